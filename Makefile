@@ -1,0 +1,72 @@
+# One virtual environment, .venv: the locked tools, and the project as the wheel that a user gets.
+# Two stamps keep it current: one for the lock and the interpreter, one for the sources.
+
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$python" && break; done)
+endif
+
+# The version is in the stamp's name, so that another PYTHON makes another environment. Empty: too old, or not there.
+VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import platform, sys; \
+	sys.version_info >= (3, 11) and print(platform.python_version())'))
+LOCKED := .venv/.locked-$(VERSION)
+INSTALLED := .venv/.installed-$(VERSION)
+# Directories too: their time changes when a file goes.
+SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
+
+# `pip` says only what went wrong; what it is asked to do is said here.
+PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input
+UV := uv==0.13.8
+
+# Nothing that runs here may import the checkout instead of the wheel.
+export PYTHONSAFEPATH := 1
+
+.PHONY: help run test lint format lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'PYTHON=python3.13 picks the interpreter; ARGS="-k journal -x" goes to pytest.'
+
+run: $(INSTALLED) ## hub and producers in one process, on this terminal
+	@.venv/bin/mpsr demo
+
+test: lint $(INSTALLED) ## everything that CI checks: lint, then the tests, against the built wheel
+	@echo "== pytest"
+	@.venv/bin/pytest $(ARGS)
+
+lint: $(LOCKED) ## style, format and types
+	@echo "== ruff check"
+	@.venv/bin/ruff check --quiet .
+	@echo "== ruff format --check"
+	@.venv/bin/ruff format --quiet --check . || { echo "run: make format"; exit 1; }
+	@echo "== mypy"
+	@.venv/bin/mypy
+
+format: $(LOCKED) ## rewrite the code in the project's format
+	@.venv/bin/ruff check --quiet --fix .; .venv/bin/ruff format .
+
+lock: ## rewrite requirements.lock; ARGS=--upgrade takes the newest versions
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install -qq "$(UV)" && \
+	"$$scratch/bin/uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+		--all-extras --group dev --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+		$(ARGS) --output-file requirements.lock pyproject.toml
+	@! grep -n '://' requirements.lock || { echo "requirements.lock names an address"; exit 1; }
+
+clean: ## remove the environment, the caches and what was built
+	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find hub producers tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(LOCKED): requirements.lock
+	@test -n "$(VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
+	@echo "== .venv: Python $(VERSION), locked dependencies"
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+$(INSTALLED): $(LOCKED) $(SOURCES) pyproject.toml README.md LICENSE
+	@echo "== .venv: mpsr, built as a wheel"
+	@$(PIP) install --no-index --no-deps --no-build-isolation --force-reinstall .
+	@touch $@

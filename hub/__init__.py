@@ -1,0 +1,43 @@
+"""
+The receiver: many producers, one Unix socket, one order.
+
+    from hub import Hub
+
+Loaded when asked for: importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hub.errors import CloseConnection, MpsrError
+    from hub.hub import Hub
+    from hub.journal.journal import Journal
+    from hub.message import Batch, Message, Peer
+    from hub.wire.jsonrpc import Request
+
+__all__ = ["Batch", "CloseConnection", "Hub", "Journal", "Message", "MpsrError", "Peer", "Request"]
+
+_MODULES = {
+    "Batch": "message",
+    "CloseConnection": "errors",
+    "Hub": "hub",
+    "Journal": "journal.journal",
+    "Message": "message",
+    "MpsrError": "errors",
+    "Peer": "message",
+    "Request": "wire.jsonrpc",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

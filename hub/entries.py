@@ -1,0 +1,183 @@
+"""
+The one format behind the wire: entries in msgpack.
+
+An *entry* is ``[time, record]`` or ``[[time, metadata], record]`` (Fluent Forward v1 and v1.5). The entries of a batch
+are one msgpack array with a five-byte header (``dd`` and a big-endian count), on the way, on disk and to the readers.
+
+Always true:
+- what was accepted is kept as it came; nothing is decoded before somebody reads;
+- reading never raises because of what somebody sent: an entry that cannot be read comes out as `Unreadable`.
+
+Not here: frames (hub.wire), messages with sequence and peer (hub.message).
+Source: the event modes and EventTime of the Fluent Forward protocol, v1 and v1.5.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import msgpack
+import msgspec
+
+NS = 1_000_000_000
+ARRAY_HEADER_BYTES = 5
+
+_HEADER = struct.Struct(">BI")
+_EVENT_TIME = struct.Struct(">II")
+_STAMPED = struct.Struct(">BBBII")  # array of 2, fixext8, type 0, seconds, nanoseconds
+_GROUP_MARKERS = (0xFFFFFFFF * NS, 0xFFFFFFFE * NS)
+_MARKER_BYTES = b"\xd7\x00\xff\xff\xff"
+_SECONDS_MAX = 0xFFFFFFFF
+
+
+class EventTime(int):
+    """Nanoseconds since the epoch, as the wire's ext type 0; a plain int there means seconds."""
+
+    __slots__ = ()
+
+
+class Entry(NamedTuple):
+    """One decoded entry; *time* is in nanoseconds, or None where the sender gave none."""
+
+    time: int | None
+    record: dict[Any, Any]
+
+
+class Unreadable(NamedTuple):
+    """One entry that is not a message: why, and its bytes."""
+
+    reason: str
+    raw: bytes
+
+
+def _ext(code: int, data: memoryview | bytes) -> object:
+    if code == 0 and len(data) == _EVENT_TIME.size:
+        seconds, nanoseconds = _EVENT_TIME.unpack(data)
+        return EventTime(seconds * NS + nanoseconds)
+    return msgspec.msgpack.Ext(code, bytes(data))
+
+
+_decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
+_decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_check = msgspec.msgpack.Decoder(msgspec.Raw).decode
+# What the two libraries raise on bytes they cannot decode, seen by experiment: bad UTF-8 is not a DecodeError, an
+# unhashable key is a TypeError, an ext timestamp out of range a ValueError or OverflowError.
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError, OverflowError, RecursionError)
+
+
+def stamp(time_ns: int) -> bytes:
+    """Return what stands before a record: array of two, *time_ns* as EventTime (1970 to 2106, else cut there)."""
+    seconds, nanoseconds = divmod(time_ns, NS)
+    if not 0 <= seconds <= _SECONDS_MAX:
+        seconds, nanoseconds = (0, 0) if seconds < 0 else (_SECONDS_MAX, NS - 1)
+    return _STAMPED.pack(0x92, 0xD7, 0, seconds, nanoseconds)
+
+
+UNSTAMPED = b"\x92\xc0"
+"""What stands before a record whose sender gave no time."""
+
+
+def array_header(count: int) -> bytes:
+    """Return the five bytes in front of *count* entries."""
+    return _HEADER.pack(0xDD, count)
+
+
+def array_length(entries: bytes | memoryview) -> int:
+    """Return how many entries, group markers included, the array says it has."""
+    length: int = _HEADER.unpack_from(entries)[1]
+    return length
+
+
+def join(parts: Iterable[bytes | memoryview], count: int) -> bytes:
+    """Return *count* entries, given in any number of parts, as one array."""
+    return b"".join((array_header(count), *parts))
+
+
+def is_well_formed(entries: bytes | memoryview) -> bool:
+    """Return whether nesting, lengths and count hold. Nothing is built; 30 ns an entry (traps: `skip` is no check)."""
+    try:
+        _check(entries)
+    except _UNDECODABLE:
+        return False
+    return True
+
+
+def count_objects(packed: bytes | memoryview) -> tuple[int, int]:
+    """Return how many whole msgpack objects *packed* begins with, and where the last of them ends."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))
+    unpacker.feed(packed)
+    count = end = 0
+    try:
+        while True:
+            unpacker.skip()
+            count, end = count + 1, unpacker.tell()
+    except (msgpack.OutOfData, msgpack.FormatError, msgpack.StackError, ValueError):
+        return count, end
+
+
+def count_messages(entries: bytes | memoryview) -> int:
+    """Return how many messages there are: all entries but group markers (only in the form with metadata)."""
+    length = array_length(entries)
+    if length == 0 or bytes(entries[5:7]) != b"\x92\x92" or _MARKER_BYTES not in bytes(entries):
+        return length
+    return sum(1 for raw in _split(entries) if not _is_group_marker(_read_one(raw)))
+
+
+def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
+    """Yield the *count* messages of *entries*, in order; whatever cannot be read comes out as `Unreadable`."""
+    skip_markers = array_length(entries) != count
+    try:
+        decoded: Iterable[object] = _decode_all(entries)
+        raws: list[msgspec.Raw] | None = None
+    except _UNDECODABLE:
+        decoded = raws = _split(entries)
+    for index, item in enumerate(decoded):
+        value = item if raws is None else _read_one(raws[index])
+        if skip_markers and _is_group_marker(value):
+            continue
+        yield _as_entry(value, lambda index=index: bytes((raws or _split(entries))[index]))  # type: ignore[misc]
+
+
+def _read_one(raw: msgspec.Raw) -> object:
+    """Return the decoded value; bad UTF-8 is replaced, and what nothing can decode comes out as `Unreadable`."""
+    try:
+        return _decode_one(raw)
+    except _UNDECODABLE:
+        pass
+    try:
+        return msgpack.unpackb(bytes(raw), unicode_errors="replace", strict_map_key=False, ext_hook=_ext)
+    except (*_UNDECODABLE, msgpack.UnpackException) as error:
+        return Unreadable(f"{type(error).__name__}: {error}", bytes(raw))
+
+
+def _is_group_marker(value: object) -> bool:
+    if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], list) and value[0]):
+        return False
+    return isinstance(value[0][0], EventTime) and value[0][0] in _GROUP_MARKERS
+
+
+def _as_entry(value: object, raw: Callable[[], bytes]) -> Entry | Unreadable:
+    if isinstance(value, Unreadable):
+        return value
+    if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict)):
+        return Unreadable("not [time, record]", raw())
+    time = value[0]
+    if isinstance(time, list):
+        time = time[0] if time else None
+    if isinstance(time, EventTime):
+        return Entry(int(time), value[1])
+    if time is None or time == 0:
+        return Entry(None, value[1])
+    if isinstance(time, (int, float)) and not isinstance(time, bool):
+        return Entry(_seconds_to_ns(time), value[1])
+    return Unreadable(f"a {type(time).__name__} is not a time", raw())
+
+
+def _seconds_to_ns(seconds: float) -> int | None:
+    try:
+        return int(seconds) * NS + round(seconds % 1 * NS)
+    except (OverflowError, ValueError):  # infinity, not a number
+        return None

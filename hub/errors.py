@@ -1,0 +1,140 @@
+"""
+Every error of the hub, sorted by who must act.
+
+    MpsrError
+    ├── UsageError                  the caller asked for something impossible: exit code 2
+    │   ├── SocketPathTooLong
+    │   ├── UnknownGroup
+    │   └── ReceiverTaken           a second receiver asked for the inbox
+    ├── SocketError                 the operator: the hub cannot have its socket
+    │   ├── SocketInUse             a live hub answers there (its pid, where known)
+    │   └── NotASocket              something else is at the path, and it is left alone
+    ├── JournalError                the operator: our disk
+    │   ├── JournalLocked           another hub has it
+    │   ├── JournalUnusable         cannot be read or written as it is
+    │   ├── JournalTooNew           written by a newer mpsr
+    │   └── JournalUnavailable      for now: no space, a failed sync; what was given is still the caller's
+    └── HubClosed                   the hub was stopped while somebody waited for it
+
+What a producer did wrong is not an exception but data: `hub.message.Loss`.
+
+Errors carry fields; the sentence is in ``__str__``.
+"""
+
+from __future__ import annotations
+
+
+class MpsrError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class UsageError(MpsrError):
+    """Asked for wrongly; nothing was changed."""
+
+
+class SocketPathTooLong(UsageError):
+    """A socket address holds only so many bytes (unix(7): 108 with the final NUL on Linux)."""
+
+    def __init__(self, path: str, length: int, limit: int) -> None:
+        super().__init__(path, length, limit)
+        self.path, self.length, self.limit = path, length, limit
+
+    def __str__(self) -> str:
+        return f"socket path is {self.length} bytes long, {self.limit} at most: {self.path} (choose a shorter --socket)"
+
+
+class UnknownGroup(UsageError):
+    """The group named for the socket does not exist on this machine."""
+
+    def __init__(self, group: str) -> None:
+        super().__init__(group)
+        self.group = group
+
+    def __str__(self) -> str:
+        return f"no such group: {self.group} (see `getent group`, or leave --group out)"
+
+
+class ReceiverTaken(UsageError):
+    """There is one receiver."""
+
+    def __str__(self) -> str:
+        return "this hub already has its receiver; there can be only one"
+
+
+class SocketError(MpsrError):
+    """The hub cannot have its socket."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"cannot listen on {self.path}: {self.reason}"
+
+
+class SocketInUse(SocketError):
+    """A live hub answers at the path."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        owner = f"process {pid}" if pid else "another process"
+        super().__init__(path, f"{owner} is already listening there (stop it, or choose another --socket)")
+        self.pid = pid
+
+
+class NotASocket(SocketError):
+    """A file, directory or symlink is at the path; it was not touched."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(path, f"a {kind} is already there, and it is not ours to remove (choose another --socket)")
+        self.kind = kind
+
+
+class JournalError(MpsrError):
+    """The journal cannot be used."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"journal {self.path}: {self.reason}"
+
+
+class JournalLocked(JournalError):
+    """Another hub writes to this journal."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        owner = f"process {pid}" if pid else "another process"
+        super().__init__(path, f"{owner} is already writing to it (stop it, or choose another --journal)")
+        self.pid = pid
+
+
+class JournalUnusable(JournalError):
+    """It is missing, is not a folder, or may not be read or written."""
+
+
+class JournalTooNew(JournalError):
+    """Its format is newer than this program."""
+
+    def __init__(self, path: str, version: int, known: int) -> None:
+        super().__init__(path, f"its format is version {version}, this mpsr knows up to {known} (upgrade mpsr)")
+        self.version, self.known = version, known
+
+
+class JournalUnavailable(JournalError):
+    """Nothing of what was given has been committed; it can be given again later."""
+
+
+class HubClosed(MpsrError):
+    """The hub was stopped."""
+
+    def __str__(self) -> str:
+        return "the hub is stopped"
+
+
+class CloseConnection(Exception):
+    """Raised by a command's handler: send *result* as the reply, then close this connection."""
+
+    def __init__(self, result: object = None) -> None:
+        super().__init__(result)
+        self.result = result

@@ -1,0 +1,174 @@
+"""
+The hub: a Unix socket, a task for each connection, one inbox, and whoever iterates is the single receiver.
+
+    async with Hub("/run/user/1000/mpsr.sock") as hub:
+        async for message in hub:
+            print(message.tag, message.record, message.peer.pid)
+
+A bare hub keeps nothing on disk: a batch is acknowledged when the loop asks for the next one, so it means "handled".
+The service (hub.service) is a hub whose receiver is the journal.
+
+Always true: one receiver; a batch that the loop did not finish is not acknowledged, so its producer sends it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+
+import msgspec
+
+from hub.config import default_socket
+from hub.connection import Command, Connection
+from hub.dedupe import Dedupe
+from hub.inbox import INBOX_BYTES_MAX, Inbox
+from hub.listener import CONNECTIONS_MAX, Listener
+from hub.message import Batch, Message, Origin
+from hub.metrics import Metrics
+from hub.peer import peer_of
+from hub.reporting import get_logger
+from hub.socketfile import SocketFile
+from hub.wire.forward import FRAME_BYTES_MAX
+
+STOP_TIMEOUT_S = 10.0
+log = get_logger("mpsr.hub")
+
+
+class Hub:
+    """
+    Receive messages on the Unix socket *path* (default: see `hub.config.default_socket`).
+
+    *commands* maps JSON-RPC methods to functions of the request and its peer; what they return is the reply.
+    Entering raises SocketInUse, NotASocket, SocketPathTooLong, UnknownGroup or SocketError.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        mode: int = 0o660,
+        group: str | None = None,
+        commands: Mapping[str, Command] | None = None,
+        connections_max: int = CONNECTIONS_MAX,
+        inbox_bytes_max: int = INBOX_BYTES_MAX,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+    ) -> None:
+        self.path = path or default_socket()
+        self.metrics = Metrics()
+        self._mode = mode
+        self._group = group
+        self._commands = commands if commands is not None else {}
+        self._connections_max = connections_max
+        self._inbox_bytes_max = inbox_bytes_max
+        self._frame_bytes_max = frame_bytes_max
+        self._inbox: Inbox | None = None
+        self._listener: Listener | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._sequence = 0
+
+    async def __aenter__(self) -> Hub:
+        if self._listener is not None:
+            raise RuntimeError("a Hub is entered once")
+        socket_file = SocketFile.bind(self.path, mode=self._mode, group=self._group)
+        self._inbox = Inbox(bytes_max=self._inbox_bytes_max)
+        self._listener = Listener(socket_file, self._connect, connections_max=self._connections_max)
+        self._accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
+        self._accepting.add_done_callback(self._accept_ended)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Whoever leaves the block no longer receives: nothing that is left will be handled, so nothing is waited for.
+        await self.stop(timeout_s=0)
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        async for batch in self.batches():
+            for message in batch.messages():
+                yield message
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Yield batches, each acknowledged when the next is asked for, or by hand. Ends when the hub is stopped."""
+        dedupe = Dedupe()
+        inbox = self.inbox
+        with inbox.receiving():
+            while taken := await inbox.take(1):
+                for batch in taken:
+                    now = time.time_ns()
+                    if dedupe.fresh((batch,), now):
+                        numbered = self._number(batch, now)
+                        yield numbered
+                        numbered.acknowledge()
+                    else:
+                        self.metrics.duplicates += 1
+                        batch.acknowledge()
+                    dedupe.remember((batch,), now)
+                inbox.release()
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox, for a receiver that is not this object's own iterator."""
+        if self._inbox is None:
+            raise RuntimeError("enter the Hub first: async with Hub(path) as hub")
+        return self._inbox
+
+    @property
+    def connections(self) -> int:
+        """How many producers are connected now."""
+        return self._listener.connections if self._listener is not None else 0
+
+    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """
+        No new producers, read what was sent, let the receiver finish it; then the iteration ends.
+
+        The receiver must be running meanwhile. Returns how many connections were not done in time.
+        """
+        if self._listener is None or self._accepting is None or self._inbox is None:
+            return 0
+        accepting, self._accepting = self._accepting, None
+        accepting.cancel()
+        await asyncio.gather(accepting, return_exceptions=True)
+        late = await self._listener.stop(timeout_s=timeout_s)
+        self._inbox.close()
+        return late
+
+    def _accept_ended(self, task: asyncio.Task[None]) -> None:
+        """The accept loop ends by being cancelled; if it failed, the iteration must not wait for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("listener.failed", error=repr(error))
+            self.inbox.close()
+
+    def _connect(self, sock: socket.socket) -> Connection:
+        self.metrics.connections_accepted += 1
+        return Connection(
+            sock,
+            peer_of(sock),
+            self.inbox,
+            commands=self._commands,
+            metrics=self.metrics,
+            frame_bytes_max=self._frame_bytes_max,
+        )
+
+    def _number(self, batch: Batch, now: int) -> Batch:
+        sequence = self._sequence + 1
+        self._sequence += batch.count
+        self.metrics.messages += batch.count
+        self.metrics.batches += 1
+        return msgspec.structs.replace(batch, sequence=sequence, received=now, origin=_Once(batch.origin))
+
+
+class _Once:
+    """Passes the first acknowledgement of a batch on: by hand, or by the loop."""
+
+    __slots__ = ("_origin",)
+
+    def __init__(self, origin: Origin | None) -> None:
+        self._origin = origin
+
+    def acknowledge(self, batch: Batch) -> None:
+        origin, self._origin = self._origin, None
+        if origin is not None:
+            origin.acknowledge(batch)

@@ -1,0 +1,149 @@
+"""
+Blocks and segment headers: their bytes, packed and unpacked side by side.
+
+Source: FORMAT.md, "Segment" and "Block".
+Always true: a length is bounded before it is believed; a CRC covers everything behind itself; unpacking raises nothing
+because of what the bytes are, it gives None.
+Not here: where blocks are (hub.journal.segment), which of them count (hub.journal.recovery).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import NamedTuple
+
+import msgspec
+
+from hub.message import Batch, Peer
+
+VERSION = 1
+HEADER_BYTES_MAX = 64 << 10
+ENTRIES_BYTES_MAX = 1 << 30
+SNAPSHOT_BYTES_MAX = 64 << 20
+
+_SEGMENT = struct.Struct("<8sII16sQQI")
+_SEGMENT_MAGIC = b"MPSRSEG\n"
+_CRC_FROM = 12
+SEGMENT_HEADER_BYTES = _SEGMENT.size
+
+_BLOCK = struct.Struct("<IIIIQIIQQ")
+_MAGIC = 0x424D504D
+BLOCK_MAGIC_BYTES = _MAGIC.to_bytes(4, "little")
+BLOCK_BYTES = _BLOCK.size
+_encode_header = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(tuple[bytes, bytes | None, int, int, int, str, bool]).decode
+
+
+class SegmentHeader(NamedTuple):
+    """What a segment begins with."""
+
+    version: int
+    hub_id: bytes
+    first_sequence: int
+    created: int
+    snapshot: bytes
+
+    @property
+    def bytes(self) -> int:
+        """How long it is on disk."""
+        return SEGMENT_HEADER_BYTES + len(self.snapshot)
+
+
+def pack_segment_header(header: SegmentHeader) -> bytes:
+    """Return the bytes that a segment begins with."""
+    fields = (header.hub_id, header.first_sequence, header.created, len(header.snapshot))
+    packed = _SEGMENT.pack(_SEGMENT_MAGIC, 0, header.version, *fields) + header.snapshot
+    crc = zlib.crc32(memoryview(packed)[_CRC_FROM:])
+    return packed[:8] + crc.to_bytes(4, "little") + packed[_CRC_FROM:]
+
+
+def segment_header_bytes(data: bytes) -> int | None:
+    """Return how many bytes of the file the header that begins with *data* has; None if it is no header."""
+    if len(data) < SEGMENT_HEADER_BYTES or data[:8] != _SEGMENT_MAGIC:
+        return None
+    length: int = _SEGMENT.unpack_from(data)[-1]
+    return SEGMENT_HEADER_BYTES + length if length <= SNAPSHOT_BYTES_MAX else None
+
+
+def unpack_segment_header(data: bytes) -> SegmentHeader | None:
+    """Return the header that *data* begins with, None if it is not whole. A newer version's CRC is not checked."""
+    size = segment_header_bytes(data)
+    if size is None or len(data) < size:
+        return None
+    _, crc, version, hub_id, first_sequence, created, _ = _SEGMENT.unpack_from(data)
+    if zlib.crc32(memoryview(data)[_CRC_FROM:size]) != crc:
+        return None
+    return SegmentHeader(version, hub_id, first_sequence, created, data[SEGMENT_HEADER_BYTES:size])
+
+
+class Block(msgspec.Struct, frozen=True):
+    """The fixed part of a block, and where it is."""
+
+    offset: int
+    crc: int
+    header_bytes: int
+    entries_bytes: int
+    sequence: int
+    count: int
+    received: int
+    commit_offset: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind it."""
+        return self.offset + BLOCK_BYTES + self.header_bytes + self.entries_bytes
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence behind its last message."""
+        return self.sequence + self.count
+
+
+def seed_of(hub_id: bytes) -> int:
+    """Return what the CRC of this journal's blocks begins with."""
+    return zlib.crc32(hub_id)
+
+
+def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int, seed: int) -> tuple[bytes, int]:
+    """Return everything of the block that stands before the entries, and the length of the whole block."""
+    peer = batch.peer
+    header = _encode_header((batch.tag, batch.chunk, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
+    entries_bytes = len(batch.entries)
+    fields = (len(header), entries_bytes, sequence, batch.count, 0, received, commit_offset)
+    packed = _BLOCK.pack(_MAGIC, 0, *fields) + header
+    crc = zlib.crc32(batch.entries, zlib.crc32(memoryview(packed)[8:], seed))
+    front = b"".join((BLOCK_MAGIC_BYTES, crc.to_bytes(4, "little"), memoryview(packed)[8:]))
+    return front, len(front) + entries_bytes
+
+
+def unpack_block(data: bytes | memoryview, at: int, offset: int) -> Block | None:
+    """Return the fixed part at *at* of *data*, which is at *offset* of the file; None if it cannot be one."""
+    if len(data) - at < BLOCK_BYTES:
+        return None
+    magic, crc, header_bytes, entries_bytes, sequence, count, flags, received, commit = _BLOCK.unpack_from(data, at)
+    if magic != _MAGIC or flags or header_bytes > HEADER_BYTES_MAX or entries_bytes > ENTRIES_BYTES_MAX:
+        return None
+    if commit > offset or not sequence:
+        return None
+    return Block(offset, crc, header_bytes, entries_bytes, sequence, count, received, commit)
+
+
+def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
+    """Return whether the CRC of the block at *at* of *data* matches."""
+    end = at + BLOCK_BYTES + block.header_bytes + block.entries_bytes
+    return len(data) >= end and zlib.crc32(memoryview(data)[at + 8 : end], seed) == block.crc
+
+
+def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | None:
+    """Return the batch of a whole block; None if its header is not what we write."""
+    start = at + BLOCK_BYTES
+    middle = start + block.header_bytes
+    view = memoryview(data)
+    try:
+        tag, chunk, pid, uid, gid, comm, verified = _decode_header(view[start:middle])
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    peer = Peer(pid, uid, gid, comm, verified)
+    entries = view[middle : middle + block.entries_bytes]
+    return Batch(tag, entries, block.count, chunk, peer, None, block.sequence, block.received)

@@ -1,0 +1,158 @@
+"""
+The journal's only door to the disk.
+
+`Files` is what the journal needs of a folder, small enough for a test's disk that forgets, fills up and fails;
+`DiskFiles` is the real one.
+
+Always true: everything here blocks, so the event loop never calls it; errors are OSError.
+Not here: what the bytes mean.
+Source: pwritev(2), fdatasync(2), posix_fallocate(3); IOV_MAX is 1024 on Linux.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+Part = bytes | bytearray | memoryview
+_PARTS_MAX = 1024
+
+
+class Files(Protocol):
+    """A folder of files. A *handle* is an open file, as an int."""
+
+    def list(self) -> list[str]: ...
+
+    def open(self, name: str) -> int:
+        """Open for reading."""
+
+    def create(self, name: str, size: int) -> int:
+        """Make a file of *size* zeros that must not exist yet, open for writing; all of its space is reserved."""
+
+    def read(self, handle: int, offset: int, size: int) -> bytes:
+        """Return up to *size* bytes; fewer only at the end of the file."""
+
+    def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
+        """Write all *parts* one behind the other."""
+
+    def sync(self, handle: int) -> None:
+        """Return when all data written to *handle* is on stable storage."""
+
+    def sync_all(self, handle: int) -> None:
+        """The same, for everything about the file, its size included."""
+
+    def sync_folder(self) -> None:
+        """Return when the names made and removed are on stable storage."""
+
+    def truncate(self, name: str, size: int) -> None:
+        """Cut the file to *size* bytes, durably."""
+
+    def size(self, handle: int) -> int: ...
+
+    def close(self, handle: int) -> None: ...
+
+    def remove(self, name: str) -> None: ...
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a file another name in one step, in place of what had that name."""
+
+    def is_named(self, handle: int, name: str) -> bool:
+        """Return whether *name* is still the name of the open file, or of none."""
+
+
+class DiskFiles:
+    """The files of a real folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def list(self) -> list[str]:
+        return os.listdir(self._folder)
+
+    def open(self, name: str) -> int:
+        return os.open(os.path.join(self._folder, name), os.O_RDONLY | os.O_CLOEXEC)
+
+    def create(self, name: str, size: int) -> int:
+        path = os.path.join(self._folder, name)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            _allocate(handle, size)
+        except BaseException:
+            os.close(handle)
+            os.unlink(path)
+            raise
+        return handle
+
+    def read(self, handle: int, offset: int, size: int) -> bytes:
+        data = os.pread(handle, size, offset)
+        if not data or len(data) == size:
+            return data
+        parts, got = [data], len(data)
+        while got < size and (data := os.pread(handle, size - got, offset + got)):
+            parts.append(data)
+            got += len(data)
+        return b"".join(parts)
+
+    def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
+        for first in range(0, len(parts), _PARTS_MAX):
+            group = parts[first : first + _PARTS_MAX]
+            size = sum(map(len, group))
+            written = os.pwritev(handle, group, offset)
+            if written < size:  # a signal, or a nearly full disk
+                rest = memoryview(b"".join(group))[written:]
+                while rest:
+                    written += (more := os.pwrite(handle, rest, offset + written))
+                    rest = rest[more:]
+            offset += size
+
+    def sync(self, handle: int) -> None:
+        _fdatasync(handle)
+
+    def sync_all(self, handle: int) -> None:
+        os.fsync(handle)
+
+    def sync_folder(self) -> None:
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def truncate(self, name: str, size: int) -> None:
+        handle = os.open(os.path.join(self._folder, name), os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.ftruncate(handle, size)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def size(self, handle: int) -> int:
+        return os.fstat(handle).st_size
+
+    def close(self, handle: int) -> None:
+        os.close(handle)
+
+    def remove(self, name: str) -> None:
+        os.unlink(os.path.join(self._folder, name))
+
+    def rename(self, name: str, new_name: str) -> None:
+        os.rename(os.path.join(self._folder, name), os.path.join(self._folder, new_name))
+
+    def is_named(self, handle: int, name: str) -> bool:
+        try:
+            there = os.stat(os.path.join(self._folder, name))
+        except FileNotFoundError:
+            return True
+        return os.path.samestat(os.fstat(handle), there)
+
+
+# macOS has neither; ftruncate leaves a hole there, and a full disk is found at the write.
+def _allocate(handle: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(handle, 0, size)
+    else:
+        os.ftruncate(handle, size)
+
+
+_fdatasync = getattr(os, "fdatasync", os.fsync)

@@ -1,0 +1,226 @@
+"""
+The journal as the rest of the hub sees it: append, read, wait_beyond, expire.
+
+The writer runs on one thread of its own; the event loop hands it work through a queue and never touches the disk.
+
+Always true:
+- one process, and one `Journal` in it, writes to a folder;
+- when `append` returns, what was given is committed; when it raises, nothing of it is;
+- what `read` gives is committed.
+
+Not here: what the bytes are (hub.journal.block), commits (hub.journal.writer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from hub.dedupe import Dedupe
+from hub.errors import JournalLocked, JournalUnavailable, JournalUnusable
+from hub.journal.files import DiskFiles, Files
+from hub.journal.reader import Reader
+from hub.journal.recovery import Recovered, recover
+from hub.journal.retention import KEEP_BYTES, KEEP_BYTES_MIN
+from hub.journal.writer import RELAXED_SYNC_S, Commit, Durability, Writer
+from hub.message import Batch
+
+T = TypeVar("T")
+
+_open_here: set[str] = set()  # lockf does not keep a process from itself
+
+
+class Journal:
+    """
+    A durable, ordered store of batches in the folder *path*.
+
+    Make one with `Journal.open` in a running event loop, and `close` it.
+    """
+
+    def __init__(self, path: str, files: Files, writer: Writer, recovered: Recovered, lock: _Lock | None) -> None:
+        self.path = path
+        self.recovered = recovered
+        self._files = files
+        self._writer = writer
+        self._lock = lock
+        self._committed = writer.last_sequence
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="mpsr-journal", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    async def open(
+        cls,
+        path: str,
+        *,
+        keep_bytes: int = KEEP_BYTES,
+        durability: Durability = "fsync",
+        dedupe: Dedupe | None = None,
+        files: Files | None = None,
+    ) -> Journal:
+        """
+        Open the journal in the folder *path*, which is made if it is missing.
+
+        Raises JournalLocked, JournalUnusable or JournalTooNew, with nothing changed.
+        """
+        if keep_bytes < KEEP_BYTES_MIN:
+            raise JournalUnusable(path, f"{keep_bytes} bytes are too few ({KEEP_BYTES_MIN} at least)")
+        dedupe = dedupe or Dedupe()
+
+        def prepare() -> tuple[Files, Writer, Recovered, _Lock | None]:
+            lock = _Lock(path) if files is None else None
+            try:
+                folder = files or DiskFiles(path)
+                recovered = recover(folder, dedupe, path=path)
+                writer = Writer(folder, recovered, dedupe, path=path, keep_bytes=keep_bytes, durability=durability)
+                writer.begin()
+            except BaseException as error:
+                if lock is not None:
+                    lock.release()
+                if isinstance(error, OSError):
+                    raise JournalUnusable(path, f"cannot be opened: {error.strerror or error}") from error
+                raise
+            return folder, writer, recovered, lock
+
+        folder, writer, recovered, lock = await asyncio.to_thread(prepare)
+        return cls(path, folder, writer, recovered, lock)
+
+    @property
+    def last_sequence(self) -> int:
+        """Sequence of the last committed message, 0 before the first."""
+        return self._committed
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk, preallocated ones included."""
+        return self._writer.bytes
+
+    async def append(self, batches: Sequence[Batch]) -> Commit:
+        """Commit *batches* in order, all or none, resends left out. Raises JournalUnavailable: give them again."""
+        commit = await self._do(lambda: self._writer.append(batches))
+        self._committed = commit.last_sequence
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+        return commit
+
+    def read(self, *, after: int = 0) -> Reader:
+        """Return a reader of what is committed behind sequence *after*. It blocks on the disk: use it on a thread."""
+        return Reader(self._files, after=after, path=self.path, committed=lambda: self._committed)
+
+    async def wait_beyond(self, sequence: int) -> None:
+        """Return when a message behind *sequence* is committed."""
+        while self._committed <= sequence:
+            future: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.add(future)
+            try:
+                await future
+            finally:
+                self._waiting.discard(future)
+
+    async def expire(self) -> int:
+        """Delete the oldest segments beyond the limit; return how many."""
+        return await self._do(self._writer.expire)
+
+    async def close(self) -> None:
+        """Seal the journal, end the thread, let go of the lock. Raises JournalUnavailable if the last sync failed."""
+        if not self._thread.is_alive():
+            return
+        try:
+            await self._do(self._writer.close)
+        finally:
+            self._work.put(None)
+            await asyncio.to_thread(self._thread.join)
+            if self._lock is not None:
+                self._lock.release()
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        """Run *work* on the journal's thread. It runs to its end even if the caller is cancelled."""
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def run() -> None:
+            try:
+                result = work()
+            except BaseException as error:  # noqa: BLE001  carried to the caller as it is
+                self._loop.call_soon_threadsafe(_settle, future, None, error)
+            else:
+                self._loop.call_soon_threadsafe(_settle, future, result, None)
+
+        self._work.put(run)
+        return await future
+
+    def _run(self) -> None:
+        """The thread: one piece of work at a time; with durability ``relaxed``, a sync every second."""
+        sync_at: float | None = None
+        while True:
+            if not self._writer.is_unsynced:
+                sync_at = None
+            elif sync_at is None:
+                sync_at = time.monotonic() + RELAXED_SYNC_S
+            try:
+                work = self._work.get(timeout=None if sync_at is None else max(sync_at - time.monotonic(), 0.0))
+            except queue.Empty:
+                pass
+            else:
+                if work is None:
+                    return
+                work()
+            if sync_at is not None and time.monotonic() >= sync_at:
+                sync_at = None
+                with contextlib.suppress(OSError):  # the next commit meets it again, and gives the segment up
+                    self._writer.sync()
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if isinstance(error, OSError):
+        error = JournalUnavailable("", f"{error.strerror or error}")
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
+class _Lock:
+    """
+    The exclusive right to write to a folder.
+
+    `lockf` and not `flock`: a child that was forked while we had it must not keep it after our death.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._key = os.path.realpath(path)
+        if self._key in _open_here:  # before opening: closing any descriptor of the file would drop the lock
+            raise JournalLocked(path, os.getpid())
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            self._handle = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise JournalUnusable(path, f"cannot be written: {error.strerror}") from error
+        try:
+            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._handle, 20, 0).strip()
+            os.close(self._handle)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise JournalUnusable(path, f"cannot be locked: {error.strerror}") from error
+            raise JournalLocked(path, int(owner) if owner.isdigit() else None) from None
+        _open_here.add(self._key)
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        _open_here.discard(self._key)
+        os.close(self._handle)

@@ -1,0 +1,181 @@
+"""
+Reading a journal forward, from any process: with read permission and nothing else.
+
+Always true: sequences rise; nothing is given twice; nothing is passed over in silence: what is missing comes out as a
+`Gap`; `read` can be called again and goes on where it stopped.
+Not here: which messages are wanted (hub.journal.query), waiting for more.
+Source: FORMAT.md, "Reading".
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from hub.errors import JournalTooNew, JournalUnusable
+from hub.journal.block import VERSION, Block, seed_of
+from hub.journal.files import DiskFiles, Files
+from hub.journal.segment import Segment, list_segments
+from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Sequences that are not there any more: *count* from *sequence* on, why, and where."""
+
+    sequence: int
+    count: int
+    reason: str
+    place: str
+    received: int
+
+    def as_batch(self) -> Batch:
+        """Return the gap as a loss at its first sequence, for those who read messages."""
+        loss = Loss(f"{self.reason} ({self.place})", self.count, tag=b"")
+        batch = loss.as_batch(time_ns=self.received, peer=UNKNOWN_PEER)
+        return Batch(LOSS_TAG, batch.entries, 1, None, UNKNOWN_PEER, None, self.sequence, self.received)
+
+
+def open_reader(folder: str, *, after: int = 0) -> Reader:
+    """Return a reader of the journal in *folder*. Raises JournalUnusable if there is none, or it may not be read."""
+    files = DiskFiles(folder)
+    try:
+        files.list()
+    except FileNotFoundError:
+        raise JournalUnusable(folder, "there is no journal here (is --journal right? has a hub run?)") from None
+    except OSError as error:
+        raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
+    return Reader(files, after=after, path=folder)
+
+
+class Reader:
+    """
+    Read the batches whose last message is behind sequence *after*.
+
+    *committed* bounds what is given, for readers in the hub; others see what is written.
+    """
+
+    def __init__(
+        self, files: Files, *, after: int = 0, path: str = "", committed: Callable[[], int] | None = None
+    ) -> None:
+        self._files = files
+        self._path = path
+        self._committed = committed
+        self._expected = after + 1
+        self._has_begun = after > 0  # before that, what has expired is nobody's loss
+        self._segment: Segment | None = None
+        self._offset = 0
+        self._limit: int | None = None  # the next segment's first sequence, once there is one
+        self._seed = 0
+        self._received = 0
+
+    @property
+    def last_sequence(self) -> int:
+        """The last sequence that was passed."""
+        return self._expected - 1
+
+    def close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def read(self, *, follow: bool = False) -> Iterator[Batch | Gap]:
+        """Yield what there is now. With *follow*, more is expected, so the end is not searched for damage each time."""
+        while self._segment is not None or self._enter(self._expected):
+            assert self._segment is not None
+            yield from self._read_segment(self._segment, follow=follow)
+            if not self._leave():
+                return
+
+    def _read_segment(self, segment: Segment, *, follow: bool) -> Iterator[Batch | Gap]:
+        while True:
+            block = segment.block_at(self._offset, self._seed)
+            if block is None:
+                block = self._look_behind(segment, follow=follow)
+                if block is None:
+                    return
+            if self._committed is not None and block.next_sequence - 1 > self._committed():
+                return
+            if self._limit is not None and block.sequence >= self._limit:
+                return  # behind the end of a segment that was given up
+            batch = segment.batch(block)
+            if block.next_sequence > self._expected or block.count == 0:
+                yield from self._gap(block.sequence, f"{segment.name} before offset {block.offset}")
+                self._has_begun = True
+                if batch is None:
+                    yield from self._gap(block.next_sequence, f"{segment.name} at offset {block.offset}")
+                elif block.count:
+                    yield batch
+                self._expected = max(self._expected, block.next_sequence)
+            self._received = block.received
+            self._offset = block.end
+
+    def _look_behind(self, segment: Segment, *, follow: bool) -> Block | None:
+        """Return the block to go on with where there is none, if that is damage."""
+        sealed = self._limit is not None
+        if not sealed and follow and segment.is_zero_at(self._offset):
+            return None
+        return segment.resume_behind(self._offset, self._seed, sealed=sealed)
+
+    def _leave(self) -> bool:
+        """Go to the next segment, if there is one."""
+        assert self._segment is not None
+        following = self._following(self._segment)
+        if following is None:
+            if not self._segment.is_replaced:
+                return False
+            following = self._segment.first_sequence
+        elif following != self._limit:
+            self._limit = following
+            return True  # look once more, knowing now that nothing is written there any longer
+        self.close()
+        return self._enter(following)
+
+    def _enter(self, sequence: int) -> bool:
+        """Open the segment that holds *sequence*, or the oldest behind it."""
+        while firsts := list_segments(self._files):
+            first = firsts[max(bisect.bisect_right(firsts, sequence) - 1, 0)]
+            try:
+                segment = Segment(self._files, first)
+            except FileNotFoundError:  # expired this moment
+                continue
+            except OSError as error:
+                raise JournalUnusable(self._path, f"cannot be read: {error.strerror}") from error
+            self._open(segment, firsts)
+            return True
+        return False
+
+    def _open(self, segment: Segment, firsts: list[int]) -> None:
+        header = segment.header
+        if header is not None and header.version > VERSION:
+            segment.close()
+            raise JournalTooNew(self._path, header.version, VERSION)
+        if header is not None:
+            self._seed = seed_of(header.hub_id)
+        elif not self._seed:
+            self._seed = self._any_seed(firsts)
+        self._segment = segment
+        self._limit = self._following(segment)
+        self._offset = header.bytes if header else 0
+        if segment.first_sequence > self._expected and not self._has_begun:
+            self._expected = segment.first_sequence
+
+    def _any_seed(self, firsts: list[int]) -> int:
+        for first in firsts:
+            with Segment(self._files, first) as segment:
+                if segment.header is not None:
+                    return seed_of(segment.header.hub_id)
+        return 0
+
+    def _following(self, segment: Segment) -> int | None:
+        firsts = list_segments(self._files)
+        index = bisect.bisect_right(firsts, segment.first_sequence)
+        return firsts[index] if index < len(firsts) else None
+
+    def _gap(self, sequence: int, place: str) -> Iterator[Gap]:
+        """Yield the gap between what was expected and *sequence*, if there is one."""
+        missing = sequence - self._expected
+        if missing > 0:
+            yield Gap(self._expected, missing, "damaged, or expired before it was read", place, self._received)
+            self._expected = sequence

@@ -1,0 +1,141 @@
+"""
+Opening a journal after any death: find its end, cut what was never acknowledged, remember what was received.
+
+Always true: a block counts only if every block of its commit up to it is whole; damage in the middle costs what is
+damaged, and its sequences stay missing.
+Not here: the first new segment (hub.journal.writer).
+Source: FORMAT.md, "Recovery".
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from hub.dedupe import Dedupe
+from hub.errors import JournalTooNew, JournalUnusable
+from hub.journal.block import VERSION, seed_of
+from hub.journal.files import Files
+from hub.journal.segment import Segment, list_segments, segment_name
+
+HUB_ID_BYTES = 16
+
+
+class Kept(NamedTuple):
+    """A sealed segment, and the bytes of its file."""
+
+    first_sequence: int
+    bytes: int
+
+
+class Recovered(NamedTuple):
+    """What a journal holds, once everything that does not count is cut."""
+
+    hub_id: bytes
+    next_sequence: int
+    last_received: int
+    segments: list[Kept]
+    cut_bytes: int
+    missing: int
+
+
+def recover(files: Files, dedupe: Dedupe, *, path: str = "") -> Recovered:
+    """
+    Bring the journal into order and *dedupe* up to date.
+
+    Raises JournalTooNew or JournalUnusable, with nothing changed, and OSError.
+    """
+    firsts = list_segments(files)
+    if not firsts:
+        return Recovered(os.urandom(HUB_ID_BYTES), 1, 0, [], 0, 0)
+    start, hub_id = _find_start(files, firsts, dedupe, path)
+    walk = _Walk(seed_of(hub_id), dedupe, firsts[start])
+    end = 0
+    for first, following in zip(firsts[start:], [*firsts[start + 1 :], None], strict=True):
+        with Segment(files, first) as segment:
+            end = walk.segment(segment, following)
+    # A last segment without messages is not kept: the next one has its name, and takes its place in one step.
+    is_kept = walk.next_sequence > firsts[-1]
+    cut = _cut(files, firsts[-1], end, truncate=is_kept)
+    kept = firsts if is_kept else firsts[:-1]
+    segments = [Kept(first, _size(files, first)) for first in kept]
+    return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
+
+
+def _find_start(files: Files, firsts: list[int], dedupe: Dedupe, path: str) -> tuple[int, bytes]:
+    """Return the index of the last segment whose header is whole, and the hub id; restore *dedupe* from it."""
+    for index in range(len(firsts) - 1, -1, -1):
+        with Segment(files, firsts[index]) as segment:
+            header = segment.header
+        if header is None:
+            continue
+        if header.version > VERSION:
+            raise JournalTooNew(path, header.version, VERSION)
+        dedupe.restore(header.snapshot)
+        return index, header.hub_id
+    raise JournalUnusable(path, "no segment has a readable header (move the folder away, or restore it)")
+
+
+class _Walk:
+    """One pass over the blocks that count."""
+
+    def __init__(self, seed: int, dedupe: Dedupe, next_sequence: int) -> None:
+        self._seed = seed
+        self._dedupe = dedupe
+        self.next_sequence = next_sequence
+        self.last_received = 0
+        self.missing = 0
+
+    def segment(self, segment: Segment, following: int | None) -> int:
+        """Take in one segment; return where its last block that counts ends."""
+        header = segment.header
+        self.last_received = max(self.last_received, header.created if header else 0)
+        self.next_sequence = max(self.next_sequence, segment.first_sequence)
+        offset = end = header.bytes if header else 0
+        while True:
+            block = segment.block_at(offset, self._seed)
+            if block is None:
+                block = segment.resume_behind(offset, self._seed, sealed=following is not None)
+                if block is None:
+                    return end
+            if following is not None and block.sequence >= following:
+                return end
+            self.missing += max(block.sequence - self.next_sequence, 0)
+            self.next_sequence = max(self.next_sequence, block.next_sequence)
+            self.last_received = max(self.last_received, block.received)
+            batch = segment.batch(block)
+            if batch is not None and batch.chunk is not None:
+                self._dedupe.remember((batch,), block.received)
+            offset = end = block.end
+
+
+def _cut(files: Files, first: int, end: int, *, truncate: bool) -> int:
+    """Cut the last segment behind *end*; return how many bytes there were not zero."""
+    name = segment_name(first)
+    handle = files.open(name)
+    try:
+        size = files.size(handle)
+        cut = _written_bytes(files, handle, end, size)
+    finally:
+        files.close(handle)
+    if truncate and size != end:
+        files.truncate(name, end)
+    return cut
+
+
+def _size(files: Files, first: int) -> int:
+    handle = files.open(segment_name(first))
+    try:
+        return files.size(handle)
+    finally:
+        files.close(handle)
+
+
+def _written_bytes(files: Files, handle: int, start: int, size: int) -> int:
+    """Return how far behind *start* the file is not zero."""
+    last = start
+    for offset in range(start, size, 1 << 20):
+        data = files.read(handle, offset, 1 << 20)
+        if stripped := data.rstrip(b"\0"):
+            last = offset + len(stripped)
+    return last - start

@@ -1,0 +1,36 @@
+"""
+How much of the past is kept: which segments may go.
+
+Always true: whole segments only, oldest first; never the newest; never one that a reader still needs.
+Not here: deleting (hub.journal.writer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hub.journal.recovery import Kept
+
+SEGMENT_BYTES = 64 << 20
+SEGMENT_BYTES_MIN = 1 << 20
+KEEP_BYTES = 1 << 30
+KEEP_BYTES_MIN = 4 << 20
+NOTHING_NEEDED = (1 << 64) - 1
+
+
+def segment_bytes_for(keep_bytes: int) -> int:
+    """Return how large segments are in a journal of *keep_bytes*: an eighth of it, so that expiry stays gentle."""
+    return max(SEGMENT_BYTES_MIN, min(SEGMENT_BYTES, keep_bytes // 8))
+
+
+def plan_expiry(segments: Sequence[Kept], *, keep_bytes: int, needed_from: int) -> int:
+    """Return how many of the oldest *segments* go: until all is within *keep_bytes*, and nothing needed is touched."""
+    total = sum(segment.bytes for segment in segments)
+    count = 0
+    for segment, following in pairwise(segments):
+        if total <= keep_bytes or following.first_sequence > needed_from:
+            break
+        total -= segment.bytes
+        count += 1
+    return count

@@ -1,0 +1,211 @@
+"""
+The one writer of a journal: commits, segments, expiry. Everything here blocks and runs on one thread.
+
+Always true:
+- `append` returns when its batches are on stable storage (durability ``fsync``), or raises and has kept nothing: then
+  the same batches can be given again;
+- what deduplication remembers changes with the commit, never before it;
+- a failed write or sync is never tried again in the same file.
+
+Not here: the thread and the event loop's side of it (hub.journal.journal).
+Source: FORMAT.md, "Commit".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from hub.dedupe import Dedupe
+from hub.errors import JournalUnavailable
+from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.files import Files, Part
+from hub.journal.recovery import Kept, Recovered
+from hub.journal.retention import NOTHING_NEEDED, plan_expiry, segment_bytes_for
+from hub.journal.segment import segment_name
+from hub.message import Batch
+
+Durability = Literal["fsync", "relaxed"]
+RELAXED_SYNC_S = 1.0
+_NEW = "new.tmp"
+_JOIN_BYTES = 4096  # smaller entries are copied behind their block's front: fewer parts for one system call
+
+
+class Commit(NamedTuple):
+    """What one `append` did."""
+
+    last_sequence: int
+    stored: int  # messages
+    stored_bytes: int
+    duplicates: int  # batches
+    received: int
+
+
+class _Active(NamedTuple):
+    """The segment being written."""
+
+    handle: int
+    first_sequence: int
+    size: int
+
+
+class Writer:
+    """Writes a recovered journal. *clock* gives nanoseconds since the epoch."""
+
+    def __init__(
+        self,
+        files: Files,
+        recovered: Recovered,
+        dedupe: Dedupe,
+        *,
+        path: str = "",
+        keep_bytes: int,
+        durability: Durability = "fsync",
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._files = files
+        self._path = path
+        self._hub_id = recovered.hub_id
+        self._seed = seed_of(recovered.hub_id)
+        self._dedupe = dedupe
+        self._keep_bytes = keep_bytes
+        self._segment_bytes = segment_bytes_for(keep_bytes)
+        self._durability = durability
+        self._clock = clock
+        self._next_sequence = recovered.next_sequence
+        self._last_received = recovered.last_received
+        self._sealed = list(recovered.segments)
+        self._active: _Active | None = None
+        self._position = 0  # behind the last committed block of the active segment
+        self.is_unsynced = False
+        self.needed_from = NOTHING_NEEDED
+        """The lowest sequence that a reader still needs."""
+
+    @property
+    def last_sequence(self) -> int:
+        return self._next_sequence - 1
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all segments, preallocated ones included."""
+        return sum(segment.bytes for segment in self._sealed) + (self._active.size if self._active else 0)
+
+    def append(self, batches: Sequence[Batch]) -> Commit:
+        """Keep *batches* in this order, without those that were received before. Raises JournalUnavailable."""
+        now = max(self._clock(), self._last_received)
+        fresh = self._dedupe.fresh(batches, now)
+        if fresh:
+            try:
+                self._commit(fresh, now)
+            except OSError:
+                self._give_up()
+                try:
+                    self._commit(fresh, now)
+                except OSError as error:
+                    self._give_up()
+                    raise JournalUnavailable(self._path, f"cannot be written: {error.strerror or error}") from error
+            self._dedupe.remember(fresh, now)
+        self._last_received = now
+        stored = sum(batch.count for batch in fresh)
+        stored_bytes = sum(len(batch.entries) for batch in fresh)
+        self._next_sequence += stored
+        return Commit(self.last_sequence, stored, stored_bytes, len(batches) - len(fresh), now)
+
+    def begin(self) -> None:
+        """Begin the first segment, so that a journal that cannot be written is found at once. Raises OSError."""
+        if self._active is None:
+            self._begin_segment(0, max(self._clock(), self._last_received))
+
+    def sync(self) -> None:
+        """Durability ``relaxed``: put on stable storage what was written since the last time. Raises OSError."""
+        if self._active is not None and self.is_unsynced:
+            self._files.sync(self._active.handle)
+            self.is_unsynced = False
+
+    def expire(self, *, new_bytes: int = 0) -> int:
+        """Delete the oldest segments beyond the limit, with room for a new one of *new_bytes*; return how many."""
+        segments = [*self._sealed]
+        if self._active is not None or new_bytes:
+            first, size = (self._active.first_sequence, self._active.size) if self._active else (0, new_bytes)
+            segments.append(Kept(first or self._next_sequence, size))
+        count = plan_expiry(segments, keep_bytes=self._keep_bytes, needed_from=self.needed_from)
+        # Until there is a new segment, the newest sealed one is all that knows where sequences go on.
+        count = min(count, len(self._sealed) - (self._active is None))
+        for segment in self._sealed[: max(count, 0)]:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove(segment_name(segment.first_sequence))
+        del self._sealed[: max(count, 0)]
+        return max(count, 0)
+
+    def close(self) -> None:
+        """Seal the active segment."""
+        if self._active is not None:
+            self.sync()
+            self._retire()
+
+    def _commit(self, batches: Sequence[Batch], now: int) -> None:
+        parts, size = self._pack(batches, now, self._position)
+        if self._active is None or self._position + size > self._active.size:
+            if self._active is not None:
+                self.sync()
+                self._retire()
+            self._begin_segment(size, now)
+            parts, size = self._pack(batches, now, self._position)
+        assert self._active is not None
+        self.is_unsynced = True
+        self._files.write(self._active.handle, self._position, parts)
+        if self._durability == "fsync":
+            self.sync()
+        self._position += size
+
+    def _pack(self, batches: Sequence[Batch], now: int, commit_offset: int) -> tuple[list[Part], int]:
+        parts: list[Part] = []
+        total, sequence = 0, self._next_sequence
+        for batch in batches:
+            front, size = pack_block(
+                batch, sequence=sequence, received=now, commit_offset=commit_offset, seed=self._seed
+            )
+            if len(batch.entries) < _JOIN_BYTES:
+                parts.append(front + batch.entries)
+            else:
+                parts += (front, batch.entries)
+            total += size
+            sequence += batch.count
+        return parts, total
+
+    def _begin_segment(self, commit_bytes: int, now: int) -> None:
+        header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now, self._dedupe.snapshot())
+        size = max(self._segment_bytes, header.bytes + commit_bytes)
+        self.expire(new_bytes=size)
+        with contextlib.suppress(FileNotFoundError):
+            self._files.remove(_NEW)
+        handle = self._files.create(_NEW, size)
+        try:
+            self._files.write(handle, 0, (pack_segment_header(header),))
+            self._files.sync_all(handle)
+            self._files.rename(_NEW, segment_name(self._next_sequence))
+            self._files.sync_folder()
+        except BaseException:
+            self._files.close(handle)
+            raise
+        self._active = _Active(handle, self._next_sequence, size)
+        self._position = header.bytes
+
+    def _retire(self) -> None:
+        """Seal the active segment; one without messages is left for its successor, which has its name, to replace."""
+        active, self._active = self._active, None
+        assert active is not None
+        self._files.close(active.handle)
+        if self._next_sequence == active.first_sequence:
+            return
+        # Truncating only gives space back: what is committed is safe without it, and recovery would do it too.
+        with contextlib.suppress(OSError):
+            self._files.truncate(segment_name(active.first_sequence), self._position)
+        self._sealed.append(Kept(active.first_sequence, self._position))
+
+    def _give_up(self) -> None:
+        self.is_unsynced = False
+        if self._active is not None:
+            self._retire()

@@ -1,0 +1,137 @@
+"""
+The accept loop: one task for each connection, and no more connections than we can serve.
+
+Our own loop and not the event loop's server: that one closes new connections when descriptors run out, with what they
+sent; this one waits, and the backlog waits with it.
+
+Always true:
+- nobody who connected is lost: on `stop` the backlog is accepted and read too;
+- a connection that fails is logged and ends alone.
+
+Not here: the socket's file (hub.socketfile), what a connection does (hub.connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable
+
+from hub.connection import Connection
+from hub.reporting import get_logger
+from hub.socketfile import SocketFile
+
+CONNECTIONS_MAX = 10_000
+SEND_BUFFER_BYTES = 1 << 20
+"""The kernel counts a small acknowledgement as 768 bytes: the default holds 278 of them, this some thousands."""
+RETRY_S = 0.1
+_FOR_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+log = get_logger("mpsr.listener")
+
+
+class Listener:
+    """Accepts connections on a bound socket; *connect* makes what serves one."""
+
+    def __init__(
+        self,
+        socket_file: SocketFile,
+        connect: Callable[[socket.socket], Connection],
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        self._file = socket_file
+        self._connect = connect
+        self._connections_max = connections_max
+        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._room = asyncio.Event()
+        self._is_stopping = False
+
+    @property
+    def connections(self) -> int:
+        """How many are connected now."""
+        return len(self._connections)
+
+    async def run(self) -> None:
+        """Accept for ever; cancelled by its owner."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(self._file.sock)
+                self._start(sock)
+                self._accept_waiting()
+            except OSError as error:
+                await self._wait_out(error)
+            if len(self._connections) >= self._connections_max:
+                log.warning("listener.paused", connections=len(self._connections), reason="connection limit")
+                await self._wait_for_room()
+                log.info("listener.resumed")
+
+    async def stop(self, *, timeout_s: float) -> int:
+        """
+        Take the path away, accept who is waiting, read what all have sent, and let the connections end.
+
+        Returns how many had not ended in time (their batches were not committed; they were cut off).
+        """
+        self._is_stopping = True
+        self._file.remove()
+        with contextlib.suppress(OSError):
+            self._accept_waiting()
+        for connection in self._connections.values():
+            connection.stop()
+        late: set[asyncio.Task[None]] = set()
+        if self._connections:
+            _, late = await asyncio.wait(self._connections, timeout=timeout_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late)
+        self._file.close()
+        return len(late)
+
+    def _accept_waiting(self) -> None:
+        """Accept everybody in the backlog, as far as the limit allows."""
+        while len(self._connections) < self._connections_max or self._is_stopping:
+            try:
+                sock, _ = self._file.sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            self._start(sock)
+
+    def _start(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        connection = self._connect(sock)
+        task = asyncio.get_running_loop().create_task(self._serve(connection, sock))
+        self._connections[task] = connection
+        task.add_done_callback(self._ended)
+
+    async def _serve(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            if not connection.has_ended:
+                await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
+            await connection.run()
+        except Exception:
+            log.exception("connection.failed", peer_pid=connection.peer.pid)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._connections[task]
+        self._room.set()
+
+    async def _wait_for_room(self) -> None:
+        while len(self._connections) >= self._connections_max:
+            self._room.clear()
+            await self._room.wait()
+
+    async def _wait_out(self, error: OSError) -> None:
+        """Out of descriptors or memory: wait until somebody leaves, or a while; anything else is a fault of ours."""
+        if error.errno == errno.ECONNABORTED:
+            return
+        if error.errno not in _FOR_NOW:
+            raise error
+        log.warning("listener.paused", connections=len(self._connections), reason=error.strerror)
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._room.wait(), RETRY_S)

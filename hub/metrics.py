@@ -1,0 +1,30 @@
+"""
+What the hub counts. Each part adds to its own fields; nobody subtracts.
+
+Not here: gauges (how much is held, how many are connected), which are asked of their owners (hub.commands).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(slots=True)
+class Metrics:
+    """Counters since the hub was started."""
+
+    messages: int = 0
+    """Messages committed (a bare Hub: given to its loop), resends not counted."""
+    batches: int = 0
+    bytes: int = 0
+    """Bytes of the committed messages, as received."""
+    commits: int = 0
+    duplicates: int = 0
+    """Batches that were received before, and acknowledged again."""
+    losses: int = 0
+    """Messages under ``mpsr.loss``."""
+    connections_accepted: int = 0
+    commands: int = 0
+    acks: int = 0
+    acks_dropped: int = 0
+    """Acknowledgements that a client did not read in time."""

@@ -1,0 +1,104 @@
+"""
+What the hub says to one client: acknowledgements and replies, sent on our own socket object.
+
+Not through a stream writer or transport: one that hits EPIPE takes the unread input with it, and the input is what we
+are here for.
+
+Always true:
+- sending never waits and never raises; a client that does not read costs at most `bytes_max`;
+- what is begun is finished or nothing more is sent: half a reply is never followed by another;
+- past the limit replies are dropped and counted, and when the client begins to read again `on_stale` is called: it must
+  reconnect to learn what it missed.
+
+Source: send(2), EPIPE and EAGAIN. A dup of the descriptor is watched, for the event loop owns the original.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+
+OUTBOX_BYTES_MAX = 256 << 10
+_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
+
+
+class Outbox:
+    """Sends, and holds what the kernel does not take yet."""
+
+    def __init__(self, sock: socket.socket, *, on_stale: Callable[[], None], bytes_max: int = OUTBOX_BYTES_MAX) -> None:
+        self._sock = sock
+        self._on_stale = on_stale
+        self._bytes_max = bytes_max
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._watched = -1
+        self._is_broken = False
+        self.dropped = 0
+        """Replies that were not sent because the client did not read."""
+
+    def send(self, data: bytes) -> None:
+        """Send *data*, one whole reply, as far as the kernel takes it; keep the rest for later."""
+        if self._is_broken:
+            return
+        if self._unsent:
+            self._keep(data)
+            return
+        sent = self._try(data)
+        if sent < len(data) and not self._is_broken:
+            self._keep(data[sent:], is_begun=sent > 0)
+
+    def close(self) -> None:
+        """Forget what is unsent."""
+        self._is_broken = True
+        self._unsent.clear()
+        self._unwatch()
+
+    def _keep(self, data: bytes, *, is_begun: bool = False) -> None:
+        if self.dropped or (self._unsent_bytes + len(data) > self._bytes_max and not is_begun):
+            self.dropped += 1
+            return
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if self._watched == -1:
+            try:
+                self._watched = os.dup(self._sock.fileno())
+            except OSError:  # out of descriptors: the client learns by our closing
+                self.close()
+                self._on_stale()
+                return
+            asyncio.get_running_loop().add_writer(self._watched, self._flush)
+
+    def _try(self, data: bytes) -> int:
+        try:
+            return self._sock.send(data, _FLAGS)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:  # the client is gone; what it sent is still being read
+            self.close()
+            return 0
+
+    def _flush(self) -> None:
+        while self._unsent:
+            data = self._unsent.popleft()
+            sent = self._try(data)
+            if self._is_broken:
+                return
+            if sent < len(data):
+                self._unsent.appendleft(data[sent:])
+                self._unsent_bytes -= sent
+                return
+            self._unsent_bytes -= sent
+        self._unwatch()
+        if self.dropped:
+            self._on_stale()
+
+    def _unwatch(self) -> None:
+        if self._watched != -1:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                asyncio.get_running_loop().remove_writer(self._watched)
+            os.close(self._watched)
+            self._watched = -1

@@ -1,0 +1,70 @@
+"""
+The single receiver: everything that has arrived goes into the journal, then everybody is told.
+
+Always true: nothing is acknowledged before its commit is synced; while the journal cannot take anything, nothing is
+lost: the inbox fills, the sockets are not read, and producers wait or choose.
+Not here: resends (hub.dedupe, inside the commit).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from hub.errors import JournalUnavailable
+from hub.inbox import Inbox
+from hub.journal.journal import Journal
+from hub.journal.writer import Commit
+from hub.message import Batch
+from hub.metrics import Metrics
+from hub.reporting import get_logger
+
+COMMIT_BYTES_MAX = 4 << 20
+"""Above 2 MiB throughput is flat, and only latency grows."""
+COMMIT_INTERVAL_S = 0.02
+RETRY_S = 1.0
+log = get_logger("mpsr.receiver")
+
+
+class Receiver:
+    """Takes from *inbox*, appends to *journal*, acknowledges."""
+
+    def __init__(self, inbox: Inbox, journal: Journal, metrics: Metrics) -> None:
+        self._inbox = inbox
+        self._journal = journal
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Commit whatever has arrived, then tell each producer that it is safe; ends when the inbox is closed."""
+        with self._inbox.receiving():
+            while batches := await self._inbox.take(COMMIT_BYTES_MAX, COMMIT_INTERVAL_S):
+                self._count(await self._commit(batches), batches)
+                for batch in batches:
+                    batch.acknowledge()
+                self._inbox.release()
+
+    async def _commit(self, batches: Sequence[Batch]) -> Commit:
+        """Append, however long it takes the disk to be willing."""
+        failed = False
+        while True:
+            try:
+                commit = await self._journal.append(batches)
+            except JournalUnavailable as error:
+                if not failed:
+                    log.error(
+                        "journal.unavailable", error=str(error), action="producers wait; trying again each second"
+                    )
+                failed = True
+                await asyncio.sleep(RETRY_S)
+            else:
+                if failed:
+                    log.info("journal.available", last_sequence=commit.last_sequence)
+                return commit
+
+    def _count(self, commit: Commit, batches: Sequence[Batch]) -> None:
+        metrics = self._metrics
+        metrics.commits += 1
+        metrics.messages += commit.stored
+        metrics.bytes += commit.stored_bytes
+        metrics.duplicates += commit.duplicates
+        metrics.batches += len(batches) - commit.duplicates

@@ -1,0 +1,127 @@
+"""
+Messages as people and programs read them: pretty, json, text.
+
+Always true: whatever a record holds, a line comes out; JSON output is one valid object a line.
+Not here: which messages (hub.journal.query), where they go (hub.cli).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hub.entries import NS
+from hub.message import Message
+
+_GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
+_TEXT_KEYS = ("message", "event", "msg", "log")
+_LEVEL_COLOURS = {
+    "warning": _YELLOW,
+    "warn": _YELLOW,
+    "error": _RED,
+    "critical": _RED + _BOLD,
+    "fatal": _RED + _BOLD,
+    "debug": _GREY,
+}
+
+
+def render_json(message: Message) -> str:
+    """Return one JSON object: sequence, time, received (RFC 3339, nanoseconds), tag, pid, uid, gid, comm, record."""
+    peer = message.peer
+    fields: dict[str, Any] = {
+        "sequence": message.sequence,
+        "time": rfc3339(message.time),
+        "received": rfc3339(message.received),
+        "tag": message.tag,
+        "pid": peer.pid,
+        "uid": peer.uid,
+        "gid": peer.gid,
+        "comm": peer.comm,
+    }
+    if not peer.verified:
+        fields["verified"] = False
+    return _json({**fields, "record": message.record})
+
+
+def render_text(message: Message) -> str:
+    """Return what the message says, and nothing else: its text, or its record as JSON."""
+    text = _text_of(message.record)
+    return text if text is not None else _json(message.record)
+
+
+def render_pretty(message: Message) -> str:
+    """Return local time, tag, who, level, text, the remaining fields."""
+    return _pretty(message, lambda text, colour: text)
+
+
+def render_pretty_coloured(message: Message) -> str:
+    """Return the same in colours."""
+    return _pretty(message, lambda text, colour: f"{colour}{text}{_END}" if text else text)
+
+
+def rfc3339(time_ns: int) -> str:
+    """Return a time as ``2026-11-20T10:00:00.123456789Z``."""
+    seconds, nanoseconds = divmod(time_ns, NS)
+    if seconds != _last_second[0]:
+        _last_second[:] = seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{_last_second[1]}.{nanoseconds:09d}Z"
+
+
+_last_second: list[Any] = [None, ""]  # neighbouring messages mostly share it
+
+
+def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
+    record = message.record
+    seconds, nanoseconds = divmod(message.time, NS)
+    moment = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{nanoseconds // 1_000_000:03d}"
+    level = record.get("level")
+    text = _text_of(record)
+    shown = {"level"} if isinstance(level, str) else set()
+    if text is not None:
+        shown |= {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))}
+    fields = " ".join(f"{key}={_value(value)}" for key, value in record.items() if key not in shown)
+    who = f"{message.peer.comm or '?'}[{message.peer.pid}]"
+    parts = [paint(moment, _GREY), paint(message.tag, _CYAN), paint(who, _GREY)]
+    if isinstance(level, str):
+        parts.append(paint(level, _LEVEL_COLOURS.get(level.lower(), "")))
+    return " ".join([*parts, *filter(None, (text, paint(fields, _GREY)))])
+
+
+def _text_of(record: dict[Any, Any]) -> str | None:
+    return next((record[key] for key in _TEXT_KEYS if isinstance(record.get(key), str)), None)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return value if value and not any(c in ' "=\n\t' for c in value) else _json(value)
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value, enc_hook=_foreign).decode()
+    except (TypeError, ValueError, RecursionError):
+        return msgspec.json.encode(_plain(value, 0), enc_hook=_foreign).decode()
+
+
+def _foreign(value: object) -> object:
+    if isinstance(value, msgspec.msgpack.Ext):
+        return {"ext": value.code, "data": bytes(value.data).hex()}
+    return repr(value)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Return *value* with every key a string, and nothing nested deeper than a JSON encoder can follow."""
+    if depth > 200:
+        return "…"
+    if isinstance(value, dict):
+        return {str(key): _plain(child, depth + 1) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child, depth + 1) for child in value]
+    return value
+
+
+RENDERERS: dict[str, Callable[[Message], str]] = {"json": render_json, "text": render_text, "pretty": render_pretty}

@@ -1,0 +1,159 @@
+"""
+The hub as a service: a `Hub` whose receiver is the journal, and its commands.
+
+Start: descriptors, journal (locked and recovered), receiver, socket. Stop, in the order the data flows:
+
+1. no new producers: the path goes away, the backlog is accepted;
+2. what producers have sent is read;
+3. it is committed and acknowledged;
+4. whoever follows in this process sees the last of it;
+5. the journal is sealed and closed, always.
+
+Not here: options and exit codes (hub.cli).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import Callable
+
+import msgspec
+
+from hub.commands import Commands
+from hub.hub import STOP_TIMEOUT_S, Hub
+from hub.inbox import INBOX_BYTES_MAX
+from hub.journal.journal import Journal
+from hub.journal.reader import Gap
+from hub.journal.retention import KEEP_BYTES
+from hub.journal.writer import Durability
+from hub.listener import CONNECTIONS_MAX
+from hub.message import Batch
+from hub.receiver import Receiver
+from hub.reporting import get_logger
+from hub.wire.forward import FRAME_BYTES_MAX
+
+log = get_logger("mpsr.service")
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What a service is told."""
+
+    socket: str
+    journal: str
+    journal_bytes: int = KEEP_BYTES
+    durability: Durability = "fsync"
+    mode: int = 0o660
+    group: str | None = None
+    connections_max: int = CONNECTIONS_MAX
+    inbox_bytes_max: int = INBOX_BYTES_MAX
+    frame_bytes_max: int = FRAME_BYTES_MAX
+    stop_timeout_s: float = STOP_TIMEOUT_S
+
+
+class Service:
+    """Run a hub until it is stopped. *show* is called, on a thread, with each batch that was committed."""
+
+    def __init__(self, options: Options, *, show: Callable[[Batch | Gap], None] | None = None) -> None:
+        self._options = options
+        self._show = show
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, serve until SIGTERM, SIGINT or `stop`, and stop gracefully. Raises what hub.errors names."""
+        options = self._options
+        _raise_descriptor_limit()
+        journal = await Journal.open(options.journal, keep_bytes=options.journal_bytes, durability=options.durability)
+        try:
+            await self._serve(journal)
+        finally:
+            await journal.close()
+        log.info("hub.stopped", last_sequence=journal.last_sequence)
+
+    def stop(self) -> None:
+        """Ask for a graceful stop."""
+        self._stopping.set()
+
+    async def _serve(self, journal: Journal) -> None:
+        options = self._options
+        commands = Commands()
+        hub = Hub(
+            options.socket,
+            mode=options.mode,
+            group=options.group,
+            commands=commands.table,
+            connections_max=options.connections_max,
+            inbox_bytes_max=options.inbox_bytes_max,
+            frame_bytes_max=options.frame_bytes_max,
+        )
+        commands.attach(hub, journal)
+        recovered, loop = journal.recovered, asyncio.get_running_loop()
+        async with hub:
+            receiving = asyncio.create_task(Receiver(hub.inbox, journal, hub.metrics).run(), name="mpsr-receiver")
+            showing = asyncio.create_task(self._follow(journal, receiving), name="mpsr-show") if self._show else None
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.stop)
+            log.info(
+                "hub.listening",
+                socket=hub.path,
+                journal=journal.path,
+                pid=os.getpid(),
+                last_sequence=journal.last_sequence,
+                cut_bytes=recovered.cut_bytes,
+                missing=recovered.missing,
+            )
+            try:
+                await self._until_stopped(receiving)
+                log.info("hub.stopping", connections=hub.connections)
+                late = await hub.stop(timeout_s=options.stop_timeout_s)
+                if late:
+                    log.warning("hub.stopped_late", connections=late, timeout_s=options.stop_timeout_s)
+                await self._finish(receiving)
+                if showing is not None:
+                    await showing
+            finally:
+                for task in (receiving, showing):
+                    if task is not None:
+                        task.cancel()
+
+    async def _until_stopped(self, receiving: asyncio.Task[None]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((stopping, receiving), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+
+    async def _finish(self, receiving: asyncio.Task[None]) -> None:
+        """Wait for the receiver's last commit; give up on a disk that does not come back, and raise what was wrong."""
+        done, _ = await asyncio.wait((receiving,), timeout=self._options.stop_timeout_s)
+        if not done:
+            receiving.cancel()
+            log.error("hub.stopped_early", reason="the journal did not take what was received; it was not acknowledged")
+        with contextlib.suppress(asyncio.CancelledError):
+            await receiving
+
+    async def _follow(self, journal: Journal, receiving: asyncio.Task[None]) -> None:
+        """Show what is committed, from now on, until the receiver has ended and all is shown."""
+        assert self._show is not None
+        show, reader = self._show, journal.read(after=journal.last_sequence)
+        shown = journal.last_sequence
+
+        def show_all() -> None:
+            for batch in reader.read(follow=True):
+                show(batch)
+
+        while not receiving.done() or shown < journal.last_sequence:
+            waiting = asyncio.create_task(journal.wait_beyond(shown))
+            await asyncio.wait((waiting, receiving), return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            shown = journal.last_sequence
+            await asyncio.to_thread(show_all)
+        reader.close()
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: one a connection, and some."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means 10,240
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

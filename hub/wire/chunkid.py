@@ -1,0 +1,46 @@
+"""
+Chunk ids: how they stand in a msgpack map, and which of them are our own producers'.
+
+A chunk id is echoed with the same bytes and the same msgpack type, so it is carried as its msgpack encoding and never
+looked into, but for one question: is it ``mpsr.<session>.<counter>``, a session of ours and a counter that only rises?
+
+Here alone: packing and unpacking of both forms.
+"""
+
+from __future__ import annotations
+
+import msgpack
+
+SESSION_LENGTH = 22
+"""Characters of a session: 128 random bits in URL-safe base64."""
+
+COUNTER_MAX = 16**16 - 1
+_PREFIX = b"mpsr."
+_TEXT_LENGTH = len(_PREFIX) + SESSION_LENGTH + 1 + 16
+_OURS = bytes((0xD9, _TEXT_LENGTH)) + _PREFIX  # str8, as msgpack encodes a text of that length
+
+
+def pack(chunk: str | bytes) -> bytes:
+    """Return the msgpack encoding of a chunk id, in its own type; any bytes may be inside a str (surrogateescape)."""
+    packed: bytes = msgpack.packb(chunk, unicode_errors="surrogateescape")
+    return packed
+
+
+def pack_own(session: str, counter: int) -> bytes:
+    """Return the msgpack encoding of our chunk id; *session* has `SESSION_LENGTH` characters."""
+    return pack(f"mpsr.{session}.{counter:016x}")
+
+
+def unpack_own(chunk: bytes) -> tuple[bytes, int] | None:
+    """Return session and counter of one of our chunk ids, None for anybody else's."""
+    if not is_own(chunk):
+        return None
+    try:
+        return chunk[len(_OURS) : -17], int(chunk[-16:], 16)
+    except ValueError:
+        return None
+
+
+def is_own(chunk: bytes) -> bool:
+    """Return whether the chunk id looks like one of ours."""
+    return len(chunk) == 2 + _TEXT_LENGTH and chunk.startswith(_OURS)

@@ -1,0 +1,46 @@
+"""
+Which protocol a connection speaks: its first byte decides, once.
+
+Always true: every first byte has a decoder; no text protocol begins with a byte of a msgpack array (0x90 and up).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from hub.message import Batch, Loss, Origin, Peer
+from hub.wire.forward import ForwardDecoder
+from hub.wire.jsonrpc import Request
+from hub.wire.lines import LineDecoder
+
+Unit = Batch | Loss | Request
+"""What comes off the wire: messages, word of what could not be kept, a command."""
+
+
+class Decoder(Protocol):
+    """Bytes in, units out: no socket, no clock, no waiting."""
+
+    @property
+    def held_bytes(self) -> int: ...
+
+    def receive(self, data: bytes) -> Sequence[Unit]: ...
+
+    def finish(self) -> Sequence[Unit]: ...
+
+
+class DecoderClass(Protocol):
+    """How a decoder is made: for the bytes of one peer, whose acknowledgements go to *origin*."""
+
+    def __call__(self, peer: Peer, origin: Origin | None, *, frame_bytes_max: int) -> Decoder: ...
+
+
+_FORWARD_FIRST_BYTES = {*range(0x90, 0xA0), 0xDC, 0xDD, 0xC0}
+DECODERS: tuple[DecoderClass, ...] = tuple(
+    ForwardDecoder if first in _FORWARD_FIRST_BYTES else LineDecoder for first in range(256)
+)
+
+
+def decoder_class(first_byte: int) -> DecoderClass:
+    """Return what decodes a connection that begins with *first_byte*."""
+    return DECODERS[first_byte]

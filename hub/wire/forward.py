@@ -1,0 +1,398 @@
+"""
+Fluent Forward: a byte stream to batches and losses.
+
+Plan. A frame's end is found first: by its declared length, so that a partial one is waited for and not looked at, or by
+msgpack's `skip`, which resumes where it stopped. Then the whole frame is cut up. Message frames that begin with the
+same bytes and want no acknowledgement are gathered into one batch, a slice each. Whatever becomes a batch has been
+checked: nesting, lengths, count (hub.entries.is_well_formed).
+
+Always true:
+- nothing before a fault is lost by it: what came before is given first, then one `Loss`;
+- half a frame costs its own bytes, and a slow sender costs no more than a fast one;
+- a fault inside a frame whose end is known costs that frame; a fault in the framing is fatal.
+
+Not here: the anatomy of a frame (hub.wire.frame), compression, the handshake (a Unix socket has file permissions).
+Source: Fluent Forward protocol v1 and v1.5; what clients really send: fluentd, Fluent Bit, Docker, Go, Python, Node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+import msgpack
+
+from hub import entries as codec
+from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
+from hub.wire.frame import (
+    NO_OPTION,
+    OPTION_BYTES_MAX,
+    UNPACK_FAULTS,
+    Incomplete,
+    Malformed,
+    Option,
+    Outer,
+    is_array,
+    read_array,
+    read_option,
+    read_outer,
+)
+
+FRAME_BYTES_MAX = 64 << 20
+_RESCAN_BYTES = 64 << 10  # a longer half frame is scanned on where it stopped, not again from its start
+_NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it
+_NIL = 0xC0
+
+
+class ForwardDecoder:
+    """Cut a byte stream into batches and losses. Feed it with `receive`, and say `finish` at the end of the stream."""
+
+    def __init__(
+        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
+    ) -> None:
+        self._peer = peer
+        self._origin = origin
+        self._frame_bytes_max = frame_bytes_max
+        self._parts: list[bytes] = []  # the half frame
+        self._held = 0
+        self._needed = 0  # worth looking again when so many bytes are held
+        self._scanner: msgpack.Unpacker | None = None  # in the middle of a long frame whose length nobody declared
+        self._oversize: _Oversize | None = None
+        self._units: list[Batch | Loss] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of a half frame are held."""
+        return self._held
+
+    def receive(self, data: bytes) -> Sequence[Batch | Loss]:
+        """Return what *data* completes. After a fatal loss the decoder must not be fed again."""
+        self._units = []
+        try:
+            if self._oversize is not None:
+                data = self._oversize.swallow(data)
+                if not data or not self._finish_oversize(data):
+                    return self._units
+                data = self._take_parts()
+            elif self._held:
+                if not self._is_worth_looking(data):
+                    return self._units
+                data = self._take_parts()
+            self._decode(data)
+        except Malformed as fault:
+            self._fail(fault, data[:64])
+        return self._units
+
+    def finish(self) -> Sequence[Batch | Loss]:
+        """Return the loss of the half frame that the stream ended in, if it did."""
+        if self._oversize is not None:
+            return [self._oversize.loss(None)]
+        if not self._held:
+            return []
+        tail = self._take_parts()
+        return [Loss("half a frame at the end of the stream", lost_bytes=len(tail), sample=tail[:64])]
+
+    # Half frames.
+
+    def _hold(self, tail: bytes, needed: int) -> None:
+        if tail:
+            self._parts, self._held, self._needed = [tail], len(tail), max(needed, len(tail) + 1)
+
+    def _take_parts(self) -> bytes:
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts, self._held, self._needed = [], 0, 0
+        return data
+
+    def _is_worth_looking(self, data: bytes) -> bool:
+        self._parts.append(data)
+        self._held += len(data)
+        if self._held < self._needed:
+            return False
+        if self._scanner is None:
+            return True
+        if self._held > self._frame_bytes_max + OPTION_BYTES_MAX:
+            raise Malformed(f"a frame of more than {self._frame_bytes_max} bytes")
+        try:
+            self._scanner.feed(data)
+            self._scanner.skip()
+        except msgpack.OutOfData:
+            return False
+        except UNPACK_FAULTS as error:
+            raise Malformed(f"not msgpack ({type(error).__name__})") from error
+        self._scanner = None
+        return True
+
+    # Whole frames.
+
+    def _decode(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        try:
+            while at < end:
+                if data[at] == _NIL:
+                    at += 1
+                    continue
+                outer = read_outer(data, at)
+                if outer.packed is None:
+                    self._decode_run(data, at)
+                    return
+                if outer.packed.stop - at > self._frame_bytes_max:
+                    self._begin_oversize(data, at, outer)
+                    return
+                at = self._packed_frame(data, at, outer)
+        except Incomplete as incomplete:
+            self._hold(data[at:], incomplete.needed)
+        except Malformed as fault:
+            self._fail(fault, data[at : at + 64])
+
+    def _packed_frame(self, data: bytes, at: int, outer: Outer) -> int:
+        """Cut up the PackedForward frame at *at*; return where it ends."""
+        assert outer.packed is not None
+        stop = outer.packed.stop
+        if len(data) < stop + (outer.size == 3):
+            raise Incomplete(stop + (outer.size == 3) - at)
+        option, end = read_option(data, stop) if outer.size == 3 else (NO_OPTION, stop)
+        self._add_packed(data[outer.tag], memoryview(data)[outer.packed], option)
+        return end
+
+    def _decode_run(self, data: bytes, at: int) -> None:
+        """Cut up the frames from *at* on by msgpack's own idea of where each ends; gather plain Message frames."""
+        unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
+        unpacker.feed(memoryview(data)[at:])
+        base, run = at, _Run()
+        skip, tell, is_next = unpacker.skip, unpacker.tell, data.startswith
+        try:
+            while True:
+                skip()
+                end = base + tell()
+                if is_next(run.prefix, at):
+                    run.slices.append(data[at + run.cut : end])
+                else:
+                    run = self._frame(data, at, end, run)
+                at = end
+        except msgpack.OutOfData:
+            self._add_run(run)
+            self._hold_undeclared(data, at)
+        except UNPACK_FAULTS as error:
+            self._add_run(run)
+            self._fail(Malformed(f"not msgpack ({type(error).__name__})"), data[at : at + 64])
+        except Malformed as fault:
+            self._add_run(run)
+            self._fail(fault, data[at : at + 64])
+
+    def _hold_undeclared(self, data: bytes, at: int) -> None:
+        """Keep the half frame at *at*: until its declared length is there, or scanning it on as it comes."""
+        tail = data[at:]
+        if not tail:
+            return
+        try:
+            outer = read_outer(tail, 0)
+        except Incomplete as incomplete:
+            self._hold(tail, incomplete.needed)
+            return
+        except Malformed as fault:
+            self._fail(fault, tail[:64])
+            return
+        if outer.packed is not None:
+            if outer.packed.stop > self._frame_bytes_max:
+                self._begin_oversize(tail, 0, outer)
+            else:
+                self._hold(tail, outer.packed.stop + (outer.size == 3))
+            return
+        self._hold(tail, 0)
+        if len(tail) > _RESCAN_BYTES:
+            self._scanner = msgpack.Unpacker(max_buffer_size=self._frame_bytes_max + 2 * OPTION_BYTES_MAX + (1 << 20))
+            self._scanner.feed(tail)
+            with contextlib.suppress(msgpack.OutOfData):  # as before, but this one goes on from here
+                self._scanner.skip()
+
+    def _frame(self, data: bytes, at: int, end: int, run: _Run) -> _Run:
+        """Cut up one whole frame; return the run that the next frame may continue."""
+        if data[at] == _NIL:
+            return run
+        outer = read_outer(data, at)
+        tag = data[outer.tag]
+        if outer.packed is not None:
+            self._add_run(run)
+            option = read_option(data, outer.packed.stop)[0] if outer.size == 3 else NO_OPTION
+            self._add_packed(tag, memoryview(data)[outer.packed], option)
+            return _Run()
+        if is_array(data[outer.body]):
+            self._add_run(run)
+            self._add_forward(tag, data, outer, end)
+            return _Run()
+        return self._message(tag, data, outer, at, end, run)
+
+    def _message(self, tag: bytes, data: bytes, outer: Outer, at: int, end: int, run: _Run) -> _Run:
+        if outer.size < 3:
+            raise Malformed("an array of two that is no Forward frame")
+        stop, option = end, NO_OPTION
+        if outer.size == 4:
+            stop = _end_of_objects(data, outer.body, end, 2)
+            if data[stop:end] != b"\x80":  # Go's logger always sends a map, and mostly this one
+                option = read_option(data, stop)[0]
+        if option.chunk is not None or run.tag != tag:
+            self._add_run(run)
+            run = _Run(tag)
+        run.slices.append(data[outer.body : stop])
+        if option.chunk is not None:
+            self._add_run(run, option.chunk)
+            return _Run()
+        if outer.size == 3:
+            # The time's first byte is part of the prefix: what begins so is a Message frame too.
+            run.prefix, run.cut = data[at : outer.body + 1], outer.body - at
+        return run
+
+    # Batches.
+
+    def _add_run(self, run: _Run, chunk: bytes | None = None) -> None:
+        """Give the gathered Message frames as one batch."""
+        if not run.slices:
+            return
+        entries = b"\x92".join((codec.array_header(len(run.slices)), *run.slices))
+        if codec.is_well_formed(entries):
+            self._add(run.tag, entries, len(run.slices), chunk)
+            return
+        good = 0
+        while codec.is_well_formed(b"\x92" + run.slices[good]):
+            good += 1
+        bad = run.slices[good]
+        if good:
+            self._add(run.tag, b"\x92".join((codec.array_header(good), *run.slices[:good])), good, None)
+        run.slices.clear()
+        raise Malformed("not msgpack", bad[:64], chunk)
+
+    def _add_forward(self, tag: bytes, data: bytes, outer: Outer, end: int) -> None:
+        start, count = read_array(data, outer.body)
+        stop = _end_of_objects(data, start, end, count)
+        option = read_option(data, stop)[0] if outer.size == 3 else NO_OPTION
+        self._add_entries(tag, memoryview(data)[start:stop], option, count)
+
+    def _add_packed(self, tag: bytes, payload: memoryview, option: Option) -> None:
+        if option.signal:
+            reason = f"not a log but fluent_signal {option.signal}"
+            self._units.append(
+                Loss(reason, max(option.size or 1, 1), len(payload), bytes(payload[:64]), tag, option.chunk)
+            )
+        elif option.compressed not in (None, "text"):
+            reason = f"compressed as {option.compressed!r}, which this hub does not read"
+            self._units.append(
+                Loss(reason, max(option.size or 1, 1), len(payload), bytes(payload[:64]), tag, option.chunk)
+            )
+        else:
+            self._add_entries(tag, payload, option, option.size)
+
+    def _add_entries(self, tag: bytes, payload: memoryview, option: Option, count: int | None) -> None:
+        """Check the entries and give them; *count* is a hint (one client puts bytes there), so it is checked too."""
+        if count and count <= len(payload):
+            entries = codec.join((payload,), count)
+            if codec.is_well_formed(entries):
+                self._add(tag, entries, codec.count_messages(entries), option.chunk)
+                return
+        count, stop = codec.count_objects(payload)
+        entries = codec.join((payload[:stop],), count)
+        if not codec.is_well_formed(entries):  # `skip` let something through: keep entry by entry
+            count, stop = _count_well_formed(payload[:stop], count)
+            entries = codec.join((payload[:stop],), count)
+        chunk = option.chunk
+        if stop < len(payload):
+            rest, lost = bytes(payload[stop : stop + 64]), max((option.size or 0) - count, 1)
+            spoilt = Loss(
+                "entries that are not msgpack", lost, len(payload) - stop, rest, tag, None if count else chunk
+            )
+            self._units.append(spoilt)
+        if count:
+            self._add(tag, entries, codec.count_messages(entries), chunk)
+        elif stop == len(payload) and chunk is not None:
+            self._add(tag, entries, 0, chunk)  # an empty chunk: nothing to keep, but somebody waits
+
+    def _add(self, tag: bytes, entries: bytes, count: int, chunk: bytes | None) -> None:
+        if count or chunk is not None:
+            self._units.append(Batch(tag, entries, count, chunk, self._peer, self._origin))
+
+    def _fail(self, fault: Malformed, sample: bytes) -> None:
+        """End the stream here: everything from the fault on is one loss."""
+        self._take_parts()
+        reason = f"malformed Forward frame: {fault.reason}"
+        self._units.append(Loss(reason, sample=fault.sample or sample, chunk=fault.chunk, fatal=True))
+
+    # Frames over the limit: their payload is let go as it comes, their options are read, for the chunk id.
+
+    def _begin_oversize(self, data: bytes, at: int, outer: Outer) -> None:
+        assert outer.packed is not None
+        start = outer.packed.start
+        tag, sample = data[outer.tag], data[start : start + 64]
+        self._oversize = _Oversize(outer.packed.stop - start, tag, sample, outer.size == 3, self._frame_bytes_max)
+        rest = self._oversize.swallow(data[start:])
+        if rest and self._finish_oversize(rest):
+            self._decode(self._take_parts())
+
+    def _finish_oversize(self, data: bytes) -> bool:
+        """Read the options behind an oversize payload; True when they are whole, what follows them is then held."""
+        assert self._oversize is not None
+        self._parts.append(data)
+        data = self._take_parts()
+        option, end = NO_OPTION, 0
+        if self._oversize.has_option:
+            try:
+                option, end = read_option(data, 0)
+            except Incomplete:
+                self._hold(data, 0)
+                return False
+        self._units.append(self._oversize.loss(option))
+        self._oversize = None
+        self._hold(data[end:], 0)
+        return True
+
+
+class _Run:
+    """Message frames of one tag, gathered: the slices that hold time and record."""
+
+    __slots__ = ("cut", "prefix", "slices", "tag")
+
+    def __init__(self, tag: bytes = b"") -> None:
+        self.tag = tag
+        self.prefix = _NO_PREFIX
+        self.cut = 0
+        self.slices: list[bytes] = []
+
+
+class _Oversize:
+    """A payload over the limit, on its way into nothing."""
+
+    def __init__(self, size: int, tag: bytes, sample: bytes, has_option: bool, limit: int) -> None:
+        self._size, self._left, self._tag, self._sample, self._limit = size, size, tag, sample, limit
+        self.has_option = has_option
+
+    def swallow(self, data: bytes) -> bytes:
+        """Return what of *data* is behind the payload."""
+        dropped = min(len(data), self._left)
+        self._left -= dropped
+        return data[dropped:]
+
+    def loss(self, option: Option | None) -> Loss:
+        reason = f"a frame over the limit of {self._limit} bytes"
+        if option is None:
+            return Loss(reason, lost_bytes=self._size, sample=self._sample, tag=self._tag)
+        return Loss(reason, max(option.size or 1, 1), self._size, self._sample, self._tag, option.chunk)
+
+
+def _end_of_objects(data: bytes, at: int, end: int, count: int) -> int:
+    """Return where the *count* objects at *at* end; they are known to end before *end*."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(end - at, 1))
+    unpacker.feed(memoryview(data)[at:end])
+    for _ in range(count):
+        unpacker.skip()
+    return at + int(unpacker.tell())
+
+
+def _count_well_formed(payload: memoryview, count: int) -> tuple[int, int]:
+    """Return how many of the first *count* objects hold, and where the last of them ends."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(payload), 1))
+    unpacker.feed(payload)
+    end = 0
+    for good in range(count):
+        unpacker.skip()
+        if not codec.is_well_formed(payload[end : unpacker.tell()]):
+            return good, end
+        end = unpacker.tell()
+    return count, end

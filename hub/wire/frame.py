@@ -1,0 +1,187 @@
+"""
+The anatomy of a Fluent Forward frame: its encoders and, beside them, the readers of its outside.
+
+A *frame* is one msgpack array of the stream:
+
+    [tag, bin or str, option]     PackedForward: its length is declared
+    [tag, [entry, ...], option]   Forward
+    [tag, time, record, option]   Message
+
+The option is a map, nil or absent. Readers look at headers only, and say `Incomplete` or `Malformed`.
+
+Not here: cutting a stream into frames (hub.wire.forward), entries (hub.entries).
+Source: Fluent Forward protocol v1 and v1.5.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, NamedTuple
+
+import msgpack
+
+from hub.wire import chunkid
+
+TAG_BYTES_MAX = 4 << 10
+OPTION_BYTES_MAX = 64 << 10
+UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError, RecursionError)
+
+_U16 = struct.Struct(">H")
+_U32 = struct.Struct(">I")
+_U32_MAX = 0xFFFFFFFF
+
+
+class Incomplete(Exception):
+    """The frame at hand is not whole; *needed* bytes of it, at least, settle more."""
+
+    def __init__(self, needed: int = 0) -> None:
+        super().__init__(needed)
+        self.needed = needed
+
+
+class Malformed(Exception):
+    """The framing is broken."""
+
+    def __init__(self, reason: str, sample: bytes = b"", chunk: bytes | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.sample, self.chunk = reason, sample, chunk
+
+
+class Outer(NamedTuple):
+    """The outside of a frame: where its parts are in the data."""
+
+    size: int  # elements of the array
+    tag: slice
+    body: int  # where element 1 begins
+    packed: slice | None  # the payload, for PackedForward
+
+
+class Option(NamedTuple):
+    """What we use of a frame's options; *chunk* is the packed chunk id."""
+
+    chunk: bytes | None = None
+    size: int | None = None
+    compressed: str | None = None
+    signal: int = 0
+
+
+NO_OPTION = Option()
+
+
+def encode_frame_head(tag: bytes, payload_bytes: int) -> bytes:
+    """Return what stands before the entries of a PackedForward frame with options."""
+    return b"\x93" + _str_header(len(tag)) + tag + b"\xc6" + _U32.pack(payload_bytes)
+
+
+def encode_frame_tail(chunk: bytes, count: int) -> bytes:
+    """Return the options that end a PackedForward frame; *chunk* is a packed chunk id."""
+    return b"\x82\xa5chunk" + chunk + b"\xa4size\xce" + _U32.pack(count)
+
+
+def encode_ack(chunk: bytes) -> bytes:
+    """Return the acknowledgement of a packed chunk id."""
+    return b"\x81\xa3ack" + chunk
+
+
+def decode_acks(unpacker: msgpack.Unpacker, data: bytes) -> list[bytes]:
+    """Feed *data*; return the packed chunk ids of all acknowledgements now whole. Raises ValueError on anything else."""
+    unpacker.feed(data)
+    acks = []
+    for reply in unpacker:
+        if not isinstance(reply, dict):
+            raise ValueError(f"not an acknowledgement: {type(reply).__name__}")
+        if isinstance(chunk := reply.get("ack"), (str, bytes)):
+            acks.append(chunkid.pack(chunk))
+    return acks
+
+
+def _str_header(length: int) -> bytes:
+    if length < 32:
+        return bytes((0xA0 | length,))
+    if length < 256:
+        return bytes((0xD9, length))
+    return b"\xda" + _U16.pack(length)
+
+
+def read_outer(data: bytes, at: int) -> Outer:
+    """Read the outside of the frame at *at*, as far as its second element's header."""
+    try:
+        first = data[at]
+        if 0x92 <= first <= 0x94:
+            size, tag_at = first & 0x0F, at + 1
+        elif is_array(first):
+            tag_at, size = read_array(data, at)
+        else:
+            raise Malformed(f"begins with 0x{first:02x}, which is no array")
+        if not 2 <= size <= 4:
+            raise Malformed(f"an array of {size}, not of 2 to 4")
+        tag = _read_text(data, tag_at)
+        if tag is None:
+            raise Malformed("the tag is not a string")
+        if tag.stop - tag.start > TAG_BYTES_MAX:
+            raise Malformed(f"a tag of {tag.stop - tag.start} bytes ({TAG_BYTES_MAX} at most)")
+        packed = _read_text(data, tag.stop)
+        if size == 4 and (packed is not None or is_array(data[tag.stop])):
+            raise Malformed("an array of four that is no Message frame")
+    except (IndexError, struct.error):
+        raise Incomplete from None
+    return Outer(size, tag, tag.stop, packed)
+
+
+def _read_text(data: bytes, at: int) -> slice | None:
+    """Return where the str or bin at *at* is, None for another type; IndexError or struct.error: too short."""
+    first = data[at]
+    if 0xA0 <= first <= 0xBF:
+        return slice(at + 1, at + 1 + (first & 0x1F))
+    if first in (0xC6, 0xDB):
+        return slice(at + 5, at + 5 + _U32.unpack_from(data, at + 1)[0])
+    if first in (0xC5, 0xDA):
+        return slice(at + 3, at + 3 + _U16.unpack_from(data, at + 1)[0])
+    if first in (0xC4, 0xD9):
+        return slice(at + 2, at + 2 + data[at + 1])
+    return None
+
+
+def is_array(first: int) -> bool:
+    return 0x90 <= first <= 0x9F or first in (0xDC, 0xDD)
+
+
+def read_array(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the array's elements begin and how many there are; struct.error: too short."""
+    first = data[at]
+    if first == 0xDC:
+        return at + 3, _U16.unpack_from(data, at + 1)[0]
+    if first == 0xDD:
+        return at + 5, _U32.unpack_from(data, at + 1)[0]
+    return at + 1, first & 0x0F
+
+
+def read_option(data: bytes, at: int) -> tuple[Option, int]:
+    """Read the options at *at*, a map or nil; return them and where they end."""
+    window = memoryview(data)[at : at + OPTION_BYTES_MAX]
+    unpacker = msgpack.Unpacker(
+        max_buffer_size=OPTION_BYTES_MAX, unicode_errors="surrogateescape", strict_map_key=False
+    )
+    unpacker.feed(window)
+    try:
+        value = unpacker.unpack()
+    except msgpack.OutOfData:
+        if len(window) == OPTION_BYTES_MAX:
+            raise Malformed(f"options of more than {OPTION_BYTES_MAX} bytes") from None
+        raise Incomplete from None
+    except UNPACK_FAULTS as error:
+        raise Malformed(f"options that are not msgpack ({type(error).__name__})") from error
+    if value is not None and not isinstance(value, dict):
+        raise Malformed(f"options that are no map but {type(value).__name__}")
+    return _as_option(value or {}), at + unpacker.tell()
+
+
+def _as_option(value: dict[Any, Any]) -> Option:
+    chunk, size, signal = value.get("chunk"), value.get("size"), value.get("fluent_signal")
+    compressed = value.get("compressed")
+    return Option(
+        chunkid.pack(chunk) if isinstance(chunk, (str, bytes)) and chunk else None,
+        size if type(size) is int and 0 <= size <= _U32_MAX else None,
+        compressed if isinstance(compressed, str) else None,
+        signal if type(signal) is int else 0,
+    )

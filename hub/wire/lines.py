@@ -1,0 +1,118 @@
+"""
+Lines: a byte stream to batches, requests and losses.
+
+Each line is decided by itself: a JSON object is a command or a message (hub.wire.jsonlines), everything else is text
+(hub.wire.text). Nothing is refused: a line that fails its guess is text. A last line without a newline counts.
+
+Always true:
+- neighbouring messages of one tag that arrived together are one batch, in order;
+- a line over the limit costs that line: one loss, and the stream goes on behind it;
+- a slow sender costs no more than a fast one: what was searched is not searched again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hub import entries as codec
+from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
+from hub.wire import jsonlines, text
+from hub.wire.jsonrpc import Request
+
+LINE_BYTES_MAX = 64 << 20
+
+
+class LineDecoder:
+    """Cut a byte stream into lines, and lines into messages. Feed it with `receive`, and say `finish` at the end."""
+
+    def __init__(
+        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = LINE_BYTES_MAX
+    ) -> None:
+        self._peer = peer
+        self._origin = origin
+        self._line_bytes_max = frame_bytes_max
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._dropped = 0  # bytes of the line over the limit that is passing through
+        self._units: list[Batch | Loss | Request] = []
+        self._tag = b""
+        self._entries: list[bytes] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of a half line are held."""
+        return self._held
+
+    def receive(self, data: bytes) -> Sequence[Batch | Loss | Request]:
+        """Return what *data* completes."""
+        end = data.rfind(b"\n")
+        if end == -1:
+            self._hold(data)
+            return self._take_units()
+        lines = data[:end].split(b"\n")
+        self._hold(lines[0])
+        lines[0] = b"".join(self._parts)
+        self._parts, self._held = [], 0
+        if self._dropped:
+            self._end_of_dropped()
+            del lines[0]
+        for line in lines:
+            self._line(line.removesuffix(b"\r"))
+        self._hold(data[end + 1 :])
+        return self._take_units()
+
+    def finish(self) -> Sequence[Batch | Loss | Request]:
+        """Return the last line, if it had no newline."""
+        if self._dropped:
+            self._end_of_dropped()
+        elif self._held:
+            self._line(b"".join(self._parts))
+        self._parts, self._held = [], 0
+        return self._take_units()
+
+    def _hold(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._dropped:
+            self._dropped += len(data)
+        elif self._held + len(data) > self._line_bytes_max:
+            self._dropped = self._held + len(data)
+            self._parts, self._held = [b"".join(self._parts)[:64] or data[:64]], 0
+        else:
+            self._parts.append(data)
+            self._held += len(data)
+
+    def _end_of_dropped(self) -> None:
+        self._flush()
+        sample = b"".join(self._parts)[:64]
+        reason = f"a line over the limit of {self._line_bytes_max} bytes"
+        self._units.append(Loss(reason, lost_bytes=self._dropped, sample=sample))
+        self._parts, self._held, self._dropped = [], 0, 0
+
+    def _line(self, line: bytes) -> None:
+        if len(line) > self._line_bytes_max:
+            self._parts, self._dropped = [line[:64]], len(line)
+            self._end_of_dropped()
+            return
+        parsed = jsonlines.parse(line) if line.startswith(b"{") else None
+        if isinstance(parsed, Request):
+            self._flush()
+            self._units.append(parsed)
+            return
+        tag, entry = parsed or (text.TAG, text.encode_entry(line))
+        if tag != self._tag:
+            self._flush()
+            self._tag = tag
+        self._entries.append(entry)
+
+    def _flush(self) -> None:
+        if self._entries:
+            count = len(self._entries)
+            entries = codec.join(self._entries, count)
+            self._units.append(Batch(self._tag, entries, count, None, self._peer, self._origin))
+            self._entries = []
+
+    def _take_units(self) -> Sequence[Batch | Loss | Request]:
+        self._flush()
+        units, self._units = self._units, []
+        return units

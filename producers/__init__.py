@@ -1,0 +1,52 @@
+"""
+The clients of an mpsr hub.
+
+    from producers import AsyncProducer, Producer, call
+
+Loaded when asked for: importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from producers.asynchronous import AsyncProducer
+    from producers.blocking import Producer
+    from producers.caller import call
+    from producers.errors import (
+        BacklogFull,
+        BadRecord,
+        CommandFailed,
+        NotAcknowledged,
+        NotConnected,
+        ProducerClosed,
+        ProducerError,
+    )
+
+__all__ = [
+    "AsyncProducer",
+    "BacklogFull",
+    "BadRecord",
+    "CommandFailed",
+    "NotAcknowledged",
+    "NotConnected",
+    "Producer",
+    "ProducerClosed",
+    "ProducerError",
+    "call",
+]
+
+_MODULES = {"AsyncProducer": "asynchronous", "Producer": "blocking", "call": "caller"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

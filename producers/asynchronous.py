@@ -1,0 +1,230 @@
+"""
+The producer for asyncio programs: one task of the running loop connects, sends and takes acknowledgements.
+
+Always true: the same as in producers.blocking; and nothing here blocks the loop.
+Not here: what to send when (producers.link), the bytes (producers.backlog).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import msgpack
+
+from hub.config import default_socket
+from hub.entries import stamp
+from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
+from producers.blocking import CLOSE_TIMEOUT_S, SEND_BUFFER_BYTES, describe
+from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
+from producers.link import LINGER_S, Link, State
+from producers.record import Record, encode_record
+
+
+class AsyncProducer:
+    """
+    Send messages to the hub at *path* from the tasks of one event loop. Use it in an ``async with``.
+
+    The options are those of `producers.Producer`; when the backlog is full, `send` waits.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        *,
+        tag: str = "python",
+        backlog_bytes_max: int = BYTES_MAX,
+        chunk_bytes_max: int = CHUNK_BYTES_MAX,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        self.path = path or default_socket()
+        self._tag = tag.encode()
+        self._link = Link(Backlog(bytes_max=backlog_bytes_max, chunk_bytes_max=chunk_bytes_max), linger_s=linger_s)
+        self._task: asyncio.Task[None] | None = None
+        self._wakeup = asyncio.Event()
+        self._changed = asyncio.Event()  # set, and a new one made, at each change somebody may wait for
+        self._wire: _Wire | None = None
+        self._is_closed = False
+
+    async def __aenter__(self) -> AsyncProducer:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self.close()
+        except NotAcknowledged as late:
+            if error is None:
+                raise
+            error.add_note(str(late))  # the block's own error matters more
+
+    async def send(
+        self, record: Record, *, tag: str | None = None, time_ns: int | None = None, timeout: float | None = None
+    ) -> None:
+        """
+        Hand over one message; it will be sent until it is acknowledged.
+
+        *time_ns* is its time (now), *timeout* how many seconds to wait for room (for ever). Raises BadRecord,
+        BacklogFull or ProducerClosed, and then nothing of it is kept.
+        """
+        entry = stamp(time.time_ns() if time_ns is None else time_ns) + encode_record(record)
+        tag_bytes = self._tag if tag is None else tag.encode()
+        if self._is_closed:
+            raise ProducerClosed
+        link = self._link
+        if not link.backlog.append(tag_bytes, entry):
+            link.hurry()
+            self._look()
+            if not await self._wait_for(lambda: link.backlog.append(tag_bytes, entry), timeout):
+                raise BacklogFull(link.backlog.held_bytes, link.last_error)
+        link.appended(time.monotonic())
+        if link.backlog.open_count == 1 or link.backlog.has_unsent:
+            self._look()
+
+    async def connect(self, timeout: float | None = None) -> None:
+        """Wait until a hub answers. Raises NotConnected after *timeout* seconds. `send` does not need it."""
+        self._link.want()
+        self._look()
+        if not await self._wait_for(lambda: self._link.state is State.UP, timeout):
+            raise NotConnected(self.path, self._link.last_error or "no answer in time")
+
+    async def flush(self, timeout: float | None = None) -> None:
+        """Return when everything sent so far is on the hub's disk. Raises NotAcknowledged after *timeout* seconds."""
+        backlog = self._link.backlog
+        target = backlog.appended
+        self._link.hurry()
+        self._look()
+        if not await self._wait_for(lambda: backlog.acknowledged >= target, timeout):
+            raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
+
+    async def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
+        """Flush, and stop. Raises NotAcknowledged if not all is acknowledged after *timeout* seconds; it is dropped."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await self.flush(timeout)
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Return True as soon as *condition* holds, which is asked at each change; False after *timeout* seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not condition():
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _look(self) -> None:
+        """Have the task look at the link."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="mpsr-producer")
+        self._wakeup.set()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                self._wakeup.clear()
+                if self._link.may_dial(time.monotonic()):
+                    await self._dial()
+                self._send()
+                # While the kernel takes no more there is nothing to do before it does.
+                is_held_up = self._wire is not None and not self._wire.is_writable
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if is_held_up else self._link.due(time.monotonic())):
+                        await self._wakeup.wait()
+        finally:
+            if self._wire is not None and self._wire.transport is not None:
+                self._wire.transport.abort()
+
+    async def _dial(self) -> None:
+        self._link.dialling()
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            await loop.sock_connect(sock, self.path)
+            wire = _Wire(self)
+            await loop.create_unix_connection(lambda: wire, sock=sock)
+        except OSError as error:
+            sock.close()
+            self._link.failed(time.monotonic(), describe(error, self.path))
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            self._wire = wire
+            self._link.connected()
+            self._notify()
+
+    def _send(self) -> None:
+        wire = self._wire
+        while wire is not None and wire.transport is not None and wire.is_writable:
+            chunk = self._link.outgoing(time.monotonic())
+            if chunk is None:
+                return
+            wire.transport.write(chunk.frame)
+
+    # Called by the wire.
+
+    def received(self, wire: _Wire, data: bytes) -> None:
+        if wire is not self._wire or wire.transport is None:
+            return
+        try:
+            self._link.received(data)
+        except (ValueError, msgpack.UnpackException) as error:
+            wire.transport.abort()
+            self.lost(wire, describe(error, self.path))
+        self._notify()
+        self._wakeup.set()
+
+    def lost(self, wire: _Wire, reason: str) -> None:
+        if wire is self._wire:
+            self._wire = None
+            self._link.failed(time.monotonic(), reason)
+            self._wakeup.set()
+
+    def writable(self) -> None:
+        self._wakeup.set()
+
+
+class _Wire(asyncio.Protocol):
+    """One connection to the hub."""
+
+    def __init__(self, producer: AsyncProducer) -> None:
+        self._producer = producer
+        self.transport: asyncio.Transport | None = None
+        self.is_writable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._producer.received(self, data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        cause = error or ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
+        self._producer.lost(self, describe(cause, self._producer.path))
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        self._producer.writable()

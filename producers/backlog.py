@@ -1,0 +1,237 @@
+"""
+What is not acknowledged yet: exactly the bytes that go on the wire, as they will be sent and sent again.
+
+Messages are appended behind one another into the *open* chunk, which lies in a segment of memory as a whole
+PackedForward frame but for its length and its options. Cutting writes those, and from then on the chunk's bytes never
+change: a resend cannot mean anything else. Chunks leave when they are acknowledged.
+
+Always true:
+- the order of messages is the order of chunks is the order of sending;
+- chunk ids are one session and a counter that rises by one;
+- held bytes do not exceed the limit, but for one message that is larger than all of it;
+- a segment is used again only when every chunk in it is acknowledged.
+
+Not here: when to cut, send and resend (producers.link); locks; sockets.
+"""
+
+from __future__ import annotations
+
+import base64
+import mmap
+import os
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from hub.wire.chunkid import pack_own
+from hub.wire.frame import encode_frame_head, encode_frame_tail
+
+BYTES_MAX = 64 << 20
+CHUNK_BYTES_MAX = 128 << 10
+SEGMENT_BYTES = 1 << 20
+_FREE_SEGMENTS = 2  # kept for use again, still warm
+_LENGTH = struct.Struct(">I")
+_TAIL_BYTES = len(encode_frame_tail(pack_own("-" * 22, 0), 0))
+
+Allocate = Callable[[int], mmap.mmap]
+
+
+def anonymous(size: int) -> mmap.mmap:
+    """Return *size* bytes of private memory."""
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def new_session() -> str:
+    """Return a session that nobody else has: 128 random bits in 22 characters."""
+    return base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+
+
+class _Segment:
+    """A stretch of memory, and how many chunks in it are still needed."""
+
+    __slots__ = ("chunks", "memory", "position", "size")
+
+    def __init__(self, memory: mmap.mmap, size: int) -> None:
+        self.memory = memory
+        self.size = size
+        self.position = 0
+        self.chunks = 0
+
+
+class Chunk:
+    """A cut chunk: its id as it stands in an acknowledgement, its messages, its bytes."""
+
+    __slots__ = ("_end", "_segment", "_start", "count", "id", "is_acknowledged")
+
+    def __init__(self, segment: _Segment, start: int, end: int, chunk_id: bytes, count: int) -> None:
+        self._segment = segment
+        self._start = start
+        self._end = end
+        self.id = chunk_id
+        self.count = count
+        self.is_acknowledged = False
+
+    @property
+    def frame(self) -> memoryview:
+        """The bytes to send."""
+        return memoryview(self._segment.memory)[self._start : self._end]
+
+    @property
+    def bytes(self) -> int:
+        return self._end - self._start
+
+
+class Backlog:
+    """Messages on their way to the hub."""
+
+    def __init__(
+        self,
+        *,
+        session: str | None = None,
+        bytes_max: int = BYTES_MAX,
+        chunk_bytes_max: int = CHUNK_BYTES_MAX,
+        allocate: Allocate = anonymous,
+    ) -> None:
+        self.session = session or new_session()
+        self._bytes_max = bytes_max
+        self._chunk_bytes_max = chunk_bytes_max
+        self._allocate = allocate
+        self._counter = 0
+        self._chunks: deque[Chunk] = deque()  # cut, oldest first
+        self._by_id: dict[bytes, Chunk] = {}
+        self._unsent: deque[Chunk] = deque()  # the last part of _chunks
+        self._segment: _Segment | None = None
+        self._free: list[_Segment] = []
+        self._open_tag: bytes | None = None
+        self._open_start = 0
+        self._open_head = 0
+        self.open_count = 0
+        """Messages in the open chunk."""
+        self.appended = 0
+        """Messages ever appended."""
+        self.acknowledged = 0
+        """Messages ever acknowledged; all that were appended before them are too."""
+        self._cut_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of everything that is not acknowledged."""
+        return self._cut_bytes + self.open_bytes
+
+    @property
+    def open_bytes(self) -> int:
+        """Bytes of the open chunk."""
+        return self._segment.position - self._open_start if self._segment and self._open_tag is not None else 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._chunks and not self.open_count
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a cut chunk waits to be sent."""
+        return bool(self._unsent)
+
+    def append(self, tag: bytes, entry: bytes) -> bool:
+        """Put one entry behind all others; False, and nothing is changed, if there is no room."""
+        size = len(entry)
+        segment = self._segment
+        if (
+            self._open_tag != tag
+            or segment is None
+            or segment.position + size + _TAIL_BYTES > segment.size
+            or segment.position - self._open_start + size > self._chunk_bytes_max
+        ):
+            segment = self._begin(tag, size)
+            if segment is None:
+                return False
+        elif self.held_bytes + size > self._bytes_max:
+            return False
+        position = segment.position
+        segment.memory[position : position + size] = entry
+        segment.position = position + size
+        self.open_count += 1
+        self.appended += 1
+        return True
+
+    def cut(self) -> None:
+        """Fix the open chunk: it can be sent now, and takes no more messages."""
+        segment = self._segment
+        if segment is None or not self.open_count:
+            return
+        self._counter += 1
+        chunk_id = pack_own(self.session, self._counter)
+        payload = self._open_start + self._open_head
+        _LENGTH.pack_into(segment.memory, payload - _LENGTH.size, segment.position - payload)
+        end = segment.position + _TAIL_BYTES
+        segment.memory[segment.position : end] = encode_frame_tail(chunk_id, self.open_count)
+        segment.position = end
+        chunk = Chunk(segment, self._open_start, end, chunk_id, self.open_count)
+        segment.chunks += 1
+        self._chunks.append(chunk)
+        self._unsent.append(chunk)
+        self._by_id[chunk_id] = chunk
+        self._cut_bytes += chunk.bytes
+        self._open_tag, self.open_count = None, 0
+
+    def next_unsent(self) -> Chunk | None:
+        """Return the next chunk to send, and count it as sent."""
+        return self._unsent.popleft() if self._unsent else None
+
+    def rewind(self) -> None:
+        """Nothing that is not acknowledged counts as sent any longer: the connection was lost."""
+        self._unsent = deque(self._chunks)
+
+    def acknowledge(self, chunk_id: bytes) -> bool:
+        """Let go of a chunk; False if it is none of ours, or was let go before."""
+        chunk = self._by_id.pop(chunk_id, None)
+        if chunk is None:
+            return False
+        chunk.is_acknowledged = True
+        while self._chunks and self._chunks[0].is_acknowledged:
+            self._let_go(self._chunks.popleft())
+        return True
+
+    def _begin(self, tag: bytes, size: int) -> _Segment | None:
+        """Cut what is open, and begin a chunk that has room for *size*; None if there is no room."""
+        head = encode_frame_head(tag, 0)
+        needed = len(head) + size + _TAIL_BYTES
+        if self.held_bytes and self.held_bytes + (_TAIL_BYTES if self.open_count else 0) + needed > self._bytes_max:
+            return None
+        self.cut()
+        segment = self._segment
+        if segment is None or segment.position + needed > segment.size:
+            segment = self._next_segment(needed)
+        self._open_tag, self._open_start, self._open_head = tag, segment.position, len(head)
+        segment.memory[segment.position : segment.position + len(head)] = head
+        segment.position += len(head)
+        return segment
+
+    def _next_segment(self, needed: int) -> _Segment:
+        old, self._segment = self._segment, None
+        if old is not None and not old.chunks:
+            self._reuse(old)
+        if needed <= SEGMENT_BYTES and self._free:
+            self._segment = self._free.pop()
+        else:
+            size = max(SEGMENT_BYTES, needed)
+            self._segment = _Segment(self._allocate(size), size)
+        return self._segment
+
+    def _let_go(self, chunk: Chunk) -> None:
+        self.acknowledged += chunk.count
+        self._cut_bytes -= chunk.bytes
+        segment = chunk._segment
+        segment.chunks -= 1
+        if segment.chunks:
+            return
+        if segment is not self._segment:
+            self._reuse(segment)
+        elif not self.open_count:  # all of it is free again: stay where the memory is warm
+            segment.position = 0
+            self._open_tag = None
+
+    def _reuse(self, segment: _Segment) -> None:
+        segment.position = 0
+        if len(self._free) < _FREE_SEGMENTS and segment.size == SEGMENT_BYTES:
+            self._free.append(segment)

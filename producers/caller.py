@@ -1,0 +1,54 @@
+"""
+Commands to a running hub: one request, one reply, over its socket.
+
+Always true: it waits no longer than it was told.
+Not here: which methods there are (the hub says: `mpsr call`), the form of the lines (hub.wire.jsonrpc).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+from hub.config import default_socket
+from hub.wire.jsonrpc import decode_reply, encode_request
+from producers.blocking import describe
+from producers.errors import CommandFailed, NotConnected
+
+CALL_TIMEOUT_S = 10.0
+
+
+def call(
+    method: str,
+    params: list[Any] | dict[str, Any] | None = None,
+    *,
+    path: str | None = None,
+    timeout: float = CALL_TIMEOUT_S,
+) -> Any:
+    """Return the hub's answer to *method*. Raises NotConnected or CommandFailed."""
+    path = path or default_socket()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.settimeout(timeout)
+            sock.connect(path)
+            sock.sendall(encode_request(method, params, 1))
+            reply = decode_reply(_read_line(sock, time.monotonic() + timeout))
+        except TimeoutError:
+            raise NotConnected(path, f"no answer within {timeout:g} s") from None
+        except (OSError, ValueError) as error:
+            raise NotConnected(path, describe(error, path)) from error
+    if reply.code is not None:
+        raise CommandFailed(reply.code, reply.message)
+    return reply.result
+
+
+def _read_line(sock: socket.socket, deadline: float) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        data = sock.recv(65536)
+        if not data:
+            raise ConnectionResetError(104, "the hub closed the connection without an answer")
+        line += data
+    return line

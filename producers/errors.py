@@ -1,0 +1,86 @@
+"""
+Every error of the producers, sorted by who must act.
+
+    ProducerError
+    ├── BadRecord           the caller: this record cannot be sent as it is; nothing was kept of it
+    ├── ProducerClosed      the caller: it was closed before
+    ├── BacklogFull         for now: no room within the time given; the record was not kept
+    ├── NotAcknowledged     for now: the hub has not confirmed everything within the time given; it is still being tried
+    ├── NotConnected        the operator: no hub answers at the path
+    └── CommandFailed       the hub answered a command with an error
+
+Errors carry fields; the sentence is in ``__str__``.
+"""
+
+from __future__ import annotations
+
+
+class ProducerError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class BadRecord(ProducerError, ValueError):
+    """A record that msgpack cannot hold; *path* names the place, as in ``user.tags[2]``."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"record cannot be sent: {self.path or 'the record'}: {self.reason}"
+
+
+class ProducerClosed(ProducerError):
+    """Sending after close."""
+
+    def __str__(self) -> str:
+        return "the producer is closed"
+
+
+class BacklogFull(ProducerError):
+    """There was no room for a record: the hub is away or slow, and *held_bytes* wait for it."""
+
+    def __init__(self, held_bytes: int, last_error: str) -> None:
+        super().__init__(held_bytes, last_error)
+        self.held_bytes, self.last_error = held_bytes, last_error
+
+    def __str__(self) -> str:
+        return f"no room for another record: {self.held_bytes} bytes wait for the hub{_because(self.last_error)}"
+
+
+class NotAcknowledged(ProducerError, TimeoutError):
+    """*count* messages are not acknowledged yet; *last_error* says why the hub cannot be reached, if it cannot."""
+
+    def __init__(self, count: int, last_error: str) -> None:
+        super().__init__(count, last_error)
+        self.count, self.last_error = count, last_error
+
+    def __str__(self) -> str:
+        messages = "1 message is" if self.count == 1 else f"{self.count} messages are"
+        return f"{messages} not acknowledged{_because(self.last_error)}"
+
+
+class NotConnected(ProducerError, ConnectionError):
+    """No hub answers at *path*."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"no hub answers at {self.path}: {self.reason}"
+
+
+class CommandFailed(ProducerError):
+    """The hub's answer to a command is an error: JSON-RPC *code* and *message*."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
+
+
+def _because(last_error: str) -> str:
+    return f" ({last_error})" if last_error else ""

@@ -1,0 +1,36 @@
+"""
+A hub and five producers in one program: the combined tokio example, and what `mpsr demo` runs.
+
+    python -m producers.examples.both
+"""
+
+import asyncio
+import tempfile
+
+from hub import Hub
+from producers import AsyncProducer
+
+
+async def serve(hub: Hub) -> None:
+    async for message in hub:
+        print(f"[Server] Got: {message.record['message']}", flush=True)
+
+
+async def produce(number: int, path: str) -> None:
+    async with AsyncProducer(path, tag="demo") as producer:
+        await producer.send({"message": f"Message from producer {number}"})
+        print(f"[Producer {number}] Sent.", flush=True)
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="mpsr-demo-") as folder:
+        async with Hub(f"{folder}/hub.sock") as hub:
+            print("[Server] Listening...", flush=True)
+            server = asyncio.create_task(serve(hub))
+            await asyncio.gather(*(produce(number, hub.path) for number in range(5)))
+            await hub.stop()  # everything sent is handled first
+            await server
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

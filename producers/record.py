@@ -1,0 +1,66 @@
+"""
+A record to msgpack, or an error that names the place.
+
+Always true: a record is a map; whatever msgpack and msgspec can hold may be inside: text, bytes, numbers to 64 bits,
+None, lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, enums, dataclasses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from producers.errors import BadRecord
+
+Record = Mapping[str, Any]
+
+_encode = msgspec.msgpack.Encoder().encode
+_FAULTS = (TypeError, ValueError, OverflowError, RecursionError, UnicodeError)  # msgspec.EncodeError is a ValueError
+
+
+def encode_record(record: Record) -> bytes:
+    """Return *record* in msgpack. Raises BadRecord."""
+    if not isinstance(record, Mapping):
+        raise BadRecord("", f"a record is a map, not {type(record).__name__}")
+    try:
+        return _encode(record if isinstance(record, dict) else dict(record))
+    except _FAULTS as error:
+        path, reason = _find_fault(record, str(error))
+        raise BadRecord(path, reason) from error
+
+
+def _find_fault(record: Record, reason: str) -> tuple[str, str]:
+    """Return the path of the innermost value that cannot be encoded, and why."""
+    path, value = "", record
+    seen = {id(record)}
+    while True:
+        for step, child in _children(value):
+            if id(child) in seen:
+                return path + step, "it contains itself"
+            if (fault := _fault(child)) is not None:
+                path, value, reason = path + step, child, fault
+                seen.add(id(child))
+                break
+        else:
+            return path.lstrip("."), reason
+
+
+def _fault(value: object) -> str | None:
+    try:
+        _encode(value)
+    except _FAULTS as error:
+        return f"{type(value).__name__}: {error}"
+    return None
+
+
+def _children(value: object) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            if _fault(key) is not None:
+                yield f".{key!r} (the key)", key
+            yield f".{key}", child
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, child in enumerate(value):
+            yield f"[{index}]", child

@@ -1,0 +1,93 @@
+"""
+Imports point one way.
+
+A module may import what stands before it in LAYERS, read like text; members of a family (`x.*`) import each other.
+Whoever has a row in ONLY imports no more than that row names. Inside functions and under TYPE_CHECKING counts too.
+`hub/__init__.py` is exempt: it loads its public names when they are asked for.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+LAYERS = """
+    hub.errors hub.config
+    hub.entries
+    hub.message hub.metrics
+    hub.loss
+    hub.wire.*
+    hub.dedupe hub.peer hub.inbox hub.outbox
+    hub.journal.*
+    hub.connection hub.receiver
+    hub.socketfile hub.listener
+    hub.hub
+    hub.commands hub.query hub.rendering hub.reporting
+    hub.service
+    hub
+    producers.* producers producers.examples.*
+    hub.cli hub.__main__
+"""
+ORDER = LAYERS.split()
+
+ONLY = {
+    "hub.journal.*": "hub.errors hub.entries hub.message hub.metrics hub.dedupe hub.journal.*",
+    "hub.__main__": "hub.cli",
+    "producers.*": "hub.errors hub.config hub.entries hub.message hub.wire.* producers.*",
+    "producers": "hub.errors producers.*",
+    "producers.examples.*": "hub producers producers.examples.*",
+}
+
+ROOT = Path(__file__).parents[1]
+PATHS = [path for package in ("hub", "producers") for path in sorted((ROOT / package).rglob("*.py"))]
+FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in PATHS}
+
+
+def place(module: str) -> str:
+    """Return where in LAYERS *module* stands, by its own name or else its nearest family's; empty if nowhere."""
+    families = [entry for entry in ORDER if entry.endswith("*") and f"{module}.".startswith(entry[:-1])]
+    return module if module in ORDER else max(families, key=len, default="")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield each module of ours that the file at *path* names in an import."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.partition(".")[0] in ("hub", "producers"))
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            source = ".".join([*package, *filter(None, [node.module])])
+            if source.partition(".")[0] in ("hub", "producers"):
+                names = [f"{source}.{alias.name}" for alias in node.names]
+                yield from (name if name in FILES else source for name in names)
+
+
+def complaints(module: str) -> Iterator[str]:
+    """Say what the table has against *module* and each of its imports."""
+    here = place(module)
+    if not here:
+        yield f"{module} stands nowhere in LAYERS: give it a place"
+        return
+    for name in imports(FILES[module]):
+        there = place(name)
+        if here in ONLY and there not in ONLY[here].split():
+            yield f"{module} imports {name}, but ONLY allows it {ONLY[here]}"
+        elif here not in ONLY and there not in ORDER[: ORDER.index(here) + here.endswith("*")]:
+            yield f"{module} imports {name}, which does not stand before it in LAYERS"
+
+
+def test_imports_point_one_way() -> None:
+    """Every module has a place in the table and imports only what that place allows."""
+    found = [complaint for module in FILES if module != "hub" for complaint in complaints(module)]
+    assert not found, "\n".join(found)
+
+
+def test_a_producer_starts_light() -> None:
+    """`import producers` loads no foreign event loop, no log library, and nothing of the hub beyond the wire."""
+    script = "import producers, sys; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-I", "-c", script], check=True, capture_output=True, text=True)
+    loaded = set(run.stdout.split())
+    light = ORDER[: ORDER.index("hub.wire.*") + 1]
+    beyond = {name for name in loaded if name.startswith("hub.") and place(name) not in light}
+    assert beyond | loaded & {"uvloop", "structlog", "click"} == set()
