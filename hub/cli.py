@@ -367,7 +367,7 @@ def stats(socket: str | None, as_json: bool) -> None:
         return
     width = max(map(len, counters))
     for name, value in counters.items():
-        click.echo(f"{name:<{width}}  {value:,}")
+        click.echo(f"{name:<{width}}  {value}")
 
 
 @cli.command()

@@ -37,6 +37,11 @@ def _drop_below(logger: Any, method: str, event: structlog.typing.EventDict) -> 
     return event
 
 
+def _order(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Put first what one looks for first."""
+    return {**{key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}, **event}
+
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50, "exception": 40}
 _level = logging.WARNING
 _json = structlog.processors.JSONRenderer()
@@ -46,6 +51,7 @@ _PROCESSORS: list[structlog.typing.Processor] = [
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    _order,
     _render,
 ]
 
