@@ -43,9 +43,6 @@ def main(args: Sequence[str] | None = None) -> None:
         code = _complain(error, 2)
     except (MpsrError, ProducerError) as error:
         code = _complain(error, 1)
-    except BrokenPipeError:  # who read us has gone; the interpreter must not meet it again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -161,7 +158,10 @@ def _printer() -> Callable[[Batch | Gap], None]:
     query, render = Query(), _renderer(None)
 
     def show(batch: Batch | Gap) -> None:
-        _write(map(render, query.messages(iter((batch,)))))
+        try:
+            _write(map(render, query.messages(iter((batch,)))))
+        except BrokenPipeError:  # nobody looks any more; the hub goes on
+            _discard_output()
 
     return show
 
@@ -325,6 +325,13 @@ def logs(
             _write_all(reader.read(follow=True), query, render, after)
     except KeyboardInterrupt:
         return
+    except BrokenPipeError:  # who read us has gone
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Let standard output go nowhere from now on; the interpreter writes to it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _write_all(batches: Iterator[Batch | Gap], query: Any, render: Callable[[Message], str], after: int) -> None:

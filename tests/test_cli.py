@@ -1,0 +1,240 @@
+"""The command line as a user types it: real processes, their output, their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.journal.files import DiskFiles
+from hub.journal.segment import list_segments, segment_name
+from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubProcess]:
+    with HubProcess(tmp_path) as running:
+        yield running
+
+
+def json_lines(output: bytes) -> list[dict[str, object]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_demo_prints_the_lines_of_the_tokio_example() -> None:
+    """`mpsr demo` prints exactly those lines, messages in any order, and exits with 0."""
+    done = mpsr("demo")
+    lines = done.stdout.decode().splitlines()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert lines[0] == "[Server] Listening..."
+    expected = [f"[Producer {n}] Sent." for n in range(5)]
+    expected += [f"[Server] Got: Message from producer {n}" for n in range(5)]
+    assert sorted(lines[1:]) == sorted(expected)
+
+
+@pytest.mark.parametrize("command", ["", "hub", "demo", "send", "logs", "stats", "call", "verify"])
+def test_every_command_explains_itself(command: str) -> None:
+    """`--help` says what a command does, and those with options show an example."""
+    done = mpsr(*filter(None, (command, "--help")))
+    assert done.returncode == 0
+    assert b"Usage: mpsr" in done.stdout
+    assert command not in ("hub", "send", "logs", "call") or b"Example" in done.stdout
+
+
+def test_send_sends_arguments(hub: HubProcess) -> None:
+    """Each argument is one message, on disk when the command has ended."""
+    done = mpsr("send", "--socket", hub.socket, "--tag", "t", "-F", "version=1.2", "one", "two words")
+    assert (done.returncode, done.stderr) == (0, b"")
+    records = [message.record for message in hub.messages("t")]
+    assert records == [{"message": "one", "version": "1.2"}, {"message": "two words", "version": "1.2"}]
+
+
+def test_send_streams_standard_input(hub: HubProcess) -> None:
+    """Each line is one message, whatever its bytes, a last one without newline and empty ones too."""
+    lines = [b"first", b"", b"\xff\xfe not UTF-8", "später".encode(), *(b"%d" % n for n in range(50_000)), b"last"]
+    assert mpsr("send", "--socket", hub.socket, stdin=b"\n".join(lines)).returncode == 0
+    expected = [line.decode("utf-8", "replace") for line in lines]
+    assert [message.record["message"] for message in hub.messages("send")] == expected
+
+
+def test_send_json_reports_bad_lines_and_sends_the_rest(hub: HubProcess) -> None:
+    """A line that is no JSON object is named on standard error, exit code 1, and costs nothing else."""
+    done = mpsr("send", "--socket", hub.socket, "--json", "-F", "k=v", stdin=b'{"a": 1}\nnot json\n[1]\n{"a": 2}\n')
+    assert done.returncode == 1
+    assert done.stderr.count(b"\n") == 2
+    assert b"message 2 was not sent" in done.stderr
+    assert [message.record for message in hub.messages("send")] == [{"a": 1, "k": "v"}, {"a": 2, "k": "v"}]
+
+
+def test_send_without_a_hub_says_so(tmp_path: Path) -> None:
+    """No hub: one line that says what and where, exit code 1."""
+    done = mpsr("send", "--socket", str(tmp_path / "absent.sock"), "--timeout", "0.2", "hello")
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == [
+        f"mpsr: 1 message is not acknowledged (no hub at {tmp_path / 'absent.sock'})"
+    ]
+
+
+def test_send_survives_a_restart_of_the_hub(hub: HubProcess) -> None:
+    """A hub killed in the middle of the stream loses and doubles nothing."""
+    sending = subprocess.Popen([*MPSR, "send", "--socket", hub.socket], stdin=subprocess.PIPE)
+    assert sending.stdin is not None
+    for part in range(10):
+        sending.stdin.write(b"".join(b"%d\n" % n for n in range(part * 10_000, (part + 1) * 10_000)))
+        if part in (3, 7):
+            eventually(lambda: hub.stats()["messages"] > 0)
+            hub.kill()
+            hub.start()
+    sending.stdin.close()
+    assert sending.wait(60) == 0
+    assert [int(message.record["message"]) for message in hub.messages("send")] == list(range(100_000))
+
+
+def test_logs_filters_and_formats(hub: HubProcess) -> None:
+    """Tag, grep, after and -n select; json has the promised keys; text is the text alone."""
+    mpsr("send", "--socket", hub.socket, "--tag", "app.web", "GET /index", "GET /missing: 404")
+    mpsr("send", "--socket", hub.socket, "--tag", "app.jobs", "done", "failed: 404")
+
+    def logs(*args: str) -> bytes:
+        done = mpsr("logs", "--journal", hub.journal, *args)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout
+
+    assert logs("--output", "text") == b"GET /index\nGET /missing: 404\ndone\nfailed: 404\n"
+    assert logs("--output", "text", "--tag", "app.w*") == b"GET /index\nGET /missing: 404\n"
+    assert logs("--output", "text", "--grep", "4.4$", "-n", "1") == b"failed: 404\n"
+    assert logs("--output", "text", "--after", "3") == b"failed: 404\n"
+    assert logs("--output", "text", "-n", "0") == b""
+    first = json_lines(logs("--output", "json"))[0]
+    keys = ["sequence", "time", "received", "tag", "pid", "uid", "gid", "comm", "record"]
+    assert list(first) == keys
+    assert (first["sequence"], first["uid"]) == (1, os.getuid())
+    assert len(str(first["time"])) == len("2026-11-20T05:40:30.212593840Z")
+    assert b"app.jobs" in logs()
+
+
+def test_logs_reads_when_no_hub_runs(hub: HubProcess) -> None:
+    """The journal of a hub that is down, stopped or killed, is read as it is."""
+    mpsr("send", "--socket", hub.socket, "kept")
+    hub.kill()
+    assert mpsr("logs", "--journal", hub.journal, "--output", "text").stdout == b"kept\n"
+
+
+def test_logs_follow_skips_nothing(hub: HubProcess) -> None:
+    """`logs -f` shows what was there and what comes, over a kill and a new start of the hub; Ctrl-C ends it with 0."""
+    mpsr("send", "--socket", hub.socket, "0")
+    command = [*MPSR, "logs", "--journal", hub.journal, "-f", "--output", "text"]
+    following = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert following.stdout is not None
+    seen = [int(following.stdout.readline())]
+    for number in range(1, 5):
+        mpsr("send", "--socket", hub.socket, str(number))
+        seen.append(int(following.stdout.readline()))
+        hub.kill()
+        hub.start()
+    following.send_signal(signal.SIGINT)
+    rest, complaints = following.communicate(timeout=30)
+    assert (seen, rest, complaints, following.returncode) == ([0, 1, 2, 3, 4], b"", b"", 0)
+
+
+def test_a_closed_pipe_ends_logs_quietly(hub: HubProcess) -> None:
+    """`mpsr logs | head -1` says nothing about the pipe."""
+    mpsr("send", "--socket", hub.socket, stdin=b"line\n" * 200_000)
+    reading = subprocess.Popen(
+        [*MPSR, "logs", "--journal", hub.journal], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert reading.stdout is not None
+    assert reading.stderr is not None
+    assert reading.stdout.readline()
+    reading.stdout.close()
+    assert (reading.wait(30), reading.stderr.read()) == (0, b"")
+    reading.stderr.close()
+
+
+def test_logs_without_a_journal_says_so(tmp_path: Path) -> None:
+    """No journal: one line, exit code 1; a bad regular expression: exit code 2."""
+    done = mpsr("logs", "--journal", str(tmp_path / "absent"))
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"there is no journal here" in done.stderr
+    assert mpsr("logs", "--journal", str(tmp_path), "--grep", "(").returncode == 2
+
+
+def test_stats_and_call_ask_the_hub(hub: HubProcess) -> None:
+    """`stats` has every promised counter; `call` prints the answer, or the hub's error with exit code 1."""
+    mpsr("send", "--socket", hub.socket, "x")
+    promised = "messages batches bytes commits duplicates losses connections last_sequence journal_bytes inbox_bytes"
+    counters = json.loads(mpsr("stats", "--socket", hub.socket, "--json").stdout)
+    assert {*promised.split(), "rss_bytes", "uptime_s"} <= set(counters)
+    assert (counters["messages"], counters["last_sequence"]) == (1, 1)
+    assert b"last_sequence" in mpsr("stats", "--socket", hub.socket).stdout
+    assert mpsr("call", "--socket", hub.socket, "ping").stdout == b'"pong"\n'
+    unknown = mpsr("call", "--socket", hub.socket, "pong")
+    assert (unknown.returncode, b"ping, stats" in unknown.stderr) == (1, True)
+    assert mpsr("call", "--socket", hub.socket, "ping", "{").returncode == 2
+    hub.kill()
+    gone = mpsr("call", "--socket", hub.socket, "ping")
+    assert (gone.returncode, gone.stderr.count(b"\n")) == (1, 1)
+
+
+def test_verify_counts_and_finds_the_fault(hub: HubProcess) -> None:
+    """`verify` counts what is whole with exit code 0, and names the first fault with exit code 1."""
+    for number in range(3):
+        mpsr("send", "--socket", hub.socket, f"message {number}")
+    done = mpsr("verify", "--journal", hub.journal)
+    assert (done.returncode, done.stdout.startswith(b"3 messages in 3 batches")) == (0, True)
+    hub.stop()
+    segment = Path(hub.journal) / segment_name(list_segments(DiskFiles(hub.journal))[0])
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"message 1")] ^= 1
+    segment.write_bytes(data)
+    done = mpsr("verify", "--journal", hub.journal)
+    assert done.returncode == 1
+    assert b"sequences 2 to 2 are missing" in done.stderr
+    shown = [message.record.get("message") for message in read_messages(hub.journal)]
+    assert shown == ["message 0", None, "message 2"]
+
+
+def test_print_shows_what_is_committed(tmp_path: Path) -> None:
+    """`hub --print` prints each message, all of them before it ends."""
+    output = tmp_path / "printed"
+    with HubProcess(tmp_path, "--print", stdout=output) as hub:
+        mpsr("send", "--socket", hub.socket, stdin=b"".join(b"line %d\n" % n for n in range(5000)))
+        assert hub.stop() == 0
+    lines = output.read_text().splitlines()
+    assert len(lines) == 5000
+    assert lines[0].endswith("line 0")
+    assert lines[-1].endswith("line 4999")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("--mode", "999"), 2, "not a file mode"),
+        (("--group", "no-such-group"), 2, "no such group: no-such-group"),
+        (("--journal-size", "lots"), 2, "not a size"),
+        (("--journal-size", "1KiB"), 2, "at least 4MiB"),
+        (("--durability", "maybe"), 2, "maybe"),
+        (("--socket", "/tmp/" + "x" * 200), 2, "socket path is 205 bytes long"),
+        (("--journal", "/dev/null"), 1, "journal /dev/null: cannot be written"),
+        (("--socket", "/dev/null/hub.sock"), 1, "cannot listen on /dev/null/hub.sock"),
+    ],
+)
+def test_a_hub_that_cannot_start_says_why(tmp_path: Path, args: tuple[str, ...], code: int, says: str) -> None:
+    """Wrong usage is exit code 2, a failure exit code 1, each said on standard error."""
+    given = dict(zip(args[::2], args[1::2], strict=True))
+    defaults = {"--socket": str(tmp_path / "s"), "--journal": str(tmp_path / "j")}
+    flat = [word for pair in {**defaults, **given}.items() for word in pair]
+    done = mpsr("hub", *flat)
+    assert (done.returncode, says in done.stderr.decode()) == (code, True), done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_python_m_hub_is_mpsr_hub(tmp_path: Path) -> None:
+    """`python -m hub` takes the same options."""
+    done = subprocess.run([MPSR[0], "-m", "hub", "--help"], capture_output=True, check=False, timeout=30)
+    assert b"mpsr hub" in done.stdout

@@ -1,0 +1,152 @@
+"""Clients that are not ours, as their users run them: fluent-logger, socat, nc, and any program that writes bytes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fluent.asynchandler
+import fluent.handler
+import fluent.sender
+import pytest
+
+from hub.message import Message
+from tests.support import HubProcess, eventually
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubProcess]:
+    with HubProcess(tmp_path) as running:
+        yield running
+
+
+def wait_for(hub: HubProcess, count: int) -> list[Message]:
+    """Return the messages once there are *count*: these clients take no acknowledgement to wait for."""
+    eventually(lambda: hub.stats()["messages"] >= count, f"{count} messages")
+    return hub.messages()
+
+
+def need(program: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+def test_fluent_logger(hub: HubProcess) -> None:
+    """fluent-logger over unix:// is understood, with whole seconds and with nanoseconds, in order."""
+    for precise in (False, True):
+        sender = fluent.sender.FluentSender("app", host=f"unix://{hub.socket}", nanosecond_precision=precise)
+        for number in range(1000):
+            assert sender.emit_with_time("web", 1700000000.25 if precise else 1700000000, {"n": number})
+        sender.close()
+    messages = wait_for(hub, 2000)
+    assert {message.tag for message in messages} == {"app.web"}
+    assert [message.record["n"] for message in messages] == [*range(1000), *range(1000)]
+    assert [messages[0].time, messages[-1].time] == [1700000000_000000000, 1700000000_250000000]
+
+
+def test_fluent_logging_handler(hub: HubProcess) -> None:
+    """The logging handler of fluent-logger, synchronous and asynchronous, delivers its records."""
+    for handler_class in (fluent.handler.FluentHandler, fluent.asynchandler.FluentHandler):
+        handler = handler_class("app.log", host=f"unix://{hub.socket}")
+        handler.setFormatter(fluent.handler.FluentRecordFormatter({"level": "%(levelname)s"}))
+        logger = logging.Logger("test")
+        logger.addHandler(handler)
+        for number in range(50):
+            logger.warning("number %d", number)
+        handler.close()
+    messages = wait_for(hub, 100)
+    assert [message.record["message"] for message in messages] == [f"number {n}" for n in range(50)] * 2
+    assert {message.record["level"] for message in messages} == {"WARNING"}
+
+
+def test_socat(hub: HubProcess) -> None:
+    """`echo hello | socat - UNIX-CONNECT:hub.sock` works; a last line without newline counts; JSON is a record."""
+    socat = need("socat")
+    given = b'hello\n{"tag": "app", "time": 1700000000.5, "n": 1}\n{broken json\nlast'
+    subprocess.run([socat, "-", f"UNIX-CONNECT:{hub.socket}"], input=given, check=True, timeout=30)
+    messages = wait_for(hub, 4)
+    assert [(message.tag, message.record) for message in messages] == [
+        ("text", {"message": "hello"}),
+        ("app", {"n": 1}),
+        ("text", {"message": "{broken json"}),
+        ("text", {"message": "last"}),
+    ]
+    assert messages[1].time == 1700000000_500000000
+    assert {message.peer.comm for message in messages} == {"socat"}
+
+
+def test_socat_asks_a_command(hub: HubProcess) -> None:
+    """A JSON-RPC line is answered on the same connection, and is no message."""
+    socat = need("socat")
+    request = b'{"jsonrpc": "2.0", "id": 7, "method": "ping"}\n'
+    done = subprocess.run(
+        [socat, "-t5", "-", f"UNIX-CONNECT:{hub.socket}"], input=request, capture_output=True, check=True, timeout=30
+    )
+    assert json.loads(done.stdout) == {"jsonrpc": "2.0", "id": 7, "result": "pong"}
+    assert hub.stats()["messages"] == 0
+
+
+def test_netcat(hub: HubProcess) -> None:
+    """`nc -NU` works like socat."""
+    netcat = need("nc")
+    subprocess.run([netcat, "-NU", hub.socket], input=b"over nc\n", check=True, timeout=30)
+    assert wait_for(hub, 1)[0].record == {"message": "over nc"}
+
+
+def test_a_client_that_writes_and_goes_away(hub: HubProcess) -> None:
+    """What any language's client writes before it closes is one message, newline or not."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(hub.socket)
+        client.sendall(b"Hello from producer 0")
+    assert wait_for(hub, 1)[0].record == {"message": "Hello from producer 0"}
+
+
+def test_garbage_costs_its_own_connection_only(hub: HubProcess) -> None:
+    """What came before the garbage is kept, there is one loss, and another connection does not notice."""
+    whole = b"\x93\xa3app\xce\x65\x53\xf1\x00\x81\xa1n\x01"
+    with socket.socket(socket.AF_UNIX) as honest, socket.socket(socket.AF_UNIX) as garbled:
+        honest.connect(hub.socket)
+        honest.sendall(b"before\n")
+        wait_for(hub, 1)
+        garbled.connect(hub.socket)
+        garbled.sendall(whole + b"\xc1\xff\x00 this is no frame")
+        assert garbled.recv(1) == b"", "closed"
+        honest.sendall(b"after\n")
+        messages = wait_for(hub, 4)
+    assert [message.tag for message in messages] == ["text", "app", "mpsr.loss", "text"]
+    loss = messages[2]
+    assert loss.record["sample"].startswith("c1ff00")
+    assert loss.record["peer"]["pid"] == loss.peer.pid != 0
+
+
+def test_kill_of_a_client_keeps_what_the_kernel_has(hub: HubProcess) -> None:
+    """What a producer handed to the kernel is kept when it is killed the next moment."""
+    program = "import os,socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
+    program += "s.sendall(b''.join(b'line %d\\n' % n for n in range(5000))); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", program, hub.socket], check=False, timeout=30)
+    messages = wait_for(hub, 5000)
+    assert [message.record["message"] for message in messages] == [f"line {n}" for n in range(5000)]
+
+
+def test_a_thousand_connections_at_once(hub: HubProcess) -> None:
+    """1,000 clients are connected at the same time, each sends, and every line is there."""
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(1000)]
+    try:
+        for client in clients:
+            client.connect(hub.socket)
+        for number, client in enumerate(clients):
+            client.sendall(b"%d\n" % number)
+        messages = wait_for(hub, 1000)
+        assert hub.stats()["connections"] >= 1000
+    finally:
+        for client in clients:
+            client.close()
+    assert sorted(int(message.record["message"]) for message in messages) == list(range(1000))
