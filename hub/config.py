@@ -13,7 +13,7 @@ SOCKET_VARIABLE = "MPSR_SOCKET"
 JOURNAL_VARIABLE = "MPSR_JOURNAL"
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d{1,20})(?:\.(\d{1,20}))?\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
 
 
 def default_socket() -> str:
@@ -23,10 +23,8 @@ def default_socket() -> str:
     if os.geteuid() == 0:
         return "/run/mpsr/hub.sock"
     run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    if not os.path.isdir(
-        run
-    ):  # cron and su give none; a folder of our own, never one in /tmp that others can make first
-        run = _state_home()
+    if not os.path.isdir(run):
+        run = _state_home()  # cron and su give none; a folder of our own, never one in /tmp that others can make first
     return os.path.join(run, "mpsr", "hub.sock")
 
 
@@ -46,6 +44,7 @@ def _state_home() -> str:
 def parse_size(text: str) -> int:
     """Return the bytes that *text* means: ``1048576``, ``64MiB``, ``1GiB``, ``10MB``; raise ValueError otherwise."""
     match = _SIZE.fullmatch(text)
-    if match is None or match[2].lower() not in _UNITS:
+    if match is None or match[3].lower() not in _UNITS:
         raise ValueError(f"not a size: {text!r} (write it like 64MiB, 1GiB or 1048576)")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
+    unit, fraction = _UNITS[match[3].lower()], (match[2] or "").ljust(20, "0")
+    return int(match[1]) * unit + int(fraction) * unit // 10**20

@@ -38,6 +38,8 @@ PAUSE_BYTES = 512 << 10
 READ_BYTES = 256 << 10
 DRAIN_BYTES_MAX = 16 << 20
 """At a stop, so much more is read of one connection: more than any socket buffer holds, less than a firehose gives."""
+UNREAD_S = 5.0
+"""So long a client that closed its sending half has to read the last of its acknowledgements."""
 
 Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object]]
 log = get_logger("mpsr.connection")
@@ -70,6 +72,7 @@ class Connection(asyncio.Protocol):
         self._arrived: deque[bytes] = deque()
         self._arrived_bytes = 0
         self._is_paused = False
+        self._is_stopped = False
         self.has_ended = False
         """Whether nothing more will be read."""
         self._wakeup: asyncio.Future[None] | None = None
@@ -114,6 +117,8 @@ class Connection(asyncio.Protocol):
                 if self._decoder is not None:
                     await self._handle(self._decoder.finish())
             await self._all_settled()
+            if not self._is_stopped:
+                await self._outbox.emptied(UNREAD_S)
         except HubClosed:
             reason = "stopped"
         finally:
@@ -124,6 +129,7 @@ class Connection(asyncio.Protocol):
         """Read what the client has sent by now, then end as if it had closed."""
         if self.has_ended:
             return
+        self._is_stopped = True
         if self._transport is not None and not self._is_paused:
             self._is_paused = True
             self._transport.pause_reading()

@@ -14,8 +14,10 @@ Source: the event modes and EventTime of the Fluent Forward protocol, v1 and v1.
 
 from __future__ import annotations
 
+import itertools
+import math
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -28,8 +30,11 @@ _HEADER = struct.Struct(">BI")
 _EVENT_TIME = struct.Struct(">II")
 _STAMPED = struct.Struct(">BBBII")  # array of 2, fixext8, type 0, seconds, nanoseconds
 _GROUP_MARKERS = (0xFFFFFFFF * NS, 0xFFFFFFFE * NS)
-_MARKER_BYTES = b"\xd7\x00\xff\xff\xff"
+_MARKER_BYTES = b"\x00\xff\xff\xff"  # in both encodings of ext type 0
+_PAIRS = (b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02")
+_OVERFLOW = b"\xc9\xff\xff\xff\xff"  # ext32 whose length and type byte wrap around to nothing in `skip`
 _SECONDS_MAX = 0xFFFFFFFF
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # what calendars reach, in seconds since the epoch
 
 
 class EventTime(int):
@@ -52,6 +57,9 @@ class Unreadable(NamedTuple):
     raw: bytes
 
 
+_Raw = msgspec.Raw | memoryview
+
+
 def _ext(code: int, data: memoryview | bytes) -> object:
     if code == 0 and len(data) == _EVENT_TIME.size:
         seconds, nanoseconds = _EVENT_TIME.unpack(data)
@@ -61,7 +69,7 @@ def _ext(code: int, data: memoryview | bytes) -> object:
 
 _decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
 _decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
-_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_split_fast = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _check = msgspec.msgpack.Decoder(msgspec.Raw).decode
 # What the two libraries raise on bytes they cannot decode, seen by experiment: bad UTF-8 is not a DecodeError, an
 # unhashable key is a TypeError, an ext timestamp out of range a ValueError or OverflowError.
@@ -97,12 +105,24 @@ def join(parts: Iterable[bytes | memoryview], count: int) -> bytes:
 
 
 def is_well_formed(entries: bytes | memoryview) -> bool:
-    """Return whether nesting, lengths and count hold. Nothing is built; 30 ns an entry (traps: `skip` is no check)."""
+    """
+    Return whether nesting, lengths and count hold. Nothing is built; 30 ns an entry (traps: `skip` is no check).
+
+    The answer does not depend on how much of the stack its caller has left: what is nested deeper than msgspec can
+    follow from here is checked by `skip`, which follows 1,024 levels from anywhere.
+    """
     try:
         _check(entries)
+    except RecursionError:
+        return _OVERFLOW not in bytes(entries) and count_objects(entries) == (1, len(entries))
     except _UNDECODABLE:
         return False
     return True
+
+
+def begins_with_pair(packed: bytes | memoryview) -> bool:
+    """Return whether the first object of *packed* is an array of two, as an entry is."""
+    return bytes(packed[:5]).startswith(_PAIRS)
 
 
 def count_objects(packed: bytes | memoryview) -> tuple[int, int]:
@@ -129,19 +149,38 @@ def count_messages(entries: bytes | memoryview) -> int:
 def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
     """Yield the *count* messages of *entries*, in order; whatever cannot be read comes out as `Unreadable`."""
     skip_markers = array_length(entries) != count
+    raws: Sequence[_Raw] | None = None
     try:
-        decoded: Iterable[object] = _decode_all(entries)
-        raws: list[msgspec.Raw] | None = None
+        values: Iterable[object] = _decode_all(entries)
     except _UNDECODABLE:
-        decoded = raws = _split(entries)
-    for index, item in enumerate(decoded):
-        value = item if raws is None else _read_one(raws[index])
+        raws = _split(entries)
+        values = map(_read_one, raws)
+    for index, value in enumerate(values):
         if skip_markers and _is_group_marker(value):
             continue
-        yield _as_entry(value, lambda index=index: bytes((raws or _split(entries))[index]))  # type: ignore[misc]
+        entry = _as_entry(value)
+        if isinstance(entry, str):
+            raws = raws or _split(entries)
+            entry = Unreadable(entry, bytes(raws[index]))
+        yield entry
 
 
-def _read_one(raw: msgspec.Raw) -> object:
+def _split(entries: bytes | memoryview) -> Sequence[_Raw]:
+    """Return the bytes of each entry."""
+    try:
+        return _split_fast(entries)
+    except RecursionError:  # nested deeper than msgspec can follow from here; `skip` can
+        view = memoryview(entries)[ARRAY_HEADER_BYTES:]
+        unpacker = msgpack.Unpacker(max_buffer_size=max(len(view), 1))
+        unpacker.feed(view)
+        ends = [0]
+        for _ in range(array_length(entries)):
+            unpacker.skip()
+            ends.append(unpacker.tell())
+        return [view[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _read_one(raw: _Raw) -> object:
     """Return the decoded value; bad UTF-8 is replaced, and what nothing can decode comes out as `Unreadable`."""
     try:
         return _decode_one(raw)
@@ -159,25 +198,25 @@ def _is_group_marker(value: object) -> bool:
     return isinstance(value[0][0], EventTime) and value[0][0] in _GROUP_MARKERS
 
 
-def _as_entry(value: object, raw: Callable[[], bytes]) -> Entry | Unreadable:
+def _as_entry(value: object) -> Entry | Unreadable | str:
+    """Return the entry that a decoded value is, or why it is none."""
     if isinstance(value, Unreadable):
         return value
     if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict)):
-        return Unreadable("not [time, record]", raw())
+        return "not [time, record]"
     time = value[0]
     if isinstance(time, list):
         time = time[0] if time else None
     if isinstance(time, EventTime):
         return Entry(int(time), value[1])
-    if time is None or time == 0:
+    if time is None:
         return Entry(None, value[1])
     if isinstance(time, (int, float)) and not isinstance(time, bool):
-        return Entry(_seconds_to_ns(time), value[1])
-    return Unreadable(f"a {type(time).__name__} is not a time", raw())
+        return Entry(_seconds_to_ns(time) if time else None, value[1])
+    return f"a {type(time).__name__} is not a time"
 
 
 def _seconds_to_ns(seconds: float) -> int | None:
-    try:
-        return int(seconds) * NS + round(seconds % 1 * NS)
-    except (OverflowError, ValueError):  # infinity, not a number
+    if not _YEAR_1 <= seconds < _YEAR_10000:  # infinity and not a number too
         return None
+    return math.floor(seconds) * NS + round(seconds % 1 * NS)

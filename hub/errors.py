@@ -58,7 +58,7 @@ class ReceiverTaken(UsageError):
     """There is one receiver."""
 
     def __str__(self) -> str:
-        return "this hub already has its receiver; there can be only one"
+        return "this hub already has its receiver; there can be only one (end that loop first)"
 
 
 class SocketError(MpsrError):
@@ -129,7 +129,7 @@ class HubClosed(MpsrError):
     """The hub was stopped."""
 
     def __str__(self) -> str:
-        return "the hub is stopped"
+        return "the hub is stopped (start it again; what was not acknowledged is to be sent again)"
 
 
 class CloseConnection(Exception):

@@ -67,6 +67,7 @@ class Hub:
         self._inbox: Inbox | None = None
         self._listener: Listener | None = None
         self._accepting: asyncio.Task[None] | None = None
+        self._dedupe = Dedupe()
         self._sequence = 0
 
     async def __aenter__(self) -> Hub:
@@ -92,20 +93,19 @@ class Hub:
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield batches, each acknowledged when the next is asked for, or by hand. Ends when the hub is stopped."""
-        dedupe = Dedupe()
         inbox = self.inbox
         with inbox.receiving():
             while taken := await inbox.take(1):
                 for batch in taken:
                     now = time.time_ns()
-                    if dedupe.fresh((batch,), now):
+                    if self._dedupe.fresh((batch,), now):
                         numbered = self._number(batch, now)
                         yield numbered
+                        self._dedupe.remember((batch,), now)
                         numbered.acknowledge()
                     else:
                         self.metrics.duplicates += 1
                         batch.acknowledge()
-                    dedupe.remember((batch,), now)
                 inbox.release()
 
     @property
@@ -128,9 +128,8 @@ class Hub:
         """
         if self._listener is None or self._accepting is None or self._inbox is None:
             return 0
-        accepting, self._accepting = self._accepting, None
-        accepting.cancel()
-        await asyncio.gather(accepting, return_exceptions=True)
+        self._accepting.cancel()
+        await asyncio.wait((self._accepting,))
         late = await self._listener.stop(timeout_s=timeout_s)
         self._inbox.close()
         return late

@@ -51,6 +51,7 @@ class Inbox:
         self._held_bytes = 0
         self._queued_bytes = 0
         self._door = asyncio.Lock()
+        self._waiting = 0  # at the door, or on the way to it
         self._room = asyncio.Event()
         self._taken: list[tuple[int, Share]] = []
         self._due = asyncio.Event()  # somebody waits for an acknowledgement, or there is a lot
@@ -68,12 +69,16 @@ class Inbox:
         while share.held_bytes and share.held_bytes + size > self._share_bytes_max:
             share.waiting = asyncio.get_running_loop().create_future()
             await share.waiting
-        if self._door.locked() or not self._fits(size):
-            async with self._door:  # one after the other, in the order of arrival
-                while not self._fits(size) and not self._is_closed:
-                    self._room.clear()
-                    await self._room.wait()
-                self._admit(batch, share, size)
+        if self._waiting or not self._fits(size):
+            self._waiting += 1
+            try:
+                async with self._door:  # one after the other, in the order of arrival
+                    while not self._fits(size) and not self._is_closed:
+                        self._room.clear()
+                        await self._room.wait()
+                    self._admit(batch, share, size)
+            finally:
+                self._waiting -= 1
         else:
             self._admit(batch, share, size)
 
@@ -100,7 +105,8 @@ class Inbox:
             return []
         if linger_s and not self._due.is_set() and not self._is_closed:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), linger_s)
+                async with asyncio.timeout(linger_s):  # not wait_for, which can swallow being cancelled (3.11)
+                    await self._due.wait()
         self._due.clear()
         batches = [first[0]]
         total = self._note_taken(*first)

@@ -55,11 +55,9 @@ class Listener:
 
     async def run(self) -> None:
         """Accept for ever; cancelled by its owner."""
-        loop = asyncio.get_running_loop()
         while True:
+            await self._wait_for_client()
             try:
-                sock, _ = await loop.sock_accept(self._file.sock)
-                self._start(sock)
                 self._accept_waiting()
             except OSError as error:
                 await self._wait_out(error)
@@ -76,19 +74,29 @@ class Listener:
         """
         self._is_stopping = True
         self._file.remove()
-        with contextlib.suppress(OSError):
-            self._accept_waiting()
-        for connection in self._connections.values():
-            connection.stop()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while not self._accept_last() and loop.time() < deadline:  # out of descriptors: accept more as some end
+            await self._wait_a_little()
         late: set[asyncio.Task[None]] = set()
         if self._connections:
-            _, late = await asyncio.wait(self._connections, timeout=timeout_s)
+            _, late = await asyncio.wait(self._connections, timeout=max(deadline - loop.time(), 0.0))
         for task in late:
             task.cancel()
         if late:
             await asyncio.wait(late)
         self._file.close()
         return len(late)
+
+    async def _wait_for_client(self) -> None:
+        """Wait until somebody is in the backlog. Not by `sock_accept`: cancelled, it can lose whom it accepted."""
+        loop, handle = asyncio.get_running_loop(), self._file.sock.fileno()
+        arrived = asyncio.Event()
+        loop.add_reader(handle, arrived.set)
+        try:
+            await arrived.wait()
+        finally:
+            loop.remove_reader(handle)
 
     def _accept_waiting(self) -> None:
         """Accept everybody in the backlog, as far as the limit allows."""
@@ -98,6 +106,17 @@ class Listener:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             self._start(sock)
+
+    def _accept_last(self) -> bool:
+        """Accept and end everybody; False if some could not be accepted for now."""
+        try:
+            self._accept_waiting()
+        except OSError as error:
+            return error.errno not in _FOR_NOW
+        finally:
+            for connection in self._connections.values():
+                connection.stop()
+        return True
 
     def _start(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -115,6 +134,8 @@ class Listener:
             await connection.run()
         except Exception:
             log.exception("connection.failed", peer_pid=connection.peer.pid)
+        finally:
+            sock.close()  # a second time, unless it never came to `run`
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._connections[task]
@@ -132,6 +153,11 @@ class Listener:
         if error.errno not in _FOR_NOW:
             raise error
         log.warning("listener.paused", connections=len(self._connections), reason=error.strerror)
+        await self._wait_a_little()
+
+    async def _wait_a_little(self) -> None:
+        """Wait until a connection ends, or a while."""
         self._room.clear()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._room.wait(), RETRY_S)
+            async with asyncio.timeout(RETRY_S):  # not wait_for, which can swallow being cancelled (3.11)
+                await self._room.wait()

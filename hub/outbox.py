@@ -7,8 +7,8 @@ are here for.
 Always true:
 - sending never waits and never raises; a client that does not read costs at most `bytes_max`;
 - what is begun is finished or nothing more is sent: half a reply is never followed by another;
-- past the limit replies are dropped and counted, and when the client begins to read again `on_stale` is called: it must
-  reconnect to learn what it missed.
+- past the limit replies are dropped and counted, all from then on, and when the client begins to read again `on_stale`
+  is called: it must reconnect to learn what it missed.
 
 Source: send(2), EPIPE and EAGAIN. A dup of the descriptor is watched, for the event loop owns the original.
 """
@@ -36,6 +36,7 @@ class Outbox:
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._watched = -1
+        self._emptied: asyncio.Future[None] | None = None
         self._is_broken = False
         self.dropped = 0
         """Replies that were not sent because the client did not read."""
@@ -44,12 +45,21 @@ class Outbox:
         """Send *data*, one whole reply, as far as the kernel takes it; keep the rest for later."""
         if self._is_broken:
             return
-        if self._unsent:
+        if self._unsent or self.dropped:
             self._keep(data)
             return
         sent = self._try(data)
         if sent < len(data) and not self._is_broken:
             self._keep(data[sent:], is_begun=sent > 0)
+
+    async def emptied(self, timeout_s: float) -> None:
+        """Wait until all that is kept is sent, or the client is gone, but no longer than *timeout_s*."""
+        if not self._unsent:
+            return
+        self._emptied = asyncio.get_running_loop().create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._emptied
 
     def close(self) -> None:
         """Forget what is unsent."""
@@ -102,3 +112,5 @@ class Outbox:
                 asyncio.get_running_loop().remove_writer(self._watched)
             os.close(self._watched)
             self._watched = -1
+        if self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)

@@ -17,6 +17,7 @@ from hub.entries import NS
 from hub.message import Message
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
+_SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, as RFC 3339 has them
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _LEVEL_COLOURS = {
     "warning": _YELLOW,
@@ -63,19 +64,26 @@ def render_pretty_coloured(message: Message) -> str:
 
 
 def rfc3339(time_ns: int) -> str:
-    """Return a time as ``2026-11-20T10:00:00.123456789Z``."""
-    seconds, nanoseconds = divmod(time_ns, NS)
+    """Return a time as ``2026-11-20T10:00:00.123456789Z``; one outside the years 1 to 9999 is cut there."""
+    seconds, nanoseconds = _split(time_ns)
     if seconds != _last_second[0]:
-        _last_second[:] = seconds, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        moment = time.gmtime(seconds)
+        _last_second[:] = seconds, f"{moment.tm_year:04d}" + time.strftime("-%m-%dT%H:%M:%S", moment)
     return f"{_last_second[1]}.{nanoseconds:09d}Z"
 
 
 _last_second: list[Any] = [None, ""]  # neighbouring messages mostly share it
 
 
+def _split(time_ns: int) -> tuple[int, int]:
+    """Return seconds and nanoseconds that a calendar has: a producer's time is any number."""
+    seconds, nanoseconds = divmod(time_ns, NS)
+    return min(max(seconds, _SECONDS_MIN), _SECONDS_MAX), nanoseconds
+
+
 def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     record = message.record
-    seconds, nanoseconds = divmod(message.time, NS)
+    seconds, nanoseconds = _split(message.time)
     moment = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{nanoseconds // 1_000_000:03d}"
     level = record.get("level")
     text = _text_of(record)

@@ -1,8 +1,10 @@
 """
 The hub's own log: to standard error, through structlog; colours on a terminal, JSON elsewhere.
 
-Always true: a program that uses `Hub` as a library gets warnings on standard error and nothing on standard output,
-however it has configured structlog for itself.
+Always true:
+- a program that uses `Hub` as a library gets warnings on standard error and nothing on standard output, however it has
+  configured structlog for itself;
+- logging never raises: a hub whose standard error is closed, or read by nobody any more, goes on without a log.
 """
 
 from __future__ import annotations
@@ -13,22 +15,34 @@ from typing import Any
 
 import structlog
 
+_NO_STANDARD_ERROR = (OSError, ValueError, AttributeError)  # nobody reads it; closed; None, if it never was open
+
 
 class _StandardError:
     """A logger that writes where `sys.stderr` points at the moment."""
 
     def msg(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+        except _NO_STANDARD_ERROR:
+            pass
 
     debug = info = warning = error = critical = exception = msg
 
 
 def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> str | bytes | structlog.typing.EventDict:
     """Return the line: chosen when it is written, for standard error may be another file by then."""
-    renderer = _console if sys.stderr.isatty() else _json
+    renderer = _console if _is_terminal() else _json
     result: str = renderer(logger, method, event)  # type: ignore[assignment]
     return result
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except _NO_STANDARD_ERROR:
+        return False
 
 
 def _drop_below(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -45,11 +59,12 @@ def _order(logger: Any, method: str, event: structlog.typing.EventDict) -> struc
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50, "exception": 40}
 _level = logging.WARNING
 _json = structlog.processors.JSONRenderer()
-_console = structlog.dev.ConsoleRenderer(colors=True)
+_console = structlog.dev.ConsoleRenderer(colors=True, exception_formatter=structlog.dev.plain_traceback)
 _PROCESSORS: list[structlog.typing.Processor] = [
     _drop_below,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.dev.set_exc_info,  # for `log.exception`
     structlog.processors.format_exc_info,
     _order,
     _render,

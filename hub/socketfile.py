@@ -4,7 +4,8 @@ The listening socket and its file, taken so that two hubs cannot have the same p
 Order: folder, lock (beside the socket, never removed), look at what is there, probe it, bind another name, set owner
 and mode, listen, rename. Whoever can see the path can already connect, with the right permissions.
 
-Always true: only a dead socket is replaced; a file, folder or link at the path is refused untouched.
+Always true: only a dead socket is replaced; a file, folder or link at the path, or at the other name, is refused
+untouched.
 Not here: accepting (hub.listener).
 Source: unix(7); rename(2) replaces whatever is there, so it is looked at first, under the lock.
 """
@@ -20,20 +21,22 @@ import socket
 import stat
 
 from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
+from hub.peer import peer_of
 
 PATH_BYTES_MAX = 107 if os.uname().sysname == "Linux" else 103
 BACKLOG = 4096
+_locked_here: set[str] = set()  # lockf does not keep a process from itself
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
 
 
 class SocketFile:
     """A bound, listening, non-blocking socket at *path*. Make it with `SocketFile.bind`."""
 
-    def __init__(self, path: str, sock: socket.socket, lock: int) -> None:
+    def __init__(self, path: str, sock: socket.socket, identity: os.stat_result, lock: _Lock) -> None:
         self.path = path
         self.sock = sock
+        self._identity = identity
         self._lock = lock
-        self._identity = os.stat(path)
 
     @classmethod
     def bind(cls, path: str, *, mode: int = 0o660, group: str | None = None) -> SocketFile:
@@ -45,29 +48,30 @@ class SocketFile:
         try:
             folder = os.path.dirname(path)
             os.makedirs(folder, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-            lock = _lock(path)
+            lock = _Lock(path)
         except OSError as error:
-            raise SocketError(path, f"{error.strerror}: {error.filename or folder}") from error
+            where = error.filename or folder
+            raise SocketError(path, f"{error.strerror}: {where} (choose a --socket in a folder of yours)") from error
         try:
             _refuse_what_is_there(path)
-            return cls(path, _listen(path, mode, gid), lock)
+            return cls(path, *_listen(path, mode, gid), lock)
         except OSError as error:
-            os.close(lock)
-            raise SocketError(path, f"{error.strerror}") from error
+            lock.release()
+            raise SocketError(path, f"{error.strerror} (choose a --socket, and a --group, of yours)") from error
         except BaseException:
-            os.close(lock)
+            lock.release()
             raise
 
     def remove(self) -> None:
         """Take the path away, if it is still ours; who is in the backlog can still be accepted."""
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(self.path), self._identity):
+            if self._lock.is_held and os.path.samestat(os.lstat(self.path), self._identity):
                 os.unlink(self.path)
 
     def close(self) -> None:
         """Close the socket and let go of the lock. Connections in the backlog are lost: accept them first."""
         self.sock.close()
-        os.close(self._lock)
+        self._lock.release()
 
 
 def _group_id(group: str | None) -> int:
@@ -79,23 +83,37 @@ def _group_id(group: str | None) -> int:
         raise UnknownGroup(group) from None
 
 
-def _lock(path: str) -> int:
-    """Return an exclusively locked descriptor. `lockf`: a forked child must not keep it after our death."""
-    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.pread(lock, 20, 0).strip()
-        os.close(lock)
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        raise SocketInUse(path, int(owner) if owner.isdigit() else None) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, b"%d\n" % os.getpid(), 0)
-    return lock
+class _Lock:
+    """The exclusive right to a path. `lockf`: a forked child must not keep it after our death."""
+
+    def __init__(self, path: str) -> None:
+        self._key = os.path.realpath(path + ".lock")
+        if self._key in _locked_here:  # before opening: closing any descriptor of the file would drop the lock
+            raise SocketInUse(path, os.getpid())
+        self._handle = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._handle, 20, 0).strip()
+            os.close(self._handle)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise SocketInUse(path, int(owner) if owner.isdigit() else None) from None
+        self.is_held = True
+        _locked_here.add(self._key)
+        with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        if self.is_held:
+            self.is_held = False
+            _locked_here.discard(self._key)
+            os.close(self._handle)
 
 
 def _refuse_what_is_there(path: str) -> None:
+    """Return if there is nothing at *path*, or a socket on which nobody listens."""
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -105,16 +123,17 @@ def _refuse_what_is_there(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         result = probe.connect_ex(path)
-    if result in (0, errno.EAGAIN):  # EAGAIN: a full backlog, so somebody is there
-        raise SocketInUse(path, None)
+        if result in (0, errno.EAGAIN):  # EAGAIN: a full backlog, so somebody is there
+            raise SocketInUse(path, peer_of(probe).pid or None)
     if result not in (errno.ECONNREFUSED, errno.ENOENT):
-        raise SocketError(path, f"a socket is there that cannot be asked: {os.strerror(result)}")
+        reason = f"a socket is there that cannot be asked: {os.strerror(result)}"
+        raise SocketError(path, f"{reason} (remove it if it is nobody's, or choose another --socket)")
 
 
-def _listen(path: str, mode: int, gid: int) -> socket.socket:
-    # As long as the path itself, so that whatever fits a socket address fits it under both names.
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, ("+" if name.startswith("~") else "~") + name[1:])
+def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_result]:
+    """Return the socket that listens at *path*, and what its file is known by."""
+    temporary = _other_name(path)
+    _refuse_what_is_there(temporary)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
     try:
         sock.setblocking(False)
@@ -126,6 +145,7 @@ def _listen(path: str, mode: int, gid: int) -> socket.socket:
                 os.chown(temporary, -1, gid)
             os.chmod(temporary, mode)
             sock.listen(BACKLOG)
+            identity = os.stat(temporary)
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -134,4 +154,12 @@ def _listen(path: str, mode: int, gid: int) -> socket.socket:
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock, identity
+
+
+def _other_name(path: str) -> str:
+    """Return a name beside *path*, its own where a socket address has room for it, else one as long as *path*."""
+    if len(os.fsencode(path)) < PATH_BYTES_MAX:
+        return path + "~"
+    folder, name = os.path.split(path)
+    return os.path.join(folder, ("+" if name.startswith("~") else "~") + name[1:])

@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import socket
+import os
 import time
 from collections.abc import Callable
 from types import TracebackType
 
-import msgpack
-
 from hub.config import default_socket
 from hub.entries import stamp
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
-from producers.blocking import CLOSE_TIMEOUT_S, SEND_BUFFER_BYTES, describe
+from producers.blocking import CLOSE_TIMEOUT_S, connected_socket, describe
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
 from producers.link import LINGER_S, Link, State
-from producers.record import Record, encode_record
+from producers.record import Record, encode_record, encode_tag
 
 
 class AsyncProducer:
@@ -42,14 +40,15 @@ class AsyncProducer:
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
         linger_s: float = LINGER_S,
     ) -> None:
-        self.path = path or default_socket()
-        self._tag = tag.encode()
+        self.path = os.fspath(path or default_socket())
+        self._tag = encode_tag(tag)
         self._link = Link(Backlog(bytes_max=backlog_bytes_max, chunk_bytes_max=chunk_bytes_max), linger_s=linger_s)
         self._task: asyncio.Task[None] | None = None
         self._wakeup = asyncio.Event()
         self._changed = asyncio.Event()  # set, and a new one made, at each change somebody may wait for
         self._wire: _Wire | None = None
         self._is_closed = False
+        self._is_stopped = False
 
     async def __aenter__(self) -> AsyncProducer:
         return self
@@ -74,24 +73,34 @@ class AsyncProducer:
         BacklogFull or ProducerClosed, and then nothing of it is kept.
         """
         entry = stamp(time.time_ns() if time_ns is None else time_ns) + encode_record(record)
-        tag_bytes = self._tag if tag is None else tag.encode()
+        tag_bytes = self._tag if tag is None else encode_tag(tag)
         if self._is_closed:
             raise ProducerClosed
         link = self._link
         if not link.backlog.append(tag_bytes, entry):
             link.hurry()
             self._look()
-            if not await self._wait_for(lambda: link.backlog.append(tag_bytes, entry), timeout):
+            has_room = await self._wait_for(lambda: self._is_closed or link.backlog.append(tag_bytes, entry), timeout)
+            if self._is_closed:
+                raise ProducerClosed
+            if not has_room:
                 raise BacklogFull(link.backlog.held_bytes, link.last_error)
         link.appended(time.monotonic())
         if link.backlog.open_count == 1 or link.backlog.has_unsent:
             self._look()
 
     async def connect(self, timeout: float | None = None) -> None:
-        """Wait until a hub answers. Raises NotConnected after *timeout* seconds. `send` does not need it."""
+        """
+        Wait until a hub answers; `send` does not need it.
+
+        Raises NotConnected after *timeout* seconds, or ProducerClosed.
+        """
         self._link.want()
         self._look()
-        if not await self._wait_for(lambda: self._link.state is State.UP, timeout):
+        is_up = await self._wait_for(lambda: self._is_closed or self._link.state is State.UP, timeout)
+        if self._is_closed:
+            raise ProducerClosed
+        if not is_up:
             raise NotConnected(self.path, self._link.last_error or "no answer in time")
 
     async def flush(self, timeout: float | None = None) -> None:
@@ -100,7 +109,8 @@ class AsyncProducer:
         target = backlog.appended
         self._link.hurry()
         self._look()
-        if not await self._wait_for(lambda: backlog.acknowledged >= target, timeout):
+        await self._wait_for(lambda: backlog.acknowledged >= target or self._is_stopped, timeout)
+        if backlog.acknowledged < target:
             raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
 
     async def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
@@ -108,9 +118,12 @@ class AsyncProducer:
         if self._is_closed:
             return
         self._is_closed = True
+        self._notify()  # whoever waits for room: it would come behind what is flushed here
         try:
             await self.flush(timeout)
         finally:
+            self._is_stopped = True
+            self._notify()
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
@@ -131,7 +144,7 @@ class AsyncProducer:
 
     def _look(self) -> None:
         """Have the task look at the link."""
-        if self._task is None:
+        if self._task is None and not self._is_closed:
             self._task = asyncio.create_task(self._run(), name="mpsr-producer")
         self._wakeup.set()
 
@@ -148,33 +161,29 @@ class AsyncProducer:
                     async with asyncio.timeout(None if is_held_up else self._link.due(time.monotonic())):
                         await self._wakeup.wait()
         finally:
-            if self._wire is not None and self._wire.transport is not None:
+            if self._wire is not None:
                 self._wire.transport.abort()
 
     async def _dial(self) -> None:
         self._link.dialling()
-        loop = asyncio.get_running_loop()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            await loop.sock_connect(sock, self.path)
-            wire = _Wire(self)
-            await loop.create_unix_connection(lambda: wire, sock=sock)
+            # Not the loop's sock_connect: that one takes EAGAIN, a full backlog, for a connection in the making.
+            sock = connected_socket(self.path)
+        except OSError as error:
+            self._link.failed(time.monotonic(), describe(error, self.path))
+            return
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: _Wire(self), sock=sock)
         except OSError as error:
             sock.close()
             self._link.failed(time.monotonic(), describe(error, self.path))
         except BaseException:
             sock.close()
             raise
-        else:
-            self._wire = wire
-            self._link.connected()
-            self._notify()
 
     def _send(self) -> None:
         wire = self._wire
-        while wire is not None and wire.transport is not None and wire.is_writable:
+        while wire is not None and wire.is_writable and not wire.transport.is_closing():
             chunk = self._link.outgoing(time.monotonic())
             if chunk is None:
                 return
@@ -182,12 +191,18 @@ class AsyncProducer:
 
     # Called by the wire.
 
+    def connected(self, wire: _Wire) -> None:
+        self._wire = wire
+        self._link.connected()
+        self._notify()
+        self._wakeup.set()
+
     def received(self, wire: _Wire, data: bytes) -> None:
-        if wire is not self._wire or wire.transport is None:
+        if wire is not self._wire:
             return
         try:
             self._link.received(data)
-        except (ValueError, msgpack.UnpackException) as error:
+        except ValueError as error:
             wire.transport.abort()
             self.lost(wire, describe(error, self.path))
         self._notify()
@@ -206,14 +221,16 @@ class AsyncProducer:
 class _Wire(asyncio.Protocol):
     """One connection to the hub."""
 
+    transport: asyncio.Transport
+
     def __init__(self, producer: AsyncProducer) -> None:
         self._producer = producer
-        self.transport: asyncio.Transport | None = None
         self.is_writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self._producer.connected(self)
 
     def data_received(self, data: bytes) -> None:
         self._producer.received(self, data)

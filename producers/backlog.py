@@ -145,7 +145,7 @@ class Backlog:
             segment = self._begin(tag, size)
             if segment is None:
                 return False
-        elif self.held_bytes + size > self._bytes_max:
+        elif self.held_bytes + size + _TAIL_BYTES > self._bytes_max:
             return False
         position = segment.position
         segment.memory[position : position + size] = entry
@@ -176,7 +176,11 @@ class Backlog:
 
     def next_unsent(self) -> Chunk | None:
         """Return the next chunk to send, and count it as sent."""
-        return self._unsent.popleft() if self._unsent else None
+        while self._unsent:
+            chunk = self._unsent.popleft()
+            if not chunk.is_acknowledged:  # of one that is, the memory may hold something else
+                return chunk
+        return None
 
     def rewind(self) -> None:
         """Nothing that is not acknowledged counts as sent any longer: the connection was lost."""
@@ -227,9 +231,10 @@ class Backlog:
             return
         if segment is not self._segment:
             self._reuse(segment)
+        elif segment.size > SEGMENT_BYTES and not self.open_count:  # one huge message: its memory is given back
+            self._segment = None
         elif not self.open_count:  # all of it is free again: stay where the memory is warm
             segment.position = 0
-            self._open_tag = None
 
     def _reuse(self, segment: _Segment) -> None:
         segment.position = 0

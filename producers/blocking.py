@@ -27,14 +27,12 @@ import weakref
 from collections.abc import Callable
 from types import TracebackType
 
-import msgpack
-
 from hub.config import default_socket
 from hub.entries import stamp
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
 from producers.link import LINGER_S, Link, State
-from producers.record import Record, encode_record
+from producers.record import Record, encode_record, encode_tag
 
 CLOSE_TIMEOUT_S = 5.0
 SEND_BUFFER_BYTES = 1 << 20
@@ -58,8 +56,8 @@ class Producer:
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
         linger_s: float = LINGER_S,
     ) -> None:
-        self.path = path or default_socket()
-        self._tag = tag.encode()
+        self.path = os.fspath(path or default_socket())
+        self._tag = encode_tag(tag)
         self._make_link: Callable[[], Link] = lambda: Link(
             Backlog(bytes_max=backlog_bytes_max, chunk_bytes_max=chunk_bytes_max), linger_s=linger_s
         )
@@ -96,27 +94,42 @@ class Producer:
     ) -> None:
         """Hand over one message whose *record* is a msgpack map already; it is not looked at. Otherwise as `send`."""
         entry = stamp(time.time_ns() if time_ns is None else time_ns) + record
-        tag_bytes = self._tag if tag is None else tag.encode()
+        tag_bytes = self._tag if tag is None else encode_tag(tag)
         with self._lock:
             if self._is_closed:
                 raise ProducerClosed
+            if self._thread is None:
+                self._start()
             if not self._link.backlog.append(tag_bytes, entry):
                 self._wait_for_room(tag_bytes, entry, timeout)
             self._link.appended(time.monotonic())
             self._look()
 
     def connect(self, timeout: float | None = None) -> None:
-        """Wait until a hub answers. Raises NotConnected after *timeout* seconds. `send` does not need it."""
+        """
+        Wait until a hub answers; `send` does not need it.
+
+        Raises NotConnected after *timeout* seconds, or ProducerClosed.
+        """
         with self._lock:
             self._link.want()
             self._look()
-            if not self._changed.wait_for(lambda: self._link.state is State.UP, timeout):
+            is_up = self._changed.wait_for(lambda: self._is_closed or self._link.state is State.UP, timeout)
+            if self._is_closed:
+                raise ProducerClosed
+            if not is_up:
                 raise NotConnected(self.path, self._link.last_error or "no answer in time")
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when everything sent so far is on the hub's disk. Raises NotAcknowledged after *timeout* seconds."""
         with self._lock:
-            self._flush(timeout)
+            backlog = self._link.backlog
+            target = backlog.appended
+            self._link.hurry()
+            self._look()
+            self._changed.wait_for(lambda: backlog.acknowledged >= target or self._is_stopped, timeout)
+            if backlog.acknowledged < target:
+                raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
         """Flush, and stop. Raises NotAcknowledged if not all is acknowledged after *timeout* seconds; it is dropped."""
@@ -124,13 +137,11 @@ class Producer:
             if self._is_closed:
                 return
             self._is_closed = True
-            try:
-                self._flush(timeout)
-            finally:
-                self._is_stopped = True
-                self._look()
-        if self._thread is not None:
-            self._thread.join()
+            self._changed.notify_all()  # whoever waits for room: it would come behind what is flushed here
+        try:
+            self.flush(timeout)
+        finally:
+            self._stop()
 
     def _begin(self) -> None:
         """Be as new: no thread, no connection, an empty backlog."""
@@ -146,27 +157,25 @@ class Producer:
 
     # The caller's side, under the lock.
 
-    def _flush(self, timeout: float | None) -> None:
-        backlog = self._link.backlog
-        target = backlog.appended
-        self._link.hurry()
-        self._look()
-        if not self._changed.wait_for(lambda: backlog.acknowledged >= target, timeout):
-            raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
-
     def _wait_for_room(self, tag: bytes, entry: bytes, timeout: float | None) -> None:
         self._link.hurry()
         self._look()
-        if not self._changed.wait_for(lambda: self._link.backlog.append(tag, entry), timeout):
-            raise BacklogFull(self._link.backlog.held_bytes, self._link.last_error)
+        backlog = self._link.backlog
+        has_room = self._changed.wait_for(lambda: self._is_closed or backlog.append(tag, entry), timeout)
+        if self._is_closed:
+            raise ProducerClosed
+        if not has_room:
+            raise BacklogFull(backlog.held_bytes, self._link.last_error)
 
     def _look(self) -> None:
         """Have the thread look at the link, if it would not look soon enough by itself."""
-        if self._thread is None:
-            self._start()
-            return
         due = self._due(now := time.monotonic())
-        if due is not None and (self._sleeps_until is None or now + due < self._sleeps_until):
+        if due is None:
+            return
+        if self._thread is None:
+            if not self._is_stopped:
+                self._start()
+        elif self._sleeps_until is None or now + due < self._sleeps_until:
             self._sleeps_until = now + due
             os.write(self._wake_write, _ONE)
 
@@ -180,8 +189,29 @@ class Producer:
             self._wake_read, self._wake_write = os.pipe()
             os.set_blocking(self._wake_read, False)
             os.set_blocking(self._wake_write, False)
-        self._thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is at its end
+            self._close_wakers()
+            raise
+        self._thread = thread
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._is_stopped = True
+            self._changed.notify_all()
+            self._look()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _close_wakers(self) -> None:
+        """Close them once: after a fork the same numbers may be somebody else's."""
+        descriptors = {self._wake_read, self._wake_write} - {-1}
+        self._wake_read, self._wake_write = -1, -1
+        self._sleeps_until = 0.0  # nobody sleeps, so nobody is woken
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     # The thread's side.
 
@@ -199,7 +229,7 @@ class Producer:
                 with self._lock:
                     now = time.monotonic()
                     # With half a chunk in hand there is nothing to do before the kernel takes the other half.
-                    due = self._due(now) if self._unsent is None else None
+                    due = self._due(now) if self._unsent is None or self._is_stopped else None
                     self._sleeps_until = None if due is None else now + due
                 for descriptor, events in poll.poll(None if due is None else due * 1000):
                     if descriptor == self._wake_read:
@@ -209,24 +239,18 @@ class Producer:
                         self._receive(poll)
         finally:
             self._hang_up(poll)
-            os.close(self._wake_read)
-            if self._wake_write != self._wake_read:
-                os.close(self._wake_write)
+            with self._lock:
+                self._close_wakers()
 
     def _dial(self, poll: select.poll) -> None:
-        """Connect; a Unix socket answers at once. Under the lock."""
+        """Connect. Under the lock."""
         self._link.dialling()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            sock.connect(self.path)
+            self._sock = connected_socket(self.path)
         except OSError as error:
-            sock.close()
             self._link.failed(time.monotonic(), describe(error, self.path))
             return
-        self._sock, self._unsent = sock, None
-        poll.register(sock, select.POLLIN)
+        poll.register(self._sock, select.POLLIN)
         self._link.connected()
         self._changed.notify_all()
 
@@ -264,7 +288,7 @@ class Producer:
                 self._changed.notify_all()
         except BlockingIOError:
             return
-        except (OSError, ValueError, msgpack.UnpackException) as error:
+        except (OSError, ValueError) as error:
             self._lost(poll, describe(error, self.path))
 
     def _lost(self, poll: select.poll, reason: str) -> None:
@@ -280,11 +304,23 @@ class Producer:
 
     def _after_fork(self) -> None:
         """In the child: everything of the parent's is left to the parent."""
-        for descriptor in {self._wake_read, self._wake_write} - {-1}:
-            os.close(descriptor)
+        self._close_wakers()
         if self._sock is not None:
             self._sock.close()
         self._begin()
+
+
+def connected_socket(path: str) -> socket.socket:
+    """Return a socket connected to the hub at *path*: without blocking, for a Unix socket answers at once."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def describe(error: BaseException, path: str) -> str:
@@ -305,10 +341,11 @@ _producers: weakref.WeakSet[Producer] = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    """At exit: what was sent without a close still gets its time."""
+    """At exit: what was sent without a close still gets its time, all producers together."""
+    deadline = time.monotonic() + CLOSE_TIMEOUT_S
     for producer in list(_producers):
         try:
-            producer.close()
+            producer.close(max(deadline - time.monotonic(), 0.0))
         except NotAcknowledged as late:
             sys.stderr.write(f"mpsr: {late}\n")
 

@@ -7,6 +7,7 @@ Not here: which methods there are (the hub says: `mpsr call`), the form of the l
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from typing import Any
@@ -28,12 +29,14 @@ def call(
 ) -> Any:
     """Return the hub's answer to *method*. Raises NotConnected or CommandFailed."""
     path = path or default_socket()
+    request = encode_request(method, params, 1)
+    deadline = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.settimeout(timeout)
             sock.connect(path)
-            sock.sendall(encode_request(method, params, 1))
-            reply = decode_reply(_read_line(sock, time.monotonic() + timeout))
+            sock.sendall(request)
+            reply = decode_reply(_read_line(sock, deadline))
         except TimeoutError:
             raise NotConnected(path, f"no answer within {timeout:g} s") from None
         except (OSError, ValueError) as error:
@@ -46,9 +49,11 @@ def call(
 def _read_line(sock: socket.socket, deadline: float) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        if (left := deadline - time.monotonic()) <= 0:
+            raise TimeoutError
+        sock.settimeout(left)
         data = sock.recv(65536)
         if not data:
-            raise ConnectionResetError(104, "the hub closed the connection without an answer")
+            raise ConnectionResetError(errno.ECONNRESET, "the hub closed the connection without an answer")
         line += data
     return line

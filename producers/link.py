@@ -9,7 +9,7 @@ Its owner asks `outgoing` for frames to send and `due` for when to look again, a
 
 Always true:
 - what is sent is sent in order, from the oldest chunk that is not acknowledged, on every connection anew;
-- in flight is at most a window, or one chunk;
+- a chunk goes out only while less than a window is in flight;
 - back-off doubles from `BACKOFF_MIN_S` to `BACKOFF_MAX_S`, jittered, and begins anew when the hub has acknowledged.
 
 Not here: bytes of chunks (producers.backlog), sockets and waiting (producers.blocking, producers.asynchronous).
@@ -77,7 +77,7 @@ class Link:
 
     def want(self) -> None:
         """Connect even if there is nothing to send."""
-        self._is_wanted = True
+        self._is_wanted = self.state is not State.UP
 
     def may_dial(self, now: float) -> bool:
         """Return whether there is reason to connect, and it is time."""
@@ -112,7 +112,11 @@ class Link:
     def received(self, data: bytes) -> None:
         """Take in what the hub sent. Raises ValueError if those are no acknowledgements."""
         before = self.backlog.held_bytes
-        for chunk_id in decode_acks(self._acks, data):
+        try:
+            chunk_ids = decode_acks(self._acks, data)
+        except (TypeError, msgpack.UnpackException) as error:  # TypeError: a list as a key
+            raise ValueError(f"not acknowledgements: {error}") from error
+        for chunk_id in chunk_ids:
             if self.backlog.acknowledge(chunk_id):
                 self._backoff_s = BACKOFF_MIN_S
         self._in_flight_bytes = max(self._in_flight_bytes - (before - self.backlog.held_bytes), 0)

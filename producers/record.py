@@ -1,5 +1,5 @@
 """
-A record to msgpack, or an error that names the place.
+A record to msgpack, or an error that names the place; and a tag, within the limit of the wire.
 
 Always true: a record is a map; whatever msgpack and msgspec can hold may be inside: text, bytes, numbers to 64 bits,
 None, lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, enums, dataclasses.
@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from hub.wire.frame import TAG_BYTES_MAX
 from producers.errors import BadRecord
 
 Record = Mapping[str, Any]
@@ -31,6 +32,17 @@ def encode_record(record: Record) -> bytes:
         raise BadRecord(path, reason) from error
 
 
+def encode_tag(tag: str) -> bytes:
+    """Return *tag* in UTF-8. Raises BadRecord: the hub closes the connection at a longer one, each time it is sent."""
+    try:
+        encoded = tag.encode()
+    except UnicodeEncodeError as error:
+        raise BadRecord("the tag", str(error)) from error
+    if len(encoded) > TAG_BYTES_MAX:
+        raise BadRecord("the tag", f"{len(encoded)} bytes, {TAG_BYTES_MAX} at most")
+    return encoded
+
+
 def _find_fault(record: Record, reason: str) -> tuple[str, str]:
     """Return the path of the innermost value that cannot be encoded, and why."""
     path, value = "", record
@@ -38,13 +50,13 @@ def _find_fault(record: Record, reason: str) -> tuple[str, str]:
     while True:
         for step, child in _children(value):
             if id(child) in seen:
-                return path + step, "it contains itself"
+                return (path + step).removeprefix("."), "it contains itself"
             if (fault := _fault(child)) is not None:
                 path, value, reason = path + step, child, fault
                 seen.add(id(child))
                 break
         else:
-            return path.lstrip("."), reason
+            return path.removeprefix("."), reason
 
 
 def _fault(value: object) -> str | None:

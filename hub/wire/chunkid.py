@@ -9,6 +9,8 @@ Here alone: packing and unpacking of both forms.
 
 from __future__ import annotations
 
+import re
+
 import msgpack
 
 SESSION_LENGTH = 22
@@ -18,6 +20,7 @@ COUNTER_MAX = 16**16 - 1
 _PREFIX = b"mpsr."
 _TEXT_LENGTH = len(_PREFIX) + SESSION_LENGTH + 1 + 16
 _OURS = bytes((0xD9, _TEXT_LENGTH)) + _PREFIX  # str8, as msgpack encodes a text of that length
+_match_own = re.compile(re.escape(_OURS) + rb"([A-Za-z0-9_-]{%d})\.([0-9a-f]{16})" % SESSION_LENGTH).fullmatch
 
 
 def pack(chunk: str | bytes) -> bytes:
@@ -33,12 +36,8 @@ def pack_own(session: str, counter: int) -> bytes:
 
 def unpack_own(chunk: bytes) -> tuple[bytes, int] | None:
     """Return session and counter of one of our chunk ids, None for anybody else's."""
-    if not is_own(chunk):
-        return None
-    try:
-        return chunk[len(_OURS) : -17], int(chunk[-16:], 16)
-    except ValueError:
-        return None
+    match = _match_own(chunk)
+    return (match[1], int(match[2], 16)) if match is not None else None
 
 
 def is_own(chunk: bytes) -> bool:

@@ -9,7 +9,8 @@ checked: nesting, lengths, count (hub.entries.is_well_formed).
 Always true:
 - nothing before a fault is lost by it: what came before is given first, then one `Loss`;
 - half a frame costs its own bytes, and a slow sender costs no more than a fast one;
-- a fault inside a frame whose end is known costs that frame; a fault in the framing is fatal.
+- a fault inside a frame whose end is known costs that frame; a fault in the framing is fatal;
+- a frame over the limit costs that frame if its length is declared (PackedForward), else it is fatal.
 
 Not here: the anatomy of a frame (hub.wire.frame), compression, the handshake (a Unix socket has file permissions).
 Source: Fluent Forward protocol v1 and v1.5; what clients really send: fluentd, Fluent Bit, Docker, Go, Python, Node.
@@ -40,6 +41,7 @@ from hub.wire.frame import (
 
 FRAME_BYTES_MAX = 64 << 20
 _RESCAN_BYTES = 64 << 10  # a longer half frame is scanned on where it stopped, not again from its start
+_PART_BYTES = 4 << 10  # smaller parts are joined as they come: an object each would cost more than its bytes
 _NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it
 _NIL = 0xC0
 
@@ -56,7 +58,8 @@ class ForwardDecoder:
         self._parts: list[bytes] = []  # the half frame
         self._held = 0
         self._needed = 0  # worth looking again when so many bytes are held
-        self._scanner: msgpack.Unpacker | None = None  # in the middle of a long frame whose length nobody declared
+        self._scanner: msgpack.Unpacker | None = None  # in the middle of something long whose length nobody declared
+        self._scanned_max = 0  # and which is too long if it does not end before so many bytes are held
         self._oversize: _Oversize | None = None
         self._units: list[Batch | Loss] = []
 
@@ -70,8 +73,7 @@ class ForwardDecoder:
         self._units = []
         try:
             if self._oversize is not None:
-                data = self._oversize.swallow(data)
-                if not data or not self._finish_oversize(data):
+                if not self._finish_oversize(data):
                     return self._units
                 data = self._take_parts()
             elif self._held:
@@ -86,7 +88,7 @@ class ForwardDecoder:
     def finish(self) -> Sequence[Batch | Loss]:
         """Return the loss of the half frame that the stream ended in, if it did."""
         if self._oversize is not None:
-            return [self._oversize.loss(None)]
+            return [self._oversize.loss(NO_OPTION)]
         if not self._held:
             return []
         tail = self._take_parts()
@@ -98,27 +100,38 @@ class ForwardDecoder:
         if tail:
             self._parts, self._held, self._needed = [tail], len(tail), max(needed, len(tail) + 1)
 
+    def _hold_scanning(self, tail: bytes, start: int, held_max: int) -> None:
+        """Hold a half frame until the object at *start* of it is whole, or cannot be, or *held_max* bytes are held."""
+        self._hold(tail, 0)
+        if len(tail) <= _RESCAN_BYTES:
+            return
+        self._scanner = msgpack.Unpacker(max_buffer_size=held_max)
+        self._scanned_max = held_max
+        self._scanner.feed(memoryview(tail)[start:])
+        with contextlib.suppress(msgpack.OutOfData, *UNPACK_FAULTS):  # not whole, as before; it goes on from here
+            self._scanner.skip()
+
     def _take_parts(self) -> bytes:
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts, self._held, self._needed = [], 0, 0
         return data
 
     def _is_worth_looking(self, data: bytes) -> bool:
-        self._parts.append(data)
+        if len(self._parts[-1]) < _PART_BYTES:
+            self._parts[-1] += data
+        else:
+            self._parts.append(data)
         self._held += len(data)
         if self._held < self._needed:
             return False
-        if self._scanner is None:
-            return True
-        if self._held > self._frame_bytes_max + OPTION_BYTES_MAX:
-            raise Malformed(f"a frame of more than {self._frame_bytes_max} bytes")
-        try:
-            self._scanner.feed(data)
-            self._scanner.skip()
-        except msgpack.OutOfData:
-            return False
-        except UNPACK_FAULTS as error:
-            raise Malformed(f"not msgpack ({type(error).__name__})") from error
+        if self._scanner is not None and self._held <= self._scanned_max:
+            try:
+                self._scanner.feed(data)
+                self._scanner.skip()
+            except msgpack.OutOfData:
+                return False
+            except UNPACK_FAULTS:
+                pass  # found again, and said, by those who take the frame apart
         self._scanner = None
         return True
 
@@ -135,9 +148,6 @@ class ForwardDecoder:
                 if outer.packed is None:
                     self._decode_run(data, at)
                     return
-                if outer.packed.stop - at > self._frame_bytes_max:
-                    self._begin_oversize(data, at, outer)
-                    return
                 at = self._packed_frame(data, at, outer)
         except Incomplete as incomplete:
             self._hold(data[at:], incomplete.needed)
@@ -145,25 +155,37 @@ class ForwardDecoder:
             self._fail(fault, data[at : at + 64])
 
     def _packed_frame(self, data: bytes, at: int, outer: Outer) -> int:
-        """Cut up the PackedForward frame at *at*; return where it ends."""
+        """Cut up the PackedForward frame at *at*, or hold what is there of it; return where it ends."""
         assert outer.packed is not None
-        stop = outer.packed.stop
-        if len(data) < stop + (outer.size == 3):
-            raise Incomplete(stop + (outer.size == 3) - at)
-        option, end = read_option(data, stop) if outer.size == 3 else (NO_OPTION, stop)
-        self._add_packed(data[outer.tag], memoryview(data)[outer.packed], option)
+        stop: int = outer.packed.stop
+        is_oversize = stop - at > self._frame_bytes_max
+        option, end = NO_OPTION, stop
+        try:
+            if len(data) < stop + (outer.size == 3):
+                raise Incomplete(stop + (outer.size == 3) - at)
+            if outer.size == 3:
+                option, end = read_option(data, stop)
+        except Incomplete as incomplete:
+            if is_oversize:
+                self._begin_oversize(data, outer)
+            elif incomplete.needed:
+                self._hold(data[at:], incomplete.needed)
+            else:
+                self._hold_scanning(data[at:], stop - at, stop - at + OPTION_BYTES_MAX)
+            return len(data)
+        self._add_packed(data, at, outer, option)
         return end
 
     def _decode_run(self, data: bytes, at: int) -> None:
         """Cut up the frames from *at* on by msgpack's own idea of where each ends; gather plain Message frames."""
         unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
         unpacker.feed(memoryview(data)[at:])
-        base, run = at, _Run()
+        start, run = at, _Run()
         skip, tell, is_next = unpacker.skip, unpacker.tell, data.startswith
         try:
             while True:
                 skip()
-                end = base + tell()
+                end = start + tell()
                 if is_next(run.prefix, at):
                     run.slices.append(data[at + run.cut : end])
                 else:
@@ -171,39 +193,18 @@ class ForwardDecoder:
                 at = end
         except msgpack.OutOfData:
             self._add_run(run)
-            self._hold_undeclared(data, at)
+            if at > start:
+                self._decode(data[at:])  # this half frame may be of the kind that declares its length
+            elif len(data) - at > self._frame_bytes_max:
+                self._fail(Malformed(_oversize_reason(self._frame_bytes_max)), data[at : at + 64])
+            else:
+                self._hold_scanning(data[at:], 0, self._frame_bytes_max)
         except UNPACK_FAULTS as error:
             self._add_run(run)
             self._fail(Malformed(f"not msgpack ({type(error).__name__})"), data[at : at + 64])
         except Malformed as fault:
             self._add_run(run)
             self._fail(fault, data[at : at + 64])
-
-    def _hold_undeclared(self, data: bytes, at: int) -> None:
-        """Keep the half frame at *at*: until its declared length is there, or scanning it on as it comes."""
-        tail = data[at:]
-        if not tail:
-            return
-        try:
-            outer = read_outer(tail, 0)
-        except Incomplete as incomplete:
-            self._hold(tail, incomplete.needed)
-            return
-        except Malformed as fault:
-            self._fail(fault, tail[:64])
-            return
-        if outer.packed is not None:
-            if outer.packed.stop > self._frame_bytes_max:
-                self._begin_oversize(tail, 0, outer)
-            else:
-                self._hold(tail, outer.packed.stop + (outer.size == 3))
-            return
-        self._hold(tail, 0)
-        if len(tail) > _RESCAN_BYTES:
-            self._scanner = msgpack.Unpacker(max_buffer_size=self._frame_bytes_max + 2 * OPTION_BYTES_MAX + (1 << 20))
-            self._scanner.feed(tail)
-            with contextlib.suppress(msgpack.OutOfData):  # as before, but this one goes on from here
-                self._scanner.skip()
 
     def _frame(self, data: bytes, at: int, end: int, run: _Run) -> _Run:
         """Cut up one whole frame; return the run that the next frame may continue."""
@@ -213,9 +214,10 @@ class ForwardDecoder:
         tag = data[outer.tag]
         if outer.packed is not None:
             self._add_run(run)
-            option = read_option(data, outer.packed.stop)[0] if outer.size == 3 else NO_OPTION
-            self._add_packed(tag, memoryview(data)[outer.packed], option)
+            self._packed_frame(data, at, outer)
             return _Run()
+        if end - at > self._frame_bytes_max:
+            raise Malformed(_oversize_reason(self._frame_bytes_max))
         if is_array(data[outer.body]):
             self._add_run(run)
             self._add_forward(tag, data, outer, end)
@@ -237,7 +239,7 @@ class ForwardDecoder:
         if option.chunk is not None:
             self._add_run(run, option.chunk)
             return _Run()
-        if outer.size == 3:
+        if outer.size == 3 and len(data) <= self._frame_bytes_max:  # so that all frames here are within the limit
             # The time's first byte is part of the prefix: what begins so is a Message frame too.
             run.prefix, run.cut = data[at : outer.body + 1], outer.body - at
         return run
@@ -246,20 +248,19 @@ class ForwardDecoder:
 
     def _add_run(self, run: _Run, chunk: bytes | None = None) -> None:
         """Give the gathered Message frames as one batch."""
-        if not run.slices:
+        slices, run.slices = run.slices, []
+        if not slices:
             return
-        entries = b"\x92".join((codec.array_header(len(run.slices)), *run.slices))
+        entries = b"\x92".join((codec.array_header(len(slices)), *slices))
         if codec.is_well_formed(entries):
-            self._add(run.tag, entries, len(run.slices), chunk)
+            self._add(run.tag, entries, len(slices), chunk)
             return
         good = 0
-        while codec.is_well_formed(b"\x92" + run.slices[good]):
+        while codec.is_well_formed(codec.join((b"\x92", slices[good]), 1)):
             good += 1
-        bad = run.slices[good]
         if good:
-            self._add(run.tag, b"\x92".join((codec.array_header(good), *run.slices[:good])), good, None)
-        run.slices.clear()
-        raise Malformed("not msgpack", bad[:64], chunk)
+            self._add(run.tag, b"\x92".join((codec.array_header(good), *slices[:good])), good, None)
+        raise Malformed("not msgpack", slices[good][:64], chunk)
 
     def _add_forward(self, tag: bytes, data: bytes, outer: Outer, end: int) -> None:
         start, count = read_array(data, outer.body)
@@ -267,19 +268,22 @@ class ForwardDecoder:
         option = read_option(data, stop)[0] if outer.size == 3 else NO_OPTION
         self._add_entries(tag, memoryview(data)[start:stop], option, count)
 
-    def _add_packed(self, tag: bytes, payload: memoryview, option: Option) -> None:
-        if option.signal:
+    def _add_packed(self, data: bytes, at: int, outer: Outer, option: Option) -> None:
+        """Give the payload of the whole PackedForward frame at *at*, or word of it."""
+        assert outer.packed is not None
+        tag, payload = data[outer.tag], memoryview(data)[outer.packed]
+        if outer.packed.stop - at > self._frame_bytes_max:
+            reason = _oversize_reason(self._frame_bytes_max)
+        elif option.signal:
             reason = f"not a log but fluent_signal {option.signal}"
-            self._units.append(
-                Loss(reason, max(option.size or 1, 1), len(payload), bytes(payload[:64]), tag, option.chunk)
-            )
         elif option.compressed not in (None, "text"):
-            reason = f"compressed as {option.compressed!r}, which this hub does not read"
-            self._units.append(
-                Loss(reason, max(option.size or 1, 1), len(payload), bytes(payload[:64]), tag, option.chunk)
-            )
+            reason = f"compressed as {option.compressed[:32]!r}, which this hub does not read"
+        elif payload and not codec.begins_with_pair(payload):
+            reason = "a payload that does not begin with [time, record]"
         else:
             self._add_entries(tag, payload, option, option.size)
+            return
+        self._units.append(Loss(reason, max(option.size or 1, 1), len(payload), bytes(payload[:64]), tag, option.chunk))
 
     def _add_entries(self, tag: bytes, payload: memoryview, option: Option, count: int | None) -> None:
         """Check the entries and give them; *count* is a hint (one client puts bytes there), so it is checked too."""
@@ -299,7 +303,7 @@ class ForwardDecoder:
             spoilt = Loss(
                 "entries that are not msgpack", lost, len(payload) - stop, rest, tag, None if count else chunk
             )
-            self._units.append(spoilt)
+            self._units.append(spoilt)  # first, so that it is safe too when the entries' acknowledgement goes out
         if count:
             self._add(tag, entries, codec.count_messages(entries), chunk)
         elif stop == len(payload) and chunk is not None:
@@ -317,19 +321,18 @@ class ForwardDecoder:
 
     # Frames over the limit: their payload is let go as it comes, their options are read, for the chunk id.
 
-    def _begin_oversize(self, data: bytes, at: int, outer: Outer) -> None:
+    def _begin_oversize(self, data: bytes, outer: Outer) -> None:
         assert outer.packed is not None
-        start = outer.packed.start
-        tag, sample = data[outer.tag], data[start : start + 64]
-        self._oversize = _Oversize(outer.packed.stop - start, tag, sample, outer.size == 3, self._frame_bytes_max)
-        rest = self._oversize.swallow(data[start:])
-        if rest and self._finish_oversize(rest):
-            self._decode(self._take_parts())
+        size = outer.packed.stop - outer.packed.start
+        self._oversize = _Oversize(size, data[outer.tag], outer.size == 3, self._frame_bytes_max)
+        self._hold(self._oversize.swallow(data[outer.packed.start :]), 0)
 
     def _finish_oversize(self, data: bytes) -> bool:
-        """Read the options behind an oversize payload; True when they are whole, what follows them is then held."""
+        """Let the payload go, read the options behind it; True when they are whole: what follows them is then held."""
         assert self._oversize is not None
-        self._parts.append(data)
+        self._parts.append(self._oversize.swallow(data))
+        if self._oversize.left:
+            return False
         data = self._take_parts()
         option, end = NO_OPTION, 0
         if self._oversize.has_option:
@@ -359,21 +362,27 @@ class _Run:
 class _Oversize:
     """A payload over the limit, on its way into nothing."""
 
-    def __init__(self, size: int, tag: bytes, sample: bytes, has_option: bool, limit: int) -> None:
-        self._size, self._left, self._tag, self._sample, self._limit = size, size, tag, sample, limit
+    def __init__(self, size: int, tag: bytes, has_option: bool, limit: int) -> None:
+        self.left = size
         self.has_option = has_option
+        self._size, self._tag, self._limit = size, tag, limit
+        self._sample = b""
 
     def swallow(self, data: bytes) -> bytes:
         """Return what of *data* is behind the payload."""
-        dropped = min(len(data), self._left)
-        self._left -= dropped
+        dropped = min(len(data), self.left)
+        self.left -= dropped
+        self._sample += data[: min(dropped, 64 - len(self._sample))]
         return data[dropped:]
 
-    def loss(self, option: Option | None) -> Loss:
-        reason = f"a frame over the limit of {self._limit} bytes"
-        if option is None:
-            return Loss(reason, lost_bytes=self._size, sample=self._sample, tag=self._tag)
-        return Loss(reason, max(option.size or 1, 1), self._size, self._sample, self._tag, option.chunk)
+    def loss(self, option: Option) -> Loss:
+        swallowed = self._size - self.left
+        reason = _oversize_reason(self._limit)
+        return Loss(reason, max(option.size or 1, 1), swallowed, self._sample, self._tag, option.chunk)
+
+
+def _oversize_reason(limit: int) -> str:
+    return f"a frame over the limit of {limit} bytes"
 
 
 def _end_of_objects(data: bytes, at: int, end: int, count: int) -> int:
@@ -392,7 +401,7 @@ def _count_well_formed(payload: memoryview, count: int) -> tuple[int, int]:
     end = 0
     for good in range(count):
         unpacker.skip()
-        if not codec.is_well_formed(payload[end : unpacker.tell()]):
+        if not codec.is_well_formed(codec.join((payload[end : unpacker.tell()],), 1)):
             return good, end
         end = unpacker.tell()
     return count, end

@@ -24,6 +24,8 @@ from hub.wire import chunkid
 
 TAG_BYTES_MAX = 4 << 10
 OPTION_BYTES_MAX = 64 << 10
+CHUNK_BYTES_MAX = 1 << 10
+"""With tag and peer it goes into the header of a block, which has a limit; Fluent Bit reads acks below 512 bytes."""
 UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError, RecursionError)
 
 _U16 = struct.Struct(">H")
@@ -84,14 +86,17 @@ def encode_ack(chunk: bytes) -> bytes:
 
 
 def decode_acks(unpacker: msgpack.Unpacker, data: bytes) -> list[bytes]:
-    """Feed *data*; return the packed chunk ids of all acknowledgements now whole. Raises ValueError on anything else."""
-    unpacker.feed(data)
+    """Feed *data*; return the packed chunk ids of all acknowledgements now whole. ValueError on anything else."""
     acks = []
-    for reply in unpacker:
-        if not isinstance(reply, dict):
-            raise ValueError(f"not an acknowledgement: {type(reply).__name__}")
-        if isinstance(chunk := reply.get("ack"), (str, bytes)):
-            acks.append(chunkid.pack(chunk))
+    try:
+        unpacker.feed(data)
+        for reply in unpacker:
+            if not isinstance(reply, dict):
+                raise ValueError(f"not an acknowledgement: {type(reply).__name__}")
+            if isinstance(chunk := reply.get("ack"), (str, bytes)):
+                acks.append(chunkid.pack(chunk))
+    except (*UNPACK_FAULTS, msgpack.BufferFull) as error:
+        raise ValueError(f"not an acknowledgement ({type(error).__name__}: {error})") from error
     return acks
 
 
@@ -159,12 +164,12 @@ def read_array(data: bytes, at: int) -> tuple[int, int]:
 def read_option(data: bytes, at: int) -> tuple[Option, int]:
     """Read the options at *at*, a map or nil; return them and where they end."""
     window = memoryview(data)[at : at + OPTION_BYTES_MAX]
-    unpacker = msgpack.Unpacker(
-        max_buffer_size=OPTION_BYTES_MAX, unicode_errors="surrogateescape", strict_map_key=False
-    )
+    unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
     unpacker.feed(window)
     try:
-        value = unpacker.unpack()
+        unpacker.skip()  # first, because it builds nothing: three bytes can announce half a megabyte
+        end = unpacker.tell()
+        value = msgpack.unpackb(window[:end], unicode_errors="surrogateescape", strict_map_key=False)
     except msgpack.OutOfData:
         if len(window) == OPTION_BYTES_MAX:
             raise Malformed(f"options of more than {OPTION_BYTES_MAX} bytes") from None
@@ -173,14 +178,17 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
         raise Malformed(f"options that are not msgpack ({type(error).__name__})") from error
     if value is not None and not isinstance(value, dict):
         raise Malformed(f"options that are no map but {type(value).__name__}")
-    return _as_option(value or {}), at + unpacker.tell()
+    return _as_option(value or {}), at + end
 
 
 def _as_option(value: dict[Any, Any]) -> Option:
     chunk, size, signal = value.get("chunk"), value.get("size"), value.get("fluent_signal")
     compressed = value.get("compressed")
+    packed = chunkid.pack(chunk) if isinstance(chunk, (str, bytes)) and chunk else None
+    if packed is not None and len(packed) > CHUNK_BYTES_MAX:
+        raise Malformed(f"a chunk id of {len(packed)} bytes ({CHUNK_BYTES_MAX} at most)")
     return Option(
-        chunkid.pack(chunk) if isinstance(chunk, (str, bytes)) and chunk else None,
+        packed,
         size if type(size) is int and 0 <= size <= _U32_MAX else None,
         compressed if isinstance(compressed, str) else None,
         signal if type(signal) is int else 0,

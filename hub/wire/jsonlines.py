@@ -11,7 +11,6 @@ Not here: cutting lines (hub.wire.lines), the JSON-RPC forms (hub.wire.jsonrpc).
 from __future__ import annotations
 
 import datetime
-import math
 from typing import Any
 
 import msgspec
@@ -23,9 +22,9 @@ from hub.wire.frame import TAG_BYTES_MAX
 TAG = b"json"
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_time = msgspec.json.Decoder(datetime.datetime).decode
 _encode = msgspec.msgpack.Encoder().encode
-_TIME_NS_MAX = (1 << 32) * NS
+_TIME_S_MAX = 1 << 32
+_TIME_NS_MAX = _TIME_S_MAX * NS
 
 
 def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
@@ -60,15 +59,14 @@ def parse_time(time: object) -> int | None:
     """Return nanoseconds since the epoch, 1970 to 2106, for RFC 3339 text or a number of seconds; None for others."""
     if isinstance(time, str):
         return _parse_rfc3339(time)
-    if isinstance(time, bool) or not isinstance(time, (int, float)) or not math.isfinite(time):
+    if isinstance(time, bool) or not isinstance(time, (int, float)) or not 0 <= time < _TIME_S_MAX:
         return None
-    time_ns = int(time) * NS + round((time - int(time)) * NS)
-    return time_ns if 0 <= time_ns < _TIME_NS_MAX else None
+    return int(time) * NS + round((time - int(time)) * NS)
 
 
 def _parse_rfc3339(text: str) -> int | None:
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        moment = datetime.datetime.fromisoformat(text.upper())  # `t` and `z` are RFC 3339 too
     except ValueError:
         return None
     if moment.tzinfo is None:
@@ -83,7 +81,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 def _fraction_ns(text: str) -> int:
     """Return the fraction of a second in RFC 3339 text, all nine digits of it (datetime keeps six)."""
-    _, dot, rest = text.partition(".")
+    _, dot, rest = text.replace(",", ".").partition(".")
     if not dot:
         return 0
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]

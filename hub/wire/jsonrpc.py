@@ -73,6 +73,9 @@ def decode_reply(line: bytes) -> Reply:
     value = msgspec.json.decode(line)
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0" or not ("result" in value or "error" in value):
         raise ValueError("not a JSON-RPC reply")
-    if isinstance(error := value.get("error"), dict):
-        return Reply(value.get("id"), code=error.get("code", INTERNAL_ERROR), message=str(error.get("message", "")))
-    return Reply(value.get("id"), value.get("result"))
+    error = value.get("error")
+    if error is None:
+        return Reply(value.get("id"), value.get("result"))
+    if not isinstance(error, dict):
+        raise ValueError("a JSON-RPC error that is no object")
+    return Reply(value.get("id"), code=error.get("code", INTERNAL_ERROR), message=str(error.get("message", "")))

@@ -20,6 +20,7 @@ from hub.wire import jsonlines, text
 from hub.wire.jsonrpc import Request
 
 LINE_BYTES_MAX = 64 << 20
+_PART_BYTES = 4 << 10  # smaller parts are joined as they come: an object each would cost more than its bytes
 
 
 class LineDecoder:
@@ -51,13 +52,14 @@ class LineDecoder:
             return self._take_units()
         lines = data[:end].split(b"\n")
         self._hold(lines[0])
-        lines[0] = b"".join(self._parts)
-        self._parts, self._held = [], 0
         if self._dropped:
             self._end_of_dropped()
             del lines[0]
+        else:
+            lines[0] = b"".join(self._parts)
+            self._parts, self._held = [], 0
         for line in lines:
-            self._line(line.removesuffix(b"\r"))
+            self._line(line)
         self._hold(data[end + 1 :])
         return self._take_units()
 
@@ -77,9 +79,12 @@ class LineDecoder:
             self._dropped += len(data)
         elif self._held + len(data) > self._line_bytes_max:
             self._dropped = self._held + len(data)
-            self._parts, self._held = [b"".join(self._parts)[:64] or data[:64]], 0
+            self._parts, self._held = [b"".join((*self._parts, data[:64]))[:64]], 0
         else:
-            self._parts.append(data)
+            if self._parts and len(self._parts[-1]) < _PART_BYTES:
+                self._parts[-1] += data
+            else:
+                self._parts.append(data)
             self._held += len(data)
 
     def _end_of_dropped(self) -> None:
@@ -94,6 +99,7 @@ class LineDecoder:
             self._parts, self._dropped = [line[:64]], len(line)
             self._end_of_dropped()
             return
+        line = line.removesuffix(b"\r")
         parsed = jsonlines.parse(line) if line.startswith(b"{") else None
         if isinstance(parsed, Request):
             self._flush()

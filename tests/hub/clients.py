@@ -1,0 +1,94 @@
+"""
+What the hub's tests share: both event loops, and clients of a hub that are plain sockets.
+
+Not here: a hub in a process of its own (tests.support).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import msgpack
+import pytest
+import uvloop
+
+from hub.message import Batch
+from hub.wire import chunkid, frame
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+def _with(run: Callable[[Coroutine[Any, Any, None]], None]) -> Run:
+    def run_in_time(main: Coroutine[Any, Any, None]) -> None:
+        run(asyncio.wait_for(main, 60))
+
+    return run_in_time
+
+
+both_loops = pytest.mark.parametrize("run", [_with(asyncio.run), _with(uvloop.run)], ids=["asyncio", "uvloop"])
+
+
+def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> socket.socket:
+    """Return a connected socket, *data* sent."""
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(timeout)
+    client.connect(path)
+    client.sendall(data)
+    return client
+
+
+def chunk(name: str | bytes | None, count: int = 1, *, tag: bytes = b"app", text: str = "x") -> bytes:
+    """Return a PackedForward frame of *count* messages ``{"n": index, "text": text}``, with *name* as its chunk id."""
+    packed = None if name is None else chunkid.pack(name)
+    return frame_of(packed, *({"n": index, "text": text} for index in range(count)), tag=tag)
+
+
+def own_chunk(counter: int, *, session: str = "s" * chunkid.SESSION_LENGTH) -> bytes:
+    """Return the same of one message, with a chunk id as our own producers give it."""
+    return frame_of(chunkid.pack_own(session, counter), {"n": counter})
+
+
+def frame_of(packed_id: bytes | None, *records: dict[str, Any], tag: bytes = b"app") -> bytes:
+    """Return a PackedForward frame of *records*."""
+    payload = b"".join(msgpack.packb([1_700_000_000, record]) for record in records)
+    if packed_id is None:
+        return msgpack.packb(tag.decode()).join((b"\x92", b"\xc6" + len(payload).to_bytes(4, "big"))) + payload
+    head = frame.encode_frame_head(tag, len(payload))
+    return head + payload + frame.encode_frame_tail(packed_id, len(records))
+
+
+def read_acks(client: socket.socket, count: int) -> list[str | bytes]:
+    """Return the next *count* chunk ids that are acknowledged; fewer if the hub closes before."""
+    return [reply["ack"] for reply in _replies(client, count)]
+
+
+def _replies(client: socket.socket, count: int) -> Iterator[dict[str, Any]]:
+    unpacker = msgpack.Unpacker()
+    while count:
+        for reply in unpacker:
+            yield reply
+            count -= 1
+        if count:
+            data = client.recv(65536)
+            if not data:
+                return
+            unpacker.feed(data)
+
+
+def read_to_end(client: socket.socket) -> bytes:
+    """Return all that the hub says until it closes; a reset is an end as well."""
+    data = b""
+    try:
+        while more := client.recv(65536):
+            data += more
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def records(batches: list[Batch]) -> list[Any]:
+    """Return the records of all messages."""
+    return [message.record for batch in batches for message in batch.messages()]

@@ -1,0 +1,404 @@
+"""Entries: checked without being built, and read whatever they hold."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub import entries as codec
+from hub.entries import NS, Entry, EventTime, Unreadable
+
+PROPERTY = settings(max_examples=150, derandomize=True, database=None)
+
+T = 1441588984
+N = 123456789
+EVENT_TIME = struct.pack(">BBII", 0xD7, 0, T, N)
+START = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x81\xa6schema\xa4otlp\x80"
+END = b"\x92\x92\xd7\x00\xff\xff\xff\xfe\x00\x00\x00\x00\x80\x80"
+INNER = b"\x92\x92" + EVENT_TIME + b"\x80\x81\xa3log\xa2hi"
+
+
+def read(*entries: bytes, count: int | None = None) -> list[Entry | Unreadable]:
+    """Return what the entries read as."""
+    array = codec.join(entries, len(entries))
+    return list(codec.read(array, codec.count_messages(array) if count is None else count))
+
+
+def called_deep(frames: int, work: Callable[[], Any]) -> Any:
+    """Return what *work* returns when so many frames are on the stack already."""
+    return called_deep(frames - 1, work) if frames else work()
+
+
+# Times.
+
+
+@pytest.mark.parametrize(
+    ("time", "expected"),
+    [
+        (b"\xce" + struct.pack(">I", T), T * NS),
+        (b"\xd2" + struct.pack(">i", T), T * NS),
+        (EVENT_TIME, T * NS + N),
+        (b"\xc7\x08" + EVENT_TIME[1:], T * NS + N),
+        (b"\xd7\x00" + b"\xff" * 8, 0xFFFFFFFF * NS + 0xFFFFFFFF),
+        (b"\xd7\x00" + bytes(8), 0),
+        (b"\xcb" + struct.pack(">d", T + 0.5), T * NS + NS // 2),
+        (b"\xca" + struct.pack(">f", 1.25), NS + NS // 4),
+        (b"\xcb" + struct.pack(">d", -1.5), -NS - NS // 2),
+        (b"\xff", -NS),
+        (b"\xc0", None),
+        (b"\x00", None),
+        (b"\xcb" + bytes(8), None),
+        (b"\xcb" + struct.pack(">d", float("inf")), None),
+        (b"\xcb" + struct.pack(">d", float("nan")), None),
+        (b"\xcb" + struct.pack(">d", 1e300), None),
+        (b"\xcf" + b"\xff" * 8, None),  # no calendar goes so far
+        (b"\xd3\x80" + bytes(7), None),
+        (b"\xce" + b"\xff" * 4, 0xFFFFFFFF * NS),
+        (b"\x92" + EVENT_TIME + b"\x80", T * NS + N),
+        (b"\x92\xce" + struct.pack(">I", T) + b"\x81\xa1a\x01", T * NS),
+        (b"\x91" + EVENT_TIME, T * NS + N),
+        (b"\x92\xc0\x80", None),
+        (b"\x90", None),
+    ],
+)
+def test_times(time: bytes, expected: int | None) -> None:
+    """Seconds of any type, EventTime in both encodings, alone or with metadata; none, 0 and nonsense are None."""
+    assert read(b"\x92" + time + b"\x81\xa1a\x01") == [Entry(expected, {"a": 1})]
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        b"\xa1x",
+        b"\xc2",
+        b"\xc3",
+        b"\x80",
+        b"\xc4\x01\x00",
+        b"\xd4\x00\x00",
+        b"\xd7\x01" + bytes(8),
+        b"\xc7\x07\x00" + bytes(7),
+        b"\x91\xa1x",
+        b"\x91\x91\x01",
+    ],
+)
+def test_what_is_no_time(time: bytes) -> None:
+    """A time of another type makes the entry unreadable, and its bytes are shown."""
+    entry = b"\x92" + time + b"\x80"
+    (unreadable,) = read(entry)
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.raw == entry
+    assert "time" in unreadable.reason
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "expected"),
+    [
+        (0, (0, 0)),
+        (T * NS + N, (T, N)),
+        ((1 << 32) * NS - 1, (0xFFFFFFFF, NS - 1)),
+        ((1 << 32) * NS, (0xFFFFFFFF, NS - 1)),
+        (1 << 80, (0xFFFFFFFF, NS - 1)),
+        (-1, (0, 0)),
+    ],
+)
+def test_a_stamp_is_an_event_time(time_ns: int, expected: tuple[int, int]) -> None:
+    """A stamp is an array of two and an EventTime, cut to what that can hold, and reads as that time."""
+    stamp = codec.stamp(time_ns)
+    assert stamp == b"\x92\xd7\x00" + struct.pack(">II", *expected)
+    assert read(stamp + b"\x80") == [Entry(expected[0] * NS + expected[1], {})]
+
+
+def test_unstamped_is_no_time() -> None:
+    """An entry without a time of its own says so."""
+    assert read(codec.UNSTAMPED + b"\x80") == [Entry(None, {})]
+
+
+def test_an_event_time_inside_a_record_stays_one() -> None:
+    """Time and plain number can be told apart there as well; other ext types are kept as they are."""
+    (entry,) = read(b"\x92\x01\x82\xa1a" + EVENT_TIME + b"\xa1b\xd4\x05\x07")
+    assert isinstance(entry, Entry)
+    assert isinstance(entry.record["a"], EventTime)
+    assert entry.record == {"a": T * NS + N, "b": msgspec.msgpack.Ext(5, b"\x07")}
+
+
+# Records.
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (b"\x80", {}),
+        (b"\x81\xa1\xff\xa2\x80a", {"\ufffd": "\ufffda"}),
+        (b"\x81\x01\xc4\x01\xff", {1: b"\xff"}),
+        (b"\x82\xc4\x01k\x01\xc0\x02", {b"k": 1, None: 2}),
+        (b"\x82\xa1a\x01\xa1a\x02", {"a": 2}),
+        (b"\x81\x91\x01\x02", {(1,): 2}),
+        (b"\xde\x00\x01\xd9\x01a\xdc\x00\x01\xc3", {"a": [True]}),
+    ],
+)
+def test_records(record: bytes, expected: dict[Any, Any]) -> None:
+    """Keys of any type, strings of any bytes and every encoding of a map are read."""
+    assert read(b"\x92\x01" + record) == [Entry(NS, expected)]
+
+
+BAD = [
+    b"\x05",
+    b"\xc0",
+    b"\x90",
+    b"\x91\x01",
+    b"\x93\x01\x80\x80",
+    b"\x80",
+    b"\xa5hello",
+    b"\x92\x01\x05",
+    b"\x92\x01\x90",
+    b"\x92\x01\xc0",
+    b"\x92\x01\x81\x81\x01\x02\x03",  # a key that cannot be one
+    b"\x92\x01\x81\xa1\xff\x81\x90\x01",
+    b"\x92\x01\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12,  # a timestamp that is none
+    b"\x92\x01\x81\xa1a\xc7\x05\xff" + b"\xff" * 5,
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_one_unreadable_entry_does_not_hide_its_neighbours(bad: bytes) -> None:
+    """It comes out in its place with its bytes, and the others are read."""
+    before, unreadable, after = read(b"\x92\x01\x80", bad, b"\x92\x02\x81\xa1\xff\x01")
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.raw == bad
+    assert unreadable.reason
+    assert (before, after) == (Entry(NS, {}), Entry(2 * NS, {"\ufffd": 1}))
+
+
+def test_many_unreadable_entries_are_read_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries are split once, not once for each that is unreadable."""
+    splits = 0
+    split = codec._split
+
+    def counting(entries: bytes | memoryview) -> Any:
+        nonlocal splits
+        splits += 1
+        return split(entries)
+
+    monkeypatch.setattr(codec, "_split", counting)
+    assert read(*[b"\x05"] * 1000) == [Unreadable("not [time, record]", b"\x05")] * 1000
+    assert splits == 1
+
+
+# Group markers.
+
+
+def test_group_markers_are_counted_out() -> None:
+    """Start and end of a group are entries of the array, but no messages."""
+    array = codec.join((START, INNER, INNER, END), 4)
+    assert codec.array_length(array) == 4
+    assert codec.count_messages(array) == 2
+    assert list(codec.read(array, 2)) == [Entry(T * NS + N, {"log": "hi"})] * 2
+
+
+@pytest.mark.parametrize(
+    ("entries", "count"),
+    [
+        ((START, END), 0),
+        ((START.replace(b"\xd7", b"\xc7\x08"), INNER, END.replace(b"\xd7", b"\xc7\x08")), 1),
+        ((INNER, START, INNER, END, INNER), 3),
+        ((INNER,), 1),
+        ((b"\x92" + START[2:12] + b"\x80",), 1),  # without metadata it is an entry of the year 2106
+        ((b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x01\x80\x80",), 1),
+        ((b"\x92\x92\xce\xff\xff\xff\xff\x80\x80",), 1),
+        ((INNER, b"\x92\x92" + EVENT_TIME + b"\x80\x81\xa3log\xc4\x0a" + START[2:12]), 2),  # quoted in a record
+        ((INNER, b"\x05", START), 2),
+        ((), 0),
+    ],
+)
+def test_only_markers_are_markers(entries: tuple[bytes, ...], count: int) -> None:
+    """The two times, to the nanosecond, with metadata, are markers; counting and reading agree."""
+    array = codec.join(entries, len(entries))
+    assert codec.count_messages(array) == count
+    assert len(list(codec.read(array, count))) == count
+
+
+# Checking.
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (codec.join((), 0), True),
+        (codec.join((b"\x92\x01\x80",), 1), True),
+        (codec.join((b"\x05", b"\xa1\xff"), 2), True),  # shape and UTF-8 are the reader's
+        (codec.join((b"\x92\x01\x80",), 2), False),
+        (codec.join((b"\x92\x01\x80", b"\x05"), 1), False),
+        (codec.join((b"\x92\x01",), 1), False),
+        (codec.join((b"\x92\x01\xc1",), 1), False),
+        (codec.join((b"\x92\x01\xc9\xff\xff\xff\xff",), 1), False),
+        (codec.join((b"\x92\x01\xc9\xff\xff\xff\xff\x01",), 1), False),
+        (codec.join((b"\x92\x01\xdb\xff\xff\xff\xff",), 1), False),
+        (codec.join((b"\x92\x01\xdf\xff\xff\xff\xff",), 1), False),
+        (b"\xdd\xff\xff\xff\xff", False),
+        (b"\xdd\x00\x00", False),
+        (b"", False),
+        (codec.join((b"\x91" * 5000 + b"\xc0",), 1), False),
+        (codec.join((b"\x91" * 1000 + b"\xc1",), 1), False),
+        (codec.join((b"\x91" * 1000 + b"\x91",), 1), False),
+        (codec.join((b"\x91" * 1000 + b"\xc9\xff\xff\xff\xff",), 1), False),
+        (codec.join((b"\x91" * 1000 + b"\xc0\xc0",), 1), False),
+    ],
+)
+def test_well_formed(array: bytes, expected: bool) -> None:
+    """Nesting, lengths and count hold, or they do not; nothing is raised, and a view is as good as bytes."""
+    assert codec.is_well_formed(array) is expected
+    assert codec.is_well_formed(memoryview(array)) is expected
+
+
+@pytest.mark.parametrize("depth", [10, *range(900, 1030), 2000])
+def test_nesting_is_judged_alike_everywhere(depth: int) -> None:
+    """What is well formed does not depend on who asks from how deep in the stack, and it can be read from there."""
+    array = codec.join((b"\x92\x01\x81\xa1a" + b"\x91" * depth + b"\xc0", START, b"\x92\x02\x80"), 3)
+    verdicts = {called_deep(frames, lambda: codec.is_well_formed(array)) for frames in (0, 100, 500)}
+    assert len(verdicts) == 1
+    assert verdicts == {depth < 1015} or 1015 <= depth < 1025
+    if verdicts == {True}:
+        for frames in (0, 100, 500):
+            assert called_deep(frames, lambda: codec.count_messages(array)) == 3
+            entries = called_deep(frames, lambda: list(codec.read(array, 3)))
+            assert [type(entry) for entry in entries] == [Entry] * 3
+            assert entries[2] == Entry(2 * NS, {})
+
+
+@pytest.mark.parametrize(
+    ("packed", "expected"),
+    [
+        (b"", (0, 0)),
+        (b"\x01\x80\x92\x01\x02", (3, 5)),
+        (b"\x01\x92\x01", (1, 1)),
+        (b"\x01\xc1\x01", (1, 1)),
+        (b"\xc1", (0, 0)),
+        (b"\x01\xdb\xff\xff\xff\xff", (1, 1)),
+        (b"\x01" + b"\x91" * 5000, (1, 1)),
+    ],
+)
+def test_whole_objects_are_counted(packed: bytes, expected: tuple[int, int]) -> None:
+    """The count stops at the first object that is not whole, and says where."""
+    assert codec.count_objects(packed) == expected
+    assert codec.count_objects(memoryview(packed)) == expected
+
+
+@pytest.mark.parametrize(
+    ("packed", "expected"),
+    [
+        (b"\x92", True),
+        (b"\xdc\x00\x02", True),
+        (b"\xdd\x00\x00\x00\x02", True),
+        (b"\x93", False),
+        (b"\xdc\x02\x00", False),
+        (b"\xdd\x00\x00\x02", False),
+        (b"\x05", False),
+        (b"", False),
+    ],
+)
+def test_the_shape_of_the_first_entry(packed: bytes, expected: bool) -> None:
+    """An array of two in any encoding is a pair."""
+    assert codec.begins_with_pair(packed) is expected
+    assert codec.begins_with_pair(memoryview(packed + b"\x01\x80")) is expected
+
+
+def test_joined_parts_are_one_array() -> None:
+    """A header of five bytes and the parts, from bytes or views; it says how many there are."""
+    array = codec.join((b"\x92\x01", memoryview(b"\x80\x92\x02\x80")), 2)
+    assert array == b"\xdd\x00\x00\x00\x02\x92\x01\x80\x92\x02\x80"
+    assert array[: codec.ARRAY_HEADER_BYTES] == codec.array_header(2)
+    assert codec.array_length(memoryview(array)) == 2
+
+
+# Whatever is well formed.
+
+
+def sized(headers: str, data: bytes) -> bytes:
+    return bytes.fromhex(headers) + struct.pack({1: ">B", 2: ">H", 4: ">I"}[1], len(data)) + data
+
+
+def container(first: int, *, pairs: bool) -> Callable[[list[bytes]], bytes]:
+    def pack(parts: list[bytes]) -> bytes:
+        parts = parts[: len(parts) // 2 * 2] if pairs else parts
+        return bytes((first | (len(parts) // 2 if pairs else len(parts)),)) + b"".join(parts)
+
+    return pack
+
+
+leaves = (
+    st.sampled_from(
+        [b"\xc0", b"\xc2", b"\xc3", b"\x00", b"\x7f", b"\xff", b"\xcf" + b"\xff" * 8, b"\xcb\x7f\xf0" + bytes(6)]
+    )
+    | st.binary(max_size=6).map(lambda data: bytes((0xA0 | len(data),)) + data)
+    | st.binary(max_size=6).map(lambda data: b"\xc4" + bytes((len(data),)) + data)
+    | st.tuples(st.sampled_from([0, 1, 0x7F, 0xFF]), st.binary(max_size=13)).map(
+        lambda pair: b"\xc7" + bytes((len(pair[1]), pair[0])) + pair[1]
+    )
+    | st.binary(min_size=8, max_size=8).map(lambda data: b"\xd7\x00" + data)
+    | st.binary(min_size=8, max_size=8).map(lambda data: b"\xd7\xff" + data)
+    | st.sampled_from([EVENT_TIME, START[2:12], END[2:12], b"\x91" * 999 + b"\xc0", b"\x81\x01" * 999 + b"\xc0"])
+)
+objects = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4).map(container(0x90, pairs=False))
+        | st.lists(inner, max_size=6).map(container(0x80, pairs=True))
+    ),
+    max_leaves=12,
+)
+maps = st.lists(objects, max_size=6).map(container(0x80, pairs=True))
+pairs = st.builds(lambda time, record: b"\x92" + time + record, objects, maps)
+stamped = st.builds(lambda time, meta, record: b"\x92\x92" + time + meta + record, leaves, maps, maps)
+
+
+@PROPERTY
+@given(st.lists(objects | pairs | stamped | st.sampled_from([START, END, INNER]), max_size=6))
+def test_whatever_is_well_formed_can_be_read(entries: list[bytes]) -> None:
+    """Reading never raises, gives as many as were counted, and shows the bytes of what it cannot read."""
+    array = codec.join(entries, len(entries))
+    if not codec.is_well_formed(array):
+        assert any(b"\x91" * 999 in entry or b"\x81\x01" * 999 in entry for entry in entries)
+        return
+    count = codec.count_messages(array)
+    for form in (array, memoryview(array)):
+        result = list(codec.read(form, count))
+        assert len(result) == count
+        assert {entry.raw for entry in result if isinstance(entry, Unreadable)} <= set(entries)
+    times = [entry.time for entry in result if isinstance(entry, Entry) and entry.time is not None]
+    assert all(-(1 << 36) * NS < time < (1 << 38) * NS for time in times)
+
+
+@PROPERTY
+@given(st.binary(max_size=60), st.integers(0, 6))
+def test_whatever_it_is_is_well_formed_or_not(data: bytes, count: int) -> None:
+    """No bytes raise, and those that pass can be read."""
+    array = codec.array_header(count) + data
+    if codec.is_well_formed(array):
+        messages = codec.count_messages(array)
+        assert len(list(codec.read(array, messages))) == messages
+    objects, end = codec.count_objects(data)
+    assert (objects, end) == (0, 0) or 0 < objects <= end <= len(data)
+
+
+@PROPERTY
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, (1 << 32) * NS - 1),
+            st.dictionaries(st.text(max_size=9), st.none() | st.text() | st.integers(-(2**63), 2**64 - 1), max_size=4),
+        ),
+        max_size=5,
+    )
+)
+def test_what_we_write_is_what_we_read(rows: list[tuple[int, dict[str, Any]]]) -> None:
+    """A stamp and a record packed by msgpack or msgspec come back with their time and their values."""
+    for pack in (msgpack.packb, msgspec.msgpack.encode):
+        array = codec.join((codec.stamp(time) + pack(record) for time, record in rows), len(rows))
+        assert list(codec.read(array, len(rows))) == [Entry(time, record) for time, record in rows]

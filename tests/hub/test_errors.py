@@ -1,0 +1,74 @@
+"""hub.errors: each error says what is wrong and what to do about it, in one line."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import hub.errors
+from hub.errors import (
+    CloseConnection,
+    HubClosed,
+    JournalError,
+    JournalLocked,
+    JournalTooNew,
+    JournalUnavailable,
+    JournalUnusable,
+    MpsrError,
+    NotASocket,
+    ReceiverTaken,
+    SocketError,
+    SocketInUse,
+    SocketPathTooLong,
+    UnknownGroup,
+    UsageError,
+)
+
+# What a caller gives as the reason says itself what to do: tests/hub/test_socketfile.py and the journal's tests.
+SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
+    (SocketPathTooLong("/s", 120, 107), ("120 bytes", "107", "/s", "choose a shorter --socket")),
+    (UnknownGroup("gg"), ("gg", "getent group", "--group")),
+    (ReceiverTaken(), ("receiver", "only one", "end that loop")),
+    (SocketError("/s", "why (do this)"), ("/s", "why (do this)")),
+    (SocketInUse("/s", 42), ("/s", "process 42", "stop it", "another --socket")),
+    (SocketInUse("/s", None), ("/s", "another process", "stop it", "another --socket")),
+    (NotASocket("/s", "folder"), ("/s", "folder", "not ours to remove", "another --socket")),
+    (JournalError("/j", "why (do this)"), ("/j", "why (do this)")),
+    (JournalLocked("/j", 42), ("/j", "process 42", "stop it", "another --journal")),
+    (JournalLocked("/j", None), ("/j", "another process", "stop it", "another --journal")),
+    (JournalUnusable("/j", "why (do this)"), ("/j", "why (do this)")),
+    (JournalTooNew("/j", 9, 1), ("/j", "version 9", "up to 1", "upgrade mpsr")),
+    (JournalUnavailable("/j", "why (do this)"), ("/j", "why (do this)")),
+    (HubClosed(), ("stopped", "start it again")),
+]
+
+
+@pytest.mark.parametrize(("error", "parts"), SENTENCES, ids=lambda value: type(value).__name__)
+def test_sentence(error: MpsrError, parts: tuple[str, ...]) -> None:
+    """The sentence is one line that names the thing, the fault and the way out."""
+    sentence = str(error)
+    assert [part for part in parts if part not in sentence] == []
+    assert "\n" not in sentence
+    assert not sentence.endswith(".")
+
+
+def test_no_error_without_a_sentence() -> None:
+    """Every error that the module defines stands in the table above, and in the tree at the module's head."""
+    defined = {value for value in vars(hub.errors).values() if isinstance(value, type) and issubclass(value, MpsrError)}
+    assert {type(error) for error, _ in SENTENCES} == defined - {MpsrError, UsageError}
+    tree = ast.get_docstring(ast.parse(Path(hub.errors.__file__).read_text())) or ""
+    assert [error.__name__ for error in defined if error.__name__ not in tree] == []
+
+
+@pytest.mark.parametrize(("error", "parts"), SENTENCES, ids=lambda value: type(value).__name__)
+def test_who_must_act(error: MpsrError, parts: tuple[str, ...]) -> None:
+    """An error is the caller's, the socket's, the journal's, or the hub's being stopped: one of them."""
+    kinds = (UsageError, SocketError, JournalError, HubClosed)
+    assert sum(isinstance(error, kind) for kind in kinds) == 1
+
+
+def test_close_connection_is_no_fault() -> None:
+    """A handler's wish to close is not among the errors, and carries its reply."""
+    assert not issubclass(CloseConnection, MpsrError)
+    assert CloseConnection([1]).result == [1]
+    assert CloseConnection().result is None

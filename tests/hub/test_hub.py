@@ -1,0 +1,406 @@
+"""hub.hub: the hub as a library, on both event loops: one receiver, acknowledged when handled, given once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from hub import Batch, CloseConnection, Hub, Peer, Request
+from hub.errors import NotASocket, ReceiverTaken, SocketInUse
+from producers import Producer
+from tests.hub.clients import Run, both_loops, chunk, connect, frame_of, own_chunk, read_acks, read_to_end
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "s")
+
+
+def said(client: socket.socket) -> bytes:
+    """Return what the hub has said by now."""
+    client.setblocking(False)
+    try:
+        return client.recv(65536)
+    except BlockingIOError:
+        return b""
+
+
+async def turns(count: int = 20) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def handling(hub: Hub) -> AsyncIterator[list[Batch]]:
+    """Handle whatever comes, meanwhile; give what was handled."""
+    got: list[Batch] = []
+
+    async def handle() -> None:
+        async for batch in hub.batches():
+            got.append(batch)
+
+    task = asyncio.create_task(handle())
+    try:
+        yield got
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+@both_loops
+def test_messages(run: Run, path: str) -> None:
+    """Each message comes with tag, time, record, who wrote it, and a number; in one order; as of one protocol or more."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            with connect(path, msgpack.packb(["app.web", 5, {"n": 1}]) + chunk("id", 2)) as client:
+                with connect(path, b'{"tag":"t","time":7.5,"a":1}\nplain\n'):
+                    got = []
+                    async for message in hub:
+                        got.append(message)
+                        if len(got) == 5:
+                            break
+                assert [message.sequence for message in got] == [1, 2, 3, 4, 5]
+                assert {message.peer.pid for message in got} == {os.getpid()}
+                shown = {(message.tag, message.time, str(message.record)) for message in got}
+                assert ("app.web", 5 * 10**9, "{'n': 1}") in shown
+                assert ("t", 7_500_000_000, "{'a': 1}") in shown
+                (plain,) = (message for message in got if message.tag == "text")
+                assert (plain.record, plain.time) == ({"message": "plain"}, plain.received)
+                assert [message.record["n"] for message in got if message.tag == "app"] == [0, 1]
+                assert (hub.metrics.messages, hub.connections) == (5, 2)
+                assert said(client) == b""
+
+    run(main())
+
+
+@both_loops
+def test_acknowledged_when_the_next_is_asked_for(run: Run, path: str) -> None:
+    """While a batch is being handled its client hears nothing; when the loop comes back for more it does."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            client = connect(path, chunk("a") + chunk("b"))
+            iteration = hub.batches()
+            assert (await anext(iteration)).chunk == b"\xa1a"
+            await turns()
+            assert said(client) == b""
+            await anext(iteration)
+            await turns()
+            assert said(client) == b"\x81\xa3ack\xa1a"
+            client.close()
+
+    run(main())
+
+
+@both_loops
+def test_acknowledged_by_hand_once(run: Run, path: str) -> None:
+    """A batch acknowledged by hand is acknowledged then, and not again when the next is asked for."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            client = connect(path, chunk("a") + chunk("b"))
+            iteration = hub.batches()
+            batch = await anext(iteration)
+            batch.acknowledge()
+            batch.acknowledge()
+            await turns()
+            assert said(client) == b"\x81\xa3ack\xa1a"
+            (await anext(iteration)).acknowledge()
+            await turns()
+            assert said(client) == b"\x81\xa3ack\xa1b"
+            client.settimeout(30)
+            client.shutdown(socket.SHUT_WR)
+            waiting = asyncio.ensure_future(anext(iteration))
+            assert await asyncio.to_thread(read_to_end, client) == b""
+            client.close()
+            waiting.cancel()
+            await asyncio.wait((waiting,))
+
+    run(main())
+
+
+@both_loops
+def test_a_second_receiver_is_refused(run: Run, path: str) -> None:
+    """Whoever iterates while somebody does is refused, by either kind of iteration, and the first goes on."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            with connect(path, b"one\n"):
+                iteration = hub.batches()
+                assert [m.record for m in (await anext(iteration)).messages()] == [{"message": "one"}]
+                with pytest.raises(ReceiverTaken):
+                    await anext(hub.batches())
+                with pytest.raises(ReceiverTaken):
+                    async for _ in hub:
+                        pass
+            with connect(path, b"two\n"):
+                assert [m.record for m in (await anext(iteration)).messages()] == [{"message": "two"}]
+            await iteration.aclose()  # type: ignore[attr-defined]
+            with connect(path, b"three\n"):
+                assert (await anext(hub.batches())).count == 1
+
+    run(main())
+
+
+@both_loops
+def test_a_crash_of_the_handler_means_redelivery(run: Run, path: str) -> None:
+    """What the loop did not finish is not acknowledged: its producer gives it to the next hub, and only that."""
+
+    def produce(producer: Producer) -> None:
+        producer.send({"n": 1})
+        producer.flush(30)
+        producer.send({"n": 2})
+
+    async def main() -> None:
+        with Producer(path, tag="app") as producer:
+            producing = asyncio.create_task(asyncio.to_thread(produce, producer))
+            with pytest.raises(ZeroDivisionError):
+                async with Hub(path) as hub:
+                    async for message in hub:
+                        if message.record["n"] == 2:
+                            raise ZeroDivisionError
+            await producing
+            async with Hub(path) as hub, handling(hub) as got:
+                producer.send({"n": 3})
+                await asyncio.to_thread(producer.flush, 30)
+                assert [message.record["n"] for batch in got for message in batch.messages()] == [2, 3]
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("make", [lambda n: chunk(f"id {n}"), own_chunk], ids=["foreign", "own"])
+def test_a_resend_is_given_once(run: Run, path: str, make: Callable[[int], bytes]) -> None:
+    """A client that reconnects and resends is acknowledged again, and its batch not given again, by no iteration."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            for numbers, expected in ((1, 2), [1, 2]), ((1, 2, 3), [3]), ((3, 2, 4), [4]):
+                with connect(path, b"".join(map(make, numbers))) as client:
+                    async with handling(hub) as got:
+                        assert len(await asyncio.to_thread(read_acks, client, len(numbers))) == len(numbers)
+                        assert [batch.sequence for batch in got] == expected
+            assert hub.metrics.duplicates == 4
+
+    run(main())
+
+
+@both_loops
+def test_the_window_of_foreign_ids_is_from_the_first(run: Run, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that comes again and again is a resend only within ten minutes of the first, not of the last."""
+    now = [10**18]
+    monkeypatch.setattr(time, "time_ns", lambda: now[0])
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            with connect(path) as client:
+                async with handling(hub) as got:
+                    for minutes, given in ((0, 1), (6, 1), (12, 2), (18, 2)):
+                        now[0] = 10**18 + minutes * 60 * 10**9
+                        client.sendall(chunk("a content hash"))
+                        await asyncio.to_thread(read_acks, client, 1)
+                        assert len(got) == given
+
+    run(main())
+
+
+@both_loops
+def test_stop_ends_the_iteration(run: Run, path: str) -> None:
+    """A stop from elsewhere lets the loop handle all that was sent, acknowledges it, and then the loop ends."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            clients = [connect(path, chunk(f"{n}", 3)) for n in range(50)]
+            for n in range(50):
+                connect(path, f"line {n}\n".encode()).close()
+            stopping = asyncio.create_task(hub.stop(timeout_s=30))
+            got = [message async for message in hub]
+            assert await stopping == 0
+            assert len(got) == 200
+            assert [message.sequence for message in got] == list(range(1, 201))
+            assert [read_acks(client, 2) for client in clients] == [[f"{n}"] for n in range(50)]
+            assert not os.path.exists(path)
+            assert await hub.stop() == 0
+            assert [message async for message in hub] == []
+            for client in clients:
+                client.close()
+
+    run(main())
+
+
+@both_loops
+def test_leaving_waits_for_nobody(run: Run, path: str) -> None:
+    """Leaving the block closes everybody at once, unacknowledged, and frees the path."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            clients = [connect(path, chunk("a")), connect(path), connect(path, b"half a li")]
+            async for _ in hub:
+                break
+        assert [client.recv(1) for client in clients] == [b""] * 3
+        for client in clients:
+            client.close()
+        assert not os.path.exists(path)
+        async with Hub(path):
+            pass
+
+    run(main())
+
+
+@both_loops
+def test_a_stop_that_was_cancelled(run: Run, path: str) -> None:
+    """Who gives up on a stop and leaves the block leaves nothing behind: no socket, no lock, no connection."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            client = connect(path, chunk("a"))
+            await anext(hub.batches())
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await hub.stop(timeout_s=30)
+        assert client.recv(1) == b""
+        client.close()
+        assert hub.connections == 0
+        async with Hub(path):
+            pass
+
+    run(main())
+
+
+@both_loops
+def test_a_failed_accept_loop_ends_the_iteration(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """When nobody can be accepted any more for a reason that stays, the loop does not wait for ever, and it is said."""
+
+    async def main() -> None:
+        ours, other = socket.socketpair()
+        other.send(b"x")
+        async with Hub(path) as hub:
+            assert hub._listener is not None
+            os.dup2(ours.fileno(), hub._listener._file.sock.fileno(), inheritable=False)  # one that does not listen
+            assert [message async for message in hub] == []
+        ours.close()
+        other.close()
+
+    run(main())
+    assert json.loads(capsys.readouterr().err)["event"] == "listener.failed"
+
+
+def test_entered_once(path: str) -> None:
+    """A hub is used inside its block, and entered once."""
+
+    async def main() -> None:
+        hub = Hub(path)
+        with pytest.raises(RuntimeError, match="enter the Hub first"):
+            await anext(hub.batches())
+        assert (hub.connections, await hub.stop()) == (0, 0)
+        async with hub:
+            with pytest.raises(RuntimeError, match="entered once"):
+                await hub.__aenter__()
+        with pytest.raises(RuntimeError, match="entered once"):
+            await hub.__aenter__()
+
+    asyncio.run(main())
+
+
+def test_refusals(path: str, tmp_path: Path) -> None:
+    """A path that is taken or no socket is refused on entering, and nothing is left running."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            with pytest.raises(SocketInUse, match=f"process {os.getpid()} "):
+                await Hub(path).__aenter__()
+            with connect(path, b"still here\n"):
+                assert (await anext(hub.batches())).count == 1
+        (tmp_path / "file").touch()
+        with pytest.raises(NotASocket):
+            await Hub(str(tmp_path / "file")).__aenter__()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+@both_loops
+def test_commands(run: Run, path: str) -> None:
+    """A hub answers the commands it was given, whether somebody iterates or not; it can be stopped by one."""
+    stop = asyncio.Event()
+
+    def leave(request: Request, peer: Peer) -> object:
+        stop.set()
+        raise CloseConnection(peer.pid)
+
+    async def main() -> None:
+        async with Hub(path, commands={"leave": leave}) as hub:
+            with connect(path, b'{"jsonrpc":"2.0","method":"leave","id":1}\n') as client:
+                reply = await asyncio.to_thread(read_to_end, client)
+                assert json.loads(reply) == {"jsonrpc": "2.0", "id": 1, "result": os.getpid()}
+            await stop.wait()
+            assert hub.metrics.commands == 1
+
+    run(main())
+
+
+@both_loops
+def test_its_limits(run: Run, path: str) -> None:
+    """A frame over the limit is a loss and acknowledged; connections beyond the limit wait."""
+
+    async def main() -> None:
+        async with Hub(path, frame_bytes_max=10_000, connections_max=1) as hub:
+            client = connect(path, frame_of(b"\xa3big", {"text": "x" * 20_000}))
+            waiting = connect(path, b"hello\n")
+            got = []
+            async for message in hub:
+                got.append(message)
+                if len(got) == 1:
+                    client.close()
+                else:
+                    break
+            assert got[0].tag == "mpsr.loss"
+            assert "over the limit of 10000 bytes" in got[0].record["reason"]
+            assert got[1].record == {"message": "hello"}
+            waiting.close()
+
+    run(main())
+
+
+LIBRARY = """
+import asyncio, socket, structlog, sys
+
+def never(*args):
+    raise RuntimeError("the program's own structlog was used")
+
+structlog.configure(processors=[never], logger_factory=never, wrapper_class=never, cache_logger_on_first_use=True)
+from hub import Hub
+structlog.configure(processors=[never], logger_factory=never, wrapper_class=never)
+
+async def main(path):
+    async with Hub(path) as hub:
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(path)
+        client.sendall(b"\\x93\\xc1")
+        async for message in hub:
+            assert message.tag == "mpsr.loss"
+            break
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def test_a_library_is_quiet(path: str) -> None:
+    """A program that uses a hub has standard output for itself; warnings go to standard error, whatever it configured."""
+    ran = subprocess.run(
+        [sys.executable, "-c", LIBRARY, path], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert ran.stdout == ""
+    assert [json.loads(line)["event"] for line in ran.stderr.splitlines()] == ["message.lost"]

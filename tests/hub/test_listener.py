@@ -1,0 +1,331 @@
+"""hub.listener: nobody who connected is lost, at the limit, without descriptors, or at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.connection import Connection
+from hub.inbox import Inbox
+from hub.listener import Listener
+from hub.message import UNKNOWN_PEER, Batch
+from hub.metrics import Metrics
+from hub.socketfile import SocketFile
+from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, records
+
+
+class Site:
+    """A listener, and a receiver that keeps what comes; it acknowledges unless told not to."""
+
+    def __init__(self, path: str, *, connections_max: int = 10_000, clock: Callable[[], int] = lambda: 0) -> None:
+        self.inbox = Inbox()
+        self.got: list[Batch] = []
+        self.acknowledges = True
+        self.clock = clock
+        self.most = 0
+        self.listener = Listener(SocketFile.bind(path), self._connect, connections_max=connections_max)
+
+    def _connect(self, sock: socket.socket) -> Connection:
+        self.most = max(self.most, self.listener.connections + 1)
+        return Connection(sock, UNKNOWN_PEER, self.inbox, commands={}, metrics=Metrics(), clock=self.clock)
+
+    async def receive(self) -> None:
+        while batches := await self.inbox.take(1 << 20):
+            self.got += batches
+            for batch in batches if self.acknowledges else ():
+                batch.acknowledge()
+            self.inbox.release()
+
+    async def got_all(self, count: int) -> None:
+        while len(records(self.got)) < count:
+            await asyncio.sleep(0)
+
+    @property
+    def texts(self) -> list[str]:
+        return sorted(record["message"] for record in records(self.got))
+
+
+@contextlib.asynccontextmanager
+async def serving(path: str, **options: Any) -> AsyncIterator[Site]:
+    site = Site(path, **options)
+    tasks = [asyncio.create_task(site.listener.run()), asyncio.create_task(site.receive())]
+    try:
+        yield site
+    finally:
+        tasks[0].cancel()
+        await asyncio.wait(tasks[:1])
+        await site.listener.stop(timeout_s=0)
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "s")
+
+
+def numbered(count: int) -> list[str]:
+    return sorted(f"message {number}" for number in range(count))
+
+
+def leave_messages(path: str, count: int) -> None:
+    """Connect, write a line, and close, *count* times."""
+    for text in numbered(count):
+        connect(path, text.encode() + b"\n").close()
+
+
+@both_loops
+def test_many_at_once(run: Run, path: str) -> None:
+    """A thousand clients are connected together, each is heard, and each is acknowledged."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            clients = [connect(path, chunk(f"id {number}")) for number in range(1000)]
+            await site.got_all(1000)
+            assert site.listener.connections == site.most == 1000
+            replies = await asyncio.to_thread(lambda: [read_acks(client, 1) for client in clients])
+            assert replies == [[f"id {number}"] for number in range(1000)]
+            for client in clients:
+                client.close()
+            while site.listener.connections:
+                await asyncio.sleep(0)
+
+    run(main())
+
+
+@both_loops
+def test_the_limit(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """At the limit the others wait in the backlog, and come in as some leave; nobody is lost."""
+
+    async def main() -> None:
+        async with serving(path, connections_max=3) as site:
+            clients = [connect(path, text.encode() + b"\n") for text in numbered(12)]
+            for heard in range(3, 13):
+                await site.got_all(min(heard, 12))
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert len(records(site.got)) == heard if heard < 12 else True
+                clients.pop(0).close()
+            for client in clients:
+                client.close()
+            assert site.texts == numbered(12)
+            assert site.most == 3
+
+    run(main())
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert events[0]["event"] == "listener.paused"
+    assert events[0]["connections"] == 3
+
+
+@both_loops
+@pytest.mark.parametrize("turns", range(8))
+def test_stop_loses_nobody(run: Run, path: str, turns: int) -> None:
+    """Clients that connected, wrote and closed before the stop are all received, whatever the loop is about then."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            leave_messages(path, 1 if turns % 2 else 200)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            assert await stop(site) == 0
+            assert site.texts == numbered(1 if turns % 2 else 200)
+            assert not os.path.exists(path)
+
+    run(main())
+
+
+async def stop(site: Site, timeout_s: float = 30.0) -> int:
+    """Stop as `hub.hub` does: first the accept loop, then the listener."""
+    accepting = next(task for task in asyncio.all_tasks() if task.get_coro().__qualname__ == "Listener.run")
+    accepting.cancel()
+    await asyncio.wait((accepting,))
+    return await site.listener.stop(timeout_s=timeout_s)
+
+
+@both_loops
+def test_stop_at_the_limit(run: Run, path: str) -> None:
+    """Who still waits in the backlog because of the limit is accepted and read at a stop."""
+
+    async def main() -> None:
+        async with serving(path, connections_max=2) as site:
+            idle = [connect(path) for _ in range(2)]
+            while site.listener.connections < 2:
+                await asyncio.sleep(0)
+            leave_messages(path, 50)
+            assert await stop(site) == 0
+            assert site.texts == numbered(50)
+            for client in idle:
+                assert client.recv(1) == b""
+                client.close()
+
+    run(main())
+
+
+@both_loops
+def test_stop_ends_a_client_that_never_stops(run: Run, path: str) -> None:
+    """A client that sends without end is read for a bounded while and then cut: the stop comes to its end."""
+    pour = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "while True: s.sendall((b'x' * 4095 + b'\\n') * 16)"
+    )
+
+    async def main() -> None:
+        async with serving(path) as site:
+            command = [sys.executable, "-c", pour, path]
+            with subprocess.Popen(command, stderr=subprocess.PIPE) as pouring:
+                while len(site.got) < 20:
+                    await asyncio.sleep(0)
+                assert await stop(site) == 0
+                _, error = pouring.communicate(timeout=30)
+                assert b"BrokenPipeError" in error or b"ConnectionResetError" in error
+
+    run(main())
+
+
+@both_loops
+def test_who_is_late_is_cut_off(run: Run, path: str) -> None:
+    """A connection whose batches nobody acknowledges in time is cut, and counted; nothing of it stays open."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            site.acknowledges = False
+            clients = [connect(path, chunk("a")), connect(path)]
+            await site.got_all(1)
+            assert await stop(site, 0.01) == 1
+            assert [client.recv(1) for client in clients] == [b"", b""]
+            assert (site.listener.connections, await site.listener.stop(timeout_s=1)) == (0, 0)
+            for client in clients:
+                client.close()
+
+    run(main())
+
+
+@both_loops
+def test_a_stop_that_was_cancelled_can_be_finished(run: Run, path: str) -> None:
+    """Who gives up waiting for a stop can stop again, and the path is free for another."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            site.acknowledges = False
+            client = connect(path, chunk("a"))
+            await site.got_all(1)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await stop(site)
+            assert site.listener.connections == 1
+            assert await site.listener.stop(timeout_s=0) == 1
+            again = SocketFile.bind(path)
+            await site.listener.stop(timeout_s=0)
+            assert os.path.exists(path)
+            again.remove()
+            again.close()
+            client.close()
+
+    run(main())
+
+
+@both_loops
+def test_a_failing_connection_ends_alone(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fault of ours in one connection is logged, its client is closed, and the others go on."""
+
+    def broken_clock() -> int:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        async with serving(path, clock=broken_clock) as site:
+            good, bad = connect(path, b"good\n"), connect(path, b"\x93\xc1")  # a loss asks for the time
+            assert await asyncio.to_thread(bad.recv, 1) == b""
+            good.sendall(b"still good\n")
+            await site.got_all(2)
+            assert site.texts == ["good", "still good"]
+            good.close()
+            bad.close()
+
+    run(main())
+    events = {json.loads(line)["event"]: json.loads(line) for line in capsys.readouterr().err.splitlines()}
+    assert "ZeroDivisionError" in events["connection.failed"]["exception"]
+
+
+@both_loops
+def test_a_fault_of_the_listening_socket_is_raised(run: Run, path: str) -> None:
+    """What is not a shortage ends the accept loop with the error, for its owner to see."""
+
+    async def main() -> None:
+        file = SocketFile.bind(path)
+        file.sock.close()
+        file.sock, other = socket.socketpair()  # one that does not listen
+        other.send(b"x")
+        site = Site.__new__(Site)
+        site.listener = Listener(file, site._connect)
+        with pytest.raises(OSError, match="Invalid argument"):
+            await site.listener.run()
+        assert await site.listener.stop(timeout_s=1) == 0
+        other.close()
+
+    run(main())
+
+
+SHORT_OF_DESCRIPTORS = """
+import asyncio, resource, sys, uvloop
+from hub import Hub
+
+async def main(path):
+    async with Hub(path) as hub:
+        stopping = asyncio.Event()
+        asyncio.get_running_loop().add_reader(0, stopping.set)
+
+        async def stop():
+            await stopping.wait()
+            print("late", await hub.stop(timeout_s=30), flush=True)
+
+        stopper = asyncio.create_task(stop())
+        print("ready", flush=True)
+        async for message in hub:
+            print(message.record["message"], flush=True)
+        await stopper
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+(uvloop.run if sys.argv[1] == "uvloop" else asyncio.run)(main(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("at_stop", [False, True], ids=["running", "at the stop"])
+def test_out_of_descriptors(path: str, tmp_path: Path, loop: str, at_stop: bool) -> None:
+    """Without descriptors, clients wait in the backlog, and are read when others leave, or the hub stops."""
+    command = [sys.executable, "-c", SHORT_OF_DESCRIPTORS, loop, path]
+    with (
+        (tmp_path / "log").open("w+") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        idle = [connect(path) for _ in range(40)]
+        leave_messages(path, 60)
+        if not at_stop:
+            for client in idle:
+                client.close()
+            got = sorted(process.stdout.readline().rstrip() for _ in range(60))
+            assert got == numbered(60)
+        process.stdin.write("stop\n")
+        process.stdin.close()
+        rest = process.stdout.read().splitlines()
+        assert sorted(rest) == ["late 0", *(numbered(60) if at_stop else [])]
+        assert process.wait(30) == 0
+        for client in idle:
+            client.close()
+        log.seek(0)
+        assert {json.loads(line)["reason"] for line in log} == {"Too many open files"}

@@ -1,0 +1,117 @@
+"""Batches and losses as messages."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+
+from hub import entries as codec
+from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss, Message, Peer
+
+NS = codec.NS
+PEER = Peer(7, 8, 9, "worker")
+
+
+class Acknowledged:
+    """Where acknowledgements go; remembers them."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+
+    def acknowledge(self, batch: Batch) -> None:
+        self.batches.append(batch)
+
+
+def batch_of(*entries: bytes, tag: bytes = b"t", count: int | None = None) -> Batch:
+    count = len(entries) if count is None else count
+    return Batch(tag, codec.join(entries, len(entries)), count, None, PEER, None, 100, 5 * NS)
+
+
+def test_messages_of_a_batch() -> None:
+    """Each has the batch's tag and peer, the next sequence, and its own time, or that of its arrival."""
+    batch = batch_of(b"\x92\x01\x81\xa1a\x01", b"\x92\xc0\x80")
+    assert list(batch.messages()) == [
+        Message("t", NS, {"a": 1}, 100, 5 * NS, PEER),
+        Message("t", 5 * NS, {}, 101, 5 * NS, PEER),
+    ]
+
+
+def test_an_unreadable_entry_is_a_loss_at_its_own_sequence() -> None:
+    """The others keep theirs, and the loss says why, of what, and how it began."""
+    bad = b"\x92\xa1x\x81\xa1a\xda\x00\x64" + b"x" * 100
+    before, loss, after = batch_of(b"\x92\x01\x80", bad, b"\x92\x02\x80").messages()
+    assert (before.sequence, loss.sequence, after.sequence) == (100, 101, 102)
+    assert (loss.tag, loss.time, loss.peer) == (LOSS_TAG.decode(), 5 * NS, PEER)
+    assert loss.record == {
+        "reason": "unreadable entry: a str is not a time",
+        "count": 1,
+        "tag": "t",
+        "sample": bad[:64].hex(),
+    }
+
+
+def test_group_markers_have_no_sequence() -> None:
+    """A batch has as many messages as it says."""
+    marker = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x80"
+    entry = b"\x92\x92\x01\x80\x80"
+    assert [message.sequence for message in batch_of(marker, entry, entry, count=2).messages()] == [100, 101]
+    assert list(batch_of(marker, count=0).messages()) == []
+
+
+@pytest.mark.parametrize(("tag", "text"), [(b"", ""), ("ü".encode(), "ü"), (b"a\xff", "a\ufffd")])
+def test_a_tag_of_any_bytes_is_text(tag: bytes, text: str) -> None:
+    """What is not UTF-8 in a tag is replaced when it is read."""
+    assert [message.tag for message in batch_of(b"\x92\x01\x80", tag=tag).messages()] == [text]
+
+
+def test_a_batch_is_acknowledged_at_its_origin() -> None:
+    """Its origin hears which batch it was; a batch without one has nobody to tell."""
+    origin = Acknowledged()
+    batch = Batch(b"t", codec.join((), 0), 0, b"\xa1c", PEER, origin)
+    batch.acknowledge()
+    assert [told is batch for told in origin.batches] == [True]
+    batch_of().acknowledge()
+
+
+def test_values_do_not_change() -> None:
+    """Batch, message, loss and peer are frozen."""
+    for value, name in ((batch_of(), "count"), (Message("t", 0, {}), "tag"), (Loss("r"), "count"), (PEER, "pid")):
+        with pytest.raises(AttributeError):
+            setattr(value, name, 1)
+
+
+def test_nobody_is_known_until_the_kernel_says_so() -> None:
+    """The default peer is not verified; one made from credentials is."""
+    assert not UNKNOWN_PEER.verified
+    assert Peer(1, 2, 3).verified
+
+
+def test_a_loss_is_a_message_of_its_own() -> None:
+    """It says why, how many, how many bytes, of what, from whom and how it began; its chunk id goes with it."""
+    origin = Acknowledged()
+    loss = Loss("a reason", 3, 1000, b"\xff" * 100, b"app\xff", b"\xa1c", True)
+    batch = loss.as_batch(time_ns=7 * NS + 1, peer=PEER, origin=origin)
+    assert (batch.tag, batch.count, batch.chunk, batch.peer, batch.origin) == (b"mpsr.loss", 1, b"\xa1c", PEER, origin)
+    assert codec.is_well_formed(batch.entries)
+    (message,) = batch.messages()
+    assert message.time == 7 * NS + 1
+    assert message.record == {
+        "reason": "a reason",
+        "count": 3,
+        "bytes": 1000,
+        "tag": "app\ufffd",
+        "sample": "ff" * 64,
+        "peer": {"pid": 7, "uid": 8, "gid": 9, "comm": "worker"},
+    }
+
+
+def test_a_loss_says_no_more_than_is_known() -> None:
+    """Without tag and sample there are none in the record, and nobody waits for an acknowledgement."""
+    batch = Loss("a reason").as_batch(time_ns=0, peer=UNKNOWN_PEER)
+    assert batch.chunk is None
+    assert msgpack.unpackb(batch.entries[5:], timestamp=0)[1] == {
+        "reason": "a reason",
+        "count": 1,
+        "bytes": 0,
+        "peer": {"pid": 0, "uid": -1, "gid": -1, "comm": ""},
+    }

@@ -1,0 +1,289 @@
+"""hub.outbox: what is said to a client that reads, reads late, never reads, or is gone."""
+
+import asyncio
+import os
+import resource
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from hub.outbox import Outbox
+from tests.hub.clients import Run, both_loops
+
+REPLY = b"%06d" + b"." * 994
+
+
+def replies(count: int) -> list[bytes]:
+    return [REPLY % index for index in range(count)]
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The hub's end, with a small buffer, and the client's."""
+    ours, client = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    ours.setblocking(False)
+    client.setblocking(False)
+    with ours, client:
+        yield ours, client
+
+
+def never() -> None:
+    raise AssertionError("not stale")
+
+
+async def read(client: socket.socket, count: int) -> bytes:
+    """Return *count* bytes, fewer at the end."""
+    data = b""
+    while len(data) < count and (more := await asyncio.get_running_loop().sock_recv(client, 65536)):
+        data += more
+    return data
+
+
+def read_now(client: socket.socket) -> bytes:
+    data = b""
+    try:
+        while more := client.recv(65536):
+            data += more
+    except BlockingIOError:
+        pass
+    return data
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@both_loops
+def test_sends_at_once(run: Run, pair: Pair) -> None:
+    """What the kernel takes is on its way when `send` returns; nothing is left open."""
+    ours, client = pair
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        before = descriptors()
+        outbox.send(b"one")
+        outbox.send(b"two")
+        assert (read_now(client), descriptors()) == (b"onetwo", before)
+        await outbox.emptied(60)
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("size", [1000, 200_000])
+def test_a_client_that_reads_late_gets_everything(run: Run, pair: Pair, size: int) -> None:
+    """Replies that the kernel does not take, or takes half of, arrive whole and in order once the client reads."""
+    ours, client = pair
+    said = [(b"%06d" % index).ljust(size, b".") for index in range(200_000 // size)]
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        before = descriptors()
+        for reply in said:
+            outbox.send(reply)
+        assert descriptors() == before + 1, "nothing was kept: the test shows nothing"
+        whole = b"".join(said)
+        assert await read(client, len(whole)) == whole
+        await outbox.emptied(60)
+        assert (outbox.dropped, descriptors()) == (0, before)
+        outbox.send(b"after")
+        assert await read(client, 5) == b"after"
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) -> None:
+    """Past the limit replies are dropped and counted; who reads then gets whole replies, the first ones, and no more."""
+    ours, client = pair
+    stale: list[int] = []
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=lambda: stale.append(1), bytes_max=50_000)
+        for reply in replies(1000):
+            outbox.send(reply)
+        assert outbox.dropped > 900
+        assert not stale
+        kept = 1000 - outbox.dropped
+        assert kept * 1000 <= 50_000 + 4 * 8192
+        outbox.send(b"x")  # a small one that would fit: it must not pass those that were dropped
+        data = await read(client, kept * 1000)
+        await outbox.emptied(60)
+        assert (data, stale) == (b"".join(replies(kept)), [1])
+        for reply in replies(3):
+            outbox.send(reply)
+        assert (read_now(client), outbox.dropped, stale) == (b"", 1000 - kept + 4, [1])
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+def test_nothing_follows_half_a_reply(run: Run, pair: Pair) -> None:
+    """A client that was told to reconnect gets no half reply with another behind it, however it reads."""
+    ours, client = pair
+
+    async def main() -> None:
+        stale = asyncio.Event()
+        outbox = Outbox(ours, on_stale=stale.set, bytes_max=10_000)
+        for reply in replies(60):
+            outbox.send(reply)
+        assert outbox.dropped
+        whole = 60 - outbox.dropped
+        data = await read(client, whole * 1000)
+        await stale.wait()
+        outbox.send(b"L" * 100_000)  # more than the kernel takes at once
+        data += read_now(client)
+        outbox.send(b"S")
+        data += read_now(client)
+        assert data == b"".join(replies(whole))
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("unsent", [0, 100])
+def test_a_client_that_is_gone(run: Run, pair: Pair, unsent: int) -> None:
+    """A broken pipe is no error, frees what was kept, and what the client had sent before can still be read."""
+    ours, client = pair
+    client.sendall(b"last words")
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        before = descriptors()
+        for reply in replies(unsent):
+            outbox.send(reply)
+        client.close()
+        if unsent:
+            await outbox.emptied(60)
+        for reply in replies(10):
+            outbox.send(reply)
+        assert descriptors() == before - 1  # the client's own
+        assert ours.recv(100) == b"last words"
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+def test_emptied_waits_no_longer_than_told(run: Run, pair: Pair) -> None:
+    """Who does not read is waited for as long as was said."""
+    ours, _ = pair
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        for reply in replies(100):
+            outbox.send(reply)
+        await outbox.emptied(0.001)
+        outbox.close()
+        await outbox.emptied(60)
+
+    run(main())
+
+
+@both_loops
+def test_emptied_ends_with_close(run: Run, pair: Pair) -> None:
+    """Who waits for the rest is woken when the rest is forgotten."""
+    ours, _ = pair
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        for reply in replies(100):
+            outbox.send(reply)
+        waiting = asyncio.create_task(outbox.emptied(60))
+        await asyncio.sleep(0)
+        outbox.close()
+        await waiting
+
+    run(main())
+
+
+@both_loops
+def test_no_descriptor_leaks(run: Run) -> None:
+    """Many clients that read late, never, or go, leave no descriptor behind."""
+
+    async def one(way: str) -> None:
+        ours, client = socket.socketpair()
+        with ours, client:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            ours.setblocking(False)
+            client.setblocking(False)
+            outbox = Outbox(ours, on_stale=lambda: None, bytes_max=20_000)
+            for reply in replies(20):
+                outbox.send(reply)
+            if way == "late":
+                await read(client, (20 - outbox.dropped) * 1000)
+            elif way == "gone":
+                client.close()
+                await outbox.emptied(60)
+            outbox.close()
+            outbox.close()
+            outbox.send(b"after the end")
+
+    async def main() -> None:
+        before = descriptors()
+        for way in ("late", "never", "gone") * 20:
+            await one(way)
+        assert descriptors() == before
+
+    run(main())
+
+
+@both_loops
+def test_out_of_descriptors(run: Run, pair: Pair) -> None:
+    """Without a descriptor to watch by, the client is told by being closed: it is stale at once."""
+    ours, client = pair
+    stale: list[int] = []
+
+    async def main() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        spare = [os.dup(0) for _ in range(highest - descriptors() + 8)]  # fill the holes below the limit
+        outbox = Outbox(ours, on_stale=lambda: stale.append(1))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(*spare, highest) + 1, hard))
+        try:
+            while True:
+                spare.append(os.dup(0))
+        except OSError:
+            pass
+        try:
+            for reply in replies(50):
+                outbox.send(reply)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for handle in spare:
+                os.close(handle)
+        assert stale == [1]
+        assert len(read_now(client)) % 1000 == 0
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+def test_a_closed_socket(run: Run, pair: Pair) -> None:
+    """Sending on a socket that is closed already, and its number perhaps somebody else's, does nothing."""
+    ours, client = pair
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        number = ours.fileno()
+        ours.close()
+        another, other_end = socket.socketpair()
+        with another, other_end:
+            assert number in (another.fileno(), other_end.fileno())
+            other_end.setblocking(False)
+            another.setblocking(False)
+            outbox.send(b"not for you")
+            assert (read_now(other_end), read_now(another), read_now(client)) == (b"", b"", b"")
+        outbox.close()
+
+    run(main())

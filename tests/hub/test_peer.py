@@ -1,0 +1,84 @@
+"""hub.peer: the kernel's word on who connected."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hub.message import UNKNOWN_PEER, Peer
+from hub.peer import peer_of
+
+CONNECT = """
+import socket, sys
+name, path = sys.argv[1:]
+open("/proc/self/comm", "wb").write(name.encode("utf-8", "surrogateescape"))
+client = socket.socket(socket.AF_UNIX)
+client.connect(path)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def comm() -> str:
+    return Path("/proc/self/comm").read_text().rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"), [("my job", "my job"), ("\udcff\udcfe", "\ufffd\ufffd"), ("x" * 40, "x" * 15), ("a\nb", "a\nb")]
+)
+def test_another_process(tmp_path: Path, name: str, seen: str) -> None:
+    """A process is known by pid, uid, gid and command name, whatever bytes the name has; once gone, by all but that."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        command = [sys.executable, "-c", CONNECT, name, str(tmp_path / "s")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            accepted, _ = listener.accept()
+            with accepted:
+                assert peer_of(accepted) == Peer(child.pid, os.geteuid(), os.getegid(), seen)
+                child.communicate(timeout=30)
+                assert peer_of(accepted) == Peer(child.pid, os.geteuid(), os.getegid(), "")
+
+
+def test_a_forked_child_speaks_for_its_parent(tmp_path: Path) -> None:
+    """Who connected is named, also when a child of it uses the connection."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        client.connect(str(tmp_path / "s"))
+        if (child := os.fork()) == 0:
+            client.send(b"x")
+            os._exit(0)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.recv(1) == b"x"
+            os.waitpid(child, 0)
+            assert peer_of(accepted) == Peer(os.getpid(), os.geteuid(), os.getegid(), comm())
+
+
+def test_where_the_kernel_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed socket, or a system without SO_PEERCRED, gives a peer that is not verified."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid(), comm())
+        monkeypatch.delattr(socket, "SO_PEERCRED")
+        assert peer_of(ours) == UNKNOWN_PEER
+    monkeypatch.undo()
+    assert peer_of(ours) == UNKNOWN_PEER
+    assert not UNKNOWN_PEER.verified
+
+
+def test_no_descriptor_is_kept() -> None:
+    """Asking many times leaves no descriptor open."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer_of(ours)
+        before = os.listdir("/proc/self/fd")
+        for _ in range(100):
+            peer_of(ours)
+        assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -1,0 +1,208 @@
+"""hub.receiver: histories as data, with a journal that says when, and whether, it takes what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
+
+import pytest
+
+from hub.errors import JournalUnavailable, ReceiverTaken
+from hub.inbox import Inbox, Share
+from hub.journal.journal import Journal
+from hub.journal.writer import Commit
+from hub.message import Batch
+from hub.metrics import Metrics
+from hub.receiver import COMMIT_BYTES_MAX, Receiver
+
+
+class Scene:
+    """An inbox, a receiver and its journal; *events* is what happened, in order."""
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+        self.metrics = Metrics()
+        self.events: list[str] = []
+        self.asked: asyncio.Future[Commit] | None = None
+        self.appended: Sequence[Batch] = ()
+        self.receiver = Receiver(self.inbox, cast(Journal, self), self.metrics)
+
+    # The journal.
+
+    async def append(self, batches: Sequence[Batch]) -> Commit:
+        self.appended = batches
+        self.events.append(f"append({' '.join(batch.tag.decode() for batch in batches)})")
+        self.asked = asyncio.get_running_loop().create_future()
+        return await self.asked
+
+    # The connections.
+
+    def acknowledge(self, batch: Batch) -> None:
+        self.events.append(f"ack({batch.tag.decode()})")
+
+    async def put(self, name: str, size: int = 0) -> None:
+        await self.inbox.put(Batch(name.encode(), bytes(size), 1, b"id", origin=self), Share())
+
+    # What happens.
+
+    async def step(self, step: str) -> None:
+        verb, *names = step.split()
+        if verb == "put":
+            for name in names:
+                await self.put(name)
+        elif verb == "close":
+            self.inbox.close()
+        elif verb != "wait":
+            assert self.asked is not None
+            if verb == "yes":
+                self.asked.set_result(Commit(0, 0, 0, 0, 0))
+            else:
+                self.asked.set_exception(JournalUnavailable("/j", "no space"))
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, 30))
+
+
+HISTORIES = [
+    ("one at a time", "put a, yes, put b, yes", "append(a) ack(a) append(b) ack(b)"),
+    ("nothing is told before it is safe", "put a b", "append(a b)"),
+    ("what arrives meanwhile goes together", "put a, put b, put c, yes, yes", "append(a) ack(a) append(b c) ack(b) ack(c)"),
+    ("the same again until it is taken", "put a b, no, no, yes", "append(a b) append(a b) append(a b) ack(a) ack(b)"),
+    ("who comes meanwhile waits", "put a, no, put b, no, yes, yes", "append(a) append(a) append(a) ack(a) append(b) ack(b)"),
+    ("two outages", "put a, no, yes, put b, no, yes", "append(a) append(a) ack(a) append(b) append(b) ack(b)"),
+    ("the end when idle", "close", "end"),
+    ("the end after the last", "put a, put b, close, yes, yes", "append(a) ack(a) append(b) ack(b) end"),
+    ("the end in an outage", "put a, no, close, no, yes", "append(a) append(a) append(a) ack(a) end"),
+]
+
+
+@pytest.mark.parametrize(("history", "expected"), [row[1:] for row in HISTORIES], ids=[row[0] for row in HISTORIES])
+def test_history(monkeypatch: pytest.MonkeyPatch, history: str, expected: str) -> None:
+    """Whatever the journal says: everything is given until it is taken, in order, and told only then."""
+    monkeypatch.setattr("hub.receiver.RETRY_S", 0)
+
+    async def main() -> None:
+        scene = Scene()
+
+        async def receive() -> None:
+            await scene.receiver.run()
+            scene.events.append("end")
+
+        receiving = asyncio.create_task(receive())
+        for step in history.split(", "):
+            await scene.step(step)
+        receiving.cancel()
+        await asyncio.wait((receiving,))
+        assert " ".join(scene.events) == expected
+
+    run(main())
+
+
+def test_the_same_batches_are_given_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """An outage is logged once, with what is done about it; the very same batches are given; their room stays taken."""
+    monkeypatch.setattr("hub.receiver.RETRY_S", 0)
+
+    async def main() -> None:
+        scene = Scene()
+        receiving = asyncio.create_task(scene.receiver.run())
+        await scene.step("put a b")
+        first, held = scene.appended, scene.inbox.held_bytes
+        for _ in range(5):
+            await scene.step("no")
+            assert scene.appended is first
+            assert scene.inbox.held_bytes == held > 0
+        await scene.step("yes")
+        assert scene.inbox.held_bytes == 0
+        receiving.cancel()
+
+    run(main())
+    (event,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (event["event"], event["level"]) == ("journal.unavailable", "error")
+    assert "no space" in event["error"]
+    assert "trying again" in event["action"]
+
+
+def test_a_full_inbox_waits_for_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the journal takes nothing, the inbox fills and then lets nobody in; afterwards everybody."""
+    monkeypatch.setattr("hub.receiver.RETRY_S", 0)
+
+    async def main() -> None:
+        scene = Scene()
+        scene.inbox = Inbox(bytes_max=3000)
+        scene.receiver = Receiver(scene.inbox, cast(Journal, scene), scene.metrics)
+        receiving = asyncio.create_task(scene.receiver.run())
+        putting = [asyncio.create_task(scene.put(name, 1000 - 512)) for name in "abcde"]
+        for step in ("wait", "no", "no"):
+            await scene.step(step)
+            assert [task.done() for task in putting] == [True, True, True, False, False]
+        while not all(task.done() for task in putting) or scene.inbox.held_bytes:
+            await scene.step("yes")
+        assert [event for event in scene.events if event.startswith("ack")] == [f"ack({name})" for name in "abcde"]
+        receiving.cancel()
+
+    run(main())
+
+
+def test_commits_are_bounded() -> None:
+    """Of a full inbox no more than the largest commit is given at once, in order."""
+
+    async def main() -> None:
+        scene = Scene()
+        for number in range(20):
+            await scene.put(f"{number}", COMMIT_BYTES_MAX // 4)
+        receiving = asyncio.create_task(scene.receiver.run())
+        sizes = []
+        for _ in range(5):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            sizes.append(len(scene.appended))
+            await scene.step("yes")
+        receiving.cancel()
+        assert sizes == [4] * 5
+
+    run(main())
+
+
+def test_counts() -> None:
+    """Messages, bytes, commits, batches and duplicates are what the journal said, added up."""
+
+    async def main() -> None:
+        scene = Scene()
+        receiving = asyncio.create_task(scene.receiver.run())
+        for commit, names in ((Commit(7, 7, 700, 1, 0), "a b c"), (Commit(9, 2, 200, 0, 0), "d e")):
+            await scene.step(f"put {names}")
+            assert scene.asked is not None
+            scene.asked.set_result(commit)
+            while scene.inbox.held_bytes:
+                await asyncio.sleep(0)
+        metrics = scene.metrics
+        assert (metrics.commits, metrics.messages, metrics.bytes) == (2, 9, 900)
+        assert (metrics.batches, metrics.duplicates) == (4, 1)
+        receiving.cancel()
+
+    run(main())
+
+
+def test_another_fault_ends_it() -> None:
+    """A fault that is not an outage is raised to its owner, nothing acknowledged, and the inbox can be taken over."""
+
+    async def main() -> None:
+        scene = Scene()
+        receiving = asyncio.create_task(scene.receiver.run())
+        await scene.step("put a")
+        with pytest.raises(ReceiverTaken):
+            await Receiver(scene.inbox, cast(Journal, scene), scene.metrics).run()
+        assert scene.asked is not None
+        scene.asked.set_exception(ZeroDivisionError())
+        with pytest.raises(ZeroDivisionError):
+            await receiving
+        assert scene.events == ["append(a)"]
+        with scene.inbox.receiving():
+            pass
+
+    run(main())

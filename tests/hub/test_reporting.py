@@ -1,0 +1,126 @@
+"""hub.reporting: the hub's own log goes to standard error, whole and in order, and never stops the hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from hub import reporting
+from hub.reporting import get_logger, set_level
+
+
+@pytest.fixture(autouse=True)
+def _level() -> Iterator[None]:
+    yield
+    set_level(logging.WARNING)
+
+
+def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """An event is a line of JSON: when, how bad, what, then the part and its fields."""
+    get_logger("mpsr.test").warning("thing.happened", path="/a\nb", count=3, odd=object)
+    out, err = capsys.readouterr()
+    event = json.loads(err)
+    assert out == ""
+    assert list(event)[:3] == ["timestamp", "level", "event"]
+    assert event["timestamp"].endswith("Z")
+    assert (event["level"], event["event"], event["part"]) == ("warning", "thing.happened", "mpsr.test")
+    assert (event["path"], event["count"]) == ("/a\nb", 3)
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        (None, ["warning", "error", "critical", "exception"]),
+        (logging.INFO, ["info", "warning", "error", "critical", "exception"]),
+        (logging.DEBUG, ["debug", "info", "warning", "error", "critical", "exception"]),
+        (logging.CRITICAL, ["critical"]),
+    ],
+)
+def test_levels(capsys: pytest.CaptureFixture[str], level: int | None, shown: list[str]) -> None:
+    """Warnings and worse are written, until another level is set."""
+    if level is not None:
+        set_level(level)
+    log = get_logger("mpsr.test")
+    for method in ("debug", "info", "warning", "error", "critical", "exception"):
+        getattr(log, method)(method)
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == shown
+
+
+def test_an_exception_comes_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """What `log.exception` says shows where it came from."""
+    try:
+        raise ZeroDivisionError("why")
+    except ZeroDivisionError:
+        get_logger("mpsr.test").exception("thing.failed")
+    event = json.loads(capsys.readouterr().err)
+    assert event["level"] == "error"
+    assert "test_reporting.py" in event["exception"]
+    assert "ZeroDivisionError: why" in event["exception"]
+
+
+SAY = """
+from hub.reporting import get_logger
+log = get_logger("mpsr.test")
+log.warning("thing.happened", count=3)
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("thing.failed")
+print("alive")
+"""
+
+
+def test_colours_on_a_terminal() -> None:
+    """On a terminal an event is one coloured line, and a traceback is readable, without a warning of the log library."""
+    ours, theirs = pty.openpty()
+    ran = subprocess.run(
+        [sys.executable, "-W", "always", "-c", SAY], stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=30
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert ran.stdout == "alive\n"
+    assert b"\x1b[" in shown
+    assert b"thing.happened" in shown
+    assert b"count" in shown
+    assert b"ZeroDivisionError: division by zero" in shown
+    assert b"UserWarning" not in shown
+
+
+@pytest.mark.parametrize(
+    "way", ["2>&-", "2> /dev/full", "2> >(exec 2>&-; exit)"], ids=["closed", "full", "nobody reads"]
+)
+def test_without_standard_error(way: str) -> None:
+    """A program whose standard error is closed, full, or read by nobody goes on."""
+    script = SAY.replace("log.warning", "import time, signal; signal.signal(signal.SIGPIPE, signal.SIG_IGN)\nlog.warning")
+    many = script.replace('log.warning("thing.happened", count=3)', 'for n in range(2000): log.warning("x" * 100)')
+    command = ["bash", "-c", f'"$0" -c "$1" {way}', sys.executable, many]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
+    assert ran.stdout == "alive\n"
+
+
+def test_standard_error_may_change(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A logger writes where standard error is when it writes, and nowhere if that was closed or taken away."""
+    log = get_logger("mpsr.test")
+    with open(os.devnull, "w", encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        log.warning("into nothing")
+    log.warning("closed")
+    monkeypatch.setattr(sys, "stderr", None)
+    log.warning("none")
+    monkeypatch.undo()
+    log.warning("here")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["here"]
+    assert reporting._level == logging.WARNING

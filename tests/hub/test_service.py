@@ -1,0 +1,405 @@
+"""hub.service: the hub as a process: what it accepted is on disk, however it ends; and it is the only one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.errors import JournalUnavailable, SocketInUse
+from hub.journal.journal import Journal
+from hub.journal.reader import Gap
+from hub.journal.writer import Commit
+from hub.message import Batch
+from hub.service import Options, Service
+from producers import Producer
+from tests import support
+from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end
+from tests.support import HubProcess, eventually, mpsr
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubProcess]:
+    with HubProcess(tmp_path) as process:
+        yield process
+
+
+def events(hub: HubProcess, name: str) -> list[dict[str, Any]]:
+    return [event for event in hub.log if event["event"] == name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it(hub: HubProcess, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT: all that was accepted is committed and acknowledged, the path is gone, the code is 0."""
+    for n in range(200):
+        connect(hub.socket, f"line {n}\n".encode()).close()
+    clients = [connect(hub.socket, chunk(f"id {n}", 5, tag=b"app")) for n in range(50)]
+    hub.process.send_signal(number)
+    assert hub._wait() == 0
+    assert [read_acks(client, 2) for client in clients] == [[f"id {n}"] for n in range(50)]
+    for client in clients:
+        client.close()
+    assert {message.record["message"] for message in hub.messages("text")} == {f"line {n}" for n in range(200)}
+    assert len(hub.messages("app")) == 250
+    assert [message.sequence for message in hub.messages()] == list(range(1, 451))
+    assert not os.path.exists(hub.socket)
+    assert hub.log[-1]["event"] == "hub.stopped"
+    assert hub.log[-1]["last_sequence"] == 450
+
+
+def test_stopped_in_full_flow_and_started_again(hub: HubProcess) -> None:
+    """Producers that never pause, a hub that is stopped, killed and started: every message is there once, in order."""
+    producers = [Producer(hub.socket, tag=f"p{n}", chunk_bytes_max=2000, linger_s=0) for n in range(3)]
+    finish = threading.Event()
+
+    def produce(producer: Producer, counts: list[int]) -> None:
+        while not finish.is_set():
+            producer.send({"n": counts[0]})
+            counts[0] += 1
+
+    counts = [[0] for _ in producers]
+    threads = [threading.Thread(target=produce, args=pair) for pair in zip(producers, counts, strict=True)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(4):
+            seen = hub.stats()["messages"]
+            eventually(lambda seen=seen: hub.stats()["messages"] > seen + 500, "more messages")  # type: ignore[misc]
+            if turn % 2:
+                hub.kill()
+            else:
+                assert hub.stop() == 0
+            hub.start()
+    finally:
+        finish.set()
+        for thread in threads:
+            thread.join()
+    for producer in producers:
+        producer.close(30)
+    assert hub.stop() == 0
+    stored = hub.messages()
+    assert Counter(message.tag for message in stored) == {f"p{n}": count for n, (count,) in enumerate(counts)}
+    for n, (count,) in enumerate(counts):
+        assert [message.record["n"] for message in stored if message.tag == f"p{n}"] == list(range(count))
+    assert [message.sequence for message in stored] == list(range(1, len(stored) + 1))
+
+
+def test_print(tmp_path: Path) -> None:
+    """What was committed is printed, all of it, the last of it too, in order."""
+    with HubProcess(tmp_path, "--print", stdout=tmp_path / "out") as hub:
+        with Producer(hub.socket, tag="app") as producer:
+            for n in range(2000):
+                producer.send({"message": f"number {n}"})
+        for n in range(100):
+            connect(hub.socket, f"late {n}\n".encode()).close()
+        assert hub.stop() == 0
+        lines = (tmp_path / "out").read_text().splitlines()
+        assert [line.rpartition("] ")[2] for line in lines[:2000]] == [f"number {n}" for n in range(2000)]
+        assert len(lines) == len(hub.messages()) == 2100
+
+
+def test_print_to_nobody(tmp_path: Path) -> None:
+    """A hub whose printed output nobody reads any more goes on receiving, and stops as always."""
+    os.mkfifo(tmp_path / "out")
+    reader = os.open(tmp_path / "out", os.O_RDONLY | os.O_NONBLOCK)
+    with HubProcess(tmp_path, "--print", stdout=tmp_path / "out") as hub:
+        os.close(reader)
+        for n in range(3):
+            client = connect(hub.socket, chunk(f"{n}"))
+            assert read_acks(client, 1) == [f"{n}"]
+            client.close()
+        assert hub.stop() == 0
+        assert len(hub.messages()) == 3
+
+
+@pytest.mark.parametrize(
+    ("socket_of", "journal_of", "sentence"),
+    [
+        ("first", "second", "mpsr: cannot listen on {socket}: process {pid} is already listening there"),
+        ("second", "first", "mpsr: journal {journal}: process {pid} is already writing to it"),
+        ("first", "first", "mpsr: journal {journal}: process {pid} is already writing to it"),
+    ],
+)
+def test_a_second_hub_is_refused(
+    hub: HubProcess, tmp_path: Path, socket_of: str, journal_of: str, sentence: str
+) -> None:
+    """A hub on a socket or journal that another has says so in one line, which process, and ends with 1."""
+    sockets = {"first": hub.socket, "second": str(tmp_path / "second.sock")}
+    journals = {"first": hub.journal, "second": str(tmp_path / "second")}
+    ran = mpsr("hub", "--socket", sockets[socket_of], "--journal", journals[journal_of])
+    line = ran.stderr.decode()
+    assert (ran.returncode, ran.stdout, line.count("\n")) == (1, b"", 1)
+    assert line.startswith(sentence.format(socket=hub.socket, journal=hub.journal, pid=hub.process.pid))
+    assert not os.path.exists(sockets["second"])
+    client = connect(hub.socket, chunk("still there"))
+    assert read_acks(client, 1) == ["still there"]
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--group", "no-such-group"], 2, "no such group: no-such-group"),
+        (["--socket", "/tmp/" + "x" * 120], 2, "choose a shorter --socket"),
+        (["--socket", "{tmp}"], 1, "a folder is already there"),
+        (["--journal", "{tmp}/file"], 1, "{tmp}/file"),
+        (["--socket", "{tmp}/file/s"], 1, "choose a --socket"),
+    ],
+)
+def test_what_it_cannot_have(tmp_path: Path, options: list[str], code: int, words: str) -> None:
+    """What cannot be had is said in one line, with the code for whose mistake it is."""
+    (tmp_path / "file").touch()
+    given = [option.format(tmp=tmp_path) for option in options]
+    defaults = ["--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j")]
+    ran = mpsr("hub", *defaults, *given)
+    line = ran.stderr.decode()
+    assert (ran.returncode, ran.stdout, line.count("\n")) == (code, b"", 1)
+    assert words.format(tmp=tmp_path) in line
+    assert not (tmp_path / "s").exists()
+
+
+def test_killed_hubs_leave_nothing_in_the_way(hub: HubProcess) -> None:
+    """After a kill the next hub has the same socket and journal, and everything acknowledged."""
+    for n in range(3):
+        client = connect(hub.socket, chunk(f"{n}"))
+        assert read_acks(client, 1) == [f"{n}"]
+        hub.kill()
+        assert os.path.exists(hub.socket)
+        client.close()
+        hub.start()
+    assert hub.stop() == 0
+    assert len(hub.messages()) == 3
+
+
+def test_relaxed(tmp_path: Path) -> None:
+    """With relaxed durability a crash of the hub costs nothing that was acknowledged."""
+    with HubProcess(tmp_path, "--durability", "relaxed") as hub:
+        clients = [connect(hub.socket, chunk(f"{n}", 10)) for n in range(20)]
+        assert [read_acks(client, 1) for client in clients] == [[f"{n}"] for n in range(20)]
+        hub.kill()
+        assert len(hub.messages()) == 200
+        hub.start()
+        assert events(hub, "hub.listening")[-1]["last_sequence"] == 200
+        assert hub.stop() == 0
+        for client in clients:
+            client.close()
+
+
+def test_mode_and_start(tmp_path: Path) -> None:
+    """The socket has the mode asked for; the first line of the log says where everything is."""
+    with HubProcess(tmp_path, "--mode", "0600") as hub:
+        assert os.stat(hub.socket).st_mode & 0o777 == 0o600
+        (started,) = events(hub, "hub.listening")
+        assert (started["socket"], started["journal"]) == (hub.socket, hub.journal)
+        assert (started["pid"], started["last_sequence"], started["missing"]) == (hub.process.pid, 0, 0)
+
+
+def memory(hub: HubProcess) -> int:
+    """Return the most memory that the hub ever had, in bytes."""
+    status = Path(f"/proc/{hub.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
+
+
+def test_memory_is_bounded(hub: HubProcess) -> None:
+    """200 MB from four clients that never wait cost the hub a bounded amount of memory, and arrive."""
+    before = memory(hub)
+    piece = (b"x" * 9999 + b"\n") * 100
+
+    def pour() -> None:
+        with connect(hub.socket) as client:
+            for _ in range(50):
+                client.sendall(piece)
+
+    threads = [threading.Thread(target=pour) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: hub.stats()["messages"] == 20_000, "all messages")
+    assert memory(hub) - before < 120 << 20
+    stats = hub.stats()
+    assert (stats["inbox_bytes"], stats["losses"]) == (0, 0)
+    assert stats["rss_bytes"] <= memory(hub)
+
+
+def test_out_of_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that may have few descriptors makes the rest wait and loses nobody, at work or at the stop."""
+    monkeypatch.setattr(support, "MPSR", ("sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *support.MPSR))
+    with HubProcess(tmp_path) as hub:
+        idle = [connect(hub.socket) for _ in range(50)]
+        for n in range(100):
+            connect(hub.socket, f"at work {n}\n".encode()).close()
+        eventually(lambda: events(hub, "listener.paused"), "out of descriptors")
+        for client in idle:
+            client.close()
+        eventually(lambda: len(hub.messages()) == 100, "all messages")
+        idle = [connect(hub.socket) for _ in range(50)]
+        for n in range(100):
+            connect(hub.socket, f"at the stop {n}\n".encode()).close()
+        assert hub.stop() == 0
+        assert len(hub.messages()) == 200
+        for client in idle:
+            assert read_to_end(client) == b""
+            client.close()
+
+
+def test_nobody_reads_its_log(tmp_path: Path) -> None:
+    """A hub whose log nobody reads any more goes on: what is wrong is kept as a loss, and it stops as always."""
+    command = [*support.MPSR, "hub", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert json.loads(process.stderr.readline())["event"] == "hub.listening"
+        process.stderr.close()
+        for _ in range(3):
+            bad = connect(str(tmp_path / "s"), chunk("good") + b"\x93\xc1")
+            assert read_acks(bad, 2) == ["good"]
+            bad.close()
+        process.terminate()
+        assert process.wait(30) == 0
+    tags = Counter(message.tag for message in support.read_messages(str(tmp_path / "j")))
+    assert tags == {"app": 1, "mpsr.loss": 3}
+
+
+# In one process, with a journal that the test can break.
+
+
+class BrokenJournal:
+    """A journal that takes nothing: *error* is what it says."""
+
+    def __init__(self, journal: Journal, error: Exception) -> None:
+        self._journal, self._error = journal, error
+
+    async def append(self, batches: Sequence[Batch]) -> Commit:
+        raise self._error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    original = Journal.open
+
+    async def opened(*args: Any, **kwargs: Any) -> Any:
+        return BrokenJournal(await original(*args, **kwargs), error)
+
+    monkeypatch.setattr(Journal, "open", opened)
+
+
+def options(tmp_path: Path, **more: Any) -> Options:
+    return Options(socket=str(tmp_path / "s"), journal=str(tmp_path / "j"), **more)
+
+
+async def connected(path: str, data: bytes) -> socket.socket:
+    while not os.path.exists(path):
+        await asyncio.sleep(0)
+    return connect(path, data)
+
+
+@both_loops
+def test_a_disk_that_stays_full(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop while the journal takes nothing comes to its end; what was not kept was not acknowledged."""
+    monkeypatch.setattr("hub.receiver.RETRY_S", 0.001)
+    broken(monkeypatch, JournalUnavailable("/j", "no space"))
+
+    async def main() -> None:
+        service = Service(options(tmp_path, stop_timeout_s=0.05))
+        running = asyncio.create_task(service.run())
+        client = await connected(str(tmp_path / "s"), chunk("a"))
+        service.stop()
+        await running
+        assert read_to_end(client) == b""
+        client.close()
+        assert not (tmp_path / "s").exists()
+
+    run(main())
+
+
+@both_loops
+def test_a_receiver_that_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of ours in the receiver stops the service, which raises it; journal and socket are free again."""
+    broken(monkeypatch, ZeroDivisionError("ours"))
+
+    async def main() -> None:
+        running = asyncio.create_task(Service(options(tmp_path, stop_timeout_s=0.05)).run())
+        client = await connected(str(tmp_path / "s"), chunk("a"))
+        with pytest.raises(ZeroDivisionError):
+            await running
+        assert read_to_end(client) == b""
+        client.close()
+        monkeypatch.undo()
+        service = Service(options(tmp_path))
+        running = asyncio.create_task(service.run())
+        client = await connected(str(tmp_path / "s"), chunk("a"))
+        assert await asyncio.to_thread(read_acks, client, 1) == ["a"]
+        client.close()
+        service.stop()
+        await running
+
+    run(main())
+
+
+@both_loops
+def test_show_is_called_with_everything(run: Run, tmp_path: Path) -> None:
+    """Whoever follows in this process sees what was committed from the start on, up to the last, and nothing older."""
+
+    async def main() -> None:
+        for expected in ([1, 2, 3], [4, 5, 6]):
+            shown: list[Batch | Gap] = []
+            service = Service(options(tmp_path), show=shown.append)
+            running = asyncio.create_task(service.run())
+            client = await connected(str(tmp_path / "s"), chunk(f"a {expected}") + chunk(f"b {expected}"))
+            assert len(await asyncio.to_thread(read_acks, client, 2)) == 2
+            client.sendall(chunk(f"c {expected}"))
+            service.stop()
+            await running
+            assert [batch.sequence for batch in shown] == expected
+            client.close()
+
+    run(main())
+
+
+@both_loops
+def test_a_taken_socket_frees_the_journal(run: Run, tmp_path: Path) -> None:
+    """A service that cannot have its socket gives the journal back."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(tmp_path / "s"))
+            other.listen()
+            with pytest.raises(SocketInUse):
+                await Service(options(tmp_path)).run()
+        journal = await Journal.open(str(tmp_path / "j"))
+        await journal.close()
+
+    run(main())
+
+
+@both_loops
+def test_cancelled(run: Run, tmp_path: Path) -> None:
+    """A service that is cancelled closes everything: clients, socket, journal."""
+
+    async def main() -> None:
+        running = asyncio.create_task(Service(options(tmp_path)).run())
+        client = await connected(str(tmp_path / "s"), chunk("a"))
+        assert await asyncio.to_thread(read_acks, client, 1) == ["a"]
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert read_to_end(client) == b""
+        client.close()
+        assert not (tmp_path / "s").exists()
+        journal = await Journal.open(str(tmp_path / "j"))
+        assert journal.last_sequence == 1
+        await journal.close()
+
+    run(main())

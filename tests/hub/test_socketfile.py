@@ -1,0 +1,358 @@
+"""hub.socketfile: one hub at one path, with the right owner and mode, and nothing else harmed."""
+
+import errno
+import grp
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
+from hub.socketfile import PATH_BYTES_MAX, SocketFile
+from tests.support import eventually
+
+
+@contextmanager
+def bound(path: str | Path, mode: int = 0o660, group: str | None = None) -> Iterator[SocketFile]:
+    file = SocketFile.bind(str(path), mode=mode, group=group)
+    try:
+        yield file
+    finally:
+        file.remove()
+        file.close()
+
+
+def ask(path: str | Path) -> int:
+    """Return 0 if somebody listens at *path*, else why not."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        return client.connect_ex(str(path))
+
+
+def dead_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
+BINDER = """
+import sys
+from hub.errors import MpsrError
+from hub.socketfile import SocketFile
+held = None
+for line in sys.stdin:  # a path: listen there; an empty line: let go
+    if held is not None:
+        held.remove()
+        held.close()
+        held = None
+    if path := line.rstrip("\\n"):
+        try:
+            held = SocketFile.bind(path)
+            print("listening", flush=True)
+        except MpsrError as error:
+            print(error, flush=True)
+    else:
+        print("free", flush=True)
+"""
+
+
+class Binder:
+    """Another process that listens where it is told."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BINDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def tell(self, path: str = "") -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(path + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def bind(self, path: str | Path) -> str:
+        self.tell(str(path))
+        return self.answer()
+
+    def __enter__(self) -> "Binder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_listens_and_goes(tmp_path: Path) -> None:
+    """While bound the path answers; removed, those in the backlog can still be accepted; the lock file stays."""
+    path = tmp_path / "s"
+    file = SocketFile.bind(str(path))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"hello")
+        file.remove()
+        assert not path.exists()
+        accepted, _ = file.sock.accept()
+        with accepted:
+            assert accepted.recv(9) == b"hello"
+    assert not file.sock.get_inheritable()
+    file.close()
+    file.close()
+    assert os.listdir(tmp_path) == ["s.lock"]
+
+
+def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means what it meant at the start, also at the end."""
+    monkeypatch.chdir(tmp_path)
+    with bound("s"):
+        monkeypatch.chdir("/")
+        assert ask(tmp_path / "s") == 0
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_dead_socket_is_replaced(tmp_path: Path) -> None:
+    """The socket of a hub that died is taken over, and so is what it left under the other name."""
+    for name in ("s", "s~"):
+        dead_socket(tmp_path / name)
+    assert ask(tmp_path / "s") == errno.ECONNREFUSED
+    with bound(tmp_path / "s"):
+        assert ask(tmp_path / "s") == 0
+        assert sorted(os.listdir(tmp_path)) == ["s", "s.lock"]
+
+
+@pytest.mark.parametrize("name", ["s", "s~"])
+@pytest.mark.parametrize("kind", ["file", "folder", "symbolic link", "dangling link", "FIFO"])
+def test_what_is_no_socket_is_left_alone(tmp_path: Path, name: str, kind: str) -> None:
+    """A file, folder, link or FIFO at the path, or at the other name, is refused and stays what it is."""
+    path = tmp_path / name
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "symbolic link":
+        dead_socket(tmp_path / "target")
+        path.symlink_to("target")
+    elif kind == "dangling link":
+        path.symlink_to("nowhere")
+    else:
+        os.mkfifo(path)
+    before = os.lstat(path)
+    with pytest.raises(NotASocket) as caught:
+        SocketFile.bind(str(tmp_path / "s"))
+    after = os.lstat(path)
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
+    assert kind.replace("dangling", "symbolic") in str(caught.value)
+    if kind == "file":
+        assert path.read_text() == "precious"
+        path.unlink()
+        with bound(tmp_path / "s"):  # nothing is held by having been refused
+            pass
+
+
+def test_a_live_hub_is_refused_by_name(tmp_path: Path) -> None:
+    """A second hub is told which process has the path, and the first goes on."""
+    with Binder() as other:
+        assert other.bind(tmp_path / "s") == "listening"
+        before = os.lstat(tmp_path / "s").st_ino
+        with pytest.raises(SocketInUse, match=f"process {other.process.pid} is already listening") as caught:
+            SocketFile.bind(str(tmp_path / "s"))
+        assert caught.value.pid == other.process.pid
+        assert (ask(tmp_path / "s"), os.lstat(tmp_path / "s").st_ino) == (0, before)
+
+
+def test_a_live_server_that_is_no_hub_is_refused_by_name(tmp_path: Path) -> None:
+    """Somebody else's listening socket, without a lock of ours, is refused, named by the kernel."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        server.listen(0)
+        with pytest.raises(SocketInUse, match=f"process {os.getpid()} is already listening"):
+            SocketFile.bind(str(tmp_path / "s"))
+        with pytest.raises(SocketInUse, match="another process"):  # its backlog is full now: who it is stays unknown
+            SocketFile.bind(str(tmp_path / "s"))
+        assert (tmp_path / "s").is_socket()
+
+
+def test_a_socket_of_another_type_is_refused(tmp_path: Path) -> None:
+    """A live datagram socket cannot be asked, and is left alone."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "s"))
+        before = os.lstat(tmp_path / "s").st_ino
+        with pytest.raises(SocketError, match=r"cannot be asked: .*another --socket"):
+            SocketFile.bind(str(tmp_path / "s"))
+        assert os.lstat(tmp_path / "s").st_ino == before
+
+
+def test_a_second_hub_in_the_same_process(tmp_path: Path) -> None:
+    """It is refused too, by any name of the folder, and the first one's lock outlives the try."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with bound(tmp_path / "real/s") as first, Binder() as other:
+        for path in ("real/s", "link/s", "real/../real/s"):
+            with pytest.raises(SocketInUse, match=f"process {os.getpid()} "):
+                SocketFile.bind(str(tmp_path / path))
+        first.remove()  # from here on only the lock says that it is taken
+        assert f"process {os.getpid()} is already listening" in other.bind(tmp_path / "real/s")
+
+
+def test_neighbours_do_not_meet(tmp_path: Path) -> None:
+    """Paths that differ in little, or look like the other name of one, are separate sockets."""
+    names = ["~s", "as", "bs", "+s"]
+    files = [SocketFile.bind(str(tmp_path / name)) for name in names]
+    assert [ask(tmp_path / name) for name in names] == [0] * 4
+    with pytest.raises(SocketInUse), bound(tmp_path / "t~"), bound(tmp_path / "t"):
+        pass
+    for file in files:
+        file.remove()
+        file.close()
+
+
+@pytest.mark.parametrize("length", [PATH_BYTES_MAX - 1, PATH_BYTES_MAX])
+@pytest.mark.parametrize("first", ["x", "~"])
+def test_the_longest_path(tmp_path: Path, length: int, first: str) -> None:
+    """A path as long as a socket address holds can be listened at, and be connected to."""
+    room = length - len(os.fsencode(tmp_path)) - 1
+    path = tmp_path / first.ljust(room, "y")
+    with bound(path):
+        assert ask(path) == 0
+    with bound(path):
+        assert sorted(os.listdir(tmp_path)) == sorted([path.name, path.name + ".lock"])
+
+
+def test_a_path_too_long(tmp_path: Path) -> None:
+    """One byte more is refused before anything is made, saying how long it is and may be."""
+    path = tmp_path / "new" / ("ü" * PATH_BYTES_MAX)
+    with pytest.raises(SocketPathTooLong, match=rf"{len(os.fsencode(path))} bytes long, {PATH_BYTES_MAX} at most"):
+        SocketFile.bind(str(path))
+    room = PATH_BYTES_MAX + 1 - len(os.fsencode(tmp_path)) - 1
+    with pytest.raises(SocketPathTooLong):
+        SocketFile.bind(str(tmp_path / ("x" * room)))
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_unknown_group(tmp_path: Path) -> None:
+    """A group that does not exist is refused before anything is made."""
+    with pytest.raises(UnknownGroup, match="no-such-group"):
+        SocketFile.bind(str(tmp_path / "new/s"), group="no-such-group")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    """A folder that cannot be made is said, with the way out."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SocketError, match=r"cannot listen on .*/file/s: .*: .*/file.* \(choose a --socket in"):
+        SocketFile.bind(str(tmp_path / "file/s"))
+
+
+def test_a_folder_of_others(tmp_path: Path) -> None:
+    """A folder that may not be written is said, with the way out."""
+    tmp_path.chmod(0o500)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # root may do everything
+    try:
+        with pytest.raises(SocketError, match=r"Permission denied.*\(choose a --socket in"):
+            SocketFile.bind(str(tmp_path / "s"))
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_mode_and_group(tmp_path: Path, mode: int) -> None:
+    """The socket has the mode asked for, whatever the umask, and the group."""
+    groups = grp.getgrall() if os.geteuid() == 0 else [grp.getgrgid(os.getegid())]
+    old = os.umask(0o077)
+    try:
+        with bound(tmp_path / "s", mode, groups[-1].gr_name):
+            there = os.stat(tmp_path / "s")
+            assert (stat.S_IMODE(there.st_mode), there.st_gid) == (mode, groups[-1].gr_gid)
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(os.stat(tmp_path / "s.lock").st_mode) == 0o600
+
+
+def test_the_folder(tmp_path: Path) -> None:
+    """A folder that is missing is made: for everybody to enter if it is root's, else for its user alone."""
+    old = os.umask(0o022)
+    try:
+        with bound(tmp_path / "a/b/s"):
+            expected = 0o755 if os.geteuid() == 0 else 0o700
+            assert stat.S_IMODE(os.stat(tmp_path / "a/b").st_mode) == expected
+    finally:
+        os.umask(old)
+
+
+def test_only_our_own_is_removed(tmp_path: Path) -> None:
+    """What came to stand at the path in place of our socket stays there, and another hub's after our end as well."""
+    path = tmp_path / "s"
+    with bound(path):
+        path.rename(tmp_path / "moved")
+        path.symlink_to("moved")
+    assert path.is_symlink()
+    path.unlink()
+    (tmp_path / "moved").unlink()
+    file = SocketFile.bind(str(path))
+    path.unlink()
+    dead_socket(path)
+    file.remove()
+    file.close()
+    assert path.is_socket()
+    with bound(path):
+        file.remove()
+        file.close()
+        assert ask(path) == 0
+
+
+def test_killed(tmp_path: Path) -> None:
+    """A hub that was killed leaves path and lock to the next, also if a child it forked lives on."""
+    script = (
+        "import os, sys, signal; from hub.socketfile import SocketFile; SocketFile.bind(sys.argv[1])\n"
+        "if (child := os.fork()) == 0: signal.pause()\n"
+        "print(child, flush=True); signal.pause()"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", script.replace("SocketFile.bind", "s = SocketFile.bind")]
+    with subprocess.Popen([*command, str(tmp_path / "s")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        try:
+            # The child has the listening socket too, so the path still answers; the lock is free.
+            with pytest.raises(SocketInUse, match=f"process {process.pid} "):
+                SocketFile.bind(str(tmp_path / "s"))
+            (tmp_path / "s").unlink()
+            with bound(tmp_path / "s"):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+    with bound(tmp_path / "s"):
+        assert ask(tmp_path / "s") == 0
+
+
+def test_two_hubs_race_for_one_path(tmp_path: Path) -> None:
+    """In every round exactly one of two processes has the path; once it answers it always does, with the right mode."""
+    with Binder() as one, Binder() as two:
+        for turn in range(20):
+            path = tmp_path / f"{turn}"
+            dead_socket(path)
+            path.chmod(0o600)
+            first, second = (one, two) if turn % 2 else (two, one)
+            first.tell(str(path))
+            second.tell(str(path))
+            eventually(lambda path=path: ask(path) == 0, "somebody listens")  # type: ignore[misc]
+            assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+            refused = [answer for _ in range(50) if (answer := ask(path))]
+            answers = sorted((one.answer(), two.answer()))
+            refused += [answer for _ in range(50) if (answer := ask(path))]
+            assert answers[1] == "listening"
+            assert "is already listening there" in answers[0]
+            assert refused == []
+            for binder in (one, two):
+                assert binder.bind("") == "free"
+            assert not path.exists()

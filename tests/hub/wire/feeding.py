@@ -1,0 +1,99 @@
+"""
+What the tests of decoders share: feeding one in pieces, and a view of what came out that does not depend on the pieces.
+
+How messages are gathered into batches depends on what arrived together; which messages, chunk ids and losses there are,
+and in which order, does not. `seen` shows only that.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from hub import entries as codec
+from hub.message import Batch, Loss
+from hub.wire.detect import Decoder, Unit
+
+PROPERTY = settings(max_examples=100, derandomize=True, database=None)
+
+T = 1441588984
+N = 123456789
+CHUNK = b"\xb8p8n9gmxTQVC8/nh2wlKKeQ=="
+FLUENTD_CHUNK = b"\xb9p8n9gmxTQVC8/nh2wlKKeQ==\n"
+
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+def feed(decoder: Decoder, *pieces: bytes) -> list[Unit]:
+    """Feed all *pieces* and the end of the stream; stop at a fatal loss, as a connection does."""
+    units: list[Unit] = []
+    for piece in pieces:
+        units += decoder.receive(piece)
+        if units and is_fatal(units[-1]):
+            return units
+    return [*units, *decoder.finish()]
+
+
+def single_bytes(data: bytes) -> list[bytes]:
+    """Return *data* in pieces of one byte."""
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
+    """Return *data* cut at *places*."""
+    ends = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
+    return [data[start:end] for start, end in itertools.pairwise(ends)]
+
+
+CUTS = st.lists(st.integers(0, 1 << 30), max_size=12)
+
+
+def is_fatal(unit: Unit) -> bool:
+    """Return whether the stream ends with *unit*."""
+    return isinstance(unit, Loss) and unit.fatal
+
+
+def seen(units: Sequence[Unit]) -> list[Any]:
+    """Return each message, chunk id, loss and request in order, whatever the batches they came in."""
+    rows: list[Any] = []
+    for unit in units:
+        if isinstance(unit, Batch):
+            rows += [("entry", unit.tag, bytes(raw)) for raw in _split(unit.entries)]
+            if unit.chunk is not None:
+                rows.append(("chunk", unit.tag, unit.chunk))
+        elif isinstance(unit, Loss):
+            # Why and where a stream cannot be read any further is said in other words when less of it is there.
+            rows.append(
+                ("fatal", unit.chunk) if unit.fatal else ("loss", unit.reason, unit.tag, unit.chunk, unit.count)
+            )
+        else:
+            rows.append(unit)
+    return rows
+
+
+def messages(units: Sequence[Unit]) -> list[tuple[str, int | None, dict[Any, Any]]]:
+    """Return tag, time and record of every message; AssertionError if there is anything else."""
+    rows = []
+    for unit in units:
+        assert isinstance(unit, Batch), unit
+        entries = list(codec.read(unit.entries, unit.count))
+        assert len(entries) == unit.count
+        for entry in entries:
+            assert isinstance(entry, codec.Entry), entry
+            rows.append((unit.tag.decode(), entry.time, entry.record))
+    return rows
+
+
+def losses(units: Sequence[Unit]) -> list[Loss]:
+    """Return the losses."""
+    return [unit for unit in units if isinstance(unit, Loss)]
+
+
+def batches(units: Sequence[Unit]) -> list[Batch]:
+    """Return the batches."""
+    return [unit for unit in units if isinstance(unit, Batch)]

@@ -1,0 +1,261 @@
+"""The Forward decoder at its limits: long frames, small reads, frames over the limit, memory and time."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+import pytest
+
+from hub.message import Batch, Loss
+from hub.wire import forward
+from hub.wire.forward import ForwardDecoder
+from tests.hub.wire.feeding import batches, cut, feed, losses, seen, single_bytes
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x93\xa1t\xc6\xff\xff\xff\xff",
+        b"\x93\xa1t\xdb\x04\x00\x00\x00\x92",
+        b"\x93\xa1t\xdd\xff\xff\xff\xff\x92\x01",
+        b"\x93\xa1t\x01\xdf\xff\xff\xff\xff",
+        b"\x93\xa1t\x01\x81\xa1a\xdb\xff\xff\xff\xff",
+        b"\x93\xa1t\x01" + b"\xdd\x7f\xff\xff\xff" * 900,
+        b"\x93\xa1t\xc4\x00" + b"\x81\x01" + b"\xdd\x00\x00\xff\xff" * 900,
+    ],
+)
+def test_an_absurd_declared_length_costs_only_what_arrives(start: bytes) -> None:
+    """Memory is taken for bytes that are there, not for bytes that are announced; the end of the stream counts them."""
+    decoder = ForwardDecoder()
+    decoder.receive(b"")
+    tracemalloc.start()
+    try:
+        assert not decoder.receive(start)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert decoder.held_bytes <= len(start)
+    (loss,) = decoder.finish()
+    assert isinstance(loss, Loss)
+    assert loss.lost_bytes <= len(start)
+
+
+def test_many_small_reads_hold_about_their_own_bytes() -> None:
+    """Half a frame that trickles in costs its bytes, not an object for each read."""
+    decoder = ForwardDecoder()
+    decoder.receive(b"\x92\xa1t\xc6\x01\x00\x00\x00")
+    pieces = [bytes((number % 251, 1)) for number in range(251)]
+    tracemalloc.start()
+    try:
+        for number in range(100_000):
+            decoder.receive(pieces[number % 251])
+        assert decoder.held_bytes == 200_008
+        assert tracemalloc.get_traced_memory()[0] < 2 * decoder.held_bytes
+    finally:
+        tracemalloc.stop()
+
+
+class CountingUnpacker(msgpack.Unpacker):
+    """Counts the bytes that msgpack is given to look at."""
+
+    fed = 0
+
+    def feed(self, next_bytes: Any) -> None:
+        CountingUnpacker.fed += len(next_bytes)
+        super().feed(next_bytes)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(lambda size: b"\x93\xa1t\x01\x81\xa1a\xdb" + size.to_bytes(4, "big") + b"x" * size, id="message"),
+        pytest.param(
+            lambda size: b"\x92\xa1t\xdd" + (size // 4).to_bytes(4, "big") + b"\x92\x01\x80\xc0"[:3] * (size // 4),
+            id="forward",
+        ),
+        pytest.param(
+            lambda size: (
+                b"\x93\xa1t\xc6" + (size // 3 * 3).to_bytes(4, "big") + b"\x92\x01\x80" * (size // 3) + b"\x80"
+            ),
+            id="packed",
+        ),
+    ],
+)
+def test_a_long_frame_in_small_reads_is_looked_at_once(
+    frame: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """msgpack is given each byte of a long frame a bounded number of times, however small the reads are."""
+    monkeypatch.setattr(msgpack, "Unpacker", CountingUnpacker)
+    fed = []
+    for size in (1 << 20, 4 << 20):
+        data = frame(size)
+        CountingUnpacker.fed = 0
+        units = feed(ForwardDecoder(), *cut(data, range(0, len(data), 4096)))
+        assert len(batches(units)) == len(units) == 1
+        fed.append(CountingUnpacker.fed / len(data))
+    assert max(fed) < 6
+    assert fed[1] < fed[0] * 1.2
+
+
+@pytest.mark.parametrize("name", ["read_outer", "read_option"])
+def test_a_half_frame_is_put_together_only_when_it_is_worth_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long payload, and options that trickle in behind it, are joined a few times, not once for each read."""
+    looks = 0
+    reader = getattr(forward, name)
+
+    def counting(data: bytes, at: int) -> object:
+        nonlocal looks
+        looks += 1
+        return reader(data, at)
+
+    monkeypatch.setattr(forward, name, counting)
+    entry = b"\x92\x01\x81\xa1a\xdb" + (1 << 20).to_bytes(4, "big") + b"x" * (1 << 20)
+    head = b"\x93\xa1t\xc6" + len(entry).to_bytes(4, "big") + entry
+    option = b"\x81\xa5chunk" + msgpack.packb("c" * 1000)
+    (batch,) = feed(ForwardDecoder(), *cut(head, range(0, len(head), 1024)), *single_bytes(option))
+    assert isinstance(batch, Batch)
+    assert batch.chunk == msgpack.packb("c" * 1000)
+    assert 0 < looks < 6
+
+
+def test_options_are_not_built_before_they_are_whole() -> None:
+    """A few bytes that announce many nested arrays take no memory and no time, however often more bytes come."""
+    decoder = ForwardDecoder()
+    decoder.receive(b"\x93\xa1t\xc4\x00\x81\x01")
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            assert not decoder.receive(b"\xdc\xff\xff" * 50)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+# Frames over the limit.
+
+LIMIT = 1000
+MESSAGE = b"\x93\xa1t\x09\x80"
+AFTER = ("entry", b"t", b"\x92\x09\x80")
+ENTRY = b"\x92\x01\x81\xa1a\x01"
+PAYLOAD = ENTRY * 200
+OVER = b"\x93\xa1o\xc5" + len(PAYLOAD).to_bytes(2, "big") + PAYLOAD
+REASON = f"a frame over the limit of {LIMIT} bytes"
+
+
+def pieces_of(data: bytes) -> list[list[bytes]]:
+    """Return *data* in one piece, in single bytes, and cut in two at every place."""
+    return [[data], single_bytes(data), *(cut(data, [place]) for place in range(1, len(data)))]
+
+
+@pytest.mark.parametrize(
+    ("option", "chunk", "count"),
+    [
+        (b"\x80", None, 1),
+        (b"\xc0", None, 1),
+        (b"\x82\xa5chunk\xa3abc\xa4size\xcc\xc8", b"\xa3abc", 200),
+        (b"\x82\xa5chunk\xc4\x02\x00\xff\xadfluent_signal\x01", b"\xc4\x02\x00\xff", 1),
+    ],
+)
+def test_a_packed_frame_over_the_limit_costs_itself(option: bytes, chunk: bytes | None, count: int) -> None:
+    """It is one loss with tag, size and chunk id, however it arrives, and the stream goes on behind it."""
+    for pieces in pieces_of(MESSAGE + OVER + option + MESSAGE):
+        units = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert seen(units) == [AFTER, ("loss", REASON, b"o", chunk, count), AFTER]
+        (loss,) = losses(units)
+        assert (loss.lost_bytes, loss.sample, loss.fatal) == (len(PAYLOAD), PAYLOAD[:64], False)
+
+
+def test_a_frame_over_the_limit_without_options_is_told_when_it_ends() -> None:
+    """The loss does not wait for whatever comes next."""
+    frame = b"\x92" + OVER[1:]
+    for pieces in pieces_of(frame):
+        decoder = ForwardDecoder(frame_bytes_max=LIMIT)
+        units = [unit for piece in pieces for unit in decoder.receive(piece)]
+        assert seen(units) == [("loss", REASON, b"o", None, 1)]
+        assert not decoder.finish()
+        assert decoder.held_bytes == 0
+
+
+def test_a_frame_over_the_limit_holds_nothing_but_its_options() -> None:
+    """Its payload is let go as it comes."""
+    decoder = ForwardDecoder(frame_bytes_max=LIMIT)
+    for byte in single_bytes(OVER):
+        decoder.receive(byte)
+        assert decoder.held_bytes < 16
+    decoder.receive(b"\x81\xa5chunk\xa3a")
+    assert decoder.held_bytes == 9
+    assert seen(decoder.receive(b"bc" + MESSAGE)) == [("loss", REASON, b"o", b"\xa3abc", 1), AFTER]
+
+
+def test_many_frames_over_the_limit_in_one_read() -> None:
+    """Each costs itself, however many there are: nothing recurses."""
+    units = feed(ForwardDecoder(frame_bytes_max=10), (OVER + b"\x80") * 3000 + MESSAGE)
+    assert len(losses(units)) == 3000
+    assert seen(units)[-1] == AFTER
+
+
+def test_a_stream_that_ends_inside_a_frame_over_the_limit_lost_what_had_come() -> None:
+    """The loss counts bytes that arrived, not bytes that were announced."""
+    head = b"\x93\xa1o\xc6\xff\xff\xff\xff"
+    for pieces in ([head + b"x" * 100], [head, b"x" * 100], single_bytes(head + b"x" * 100)):
+        (loss,) = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert isinstance(loss, Loss)
+        assert (loss.reason, loss.lost_bytes, loss.count, loss.chunk, loss.fatal) == (REASON, 100, 1, None, False)
+    (loss,) = feed(ForwardDecoder(frame_bytes_max=LIMIT), OVER + b"\x81\xa5chu")
+    assert isinstance(loss, Loss)
+    assert (loss.lost_bytes, loss.chunk, loss.fatal) == (len(PAYLOAD), None, False)
+
+
+def test_broken_options_behind_a_frame_over_the_limit_are_fatal() -> None:
+    """Nobody can tell where the next frame begins."""
+    for pieces in pieces_of(MESSAGE + OVER + b"\x05"):
+        assert seen(feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)) == [AFTER, ("fatal", None)]
+
+
+def test_a_frame_of_exactly_the_limit_is_taken() -> None:
+    """The limit counts from the frame's first byte to the end of its payload; options have their own."""
+    payload = ENTRY * 10
+    frame = b"\x93\xa1o\xc4" + bytes((len(payload),)) + payload
+    option = b"\x81\xa5chunk\xa3abc"
+    for pieces in pieces_of(frame + option):
+        (unit,) = feed(ForwardDecoder(frame_bytes_max=len(frame)), *pieces)
+        assert isinstance(unit, Batch)
+        (unit,) = feed(ForwardDecoder(frame_bytes_max=len(frame) - 1), *pieces)
+        assert isinstance(unit, Loss)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(b"\x93\xa1t\x01\x81\xa1a\xda\x10\x00" + b"x" * 4096, id="message"),
+        pytest.param(b"\x94\xa1t\x01\x81\xa1a\xda\x10\x00" + b"x" * 4096 + b"\x80", id="message of four"),
+        pytest.param(b"\x92\xa1t\xdc\x10\x00" + b"\x92\x01\x80" * 4096, id="forward"),
+        pytest.param(b"\x93\xa1t\x01\x81\xa1a\xdb\x00\x02\x00\x00" + b"x" * (1 << 17), id="long message"),
+    ],
+)
+def test_a_frame_of_undeclared_length_over_the_limit_is_fatal(frame: bytes) -> None:
+    """Where its end is not known beforehand, a frame over the limit ends the stream, whole or not."""
+    for pieces in ([MESSAGE + frame + MESSAGE], [MESSAGE, frame], cut(MESSAGE + frame, range(0, len(frame), 100))):
+        units = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert seen(units) == [AFTER, ("fatal", None)]
+
+
+def test_a_half_frame_far_over_the_limit_in_one_read_is_fatal() -> None:
+    """One read may hold more than the decoder ever would."""
+    (loss,) = feed(
+        ForwardDecoder(frame_bytes_max=LIMIT), b"\x93\xa1t\x01\x81\xa1a\xdb\x00\x40\x00\x00" + b"x" * (3 << 20)
+    )
+    assert isinstance(loss, Loss)
+    assert loss.fatal
+
+
+@pytest.mark.parametrize("frame", [b"\x93\xa1t\x01\x81\xa1a\xdb", b"\x94\xa1t\x01\x81\xa1a\xdb"])
+def test_what_follows_a_long_frame_does_not_count_against_it(frame: bytes) -> None:
+    """A frame just within the limit, whose last read brings many more frames, is taken."""
+    long = frame + (99_900).to_bytes(4, "big") + b"x" * 99_900 + (b"\x80" if frame[0] == 0x94 else b"")
+    units = feed(ForwardDecoder(frame_bytes_max=100_000), long[:70_000], long[70_000:] + MESSAGE * 40_000)
+    assert sum(batch.count for batch in batches(units)) == 40_001
+    assert not losses(units)

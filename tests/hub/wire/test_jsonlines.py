@@ -1,0 +1,222 @@
+"""JSON objects on a line: tag and time are taken out if they are of use; what msgpack cannot hold is no message."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub import entries as codec
+from hub.wire import jsonlines
+from hub.wire.frame import TAG_BYTES_MAX
+from hub.wire.jsonrpc import Request
+from tests.hub.wire.feeding import PROPERTY
+
+NS = codec.NS
+Y2024 = 1_704_067_200 * NS
+
+
+def parsed(line: str) -> tuple[str, int | None, dict[str, Any]]:
+    """Return tag, time and record of a line that is a message."""
+    result = jsonlines.parse(line.encode())
+    assert isinstance(result, tuple)
+    tag, entry = result
+    (read,) = codec.read(codec.join((entry,), 1), 1)
+    assert isinstance(read, codec.Entry)
+    return tag.decode(), read.time, read.record
+
+
+TIMES: dict[str, int] = {
+    '"2024-01-01T00:00:00Z"': Y2024,
+    '"2024-01-01t00:00:00z"': Y2024,
+    '"2024-01-01 00:00:00Z"': Y2024,
+    '"2024-01-01T00:00:00+00:00"': Y2024,
+    '"2024-01-01T05:30:00+05:30"': Y2024,
+    '"2023-12-31T16:00:00-08:00"': Y2024,
+    '"2024-01-01T00:00:00.5Z"': Y2024 + NS // 2,
+    '"2024-01-01T00:00:00,5Z"': Y2024 + NS // 2,
+    '"2024-01-01T00:00:00.123456789Z"': Y2024 + 123_456_789,
+    '"2024-01-01T00:00:00.000000001Z"': Y2024 + 1,
+    '"2024-01-01T00:00:00.1234567899Z"': Y2024 + 123_456_789,
+    '"2024-01-01T05:30:00.000000001+05:30"': Y2024 + 1,
+    '"1970-01-01T00:00:00Z"': 0,
+    '"2106-02-07T06:28:15.999999999Z"': (1 << 32) * NS - 1,
+    "1704067200": Y2024,
+    "1704067200.25": Y2024 + NS // 4,
+    "0": 0,
+    "0.0": 0,
+    "4294967295": 0xFFFFFFFF * NS,
+    "1e9": NS * NS,
+}
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_a_time_is_taken_out(time: str) -> None:
+    """RFC 3339 to the nanosecond, with any offset, and seconds become the entry's time."""
+    assert parsed(f'{{"time": {time}, "a": 1}}') == ("json", TIMES[time], {"a": 1})
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        '"2024-01-01T00:00:00"',  # where?
+        '"2024-01-01"',
+        '"2024-13-01T00:00:00Z"',
+        '"2024-01-01T23:59:60Z"',  # no calendar of ours has leap seconds
+        '"1969-12-31T23:59:59.999999999Z"',
+        '"2106-02-07T06:28:16Z"',
+        '"now"',
+        '"1704067200"',
+        '""',
+        '"\U0001d7db024-01-01T00:00:00Z"',
+        "-1",
+        "-0.5",
+        "4294967296",
+        "18446744073709551615",
+        "1e300",
+        "true",
+        "false",
+        "null",
+        "[1]",
+        "{}",
+    ],
+)
+def test_a_time_that_cannot_be_used_stays_in_the_record(time: str) -> None:
+    """The message has the time of its arrival then, and nothing that was sent is missing."""
+    assert parsed(f'{{"time": {time}, "a": 1}}') == ("json", None, {"time": json.loads(time), "a": 1})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, True, None, b"2024-01-01T00:00:00Z"])
+def test_no_number_of_seconds_is_no_time(value: object) -> None:
+    """What JSON cannot say is no time either."""
+    assert jsonlines.parse_time(value) is None
+
+
+@PROPERTY
+@given(
+    st.integers(86_400, (1 << 32) - 86_400),
+    st.integers(0, NS - 1),
+    st.integers(-14 * 60, 14 * 60),
+)
+def test_any_moment_of_these_years_is_kept_to_the_nanosecond(seconds: int, nanoseconds: int, offset: int) -> None:
+    """The time of a line is the moment that was written, in whatever zone."""
+    zone = datetime.timezone(datetime.timedelta(minutes=offset))
+    whole = datetime.datetime.fromtimestamp(seconds, zone).isoformat()
+    text = f"{whole[:-6]}.{nanoseconds:09d}{whole[-6:]}"
+    assert jsonlines.parse_time(text) == seconds * NS + nanoseconds
+
+
+@PROPERTY
+@given(st.text(alphabet="0123456789-+:.,TZtz W", max_size=40) | st.floats() | st.integers() | st.text(max_size=30))
+def test_no_time_raises(value: object) -> None:
+    """Whatever stands where a time should is nanoseconds that a stamp can hold, or None."""
+    time_ns = jsonlines.parse_time(value)
+    assert time_ns is None or 0 <= time_ns < (1 << 32) * NS
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [('"app"', "app"), ('"a.b c/ü"', "a.b c/ü"), (f'"{"t" * TAG_BYTES_MAX}"', "t" * TAG_BYTES_MAX)],
+)
+def test_a_tag_is_taken_out(tag: str, expected: str) -> None:
+    """Text of a tag's length is the message's tag."""
+    assert parsed(f'{{"a": 1, "tag": {tag}}}') == (expected, None, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    "tag", ['""', "1", "null", '["a"]', f'"{"t" * (TAG_BYTES_MAX + 1)}"', f'"{"ü" * (TAG_BYTES_MAX // 2 + 1)}"']
+)
+def test_a_tag_that_cannot_be_used_stays_in_the_record(tag: str) -> None:
+    """The message has the default tag then."""
+    assert parsed(f'{{"a": 1, "tag": {tag}}}') == ("json", None, {"a": 1, "tag": json.loads(tag)})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"{",
+        b"{}}",
+        b'{"a": 1} x',
+        b"[1]",
+        b"1",
+        b'"a"',
+        b"null",
+        b'{"a": }',
+        b"{'a': 1}",
+        b'{"a": NaN}',
+        b'{"a": "\xff"}',
+        b'{"a": "\\ud800"}',
+        b'{"tag": "\\ud800"}',
+        b'{"a": 18446744073709551616}',
+        b'{"a": -9223372036854775809}',
+        b'{"time": 1' + b"0" * 400 + b"}",
+        b'{"a":' + b"[" * 100_000,
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_what_is_no_message_is_none(line: bytes) -> None:
+    """No object, no JSON, and numbers and strings that msgpack cannot hold are the caller's to keep as text."""
+    assert jsonlines.parse(line) is None
+
+
+def test_an_object_becomes_its_msgpack() -> None:
+    """Everything JSON can say is in the record, in its order; a name given twice counts once, the last."""
+    line = '{"z": [1, -1.5, true, null, "ü"], "a": {"b": 18446744073709551615}, "a b": "", "z2": 1, "z2": 2} \r'
+    result = jsonlines.parse(line.encode())
+    assert isinstance(result, tuple)
+    time, record = msgpack.unpackb(result[1])
+    assert time is None
+    assert list(record.items()) == [
+        ("z", [1, -1.5, True, None, "ü"]),
+        ("a", {"b": 2**64 - 1}),
+        ("a b", ""),
+        ("z2", 2),
+    ]
+
+
+def test_a_jsonrpc_member_makes_it_a_command() -> None:
+    """A command keeps its `tag` and `time`, and one that is not valid says why."""
+    request = jsonlines.parse(
+        b'{"jsonrpc": "2.0", "method": "m", "params": {"tag": "t", "time": 1}, "id": "x", "tag": "t"}'
+    )
+    assert request == Request("m", {"tag": "t", "time": 1}, "x")
+    invalid = jsonlines.parse(b'{"jsonrpc": 2, "method": "m"}')
+    assert isinstance(invalid, Request)
+    assert invalid.fault
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@PROPERTY
+@given(
+    st.dictionaries(st.text(max_size=5) | st.sampled_from(["tag", "time", "jsonrpc", "id"]), json_values, max_size=5)
+)
+def test_any_object_is_a_message_a_command_or_none(value: dict[str, Any]) -> None:
+    """Nothing raises, and a message holds what was sent: what is not in the record is its tag or its time."""
+    result = jsonlines.parse(json.dumps(value).encode())
+    if isinstance(result, tuple):
+        (read,) = codec.read(codec.join((result[1],), 1), 1)
+        assert isinstance(read, codec.Entry)
+        assert read.record.items() <= value.items()
+        assert set(value) - set(read.record) <= {"tag", "time"}
+        assert "tag" not in value or "tag" in read.record or result[0].decode() == value["tag"]
+    else:
+        assert isinstance(result, Request) == ("jsonrpc" in value and result is not None)
+
+
+@PROPERTY
+@given(st.binary(max_size=100).map(lambda data: b"{" + data))
+def test_no_line_raises(line: bytes) -> None:
+    """Whatever stands behind a brace, there is a result or None."""
+    jsonlines.parse(line)

@@ -1,0 +1,150 @@
+"""JSON-RPC: requests and replies, valid and not, both ways."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.wire import jsonlines, jsonrpc
+from hub.wire.jsonrpc import Reply, Request
+from tests.hub.wire.feeding import PROPERTY
+
+V = {"jsonrpc": "2.0"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({**V, "method": "m", "id": 1}, Request("m", None, 1)),
+        ({**V, "method": "m", "id": "one"}, Request("m", None, "one")),
+        ({**V, "method": "m", "id": 1.5}, Request("m", None, 1.5)),
+        ({**V, "method": "m", "id": None}, Request("m", None, None)),
+        ({**V, "method": "m", "params": [1, {}], "id": 1}, Request("m", [1, {}], 1)),
+        ({**V, "method": "m", "params": {"a": 1}, "id": 1}, Request("m", {"a": 1}, 1)),
+        ({**V, "method": "m", "params": None, "id": 1, "more": 2}, Request("m", None, 1)),
+        ({**V, "method": "", "id": 1}, Request("", None, 1)),
+    ],
+)
+def test_a_valid_request(value: dict[str, Any], expected: Request) -> None:
+    """Method, params and id come out as they were sent, and there is no fault."""
+    request = jsonrpc.as_request(value)
+    assert request == expected
+    assert request.wants_reply
+    assert request.fault is None
+
+
+def test_a_notification_wants_no_reply() -> None:
+    """A request without an id is not answered; one whose id is null is."""
+    assert not jsonrpc.as_request({**V, "method": "m"}).wants_reply
+    assert jsonrpc.as_request({**V, "method": "m", "id": None}).wants_reply
+
+
+@pytest.mark.parametrize(
+    ("value", "id_"),
+    [
+        ({"jsonrpc": "1.0", "method": "m", "id": 1}, 1),
+        ({"jsonrpc": 2.0, "method": "m", "id": 1}, 1),
+        ({"jsonrpc": None, "method": "m"}, None),
+        ({**V, "id": 1}, 1),
+        ({**V, "method": 1, "id": 1}, 1),
+        ({**V, "method": None, "id": "a"}, "a"),
+        ({**V, "method": "m", "params": 1, "id": 1}, 1),
+        ({**V, "method": "m", "params": "x", "id": 1}, 1),
+        ({**V, "method": "m", "id": True}, None),
+        ({**V, "method": "m", "id": [1]}, None),
+        ({**V, "method": "m", "id": {}}, None),
+        ({**V, "result": 1, "id": 1}, 1),
+        (V, None),
+    ],
+)
+def test_an_invalid_request_has_a_fault_and_is_answered(value: dict[str, Any], id_: object) -> None:
+    """It says why, has no method that could run, and keeps the id that the error's reply is to carry."""
+    request = jsonrpc.as_request(value)
+    assert request.fault
+    assert request.method == ""
+    assert request.wants_reply
+    assert request.id == id_
+
+
+@pytest.mark.parametrize("params", [None, [], [1, "ü"], {}, {"a": None}])
+def test_requests_go_both_ways(params: Any) -> None:
+    """What is encoded is one line, and decodes to the same request."""
+    line = jsonrpc.encode_request("m.n", params, 7)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert jsonlines.parse(line.rstrip(b"\n")) == Request("m.n", params, 7)
+
+
+def test_error_codes_are_those_of_the_specification() -> None:
+    """Section 5.1 of JSON-RPC 2.0."""
+    assert (jsonrpc.PARSE_ERROR, jsonrpc.INVALID_REQUEST, jsonrpc.METHOD_NOT_FOUND) == (-32700, -32600, -32601)
+    assert (jsonrpc.INVALID_PARAMS, jsonrpc.INTERNAL_ERROR) == (-32602, -32603)
+
+
+ids = st.none() | st.text(max_size=9) | st.integers(-(2**53), 2**53)
+values = (
+    st.none()
+    | st.text()
+    | st.integers(-(2**53), 2**53)
+    | st.lists(st.text())
+    | st.dictionaries(st.text(), st.booleans())
+)
+
+
+@PROPERTY
+@given(ids, values)
+def test_results_go_both_ways(id_: str | int | None, result: object) -> None:
+    """A reply is one line, whatever the result, and comes out as it went in."""
+    line = jsonrpc.encode_result(id_, result)
+    assert line.count(b"\n") == 1
+    assert jsonrpc.decode_reply(line) == Reply(id_, result)
+
+
+@PROPERTY
+@given(ids, st.integers(-33000, 0), st.text())
+def test_errors_go_both_ways(id_: str | int | None, code: int, message: str) -> None:
+    """An error is one line, whatever the message, and comes out as it went in."""
+    line = jsonrpc.encode_error(id_, code, message)
+    assert line.count(b"\n") == 1
+    assert jsonrpc.decode_reply(line) == Reply(id_, code=code, message=message)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"id": 1, "result": None}, Reply(1)),
+        ({"id": 1, "result": 5, "error": None}, Reply(1, 5)),
+        ({"id": 1, "error": {}}, Reply(1, code=jsonrpc.INTERNAL_ERROR)),
+        ({"id": 1, "error": {"code": -1, "message": 7}}, Reply(1, code=-1, message="7")),
+        ({"result": 5}, Reply(None, 5)),
+    ],
+)
+def test_replies_of_others(value: dict[str, Any], expected: Reply) -> None:
+    """A reply that leaves something out is still one."""
+    assert jsonrpc.decode_reply(json.dumps({**V, **value}).encode()) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"x",
+        b"\xff",
+        b"[1]",
+        b"{}",
+        b'{"result": 1}',
+        b'{"jsonrpc": "1.0", "id": 1, "result": 1}',
+        b'{"jsonrpc": "2.0", "id": 1}',
+        b'{"jsonrpc": "2.0", "id": 1, "error": "failed"}',
+        b'{"jsonrpc": "2.0", "id": 1, "error": false}',
+        b'{"jsonrpc": "2.0", "id": 1, "result": 1} {}',
+    ],
+)
+def test_what_is_no_reply_is_a_value_error(line: bytes) -> None:
+    """An error that is none is not taken for a success."""
+    with pytest.raises(ValueError, match=r"."):
+        jsonrpc.decode_reply(line)

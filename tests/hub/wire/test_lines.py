@@ -1,0 +1,230 @@
+"""Lines: each decided by itself, cut anywhere, over the limit, and never refused."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub import entries as codec
+from hub.message import Batch, Loss, Peer
+from hub.wire.jsonrpc import Request
+from hub.wire.lines import LineDecoder
+from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, losses, messages, seen, single_bytes
+
+LINES = {
+    "text": (b"hello\n", [("text", None, {"message": "hello"})]),
+    "no newline": (b"hello", [("text", None, {"message": "hello"})]),
+    "crlf": (b"a\r\nb\r\n", [("text", None, {"message": "a"}), ("text", None, {"message": "b"})]),
+    "only the line's end is taken off": (b" a\r \r\r\n", [("text", None, {"message": " a\r \r"})]),
+    "empty lines": (b"\n\r\n\n", [("text", None, {"message": ""})] * 3),
+    "nul and controls": (b"a\x00b\x1b[0m\n", [("text", None, {"message": "a\0b\x1b[0m"})]),
+    "utf-8": ("grüße 😀\n".encode(), [("text", None, {"message": "grüße 😀"})]),
+    "not utf-8": (b"a\xff\xfeb\n", [("text", None, {"message": "a\ufffd\ufffdb"})]),
+    "json": (b'{"a": 1}\n', [("json", None, {"a": 1})]),
+    "json without newline": (b'{"a": 1}', [("json", None, {"a": 1})]),
+    "json with tag and time": (
+        b'{"tag": "app", "time": 1.5, "a": 1}\r\n',
+        [("app", 1_500_000_000, {"a": 1})],
+    ),
+    "bad json is text": (b'{"a": 1\n{"b": 2}\n', [("text", None, {"message": '{"a": 1'}), ("json", None, {"b": 2})]),
+    "an array is text": (b"[1]\n", [("text", None, {"message": "[1]"})]),
+    "a number too large is text": (
+        b'{"a": 1' + b"0" * 30 + b"}\n",
+        [("text", None, {"message": '{"a": 1' + "0" * 30 + "}"})],
+    ),
+    "json that is not utf-8 is text": (b'{"a": "\xff"}\n', [("text", None, {"message": '{"a": "\ufffd"}'})]),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_what_a_line_is(name: str) -> None:
+    """A JSON object is a message of its own tag, everything else is text; cut anywhere it is the same."""
+    data, expected = LINES[name]
+    for pieces in ([data], single_bytes(data), *(cut(data, [place]) for place in range(1, len(data)))):
+        assert messages(feed(LineDecoder(), *pieces)) == expected
+
+
+def test_neighbours_of_one_tag_are_one_batch() -> None:
+    """Lines that arrive together are gathered by tag, in order."""
+    peer = Peer(1, 2, 3, "x")
+    data = b'a\nb\n{"n": 1}\n{"n": 2}\n{"tag": "t", "n": 3}\nc\n{"n": 4}\n'
+    units = feed(LineDecoder(peer), data)
+    assert [(batch.tag, batch.count, batch.chunk, batch.peer) for batch in batches(units)] == [
+        (b"text", 2, None, peer),
+        (b"json", 2, None, peer),
+        (b"t", 1, None, peer),
+        (b"text", 1, None, peer),
+        (b"json", 1, None, peer),
+    ]
+
+
+def test_a_command_stands_where_it_was_sent() -> None:
+    """A request comes out between the messages before and behind it."""
+    data = b'a\n{"jsonrpc": "2.0", "method": "m", "id": 1}\nb\n{"jsonrpc": "2.0", "method": "n"}'
+    one, request, other, last = feed(LineDecoder(), data)
+    assert (request, last) == (Request("m", None, 1), Request("n", wants_reply=False))
+    assert messages([one, other]) == [("text", None, {"message": "a"}), ("text", None, {"message": "b"})]
+
+
+def test_nothing_is_nothing() -> None:
+    """No bytes, no messages."""
+    assert feed(LineDecoder(), b"", b"") == []
+
+
+LIMIT = 100
+
+
+@pytest.mark.parametrize("length", [LIMIT + 1, LIMIT + 64, 5000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("before", [b"", b"a\n", b"a\nb\r\n\n"])
+def test_a_line_over_the_limit_costs_that_line(before: bytes, length: int, end: bytes) -> None:
+    """It is one loss with its bytes and how it began, and the lines around it are kept, however it arrives."""
+    line = bytes(range(32, 128)) + b"x" * (length - 96)
+    after = b'{"n": 1}\nlast\n' if end else b""
+    data = before + line + end + after
+    expected = messages(feed(LineDecoder(), before + after))
+    lost = length + len(end.rstrip(b"\n"))
+    for pieces in (
+        [data],
+        single_bytes(data),
+        cut(data, range(0, len(data), 33)),
+        *(cut(data, [n]) for n in range(len(data))),
+    ):
+        units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
+        (loss,) = losses(units)
+        assert (loss.lost_bytes, loss.count, loss.tag, loss.chunk, loss.fatal) == (lost, 1, b"", None, False)
+        assert loss.reason == f"a line over the limit of {LIMIT} bytes"
+        assert loss.sample == line[:64]
+        assert messages(batches(units)) == expected
+        place = next(at for at, unit in enumerate(units) if isinstance(unit, Loss))
+        assert sum(batch.count for batch in batches(units[:place])) == before.count(b"\n")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_a_line_of_exactly_the_limit_is_kept(end: bytes) -> None:
+    """The limit counts everything but the newline, in the first line of a read and in the others."""
+    line = b"x" * (LIMIT - len(end.rstrip(b"\n"))) + end
+    data = line * (3 if end else 1)
+    for pieces in ([data], single_bytes(data), cut(data, [7])):
+        units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert [len(record["message"]) for _, _, record in messages(units)] == [len(line) - len(end)] * (
+            len(data) // len(line)
+        )
+
+
+def test_a_carriage_return_counts_in_every_line() -> None:
+    """One byte too long with it is too long, in the first line of a read and in the others."""
+    data = (b"x" * LIMIT + b"\r\n") * 3
+    for pieces in ([data], single_bytes(data), cut(data, [7, 300])):
+        units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert [loss.lost_bytes for loss in losses(units)] == [LIMIT + 1] * 3
+
+
+def test_a_command_over_the_limit_is_a_loss() -> None:
+    """The limit comes first, whatever the line would have been."""
+    request = json.dumps({"jsonrpc": "2.0", "method": "m" * LIMIT, "id": 1}).encode()
+    (loss, batch) = feed(LineDecoder(frame_bytes_max=LIMIT), request + b"\nx\n")
+    assert isinstance(loss, Loss)
+    assert isinstance(batch, Batch)
+
+
+def test_a_line_over_the_limit_holds_nothing() -> None:
+    """What will be lost anyway is let go as it comes, and the limit bounds what is held before."""
+    decoder = LineDecoder(frame_bytes_max=LIMIT)
+    held = []
+    for byte in single_bytes(b"x" * 500):
+        decoder.receive(byte)
+        held.append(decoder.held_bytes)
+    assert held == [*range(1, LIMIT + 1), *[0] * 400]
+    decoder.receive(b"\nab")
+    assert decoder.held_bytes == 2
+    decoder.finish()
+    assert decoder.held_bytes == 0
+
+
+def test_many_small_reads_hold_about_their_own_bytes() -> None:
+    """Half a line that trickles in costs its bytes, not an object for each read."""
+    decoder = LineDecoder()
+    pieces = [bytes((33 + number, 34)) for number in range(200)]
+    tracemalloc.start()
+    try:
+        for number in range(100_000):
+            decoder.receive(pieces[number % 200])
+        assert decoder.held_bytes == 200_000
+        assert tracemalloc.get_traced_memory()[0] < 2 * decoder.held_bytes
+    finally:
+        tracemalloc.stop()
+
+
+class SearchedBytes(bytes):
+    """A read that counts how much of it is searched for line ends."""
+
+    searched = 0
+
+    def rfind(self, *args: Any) -> int:
+        SearchedBytes.searched += len(self)
+        return super().rfind(*args)
+
+
+def test_a_long_line_in_small_reads_is_searched_once() -> None:
+    """What was searched for a line end is not searched again when more of the line comes."""
+    SearchedBytes.searched = 0
+    pieces = [SearchedBytes(b"x" * 1000) for _ in range(500)]
+    (batch,) = feed(LineDecoder(), *pieces, b"\n")
+    assert isinstance(batch, Batch)
+    assert SearchedBytes.searched == 500_000
+    assert len(batch.entries) > 500_000
+
+
+@pytest.mark.parametrize("depth", [*range(900, 1010, 3), 5000, 100_000])
+def test_deeply_nested_json_is_a_message_or_text(depth: int) -> None:
+    """However deep an object is, nothing is raised, and the line is there when it is read."""
+    line = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+    (batch,) = feed(LineDecoder(), line + b"\n")
+    assert isinstance(batch, Batch)
+    assert batch.tag in (b"json", b"text")
+    (entry,) = codec.read(batch.entries, 1)
+    assert isinstance(entry, codec.Entry)
+    assert codec.is_well_formed(batch.entries)
+
+
+words = st.text(max_size=8)
+objects = st.dictionaries(
+    words | st.sampled_from(["tag", "time", "jsonrpc"]), st.none() | words | st.integers() | st.floats(), max_size=4
+)
+lines = (
+    st.binary(max_size=40).map(lambda data: data.replace(b"\n", b""))
+    | objects.map(lambda value: json.dumps(value).encode())
+    | st.sampled_from(
+        [b"", b"\r", b"{", b"{}", b"<13>x", b"\x00", b'{"jsonrpc":"2.0","method":"m","id":1}', b"x" * 200]
+    )
+)
+streams = st.tuples(st.lists(lines, max_size=8), st.sampled_from([b"\n", b"\r\n"])).map(
+    lambda pair: pair[1].join(pair[0])
+)
+
+
+@PROPERTY
+@given(streams | st.binary(max_size=200), CUTS)
+def test_a_stream_means_the_same_however_it_is_cut(data: bytes, places: list[int]) -> None:
+    """Whatever the lines are, nothing raises, and whole, byte by byte and cut anywhere they give the same in order."""
+    expected = seen(feed(LineDecoder(frame_bytes_max=LIMIT), data))
+    assert seen(feed(LineDecoder(frame_bytes_max=LIMIT), *single_bytes(data))) == expected
+    assert seen(feed(LineDecoder(frame_bytes_max=LIMIT), *cut(data, places))) == expected
+    assert len(expected) == data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+
+
+@PROPERTY
+@given(streams | st.binary(max_size=200))
+def test_what_lines_become_can_be_read(data: bytes) -> None:
+    """Each batch is well formed and reads as entries, as many as it says."""
+    for batch in batches(feed(LineDecoder(), data)):
+        assert codec.is_well_formed(batch.entries)
+        entries = list(codec.read(batch.entries, batch.count))
+        assert len(entries) == batch.count
+        assert all(isinstance(entry, codec.Entry) for entry in entries)

@@ -1,0 +1,83 @@
+"""What the tests of `Producer` share: what it leaves behind, whether it sleeps, whether somebody waits."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from producers import BacklogFull, NotAcknowledged, Producer
+from tests.support import PATIENCE_S, HubProcess, eventually
+
+
+def producer_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "mpsr-producer"]
+
+
+def descriptors() -> int:
+    """Return how many descriptors are open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def stuffed(producer: Producer) -> int:
+    """Send records until there is no room; return how many found it."""
+    count = 0
+    while True:
+        try:
+            producer.send({"n": count, "pad": "x" * 50}, timeout=0)
+        except BacklogFull:
+            return count
+        count += 1
+
+
+def unacknowledged(producer: Producer) -> int:
+    """Return how many messages are not acknowledged now."""
+    try:
+        producer.flush(timeout=0)
+    except NotAcknowledged as late:
+        return late.count
+    return 0
+
+
+def dropped(producer: Producer) -> int:
+    """Close without waiting; return how many messages that cost."""
+    try:
+        producer.close(timeout=0)
+    except NotAcknowledged as late:
+        return late.count
+    return 0
+
+
+def wakeups(native_id: int) -> int:
+    """Return how often a thread of this process went to sleep so far, or was put to."""
+    status = Path(f"/proc/self/task/{native_id}/status").read_text()
+    return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
+
+
+def assert_asleep(producer: Producer, hub: HubProcess, *, at_most: int = 5) -> None:
+    """Fail if the producer's thread wakes more than a few times while another producer makes 100 round trips."""
+    assert producer._thread is not None
+    native_id = producer._thread.native_id or 0
+    counts = [-1]
+
+    def has_settled() -> bool:
+        counts.append(wakeups(native_id))
+        return counts[-1] == counts[-2]
+
+    eventually(has_settled, "the thread falls asleep")
+    with Producer(hub.socket, tag="other") as other:
+        for number in range(100):
+            other.send({"n": number})
+            other.flush(PATIENCE_S)
+    assert wakeups(native_id) - counts[-1] <= at_most
+
+
+def until_waiting(thread: threading.Thread) -> None:
+    """Wait until the thread stands in Condition.wait."""
+
+    def is_waiting() -> bool:
+        frame = sys._current_frames().get(thread.ident or 0)
+        return frame is not None and frame.f_code.co_name == "wait"
+
+    eventually(is_waiting, "the thread waits")

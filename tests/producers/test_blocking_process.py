@@ -1,0 +1,268 @@
+"""Producer and its process: fork, exit, descriptors that are somebody else's, threads that cannot be had."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producers import Producer
+from tests.producers.fakehub import FakeHub
+from tests.producers.helpers import descriptors, dropped
+from tests.support import PATIENCE_S, HubProcess, eventually
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+def in_child(function: Callable[[], object]) -> int:
+    """Fork; call *function* in the child; return its exit code, 0 if it returned."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.alarm(int(PATIENCE_S))
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run(program: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own."""
+    command = [sys.executable, "-W", "error", "-c", program, *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+# Fork.
+
+
+def test_fork_in_the_middle(hub: HubProcess, tag: str) -> None:
+    """A child of a connected producer sends as itself, on a session of its own; the parent goes on; all comes once."""
+    producer = Producer(hub.socket, tag=tag)
+    for number in range(1000):
+        producer.send({"who": "parent", "n": number})
+
+    def child() -> None:
+        for number in range(1000):
+            producer.send({"who": "child", "n": number})
+        producer.close(PATIENCE_S)
+
+    assert in_child(child) == 0
+    for number in range(1000, 2000):
+        producer.send({"who": "parent", "n": number})
+    producer.close(PATIENCE_S)
+    messages = hub.messages(tag)
+    assert [m.record["n"] for m in messages if m.record["who"] == "parent"] == list(range(2000))
+    assert [m.record["n"] for m in messages if m.record["who"] == "child"] == list(range(1000))
+    assert len({m.peer.pid for m in messages if m.record["who"] == "child"} - {os.getpid()}) == 1
+
+
+def test_what_the_parent_had_is_the_parents(fake: FakeHub) -> None:
+    """The child of a producer with unsent messages has nothing to flush, and its close drops nothing of theirs."""
+    producer = Producer(fake.path, linger_s=3600)
+    producer.send({"n": 0})
+
+    def child() -> None:
+        producer.flush(timeout=0)
+        producer.close(timeout=0)
+
+    assert in_child(child) == 0
+    flushing = threading.Thread(target=producer.flush)
+    flushing.start()
+    connection = fake.accept()
+    connection.ack(connection.chunk())
+    flushing.join(PATIENCE_S)
+    producer.close()
+
+
+def test_fork_while_other_threads_send(hub: HubProcess, tag: str) -> None:
+    """Whatever the other threads hold at the moment of the fork, the child can send, flush and close."""
+    stop = threading.Event()
+    sent = [0, 0]
+
+    def send(name: int) -> None:
+        while not stop.is_set():
+            producer.send({"who": name, "n": sent[name]})
+            sent[name] += 1
+
+    def child() -> None:
+        producer.send({"who": "child"})
+        producer.close(PATIENCE_S)
+
+    with Producer(hub.socket, tag=tag, chunk_bytes_max=1000, backlog_bytes_max=100_000) as producer:
+        threads = [threading.Thread(target=send, args=(name,)) for name in range(2)]
+        for thread in threads:
+            thread.start()
+        codes = [in_child(child) for _ in range(20)]
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert codes == [0] * 20
+    messages = hub.messages(tag)
+    assert sum(message.record["who"] == "child" for message in messages) == 20
+    for name in range(2):
+        assert [m.record["n"] for m in messages if m.record["who"] == name] == list(range(sent[name]))
+
+
+def test_a_fork_does_not_keep_the_connection_open(fake: FakeHub) -> None:
+    """The child holds nothing of the parent's connection: the hub sees its end while the child lives."""
+    producer = Producer(fake.path)
+    producer.connect(PATIENCE_S)
+    connection = fake.accept()
+    release, hold = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(hold)
+        os.read(release, 1)
+        os._exit(0)
+    producer.close()
+    assert connection.is_closed_by_peer()
+    os.close(hold)
+    os.close(release)
+    os.waitpid(pid, 0)
+
+
+def test_a_closed_producer_leaves_a_childs_descriptors_alone(hub: HubProcess, tag: str) -> None:
+    """Descriptor numbers that a closed producer once had may be a file's by the time of a fork."""
+    producer = Producer(hub.socket, tag=tag)
+    producer.send({"n": 0})
+    producer.close()
+    files = [open("/dev/null", "rb") for _ in range(5)]  # noqa: SIM115  closed below
+    try:
+        assert in_child(lambda: [os.fstat(file.fileno()) for file in files]) == 0
+    finally:
+        for file in files:
+            file.close()
+
+
+def test_a_grandchild(hub: HubProcess, tag: str) -> None:
+    """A child that used its producer can fork again."""
+    producer = Producer(hub.socket, tag=tag)
+
+    def child() -> None:
+        producer.send({"who": "child"})
+        assert in_child(grandchild) == 0
+        producer.close(PATIENCE_S)
+
+    def grandchild() -> None:
+        producer.send({"who": "grandchild"})
+        producer.close(PATIENCE_S)
+
+    assert in_child(child) == 0
+    assert sorted(message.record["who"] for message in hub.messages(tag)) == ["child", "grandchild"]
+    producer.close()
+
+
+# Exit.
+
+
+def test_a_program_that_never_closes(hub: HubProcess, tag: str) -> None:
+    """At its exit a program that neither flushed nor closed still sends everything, of all its producers."""
+    program = (
+        "import sys; from producers import Producer\n"
+        "a, b, unused = (Producer(sys.argv[1], tag=sys.argv[2]) for _ in 'abc')\n"
+        "for n in range(1000): a.send({'who': 'a', 'n': n}); b.send({'who': 'b', 'n': n})"
+    )
+    done = run(program, hub.socket, tag)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    messages = hub.messages(tag)
+    for who in "ab":
+        assert [m.record["n"] for m in messages if m.record["who"] == who] == list(range(1000))
+
+
+def test_exit_without_a_hub(folder: Path) -> None:
+    """Without a hub the exit waits for a while, once for all producers, and then says how much was dropped."""
+    program = (
+        "import sys; import producers.blocking as blocking; blocking.CLOSE_TIMEOUT_S = 0.2\n"
+        "some = [blocking.Producer(sys.argv[1]) for _ in range(3)]\n"
+        "for n, producer in enumerate(some): [producer.send({}) for _ in range(n)]"
+    )
+    done = run(program, str(folder / "s"))
+    assert (done.returncode, done.stdout) == (0, "")
+    because = f"not acknowledged (no hub at {folder}/s)"
+    assert sorted(done.stderr.splitlines()) == [f"mpsr: 1 message is {because}", f"mpsr: 2 messages are {because}"]
+
+
+def test_a_child_that_exits_in_the_usual_way(hub: HubProcess, tag: str) -> None:
+    """A forked child that ends by sys.exit sends what it has; the parent's exit is not disturbed."""
+    program = (
+        "import os, sys; from producers import Producer; p = Producer(sys.argv[1], tag=sys.argv[2])\n"
+        "p.send({'who': 'parent'})\n"
+        "if os.fork() == 0: p.send({'who': 'child'}); sys.exit()\n"
+        "assert os.wait()[1] == 0"
+    )
+    done = run(program, hub.socket, tag)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(message.record["who"] for message in hub.messages(tag)) == ["child", "parent"]
+
+
+def test_killed_by_the_interpreters_exit_in_a_thread(hub: HubProcess, tag: str) -> None:
+    """Messages that another thread sent are flushed at exit too."""
+    program = (
+        "import sys, threading; from producers import Producer; p = Producer(sys.argv[1], tag=sys.argv[2])\n"
+        "t = threading.Thread(target=lambda: [p.send({'n': n}) for n in range(500)]); t.start()"
+    )
+    done = run(program, hub.socket, tag)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [message.record["n"] for message in hub.messages(tag)] == list(range(500))
+
+
+# Resources.
+
+
+def test_a_hundred_producers_leave_nothing(hub: HubProcess, tag: str) -> None:
+    """Producers that were opened, used and closed keep no descriptor, no thread and no memory."""
+    before = descriptors()
+    references = []
+    for number in range(100):
+        with Producer(hub.socket, tag=tag) as producer:
+            if number % 3:
+                producer.send({"n": number})
+            if number % 3 == 1:
+                producer.connect(PATIENCE_S)
+        references.append(weakref.ref(producer))
+    del producer
+    gc.collect()
+    assert descriptors() == before
+    assert [reference for reference in references if reference() is not None] == []
+
+
+def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, as at the interpreter's end, send raises and keeps nothing; later it works."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    producer = Producer(hub.socket, tag=tag)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        before = descriptors()
+        for _ in range(3):
+            with pytest.raises(RuntimeError):
+                producer.send({"n": "refused"})
+        producer.flush(0)
+        assert descriptors() == before
+    producer.send({"n": 1})
+    producer.close(PATIENCE_S)
+    assert [message.record["n"] for message in hub.messages(tag)] == [1]
+
+
+def test_closed_with_half_a_chunk_in_hand(fake: FakeHub) -> None:
+    """A close that gives up ends the thread at once, also while the kernel takes no more."""
+    producer = Producer(fake.path)
+    producer.send({"pad": "x" * 8_000_000})
+    fake.accept()
+    eventually(lambda: producer._unsent is not None, "half a chunk is in hand")
+    thread = producer._thread
+    assert dropped(producer) == 1
+    assert thread is not None
+    assert not thread.is_alive()
