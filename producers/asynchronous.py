@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import cast
 
 from hub.config import default_socket
 from hub.entries import stamp
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
-from producers.blocking import CLOSE_TIMEOUT_S, connected_socket, describe
+from producers.blocking import CLOSE_TIMEOUT_S
+from producers.dialling import connected_socket, describe
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
 from producers.link import LINGER_S, Link, State
 from producers.record import Record, encode_record, encode_tag
@@ -47,6 +50,7 @@ class AsyncProducer:
         self._wakeup = asyncio.Event()
         self._changed = asyncio.Event()  # set, and a new one made, at each change somebody may wait for
         self._wire: _Wire | None = None
+        self._is_turn_over = False  # a chunk was begun: the loop is to run before the next message
         self._is_closed = False
         self._is_stopped = False
 
@@ -74,19 +78,20 @@ class AsyncProducer:
         """
         entry = stamp(time.time_ns() if time_ns is None else time_ns) + encode_record(record)
         tag_bytes = self._tag if tag is None else encode_tag(tag)
-        if self._is_closed:
+        if self._is_turn_over:
+            self._is_turn_over = False
+            await asyncio.sleep(0)
+        if self._is_closed or self._is_stopped:
             raise ProducerClosed
         link = self._link
         if not link.backlog.append(tag_bytes, entry):
             link.hurry()
             self._look()
-            has_room = await self._wait_for(lambda: self._is_closed or link.backlog.append(tag_bytes, entry), timeout)
-            if self._is_closed:
-                raise ProducerClosed
-            if not has_room:
+            if not await self._wait_for(lambda: link.backlog.append(tag_bytes, entry), timeout):
                 raise BacklogFull(link.backlog.held_bytes, link.last_error)
         link.appended(time.monotonic())
-        if link.backlog.open_count == 1 or link.backlog.has_unsent:
+        if link.backlog.open_count == 1:
+            self._is_turn_over = True
             self._look()
 
     async def connect(self, timeout: float | None = None) -> None:
@@ -97,10 +102,7 @@ class AsyncProducer:
         """
         self._link.want()
         self._look()
-        is_up = await self._wait_for(lambda: self._is_closed or self._link.state is State.UP, timeout)
-        if self._is_closed:
-            raise ProducerClosed
-        if not is_up:
+        if not await self._wait_for(lambda: self._link.state is State.UP, timeout):
             raise NotConnected(self.path, self._link.last_error or "no answer in time")
 
     async def flush(self, timeout: float | None = None) -> None:
@@ -109,7 +111,7 @@ class AsyncProducer:
         target = backlog.appended
         self._link.hurry()
         self._look()
-        await self._wait_for(lambda: backlog.acknowledged >= target or self._is_stopped, timeout)
+        await self._until(lambda: backlog.acknowledged >= target or self._is_stopped, timeout)
         if backlog.acknowledged < target:
             raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
 
@@ -122,13 +124,18 @@ class AsyncProducer:
         try:
             await self.flush(timeout)
         finally:
-            self._is_stopped = True
-            self._notify()
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
 
     async def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
+        came_true = await self._until(lambda: self._is_closed or self._is_stopped or condition(), timeout)
+        if self._is_closed or self._is_stopped:
+            raise ProducerClosed
+        return came_true
+
+    async def _until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Return True as soon as *condition* holds, which is asked at each change; False after *timeout* seconds."""
         try:
             async with asyncio.timeout(timeout):
@@ -146,7 +153,13 @@ class AsyncProducer:
         """Have the task look at the link."""
         if self._task is None and not self._is_closed:
             self._task = asyncio.create_task(self._run(), name="mpsr-producer")
+            self._task.add_done_callback(self._ended)
         self._wakeup.set()
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        """Nobody is to wait any longer: it was closed, the loop is at its end, or the fault is ours."""
+        self._is_stopped = True
+        self._notify()
 
     async def _run(self) -> None:
         try:
@@ -155,14 +168,19 @@ class AsyncProducer:
                 if self._link.may_dial(time.monotonic()):
                     await self._dial()
                 self._send()
-                # While the kernel takes no more there is nothing to do before it does.
-                is_held_up = self._wire is not None and not self._wire.is_writable
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if is_held_up else self._link.due(time.monotonic())):
+                    async with asyncio.timeout(self._due()):
                         await self._wakeup.wait()
         finally:
             if self._wire is not None:
                 self._wire.transport.abort()
+
+    def _due(self) -> float | None:
+        """Return in how many seconds to look at the link again, in whole milliseconds: uvloop rounds them down to 0."""
+        if self._wire is not None and not self._wire.is_writable:
+            return None  # while the kernel takes no more there is nothing to do before it does
+        due = self._link.due(time.monotonic())
+        return due if due is None else math.ceil(due * 1000) / 1000
 
     async def _dial(self) -> None:
         self._link.dialling()
@@ -228,12 +246,14 @@ class _Wire(asyncio.Protocol):
         self.is_writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but the base class
         self._producer.connected(self)
 
     def data_received(self, data: bytes) -> None:
         self._producer.received(self, data)
+
+    def eof_received(self) -> None:
+        self.transport.abort()  # else it would wait for what is unsent to be read, which a hub that hung up does not
 
     def connection_lost(self, error: Exception | None) -> None:
         cause = error or ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")

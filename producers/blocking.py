@@ -30,12 +30,12 @@ from types import TracebackType
 from hub.config import default_socket
 from hub.entries import stamp
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
+from producers.dialling import connected_socket, describe
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
 from producers.link import LINGER_S, Link, State
 from producers.record import Record, encode_record, encode_tag
 
 CLOSE_TIMEOUT_S = 5.0
-SEND_BUFFER_BYTES = 1 << 20
 _READ_BYTES = 64 << 10
 
 
@@ -96,7 +96,7 @@ class Producer:
         entry = stamp(time.time_ns() if time_ns is None else time_ns) + record
         tag_bytes = self._tag if tag is None else encode_tag(tag)
         with self._lock:
-            if self._is_closed:
+            if self._is_closed or self._is_stopped:
                 raise ProducerClosed
             if self._thread is None:
                 self._start()
@@ -114,10 +114,7 @@ class Producer:
         with self._lock:
             self._link.want()
             self._look()
-            is_up = self._changed.wait_for(lambda: self._is_closed or self._link.state is State.UP, timeout)
-            if self._is_closed:
-                raise ProducerClosed
-            if not is_up:
+            if not self._wait_for(lambda: self._link.state is State.UP, timeout):
                 raise NotConnected(self.path, self._link.last_error or "no answer in time")
 
     def flush(self, timeout: float | None = None) -> None:
@@ -161,11 +158,15 @@ class Producer:
         self._link.hurry()
         self._look()
         backlog = self._link.backlog
-        has_room = self._changed.wait_for(lambda: self._is_closed or backlog.append(tag, entry), timeout)
-        if self._is_closed:
-            raise ProducerClosed
-        if not has_room:
+        if not self._wait_for(lambda: backlog.append(tag, entry), timeout):
             raise BacklogFull(backlog.held_bytes, self._link.last_error)
+
+    def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
+        came_true = self._changed.wait_for(lambda: self._is_closed or self._is_stopped or condition(), timeout)
+        if self._is_closed or self._is_stopped:
+            raise ProducerClosed
+        return came_true
 
     def _look(self) -> None:
         """Have the thread look at the link, if it would not look soon enough by itself."""
@@ -196,6 +197,7 @@ class Producer:
             self._close_wakers()
             raise
         self._thread = thread
+        _close_in_worker()
 
     def _stop(self) -> None:
         with self._lock:
@@ -239,7 +241,9 @@ class Producer:
                         self._receive(poll)
         finally:
             self._hang_up(poll)
-            with self._lock:
+            with self._lock:  # if it was a fault of ours that brought us here, nobody is to wait for us
+                self._is_stopped = True
+                self._changed.notify_all()
                 self._close_wakers()
 
     def _dial(self, poll: select.poll) -> None:
@@ -310,32 +314,6 @@ class Producer:
         self._begin()
 
 
-def connected_socket(path: str) -> socket.socket:
-    """Return a socket connected to the hub at *path*: without blocking, for a Unix socket answers at once."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        sock.connect(path)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def describe(error: BaseException, path: str) -> str:
-    """Return in words why there is no connection to the hub at *path*."""
-    if isinstance(error, FileNotFoundError):
-        return f"no hub at {path}"
-    if isinstance(error, ConnectionRefusedError):
-        return f"the hub at {path} is gone"
-    if isinstance(error, BlockingIOError):
-        return f"the hub at {path} does not accept connections now"
-    if isinstance(error, OSError):
-        return f"{path}: {error.strerror or error}"
-    return f"the hub at {path} sent something else than acknowledgements"
-
-
 _ONE = (1).to_bytes(8, sys.byteorder)
 _producers: weakref.WeakSet[Producer] = weakref.WeakSet()
 
@@ -348,6 +326,13 @@ def _close_all() -> None:
             producer.close(max(deadline - time.monotonic(), 0.0))
         except NotAcknowledged as late:
             sys.stderr.write(f"mpsr: {late}\n")
+
+
+def _close_in_worker() -> None:
+    """Have the same done in a child of multiprocessing, which before Python 3.13 ends without atexit."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
 
 
 def _renew_all() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from hub.config import default_socket
 from hub.wire.jsonrpc import decode_reply, encode_request
-from producers.blocking import describe
+from producers.dialling import describe
 from producers.errors import CommandFailed, NotConnected
 
 CALL_TIMEOUT_S = 10.0
@@ -39,8 +39,10 @@ def call(
             reply = decode_reply(_read_line(sock, deadline))
         except TimeoutError:
             raise NotConnected(path, f"no answer within {timeout:g} s") from None
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise NotConnected(path, describe(error, path)) from error
+        except ValueError as error:
+            raise NotConnected(path, f"the answer is no JSON-RPC reply ({error})") from error
     if reply.code is not None:
         raise CommandFailed(reply.code, reply.message)
     return reply.result

@@ -13,20 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = """
-    hub.errors hub.config
+    hub.errors hub.config hub.reporting
     hub.entries
     hub.message hub.metrics
-    hub.loss
     hub.wire.*
     hub.dedupe hub.peer hub.inbox hub.outbox
     hub.journal.*
     hub.connection hub.receiver
     hub.socketfile hub.listener
     hub.hub
-    hub.commands hub.query hub.rendering hub.reporting
+    hub.commands hub.rendering
     hub.service
     hub
-    producers.* producers producers.examples.*
+    producers.* producers producers.examples.* producers.bench.*
     hub.cli hub.__main__
 """
 ORDER = LAYERS.split()
@@ -36,6 +35,7 @@ ONLY = {
     "hub.__main__": "hub.cli",
     "producers.*": "hub.errors hub.config hub.entries hub.message hub.wire.* producers.*",
     "producers": "hub.errors producers.*",
+    "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers.*",
     "producers.examples.*": "hub producers producers.examples.*",
 }
 

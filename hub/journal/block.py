@@ -18,7 +18,8 @@ import msgspec
 from hub.message import Batch, Peer
 
 VERSION = 1
-HEADER_BYTES_MAX = 64 << 10
+HEADER_BYTES_MAX = 128 << 10
+"""More than the wire lets through: a tag of 4 KiB, a chunk id in 64 KiB of options."""
 ENTRIES_BYTES_MAX = 1 << 30
 SNAPSHOT_BYTES_MAX = 64 << 20
 
@@ -67,7 +68,7 @@ def segment_header_bytes(data: bytes) -> int | None:
 
 
 def unpack_segment_header(data: bytes) -> SegmentHeader | None:
-    """Return the header that *data* begins with, None if it is not whole. A newer version's CRC is not checked."""
+    """Return the header that *data* begins with, None if it is not whole."""
     size = segment_header_bytes(data)
     if size is None or len(data) < size:
         return None
@@ -109,6 +110,7 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
     """Return everything of the block that stands before the entries, and the length of the whole block."""
     peer = batch.peer
     header = _encode_header((batch.tag, batch.chunk, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
+    assert len(header) <= HEADER_BYTES_MAX
     entries_bytes = len(batch.entries)
     fields = (len(header), entries_bytes, sequence, batch.count, 0, received, commit_offset)
     packed = _BLOCK.pack(_MAGIC, 0, *fields) + header

@@ -46,7 +46,7 @@ class Files(Protocol):
         """Return when the names made and removed are on stable storage."""
 
     def truncate(self, name: str, size: int) -> None:
-        """Cut the file to *size* bytes, durably."""
+        """Cut the file to *size* bytes, and return when all of it is on stable storage."""
 
     def size(self, handle: int) -> int: ...
 

@@ -36,6 +36,7 @@ from hub.message import Batch
 T = TypeVar("T")
 
 _open_here: set[str] = set()  # lockf does not keep a process from itself
+_opening = threading.Lock()
 
 
 class Journal:
@@ -51,7 +52,7 @@ class Journal:
         self._files = files
         self._writer = writer
         self._lock = lock
-        self._committed = writer.last_sequence
+        self._is_closed = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -98,7 +99,7 @@ class Journal:
     @property
     def last_sequence(self) -> int:
         """Sequence of the last committed message, 0 before the first."""
-        return self._committed
+        return self._writer.last_sequence
 
     @property
     def bytes(self) -> int:
@@ -107,21 +108,16 @@ class Journal:
 
     async def append(self, batches: Sequence[Batch]) -> Commit:
         """Commit *batches* in order, all or none, resends left out. Raises JournalUnavailable: give them again."""
-        commit = await self._do(lambda: self._writer.append(batches))
-        self._committed = commit.last_sequence
-        waiting, self._waiting = self._waiting, set()
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-        return commit
+        self._check_open()
+        return await self._do(lambda: self._writer.append(batches))
 
     def read(self, *, after: int = 0) -> Reader:
         """Return a reader of what is committed behind sequence *after*. It blocks on the disk: use it on a thread."""
-        return Reader(self._files, after=after, path=self.path, committed=lambda: self._committed)
+        return Reader(self._files, after=after, path=self.path, committed=lambda: self._writer.last_sequence)
 
     async def wait_beyond(self, sequence: int) -> None:
         """Return when a message behind *sequence* is committed."""
-        while self._committed <= sequence:
+        while self.last_sequence <= sequence:
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiting.add(future)
             try:
@@ -131,12 +127,14 @@ class Journal:
 
     async def expire(self) -> int:
         """Delete the oldest segments beyond the limit; return how many."""
+        self._check_open()
         return await self._do(self._writer.expire)
 
     async def close(self) -> None:
         """Seal the journal, end the thread, let go of the lock. Raises JournalUnavailable if the last sync failed."""
-        if not self._thread.is_alive():
+        if self._is_closed:
             return
+        self._is_closed = True
         try:
             await self._do(self._writer.close)
         finally:
@@ -144,6 +142,10 @@ class Journal:
             await asyncio.to_thread(self._thread.join)
             if self._lock is not None:
                 self._lock.release()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise JournalUnusable(self.path, "it is closed")
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Run *work* on the journal's thread. It runs to its end even if the caller is cancelled."""
@@ -153,12 +155,27 @@ class Journal:
             try:
                 result = work()
             except BaseException as error:  # noqa: BLE001  carried to the caller as it is
-                self._loop.call_soon_threadsafe(_settle, future, None, error)
+                self._loop.call_soon_threadsafe(self._settle, future, None, error)
             else:
-                self._loop.call_soon_threadsafe(_settle, future, result, None)
+                self._loop.call_soon_threadsafe(self._settle, future, result, None)
 
         self._work.put(run)
         return await future
+
+    def _settle(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+        """Give the caller what its work came to, and wake who waits for a commit, though the caller be cancelled."""
+        waiting, self._waiting = self._waiting, set()
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        if future.done():
+            return
+        if isinstance(error, OSError):
+            error = JournalUnavailable(self.path, f"{error.strerror or error}")
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
     def _run(self) -> None:
         """The thread: one piece of work at a time; with durability ``relaxed``, a sync every second."""
@@ -178,19 +195,8 @@ class Journal:
                 work()
             if sync_at is not None and time.monotonic() >= sync_at:
                 sync_at = None
-                with contextlib.suppress(OSError):  # the next commit meets it again, and gives the segment up
+                with contextlib.suppress(OSError):  # the segment is given up, and the next commit begins another
                     self._writer.sync()
-
-
-def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if isinstance(error, OSError):
-        error = JournalUnavailable("", f"{error.strerror or error}")
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
 
 
 class _Lock:
@@ -202,25 +208,33 @@ class _Lock:
 
     def __init__(self, path: str) -> None:
         self._key = os.path.realpath(path)
-        if self._key in _open_here:  # before opening: closing any descriptor of the file would drop the lock
-            raise JournalLocked(path, os.getpid())
-        try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            self._handle = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            raise JournalUnusable(path, f"cannot be written: {error.strerror}") from error
-        try:
-            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(self._handle, 20, 0).strip()
-            os.close(self._handle)
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise JournalUnusable(path, f"cannot be locked: {error.strerror}") from error
-            raise JournalLocked(path, int(owner) if owner.isdigit() else None) from None
-        _open_here.add(self._key)
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+        with _opening:
+            if self._key in _open_here:  # before opening: closing any descriptor of the file would drop the lock
+                raise JournalLocked(path, os.getpid())
+            self._handle = _open_lock(path)
+            _open_here.add(self._key)
 
     def release(self) -> None:
-        _open_here.discard(self._key)
-        os.close(self._handle)
+        with _opening:
+            os.close(self._handle)
+            _open_here.discard(self._key)
+
+
+def _open_lock(path: str) -> int:
+    """Return a descriptor of the lock file in the folder *path*, which is made if it is missing, locked."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        handle = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise JournalUnusable(path, f"cannot be written: {error.strerror}") from error
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
+    except OSError as error:
+        owner = os.pread(handle, 20, 0).strip()
+        os.close(handle)
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise JournalUnusable(path, f"cannot be locked: {error.strerror}") from error
+        raise JournalLocked(path, int(owner) if owner.isdigit() else None) from None
+    return handle

@@ -17,7 +17,7 @@ from typing import Any
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, Reader
 from hub.journal.segment import list_segments
-from hub.message import Batch, Message
+from hub.message import LOSS_TAG, Batch, Message
 
 
 class Query:
@@ -31,8 +31,9 @@ class Query:
         """Yield the messages wanted of *batches*; batches of other tags are not decoded."""
         for batch in batches:
             if isinstance(batch, Gap):
-                batch = batch.as_batch()  # noqa: PLW2901  from here on it is one
-            if self._tag is None or self._tag(batch.tag.decode("utf-8", "replace")):
+                if self._tag is None or self._tag(LOSS_TAG.decode()):
+                    yield from batch.as_batch().messages()
+            elif self._tag is None or self._tag(batch.tag.decode("utf-8", "replace")):
                 yield from filter(self._wants, batch.messages())
 
     def _wants(self, message: Message) -> bool:

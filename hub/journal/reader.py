@@ -10,6 +10,7 @@ Source: FORMAT.md, "Reading".
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -19,6 +20,8 @@ from hub.journal.block import VERSION, Block, seed_of
 from hub.journal.files import DiskFiles, Files
 from hub.journal.segment import Segment, list_segments
 from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
+
+_SEQUENCE_MAX = (1 << 64) - 1
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -61,11 +64,12 @@ class Reader:
     ) -> None:
         self._files = files
         self._path = path
-        self._committed = committed
+        self._committed = committed or (lambda: _SEQUENCE_MAX)
         self._expected = after + 1
         self._has_begun = after > 0  # before that, what has expired is nobody's loss
         self._segment: Segment | None = None
         self._offset = 0
+        self._sequence = 0  # that a block there has
         self._limit: int | None = None  # the next segment's first sequence, once there is one
         self._seed = 0
         self._received = 0
@@ -89,48 +93,51 @@ class Reader:
                 return
 
     def _read_segment(self, segment: Segment, *, follow: bool) -> Iterator[Batch | Gap]:
+        yield from self._gap(segment.first_sequence, f"before {segment.name}")
+        committed = self._committed()
         while True:
-            block = segment.block_at(self._offset, self._seed)
-            if block is None:
-                block = self._look_behind(segment, follow=follow)
-                if block is None:
-                    return
-            if self._committed is not None and block.next_sequence - 1 > self._committed():
+            block = segment.block_at(self._offset, self._seed) or self._look_behind(segment, follow=follow)
+            if block is None or (self._limit is not None and block.sequence >= self._limit):
+                return  # the end, or what is behind the end of a segment that was given up
+            if block.next_sequence - 1 > committed:
+                segment.forget()  # it may be taken back, and something else written in its place
                 return
-            if self._limit is not None and block.sequence >= self._limit:
-                return  # behind the end of a segment that was given up
-            batch = segment.batch(block)
-            if block.next_sequence > self._expected or block.count == 0:
-                yield from self._gap(block.sequence, f"{segment.name} before offset {block.offset}")
-                self._has_begun = True
-                if batch is None:
-                    yield from self._gap(block.next_sequence, f"{segment.name} at offset {block.offset}")
-                elif block.count:
-                    yield batch
-                self._expected = max(self._expected, block.next_sequence)
+            yield from self._gap(block.sequence, f"{segment.name} before offset {block.offset}")
+            is_new = block.next_sequence > self._expected
+            batch = segment.batch(block) if is_new else None
+            if is_new and batch is None:
+                yield from self._gap(block.next_sequence, f"{segment.name} at offset {block.offset}")
+            # All is changed before the caller has it: who stops here gets the next one next time.
+            self._has_begun = True
+            self._expected = max(self._expected, block.next_sequence)
             self._received = block.received
-            self._offset = block.end
+            self._offset, self._sequence = block.end, block.next_sequence
+            if batch is not None:
+                yield batch
 
     def _look_behind(self, segment: Segment, *, follow: bool) -> Block | None:
         """Return the block to go on with where there is none, if that is damage."""
         sealed = self._limit is not None
         if not sealed and follow and segment.is_zero_at(self._offset):
             return None
-        return segment.resume_behind(self._offset, self._seed, sealed=sealed)
+        return segment.resume_behind(self._offset, self._sequence, self._seed, sealed=sealed)
 
     def _leave(self) -> bool:
         """Go to the next segment, if there is one."""
         assert self._segment is not None
+        if self._segment.is_replaced:
+            return self._go_to(self._segment.first_sequence)
         following = self._following(self._segment)
-        if following is None:
-            if not self._segment.is_replaced:
-                return False
-            following = self._segment.first_sequence
-        elif following != self._limit:
+        if following is None or following - 1 > self._committed():
+            return False  # what is here is not all committed yet
+        if following != self._limit:
             self._limit = following
             return True  # look once more, knowing now that nothing is written there any longer
+        return self._go_to(following)
+
+    def _go_to(self, sequence: int) -> bool:
         self.close()
-        return self._enter(following)
+        return self._enter(sequence)
 
     def _enter(self, sequence: int) -> bool:
         """Open the segment that holds *sequence*, or the oldest behind it."""
@@ -158,12 +165,13 @@ class Reader:
         self._segment = segment
         self._limit = self._following(segment)
         self._offset = header.bytes if header else 0
+        self._sequence = segment.first_sequence
         if segment.first_sequence > self._expected and not self._has_begun:
             self._expected = segment.first_sequence
 
     def _any_seed(self, firsts: list[int]) -> int:
         for first in firsts:
-            with Segment(self._files, first) as segment:
+            with contextlib.suppress(FileNotFoundError), Segment(self._files, first) as segment:
                 if segment.header is not None:
                     return seed_of(segment.header.hub_id)
         return 0
@@ -177,5 +185,5 @@ class Reader:
         """Yield the gap between what was expected and *sequence*, if there is one."""
         missing = sequence - self._expected
         if missing > 0:
-            yield Gap(self._expected, missing, "damaged, or expired before it was read", place, self._received)
-            self._expected = sequence
+            first, self._expected = self._expected, sequence
+            yield Gap(first, missing, "damaged, or expired before it was read", place, self._received)

@@ -50,14 +50,15 @@ def recover(files: Files, dedupe: Dedupe, *, path: str = "") -> Recovered:
         return Recovered(os.urandom(HUB_ID_BYTES), 1, 0, [], 0, 0)
     start, hub_id = _find_start(files, firsts, dedupe, path)
     walk = _Walk(seed_of(hub_id), dedupe, firsts[start])
-    end = 0
+    end = cut = 0
     for first, following in zip(firsts[start:], [*firsts[start + 1 :], None], strict=True):
         with Segment(files, first) as segment:
             end = walk.segment(segment, following)
+            cut = segment.written_behind(end) if following is None else 0
+    # Also where nothing is cut: a hub that was killed may not have synced what counts from now on.
+    files.truncate(segment_name(firsts[-1]), end)
     # A last segment without messages is not kept: the next one has its name, and takes its place in one step.
-    is_kept = walk.next_sequence > firsts[-1]
-    cut = _cut(files, firsts[-1], end, truncate=is_kept)
-    kept = firsts if is_kept else firsts[:-1]
+    kept = firsts if walk.next_sequence > firsts[-1] else firsts[:-1]
     segments = [Kept(first, _size(files, first)) for first in kept]
     return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
 
@@ -90,37 +91,32 @@ class _Walk:
         """Take in one segment; return where its last block that counts ends."""
         header = segment.header
         self.last_received = max(self.last_received, header.created if header else 0)
-        self.next_sequence = max(self.next_sequence, segment.first_sequence)
-        offset = end = header.bytes if header else 0
+        self._pass_to(segment.first_sequence)
+        offset = header.bytes if header else 0
         while True:
             block = segment.block_at(offset, self._seed)
             if block is None:
-                block = segment.resume_behind(offset, self._seed, sealed=following is not None)
+                block = segment.resume_behind(offset, self.next_sequence, self._seed, sealed=following is not None)
                 if block is None:
-                    return end
+                    break
             if following is not None and block.sequence >= following:
-                return end
-            self.missing += max(block.sequence - self.next_sequence, 0)
+                break
+            self._pass_to(block.sequence)
             self.next_sequence = max(self.next_sequence, block.next_sequence)
             self.last_received = max(self.last_received, block.received)
             batch = segment.batch(block)
             if batch is not None and batch.chunk is not None:
                 self._dedupe.remember((batch,), block.received)
-            offset = end = block.end
+            offset = block.end
+        if following is None:
+            # Damage with a torn commit behind it: what was damaged is cut too, but its sequences were given already.
+            self._pass_to(segment.sequence_behind(offset, self.next_sequence, self._seed))
+        return offset
 
-
-def _cut(files: Files, first: int, end: int, *, truncate: bool) -> int:
-    """Cut the last segment behind *end*; return how many bytes there were not zero."""
-    name = segment_name(first)
-    handle = files.open(name)
-    try:
-        size = files.size(handle)
-        cut = _written_bytes(files, handle, end, size)
-    finally:
-        files.close(handle)
-    if truncate and size != end:
-        files.truncate(name, end)
-    return cut
+    def _pass_to(self, sequence: int) -> None:
+        """Go on at *sequence*; what is before it and was not seen is missing."""
+        self.missing += max(sequence - self.next_sequence, 0)
+        self.next_sequence = max(self.next_sequence, sequence)
 
 
 def _size(files: Files, first: int) -> int:
@@ -129,13 +125,3 @@ def _size(files: Files, first: int) -> int:
         return files.size(handle)
     finally:
         files.close(handle)
-
-
-def _written_bytes(files: Files, handle: int, start: int, size: int) -> int:
-    """Return how far behind *start* the file is not zero."""
-    last = start
-    for offset in range(start, size, 1 << 20):
-        data = files.read(handle, offset, 1 << 20)
-        if stripped := data.rstrip(b"\0"):
-            last = offset + len(stripped)
-    return last - start

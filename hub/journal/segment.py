@@ -26,7 +26,7 @@ from hub.journal.block import (
 from hub.journal.files import Files
 from hub.message import Batch
 
-_NAME = re.compile(r"(\d{20})\.seg")
+_NAME = re.compile(r"([0-9]{20})\.seg")
 _WINDOW_BYTES = 1 << 20
 
 
@@ -75,65 +75,95 @@ class Segment:
 
     def block_at(self, offset: int, seed: int) -> Block | None:
         """Return the block at *offset* if it is whole."""
-        at = offset - self._base
-        if 0 <= at <= len(self._data) - BLOCK_BYTES:
-            block = unpack_block(self._data, at, offset)
-            if (
-                block is not None
-                and block.end - self._base <= len(self._data)
-                and is_whole(block, self._data, at, seed)
-            ):
-                return block
-        self._load(offset, BLOCK_BYTES)  # it may have been written since
+        block = self._block_in_window(offset, seed)
+        if block is not None:
+            return block
+        self._load(offset, BLOCK_BYTES)  # it may have been written since, or go on behind the window
         block = unpack_block(self._data, 0, offset)
-        if block is None or not self._load(offset, block.end - offset) or not is_whole(block, self._data, 0, seed):
+        if block is None or block.end > self.size:
             return None
-        return block
+        if block.end - offset > len(self._data):
+            self._load(offset, block.end - offset)
+        return self._block_in_window(offset, seed)
 
     def batch(self, block: Block) -> Batch | None:
         """Return the batch of a block that `block_at` gave just now."""
         return unpack_batch(block, self._data, block.offset - self._base)
 
+    def forget(self) -> None:
+        """Let what was read be read again: a block that is not committed may be taken back."""
+        self._data = b""
+
     def is_zero_at(self, offset: int) -> bool:
         """Return whether nothing seems to be written at *offset*: zeros, or the end of the file."""
         return not any(self._files.read(self._handle, offset, BLOCK_BYTES))
 
-    def resume_behind(self, place: int, seed: int, *, sealed: bool) -> Block | None:
+    def resume_behind(self, place: int, sequence: int, seed: int, *, sealed: bool) -> Block | None:
         """
         Return the first whole block behind *place*, where none is, if that is damage; None if *place* is the end.
 
+        *sequence* is the one that a block at *place* would have. What is below was quoted inside a message.
+
         It is damage if the segment is sealed, or if a commit that begins behind *place* is there: that could only begin
-        when the commit at *place* was synced. Otherwise it is a torn commit, or one being written.
+        when the commit at *place* was synced. Otherwise it is a torn commit, or one being written. Where the first
+        whole block itself lacks the beginning of its commit, the same is asked of that place.
         """
         first = None
-        offset = place + 1
-        while (block := self._search(offset, seed)) is not None:
-            first = first or block
-            if sealed or block.commit_offset > place:
-                return first
+        offset, hole = place + 1, place
+        while (block := self._search(offset, sequence, seed)) is not None:
+            if first is None:
+                first = block
+                if place < block.commit_offset < block.offset:
+                    hole = block.commit_offset
+            if sealed or block.commit_offset > hole:
+                # While we looked behind it, a commit that was being written at *place* may have become whole.
+                return self.block_at(place, seed) or self.block_at(first.offset, seed)
             offset = block.end
         return None
 
-    def _search(self, offset: int, seed: int) -> Block | None:
-        """Return the first whole block at *offset* or behind."""
+    def sequence_behind(self, place: int, sequence: int, seed: int) -> int:
+        """Return the sequence of the first whole block of a commit that begins behind *place*, else *sequence*."""
+        offset = place + 1
+        while (block := self._search(offset, sequence, seed)) is not None:
+            if block.commit_offset > place:
+                return block.sequence
+            offset = block.end
+        return sequence
+
+    def written_behind(self, place: int) -> int:
+        """Return how far behind *place* the file is not zero."""
+        last = place
+        for offset in range(place, self.size, _WINDOW_BYTES):
+            if written := self._files.read(self._handle, offset, _WINDOW_BYTES).rstrip(b"\0"):
+                last = offset + len(written)
+        return last - place
+
+    def _search(self, offset: int, sequence: int, seed: int) -> Block | None:
+        """Return the first whole block at *offset* or behind, of *sequence* or above."""
         size = self.size
         while offset + BLOCK_BYTES <= size:
             data = self._files.read(self._handle, offset, _WINDOW_BYTES)
             at = data.find(BLOCK_MAGIC_BYTES)
             while at != -1:
-                if (block := self.block_at(offset + at, seed)) is not None:
-                    return block
+                # Messages may be full of the magic, so nothing is read again for what cannot be a block.
+                block = unpack_block(data, at, offset + at)
+                if block is not None and block.sequence >= sequence:
+                    block = self.block_at(offset + at, seed)
+                    if block is not None:
+                        return block
                 at = data.find(BLOCK_MAGIC_BYTES, at + 1)
-            offset += max(len(data) - len(BLOCK_MAGIC_BYTES) + 1, 1)  # a magic may lie across two windows
+            offset += max(len(data) - BLOCK_BYTES + 1, 1)  # the fixed part may lie across two windows
         return None
 
-    def _load(self, offset: int, size: int) -> bool:
-        """Make *size* bytes from *offset* on be in the window; False if the file is shorter."""
-        if self._base == offset and size <= len(self._data) and size != BLOCK_BYTES:
-            return True
+    def _block_in_window(self, offset: int, seed: int) -> Block | None:
+        at = offset - self._base
+        block = unpack_block(self._data, at, offset) if at >= 0 else None
+        return block if block is not None and is_whole(block, self._data, at, seed) else None
+
+    def _load(self, offset: int, size: int) -> None:
+        """Read the window from *offset* on, *size* bytes at least if the file has them."""
         self._data = self._files.read(self._handle, offset, max(size, _WINDOW_BYTES))
         self._base = offset
-        return len(self._data) >= size
 
     def _read_header(self) -> SegmentHeader | None:
         size = segment_header_bytes(self._files.read(self._handle, 0, SEGMENT_HEADER_BYTES))

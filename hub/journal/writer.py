@@ -89,8 +89,9 @@ class Writer:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all segments, preallocated ones included."""
-        return sum(segment.bytes for segment in self._sealed) + (self._active.size if self._active else 0)
+        """Bytes of all segments, preallocated ones included. Any thread may ask."""
+        active = self._active
+        return sum(segment.bytes for segment in self._sealed) + (active.size if active else 0)
 
     def append(self, batches: Sequence[Batch]) -> Commit:
         """Keep *batches* in this order, without those that were received before. Raises JournalUnavailable."""
@@ -119,10 +120,16 @@ class Writer:
             self._begin_segment(0, max(self._clock(), self._last_received))
 
     def sync(self) -> None:
-        """Durability ``relaxed``: put on stable storage what was written since the last time. Raises OSError."""
-        if self._active is not None and self.is_unsynced:
-            self._files.sync(self._active.handle)
-            self.is_unsynced = False
+        """
+        Durability ``relaxed``: put on stable storage what was written since the last time.
+
+        Raises OSError, and has given the segment up: what was written to it may be lost.
+        """
+        try:
+            self._sync()
+        except OSError:
+            self._give_up()
+            raise
 
     def expire(self, *, new_bytes: int = 0) -> int:
         """Delete the oldest segments beyond the limit, with room for a new one of *new_bytes*; return how many."""
@@ -136,20 +143,26 @@ class Writer:
         for segment in self._sealed[: max(count, 0)]:
             with contextlib.suppress(FileNotFoundError):
                 self._files.remove(segment_name(segment.first_sequence))
+                self._files.sync_folder()  # one by one: after a power cut a later one is not missing before an earlier
         del self._sealed[: max(count, 0)]
         return max(count, 0)
 
     def close(self) -> None:
         """Seal the active segment."""
+        self.sync()
         if self._active is not None:
-            self.sync()
             self._retire()
+
+    def _sync(self) -> None:
+        if self._active is not None and self.is_unsynced:
+            self._files.sync(self._active.handle)
+            self.is_unsynced = False
 
     def _commit(self, batches: Sequence[Batch], now: int) -> None:
         parts, size = self._pack(batches, now, self._position)
         if self._active is None or self._position + size > self._active.size:
             if self._active is not None:
-                self.sync()
+                self._sync()
                 self._retire()
             self._begin_segment(size, now)
             parts, size = self._pack(batches, now, self._position)
@@ -157,7 +170,7 @@ class Writer:
         self.is_unsynced = True
         self._files.write(self._active.handle, self._position, parts)
         if self._durability == "fsync":
-            self.sync()
+            self._sync()
         self._position += size
 
     def _pack(self, batches: Sequence[Batch], now: int, commit_offset: int) -> tuple[list[Part], int]:
@@ -198,12 +211,12 @@ class Writer:
         active, self._active = self._active, None
         assert active is not None
         self._files.close(active.handle)
-        if self._next_sequence == active.first_sequence:
-            return
-        # Truncating only gives space back: what is committed is safe without it, and recovery would do it too.
+        # What is committed is safe without it, and recovery would do it too; but it gives space back, and takes what
+        # failed from the eyes of readers.
         with contextlib.suppress(OSError):
             self._files.truncate(segment_name(active.first_sequence), self._position)
-        self._sealed.append(Kept(active.first_sequence, self._position))
+        if self._next_sequence > active.first_sequence:
+            self._sealed.append(Kept(active.first_sequence, self._position))
 
     def _give_up(self) -> None:
         self.is_unsynced = False

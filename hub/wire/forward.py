@@ -315,7 +315,6 @@ class ForwardDecoder:
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
         """End the stream here: everything from the fault on is one loss."""
-        self._take_parts()
         reason = f"malformed Forward frame: {fault.reason}"
         self._units.append(Loss(reason, sample=fault.sample or sample, chunk=fault.chunk, fatal=True))
 

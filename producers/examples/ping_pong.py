@@ -1,7 +1,4 @@
-"""
-Commands over the hub: 100 rounds of ping and pong on one connection, then `end` closes it. Another client sends what is
-no message: its connection is closed, and only its.
-"""
+"""Commands: 100 rounds of ping and pong, then `end` closes. Who sends no message loses its own connection only."""
 
 import asyncio
 import tempfile
@@ -26,11 +23,13 @@ async def main() -> None:
             bad_reader, bad_writer = await asyncio.open_unix_connection(hub.path)
             bad_writer.write(b"\x93\xc1 this is no message")
             assert await bad_reader.read() == b""  # closed
+            bad_writer.close()
             for number in range(100):
                 writer.write(b'{"jsonrpc": "2.0", "id": %d, "method": "ping"}\n' % number)
                 assert b'"pong"' in await reader.readline()
             writer.write(b'{"jsonrpc": "2.0", "id": 100, "method": "end"}\n')
             print(f"[Client] 100 rounds, then {(await reader.read()).decode().strip()}")
+            writer.close()
             await hub.stop()
             await server
 

@@ -31,6 +31,12 @@ def _with(run: Callable[[Coroutine[Any, Any, None]], None]) -> Run:
 both_loops = pytest.mark.parametrize("run", [_with(asyncio.run), _with(uvloop.run)], ids=["asyncio", "uvloop"])
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    """Let the loop go on until *condition* holds."""
+    while not condition():  # noqa: ASYNC110  what is waited for announces nothing
+        await asyncio.sleep(0)
+
+
 def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> socket.socket:
     """Return a connected socket, *data* sent."""
     client = socket.socket(socket.AF_UNIX)

@@ -35,7 +35,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_default_places(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, environment: dict[str, str], socket: str, journal: str
 ) -> None:
-    """The variable comes first, then the system's places for root, then the user's; never a folder others could make."""
+    """The variable comes first, then the system's places for root, then the user's; never what others could make."""
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     for name, value in environment.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))

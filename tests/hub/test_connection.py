@@ -6,98 +6,15 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any
 
 import msgpack
 import pytest
 
-from hub.connection import PAUSE_BYTES, READ_BYTES, Command, Connection
-from hub.errors import CloseConnection
+from hub.connection import PAUSE_BYTES, READ_BYTES
 from hub.inbox import SHARE_BYTES_MAX, Inbox
-from hub.message import Batch, Peer
-from hub.metrics import Metrics
 from hub.wire import chunkid
-from hub.wire.jsonrpc import Request
-from tests.hub.clients import Run, both_loops, chunk, frame_of, own_chunk, read_acks, read_to_end, records
-
-NO_COMMANDS: Mapping[str, Command] = MappingProxyType({})
-PEER = Peer(11, 22, 33, "me")
-
-
-class Spy(socket.socket):
-    """A socket that remembers what was sent with each call."""
-
-    def __init__(self, original: socket.socket) -> None:
-        super().__init__(fileno=original.detach())
-        self.sends: list[bytes] = []
-
-    def send(self, data: Any, flags: int = 0, /) -> int:
-        sent = super().send(data, flags)
-        self.sends.append(bytes(data[:sent]))
-        return sent
-
-
-class Rig:
-    """A connection and its client; unless *receives* is false, a receiver that keeps and acknowledges what comes."""
-
-    def __init__(
-        self, *, commands: Mapping[str, Command] = NO_COMMANDS, inbox: Inbox | None = None, receives: bool = True
-    ) -> None:
-        self.client, ours = socket.socketpair()
-        self.client.settimeout(30)
-        self.sock = Spy(ours)
-        self.sock.setblocking(False)
-        self.inbox = inbox or Inbox()
-        self.metrics = Metrics()
-        self.got: list[Batch] = []
-        self.connection = Connection(
-            self.sock, PEER, self.inbox, commands=commands, metrics=self.metrics, clock=lambda: 7_000_000_000
-        )
-        self.may_receive = asyncio.Event()
-        if receives:
-            self.may_receive.set()
-
-    async def __aenter__(self) -> Rig:
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: self.connection, self.sock)
-        self.serving = asyncio.create_task(self.connection.run())
-        self.receiving = asyncio.create_task(self._receive())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.client.close()
-        self.receiving.cancel()
-        self.serving.cancel()
-        await asyncio.gather(self.receiving, self.serving, return_exceptions=True)
-
-    async def _receive(self) -> None:
-        while await self.may_receive.wait() and (batches := await self.inbox.take(4 << 20)):
-            self.got += batches
-            for batch in batches:
-                batch.acknowledge()
-            self.inbox.release()
-
-    async def say(self, data: bytes) -> None:
-        """Send *data*, however long it takes."""
-        await asyncio.to_thread(self.client.sendall, data)
-
-    async def say_and_close(self, data: bytes) -> None:
-        await self.say(data)
-        self.client.close()
-
-    async def acks(self, count: int) -> list[str | bytes]:
-        return await asyncio.to_thread(read_acks, self.client, count)
-
-    async def rest(self) -> bytes:
-        """Return what the hub says until it closes."""
-        return await asyncio.to_thread(read_to_end, self.client)
-
-    @property
-    def texts(self) -> list[Any]:
-        return [record.get("message", record.get("n")) for record in records(self.got)]
+from tests.hub.clients import Run, both_loops, chunk, frame_of, own_chunk, records, until
+from tests.hub.rig import PEER, Rig
 
 
 @both_loops
@@ -136,8 +53,7 @@ def test_reset_by_a_client_with_unread_acks(run: Run) -> None:
     async def main() -> None:
         async with Rig() as rig:
             await rig.say(chunk("first"))
-            while not rig.sock.sends:
-                await asyncio.sleep(0)
+            await until(lambda: rig.sock.sends)
             rig.may_receive.clear()
             await rig.say(b"".join(chunk(f"{n:04}", text="y" * 900) for n in range(1500)))
             rig.client.close()
@@ -171,8 +87,7 @@ def test_half_closed_clients_may_read_late(run: Run) -> None:
         async with Rig() as rig:
             await rig.say(b"".join(chunk(f"{n}") for n in range(5000)))
             rig.client.shutdown(socket.SHUT_WR)
-            while len(rig.got) < 5000:
-                await asyncio.sleep(0)
+            await until(lambda: len(rig.got) >= 5000)
             assert len(rig.sock.sends) < 5000, "the kernel took all: the test shows nothing"
             assert await rig.acks(9999) == [f"{n}" for n in range(5000)]
             await rig.serving
@@ -204,8 +119,7 @@ def test_acks_are_byte_identical_one_send_each(run: Run) -> None:
     async def main() -> None:
         async with Rig(receives=False) as rig:
             await rig.say(b"".join(frame_of(packed, {"n": 1}) for packed in ids))
-            while rig.inbox.held_bytes < len(ids) * 512:
-                await asyncio.sleep(0)
+            await until(lambda: rig.inbox.held_bytes >= len(ids) * 512)
             rig.may_receive.set()
             rig.client.shutdown(socket.SHUT_WR)
             assert await rig.rest() == b"".join(b"\x81\xa3ack" + packed for packed in ids)
@@ -222,8 +136,7 @@ def test_own_acks_are_joined(run: Run) -> None:
     async def main() -> None:
         async with Rig(receives=False) as rig:
             await rig.say(b"".join(own_chunk(n) for n in range(10)))
-            while rig.inbox.held_bytes < 10 * 512:
-                await asyncio.sleep(0)
+            await until(lambda: rig.inbox.held_bytes >= 10 * 512)
             rig.may_receive.set()
             assert len(await rig.acks(10)) == 10
             assert len(rig.sock.sends) == 1
@@ -243,8 +156,7 @@ def test_no_ack_before_it_is_safe(run: Run) -> None:
                 await asyncio.sleep(0)
             assert rig.sock.sends == []
             taken[1].acknowledge()
-            while not rig.sock.sends:
-                await asyncio.sleep(0)
+            await until(lambda: rig.sock.sends)
             assert len(rig.sock.sends) == 1
             taken[0].acknowledge()
             rig.client.shutdown(socket.SHUT_WR)
@@ -262,8 +174,7 @@ def test_an_unread_client_is_told_by_being_closed(run: Run) -> None:
     async def main() -> None:
         async with Rig() as rig:
             await rig.say(b"".join(map(chunk, ids)))
-            while len(rig.got) < 8000:
-                await asyncio.sleep(0)
+            await until(lambda: len(rig.got) >= 8000)
             assert not rig.serving.done()
             acknowledged = await rig.acks(9999)
             assert acknowledged == ids[: len(acknowledged)]
@@ -353,146 +264,6 @@ def test_nothing_said(run: Run) -> None:
             rig.client.close()
             await rig.serving
             assert (rig.got, rig.sock.fileno()) == ([], -1)
-
-    run(main())
-
-
-def ping(request: Request, peer: Peer) -> object:
-    return ["pong", request.params, peer.pid]
-
-
-async def slow(request: Request, peer: Peer) -> object:
-    await asyncio.sleep(0)
-    return "at last"
-
-
-def broken(request: Request, peer: Peer) -> object:
-    raise KeyError("why")
-
-
-def unspeakable(request: Request, peer: Peer) -> object:
-    return object()
-
-
-def leave(request: Request, peer: Peer) -> object:
-    raise CloseConnection("bye")
-
-
-COMMANDS: Mapping[str, Command] = {
-    "ping": ping,
-    "slow": slow,
-    "broken": broken,
-    "unspeakable": unspeakable,
-    "leave": leave,
-}
-
-
-def request(method: object = "ping", **members: object) -> bytes:
-    return json.dumps({"jsonrpc": "2.0", "method": method, "id": 1, **members}).encode() + b"\n"
-
-
-@both_loops
-@pytest.mark.parametrize(
-    ("line", "reply"),
-    [
-        (request(), {"id": 1, "result": ["pong", None, 11]}),
-        (request(id="x", params=[1]), {"id": "x", "result": ["pong", [1], 11]}),
-        (request(id=None, params={"a": 1}), {"id": None, "result": ["pong", {"a": 1}, 11]}),
-        (request("slow"), {"id": 1, "result": "at last"}),
-        (request("nope"), {"id": 1, "error": (-32601, "broken, leave, ping, slow, unspeakable")}),
-        (request(jsonrpc="1.0"), {"id": 1, "error": (-32600, "jsonrpc")}),
-        (request(5), {"id": 1, "error": (-32600, "method")}),
-        (request(params="x"), {"id": 1, "error": (-32600, "params")}),
-        (request(id=[1]), {"id": None, "error": (-32600, "id")}),
-        (request("broken"), {"id": 1, "error": (-32603, "KeyError: 'why'")}),
-        (request("unspeakable"), {"id": 1, "error": (-32603, "TypeError")}),
-    ],
-)
-def test_commands(run: Run, line: bytes, reply: dict[str, Any]) -> None:
-    """A request gets its one reply, whatever is wrong with it, and the connection goes on."""
-
-    async def main() -> None:
-        async with Rig(commands=COMMANDS) as rig:
-            await rig.say(line + request(id="end"))
-            rig.client.shutdown(socket.SHUT_WR)
-            got, end = map(json.loads, (await rig.rest()).splitlines())
-            assert end["id"] == "end"
-            assert (got["jsonrpc"], got["id"]) == ("2.0", reply["id"])
-            if "error" in reply:
-                code, words = reply["error"]
-                assert got["error"]["code"] == code
-                assert words in got["error"]["message"]
-            else:
-                assert got["result"] == reply["result"]
-            assert rig.metrics.commands == 2
-            assert rig.got == []
-
-    run(main())
-
-
-@both_loops
-def test_notifications_have_no_reply(run: Run) -> None:
-    """A request without an id is carried out and not answered, whether it works, fails or is unknown."""
-    lines = [json.dumps({"jsonrpc": "2.0", "method": method}).encode() + b"\n" for method in ("ping", "broken", "nope")]
-
-    async def main() -> None:
-        async with Rig(commands=COMMANDS) as rig:
-            await rig.say(b"".join(lines) + request(id="end"))
-            rig.client.shutdown(socket.SHUT_WR)
-            assert [json.loads(line)["id"] for line in (await rig.rest()).splitlines()] == ["end"]
-            assert rig.metrics.commands == 4
-
-    run(main())
-
-
-@both_loops
-def test_commands_and_messages_keep_their_order(run: Run) -> None:
-    """A command between messages of one client is carried out when the messages before it are in the inbox."""
-    seen: list[object] = []
-
-    async def main() -> None:
-        def look(request: Request, peer: Peer) -> object:
-            seen.append(rig.inbox.held_bytes > 512)
-            return None
-
-        async with Rig(commands={"look": look}, receives=False) as rig:
-            await rig.say(request("look") + b"one\n" + request("look") + b"two\n")
-            rig.may_receive.set()
-            rig.client.shutdown(socket.SHUT_WR)
-            await rig.rest()
-            assert (seen, rig.texts) == ([False, True], ["one", "two"])
-
-    run(main())
-
-
-@both_loops
-@pytest.mark.parametrize("with_id", [True, False])
-def test_close_connection(run: Run, with_id: bool) -> None:
-    """A handler that wants the connection closed gets its reply sent and what came before kept; then it is closed."""
-    leaving = request("leave") if with_id else b'{"jsonrpc":"2.0","method":"leave"}\n'
-
-    async def main() -> None:
-        async with Rig(commands=COMMANDS) as rig:
-            await rig.say(b"before\n" + leaving + request() + b"after\n")
-            replies = [json.loads(line) for line in (await rig.rest()).splitlines()]
-            assert replies == ([{"jsonrpc": "2.0", "id": 1, "result": "bye"}] if with_id else [])
-            await rig.serving
-            assert rig.texts == ["before"]
-
-    run(main())
-
-
-@both_loops
-def test_a_long_last_reply_arrives_whole(run: Run) -> None:
-    """A reply that the kernel does not take at once is finished before the connection is closed."""
-
-    def leave(request: Request, peer: Peer) -> object:
-        raise CloseConnection("x" * 2_000_000)
-
-    async def main() -> None:
-        async with Rig(commands={"leave": leave}) as rig:
-            await rig.say(request("leave"))
-            assert len(json.loads(await rig.rest())["result"]) == 2_000_000
 
     run(main())
 
@@ -607,8 +378,7 @@ def test_stop_ends_a_client_that_never_stops(run: Run) -> None:
     async def main() -> None:
         async with Rig() as rig:
             pouring = asyncio.create_task(asyncio.to_thread(pour, rig.client))
-            while len(rig.got) < 20:
-                await asyncio.sleep(0)
+            await until(lambda: len(rig.got) >= 20)
             rig.connection.stop()
             await rig.serving
             await pouring
@@ -651,8 +421,7 @@ def test_an_ack_after_the_end_goes_nowhere(run: Run) -> None:
             number = rig.sock.fileno()
             rig.serving.cancel()
             await asyncio.wait((rig.serving,))
-            while is_open(number):
-                await asyncio.sleep(0)
+            await until(lambda: not is_open(number))
             others = [end for _ in range(4) for end in socket.socketpair()]
             assert number in [end.fileno() for end in others]
             batch.acknowledge()

@@ -19,6 +19,7 @@ PROPERTY = settings(max_examples=150, derandomize=True, database=None)
 
 T = 1441588984
 N = 123456789
+YEAR_1, YEAR_10000 = -62135596800, 253402300800  # date -u -d 0001-01-01 +%s; 9999-12-31T23:59:59Z, plus one
 EVENT_TIME = struct.pack(">BBII", 0xD7, 0, T, N)
 START = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x81\xa6schema\xa4otlp\x80"
 END = b"\x92\x92\xd7\x00\xff\xff\xff\xfe\x00\x00\x00\x00\x80\x80"
@@ -60,6 +61,10 @@ def called_deep(frames: int, work: Callable[[], Any]) -> Any:
         (b"\xcb" + struct.pack(">d", 1e300), None),
         (b"\xcf" + b"\xff" * 8, None),  # no calendar goes so far
         (b"\xd3\x80" + bytes(7), None),
+        (b"\xd3" + struct.pack(">q", YEAR_1), YEAR_1 * NS),
+        (b"\xd3" + struct.pack(">q", YEAR_1 - 1), None),
+        (b"\xd3" + struct.pack(">q", YEAR_10000 - 1), (YEAR_10000 - 1) * NS),
+        (b"\xd3" + struct.pack(">q", YEAR_10000), None),
         (b"\xce" + b"\xff" * 4, 0xFFFFFFFF * NS),
         (b"\x92" + EVENT_TIME + b"\x80", T * NS + N),
         (b"\x92\xce" + struct.pack(">I", T) + b"\x81\xa1a\x01", T * NS),
@@ -104,6 +109,7 @@ def test_what_is_no_time(time: bytes) -> None:
         (T * NS + N, (T, N)),
         ((1 << 32) * NS - 1, (0xFFFFFFFF, NS - 1)),
         ((1 << 32) * NS, (0xFFFFFFFF, NS - 1)),
+        (0xFFFFFFFF * NS + 5, (0xFFFFFFFF, 5)),
         (1 << 80, (0xFFFFFFFF, NS - 1)),
         (-1, (0, 0)),
     ],
@@ -137,6 +143,7 @@ def test_an_event_time_inside_a_record_stays_one() -> None:
         (b"\x80", {}),
         (b"\x81\xa1\xff\xa2\x80a", {"\ufffd": "\ufffda"}),
         (b"\x81\x01\xc4\x01\xff", {1: b"\xff"}),
+        (b"\x83\xa1\xff\x01\x02\x03\xa1a" + EVENT_TIME, {"\ufffd": 1, 2: 3, "a": T * NS + N}),
         (b"\x82\xc4\x01k\x01\xc0\x02", {b"k": 1, None: 2}),
         (b"\x82\xa1a\x01\xa1a\x02", {"a": 2}),
         (b"\x81\x91\x01\x02", {(1,): 2}),
@@ -148,31 +155,32 @@ def test_records(record: bytes, expected: dict[Any, Any]) -> None:
     assert read(b"\x92\x01" + record) == [Entry(NS, expected)]
 
 
+SHAPE, TYPE, VALUE = "not [time, record]", "TypeError", "ValueError"
 BAD = [
-    b"\x05",
-    b"\xc0",
-    b"\x90",
-    b"\x91\x01",
-    b"\x93\x01\x80\x80",
-    b"\x80",
-    b"\xa5hello",
-    b"\x92\x01\x05",
-    b"\x92\x01\x90",
-    b"\x92\x01\xc0",
-    b"\x92\x01\x81\x81\x01\x02\x03",  # a key that cannot be one
-    b"\x92\x01\x81\xa1\xff\x81\x90\x01",
-    b"\x92\x01\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12,  # a timestamp that is none
-    b"\x92\x01\x81\xa1a\xc7\x05\xff" + b"\xff" * 5,
+    (b"\x05", SHAPE),
+    (b"\xc0", SHAPE),
+    (b"\x90", SHAPE),
+    (b"\x91\x01", SHAPE),
+    (b"\x93\x01\x80\x80", SHAPE),
+    (b"\x80", SHAPE),
+    (b"\xa5hello", SHAPE),
+    (b"\x92\x01\x05", SHAPE),
+    (b"\x92\x01\x90", SHAPE),
+    (b"\x92\x01\xc0", SHAPE),
+    (b"\x92\x01\x81\x81\x01\x02\x03", TYPE),  # a key that cannot be one
+    (b"\x92\x01\x81\xa1\xff\x81\x90\x01", TYPE),
+    (b"\x92\x01\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12, VALUE),  # a timestamp that is none
+    (b"\x92\x01\x81\xa1a\xc7\x05\xff" + b"\xff" * 5, VALUE),
 ]
 
 
-@pytest.mark.parametrize("bad", BAD)
-def test_one_unreadable_entry_does_not_hide_its_neighbours(bad: bytes) -> None:
+@pytest.mark.parametrize(("bad", "reason"), BAD)
+def test_one_unreadable_entry_does_not_hide_its_neighbours(bad: bytes, reason: str) -> None:
     """It comes out in its place with its bytes, and the others are read."""
     before, unreadable, after = read(b"\x92\x01\x80", bad, b"\x92\x02\x81\xa1\xff\x01")
     assert isinstance(unreadable, Unreadable)
     assert unreadable.raw == bad
-    assert unreadable.reason
+    assert unreadable.reason.startswith(reason)
     assert (before, after) == (Entry(NS, {}), Entry(2 * NS, {"\ufffd": 1}))
 
 

@@ -60,7 +60,7 @@ async def handling(hub: Hub) -> AsyncIterator[list[Batch]]:
 
 @both_loops
 def test_messages(run: Run, path: str) -> None:
-    """Each message comes with tag, time, record, who wrote it, and a number; in one order; as of one protocol or more."""
+    """Each message comes with tag, time, record, who wrote it, and a number, in one order, from several protocols."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -163,14 +163,17 @@ def test_a_crash_of_the_handler_means_redelivery(run: Run, path: str) -> None:
         producer.flush(30)
         producer.send({"n": 2})
 
+    async def crash_at_2() -> None:
+        async with Hub(path) as hub:
+            async for message in hub:
+                if message.record["n"] == 2:
+                    raise ZeroDivisionError
+
     async def main() -> None:
         with Producer(path, tag="app") as producer:
             producing = asyncio.create_task(asyncio.to_thread(produce, producer))
             with pytest.raises(ZeroDivisionError):
-                async with Hub(path) as hub:
-                    async for message in hub:
-                        if message.record["n"] == 2:
-                            raise ZeroDivisionError
+                await crash_at_2()
             await producing
             async with Hub(path) as hub, handling(hub) as got:
                 producer.send({"n": 3})
@@ -398,9 +401,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 def test_a_library_is_quiet(path: str) -> None:
-    """A program that uses a hub has standard output for itself; warnings go to standard error, whatever it configured."""
-    ran = subprocess.run(
-        [sys.executable, "-c", LIBRARY, path], capture_output=True, text=True, timeout=30, check=True
-    )
+    """A program that uses a hub has standard output for itself; warnings go to standard error, whatever it set up."""
+    ran = subprocess.run([sys.executable, "-c", LIBRARY, path], capture_output=True, text=True, timeout=30, check=True)
     assert ran.stdout == ""
     assert [json.loads(line)["event"] for line in ran.stderr.splitlines()] == ["message.lost"]

@@ -51,7 +51,9 @@ def test_takes_all_that_has_arrived_in_order() -> None:
     run(main())
 
 
-@pytest.mark.parametrize(("bytes_max", "taken"), [(1, "a"), (1000, "a"), (1001, "a b"), (2500, "a b c"), (9999, "a b c d")])
+@pytest.mark.parametrize(
+    ("bytes_max", "taken"), [(1, "a"), (1000, "a"), (1001, "a b"), (2500, "a b c"), (9999, "a b c d")]
+)
 def test_takes_up_to_a_limit(bytes_max: int, taken: str) -> None:
     """Taking stops at the limit, never before one batch, and the rest is there next time, at once."""
 
@@ -307,7 +309,8 @@ def test_any_history(seed: int, bytes_max: int, share_bytes_max: int) -> None:
             await turns(rnd.randint(0, 3))
 
     async def main() -> None:
-        inbox, got = Inbox(bytes_max=bytes_max, share_bytes_max=share_bytes_max), []
+        inbox = Inbox(bytes_max=bytes_max, share_bytes_max=share_bytes_max)
+        got: list[tuple[int, ...]] = []
         producers = [asyncio.create_task(produce(inbox, producer)) for producer in range(4)]
         while len(got) < 48:
             taken = await inbox.take(rnd.randint(1, 5000))

@@ -101,7 +101,7 @@ def test_a_client_that_reads_late_gets_everything(run: Run, pair: Pair, size: in
 
 @both_loops
 def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) -> None:
-    """Past the limit replies are dropped and counted; who reads then gets whole replies, the first ones, and no more."""
+    """Past the limit replies are dropped and counted; who reads then gets the first ones, whole, and no more."""
     ours, client = pair
     stale: list[int] = []
 
@@ -120,6 +120,23 @@ def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) 
         for reply in replies(3):
             outbox.send(reply)
         assert (read_now(client), outbox.dropped, stale) == (b"", 1000 - kept + 4, [1])
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+def test_what_is_begun_is_finished(run: Run, pair: Pair) -> None:
+    """A reply of which the kernel has taken a part is kept to its end, even if it alone is over the limit."""
+    ours, client = pair
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never, bytes_max=1000)
+        outbox.send(b"L" * 200_000)
+        assert await read(client, 200_000) == b"L" * 200_000
+        await outbox.emptied(60)
+        outbox.send(b"S")
+        assert read_now(client) == b"S"
         outbox.close()
 
     run(main())

@@ -16,6 +16,7 @@ from hub.journal.writer import Commit
 from hub.message import Batch
 from hub.metrics import Metrics
 from hub.receiver import COMMIT_BYTES_MAX, Receiver
+from tests.hub.clients import until
 
 
 class Scene:
@@ -71,9 +72,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 HISTORIES = [
     ("one at a time", "put a, yes, put b, yes", "append(a) ack(a) append(b) ack(b)"),
     ("nothing is told before it is safe", "put a b", "append(a b)"),
-    ("what arrives meanwhile goes together", "put a, put b, put c, yes, yes", "append(a) ack(a) append(b c) ack(b) ack(c)"),
+    ("together what arrives meanwhile", "put a, put b, put c, yes, yes", "append(a) ack(a) append(b c) ack(b) ack(c)"),
     ("the same again until it is taken", "put a b, no, no, yes", "append(a b) append(a b) append(a b) ack(a) ack(b)"),
-    ("who comes meanwhile waits", "put a, no, put b, no, yes, yes", "append(a) append(a) append(a) ack(a) append(b) ack(b)"),
+    (
+        "who comes later waits",
+        "put a, no, put b, no, yes, yes",
+        "append(a) append(a) append(a) ack(a) append(b) ack(b)",
+    ),
     ("two outages", "put a, no, yes, put b, no, yes", "append(a) append(a) ack(a) append(b) append(b) ack(b)"),
     ("the end when idle", "close", "end"),
     ("the end after the last", "put a, put b, close, yes, yes", "append(a) ack(a) append(b) ack(b) end"),
@@ -178,8 +183,7 @@ def test_counts() -> None:
             await scene.step(f"put {names}")
             assert scene.asked is not None
             scene.asked.set_result(commit)
-            while scene.inbox.held_bytes:
-                await asyncio.sleep(0)
+            await until(lambda: not scene.inbox.held_bytes)
         metrics = scene.metrics
         assert (metrics.commits, metrics.messages, metrics.bytes) == (2, 9, 900)
         assert (metrics.batches, metrics.duplicates) == (4, 1)

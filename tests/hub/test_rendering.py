@@ -79,6 +79,7 @@ def test_a_claim_is_marked() -> None:
         ({"a": math.nan, "b": -math.inf}, '{"a":null,"b":null}', "a=null b=null"),
         ({"a": b"\x00\xff"}, '{"a":"AP8="}', 'a="AP8="'),
         ({1: 2, 2.5: 3, None: 4}, '{"1":2,"2.5":3,"None":4}', "1=2 2.5=3 None=4"),
+        ({"a": {(1, 2): 3}}, '{"a":{"(1, 2)":3}}', 'a={"(1, 2)":3}'),
         ({"a": msgspec.msgpack.Ext(5, b"\x01")}, '{"a":{"ext":5,"data":"01"}}', 'a={"ext":5,"data":"01"}'),
         ({"big": 2**64 - 1, "low": -(2**63)}, None, "big=18446744073709551615 low=-9223372036854775808"),
     ],
@@ -119,7 +120,7 @@ def test_rfc3339(time_ns: int, shown: str) -> None:
     assert rfc3339(time_ns) == shown
 
 
-@given(st.datetimes(datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31)))
+@given(st.datetimes())
 @settings(max_examples=100)
 def test_rfc3339_is_what_others_read(moment: datetime.datetime) -> None:
     """Every moment of the calendar is shown as others read it."""
@@ -144,7 +145,7 @@ AWKWARD = {
     "a time that is no number": packed(math.nan, {"message": "m"}),
     "an event time": b"\x92\xd7\x00\xff\xff\xff\xff\xff\xff\xff\xff\x80",
     "bytes as keys": packed(1, {b"\xff": 1, b"message": b"x"}),
-    "numbers as keys": packed(1, {1: "a", 1.5: "b", True: "c", None: "d", -1: "e"}),
+    "numbers as keys": packed(1, {7: "a", 1.5: "b", True: "c", None: "d", -1: "e"}),
     "a list as key": b"\x92\x01\x81\x92\x01\x02\x03",
     "a map as key": b"\x92\x01\x81\x81\x01\x02\x03",
     "keys that look alike": packed(1, {1: "a", "1": "b"}),

@@ -24,7 +24,7 @@ from hub.message import Batch
 from hub.service import Options, Service
 from producers import Producer
 from tests import support
-from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end
+from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end, until
 from tests.support import HubProcess, eventually, mpsr
 
 
@@ -66,6 +66,8 @@ def test_stopped_in_full_flow_and_started_again(hub: HubProcess) -> None:
         while not finish.is_set():
             producer.send({"n": counts[0]})
             counts[0] += 1
+            if counts[0] % 500 == 0:  # so that there are thousands of them, and not a million
+                producer.flush(60)
 
     counts = [[0] for _ in producers]
     threads = [threading.Thread(target=produce, args=pair) for pair in zip(producers, counts, strict=True)]
@@ -253,6 +255,17 @@ def test_out_of_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             client.close()
 
 
+def test_it_takes_what_descriptors_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A low soft limit, as shells have it, is raised: more clients than that are connected at once."""
+    monkeypatch.setattr(support, "MPSR", ("sh", "-c", 'ulimit -S -n 40; exec "$@"', "sh", *support.MPSR))
+    with HubProcess(tmp_path) as hub:
+        clients = [connect(hub.socket, chunk(f"{n}")) for n in range(100)]
+        assert [read_acks(client, 1) for client in clients] == [[f"{n}"] for n in range(100)]
+        assert hub.stats()["connections"] == 101
+        for client in clients:
+            client.close()
+
+
 def test_nobody_reads_its_log(tmp_path: Path) -> None:
     """A hub whose log nobody reads any more goes on: what is wrong is kept as a loss, and it stops as always."""
     command = [*support.MPSR, "hub", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j")]
@@ -300,8 +313,7 @@ def options(tmp_path: Path, **more: Any) -> Options:
 
 
 async def connected(path: str, data: bytes) -> socket.socket:
-    while not os.path.exists(path):
-        await asyncio.sleep(0)
+    await until(lambda: os.path.exists(path))
     return connect(path, data)
 
 

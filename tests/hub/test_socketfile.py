@@ -277,6 +277,32 @@ def test_mode_and_group(tmp_path: Path, mode: int) -> None:
     assert stat.S_IMODE(os.stat(tmp_path / "s.lock").st_mode) == 0o600
 
 
+AT_THE_RENAME = """
+import os, socket, stat, sys
+from hub.socketfile import SocketFile
+seen = []
+
+def look(event, args):  # called before it happens
+    if event == "os.rename":
+        with socket.socket(socket.AF_UNIX) as client:
+            seen.append((client.connect_ex(args[0]), stat.S_IMODE(os.stat(args[0]).st_mode), os.stat(args[0]).st_gid))
+    elif event in ("os.chmod", "os.chown") and seen:
+        seen.append(event)
+
+sys.addaudithook(look)
+SocketFile.bind(sys.argv[1], mode=0o642, group=sys.argv[2])
+print(seen)
+"""
+
+
+def test_who_sees_the_path_can_connect(tmp_path: Path) -> None:
+    """Mode, group and listening are settled before the socket comes to its path."""
+    group = (grp.getgrall() if os.geteuid() == 0 else [grp.getgrgid(os.getegid())])[-1]
+    command = [sys.executable, "-W", "ignore", "-c", AT_THE_RENAME, str(tmp_path / "s"), group.gr_name]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
+    assert ran.stdout == f"[(0, {0o642}, {group.gr_gid})]\n"
+
+
 def test_the_folder(tmp_path: Path) -> None:
     """A folder that is missing is made: for everybody to enter if it is root's, else for its user alone."""
     old = os.umask(0o022)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
 from tests.producers.fakehub import FakeHub
 from tests.producers.helpers import descriptors, producer_threads
-from tests.support import HubProcess
+from tests.support import PATIENCE_S, HubProcess
 
+Run = Callable[[Callable[[], Awaitable[None]]], None]
 _numbers = itertools.count()
 
 
@@ -48,6 +52,12 @@ def fake(folder: Path) -> Iterator[FakeHub]:
         yield fake
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _uvloop_is_warm() -> None:
+    """Its first loop opens two descriptors that belong to the process."""
+    uvloop.run(asyncio.sleep(0))
+
+
 @pytest.fixture
 def leaves_nothing() -> Iterator[None]:
     """No thread of a producer and no descriptor is left behind: close ends both before it returns, or raises."""
@@ -56,3 +66,23 @@ def leaves_nothing() -> Iterator[None]:
     yield
     assert producer_threads() == threads
     assert descriptors() == before
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run a coroutine function on one loop after the other; no task and no complaint may be left."""
+
+    def run_it(main: Callable[[], Awaitable[None]]) -> None:
+        complaints: list[dict[str, Any]] = []
+
+        async def guarded() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            async with asyncio.timeout(PATIENCE_S):
+                await main()
+            assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+        request.param(guarded())
+        gc.collect()  # what was never awaited or closed complains now
+        assert complaints == []
+
+    return run_it

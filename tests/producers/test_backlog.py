@@ -130,6 +130,16 @@ def test_no_room() -> None:
     assert backlog.append(b"t", entry(count, 50))
 
 
+def test_the_limit_counts_what_cutting_adds() -> None:
+    """Filled to the brim and then cut, a backlog is not above its limit."""
+    for size in range(60):
+        backlog = Backlog(bytes_max=3000)
+        while backlog.append(b"t", entry(backlog.appended, size)):
+            pass
+        backlog.cut()
+        assert 2700 < backlog.held_bytes <= 3000
+
+
 def test_a_message_larger_than_the_limit() -> None:
     """It is taken when nothing else is held, and only then; behind it nothing is until it is let go."""
     backlog = Backlog(bytes_max=1000)

@@ -1,97 +1,105 @@
-"""The example programs, run as a reader would run them."""
+"""The examples, each as the program that a reader runs."""
 
 from __future__ import annotations
 
 import ast
-import socket
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import hub
+import hub as hub_package
 import producers
-from tests.support import HubProcess, eventually
+import producers.examples
+from tests.support import PATIENCE_S, HubProcess
 
-FOLDER = Path(producers.__file__).parent / "examples"
-EXAMPLES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+FILES = sorted(Path(next(iter(producers.examples.__path__))).glob("[!_]*.py"))
+HELLOS = [f"Hello from producer {number}" for number in range(5)]
 
 
 def command(name: str, *args: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", f"producers.examples.{name}", *args]
+    return [sys.executable, "-X", "dev", "-W", "error", "-m", f"producers.examples.{name}", *args]
 
 
-def run(name: str, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(name, *args), capture_output=True, text=True, timeout=60, check=False)
+def run(name: str, *args: str) -> tuple[int, list[str], list[str]]:
+    """Run an example to its end; return its exit code and the lines of standard output and error."""
+    done = subprocess.run(command(name, *args), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_short_and_uses_the_public_api_only(name: str) -> None:
-    """Each is under 40 lines, and imports from `hub` and `producers` nothing but their public names."""
-    source = (FOLDER / f"{name}.py").read_text()
-    assert source.count("\n") < 40
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module in ("hub", "producers"):
-            package = {"hub": hub, "producers": producers}[node.module]
-            assert {alias.name for alias in node.names} <= set(package.__all__)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module is not None
-            assert node.module.partition(".")[0] not in ("hub", "producers")
+def test_there_are_four() -> None:
+    """Every example is tested here."""
+    assert [path.stem for path in FILES] == ["both", "clients", "ping_pong", "server"]
 
 
-def test_server_and_clients(tmp_path: Path) -> None:
-    """The server prints what five concurrent clients sent, and what any program wrote before it closed."""
-    path = str(tmp_path / "s")
-    server = subprocess.Popen(command("server", path), stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        assert server.stdout.readline() == f"Server listening on {path}\n"
-        done = run("clients", path)
-        assert (done.returncode, done.stderr) == (0, "")
-        sent = [f"[Producer {n}] Sent: Hello from producer {n}" for n in range(5)]
-        assert sorted(done.stdout.splitlines()) == sent
-        received = sorted(server.stdout.readline() for _ in range(5))
-        assert received == [f"[Server] Received: Hello from producer {n}\n" for n in range(5)]
-        with socket.socket(socket.AF_UNIX) as client:
-            client.connect(path)
-            client.sendall(b"Hello from producer 0")
-        assert server.stdout.readline() == "[Server] Received: Hello from producer 0\n"
-    finally:
-        server.kill()
-        server.communicate()
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_examples_are_short_and_use_public_names_only(path: Path) -> None:
+    """Under 40 lines, and nothing of ours in them but what `hub` and `producers` export."""
+    text = path.read_text()
+    assert len(text.splitlines()) < 40
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in ("hub", "producers"):
+            public = {"hub": hub_package.__all__, "producers": producers.__all__}[node.module or ""]
+            assert {alias.name for alias in node.names} <= set(public)
+        elif isinstance(node, ast.Import):
+            assert {alias.name.partition(".")[0] for alias in node.names} <= set(sys.stdlib_module_names)
+        elif isinstance(node, ast.Attribute):
+            assert not node.attr.startswith("_")
 
 
-def test_clients_without_a_server_say_so(tmp_path: Path) -> None:
-    """Each client that cannot connect says so on standard error, all five of them."""
-    done = run("clients", str(tmp_path / "absent"))
-    assert done.stdout == ""
-    lines = sorted(done.stderr.splitlines())
-    assert [line.split(":")[0] for line in lines] == [f"[Producer {n}] Failed to connect" for n in range(5)]
-
-
-def test_both_in_one_program() -> None:
-    """Hub and producers in one program print the lines of the combined tokio example."""
-    done = run("both")
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert lines[0] == "[Server] Listening..."
-    assert len(lines) == 11
+def test_both() -> None:
+    """A hub and five producers in one program: it listens first, each sends, each message arrives."""
+    code, out, err = run("both")
+    assert (code, err) == (0, [])
+    assert out[0] == "[Server] Listening..."
+    expected = [f"[Producer {number}] Sent." for number in range(5)]
+    expected += [f"[Server] Got: Message from producer {number}" for number in range(5)]
+    assert sorted(out[1:]) == expected
 
 
 def test_ping_pong() -> None:
-    """100 rounds, `end` closes, and what is no message closes its own connection only."""
-    done = run("ping_pong")
-    assert done.returncode == 0
-    assert done.stdout.splitlines() == [
-        "[Server] mpsr.loss: malformed Forward frame: the tag is not a string",
+    """100 rounds, the reply to `end`, and the loss of the client that sent no message."""
+    code, out, err = run("ping_pong")
+    assert code == 0
+    assert sorted(out) == [
         '[Client] 100 rounds, then {"jsonrpc":"2.0","id":100,"result":"bye"}',
+        "[Server] mpsr.loss: malformed Forward frame: the tag is not a string",
     ]
+    assert [line for line in err if "message.lost" not in line] == []
 
 
-def test_clients_work_with_the_service(tmp_path: Path) -> None:
-    """The same clients, with a real hub."""
-    with HubProcess(tmp_path) as service:
-        assert run("clients", service.socket).returncode == 0
-        eventually(lambda: service.stats()["messages"] == 5)
-        assert {message.tag for message in service.messages()} == {"example"}
+def test_server_and_clients(folder: Path) -> None:
+    """Each client's message is acknowledged once the server handled it; Ctrl-C ends the server without a word."""
+    path = str(folder / "s")
+    server = subprocess.Popen(command("server", path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        assert server.stdout.readline() == f"Server listening on {path}\n"
+        code, out, err = run("clients", path)
+        server.send_signal(signal.SIGINT)
+        received, complaints = server.communicate(timeout=PATIENCE_S)
+    finally:
+        server.kill()
+        server.wait()
+    assert (code, sorted(out), err) == (0, [f"[Producer {n}] Sent: {hello}" for n, hello in enumerate(HELLOS)], [])
+    assert sorted(received.splitlines()) == [f"[Server] Received: {hello}" for hello in HELLOS]
+    assert (server.returncode, complaints, os.path.exists(path)) == (0, "", False)
+
+
+def test_clients_of_a_service(hub: HubProcess) -> None:
+    """The clients serve any hub: the messages are in the journal of a real one."""
+    code, out, err = run("clients", hub.socket)
+    assert (code, len(out), err) == (0, 5, [])
+    assert sorted(message.record["message"] for message in hub.messages("example")) == HELLOS
+
+
+def test_clients_without_a_server(folder: Path) -> None:
+    """Each client says that it cannot connect and why, and the program ends well."""
+    path = str(folder / "s")
+    code, out, err = run("clients", path)
+    assert (code, out) == (0, [])
+    because = f"no hub answers at {path}: no hub at {path}"
+    assert sorted(err) == [f"[Producer {number}] Failed to connect: {because}" for number in range(5)]

@@ -1,14 +1,17 @@
 """
-The public API as a user would use it: checked strictly by `make lint`, never run.
+The public API as its users' programs use it: type-checked strictly with everything else, never run.
 
-What is asserted here is what a type checker tells the user; a change of it is a change of the API.
+An ignored error here is part of the claim: mypy complains about the comment if the error is not there.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, assert_type
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import MappingProxyType
+from typing import Any, NoReturn, TypedDict, assert_type
 
+import producers
 from hub import Batch, CloseConnection, Hub, Journal, Message, MpsrError, Peer, Request
 from producers import (
     AsyncProducer,
@@ -23,10 +26,12 @@ from producers import (
     call,
 )
 
+# A hub of one's own.
 
-async def receive_messages() -> None:
-    async with Hub("/tmp/mpsr.sock", mode=0o660, group="adm", connections_max=100) as hub:
-        assert_type(hub.path, str)
+
+async def messages() -> None:
+    async with Hub("/run/user/1000/mpsr.sock") as hub:
+        assert_type(hub, Hub)
         async for message in hub:
             assert_type(message, Message)
             assert_type(message.tag, str)
@@ -35,75 +40,132 @@ async def receive_messages() -> None:
             assert_type(message.sequence, int)
             assert_type(message.received, int)
             assert_type(message.peer, Peer)
-            assert_type(message.peer.pid, int)
-            assert_type(message.peer.comm, str)
-            assert_type(message.peer.verified, bool)
+            print(message.tag, message.record["event"], message.peer.pid, message.peer.comm)
 
 
-async def receive_batches() -> None:
+async def batches() -> None:
     async with Hub() as hub:
+        assert_type(hub.path, str)
+        assert_type(hub.connections, int)
         async for batch in hub.batches():
             assert_type(batch, Batch)
             assert_type(batch.count, int)
             for message in batch.messages():
                 assert_type(message, Message)
-            batch.acknowledge()
+            assert_type(batch.acknowledge(), None)
+        assert_type(await hub.stop(), int)
         await hub.stop(timeout_s=1)
 
 
 def ping(request: Request, peer: Peer) -> str:
     assert_type(request.method, str)
-    if peer.uid != 0:
-        raise CloseConnection("not you")
-    return "pong"
+    assert_type(request.params, list[Any] | dict[str, Any] | None)
+    return f"{peer.uid} {peer.gid} {peer.verified}"
 
 
 async def slow(request: Request, peer: Peer) -> dict[str, int]:
     return {"pid": peer.pid}
 
 
-async def answer_commands() -> None:
-    async with Hub("/tmp/mpsr.sock", commands={"ping": ping, "slow": slow}):
+def end(request: Request, peer: Peer) -> NoReturn:
+    raise CloseConnection({"said": "bye"})
+
+
+async def commands() -> None:
+    table: dict[str, Callable[[Request, Peer], object | Awaitable[object]]] = {"ping": ping, "slow": slow, "end": end}
+    async with Hub("hub.sock", mode=0o600, group="adm", commands=table, connections_max=10, inbox_bytes_max=1 << 20):
         pass
+    Hub("hub.sock", commands={"ping": ping, "slow": slow, "any": lambda *_: None})
+    Hub("hub.sock", commands=MappingProxyType({"ping": ping}))
+    Hub("hub.sock", commands={"ping": lambda: "pong"})  # type: ignore[dict-item,misc]
 
 
-async def keep(batch: Batch) -> None:
-    journal = await Journal.open("/tmp/journal", keep_bytes=1 << 30, durability="relaxed")
-    commit = await journal.append([batch])
-    assert_type(commit.last_sequence, int)
-    await journal.wait_beyond(commit.last_sequence - 1)
+def frozen(message: Message) -> None:
+    message.tag = "other"  # type: ignore[misc]
+
+
+async def journal() -> None:
+    journal = await Journal.open("/var/lib/mpsr/journal")
+    assert_type(journal, Journal)
+    assert_type(journal.last_sequence, int)
+    await journal.wait_beyond(journal.last_sequence)
     await journal.close()
 
 
-def send() -> None:
-    with Producer("/tmp/mpsr.sock", tag="app.web", backlog_bytes_max=1 << 20, linger_s=0.01) as producer:
-        producer.send({"event": "started", "at": datetime.now(UTC), "tags": ["a", None, 1.5, b"bytes"]})
-        producer.send({}, tag="app.other", time_ns=1, timeout=0.5)
+# Producers.
+
+
+class Visit(TypedDict):
+    url: str
+
+
+def producer(visit: Visit) -> None:
+    with Producer(tag="app.web") as producer:
+        assert_type(producer, Producer)
+        assert_type(producer.path, str)
         producer.connect(timeout=1)
-        producer.flush(timeout=5)
-        producer.close(timeout=None)
+        producer.send({"event": "started", "n": [1, None]})
+        producer.send(visit)
+        producer.send(MappingProxyType({"a": 1}), tag="other", time_ns=1, timeout=0.5)
+        producer.send_packed(b"\x80", tag="other")
+        assert_type(producer.flush(timeout=5), None)
+        producer.flush()
+    Producer("/run/mpsr/hub.sock", backlog_bytes_max=1 << 20, chunk_bytes_max=1000, linger_s=0.1).close(timeout=None)
+    producer.send("text")  # type: ignore[arg-type]
+    producer.send([("a", 1)])  # type: ignore[arg-type]
+    Producer("/run/mpsr/hub.sock", "app.web")  # type: ignore[call-arg]
 
 
-async def send_asynchronously() -> None:
+async def asynchronous(visit: Visit) -> None:
     async with AsyncProducer(tag="app.jobs") as producer:
-        await producer.connect()
-        await producer.send({"event": "started"}, tag="app.other", timeout=1)
-        await producer.flush()
+        assert_type(producer, AsyncProducer)
+        await producer.connect(timeout=1)
+        await producer.send({"event": "started"})
+        await producer.send(visit, tag="other", time_ns=1, timeout=0.5)
+        assert_type(await producer.flush(timeout=5), None)
+    await AsyncProducer("hub.sock", backlog_bytes_max=1 << 20, chunk_bytes_max=1000, linger_s=0.1).close(timeout=None)
+    producer.send({"event": "forgotten await"})  # type: ignore[unused-coroutine]
 
 
-def handle_errors() -> None:
+def asking() -> None:
+    assert_type(call("stats"), Any)
+    call("m", [1, "x"], path="/run/mpsr/hub.sock", timeout=1)
+    call("m", {"a": 1})
+
+
+def errors(error: ProducerError, hub_error: MpsrError) -> None:
     try:
-        answer: dict[str, int] = call("stats", path="/tmp/mpsr.sock", timeout=1)
-        print(answer["messages"])
-    except NotConnected as error:
-        assert_type(error.path, str)
-    except CommandFailed as error:
-        assert_type(error.code, int)
-    except NotAcknowledged as error:
-        assert_type(error.count, int)
-    except BacklogFull as error:
-        assert_type(error.held_bytes, int)
-    except BadRecord as error:
-        assert_type(error.path, str)
-    except (ProducerClosed, ProducerError, MpsrError) as error:
-        print(error)
+        raise error
+    except BadRecord as bad:
+        assert_type(bad.path, str)
+        assert_type(bad.reason, str)
+        a_value_error: ValueError = bad
+        print(a_value_error)
+    except BacklogFull as full:
+        assert_type(full.held_bytes, int)
+        assert_type(full.last_error, str)
+    except NotAcknowledged as late:
+        assert_type(late.count, int)
+        assert_type(late.last_error, str)
+        a_timeout: TimeoutError = late
+        print(a_timeout)
+    except NotConnected as away:
+        assert_type(away.path, str)
+        assert_type(away.reason, str)
+        a_connection_error: ConnectionError = away
+        print(a_connection_error)
+    except CommandFailed as failed:
+        assert_type(failed.code, int)
+        assert_type(failed.message, str)
+    except ProducerClosed:
+        os.abort()
+    raise hub_error
+
+
+def no_other_names() -> None:
+    print(producers.Consumer)  # type: ignore[attr-defined]
+
+
+async def iterator(hub: Hub) -> AsyncIterator[Message]:
+    async for message in hub:
+        yield message

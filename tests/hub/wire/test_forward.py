@@ -287,12 +287,17 @@ def test_a_broken_frame_costs_nothing_before_it(name: str, before: int) -> None:
 
 def test_a_fault_says_why_and_shows_the_bytes() -> None:
     """The loss at a fault has the reason and the frame's first 64 bytes, however much came before and behind."""
-    broken = b"\x93\xa1t\x01\x81\xa1a\xc1" + b"x" * 100
-    for pieces in ([b"\x93\xa1t\x01\x80" + broken], [b"\x93\xa1t\x01\x80", broken]):
-        loss = feed(ForwardDecoder(), *pieces)[-1]
-        assert isinstance(loss, Loss)
-        assert loss.reason == "malformed Forward frame: not msgpack (FormatError)"
-        assert loss.sample == broken[:64]
+    for broken, reason in (
+        (b"\x93\xa1t\x01\x81\xa1a\xc1", "not msgpack (FormatError)"),
+        (b"\x93\x01\xa1t\x80", "the tag is not a string"),
+    ):
+        shown = broken + b"x" * 100
+        for before in BEFORE[0], b"\x93\xa1t\xc4\x03\x92\x01\x80\x80":
+            for pieces in ([before + shown], [before, shown]):
+                loss = feed(ForwardDecoder(), *pieces)[-1]
+                assert isinstance(loss, Loss)
+                assert loss.reason == f"malformed Forward frame: {reason}"
+                assert loss.sample == shown[:64]
     long = b"\x93\xa1t\x01\x93\xda\xff\xff" + b"x" * 65535 + b"\x01"  # scanned on where it stopped
     (loss,) = feed(ForwardDecoder(), long, b"\xc1")
     assert isinstance(loss, Loss)

@@ -11,7 +11,9 @@ import pytest
 
 from hub.message import Batch, Loss
 from hub.wire import forward
+from hub.wire.detect import Unit
 from hub.wire.forward import ForwardDecoder
+from hub.wire.frame import OPTION_BYTES_MAX
 from tests.hub.wire.feeding import batches, cut, feed, losses, seen, single_bytes
 
 
@@ -171,12 +173,13 @@ def test_a_packed_frame_over_the_limit_costs_itself(option: bytes, chunk: bytes 
 def test_a_frame_over_the_limit_without_options_is_told_when_it_ends() -> None:
     """The loss does not wait for whatever comes next."""
     frame = b"\x92" + OVER[1:]
-    for pieces in pieces_of(frame):
-        decoder = ForwardDecoder(frame_bytes_max=LIMIT)
-        units = [unit for piece in pieces for unit in decoder.receive(piece)]
-        assert seen(units) == [("loss", REASON, b"o", None, 1)]
-        assert not decoder.finish()
-        assert decoder.held_bytes == 0
+    for behind, rows in ((b"", []), (MESSAGE, [AFTER])):
+        for pieces in pieces_of(frame + behind):
+            decoder = ForwardDecoder(frame_bytes_max=LIMIT)
+            units = [unit for piece in pieces for unit in decoder.receive(piece)]
+            assert seen(units) == [("loss", REASON, b"o", None, 1), *rows]
+            assert not decoder.finish()
+            assert decoder.held_bytes == 0
 
 
 def test_a_frame_over_the_limit_holds_nothing_but_its_options() -> None:
@@ -241,6 +244,59 @@ def test_a_frame_of_undeclared_length_over_the_limit_is_fatal(frame: bytes) -> N
     for pieces in ([MESSAGE + frame + MESSAGE], [MESSAGE, frame], cut(MESSAGE + frame, range(0, len(frame), 100))):
         units = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
         assert seen(units) == [AFTER, ("fatal", None)]
+
+
+@pytest.mark.parametrize("size", [200, 100_000])
+@pytest.mark.parametrize("name", ["message", "message of four", "forward"])
+def test_a_frame_of_undeclared_length_and_exactly_the_limit_is_taken(name: str, size: int) -> None:
+    """One byte more is too much, whole or in pieces."""
+    string = b"\x81\xa1a\xdb" + size.to_bytes(4, "big") + b"x" * size
+    frame = {
+        "message": b"\x93\xa1t\x01" + string,
+        "message of four": b"\x94\xa1t\x01" + string + b"\x80",
+        "forward": b"\x93\xa1t\x91\x92\x01" + string + b"\xc0",
+    }[name]
+    heartbeats = b"\xc0" * 300
+    for pieces in (
+        [frame],
+        [frame, MESSAGE],
+        [frame + MESSAGE],
+        [heartbeats + frame[:-1], frame[-1:]],
+        cut(frame, range(0, size, 99)),
+        cut(frame, [size]),
+    ):
+        units = feed(ForwardDecoder(frame_bytes_max=len(frame)), *pieces)
+        assert not losses(units)
+        assert sum(batch.count for batch in batches(units)) == 1 + (MESSAGE in b"".join(pieces))
+        units = feed(ForwardDecoder(frame_bytes_max=len(frame) - 1), *pieces)
+        assert [(loss.fatal, loss.reason) for loss in losses(units)] == [
+            (True, f"malformed Forward frame: a frame over the limit of {len(frame) - 1} bytes")
+        ]
+
+
+def test_nothing_of_a_long_frame_is_left_behind() -> None:
+    """A short frame behind a long one comes out as soon as it is whole, whatever its bytes look like."""
+    decoder = ForwardDecoder()
+    long = b"\x93\xa1t\x01\x81\xa1a\xdb" + (100_000).to_bytes(4, "big") + b"x" * 100_000
+    assert not decoder.receive(long[:70_000])
+    assert len(batches(decoder.receive(long[70_000:]))) == 1
+    assert not decoder.receive(b"\x93\xa1t\x01\x81\xa1a\xa3x")
+    assert len(batches(decoder.receive(b"\x92\x92"))) == 1  # the end of a string, and not the beginning of an array
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_options_that_never_end_are_fatal(size: int) -> None:
+    """Behind a payload of any length, options are held up to their own limit and no further."""
+    decoder = ForwardDecoder()
+    entry = b"\x92\x01\x81\xa1a\xdb" + size.to_bytes(4, "big") + b"x" * size
+    decoder.receive(b"\x93\xa1t\xc6" + len(entry).to_bytes(4, "big") + entry + b"\x81\x01\xdb\xff\xff\xff\xff")
+    units: list[Unit] = []
+    fed = 7
+    while not units and fed < 2 * OPTION_BYTES_MAX:
+        units += decoder.receive(b"x" * 100)
+        fed += 100
+    assert seen(units) == [("fatal", None)]
+    assert OPTION_BYTES_MAX <= fed < OPTION_BYTES_MAX + 200
 
 
 def test_a_half_frame_far_over_the_limit_in_one_read_is_fatal() -> None:

@@ -1,0 +1,170 @@
+"""hub.journal.block: the bytes of blocks and segment headers."""
+
+import zlib
+
+import pytest
+
+from hub.journal.block import (
+    BLOCK_BYTES,
+    ENTRIES_BYTES_MAX,
+    HEADER_BYTES_MAX,
+    SEGMENT_HEADER_BYTES,
+    SNAPSHOT_BYTES_MAX,
+    Block,
+    SegmentHeader,
+    is_whole,
+    pack_block,
+    pack_segment_header,
+    seed_of,
+    segment_header_bytes,
+    unpack_batch,
+    unpack_block,
+    unpack_segment_header,
+)
+from hub.message import Batch, Peer
+from hub.wire import chunkid
+from hub.wire.frame import OPTION_BYTES_MAX, TAG_BYTES_MAX
+from tests.hub.journal.world import batch, flipped, own
+
+HUB_ID = bytes(range(16))
+SEED = seed_of(HUB_ID)
+OFFSET = 1000
+HEADER = SegmentHeader(1, HUB_ID, 77, 1_700_000_000, b"\x92\x90\x90")
+
+
+def packed(batch: Batch, *, sequence: int = 77, seed: int = SEED) -> bytes:
+    front, size = pack_block(batch, sequence=sequence, received=5, commit_offset=990, seed=seed)
+    assert size == len(front) + len(batch.entries)
+    return front + bytes(batch.entries)
+
+
+def whole(data: bytes, at: int = 0, seed: int = SEED) -> Block | None:
+    block = unpack_block(data, at, OFFSET)
+    return block if block is not None and is_whole(block, data, at, seed) else None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        own("a", 1, 3),
+        batch("no chunk"),
+        batch("nothing", 0, chunk=b"\xa1x"),
+        Batch(b"", b"\xdd\0\0\0\0", 0),
+        Batch(b"\xff\xfe", b"\xdd\0\0\0\1\xc1", 1, b"\xc4\x02\xff\x00", Peer(0, -1, -1, "ünïcode", False)),
+        Batch(b"view", memoryview(b"\xdd\0\0\0\0"), 0),
+        Batch(b"many", b"\xdd\0\0\0\0", (1 << 32) - 1, None, Peer(1 << 22, (1 << 32) - 1, 0, "x" * 64)),
+    ],
+)
+def test_a_block_comes_back_as_it_was(given: Batch) -> None:
+    """Tag, entries, count, chunk id and peer are the same after packing and unpacking, wherever the block lies."""
+    data = b"before" + packed(given) + b"behind"
+    block = whole(data, 6)
+    assert block is not None
+    assert (block.offset, block.sequence, block.next_sequence) == (OFFSET, 77, 77 + given.count)
+    assert (block.received, block.commit_offset, block.end) == (5, 990, OFFSET + len(data) - 12)
+    back = unpack_batch(block, data, 6)
+    assert back is not None
+    assert (back.tag, bytes(back.entries), back.count) == (given.tag, bytes(given.entries), given.count)
+    assert (back.chunk, back.peer, back.sequence, back.received) == (given.chunk, given.peer, 77, 5)
+
+
+def test_a_block_cut_anywhere_is_not_whole() -> None:
+    """However much of its end is missing, or is zeros instead, it does not count."""
+    data = packed(own("a", 1, 2))
+    for length in range(len(data)):
+        assert whole(data[:length]) is None
+        assert data[length:].strip(b"\0") == b"" or whole(data[:length].ljust(len(data), b"\0")) is None
+
+
+def test_a_block_with_any_bit_flipped_is_not_whole() -> None:
+    """No single flip goes unnoticed, in the fixed part, the header or the entries."""
+    data = packed(own("a", 1, 2))
+    assert whole(data) is not None
+    for bit in range(8 * len(data)):
+        assert whole(flipped(data, bit) + bytes(2000)) is None
+
+
+def test_a_block_of_another_journal_is_not_whole() -> None:
+    """The CRC is seeded with the hub id."""
+    assert whole(packed(own("a", 1)), seed=seed_of(bytes(16))) is None
+
+
+def test_the_longest_header_that_the_wire_lets_through_is_read_again() -> None:
+    """A tag and a chunk id at their limits do not make a block that is written and never read."""
+    peer = Peer(1 << 22, (1 << 32) - 1, (1 << 32) - 1, "�" * 64)
+    given = Batch(b"t" * TAG_BYTES_MAX, b"\xdd\0\0\0\0", 1, chunkid.pack("c" * OPTION_BYTES_MAX), peer)
+    data = packed(given)
+    block = whole(data)
+    assert block is not None
+    back = unpack_batch(block, data, 0)
+    assert back is not None
+    assert back.chunk == given.chunk
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (0, b"\0\0\0\0"),
+        (8, (HEADER_BYTES_MAX + 1).to_bytes(4, "little")),
+        (12, (ENTRIES_BYTES_MAX + 1).to_bytes(4, "little")),
+        (16, bytes(8)),  # sequences begin at 1
+        (28, b"\1\0\0\0"),  # flags
+        (40, (OFFSET + 1).to_bytes(8, "little")),  # a commit that begins behind its block
+    ],
+)
+def test_what_no_block_has_is_refused_before_it_is_believed(at: int, value: bytes) -> None:
+    """Magic, lengths, sequence, flags and commit offset are bounded before anything is read by them."""
+    data = packed(own("a", 1))
+    assert unpack_block(data, 0, OFFSET) is not None
+    assert unpack_block(data[:at] + value + data[at + len(value) :], 0, OFFSET) is None
+
+
+def test_a_whole_block_whose_header_is_not_ours_gives_no_batch() -> None:
+    """A header that is no msgpack, or of another shape or type, gives None and raises nothing."""
+    for header in (b"", b"\xc1", b"\x90", b"\x97\xc4\0\xc0\1\1\1\xa1\xff\xc3", b"\x97\x01\xc0\1\1\1\xa1x\xc3"):
+        block = Block(0, 0, len(header), 0, 1, 1, 0, 0)
+        assert unpack_batch(block, bytes(BLOCK_BYTES) + header, 0) is None
+
+
+@pytest.mark.parametrize("snapshot", [b"", b"\x92\x90\x90", bytes(5000)])
+def test_a_segment_header_comes_back_as_it_was(snapshot: bytes) -> None:
+    """All fields are the same after packing and unpacking, whatever is behind."""
+    header = HEADER._replace(snapshot=snapshot)
+    data = pack_segment_header(header)
+    assert len(data) == header.bytes == segment_header_bytes(data) == SEGMENT_HEADER_BYTES + len(snapshot)
+    assert unpack_segment_header(data) == unpack_segment_header(data + b"behind") == header
+
+
+def test_a_segment_header_cut_or_flipped_anywhere_is_none() -> None:
+    """Neither a missing end nor a single flip goes unnoticed, the version's included."""
+    data = pack_segment_header(HEADER)
+    for length in range(len(data)):
+        assert unpack_segment_header(data[:length]) is None
+    for bit in range(8 * len(data)):
+        assert unpack_segment_header(flipped(data, bit) + bytes(200)) is None
+
+
+def test_the_length_of_a_snapshot_is_bounded() -> None:
+    """A length beyond the limit is not believed."""
+    data = pack_segment_header(HEADER)
+    assert segment_header_bytes(data[:48] + SNAPSHOT_BYTES_MAX.to_bytes(4, "little")) is not None
+    assert segment_header_bytes(data[:48] + (SNAPSHOT_BYTES_MAX + 1).to_bytes(4, "little")) is None
+
+
+def test_a_newer_version_is_told_from_damage() -> None:
+    """A header of a later version that keeps the common fields is given, with its version, for the caller to refuse."""
+    header = unpack_segment_header(pack_segment_header(HEADER._replace(version=9)))
+    assert header is not None
+    assert header.version == 9
+
+
+def test_the_bytes_are_those_of_the_format() -> None:
+    """Magic, order and widths of the fields are as FORMAT.md says, so that a journal of today can be read tomorrow."""
+    data = packed(Batch(b"t", b"\xdd\0\0\0\1\xc0", 1, None, Peer(2, 3, 4, "c", True)), sequence=0x0102)
+    header = b"\x97\xc4\x01t\xc0\x02\x03\x04\xa1c\xc3"
+    lengths = len(header).to_bytes(4, "little") + (6).to_bytes(4, "little")
+    rest = lengths + b"\x02\x01" + bytes(6) + b"\1\0\0\0" + bytes(4) + b"\5" + bytes(7) + (990).to_bytes(8, "little")
+    rest += header + b"\xdd\0\0\0\1\xc0"
+    assert data == b"MPMB" + zlib.crc32(rest, zlib.crc32(HUB_ID)).to_bytes(4, "little") + rest
+    rest = b"\1\0\0\0" + HUB_ID + b"\x4d" + bytes(7) + (1_700_000_000).to_bytes(8, "little") + b"\3\0\0\0\x92\x90\x90"
+    assert pack_segment_header(HEADER) == b"MPSRSEG\n" + zlib.crc32(rest).to_bytes(4, "little") + rest

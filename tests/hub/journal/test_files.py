@@ -1,0 +1,236 @@
+"""hub.journal.files: the real folder, and that the tests' disk does the same."""
+
+import errno
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hub.journal.files import DiskFiles, Files
+from tests.hub.journal.forgetting import PAGE_BYTES, ForgettingFiles, every_choice
+
+
+@pytest.fixture(params=["disk", "memory"])
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
+    """Both implementations: what holds here holds for the disk that the other tests break."""
+    return DiskFiles(str(tmp_path)) if request.param == "disk" else ForgettingFiles()
+
+
+def test_a_new_file_is_zeros(files: Files) -> None:
+    """It has its whole size at once."""
+    handle = files.create("a", 5000)
+    assert files.size(handle) == 5000
+    assert files.read(handle, 0, 6000) == bytes(5000)
+    assert files.list() == ["a"]
+    files.close(handle)
+
+
+def test_a_file_is_made_once(files: Files) -> None:
+    """A name that is there is an error, and the file stays as it is."""
+    handle = files.create("a", 10)
+    files.write(handle, 0, [b"0123456789"])
+    with pytest.raises(FileExistsError):
+        files.create("a", 20)
+    assert files.read(handle, 0, 20) == b"0123456789"
+    files.close(handle)
+
+
+def test_parts_are_written_one_behind_the_other(files: Files) -> None:
+    """Any number of parts of any kind, across pages, at any offset."""
+    rng = random.Random(1)
+    parts = [rng.randbytes(rng.randrange(9)) for _ in range(3000)]  # more than one system call takes
+    mixed = [bytearray(part) if index % 3 else memoryview(part) for index, part in enumerate(parts)]
+    handle = files.create("a", 50_000)
+    files.write(handle, 777, mixed)
+    data = b"".join(parts)
+    other = files.open("a")
+    assert files.read(other, 0, 50_000) == bytes(777) + data + bytes(50_000 - 777 - len(data))
+    files.close(handle)
+    files.close(other)
+
+
+def test_reading_stops_at_the_end(files: Files) -> None:
+    """Fewer bytes than asked for come back only there, and none behind it."""
+    handle = files.create("a", 10)
+    files.write(handle, 0, [b"0123456789"])
+    assert files.read(handle, 8, 5) == b"89"
+    assert files.read(handle, 10, 5) == files.read(handle, 99, 5) == b""
+    files.close(handle)
+
+
+def test_cutting_a_file_shows_to_those_who_have_it_open(files: Files) -> None:
+    """They read fewer bytes, and are not harmed."""
+    handle = files.create("a", 5000)
+    files.write(handle, 0, [b"x" * 5000])
+    files.truncate("a", 100)
+    assert files.size(handle) == 100
+    assert files.read(handle, 50, 100) == b"x" * 50
+    files.sync(handle)
+    files.sync_all(handle)
+    files.close(handle)
+
+
+def test_names_are_given_and_taken(files: Files) -> None:
+    """A rename takes the place of what had the name; the old file can still be read by those who have it open."""
+    handles = [files.create(name, 10) for name in ("a", "b")]
+    files.write(handles[0], 0, [b"a"])
+    assert [files.is_named(handle, "b") for handle in handles] == [False, True]
+    files.rename("a", "b")
+    files.sync_folder()
+    assert files.list() == ["b"]
+    assert [files.is_named(handle, "b") for handle in handles] == [True, False]
+    assert files.is_named(handles[1], "nobody has this name")
+    files.remove("b")
+    assert files.list() == []
+    assert files.read(handles[0], 0, 1) == b"a"
+    assert files.is_named(handles[1], "b")
+    for handle in handles:
+        files.close(handle)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda files: files.open("none"),
+        lambda files: files.remove("none"),
+        lambda files: files.rename("none", "other"),
+        lambda files: files.truncate("none", 0),
+    ],
+)
+def test_what_is_not_there_is_not_found(files: Files, action: Callable[[Files], object]) -> None:
+    """FileNotFoundError, whatever is asked."""
+    with pytest.raises(FileNotFoundError):
+        action(files)
+
+
+# The real disk alone.
+
+
+def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system takes a part only, a signal or a nearly full disk, the rest is written behind it."""
+    real, real_one = os.pwritev, os.pwrite
+    monkeypatch.setattr(os, "pwritev", lambda handle, parts, offset: real(handle, [b"".join(parts)[:7]], offset))
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: real_one(handle, data[:5], offset))
+    files = DiskFiles(str(tmp_path))
+    handle = files.create("a", 4000)
+    parts = [bytes([number % 251]) * 3 for number in range(1100)]
+    files.write(handle, 11, parts)
+    assert files.read(handle, 0, 4000) == (bytes(11) + b"".join(parts)).ljust(4000, b"\0")
+    files.close(handle)
+
+
+def test_a_short_read_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the system gives less than asked for, the rest is read behind it."""
+    files = DiskFiles(str(tmp_path))
+    handle = files.create("a", 100)
+    files.write(handle, 0, [bytes(range(100))])
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda handle, size, offset: real(handle, min(size, 7), offset))
+    assert files.read(handle, 3, 50) == bytes(range(3, 53))
+    assert files.read(handle, 90, 50) == bytes(range(90, 100))
+    files.close(handle)
+
+
+def test_a_file_without_space_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is found when the file is made, and what was made of it goes away again."""
+
+    def full(handle: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    open_before = len(os.listdir("/dev/fd"))
+    with pytest.raises(OSError, match="No space left"):
+        DiskFiles(str(tmp_path)).create("a", 100)
+    assert list(tmp_path.iterdir()) == []
+    assert len(os.listdir("/dev/fd")) == open_before
+
+
+def test_space_is_reserved(tmp_path: Path) -> None:
+    """The blocks of a new file are its own before anything is written to it."""
+    if not hasattr(os, "posix_fallocate"):
+        pytest.skip("no posix_fallocate here")
+    files = DiskFiles(str(tmp_path))
+    files.close(files.create("a", 1 << 20))
+    assert (tmp_path / "a").stat().st_blocks * 512 >= 1 << 20
+
+
+# The disk of the tests: what a power cut leaves.
+
+
+def cuts(files: ForgettingFiles) -> set[tuple[str, bytes]]:
+    """Return every content that each name may have afterwards."""
+    found = set()
+    for choose in every_choice():
+        disk = files.after_power_cut(choose)
+        names, contents = disk.contents()
+        found |= {(name, contents[number]) for name, number in names.items()}
+        if not names:
+            found.add(("", b""))
+    return found
+
+
+def two_pages(first: bytes, second: bytes) -> bytes:
+    return first * PAGE_BYTES + second * PAGE_BYTES
+
+
+def test_unsynced_pages_are_old_new_or_torn() -> None:
+    """Each by itself: a later page may be there where an earlier one is not."""
+    files = ForgettingFiles()
+    handle = files.create("a", 2 * PAGE_BYTES)
+    files.sync_all(handle)
+    files.sync_folder()
+    files.write(handle, 0, [two_pages(b"x", b"y")])
+    half = PAGE_BYTES // 2
+    torn = [b"\0" * half + b"x" * half, b"x" * half + b"\0" * half]
+    pages = [b"\0" * PAGE_BYTES, b"x" * PAGE_BYTES, *torn]
+    assert cuts(files) == {("a", one + two.replace(b"x", b"y")) for one in pages for two in pages}
+    files.sync(handle)
+    assert cuts(files) == {("a", two_pages(b"x", b"y"))}
+
+
+def test_unsynced_names_and_sizes_are_old_or_new() -> None:
+    """A rename may be undone, a file that was removed may come back, a cut one may be long again."""
+    files = ForgettingFiles()
+    handle = files.create("a", 3)
+    files.write(handle, 0, [b"abc"])
+    files.sync_all(handle)
+    assert cuts(files) == {("a", b"abc"), ("", b"")}
+    files.sync_folder()
+    files.rename("a", "b")
+    assert cuts(files) == {("a", b"abc"), ("b", b"abc"), ("", b"")}
+    files.sync_folder()
+    assert cuts(files) == {("b", b"abc")}
+    files.remove("b")
+    assert cuts(files) == {("b", b"abc"), ("", b"")}
+
+
+def test_a_failed_sync_drops_its_pages() -> None:
+    """The next one succeeds and writes nothing of them, although they can still be read."""
+    files = ForgettingFiles()
+    handle = files.create("a", PAGE_BYTES)
+    files.sync_all(handle)
+    files.sync_folder()
+    files.write(handle, 0, [b"x" * PAGE_BYTES])
+    files.fail("sync")
+    with pytest.raises(OSError, match="Input/output error"):
+        files.sync(handle)
+    files.sync(handle)
+    assert files.read(handle, 0, 1) == b"x"
+    assert ("a", bytes(PAGE_BYTES)) in cuts(files)
+    files.write(handle, 0, [b"z"])
+    files.sync(handle)
+    assert cuts(files) == {("a", b"z" + b"x" * (PAGE_BYTES - 1))}
+
+
+def test_a_killed_process_loses_nothing_but_gains_no_safety() -> None:
+    """What it wrote is seen by the next one, and a power cut may still take it."""
+    files = ForgettingFiles()
+    handle = files.create("a", 2)
+    files.sync_all(handle)
+    files.sync_folder()
+    files.write(handle, 0, [b"ab"])
+    after = files.after_kill()
+    assert after.read(after.open("a"), 0, 2) == b"ab"
+    assert cuts(after) == cuts(files) == {("a", b"ab"), ("a", b"\0\0")}

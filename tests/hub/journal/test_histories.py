@@ -1,0 +1,203 @@
+"""
+The journal as a whole: random histories against a list.
+
+Producers send and send again; the disk fails, fills up, is killed and loses power at any step, recovery's own included.
+MPSR_HISTORIES in the environment says how many histories there are (300), MPSR_HISTORY the first one's number (0).
+"""
+
+import itertools
+import os
+import random
+
+import pytest
+
+from hub.errors import JournalError, JournalUnavailable
+from hub.journal import segment as segment_module
+from hub.journal.reader import Reader
+from hub.journal.segment import list_segments
+from hub.message import Batch
+from hub.wire import chunkid
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import Life, batch, check_order, expected, foreign, own, read_all, stored
+
+FIRST = int(os.environ.get("MPSR_HISTORY", "0"))
+COUNT = int(os.environ.get("MPSR_HISTORIES", "300"))
+GROUPS = 10
+STEPS = ["create", "page", "sync", "sync_all", "sync_folder", "truncate", "truncate_sync", "rename", "remove"]
+
+
+class Died(BaseException):
+    """The process is dead."""
+
+
+class History:
+    """One history, all of it from one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.segment_bytes = self.rng.choice([600, 1500, 4000])
+        self.keep_bytes = self.rng.choice([1 << 40, 1 << 40, 5 * self.segment_bytes])
+        self.disk = ForgettingFiles()
+        self.names = itertools.count(1)
+        self.stored: list[Batch] = []  # by sequence; all of it was acknowledged, or found after a crash
+        self.sent: list[Batch] = []  # and not acknowledged
+        self.cursor = 0
+        self.life = self.open()
+        self.reader = self.new_reader()
+
+    @property
+    def last_sequence(self) -> int:
+        return sum(each.count for each in self.stored)
+
+    def run(self) -> None:
+        for _ in range(self.rng.randrange(5, 25)):
+            action = self.rng.choice(
+                [self.send, self.send, self.send, self.trouble, self.crash, self.reopen, self.look]
+            )
+            action()
+        self.settle()
+        self.look()
+        assert self.life.append(*(each for each in self.stored if each.chunk)).stored == 0
+        for after in self.disk.power_cuts(self.rng, 5):
+            self.check_kept(after)
+        self.life.writer.close()
+        self.reader.close()
+        assert self.disk.open_files == 0
+
+    # What happens.
+
+    def send(self) -> None:
+        """Send something new, and what is not acknowledged yet, and perhaps something that is."""
+        self.sent += [self.new_batch() for _ in range(self.rng.choice([1, 1, 2, 5]))]
+        repeats = [each for each in self.rng.sample(self.stored, min(len(self.stored), 2)) if each.chunk]
+        commit = self.life.append(*repeats, *self.sent)
+        assert commit.stored == sum(each.count for each in self.sent)
+        assert commit.duplicates >= len(repeats)  # and what has no messages may have been kept unseen
+        self.stored += self.sent
+        self.sent = []
+        assert commit.last_sequence == self.last_sequence
+
+    def trouble(self) -> None:
+        """Some step fails, once or for longer."""
+        step = self.rng.choice(STEPS)
+        self.disk.fail(step, after=self.rng.randrange(4), times=self.rng.choice([1, 1, 2, 6]))
+        try:
+            self.send()
+        except JournalUnavailable:
+            self.look()
+        self.disk.fail(step, times=0)
+
+    def look(self) -> None:
+        """The hub's own reader has exactly what is committed, from where it was."""
+        everything = {item for item in expected(self.stored) if item.sequence > self.cursor}
+        oldest = min(list_segments(self.disk))
+        for item in map(stored, self.reader.read(follow=self.rng.random() < 0.5)):
+            if self.cursor == 0 and item.sequence <= oldest:
+                self.cursor = item.sequence - 1  # it begins where the journal does
+            assert item.sequence == self.cursor + 1
+            self.cursor += item.messages
+            assert item in everything or (item.entries is None and self.cursor < oldest)
+        assert self.cursor == self.last_sequence or (self.cursor == 0 and oldest > 1)
+
+    def reopen(self) -> None:
+        """The hub is stopped in order and started again."""
+        self.settle()
+        self.look()
+        self.reader.close()
+        self.life.writer.close()
+        self.life = self.open()
+        self.reader = self.new_reader()
+        self.check_kept(self.disk)
+
+    def crash(self) -> None:
+        """The process dies at some step; what comes after may die too."""
+        oldest = self.die_at(self.send, self.rng.randrange(12))
+        while True:
+            if self.rng.random() < 0.5 and not self.disk.is_lying:
+                self.disk = self.disk.after_kill()
+            else:
+                self.disk = self.disk.after_power_cut(self.rng.randrange, tear_at=self.rng.randrange(512))
+            if self.rng.random() < 0.6:
+                break
+            oldest = max(oldest, self.die_at(self.open, self.rng.randrange(10)))
+        self.life = self.open()
+        self.find(max(oldest, min(list_segments(self.disk))))
+        self.reader = self.new_reader()
+
+    def die_at(self, run: object, step: int) -> int:
+        """Call *run* and let the process die at its *step*th step, or just behind it; return what was oldest then."""
+        steps = itertools.count()
+
+        def watch(name: str) -> None:
+            if next(steps) == step:
+                raise Died
+
+        self.disk.watch = watch
+        try:
+            assert callable(run)
+            run()
+        except Died:
+            pass
+        self.disk.watch = lambda name: None
+        return min(list_segments(self.disk), default=1)
+
+    # What holds.
+
+    def find(self, oldest: int) -> None:
+        """After a crash everything acknowledged is there, and of what was under way the beginning of a commit."""
+        items = read_all(self.disk)
+        check_order(items)
+        first = items[0].sequence if items else self.life.writer.last_sequence + 1
+        assert first <= oldest
+        safe = [item for item in expected(self.stored) if item.sequence >= first]
+        assert items[: len(safe)] == safe
+        kept = items[len(safe) :]
+        under_way = [each for each in self.sent if each.count]
+        assert kept == expected(under_way, self.last_sequence + 1)[: len(kept)]
+        self.stored += under_way[: len(kept)]
+        assert self.life.writer.last_sequence == self.last_sequence
+        self.sent = [each for each in self.sent if each.chunk and each not in under_way[: len(kept)]]
+
+    def check_kept(self, disk: ForgettingFiles) -> None:
+        items = read_all(disk)
+        check_order(items)
+        assert items == [item for item in expected(self.stored) if not items or item.sequence >= items[0].sequence]
+
+    def settle(self) -> None:
+        if self.sent:
+            self.life.append(*self.sent)
+            self.stored += self.sent
+            self.sent = []
+
+    # Who takes part.
+
+    def open(self) -> Life:
+        return Life(self.disk, segment_bytes=self.segment_bytes, keep_bytes=self.keep_bytes)
+
+    def new_reader(self) -> Reader:
+        return Reader(self.disk, after=self.cursor, committed=lambda: self.life.writer.last_sequence)
+
+    def new_batch(self) -> Batch:
+        number = next(self.names)
+        count, size = self.rng.choice([1, 1, 2, 7]), self.rng.choice([0, 30, 30, 300, 1200])
+        match self.rng.randrange(6):
+            case 0:
+                return foreign(f"x{number}", count, size=size)
+            case 1:
+                return batch(f"plain{number}", count, size=size)
+            case 2:
+                return batch("empty", 0, chunk=chunkid.pack(f"empty{number}"))
+            case session:
+                return own("abc"[session - 3], number, count, size=size)
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_histories(group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever happens, what was acknowledged is there once, in its order; what was not is taken when sent again."""
+    for seed in range(FIRST + group, FIRST + COUNT, GROUPS):
+        monkeypatch.setattr(segment_module, "_WINDOW_BYTES", (1 << 20, 300, 64)[seed % 3])
+        try:
+            History(seed).run()
+        except (AssertionError, JournalError, OSError, LookupError, ValueError) as error:
+            error.add_note(f"history {seed}: again with MPSR_HISTORY={seed} MPSR_HISTORIES=1")
+            raise

@@ -1,0 +1,488 @@
+"""hub.journal.journal: the event loop's side, on a real disk, and whose folder it is."""
+
+import asyncio
+import errno
+import itertools
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hub.errors import JournalLocked, JournalTooNew, JournalUnavailable, JournalUnusable
+from hub.journal import journal as journal_module
+from hub.journal.block import SegmentHeader, pack_segment_header
+from hub.journal.files import DiskFiles, Files
+from hub.journal.journal import Journal
+from hub.journal.retention import KEEP_BYTES_MIN, SEGMENT_BYTES_MIN
+from hub.journal.segment import segment_name
+from hub.journal.writer import Durability
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import Stored, batch, expected, foreign, own, stored
+
+PATIENCE_S = 60.0
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    async def with_patience() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await main
+
+    asyncio.run(with_patience())
+
+
+@asynccontextmanager
+async def opened(
+    path: Path | str, *, files: Files | None = None, durability: Durability = "fsync", keep_bytes: int = KEEP_BYTES_MIN
+) -> AsyncIterator[Journal]:
+    journal = await Journal.open(str(path), keep_bytes=keep_bytes, durability=durability, files=files)
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+def read(journal: Journal, *, after: int = 0) -> list[Stored]:
+    reader = journal.read(after=after)
+    try:
+        return [stored(item) for item in reader.read()]
+    finally:
+        reader.close()
+
+
+class WatchedFiles(DiskFiles):
+    """A real folder whose syncs of data can be waited for, and made to fail."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.synced = threading.Event()
+        self.fails = False
+
+    def sync(self, handle: int) -> None:
+        self.synced.set()
+        if self.fails:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        super().sync(handle)
+
+
+# Appending and reading.
+
+
+def test_what_is_appended_can_be_read(tmp_path: Path) -> None:
+    """Sequences count up from 1, `read` gives what is committed, behind any of them, and a restart changes nothing."""
+
+    async def main() -> None:
+        batches = [own("a", 1, 2), foreign("x"), batch("p", 3)]
+        async with opened(tmp_path / "new" / "folder") as journal:
+            assert (journal.last_sequence, journal.bytes) == (0, SEGMENT_BYTES_MIN)
+            commit = await journal.append(batches[:2])
+            assert (commit.last_sequence, commit.stored, commit.duplicates) == (3, 3, 0)
+            assert (await journal.append(batches)).duplicates == 2
+            assert journal.last_sequence == 6
+            assert read(journal) == expected(batches)
+            assert read(journal, after=3) == expected(batches)[2:]
+        async with opened(tmp_path / "new" / "folder") as journal:
+            assert journal.last_sequence == 6
+            assert (journal.recovered.cut_bytes, journal.recovered.missing) == (0, 0)
+            assert (await journal.append(batches[:2])).duplicates == 2
+            assert read(journal) == expected(batches)
+
+    run(main())
+
+
+def test_many_append_at_once(tmp_path: Path) -> None:
+    """Each caller gets its own commit, and a reader on a thread has all of them in order, gaps none, while they run."""
+
+    async def main() -> None:
+        async with opened(tmp_path, keep_bytes=64 << 20) as journal:
+            seen: list[Stored] = []
+            done = threading.Event()
+
+            def follow() -> None:
+                reader = journal.read()
+                over = False
+                while not over:
+                    over = done.is_set()
+                    seen.extend(map(stored, reader.read(follow=True)))
+                reader.close()
+
+            following = asyncio.create_task(asyncio.to_thread(follow))
+
+            async def send(name: str) -> None:
+                for number in range(1, 60):
+                    commit = await journal.append([own(name, number, 2, size=20_000)])
+                    assert commit.stored == 2
+
+            await asyncio.gather(*(send(name) for name in "abcdefgh"))
+            done.set()
+            await following
+            assert [item.sequence for item in seen] == list(range(1, 2 * 8 * 59, 2))
+            assert len({item.chunk for item in seen}) == 8 * 59
+
+    run(main())
+
+
+def test_the_oldest_expire(tmp_path: Path) -> None:
+    """The journal stays within its bytes; a reader that had begun is told what it missed, a new one begins later."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as journal:
+            old = journal.read()
+            await journal.append([own("a", 1, size=500_000)])
+            assert [stored(item).sequence for item in old.read()] == [1]
+            for number in range(2, 21):
+                await journal.append([own("a", number, size=500_000)])
+                assert journal.bytes <= KEEP_BYTES_MIN
+                assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) == journal.bytes
+            items = read(journal)
+            assert 4 <= len(items) < 10
+            told = [stored(item) for item in old.read()]
+            assert told[-len(items) :] == items
+            (gap,) = [item for item in told if item.entries is None]
+            assert gap.sequence + gap.messages == items[0].sequence
+            assert sum(item.messages for item in told) == 19
+            assert await journal.expire() == 0
+            old.close()
+
+    run(main())
+
+
+def test_waiting_ends_with_the_commit_that_is_waited_for(tmp_path: Path) -> None:
+    """`wait_beyond` returns at once if it is there already, else when it is; who gives up waiting is forgotten."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as journal:
+            await journal.append([batch("a", 3)])
+            await journal.wait_beyond(2)
+            waits = [asyncio.create_task(journal.wait_beyond(sequence)) for sequence in (3, 3, 5)]
+            impatient = asyncio.create_task(journal.wait_beyond(3))
+            await asyncio.sleep(0)
+            impatient.cancel()
+            await journal.append([batch("b", 2)])
+            await asyncio.wait(waits[:2])
+            assert not waits[2].done()
+            await journal.append([batch("c")])
+            await waits[2]
+            await asyncio.wait([impatient])
+            assert impatient.cancelled()
+
+    run(main())
+
+
+def test_an_append_that_nobody_waits_for_is_committed_all_the_same(tmp_path: Path) -> None:
+    """If its caller is cancelled, what is committed can be read, is waited for, and is no gap to anybody."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as journal:
+            reader = journal.read()
+            waiting = asyncio.create_task(journal.wait_beyond(0))
+            appending = asyncio.create_task(journal.append([own("a", 1, size=700_000)]))
+            await asyncio.sleep(0)
+            appending.cancel()
+            await waiting
+            assert appending.cancelled()
+            assert journal.last_sequence == 1
+            await journal.append([own("a", 2, size=700_000)])  # begins another segment
+            assert [stored(item).sequence for item in reader.read()] == [1, 2]
+            reader.close()
+
+    run(main())
+
+
+def test_what_cannot_be_written_is_given_back(tmp_path: Path) -> None:
+    """JournalUnavailable names the journal; nothing of the batches is there, and they are taken when all is well."""
+
+    async def main() -> None:
+        files = ForgettingFiles()
+        async with opened(tmp_path, files=files) as journal:
+            await journal.append([own("a", 1)])
+            files.fail("sync", times=2)
+            with pytest.raises(JournalUnavailable, match=f"{tmp_path}: cannot be written: Input/output error"):
+                await journal.append([own("a", 2), batch("p")])
+            assert journal.last_sequence == 1
+            assert read(journal) == expected([own("a", 1)])
+            assert (await journal.append([own("a", 2), batch("p")])).stored == 2
+            files.fail("remove")
+            journal._writer._keep_bytes = 0
+            with pytest.raises(JournalUnavailable, match=f"{tmp_path}: Input/output error"):
+                await journal.expire()
+
+    run(main())
+
+
+# Closing.
+
+
+def test_closing_seals_the_journal(tmp_path: Path) -> None:
+    """No space stays reserved, the thread has ended, and closing again does nothing."""
+
+    async def main() -> None:
+        journal = await Journal.open(str(tmp_path))
+        await journal.append([own("a", 1)])
+        threads = threading.active_count()
+        await asyncio.gather(journal.close(), journal.close())
+        await journal.close()
+        assert threading.active_count() == threads - 1
+        assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) < 1000
+
+    run(main())
+
+
+def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
+    """It says so, and does not let its caller wait for ever."""
+
+    async def main() -> None:
+        journal = await Journal.open(str(tmp_path))
+        await journal.close()
+        with pytest.raises(JournalUnusable, match="it is closed"):
+            await journal.append([own("a", 1)])
+        with pytest.raises(JournalUnusable, match="it is closed"):
+            await journal.expire()
+
+    run(main())
+
+
+def test_closing_ends_though_the_last_sync_fails(tmp_path: Path) -> None:
+    """The error comes out, and the folder is free again."""
+
+    async def main() -> None:
+        files = WatchedFiles(str(tmp_path))
+        journal = await Journal.open(str(tmp_path), durability="relaxed", files=files)
+        await journal.append([own("a", 1)])
+        files.fails = True
+        with pytest.raises(JournalUnavailable, match="Input/output error"):
+            await journal.close()
+        async with opened(tmp_path) as journal:
+            assert read(journal) == expected([own("a", 1)])
+
+    run(main())
+
+
+# Durability "relaxed".
+
+
+def test_relaxed_syncs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append that nothing follows is synced all the same."""
+    monkeypatch.setattr(journal_module, "RELAXED_SYNC_S", 0.05)
+
+    async def main() -> None:
+        files = WatchedFiles(str(tmp_path))
+        async with opened(tmp_path, files=files, durability="relaxed") as journal:
+            for number in range(1, 4):
+                await journal.append([own("a", number)])
+                assert await asyncio.to_thread(files.synced.wait, PATIENCE_S)
+                files.synced.clear()
+
+    run(main())
+
+
+def test_relaxed_syncs_under_constant_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though there is always more to write, the sync is not put off."""
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(looks) / 100)  # a hundredth of a second a look
+    monkeypatch.setattr(journal_module, "time", clock)
+
+    async def main() -> None:
+        files = WatchedFiles(str(tmp_path))
+        async with opened(tmp_path, files=files, durability="relaxed", keep_bytes=1 << 30) as journal:
+            appended = 0
+
+            async def load() -> None:
+                nonlocal appended
+                while not files.synced.is_set() and appended < 1000:
+                    await journal.append([batch("p")])
+                    appended += 1
+
+            await asyncio.gather(*(load() for _ in range(8)))
+            assert 8 < appended < 200
+            assert [path.name for path in tmp_path.glob("*.seg")] == [segment_name(1)]  # it was not a full segment
+
+    run(main())
+
+
+def test_fsync_needs_no_timer(tmp_path: Path) -> None:
+    """With durability ``fsync`` every commit is synced once, and nothing else is."""
+
+    async def main() -> None:
+        files = WatchedFiles(str(tmp_path))
+        async with opened(tmp_path, files=files) as journal:
+            for number in range(1, 4):
+                files.synced.clear()
+                await journal.append([own("a", number)])
+                assert files.synced.is_set()
+                assert not journal._writer.is_unsynced
+
+    run(main())
+
+
+def test_relaxed_gives_up_a_segment_whose_sync_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the timer's sync has failed, nothing is written to that file any more."""
+    monkeypatch.setattr(journal_module, "RELAXED_SYNC_S", 0.05)
+
+    async def main() -> None:
+        files = WatchedFiles(str(tmp_path))
+        async with opened(tmp_path, files=files, durability="relaxed") as journal:
+            files.fails = True
+            await journal.append([own("a", 1)])
+            assert await asyncio.to_thread(files.synced.wait, PATIENCE_S)
+            await journal.expire()  # behind the sync on the same thread
+            files.fails = False
+            await journal.append([own("a", 2)])
+            assert sorted(path.name for path in tmp_path.glob("*.seg")) == [segment_name(1), segment_name(2)]
+            assert read(journal) == expected([own("a", 1), own("a", 2)])
+
+    run(main())
+
+
+# Whose folder it is.
+
+HOLDER = """
+import asyncio, os, sys
+from hub.journal.journal import Journal
+async def main():
+    journal = await Journal.open(sys.argv[1])
+    if sys.argv[2:] and os.fork() == 0:
+        sys.stdin.readline()
+        os._exit(0)
+    print("open", flush=True)
+    sys.stdin.readline()
+asyncio.run(main())
+"""
+
+
+@contextmanager
+def holder(path: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that has the journal open."""
+    command = [sys.executable, "-c", HOLDER, str(path), *args]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_another_process_is_refused(tmp_path: Path) -> None:
+    """It is told which process has the journal, as long as that lives; nothing needs cleaning up after a kill."""
+
+    async def main() -> None:
+        with holder(tmp_path) as process:
+            with pytest.raises(JournalLocked, match=f"process {process.pid} is already writing") as refused:
+                await Journal.open(str(tmp_path))
+            assert refused.value.pid == process.pid
+            process.kill()
+            process.wait()
+            async with opened(tmp_path) as journal:
+                await journal.append([own("a", 1)])
+
+    run(main())
+
+
+def test_a_forked_child_does_not_keep_the_journal(tmp_path: Path) -> None:
+    """When the process that opened it is dead, a child that it forked is no owner."""
+
+    async def main() -> None:
+        with holder(tmp_path, "fork") as process:
+            process.kill()
+            process.wait()
+            async with opened(tmp_path):
+                pass
+
+    run(main())
+
+
+def test_a_second_journal_in_the_process_is_refused(tmp_path: Path) -> None:
+    """By any path to the folder, also while the first is being opened, and a refusal does not free the folder."""
+
+    async def main() -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        paths = [tmp_path / name for name in ("real", "real/../real", "link", "real")]
+        for _ in range(20):
+            results = await asyncio.gather(*(Journal.open(str(path)) for path in paths), return_exceptions=True)
+            (first,) = [result for result in results if isinstance(result, Journal)]
+            refused = [result for result in results if isinstance(result, JournalLocked)]
+            assert [error.pid for error in refused] == [os.getpid()] * 3
+            await first.close()
+        first = await Journal.open(str(paths[0]))
+        with pytest.raises(JournalLocked):
+            await Journal.open(str(tmp_path / "real"))
+        check = [sys.executable, "-c", HOLDER, str(tmp_path / "real")]
+        assert b"is already writing" in subprocess.run(check, capture_output=True, input=b"", check=False).stderr
+        await first.close()
+        async with opened(tmp_path / "real"):
+            pass
+
+    run(main())
+
+
+def refusing(path: Path, error: type[Exception], match: str, keep_bytes: int = KEEP_BYTES_MIN) -> None:
+    async def main() -> None:
+        with pytest.raises(error, match=match):
+            await Journal.open(str(path), keep_bytes=keep_bytes)
+
+    run(main())
+
+
+def test_too_small_a_journal_is_refused(tmp_path: Path) -> None:
+    """Nothing is made."""
+    refusing(tmp_path / "new", JournalUnusable, "bytes are too few", keep_bytes=KEEP_BYTES_MIN - 1)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
+    """A file in place of the folder, or of one above it, or a folder in place of the lock."""
+    (tmp_path / "file").write_bytes(b"mine")
+    (tmp_path / "journal" / "lock").mkdir(parents=True)
+    refusing(tmp_path / "file", JournalUnusable, "cannot be written: File exists")
+    refusing(tmp_path / "file" / "below", JournalUnusable, "cannot be written: Not a directory")
+    refusing(tmp_path / "journal", JournalUnusable, "cannot be written: Is a directory")
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate"])
+def test_a_full_disk_at_the_start_is_said(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever finds it first, it is said in one sentence, and the journal can be opened when there is space."""
+
+    def full(*args: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full, raising=False)
+        refusing(tmp_path, JournalUnusable, "No space left on device")
+
+    async def main() -> None:
+        async with opened(tmp_path):
+            pass
+
+    run(main())
+
+
+def test_a_journal_that_was_never_readable_is_refused(tmp_path: Path) -> None:
+    """Damaged headers and newer formats are refused, nothing is changed, and the folder is not kept locked."""
+    newer = pack_segment_header(SegmentHeader(2, bytes(16), 1, 0, b""))
+    for data, error in ((newer, JournalTooNew), (b"x" * 100, JournalUnusable), (newer, JournalTooNew)):
+        (tmp_path / segment_name(1)).write_bytes(data)
+        refusing(tmp_path, error, str(tmp_path))
+        assert {path.name for path in tmp_path.iterdir()} == {"lock", segment_name(1)}
+        assert (tmp_path / segment_name(1)).read_bytes() == data
+
+
+def test_a_torn_end_is_cut_and_told(tmp_path: Path) -> None:
+    """What a crash left behind the last commit is gone after opening, and how much it was is known."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as journal:
+            await journal.append([own("a", 1)])
+        with (tmp_path / segment_name(1)).open("ab") as file:
+            file.write(b"torn" + bytes(1000))
+        async with opened(tmp_path) as journal:
+            assert (journal.recovered.cut_bytes, journal.recovered.missing, journal.last_sequence) == (4, 0, 1)
+
+    run(main())

@@ -1,0 +1,508 @@
+"""hub.journal.reader: reading forward, beside a writer that does all it can do."""
+
+import os
+import random
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hub.errors import JournalTooNew, JournalUnusable
+from hub.journal import segment as segment_module
+from hub.journal.block import SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.files import DiskFiles
+from hub.journal.reader import Gap, Reader, open_reader
+from hub.journal.segment import list_segments, segment_name
+from hub.message import LOSS_TAG, Batch
+from hub.wire import chunkid
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import (
+    Life,
+    Stored,
+    batch,
+    blocks_of,
+    expected,
+    flipped,
+    foreign,
+    own,
+    read_all,
+    seen_of,
+    stored,
+)
+
+BATCHES = [own("a", 1, 3), foreign("x"), batch("empty", 0, chunk=chunkid.pack("e")), own("a", 2, 2), batch("p", 4)]
+BATCHES += [own("a", number, number % 3 + 1, size=300) for number in range(3, 12)]
+
+
+@pytest.fixture
+def disk() -> ForgettingFiles:
+    """A journal of several segments, a commit a batch."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    for each in BATCHES:
+        life.append(each)
+    assert len(list_segments(disk)) > 3
+    return disk
+
+
+def rest(reader: Reader, *, follow: bool = False) -> list[Stored]:
+    return [stored(item) for item in reader.read(follow=follow)]
+
+
+def test_everything_is_read_in_order(disk: ForgettingFiles) -> None:
+    """Every batch with messages once, and the reader knows how far it came."""
+    reader = Reader(disk)
+    assert rest(reader) == expected(BATCHES)
+    assert reader.last_sequence == sum(each.count for each in BATCHES)
+    assert rest(reader) == []
+    reader.close()
+    assert rest(reader) == []  # closed, it goes on all the same
+    reader.close()
+
+
+def test_reading_begins_behind_any_sequence(disk: ForgettingFiles) -> None:
+    """The first batch is the one whose last message is behind it, wherever in the journal it lies."""
+    everything = expected(BATCHES)
+    last = everything[-1].sequence + everything[-1].messages - 1
+    for after in range(last + 3):
+        behind = [item for item in everything if item.sequence + item.messages - 1 > after]
+        reader = Reader(disk, after=after)
+        assert rest(reader) == behind
+        assert reader.last_sequence == max(last, after)
+        reader.close()
+
+
+def test_reading_can_be_broken_off_anywhere(disk: ForgettingFiles) -> None:
+    """Who stops after a batch, or a gap, has the next one next time: nothing comes twice, nothing is passed over."""
+    block = blocks_of(disk, list_segments(disk)[1])[1]
+    name = segment_name(list_segments(disk)[1])
+    disk.overwrite(name, flipped(seen_of(disk, list_segments(disk)[1]), 8 * block.offset))
+    whole = read_all(disk)
+    assert [item for item in whole if item.entries is None]
+    reader, items = Reader(disk), []
+    while (item := next(reader.read(), None)) is not None:
+        items.append(stored(item))
+    assert items == whole
+    reader.close()
+
+
+def test_a_reader_in_the_hub_is_given_what_is_committed(disk: ForgettingFiles) -> None:
+    """Only batches all of whose messages are at or below the bound come out, each when the bound has reached it."""
+    everything = expected(BATCHES)
+    committed = 0
+    reader, items = Reader(disk, committed=lambda: committed), []
+    for committed in range(everything[-1].sequence + everything[-1].messages):
+        items += rest(reader, follow=bool(committed % 2))
+        assert items == [item for item in everything if item.sequence + item.messages - 1 <= committed]
+    reader.close()
+
+
+def test_a_commit_taken_back_is_never_given_in_the_hub() -> None:
+    """What a reader saw before it was committed is looked at again: something else may be there by then."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    reader = Reader(disk, committed=lambda: life.writer.last_sequence)
+    life.append(own("a", 1))
+    assert len(rest(reader)) == 1
+
+    def look(step: str) -> None:
+        if step == "sync":  # written, not committed
+            disk.watch = lambda step: None
+            assert rest(reader) == []
+
+    disk.watch = look
+    disk.fail("sync")
+    disk.fail("create")
+    with pytest.raises(Exception, match="Input/output error"):
+        life.append(own("b", 1))
+    life.append(own("c", 1))
+    assert rest(reader) == expected([own("a", 1), own("c", 1)])[1:]
+    reader.close()
+
+
+# Gaps.
+
+
+def test_what_expired_before_a_reader_began_is_no_gap(disk: ForgettingFiles) -> None:
+    """A new reader begins with the oldest message kept."""
+    first, second = list_segments(disk)[:2]
+    disk.remove(segment_name(first))
+    assert read_all(disk) == [item for item in expected(BATCHES) if item.sequence >= second]
+
+
+@pytest.mark.parametrize("after", [1, 5, 9])
+def test_what_expired_under_a_reader_is_a_gap(disk: ForgettingFiles, after: int) -> None:
+    """A reader with a place is told how many it missed; the segment that it has open it reads to the end."""
+    everything, firsts = expected(BATCHES), list_segments(disk)
+    resumed, opened = Reader(disk, after=after), Reader(disk)
+    begun = [stored(next(opened.read()))]
+    for first in firsts[:3]:
+        disk.remove(segment_name(first))
+    kept = [item for item in everything if item.sequence >= firsts[3]]
+    assert rest(resumed) == [Stored(after + 1, firsts[3] - after - 1, None), *kept]
+    begun += rest(opened)
+    there = [item for item in everything if item.sequence < firsts[1]]
+    assert begun == [*there, Stored(firsts[1], firsts[3] - firsts[1], None), *kept]
+    resumed.close()
+    opened.close()
+
+
+def test_all_that_a_reader_waited_for_may_expire(disk: ForgettingFiles) -> None:
+    """If nothing but an empty segment is left, the gap is told all the same, and at once."""
+    Life(disk)
+    firsts = list_segments(disk)
+    reader = Reader(disk, after=2)
+    for first in firsts[:-1]:
+        disk.remove(segment_name(first))
+    assert rest(reader) == [Stored(3, firsts[-1] - 3, None)]
+    assert rest(reader) == []
+    reader.close()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_any_flip_in_a_sealed_segment_is_one_gap_of_one_block(disk: ForgettingFiles, follow: bool) -> None:
+    """Exactly the messages of the damaged block are missing; without messages, or in a header, none is."""
+    everything = expected(BATCHES)
+    first = list_segments(disk)[0]
+    data, blocks = seen_of(disk, first), blocks_of(disk, first)
+    assert [block.count for block in blocks][:3] == [3, 1, 0]
+    for bit in range(0, 8 * len(data), 7):
+        disk.overwrite(segment_name(first), flipped(data, bit))
+        hit = [block.sequence for block in blocks if block.offset <= bit // 8 < block.end and block.count]
+        reader = Reader(disk)
+        assert rest(reader, follow=follow) == [
+            Stored(item.sequence, item.messages, None) if item.sequence in hit else item for item in everything
+        ]
+        reader.close()
+
+
+def test_a_flip_in_the_active_segment_is_a_gap_once_there_is_more(disk: ForgettingFiles) -> None:
+    """While nothing later is behind it, it may be a commit being written; then it is a gap."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.append(own("a", 1))
+    life.append(own("a", 2, 2))
+    block = blocks_of(disk, 1)[1]
+    reader, following = Reader(disk), Reader(disk)
+    disk._seen(segment_name(1)).data[block.offset + 20] ^= 4
+    assert rest(reader) == rest(following, follow=True) == expected([own("a", 1)])
+    life.append(own("a", 3))
+    later = [Stored(2, 2, None), expected([own("a", 3)], 4)[0]]
+    assert rest(reader) == rest(following, follow=True) == later
+    reader.close()
+    following.close()
+
+
+def test_a_damaged_end_of_a_sealed_segment_is_told_at_once() -> None:
+    """Although its successor is empty, its name says that something is missing."""
+    disk = ForgettingFiles()
+    batches = [own("a", 1), own("a", 2, 2)]
+    Life(disk).append(*batches)
+    Life(disk)
+    block = blocks_of(disk, 1)[1]
+    disk.overwrite(segment_name(1), flipped(seen_of(disk, 1), 8 * block.end - 1))
+    assert read_all(disk) == [expected(batches)[0], Stored(2, 2, None)]
+
+
+def test_a_missing_segment_is_a_gap(disk: ForgettingFiles) -> None:
+    """A file deleted from the middle costs its messages, and no others."""
+    firsts = list_segments(disk)
+    disk.remove(segment_name(firsts[1]))
+    kept = [item for item in expected(BATCHES) if not firsts[1] <= item.sequence < firsts[2]]
+    gap = Stored(firsts[1], firsts[2] - firsts[1], None)
+    assert read_all(disk) == sorted([*kept, gap])
+
+
+def test_a_header_that_cannot_be_read_is_a_gap_of_its_batch() -> None:
+    """A block that is whole but not ours to read is missing like a damaged one."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.append(own("a", 1))
+    hub_id = life.recovered.hub_id
+    block = blocks_of(disk, 1)[0]
+    odd = Batch(b"app", b"\xdd\0\0\0\2\xc0\xc0", 2)
+    front, _ = pack_block(odd, sequence=2, received=0, commit_offset=block.end, seed=seed_of(hub_id))
+    header = bytearray(front[:48]) + b"\xc1" * (len(front) - 48)
+    header[4:8] = zlib.crc32(bytes(odd.entries), zlib.crc32(header[8:], seed_of(hub_id))).to_bytes(4, "little")
+    disk._seen(segment_name(1)).data[block.end : block.end + len(header) + 7] = header + bytes(odd.entries)
+    assert read_all(disk) == [*expected([own("a", 1)]), Stored(2, 2, None)]
+
+
+def test_a_gap_is_a_loss_to_those_who_read_messages() -> None:
+    """It says how many, why and where, at the first missing sequence."""
+    (message,) = Gap(5, 3, "gone", "there", 77).as_batch().messages()
+    assert (message.tag, message.sequence, message.received, message.time) == (LOSS_TAG.decode(), 5, 77, 77)
+    assert message.record["count"] == 3
+    assert message.record["reason"] == "gone (there)"
+    assert not message.peer.verified
+
+
+# Beside a writer.
+
+
+class State(NamedTuple):
+    """What can be seen of the folder at one moment."""
+
+    names: dict[str, int]
+    files: dict[int, bytes]
+    committed: int
+
+
+class Replay(ForgettingFiles):
+    """A history of a folder, for a reader: whenever it asks, time may have gone on."""
+
+    def __init__(self, states: list[State], passes: Callable[[], int]) -> None:
+        super().__init__()
+        self._states = states
+        self._passes = passes
+        self._now = 0
+        self._opened: dict[int, int] = {}
+
+    def go_on(self) -> State:
+        self._now = min(self._now + self._passes(), len(self._states) - 1)
+        return self._states[self._now]
+
+    @property
+    def is_over(self) -> bool:
+        return self._now == len(self._states) - 1
+
+    def committed(self) -> int:
+        return self.go_on().committed
+
+    def list(self) -> list[str]:
+        return [*self.go_on().names]
+
+    def open(self, name: str) -> int:
+        names = self.go_on().names
+        if name not in names:
+            raise FileNotFoundError(name)
+        handle = len(self._opened)
+        self._opened[handle] = names[name]
+        return handle
+
+    def read(self, handle: int, offset: int, size: int) -> bytes:
+        return self.go_on().files[self._opened[handle]][offset : offset + size]
+
+    def size(self, handle: int) -> int:
+        return len(self.go_on().files[self._opened[handle]])
+
+    def close(self, handle: int) -> None:
+        assert handle in self._opened
+
+    def is_named(self, handle: int, name: str) -> bool:
+        return self.go_on().names.get(name, self._opened[handle]) == self._opened[handle]
+
+
+class Recorder:
+    """Writes a history down, state by state."""
+
+    def __init__(self) -> None:
+        self.disk = ForgettingFiles()
+        self.states: list[State] = []
+        self.batches: list[Batch] = []
+        self.begin()
+
+    def begin(self, **options: int) -> None:
+        self.disk.watch = self._note
+        self.committed = sum(each.count for each in self.batches)
+        self.life = Life(self.disk, **options)  # type: ignore[arg-type]
+        self._note("")
+
+    def append(self, *batches: Batch) -> None:
+        self.batches += batches
+        self.committed = self.life.append(*batches).last_sequence
+        self._note("")
+
+    def _note(self, step: str) -> None:
+        names, files = self.disk.contents()
+        before = self.states[-1].files if self.states else {}
+        kept = {number: before[number] if before.get(number) == data else data for number, data in files.items()}
+        self.states.append(State(names, {**before, **kept}, self.committed))
+
+
+def steady() -> Recorder:
+    """One life: commits of a page and of many, rolls, failures in new and older segments, a segment replaced twice."""
+    recorder = Recorder()
+    append, fail = recorder.append, recorder.disk.fail
+    fail("sync", times=2)
+    with pytest.raises(Exception, match="Input/output error"):
+        recorder.life.append(own("a", 1), foreign("x"))
+    append(own("a", 1), foreign("x"))
+    fail("sync")
+    append(own("a", 2, 2), own("b", 1, size=600), batch("plain"))
+    append(batch("empty", 0, chunk=chunkid.pack("e")))
+    for number in range(3, 9):
+        append(own("a", number, size=250), own("b", number, 2))
+    fail("page", after=2)
+    append(own("a", 9, size=900), own("b", 9))
+    append(own("a", 10))
+    recorder.life.writer.close()
+    return recorder
+
+
+def restarts() -> Recorder:
+    """Several lives, ended in order or not, the same empty segment replaced again and again."""
+    recorder = Recorder()
+    for number in range(1, 5):
+        recorder.append(own("a", number), own("b", number, 2, size=200 * number))
+        if number % 2:
+            recorder.life.writer.close()
+        recorder.begin()
+        recorder.begin()
+    for number in range(5, 12):
+        recorder.append(own("a", number, size=400))
+    return recorder
+
+
+def run_beside(recorder: Recorder, seed: int, *, in_hub: bool) -> list[Stored]:
+    """Return what a reader is given that looks at moments of the history that *seed* chooses."""
+    rng = random.Random(seed)
+    pace = rng.choice([1, 3, 10, 40])
+    files = Replay(recorder.states, lambda: rng.randrange(pace + 1) if rng.random() < 0.5 else 0)
+    reader, items = Reader(files, committed=files.committed if in_hub else None), []
+    for _ in range(100_000):
+        over = files.is_over
+        items += rest(reader, follow=rng.random() < 0.5 and not over)
+        if over:
+            return items
+        files.go_on()
+    raise AssertionError("time stood still")
+
+
+@pytest.mark.parametrize("window_bytes", [1 << 20, 64])
+@pytest.mark.parametrize(("history", "in_hub"), [(steady, False), (steady, True), (restarts, False)])
+def test_beside_a_writer_nothing_is_missed_or_given_twice(
+    history: Callable[[], Recorder], in_hub: bool, window_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However its looks fall between the writer's steps, a reader has each batch once, in order, without a gap."""
+    recorder = history()
+    monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
+    for seed in range(200):
+        assert run_beside(recorder, seed, in_hub=in_hub) == expected(recorder.batches), seed
+
+
+def test_a_reader_that_sleeps_once_misses_nothing() -> None:
+    """Wherever it stands still once, for however long, it goes on where it was."""
+    recorder = Recorder()
+    fail = recorder.disk.fail
+    fail("sync")
+    recorder.append(own("a", 1), own("a", 2))
+    recorder.append(own("a", 3, size=900))
+    fail("page", after=1)
+    recorder.append(own("a", 4, size=900), own("a", 5))
+    recorder.append(own("a", 6, size=900))
+    for start in range(0, len(recorder.states), 3):
+        for asleep_at in range(25):
+            for slept in range(1, len(recorder.states) - start, 2):
+                asked = iter([*[0] * asleep_at, slept])
+                files = Replay(recorder.states[start:], lambda asked=asked: next(asked, 0))  # type: ignore[misc]
+                reader = Reader(files)
+                items = rest(reader)
+                files._passes = lambda: 1 << 30
+                items += rest(reader)
+                assert items == expected(recorder.batches), (start, asleep_at, slept)
+
+
+def test_beside_a_writer_that_lets_segments_expire_every_gap_is_true() -> None:
+    """What a slow reader missed is told exactly, and what it did not miss is there."""
+    recorder = Recorder()
+    recorder.begin(keep_bytes=3000, segment_bytes=1000)
+    for number in range(1, 30):
+        recorder.append(own("a", number, number % 3 + 1, size=60))
+    oldest = min(list_segments(recorder.disk))
+    everything = expected(recorder.batches)
+    gaps = 0
+    for seed in range(400):
+        items = run_beside(recorder, seed, in_hub=bool(seed % 2))
+        gaps += len([item for item in items if item.entries is None])
+        sequence = items[0].sequence
+        for item in items:
+            assert item.sequence == sequence
+            sequence += item.messages
+            assert item in everything or (item.entries is None and sequence <= oldest)
+        assert sequence == recorder.committed + 1
+        assert items[0].entries is not None
+    assert gaps > 50
+
+
+def test_a_follower_does_not_search_the_rest_of_the_segment(disk: ForgettingFiles) -> None:
+    """While there is nothing new it looks at one place, not at all the space that is reserved behind it."""
+    asked = []
+
+    class Counting(ForgettingFiles):
+        def read(self, handle: int, offset: int, size: int) -> bytes:
+            asked.append(offset)
+            return super().read(handle, offset, size)
+
+    files = Counting()
+    life = Life(files, segment_bytes=5 << 20)
+    life.append(own("a", 1))
+    reader = Reader(files)
+    assert len(rest(reader, follow=True)) == 1
+    asked.clear()
+    assert rest(reader, follow=True) == []
+    assert len(set(asked)) == 1
+    reader.close()
+
+
+# The real folder.
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file"])
+def test_where_no_journal_is(kind: str, tmp_path: Path) -> None:
+    """A missing folder, or something else in its place, is said in one sentence."""
+    path = tmp_path / "journal"
+    if kind == "file":
+        path.write_bytes(b"")
+    with pytest.raises(JournalUnusable, match="there is no journal here" if kind == "nothing" else "cannot be read"):
+        open_reader(str(path))
+
+
+def test_an_empty_folder_is_an_empty_journal(tmp_path: Path) -> None:
+    """Nothing comes out, and what is written later does."""
+    reader = open_reader(str(tmp_path))
+    assert rest(reader) == []
+    life = Life(DiskFiles(str(tmp_path)))
+    assert rest(reader) == []
+    life.append(own("a", 1))
+    assert rest(reader) == expected([own("a", 1)])
+    life.writer.close()
+    reader.close()
+
+
+def test_reading_needs_read_permission_and_nothing_else(tmp_path: Path) -> None:
+    """No file is made, changed or locked."""
+    life = Life(DiskFiles(str(tmp_path)))
+    life.append(own("a", 1))
+    life.writer.close()
+    before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
+    for path in tmp_path.iterdir():
+        path.chmod(0o400)
+    tmp_path.chmod(0o500)
+    reader = open_reader(str(tmp_path))
+    assert rest(reader) == expected([own("a", 1)])
+    reader.close()
+    assert {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == before
+    tmp_path.chmod(0o700)
+
+
+def test_a_segment_that_is_no_file_is_said(tmp_path: Path) -> None:
+    """An error of the system is told with the journal's name."""
+    os.symlink(segment_name(1), tmp_path / segment_name(1))
+    with pytest.raises(JournalUnusable, match="cannot be read: Too many levels"):
+        rest(open_reader(str(tmp_path)))
+
+
+def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
+    """What is before it is read, and it is not guessed at."""
+    last = list_segments(disk)[-1]
+    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, b"")))
+    reader = Reader(disk, path="/the/journal")
+    for item in expected(BATCHES):
+        if item.sequence < last:
+            assert stored(next(reader.read())) == item
+    with pytest.raises(JournalTooNew, match="/the/journal: its format is version 2"):
+        next(reader.read())
+    reader.close()

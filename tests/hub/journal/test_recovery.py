@@ -1,0 +1,469 @@
+"""
+hub.journal.recovery: a table of crashes.
+
+The disk is hub.journal's whole world here, so what it may do is done to it at every moment: the process is killed, or
+the power is cut and of what was not synced any mix is there.
+"""
+
+import random
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from hub.dedupe import Dedupe
+from hub.errors import JournalTooNew, JournalUnusable
+from hub.journal import segment as segment_module
+from hub.journal.block import SEGMENT_HEADER_BYTES, Block, SegmentHeader, pack_segment_header
+from hub.journal.recovery import recover
+from hub.journal.segment import Segment, list_segments, segment_name
+from hub.message import Batch
+from hub.wire import chunkid
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import (
+    Life,
+    Moment,
+    Producers,
+    Stored,
+    batch,
+    blocks_of,
+    check_recovery,
+    expected,
+    flipped,
+    foreign,
+    moments,
+    own,
+    read_all,
+    seen_of,
+)
+
+History = Callable[[ForgettingFiles, Producers], None]
+
+
+def small_commits(disk: ForgettingFiles, producers: Producers) -> None:
+    """Every kind of batch, alone and with others, in one segment."""
+    life = Life(disk)
+    producers.send(life, own("a", 1))
+    producers.send(life, own("a", 2), foreign("x", 2), batch("plain"))
+    producers.send(life, batch("empty", 0, chunk=chunkid.pack("empty")), own("b", 1))
+    producers.send(life, own("a", 3, size=900))
+    producers.send(life, own("b", 2, 3), own("a", 4), foreign("y"))
+
+
+def segment_rolls(disk: ForgettingFiles, producers: Producers) -> None:
+    """Several segments, one of them made for a commit larger than any, one filled to its last byte."""
+    life = Life(disk)
+    for number in range(1, 12):
+        producers.send(life, own("a", number), own("b", number, 2))
+    producers.send(life, own("a", 12, size=1500), foreign("large", size=1500))
+    producers.send(life, own("a", 13))
+    life.writer.close()
+
+
+def reopenings(disk: ForgettingFiles, producers: Producers) -> None:
+    """Lives that end well, lives that do not, and one that does nothing."""
+    for number in range(1, 4):
+        life = Life(disk)
+        producers.send(life, own("a", 2 * number), foreign(f"x{number}"))
+        producers.send(life, own("a", 2 * number + 1))
+        if number % 2:
+            life.writer.close()
+    Life(disk).writer.close()
+    Life(disk)
+    producers.send(Life(disk), own("a", 99))
+
+
+def expiry(disk: ForgettingFiles, producers: Producers) -> None:
+    """A journal that never holds more than three segments, and then only two."""
+    life = Life(disk, segment_bytes=700, keep_bytes=2100)
+    for number in range(1, 9):
+        producers.send(life, own("a", number, size=200), foreign(f"x{number}"))
+    life.writer._keep_bytes = 1400
+    life.writer.expire()
+    producers.send(life, own("a", 20))
+
+
+def failures(disk: ForgettingFiles, producers: Producers) -> None:
+    """Syncs and writes that fail, in a new segment and in an older one."""
+    life = Life(disk)
+    disk.fail("sync")
+    producers.send(life, own("a", 1), foreign("x"))
+    producers.send(life, own("a", 2))
+    disk.fail("page", after=1)
+    producers.send(life, own("a", 3, size=900), foreign("y"))
+    disk.fail("sync_folder")
+    disk.fail("truncate")
+    producers.send(life, own("a", 4, size=1500))
+    life.writer.close()
+
+
+HISTORIES: list[History] = [small_commits, segment_rolls, reopenings, expiry]
+
+
+def moments_of(history: History) -> list[Moment]:
+    disk, producers = ForgettingFiles(), Producers()
+    found = moments(disk, producers, lambda: history(disk, producers))
+    assert len(producers.acknowledged) > 5
+    return found
+
+
+def check_moment(moment: Moment, rng: random.Random, most: int) -> list[Moment]:
+    """Check every way to die at this moment, *most* of the power cuts; return where it could have died again."""
+    keeps_from = min(list_segments(moment.disk), default=1)
+    again = check_recovery(moment.disk.after_kill(), moment.producers, keeps_from=keeps_from)
+    for disk in moment.disk.power_cuts(rng, most):
+        again += check_recovery(disk, moment.producers, keeps_from=keeps_from)
+    return again
+
+
+@pytest.mark.parametrize("history", HISTORIES)
+def test_nothing_acknowledged_is_lost_at_any_moment(history: History) -> None:
+    """Whenever the process dies, each acknowledged batch is there once, and each other one once it is sent again."""
+    rng = random.Random(1)
+    for moment in moments_of(history):
+        check_moment(moment, rng, 100)
+
+
+@pytest.mark.parametrize("window_bytes", [1 << 20, 64])
+@pytest.mark.parametrize("history", HISTORIES)
+def test_nothing_is_lost_by_a_crash_during_recovery(
+    history: History, window_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same holds if it dies again while it recovers or just after, and once more after that."""
+    monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
+    rng = random.Random(2)
+    second = [again for moment in rng.sample(moments_of(history), 20) for again in check_moment(moment, rng, 3)]
+    third = [again for moment in rng.sample(second, 40) for again in check_moment(moment, rng, 3)]
+    for moment in rng.sample(third, 60):
+        check_moment(moment, rng, 3)
+
+
+def test_a_power_cut_after_failures_loses_nothing() -> None:
+    """The same holds for a power cut around failed writes and syncs, whatever became of the pages."""
+    rng = random.Random(3)
+    for moment in moments_of(failures):
+        for disk in moment.disk.power_cuts(rng, 60):
+            check_recovery(disk, moment.producers)
+
+
+def test_what_a_killed_hub_wrote_is_synced_before_it_counts() -> None:
+    """A commit that was written and not synced is kept, and a power cut cannot take it from then on."""
+    disk, producers = ForgettingFiles(), Producers()
+    life = Life(disk)
+    large = own("a", 1, size=3 * 2048)  # fills its segment to the last byte, so there is nothing to cut
+    found = moments(disk, producers, lambda: producers.send(life, large))
+    killed = found[-2].disk.after_kill()  # before the sync
+    recovered = recover(killed, Dedupe())
+    assert recovered.next_sequence == 2
+    for after in killed.power_cuts(random.Random(0), 500):
+        assert read_all(after) == expected([large])
+
+
+def test_deduplication_knows_the_same_after_recovery() -> None:
+    """Sessions, foreign ids and their times are recovered exactly, from the snapshot and the blocks behind it."""
+    disk, producers = ForgettingFiles(), Producers()
+    life = Life(disk)
+    for number in range(1, 12):
+        producers.send(life, own("a", number), foreign(f"x{number}"))
+        life.append(own("a", number))  # a repeat changes nothing
+        dedupe = Dedupe()
+        recover(disk.after_kill(), dedupe)
+        assert dedupe.snapshot() == life.dedupe.snapshot()
+
+
+# Torn and damaged.
+
+
+def three_commits(*, reopened: bool) -> tuple[ForgettingFiles, list[Batch], list[Block]]:
+    """Return a disk with a last segment of three commits, 2 + 3 + 1 batches; with *reopened*, it is sealed."""
+    disk = ForgettingFiles()
+    life = Life(disk, segment_bytes=4096)
+    batches = [own("a", 1), foreign("x", 2), own("a", 2, 3), foreign("y"), own("a", 3, 2), own("a", 4)]
+    for commit in (batches[:2], batches[2:5], batches[5:]):
+        life.append(*commit)
+    if reopened:
+        life.writer.close()
+        Life(disk)
+    return disk, batches, blocks_of(disk, 1)
+
+
+def without(items: list[Stored], index: int) -> list[Stored]:
+    """Return *items* with a gap in place of one."""
+    return [*items[:index], items[index]._replace(entries=None, chunk=None), *items[index + 1 :]]
+
+
+@pytest.mark.parametrize("index", range(5))
+def test_damage_with_a_later_commit_behind_it_keeps_what_follows(index: int) -> None:
+    """Whichever bit flips in an acknowledged block, its sequences alone are missing, and none is given again."""
+    disk, batches, blocks = three_commits(reopened=False)
+    data, block = seen_of(disk, 1), blocks[index]
+    for bit in range(8 * block.offset, 8 * block.end):
+        disk.overwrite(segment_name(1), flipped(data, bit))
+        dedupe = Dedupe()
+        recovered = recover(disk, dedupe)
+        assert (recovered.next_sequence, recovered.missing, recovered.cut_bytes) == (11, batches[index].count, 0)
+        assert read_all(disk) == without(expected(batches), index)
+        assert dedupe.fresh(batches, recovered.last_received) in ([], [batches[index]])
+
+
+def test_a_flip_in_the_last_commit_cuts_it() -> None:
+    """The last commit cannot be told from a torn one: it is cut, and may be sent again."""
+    disk, batches, blocks = three_commits(reopened=False)
+    data, block = seen_of(disk, 1), blocks[-1]
+    for bit in range(8 * block.offset, 8 * block.end):
+        damaged = ForgettingFiles()
+        damaged.overwrite(segment_name(1), flipped(data, bit))
+        life = Life(damaged)
+        assert (life.recovered.next_sequence, life.recovered.missing) == (10, 0)
+        assert 0 < life.recovered.cut_bytes <= block.end - block.offset
+        life.append(*batches)
+        assert read_all(damaged) == expected(batches)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_damage_in_a_sealed_segment_keeps_what_follows(index: int) -> None:
+    """In a sealed segment every flip is damage, in its last commit too."""
+    disk, batches, blocks = three_commits(reopened=True)
+    data, block = seen_of(disk, 1), blocks[index]
+    for bit in range(8 * block.offset, 8 * block.end, 5):
+        damaged = disk.after_kill()
+        damaged.overwrite(segment_name(1), flipped(data, bit))
+        life = Life(damaged)
+        assert life.writer.last_sequence == 10
+        life.append(own("a", 5))
+        assert read_all(damaged) == without(expected([*batches, own("a", 5)]), index)
+
+
+def test_a_block_behind_a_torn_one_of_its_commit_is_no_duplicate() -> None:
+    """Of a commit torn in its first, second or third block, what is behind is cut, and the resend of all is stored."""
+    disk, batches, blocks = three_commits(reopened=False)
+    data = seen_of(disk, 1)
+    for torn in (2, 3, 4):
+        cut = bytearray(data[: blocks[4].end])
+        cut[blocks[torn].offset : blocks[torn].offset + 100] = bytes(100)
+        damaged = ForgettingFiles()
+        damaged.overwrite(segment_name(1), bytes(cut) + bytes(1000))
+        life = Life(damaged)
+        assert life.recovered.missing == 0
+        assert read_all(damaged) == expected(batches[:torn])
+        assert life.append(*batches[2:5]).duplicates == torn - 2
+        assert read_all(damaged) == expected(batches[:5])
+
+
+def test_damage_right_before_a_torn_commit_takes_no_chunk_for_a_duplicate() -> None:
+    """
+    A whole block of a torn commit behind a damaged one does not count, and no sequence that was given is given again.
+    """
+    disk, batches, blocks = three_commits(reopened=False)
+    data = bytearray(seen_of(disk, 1)[: blocks[4].end] + bytes(1000))
+    data[blocks[1].end - 1] ^= 1  # the end of the first commit: acknowledged, damaged
+    data[blocks[2].offset : blocks[2].offset + 100] = bytes(100)  # the first block of the second: torn
+    damaged = ForgettingFiles()
+    damaged.overwrite(segment_name(1), bytes(data))
+    assert read_all(damaged) == expected(batches[:1])
+    life = Life(damaged)
+    assert life.recovered.next_sequence == 7  # behind the damaged and the torn block, whose sequences are known
+    commit = life.append(*batches[2:5])
+    assert (commit.duplicates, commit.stored) == (0, 6)
+    gap = Stored(2, 5, None)
+    assert read_all(damaged) == [*expected(batches[:1]), gap, *expected(batches[2:5], 7)]
+
+
+def test_damage_in_two_commits_keeps_what_is_whole() -> None:
+    """Two damaged places in two commits, with a third commit behind them, cost just what is damaged."""
+    disk, batches, blocks = three_commits(reopened=False)
+    data = bytearray(seen_of(disk, 1))
+    data[blocks[1].end - 1] ^= 1
+    data[blocks[2].end - 1] ^= 1
+    disk.overwrite(segment_name(1), bytes(data))
+    recovered = recover(disk, Dedupe())
+    assert (recovered.next_sequence, recovered.missing) == (11, 5)
+    items = expected(batches)
+    assert read_all(disk) == [items[0], Stored(2, 5, None), *items[3:]]
+
+
+def test_a_quoted_block_is_not_taken_for_one() -> None:
+    """A part of this journal sent through it does not make a torn commit look like damage with later commits behind."""
+    disk, batches, blocks = three_commits(reopened=True)
+    quoted = seen_of(disk, 1)[: blocks[-1].end]
+    entries = b"\xdd\0\0\0\1\xc6" + len(quoted).to_bytes(4, "big") + quoted
+    commit = [Batch(b"app", entries, 1, own("c", 1).chunk), own("c", 2)]
+    Life(disk, segment_bytes=8192).append(*commit)
+    carrier = blocks_of(disk, 11)[0]
+    assert blocks[-1].commit_offset > carrier.offset
+    disk.overwrite(segment_name(11), flipped(seen_of(disk, 11), 8 * (carrier.offset + 50)))
+    life = Life(disk)
+    assert (life.recovered.next_sequence, life.recovered.missing) == (11, 0)
+    assert life.append(*commit).duplicates == 0
+    assert read_all(disk) == expected([*batches, *commit])
+
+
+# Headers.
+
+
+def test_a_damaged_header_of_the_last_segment_costs_nothing() -> None:
+    """Whichever bit flips there, recovery begins one segment earlier and still knows every message and chunk."""
+    disk, batches, _ = three_commits(reopened=True)
+    life = Life(disk)
+    more = [own("a", 5), foreign("z", 2)]
+    life.append(*more)
+    life.append(own("a", 6))
+    everything = [*batches, *more, own("a", 6)]
+    data = seen_of(disk, 11)
+    with Segment(disk, 11) as segment:
+        assert segment.header is not None
+        header_bytes = segment.header.bytes
+    assert header_bytes > SEGMENT_HEADER_BYTES + 40
+    for bit in range(8 * header_bytes):
+        damaged = disk.after_kill()
+        damaged.overwrite(segment_name(11), flipped(data, bit))
+        again = Life(damaged)
+        assert (again.recovered.next_sequence, again.recovered.missing) == (15, 0)
+        assert again.append(*everything).duplicates == len(everything)
+        assert [item.sequence for item in read_all(damaged)] == [1, 2, 4, 7, 8, 10, 11, 12, 14]
+
+
+def test_a_damaged_header_of_an_empty_last_segment_costs_nothing() -> None:
+    """Sequences go on behind the sealed segment before it, or where its name says."""
+    disk, batches, _ = three_commits(reopened=True)
+    disk.overwrite(segment_name(11), bytes(4096))
+    life = Life(disk)
+    assert life.append(*batches, own("a", 5)).duplicates == len(batches)
+    assert read_all(disk) == expected([*batches, own("a", 5)])
+
+
+def test_a_given_up_segment_before_a_damaged_header_is_read_to_its_end() -> None:
+    """What failed and could not be cut off does not count, for its messages are in the next segment too."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.append(own("a", 1))
+    disk.fail("sync")
+    disk.fail("truncate")
+    failing = [own("a", 2, 2), foreign("x")]
+    life.append(*failing)
+    life.append(own("a", 3))
+    assert len(blocks_of(disk, 1)) == 3
+    data = seen_of(disk, 2)
+    disk.overwrite(segment_name(2), flipped(data, 8 * 20))
+    again = Life(disk)
+    assert (again.recovered.next_sequence, again.recovered.missing) == (6, 0)
+    assert again.append(*failing, own("a", 3)).duplicates == 3
+    assert read_all(disk) == expected([own("a", 1), *failing, own("a", 3)])
+
+
+def test_a_name_says_how_far_sequences_had_come() -> None:
+    """With the last header and the end of the segment before it damaged, no sequence is given twice all the same."""
+    disk, batches, blocks = three_commits(reopened=True)
+    disk.overwrite(segment_name(1), seen_of(disk, 1)[: blocks[-1].offset])
+    disk.overwrite(segment_name(11), bytes(4096))
+    life = Life(disk)
+    assert (life.recovered.next_sequence, life.recovered.missing) == (11, 1)
+    life.append(own("b", 1))
+    assert read_all(disk) == [*expected(batches[:-1]), Stored(10, 1, None), *expected([own("b", 1)], 11)]
+
+
+def test_without_a_readable_header_nothing_is_changed() -> None:
+    """A journal none of whose headers is whole is refused as it is."""
+    disk = ForgettingFiles()
+    Life(disk).append(own("a", 1))
+    disk.overwrite(segment_name(1), flipped(seen_of(disk, 1), 100))
+    check_refused(disk, JournalUnusable)
+
+
+def test_a_newer_format_is_refused_with_nothing_changed() -> None:
+    """A version above ours, in the newest segment, is refused, whatever is in the segments before."""
+    disk, _, _ = three_commits(reopened=True)
+    disk.overwrite(segment_name(11), pack_segment_header(SegmentHeader(2, bytes(16), 11, 5, b"unknown")) + bytes(99))
+    check_refused(disk, JournalTooNew)
+
+
+def check_refused(disk: ForgettingFiles, kind: type[Exception]) -> None:
+    before = [disk.contents()[1][number] for number in disk.contents()[0].values()]
+    with pytest.raises(kind, match="/the/journal"):
+        recover(disk, Dedupe(), path="/the/journal")
+    assert [disk.contents()[1][number] for number in disk.contents()[0].values()] == before
+    assert disk.open_files <= 2  # those of the lives before
+
+
+def test_what_is_no_segment_is_left_alone() -> None:
+    """Other names, digits of other scripts among them, are neither read nor removed."""
+    disk = ForgettingFiles()
+    others = [
+        "lock",
+        "1.seg",
+        "notes.txt",
+        "x00000000000000000001.seg",
+        "\N{ARABIC-INDIC DIGIT ONE}" * 20 + ".seg",
+        "0" * 20 + ".seg~",
+    ]
+    for name in others:
+        disk.overwrite(name, b"mine")
+    Life(disk).append(own("a", 1))
+    life = Life(disk)
+    assert read_all(disk) == expected([own("a", 1)])
+    assert set(disk.list()) == {*others, segment_name(1), segment_name(2)}
+    assert life.writer.last_sequence == 1
+
+
+# Time, and durability "relaxed".
+
+
+def test_received_never_decreases_over_lives() -> None:
+    """A clock that was set back does not show, neither within a life nor after the next recovery."""
+    disk = ForgettingFiles()
+    received = []
+    for start in (1000, 500, 700):
+        life = Life(disk, clock=lambda start=start: start)  # type: ignore[misc]
+        received += [life.append(own("a", start + number)).received for number in range(3)]
+        received += [life.append(own("b", start)).received]
+    assert received == [1000] * 12
+
+
+def test_relaxed_loses_nothing_when_it_is_killed() -> None:
+    """With durability ``relaxed``, what was acknowledged survives the process, synced or not."""
+    disk, producers = ForgettingFiles(), Producers()
+
+    def run() -> None:
+        life = Life(disk, durability="relaxed")
+        for number in range(1, 15):
+            producers.send(life, own("a", number), foreign(f"x{number}"))
+
+    for moment in moments(disk, producers, run):
+        check_recovery(moment.disk.after_kill(), moment.producers)
+
+
+def test_relaxed_keeps_what_was_synced_over_a_power_cut() -> None:
+    """What was synced is there in order; of what came later each batch is there or not, and nothing else is."""
+    rng = random.Random(5)
+    for seed in range(60):
+        disk, batches = ForgettingFiles(), [own("a", number, size=seed) for number in range(1, 20)]
+        life = Life(disk, durability="relaxed")
+        synced = rng.randrange(1, len(batches))
+        for index, each in enumerate(batches):
+            life.append(each)
+            if index + 1 == synced:
+                life.writer.sync()
+        for after in disk.power_cuts(rng, 20):
+            recovered = Life(after)
+            items = [item for item in read_all(after) if item.entries is not None]
+            assert items[:synced] == expected(batches[:synced])
+            assert set(items) <= set(expected(batches))
+            assert items == sorted(items)
+            recovered.append(own("b", 1))
+
+
+def test_a_chunk_id_counts_although_its_messages_cannot_be_read() -> None:
+    """Entries that nobody can decode are stored and recognised like any others."""
+    disk = ForgettingFiles()
+    odd = Batch(b"\xff", b"\xdd\0\0\0\1\xc1", 1, chunkid.pack(b"\xff\x00"))
+    Life(disk).append(odd)
+    life = Life(disk)
+    assert life.append(odd).duplicates == 1
+
+
+def test_a_snapshot_that_is_none_is_an_error() -> None:
+    """A header that is whole but holds no snapshot was not written by us."""
+    disk = ForgettingFiles()
+    disk.overwrite(segment_name(1), pack_segment_header(SegmentHeader(1, bytes(16), 1, 0, msgspec.msgpack.encode([1]))))
+    with pytest.raises(ValueError, match="not a snapshot"):
+        recover(disk, Dedupe())

@@ -1,0 +1,73 @@
+"""hub.journal.retention: how much of the past is kept."""
+
+import random
+
+import pytest
+
+from hub.journal.recovery import Kept
+from hub.journal.retention import (
+    KEEP_BYTES,
+    KEEP_BYTES_MIN,
+    NOTHING_NEEDED,
+    SEGMENT_BYTES,
+    SEGMENT_BYTES_MIN,
+    plan_expiry,
+    segment_bytes_for,
+)
+
+FOUR = [Kept(1, 100), Kept(11, 100), Kept(21, 50), Kept(31, 100)]
+
+
+@pytest.mark.parametrize(
+    ("segments", "keep_bytes", "needed_from", "goes"),
+    [
+        ([], 0, NOTHING_NEEDED, 0),
+        ([Kept(1, 100)], 0, NOTHING_NEEDED, 0),  # never the newest
+        (FOUR, 350, NOTHING_NEEDED, 0),
+        (FOUR, 349, NOTHING_NEEDED, 1),
+        (FOUR, 250, NOTHING_NEEDED, 1),
+        (FOUR, 249, NOTHING_NEEDED, 2),
+        (FOUR, 149, NOTHING_NEEDED, 3),
+        (FOUR, 0, NOTHING_NEEDED, 3),
+        (FOUR, 0, 1, 0),
+        (FOUR, 0, 10, 0),  # the last sequence of the first segment
+        (FOUR, 0, 11, 1),
+        (FOUR, 0, 20, 1),
+        (FOUR, 0, 31, 3),
+        (FOUR, 250, 31, 1),
+    ],
+)
+def test_the_oldest_go_until_the_rest_fits(segments: list[Kept], keep_bytes: int, needed_from: int, goes: int) -> None:
+    """Whole segments, oldest first, no more than needed, never the newest, never one that a reader needs."""
+    assert plan_expiry(segments, keep_bytes=keep_bytes, needed_from=needed_from) == goes
+
+
+def test_the_plan_is_the_least_that_fits() -> None:
+    """Over random journals: what is left fits, or one more may not go, and one less would not have been enough."""
+    rng = random.Random(1)
+    for _ in range(500):
+        segments, first = [], 1
+        for _ in range(rng.randrange(1, 8)):
+            segments.append(Kept(first, rng.randrange(1, 100)))
+            first += rng.randrange(1, 50)
+        keep, needed = rng.randrange(500), rng.choice([NOTHING_NEEDED, rng.randrange(first + 20)])
+        count = plan_expiry(segments, keep_bytes=keep, needed_from=needed)
+        allowed = sum(1 for following in segments[1:] if following.first_sequence <= needed)
+        sizes = [sum(segment.bytes for segment in segments[index:]) for index in range(len(segments))]
+        assert count <= allowed
+        assert sizes[count] <= keep or count == allowed
+        assert count == 0 or sizes[count - 1] > keep
+
+
+@pytest.mark.parametrize(
+    ("keep_bytes", "expected"),
+    [
+        (KEEP_BYTES, SEGMENT_BYTES),
+        (8 * KEEP_BYTES, SEGMENT_BYTES),
+        (KEEP_BYTES_MIN, SEGMENT_BYTES_MIN),
+        (80 << 20, 10 << 20),
+    ],
+)
+def test_segments_are_an_eighth(keep_bytes: int, expected: int) -> None:
+    """A journal has about eight segments, between 1 and 64 MiB each."""
+    assert segment_bytes_for(keep_bytes) == expected

@@ -1,0 +1,256 @@
+"""hub.journal.segment: one segment file, read forward."""
+
+import struct
+
+import pytest
+
+from hub.journal import segment as segment_module
+from hub.journal.block import BLOCK_BYTES, Block, SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.segment import Segment, list_segments, segment_name
+from hub.message import Batch
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import batch, flipped
+
+HUB_ID = bytes(range(16))
+SEED = seed_of(HUB_ID)
+FIRST = 10
+HEADER = pack_segment_header(SegmentHeader(1, HUB_ID, FIRST, 0, b"snapshot"))
+START = len(HEADER)
+
+
+class CountingFiles(ForgettingFiles):
+    """Remembers how many bytes were asked for, read by read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def read(self, handle: int, offset: int, size: int) -> bytes:
+        self.asked.append(size)
+        return super().read(handle, offset, size)
+
+
+def commits(*sizes: tuple[int, ...]) -> tuple[bytes, list[Block], list[Batch]]:
+    """Return a segment of commits of one-message batches of these sizes, its blocks and its batches."""
+    data = HEADER
+    blocks: list[Block] = []
+    batches: list[Batch] = []
+    for commit in sizes:
+        commit_offset = len(data)
+        for size in commit:
+            sequence = FIRST + len(batches)
+            each = batch(str(sequence), size=size)
+            front, length = pack_block(each, sequence=sequence, received=1, commit_offset=commit_offset, seed=SEED)
+            crc = int.from_bytes(front[4:8], "little")
+            rest = struct.unpack_from("<IIQIIQQ", front, 8)
+            blocks.append(Block(len(data), crc, rest[0], rest[1], sequence, 1, 1, commit_offset))
+            batches.append(each)
+            data += front + bytes(each.entries)
+            assert len(data) == blocks[-1].offset + length
+    return data, blocks, batches
+
+
+def opened(data: bytes) -> Segment:
+    files = ForgettingFiles()
+    files.overwrite(segment_name(FIRST), data)
+    return Segment(files, FIRST)
+
+
+def broken(data: bytes, *blocks: Block) -> bytes:
+    """Return *data* with each of *blocks* damaged in its last byte."""
+    for block in blocks:
+        data = flipped(data, 8 * block.end - 1)
+    return data
+
+
+def test_segments_are_found_by_name() -> None:
+    """Names are twenty decimal digits; they come back rising, and nothing else does."""
+    files = ForgettingFiles()
+    names = [1, 300, 20, (1 << 64) - 1]
+    for first in names:
+        files.overwrite(segment_name(first), b"")
+    for other in ("lock", "new.tmp", "1.seg", segment_name(5) + "x", "a" + segment_name(5), segment_name(5).upper()):
+        files.overwrite(other, b"")
+    assert list_segments(files) == sorted(names)
+
+
+@pytest.mark.parametrize("window_bytes", [1 << 20, 1000, 100, 48])
+def test_blocks_are_read_one_behind_the_other(window_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the window, each block is found at its place, and gives its batch; blocks larger than it too."""
+    monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
+    data, blocks, batches = commits((1, 2000, 3), (40,), (100, 5000))
+    segment = opened(data + bytes(1000))
+    offset = START
+    for block, expected in zip(blocks, batches, strict=True):
+        assert segment.block_at(offset, SEED) == block
+        found = segment.batch(block)
+        assert found is not None
+        assert bytes(found.entries) == bytes(expected.entries)
+        offset = block.end
+    assert segment.block_at(offset, SEED) is None
+    assert segment.is_zero_at(offset)
+    assert not segment.is_zero_at(offset - 1)
+
+
+def test_a_block_written_since_is_seen() -> None:
+    """A place that was looked at before it was written, in whole or in part, is looked at again."""
+    data, blocks, _ = commits((10,), (10,))
+    files = ForgettingFiles()
+    handle = files.create(segment_name(FIRST), 10_000)
+    files.write(handle, 0, [data[: blocks[0].end]])
+    segment = Segment(files, FIRST)
+    assert segment.block_at(blocks[0].offset, SEED) == blocks[0]
+    for end in range(blocks[1].offset, blocks[1].end):
+        files.write(handle, end, [data[end : end + 1]])
+        assert (segment.block_at(blocks[1].offset, SEED) is None) == (end + 1 < blocks[1].end)
+
+
+def test_what_was_read_is_forgotten_on_demand() -> None:
+    """A block that was taken back is given from memory until `forget`, and never after it."""
+    data, blocks, _ = commits((10,), (10,))
+    files = ForgettingFiles()
+    handle = files.create(segment_name(FIRST), len(data))
+    files.write(handle, 0, [data])
+    segment = Segment(files, FIRST)
+    assert segment.block_at(blocks[0].offset, SEED) == blocks[0]
+    files.truncate(segment_name(FIRST), blocks[1].offset)
+    assert segment.block_at(blocks[1].offset, SEED) == blocks[1]
+    segment.forget()
+    assert segment.block_at(blocks[1].offset, SEED) is None
+
+
+# The second number is the block that reading goes on with behind the first damaged one; None: the end of the journal.
+DAMAGE: list[tuple[tuple[int, ...], int | None, int | None]] = [
+    ((0,), 1, 1),  # blocks 0, 1, 2 are one commit, 3, 4 and 5 the next, 6 the last
+    ((1,), 2, 2),
+    ((2,), 3, 3),
+    ((0, 1, 2), 3, 3),
+    ((1, 3), 2, 2),
+    ((2, 3), 4, 4),  # two commits damaged, and a third behind them
+    ((2, 3, 6), None, 4),  # the second might be torn: nothing of it counts, and nothing says that it does
+    ((2, 4, 6), 3, 3),
+    ((3,), 4, 4),
+    ((3, 6), None, 4),  # torn
+    ((4, 6), None, 5),
+    ((6,), None, None),
+    ((0, 1, 2, 3, 4, 5), 6, 6),
+    ((0, 1, 2, 3, 4, 5, 6), None, None),
+]
+
+
+@pytest.mark.parametrize("window_bytes", [1 << 20, 64])
+@pytest.mark.parametrize(("damaged", "active", "sealed"), DAMAGE)
+def test_damage_is_told_from_a_torn_commit(
+    damaged: tuple[int, ...], active: int | None, sealed: int | None, window_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a later commit behind the place proves that the place was committed; in a sealed segment any block does."""
+    monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
+    data, blocks, batches = commits((10, 20, 30), (10, 900, 30), (5,))
+    segment = opened(broken(data, *(blocks[index] for index in damaged)) + bytes(500))
+    place, sequence = blocks[damaged[0]].offset, blocks[damaged[0]].sequence
+    for expected, is_sealed in ((active, False), (sealed, True)):
+        found = segment.resume_behind(place, sequence, SEED, sealed=is_sealed)
+        assert found == (None if expected is None else blocks[expected])
+        if found is not None and expected is not None:
+            there = segment.batch(found)
+            assert there is not None
+            assert bytes(there.entries) == bytes(batches[expected].entries)
+
+
+def test_a_block_far_before_the_proof_gives_its_own_batch() -> None:
+    """Where the later commit lies in another window, the block to go on with is read again."""
+    data, blocks, batches = commits((10, 20, 1 << 20, 1 << 20), (5,))
+    segment = opened(broken(data, blocks[0]))
+    found = segment.resume_behind(blocks[0].offset, FIRST, SEED, sealed=False)
+    assert found == blocks[1]
+    there = segment.batch(blocks[1])
+    assert there is not None
+    assert bytes(there.entries) == bytes(batches[1].entries)
+
+
+def test_a_commit_that_becomes_whole_meanwhile_is_no_damage() -> None:
+    """If the writer finishes this commit and the next while a reader searches behind it, the reader gets this one."""
+    data, blocks, _ = commits((10, 10), (10,))
+
+    class Racing(ForgettingFiles):
+        def read(self, handle: int, offset: int, size: int) -> bytes:
+            if offset > blocks[0].offset:
+                self.overwrite_seen(data)
+            return super().read(handle, offset, size)
+
+        def overwrite_seen(self, data: bytes) -> None:
+            self._seen(segment_name(FIRST)).data[: len(data)] = data
+
+    files = Racing()
+    files.overwrite(segment_name(FIRST), data[: blocks[0].end - 5] + bytes(2000))
+    segment = Segment(files, FIRST)
+    assert segment.block_at(blocks[0].offset, SEED) is None
+    assert segment.resume_behind(blocks[0].offset, FIRST, SEED, sealed=False) == blocks[0]
+
+
+def test_sequences_behind_a_place_are_those_of_later_commits() -> None:
+    """Blocks of the commit at the place itself say nothing, for nobody was told of them."""
+    data, blocks, _ = commits((10, 20), (10, 20))
+    segment = opened(data)
+    assert segment.sequence_behind(blocks[0].offset, 10, SEED) == 12
+    assert segment.sequence_behind(blocks[1].offset, 11, SEED) == 12
+    assert segment.sequence_behind(blocks[2].offset, 12, SEED) == 12
+    assert segment.sequence_behind(blocks[3].end, 14, SEED) == 14
+
+
+def test_a_lower_sequence_behind_a_place_is_a_quotation() -> None:
+    """A whole block below the expected sequence is a part of some message."""
+    data, blocks, _ = commits((10,), (10,), (10,))
+    segment = opened(broken(data, blocks[0]))
+    assert segment.resume_behind(blocks[0].offset, blocks[2].sequence, SEED, sealed=True) == blocks[2]
+    assert segment.resume_behind(blocks[0].offset, blocks[2].sequence + 1, SEED, sealed=True) is None
+
+
+def test_written_bytes_behind_a_place() -> None:
+    """Counted up to the last byte that is not zero."""
+    segment = opened(HEADER + b"\0\0x\0y\0\0")
+    assert [segment.written_behind(START + at) for at in range(8)] == [5, 4, 3, 2, 1, 0, 0, 0]
+
+
+def test_a_search_through_messages_full_of_magic_reads_once() -> None:
+    """Bytes that look like the beginning of blocks do not make the search read the file again for each of them."""
+    files = CountingFiles()
+    files.overwrite(segment_name(FIRST), HEADER + b"MPMB" * 10_000)
+    segment = Segment(files, FIRST)
+    files.asked.clear()
+    assert segment.resume_behind(START, FIRST, SEED, sealed=True) is None
+    assert len(files.asked) <= 2
+
+
+def test_no_more_is_read_than_the_file_has() -> None:
+    """A damaged length is checked against the file before memory is asked for."""
+    data, blocks, _ = commits((10,), (10,))
+    files = CountingFiles()
+    for bit in range(8 * (START + 8), 8 * (START + 16)):
+        files.overwrite(segment_name(FIRST), flipped(data, bit))
+        segment = Segment(files, FIRST)
+        assert segment.block_at(START, SEED) is None
+        assert segment.resume_behind(START, FIRST, SEED, sealed=True) == blocks[1]
+        segment.close()
+    assert max(files.asked) == 1 << 20
+
+
+@pytest.mark.parametrize("data", [b"", HEADER[:20], HEADER[:-1], flipped(HEADER, 300), bytes(BLOCK_BYTES)])
+def test_a_damaged_header_is_none(data: bytes) -> None:
+    """Reading goes on all the same, from the first whole block."""
+    with opened(data) as segment:
+        assert segment.header is None
+        assert segment.resume_behind(0, FIRST, SEED, sealed=True) is None
+
+
+def test_a_file_that_lost_its_name_is_replaced_only_by_another() -> None:
+    """A segment that expired is not replaced, one whose name went to another file is."""
+    files = ForgettingFiles()
+    handles = [files.create(name, 10) for name in (segment_name(FIRST), "new.tmp")]
+    with Segment(files, FIRST) as segment:
+        assert not segment.is_replaced
+        files.rename("new.tmp", segment_name(FIRST))
+        assert segment.is_replaced
+        files.remove(segment_name(FIRST))
+        assert not segment.is_replaced
+    assert files.open_files == len(handles)

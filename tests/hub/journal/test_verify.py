@@ -1,0 +1,147 @@
+"""hub.journal.verify: checking a journal."""
+
+import pytest
+
+from hub.errors import JournalTooNew
+from hub.journal.block import SegmentHeader, pack_segment_header
+from hub.journal.segment import list_segments, segment_name
+from hub.journal.verify import Verified, verify
+from hub.message import Batch
+from hub.wire import chunkid
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import Life, batch, blocks_of, flipped, own, seen_of
+
+BATCHES = [own("a", number, number % 3 + 1, size=200) for number in range(1, 15)]
+
+
+@pytest.fixture
+def disk() -> ForgettingFiles:
+    """A journal of several segments."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    for each in BATCHES:
+        life.append(each)
+    life.append(batch("empty", 0, chunk=chunkid.pack("e")))
+    return disk
+
+
+def fault_of(disk: ForgettingFiles) -> str:
+    fault = verify(disk).fault
+    assert fault is not None
+    return fault
+
+
+def test_a_whole_journal_has_no_fault(disk: ForgettingFiles) -> None:
+    """Everything is counted, whether a hub has it open or not; an empty folder is whole too."""
+    messages, batches = sum(each.count for each in BATCHES), len(BATCHES)
+    assert verify(disk) == Verified(messages, batches, len(list_segments(disk)), None)
+    Life(disk).writer.close()
+    assert verify(disk) == Verified(messages, batches, len(list_segments(disk)), None)
+    assert verify(ForgettingFiles()) == Verified(0, 0, 0, None)
+
+
+def test_every_flip_is_named(disk: ForgettingFiles) -> None:
+    """Whichever bit of a sealed segment flips, the fault says which sequences are missing, or whose header it is."""
+    first = list_segments(disk)[1]
+    data, blocks, name = seen_of(disk, first), blocks_of(disk, first), segment_name(first)
+    for bit in range(0, 8 * len(data), 7):
+        disk.overwrite(name, flipped(data, bit))
+        hit = [block for block in blocks if block.offset <= bit // 8 < block.end]
+        if hit:
+            assert fault_of(disk).startswith(f"sequences {hit[0].sequence} to {hit[0].next_sequence - 1} are missing")
+        else:
+            assert fault_of(disk) == f"{name}: its header is damaged"
+
+
+def test_damage_at_the_end_of_a_journal_that_was_reopened_is_named() -> None:
+    """The empty segment behind it says how far sequences had come."""
+    disk = ForgettingFiles()
+    Life(disk).append(own("a", 1), own("a", 2))
+    Life(disk)
+    disk.overwrite(segment_name(1), seen_of(disk, 1)[:-1])
+    assert fault_of(disk).startswith("sequences 2 to 2 are missing")
+
+
+def test_a_missing_segment_is_named(disk: ForgettingFiles) -> None:
+    """From its first sequence to the one before the next."""
+    firsts = list_segments(disk)
+    disk.remove(segment_name(firsts[1]))
+    assert fault_of(disk).startswith(f"sequences {firsts[1]} to {firsts[2] - 1} are missing")
+
+
+def test_what_has_expired_is_no_fault(disk: ForgettingFiles) -> None:
+    """A journal begins with the oldest segment kept."""
+    disk.remove(segment_name(1))
+    assert verify(disk).fault is None
+
+
+def test_a_segment_under_a_wrong_name_is_named(disk: ForgettingFiles) -> None:
+    """The name must be the first sequence that its header says."""
+    last = list_segments(disk)[-1]
+    disk.rename(segment_name(last), segment_name(last + 1))
+    assert fault_of(disk) == f"{segment_name(last + 1)}: its header says {last}"
+
+
+def test_entries_that_are_no_msgpack_are_named() -> None:
+    """A block may be whole and hold what nobody can read."""
+    disk = ForgettingFiles()
+    Life(disk).append(own("a", 1, 2), Batch(b"t", b"\xdd\0\0\0\2\xc0", 2))
+    assert verify(disk) == Verified(2, 1, 1, "sequence 3: entries are not msgpack")
+
+
+def test_time_that_goes_back_is_named() -> None:
+    """Batches of one journal never do; a segment of another time put between does."""
+    disk = ForgettingFiles()
+    times = iter([5, 5, 9, 9, 3])
+    life = Life(disk, clock=times.__next__)
+    life.append(own("a", 1))
+    life.append(own("a", 2))
+    life.append(own("a", 3))
+    life.writer._last_received = 0
+    life.append(own("a", 4))
+    assert fault_of(disk) == "sequence 4: received goes back"
+
+
+def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
+    """It is not called damaged."""
+    last = list_segments(disk)[-1]
+    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, b"")))
+    with pytest.raises(JournalTooNew):
+        verify(disk)
+
+
+def test_progress_is_told(disk: ForgettingFiles) -> None:
+    """Every thousand batches, with the messages checked so far."""
+    Life(disk).append(*(batch("p", 2) for _ in range(2500)))
+    told: list[int] = []
+    verified = verify(disk, progress=told.append)
+    before = sum(each.count for each in BATCHES)
+    assert told == [before + 2 * (1000 - len(BATCHES)), before + 2 * (2000 - len(BATCHES))]
+    assert verified.messages == before + 5000
+
+
+def test_a_segment_that_expires_meanwhile_is_no_fault(disk: ForgettingFiles) -> None:
+    """A hub may delete the oldest between a look at the names and the opening."""
+
+    class Expiring(ForgettingFiles):
+        def open(self, name: str) -> int:
+            if name == segment_name(1) and name in self.list():
+                self.remove(name)
+            return super().open(name)
+
+    expiring = Expiring()
+    for first in list_segments(disk):
+        expiring.overwrite(segment_name(first), seen_of(disk, first))
+    verified = verify(expiring)
+    assert verified.fault is None
+    assert 0 < verified.batches < len(BATCHES)
+    assert expiring.open_files == 0
+
+
+def test_verifying_changes_nothing(disk: ForgettingFiles) -> None:
+    """It makes no step on the disk, and leaves no file open."""
+    before = disk.open_files
+    steps: list[str] = []
+    disk.watch = steps.append
+    verify(disk)
+    assert (steps, disk.open_files) == ([], before)

@@ -1,0 +1,475 @@
+"""hub.journal.writer: commits, segments, expiry, and a disk that does not do what it is told."""
+
+import errno
+import random
+
+import pytest
+
+from hub.dedupe import Dedupe
+from hub.errors import JournalUnavailable
+from hub.journal.reader import Reader
+from hub.journal.recovery import recover
+from hub.journal.segment import list_segments, segment_name
+from hub.journal.writer import Commit, Writer
+from hub.message import Batch
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import (
+    SEGMENT_BYTES,
+    Life,
+    Stored,
+    batch,
+    blocks_of,
+    expected,
+    foreign,
+    own,
+    read_all,
+    seen_of,
+    stored,
+)
+
+NEW_SEGMENT = ["create", "page", "sync_all", "rename", "sync_folder"]
+SEAL = ["truncate", "truncate_sync"]
+
+
+@pytest.fixture
+def disk() -> ForgettingFiles:
+    return ForgettingFiles()
+
+
+def steps_of(disk: ForgettingFiles) -> list[str]:
+    """Return the list that each step of the disk is put on from now on."""
+    steps: list[str] = []
+    disk.watch = steps.append
+    return steps
+
+
+class Tail:
+    """A reader that looks now and then: one of the hub, which is given what is committed, or one of another process."""
+
+    def __init__(self, life: Life, *, in_hub: bool) -> None:
+        committed = (lambda: life.writer.last_sequence) if in_hub else None
+        self._reader = Reader(life.files, committed=committed)
+        self.items: list[Stored] = []
+
+    def look(self) -> None:
+        self.items += map(stored, self._reader.read(follow=True))
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def test_a_commit_tells_what_it_did(disk: ForgettingFiles) -> None:
+    """Last sequence, messages and bytes stored, duplicates left out, and when."""
+    life = Life(disk, clock=lambda: 7)
+    three = [own("a", 1, 2), batch("p"), own("a", 1, 2)]
+    assert life.append(*three) == Commit(3, 3, sum(len(each.entries) for each in three[:2]), 1, 7)
+    assert life.append(own("a", 1, 2)) == Commit(3, 0, 0, 1, 7)
+    assert life.append() == Commit(3, 0, 0, 0, 7)
+    assert life.writer.last_sequence == 3
+
+
+def test_an_appended_batch_is_on_stable_storage(disk: ForgettingFiles) -> None:
+    """When `append` returns, a power cut can take nothing of it."""
+    life, batches = Life(disk), []
+    for number in range(1, 20):
+        batches.append(own("a", number, size=100 * number % 700))
+        life.append(batches[-1])
+        for after in disk.power_cuts(random.Random(number), 20):
+            assert read_all(after) == expected(batches)
+
+
+def test_a_commit_is_one_write_and_one_sync(disk: ForgettingFiles) -> None:
+    """A commit in a begun segment costs nothing else; a repeat costs nothing at all."""
+    life = Life(disk)
+    steps = steps_of(disk)
+    life.append(own("a", 1), own("a", 2), foreign("x"))
+    assert steps == ["page", "page", "sync"]
+    life.append(own("a", 1), foreign("x"))
+    assert steps == ["page", "page", "sync"]
+
+
+def test_a_segment_is_sealed_before_the_next_is_begun(disk: ForgettingFiles) -> None:
+    """It is cut to its last block, and the next has its name durably before a block is written to it."""
+    life = Life(disk)
+    life.append(own("a", 1, size=1000))
+    steps = steps_of(disk)
+    life.append(own("a", 2, size=1000))
+    assert steps == [*SEAL, *NEW_SEGMENT, "page", "page", "page", "sync"]
+    assert list_segments(disk) == [1, 2]
+    assert len(seen_of(disk, 1)) == blocks_of(disk, 1)[-1].end
+    assert len(seen_of(disk, 2)) == SEGMENT_BYTES
+
+
+def test_a_commit_is_never_split(disk: ForgettingFiles) -> None:
+    """One that does not fit goes into the next segment as a whole, which is made larger if it must be."""
+    life = Life(disk)
+    life.append(own("a", 1))
+    large = [own("a", number, size=500) for number in range(2, 12)]
+    life.append(*large)
+    life.append(own("a", 12))
+    assert list_segments(disk) == [1, 2, 12]
+    assert len(seen_of(disk, 2)) == blocks_of(disk, 2)[-1].end > 2 * SEGMENT_BYTES
+    assert {block.commit_offset for block in blocks_of(disk, 2)} == {blocks_of(disk, 2)[0].offset}
+    assert read_all(disk) == expected([own("a", 1), *large, own("a", 12)])
+
+
+def test_a_segment_is_filled_to_its_last_byte(disk: ForgettingFiles) -> None:
+    """A commit that just fits does not begin another segment; one byte more does."""
+    for extra, segments in ((0, [1]), (1, [1, 2])):
+        files = ForgettingFiles()
+        life = Life(files)
+        life.append(batch("a"))
+        left = SEGMENT_BYTES - blocks_of(files, 1)[-1].end
+        life.append(batch("b", size=left - (len(seen_of_block(batch("b", size=300))) - 300) + extra))
+        assert list_segments(files) == segments
+
+
+def seen_of_block(of: Batch) -> bytes:
+    """Return the bytes of a block."""
+    files = ForgettingFiles()
+    life = Life(files)
+    life.append(of)
+    block = blocks_of(files, 1)[0]
+    return seen_of(files, 1)[block.offset : block.end]
+
+
+def test_many_batches_of_any_size_make_one_commit(disk: ForgettingFiles) -> None:
+    """Small and large entries, bytes and views, more than one system call takes."""
+    rng = random.Random(1)
+    batches = [own("a", number, size=rng.choice([1, 30, 4000, 9000])) for number in range(1, 1500)]
+    views = [Batch(each.tag, memoryview(each.entries), each.count, each.chunk) for each in batches]
+    Life(disk).append(*views)
+    assert read_all(disk) == expected(batches)
+
+
+def test_time_does_not_go_back(disk: ForgettingFiles) -> None:
+    """A clock that steps back gives the time before, until it has caught up."""
+    life = Life(disk, clock=iter([7, 100, 50, 300, 200, 301]).__next__)
+    assert [life.append(own("a", number)).received for number in range(1, 6)] == [100, 100, 300, 300, 301]
+
+
+def test_bytes_are_those_of_the_files(disk: ForgettingFiles) -> None:
+    """Sealed segments and the whole of the active one."""
+    life = Life(disk)
+    for number in range(1, 30):
+        life.append(own("a", number))
+        assert life.writer.bytes == sum(len(seen_of(disk, first)) for first in list_segments(disk))
+    life.writer.close()
+    assert life.writer.bytes == sum(len(seen_of(disk, first)) for first in list_segments(disk))
+    assert disk.open_files == 0
+
+
+# Failures.
+
+# What fails, how often it succeeds before; in an append that stays in its segment, and in one that begins another.
+STAYING = [("page", 0), ("page", 1), ("page", 2), ("sync", 0)]
+ROLLING = [
+    *STAYING,
+    ("truncate", 0),
+    ("truncate_sync", 0),
+    ("create", 0),
+    ("page", 3),
+    ("sync_all", 0),
+    ("rename", 0),
+    ("sync_folder", 0),
+]
+BEFORE = [own("a", 1), foreign("x", 2)]
+FAILING = [own("a", 2, size=600), foreign("y"), batch("plain"), own("b", 1, 2, size=300)]
+AFTER = [own("a", 3), own("b", 2, size=900), own("a", 4, size=900)]
+
+
+def life_before_a_failure(*, before: int, rolling: bool) -> tuple[ForgettingFiles, Life, list[Batch]]:
+    """Return a life in which *before* batches were committed, and they; with *rolling*, its segment is nearly full."""
+    disk = ForgettingFiles()
+    life = Life(disk, segment_bytes=4096)
+    done = [*BEFORE[:before], *([own("filler", 1, size=3300)] if rolling else [])]
+    for each in done:
+        life.append(each)
+    return disk, life, done
+
+
+@pytest.mark.parametrize("truncating_fails", [False, True])
+@pytest.mark.parametrize(
+    ("before", "rolling", "step", "after"),
+    [(before, rolling, *fault) for before in (0, 2) for rolling in (False, True) for fault in ROLLING],
+)
+def test_a_failure_is_met_by_a_new_segment(
+    before: int, rolling: bool, step: str, after: int, truncating_fails: bool
+) -> None:
+    """
+    Whatever fails once, the commit succeeds all the same, in a segment that is new; nothing is lost to a power cut,
+    and every reader, open at the time or not, has each batch once.
+    """
+    disk, life, done = life_before_a_failure(before=before, rolling=rolling)
+    tails = [Tail(life, in_hub=True), Tail(life, in_hub=False)]
+    for tail in tails:
+        tail.look()
+    disk.fail(step, after=after)
+    if truncating_fails:
+        disk.fail("truncate")
+    assert life.append(*FAILING).stored == 5
+    rng, batches = random.Random(0), [*done, *FAILING]
+    for cut in disk.power_cuts(rng, 30):
+        assert read_all(cut) == expected(batches)
+    for each in AFTER:
+        tails[0].look()
+        life.append(each)
+    batches += AFTER
+    life.writer.close()
+    for tail in tails:
+        tail.look()
+        assert tail.items == expected(batches)
+        tail.close()
+    assert read_all(disk) == expected(batches)
+    assert disk.open_files == 0
+    assert Life(disk).append(*(each for each in batches if each.chunk)).stored == 0
+
+
+@pytest.mark.parametrize("different", [False, True])
+@pytest.mark.parametrize("truncating_fails", [False, True])
+@pytest.mark.parametrize(
+    ("before", "rolling", "step", "after"),
+    [
+        (before, rolling, *fault)
+        for before in (0, 2)
+        for rolling in (False, True)
+        for fault in (*STAYING, *ROLLING)
+        if fault[0] not in SEAL
+    ],
+)
+def test_two_failures_keep_nothing_and_the_same_can_be_given_again(
+    before: int, rolling: bool, step: str, after: int, truncating_fails: bool, different: bool
+) -> None:
+    """
+    If the second attempt fails too, nothing of it is stored or remembered, and what is given next, be it the same or
+    something else, is stored once, for the hub's readers too.
+    """
+    disk, life, done = life_before_a_failure(before=before, rolling=rolling)
+    tail = Tail(life, in_hub=True)
+    tail.look()
+    snapshot, sequence = life.dedupe.snapshot(), life.writer.last_sequence
+    disk.fail("sync")  # the first attempt, if what is to fail comes only with a new segment
+    disk.fail(step, errno.ENOSPC, after=after, times=20)
+    if truncating_fails:
+        disk.fail("truncate", times=20)
+    with pytest.raises(JournalUnavailable, match="No space left"):
+        life.append(*FAILING)
+    tail.look()
+    assert (life.dedupe.snapshot(), life.writer.last_sequence) == (snapshot, sequence)
+    assert read_all(disk, committed=lambda sequence=sequence: sequence) == expected(done)  # type: ignore[misc]
+    for name in (step, "sync", "truncate"):
+        disk.fail(name, times=0)
+    steps = steps_of(disk)
+    given = [own("c", 1), *FAILING[::-1]] if different and not truncating_fails else FAILING
+    life.append(*given)
+    assert (
+        next(name for name in steps if name != "remove") == "create"
+    )  # the second file is not written to again either
+    tail.look()
+    for each in AFTER:
+        life.append(each)
+    tail.look()
+    batches = [*done, *given, *AFTER]
+    assert tail.items == expected(batches)
+    assert read_all(disk) == expected(batches)
+    life.writer.close()
+    tail.close()
+    assert disk.open_files == 0
+
+
+def test_what_failed_is_never_synced_again(disk: ForgettingFiles) -> None:
+    """After a failed sync the kernel may have dropped the pages, so the commit is written anew, to another file."""
+    life = Life(disk)
+    life.append(own("a", 1))
+    steps = steps_of(disk)
+    disk.fail("sync")
+    life.append(own("a", 2))
+    assert steps == ["page", "sync", *SEAL, *NEW_SEGMENT, "page", "sync"]
+    assert list_segments(disk) == [1, 2]
+
+
+def test_a_commit_that_failed_leaves_nothing_behind_the_last_good_one(disk: ForgettingFiles) -> None:
+    """The given-up segment ends with its last committed block."""
+    life = Life(disk)
+    life.append(own("a", 1))
+    end = blocks_of(disk, 1)[-1].end
+    disk.fail("sync")
+    life.append(own("a", 2))
+    assert len(seen_of(disk, 1)) == end
+
+
+# No space.
+
+
+def test_a_full_disk_refuses_until_there_is_space(disk: ForgettingFiles) -> None:
+    """Nothing is lost or stored twice while the disk is full, and it goes on with the same batches afterwards."""
+    disk.capacity = 3 * SEGMENT_BYTES
+    life, batches = Life(disk), []
+    refused = 0
+    for number in range(1, 40):
+        batches.append(own("a", number, size=200))
+        for _ in range(3):
+            try:
+                life.append(batches[-1])
+                break
+            except JournalUnavailable:
+                refused += 1
+            assert read_all(disk) == expected(batches[:-1])
+        else:
+            disk.capacity += SEGMENT_BYTES
+            life.append(batches[-1])
+    assert refused > 3
+    assert read_all(disk) == expected(batches)
+
+
+def test_a_journal_within_its_limit_never_needs_more_than_the_limit(disk: ForgettingFiles) -> None:
+    """Old segments are deleted before a new one is made, so a disk of that size is enough."""
+    disk.capacity = 4 * SEGMENT_BYTES
+    life = Life(disk, keep_bytes=4 * SEGMENT_BYTES)
+    for number in range(1, 200):
+        life.append(own("a", number, size=200))
+        assert life.writer.bytes <= 4 * SEGMENT_BYTES
+
+
+def test_an_empty_segment_that_was_given_up_takes_no_space(disk: ForgettingFiles) -> None:
+    """On a disk with room for two segments, failures and restarts do not fill it."""
+    disk.capacity = 2 * SEGMENT_BYTES - 1
+    life = Life(disk)
+    disk.fail("sync")
+    life.append(own("a", 1))
+    killed = disk.after_kill()
+    killed.capacity = 2 * SEGMENT_BYTES - 1
+    Life(killed)
+    Life(killed.after_kill())
+    assert read_all(killed) == expected([own("a", 1)])
+
+
+# Expiry.
+
+
+def test_the_oldest_segments_expire(disk: ForgettingFiles) -> None:
+    """The journal stays within its limit, what is kept is its end, and the order of names survives a power cut."""
+    life = Life(disk, keep_bytes=4 * SEGMENT_BYTES)
+    batches = []
+    for number in range(1, 60):
+        batches.append(own("a", number, size=200))
+        life.append(batches[-1])
+    items = read_all(disk)
+    assert 10 < len(items) < len(batches)
+    assert items == expected(batches)[-len(items) :]
+    life.writer._keep_bytes = 0
+    assert life.writer.expire() == 3
+    assert life.writer.expire() == 0
+    assert len(list_segments(disk)) == 1
+    items = read_all(disk)
+    assert items == expected(batches)[-len(items) :]
+
+
+def test_what_is_still_needed_does_not_expire(disk: ForgettingFiles) -> None:
+    """The segment that holds `needed_from`, and all behind it, stays beyond every limit."""
+    life = Life(disk, keep_bytes=0)
+    life.writer.needed_from = 5
+    for number in range(1, 30):
+        life.append(own("a", number, size=600))
+    first = list_segments(disk)[0]
+    assert 1 < first <= 5
+    life.writer.needed_from = 6
+    life.append(own("a", 30))
+    life.writer.expire()
+    assert list_segments(disk)[0] >= first
+
+
+def test_a_resend_is_recognised_after_its_batch_has_expired(disk: ForgettingFiles) -> None:
+    """What was received is remembered beyond the messages themselves, over a restart too."""
+    life = Life(disk, keep_bytes=2 * SEGMENT_BYTES)
+    first = [own("a", 1), foreign("x")]
+    life.append(*first)
+    for number in range(1, 30):
+        life.append(own("b", number, size=500))
+    assert list_segments(disk)[0] > 3
+    assert life.append(*first).duplicates == 2
+    assert Life(disk).append(*first).duplicates == 2
+
+
+def test_the_last_segment_stays_until_there_is_a_newer(disk: ForgettingFiles) -> None:
+    """It is all that knows where sequences go on, and what was received."""
+    life = Life(disk, keep_bytes=0)
+    life.append(own("a", 1))
+    life.writer.close()
+    disk.fail("create", times=100)
+    with pytest.raises(OSError, match="Input/output error"):
+        Life(disk, keep_bytes=0)
+    recovered = recover(disk, Dedupe())
+    writer = Writer(disk, recovered, Dedupe(), keep_bytes=0)
+    assert writer.expire() == 0
+    with pytest.raises(JournalUnavailable):
+        writer.append([own("a", 2)])
+    assert list_segments(disk) == [1]
+    disk.fail("create", times=0)
+    writer.append([own("a", 2)])
+    assert read_all(disk) == expected([own("a", 1), own("a", 2)])
+    writer.expire()
+    assert list_segments(disk) == [2]
+
+
+def test_a_segment_that_somebody_else_deleted_is_not_missed(disk: ForgettingFiles) -> None:
+    """Expiry goes on with the next."""
+    life = Life(disk, keep_bytes=0)
+    for number in range(1, 4):
+        life.writer.needed_from = 1
+        life.append(own("a", number, size=1500))
+    disk.remove(segment_name(1))
+    life.writer.needed_from = 3
+    assert life.writer.expire() == 2
+    assert list_segments(disk) == [3]
+
+
+# Durability "relaxed".
+
+
+def test_relaxed_does_not_sync_each_commit(disk: ForgettingFiles) -> None:
+    """It writes, and syncs when it is told to, when the segment is full, and at the end."""
+    life = Life(disk, durability="relaxed")
+    steps = steps_of(disk)
+    life.append(own("a", 1))
+    life.append(own("a", 2))
+    assert steps == ["page", "page"]
+    assert life.writer.is_unsynced
+    life.writer.sync()
+    life.writer.sync()
+    assert steps == ["page", "page", "sync"]
+    assert not life.writer.is_unsynced
+    life.append(own("a", 3, size=1000))
+    steps.clear()
+    life.append(own("a", 4, size=1000))
+    assert steps[:4] == ["sync", *SEAL, "create"]
+    life.writer.close()
+    assert steps[-3:] == ["sync", *SEAL]
+
+
+def test_relaxed_gives_a_segment_up_whose_sync_failed(disk: ForgettingFiles) -> None:
+    """The next sync of the same file would succeed and mean nothing, so what comes next goes to another."""
+    life = Life(disk, durability="relaxed")
+    life.append(own("a", 1))
+    disk.fail("sync")
+    with pytest.raises(OSError, match="Input/output error"):
+        life.writer.sync()
+    assert not life.writer.is_unsynced
+    steps = steps_of(disk)
+    life.writer.sync()
+    life.append(own("a", 2))
+    assert steps == [*NEW_SEGMENT, "page"]
+    assert read_all(disk) == expected([own("a", 1), own("a", 2)])
+    life.writer.sync()
+    for cut in disk.power_cuts(random.Random(1), 30):
+        assert expected([own("a", 1), own("a", 2)])[1] in read_all(cut)
+
+
+def test_relaxed_close_tells_that_its_sync_failed(disk: ForgettingFiles) -> None:
+    """The error comes out, and no file stays open."""
+    life = Life(disk, durability="relaxed")
+    life.append(own("a", 1))
+    disk.fail("sync")
+    with pytest.raises(OSError, match="Input/output error"):
+        life.writer.close()
+    assert disk.open_files == 0

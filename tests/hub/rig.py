@@ -1,0 +1,100 @@
+"""
+One connection over a real socket pair, and the test at its other end.
+
+Not here: a listener, a hub, a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from hub.connection import Command, Connection
+from hub.inbox import Inbox
+from hub.message import Batch, Peer
+from hub.metrics import Metrics
+from tests.hub.clients import read_acks, read_to_end, records
+
+NO_COMMANDS: Mapping[str, Command] = MappingProxyType({})
+PEER = Peer(11, 22, 33, "me")
+
+
+class Spy(socket.socket):
+    """A socket that remembers what was sent with each call."""
+
+    def __init__(self, original: socket.socket) -> None:
+        super().__init__(fileno=original.detach())
+        self.sends: list[bytes] = []
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        sent = super().send(data, flags)
+        self.sends.append(bytes(data[:sent]))
+        return sent
+
+
+class Rig:
+    """A connection and its client; unless *receives* is false, a receiver that keeps and acknowledges what comes."""
+
+    def __init__(
+        self, *, commands: Mapping[str, Command] = NO_COMMANDS, inbox: Inbox | None = None, receives: bool = True
+    ) -> None:
+        self.client, ours = socket.socketpair()
+        self.client.settimeout(30)
+        self.sock = Spy(ours)
+        self.sock.setblocking(False)
+        self.inbox = inbox or Inbox()
+        self.metrics = Metrics()
+        self.got: list[Batch] = []
+        self.connection = Connection(
+            self.sock, PEER, self.inbox, commands=commands, metrics=self.metrics, clock=lambda: 7_000_000_000
+        )
+        self.may_receive = asyncio.Event()
+        if receives:
+            self.may_receive.set()
+
+    async def __aenter__(self) -> Rig:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: self.connection, self.sock)
+        self.serving = asyncio.create_task(self.connection.run())
+        self.receiving = asyncio.create_task(self._receive())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        self.receiving.cancel()
+        self.serving.cancel()
+        await asyncio.gather(self.receiving, self.serving, return_exceptions=True)
+
+    async def _receive(self) -> None:
+        while True:
+            await self.may_receive.wait()
+            batches = await self.inbox.take(4 << 20)
+            self.got += batches
+            for batch in batches:
+                batch.acknowledge()
+            self.inbox.release()
+            if not batches:
+                return
+
+    async def say(self, data: bytes) -> None:
+        """Send *data*, however long it takes."""
+        await asyncio.to_thread(self.client.sendall, data)
+
+    async def say_and_close(self, data: bytes) -> None:
+        await self.say(data)
+        self.client.close()
+
+    async def acks(self, count: int) -> list[str | bytes]:
+        return await asyncio.to_thread(read_acks, self.client, count)
+
+    async def rest(self) -> bytes:
+        """Return what the hub says until it closes."""
+        return await asyncio.to_thread(read_to_end, self.client)
+
+    @property
+    def texts(self) -> list[Any]:
+        return [record.get("message", record.get("n")) for record in records(self.got)]

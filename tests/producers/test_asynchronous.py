@@ -1,0 +1,464 @@
+"""AsyncProducer on both event loops: what it promises to those who send, flush and close."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hub import Hub, Message
+from producers import AsyncProducer, BacklogFull, BadRecord, NotAcknowledged, ProducerClosed
+from tests.producers.conftest import Run
+from tests.producers.fakehub import FakeHub, numbers
+from tests.support import PATIENCE_S, HubProcess
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until *condition*, which nothing announces, holds; the limit is that of `run`."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def stuffed(producer: AsyncProducer) -> int:
+    """Send records until there is no room; return how many found it."""
+    count = 0
+    while True:
+        try:
+            await producer.send({"n": count, "pad": "x" * 50}, timeout=0)
+        except BacklogFull:
+            return count
+        count += 1
+
+
+async def unacknowledged(producer: AsyncProducer) -> int:
+    try:
+        await producer.flush(timeout=0)
+    except NotAcknowledged as late:
+        return late.count
+    return 0
+
+
+async def dropped(producer: AsyncProducer) -> int:
+    """Close without waiting; return how many messages that cost."""
+    try:
+        await producer.close(timeout=0)
+    except NotAcknowledged as late:
+        return late.count
+    return 0
+
+
+# The usual way.
+
+
+def test_what_is_flushed_is_on_disk(run: Run, hub: HubProcess, tag: str) -> None:
+    """After flush every message is in the journal, once, in order, with its own time, tag and process."""
+
+    async def main() -> None:
+        async with AsyncProducer(hub.socket, tag=tag) as producer:
+            await producer.connect(PATIENCE_S)
+            for number in range(5000):
+                await producer.send({"n": number}, time_ns=1_700_000_000_000_000_000 + number)
+            await producer.flush(PATIENCE_S)
+            messages = hub.messages(tag)
+            await producer.send({"n": "last"}, tag=f"{tag}.other")
+        assert [message.record["n"] for message in messages] == list(range(5000))
+        assert [message.time - 1_700_000_000_000_000_000 for message in messages] == list(range(5000))
+        assert {message.peer.pid for message in messages} == {os.getpid()}
+        assert [message.record["n"] for message in hub.messages(f"{tag}.other")] == ["last"]
+
+    run(main)
+
+
+def test_hub_and_producers_in_one_loop(run: Run, folder: Path) -> None:
+    """A bare Hub and its producers share a loop; what was flushed was handled."""
+
+    async def main() -> None:
+        received: list[Message] = []
+
+        async def receive() -> None:
+            async for message in hub:
+                received.append(message)
+
+        async def produce(name: int) -> None:
+            async with AsyncProducer(hub.path, tag=f"t{name}") as producer:
+                for number in range(200):
+                    await producer.send({"n": number})
+                await producer.flush()
+                assert [m.record["n"] for m in received if m.tag == f"t{name}"] == list(range(200))
+
+        async with Hub(str(folder / "s")) as hub:
+            receiving = asyncio.create_task(receive())
+            await asyncio.gather(*(produce(name) for name in range(5)))
+            await hub.stop()
+            await receiving
+        assert len(received) == 1000
+
+    run(main)
+
+
+def test_many_tasks_send_at_once(run: Run, hub: HubProcess, tag: str) -> None:
+    """Messages of each task keep their order, and none is missing, also when all wait for room in turn."""
+
+    async def main() -> None:
+        async def send(name: int) -> None:
+            for number in range(100):
+                await producer.send({"task": name, "n": number})
+
+        async with AsyncProducer(hub.socket, tag=tag, backlog_bytes_max=10_000, chunk_bytes_max=1000) as producer:
+            await asyncio.gather(*(send(name) for name in range(50)))
+        messages = hub.messages(tag)
+        assert len(messages) == 5000
+        for name in range(50):
+            assert [m.record["n"] for m in messages if m.record["task"] == name] == list(range(100))
+
+    run(main)
+
+
+def test_flushes_of_several_tasks(run: Run, hub: HubProcess, tag: str) -> None:
+    """Each flush returns only when its own task's messages are on disk."""
+
+    async def main() -> None:
+        async def send(name: int) -> None:
+            for number in range(5):
+                await producer.send({"n": number}, tag=f"{tag}.{name}")
+                await producer.flush(PATIENCE_S)
+                assert len(hub.messages(f"{tag}.{name}")) == number + 1
+
+        async with AsyncProducer(hub.socket) as producer:
+            await asyncio.gather(*(send(name) for name in range(4)))
+
+    run(main)
+
+
+def test_messages_larger_than_chunk_and_segment(run: Run, hub: HubProcess, tag: str) -> None:
+    """A message larger than a chunk, than a segment and than the whole backlog goes through between small ones."""
+    sizes = [10, 200_000, 10, 3_000_000, 1_500_000, 10]
+
+    async def main() -> None:
+        async with AsyncProducer(hub.socket, tag=tag, backlog_bytes_max=1_000_000) as producer:
+            for size in sizes:
+                await producer.send({"pad": "x" * size})
+
+    run(main)
+    assert [len(message.record["pad"]) for message in hub.messages(tag)] == sizes
+
+
+def test_who_only_sends_lets_others_run(run: Run, folder: Path) -> None:
+    """A task that sends and sends, waiting for nothing else, does not keep the loop from the other tasks."""
+
+    async def main() -> None:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        running = asyncio.create_task(other())
+        producer = AsyncProducer(str(folder / "s"), chunk_bytes_max=1000)
+        for number in range(10_000):
+            await producer.send({"n": number})
+        assert turns > 100
+        running.cancel()
+        assert await dropped(producer) == 10_000
+
+    run(main)
+
+
+def test_flush_ends_the_linger(run: Run, fake: FakeHub) -> None:
+    """Flush sends at once what would linger for an hour, and what comes after it lingers."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path, linger_s=3600)
+        await producer.send({"n": 0})
+        flushing = asyncio.create_task(producer.flush())
+        connection = await asyncio.to_thread(fake.accept)
+        connection.ack(await asyncio.to_thread(connection.chunk))
+        await flushing
+        await producer.send({"n": 1})
+        assert await dropped(producer) == 1
+        assert await asyncio.to_thread(connection.is_closed_by_peer), "and nothing more was sent"
+
+    run(main)
+
+
+# Flush and close tell the truth.
+
+
+def test_a_hub_that_never_acknowledges(run: Run, fake: FakeHub) -> None:
+    """Flush and close raise with the number of messages that are not acknowledged, exactly."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path, chunk_bytes_max=1)
+        for number in range(10):
+            await producer.send({"n": number})
+        connection = await asyncio.to_thread(fake.accept)
+        chunks = await asyncio.to_thread(connection.chunks_until, 9)
+        with pytest.raises(NotAcknowledged) as all_of_them:
+            await producer.flush(timeout=0)
+        assert (all_of_them.value.count, all_of_them.value.last_error) == (10, "")
+        connection.ack(*chunks[:3])
+        await until(lambda: producer._link.backlog.acknowledged == 3)
+        with pytest.raises(NotAcknowledged, match="7 messages are not acknowledged"):
+            await producer.close(timeout=0)
+        assert await asyncio.to_thread(connection.is_closed_by_peer)
+
+    run(main)
+
+
+def test_late_acknowledgements(run: Run, fake: FakeHub) -> None:
+    """A flush that gave up takes nothing away: once acknowledged, byte by byte and twice, the next flush returns."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path)
+        await producer.send({"n": 0})
+        connection = await asyncio.to_thread(fake.accept)
+        chunk = await asyncio.to_thread(connection.chunk)
+        assert await unacknowledged(producer) == 1
+        for byte in b"\x81\xa3ack\xd9\x2c" + chunk.id.encode():
+            connection.sock.sendall(bytes((byte,)))
+            await asyncio.sleep(0)
+        connection.ack(chunk, "never.heard.of")
+        await producer.flush(PATIENCE_S)
+        await producer.send({"n": 1})
+        connection.ack(chunk)
+        assert await unacknowledged(producer) == 1, "the first one's acknowledgement counts once"
+        connection.ack(await asyncio.to_thread(connection.chunk))
+        await producer.close(PATIENCE_S)
+
+    run(main)
+
+
+# No room.
+
+
+def test_a_full_backlog(run: Run, fake: FakeHub) -> None:
+    """Send raises BacklogFull when there is no room in time, keeps nothing of it, and goes on when there is room."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path, backlog_bytes_max=5000, chunk_bytes_max=500)
+        count = await stuffed(producer)
+        with pytest.raises(BacklogFull) as full:
+            await producer.send({"n": "refused", "pad": "x" * 50}, timeout=0)
+        assert 4000 < full.value.held_bytes <= 5000
+        blocked = asyncio.create_task(producer.send({"n": count, "pad": "x" * 50}))
+        connection = await asyncio.to_thread(fake.accept)
+        first = await asyncio.to_thread(connection.chunk)
+        connection.ack(first)
+        await blocked
+        rest = await asyncio.to_thread(connection.chunks_until, count)
+        assert numbers([first, *rest]) == list(range(count + 1))
+        connection.ack(*rest)
+        await producer.close(PATIENCE_S)
+
+    run(main)
+
+
+def test_a_cancelled_send_leaves_nothing_behind(run: Run, fake: FakeHub) -> None:
+    """A send that is cancelled while it waits for room is not sent later."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path, backlog_bytes_max=5000, chunk_bytes_max=500)
+        count = await stuffed(producer)
+        blocked = asyncio.create_task(producer.send({"n": "cancelled", "pad": "x" * 50}))
+        connection = await asyncio.to_thread(fake.accept)
+        chunks = await asyncio.to_thread(connection.chunks_until, count - 1)
+        blocked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await blocked
+        connection.ack(*chunks)
+        await producer.flush(PATIENCE_S)
+        await producer.send({"n": "next"})
+        last = await asyncio.to_thread(connection.chunk)
+        assert last.records == [{"n": "next"}]
+        connection.ack(last)
+        await producer.close(PATIENCE_S)
+
+    run(main)
+
+
+def test_a_sender_that_waits_while_another_task_closes(run: Run, fake: FakeHub) -> None:
+    """It is told that the producer is closed, and nothing of its message is kept: it would be lost in silence."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path, backlog_bytes_max=2000, chunk_bytes_max=500)
+        count = await stuffed(producer)
+        waiting = asyncio.create_task(producer.send({"n": count, "pad": "x" * 50}))
+        connection = await asyncio.to_thread(fake.accept)
+        chunks = await asyncio.to_thread(connection.chunks_until, count - 1)
+        closing = asyncio.create_task(producer.close(PATIENCE_S))
+        with pytest.raises(ProducerClosed):
+            await waiting
+        connection.ack(*chunks)
+        await closing
+        assert await asyncio.to_thread(connection.is_closed_by_peer)
+
+    run(main)
+
+
+# Closed.
+
+
+def test_whoever_waits_is_told_of_a_close_that_gave_up(run: Run, folder: Path) -> None:
+    """A flush and a connect without a limit end when the producer is closed, and after it they end at once."""
+
+    async def main() -> None:
+        producer = AsyncProducer(str(folder / "s"))
+        await producer.send({"n": 0})
+        tasks = [asyncio.create_task(producer.flush()), asyncio.create_task(producer.connect())]
+        await until(lambda: producer._link.last_error)
+        assert await dropped(producer) == 1
+        late, closed = await asyncio.gather(*tasks, return_exceptions=True)
+        assert str(late) == f"1 message is not acknowledged (no hub at {folder}/s)"
+        assert isinstance(closed, ProducerClosed)
+        with pytest.raises(NotAcknowledged):
+            await producer.flush()
+        with pytest.raises(ProducerClosed):
+            await producer.connect()
+
+    run(main)
+
+
+def test_send_after_close(run: Run, hub: HubProcess, tag: str) -> None:
+    """After close, sending is refused, flushing has nothing to do, and closing again does nothing."""
+
+    async def main() -> None:
+        producer = AsyncProducer(hub.socket, tag=tag)
+        await producer.send({"n": 0})
+        await producer.close()
+        with pytest.raises(ProducerClosed):
+            await producer.send({"n": 1})
+        await producer.flush()
+        await producer.close()
+
+    run(main)
+    assert [message.record["n"] for message in hub.messages(tag)] == [0]
+
+
+def test_closed_before_it_was_used(run: Run, folder: Path) -> None:
+    """A producer that sent nothing has nothing to flush and closes at once, hub or no hub."""
+
+    async def main() -> None:
+        async with AsyncProducer(str(folder / "s")) as producer:
+            pass
+        await producer.flush()
+        with pytest.raises(ProducerClosed):
+            await producer.connect()
+
+    run(main)
+
+
+def test_an_error_in_the_block_matters_more(run: Run, folder: Path) -> None:
+    """The block's own error comes out, with a note on what was not acknowledged; without one NotAcknowledged does."""
+
+    class Impatient(AsyncProducer):
+        async def close(self, timeout: float | None = 0.0) -> None:
+            await super().close(timeout)
+
+    async def use(count: int, fault: BaseException | None) -> None:
+        async with Impatient(str(folder / "s")) as producer:
+            for number in range(count):
+                await producer.send({"n": number})
+            if fault is not None:
+                raise fault
+
+    async def main() -> None:
+        for fault in (KeyError(), asyncio.CancelledError()):
+            with pytest.raises(type(fault)) as raised:
+                await use(1, fault)
+            (note,) = raised.value.__notes__
+            assert note.startswith("1 message is not acknowledged")
+        with pytest.raises(NotAcknowledged, match="2 messages are not acknowledged"):
+            await use(2, None)
+        with pytest.raises(KeyError) as clean:
+            await use(0, KeyError())
+        assert not hasattr(clean.value, "__notes__")
+
+    run(main)
+
+
+def test_a_close_that_is_cancelled(run: Run, fake: FakeHub) -> None:
+    """A close that is cancelled stops all the same: no task, no connection is left."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path)
+        await producer.send({"n": 0})
+        connection = await asyncio.to_thread(fake.accept)
+        closing = asyncio.create_task(producer.close(None))
+        await asyncio.to_thread(connection.chunk)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert await asyncio.to_thread(connection.is_closed_by_peer)
+
+    run(main)
+
+
+# What cannot be sent.
+
+
+def test_a_refused_message_leaves_nothing_behind(run: Run, hub: HubProcess, tag: str) -> None:
+    """A bad record or tag is refused by send, and the messages around it go through; none would break the stream."""
+
+    async def main() -> None:
+        async with AsyncProducer(hub.socket, tag=tag) as producer:
+            await producer.send({"n": 0})
+            for record, refused_tag in (({"n": object()}, None), ({"n": 1}, "x" * 4097), ({"n": 1}, "\ud800")):
+                with pytest.raises(BadRecord):
+                    await producer.send(record, tag=refused_tag)
+            await producer.send({"n": 2})
+        with pytest.raises(BadRecord):
+            AsyncProducer(hub.socket, tag="x" * 4097)
+
+    run(main)
+    assert [message.record["n"] for message in hub.messages(tag)] == [0, 2]
+
+
+# While nothing happens.
+
+
+def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folder: Path, tag: str) -> None:
+    """Its task is not woken for nothing: connected and idle, held up by a hub that does not read, or without a hub."""
+
+    async def main() -> None:
+        idle, held_up, alone = (AsyncProducer(path) for path in (hub.socket, fake.path, str(folder / "nobody")))
+        await idle.send({"n": 0})
+        await idle.flush(PATIENCE_S)
+        await held_up.send({"pad": "x" * 8_000_000})
+        connection = await asyncio.to_thread(fake.accept)
+        await until(lambda: held_up._wire is not None and not held_up._wire.is_writable)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await alone.connect()
+        looks = [0, 0, 0]
+        for index, producer in enumerate((idle, held_up, alone)):
+            count_looks(producer, looks, index)
+        async with AsyncProducer(hub.socket, tag=tag) as other:
+            for number in range(100):
+                await other.send({"n": number})
+                await other.flush(PATIENCE_S)
+        assert looks[0] <= 1
+        assert looks[1] <= 1
+        assert looks[2] <= 20, "it tries again, ever less often"
+        connection.ack(await asyncio.to_thread(connection.chunk))
+        for producer in (idle, held_up, alone):
+            await producer.close(PATIENCE_S)
+
+    run(main)
+
+
+def count_looks(producer: AsyncProducer, looks: list[int], index: int) -> None:
+    """Have *looks* count how often the producer's task asks whether to connect: once each time it wakes."""
+    may_dial = producer._link.may_dial
+
+    def counted(now: float) -> bool:
+        looks[index] += 1
+        return may_dial(now)
+
+    producer._link.may_dial = counted  # type: ignore[method-assign]
