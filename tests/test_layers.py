@@ -35,7 +35,7 @@ ONLY = {
     "hub.__main__": "hub.cli",
     "producers.*": "hub.errors hub.config hub.entries hub.message hub.wire.* producers.*",
     "producers": "hub.errors producers.*",
-    "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers.*",
+    "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* producers.bench.*",
     "producers.examples.*": "hub producers producers.examples.*",
 }
 

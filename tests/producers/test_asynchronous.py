@@ -400,6 +400,29 @@ def test_a_close_that_is_cancelled(run: Run, fake: FakeHub) -> None:
     run(main)
 
 
+def test_a_fault_of_ours_lets_nobody_wait_for_ever(run: Run, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the task should ever fail, everybody who waits is told, and nothing is said to be safe."""
+
+    def fail(_: float) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path)
+        await producer.connect()
+        monkeypatch.setattr(producer._link, "outgoing", fail)
+        await producer.send({"n": 0})
+        with pytest.raises(NotAcknowledged):
+            await producer.flush()
+        with pytest.raises(ProducerClosed):
+            await producer.send({"n": 1})
+        with pytest.raises(ProducerClosed):
+            await producer.connect()
+        with pytest.raises(NotAcknowledged, match="1 message"):
+            await producer.close()
+
+    run(main)
+
+
 # What cannot be sent.
 
 

@@ -128,6 +128,21 @@ def test_closed_in_the_middle_of_a_chunk(run: Run, fake: FakeHub) -> None:
     run(main)
 
 
+def test_a_hub_that_hangs_up_and_does_not_read(run: Run, fake: FakeHub) -> None:
+    """A hub that closed its sending half will not acknowledge: it is left, with whatever it did not read."""
+
+    async def main() -> None:
+        producer = AsyncProducer(fake.path)
+        await producer.send({"n": 0, "pad": "x" * 8_000_000})
+        first = await asyncio.to_thread(fake.accept)
+        first.sock.shutdown(socket.SHUT_WR)
+        second = await asyncio.to_thread(fake.accept)
+        second.ack(await asyncio.to_thread(second.chunk))
+        await producer.close(PATIENCE_S)
+
+    run(main)
+
+
 def test_closed_at_once_again_and_again(run: Run, fake: FakeHub) -> None:
     """A hub that closes each connection the moment it is made is tried again each time, and not taken for alive."""
 

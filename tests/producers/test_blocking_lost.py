@@ -133,6 +133,17 @@ def test_closed_in_the_middle_of_a_chunk(fake: FakeHub) -> None:
     producer.close(PATIENCE_S)
 
 
+def test_a_hub_that_hangs_up_and_does_not_read(fake: FakeHub) -> None:
+    """A hub that closed its sending half will not acknowledge: it is left, with whatever it did not read."""
+    producer = Producer(fake.path)
+    producer.send({"n": 0, "pad": "x" * 8_000_000})
+    first = fake.accept()
+    first.sock.shutdown(socket.SHUT_WR)
+    second = fake.accept()
+    second.ack(second.chunk())
+    producer.close(PATIENCE_S)
+
+
 def test_a_chunk_is_the_same_bytes_on_every_connection(fake: FakeHub) -> None:
     """Through 60 connections that end anywhere, with memory used again and again, no chunk's bytes ever change."""
     dice, total = random.Random(7), 3000

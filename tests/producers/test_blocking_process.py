@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from producers import Producer
+from producers import NotAcknowledged, Producer, ProducerClosed
 from tests.producers.fakehub import FakeHub
 from tests.producers.helpers import descriptors, dropped
 from tests.support import PATIENCE_S, HubProcess, eventually
@@ -205,7 +205,38 @@ def test_a_child_that_exits_in_the_usual_way(hub: HubProcess, tag: str) -> None:
     assert sorted(message.record["who"] for message in hub.messages(tag)) == ["child", "parent"]
 
 
-def test_killed_by_the_interpreters_exit_in_a_thread(hub: HubProcess, tag: str) -> None:
+WORKERS = """
+import multiprocessing, sys
+from producers import Producer
+producer = Producer(sys.argv[1], tag=sys.argv[2])
+
+def work(who):
+    for n in range(100):
+        producer.send({"who": who, "n": n})
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[3])
+    workers = [context.Process(target=work, args=(who,)) for who in range(3)]
+    [worker.start() for worker in workers]
+    [worker.join() for worker in workers]
+    sys.exit(sum(worker.exitcode for worker in workers))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_that_never_close(hub: HubProcess, folder: Path, tag: str, method: str) -> None:
+    """A child of multiprocessing, which ends without atexit, sends everything too."""
+    program = folder / "workers.py"
+    program.write_text(WORKERS)
+    command = [sys.executable, str(program), hub.socket, tag, method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    messages = hub.messages(tag)
+    for who in range(3):
+        assert [m.record["n"] for m in messages if m.record["who"] == who] == list(range(100))
+
+
+def test_threads_that_outlive_the_program(hub: HubProcess, tag: str) -> None:
     """Messages that another thread sent are flushed at exit too."""
     program = (
         "import sys, threading; from producers import Producer; p = Producer(sys.argv[1], tag=sys.argv[2])\n"
@@ -254,6 +285,27 @@ def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.Monk
     producer.send({"n": 1})
     producer.close(PATIENCE_S)
     assert [message.record["n"] for message in hub.messages(tag)] == [1]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_fault_of_ours_lets_nobody_wait_for_ever(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the thread should ever fail, everybody who waits is told, and nothing is said to be safe."""
+
+    def fail(_: float) -> None:
+        raise ZeroDivisionError
+
+    producer = Producer(fake.path)
+    producer.connect(PATIENCE_S)
+    monkeypatch.setattr(producer._link, "outgoing", fail)
+    producer.send({"n": 0})
+    with pytest.raises(NotAcknowledged):
+        producer.flush()
+    with pytest.raises(ProducerClosed):
+        producer.send({"n": 1})
+    with pytest.raises(ProducerClosed):
+        producer.connect()
+    with pytest.raises(NotAcknowledged, match="1 message"):
+        producer.close()
 
 
 def test_closed_with_half_a_chunk_in_hand(fake: FakeHub) -> None:
