@@ -32,6 +32,11 @@ def main(args: Sequence[str] | None = None) -> None:
     from hub.errors import MpsrError, UsageError
     from producers.errors import ProducerError
 
+    for descriptor in (0, 1, 2):  # what was closed must not become a socket's or a journal's number
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     try:
         code = cli.main(args=list(sys.argv[1:] if args is None else args), prog_name="mpsr", standalone_mode=False)
     except click.exceptions.Abort:
@@ -158,9 +163,12 @@ def _printer() -> Callable[[Batch | Gap], None]:
     query, render = Query(), _renderer(None)
 
     def show(batch: Batch | Gap) -> None:
+        lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
+        data = memoryview(lines.encode("utf-8", "replace"))
         try:
-            _write(map(render, query.messages(iter((batch,)))))
-        except BrokenPipeError:  # nobody looks any more; the hub goes on
+            while data:  # not through sys.stdout: its lock would be held while nobody reads, and at exit
+                data = data[os.write(1, data) :]
+        except OSError:  # nobody looks any more; the hub goes on
             _discard_output()
 
     return show

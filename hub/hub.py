@@ -14,9 +14,10 @@ Always true: one receiver; a batch that the loop did not finish is not acknowled
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
 
 import msgspec
@@ -69,6 +70,10 @@ class Hub:
         self._accepting: asyncio.Task[None] | None = None
         self._dedupe = Dedupe()
         self._sequence = 0
+        self.unfinished: Batch | None = None
+        """The batch that a loop was given last; the next one asked for says that it is handled."""
+        self.unread: Iterator[Message] | None = None
+        """What a loop over messages has not been given of it."""
 
     async def __aenter__(self) -> Hub:
         if self._listener is not None:
@@ -86,27 +91,17 @@ class Hub:
         # Whoever leaves the block no longer receives: nothing that is left will be handled, so nothing is waited for.
         await self.stop(timeout_s=0)
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        async for batch in self.batches():
-            for message in batch.messages():
-                yield message
+    def __aiter__(self) -> AsyncIterator[Message]:
+        return _Messages(self)
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Yield batches, each acknowledged when the next is asked for, or by hand. Ends when the hub is stopped."""
-        inbox = self.inbox
-        with inbox.receiving():
-            while taken := await inbox.take(1):
-                for batch in taken:
-                    now = time.time_ns()
-                    if self._dedupe.fresh((batch,), now):
-                        numbered = self._number(batch, now)
-                        yield numbered
-                        self._dedupe.remember((batch,), now)
-                        numbered.acknowledge()
-                    else:
-                        self.metrics.duplicates += 1
-                        batch.acknowledge()
-                inbox.release()
+    def batches(self) -> AsyncIterator[Batch]:
+        """
+        Yield batches, each acknowledged when the next is asked for, or by hand. Ends when the hub is stopped.
+
+        A loop that is left in the middle of a batch can be followed by another, which goes on there. Raises
+        ReceiverTaken while there is another loop.
+        """
+        return _Batches(self)
 
     @property
     def inbox(self) -> Inbox:
@@ -151,12 +146,79 @@ class Hub:
             frame_bytes_max=self._frame_bytes_max,
         )
 
+    async def next_batch(self) -> Batch | None:
+        """Finish the last batch: it is handled. Return the next that was not received before, None at the end."""
+        self._finish()
+        while taken := await self.inbox.take(1):
+            batch, now = taken[0], time.time_ns()
+            if self._dedupe.fresh((batch,), now):
+                self.unfinished = self._number(batch, now)
+                return self.unfinished
+            self.metrics.duplicates += 1
+            batch.acknowledge()
+            self.inbox.release()
+        return None
+
+    def _finish(self) -> None:
+        batch, self.unfinished, self.unread = self.unfinished, None, None
+        if batch is not None:
+            self._dedupe.remember((batch,), batch.received)
+            batch.acknowledge()
+            self.inbox.release()
+
     def _number(self, batch: Batch, now: int) -> Batch:
         sequence = self._sequence + 1
         self._sequence += batch.count
         self.metrics.messages += batch.count
         self.metrics.batches += 1
         return msgspec.structs.replace(batch, sequence=sequence, received=now, origin=_Once(batch.origin))
+
+
+class _Batches:
+    """One loop over the batches of a hub. It is the receiver until it ends, or nobody has it any longer."""
+
+    def __init__(self, hub: Hub, *, again: bool = True) -> None:
+        self._hub = hub
+        self._receiving = contextlib.ExitStack()
+        self._receiving.enter_context(hub.inbox.receiving())
+        self._unfinished = hub.unfinished if again else None  # by the loop before
+
+    def __aiter__(self) -> _Batches:
+        return self
+
+    async def __anext__(self) -> Batch:
+        batch, self._unfinished = self._unfinished, None
+        batch = batch or await self._hub.next_batch()
+        if batch is None:
+            self._receiving.close()
+            raise StopAsyncIteration
+        return batch
+
+    async def aclose(self) -> None:
+        """Let another loop be the receiver."""
+        self._receiving.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_receiving"):  # not if it was refused
+            self._receiving.close()
+
+
+class _Messages:
+    """One loop over the messages of a hub: what it was given counts as handled for the next loop."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._batches = _Batches(hub, again=hub.unread is None)
+
+    def __aiter__(self) -> _Messages:
+        return self
+
+    async def __anext__(self) -> Message:
+        while True:
+            if self._hub.unread is not None and (message := next(self._hub.unread, None)) is not None:
+                return message
+            batch = await anext(self._batches)
+            self._hub.unread = batch.messages()
 
 
 class _Once:

@@ -47,6 +47,7 @@ class Listener:
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._room = asyncio.Event()
         self._is_stopping = False
+        self._is_short = False  # of descriptors or memory
 
     @property
     def connections(self) -> int:
@@ -105,6 +106,9 @@ class Listener:
                 sock, _ = self._file.sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
+            if self._is_short:
+                self._is_short = False
+                log.info("listener.resumed")
             self._start(sock)
 
     def _accept_last(self) -> bool:
@@ -152,7 +156,9 @@ class Listener:
             return
         if error.errno not in _FOR_NOW:
             raise error
-        log.warning("listener.paused", connections=len(self._connections), reason=error.strerror)
+        if not self._is_short:  # once, until somebody is accepted again
+            self._is_short = True
+            log.warning("listener.paused", connections=len(self._connections), reason=error.strerror)
         await self._wait_a_little()
 
     async def _wait_a_little(self) -> None:

@@ -85,7 +85,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
                 yield Message(LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
 
     def acknowledge(self) -> None:
-        """Tell the producer that this batch is safe; a second call does nothing more."""
+        """Tell the producer that this batch is safe. Once; of a batch that a `Hub` gave, a second time does nothing."""
         if self.origin is not None:
             self.origin.acknowledge(self)
 

@@ -22,7 +22,7 @@ class Metrics:
     duplicates: int = 0
     """Batches that were received before, and acknowledged again."""
     losses: int = 0
-    """Messages under ``mpsr.loss``."""
+    """Messages that were lost, as far as that can be counted; what was lost is said under ``mpsr.loss``."""
     connections_accepted: int = 0
     commands: int = 0
     acks: int = 0

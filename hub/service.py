@@ -24,6 +24,8 @@ from collections.abc import Callable
 import msgspec
 
 from hub.commands import Commands
+from hub.errors import JournalUnavailable, SocketError
+from hub.follower import Follower
 from hub.hub import STOP_TIMEOUT_S, Hub
 from hub.inbox import INBOX_BYTES_MAX
 from hub.journal.journal import Journal
@@ -93,7 +95,7 @@ class Service:
         recovered, loop = journal.recovered, asyncio.get_running_loop()
         async with hub:
             receiving = asyncio.create_task(Receiver(hub.inbox, journal, hub.metrics).run(), name="mpsr-receiver")
-            showing = asyncio.create_task(self._follow(journal, receiving), name="mpsr-show") if self._show else None
+            follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
             log.info(
@@ -107,49 +109,34 @@ class Service:
             )
             try:
                 await self._until_stopped(receiving)
-                log.info("hub.stopping", connections=hub.connections)
-                late = await hub.stop(timeout_s=options.stop_timeout_s)
-                if late:
-                    log.warning("hub.stopped_late", connections=late, timeout_s=options.stop_timeout_s)
-                await self._finish(receiving)
-                if showing is not None:
-                    await showing
+                await self._stop(hub, journal, receiving)
+                if follower is not None and not await follower.finish(options.stop_timeout_s):
+                    log.warning("hub.output_unread", reason="nobody reads what --print prints")
             finally:
-                for task in (receiving, showing):
-                    if task is not None:
-                        task.cancel()
+                receiving.cancel()
 
     async def _until_stopped(self, receiving: asyncio.Task[None]) -> None:
+        """Return when a stop is asked for. Raises what ended the receiver, or SocketError if nobody is accepted."""
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((stopping, receiving), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        if receiving.done():
+            await receiving
+            raise SocketError(self._options.socket, "connections cannot be accepted any longer (see the log above)")
 
-    async def _finish(self, receiving: asyncio.Task[None]) -> None:
-        """Wait for the receiver's last commit; give up on a disk that does not come back, and raise what was wrong."""
-        done, _ = await asyncio.wait((receiving,), timeout=self._options.stop_timeout_s)
+    async def _stop(self, hub: Hub, journal: Journal, receiving: asyncio.Task[None]) -> None:
+        """Stop within one deadline. Raises JournalUnavailable if the disk did not take everything by then."""
+        loop, timeout_s = asyncio.get_running_loop(), self._options.stop_timeout_s
+        deadline = loop.time() + timeout_s
+        log.info("hub.stopping", connections=hub.connections)
+        late = await hub.stop(timeout_s=timeout_s)
+        if late:
+            log.warning("hub.stopped_late", connections=late, timeout_s=timeout_s)
+        done, _ = await asyncio.wait((receiving,), timeout=max(deadline - loop.time(), 1.0))
         if not done:
             receiving.cancel()
-            log.error("hub.stopped_early", reason="the journal did not take what was received; it was not acknowledged")
-        with contextlib.suppress(asyncio.CancelledError):
-            await receiving
-
-    async def _follow(self, journal: Journal, receiving: asyncio.Task[None]) -> None:
-        """Show what is committed, from now on, until the receiver has ended and all is shown."""
-        assert self._show is not None
-        show, reader = self._show, journal.read(after=journal.last_sequence)
-        shown = journal.last_sequence
-
-        def show_all() -> None:
-            for batch in reader.read(follow=True):
-                show(batch)
-
-        while not receiving.done() or shown < journal.last_sequence:
-            waiting = asyncio.create_task(journal.wait_beyond(shown))
-            await asyncio.wait((waiting, receiving), return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            shown = journal.last_sequence
-            await asyncio.to_thread(show_all)
-        reader.close()
+            raise JournalUnavailable(journal.path, "it did not take the last messages; they were not acknowledged")
+        await receiving
 
 
 def _raise_descriptor_limit() -> None:

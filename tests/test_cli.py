@@ -234,6 +234,21 @@ def test_a_hub_that_cannot_start_says_why(tmp_path: Path, args: tuple[str, ...],
     assert b"Traceback" not in done.stderr
 
 
+def test_a_hub_without_standard_streams(tmp_path: Path) -> None:
+    """Started with standard input, output and error closed, the hub serves, and stops with exit code 0."""
+    path = str(tmp_path / "s")
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *MPSR, "hub", "--socket", path]
+    running = subprocess.Popen([*command, "--journal", str(tmp_path / "j")])
+    try:
+        assert mpsr("send", "--socket", path, "hello").returncode == 0
+        running.terminate()
+        assert running.wait(30) == 0
+    finally:
+        running.kill()
+        running.wait()
+    assert [message.record for message in read_messages(str(tmp_path / "j"))] == [{"message": "hello"}]
+
+
 def test_python_m_hub_is_mpsr_hub(tmp_path: Path) -> None:
     """`python -m hub` takes the same options."""
     done = subprocess.run([MPSR[0], "-m", "hub", "--help"], capture_output=True, check=False, timeout=30)

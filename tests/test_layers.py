@@ -22,7 +22,7 @@ LAYERS = """
     hub.connection hub.receiver
     hub.socketfile hub.listener
     hub.hub
-    hub.commands hub.rendering
+    hub.commands hub.follower hub.rendering
     hub.service
     hub
     producers.* producers producers.examples.* producers.bench.*

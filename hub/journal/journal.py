@@ -223,7 +223,7 @@ class _Lock:
 def _open_lock(path: str) -> int:
     """Return a descriptor of the lock file in the folder *path*, which is made if it is missing, locked."""
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        _make_folder(path)
         handle = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise JournalUnusable(path, f"cannot be written: {error.strerror}") from error
@@ -238,3 +238,13 @@ def _open_lock(path: str) -> int:
             raise JournalUnusable(path, f"cannot be locked: {error.strerror}") from error
         raise JournalLocked(path, int(owner) if owner.isdigit() else None) from None
     return handle
+
+
+def _make_folder(path: str) -> None:
+    """Make the folder *path* and those above it, durably: what is in it is no safer than its own name."""
+    if not os.path.isdir(path):
+        above = os.path.dirname(os.path.abspath(path))
+        if not os.path.exists(above):
+            _make_folder(above)
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        DiskFiles(above).sync_folder()

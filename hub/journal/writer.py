@@ -190,7 +190,8 @@ class Writer:
 
     def _begin_segment(self, commit_bytes: int, now: int) -> None:
         header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now, self._dedupe.snapshot())
-        size = max(self._segment_bytes, header.bytes + commit_bytes)
+        # A large snapshot must not fill the segment, or there would be a new one for each commit.
+        size = max(self._segment_bytes, header.bytes + max(commit_bytes, self._segment_bytes // 2))
         self.expire(new_bytes=size)
         with contextlib.suppress(FileNotFoundError):
             self._files.remove(_NEW)

@@ -405,3 +405,38 @@ def test_a_library_is_quiet(path: str) -> None:
     ran = subprocess.run([sys.executable, "-c", LIBRARY, path], capture_output=True, text=True, timeout=30, check=True)
     assert ran.stdout == ""
     assert [json.loads(line)["event"] for line in ran.stderr.splitlines()] == ["message.lost"]
+
+
+@both_loops
+def test_a_loop_that_was_left_can_be_followed_by_another(run: Run, path: str) -> None:
+    """The next loop goes on behind the message that the last one was given, and the batch is acknowledged once."""
+
+    async def scenario() -> None:
+        async with Hub(path) as hub:
+            with connect(path, b"one\ntwo\nthree\n"):
+                async for message in hub:
+                    assert message.record == {"message": "one"}
+                    break
+                seen = []
+                async for message in hub:
+                    seen.append((message.sequence, message.record["message"]))
+                    if len(seen) == 2:
+                        break
+                assert seen == [(2, "two"), (3, "three")]
+
+    run(scenario())
+
+
+@both_loops
+def test_a_batch_that_was_left_is_given_again(run: Run, path: str) -> None:
+    """A loop over batches that follows another begins with the batch that was not finished."""
+
+    async def scenario() -> None:
+        async with Hub(path) as hub:
+            with connect(path, b"one\n"):
+                for _ in range(2):
+                    async for batch in hub.batches():
+                        assert (batch.sequence, batch.count) == (1, 1)
+                        break
+
+    run(scenario())

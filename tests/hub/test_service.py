@@ -319,7 +319,7 @@ async def connected(path: str, data: bytes) -> socket.socket:
 
 @both_loops
 def test_a_disk_that_stays_full(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop while the journal takes nothing comes to its end; what was not kept was not acknowledged."""
+    """A stop while the journal takes nothing ends with an error; what was not kept was not acknowledged."""
     monkeypatch.setattr("hub.receiver.RETRY_S", 0.001)
     broken(monkeypatch, JournalUnavailable("/j", "no space"))
 
@@ -328,7 +328,8 @@ def test_a_disk_that_stays_full(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
         running = asyncio.create_task(service.run())
         client = await connected(str(tmp_path / "s"), chunk("a"))
         service.stop()
-        await running
+        with pytest.raises(JournalUnavailable, match="not acknowledged"):
+            await running
         assert read_to_end(client) == b""
         client.close()
         assert not (tmp_path / "s").exists()

@@ -446,6 +446,29 @@ def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
+def test_a_new_folder_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder that is made is synced into the one above it, and not again."""
+    synced = []
+    real = DiskFiles.sync_folder
+
+    def sync_folder(files: DiskFiles) -> None:
+        synced.append(files._folder)
+        real(files)
+
+    monkeypatch.setattr(DiskFiles, "sync_folder", sync_folder)
+
+    async def main() -> None:
+        for _ in range(2):
+            async with opened(tmp_path / "a" / "b" / "journal"):
+                pass
+
+    run(main())
+    made = [str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")]
+    assert synced[:3] == made
+    assert set(synced[3:]) == {str(tmp_path / "a" / "b" / "journal")}
+    assert (tmp_path / "a" / "b" / "journal").stat().st_mode & 0o777 == 0o700
+
+
 @pytest.mark.parametrize("call", ["pwrite", "posix_fallocate"])
 def test_a_full_disk_at_the_start_is_said(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever finds it first, it is said in one sentence, and the journal can be opened when there is space."""

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from hub.dedupe import Dedupe
-from hub.errors import JournalTooNew, JournalUnusable
+from hub.errors import JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import segment as segment_module
 from hub.journal.block import SEGMENT_HEADER_BYTES, Block, SegmentHeader, pack_segment_header
 from hub.journal.recovery import recover
@@ -333,22 +333,22 @@ def test_a_damaged_header_of_an_empty_last_segment_costs_nothing() -> None:
 
 
 def test_a_given_up_segment_before_a_damaged_header_is_read_to_its_end() -> None:
-    """What failed and could not be cut off does not count, for its messages are in the next segment too."""
+    """What failed and could not be cut off does not count: neither its sequences nor its chunks."""
     disk = ForgettingFiles()
     life = Life(disk)
     life.append(own("a", 1))
-    disk.fail("sync")
-    disk.fail("truncate")
-    failing = [own("a", 2, 2), foreign("x")]
-    life.append(*failing)
-    life.append(own("a", 3))
-    assert len(blocks_of(disk, 1)) == 3
-    data = seen_of(disk, 2)
-    disk.overwrite(segment_name(2), flipped(data, 8 * 20))
+    disk.fail("sync", times=2)
+    disk.fail("truncate", times=2)
+    failing = [own("a", 2, 5), foreign("x")]
+    with pytest.raises(JournalUnavailable):
+        life.append(*failing)
+    life.append(own("b", 1))
+    assert [block.sequence for block in blocks_of(disk, 1)] == [1, 2, 7]
+    disk.overwrite(segment_name(2), flipped(seen_of(disk, 2), 8 * 20))
     again = Life(disk)
-    assert (again.recovered.next_sequence, again.recovered.missing) == (6, 0)
-    assert again.append(*failing, own("a", 3)).duplicates == 3
-    assert read_all(disk) == expected([own("a", 1), *failing, own("a", 3)])
+    assert (again.recovered.next_sequence, again.recovered.missing) == (3, 0)
+    assert again.append(*failing).duplicates == 0
+    assert read_all(disk) == expected([own("a", 1), own("b", 1), *failing])
 
 
 def test_a_name_says_how_far_sequences_had_come() -> None:

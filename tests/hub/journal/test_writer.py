@@ -142,6 +142,18 @@ def test_many_batches_of_any_size_make_one_commit(disk: ForgettingFiles) -> None
     assert read_all(disk) == expected(batches)
 
 
+def test_a_large_snapshot_does_not_fill_the_segment(disk: ForgettingFiles) -> None:
+    """However many sessions are remembered, a segment has room for many commits."""
+    life = Life(disk)
+    for number in range(1, 200):
+        life.append(own(f"session{number}-", 1))
+    assert len(life.dedupe.snapshot()) > 2 * SEGMENT_BYTES
+    before = len(list_segments(disk))
+    for number in range(2, 12):
+        life.append(own("session1-", number, size=1))
+    assert len(list_segments(disk)) - before <= 3
+
+
 def test_time_does_not_go_back(disk: ForgettingFiles) -> None:
     """A clock that steps back gives the time before, until it has caught up."""
     life = Life(disk, clock=iter([7, 100, 50, 300, 200, 301]).__next__)
