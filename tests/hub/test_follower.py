@@ -41,9 +41,12 @@ def test_one_who_does_not_look_holds_nothing_up(tmp_path: Path) -> None:
     """While *show* stands still, commits go on, and the end is not waited for longer than was said."""
     released = threading.Event()
 
+    def show(_: Batch | Gap) -> None:
+        released.wait()
+
     async def scenario() -> None:
         journal = await Journal.open(str(tmp_path / "j"))
-        follower = Follower(journal, lambda _: released.wait() and None)
+        follower = Follower(journal, show)
         for number in range(100):
             await journal.append([batch(number)])
         assert not await follower.finish(0.01)
