@@ -32,12 +32,15 @@ from hub.wire.chunkid import is_own
 from hub.wire.detect import Decoder, Unit, decoder_class
 from hub.wire.forward import FRAME_BYTES_MAX
 from hub.wire.frame import encode_ack
+from hub.wire.payload import Compressed
 
 PAUSE_BYTES = 512 << 10
 """Two reads: one being decoded, one waiting."""
 READ_BYTES = 256 << 10
 DRAIN_BYTES_MAX = 16 << 20
 """At a stop, so much more is read of one connection: more than any socket buffer holds, less than a firehose gives."""
+COMPRESSED_INLINE_BYTES = 16 << 10
+"""A compressed payload up to this size is opened at once (well below a millisecond); a larger one on a thread."""
 UNREAD_S = 5.0
 """So long a client that closed its sending half has to read the last of its acknowledgements."""
 
@@ -162,6 +165,10 @@ class Connection(asyncio.Protocol):
                 await self._put_loss(unit)
                 if unit.fatal:
                     return False
+            elif isinstance(unit, Compressed):
+                is_large = len(unit.payload) > COMPRESSED_INLINE_BYTES
+                opened = await asyncio.to_thread(unit.open) if is_large else unit.open()
+                await self._handle(opened)
             elif not await self._answer(unit):
                 return False
         return True

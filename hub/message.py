@@ -73,16 +73,20 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         tag = self.tag.decode("utf-8", "replace")
         for sequence, entry in enumerate(codec.read(self.entries, self.count), self.sequence):
             if isinstance(entry, codec.Entry):
-                time = self.received if entry.time is None else entry.time
-                yield Message(tag, time, entry.record, sequence, self.received, self.peer)
+                yield self.message(tag, entry, sequence)
             else:
-                record = {
-                    "reason": f"unreadable entry: {entry.reason}",
-                    "count": 1,
-                    "tag": tag,
-                    "sample": entry.raw[:64].hex(),
-                }
-                yield Message(LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
+                yield self.loss(tag, entry, sequence)
+
+    def message(self, tag: str, entry: codec.Entry, sequence: int) -> Message:
+        """Return one of the entries as a message; without a time of its own it has that of its arrival."""
+        time = self.received if entry.time is None else entry.time
+        return Message(tag, time, entry.record, sequence, self.received, self.peer)
+
+    def loss(self, tag: str, entry: codec.Unreadable, sequence: int) -> Message:
+        """Return what stands in the place of an entry that cannot be read."""
+        reason = f"unreadable entry: {entry.reason}"
+        record = {"reason": reason, "count": 1, "tag": tag, "sample": entry.raw[:64].hex()}
+        return Message(LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
 
     def acknowledge(self) -> None:
         """Tell the producer that this batch is safe. Once; of a batch that a `Hub` gave, a second time does nothing."""

@@ -30,7 +30,7 @@ from hub.hub import STOP_TIMEOUT_S, Hub
 from hub.inbox import INBOX_BYTES_MAX
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
-from hub.journal.retention import KEEP_BYTES
+from hub.journal.retention import AGE_STEPS, KEEP_BYTES
 from hub.journal.writer import Durability
 from hub.listener import CONNECTIONS_MAX
 from hub.message import Batch
@@ -38,6 +38,7 @@ from hub.receiver import Receiver
 from hub.reporting import get_logger
 from hub.wire.forward import FRAME_BYTES_MAX
 
+EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 log = get_logger("mpsr.service")
 
 
@@ -47,6 +48,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     journal: str
     journal_bytes: int = KEEP_BYTES
+    retain_s: float | None = None
     durability: Durability = "fsync"
     mode: int = 0o660
     group: str | None = None
@@ -68,7 +70,12 @@ class Service:
         """Start, serve until SIGTERM, SIGINT or `stop`, and stop gracefully. Raises what hub.errors names."""
         options = self._options
         _raise_descriptor_limit()
-        journal = await Journal.open(options.journal, keep_bytes=options.journal_bytes, durability=options.durability)
+        journal = await Journal.open(
+            options.journal,
+            keep_bytes=options.journal_bytes,
+            keep_s=options.retain_s,
+            durability=options.durability,
+        )
         try:
             await self._serve(journal)
         finally:
@@ -95,6 +102,7 @@ class Service:
         recovered, loop = journal.recovered, asyncio.get_running_loop()
         async with hub:
             receiving = asyncio.create_task(Receiver(hub.inbox, journal, hub.metrics).run(), name="mpsr-receiver")
+            expiring = asyncio.create_task(self._expire(journal), name="mpsr-expire")
             follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
@@ -114,6 +122,7 @@ class Service:
                     log.warning("hub.output_unread", reason="nobody reads what --print prints")
             finally:
                 receiving.cancel()
+                expiring.cancel()
 
     async def _until_stopped(self, receiving: asyncio.Task[None]) -> None:
         """Return when a stop is asked for. Raises what ended the receiver, or SocketError if nobody is accepted."""
@@ -123,6 +132,16 @@ class Service:
         if receiving.done():
             await receiving
             raise SocketError(self._options.socket, "connections cannot be accepted any longer (see the log above)")
+
+    async def _expire(self, journal: Journal) -> None:
+        """Delete what is too old, now and then; what is too much goes whenever a segment is begun."""
+        while self._options.retain_s is not None:
+            await asyncio.sleep(min(max(self._options.retain_s / AGE_STEPS, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
+            try:
+                if segments := await journal.expire():
+                    log.info("journal.expired", segments=segments, journal_bytes=journal.bytes)
+            except JournalUnavailable as error:
+                log.error("journal.unavailable", error=str(error))
 
     async def _stop(self, hub: Hub, journal: Journal, receiving: asyncio.Task[None]) -> None:
         """Stop within one deadline. Raises JournalUnavailable if the disk did not take everything by then."""

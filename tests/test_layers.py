@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = """
     hub.errors hub.config hub.reporting
-    hub.entries
+    hub.entries hub.moment
     hub.message hub.metrics
     hub.wire.*
     hub.dedupe hub.peer hub.inbox hub.outbox
@@ -26,7 +26,7 @@ LAYERS = """
     hub.service
     hub
     producers.* producers producers.examples.* producers.bench.*
-    hub.cli hub.__main__
+    hub.cli.* hub.cli hub.__main__
 """
 ORDER = LAYERS.split()
 

@@ -65,12 +65,14 @@ class Journal:
         path: str,
         *,
         keep_bytes: int = KEEP_BYTES,
+        keep_s: float | None = None,
         durability: Durability = "fsync",
         dedupe: Dedupe | None = None,
         files: Files | None = None,
     ) -> Journal:
         """
-        Open the journal in the folder *path*, which is made if it is missing.
+        Open the journal in the folder *path*, which is made if it is missing; *keep_bytes* and, if it is given,
+        *keep_s* bound what is kept.
 
         Raises JournalLocked, JournalUnusable or JournalTooNew, with nothing changed.
         """
@@ -83,7 +85,9 @@ class Journal:
             try:
                 folder = files or DiskFiles(path)
                 recovered = recover(folder, dedupe, path=path)
-                writer = Writer(folder, recovered, dedupe, path=path, keep_bytes=keep_bytes, durability=durability)
+                writer = Writer(
+                    folder, recovered, dedupe, path=path, keep_bytes=keep_bytes, keep_s=keep_s, durability=durability
+                )
                 writer.begin()
             except BaseException as error:
                 if lock is not None:

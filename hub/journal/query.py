@@ -1,9 +1,13 @@
 """
 Which messages are wanted: filters over a journal, forward or the last of them.
 
-Always true: filters are applied to whole messages; a gap in the journal passes every filter but the tag's, for it may
-have been anything.
-Not here: finding places (hub.journal.reader), output (hub.rendering).
+What is cheap is asked first: a batch is passed over by its tag, its peer and its time, or because a text that must be
+in a wanted message is nowhere in its bytes; only then are its entries decoded, and only what is wanted is a message.
+
+Always true: passing over never changes the result; a gap in the journal is a message under `mpsr.loss` that passes
+every filter but the tag's, for it may have been anything; an entry that cannot be read is one too, and has no fields,
+so it meets no condition on them.
+Not here: finding places (hub.journal.reader), one condition (hub.journal.condition), output (hub.rendering).
 """
 
 from __future__ import annotations
@@ -11,44 +15,98 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from hub import entries as codec
+from hub.journal.condition import Condition, LevelCondition
 from hub.journal.files import DiskFiles
-from hub.journal.reader import Gap, Reader
+from hub.journal.reader import Gap, Reader, sequence_before
 from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Batch, Message
 
+_PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters means itself
+Filter = Callable[[dict[Any, Any]], bool]
+
 
 class Query:
-    """What is wanted: tags that match a glob, and records with a string in which a regular expression is found."""
+    """
+    What is wanted of a journal; everything that is given must hold.
 
-    def __init__(self, *, tag: str | None = None, grep: str | None = None) -> None:
+    *tag* is a glob over tags, *grep* a regular expression to be found in a string of the record, *where* conditions on
+    its fields, *level* the least level, *pid* the writer, *since* and *until* bounds of `received`, in nanoseconds.
+    Raises re.error for *grep*, ValueError for *level*.
+    """
+
+    def __init__(
+        self,
+        *,
+        tag: str | None = None,
+        grep: str | None = None,
+        where: Sequence[Condition] = (),
+        level: str | None = None,
+        pid: int | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> None:
+        self.since = since
+        self._until = until
+        self._pid = pid
         self._tag = re.compile(fnmatch.translate(tag)).match if tag is not None else None
-        self._grep = re.compile(grep).search if grep is not None else None
+        self._wants_losses = self._tag is not None and self._tag(LOSS_TAG.decode()) is not None
+        conditions: list[Condition | LevelCondition] = [*where]
+        if level is not None:
+            conditions.append(LevelCondition(level))
+        filters: list[Filter] = [condition.holds for condition in conditions]
+        self._needles = [needle for condition in conditions for needle in condition.needles]
+        if grep is not None:
+            filters.append(_grep_filter(grep))
+            self._needles += [grep.encode()] if _PLAIN.fullmatch(grep) else []
+        self._holds = _all_of(filters)
 
     def messages(self, batches: Iterator[Batch | Gap]) -> Iterator[Message]:
-        """Yield the messages wanted of *batches*; batches of other tags are not decoded."""
-        for batch in batches:
-            if isinstance(batch, Gap):
-                if self._tag is None or self._tag(LOSS_TAG.decode()):
-                    yield from batch.as_batch().messages()
-            elif self._tag is None or self._tag(batch.tag.decode("utf-8", "replace")):
-                yield from filter(self._wants, batch.messages())
+        """Yield the messages wanted of *batches*; ends at the first batch that was received after *until*."""
+        for found in batches:
+            if self._until is not None and found.received > self._until:
+                return
+            if isinstance(found, Gap):
+                if self._tag is None or self._wants_losses:
+                    yield from found.as_batch().messages()
+            elif self._may_hold(found):
+                tagged = self._tag is None or self._tag(found.tag.decode("utf-8", "replace")) is not None
+                if tagged or self._wants_losses:
+                    yield from self._wanted(found, is_tagged=tagged)
 
-    def _wants(self, message: Message) -> bool:
-        if self._tag is not None and not self._tag(message.tag):
+    def _may_hold(self, batch: Batch) -> bool:
+        if self.since is not None and batch.received < self.since:
             return False
-        return self._grep is None or _finds(self._grep, message.record)
+        if self._pid is not None and batch.peer.pid != self._pid:
+            return False
+        if self._needles:
+            entries = bytes(batch.entries)
+            return all(needle in entries for needle in self._needles)
+        return True
+
+    def _wanted(self, batch: Batch, *, is_tagged: bool) -> Iterator[Message]:
+        """Yield what is wanted of a batch; of one with another tag, only what cannot be read."""
+        holds, tag = self._holds, batch.tag.decode("utf-8", "replace")
+        for sequence, entry in enumerate(codec.read(batch.entries, batch.count), batch.sequence):
+            if isinstance(entry, codec.Entry):
+                if is_tagged and (holds is None or holds(entry.record)):
+                    yield batch.message(tag, entry, sequence)
+            elif holds is None:
+                yield batch.loss(tag, entry, sequence)
 
 
 def last(folder: str, query: Query, count: int, *, after: int = 0) -> tuple[list[Message], int]:
     """
-    Return the last *count* messages wanted, behind sequence *after*, and the last sequence of all that were looked at.
+    Return the last *count* messages wanted behind sequence *after*, and the last sequence of all that were looked at.
 
     Segments are read from the newest back, so the end of a large journal is found without reading all of it.
     """
     files = DiskFiles(folder)
+    if query.since is not None:
+        after = max(after, sequence_before(files, query.since))
     wanted: deque[Message] = deque()
     until, end = None, after
     for first in reversed(list_segments(files)):
@@ -75,12 +133,39 @@ def _before(batches: Iterator[Batch | Gap], until: int | None) -> Iterator[Batch
         yield batch
 
 
-def _finds(search: Any, value: Any) -> bool:
-    """Return whether *search* finds something in a string anywhere in *value*; keys are no strings of the record."""
-    if isinstance(value, str):
-        return search(value) is not None
-    if isinstance(value, dict):
-        return any(_finds(search, child) for child in value.values())
-    if isinstance(value, list):
-        return any(_finds(search, child) for child in value)
+def _all_of(filters: Sequence[Filter]) -> Filter | None:
+    """Return the filter that holds when all of *filters* do, None if there are none."""
+    if len(filters) < 2:
+        return filters[0] if filters else None
+    return lambda record: all(holds(record) for holds in filters)
+
+
+def _grep_filter(pattern: str) -> Filter:
+    """Return whether *pattern* is found in a string anywhere in a record; keys are no strings of the record."""
+    search = re.compile(pattern).search
+
+    def holds(record: dict[Any, Any]) -> bool:
+        for value in record.values():
+            if isinstance(value, str):
+                if search(value) is not None:
+                    return True
+            elif isinstance(value, (dict, list)) and _finds(search, value):
+                return True
+        return False
+
+    return holds
+
+
+def _finds(search: Callable[[str], object], value: object) -> bool:
+    """Return whether *search* finds something in a string in *value*, however deep (so without recursion)."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if search(value) is not None:
+                return True
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
     return False

@@ -40,16 +40,39 @@ class Gap(msgspec.Struct, frozen=True):
         return Batch(LOSS_TAG, batch.entries, 1, None, UNKNOWN_PEER, None, self.sequence, self.received)
 
 
-def open_reader(folder: str, *, after: int = 0) -> Reader:
-    """Return a reader of the journal in *folder*. Raises JournalUnusable if there is none, or it may not be read."""
+def open_reader(folder: str, *, after: int = 0, since: int | None = None) -> Reader:
+    """
+    Return a reader of the journal in *folder*, of what is behind sequence *after*; *since*, a time of receipt in
+    nanoseconds, lets it leave out segments that are older.
+
+    Raises JournalUnusable if there is no journal, or it may not be read.
+    """
     files = DiskFiles(folder)
     try:
-        files.list()
+        if since is not None:
+            after = max(after, sequence_before(files, since))
+        else:
+            files.list()
     except FileNotFoundError:
         raise JournalUnusable(folder, "there is no journal here (is --journal right? has a hub run?)") from None
     except OSError as error:
         raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
     return Reader(files, after=after, path=folder)
+
+
+def sequence_before(files: Files, received: int) -> int:
+    """Return a sequence behind which everything is that was received at *received* or later; segments are halved."""
+    firsts = list_segments(files)
+
+    def created(index: int) -> int:
+        for first in reversed(firsts[: index + 1]):  # one whose header is damaged is as old as the one before
+            with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
+                if segment.header is not None:
+                    return segment.header.created
+        return 0
+
+    index = bisect.bisect_left(range(len(firsts)), received, key=created)
+    return firsts[index - 1] - 1 if index else 0
 
 
 class Reader:

@@ -22,10 +22,11 @@ HUB_ID_BYTES = 16
 
 
 class Kept(NamedTuple):
-    """A sealed segment, and the bytes of its file."""
+    """A segment, the bytes of its file, and when it was begun (0 where that is damaged)."""
 
     first_sequence: int
     bytes: int
+    created: int = 0
 
 
 class Recovered(NamedTuple):
@@ -59,7 +60,7 @@ def recover(files: Files, dedupe: Dedupe, *, path: str = "") -> Recovered:
     files.truncate(segment_name(firsts[-1]), end)
     # A last segment without messages is not kept: the next one has its name, and takes its place in one step.
     kept = firsts if walk.next_sequence > firsts[-1] else firsts[:-1]
-    segments = [Kept(first, _size(files, first)) for first in kept]
+    segments = [_kept(files, first) for first in kept]
     return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
 
 
@@ -119,9 +120,6 @@ class _Walk:
         self.next_sequence = max(self.next_sequence, sequence)
 
 
-def _size(files: Files, first: int) -> int:
-    handle = files.open(segment_name(first))
-    try:
-        return files.size(handle)
-    finally:
-        files.close(handle)
+def _kept(files: Files, first: int) -> Kept:
+    with Segment(files, first) as segment:
+        return Kept(first, segment.size, segment.header.created if segment.header else 0)

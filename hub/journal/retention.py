@@ -24,12 +24,20 @@ def segment_bytes_for(keep_bytes: int) -> int:
     return max(SEGMENT_BYTES_MIN, min(SEGMENT_BYTES, keep_bytes // 8))
 
 
-def plan_expiry(segments: Sequence[Kept], *, keep_bytes: int, needed_from: int) -> int:
-    """Return how many of the oldest *segments* go: until all is within *keep_bytes*, and nothing needed is touched."""
+AGE_STEPS = 8
+"""With a limit on age, a segment is sealed after an eighth of it, for only whole segments can go."""
+
+
+def plan_expiry(segments: Sequence[Kept], *, keep_bytes: int, needed_from: int, older_than: int = 0) -> int:
+    """
+    Return how many of the oldest *segments* go: until all is within *keep_bytes* and nothing is only of before
+    *older_than* (nanoseconds since the epoch), and nothing needed is touched.
+    """
     total = sum(segment.bytes for segment in segments)
     count = 0
     for segment, following in pairwise(segments):
-        if total <= keep_bytes or following.first_sequence > needed_from:
+        is_old = following.created < older_than  # nothing in *segment* was received after that
+        if not (is_old or total > keep_bytes) or following.first_sequence > needed_from:
             break
         total -= segment.bytes
         count += 1

@@ -19,11 +19,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from hub.dedupe import Dedupe
+from hub.entries import NS
 from hub.errors import JournalUnavailable
 from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, seed_of
 from hub.journal.files import Files, Part
 from hub.journal.recovery import Kept, Recovered
-from hub.journal.retention import NOTHING_NEEDED, plan_expiry, segment_bytes_for
+from hub.journal.retention import AGE_STEPS, NOTHING_NEEDED, plan_expiry, segment_bytes_for
 from hub.journal.segment import segment_name
 from hub.message import Batch
 
@@ -49,6 +50,7 @@ class _Active(NamedTuple):
     handle: int
     first_sequence: int
     size: int
+    created: int
 
 
 class Writer:
@@ -62,6 +64,7 @@ class Writer:
         *,
         path: str = "",
         keep_bytes: int,
+        keep_s: float | None = None,
         durability: Durability = "fsync",
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -71,6 +74,7 @@ class Writer:
         self._seed = seed_of(recovered.hub_id)
         self._dedupe = dedupe
         self._keep_bytes = keep_bytes
+        self._keep_ns = None if keep_s is None else int(keep_s * NS)
         self._segment_bytes = segment_bytes_for(keep_bytes)
         self._durability = durability
         self._clock = clock
@@ -131,13 +135,37 @@ class Writer:
             self._give_up()
             raise
 
-    def expire(self, *, new_bytes: int = 0) -> int:
-        """Delete the oldest segments beyond the limit, with room for a new one of *new_bytes*; return how many."""
+    def expire(self) -> int:
+        """
+        Delete the oldest segments beyond the limits of size and age; return how many.
+
+        With a limit on age, a segment that was begun an eighth of it ago is sealed first. Raises OSError.
+        """
+        now = max(self._clock(), self._last_received)
+        active = self._active
+        if active is not None and self._next_sequence > active.first_sequence and self._is_old(active.created, now):
+            self.sync()
+            self._retire()
+            self._begin_segment(0, now)
+        return self._expire(now)
+
+    def _is_old(self, created: int, now: int) -> bool:
+        """Return whether a segment begun then has had its share of the time that is kept."""
+        return self._keep_ns is not None and now - created > self._keep_ns // AGE_STEPS
+
+    def _expire(self, now: int, *, new_bytes: int = 0) -> int:
+        """Delete what is beyond the limits, with room for a new segment of *new_bytes*."""
         segments = [*self._sealed]
-        if self._active is not None or new_bytes:
-            first, size = (self._active.first_sequence, self._active.size) if self._active else (0, new_bytes)
-            segments.append(Kept(first or self._next_sequence, size))
-        count = plan_expiry(segments, keep_bytes=self._keep_bytes, needed_from=self.needed_from)
+        if self._active is not None:
+            segments.append(Kept(self._active.first_sequence, self._active.size, self._active.created))
+        elif new_bytes:
+            segments.append(Kept(self._next_sequence, new_bytes, now))
+        count = plan_expiry(
+            segments,
+            keep_bytes=self._keep_bytes,
+            needed_from=self.needed_from,
+            older_than=0 if self._keep_ns is None else now - self._keep_ns,
+        )
         # Until there is a new segment, the newest sealed one is all that knows where sequences go on.
         count = min(count, len(self._sealed) - (self._active is None))
         for segment in self._sealed[: max(count, 0)]:
@@ -192,7 +220,7 @@ class Writer:
         header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now, self._dedupe.snapshot())
         # A large snapshot must not fill the segment, or there would be a new one for each commit.
         size = max(self._segment_bytes, header.bytes + max(commit_bytes, self._segment_bytes // 2))
-        self.expire(new_bytes=size)
+        self._expire(now, new_bytes=size)
         with contextlib.suppress(FileNotFoundError):
             self._files.remove(_NEW)
         handle = self._files.create(_NEW, size)
@@ -204,7 +232,7 @@ class Writer:
         except BaseException:
             self._files.close(handle)
             raise
-        self._active = _Active(handle, self._next_sequence, size)
+        self._active = _Active(handle, self._next_sequence, size, now)
         self._position = header.bytes
 
     def _retire(self) -> None:
@@ -217,7 +245,7 @@ class Writer:
         with contextlib.suppress(OSError):
             self._files.truncate(segment_name(active.first_sequence), self._position)
         if self._next_sequence > active.first_sequence:
-            self._sealed.append(Kept(active.first_sequence, self._position))
+            self._sealed.append(Kept(active.first_sequence, self._position, active.created))
 
     def _give_up(self) -> None:
         self.is_unsynced = False

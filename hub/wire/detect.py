@@ -13,9 +13,10 @@ from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.forward import ForwardDecoder
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
+from hub.wire.payload import Compressed
 
-Unit = Batch | Loss | Request
-"""What comes off the wire: messages, word of what could not be kept, a command."""
+Unit = Batch | Loss | Request | Compressed
+"""What comes off the wire: messages, word of what could not be kept, a command, a payload still to be opened."""
 
 
 class Decoder(Protocol):

@@ -12,7 +12,8 @@ Always true:
 - a fault inside a frame whose end is known costs that frame; a fault in the framing is fatal;
 - a frame over the limit costs that frame if its length is declared (PackedForward), else it is fatal.
 
-Not here: the anatomy of a frame (hub.wire.frame), compression, the handshake (a Unix socket has file permissions).
+Not here: the anatomy of a frame (hub.wire.frame), its payload (hub.wire.payload), the handshake (a Unix socket has file
+permissions).
 Source: Fluent Forward protocol v1 and v1.5; what clients really send: fluentd, Fluent Bit, Docker, Go, Python, Node.
 """
 
@@ -25,6 +26,7 @@ import msgpack
 
 from hub import entries as codec
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
+from hub.wire.compression import METHODS
 from hub.wire.frame import (
     NO_OPTION,
     OPTION_BYTES_MAX,
@@ -38,6 +40,7 @@ from hub.wire.frame import (
     read_option,
     read_outer,
 )
+from hub.wire.payload import Compressed, open_payload, payload_loss
 
 FRAME_BYTES_MAX = 64 << 20
 _RESCAN_BYTES = 64 << 10  # a longer half frame is scanned on where it stopped, not again from its start
@@ -61,14 +64,14 @@ class ForwardDecoder:
         self._scanner: msgpack.Unpacker | None = None  # in the middle of something long whose length nobody declared
         self._scanned_max = 0  # and which is too long if it does not end before so many bytes are held
         self._oversize: _Oversize | None = None
-        self._units: list[Batch | Loss] = []
+        self._units: list[Batch | Loss | Compressed] = []
 
     @property
     def held_bytes(self) -> int:
         """How many bytes of a half frame are held."""
         return self._held
 
-    def receive(self, data: bytes) -> Sequence[Batch | Loss]:
+    def receive(self, data: bytes) -> Sequence[Batch | Loss | Compressed]:
         """Return what *data* completes. After a fatal loss the decoder must not be fed again."""
         self._units = []
         try:
@@ -85,7 +88,7 @@ class ForwardDecoder:
             self._fail(fault, data[:64])
         return self._units
 
-    def finish(self) -> Sequence[Batch | Loss]:
+    def finish(self) -> Sequence[Batch | Loss | Compressed]:
         """Return the loss of the half frame that the stream ended in, if it did."""
         if self._oversize is not None:
             return [self._oversize.loss(NO_OPTION)]
@@ -266,7 +269,8 @@ class ForwardDecoder:
         start, count = read_array(data, outer.body)
         stop = _end_of_objects(data, start, end, count)
         option = read_option(data, stop)[0] if outer.size == 3 else NO_OPTION
-        self._add_entries(tag, memoryview(data)[start:stop], option, count)
+        counted = option._replace(size=count)
+        self._units += open_payload(tag, memoryview(data)[start:stop], counted, self._peer, self._origin)
 
     def _add_packed(self, data: bytes, at: int, outer: Outer, option: Option) -> None:
         """Give the payload of the whole PackedForward frame at *at*, or word of it."""
@@ -276,38 +280,16 @@ class ForwardDecoder:
             reason = _oversize_reason(self._frame_bytes_max)
         elif option.signal:
             reason = f"not a log but fluent_signal {option.signal}"
-        elif option.compressed not in (None, "text"):
-            reason = f"compressed as {option.compressed[:32]!r}, which this hub does not read"
-        elif payload and not codec.begins_with_pair(payload):
-            reason = "a payload that does not begin with [time, record]"
-        else:
-            self._add_entries(tag, payload, option, option.size)
+        elif option.compressed in (None, "text"):
+            self._units += open_payload(tag, payload, option, self._peer, self._origin)
             return
-        self._units.append(Loss(reason, max(option.size or 1, 1), len(payload), bytes(payload[:64]), tag, option.chunk))
-
-    def _add_entries(self, tag: bytes, payload: memoryview, option: Option, count: int | None) -> None:
-        """Check the entries and give them; *count* is a hint (one client puts bytes there), so it is checked too."""
-        if count and count <= len(payload):
-            entries = codec.join((payload,), count)
-            if codec.is_well_formed(entries):
-                self._add(tag, entries, codec.count_messages(entries), option.chunk)
-                return
-        count, stop = codec.count_objects(payload)
-        entries = codec.join((payload[:stop],), count)
-        if not codec.is_well_formed(entries):  # `skip` let something through: keep entry by entry
-            count, stop = _count_well_formed(payload[:stop], count)
-            entries = codec.join((payload[:stop],), count)
-        chunk = option.chunk
-        if stop < len(payload):
-            rest, lost = bytes(payload[stop : stop + 64]), max((option.size or 0) - count, 1)
-            spoilt = Loss(
-                "entries that are not msgpack", lost, len(payload) - stop, rest, tag, None if count else chunk
-            )
-            self._units.append(spoilt)  # first, so that it is safe too when the entries' acknowledgement goes out
-        if count:
-            self._add(tag, entries, codec.count_messages(entries), chunk)
-        elif stop == len(payload) and chunk is not None:
-            self._add(tag, entries, 0, chunk)  # an empty chunk: nothing to keep, but somebody waits
+        elif option.compressed in METHODS:
+            limit = self._frame_bytes_max
+            self._units.append(Compressed(tag, bytes(payload), option, self._peer, self._origin, limit))
+            return
+        else:
+            reason = f"compressed as {option.compressed[:32]!r}, which this hub does not read"
+        self._units.append(payload_loss(reason, tag, payload, option))
 
     def _add(self, tag: bytes, entries: bytes, count: int, chunk: bytes | None) -> None:
         if count or chunk is not None:
@@ -315,6 +297,7 @@ class ForwardDecoder:
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
         """End the stream here: everything from the fault on is one loss."""
+        self._take_parts()
         reason = f"malformed Forward frame: {fault.reason}"
         self._units.append(Loss(reason, sample=fault.sample or sample, chunk=fault.chunk, fatal=True))
 
@@ -391,16 +374,3 @@ def _end_of_objects(data: bytes, at: int, end: int, count: int) -> int:
     for _ in range(count):
         unpacker.skip()
     return at + int(unpacker.tell())
-
-
-def _count_well_formed(payload: memoryview, count: int) -> tuple[int, int]:
-    """Return how many of the first *count* objects hold, and where the last of them ends."""
-    unpacker = msgpack.Unpacker(max_buffer_size=max(len(payload), 1))
-    unpacker.feed(payload)
-    end = 0
-    for good in range(count):
-        unpacker.skip()
-        if not codec.is_well_formed(codec.join((payload[end : unpacker.tell()],), 1)):
-            return good, end
-        end = unpacker.tell()
-    return count, end

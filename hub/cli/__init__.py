@@ -1,0 +1,82 @@
+"""
+`mpsr`: arguments in, calls out.
+
+Each family of subcommands has a file, imported when one of them is run, so that `mpsr send` starts fast.
+
+Exit codes: 0 done; 1 failed, and one line on standard error says what and what to do; 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+_FILES = {
+    "bench": "measuring",
+    "call": "asking",
+    "demo": "running",
+    "hub": "running",
+    "logs": "reading",
+    "send": "sending",
+    "stats": "asking",
+    "verify": "reading",
+}
+
+
+class _Commands(click.Group):
+    """The subcommands, by the file that each is in."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_FILES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _FILES:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"hub.cli.{_FILES[cmd_name]}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mpsr", prog_name="mpsr")
+def cli() -> None:
+    """One host, many producers, one durable order: a message hub on a Unix socket.
+
+    \b
+    Begin with:
+      mpsr hub &                     run the hub
+      echo hello | mpsr send         send a message
+      mpsr logs -f                   read the journal, follow it
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run `mpsr` and exit."""
+    from hub.errors import MpsrError, UsageError
+    from producers.errors import ProducerError
+
+    for descriptor in (0, 1, 2):  # what was closed must not become a socket's or a journal's number
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    try:
+        code = cli.main(args=list(sys.argv[1:] if args is None else args), prog_name="mpsr", standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except UsageError as error:
+        code = _complain(error, 2)
+    except (MpsrError, ProducerError) as error:
+        code = _complain(error, 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(error: Exception, code: int) -> int:
+    click.echo(f"mpsr: {error}", err=True)
+    return code

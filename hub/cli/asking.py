@@ -1,0 +1,72 @@
+"""`mpsr stats` and `mpsr call`: commands to a running hub."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import click
+
+from hub.cli.options import discard_output, socket_option, usage_error
+from producers import call as ask
+
+WATCH_S = 1.0
+
+
+@click.command()
+@socket_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch one a second.")
+@click.option("--watch", is_flag=True, help="Go on, once a second, with what each counter gains.")
+def stats(socket: str | None, as_json: bool, watch: bool) -> None:
+    """Show the counters of the running hub."""
+    before: dict[str, float] = {}
+    try:
+        while True:
+            counters = ask("stats", path=socket)
+            if before and not as_json and sys.stdout.isatty():
+                click.clear()
+            click.echo(json.dumps(counters) if as_json else _table(counters, before))
+            if not watch:
+                return
+            before = counters
+            time.sleep(WATCH_S)
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        discard_output()
+
+
+def _table(counters: dict[str, float], before: dict[str, float]) -> str:
+    """Return a line for each counter, and what it gained a second since *before*."""
+    width = max(map(len, counters))
+    seconds = (counters["uptime_s"] - before.get("uptime_s", 0.0)) or WATCH_S
+    lines = []
+    for name, value in counters.items():
+        line = f"{name:<{width}}  {value}"
+        if before and name != "uptime_s" and (gained := value - before.get(name, 0)):
+            line += f"  ({gained / seconds:+,.0f}/s)"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+@click.command()
+@socket_option
+@click.argument("method")
+@click.argument("params", required=False, metavar="[JSON]")
+def call(socket: str | None, method: str, params: str | None) -> None:
+    """Ask the running hub for METHOD and print its answer as JSON.
+
+    \b
+    Example:
+      mpsr call ping
+    """
+    value = None
+    if params is not None:
+        try:
+            value = json.loads(params)
+        except ValueError as error:
+            raise usage_error(f"the parameters are not JSON: {error}") from None
+        if not isinstance(value, (list, dict)):
+            raise usage_error("the parameters are a JSON array or object")
+    click.echo(json.dumps(ask(method, value, path=socket)))

@@ -1,0 +1,97 @@
+"""
+Options that several subcommands have, the types of options, and where output goes.
+
+Always true: a wrong value is a usage error that says what would be right.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hub.config import parse_size
+
+if TYPE_CHECKING:
+    from hub.message import Message
+
+socket_option = click.option("--socket", metavar="PATH", help="The hub's socket.  [default: $MPSR_SOCKET, or per user]")
+journal_option = click.option(
+    "--journal", metavar="DIR", help="The journal's folder.  [default: $MPSR_JOURNAL, or per user]"
+)
+
+
+class Parsed(click.ParamType[Any]):
+    """A value that a function reads from text; what the function says in a ValueError is the error."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _parse_mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"not a file mode: {text!r} (write it like 0660)")
+    return mode
+
+
+def _parse_moment(text: str) -> int:
+    import time
+
+    from hub.moment import parse_moment
+
+    return parse_moment(text, time.time_ns())
+
+
+def _parse_length(text: str) -> float:
+    from hub.moment import parse_length
+
+    return parse_length(text)
+
+
+SIZE = Parsed("size", parse_size)
+MODE = Parsed("mode", _parse_mode)
+MOMENT = Parsed("time", _parse_moment)
+LENGTH = Parsed("duration", _parse_length)
+
+
+def usage_error(message: str) -> click.UsageError:
+    """Return the error for options that do not fit, raised by the caller."""
+    return click.UsageError(message, click.get_current_context())
+
+
+def renderer(output: str | None) -> Callable[[Message], str]:
+    """Return what makes lines of messages: as asked, else pretty, in colours on a terminal."""
+    from hub.rendering import RENDERERS, render_pretty_coloured
+
+    if output in (None, "pretty") and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+        return render_pretty_coloured
+    return RENDERERS[output or "pretty"]
+
+
+def write(lines: Iterable[str]) -> None:
+    """Write lines to standard output, now. Raises BrokenPipeError."""
+    out = sys.stdout.buffer
+    for line in lines:
+        out.write(line.encode("utf-8", "replace") + b"\n")
+    out.flush()
+
+
+def discard_output() -> None:
+    """Let standard output go nowhere: who read us has gone, and the interpreter writes once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

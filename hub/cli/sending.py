@@ -1,0 +1,104 @@
+"""`mpsr send`: starts fast, for it is used in shell loops."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from hub.cli.options import socket_option, usage_error
+from producers import BadRecord, NotAcknowledged, Producer
+
+
+@click.command()
+@socket_option
+@click.option("--tag", default="send", show_default=True, help="The messages' tag.")
+@click.option("--json", "as_json", is_flag=True, help="Each message is a JSON object: the record.")
+@click.option("-F", "fields", multiple=True, metavar="KEY=VALUE", help="Another field of each record. Repeatable.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Give up after S seconds without an answer.",
+)
+@click.argument("message", nargs=-1)
+def send(
+    socket: str | None, tag: str, as_json: bool, fields: Sequence[str], timeout: float, message: Sequence[str]
+) -> int:
+    """Send each MESSAGE, or each line of standard input. Exit 0 means: all is on the hub's disk.
+
+    \b
+    Examples:
+      mpsr send --tag deploy -F version=1.2 "release is out"
+      tail -F access.log | mpsr send --tag nginx
+    """
+    extra = dict(map(_field, fields))
+    lines: Iterable[bytes] = map(os.fsencode, message) if message else _standard_input()
+    failed = False
+    producer = Producer(socket, tag=tag)
+    try:
+        for number, line in enumerate(lines, 1):
+            fault = _send_line(producer, line, extra, as_json=as_json, timeout=timeout)
+            if fault is not None:
+                click.echo(f"mpsr: message {number} was not sent: {fault}", err=True)
+                failed = True
+        _flush(producer, timeout)
+    finally:
+        with contextlib.suppress(NotAcknowledged):  # flushed, or given up with an error that is on its way
+            producer.close(timeout=0)
+    return 1 if failed else 0
+
+
+def _field(field: str) -> tuple[str, str]:
+    key, equals, value = field.partition("=")
+    if not equals or not key:
+        raise usage_error(f"-F {field!r}: write it as KEY=VALUE")
+    return key, value
+
+
+def _standard_input() -> Iterator[bytes]:
+    for line in sys.stdin.buffer:
+        yield line.removesuffix(b"\n")
+
+
+def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_json: bool, timeout: float) -> str | None:
+    """Send one line; return what is wrong with it, if it is not one that can be sent."""
+    from hub.wire.text import encode_record
+
+    if not as_json and not extra:
+        producer.send_packed(encode_record(line), timeout=timeout)
+        return None
+    record: Any = {"message": line.decode("utf-8", "replace")}
+    if as_json:
+        import msgspec
+
+        try:
+            record = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return f"not JSON: {error}"
+        if not isinstance(record, dict):
+            return "a JSON object is expected"
+    try:
+        producer.send({**record, **extra}, timeout=timeout)
+    except BadRecord as error:
+        return str(error)
+    return None
+
+
+def _flush(producer: Producer, timeout: float) -> None:
+    """Wait for the acknowledgements, as long as some still come in time."""
+    left = None
+    while True:
+        try:
+            producer.flush(timeout)
+            return
+        except NotAcknowledged as late:
+            if late.last_error or (left is not None and late.count >= left):
+                raise
+            left = late.count

@@ -1,0 +1,38 @@
+"""
+Moments as people write them on a command line: ``10m`` ago, ``2026-11-20``, ``2026-11-20 14:30``, RFC 3339.
+
+Always true: a moment without a zone is local time; a length of time is one into the past.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+from hub.entries import NS
+
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def parse_length(text: str) -> float:
+    """Return the seconds that ``90s``, ``10m``, ``2h``, ``1.5d`` or ``2w`` are; ValueError for anything else."""
+    match = _LENGTH.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"not a length of time: {text!r} (write it like 90s, 10m, 2h, 7d)")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+def parse_moment(text: str, now_ns: int) -> int:
+    """Return nanoseconds since the epoch; ValueError for what is no moment."""
+    text = text.strip()
+    if _LENGTH.fullmatch(text):
+        return now_ns - round(parse_length(text) * NS)
+    if text == "now":
+        return now_ns
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"not a moment: {text!r} (10m, 2026-11-20, 2026-11-20 14:30 or RFC 3339)") from None
+    whole = moment.replace(microsecond=0)
+    return int(whole.timestamp()) * NS + moment.microsecond * 1000

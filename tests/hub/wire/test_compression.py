@@ -1,0 +1,90 @@
+"""hub.wire.compression: gzip members and zstd frames, bounded."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+
+from hub.wire.compression import METHODS, PIECES_MAX, Spoilt, TooLarge, decompress
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+
+    _zstd = zstd.compress
+else:
+    import zstandard
+
+    _zstd = zstandard.ZstdCompressor().compress
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": _zstd}
+TEXT = b"".join(b"line %d of a log\n" % number for number in range(1000))
+
+
+def test_every_method_is_tried_here() -> None:
+    """The table of methods and these tests know the same."""
+    assert METHODS.keys() == COMPRESSORS.keys()
+
+
+@pytest.mark.parametrize("method", COMPRESSORS)
+def test_several_pieces_in_a_row_are_one_payload(method: str) -> None:
+    """Pieces compressed one by one, empty ones too, come out joined; nothing in is nothing out."""
+    compress = COMPRESSORS[method]
+    packed = compress(TEXT) + compress(b"") + compress(TEXT[:10])
+    assert decompress(memoryview(packed), method, 1 << 20) == TEXT + TEXT[:10]
+    assert decompress(memoryview(b""), method, 10) == b""
+
+
+@pytest.mark.parametrize("method", COMPRESSORS)
+def test_the_limit_is_exact(method: str) -> None:
+    """What is as large as the limit comes out; one byte more, over all pieces together, does not."""
+    packed = memoryview(COMPRESSORS[method](TEXT[:5000]) + COMPRESSORS[method](TEXT[5000:]))
+    assert decompress(packed, method, len(TEXT)) == TEXT
+    with pytest.raises(TooLarge):
+        decompress(packed, method, len(TEXT) - 1)
+
+
+@pytest.mark.parametrize("method", COMPRESSORS)
+def test_a_cut_payload_is_spoilt_at_every_byte(method: str) -> None:
+    """A payload that ends in the middle of a piece is never taken for a whole one."""
+    compress = COMPRESSORS[method]
+    packed, border = compress(TEXT[:300]) + compress(TEXT), len(compress(TEXT[:300]))
+    for cut in range(1, len(packed)):
+        if cut == border:
+            assert decompress(memoryview(packed[:cut]), method, 1 << 20) == TEXT[:300]
+        else:
+            with pytest.raises(Spoilt):
+                decompress(memoryview(packed[:cut]), method, 1 << 20)
+
+
+@pytest.mark.parametrize("method", COMPRESSORS)
+def test_garbage_is_spoilt(method: str) -> None:
+    """What is not compressed, or has a flipped byte, is spoilt."""
+    for garbage in (b"no such thing at all", b"\x1f\x8b" + b"\xff" * 40, b"\x28\xb5\x2f\xfd" + b"\xff" * 40):
+        with pytest.raises(Spoilt):
+            decompress(memoryview(garbage), method, 1 << 20)
+
+
+@pytest.mark.parametrize("method", COMPRESSORS)
+def test_a_bomb_costs_no_more_than_the_limit(method: str) -> None:
+    """256 MiB of zeros in some kilobytes are refused, and memory does not jump."""
+    bomb = COMPRESSORS[method](bytes(256 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            decompress(memoryview(bomb), method, 1 << 20)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", COMPRESSORS)
+def test_pieces_without_end_are_spoilt(method: str) -> None:
+    """So many empty pieces that opening them would take long are refused; fewer are opened."""
+    empty = COMPRESSORS[method](b"")
+    assert decompress(memoryview(empty * PIECES_MAX), method, 10) == b""
+    with pytest.raises(Spoilt, match="pieces"):
+        decompress(memoryview(empty * (PIECES_MAX + 1)), method, 10)
