@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from hub.journal.files import DiskFiles
 from hub.journal.segment import list_segments, segment_name
+from tests.hub.wire.test_compression import COMPRESSORS
 from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
 
 
@@ -116,6 +119,87 @@ def test_logs_filters_and_formats(hub: HubProcess) -> None:
     assert (first["sequence"], first["uid"]) == (1, os.getuid())
     assert len(str(first["time"])) == len("2026-11-20T05:40:30.212593840Z")
     assert b"app.jobs" in logs()
+
+
+def test_logs_finds_by_fields_level_writer_and_time(hub: HubProcess) -> None:
+    """Conditions, level, pid, since and until select; what is no condition, level or time is a usage error."""
+    mpsr("send", "--socket", hub.socket, "--json", stdin=b'{"n": 1, "level": "info"}\n{"n": 2, "level": "error"}\n')
+    mpsr("send", "--socket", hub.socket, "--json", stdin=b'{"n": 3, "level": "critical", "a": {"b": "x"}}\n')
+
+    def numbers(*args: str) -> list[object]:
+        done = mpsr("logs", "--journal", hub.journal, "--output", "json", *args)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return [line["record"]["n"] for line in json_lines(done.stdout)]  # type: ignore[index]
+
+    assert numbers("--where", "n>1") == [2, 3]
+    assert numbers("--where", "n>1", "--where", "a.b=x") == [3]
+    assert numbers("--level", "error") == [2, 3]
+    assert numbers("--since", "1h", "--until", "now") == [1, 2, 3]
+    assert numbers("--until", "1h") == []
+    assert numbers("--since", "2099-01-01") == []
+    pid = str(hub.messages()[0].peer.pid)
+    assert numbers("--pid", pid) == [1, 2]
+    assert numbers("--where", "n!=2", "-n", "1") == [3]
+    for wrong in (("--where", "n"), ("--level", "loud"), ("--since", "yesterday")):
+        done = mpsr("logs", "--journal", hub.journal, *wrong)
+        assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
+
+
+def test_retain_lets_the_old_go(tmp_path: Path) -> None:
+    """With `--retain` what is older goes by itself, and the hub says so."""
+    with HubProcess(tmp_path, "--retain", "1s") as hub:
+        mpsr("send", "--socket", hub.socket, "old")
+        eventually(lambda: [event for event in hub.log if event["event"] == "journal.expired"])
+        assert mpsr("logs", "--journal", hub.journal, "--output", "text").stdout == b""
+        mpsr("send", "--socket", hub.socket, "new")
+        assert hub.stats()["last_sequence"] == 2
+        assert hub.stop() == 0
+
+
+def test_compressed_chunks_are_stored_and_acknowledged(hub: HubProcess) -> None:
+    """gzip and zstd chunks, small and large, come out in order with the others."""
+    entries = [[1_700_000_000, {"n": number, "filling": "x" * 50}] for number in range(3000)]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(hub.socket)
+        for number, (method, compress) in enumerate(COMPRESSORS.items()):
+            for size in (10, 3000):
+                payload = compress(b"".join(map(msgpack.packb, entries[:size])))
+                chunk = f"{method}-{size}"
+                client.sendall(msgpack.packb([f"c.{number}", payload, {"chunk": chunk, "compressed": method}]))
+                assert msgpack.unpackb(client.recv(4096)) == {"ack": chunk}
+    assert [message.record["n"] for message in hub.messages("c.*")] == [*range(10), *range(3000)] * 2
+
+
+def test_stats_watch_goes_on(hub: HubProcess) -> None:
+    """`stats --watch` tells again and again; Ctrl-C ends it with 0."""
+    watching = subprocess.Popen([*MPSR, "stats", "--socket", hub.socket, "--watch", "--json"], stdout=subprocess.PIPE)
+    assert watching.stdout is not None
+    assert [json.loads(watching.stdout.readline())["messages"] for _ in range(2)] == [0, 0]
+    watching.send_signal(signal.SIGINT)
+    watching.communicate(timeout=30)
+    assert watching.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [(), ("--chunk", "1", "--no-ack"), ("--client", "producer"), ("--client", "async"), ("--pattern", "connect")],
+)
+def test_bench_measures_and_checks(options: str) -> None:
+    """A short run finds everything it sent in the journal, and prints the promised figures."""
+    folder = str(Path(__file__).parent)  # a disk, most probably; the folder for temporary files may be memory
+    done = mpsr("bench", "--folder", folder, "--messages", "2000", "--json", *options.split(), timeout=100)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    promised = "messages_per_s mb_per_s hub_cpu_ns_per_message hub_rss_bytes commits lost duplicated fdatasync_us_p50"
+    assert {*promised.split(), "disk_mb_per_s_synced"} <= set(report)
+    assert (report["lost"], report["duplicated"], report["disordered"]) == (0, 0, 0)
+    assert report["messages"] >= 2000
+
+
+def test_bench_refuses_memory() -> None:
+    """A file system in memory is no disk: one line, exit code 1."""
+    done = mpsr("bench", "--folder", "/dev/shm")
+    assert (done.returncode, b"which is memory" in done.stderr) == (1, True)
 
 
 def test_logs_reads_when_no_hub_runs(hub: HubProcess) -> None:

@@ -83,6 +83,7 @@ class Writer:
         self._sealed = list(recovered.segments)
         self._active: _Active | None = None
         self._position = 0  # behind the last committed block of the active segment
+        self._expired = 0  # segments deleted
         self.is_unsynced = False
         self.needed_from = NOTHING_NEEDED
         """The lowest sequence that a reader still needs."""
@@ -142,18 +143,19 @@ class Writer:
         With a limit on age, a segment that was begun an eighth of it ago is sealed first. Raises OSError.
         """
         now = max(self._clock(), self._last_received)
-        active = self._active
+        active, before = self._active, self._expired
         if active is not None and self._next_sequence > active.first_sequence and self._is_old(active.created, now):
             self.sync()
             self._retire()
             self._begin_segment(0, now)
-        return self._expire(now)
+        self._expire(now)
+        return self._expired - before
 
     def _is_old(self, created: int, now: int) -> bool:
         """Return whether a segment begun then has had its share of the time that is kept."""
         return self._keep_ns is not None and now - created > self._keep_ns // AGE_STEPS
 
-    def _expire(self, now: int, *, new_bytes: int = 0) -> int:
+    def _expire(self, now: int, *, new_bytes: int = 0) -> None:
         """Delete what is beyond the limits, with room for a new segment of *new_bytes*."""
         segments = [*self._sealed]
         if self._active is not None:
@@ -167,13 +169,13 @@ class Writer:
             older_than=0 if self._keep_ns is None else now - self._keep_ns,
         )
         # Until there is a new segment, the newest sealed one is all that knows where sequences go on.
-        count = min(count, len(self._sealed) - (self._active is None))
-        for segment in self._sealed[: max(count, 0)]:
+        count = max(min(count, len(self._sealed) - (self._active is None)), 0)
+        for segment in self._sealed[:count]:
             with contextlib.suppress(FileNotFoundError):
                 self._files.remove(segment_name(segment.first_sequence))
                 self._files.sync_folder()  # one by one: after a power cut a later one is not missing before an earlier
-        del self._sealed[: max(count, 0)]
-        return max(count, 0)
+        del self._sealed[:count]
+        self._expired += count
 
     def close(self) -> None:
         """Seal the active segment."""

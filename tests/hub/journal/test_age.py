@@ -1,0 +1,92 @@
+"""Expiry by age: the writer's part (hub.journal.writer) and the plan's (hub.journal.retention)."""
+
+from __future__ import annotations
+
+import pytest
+
+from hub.dedupe import Dedupe
+from hub.journal.recovery import Kept, recover
+from hub.journal.retention import NOTHING_NEEDED, plan_expiry
+from hub.journal.writer import Writer
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import KEEP_BYTES, NS, batch, read_all
+
+FOUR = [Kept(1, 100, 10), Kept(11, 100, 20), Kept(21, 100, 30), Kept(31, 100, 40)]
+HOUR = 3600
+
+
+@pytest.mark.parametrize(
+    ("older_than", "needed_from", "goes"),
+    [
+        (0, NOTHING_NEEDED, 0),
+        (20, NOTHING_NEEDED, 0),  # the first may hold what was received just before 20
+        (21, NOTHING_NEEDED, 1),
+        (31, NOTHING_NEEDED, 2),
+        (1000, NOTHING_NEEDED, 3),  # never the newest
+        (1000, 21, 2),
+    ],
+)
+def test_what_is_only_of_before_goes(older_than: int, needed_from: int, goes: int) -> None:
+    """A segment goes when the next one was begun before the limit: then nothing in it is younger."""
+    assert plan_expiry(FOUR, keep_bytes=KEEP_BYTES, needed_from=needed_from, older_than=older_than) == goes
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000 * NS
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def a_writer(files: ForgettingFiles, clock: Clock) -> Writer:
+    dedupe = Dedupe()
+    writer = Writer(files, recover(files, dedupe), dedupe, keep_bytes=KEEP_BYTES, keep_s=8 * HOUR, clock=clock)
+    writer.begin()
+    return writer
+
+
+def test_nothing_lives_much_longer_than_it_should() -> None:
+    """With a message an hour and a look an hour, what is kept is never older than nine eighths of the limit."""
+    files, clock = ForgettingFiles(), Clock()
+    writer = a_writer(files, clock)
+    received = []
+    for _ in range(100):
+        clock.now += HOUR * NS + 1
+        received.append(writer.append([batch("m")]).received)
+        writer.expire()
+        kept = [received[stored.sequence - 1] for stored in read_all(files)]
+        assert kept == received[-len(kept) :]
+        assert clock.now - kept[0] <= 10 * HOUR * NS
+        assert len(kept) == min(len(received), len(kept))
+        assert len(received) < 8 or len(kept) >= 8
+
+
+def test_age_is_known_after_a_new_start() -> None:
+    """When a segment was begun is read from it again, so that a restart does not make it young."""
+    files, clock = ForgettingFiles(), Clock()
+    writer = a_writer(files, clock)
+    writer.append([batch("old")])
+    writer.close()
+    clock.now += 9 * HOUR * NS
+    writer = a_writer(files, clock)
+    writer.append([batch("new")])
+    clock.now += HOUR * NS
+    assert writer.expire() == 0  # the second segment was begun an hour ago: the first may hold what came before
+    clock.now += 8 * HOUR * NS
+    assert writer.expire() >= 1
+    assert all(stored.sequence == 2 for stored in read_all(files))
+
+
+def test_an_idle_journal_makes_no_new_segments() -> None:
+    """Where nothing is written nothing is sealed, however often it is looked at."""
+    files, clock = ForgettingFiles(), Clock()
+    writer = a_writer(files, clock)
+    writer.append([batch("m")])
+    names = set()
+    for _ in range(50):
+        clock.now += HOUR * NS
+        writer.expire()
+        names.add(tuple(sorted(files.list())))
+    assert len(names) <= 3
+    assert read_all(files) == []
