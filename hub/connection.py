@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
         self._arrived_bytes = 0
         self._is_paused = False
         self._is_stopped = False
+        self._is_broken_off = False
         self.has_ended = False
         """Whether nothing more will be read."""
         self._wakeup: asyncio.Future[None] | None = None
@@ -92,19 +93,19 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._arrived.append(data)
         self._arrived_bytes += len(data)
-        if self._arrived_bytes >= PAUSE_BYTES and not self._is_paused and self._transport is not None:
+        self._note_half(moved=True)
+        is_enough = self._arrived_bytes >= PAUSE_BYTES or self._inbox.half_frames.is_spent
+        if is_enough and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> bool:
-        self.has_ended = True
-        self._wake()
+        self._end()
         return True  # keep our half open: acknowledgements are still owed
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.has_ended = True
-        self._wake()
+        self._end()
 
     # The task.
 
@@ -117,8 +118,12 @@ class Connection(asyncio.Protocol):
                     reason = "closed"
                     break
             else:
-                if self._decoder is not None:
+                if self._is_broken_off and self._decoder is not None:
+                    reason = "stood still in the middle of a frame while memory was short"
+                    await self._put_loss(Loss(reason, lost_bytes=self._decoder.held_bytes))
+                elif self._decoder is not None:
                     await self._handle(self._decoder.finish())
+            self._inbox.half_frames.note(self, 0, moved=False)
             await self._all_settled()
             if not self._is_stopped:
                 await self._outbox.emptied(UNREAD_S)
@@ -137,8 +142,12 @@ class Connection(asyncio.Protocol):
             self._is_paused = True
             self._transport.pause_reading()
         self._drain()
-        self.has_ended = True
-        self._wake()
+        self._end()
+
+    def break_off(self) -> None:
+        """End at once, in the middle of a frame: it stands still while others wait for the memory it holds."""
+        self._is_broken_off = True
+        self._end()
 
     def acknowledge(self, batch: Batch) -> None:
         """Take note that *batch* is safe; its client hears of it together with the others of this moment."""
@@ -154,7 +163,18 @@ class Connection(asyncio.Protocol):
         if self._decoder is None:
             make = decoder_class(data[0])
             self._decoder = make(self.peer, self, frame_bytes_max=self._frame_bytes_max)
-        return self._decoder.receive(data)
+        units = self._decoder.receive(data)
+        self._note_half(moved=False)
+        return units
+
+    def _note_half(self, *, moved: bool) -> None:
+        half = self._decoder.held_bytes if self._decoder is not None else 0
+        self._inbox.half_frames.note(self, half + self._arrived_bytes, moved=moved)
+
+    def _end(self) -> None:
+        self.has_ended = True
+        self._inbox.half_frames.changed()
+        self._wake()
 
     async def _handle(self, units: Sequence[Unit]) -> bool:
         """Put batches into the inbox, answer commands; False when the connection is to be closed."""
@@ -216,6 +236,10 @@ class Connection(asyncio.Protocol):
         while not self._arrived:
             if self.has_ended:
                 return b""
+            if self._inbox.half_frames.is_spent:
+                await self._inbox.half_frames.room(self)
+                if self._arrived or self.has_ended:
+                    continue
             if self._is_paused and self._transport is not None:
                 self._is_paused = False
                 self._transport.resume_reading()
@@ -264,7 +288,8 @@ class Connection(asyncio.Protocol):
         self.stop()
 
     def _close(self) -> None:
-        self.has_ended = True
+        self._end()
+        self._inbox.half_frames.note(self, 0, moved=False)
         self._metrics.acks_dropped += self._outbox.dropped
         self._outbox.close()
         if self._transport is not None:

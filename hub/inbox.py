@@ -5,7 +5,7 @@ Connections put batches in; the receiver takes everything that has arrived, and 
 
 Always true:
 - the order of batches from one connection is kept;
-- held bytes (put in, and not yet released) exceed the limit by at most one batch;
+- held bytes (put in, and not yet released) exceed the limit by at most one batch; half-read frames count too;
 - one connection holds at most its share, or one batch: a greedy one does not starve the rest;
 - who waits for room is let in in the order of arrival;
 - there is one receiver, and a second is refused.
@@ -20,6 +20,7 @@ import contextlib
 from collections.abc import Iterator
 
 from hub.errors import HubClosed, ReceiverTaken
+from hub.halfframes import HalfFrames
 from hub.message import Batch
 
 INBOX_BYTES_MAX = 64 << 20
@@ -57,6 +58,8 @@ class Inbox:
         self._due = asyncio.Event()  # somebody waits for an acknowledgement, or there is a lot
         self._is_closed = False
         self._has_receiver = False
+        self.half_frames = HalfFrames(self._has_room_beside, self._room.set)
+        """What was read and is no whole message yet; it counts in the same budget."""
 
     @property
     def held_bytes(self) -> int:
@@ -130,6 +133,7 @@ class Inbox:
             if share.waiting is not None and not share.waiting.done():
                 share.waiting.set_result(None)
         self._room.set()
+        self.half_frames.changed()
 
     def close(self) -> None:
         """Let nothing more in; what is in can still be taken."""
@@ -140,7 +144,10 @@ class Inbox:
             self._room.set()
 
     def _fits(self, size: int) -> bool:
-        return not self._held_bytes or self._held_bytes + size <= self._bytes_max
+        return not self._held_bytes or self._held_bytes + self.half_frames.held_bytes + size <= self._bytes_max
+
+    def _has_room_beside(self, half_bytes: int) -> bool:
+        return self._held_bytes + half_bytes < self._bytes_max
 
     def _admit(self, batch: Batch, share: Share, size: int) -> None:
         if self._is_closed:

@@ -17,7 +17,7 @@ LAYERS = """
     hub.entries hub.moment
     hub.message hub.metrics
     hub.wire.*
-    hub.dedupe hub.peer hub.inbox hub.outbox
+    hub.dedupe hub.peer hub.halfframes hub.inbox hub.outbox
     hub.journal.*
     hub.connection hub.receiver
     hub.socketfile hub.listener

@@ -1,0 +1,312 @@
+"""
+A real hub's writes and syncs, recorded by strace, and what a power cut at each of them leaves to the next hub.
+
+The record is replayed on a disk that forgets (tests.hub.journal.forgetting): what reached it before the cut without a
+sync is there, is not, or is torn, page by page. `MPSR_POWER_CUTS=20000 MPSR_SEED=7 pytest tests/test_power_cut.py` is
+a long run of it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgpack
+import pytest
+
+from hub.dedupe import Dedupe
+from hub.journal.reader import Gap, Reader
+from hub.journal.recovery import recover
+from hub.journal.segment import list_segments
+from hub.message import Batch
+from hub.wire import chunkid
+from hub.wire.frame import decode_acks
+from tests import support
+from tests.hub.clients import connect, frame_of, read_acks
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.support import HubProcess, eventually
+
+CUTS = int(os.environ.get("MPSR_POWER_CUTS", "400"))
+SEED = int(os.environ.get("MPSR_SEED", "1"))
+PRODUCERS, CHUNKS = 4, 100
+CALLS = "openat,pwritev,pwritev2,pwrite64,writev,ftruncate,fallocate,fsync,fdatasync,rename,renameat,renameat2,unlink"
+STRACE = ("strace", "-D", "-f", "-y", "-xx", "-s", "100000000", "-e", f"trace={CALLS},unlinkat,sendto")
+
+_CALL = re.compile(r"(\d+) +(\w+)\((.*)\) = (\d+)(?:<.*>)?$", re.DOTALL)
+_UNFINISHED = re.compile(r"(\d+) +(\w+)\((.*) <unfinished \.\.\.>$", re.DOTALL)
+_RESUMED = re.compile(r"(\d+) +<\.\.\. (\w+) resumed>(.*)$", re.DOTALL)
+_TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+_PATH = re.compile(r"^\d+<((?:\\x[0-9a-f]{2})*)>")
+
+
+class Operation(NamedTuple):
+    """One call that changed the journal, or told a client that something is safe."""
+
+    call: str
+    name: str  # of the file; empty: the folder
+    data: bytes = b""
+    number: int = 0  # offset or size
+    new_name: str = ""
+    acks: tuple[bytes, ...] = ()
+
+
+# The recording.
+
+
+def _record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Operation]:
+    """Let producers send to a hub under strace until more than the journal keeps is sent; return what it did."""
+    trace = folder / "trace"
+    monkeypatch.setattr(support, "MPSR", (*STRACE, "-o", str(trace), *support.MPSR))
+    with HubProcess(folder, "--journal-size", "4MiB") as hub:
+        threads = [threading.Thread(target=_produce, args=(hub.socket, number)) for number in range(PRODUCERS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        pid = hub.process.pid
+        assert hub.stop() == 0
+    last = re.compile(rf"^{pid} +\+\+\+ exited with 0", re.MULTILINE)
+    text = eventually(lambda: last.search(read := trace.read_text()) and read, "the end of the trace")
+    return list(_operations(text, hub.journal))
+
+
+def _session(producer: int) -> str:
+    return f"{producer}".rjust(chunkid.SESSION_LENGTH, "s")
+
+
+def _produce(path: str, producer: int) -> None:
+    dice = random.Random(producer)
+    number = counter = 0
+    with connect(path) as client:
+        while counter < CHUNKS:
+            burst = min(dice.randint(1, 6), CHUNKS - counter)
+            for _ in range(burst):
+                count, size = dice.randint(1, 4), dice.choice([0, 20, 700, 5000, 20_000])
+                records = [{"p": producer, "n": number + index, "x": "x" * size} for index in range(count)]
+                number, counter = number + count, counter + 1
+                client.sendall(frame_of(chunkid.pack_own(_session(producer), counter), *records))
+            assert len(read_acks(client, burst)) == burst
+
+
+def _operations(text: str, journal: str) -> Iterator[Operation]:
+    """Yield what concerns the journal. A call counts when it has returned; an acknowledgement when it is begun."""
+    begun: dict[str, str] = {}
+    for line in text.splitlines():
+        if unfinished := _UNFINISHED.match(line):
+            pid, call, front = unfinished.groups()
+            if call == "sendto":
+                yield from _acknowledgement(front)
+            else:
+                begun[pid] = f"{pid} {call}({front}"
+            continue
+        if resumed := _RESUMED.match(line):
+            if resumed[2] == "sendto":
+                continue
+            line = begun.pop(resumed[1]) + resumed[3]  # noqa: PLW2901  the whole of it
+        if found := _CALL.match(line):
+            _, call, arguments, result = found.groups()
+            if call == "sendto":
+                yield from _acknowledgement(arguments)
+            else:
+                yield from _operation(call, arguments, int(result), journal)
+
+
+def _acknowledgement(arguments: str) -> Iterator[Operation]:
+    data = b"".join(_texts(arguments))
+    if data.startswith(b"\x81\xa3ack"):
+        yield Operation("ack", "", acks=tuple(decode_acks(msgpack.Unpacker(), data)))
+
+
+def _operation(call: str, arguments: str, result: int, journal: str) -> Iterator[Operation]:
+    if call in ("rename", "renameat", "renameat2", "unlink", "unlinkat", "openat"):
+        names = [os.path.basename(path) for text in _texts(arguments) if _is_in(path := text.decode(), journal)]
+        if not names or (call == "openat" and "O_CREAT" not in arguments) or names == ["lock"]:
+            return
+        yield Operation("create" if call == "openat" else call[:6], names[0], new_name=names[-1])
+        return
+    described = _PATH.match(arguments)
+    path = _bytes(described[1]).decode() if described else ""
+    if not path.startswith(journal) or path.endswith("/lock"):
+        return
+    name = "" if path == journal else os.path.basename(path)
+    numbers = [int(number) for number in re.findall(r", (\d+)(?=,|$)", arguments)]
+    if call.startswith("pwrite"):
+        data = b"".join(_texts(arguments))
+        assert len(data) == result, "strace does not show all"
+        yield Operation("write", name, data, numbers[-2] if call == "pwritev2" else numbers[-1])
+    elif call == "fallocate":
+        yield Operation(call, name, number=numbers[-1])
+    elif call == "ftruncate":
+        yield Operation(call, name, number=numbers[-1])
+    else:
+        assert call in ("fsync", "fdatasync"), f"the journal is written with {call}, which is not replayed"
+        yield Operation(call, name)
+
+
+def _is_in(path: str, journal: str) -> bool:
+    return os.path.dirname(path) == journal
+
+
+def _texts(arguments: str) -> list[bytes]:
+    return [_bytes(text) for text in _TEXT.findall(arguments)]
+
+
+def _bytes(text: str) -> bytes:
+    return bytes.fromhex(text.replace("\\x", ""))
+
+
+# The replay.
+
+
+def _replay(operations: Sequence[Operation]) -> Iterator[tuple[ForgettingFiles, Operation]]:
+    """Yield the disk behind each operation, and the operation."""
+    disk = ForgettingFiles()
+    for operation in operations:
+        _apply(disk, operation)
+        yield disk, operation
+
+
+def _apply(disk: ForgettingFiles, operation: Operation) -> None:
+    call, name = operation.call, operation.name
+    if call in ("ack", "create"):  # a file is made together with its space: of no size, it is one of its possible sizes
+        return
+    if call == "unlink":
+        disk.remove(name)
+    elif call == "rename":
+        disk.rename(name, operation.new_name)
+    elif call == "fallocate":
+        disk.close(disk.create(name, operation.number))
+    elif call == "ftruncate":
+        disk._seen(name).sizes.append(operation.number)
+    elif not name:
+        assert call == "fsync"
+        disk.sync_folder()
+    else:
+        handle = disk.open(name)
+        if call == "write":
+            disk.write(handle, operation.number, (operation.data,))
+        elif call == "fdatasync":
+            disk.sync(handle)
+        else:
+            disk.sync_all(handle)
+        disk.close(handle)
+
+
+Truth = dict[int, tuple[bytes, int, bytes]]
+"""By its first sequence: each batch's chunk id, how many messages, their bytes."""
+
+
+def _truth(operations: Sequence[Operation]) -> Truth:
+    """Return what the hub has committed, read as it went, so that what has expired is in it."""
+    truth: Truth = {}
+    reader = None
+    for disk, operation in _replay(operations):
+        reader = reader or Reader(disk)
+        if operation.call == "fdatasync":
+            for batch in reader.read():
+                assert isinstance(batch, Batch)
+                assert batch.chunk is not None
+                truth[batch.sequence] = batch.chunk, batch.count, bytes(batch.entries)
+    return truth
+
+
+def test_a_power_cut_at_any_moment_keeps_what_was_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a recorded hub loses its power, all acknowledged chunks are there, once, in order, without holes."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    operations = _record(tmp_path, monkeypatch)
+    truth = _truth(operations)
+    _check_truth(truth)
+    calls = [operation.call for operation in operations]
+    assert calls.count("rename") > 4, "segments are begun under load"
+    assert "unlink" in calls, "segments expire"
+    assert len({chunk for operation in operations for chunk in operation.acks}) == PRODUCERS * CHUNKS
+
+    dice = random.Random(SEED)
+    last_of = {chunk: sequence + count - 1 for sequence, (chunk, count, _) in truth.items()}
+    moments = max(1, round(CUTS / len(operations)))
+    acknowledged, cuts, torn = 0, 0, 0
+    for disk, operation in _replay(operations):
+        acknowledged = max([acknowledged, *(last_of[chunk] for chunk in operation.acks)])
+        oldest = min(list_segments(disk), default=1)
+        chances = moments if CUTS >= len(operations) else 1
+        for _ in range(chances):
+            if CUTS < len(operations) and dice.random() > CUTS / len(operations):
+                continue
+            after = disk.after_kill() if cuts % 10 == 0 else _power_cut(disk, dice)
+            torn += _check(after, truth, acknowledged, oldest, dice)
+            cuts += 1
+    assert torn, "no cut has met a torn commit: this proves nothing"
+
+
+def _check_truth(truth: Truth) -> None:
+    """What the hub has committed is what the producers sent, once and in order."""
+    numbers: list[list[int]] = [[] for _ in range(PRODUCERS)]
+    expected = 1
+    for sequence, (_, count, entries) in truth.items():
+        assert sequence == expected
+        expected += count
+        for _, record in msgpack.unpackb(entries, ext_hook=lambda code, data: None):
+            numbers[record["p"]].append(record["n"])
+    assert all(found == list(range(len(found))) for found in numbers)
+    assert len({chunk for chunk, _, _ in truth.values()}) == len(truth) == PRODUCERS * CHUNKS
+
+
+def _power_cut(disk: ForgettingFiles, dice: random.Random) -> ForgettingFiles:
+    """Return a disk on which, of what was not synced, most, few or half of the pages have arrived."""
+    bias = dice.choice([0.1, 0.5, 0.9])
+
+    def choose(count: int) -> int:
+        return count - 1 if dice.random() < bias else dice.randrange(count)
+
+    return disk.after_power_cut(choose, tear_at=dice.randrange(512))
+
+
+def _check(disk: ForgettingFiles, truth: Truth, acknowledged: int, oldest: int, dice: random.Random) -> bool:
+    """Open what the cut has left, and what a second cut leaves of that; return whether something torn was cut off."""
+    if not list_segments(disk):
+        assert not acknowledged
+        return False
+    dedupe = Dedupe()
+    recovered = recover(disk, dedupe)
+    assert not recovered.missing
+    found = _read(disk)
+    if found:
+        first = next(iter(found))
+        last = max(sequence + count - 1 for sequence, (_, count, _) in found.items())
+        assert first <= oldest, "more has expired than the hub had deleted"
+        assert found == {sequence: batch for sequence, batch in truth.items() if first <= sequence <= last}
+    else:
+        last = recovered.next_sequence - 1
+    assert last >= acknowledged, "acknowledged messages are missing"
+    assert last == recovered.next_sequence - 1
+    for producer in range(PRODUCERS):
+        _check_resends(dedupe, truth, last, producer)
+    assert _read(_power_cut(disk, dice)) == found, "a second power cut takes back what recovery has counted"
+    return recovered.cut_bytes > 0
+
+
+def _check_resends(dedupe: Dedupe, truth: Truth, last: int, producer: int) -> None:
+    """What is there is known, so a resend is not stored again; the producer's next chunk is not, so it is stored."""
+    prefix = chunkid.pack_own(_session(producer), 0)[:-16]
+    kept = sum(chunk.startswith(prefix) and sequence <= last for sequence, (chunk, _, _) in truth.items())
+    resent = [Batch(b"", b"", 1, chunkid.pack_own(_session(producer), counter)) for counter in (kept, kept + 1)]
+    assert dedupe.fresh(resent[:1], 1 << 62) == [] or not kept
+    assert dedupe.fresh(resent[1:], 1 << 62) == resent[1:]
+
+
+def _read(disk: ForgettingFiles) -> Truth:
+    reader = Reader(disk)
+    found: Truth = {}
+    for batch in reader.read():
+        assert not isinstance(batch, Gap), batch
+        assert batch.sequence not in found
+        found[batch.sequence] = batch.chunk or b"", batch.count, bytes(batch.entries)
+    reader.close()
+    return found
