@@ -14,6 +14,7 @@ from hub.wire.forward import ForwardDecoder
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
 from hub.wire.payload import Compressed
+from hub.wire.prefixed import PrefixedDecoder
 
 Unit = Batch | Loss | Request | Compressed
 """What comes off the wire: messages, word of what could not be kept, a command, a payload still to be opened."""
@@ -36,10 +37,12 @@ class DecoderClass(Protocol):
     def __call__(self, peer: Peer, origin: Origin | None, *, frame_bytes_max: int) -> Decoder: ...
 
 
-_FORWARD_FIRST_BYTES = {*range(0x90, 0xA0), 0xDC, 0xDD, 0xC0}
-DECODERS: tuple[DecoderClass, ...] = tuple(
-    ForwardDecoder if first in _FORWARD_FIRST_BYTES else LineDecoder for first in range(256)
-)
+_FORWARD_FIRST_BYTES = (*range(0x90, 0xA0), 0xDC, 0xDD, 0xC0)
+_BY_FIRST_BYTE: dict[int, DecoderClass] = {
+    0x00: PrefixedDecoder,  # the first byte of a length below 16 MiB
+    **dict.fromkeys(_FORWARD_FIRST_BYTES, ForwardDecoder),
+}
+DECODERS: tuple[DecoderClass, ...] = tuple(_BY_FIRST_BYTE.get(first, LineDecoder) for first in range(256))
 
 
 def decoder_class(first_byte: int) -> DecoderClass:

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hub import entries as codec
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
-from hub.wire import jsonlines, text
+from hub.wire.gathering import Gathering
 from hub.wire.jsonrpc import Request
 
 LINE_BYTES_MAX = 64 << 20
@@ -29,15 +28,11 @@ class LineDecoder:
     def __init__(
         self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = LINE_BYTES_MAX
     ) -> None:
-        self._peer = peer
-        self._origin = origin
+        self._gathering = Gathering(peer, origin)
         self._line_bytes_max = frame_bytes_max
         self._parts: list[bytes] = []
         self._held = 0
         self._dropped = 0  # bytes of the line over the limit that is passing through
-        self._units: list[Batch | Loss | Request] = []
-        self._tag = b""
-        self._entries: list[bytes] = []
 
     @property
     def held_bytes(self) -> int:
@@ -49,7 +44,7 @@ class LineDecoder:
         end = data.rfind(b"\n")
         if end == -1:
             self._hold(data)
-            return self._take_units()
+            return self._gathering.take()
         lines = data[:end].split(b"\n")
         self._hold(lines[0])
         if self._dropped:
@@ -61,7 +56,7 @@ class LineDecoder:
         for line in lines:
             self._line(line)
         self._hold(data[end + 1 :])
-        return self._take_units()
+        return self._gathering.take()
 
     def finish(self) -> Sequence[Batch | Loss | Request]:
         """Return the last line, if it had no newline."""
@@ -70,7 +65,7 @@ class LineDecoder:
         elif self._held:
             self._line(b"".join(self._parts))
         self._parts, self._held = [], 0
-        return self._take_units()
+        return self._gathering.take()
 
     def _hold(self, data: bytes) -> None:
         if not data:
@@ -88,37 +83,14 @@ class LineDecoder:
             self._held += len(data)
 
     def _end_of_dropped(self) -> None:
-        self._flush()
         sample = b"".join(self._parts)[:64]
         reason = f"a line over the limit of {self._line_bytes_max} bytes"
-        self._units.append(Loss(reason, lost_bytes=self._dropped, sample=sample))
+        self._gathering.add_loss(Loss(reason, lost_bytes=self._dropped, sample=sample))
         self._parts, self._held, self._dropped = [], 0, 0
 
     def _line(self, line: bytes) -> None:
         if len(line) > self._line_bytes_max:
             self._parts, self._dropped = [line[:64]], len(line)
             self._end_of_dropped()
-            return
-        line = line.removesuffix(b"\r")
-        parsed = jsonlines.parse(line) if line.startswith(b"{") else None
-        if isinstance(parsed, Request):
-            self._flush()
-            self._units.append(parsed)
-            return
-        tag, entry = parsed or (text.TAG, text.encode_entry(line))
-        if tag != self._tag:
-            self._flush()
-            self._tag = tag
-        self._entries.append(entry)
-
-    def _flush(self) -> None:
-        if self._entries:
-            count = len(self._entries)
-            entries = codec.join(self._entries, count)
-            self._units.append(Batch(self._tag, entries, count, None, self._peer, self._origin))
-            self._entries = []
-
-    def _take_units(self) -> Sequence[Batch | Loss | Request]:
-        self._flush()
-        units, self._units = self._units, []
-        return units
+        else:
+            self._gathering.add(line.removesuffix(b"\r"))

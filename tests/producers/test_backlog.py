@@ -219,15 +219,21 @@ def test_memory_is_used_again() -> None:
 
 
 def test_memory_stays_warm() -> None:
-    """A backlog that empties again and again stays in its first segment."""
-    sizes: list[int] = []
-    backlog = Backlog(allocate=counting(sizes))
+    """A backlog that empties again and again stays at the beginning of its first segment."""
+    maps: list[mmap.mmap] = []
+
+    def allocate(size: int) -> mmap.mmap:
+        maps.append(anonymous(size))
+        return maps[-1]
+
+    backlog = Backlog(allocate=allocate)
     for number in range(5000):
         backlog.append(b"t", entry(number, 2000))
         for chunk in cut_all(backlog):
             assert numbers(chunk.frame) == [number]
             backlog.acknowledge(chunk.id)
-    assert sizes == [SEGMENT_BYTES]
+    assert len(maps) == 1
+    assert maps[0][4096:] == bytes(SEGMENT_BYTES - 4096)
 
 
 def test_the_memory_of_one_huge_message_is_given_back() -> None:

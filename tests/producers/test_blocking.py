@@ -383,14 +383,16 @@ def test_an_idle_producer_sleeps(hub: HubProcess, tag: str) -> None:
 def test_a_producer_whose_hub_does_not_read_sleeps(hub: HubProcess, fake: FakeHub) -> None:
     """With half a chunk in hand, and with a full window, it waits for the hub, and does not ask again and again."""
     with Producer(fake.path) as producer:
-        producer.send({"n": 0, "pad": "x" * 8_000_000})
+        for number in range(2):  # less than a window, more than the kernel takes
+            producer.send({"n": number, "pad": "x" * 2_000_000})
         connection = fake.accept()
-        assert connection.peek()
+        eventually(lambda: producer._unsent is not None, "half a chunk is in hand")
         assert_asleep(producer, hub)
-        chunk = connection.chunk()
-        producer.send({"n": 1})
+        producer.send({"n": 2, "pad": "x" * 5_000_000})
+        producer.send({"n": 3})
+        chunks = [connection.chunk() for _ in range(3)]
         assert_asleep(producer, hub)
-        connection.ack(chunk)
+        connection.ack(*chunks)
         connection.ack(connection.chunk())
 
 
