@@ -1,7 +1,8 @@
 """
 Messages as people and programs read them: pretty, json, text.
 
-Always true: whatever a record holds, a line comes out; JSON output is one valid object a line.
+Always true: whatever a record holds, something comes out; JSON output is one valid object a line; pretty output is a
+line, then tracebacks as they were, and holds no control characters of a producer's; text output is raw.
 Not here: which messages (hub.journal.query), where they go (hub.cli).
 """
 
@@ -19,6 +20,8 @@ from hub.message import Message
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, as RFC 3339 has them
 _TEXT_KEYS = ("message", "event", "msg", "log")
+_BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _LEVEL_COLOURS = {
     "warning": _YELLOW,
     "warn": _YELLOW,
@@ -85,17 +88,23 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     record = message.record
     seconds, nanoseconds = _split(message.time)
     moment = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{nanoseconds // 1_000_000:03d}"
-    level = record.get("level")
-    text = _text_of(record)
-    shown = {"level"} if isinstance(level, str) else set()
-    if text is not None:
-        shown |= {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))}
-    fields = " ".join(f"{key}={_value(value)}" for key, value in record.items() if key not in shown)
+    level, text = record.get("level"), _text_of(record)
+    shown = {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))} if text is not None else set()
+    shown |= {"level"} if isinstance(level, str) else set()
+    blocks = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
+    rest = (item for item in record.items() if item[0] not in shown and item[0] not in blocks)
+    fields = " ".join(f"{key}={_value(value)}" for key, value in rest)
     who = f"{message.peer.comm or '?'}[{message.peer.pid}]"
-    parts = [paint(moment, _GREY), paint(message.tag, _CYAN), paint(who, _GREY)]
+    parts = [paint(moment, _GREY), paint(_visible(message.tag), _CYAN), paint(_visible(who), _GREY)]
     if isinstance(level, str):
-        parts.append(paint(level, _LEVEL_COLOURS.get(level.lower(), "")))
-    return " ".join([*parts, *filter(None, (text, paint(fields, _GREY)))])
+        parts.append(paint(_visible(level), _LEVEL_COLOURS.get(level.lower(), "")))
+    line = " ".join([*parts, *filter(None, (_visible(text or ""), paint(_visible(fields), _GREY)))])
+    return "\n".join([line, *(_visible(record[key].rstrip("\n")) for key in blocks)])
+
+
+def _visible(text: str) -> str:
+    """Return *text* with its control characters shown: what a producer sends must not steer the reader's terminal."""
+    return text if text.isprintable() else text.translate(_CONTROLS)
 
 
 def _text_of(record: dict[Any, Any]) -> str | None:

@@ -197,3 +197,14 @@ def test_any_record(when: Any, record: dict[Any, Any]) -> None:
     for render in ALL:
         render(shown).encode()
     assert json.loads(render_json(shown))["tag"] in ("app", "mpsr.loss")
+
+
+def test_pretty_shows_tracebacks_as_they_were_and_no_control_characters() -> None:
+    """A traceback stands behind its line, unfolded; escape sequences are shown, not obeyed, in any field."""
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no\n'
+    record = {"level": "error", "event": "failed\x1b[2J", "exception": trace, "n": 1, "other": "a\x07b"}
+    lines = render_pretty(Message("app\x1b]0;x", 0, record)).split("\n")
+    assert lines[1:] == trace.rstrip().split("\n")
+    assert lines[0].endswith("error failed\\x1b[2J n=1 other=a\\x07b")
+    assert "app\\x1b]0;x" in lines[0]
+    assert render_text(Message("t", 0, {"message": "raw\x1b[0m"})) == "raw\x1b[0m"
