@@ -28,6 +28,8 @@ ARRAY_HEADER_BYTES = 5
 
 _HEADER = struct.Struct(">BI")
 _EVENT_TIME = struct.Struct(">II")
+_PACKED_TIME = struct.Struct(">HII")
+_FIXEXT8_TYPE_0 = 0xD700
 _STAMPED = struct.Struct(">BBBII")  # array of 2, fixext8, type 0, seconds, nanoseconds
 _GROUP_MARKERS = (0xFFFFFFFF * NS, 0xFFFFFFFE * NS)
 _MARKER_BYTES = b"\x00\xff\xff\xff"  # in both encodings of ext type 0
@@ -67,6 +69,7 @@ def _ext(code: int, data: memoryview | bytes) -> object:
     return msgspec.msgpack.Ext(code, bytes(data))
 
 
+_decode_pairs = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, dict[Any, Any]]], ext_hook=_ext).decode
 _decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
 _decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
 _split_fast = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -146,8 +149,51 @@ def count_messages(entries: bytes | memoryview) -> int:
     return sum(1 for raw in _split(entries) if not _is_group_marker(_read_one(raw)))
 
 
+def pairs(entries: bytes | memoryview, count: int) -> Sequence[tuple[msgspec.Raw, dict[Any, Any]]] | None:
+    """
+    Return time and record of each message, the time still packed (`time_of` reads it): a third of the time of `read`.
+
+    None where that is not possible: group markers, an entry that is no message, bytes that are no text.
+    """
+    if array_length(entries) != count:
+        return None
+    try:
+        return _decode_pairs(entries)
+    except _UNDECODABLE:
+        return None
+
+
+def time_of(packed: msgspec.Raw) -> int | Unreadable | None:
+    """Return nanoseconds since the epoch, None where the sender gave no time, `Unreadable` for what is no time."""
+    try:
+        kind, seconds, nanoseconds = _PACKED_TIME.unpack(packed)
+        if kind == _FIXEXT8_TYPE_0:
+            time: int = seconds * NS + nanoseconds
+            return time
+    except struct.error:  # another length
+        pass
+    entry = _as_entry([_read_one(packed), {}])
+    if isinstance(entry, str):
+        return Unreadable(entry, bytes(packed))
+    return entry.time if isinstance(entry, Entry) else entry
+
+
 def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
     """Yield the *count* messages of *entries*, in order; whatever cannot be read comes out as `Unreadable`."""
+    found = pairs(entries, count)
+    if found is None:
+        yield from _read_slowly(entries, count)
+        return
+    for index, (packed, record) in enumerate(found):
+        time = time_of(packed)
+        if isinstance(time, Unreadable):
+            yield Unreadable(time.reason, bytes(_split(entries)[index]))
+        else:
+            yield Entry(time, record)
+
+
+def _read_slowly(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
+    """Yield what there is entry by entry, group markers left out."""
     skip_markers = array_length(entries) != count
     raws: Sequence[_Raw] | None = None
     try:

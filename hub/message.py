@@ -33,7 +33,7 @@ class Peer(msgspec.Struct, frozen=True):
 UNKNOWN_PEER = Peer(verified=False)
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One thing that a producer sent, and what the hub adds. Times are nanoseconds since the epoch."""
 
     tag: str
@@ -73,14 +73,13 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         tag = self.tag.decode("utf-8", "replace")
         for sequence, entry in enumerate(codec.read(self.entries, self.count), self.sequence):
             if isinstance(entry, codec.Entry):
-                yield self.message(tag, entry, sequence)
+                yield self.message(tag, entry.time, entry.record, sequence)
             else:
                 yield self.loss(tag, entry, sequence)
 
-    def message(self, tag: str, entry: codec.Entry, sequence: int) -> Message:
+    def message(self, tag: str, time: int | None, record: dict[Any, Any], sequence: int) -> Message:
         """Return one of the entries as a message; without a time of its own it has that of its arrival."""
-        time = self.received if entry.time is None else entry.time
-        return Message(tag, time, entry.record, sequence, self.received, self.peer)
+        return Message(tag, self.received if time is None else time, record, sequence, self.received, self.peer)
 
     def loss(self, tag: str, entry: codec.Unreadable, sequence: int) -> Message:
         """Return what stands in the place of an entry that cannot be read."""

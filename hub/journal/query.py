@@ -26,6 +26,9 @@ from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Batch, Message
 
 _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters means itself
+# A regular expression of ASCII characters that means the same whatever is around the text, and whatever else is in it:
+# no anchors, no dot, no classes of characters by meaning, no flags.
+_SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
 Filter = Callable[[dict[Any, Any]], bool]
 
 
@@ -54,6 +57,7 @@ class Query:
         self._pid = pid
         self._tag = re.compile(fnmatch.translate(tag)).match if tag is not None else None
         self._wants_losses = self._tag is not None and self._tag(LOSS_TAG.decode()) is not None
+        self._search: Callable[[str], object] | None = None
         conditions: list[Condition | LevelCondition] = [*where]
         if level is not None:
             conditions.append(LevelCondition(level))
@@ -62,6 +66,8 @@ class Query:
         if grep is not None:
             filters.append(_grep_filter(grep))
             self._needles += [grep.encode()] if _PLAIN.fullmatch(grep) else []
+            if _SAFE.fullmatch(grep) and "[^" not in grep and not self._needles:
+                self._search = re.compile(grep).search
         self._holds = _all_of(filters)
 
     def messages(self, batches: Iterator[Batch | Gap]) -> Iterator[Message]:
@@ -84,16 +90,24 @@ class Query:
             return False
         if self._needles:
             entries = bytes(batch.entries)
-            return all(needle in entries for needle in self._needles)
-        return True
+            if not all(needle in entries for needle in self._needles):
+                return False
+        # Text lies in msgpack as it is, so what can be found in a string can be found in the bytes of all.
+        return self._search is None or self._search(str(batch.entries, "latin-1")) is not None
 
     def _wanted(self, batch: Batch, *, is_tagged: bool) -> Iterator[Message]:
         """Yield what is wanted of a batch; of one with another tag, only what cannot be read."""
         holds, tag = self._holds, batch.tag.decode("utf-8", "replace")
+        pairs = codec.pairs(batch.entries, batch.count) if is_tagged else None
+        if holds is not None and pairs is not None:
+            for sequence, (packed, record) in enumerate(pairs, batch.sequence):
+                if holds(record) and not isinstance(time := codec.time_of(packed), codec.Unreadable):
+                    yield batch.message(tag, time, record, sequence)
+            return
         for sequence, entry in enumerate(codec.read(batch.entries, batch.count), batch.sequence):
             if isinstance(entry, codec.Entry):
                 if is_tagged and (holds is None or holds(entry.record)):
-                    yield batch.message(tag, entry, sequence)
+                    yield batch.message(tag, entry.time, entry.record, sequence)
             elif holds is None:
                 yield batch.loss(tag, entry, sequence)
 
@@ -143,6 +157,8 @@ def _all_of(filters: Sequence[Filter]) -> Filter | None:
 def _grep_filter(pattern: str) -> Filter:
     """Return whether *pattern* is found in a string anywhere in a record; keys are no strings of the record."""
     search = re.compile(pattern).search
+    if _PLAIN.fullmatch(pattern):
+        search = _search_plain(pattern)
 
     def holds(record: dict[Any, Any]) -> bool:
         for value in record.values():
@@ -154,6 +170,11 @@ def _grep_filter(pattern: str) -> Filter:
         return False
 
     return holds
+
+
+def _search_plain(text: str) -> Callable[[str], object]:
+    """Return what finds *text*, like a regular expression's search, but sooner."""
+    return lambda value: True if text in value else None
 
 
 def _finds(search: Callable[[str], object], value: object) -> bool:
