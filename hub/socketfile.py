@@ -14,25 +14,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import grp
 import os
 import socket
 import stat
 
 from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
+from hub.lockfile import LockFile, LockTaken
 from hub.peer import peer_of
 
 PATH_BYTES_MAX = 107 if os.uname().sysname == "Linux" else 103
 BACKLOG = 4096
-_locked_here: set[str] = set()  # lockf does not keep a process from itself
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
 
 
 class SocketFile:
     """A bound, listening, non-blocking socket at *path*. Make it with `SocketFile.bind`."""
 
-    def __init__(self, path: str, sock: socket.socket, identity: os.stat_result, lock: _Lock) -> None:
+    def __init__(self, path: str, sock: socket.socket, identity: os.stat_result, lock: LockFile) -> None:
         self.path = path
         self.sock = sock
         self._identity = identity
@@ -48,7 +47,9 @@ class SocketFile:
         try:
             folder = os.path.dirname(path)
             os.makedirs(folder, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
-            lock = _Lock(path)
+            lock = LockFile(path + ".lock")
+        except LockTaken as taken:
+            raise SocketInUse(path, taken.pid) from None
         except OSError as error:
             where = error.filename or folder
             raise SocketError(path, f"{error.strerror}: {where} (choose a --socket in a folder of yours)") from error
@@ -81,35 +82,6 @@ def _group_id(group: str | None) -> int:
         return grp.getgrnam(group).gr_gid
     except KeyError:
         raise UnknownGroup(group) from None
-
-
-class _Lock:
-    """The exclusive right to a path. `lockf`: a forked child must not keep it after our death."""
-
-    def __init__(self, path: str) -> None:
-        self._key = os.path.realpath(path + ".lock")
-        if self._key in _locked_here:  # before opening: closing any descriptor of the file would drop the lock
-            raise SocketInUse(path, os.getpid())
-        self._handle = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(self._handle, 20, 0).strip()
-            os.close(self._handle)
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-            raise SocketInUse(path, int(owner) if owner.isdigit() else None) from None
-        self.is_held = True
-        _locked_here.add(self._key)
-        with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
-            os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
-
-    def release(self) -> None:
-        if self.is_held:
-            self.is_held = False
-            _locked_here.discard(self._key)
-            os.close(self._handle)
 
 
 def _refuse_what_is_there(path: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = """
     hub.errors hub.config hub.reporting
-    hub.entries hub.moment
+    hub.entries hub.moment hub.lockfile
     hub.message hub.metrics
     hub.wire.*
     hub.dedupe hub.peer hub.halfframes hub.inbox hub.outbox
@@ -31,7 +31,7 @@ LAYERS = """
 ORDER = LAYERS.split()
 
 ONLY = {
-    "hub.journal.*": "hub.errors hub.entries hub.message hub.metrics hub.dedupe hub.journal.*",
+    "hub.journal.*": "hub.errors hub.lockfile hub.entries hub.message hub.metrics hub.dedupe hub.journal.*",
     "hub.__main__": "hub.cli",
     "producers.*": "hub.errors hub.config hub.entries hub.message hub.wire.* producers.*",
     "producers": "hub.errors producers.*",

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import os
 import queue
 import threading
@@ -31,12 +29,10 @@ from hub.journal.reader import Reader
 from hub.journal.recovery import Recovered, recover
 from hub.journal.retention import KEEP_BYTES, KEEP_BYTES_MIN
 from hub.journal.writer import RELAXED_SYNC_S, Commit, Durability, Writer
+from hub.lockfile import LockFile, LockTaken
 from hub.message import Batch
 
 T = TypeVar("T")
-
-_open_here: set[str] = set()  # lockf does not keep a process from itself
-_opening = threading.Lock()
 
 
 class Journal:
@@ -46,7 +42,7 @@ class Journal:
     Make one with `Journal.open` in a running event loop, and `close` it.
     """
 
-    def __init__(self, path: str, files: Files, writer: Writer, recovered: Recovered, lock: _Lock | None) -> None:
+    def __init__(self, path: str, files: Files, writer: Writer, recovered: Recovered, lock: LockFile | None) -> None:
         self.path = path
         self.recovered = recovered
         self._files = files
@@ -80,8 +76,8 @@ class Journal:
             raise JournalUnusable(path, f"{keep_bytes} bytes are too few ({KEEP_BYTES_MIN} at least)")
         dedupe = dedupe or Dedupe()
 
-        def prepare() -> tuple[Files, Writer, Recovered, _Lock | None]:
-            lock = _Lock(path) if files is None else None
+        def prepare() -> tuple[Files, Writer, Recovered, LockFile | None]:
+            lock = _lock(path) if files is None else None
             try:
                 folder = files or DiskFiles(path)
                 recovered = recover(folder, dedupe, path=path)
@@ -203,45 +199,15 @@ class Journal:
                     self._writer.sync()
 
 
-class _Lock:
-    """
-    The exclusive right to write to a folder.
-
-    `lockf` and not `flock`: a child that was forked while we had it must not keep it after our death.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._key = os.path.realpath(path)
-        with _opening:
-            if self._key in _open_here:  # before opening: closing any descriptor of the file would drop the lock
-                raise JournalLocked(path, os.getpid())
-            self._handle = _open_lock(path)
-            _open_here.add(self._key)
-
-    def release(self) -> None:
-        with _opening:
-            os.close(self._handle)
-            _open_here.discard(self._key)
-
-
-def _open_lock(path: str) -> int:
-    """Return a descriptor of the lock file in the folder *path*, which is made if it is missing, locked."""
+def _lock(path: str) -> LockFile:
+    """Return the lock of the folder *path*, which is made if it is missing."""
     try:
         _make_folder(path)
-        handle = os.open(os.path.join(path, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return LockFile(os.path.join(path, "lock"), mode=0o640)
+    except LockTaken as taken:
+        raise JournalLocked(path, taken.pid) from None
     except OSError as error:
         raise JournalUnusable(path, f"cannot be written: {error.strerror}") from error
-    try:
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, b"%d\n" % os.getpid(), 0)
-    except OSError as error:
-        owner = os.pread(handle, 20, 0).strip()
-        os.close(handle)
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise JournalUnusable(path, f"cannot be locked: {error.strerror}") from error
-        raise JournalLocked(path, int(owner) if owner.isdigit() else None) from None
-    return handle
 
 
 def _make_folder(path: str) -> None:

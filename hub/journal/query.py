@@ -156,7 +156,7 @@ def _all_of(filters: Sequence[Filter]) -> Filter | None:
 
 def _grep_filter(pattern: str) -> Filter:
     """Return whether *pattern* is found in a string anywhere in a record; keys are no strings of the record."""
-    search = re.compile(pattern).search
+    search: Callable[[str], object] = re.compile(pattern).search
     if _PLAIN.fullmatch(pattern):
         search = _search_plain(pattern)
 

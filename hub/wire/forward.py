@@ -40,6 +40,7 @@ from hub.wire.frame import (
     read_option,
     read_outer,
 )
+from hub.wire.oversize import Oversize, oversize_reason
 from hub.wire.payload import Compressed, open_payload, payload_loss
 
 FRAME_BYTES_MAX = 64 << 20
@@ -63,7 +64,7 @@ class ForwardDecoder:
         self._needed = 0  # worth looking again when so many bytes are held
         self._scanner: msgpack.Unpacker | None = None  # in the middle of something long whose length nobody declared
         self._scanned_max = 0  # and which is too long if it does not end before so many bytes are held
-        self._oversize: _Oversize | None = None
+        self._oversize: Oversize | None = None
         self._units: list[Batch | Loss | Compressed] = []
 
     @property
@@ -199,7 +200,7 @@ class ForwardDecoder:
             if at > start:
                 self._decode(data[at:])  # this half frame may be of the kind that declares its length
             elif len(data) - at > self._frame_bytes_max:
-                self._fail(Malformed(_oversize_reason(self._frame_bytes_max)), data[at : at + 64])
+                self._fail(Malformed(oversize_reason(self._frame_bytes_max)), data[at : at + 64])
             else:
                 self._hold_scanning(data[at:], 0, self._frame_bytes_max)
         except UNPACK_FAULTS as error:
@@ -220,7 +221,7 @@ class ForwardDecoder:
             self._packed_frame(data, at, outer)
             return _Run()
         if end - at > self._frame_bytes_max:
-            raise Malformed(_oversize_reason(self._frame_bytes_max))
+            raise Malformed(oversize_reason(self._frame_bytes_max))
         if is_array(data[outer.body]):
             self._add_run(run)
             self._add_forward(tag, data, outer, end)
@@ -277,7 +278,7 @@ class ForwardDecoder:
         assert outer.packed is not None
         tag, payload = data[outer.tag], memoryview(data)[outer.packed]
         if outer.packed.stop - at > self._frame_bytes_max:
-            reason = _oversize_reason(self._frame_bytes_max)
+            reason = oversize_reason(self._frame_bytes_max)
         elif option.signal:
             reason = f"not a log but fluent_signal {option.signal}"
         elif option.compressed in (None, "text"):
@@ -306,7 +307,7 @@ class ForwardDecoder:
     def _begin_oversize(self, data: bytes, outer: Outer) -> None:
         assert outer.packed is not None
         size = outer.packed.stop - outer.packed.start
-        self._oversize = _Oversize(size, data[outer.tag], outer.size == 3, self._frame_bytes_max)
+        self._oversize = Oversize(size, data[outer.tag], outer.size == 3, self._frame_bytes_max)
         self._hold(self._oversize.swallow(data[outer.packed.start :]), 0)
 
     def _finish_oversize(self, data: bytes) -> bool:
@@ -339,32 +340,6 @@ class _Run:
         self.prefix = _NO_PREFIX
         self.cut = 0
         self.slices: list[bytes] = []
-
-
-class _Oversize:
-    """A payload over the limit, on its way into nothing."""
-
-    def __init__(self, size: int, tag: bytes, has_option: bool, limit: int) -> None:
-        self.left = size
-        self.has_option = has_option
-        self._size, self._tag, self._limit = size, tag, limit
-        self._sample = b""
-
-    def swallow(self, data: bytes) -> bytes:
-        """Return what of *data* is behind the payload."""
-        dropped = min(len(data), self.left)
-        self.left -= dropped
-        self._sample += data[: min(dropped, 64 - len(self._sample))]
-        return data[dropped:]
-
-    def loss(self, option: Option) -> Loss:
-        swallowed = self._size - self.left
-        reason = _oversize_reason(self._limit)
-        return Loss(reason, max(option.size or 1, 1), swallowed, self._sample, self._tag, option.chunk)
-
-
-def _oversize_reason(limit: int) -> str:
-    return f"a frame over the limit of {limit} bytes"
 
 
 def _end_of_objects(data: bytes, at: int, end: int, count: int) -> int:

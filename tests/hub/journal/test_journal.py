@@ -469,7 +469,7 @@ def test_a_new_folder_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (tmp_path / "a" / "b" / "journal").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate"])
+@pytest.mark.parametrize("call", ["pwritev", "posix_fallocate"])
 def test_a_full_disk_at_the_start_is_said(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever finds it first, it is said in one sentence, and the journal can be opened when there is space."""
 

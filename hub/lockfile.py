@@ -1,0 +1,60 @@
+"""
+The exclusive right to something, by a lock on a file beside it.
+
+`lockf` and not `flock`: a child that was forked while we had it must not keep it after our death. But `lockf` does not
+keep a process from itself, and closing any descriptor of the file drops it; so what this process holds is remembered.
+
+Always true: one process, and one `LockFile` in it, has the lock; the file's content is its process id, and stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+
+_held_here: set[str] = set()
+_one_at_a_time = threading.Lock()
+
+
+class LockTaken(Exception):  # translated where the lock is wanted
+    """Somebody has it: the process *pid*, None if it does not say."""
+
+    def __init__(self, pid: int | None) -> None:
+        super().__init__(pid)
+        self.pid = pid
+
+
+class LockFile:
+    """A held lock. Raises LockTaken or OSError."""
+
+    def __init__(self, path: str, *, mode: int = 0o600) -> None:
+        self._key = os.path.realpath(path)
+        self.is_held = False
+        with _one_at_a_time:
+            if self._key in _held_here:
+                raise LockTaken(os.getpid())
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+            try:
+                fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                owner = os.pread(self._handle, 20, 0).strip()
+                os.close(self._handle)
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                raise LockTaken(int(owner) if owner.isdigit() else None) from None
+            self.is_held = True
+            _held_here.add(self._key)
+            with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
+                os.ftruncate(self._handle, 0)
+                os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+
+    def release(self) -> None:
+        """Let go; a second time does nothing."""
+        with _one_at_a_time:
+            if self.is_held:
+                self.is_held = False
+                os.close(self._handle)
+                _held_here.discard(self._key)

@@ -1,0 +1,66 @@
+"""hub.lockfile: one process, and one lock in it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hub.lockfile import LockFile, LockTaken
+
+HOLDER = "import sys; from hub.lockfile import LockFile; lock = LockFile(sys.argv[1]); "
+HOLDER += "print('held', flush=True); sys.stdin.read()"
+
+
+def test_a_second_one_in_this_process_is_refused_and_harms_nothing(tmp_path: Path) -> None:
+    """It is told who has it, the first one keeps it, and lets go of it once."""
+    path = str(tmp_path / "lock")
+    lock = LockFile(path)
+    for _ in range(2):
+        with pytest.raises(LockTaken) as taken:
+            LockFile(path)
+        assert taken.value.pid == os.getpid()
+    assert subprocess.run([sys.executable, "-c", HOLDER, path], capture_output=True, check=False).returncode == 1
+    lock.release()
+    lock.release()
+    LockFile(path).release()
+
+
+def test_another_process_has_it_until_it_dies(tmp_path: Path) -> None:
+    """Its process id is told; after kill -9 the lock is free, also while a child of the dead one lives."""
+    path = str(tmp_path / "lock")
+    program = "import os; " + HOLDER.replace("print(", "os.fork() or os.read(0, 1); print(")
+    holder = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(LockTaken) as taken:
+        LockFile(path)
+    assert taken.value.pid == holder.pid
+    holder.kill()
+    holder.wait()
+    LockFile(path).release()
+    holder.stdin.close()
+    holder.stdout.close()
+
+
+def test_a_full_disk_and_a_wrong_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process id cannot be written the lock holds all the same; what cannot be locked is an OSError."""
+
+    def full(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        lock = LockFile(str(tmp_path / "lock"))
+    with pytest.raises(LockTaken):
+        LockFile(str(tmp_path / "lock"))
+    lock.release()
+    (tmp_path / "link").symlink_to(tmp_path / "lock")
+    for name in ("link", "absent/lock"):
+        with pytest.raises(OSError, match=r"."):
+            LockFile(str(tmp_path / name))
