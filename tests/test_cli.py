@@ -181,8 +181,7 @@ def test_stats_watch_goes_on(hub: HubProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    "args",
-    [(), ("--chunk", "1", "--no-ack"), ("--client", "producer"), ("--client", "async"), ("--pattern", "connect")],
+    "options", ["", "--chunk 1 --no-ack", "--client producer", "--client async", "--pattern connect"]
 )
 def test_bench_measures_and_checks(options: str) -> None:
     """A short run finds everything it sent in the journal, and prints the promised figures."""
