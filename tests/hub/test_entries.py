@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -252,7 +253,7 @@ def test_only_markers_are_markers(entries: tuple[bytes, ...], count: int) -> Non
         (b"\xdd\xff\xff\xff\xff", False),
         (b"\xdd\x00\x00", False),
         (b"", False),
-        (codec.join((b"\x91" * 5000 + b"\xc0",), 1), False),
+        (codec.join((b"\x91" * 100_000 + b"\xc0",), 1), False),
         (codec.join((b"\x91" * 1000 + b"\xc1",), 1), False),
         (codec.join((b"\x91" * 1000 + b"\x91",), 1), False),
         (codec.join((b"\x91" * 1000 + b"\xc9\xff\xff\xff\xff",), 1), False),
@@ -271,7 +272,8 @@ def test_nesting_is_judged_alike_everywhere(depth: int) -> None:
     array = codec.join((b"\x92\x01\x81\xa1a" + b"\x91" * depth + b"\xc0", START, b"\x92\x02\x80"), 3)
     verdicts = {called_deep(frames, lambda: codec.is_well_formed(array)) for frames in (0, 100, 500)}
     assert len(verdicts) == 1
-    assert verdicts == {depth < 1015} or 1015 <= depth < 1025
+    follows_deeper = sys.version_info >= (3, 12)  # than msgpack's 1,024 levels: C code has a limit of its own there
+    assert verdicts == {depth < 1015} or 1015 <= depth < 1025 or (follows_deeper and verdicts == {True})
     if verdicts == {True}:
         for frames in (0, 100, 500):
             assert called_deep(frames, lambda: codec.count_messages(array)) == 3

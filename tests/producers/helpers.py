@@ -7,6 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from producers import BacklogFull, NotAcknowledged, Producer
 from tests.support import PATIENCE_S, HubProcess, eventually
 
@@ -17,7 +19,7 @@ def producer_threads() -> list[threading.Thread]:
 
 def descriptors() -> int:
     """Return how many descriptors are open."""
-    return len(os.listdir("/proc/self/fd"))
+    return len(os.listdir("/dev/fd"))
 
 
 def stuffed(producer: Producer) -> int:
@@ -51,7 +53,10 @@ def dropped(producer: Producer) -> int:
 
 def wakeups(native_id: int) -> int:
     """Return how often a thread of this process went to sleep so far, or was put to."""
-    status = Path(f"/proc/self/task/{native_id}/status").read_text()
+    path = Path(f"/proc/self/task/{native_id}/status")
+    if not path.exists():
+        pytest.skip("this system does not count how often a thread sleeps")
+    status = path.read_text()
     return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
 
 

@@ -453,8 +453,8 @@ def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folde
         idle, held_up, alone = (AsyncProducer(path) for path in (hub.socket, fake.path, str(folder / "nobody")))
         await idle.send({"n": 0})
         await idle.flush(PATIENCE_S)
-        for _ in range(2):  # less than a window, more than the kernel takes
-            await held_up.send({"pad": "x" * 2_000_000})
+        for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel takes
+            await held_up.send({"n": number, "pad": "x" * size})
         connection = await asyncio.to_thread(fake.accept)
         await until(lambda: held_up._wire is not None and not held_up._wire.is_writable)
         with pytest.raises(TimeoutError):
@@ -470,8 +470,7 @@ def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folde
         assert looks[0] <= 1
         assert looks[1] <= 1
         assert looks[2] <= 20, "it tries again, ever less often"
-        for _ in range(2):
-            connection.ack(await asyncio.to_thread(connection.chunk))
+        connection.ack(*await asyncio.to_thread(connection.chunks_until, 2))
         for producer in (idle, held_up, alone):
             await producer.close(PATIENCE_S)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hub import Hub
 from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, Producer, ProducerClosed
 from tests.producers.fakehub import FakeHub, numbers
 from tests.producers.helpers import assert_asleep, dropped, stuffed, unacknowledged, until_waiting
@@ -42,6 +44,33 @@ def test_what_is_flushed_is_on_disk(hub: HubProcess, tag: str) -> None:
     assert [message.time - 1_700_000_000_000_000_000 for message in messages] == list(range(5000))
     assert {message.peer.pid for message in messages} == {os.getpid()}
     assert [message.record["n"] for message in hub.messages(f"{tag}.other")] == ["last"]
+
+
+def test_a_bare_hub(folder: Path) -> None:
+    """With a Hub in a program of its own, flushed means: the loop asked for the next message."""
+    handled: list[int] = []
+
+    def produce(path: str) -> int:
+        with Producer(path) as producer:
+            for number in range(1000):
+                producer.send({"n": number})
+            producer.flush(PATIENCE_S)
+            return len(handled)
+
+    async def main() -> int:
+        async def receive() -> None:
+            async for message in hub:
+                handled.append(message.record["n"])
+
+        async with Hub(str(folder / "s")) as hub:
+            receiving = asyncio.create_task(receive())
+            count = await asyncio.to_thread(produce, hub.path)
+            await hub.stop()
+            await receiving
+            return count
+
+    assert asyncio.run(main()) == 1000
+    assert handled == list(range(1000))
 
 
 def test_tags_that_alternate_keep_the_order(hub: HubProcess, tag: str) -> None:
@@ -291,6 +320,7 @@ def test_whoever_waits_is_told_of_a_close_that_gave_up(folder: Path) -> None:
         thread.start()
     for thread in threads:
         until_waiting(thread)
+    eventually(lambda: producer._link.last_error, "there is a reason")
     assert dropped(producer) == 1
     for thread in threads:
         thread.join(PATIENCE_S)
@@ -383,14 +413,14 @@ def test_an_idle_producer_sleeps(hub: HubProcess, tag: str) -> None:
 def test_a_producer_whose_hub_does_not_read_sleeps(hub: HubProcess, fake: FakeHub) -> None:
     """With half a chunk in hand, and with a full window, it waits for the hub, and does not ask again and again."""
     with Producer(fake.path) as producer:
-        for number in range(2):  # less than a window, more than the kernel takes
-            producer.send({"n": number, "pad": "x" * 2_000_000})
+        for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel takes
+            producer.send({"n": number, "pad": "x" * size})
         connection = fake.accept()
         eventually(lambda: producer._unsent is not None, "half a chunk is in hand")
         assert_asleep(producer, hub)
-        producer.send({"n": 2, "pad": "x" * 5_000_000})
-        producer.send({"n": 3})
-        chunks = [connection.chunk() for _ in range(3)]
+        producer.send({"n": 3, "pad": "x" * 5_000_000})
+        producer.send({"n": 4})
+        chunks = connection.chunks_until(3)
         assert_asleep(producer, hub)
         connection.ack(*chunks)
         connection.ack(connection.chunk())
