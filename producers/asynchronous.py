@@ -2,7 +2,7 @@
 The producer for asyncio programs: one task of the running loop connects, sends and takes acknowledgements.
 
 Always true: the same as in producers.blocking; and nothing here blocks the loop.
-Not here: what to send when (producers.link), the bytes (producers.backlog).
+Not here: what to send when (producers.link), the bytes (producers.backlog), connecting (producers.dialling).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Always true:
 - `flush` and `close` tell the truth: they return when all is on the hub's disk, or raise with the number that is not;
 - after a fork the child has a session, a backlog and a thread of its own; what the parent had is the parent's.
 
-Not here: what to send when (producers.link), the bytes (producers.backlog).
+Not here: what to send when (producers.link), the bytes (producers.backlog), connecting (producers.dialling).
 """
 
 from __future__ import annotations

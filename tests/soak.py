@@ -1,0 +1,273 @@
+"""
+Everything that can go wrong beside honest load, at random, for as long as one likes, checked all the while.
+
+    python -m tests.soak --minutes 60 --seed 7
+
+Three producers send without a pause, a reader checks every message as it comes: sequences without holes, each
+producer's numbers once and in order, one loss for each fault of a client and no other. Meanwhile, one after the other:
+the hub is killed or stopped for a while, producers are killed, readers are killed or stand still, clients send garbage,
+half a frame, or never read. The last kill of the hub is after a third of the time, its tables are filled then, and from
+there on its memory must not grow by more than 5 %. One line at the end says how it was; the exit code is 0 or 1.
+
+Not collected by pytest: it takes as long as it is told to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from hub.dedupe import FOREIGN_MAX
+from hub.journal.query import Query
+from hub.journal.reader import Gap, open_reader
+from hub.message import LOSS_TAG, Message
+from tests.hub.clients import chunk, connect, read_to_end
+from tests.support import MPSR, HubProcess, eventually, mpsr
+from tests.test_faults import GARBAGE, Logs
+from tests.test_kill import Worker
+
+JOURNAL_SIZE = "1GiB"
+GROWTH_MAX = 0.05
+SAMPLE_S = 0.2
+PRODUCERS = 3
+
+
+class Watcher:
+    """Reads the journal as it grows and checks it; *failed* says what was wrong first."""
+
+    def __init__(self, journal: str) -> None:
+        self.failed: str | None = None
+        self.messages = self.losses = self.missed = 0
+        self.next_number: dict[str, int] = {}
+        self._unknown: set[str] = set()  # after something has expired unread: where each producer stands
+        self._sequence = 0
+        self._reader = open_reader(journal)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Read what is left."""
+        self._stop.set()
+        self._thread.join()
+        self._take()
+        self._reader.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.02):
+            try:
+                self._take()
+            except Exception as error:  # noqa: BLE001  said at the end
+                self._fail(repr(error))
+                return
+
+    def _take(self) -> None:
+        for batch in self._reader.read(follow=True):
+            if isinstance(batch, Gap):
+                self.missed += batch.count
+                self._sequence = batch.sequence + batch.count - 1
+                self._unknown = set(self.next_number)
+            else:
+                for message in Query().messages(iter((batch,))):
+                    self._check(message)
+
+    def _check(self, message: Message) -> None:
+        self.messages += 1
+        if message.sequence != self._sequence + 1:
+            self._fail(f"sequence {message.sequence} behind {self._sequence}")
+        self._sequence = message.sequence
+        if message.tag == LOSS_TAG.decode():
+            self.losses += 1
+        elif message.tag.startswith("worker."):
+            number, expected = message.record["n"], self.next_number.get(message.tag, 0)
+            if message.tag in self._unknown and number >= expected:
+                self._unknown.discard(message.tag)
+            elif number != expected and not (self.missed and message.tag not in self.next_number):
+                self._fail(f"{message.tag}: {number} where {expected} was expected")
+            self.next_number[message.tag] = number + 1
+
+    def _fail(self, reason: str) -> None:
+        self.failed = self.failed or f"at sequence {self._sequence}: {reason}"
+
+
+class Soak:
+    """One run: the hub, the honest load, and what is done to them."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.done: Counter[str] = Counter()
+        self.faults = 0  # each is to be one loss
+        self.hub = HubProcess(folder, "--journal-size", JOURNAL_SIZE)
+        self.watcher = Watcher(self.hub.journal)
+        self.ended: list[Worker] = []
+        self.workers: list[Worker] = []
+        self._pause = threading.Event()
+        for _ in range(PRODUCERS):
+            self._begin_worker()
+
+    def run(self, seconds: float) -> list[int]:
+        """Do things at random; return how much memory the hub had, from the end of the warm-up on."""
+        begun = time.monotonic()
+        self._until(begun + seconds / 3, [*ACTIONS, Soak.kill_hub])
+        self.fill_tables()
+        self._until(begun + seconds / 2, ACTIONS)
+        samples: list[int] = []
+        self._until(begun + seconds, ACTIONS, samples)
+        return samples
+
+    def end(self) -> str | None:
+        """Stop everything; return what is wrong, if something is."""
+        for worker in self.workers:
+            worker.end(kill=False)
+        code = self.hub.stop()
+        self.watcher.end()
+        verified = mpsr("verify", "--journal", self.hub.journal, timeout=600)
+        if code or verified.returncode:
+            return f"exit code {code}, verify: {verified.stderr.decode().strip()}"
+        for worker in (*self.ended, *self.workers):
+            if self.watcher.next_number.get(worker.tag, 0) < worker.acknowledged and not self.watcher.missed:
+                return f"{worker.tag}: {worker.acknowledged} acknowledged, not all are there"
+        if self.watcher.losses != self.faults and not self.watcher.missed:
+            return f"{self.faults} faults, but {self.watcher.losses} losses"
+        return self.watcher.failed
+
+    def _until(self, deadline: float, actions: list[Callable[[Soak], None]], samples: list[int] | None = None) -> None:
+        while time.monotonic() < deadline and self.watcher.failed is None:
+            action = self.dice.choice(actions)
+            self.done[action.__name__] += 1
+            action(self)
+            for _ in range(self.dice.randint(1, 5)):
+                self._pause.wait(SAMPLE_S)
+                if samples is not None:
+                    samples.append(self.hub.stats()["rss_bytes"])
+
+    # What is done.
+
+    def kill_hub(self) -> None:
+        self.hub.kill()
+        self.hub.start()
+
+    def stop_hub_for_a_while(self) -> None:
+        self.hub.process.send_signal(signal.SIGSTOP)
+        self._pause.wait(self.dice.uniform(0.1, 1.0))
+        self.hub.process.send_signal(signal.SIGCONT)
+
+    def kill_a_producer(self) -> None:
+        victim = self.workers.pop(self.dice.randrange(len(self.workers)))
+        victim.end(kill=True)
+        self.ended.append(victim)
+        self._begin_worker()
+
+    def kill_a_reader(self) -> None:
+        command = [*MPSR, "logs", "--journal", self.hub.journal, "-f"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+            assert reader.stdout is not None
+            reader.stdout.read(1)
+            reader.kill()
+
+    def stop_a_reader_for_a_while(self) -> None:
+        logs = Logs(self.hub.journal, "-f", "-n", "10")
+        eventually(lambda: logs.lines, "the reader reads")
+        logs.process.send_signal(signal.SIGSTOP)
+        eventually(logs.is_stopped)
+        self._pause.wait(self.dice.uniform(0.1, 1.0))
+        logs.process.send_signal(signal.SIGCONT)
+        last = logs.lines[-1]["sequence"]
+        eventually(lambda: logs.lines[-1]["sequence"] > last, "it goes on")
+        logs.end()
+
+    def send_garbage(self) -> None:
+        self._send_fault(self.dice.choice(list(GARBAGE.values())))
+
+    def send_half_frames(self) -> None:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(self.hub.socket, b"\x93\xa3ha")) for _ in range(100)]
+            self.faults += len(clients)
+            for client in clients:
+                client.shutdown(socket.SHUT_WR)
+            for client in clients:
+                read_to_end(client)
+
+    def never_read(self) -> None:
+        with connect(self.hub.socket) as client:
+            self._send_chunks(client, self.dice.randrange(20_000))
+
+    def fill_tables(self) -> None:
+        """Let the hub remember as many foreign chunk ids as it ever will, so that this is no growth later."""
+        with connect(self.hub.socket) as client:
+            self._send_chunks(client, FOREIGN_MAX + 1000)
+
+    def read_the_last(self) -> None:
+        shown = mpsr("logs", "--journal", self.hub.journal, "-n", "1", "--output", "json")
+        assert shown.returncode == 0, shown.stderr
+
+    def _send_chunks(self, client: socket.socket, count: int) -> None:
+        for first in range(0, count, 1000):
+            names = (self.dice.randbytes(8).hex() for _ in range(first, min(first + 1000, count)))
+            client.sendall(b"".join(chunk(name, tag=b"foreign") for name in names))
+
+    def _send_fault(self, data: bytes) -> None:
+        self.faults += 1
+        with connect(self.hub.socket) as client:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+            read_to_end(client)
+
+    def _begin_worker(self) -> None:
+        number = len(self.ended) + len(self.workers)
+        self.workers.append(Worker(self.hub.socket, f"worker.{number}", self.dice.random()))
+
+
+ACTIONS: list[Callable[[Soak], None]] = [
+    Soak.stop_hub_for_a_while,
+    Soak.kill_a_producer,
+    Soak.kill_a_reader,
+    Soak.stop_a_reader_for_a_while,
+    Soak.send_garbage,
+    Soak.send_half_frames,
+    Soak.never_read,
+    Soak.read_the_last,
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="a folder on the disk to use")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        soak = Soak(Path(folder), options.seed)
+        with soak.hub:
+            samples = soak.run(options.minutes * 60)
+            fault = soak.end()
+    half = len(samples) // 2
+    before, after = statistics.median(samples[:half]), statistics.median(samples[half:])
+    growth = after / before - 1
+    if fault is None and growth > GROWTH_MAX:
+        fault = "memory grows"
+    actions = " ".join(f"{name}={count}" for name, count in sorted(soak.done.items()))
+    watcher = soak.watcher
+    print(
+        f"soak {'ok' if fault is None else 'FAILED: ' + fault} seed={options.seed} minutes={options.minutes:g}"
+        f" messages={watcher.messages} losses={watcher.losses} expired_unread={watcher.missed}"
+        f" memory_mib={after / (1 << 20):.1f} growth={growth:+.1%} {actions}"
+    )
+    sys.exit(fault is not None)
+
+
+if __name__ == "__main__":
+    main()
