@@ -30,8 +30,7 @@ from hub.reporting import get_logger
 from hub.wire import jsonrpc
 from hub.wire.chunkid import is_own
 from hub.wire.detect import Decoder, Unit, decoder_class
-from hub.wire.forward import FRAME_BYTES_MAX
-from hub.wire.frame import encode_ack
+from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 from hub.wire.payload import Compressed
 
 PAUSE_BYTES = 512 << 10

@@ -32,7 +32,7 @@ from hub.metrics import Metrics
 from hub.peer import peer_of
 from hub.reporting import get_logger
 from hub.socketfile import SocketFile
-from hub.wire.forward import FRAME_BYTES_MAX
+from hub.wire.frame import FRAME_BYTES_MAX
 
 STOP_TIMEOUT_S = 10.0
 log = get_logger("mpsr.hub")

@@ -34,5 +34,7 @@ def parse_moment(text: str, now_ns: int) -> int:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"not a moment: {text!r} (10m, 2026-11-20, 2026-11-20 14:30 or RFC 3339)") from None
-    whole = moment.replace(microsecond=0)
-    return int(whole.timestamp()) * NS + moment.microsecond * 1000
+    try:
+        return int(moment.replace(microsecond=0).timestamp()) * NS + moment.microsecond * 1000
+    except (OverflowError, ValueError, OSError):
+        raise ValueError(f"out of range: {text!r}") from None

@@ -2,7 +2,8 @@
 Messages as people and programs read them: pretty, json, text.
 
 Always true: whatever a record holds, something comes out; JSON output is one valid object a line; pretty output is a
-line, then tracebacks as they were, and holds no control characters of a producer's; text output is raw.
+line, then further lines of texts and tracebacks, indented, and holds no control characters of a producer's; text
+output is raw.
 Not here: which messages (hub.journal.query), where they go (hub.cli).
 """
 
@@ -21,13 +22,17 @@ _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, as RFC 3339 has them
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_INDENT = "    "
+# C0, DEL and C1, and what turns the direction of writing.
+_CONTROL_CODES = (*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROL_CODES}
+_CONTROLS_IN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
 _LEVEL_COLOURS = {
     "warning": _YELLOW,
     "warn": _YELLOW,
     "error": _RED,
-    "critical": _RED + _BOLD,
-    "fatal": _RED + _BOLD,
+    "err": _RED,
+    **dict.fromkeys(("critical", "crit", "fatal", "alert", "emergency", "emerg"), _RED + _BOLD),
     "debug": _GREY,
 }
 
@@ -57,7 +62,7 @@ def render_text(message: Message) -> str:
 
 
 def render_pretty(message: Message) -> str:
-    """Return local time, tag, who, level, text, the remaining fields."""
+    """Return local time (with the date, if it is not today), tag, who, level, text, the remaining fields."""
     return _pretty(message, lambda text, colour: text)
 
 
@@ -87,7 +92,9 @@ def _split(time_ns: int) -> tuple[int, int]:
 def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     record = message.record
     seconds, nanoseconds = _split(message.time)
-    moment = f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{nanoseconds // 1_000_000:03d}"
+    local = time.localtime(seconds)
+    day = "" if local[:3] == time.localtime()[:3] else time.strftime("%Y-%m-%d ", local)
+    moment = f"{day}{time.strftime('%H:%M:%S', local)}.{nanoseconds // 1_000_000:03d}"
     level, text = record.get("level"), _text_of(record)
     shown = {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))} if text is not None else set()
     shown |= {"level"} if isinstance(level, str) else set()
@@ -95,16 +102,23 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     rest = (item for item in record.items() if item[0] not in shown and item[0] not in blocks)
     fields = " ".join(f"{key}={_value(value)}" for key, value in rest)
     who = f"{message.peer.comm or '?'}[{message.peer.pid}]"
-    parts = [paint(moment, _GREY), paint(_visible(message.tag), _CYAN), paint(_visible(who), _GREY)]
+    parts = [paint(moment, _GREY), paint(_one_line(message.tag), _CYAN), paint(_one_line(who), _GREY)]
     if isinstance(level, str):
-        parts.append(paint(_visible(level), _LEVEL_COLOURS.get(level.lower(), "")))
-    line = " ".join([*parts, *filter(None, (_visible(text or ""), paint(_visible(fields), _GREY)))])
-    return "\n".join([line, *(_visible(record[key].rstrip("\n")) for key in blocks)])
+        parts.append(paint(_one_line(level), _LEVEL_COLOURS.get(level.lower(), "")))
+    line = " ".join([*parts, *filter(None, (_indented(text or ""), paint(_one_line(fields), _GREY)))])
+    return "\n".join([line, *(_INDENT + _indented(record[key].rstrip("\n")) for key in blocks)])
 
 
-def _visible(text: str) -> str:
+def _one_line(text: str) -> str:
     """Return *text* with its control characters shown: what a producer sends must not steer the reader's terminal."""
     return text if text.isprintable() else text.translate(_CONTROLS)
+
+
+def _indented(text: str) -> str:
+    """Return *text* likewise, but for its lines: each behind the first is indented, so that it cannot pass for ours."""
+    if text.isprintable():
+        return text
+    return text.translate(_CONTROLS_IN_LINES).replace("\n", "\n" + _INDENT)
 
 
 def _text_of(record: dict[Any, Any]) -> str | None:

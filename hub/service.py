@@ -36,7 +36,7 @@ from hub.listener import CONNECTIONS_MAX
 from hub.message import Batch
 from hub.receiver import Receiver
 from hub.reporting import get_logger
-from hub.wire.forward import FRAME_BYTES_MAX
+from hub.wire.frame import FRAME_BYTES_MAX
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 log = get_logger("mpsr.service")

@@ -18,13 +18,12 @@ from types import TracebackType
 from typing import cast
 
 from hub.config import default_socket
-from hub.entries import stamp
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
 from producers.blocking import CLOSE_TIMEOUT_S
 from producers.dialling import connected_socket, describe
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
 from producers.link import LINGER_S, Link, State
-from producers.record import Record, encode_record, encode_tag
+from producers.record import Record, encode_record, encode_tag, pack_entry
 
 
 class AsyncProducer:
@@ -76,7 +75,7 @@ class AsyncProducer:
         *time_ns* is its time (now), *timeout* how many seconds to wait for room (for ever). Raises BadRecord,
         BacklogFull or ProducerClosed, and then nothing of it is kept.
         """
-        entry = stamp(time.time_ns() if time_ns is None else time_ns) + encode_record(record)
+        entry = pack_entry(encode_record(record), time_ns)
         tag_bytes = self._tag if tag is None else encode_tag(tag)
         if self._is_turn_over:
             self._is_turn_over = False

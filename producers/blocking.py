@@ -28,12 +28,11 @@ from collections.abc import Callable
 from types import TracebackType
 
 from hub.config import default_socket
-from hub.entries import stamp
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
 from producers.dialling import connected_socket, describe
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
 from producers.link import LINGER_S, Link, State
-from producers.record import Record, encode_record, encode_tag
+from producers.record import Record, encode_record, encode_tag, pack_entry
 
 CLOSE_TIMEOUT_S = 5.0
 _READ_BYTES = 64 << 10
@@ -93,7 +92,7 @@ class Producer:
         self, record: bytes, *, tag: str | None = None, time_ns: int | None = None, timeout: float | None = None
     ) -> None:
         """Hand over one message whose *record* is a msgpack map already; it is not looked at. Otherwise as `send`."""
-        entry = stamp(time.time_ns() if time_ns is None else time_ns) + record
+        entry = pack_entry(record, time_ns)
         tag_bytes = self._tag if tag is None else encode_tag(tag)
         with self._lock:
             if self._is_closed or self._is_stopped:
@@ -116,6 +115,12 @@ class Producer:
             self._look()
             if not self._wait_for(lambda: self._link.state is State.UP, timeout):
                 raise NotConnected(self.path, self._link.last_error or "no answer in time")
+
+    @property
+    def pending(self) -> int:
+        """How many messages are not acknowledged yet."""
+        with self._lock:
+            return self._link.backlog.appended - self._link.backlog.acknowledged
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when everything sent so far is on the hub's disk. Raises NotAcknowledged after *timeout* seconds."""

@@ -7,15 +7,19 @@ None, lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, e
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from hub.wire.frame import TAG_BYTES_MAX
+from hub.entries import stamp
+from hub.wire.frame import FRAME_BYTES_MAX, TAG_BYTES_MAX
 from producers.errors import BadRecord
 
 Record = Mapping[str, Any]
+RECORD_BYTES_MAX = FRAME_BYTES_MAX - 2 * TAG_BYTES_MAX
+"""A message travels whole in one frame, with its tag and some bytes more."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _FAULTS = (TypeError, ValueError, OverflowError, RecursionError, UnicodeError)  # msgspec.EncodeError is a ValueError
@@ -30,6 +34,13 @@ def encode_record(record: Record) -> bytes:
     except _FAULTS as error:
         path, reason = _find_fault(record, str(error))
         raise BadRecord(path, reason) from error
+
+
+def pack_entry(record: bytes, time_ns: int | None) -> bytes:
+    """Return the entry of a record in msgpack and its time (now). Raises BadRecord: the hub would not keep a larger."""
+    if len(record) > RECORD_BYTES_MAX:
+        raise BadRecord("", f"{len(record)} bytes, {RECORD_BYTES_MAX} at most")
+    return stamp(time.time_ns() if time_ns is None else time_ns) + record
 
 
 def encode_tag(tag: str) -> bytes:

@@ -122,6 +122,8 @@ class Soak:
         begun = time.monotonic()
         self._until(begun + seconds / 3, [*ACTIONS, Soak.kill_hub])
         self.fill_tables()
+        for action in ACTIONS * 5:  # what each costs at its worst is no growth later
+            action(self)
         self._until(begun + seconds / 2, ACTIONS)
         samples: list[int] = []
         self._until(begun + seconds, ACTIONS, samples)

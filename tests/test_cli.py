@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,8 +14,10 @@ from pathlib import Path
 import msgpack
 import pytest
 
+from hub.cli.sending import _flush
 from hub.journal.files import DiskFiles
 from hub.journal.segment import list_segments, segment_name
+from producers import NotAcknowledged
 from tests.hub.wire.test_compression import COMPRESSORS
 from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
 
@@ -74,6 +77,80 @@ def test_send_json_reports_bad_lines_and_sends_the_rest(hub: HubProcess) -> None
     assert [message.record for message in hub.messages("send")] == [{"a": 1, "k": "v"}, {"a": 2, "k": "v"}]
 
 
+def test_send_says_of_what_is_too_large_that_it_was_not_sent(hub: HubProcess) -> None:
+    """A line that no hub would keep is named, exit code 1; the others are sent."""
+    done = mpsr("send", "--socket", hub.socket, stdin=b"small\n" + b"x" * (65 << 20) + b"\nlast\n")
+    assert (done.returncode, done.stderr.startswith(b"mpsr: message 2 was not sent: ")) == (1, True)
+    assert [message.record["message"] for message in hub.messages()] == ["small", "last"]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("send", "--timeout", "nan", "x"),
+        ("send", "--timeout", "inf", "x"),
+        ("logs", "-n", "99999999999999999999"),
+        ("logs", "--since", "0001-01-01"),
+        ("bench", "--seconds", "nan"),
+        ("hub", "--retain", "soon"),
+    ],
+)
+def test_odd_numbers_are_usage_errors(args: tuple[str, ...]) -> None:
+    """They are refused with what would be right, not obeyed and not met with a traceback."""
+    done = mpsr(*args)
+    assert (done.returncode, b"Traceback" in done.stderr, b"Error: Invalid value" in done.stderr) == (2, False, True)
+
+
+@pytest.mark.parametrize(
+    ("left", "reason", "waits"),
+    [([5], "", 1), ([5], "no hub", 1), ([3, 3], "", 2), ([3, 1, 1], "", 3), ([3, 0], "", 2), ([3], "no hub", 1)],
+)
+def test_send_waits_as_long_as_acknowledgements_come(left: list[int], reason: str, waits: int) -> None:
+    """A hub that takes and says nothing costs the timeout once; one that says something, slowly, is waited for."""
+
+    class Slow:
+        pending = 5
+        waited = 0
+
+        def flush(self, timeout: float) -> None:
+            self.waited += 1
+            if left[self.waited - 1]:
+                raise NotAcknowledged(left[self.waited - 1], reason)
+
+    producer = Slow()
+    with contextlib.nullcontext() if left[-1] == 0 else pytest.raises(NotAcknowledged):
+        _flush(producer, 1.0)  # type: ignore[arg-type]
+    assert producer.waited == waits
+
+
+def test_output_that_cannot_be_written_is_one_line(hub: HubProcess) -> None:
+    """A full device behind standard output is an error of one line; a closed one is nothing."""
+    mpsr("send", "--socket", hub.socket, "x")
+    for command, code in (
+        (["logs", "--journal", hub.journal], 1),
+        (["stats", "--socket", hub.socket], 1),
+    ):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([*MPSR, *command], stdout=full, stderr=subprocess.PIPE, check=False, timeout=30)
+        assert (done.returncode, done.stderr.count(b"\n"), b"Traceback" in done.stderr) == (code, 1, False)
+        closed = ["sh", "-c", 'exec "$@" >&-', "sh", *MPSR, *command]
+        done = subprocess.run(closed, stderr=subprocess.PIPE, check=False, timeout=30)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_logs_follow_waits_for_the_first_hub(tmp_path: Path) -> None:
+    """`logs -f` before any hub has run waits for the journal, like `tail -F`."""
+    command = [*MPSR, "logs", "--journal", str(tmp_path / "journal"), "-f", "--output", "text"]
+    following = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert following.stdout is not None
+    with HubProcess(tmp_path) as hub:
+        mpsr("send", "--socket", hub.socket, "first")
+        assert following.stdout.readline() == b"first\n"
+    following.send_signal(signal.SIGINT)
+    following.communicate(timeout=30)
+    assert following.returncode == 0
+
+
 def test_send_without_a_hub_says_so(tmp_path: Path) -> None:
     """No hub: one line that says what and where, exit code 1."""
     done = mpsr("send", "--socket", str(tmp_path / "absent.sock"), "--timeout", "0.2", "hello")
@@ -109,7 +186,7 @@ def test_logs_filters_and_formats(hub: HubProcess) -> None:
         return done.stdout
 
     assert logs("--output", "text") == b"GET /index\nGET /missing: 404\ndone\nfailed: 404\n"
-    assert logs("--output", "text", "--tag", "app.w*") == b"GET /index\nGET /missing: 404\n"
+    assert logs("--output", "text", "--tag", "app.w*", "--tag", "other") == b"GET /index\nGET /missing: 404\n"
     assert logs("--output", "text", "--grep", "4.4$", "-n", "1") == b"failed: 404\n"
     assert logs("--output", "text", "--after", "3") == b"failed: 404\n"
     assert logs("--output", "text", "-n", "0") == b""
@@ -131,7 +208,7 @@ def test_logs_finds_by_fields_level_writer_and_time(hub: HubProcess) -> None:
         assert (done.returncode, done.stderr) == (0, b"")
         return [line["record"]["n"] for line in json_lines(done.stdout)]  # type: ignore[index]
 
-    assert numbers("--where", "n>1") == [2, 3]
+    assert numbers("--where", "n>1") == numbers("--where", "n >= 2") == [2, 3]
     assert numbers("--where", "n>1", "--where", "a.b=x") == [3]
     assert numbers("--level", "error") == [2, 3]
     assert numbers("--since", "1h", "--until", "now") == [1, 2, 3]
@@ -193,6 +270,27 @@ def test_bench_measures_and_checks(options: str) -> None:
     assert {*promised.split(), "disk_mb_per_s_synced"} <= set(report)
     assert (report["lost"], report["duplicated"], report["disordered"]) == (0, 0, 0)
     assert report["messages"] >= 2000
+
+
+def test_bench_with_a_full_journal() -> None:
+    """`--full` fills the journal first, and measures then."""
+    folder = str(Path(__file__).parent)
+    done = mpsr("bench", "--folder", folder, "--messages", "100000", "--full", "--json", timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["messages"] >= 100_000
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("--folder", "/nonexistent"), b"No such file or directory"),
+        (("--chunk", "1000", "--size", "100000"), b"over the limit"),
+    ],
+)
+def test_bench_says_what_it_cannot_do(args: tuple[str, ...], says: bytes) -> None:
+    """A folder that is not there, chunks that no hub takes: one line, exit code 1."""
+    done = mpsr("bench", *args)
+    assert (done.returncode, done.stderr.count(b"\n"), says in done.stderr) == (1, 1, True)
 
 
 def test_bench_refuses_memory() -> None:

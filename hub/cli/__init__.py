@@ -15,6 +15,8 @@ from collections.abc import Sequence
 
 import click
 
+from hub.cli.options import discard_output
+
 _FILES = {
     "bench": "measuring",
     "call": "asking",
@@ -63,6 +65,7 @@ def main(args: Sequence[str] | None = None) -> None:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")
     try:
         code = cli.main(args=list(sys.argv[1:] if args is None else args), prog_name="mpsr", standalone_mode=False)
     except click.exceptions.Abort:
@@ -74,6 +77,9 @@ def main(args: Sequence[str] | None = None) -> None:
         code = _complain(error, 2)
     except (MpsrError, ProducerError) as error:
         code = _complain(error, 1)
+    except OSError as error:  # a full disk behind standard output, a folder that is not there
+        code = _complain(error, 1)
+        discard_output()
     sys.exit(code if isinstance(code, int) else 0)
 
 

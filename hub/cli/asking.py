@@ -9,6 +9,7 @@ import time
 import click
 
 from hub.cli.options import discard_output, socket_option, usage_error
+from producers import NotConnected
 from producers import call as ask
 
 WATCH_S = 1.0
@@ -23,7 +24,14 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
     before: dict[str, float] = {}
     try:
         while True:
-            counters = ask("stats", path=socket)
+            try:
+                counters = ask("stats", path=socket)
+            except NotConnected as error:
+                if not before:
+                    raise
+                click.echo(f"mpsr: {error}", err=True)  # it may come back
+                time.sleep(WATCH_S)
+                continue
             if before and not as_json and sys.stdout.isatty():
                 click.clear()
             click.echo(json.dumps(counters) if as_json else _table(counters, before))

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from hub.cli.options import SECONDS
+
 
 @click.command()
 @click.option(
@@ -16,7 +18,7 @@ import click
 )
 @click.option("--producers", type=click.IntRange(min=1), default=5, show_default=True, help="Producer processes.")
 @click.option("--messages", type=click.IntRange(min=1), metavar="N", help="So many, all producers together.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Or so long.")
+@click.option("--seconds", type=SECONDS, default="10", show_default=True, help="Or so long.")
 @click.option(
     "--size", type=click.IntRange(min=100, max=1 << 20), default=130, show_default=True, help="Bytes a message."
 )

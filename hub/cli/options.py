@@ -64,6 +64,15 @@ def _parse_length(text: str) -> float:
     return parse_length(text)
 
 
+def _parse_seconds(text: str) -> float:
+    seconds = float(text) if text.strip().lower() not in ("nan", "inf", "infinity") else -1.0
+    if not 0 <= seconds <= SECONDS_MAX:
+        raise ValueError(f"not a number of seconds: {text!r} (0 to {SECONDS_MAX:.0f})")
+    return seconds
+
+
+SECONDS_MAX = 1e6
+SECONDS = Parsed("seconds", _parse_seconds)
 SIZE = Parsed("size", parse_size)
 MODE = Parsed("mode", _parse_mode)
 MOMENT = Parsed("time", _parse_moment)
@@ -79,7 +88,12 @@ def renderer(output: str | None) -> Callable[[Message], str]:
     """Return what makes lines of messages: as asked, else pretty, in colours on a terminal."""
     from hub.rendering import RENDERERS, render_pretty_coloured
 
-    if output in (None, "pretty") and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+    if (
+        output in (None, "pretty")
+        and sys.stdout.isatty()
+        and "NO_COLOR" not in os.environ
+        and os.environ.get("TERM") != "dumb"
+    ):
         return render_pretty_coloured
     return RENDERERS[output or "pretty"]
 

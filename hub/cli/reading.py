@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hub.journal.reader import Gap
     from hub.message import Batch, Message
 
+COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
 FOLLOW_S = 0.1
 """How often a follower looks: half of the delay it promises."""
 
@@ -24,15 +26,21 @@ FOLLOW_S = 0.1
 @click.command()
 @journal_option
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
-@click.option("-n", "count", type=click.IntRange(min=0), metavar="N", help="The last N that match; else everything.")
-@click.option("--tag", metavar="GLOB", help="Only tags that match, as in 'app.*'.")
+@click.option(
+    "-n", "count", type=click.IntRange(0, COUNT_MAX), metavar="N", help="The last N that match; else everything."
+)
+@click.option("--tag", multiple=True, metavar="GLOB", help="Only tags that match, as in 'app.*'. Repeatable: any.")
 @click.option("--grep", metavar="REGEX", help="Only records with a string in which REGEX is found.")
-@click.option("--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE, !=, < or >. Repeatable.")
-@click.option("--level", metavar="L", help="Only records whose level is L or worse.")
+@click.option(
+    "--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE, !=, <, <=, > or >=. Repeatable: all."
+)
+@click.option("--level", metavar="L", help="Only records whose level is L (debug, info, warning, error, ...) or worse.")
 @click.option("--pid", type=int, metavar="N", help="Only what this process wrote.")
 @click.option("--since", type=MOMENT, help="Only what arrived since: 10m, 2026-11-20, RFC 3339.")
 @click.option("--until", type=MOMENT, help="Only what arrived until then.")
-@click.option("--after", type=click.IntRange(min=0), default=0, metavar="SEQ", help="Only behind this sequence.")
+@click.option(
+    "--after", type=click.IntRange(0, SEQUENCE_MAX), default=0, metavar="SEQ", help="Only behind this sequence."
+)
 @click.option("--output", type=click.Choice(["pretty", "json", "text"]), help="[default: pretty]")
 def logs(journal: str | None, follow: bool, count: int | None, after: int, output: str | None, **filters: Any) -> None:
     """Read the journal, whether a hub is running or not.
@@ -49,6 +57,8 @@ def logs(journal: str | None, follow: bool, count: int | None, after: int, outpu
     folder = journal or default_journal()
     query, render = _query(filters), renderer(output)
     try:
+        while follow and not os.path.exists(folder):  # no hub has run yet
+            time.sleep(FOLLOW_S)
         reader = open_reader(folder, after=after, since=query.since)
         if count is not None:
             messages, end = last(folder, query, count, after=after)

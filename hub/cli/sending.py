@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hub.cli.options import socket_option, usage_error
+from hub.cli.options import SECONDS, socket_option, usage_error
 from producers import BadRecord, NotAcknowledged, Producer
 
 
@@ -21,8 +21,8 @@ from producers import BadRecord, NotAcknowledged, Producer
 @click.option("-F", "fields", multiple=True, metavar="KEY=VALUE", help="Another field of each record. Repeatable.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
-    default=10.0,
+    type=SECONDS,
+    default="10",
     show_default=True,
     metavar="S",
     help="Give up after S seconds without an answer.",
@@ -72,7 +72,10 @@ def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_jso
     from hub.wire.text import encode_record
 
     if not as_json and not extra:
-        producer.send_packed(encode_record(line), timeout=timeout)
+        try:
+            producer.send_packed(encode_record(line), timeout=timeout)
+        except BadRecord as error:
+            return str(error)
         return None
     record: Any = {"message": line.decode("utf-8", "replace")}
     if as_json:
@@ -93,12 +96,12 @@ def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_jso
 
 def _flush(producer: Producer, timeout: float) -> None:
     """Wait for the acknowledgements, as long as some still come in time."""
-    left = None
+    left = producer.pending
     while True:
         try:
             producer.flush(timeout)
             return
         except NotAcknowledged as late:
-            if late.last_error or (left is not None and late.count >= left):
+            if late.last_error or late.count >= left:
                 raise
             left = late.count

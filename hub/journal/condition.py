@@ -1,5 +1,5 @@
 """
-One condition on a record: ``KEY=VALUE``, ``KEY!=VALUE``, ``KEY<VALUE``, ``KEY>VALUE``, or the least level.
+One condition on a record: ``KEY=VALUE``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or the least level.
 
 A key may be dotted (``http.status`` finds ``{"http": {"status": 200}}``, and a key with a dot in it). A number is
 compared with a number as a number, everything else as text; true, false and null are written so.
@@ -16,11 +16,14 @@ from typing import Any
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
+    "==": operator.eq,
     "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
     "<": operator.lt,
     ">": operator.gt,
 }
-_FORM = re.compile(r"([^!=<>]+)(!=|=|<|>)(.*)", re.DOTALL)
+_FORM = re.compile(r"([^!=<>]+)(!=|==|<=|>=|=|<|>)(.*)", re.DOTALL)
 _CONSTANTS = {True: "true", False: "false", None: "null"}
 _ABSENT = object()
 LEVELS = ("trace", "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
@@ -37,7 +40,7 @@ class Condition:
         match = _FORM.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r}: write it as KEY=VALUE, KEY!=VALUE, KEY<VALUE or KEY>VALUE")
-        self._key, self._operator, self._text = match[1].strip(), match[2], match[3]
+        self._key, self._operator, self._text = match[1].strip(), match[2], match[3].strip()
         self._path = self._key.split(".")
         self._compare = _OPERATORS[self._operator]
         self._number = _as_number(self._text)

@@ -36,15 +36,16 @@ class Query:
     """
     What is wanted of a journal; everything that is given must hold.
 
-    *tag* is a glob over tags, *grep* a regular expression to be found in a string of the record, *where* conditions on
-    its fields, *level* the least level, *pid* the writer, *since* and *until* bounds of `received`, in nanoseconds.
+    *tag* is a glob over tags, or several of which one must match, *grep* a regular expression to be found in a string
+    of the record, *where* conditions on its fields, *level* the least level, *pid* the writer, *since* and *until*
+    bounds of `received`, in nanoseconds.
     Raises re.error for *grep*, ValueError for *level*.
     """
 
     def __init__(
         self,
         *,
-        tag: str | None = None,
+        tag: str | Sequence[str] | None = None,
         grep: str | None = None,
         where: Sequence[Condition] = (),
         level: str | None = None,
@@ -55,7 +56,8 @@ class Query:
         self.since = since
         self._until = until
         self._pid = pid
-        self._tag = re.compile(fnmatch.translate(tag)).match if tag is not None else None
+        tags = (tag,) if isinstance(tag, str) else tag or ()
+        self._tag = re.compile("|".join(map(fnmatch.translate, tags))).match if tags else None
         self._wants_losses = self._tag is not None and self._tag(LOSS_TAG.decode()) is not None
         self._search: Callable[[str], object] | None = None
         conditions: list[Condition | LevelCondition] = [*where]

@@ -50,6 +50,7 @@ def recover(files: Files, dedupe: Dedupe, *, path: str = "") -> Recovered:
     if not firsts:
         return Recovered(os.urandom(HUB_ID_BYTES), 1, 0, [], 0, 0)
     start, hub_id = _find_start(files, firsts, dedupe, path)
+    files.sync_folder()  # a hub killed while it expired: what it deleted stays so before anything more is deleted
     walk = _Walk(seed_of(hub_id), dedupe, firsts[start])
     end = cut = 0
     for first, following in zip(firsts[start:], [*firsts[start + 1 :], None], strict=True):

@@ -28,6 +28,7 @@ from hub import entries as codec
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
 from hub.wire.compression import METHODS
 from hub.wire.frame import (
+    FRAME_BYTES_MAX,
     NO_OPTION,
     OPTION_BYTES_MAX,
     UNPACK_FAULTS,
@@ -43,7 +44,6 @@ from hub.wire.frame import (
 from hub.wire.oversize import Oversize, oversize_reason
 from hub.wire.payload import Compressed, open_payload, payload_loss
 
-FRAME_BYTES_MAX = 64 << 20
 _RESCAN_BYTES = 64 << 10  # a longer half frame is scanned on where it stopped, not again from its start
 _PART_BYTES = 4 << 10  # smaller parts are joined as they come: an object each would cost more than its bytes
 _NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it

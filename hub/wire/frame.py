@@ -22,6 +22,7 @@ import msgpack
 
 from hub.wire import chunkid
 
+FRAME_BYTES_MAX = 64 << 20
 TAG_BYTES_MAX = 4 << 10
 OPTION_BYTES_MAX = 64 << 10
 CHUNK_BYTES_MAX = 1 << 10

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from hub.wire.frame import FRAME_BYTES_MAX
 from producers.bench.check import Checked, check
 from producers.bench.disk import DiskFigures, file_system, measure
 from producers.bench.load import Orders
@@ -30,6 +33,7 @@ from producers.errors import NotConnected, ProducerError
 MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "devtmpfs"}
 START_TIMEOUT_S = 30.0
 FULL_JOURNAL_BYTES = 1 << 30
+CHUNK_BYTES_MAX = FRAME_BYTES_MAX - (64 << 10)
 
 
 class BenchError(ProducerError):
@@ -53,10 +57,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def run(settings: Settings, *, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the benchmark; *say* is told what is going on. Raises BenchError."""
+    if settings.size * settings.chunk > CHUNK_BYTES_MAX:
+        raise BenchError(f"chunks of {settings.size * settings.chunk} bytes are over the limit ({CHUNK_BYTES_MAX})")
     kind = file_system(settings.folder)
     if kind in MEMORY_FILE_SYSTEMS:
         raise BenchError(f"{settings.folder} is {kind}, which is memory: name a folder on a disk with --folder")
     folder = tempfile.mkdtemp(prefix="mpsr-bench-", dir=settings.folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left behind
     try:
         say("measuring the disk")
         disk = measure(folder)
@@ -82,7 +89,7 @@ class _Hub:
         self.journal = os.path.join(folder, "journal")
         free = shutil.disk_usage(folder).free
         size = FULL_JOURNAL_BYTES if settings.full else max(free // 2, FULL_JOURNAL_BYTES)
-        command = [sys.executable, "-m", "hub", "--socket", self.socket, "--journal", self.journal]
+        command = [sys.executable, "-P", "-m", "hub", "--socket", self.socket, "--journal", self.journal]
         command += ["--journal-size", str(size), "--durability", settings.durability]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self._await_start()
@@ -128,12 +135,12 @@ def _load(
 ) -> tuple[dict[str, Any], list[Orders], dict[int, int]]:
     """Let all producers run; return the figures, what they were ordered, and what each sent."""
     each = -(-settings.messages // settings.producers)
-    fields = (settings.size, settings.chunk, settings.ack)
+    fields = (settings.size, settings.chunk, settings.ack, secrets.token_hex(4))
     orders = [
         Orders(hub.socket, number, settings.client, each, settings.seconds, *fields)
         for number in range(settings.producers)
     ]
-    command = [sys.executable, "-m", "producers.bench.load"]
+    command = [sys.executable, "-P", "-m", "producers.bench.load"]
     before = hub.stats()
     processes = [
         subprocess.Popen([*command, msgspec.json.encode(one).decode()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import sys
 import time
@@ -42,6 +43,8 @@ class Orders(msgspec.Struct, frozen=True):
     size: int
     chunk: int
     ack: bool
+    run: str = ""
+    """Eight characters of this run's own: a session is never used twice."""
 
     @property
     def tag(self) -> bytes:
@@ -49,7 +52,7 @@ class Orders(msgspec.Struct, frozen=True):
 
     @property
     def session(self) -> str:
-        return f"bench{self.number:017d}"
+        return f"bench{self.run:_>8}{self.number:09d}"
 
 
 def prepare_entry(number: int, size: int) -> bytes:
@@ -75,6 +78,7 @@ def group_entries(orders: Orders) -> list[bytes]:
 
 def main() -> None:
     """Do what the first argument orders."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
     orders = msgspec.json.decode(sys.argv[1], type=Orders)
     results = CLIENTS[orders.client](orders)
     _tell(json.dumps({"number": orders.number, **results}))

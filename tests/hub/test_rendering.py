@@ -88,7 +88,7 @@ def test_text_and_pretty(record: dict[Any, Any], text: str | None, pretty: str) 
     """Text is what the record says, else the record; pretty is when, what, who, then the text and the other fields."""
     if text is not None:
         assert render_text(message(record)) == text
-    assert render_pretty(message(record)) == f"00:00:01.500 app web[42] {pretty}".rstrip()
+    assert render_pretty(message(record)) == f"1970-01-01 00:00:01.500 app web[42] {pretty}".rstrip()
 
 
 def test_colours() -> None:
@@ -199,12 +199,34 @@ def test_any_record(when: Any, record: dict[Any, Any]) -> None:
     assert json.loads(render_json(shown))["tag"] in ("app", "mpsr.loss")
 
 
-def test_pretty_shows_tracebacks_as_they_were_and_no_control_characters() -> None:
-    """A traceback stands behind its line, unfolded; escape sequences are shown, not obeyed, in any field."""
+def test_pretty_shows_tracebacks_and_no_control_characters() -> None:
+    """A traceback stands behind its line, indented; escape sequences are shown, not obeyed, in any field."""
     trace = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no\n'
     record = {"level": "error", "event": "failed\x1b[2J", "exception": trace, "n": 1, "other": "a\x07b"}
     lines = render_pretty(Message("app\x1b]0;x", 0, record)).split("\n")
-    assert lines[1:] == trace.rstrip().split("\n")
+    assert lines[1:] == [f"    {line}" for line in trace.rstrip().split("\n")]
     assert lines[0].endswith("error failed\\x1b[2J n=1 other=a\\x07b")
     assert "app\\x1b]0;x" in lines[0]
     assert render_text(Message("t", 0, {"message": "raw\x1b[0m"})) == "raw\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("tag", "record", "shown"),
+    [
+        ("a\nb", {"message": "x"}, "a\\x0ab ?[0] x"),
+        ("t", {"message": "x\n12:00 forged"}, "t ?[0] x\n    12:00 forged"),
+        ("t", {"message": "x", "a\nb": 1}, "t ?[0] x a\\x0ab=1"),
+        ("t", {"message": "x\u202ey"}, "t ?[0] x\\u202ey"),
+        ("t", {"message": "x", "level": "in\nfo"}, "t ?[0] in\\x0afo x"),
+    ],
+)
+def test_pretty_cannot_be_made_to_forge_a_line(tag: str, record: dict[str, Any], shown: str) -> None:
+    """Whatever a producer puts into tag, keys, level or text, a line that begins like ours is ours."""
+    line = render_pretty(Message(tag, time.time_ns(), record))
+    assert line.endswith(f" {shown}")
+
+
+def test_pretty_shows_the_date_of_another_day() -> None:
+    """Yesterday's lines do not look like today's."""
+    assert re.match(r"2023-11-1\d \d\d:", render_pretty(Message("t", 1_700_000_000_000_000_000, {})))
+    assert re.match(r"\d\d:\d\d:\d\d\.", render_pretty(Message("t", time.time_ns(), {})))
