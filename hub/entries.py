@@ -182,7 +182,7 @@ def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable
     """Yield the *count* messages of *entries*, in order; whatever cannot be read comes out as `Unreadable`."""
     found = pairs(entries, count)
     if found is None:
-        yield from _read_slowly(entries, count)
+        yield from read_each(entries, count)
         return
     for index, (packed, record) in enumerate(found):
         time = time_of(packed)
@@ -192,8 +192,8 @@ def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable
             yield Entry(time, record)
 
 
-def _read_slowly(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
-    """Yield what there is entry by entry, group markers left out."""
+def read_each(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
+    """Yield the same as `read`, entry by entry: where `pairs` has found that it cannot be done at once."""
     skip_markers = array_length(entries) != count
     raws: Sequence[_Raw] | None = None
     try:

@@ -70,9 +70,9 @@ class Hub:
         self._accepting: asyncio.Task[None] | None = None
         self._dedupe = Dedupe()
         self._sequence = 0
-        self.unfinished: Batch | None = None
+        self._unfinished: Batch | None = None
         """The batch that a loop was given last; the next one asked for says that it is handled."""
-        self.unread: Iterator[Message] | None = None
+        self._unread: Iterator[Message] | None = None
         """What a loop over messages has not been given of it."""
 
     async def __aenter__(self) -> Hub:
@@ -146,21 +146,21 @@ class Hub:
             frame_bytes_max=self._frame_bytes_max,
         )
 
-    async def next_batch(self) -> Batch | None:
+    async def _next_batch(self) -> Batch | None:
         """Finish the last batch: it is handled. Return the next that was not received before, None at the end."""
         self._finish()
         while taken := await self.inbox.take(1):
             batch, now = taken[0], time.time_ns()
             if self._dedupe.fresh((batch,), now):
-                self.unfinished = self._number(batch, now)
-                return self.unfinished
+                self._unfinished = self._number(batch, now)
+                return self._unfinished
             self.metrics.duplicates += 1
             batch.acknowledge()
             self.inbox.release()
         return None
 
     def _finish(self) -> None:
-        batch, self.unfinished, self.unread = self.unfinished, None, None
+        batch, self._unfinished, self._unread = self._unfinished, None, None
         if batch is not None:
             self._dedupe.remember((batch,), batch.received)
             batch.acknowledge()
@@ -181,14 +181,14 @@ class _Batches:
         self._hub = hub
         self._receiving = contextlib.ExitStack()
         self._receiving.enter_context(hub.inbox.receiving())
-        self._unfinished = hub.unfinished if again else None  # by the loop before
+        self._unfinished = hub._unfinished if again else None  # by the loop before
 
     def __aiter__(self) -> _Batches:
         return self
 
     async def __anext__(self) -> Batch:
         batch, self._unfinished = self._unfinished, None
-        batch = batch or await self._hub.next_batch()
+        batch = batch or await self._hub._next_batch()
         if batch is None:
             self._receiving.close()
             raise StopAsyncIteration
@@ -208,17 +208,17 @@ class _Messages:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._batches = _Batches(hub, again=hub.unread is None)
+        self._batches = _Batches(hub, again=hub._unread is None)
 
     def __aiter__(self) -> _Messages:
         return self
 
     async def __anext__(self) -> Message:
         while True:
-            if self._hub.unread is not None and (message := next(self._hub.unread, None)) is not None:
+            if self._hub._unread is not None and (message := next(self._hub._unread, None)) is not None:
                 return message
             batch = await anext(self._batches)
-            self._hub.unread = batch.messages()
+            self._hub._unread = batch.messages()
 
 
 class _Once:

@@ -29,6 +29,7 @@ _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of thes
 # A regular expression of ASCII characters that means the same whatever is around the text, and whatever else is in it:
 # no anchors, no dot, no classes of characters by meaning, no flags.
 _SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
+_LOSS = LOSS_TAG.decode()
 Filter = Callable[[dict[Any, Any]], bool]
 
 
@@ -58,7 +59,7 @@ class Query:
         self._pid = pid
         tags = (tag,) if isinstance(tag, str) else tag or ()
         self._tag = re.compile("|".join(map(fnmatch.translate, tags))).match if tags else None
-        self._wants_losses = self._tag is not None and self._tag(LOSS_TAG.decode()) is not None
+        self._wants_losses = self._tag is not None and self._tag(_LOSS) is not None
         self._search: Callable[[str], object] | None = None
         conditions: list[Condition | LevelCondition] = [*where]
         if level is not None:
@@ -67,8 +68,9 @@ class Query:
         self._needles = [needle for condition in conditions for needle in condition.needles]
         if grep is not None:
             filters.append(_grep_filter(grep))
-            self._needles += [grep.encode()] if _PLAIN.fullmatch(grep) else []
-            if _SAFE.fullmatch(grep) and "[^" not in grep and not self._needles:
+            if _PLAIN.fullmatch(grep):
+                self._needles.append(grep.encode())
+            elif _SAFE.fullmatch(grep):
                 self._search = re.compile(grep).search
         self._holds = _all_of(filters)
 
@@ -99,19 +101,23 @@ class Query:
 
     def _wanted(self, batch: Batch, *, is_tagged: bool) -> Iterator[Message]:
         """Yield what is wanted of a batch; of one with another tag, only what cannot be read."""
-        holds, tag = self._holds, batch.tag.decode("utf-8", "replace")
-        pairs = codec.pairs(batch.entries, batch.count) if is_tagged else None
-        if holds is not None and pairs is not None:
+        if self._holds is None:
+            yield from (message for message in batch.messages() if is_tagged or message.tag == _LOSS)
+        elif is_tagged:
+            yield from self._that_hold(batch, self._holds)
+
+    def _that_hold(self, batch: Batch, holds: Filter) -> Iterator[Message]:
+        """Yield the messages whose record passes; times are read of those alone."""
+        tag = batch.tag.decode("utf-8", "replace")
+        pairs = codec.pairs(batch.entries, batch.count)
+        if pairs is not None:
             for sequence, (packed, record) in enumerate(pairs, batch.sequence):
                 if holds(record) and not isinstance(time := codec.time_of(packed), codec.Unreadable):
                     yield batch.message(tag, time, record, sequence)
             return
-        for sequence, entry in enumerate(codec.read(batch.entries, batch.count), batch.sequence):
-            if isinstance(entry, codec.Entry):
-                if is_tagged and (holds is None or holds(entry.record)):
-                    yield batch.message(tag, entry.time, entry.record, sequence)
-            elif holds is None:
-                yield batch.loss(tag, entry, sequence)
+        for sequence, entry in enumerate(codec.read_each(batch.entries, batch.count), batch.sequence):
+            if isinstance(entry, codec.Entry) and holds(entry.record):
+                yield batch.message(tag, entry.time, entry.record, sequence)
 
 
 def last(folder: str, query: Query, count: int, *, after: int = 0) -> tuple[list[Message], int]:

@@ -42,10 +42,10 @@ from hub.wire.frame import (
     read_outer,
 )
 from hub.wire.oversize import Oversize, oversize_reason
+from hub.wire.parts import Parts
 from hub.wire.payload import Compressed, open_payload, payload_loss
 
 _RESCAN_BYTES = 64 << 10  # a longer half frame is scanned on where it stopped, not again from its start
-_PART_BYTES = 4 << 10  # smaller parts are joined as they come: an object each would cost more than its bytes
 _NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it
 _NIL = 0xC0
 
@@ -59,8 +59,7 @@ class ForwardDecoder:
         self._peer = peer
         self._origin = origin
         self._frame_bytes_max = frame_bytes_max
-        self._parts: list[bytes] = []  # the half frame
-        self._held = 0
+        self._half = Parts()
         self._needed = 0  # worth looking again when so many bytes are held
         self._scanner: msgpack.Unpacker | None = None  # in the middle of something long whose length nobody declared
         self._scanned_max = 0  # and which is too long if it does not end before so many bytes are held
@@ -70,7 +69,7 @@ class ForwardDecoder:
     @property
     def held_bytes(self) -> int:
         """How many bytes of a half frame are held."""
-        return self._held
+        return self._half.held_bytes
 
     def receive(self, data: bytes) -> Sequence[Batch | Loss | Compressed]:
         """Return what *data* completes. After a fatal loss the decoder must not be fed again."""
@@ -79,11 +78,11 @@ class ForwardDecoder:
             if self._oversize is not None:
                 if not self._finish_oversize(data):
                     return self._units
-                data = self._take_parts()
-            elif self._held:
+                data = self._half.take()
+            elif self._half.held_bytes:
                 if not self._is_worth_looking(data):
                     return self._units
-                data = self._take_parts()
+                data = self._half.take()
             self._decode(data)
         except Malformed as fault:
             self._fail(fault, data[:64])
@@ -93,16 +92,18 @@ class ForwardDecoder:
         """Return the loss of the half frame that the stream ended in, if it did."""
         if self._oversize is not None:
             return [self._oversize.loss(NO_OPTION)]
-        if not self._held:
+        if not self._half.held_bytes:
             return []
-        tail = self._take_parts()
+        tail = self._half.take()
         return [Loss("half a frame at the end of the stream", lost_bytes=len(tail), sample=tail[:64])]
 
     # Half frames.
 
     def _hold(self, tail: bytes, needed: int) -> None:
+        """Hold *tail*, while nothing else is held, until *needed* bytes are there, and one more than now at least."""
         if tail:
-            self._parts, self._held, self._needed = [tail], len(tail), max(needed, len(tail) + 1)
+            self._half.add(tail)
+            self._needed = max(needed, len(tail) + 1)
 
     def _hold_scanning(self, tail: bytes, start: int, held_max: int) -> None:
         """Hold a half frame until the object at *start* of it is whole, or cannot be, or *held_max* bytes are held."""
@@ -115,20 +116,11 @@ class ForwardDecoder:
         with contextlib.suppress(msgpack.OutOfData, *UNPACK_FAULTS):  # not whole, as before; it goes on from here
             self._scanner.skip()
 
-    def _take_parts(self) -> bytes:
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts, self._held, self._needed = [], 0, 0
-        return data
-
     def _is_worth_looking(self, data: bytes) -> bool:
-        if len(self._parts[-1]) < _PART_BYTES:
-            self._parts[-1] += data
-        else:
-            self._parts.append(data)
-        self._held += len(data)
-        if self._held < self._needed:
+        self._half.add(data)
+        if self._half.held_bytes < self._needed:
             return False
-        if self._scanner is not None and self._held <= self._scanned_max:
+        if self._scanner is not None and self._half.held_bytes <= self._scanned_max:
             try:
                 self._scanner.feed(data)
                 self._scanner.skip()
@@ -298,7 +290,7 @@ class ForwardDecoder:
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
         """End the stream here: everything from the fault on is one loss."""
-        self._take_parts()
+        self._half.take()
         reason = f"malformed Forward frame: {fault.reason}"
         self._units.append(Loss(reason, sample=fault.sample or sample, chunk=fault.chunk, fatal=True))
 
@@ -313,10 +305,10 @@ class ForwardDecoder:
     def _finish_oversize(self, data: bytes) -> bool:
         """Let the payload go, read the options behind it; True when they are whole: what follows them is then held."""
         assert self._oversize is not None
-        self._parts.append(self._oversize.swallow(data))
+        self._half.add(self._oversize.swallow(data))
         if self._oversize.left:
             return False
-        data = self._take_parts()
+        data = self._half.take()
         option, end = NO_OPTION, 0
         if self._oversize.has_option:
             try:

@@ -15,29 +15,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
+from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.gathering import Gathering
 from hub.wire.jsonrpc import Request
-
-LINE_BYTES_MAX = 64 << 20
-_PART_BYTES = 4 << 10  # smaller parts are joined as they come: an object each would cost more than its bytes
+from hub.wire.parts import Parts
 
 
 class LineDecoder:
     """Cut a byte stream into lines, and lines into messages. Feed it with `receive`, and say `finish` at the end."""
 
     def __init__(
-        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = LINE_BYTES_MAX
+        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
     ) -> None:
         self._gathering = Gathering(peer, origin)
         self._line_bytes_max = frame_bytes_max
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._half = Parts()
         self._dropped = 0  # bytes of the line over the limit that is passing through
+        self._sample = b""  # of it
 
     @property
     def held_bytes(self) -> int:
         """How many bytes of a half line are held."""
-        return self._held
+        return self._half.held_bytes
 
     def receive(self, data: bytes) -> Sequence[Batch | Loss | Request]:
         """Return what *data* completes."""
@@ -51,8 +50,7 @@ class LineDecoder:
             self._end_of_dropped()
             del lines[0]
         else:
-            lines[0] = b"".join(self._parts)
-            self._parts, self._held = [], 0
+            lines[0] = self._half.take()
         for line in lines:
             self._line(line)
         self._hold(data[end + 1 :])
@@ -62,9 +60,8 @@ class LineDecoder:
         """Return the last line, if it had no newline."""
         if self._dropped:
             self._end_of_dropped()
-        elif self._held:
-            self._line(b"".join(self._parts))
-        self._parts, self._held = [], 0
+        elif self._half.held_bytes:
+            self._line(self._half.take())
         return self._gathering.take()
 
     def _hold(self, data: bytes) -> None:
@@ -72,25 +69,20 @@ class LineDecoder:
             return
         if self._dropped:
             self._dropped += len(data)
-        elif self._held + len(data) > self._line_bytes_max:
-            self._dropped = self._held + len(data)
-            self._parts, self._held = [b"".join((*self._parts, data[:64]))[:64]], 0
+        elif self._half.held_bytes + len(data) > self._line_bytes_max:
+            self._dropped = self._half.held_bytes + len(data)
+            self._sample = (self._half.take()[:64] + data[:64])[:64]
         else:
-            if self._parts and len(self._parts[-1]) < _PART_BYTES:
-                self._parts[-1] += data
-            else:
-                self._parts.append(data)
-            self._held += len(data)
+            self._half.add(data)
 
     def _end_of_dropped(self) -> None:
-        sample = b"".join(self._parts)[:64]
         reason = f"a line over the limit of {self._line_bytes_max} bytes"
-        self._gathering.add_loss(Loss(reason, lost_bytes=self._dropped, sample=sample))
-        self._parts, self._held, self._dropped = [], 0, 0
+        self._gathering.add_loss(Loss(reason, lost_bytes=self._dropped, sample=self._sample))
+        self._dropped = 0
 
     def _line(self, line: bytes) -> None:
         if len(line) > self._line_bytes_max:
-            self._parts, self._dropped = [line[:64]], len(line)
+            self._sample, self._dropped = line[:64], len(line)
             self._end_of_dropped()
         else:
             self._gathering.add(line.removesuffix(b"\r"))

@@ -14,31 +14,30 @@ import struct
 from collections.abc import Sequence
 
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
+from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.gathering import Gathering
 from hub.wire.jsonrpc import Request
+from hub.wire.parts import Parts
 
-TEXT_BYTES_MAX = 64 << 20
 _LENGTH = struct.Struct(">I")
-_PART_BYTES = 4 << 10  # smaller parts are joined as they come: an object each would cost more than its bytes
 
 
 class PrefixedDecoder:
     """Cut a byte stream by its lengths. Feed it with `receive`, and say `finish` at the end."""
 
     def __init__(
-        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = TEXT_BYTES_MAX
+        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
     ) -> None:
         self._gathering = Gathering(peer, origin)
         self._text_bytes_max = frame_bytes_max
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._half = Parts()
         self._needed = _LENGTH.size
         self._dropping = 0  # bytes still to come of a text over the limit
 
     @property
     def held_bytes(self) -> int:
         """How many bytes of a half text are held."""
-        return self._held
+        return self._half.held_bytes
 
     def receive(self, data: bytes) -> Sequence[Batch | Loss | Request]:
         """Return what *data* completes."""
@@ -46,22 +45,18 @@ class PrefixedDecoder:
             dropped = min(self._dropping, len(data))
             self._dropping -= dropped
             data = data[dropped:]
-        if self._parts and len(self._parts[-1]) < _PART_BYTES:
-            self._parts[-1] += data
-        else:
-            self._parts.append(data)
-        self._held += len(data)
-        if self._held >= self._needed:
-            self._cut(b"".join(self._parts))
+        self._half.add(data)
+        if self._half.held_bytes >= self._needed:
+            self._cut(self._half.take())
         return self._gathering.take()
 
     def finish(self) -> Sequence[Batch | Loss | Request]:
         """Return the loss of the half text that the stream ended in, if it did."""
-        if self._held or self._dropping:
-            tail = b"".join(self._parts)
+        if self._half.held_bytes or self._dropping:
+            tail = self._half.take()
             lost = len(tail) + self._dropping
             self._gathering.add_loss(Loss("half a text at the end of the stream", lost_bytes=lost, sample=tail[:64]))
-        self._parts, self._held, self._dropping = [], 0, 0
+        self._dropping = 0
         return self._gathering.take()
 
     def _cut(self, data: bytes) -> None:
@@ -80,6 +75,6 @@ class PrefixedDecoder:
                 self._gathering.add(data[start:end])
             at = min(end, len(data))
         tail = data[at:]
-        self._parts, self._held = [tail] if tail else [], len(tail)
+        self._half.add(tail)
         whole = len(tail) >= _LENGTH.size
         self._needed = _LENGTH.size + (_LENGTH.unpack_from(tail)[0] if whole else 0)
