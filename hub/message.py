@@ -56,7 +56,8 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
 
     *entries* is one msgpack array; *count* the messages in it (group markers are not messages); *chunk* the msgpack
     encoding of the sender's chunk id, exactly as it came, or None where the sender wants no acknowledgement. *sequence*
-    (of the first message) and *received* are the hub's, 0 before it has given them.
+    (of the first message) and *received* are the hub's, 0 before it has given them. *crc* is the CRC-32 of the entries
+    where somebody has computed it: those that take them off the wire do, for they have them at hand.
     """
 
     tag: bytes
@@ -67,6 +68,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     origin: Origin | None = None
     sequence: int = 0
     received: int = 0
+    crc: int | None = None
 
     def messages(self) -> Iterator[Message]:
         """Yield the messages, decoded now; an entry that is none comes out as a loss at its own sequence."""

@@ -21,6 +21,7 @@ import msgpack
 import pytest
 
 from hub.dedupe import Dedupe
+from hub.journal.files import DIRECT_BYTES
 from hub.journal.reader import Gap, Reader
 from hub.journal.recovery import recover
 from hub.journal.segment import list_segments
@@ -63,7 +64,7 @@ def _record(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Operation]:
     """Let producers send to a hub under strace until more than the journal keeps is sent; return what it did."""
     trace = folder / "trace"
     monkeypatch.setattr(support, "MPSR", (*STRACE, "-o", str(trace), *support.MPSR))
-    with HubProcess(folder, "--journal-size", "4MiB") as hub:
+    with HubProcess(folder, "--journal-size", "8MiB") as hub:
         threads = [threading.Thread(target=_produce, args=(hub.socket, number)) for number in range(PRODUCERS)]
         for thread in threads:
             thread.start()
@@ -87,7 +88,7 @@ def _produce(path: str, producer: int) -> None:
         while counter < CHUNKS:
             burst = min(dice.randint(1, 6), CHUNKS - counter)
             for _ in range(burst):
-                count, size = dice.randint(1, 4), dice.choice([0, 20, 700, 5000, 20_000])
+                count, size = dice.randint(1, 4), dice.choice([0, 20, 700, 5000, 20_000, 60_000])
                 records = [{"p": producer, "n": number + index, "x": "x" * size} for index in range(count)]
                 number, counter = number + count, counter + 1
                 client.sendall(frame_of(chunkid.pack_own(_session(producer), counter), *records))
@@ -226,6 +227,7 @@ def test_a_power_cut_at_any_moment_keeps_what_was_acknowledged(tmp_path: Path, m
     calls = [operation.call for operation in operations]
     assert calls.count("rename") > 4, "segments are begun under load"
     assert "unlink" in calls, "segments expire"
+    assert any(len(operation.data) >= DIRECT_BYTES for operation in operations), "large commits go past the page cache"
     assert len({chunk for operation in operations for chunk in operation.acks}) == PRODUCERS * CHUNKS
 
     dice = random.Random(SEED)

@@ -87,6 +87,7 @@ class Block(msgspec.Struct, frozen=True):
     entries_bytes: int
     sequence: int
     count: int
+    entries_crc: int
     received: int
     commit_offset: int
 
@@ -112,9 +113,10 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
     header = _encode_header((batch.tag, batch.chunk, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
     assert len(header) <= HEADER_BYTES_MAX
     entries_bytes = len(batch.entries)
-    fields = (len(header), entries_bytes, sequence, batch.count, 0, received, commit_offset)
+    entries_crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
+    fields = (len(header), entries_bytes, sequence, batch.count, entries_crc, received, commit_offset)
     packed = _BLOCK.pack(_MAGIC, 0, *fields) + header
-    crc = zlib.crc32(batch.entries, zlib.crc32(memoryview(packed)[8:], seed))
+    crc = zlib.crc32(memoryview(packed)[8:], seed)
     front = b"".join((BLOCK_MAGIC_BYTES, crc.to_bytes(4, "little"), memoryview(packed)[8:]))
     return front, len(front) + entries_bytes
 
@@ -123,18 +125,24 @@ def unpack_block(data: bytes | memoryview, at: int, offset: int) -> Block | None
     """Return the fixed part at *at* of *data*, which is at *offset* of the file; None if it cannot be one."""
     if len(data) - at < BLOCK_BYTES:
         return None
-    magic, crc, header_bytes, entries_bytes, sequence, count, flags, received, commit = _BLOCK.unpack_from(data, at)
-    if magic != _MAGIC or flags or header_bytes > HEADER_BYTES_MAX or entries_bytes > ENTRIES_BYTES_MAX:
+    magic, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit = _BLOCK.unpack_from(
+        data, at
+    )
+    if magic != _MAGIC or header_bytes > HEADER_BYTES_MAX or entries_bytes > ENTRIES_BYTES_MAX:
         return None
     if commit > offset or not sequence:
         return None
-    return Block(offset, crc, header_bytes, entries_bytes, sequence, count, received, commit)
+    return Block(offset, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit)
 
 
 def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
-    """Return whether the CRC of the block at *at* of *data* matches."""
-    end = at + BLOCK_BYTES + block.header_bytes + block.entries_bytes
-    return len(data) >= end and zlib.crc32(memoryview(data)[at + 8 : end], seed) == block.crc
+    """Return whether the CRCs of the block at *at* of *data* match."""
+    middle = at + BLOCK_BYTES + block.header_bytes
+    end = middle + block.entries_bytes
+    if len(data) < end:
+        return False
+    view = memoryview(data)
+    return zlib.crc32(view[at + 8 : middle], seed) == block.crc and zlib.crc32(view[middle:end]) == block.entries_crc
 
 
 def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | None:

@@ -20,7 +20,10 @@ COUNTER_MAX = 16**16 - 1
 _PREFIX = b"mpsr."
 _TEXT_LENGTH = len(_PREFIX) + SESSION_LENGTH + 1 + 16
 _OURS = bytes((0xD9, _TEXT_LENGTH)) + _PREFIX  # str8, as msgpack encodes a text of that length
-_match_own = re.compile(re.escape(_OURS) + rb"([A-Za-z0-9_-]{%d})\.([0-9a-f]{16})" % SESSION_LENGTH).fullmatch
+OWN_PATTERN = re.escape(_OURS) + rb"[A-Za-z0-9_-]{%d}\.[0-9a-f]{16}" % SESSION_LENGTH
+"""Matches one of our chunk ids, packed."""
+_match_own = re.compile(OWN_PATTERN).fullmatch
+_SESSION = slice(len(_OURS), len(_OURS) + SESSION_LENGTH)
 
 
 def pack(chunk: str | bytes) -> bytes:
@@ -36,8 +39,7 @@ def pack_own(session: str, counter: int) -> bytes:
 
 def unpack_own(chunk: bytes) -> tuple[bytes, int] | None:
     """Return session and counter of one of our chunk ids, None for anybody else's."""
-    match = _match_own(chunk)
-    return (match[1], int(match[2], 16)) if match is not None else None
+    return (chunk[_SESSION], int(chunk[-16:], 16)) if _match_own(chunk) is not None else None
 
 
 def is_own(chunk: bytes) -> bool:

@@ -20,6 +20,7 @@ Source: Fluent Forward protocol v1 and v1.5; what clients really send: fluentd, 
 from __future__ import annotations
 
 import contextlib
+import zlib
 from collections.abc import Sequence
 
 import msgpack
@@ -44,9 +45,9 @@ from hub.wire.frame import (
 from hub.wire.oversize import Oversize, oversize_reason
 from hub.wire.parts import Parts
 from hub.wire.payload import Compressed, open_payload, payload_loss
+from hub.wire.runs import Run, cut_at_once
 
 _RESCAN_BYTES = 64 << 10  # a longer half frame is scanned on where it stopped, not again from its start
-_NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it
 _NIL = 0xC0
 
 
@@ -174,9 +175,10 @@ class ForwardDecoder:
 
     def _decode_run(self, data: bytes, at: int) -> None:
         """Cut up the frames from *at* on by msgpack's own idea of where each ends; gather plain Message frames."""
+        at = self._many_messages(data, at)
         unpacker = msgpack.Unpacker(max_buffer_size=max(len(data), 1))
         unpacker.feed(memoryview(data)[at:])
-        start, run = at, _Run()
+        start, run = at, Run()
         skip, tell, is_next = unpacker.skip, unpacker.tell, data.startswith
         try:
             while True:
@@ -202,7 +204,17 @@ class ForwardDecoder:
             self._add_run(run)
             self._fail(fault, data[at : at + 64])
 
-    def _frame(self, data: bytes, at: int, end: int, run: _Run) -> _Run:
+    def _many_messages(self, data: bytes, at: int) -> int:
+        """Cut up the plain Message frames of one tag at *at*, if there are many; return where the rest begins."""
+        outer = read_outer(data, at)
+        if outer.size == 3 and not is_array(data[outer.body]) and len(data) <= self._frame_bytes_max:
+            many = cut_at_once(data, at, data[at : outer.body + 1])
+            if many is not None:
+                entries, count, at = many
+                self._add(data[outer.tag], entries, count, None)
+        return at
+
+    def _frame(self, data: bytes, at: int, end: int, run: Run) -> Run:
         """Cut up one whole frame; return the run that the next frame may continue."""
         if data[at] == _NIL:
             return run
@@ -211,16 +223,16 @@ class ForwardDecoder:
         if outer.packed is not None:
             self._add_run(run)
             self._packed_frame(data, at, outer)
-            return _Run()
+            return Run()
         if end - at > self._frame_bytes_max:
             raise Malformed(oversize_reason(self._frame_bytes_max))
         if is_array(data[outer.body]):
             self._add_run(run)
             self._add_forward(tag, data, outer, end)
-            return _Run()
+            return Run()
         return self._message(tag, data, outer, at, end, run)
 
-    def _message(self, tag: bytes, data: bytes, outer: Outer, at: int, end: int, run: _Run) -> _Run:
+    def _message(self, tag: bytes, data: bytes, outer: Outer, at: int, end: int, run: Run) -> Run:
         if outer.size < 3:
             raise Malformed("an array of two that is no Forward frame")
         stop, option = end, NO_OPTION
@@ -230,11 +242,11 @@ class ForwardDecoder:
                 option = read_option(data, stop)[0]
         if option.chunk is not None or run.tag != tag:
             self._add_run(run)
-            run = _Run(tag)
+            run = Run(tag)
         run.slices.append(data[outer.body : stop])
         if option.chunk is not None:
             self._add_run(run, option.chunk)
-            return _Run()
+            return Run()
         if outer.size == 3 and len(data) <= self._frame_bytes_max:  # so that all frames here are within the limit
             # The time's first byte is part of the prefix: what begins so is a Message frame too.
             run.prefix, run.cut = data[at : outer.body + 1], outer.body - at
@@ -242,7 +254,7 @@ class ForwardDecoder:
 
     # Batches.
 
-    def _add_run(self, run: _Run, chunk: bytes | None = None) -> None:
+    def _add_run(self, run: Run, chunk: bytes | None = None) -> None:
         """Give the gathered Message frames as one batch."""
         slices, run.slices = run.slices, []
         if not slices:
@@ -286,7 +298,7 @@ class ForwardDecoder:
 
     def _add(self, tag: bytes, entries: bytes, count: int, chunk: bytes | None) -> None:
         if count or chunk is not None:
-            self._units.append(Batch(tag, entries, count, chunk, self._peer, self._origin))
+            self._units.append(Batch(tag, entries, count, chunk, self._peer, self._origin, crc=zlib.crc32(entries)))
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
         """End the stream here: everything from the fault on is one loss."""
@@ -320,18 +332,6 @@ class ForwardDecoder:
         self._oversize = None
         self._hold(data[end:], 0)
         return True
-
-
-class _Run:
-    """Message frames of one tag, gathered: the slices that hold time and record."""
-
-    __slots__ = ("cut", "prefix", "slices", "tag")
-
-    def __init__(self, tag: bytes = b"") -> None:
-        self.tag = tag
-        self.prefix = _NO_PREFIX
-        self.cut = 0
-        self.slices: list[bytes] = []
 
 
 def _end_of_objects(data: bytes, at: int, end: int, count: int) -> int:

@@ -15,6 +15,7 @@ Source: Fluent Forward protocol v1 and v1.5.
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any, NamedTuple
 
@@ -32,6 +33,8 @@ UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError,
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U32_MAX = 0xFFFFFFFF
+_OWN_OPTION = b"\x82\xa5chunk"  # as `encode_frame_tail` begins: four fifths of the time are saved by knowing it
+_match_own_option = re.compile(_OWN_OPTION + b"(" + chunkid.OWN_PATTERN + rb")\xa4size\xce(.{4})", re.DOTALL).match
 
 
 class Incomplete(Exception):
@@ -164,6 +167,8 @@ def read_array(data: bytes, at: int) -> tuple[int, int]:
 
 def read_option(data: bytes, at: int) -> tuple[Option, int]:
     """Read the options at *at*, a map or nil; return them and where they end."""
+    if data.startswith(_OWN_OPTION, at) and (own := _match_own_option(data, at)) is not None:
+        return Option(own[1], _U32.unpack(own[2])[0]), own.end()
     window = memoryview(data)[at : at + OPTION_BYTES_MAX]
     unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
     unpacker.feed(window)

@@ -9,6 +9,7 @@ Always true: neighbouring messages of one tag are one batch; the order of everyt
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 from hub import entries as codec
@@ -55,5 +56,7 @@ class Gathering:
         if self._entries:
             count = len(self._entries)
             entries = codec.join(self._entries, count)
-            self._units.append(Batch(self._tag, entries, count, None, self._peer, self._origin))
+            self._units.append(
+                Batch(self._tag, entries, count, None, self._peer, self._origin, crc=zlib.crc32(entries))
+            )
             self._entries = []

@@ -8,6 +8,7 @@ Not here: where a frame ends (hub.wire.forward), how to decompress (hub.wire.com
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import msgpack
@@ -82,7 +83,9 @@ def open_payload(
 def _batch(tag: bytes, entries: bytes, chunk: bytes | None, peer: Peer, origin: Origin | None) -> Sequence[Batch]:
     """Return the batch; one without messages only if somebody waits for its acknowledgement."""
     count = codec.count_messages(entries)
-    return [Batch(tag, entries, count, chunk, peer, origin)] if count or chunk is not None else []
+    if not count and chunk is None:
+        return []
+    return [Batch(tag, entries, count, chunk, peer, origin, crc=zlib.crc32(entries))]
 
 
 def _count_well_formed(payload: memoryview, count: int) -> tuple[int, int]:

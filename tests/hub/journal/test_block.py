@@ -108,12 +108,11 @@ def test_the_longest_header_that_the_wire_lets_through_is_read_again() -> None:
         (8, (HEADER_BYTES_MAX + 1).to_bytes(4, "little")),
         (12, (ENTRIES_BYTES_MAX + 1).to_bytes(4, "little")),
         (16, bytes(8)),  # sequences begin at 1
-        (28, b"\1\0\0\0"),  # flags
         (40, (OFFSET + 1).to_bytes(8, "little")),  # a commit that begins behind its block
     ],
 )
 def test_what_no_block_has_is_refused_before_it_is_believed(at: int, value: bytes) -> None:
-    """Magic, lengths, sequence, flags and commit offset are bounded before anything is read by them."""
+    """Magic, lengths, sequence and commit offset are bounded before anything is read by them."""
     data = packed(own("a", 1))
     assert unpack_block(data, 0, OFFSET) is not None
     assert unpack_block(data[:at] + value + data[at + len(value) :], 0, OFFSET) is None
@@ -122,7 +121,7 @@ def test_what_no_block_has_is_refused_before_it_is_believed(at: int, value: byte
 def test_a_whole_block_whose_header_is_not_ours_gives_no_batch() -> None:
     """A header that is no msgpack, or of another shape or type, gives None and raises nothing."""
     for header in (b"", b"\xc1", b"\x90", b"\x97\xc4\0\xc0\1\1\1\xa1\xff\xc3", b"\x97\x01\xc0\1\1\1\xa1x\xc3"):
-        block = Block(0, 0, len(header), 0, 1, 1, 0, 0)
+        block = Block(0, 0, len(header), 0, 1, 1, 0, 0, 0)
         assert unpack_batch(block, bytes(BLOCK_BYTES) + header, 0) is None
 
 
@@ -163,8 +162,9 @@ def test_the_bytes_are_those_of_the_format() -> None:
     data = packed(Batch(b"t", b"\xdd\0\0\0\1\xc0", 1, None, Peer(2, 3, 4, "c", True)), sequence=0x0102)
     header = b"\x97\xc4\x01t\xc0\x02\x03\x04\xa1c\xc3"
     lengths = len(header).to_bytes(4, "little") + (6).to_bytes(4, "little")
-    rest = lengths + b"\x02\x01" + bytes(6) + b"\1\0\0\0" + bytes(4) + b"\5" + bytes(7) + (990).to_bytes(8, "little")
-    rest += header + b"\xdd\0\0\0\1\xc0"
-    assert data == b"MPMB" + zlib.crc32(rest, zlib.crc32(HUB_ID)).to_bytes(4, "little") + rest
+    entries = b"\xdd\0\0\0\1\xc0"
+    front = lengths + b"\x02\x01" + bytes(6) + b"\1\0\0\0" + zlib.crc32(entries).to_bytes(4, "little")
+    front += b"\5" + bytes(7) + (990).to_bytes(8, "little") + header
+    assert data == b"MPMB" + zlib.crc32(front, zlib.crc32(HUB_ID)).to_bytes(4, "little") + front + entries
     rest = b"\1\0\0\0" + HUB_ID + b"\x4d" + bytes(7) + (1_700_000_000).to_bytes(8, "little") + b"\3\0\0\0\x92\x90\x90"
     assert pack_segment_header(HEADER) == b"MPSRSEG\n" + zlib.crc32(rest).to_bytes(4, "little") + rest

@@ -225,7 +225,7 @@ def test_a_header_that_cannot_be_read_is_a_gap_of_its_batch() -> None:
     odd = Batch(b"app", b"\xdd\0\0\0\2\xc0\xc0", 2)
     front, _ = pack_block(odd, sequence=2, received=0, commit_offset=block.end, seed=seed_of(hub_id))
     header = bytearray(front[:48]) + b"\xc1" * (len(front) - 48)
-    header[4:8] = zlib.crc32(bytes(odd.entries), zlib.crc32(header[8:], seed_of(hub_id))).to_bytes(4, "little")
+    header[4:8] = zlib.crc32(header[8:], seed_of(hub_id)).to_bytes(4, "little")
     disk._seen(segment_name(1)).data[block.end : block.end + len(header) + 7] = header + bytes(odd.entries)
     assert read_all(disk) == [*expected([own("a", 1)]), Stored(2, 2, None)]
 

@@ -43,7 +43,7 @@ def commits(*sizes: tuple[int, ...]) -> tuple[bytes, list[Block], list[Batch]]:
             front, length = pack_block(each, sequence=sequence, received=1, commit_offset=commit_offset, seed=SEED)
             crc = int.from_bytes(front[4:8], "little")
             rest = struct.unpack_from("<IIQIIQQ", front, 8)
-            blocks.append(Block(len(data), crc, rest[0], rest[1], sequence, 1, 1, commit_offset))
+            blocks.append(Block(len(data), crc, rest[0], rest[1], sequence, 1, rest[4], 1, commit_offset))
             batches.append(each)
             data += front + bytes(each.entries)
             assert len(data) == blocks[-1].offset + length

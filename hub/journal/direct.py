@@ -1,0 +1,101 @@
+"""
+Large writes past the page cache.
+
+The kernel wants whole pages from a page's boundary in memory and in the file, so what is to be written is laid out in a
+buffer of our own, with the bytes that stand before it in its first page, and zeros behind it in its last.
+
+Always true:
+- what stands before *offset* in its page is written again as it is; what is behind the end in its page becomes zero;
+- a file system that cannot do this is no error: whoever asked writes in the ordinary way.
+
+Not here: syncing. These writes are as unsafe as any other until the file is synced.
+Source: open(2), O_DIRECT; measured in tests/benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Sequence
+
+Part = bytes | bytearray | memoryview
+PAGE_BYTES = 4096
+"""What every file system in use can write at once: the largest sector of a disk."""
+BUFFER_BYTES = 4 << 20
+_O_DIRECT: int = getattr(os, "O_DIRECT", 0)
+_IMPOSSIBLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOSYS)
+"""What file systems say that have no such writes, and a machine without /proc."""
+
+
+class DirectWriter:
+    """Writes to one file at a time; from one thread."""
+
+    def __init__(self) -> None:
+        self._buffer: memoryview | None = None
+        self._handle = -1  # as its owner opened it
+        self._direct = -1  # the same file, opened once more
+        self._tail = -1  # the offset whose page's beginning stands in the buffer
+
+    def write(self, handle: int, offset: int, parts: Sequence[Part]) -> bool:
+        """Write all *parts* one behind the other; False where that is impossible: then write them all otherwise."""
+        if not _O_DIRECT:
+            return False
+        try:
+            if handle != self._handle:
+                self.forget(self._handle)
+                self._direct = os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_CLOEXEC | _O_DIRECT)
+                self._handle = handle
+            self._write_parts(offset, parts, self._lay_out(handle, offset))
+        except OSError as error:
+            self.forget(handle)
+            if error.errno in _IMPOSSIBLE:
+                return False
+            raise
+        return True
+
+    def forget(self, handle: int) -> None:
+        """Let go of a file that is about to be closed."""
+        if handle == self._handle and handle != -1:
+            self._handle = self._tail = -1
+            with contextlib.suppress(OSError):  # nothing is owed to it: what counts was synced through its owner
+                os.close(self._direct)
+
+    def _lay_out(self, handle: int, offset: int) -> memoryview:
+        """Return the buffer, with what stands before *offset* in its page at its beginning."""
+        if self._buffer is None:
+            self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
+        before = offset % PAGE_BYTES
+        if before and self._tail != offset:
+            there = os.pread(handle, before, offset - before)
+            self._buffer[: len(there)] = there
+            self._buffer[len(there) : before] = bytes(before - len(there))
+        self._tail = -1
+        return self._buffer
+
+    def _write_parts(self, offset: int, parts: Sequence[Part], buffer: memoryview) -> None:
+        at = offset % PAGE_BYTES
+        start = offset - at
+        for part in parts:
+            left = memoryview(part)
+            while left:
+                size = min(len(left), BUFFER_BYTES - at)
+                buffer[at : at + size] = left[:size]
+                left, at = left[size:], at + size
+                if at == BUFFER_BYTES:
+                    _write_all(self._direct, buffer, start)
+                    start, at = start + at, 0
+        end = -(-at // PAGE_BYTES) * PAGE_BYTES
+        buffer[at:end] = bytes(end - at)
+        if end:
+            _write_all(self._direct, buffer[:end], start)
+        if at % PAGE_BYTES:
+            buffer[:PAGE_BYTES] = bytes(buffer[end - PAGE_BYTES : end])
+        self._tail = start + at
+
+
+def _write_all(handle: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(handle, data, offset)
+        data, offset = data[written:], offset + written
