@@ -1,6 +1,7 @@
 """hub.journal.direct: large writes past the page cache say the same as ordinary ones."""
 
 import errno
+import itertools
 import os
 import random
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from hub.journal import direct
 from hub.journal.direct import BUFFER_BYTES, PAGE_BYTES, DirectWriter
-from hub.journal.files import DIRECT_BYTES, DiskFiles
+from hub.journal.files import DIRECT_BYTES, DiskFiles, Part
 
 SIZE = 12 << 20
 
@@ -36,12 +37,8 @@ def test_small_and_large_writes_lie_behind_one_another(tmp_path: Path) -> None:
         size = dice.choice([1, 50, 4096, 5000, DIRECT_BYTES, DIRECT_BYTES + dice.randrange(9000), BUFFER_BYTES + 77])
         data = dice.randbytes(size)
         cuts = sorted(dice.randrange(size) for _ in range(3))
-        parts = [
-            data[: cuts[0]],
-            memoryview(data)[cuts[0] : cuts[1]],
-            bytearray(data[cuts[1] : cuts[2]]),
-            data[cuts[2] :],
-        ]
+        pieces = [data[start:end] for start, end in itertools.pairwise([0, *cuts, size])]
+        parts: list[Part] = [pieces[0], memoryview(pieces[1]), bytearray(pieces[2]), pieces[3]]
         files.write(handle, len(expected), parts)
         expected += data
         assert files.read(reader, 0, len(expected) + 10) == bytes(expected) + bytes(10)
