@@ -1,0 +1,237 @@
+"""
+The figures that are no race with tokio (that is against_tokio.py): latency, idle connections, stalls, starts, reading.
+
+    .venv/bin/python -m tests.benchmarks.figures --folder /var/tmp
+
+Each line has a figure and what it is compared with, taken in the same sitting: the disk's own `fdatasync`, an echo pair
+in plain Python, an empty journal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import secrets
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hub.journal.condition import Condition
+from hub.journal.query import Query
+from hub.journal.reader import open_reader
+from producers import call
+from producers.bench.load import Orders
+from tests.benchmarks.against_tokio import ours
+from tests.hub.clients import connect
+
+MPSR = (sys.executable, "-P", "-c", "from hub.cli import main; main()")
+IDLE = 10_000
+READ = 2_000_000
+Load = subprocess.Popen[bytes]
+PING = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":["%s"]}\n' % (b"x" * 960)
+ECHO = """
+import asyncio, sys
+
+async def echo(reader, writer):
+    while line := await reader.readline():
+        writer.write(line)
+
+async def serve():
+    async with await asyncio.start_unix_server(echo, sys.argv[1]) as server:
+        await server.serve_forever()
+
+asyncio.run(serve())
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", default="/var/tmp", help="a folder on the disk to measure")
+    parser.add_argument("--seconds", type=float, default=5)
+    options = parser.parse_args()
+    folder = tempfile.mkdtemp(prefix="mpsr-figures-", dir=options.folder)
+    try:
+        latencies(folder, options.seconds)
+        pings(folder)
+        idle_connections(folder)
+        stalls(folder, options.seconds)
+        starts_and_reads(folder)
+        full_journal(folder, options.seconds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def show(name: str, figure: str, against: str = "") -> None:
+    print(f"{name:<52} {figure:>12}  {against}", flush=True)
+
+
+@contextlib.contextmanager
+def hub_at(journal: str, *options: str) -> Iterator[tuple[str, float]]:
+    """Run a hub; give its socket and the seconds until it accepted."""
+    path = os.path.join(tempfile.mkdtemp(dir=os.path.dirname(journal)), "s")
+    begun = time.perf_counter()
+    command = [*MPSR, "hub", "--socket", path, "--journal", journal, *options]
+    hub = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while not _accepts(path):
+            assert hub.poll() is None
+        yield path, time.perf_counter() - begun
+    finally:
+        hub.terminate()
+        hub.wait()
+
+
+def _accepts(path: str) -> bool:
+    try:
+        connect(path).close()
+    except OSError:
+        return False
+    return True
+
+
+def loader(
+    path: str, number: int, *, messages: int = 0, seconds: float = 0, chunk: int = 1000, ack: bool = True
+) -> Load:
+    """Start one of the bench's raw producers; it says that it is ready, and waits for a line."""
+    orders = Orders(path, number, "raw", messages, seconds, 130, chunk, ack, secrets.token_hex(4))
+    command = [sys.executable, "-P", "-m", "producers.bench.load", msgspec.json.encode(orders).decode()]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def latencies(folder: str, seconds: float) -> None:
+    """One message acknowledged, connecting, sending from Python and from a shell."""
+    lone = ours(folder, 130, seconds, "--producers", "1", "--chunk", "1")
+    ratio = lone["ack_ms_p50"] * 1000 / lone["fdatasync_us_p50"]
+    show("one message sent and acknowledged, p50", f"{lone['ack_ms_p50']:.3f} ms", f"{ratio:.2f} x fdatasync")
+    each = ours(folder, 130, seconds, "--pattern", "connect")
+    show("connect, one line, close", f"{each['messages_per_s']:,} /s")
+    sending = ours(folder, 130, seconds, "--client", "producer", "--producers", "1")
+    show("Producer.send of a small dict", f"{sending['send_us']:.2f} us")
+    times = []
+    with hub_at(f"{folder}/sent") as (path, _):
+        for _ in range(20):
+            begun = time.perf_counter()
+            subprocess.run([*MPSR, "send", "--socket", path, "x"], check=True)
+            times.append(time.perf_counter() - begun)
+    show("mpsr send x, the whole process", f"{statistics.median(times) * 1e3:.0f} ms")
+
+
+def pings(folder: str) -> None:
+    """A command of 1 KB and its reply, against an echo pair in plain Python."""
+    echo = f"{folder}/echo"
+    other = subprocess.Popen([sys.executable, "-c", ECHO, echo])
+    ratios, medians = [], []
+    try:
+        with hub_at(f"{folder}/pinged") as (path, _):
+            while not _accepts(echo):
+                pass
+            for _ in range(5):
+                base, own = (statistics.median(round_trips(where, 5000)) for where in (echo, path))
+                ratios.append(base / own)
+                medians.append(own)
+    finally:
+        other.kill()
+        other.wait()
+    figure = f"{statistics.median(medians) * 1e6:.0f} us"
+    show("1 KB ping and reply, p50", figure, f"{statistics.median(ratios):.2f} x a Python echo pair")
+
+
+def round_trips(path: str, count: int) -> list[float]:
+    """Return the seconds of *count* pings."""
+    times = []
+    with connect(path) as client:
+        for _ in range(count):
+            begun = time.perf_counter()
+            client.sendall(PING)
+            while not client.recv(1 << 16).endswith(b"\n"):
+                pass
+            times.append(time.perf_counter() - begun)
+    return times
+
+
+def idle_connections(folder: str) -> None:
+    """Memory with many connections that have sent one line each."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    count = min(IDLE, limit) - 100
+    with hub_at(f"{folder}/idle") as (path, _), contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(connect(path, b"hello\n", timeout=None))
+        while (stats := call("stats", path=path))["messages"] < count:
+            pass
+        show(f"memory with {stats['connections']:,} idle connections", f"{stats['rss_bytes'] / 1e6:.0f} MB")
+
+
+def stalls(folder: str, seconds: float) -> None:
+    """How long a ping waits while five producers load the hub: the loop's stalls, and what the processor adds."""
+    for name, chunk, ack in (("chunks of 1000", 1000, True), ("Message frames", 1, False)):
+        times: list[float] = []
+        with hub_at(f"{folder}/stalled-{chunk}", "--journal-size", "20GiB") as (path, _):
+            load = [loader(path, number, seconds=seconds, chunk=chunk, ack=ack) for number in range(5)]
+            for process in load:
+                assert process.stdout is not None
+                assert process.stdin is not None
+                process.stdout.readline()
+                process.stdin.write(b"go\n")
+                process.stdin.flush()
+            ends = time.monotonic() + seconds - 1
+            while time.monotonic() < ends:
+                times += round_trips(path, 20)
+            for process in load:
+                process.communicate()
+        worst = sorted(times)[len(times) * 999 // 1000] * 1e3
+        middle = statistics.median(times) * 1e3
+        show(f"ping under full load ({name}), p99.9", f"{worst:.1f} ms", f"p50 {middle:.1f} ms, {len(times)} pings")
+
+
+def starts_and_reads(folder: str) -> None:
+    """Start on a full journal of 1 GiB; what is found in it."""
+    journal = f"{folder}/full"
+    with hub_at(journal) as (path, _):
+        loader(path, 0, messages=9_000_000).communicate(b"go\n")
+        last = call("stats", path=path)["last_sequence"]
+    times = []
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            os.sync()
+            Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+        with hub_at(journal) as (_, seconds):
+            times.append(seconds)
+    show("start on a full journal of 1 GiB until it accepts", f"{max(times):.2f} s")
+    asked: dict[str, dict[str, Any]] = {
+        "--grep, a literal that is nowhere": {"grep": "nowhere"},
+        "--grep, a literal in each message": {"grep": "finished"},
+        "--grep, a regex that fits nowhere": {"grep": "fin[a-h]z+x"},
+        "--grep, a regex of alternatives": {"grep": "timeout|refused"},
+        "--where, nowhere": {"where": [Condition("status=500")]},
+        "--where, in each": {"where": [Condition("status=200")]},
+    }
+    for name, options in asked.items():
+        reader = open_reader(journal, after=last - READ)
+        begun = time.perf_counter()
+        sum(1 for _ in Query(**options).messages(reader.read()))
+        show(f"logs {name}", f"{READ / (time.perf_counter() - begun) / 1e6:.1f} M/s")
+
+
+def full_journal(folder: str, seconds: float) -> None:
+    """A ring that is full and expires, against an empty journal, in turn."""
+    ratios = []
+    for _ in range(3):
+        empty = ours(folder, 130, seconds)["messages_per_s"]
+        ratios.append(ours(folder, 130, seconds, "--full")["messages_per_s"] / empty)
+    spread = " ".join(f"{ratio:.2f}" for ratio in ratios)
+    show("ring full and expiring, against an empty journal", f"{statistics.median(ratios):.2f} x", spread)
+
+
+if __name__ == "__main__":
+    main()
