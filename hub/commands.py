@@ -1,7 +1,7 @@
 """
 The commands that a running hub answers: a table of JSON-RPC methods.
 
-Always true: a command answers from what is in memory; it never waits for the disk.
+Always true: a command answers from what is in memory, and does not wait for the disk (`reload` is the exception).
 Not here: the form of requests and replies (hub.wire.jsonrpc).
 """
 
@@ -10,23 +10,32 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
+from hub.access import Right
 from hub.connection import Command
 from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.message import Peer
 from hub.wire.jsonrpc import Request
 
+RIGHTS: Mapping[str, Right] = {"stats": "read", "reload": "control"}
+"""The right that a command takes; `ping` is everybody's who can open the socket."""
+
 
 class Commands:
-    """What the commands know of, and their table."""
+    """What the commands know of, and their table. *reload* reads the configuration again."""
 
-    def __init__(self) -> None:
+    def __init__(self, reload: Callable[[], Awaitable[object]]) -> None:
+        self._reload = reload
         self._started = time.monotonic()
         self._hub: Hub | None = None
         self._journal: Journal | None = None
-        self.table: Mapping[str, Command] = {"ping": self.ping, "stats": self.stats}
+        self.table: Mapping[str, Command] = {
+            "ping": self.ping,
+            "reload": self.reload,
+            "stats": self.stats,
+        }
 
     def attach(self, hub: Hub, journal: Journal) -> None:
         """Name the hub and the journal that the commands speak of."""
@@ -35,6 +44,10 @@ class Commands:
     def ping(self, request: Request, peer: Peer) -> str:
         """Answer ``"pong"``."""
         return "pong"
+
+    async def reload(self, request: Request, peer: Peer) -> object:
+        """Read the configuration again and answer what has changed, and what needs a restart."""
+        return await self._reload()
 
     def stats(self, request: Request, peer: Peer) -> dict[str, int | float]:
         """Answer the counters since the start, and what is held now. Bytes, seconds."""

@@ -1,16 +1,19 @@
 """
 Where things are, and how sizes are written, when nobody says otherwise.
 
-Not here: what the options of a command are (hub.cli).
+Not here: what the hub can be told (hub.settings), the options of a command (hub.cli).
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 SOCKET_VARIABLE = "MPSR_SOCKET"
 JOURNAL_VARIABLE = "MPSR_JOURNAL"
+CONFIG_VARIABLE = "MPSR_CONFIG"
+SYSTEM_CONFIG = "/etc/mpsr/hub.toml"
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,20})(?:\.(\d{1,20}))?\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
@@ -35,6 +38,16 @@ def default_journal() -> str:
     if os.geteuid() == 0:
         return "/var/lib/mpsr/journal"
     return os.path.join(_state_home(), "mpsr", "journal")
+
+
+def config_file(named: str | None = None, environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the hub's configuration file: the one *named*, ``$MPSR_CONFIG``, the user's, the system's; or None."""
+    environ = os.environ if environ is None else environ
+    if path := named or environ.get(CONFIG_VARIABLE):
+        return os.path.abspath(path)
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    own = os.path.join(home, "mpsr", "hub.toml")
+    return next((path for path in (own, SYSTEM_CONFIG) if os.path.exists(path)), None)
 
 
 def _state_home() -> str:

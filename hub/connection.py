@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from hub.access import Access, Gate
 from hub.errors import CloseConnection, HubClosed
 from hub.inbox import Inbox, Share
 from hub.message import Batch, Loss, Peer
@@ -58,6 +59,7 @@ class Connection(asyncio.Protocol):
         *,
         commands: Mapping[str, Command],
         metrics: Metrics,
+        gate: Gate | None = None,
         frame_bytes_max: int = FRAME_BYTES_MAX,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -67,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._share = Share()
         self._commands = commands
         self._metrics = metrics
+        self._gate = gate or Gate(Access(), peer, frozenset)
         self._frame_bytes_max = frame_bytes_max
         self._clock = clock
         self._transport: asyncio.Transport | None = None
@@ -178,6 +181,9 @@ class Connection(asyncio.Protocol):
     async def _handle(self, units: Sequence[Unit]) -> bool:
         """Put batches into the inbox, answer commands; False when the connection is to be closed."""
         for unit in units:
+            if not isinstance(unit, jsonrpc.Request) and not self._gate.may("send"):
+                await self._refuse("send", getattr(unit, "count", 1))
+                return False
             if isinstance(unit, Batch):
                 await self._put(unit)
             elif isinstance(unit, Loss):
@@ -205,6 +211,12 @@ class Connection(asyncio.Protocol):
         self._metrics.losses += loss.count
         await self._put(loss.as_batch(time_ns=self._clock(), peer=self.peer, origin=self))
 
+    async def _refuse(self, what: str, count: int) -> None:
+        """Count what this peer may not do, and tell of it now and then."""
+        self._metrics.refused += count
+        if told := self._gate.refuse(count):
+            await self._put_loss(Loss(f"refused: uid {self.peer.uid} may not {what}", told))
+
     async def _answer(self, request: jsonrpc.Request) -> bool:
         """Run a command and send its reply; False when the connection is to be closed."""
         self._metrics.commands += 1
@@ -216,6 +228,10 @@ class Connection(asyncio.Protocol):
                 known = ", ".join(sorted(self._commands))
                 message = f"no method {request.method!r}; there are: {known}"
                 reply = jsonrpc.encode_error(request.id, jsonrpc.METHOD_NOT_FOUND, message)
+            elif (right := self._gate.right_to(request.method)) is not None and not self._gate.may(right):
+                await self._refuse(right, 1)
+                message = f"uid {self.peer.uid} may not ask for {request.method!r} (see the hub's key {right}_allow)"
+                reply = jsonrpc.encode_error(request.id, jsonrpc.NOT_ALLOWED, message)
             else:
                 result = command(request, self.peer)
                 if inspect.isawaitable(result):

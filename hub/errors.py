@@ -3,6 +3,7 @@ Every error of the hub, sorted by who must act.
 
     MpsrError
     ├── UsageError                  the caller asked for something impossible: exit code 2
+    │   ├── ConfigError             a flag, a variable or the file says something impossible
     │   ├── SocketPathTooLong
     │   ├── UnknownGroup
     │   └── ReceiverTaken           a second receiver asked for the inbox
@@ -30,6 +31,17 @@ class MpsrError(Exception):
 
 class UsageError(MpsrError):
     """Asked for wrongly; nothing was changed."""
+
+
+class ConfigError(UsageError):
+    """What the hub is told is wrong; *origin* is the file, the variable or the flag."""
+
+    def __init__(self, origin: str, reason: str) -> None:
+        super().__init__(origin, reason)
+        self.origin, self.reason = origin, reason
+
+    def __str__(self) -> str:
+        return f"{self.origin}: {self.reason}"
 
 
 class SocketPathTooLong(UsageError):

@@ -22,6 +22,7 @@ from types import TracebackType
 
 import msgspec
 
+from hub.access import Access, Gate
 from hub.config import default_socket
 from hub.connection import Command, Connection
 from hub.dedupe import Dedupe
@@ -29,7 +30,7 @@ from hub.inbox import INBOX_BYTES_MAX, Inbox
 from hub.listener import CONNECTIONS_MAX, Listener
 from hub.message import Batch, Message, Origin
 from hub.metrics import Metrics
-from hub.peer import peer_of
+from hub.peer import groups_of, peer_of
 from hub.reporting import get_logger
 from hub.socketfile import SocketFile
 from hub.wire.frame import FRAME_BYTES_MAX
@@ -42,26 +43,33 @@ class Hub:
     """
     Receive messages on the Unix socket *path* (default: see `hub.config.default_socket`).
 
-    *commands* maps JSON-RPC methods to functions of the request and its peer; what they return is the reply.
+    *sock* is a listening Unix socket that somebody made for the hub and keeps open; then *path*, *mode* and *group*
+    are its maker's business.
+    *commands* maps JSON-RPC methods to functions of the request and its peer; what they return is the reply. *access*
+    says who may send, and ask for what; without it, whoever can open the socket may everything.
     Entering raises SocketInUse, NotASocket, SocketPathTooLong, UnknownGroup or SocketError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but the first by name, and all have a default
         self,
         path: str | None = None,
         *,
+        sock: socket.socket | None = None,
         mode: int = 0o660,
         group: str | None = None,
         commands: Mapping[str, Command] | None = None,
+        access: Access | None = None,
         connections_max: int = CONNECTIONS_MAX,
         inbox_bytes_max: int = INBOX_BYTES_MAX,
         frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
-        self.path = path or default_socket()
+        self._made = SocketFile.adopt(sock) if sock is not None else None
+        self.path = self._made.path if self._made is not None else path or default_socket()
         self.metrics = Metrics()
         self._mode = mode
         self._group = group
         self._commands = commands if commands is not None else {}
+        self._access = access or Access()
         self._connections_max = connections_max
         self._inbox_bytes_max = inbox_bytes_max
         self._frame_bytes_max = frame_bytes_max
@@ -78,7 +86,7 @@ class Hub:
     async def __aenter__(self) -> Hub:
         if self._listener is not None:
             raise RuntimeError("a Hub is entered once")
-        socket_file = SocketFile.bind(self.path, mode=self._mode, group=self._group)
+        socket_file = self._made or SocketFile.bind(self.path, mode=self._mode, group=self._group)
         self._inbox = Inbox(bytes_max=self._inbox_bytes_max)
         self._listener = Listener(socket_file, self._connect, connections_max=self._connections_max)
         self._accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
@@ -135,12 +143,19 @@ class Hub:
             log.error("listener.failed", error=repr(error))
             self.inbox.close()
 
+    def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
+        """Change what can while connections are open. Raises UnknownGroup or SocketError, with nothing changed."""
+        assert self._listener is not None
+        self._listener.change(mode=mode, group=group, connections_max=connections_max)
+
     def _connect(self, sock: socket.socket) -> Connection:
         self.metrics.connections_accepted += 1
+        peer = peer_of(sock)
         return Connection(
             sock,
-            peer_of(sock),
+            peer,
             self.inbox,
+            gate=Gate(self._access, peer, lambda: groups_of(sock, peer)),
             commands=self._commands,
             metrics=self.metrics,
             frame_bytes_max=self._frame_bytes_max,

@@ -5,7 +5,7 @@ Our own loop and not the event loop's server: that one closes new connections wh
 sent; this one waits, and the backlog waits with it.
 
 Always true:
-- nobody who connected is lost: on `stop` the backlog is accepted and read too;
+- nobody who connected is lost: on `stop` the backlog is accepted and read too, or it is there for the next hub;
 - a connection that fails is logged and ends alone.
 
 Not here: the socket's file (hub.socketfile), what a connection does (hub.connection).
@@ -67,9 +67,17 @@ class Listener:
                 await self._wait_for_room()
                 log.info("listener.resumed")
 
+    def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
+        """Change the socket's permissions and the limit. Raises UnknownGroup or SocketError, with nothing changed."""
+        self._file.permit(mode, group)
+        self._connections_max = connections_max
+        self._room.set()
+
     async def stop(self, *, timeout_s: float) -> int:
         """
         Take the path away, accept who is waiting, read what all have sent, and let the connections end.
+
+        With a socket that is kept open for the next hub, its path stays, and who is waiting waits for that.
 
         Returns how many had not ended in time (their batches were not committed; they were cut off).
         """
@@ -114,7 +122,8 @@ class Listener:
     def _accept_last(self) -> bool:
         """Accept and end everybody; False if some could not be accepted for now."""
         try:
-            self._accept_waiting()
+            if not self._file.is_kept:
+                self._accept_waiting()
         except OSError as error:
             return error.errno not in _FOR_NOW
         finally:

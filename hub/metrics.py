@@ -23,6 +23,8 @@ class Metrics:
     """Batches that were received before, and acknowledged again."""
     losses: int = 0
     """Messages that were lost, as far as that can be counted; what was lost is said under ``mpsr.loss``."""
+    refused: int = 0
+    """Messages and commands of peers that may not send or ask (hub.access)."""
     connections_accepted: int = 0
     commands: int = 0
     acks: int = 0

@@ -13,6 +13,8 @@ import struct
 from hub.message import UNKNOWN_PEER, Peer
 
 _CREDENTIALS = struct.Struct("3i")
+_SO_PEERGROUPS = 59  # Linux; Python has no name for it
+_GROUPS_BYTES_MAX = 1024
 
 
 def peer_of(sock: socket.socket) -> Peer:
@@ -25,6 +27,15 @@ def peer_of(sock: socket.socket) -> Peer:
     except OSError:
         return UNKNOWN_PEER
     return Peer(pid, uid, gid, _command_name(pid))
+
+
+def groups_of(sock: socket.socket, peer: Peer) -> frozenset[int]:
+    """Return all groups of the process that connected *sock*; its own alone where the kernel does not say."""
+    try:
+        data = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES_MAX) if peer.verified else b""
+    except OSError:  # more than 256 groups, or another kernel
+        data = b""
+    return frozenset((peer.gid, *struct.unpack(f"{len(data) // 4}I", data)))
 
 
 def _command_name(pid: int) -> str:

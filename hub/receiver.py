@@ -9,6 +9,7 @@ Not here: resends (hub.dedupe, inside the commit).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from hub.errors import JournalUnavailable
@@ -23,16 +24,25 @@ COMMIT_BYTES_MAX = 4 << 20
 """Above 2 MiB throughput is flat, and only latency grows."""
 COMMIT_INTERVAL_S = 0.02
 RETRY_S = 1.0
+UNWATCHED = contextlib.nullcontext()
 log = get_logger("mpsr.receiver")
 
 
 class Receiver:
-    """Takes from *inbox*, appends to *journal*, acknowledges."""
+    """Takes from *inbox*, appends to *journal*, acknowledges. *watch* is entered around each call to the journal."""
 
-    def __init__(self, inbox: Inbox, journal: Journal, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        journal: Journal,
+        metrics: Metrics,
+        *,
+        watch: contextlib.AbstractContextManager[None] = UNWATCHED,
+    ) -> None:
         self._inbox = inbox
         self._journal = journal
         self._metrics = metrics
+        self._watch = watch
 
     async def run(self) -> None:
         """Commit whatever has arrived, then tell each producer that it is safe; ends when the inbox is closed."""
@@ -48,7 +58,8 @@ class Receiver:
         failed = False
         while True:
             try:
-                commit = await self._journal.append(batches)
+                with self._watch:
+                    commit = await self._journal.append(batches)
             except JournalUnavailable as error:
                 if not failed:
                     log.error(

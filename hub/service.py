@@ -1,15 +1,16 @@
 """
 The hub as a service: a `Hub` whose receiver is the journal, and its commands.
 
-Start: descriptors, journal (locked and recovered), receiver, socket. Stop, in the order the data flows:
+Start: descriptors, journal (locked and recovered), receiver, socket; then systemd is told.
+Stop, in the order the data flows:
 
-1. no new producers: the path goes away, the backlog is accepted;
+1. no new producers: the path goes away, the backlog is accepted (systemd's socket: it waits for the next hub);
 2. what producers have sent is read;
 3. it is committed and acknowledged;
 4. whoever follows in this process sees the last of it;
 5. the journal is sealed and closed, always.
 
-Not here: options and exit codes (hub.cli).
+Not here: options and exit codes (hub.cli), what can be told (hub.settings), a reload (hub.reloading).
 """
 
 from __future__ import annotations
@@ -19,93 +20,100 @@ import contextlib
 import os
 import resource
 import signal
+import socket
+import sys
+import termios
 from collections.abc import Callable
 
-import msgspec
-
-from hub.commands import Commands
+from hub.access import Access
+from hub.commands import RIGHTS, Commands
 from hub.errors import JournalUnavailable, SocketError
 from hub.follower import Follower
-from hub.hub import STOP_TIMEOUT_S, Hub
-from hub.inbox import INBOX_BYTES_MAX
+from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
-from hub.journal.retention import AGE_STEPS, KEEP_BYTES
-from hub.journal.writer import Durability
-from hub.listener import CONNECTIONS_MAX
+from hub.journal.retention import AGE_STEPS
 from hub.message import Batch
 from hub.receiver import Receiver
+from hub.reloading import Reloader
 from hub.reporting import get_logger
-from hub.wire.frame import FRAME_BYTES_MAX
+from hub.settings import Config, Settings
+from hub.systemd import SOCKET_NAME, Notifier, inherited_sockets
+from hub.watchdog import Watchdog
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
+STATUS_INTERVAL_S = 5.0
 log = get_logger("mpsr.service")
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service is told."""
-
-    socket: str
-    journal: str
-    journal_bytes: int = KEEP_BYTES
-    retain_s: float | None = None
-    durability: Durability = "fsync"
-    mode: int = 0o660
-    group: str | None = None
-    connections_max: int = CONNECTIONS_MAX
-    inbox_bytes_max: int = INBOX_BYTES_MAX
-    frame_bytes_max: int = FRAME_BYTES_MAX
-    stop_timeout_s: float = STOP_TIMEOUT_S
-
-
 class Service:
-    """Run a hub until it is stopped. *show* is called, on a thread, with each batch that was committed."""
+    """
+    Run a hub until it is stopped.
 
-    def __init__(self, options: Options, *, show: Callable[[Batch | Gap], None] | None = None) -> None:
-        self._options = options
+    *show* is called, on a thread, with each batch that was committed; *load* reads the configuration again.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        show: Callable[[Batch | Gap], None] | None = None,
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
+        self._config = config
         self._show = show
+        self._load = load or (lambda: Settings(config, {}, None))
         self._stopping = asyncio.Event()
+        self._notifier = Notifier()
+        self._reloader: Reloader | None = None
 
     async def run(self) -> None:
         """Start, serve until SIGTERM, SIGINT or `stop`, and stop gracefully. Raises what hub.errors names."""
-        options = self._options
+        config = self._config
+        self._notifier = Notifier.from_environment()
+        made = inherited_sockets().get(SOCKET_NAME)
         _raise_descriptor_limit()
         journal = await Journal.open(
-            options.journal,
-            keep_bytes=options.journal_bytes,
-            keep_s=options.retain_s,
-            durability=options.durability,
+            config.journal, keep_bytes=config.journal_size, keep_s=config.retain, durability=config.durability
         )
         try:
-            await self._serve(journal)
+            await self._serve(journal, made)
         finally:
             await journal.close()
+            self._notifier.close()
         log.info("hub.stopped", last_sequence=journal.last_sequence)
 
     def stop(self) -> None:
         """Ask for a graceful stop."""
         self._stopping.set()
 
-    async def _serve(self, journal: Journal) -> None:
-        options = self._options
-        commands = Commands()
+    async def _serve(self, journal: Journal, made: socket.socket | None) -> None:
+        config = self._config
+        commands, access = Commands(self._reload), Access(config.rules, methods=RIGHTS)
         hub = Hub(
-            options.socket,
-            mode=options.mode,
-            group=options.group,
+            config.socket,
+            sock=made,
+            mode=config.mode,
+            group=config.group,
             commands=commands.table,
-            connections_max=options.connections_max,
-            inbox_bytes_max=options.inbox_bytes_max,
-            frame_bytes_max=options.frame_bytes_max,
+            access=access,
+            connections_max=config.connections_max,
+            inbox_bytes_max=config.inbox_size,
+            frame_bytes_max=config.frame_size,
         )
         commands.attach(hub, journal)
+        self._reloader = Reloader(config, self._load, hub, journal, access)
         recovered, loop = journal.recovered, asyncio.get_running_loop()
+        watchdog = Watchdog(self._notifier.watchdog, self._notifier.watchdog_s)
         async with hub:
-            receiving = asyncio.create_task(Receiver(hub.inbox, journal, hub.metrics).run(), name="mpsr-receiver")
-            expiring = asyncio.create_task(self._expire(journal), name="mpsr-expire")
+            receiver = Receiver(hub.inbox, journal, hub.metrics, watch=watchdog)
+            receiving = asyncio.create_task(receiver.run(), name="mpsr-receiver")
+            beside = {"expire": self._expire(journal), "tell": self._tell(hub, journal), "watchdog": watchdog.run()}
+            helping = [asyncio.create_task(work, name=f"mpsr-{name}") for name, work in beside.items()]
             follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
+            loop.add_signal_handler(signal.SIGHUP, self._hang_up, sys.stderr.isatty())
             log.info(
                 "hub.listening",
                 socket=hub.path,
@@ -115,14 +123,16 @@ class Service:
                 cut_bytes=recovered.cut_bytes,
                 missing=recovered.missing,
             )
+            self._notifier.ready()
             try:
                 await self._until_stopped(receiving)
                 await self._stop(hub, journal, receiving)
-                if follower is not None and not await follower.finish(options.stop_timeout_s):
+                if follower is not None and not await follower.finish(self._in_force.stop_timeout):
                     log.warning("hub.output_unread", reason="nobody reads what --print prints")
             finally:
                 receiving.cancel()
-                expiring.cancel()
+                for task in helping:
+                    task.cancel()
 
     async def _until_stopped(self, receiving: asyncio.Task[None]) -> None:
         """Return when a stop is asked for. Raises what ended the receiver, or SocketError if nobody is accepted."""
@@ -131,22 +141,55 @@ class Service:
         stopping.cancel()
         if receiving.done():
             await receiving
-            raise SocketError(self._options.socket, "connections cannot be accepted any longer (see the log above)")
+            raise SocketError(self._config.socket, "connections cannot be accepted any longer (see the log above)")
+
+    @property
+    def _in_force(self) -> Config:
+        return self._config if self._reloader is None else self._reloader.config
+
+    async def _reload(self) -> object:
+        """Read the configuration again. Raises what hub.errors names, with nothing changed."""
+        assert self._reloader is not None
+        self._notifier.reloading()
+        try:
+            return await self._reloader.reload()
+        finally:
+            self._notifier.ready()
+
+    def _hang_up(self, had_terminal: bool) -> None:
+        """SIGHUP: a reload, or a terminal that is gone."""
+        if had_terminal and not _has_terminal():
+            self.stop()
+            return
+        task = asyncio.get_running_loop().create_task(self._reload(), name="mpsr-reload")
+        task.add_done_callback(lambda done: done.exception())  # it has been said
 
     async def _expire(self, journal: Journal) -> None:
         """Delete what is too old, now and then; what is too much goes whenever a segment is begun."""
-        while self._options.retain_s is not None:
-            await asyncio.sleep(min(max(self._options.retain_s / AGE_STEPS, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
+        while True:
+            retain_s = self._in_force.retain
+            wait_s = EXPIRY_INTERVAL_S if retain_s is None else retain_s / AGE_STEPS
+            await asyncio.sleep(min(max(wait_s, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
+            if retain_s is None:
+                continue
             try:
                 if segments := await journal.expire():
                     log.info("journal.expired", segments=segments, journal_bytes=journal.bytes)
             except JournalUnavailable as error:
                 log.error("journal.unavailable", error=str(error))
 
+    async def _tell(self, hub: Hub, journal: Journal) -> None:
+        """Say now and then what `systemctl status` shows."""
+        while self._notifier.is_active:
+            received, size = f"{hub.metrics.messages:,} messages since the start", f"{journal.bytes / 2**20:,.0f} MiB"
+            self._notifier.status(f"{received}, {hub.connections:,} connections, {size} of journal")
+            await asyncio.sleep(STATUS_INTERVAL_S)
+
     async def _stop(self, hub: Hub, journal: Journal, receiving: asyncio.Task[None]) -> None:
         """Stop within one deadline. Raises JournalUnavailable if the disk did not take everything by then."""
-        loop, timeout_s = asyncio.get_running_loop(), self._options.stop_timeout_s
+        loop, timeout_s = asyncio.get_running_loop(), self._in_force.stop_timeout
         deadline = loop.time() + timeout_s
+        self._notifier.stopping()
         log.info("hub.stopping", connections=hub.connections)
         late = await hub.stop(timeout_s=timeout_s)
         if late:
@@ -156,6 +199,14 @@ class Service:
             receiving.cancel()
             raise JournalUnavailable(journal.path, "it did not take the last messages; they were not acknowledged")
         await receiving
+
+
+def _has_terminal() -> bool:
+    try:
+        termios.tcgetattr(2)
+    except termios.error:  # EIO: hung up
+        return False
+    return True
 
 
 def _raise_descriptor_limit() -> None:

@@ -1,6 +1,8 @@
 """
 The listening socket and its file, taken so that two hubs cannot have the same path.
 
+Or a socket that somebody made for us (systemd): then its file, its permissions and its backlog are not ours.
+
 Order: folder, lock (beside the socket, never removed), look at what is there, probe it, bind another name, set owner
 and mode, listen, rename. Whoever can see the path can already connect, with the right permissions.
 
@@ -29,9 +31,11 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic 
 
 
 class SocketFile:
-    """A bound, listening, non-blocking socket at *path*. Make it with `SocketFile.bind`."""
+    """A bound, listening, non-blocking socket at *path*. Make it with `SocketFile.bind` or `SocketFile.adopt`."""
 
-    def __init__(self, path: str, sock: socket.socket, identity: os.stat_result, lock: LockFile) -> None:
+    def __init__(
+        self, path: str, sock: socket.socket, identity: os.stat_result | None, lock: LockFile | None = None
+    ) -> None:
         self.path = path
         self.sock = sock
         self._identity = identity
@@ -43,7 +47,7 @@ class SocketFile:
         path = os.path.abspath(path)
         if (length := len(os.fsencode(path))) > PATH_BYTES_MAX:
             raise SocketPathTooLong(path, length, PATH_BYTES_MAX)
-        gid = _group_id(group)
+        gid = group_id(group)
         try:
             folder = os.path.dirname(path)
             os.makedirs(folder, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
@@ -63,19 +67,55 @@ class SocketFile:
             lock.release()
             raise
 
+    @classmethod
+    def adopt(cls, sock: socket.socket) -> SocketFile:
+        """Take a listening, non-blocking socket that its maker keeps open. An abstract name is written ``@name``."""
+        name = os.fsdecode(sock.getsockname())
+        return cls(f"@{name[1:]}" if name.startswith("\0") else name, sock, _identity(name))
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its maker goes on listening when we stop: who is in the backlog then is the next hub's."""
+        return self._lock is None and (self._identity is None or self._is_in_place())
+
+    def permit(self, mode: int, group: str | None) -> None:
+        """Give the path another mode and group, if it is ours. Raises UnknownGroup or SocketError, nothing changed."""
+        gid = group_id(group)
+        if self._lock is None or not self._is_in_place():
+            return
+        try:
+            os.chown(self.path, -1, os.getegid() if group is None else gid)
+            os.chmod(self.path, mode)
+        except OSError as error:
+            raise SocketError(self.path, f"{error.strerror} (choose a group of yours)") from error
+
     def remove(self) -> None:
         """Take the path away, if it is still ours; who is in the backlog can still be accepted."""
         with contextlib.suppress(OSError):
-            if self._lock.is_held and os.path.samestat(os.lstat(self.path), self._identity):
+            if self._lock is not None and self._lock.is_held and self._is_in_place():
                 os.unlink(self.path)
 
     def close(self) -> None:
-        """Close the socket and let go of the lock. Connections in the backlog are lost: accept them first."""
+        """Close the socket and let go of the lock. A backlog that is not kept is lost: accept it first."""
         self.sock.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _is_in_place(self) -> bool:
+        there = _identity(self.path)
+        return there is not None and self._identity is not None and os.path.samestat(there, self._identity)
 
 
-def _group_id(group: str | None) -> int:
+def _identity(path: str) -> os.stat_result | None:
+    """Return what the file at *path* is known by, None if there is none."""
+    try:
+        return os.lstat(path)
+    except (OSError, ValueError):  # ValueError: an abstract name
+        return None
+
+
+def group_id(group: str | None) -> int:
+    """Return the number of a group, -1 for None. Raises UnknownGroup."""
     if group is None:
         return -1
     try:

@@ -14,15 +14,18 @@ from pathlib import Path
 
 LAYERS = """
     hub.errors hub.config hub.reporting
+    hub.systemd hub.units hub.watchdog
     hub.entries hub.moment hub.lockfile
-    hub.message hub.metrics
+    hub.message hub.metrics hub.access
     hub.wire.*
     hub.dedupe hub.peer hub.halfframes hub.inbox hub.outbox
     hub.journal.*
+    hub.settings
     hub.connection hub.receiver
-    hub.socketfile hub.listener
+    hub.socketfile hub.listener hub.preflight
     hub.hub
     hub.commands hub.follower hub.rendering
+    hub.reloading
     hub.service
     hub
     producers.* producers producers.examples.* producers.bench.*

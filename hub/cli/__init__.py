@@ -20,11 +20,14 @@ from hub.cli.options import discard_output
 _FILES = {
     "bench": "measuring",
     "call": "asking",
+    "config": "configuring",
     "demo": "running",
     "hub": "running",
+    "install": "installing",
     "logs": "reading",
     "send": "sending",
     "stats": "asking",
+    "uninstall": "installing",
     "verify": "reading",
 }
 

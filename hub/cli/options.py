@@ -13,14 +13,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.config import parse_size
+from hub.config import config_file, parse_size
 
 if TYPE_CHECKING:
     from hub.message import Message
 
-socket_option = click.option("--socket", metavar="PATH", help="The hub's socket.  [default: $MPSR_SOCKET, or per user]")
+
+def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return what was given; else what the hub's file says, where no variable says otherwise."""
+    assert param.name is not None
+    if value is not None or os.environ.get(f"MPSR_{param.name.upper()}") or config_file() is None:
+        return value
+    from hub.settings import configured
+
+    return configured(param.name)
+
+
+socket_option = click.option(
+    "--socket",
+    metavar="PATH",
+    callback=_configured,
+    help="The hub's socket.  [default: $MPSR_SOCKET, or as configured, or per user]",
+)
 journal_option = click.option(
-    "--journal", metavar="DIR", help="The journal's folder.  [default: $MPSR_JOURNAL, or per user]"
+    "--journal",
+    metavar="DIR",
+    callback=_configured,
+    help="The journal's folder.  [default: $MPSR_JOURNAL, or as configured, or per user]",
 )
 
 

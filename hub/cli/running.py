@@ -5,79 +5,66 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.cli.options import (
-    LENGTH,
-    MODE,
-    SIZE,
-    discard_output,
-    journal_option,
-    renderer,
-    socket_option,
-    usage_error,
-)
-from hub.config import default_journal, default_socket
+from hub.cli.options import discard_output, renderer
+from hub.preflight import check_start
+from hub.settings import KEYS, Key, Settings, load
 
 if TYPE_CHECKING:
     from hub.journal.reader import Gap
     from hub.message import Batch
 
 
+def _with_keys(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command* an option for each key of the configuration, as text: what it means is said in one place."""
+    for key in reversed(KEYS):
+        text = f"{key.help}{_default(key)}" + (" Repeatable." if key.is_list else "")
+        command = click.option(key.flag, key.name, metavar=key.metavar, help=text, multiple=key.is_list)(command)
+    return command
+
+
+def _default(key: Key) -> str:
+    shown = {"socket": "per user", "journal": "per user"}.get(key.name) or ("" if key.is_list else key.default())
+    return f"  [default: {shown}]" if shown else ""
+
+
 @click.command()
-@socket_option
-@journal_option
-@click.option("--journal-size", type=SIZE, default="1GiB", show_default=True, help="How much of the past is kept.")
-@click.option("--retain", type=LENGTH, metavar="DURATION", help="Keep nothing longer than this: 90s, 12h, 7d.")
-@click.option(
-    "--durability",
-    type=click.Choice(["fsync", "relaxed"]),
-    default="fsync",
-    show_default=True,
-    help="fsync: an acknowledgement means on disk. relaxed: a power cut may cost the last second.",
-)
-@click.option("--mode", type=MODE, default="0660", show_default=True, help="Permissions of the socket.")
-@click.option("--group", metavar="NAME", help="Group of the socket.")
+@_with_keys
+@click.option("--config", metavar="FILE", help="Read this file.  [default: hub.toml in ~/.config/mpsr or /etc/mpsr]")
+@click.option("--check", is_flag=True, help="Say whether all of this is valid, and start nothing.")
 @click.option("--print", "show", is_flag=True, help="Print each message as it is committed.")
-def hub(
-    socket: str | None,
-    journal: str | None,
-    journal_size: int,
-    retain: float | None,
-    durability: Literal["fsync", "relaxed"],
-    mode: int,
-    group: str | None,
-    show: bool,
-) -> None:
-    """Run the hub in the foreground. SIGTERM and Ctrl-C stop it; nothing accepted is lost.
+def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
+    """Run the hub in the foreground. SIGTERM and Ctrl-C stop it; nothing accepted is lost. SIGHUP reloads.
+
+    Each option is also a variable (--journal-size: MPSR_JOURNAL_SIZE) and a key of the file (journal_size).
 
     \b
-    Example:
+    Examples:
       mpsr hub --socket /run/mpsr/hub.sock --journal /var/lib/mpsr/journal --group adm
+      mpsr hub --check
     """
+
+    def reload() -> Settings:
+        return load(flags, file=config)
+
+    settings = reload()
+    check_start(settings.config)
+    if check:
+        click.echo(f"mpsr: valid ({settings.file or 'no file'})")
+        return
+
     import uvloop
 
-    from hub.journal.retention import KEEP_BYTES_MIN
     from hub.reporting import set_level
-    from hub.service import Options, Service
+    from hub.service import Service
 
-    if journal_size < KEEP_BYTES_MIN:
-        raise usage_error(f"--journal-size is {journal_size} bytes, at least {KEEP_BYTES_MIN >> 20}MiB")
-    options = Options(
-        socket=socket or default_socket(),
-        journal=os.path.abspath(journal or default_journal()),
-        journal_bytes=journal_size,
-        retain_s=retain,
-        durability=durability,
-        mode=mode,
-        group=group,
-    )
-    set_level(logging.INFO)
+    set_level(logging.getLevelNamesMapping()[settings.config.log_level.upper()])
 
     async def serve() -> None:
-        await Service(options, show=_printer() if show else None).run()
+        await Service(settings.config, show=_printer() if show else None, load=reload).run()
 
     uvloop.run(serve())
 

@@ -125,6 +125,11 @@ class Journal:
             finally:
                 self._waiting.discard(future)
 
+    async def keep(self, keep_bytes: int, keep_s: float | None) -> None:
+        """Bound what is kept otherwise, from now on."""
+        self._check_open()
+        await self._do(lambda: self._writer.keep(keep_bytes, keep_s))
+
     async def expire(self) -> int:
         """Delete the oldest segments beyond the limit; return how many."""
         self._check_open()

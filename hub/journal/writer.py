@@ -73,9 +73,7 @@ class Writer:
         self._hub_id = recovered.hub_id
         self._seed = seed_of(recovered.hub_id)
         self._dedupe = dedupe
-        self._keep_bytes = keep_bytes
-        self._keep_ns = None if keep_s is None else int(keep_s * NS)
-        self._segment_bytes = segment_bytes_for(keep_bytes)
+        self.keep(keep_bytes, keep_s)
         self._durability = durability
         self._clock = clock
         self._next_sequence = recovered.next_sequence
@@ -87,6 +85,12 @@ class Writer:
         self.is_unsynced = False
         self.needed_from = NOTHING_NEEDED
         """The lowest sequence that a reader still needs."""
+
+    def keep(self, keep_bytes: int, keep_s: float | None) -> None:
+        """Bound what is kept: at the next `expire`, or when a segment is begun."""
+        self._keep_bytes = keep_bytes
+        self._keep_ns = None if keep_s is None else int(keep_s * NS)
+        self._segment_bytes = segment_bytes_for(keep_bytes)
 
     @property
     def last_sequence(self) -> int:

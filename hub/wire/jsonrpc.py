@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
+NOT_ALLOWED = -32001
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hub import Hub
-from hub.commands import Commands, rss_bytes
+from hub.commands import RIGHTS, Commands, rss_bytes
 from hub.journal.journal import Journal
 from hub.message import Peer
 from hub.receiver import Receiver
@@ -25,6 +25,10 @@ STATS = {
 }  # fmt: skip
 
 
+async def nothing() -> None:
+    """A reload of nothing."""
+
+
 @both_loops
 def test_stats(run: Run, tmp_path: Path) -> None:
     """The counters say what happened, and the gauges what is: messages, resends, losses, connections, bytes."""
@@ -32,7 +36,7 @@ def test_stats(run: Run, tmp_path: Path) -> None:
 
     async def main() -> None:
         journal = await Journal.open(str(tmp_path / "j"))
-        commands = Commands()
+        commands = Commands(nothing)
         hub = Hub(path, commands=commands.table)
         commands.attach(hub, journal)
 
@@ -73,7 +77,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
 
     async def main() -> None:
         journal = await Journal.open(str(tmp_path / "j"))
-        commands = Commands()
+        commands = Commands(nothing)
         hub = Hub(path, commands=commands.table)
         commands.attach(hub, journal)
         async with hub:
@@ -84,7 +88,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert stats["connections"] == 2
                 assert stats["commands"] == 1
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
-                with pytest.raises(CommandFailed, match=r"no method 'pong'; there are: ping, stats"):
+                with pytest.raises(CommandFailed, match=r"no method 'pong'; there are: ping, reload, stats"):
                     await asyncio.to_thread(call, "pong", path=path)
         await journal.close()
 
@@ -105,6 +109,7 @@ def test_rss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_command_says_what_it_does() -> None:
     """Each method of the table has a docstring, for whoever documents it."""
-    table = Commands().table
-    assert sorted(table) == ["ping", "stats"]
+    table = Commands(nothing).table
+    assert sorted(table) == ["ping", "reload", "stats"]
+    assert RIGHTS == {"reload": "control", "stats": "read"}
     assert [name for name, command in table.items() if not command.__doc__] == []

@@ -21,7 +21,8 @@ from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.writer import Commit
 from hub.message import Batch
-from hub.service import Options, Service
+from hub.service import Service
+from hub.settings import Config, load
 from producers import Producer
 from tests import support
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end, until
@@ -308,8 +309,8 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(Journal, "open", opened)
 
 
-def options(tmp_path: Path, **more: Any) -> Options:
-    return Options(socket=str(tmp_path / "s"), journal=str(tmp_path / "j"), **more)
+def config(tmp_path: Path, **more: str) -> Config:
+    return load({"socket": str(tmp_path / "s"), "journal": str(tmp_path / "j"), **more}, environ={}).config
 
 
 async def connected(path: str, data: bytes) -> socket.socket:
@@ -324,7 +325,7 @@ def test_a_disk_that_stays_full(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     broken(monkeypatch, JournalUnavailable("/j", "no space"))
 
     async def main() -> None:
-        service = Service(options(tmp_path, stop_timeout_s=0.05))
+        service = Service(config(tmp_path, stop_timeout="50ms"))
         running = asyncio.create_task(service.run())
         client = await connected(str(tmp_path / "s"), chunk("a"))
         service.stop()
@@ -343,14 +344,14 @@ def test_a_receiver_that_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     broken(monkeypatch, ZeroDivisionError("ours"))
 
     async def main() -> None:
-        running = asyncio.create_task(Service(options(tmp_path, stop_timeout_s=0.05)).run())
+        running = asyncio.create_task(Service(config(tmp_path, stop_timeout="50ms")).run())
         client = await connected(str(tmp_path / "s"), chunk("a"))
         with pytest.raises(ZeroDivisionError):
             await running
         assert read_to_end(client) == b""
         client.close()
         monkeypatch.undo()
-        service = Service(options(tmp_path))
+        service = Service(config(tmp_path))
         running = asyncio.create_task(service.run())
         client = await connected(str(tmp_path / "s"), chunk("a"))
         assert await asyncio.to_thread(read_acks, client, 1) == ["a"]
@@ -368,7 +369,7 @@ def test_show_is_called_with_everything(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         for expected in ([1, 2, 3], [4, 5, 6]):
             shown: list[Batch | Gap] = []
-            service = Service(options(tmp_path), show=shown.append)
+            service = Service(config(tmp_path), show=shown.append)
             running = asyncio.create_task(service.run())
             client = await connected(str(tmp_path / "s"), chunk(f"a {expected}") + chunk(f"b {expected}"))
             assert len(await asyncio.to_thread(read_acks, client, 2)) == 2
@@ -390,7 +391,7 @@ def test_a_taken_socket_frees_the_journal(run: Run, tmp_path: Path) -> None:
             other.bind(str(tmp_path / "s"))
             other.listen()
             with pytest.raises(SocketInUse):
-                await Service(options(tmp_path)).run()
+                await Service(config(tmp_path)).run()
         journal = await Journal.open(str(tmp_path / "j"))
         await journal.close()
 
@@ -402,7 +403,7 @@ def test_cancelled(run: Run, tmp_path: Path) -> None:
     """A service that is cancelled closes everything: clients, socket, journal."""
 
     async def main() -> None:
-        running = asyncio.create_task(Service(options(tmp_path)).run())
+        running = asyncio.create_task(Service(config(tmp_path)).run())
         client = await connected(str(tmp_path / "s"), chunk("a"))
         assert await asyncio.to_thread(read_acks, client, 1) == ["a"]
         running.cancel()

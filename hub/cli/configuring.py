@@ -1,0 +1,43 @@
+"""`mpsr config`: what the hub is told, and by whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from hub.settings import example, load
+
+
+@click.command()
+@click.option("--config", metavar="FILE", help="Read this file.  [default: hub.toml in ~/.config/mpsr or /etc/mpsr]")
+@click.option("--example", "as_example", is_flag=True, help="Print a whole file, every key with a comment.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def config(config: str | None, as_example: bool, as_json: bool) -> None:
+    """Show what `mpsr hub` is told here, and where each value comes from.
+
+    \b
+    Examples:
+      mpsr config
+      mpsr config --example > /etc/mpsr/hub.toml
+    """
+    if as_example:
+        click.echo(example(), nl=False)
+        return
+    settings = load(file=config)
+    if as_json:
+        values: dict[str, Any] = {
+            name: {"value": value.text, "from": value.origin} for name, value in settings.values.items()
+        }
+        click.echo(json.dumps({"file": settings.file, "values": values}))
+        return
+    rows = [(name, _shown(value.text), value.origin) for name, value in settings.values.items()]
+    name_width, text_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, text, origin in rows:
+        click.echo(f"{name:<{name_width}}  {text:<{text_width}}  {origin}")
+
+
+def _shown(text: str | Sequence[str]) -> str:
+    return (text if isinstance(text, str) else ", ".join(text)) or "-"

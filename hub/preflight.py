@@ -1,0 +1,34 @@
+"""
+Whether a hub could start with a configuration, found out without starting one.
+
+Always true: nothing is made, changed or deleted. What only the start itself can find out (another hub at the socket) is
+left to it.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hub.errors import JournalUnusable, SocketError, SocketPathTooLong
+from hub.settings import Config
+from hub.socketfile import PATH_BYTES_MAX, group_id
+
+
+def check_start(config: Config) -> None:
+    """Raises what the start would: UnknownGroup, SocketPathTooLong, SocketError, JournalUnusable."""
+    group_id(config.group)
+    if (length := len(os.fsencode(config.socket))) > PATH_BYTES_MAX:
+        raise SocketPathTooLong(config.socket, length, PATH_BYTES_MAX)
+    if fault := _fault_of(os.path.dirname(config.socket)):
+        raise SocketError(config.socket, f"{fault} (choose a --socket in a folder of yours)")
+    if fault := _fault_of(config.journal):
+        raise JournalUnusable(config.journal, f"{fault} (choose a --journal in a folder of yours)")
+
+
+def _fault_of(folder: str) -> str:
+    """Return why *folder* could not be made or written to, empty if it could."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder):
+        return f"{folder} is no folder"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"Permission denied: {folder}"

@@ -1,0 +1,64 @@
+"""
+A running hub is told otherwise: the configuration is read again, and what can change does.
+
+Always true: an invalid configuration changes nothing, and says so; no connection and no message is dropped by a reload;
+what needs a restart is named and stays as it was.
+Not here: which keys those are (hub.settings).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hub.access import Access
+from hub.errors import JournalUnavailable, MpsrError
+from hub.hub import Hub
+from hub.journal.journal import Journal
+from hub.reporting import get_logger, set_level
+from hub.settings import Config, Settings, changes
+
+log = get_logger("mpsr.reload")
+
+
+class Reloader:
+    """Holds the configuration in force; *load* reads it again."""
+
+    def __init__(
+        self, config: Config, load: Callable[[], Settings], hub: Hub, journal: Journal, access: Access
+    ) -> None:
+        self.config = config
+        self._load = load
+        self._hub = hub
+        self._journal = journal
+        self._access = access
+
+    async def reload(self) -> dict[str, Any]:
+        """Return what has changed, what needs a restart, and the file. Raises MpsrError, with nothing changed."""
+        try:
+            settings = self._load()
+            changed, restart = changes(self.config, settings.config)
+            await self._apply(settings.config)
+        except MpsrError as error:
+            log.error("config.invalid", error=str(error), action="nothing has changed")
+            raise
+        log.info("config.reloaded", file=settings.file, changed=changed, needs_restart=restart)
+        return {"file": settings.file, "changed": changed, "needs_restart": restart}
+
+    async def _apply(self, new: Config) -> None:
+        old = self.config
+        if (old.mode, old.group, old.connections_max) != (new.mode, new.group, new.connections_max):
+            self._hub.change(mode=new.mode, group=new.group, connections_max=new.connections_max)
+        self._access.change(new.rules)
+        set_level(logging.getLevelNamesMapping()[new.log_level.upper()])
+        live, _ = changes(old, new)
+        self.config = msgspec.structs.replace(old, **{name: getattr(new, name) for name in live})
+        if (old.journal_size, old.retain) != (new.journal_size, new.retain):
+            await self._journal.keep(new.journal_size, new.retain)
+            try:
+                await self._journal.expire()
+            except JournalUnavailable as error:  # what is too much goes with the next segment
+                log.error("journal.unavailable", error=str(error))

@@ -1,0 +1,150 @@
+"""
+The unit files of the hub: a socket that systemd holds, and the service behind it; for the system a user of its own.
+
+Always true:
+- the socket outlives the service: its folder is kept when the service stops (RuntimeDirectoryPreserve=), or systemd
+  would remove the file of the socket that it still listens on;
+- the hub sees who sends: user ids are the host's (no PrivateUsers=), command names readable (no ProtectProc=);
+- what the manager of a user cannot do (anything with a mount namespace needs PrivateUsers=) is in the system's only.
+
+Not here: where the files go, and systemctl (hub.cli.installing).
+Source: systemd.unit(5), systemd.service(5), systemd.socket(5), systemd.exec(5), sysusers.d(5).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+Scope = Literal["user", "system"]
+
+HEADING = "# Written by `mpsr install`. What `systemctl edit` writes beside it stays when this file is replaced."
+SYSTEM_USER = "mpsr"
+_PLAIN = re.compile(r"[\w/.,:=@%+$-]+")
+SYSTEM_STATE = "/var/lib/mpsr"
+
+_SOCKET = """\
+[Unit]
+Description=Socket of the mpsr message hub
+
+[Socket]
+ListenStream=%t/mpsr/hub.sock
+FileDescriptorName=mpsr
+SocketMode=0660
+{owner}DirectoryMode=0755
+Backlog=4096
+# A hub that outlives its socket sees by the missing file that nobody listens after it, and serves who is waiting.
+RemoveOnStop=yes
+
+[Install]
+WantedBy=sockets.target
+"""
+
+_SERVICE = """\
+[Unit]
+Description=mpsr message hub
+Wants=mpsr.socket
+After=mpsr.socket
+# Never give up: what is sent waits in the socket, and a fault that was put right is found within a second.
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+ExecReload=kill -HUP $MAINPID
+Environment=MPSR_SOCKET=%t/mpsr/hub.sock
+Environment={environment}
+Restart=always
+RestartSec=1
+# Fed while the receiver is idle or gets on. If it is not, the hub says on which line it stands, and is started again.
+WatchdogSec=60
+Environment=PYTHONFAULTHANDLER=1
+SyslogIdentifier=mpsr
+RuntimeDirectory=mpsr
+# The socket is in there, and stays when the hub stops.
+RuntimeDirectoryPreserve=yes
+{own}
+NoNewPrivileges=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+UMask=0077
+
+[Install]
+WantedBy={target}
+Also=mpsr.socket
+"""
+
+_SYSTEM_ONLY = f"""\
+User={SYSTEM_USER}
+Group={SYSTEM_USER}
+LimitNOFILE=65536
+StateDirectory=mpsr
+StateDirectoryMode=0750
+LogsDirectory=mpsr
+LogsDirectoryMode=0750
+ConfigurationDirectory=mpsr
+
+# A Unix socket and a folder are all it needs. Not here: PrivateUsers=, for it would hide the user ids of who sends;
+# ProtectProc=, for it would hide the names of their commands.
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+PrivateIPC=yes
+PrivateMounts=yes
+ProcSubset=pid
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+DevicePolicy=closed
+IPAddressDeny=any
+KeyringMode=private
+RemoveIPC=yes"""
+
+_SYSUSERS = f"""\
+u {SYSTEM_USER} - "mpsr message hub" {SYSTEM_STATE}
+"""
+
+
+def unit_files(scope: Scope, *, folder: str, command: Sequence[str], journal: str) -> dict[str, str]:
+    """
+    Return the text of each file by its path: the units in *folder*, and what makes the user.
+
+    *command* runs the hub in the foreground; *journal* is the folder that it keeps its messages in.
+    """
+    is_system = scope == "system"
+    owner = f"SocketUser={SYSTEM_USER}\nSocketGroup={SYSTEM_USER}\n"
+    sock = _SOCKET.format(owner=owner if is_system else "")
+    service = _SERVICE.format(
+        command=" ".join(_quoted(word.replace("$", "$$")) for word in command),
+        environment=_quoted(f"MPSR_JOURNAL={journal}"),
+        own=_SYSTEM_ONLY if is_system else "",
+        target="multi-user.target" if is_system else "default.target",
+    )
+    texts = {os.path.join(folder, "mpsr.socket"): sock, os.path.join(folder, "mpsr.service"): service}
+    if is_system:
+        texts["/etc/sysusers.d/mpsr.conf"] = _SYSUSERS
+    return {path: f"{HEADING}\n\n{text}" for path, text in texts.items()}
+
+
+def _quoted(word: str) -> str:
+    """Return *word* so that a unit file means it literally."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return escaped if _PLAIN.fullmatch(escaped) else f'"{escaped}"'

@@ -1,0 +1,113 @@
+"""hub.access: rules, and who may do what by them."""
+
+import os
+import socket
+from collections.abc import Mapping
+
+import pytest
+
+from hub.access import RIGHTS, Access, Gate, Right, Rules, parse_rule
+from hub.message import UNKNOWN_PEER, Peer
+from hub.peer import groups_of, peer_of
+
+OTHER = Peer(pid=7, uid=4321, gid=54, comm="curl")
+
+
+def rules(**given: str) -> Mapping[Right, Rules]:
+    """Return rules from ``send_allow="uid:1 gid:2"`` and the like."""
+    parsed = {name: tuple(map(parse_rule, text.split())) for name, text in given.items()}
+    return {right: Rules(parsed.get(f"{right}_allow", ()), parsed.get(f"{right}_deny", ())) for right in RIGHTS}
+
+
+def allowed(peer: Peer = OTHER, **given: str) -> set[Right]:
+    access = Access(rules(**given))
+    return {right for right in RIGHTS if access.may(right, peer, frozenset((54, 77)))}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"send"}),
+        ({"send_allow": "uid:4321"}, {"send"}),
+        ({"send_allow": "uid:1 gid:77"}, {"send"}),
+        ({"send_allow": "uid:1 gid:4321 comm:curly"}, set()),
+        ({"send_deny": "comm:curl"}, set()),
+        ({"send_allow": "all", "send_deny": "gid:54"}, set()),
+        ({"read_allow": "comm:curl"}, {"send", "read"}),
+        ({"read_allow": "all", "control_allow": "uid:4321", "control_deny": "uid:4320"}, {"send", "read", "control"}),
+        ({"read_allow": "all", "read_deny": "all", "send_deny": "all"}, set()),
+    ],
+)
+def test_deny_goes_before_allow_and_allow_before_the_default(given: dict[str, str], expected: set[str]) -> None:
+    """Somebody else may send, and nothing more, unless rules say otherwise."""
+    assert allowed(OTHER, **given) == expected
+
+
+@pytest.mark.parametrize("uid", [0, os.geteuid()])
+def test_the_hubs_own_user_and_root_may_everything(uid: int) -> None:
+    """Rules that allow others lock nobody out; rules that deny do."""
+    peer = Peer(pid=1, uid=uid, gid=1, comm="x")
+    assert allowed(peer, send_allow="uid:4321") == set(RIGHTS)
+    assert allowed(peer, read_deny=f"uid:{uid}") == {"send", "control"}
+
+
+def test_a_peer_nobody_knows_is_named_by_no_rule() -> None:
+    """Where the kernel does not say who it is, the socket's permissions are all there is."""
+    assert allowed(UNKNOWN_PEER, send_allow="uid:1", read_deny="uid:1") == set(RIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [("uid:0", "uid", 0), ("user:root", "uid", 0), ("gid:12", "gid", 12), ("group:root", "gid", 0),
+     ("comm:a b", "comm", "a b"), ("all", "all", ""), (" uid:5 ", "uid", 5)],
+)  # fmt: skip
+def test_rules_are_read(text: str, kind: str, value: int | str) -> None:
+    """By number, by name, by command."""
+    rule = parse_rule(text)
+    assert (rule.kind, rule.value) == (kind, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("root", "write it like"), ("uid:", "write it like"), ("uid:root", "or write user:root"),
+     ("gid:-1", "not a number"), ("user:no-such", "no such user"), ("group:no-such", "getent group"),
+     ("", "not a rule"), ("all:x", "not a rule")],
+)  # fmt: skip
+def test_what_is_no_rule_says_what_would_be(text: str, said: str) -> None:
+    """The sentence has an example, or where to look."""
+    with pytest.raises(ValueError, match=said):
+        parse_rule(text)
+
+
+def test_a_change_counts_for_open_connections() -> None:
+    """The gate asks again when the rules have changed, and only then."""
+    asked = 0
+
+    def groups() -> frozenset[int]:
+        nonlocal asked
+        asked += 1
+        return frozenset((54,))
+
+    access = Access(rules())
+    gate = Gate(access, OTHER, groups)
+    assert [gate.may("send"), gate.may("send"), asked] == [True, True, 1]
+    access.change(rules(send_deny="gid:54"))
+    assert [gate.may("send"), gate.may("read"), asked] == [False, False, 2]
+
+
+def test_refusals_are_told_of_once_a_second_for_each_user() -> None:
+    """Those in between are in the next number."""
+    now = 100.0
+    access = Access(clock=lambda: now)
+    assert [access.note_refusal(OTHER, 3), access.note_refusal(OTHER, 4), access.note_refusal(OTHER, 5)] == [3, 0, 0]
+    assert access.note_refusal(Peer(uid=9), 1) == 1
+    now = 101.0
+    assert [access.note_refusal(OTHER, 1), access.note_refusal(OTHER, 1)] == [10, 0]
+
+
+def test_all_groups_of_a_peer_count() -> None:
+    """The kernel gives them with the socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert groups_of(ours, peer_of(ours)) == {os.getegid(), *os.getgroups()}
+        assert groups_of(ours, UNKNOWN_PEER) == {UNKNOWN_PEER.gid}

@@ -1,0 +1,160 @@
+"""hub.settings: every key, from everywhere, and what is said of a wrong one."""
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hub import settings
+from hub.errors import ConfigError
+from hub.settings import KEYS, changes, configured, example, load
+
+GIVEN = {
+    "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
+    "retain": "7d", "durability": "relaxed", "connections_max": "5", "inbox_size": "1MiB", "frame_size": "2KiB",
+    "stop_timeout": "3s", "log_level": "debug",
+}  # fmt: skip
+VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "retain": 604_800.0, "connections_max": 5,
+          "inbox_size": 1 << 20, "frame_size": 2048, "stop_timeout": 3.0}  # fmt: skip
+RULES = [key.name for key in KEYS if key.is_list]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    path = tmp_path / "hub.toml"
+    path.write_text("".join(f'{name} = "{text}"\n' for name, text in GIVEN.items()))
+    return path
+
+
+def test_the_table_has_every_key() -> None:
+    """What is tested here is all there is."""
+    assert {*GIVEN, *RULES} == {key.name for key in KEYS} == set(settings.Config.__struct_fields__)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_each_key_comes_from_a_flag_a_variable_or_the_file(name: str, written: Path) -> None:
+    """The first of them that says something counts, and is named as where it comes from."""
+    variable = "MPSR_" + name.upper()
+    by_file = load(file=str(written), environ={})
+    by_variable = load(file=os.devnull, environ={variable: GIVEN[name]})
+    by_flag = load({name: GIVEN[name]}, file=os.devnull, environ={variable: "nonsense"})
+    for found, origin in ((by_file, str(written)), (by_variable, variable), (by_flag, "--" + name.replace("_", "-"))):
+        assert getattr(found.config, name) == VALUES[name]
+        assert found.values[name].origin == origin
+    assert load(file=os.devnull, environ={variable: ""}).values[name].origin == "default"
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_are_lists(name: str, tmp_path: Path) -> None:
+    """Repeated flags, a list in the file, commas in the variable."""
+    path = tmp_path / "hub.toml"
+    path.write_text(f'{name} = ["uid:1", "all"]')
+    found = [
+        load(file=str(path), environ={}),
+        load(file=os.devnull, environ={"MPSR_" + name.upper(): "uid:1, all"}),
+        load({name: ("uid:1", "all")}, file=os.devnull, environ={}),
+    ]
+    for each in found:
+        assert [rule.text for rule in getattr(each.config, name)] == ["uid:1", "all"]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('journal_szie = "1GiB"', 'there is no key journal_szie (it is "1GiB"; did you mean journal_size?)'),
+        ("zzz = 1", "there is no key zzz (it is 1; see `mpsr config --example`)"),
+        ("[hub]\nsocket = '/a'", "there is no key hub (it is a table; see `mpsr config --example`)"),
+        ("journal_size = 12.5", "journal_size = 12.5: a float, not a text (write it in quotation marks)"),
+        ('journal_size = "12 apples"', "journal_size = \"12 apples\": not a size: '12 apples' (write it like 64MiB"),
+        ('journal_size = "1MiB"', "journal_size = \"1MiB\": '1MiB' is too small, at least 4MiB"),
+        ("mode = 0o660", 'mode = 432: a number, not a text (write it in quotation marks, like "0660")'),
+        ('mode = "9"', "mode = \"9\": not a file mode: '9' (write it like 0660)"),
+        ('socket = "a/b"', "socket = \"a/b\": not an absolute path: 'a/b'"),
+        ("durability = true", "durability = true: a bool, not a text"),
+        ('durability = "never"', "durability = \"never\": not one of fsync, relaxed: 'never'"),
+        ("retain = 30", "retain = 30: not a length of time: '30' (write it like 90s"),
+        ("connections_max = 0", "connections_max = 0: not a number from 1 to 1000000: '0'"),
+        ('send_allow = "uid:1"', 'send_allow = "uid:1": not a list of texts (write it like ["uid:1000"'),
+        ('send_allow = ["uid:1", 2]', 'send_allow = ["uid:1", 2]: not a list of texts'),
+        ('read_deny = ["group:no-such"]', "read_deny = [\"group:no-such\"]: no such group: 'no-such'"),
+        ("socket", "not TOML: "),
+        ('socket = "\xff"', "not TOML: "),
+    ],
+)
+def test_a_wrong_line_is_named_with_what_would_be_right(line: str, said: str, tmp_path: Path) -> None:
+    """File, key, value, and advice, in one line."""
+    path = tmp_path / "hub.toml"
+    path.write_bytes(line.encode("latin-1"))
+    with pytest.raises(ConfigError) as raised:
+        load(file=str(path), environ={})
+    assert str(raised.value).startswith(f"{path}: {said}")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "said"),
+    [
+        ({"mode": "x"}, {}, "--mode: mode = \"x\": not a file mode: 'x'"),
+        ({}, {"MPSR_RETAIN": "soon"}, "MPSR_RETAIN: retain = \"soon\": not a length of time: 'soon'"),
+        ({}, {"MPSR_CONFIG": "/no/such"}, "/no/such: No such file or directory (leave --config out"),
+    ],
+)
+def test_a_wrong_flag_or_variable_is_named(flags: dict[str, str], environ: dict[str, str], said: str) -> None:
+    """It is where the mistake is."""
+    with pytest.raises(ConfigError) as raised:
+        load(flags, environ=environ)
+    assert str(raised.value).startswith(said)
+
+
+def test_the_users_file_goes_before_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file counts, whole; none is needed; a named one must be there."""
+    system = tmp_path / "etc.toml"
+    monkeypatch.setattr("hub.config.SYSTEM_CONFIG", str(system))
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    assert load(environ=environ).file is None
+    system.write_text('retain = "1d"')
+    assert (load(environ=environ).file, load(environ=environ).config.retain) == (str(system), 86_400.0)
+    own = tmp_path / "mpsr" / "hub.toml"
+    own.parent.mkdir()
+    own.write_text('mode = "0600"')
+    found = load(environ=environ)
+    assert (found.file, found.config.mode, found.config.retain) == (str(own), 0o600, None)
+    named = tmp_path / "named.toml"
+    named.write_text("")
+    assert load(environ={**environ, "MPSR_CONFIG": str(named)}).file == str(named)
+
+
+def test_a_flags_path_is_relative_to_where_one_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a file it must be absolute, for nobody is anywhere then."""
+    monkeypatch.chdir(tmp_path)
+    assert load({"journal": "j"}, file=os.devnull, environ={}).config.journal == str(tmp_path / "j")
+
+
+def test_the_example_is_a_file_and_says_all(tmp_path: Path) -> None:
+    """As it is, it changes nothing; with its comment signs away it is valid (but for groups of that host)."""
+    text = example()
+    assert tomllib.loads(text) == {}
+    lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#") and line[1] not in " ("]
+    assert [line.partition(" = ")[0] for line in lines] == [key.name for key in KEYS]
+    path = tmp_path / "hub.toml"
+    path.write_text("\n".join(lines).replace('"adm"', '"root"').replace("group:adm", "group:root"))
+    assert load(file=str(path), environ={}).config.retain == 30 * 86_400.0
+
+
+def test_changes_are_told_apart() -> None:
+    """What a reload can change, and what it cannot."""
+    old = load(file=os.devnull, environ={}).config
+    new = load({"socket": "/a", "retain": "1d", "log_level": "debug", "inbox_size": "2MiB"}, environ={}).config
+    assert changes(old, old) == ([], [])
+    assert changes(old, new) == (["retain", "log_level"], ["socket", "inbox_size"])
+
+
+def test_other_commands_find_what_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mpsr logs` needs no --journal where the file has one."""
+    path = tmp_path / "hub.toml"
+    path.write_text('journal = "/srv/journal"')
+    monkeypatch.setenv("MPSR_CONFIG", str(path))
+    assert (configured("journal"), configured("socket")) == ("/srv/journal", None)
+    monkeypatch.setenv("MPSR_CONFIG", str(tmp_path / "gone"))
+    assert configured("journal") is None

@@ -1,0 +1,205 @@
+"""Configuration with real processes: `mpsr config`, `mpsr hub --check`, reloads, and who may do what."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from producers import CommandFailed, Producer, call
+from tests.support import MPSR, HubProcess, eventually, mpsr
+
+ME = f"uid:{os.geteuid()}"
+
+
+class Configured:
+    """A hub with a file of its own."""
+
+    def __init__(self, folder: Path, text: str = "") -> None:
+        self.file = folder / "hub.toml"
+        self.file.write_text(text)
+        self.hub = HubProcess(folder, "--config", str(self.file))
+
+    def write(self, text: str) -> None:
+        self.file.write_text(text)
+
+    def hang_up(self, event: str) -> dict[str, Any]:
+        """Send SIGHUP; return what the hub says of it."""
+        before = len(self._said(event))
+        self.hub.process.send_signal(signal.SIGHUP)
+        said: list[dict[str, Any]] = eventually(lambda: self._said(event)[before:], event)
+        return said[0]
+
+    def _said(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.hub.log if line["event"] == event]
+
+
+def test_check_starts_nothing(tmp_path: Path) -> None:
+    """A valid configuration is said to be so, and neither socket nor journal is made."""
+    done = mpsr("hub", "--check", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j"))
+    assert (done.returncode, done.stdout) == (0, b"mpsr: valid (no file)\n")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ('journal_szie = "1GiB"', 2, "did you mean journal_size?"),
+        ('journal_size = "much"', 2, "write it like 64MiB"),
+        ("journal_size", 2, "not TOML"),
+        ('group = "no-such-group"', 2, "no such group: no-such-group (see `getent group`"),
+        ('socket = "/proc/version/s"', 1, "/proc/version is no folder (choose a --socket in a folder of yours)"),
+        ('journal = "/dev/null/j"', 1, "/dev/null is no folder (choose a --journal in a folder of yours)"),
+    ],
+)
+@pytest.mark.parametrize("check", [["--check"], []])
+def test_a_wrong_configuration_is_one_line(line: str, code: int, said: str, check: list[str], tmp_path: Path) -> None:
+    """It says what is wrong and what would be right; nothing is started or made, with --check or without."""
+    path = tmp_path / "hub.toml"
+    others = {"socket": str(tmp_path / "s"), "journal": str(tmp_path / "j")}
+    others.pop(line.partition(" ")[0], None)
+    path.write_text("".join(f'{name} = "{value}"\n' for name, value in others.items()) + line)
+    done = mpsr("hub", "--config", str(path), *check)
+    (text,) = done.stderr.decode().splitlines()
+    assert (done.returncode, text.startswith("mpsr: ")) == (code, True)
+    assert said in text
+    assert os.listdir(tmp_path) == ["hub.toml"]
+
+
+def test_config_says_what_is_in_force_and_why(tmp_path: Path) -> None:
+    """Each key, its value, and where it comes from; the example is a file."""
+    path = tmp_path / "hub.toml"
+    path.write_text('retain = "7d"\nsend_deny = ["uid:5", "comm:x"]')
+    environ = {**os.environ, "MPSR_MODE": "0666"}
+    done = subprocess.run([*MPSR, "config", "--config", str(path)], capture_output=True, check=True, env=environ)
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.decode().splitlines()}
+    assert rows["retain"] == ["7d", str(path)]
+    assert rows["mode"] == ["0666", "MPSR_MODE"]
+    assert rows["send_deny"] == ["uid:5,", "comm:x", str(path)]
+    assert rows["durability"] == ["fsync", "default"]
+    values = json.loads(mpsr("config", "--config", str(path), "--json").stdout)
+    assert values["values"]["retain"] == {"value": "7d", "from": str(path)}
+    path.write_bytes(mpsr("config", "--example").stdout)
+    assert mpsr("config", "--config", str(path)).returncode == 0
+
+
+def test_a_reload_changes_what_can_change(tmp_path: Path) -> None:
+    """By signal and by command; what needs a restart is named; an open connection and its messages stay."""
+    configured = Configured(tmp_path)
+    with configured.hub as hub, Producer(hub.socket) as producer:
+        producer.send({"n": 1})
+        producer.flush(30)
+        configured.write('mode = "0600"\njournal_size = "8MiB"\ndurability = "relaxed"\nlog_level = "debug"')
+        said = configured.hang_up("config.reloaded")
+        assert (said["changed"], said["needs_restart"]) == (["mode", "journal_size", "log_level"], ["durability"])
+        assert os.stat(hub.socket).st_mode & 0o777 == 0o600
+        configured.write('retain = "7d"')
+        assert call("reload", path=hub.socket) == {
+            "file": str(configured.file),
+            "changed": ["mode", "journal_size", "retain", "log_level"],
+            "needs_restart": [],
+        }
+        assert os.stat(hub.socket).st_mode & 0o777 == 0o660
+        producer.send({"n": 2})
+        producer.flush(30)
+        assert [message.record["n"] for message in hub.messages()] == [1, 2]
+        assert hub.stats()["connections_accepted"] == 3  # the producer's, the reload's and this one
+
+
+def test_a_smaller_journal_expires_at_once(tmp_path: Path) -> None:
+    """The oldest go, the newest stay."""
+    configured = Configured(tmp_path, 'journal_size = "64MiB"')
+    with configured.hub as hub, Producer(hub.socket) as producer:
+        for number in range(24):
+            producer.send({"n": number, "x": "x" * (1 << 20)})
+        producer.flush(30)
+        before = hub.stats()["journal_bytes"]
+        configured.write('journal_size = "16MiB"')
+        configured.hang_up("config.reloaded")
+        assert hub.stats()["journal_bytes"] < before
+        assert hub.messages()[-1].record["n"] == 23
+
+
+@pytest.mark.parametrize("text", ["journal_size", 'journal_size = "1"', 'retain = "1d"\ngroup = "no-such-group"'])
+def test_an_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
+    """It is said in the log and to the caller; the hub goes on as it was."""
+    configured = Configured(tmp_path)
+    with configured.hub as hub:
+        configured.write(text)
+        assert configured.hang_up("config.invalid")["action"] == "nothing has changed"
+        done = mpsr("call", "reload", "--socket", hub.socket)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        configured.write("")
+        assert configured.hang_up("config.reloaded")["changed"] == []
+
+
+def test_who_may_not_send_is_refused(tmp_path: Path) -> None:
+    """Its connection ends, a counter and a loss say so, nothing is kept; allowed again, it sends again, once."""
+    configured = Configured(tmp_path)
+    with configured.hub as hub, Producer(hub.socket) as producer:
+        producer.send({"n": 1})
+        producer.flush(30)
+        configured.write(f'send_deny = ["{ME}"]')
+        configured.hang_up("config.reloaded")
+        producer.send({"n": 2})
+        eventually(lambda: hub.stats()["refused"], "a refusal")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(hub.socket)
+            client.sendall(b"a line\n")
+            assert client.recv(10) == b""
+        loss = eventually(lambda: hub.messages()[1:], "the loss")[0]
+        assert (loss.tag, loss.record["reason"]) == ("mpsr.loss", f"refused: uid {os.geteuid()} may not send")
+        configured.write("")
+        configured.hang_up("config.reloaded")
+        producer.flush(30)
+        assert [message.record["n"] for message in hub.messages() if message.tag != "mpsr.loss"] == [1, 2]
+
+
+def test_who_may_not_ask_gets_an_error(tmp_path: Path) -> None:
+    """In the caller's own protocol; what it asked for is not done; everybody may ping."""
+    configured = Configured(tmp_path, f'read_deny = ["{ME}"]\ncontrol_deny = ["{ME}"]')
+    with configured.hub as hub:
+        assert call("ping", path=hub.socket) == "pong"
+        for method, right in (("stats", "read"), ("reload", "control")):
+            with pytest.raises(CommandFailed, match=f"may not ask for '{method}' .see the hub's key {right}_allow"):
+                call(method, path=hub.socket)
+        configured.write("")
+        configured.hang_up("config.reloaded")
+        assert hub.stats()["refused"] == 2
+        loss = eventually(lambda: hub.messages("mpsr.loss"), "the loss")[0]
+        assert loss.record["reason"] == f"refused: uid {os.geteuid()} may not read"
+
+
+def test_commands_find_the_configured_hub(tmp_path: Path) -> None:
+    """Where the file names socket and journal, nobody else has to."""
+    with HubProcess(tmp_path) as hub:
+        path = tmp_path / "hub.toml"
+        path.write_text(f'socket = "{hub.socket}"\njournal = "{hub.journal}"')
+        environ = {**os.environ, "MPSR_CONFIG": str(path)}
+        for name in ("MPSR_SOCKET", "MPSR_JOURNAL"):
+            environ.pop(name, None)
+        for command in (["send", "hello"], ["stats"], ["logs", "--output", "text"], ["verify"]):
+            done = subprocess.run([*MPSR, *command], capture_output=True, check=True, env=environ, timeout=60)
+            assert command[0] != "logs" or done.stdout == b"hello\n"
+
+
+def test_a_terminal_that_is_gone_ends_the_hub(tmp_path: Path) -> None:
+    """SIGHUP from a closed terminal is a graceful stop, not a reload for nobody."""
+    ours, theirs = os.openpty()
+    command = [*MPSR, "hub", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j")]
+    hub = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    try:
+        eventually((tmp_path / "s").exists, "the socket")
+        assert call("ping", path=str(tmp_path / "s")) == "pong"
+        os.close(ours)
+        hub.send_signal(signal.SIGHUP)
+        assert hub.wait(30) == 0
+        assert not (tmp_path / "s").exists()
+    finally:
+        hub.kill()
+        hub.wait()
