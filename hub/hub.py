@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import TracebackType
 
 import msgspec
@@ -66,6 +66,8 @@ class Hub:
         self._made = SocketFile.adopt(sock) if sock is not None else None
         self.path = self._made.path if self._made is not None else path or default_socket()
         self.metrics = Metrics()
+        self.on_connection_end: Callable[[], None] | None = None
+        """Called whenever a connection has ended."""
         self._mode = mode
         self._group = group
         self._commands = commands if commands is not None else {}
@@ -88,7 +90,9 @@ class Hub:
             raise RuntimeError("a Hub is entered once")
         socket_file = self._made or SocketFile.bind(self.path, mode=self._mode, group=self._group)
         self._inbox = Inbox(bytes_max=self._inbox_bytes_max)
-        self._listener = Listener(socket_file, self._connect, connections_max=self._connections_max)
+        self._listener = Listener(
+            socket_file, self._connect, connections_max=self._connections_max, on_end=self._connection_ended
+        )
         self._accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
         self._accepting.add_done_callback(self._accept_ended)
         return self
@@ -136,6 +140,10 @@ class Hub:
         late = await self._listener.stop(timeout_s=timeout_s)
         self._inbox.close()
         return late
+
+    def _connection_ended(self) -> None:
+        if self.on_connection_end is not None:
+            self.on_connection_end()
 
     def _accept_ended(self, task: asyncio.Task[None]) -> None:
         """The accept loop ends by being cancelled; if it failed, the iteration must not wait for ever."""

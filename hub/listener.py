@@ -32,7 +32,7 @@ log = get_logger("mpsr.listener")
 
 
 class Listener:
-    """Accepts connections on a bound socket; *connect* makes what serves one."""
+    """Accepts connections on a bound socket; *connect* makes what serves one, *on_end* is called when one has ended."""
 
     def __init__(
         self,
@@ -40,10 +40,12 @@ class Listener:
         connect: Callable[[socket.socket], Connection],
         *,
         connections_max: int = CONNECTIONS_MAX,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         self._file = socket_file
         self._connect = connect
         self._connections_max = connections_max
+        self._on_end = on_end
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._room = asyncio.Event()
         self._is_stopping = False
@@ -153,6 +155,8 @@ class Listener:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._connections[task]
         self._room.set()
+        if self._on_end is not None:
+            self._on_end()
 
     async def _wait_for_room(self) -> None:
         while len(self._connections) >= self._connections_max:

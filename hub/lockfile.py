@@ -27,6 +27,27 @@ class LockTaken(Exception):  # translated where the lock is wanted
         self.pid = pid
 
 
+def is_owner_dead(path: str) -> bool:
+    """
+    Return whether nobody holds the lock at *path*, though the file is there. Read permission is enough.
+
+    Raises OSError.
+    """
+    with _one_at_a_time:
+        if os.path.realpath(path) in _held_here:
+            return False
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            return False
+        finally:
+            os.close(handle)
+        return True
+
+
 class LockFile:
     """A held lock. Raises LockTaken or OSError."""
 
@@ -50,6 +71,25 @@ class LockFile:
             with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
                 os.ftruncate(self._handle, 0)
                 os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+
+    def rename(self, path: str) -> None:
+        """Give the file another name; it is locked all the while. Raises OSError."""
+        with _one_at_a_time:
+            key = os.path.join(os.path.dirname(self._key), os.path.basename(path))
+            _held_here.add(key)  # first: nobody here may open it
+            try:
+                os.rename(self._key, key)
+            except BaseException:
+                _held_here.discard(key)
+                raise
+            _held_here.discard(self._key)
+            self._key = key
+
+    def forget(self) -> None:
+        """After a fork: it is the parent's, and closing our copy of the descriptor takes nothing from it."""
+        self.is_held = False
+        os.close(self._handle)
+        _held_here.discard(self._key)
 
     def release(self) -> None:
         """Let go; a second time does nothing."""

@@ -25,6 +25,8 @@ class Metrics:
     """Messages that were lost, as far as that can be counted; what was lost is said under ``mpsr.loss``."""
     refused: int = 0
     """Messages and commands of peers that may not send or ask (hub.access)."""
+    adopted: int = 0
+    """Messages read from the spools of dead producers."""
     connections_accepted: int = 0
     commands: int = 0
     acks: int = 0

@@ -26,6 +26,7 @@ import termios
 from collections.abc import Callable
 
 from hub.access import Access
+from hub.adoption import Adoption
 from hub.commands import RIGHTS, Commands
 from hub.errors import JournalUnavailable, SocketError
 from hub.follower import Follower
@@ -38,8 +39,10 @@ from hub.receiver import Receiver
 from hub.reloading import Reloader
 from hub.reporting import get_logger
 from hub.settings import Config, Settings
+from hub.socketfile import group_id
 from hub.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.watchdog import Watchdog
+from hub.wire.spooled import folder_beside
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
@@ -108,7 +111,22 @@ class Service:
         async with hub:
             receiver = Receiver(hub.inbox, journal, hub.metrics, watch=watchdog)
             receiving = asyncio.create_task(receiver.run(), name="mpsr-receiver")
-            beside = {"expire": self._expire(journal), "tell": self._tell(hub, journal), "watchdog": watchdog.run()}
+            adoption = Adoption(
+                folder_beside(hub.path),
+                hub.inbox,
+                access=access,
+                metrics=hub.metrics,
+                frame_bytes_max=config.frame_size,
+                group=group_id(config.group),
+            )
+            if adoption.make_folder():
+                hub.on_connection_end = adoption.connection_ended
+            beside = {
+                "adopt": adoption.run(),
+                "expire": self._expire(journal),
+                "tell": self._tell(hub, journal),
+                "watchdog": watchdog.run(),
+            }
             helping = [asyncio.create_task(work, name=f"mpsr-{name}") for name, work in beside.items()]
             follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,7 +2,8 @@
 The producer for asyncio programs: one task of the running loop connects, sends and takes acknowledgements.
 
 Always true: the same as in producers.blocking; and nothing here blocks the loop.
-Not here: what to send when (producers.link), the bytes (producers.backlog), connecting (producers.dialling).
+Not here: what to send when (producers.link), the bytes (producers.backlog), room (producers.outgoing), connecting
+(producers.dialling), forks (producers.lifetime).
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import os
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import cast
+from typing import Any, Unpack, cast
 
-from hub.config import default_socket
-from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
-from producers.blocking import CLOSE_TIMEOUT_S
+from producers import lifetime
 from producers.dialling import connected_socket, describe
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
-from producers.link import LINGER_S, Link, State
+from producers.lifetime import CLOSE_TIMEOUT_S
+from producers.link import State
+from producers.outgoing import Options, Outgoing
 from producers.record import Record, encode_record, encode_tag, pack_entry
 
 
@@ -30,28 +31,17 @@ class AsyncProducer:
     """
     Send messages to the hub at *path* from the tasks of one event loop. Use it in an ``async with``.
 
-    The options are those of `producers.Producer`; when the backlog is full, `send` waits.
+    The options are those of `producers.outgoing.Options`; where `Producer.send` blocks, `send` here waits.
     """
 
-    def __init__(
-        self,
-        path: str | None = None,
-        *,
-        tag: str = "python",
-        backlog_bytes_max: int = BYTES_MAX,
-        chunk_bytes_max: int = CHUNK_BYTES_MAX,
-        linger_s: float = LINGER_S,
-    ) -> None:
-        self.path = os.fspath(path or default_socket())
-        self._tag = encode_tag(tag)
-        self._link = Link(Backlog(bytes_max=backlog_bytes_max, chunk_bytes_max=chunk_bytes_max), linger_s=linger_s)
-        self._task: asyncio.Task[None] | None = None
-        self._wakeup = asyncio.Event()
-        self._changed = asyncio.Event()  # set, and a new one made, at each change somebody may wait for
-        self._wire: _Wire | None = None
-        self._is_turn_over = False  # a chunk was begun: the loop is to run before the next message
+    def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
+        self._out = Outgoing(path, **options)
+        self.path = self._out.path
         self._is_closed = False
         self._is_stopped = False
+        self._is_turn_over = False  # a chunk was begun: the loop is to run before the next message
+        self._begin()
+        lifetime.enter(self)
 
     async def __aenter__(self) -> AsyncProducer:
         return self
@@ -72,26 +62,30 @@ class AsyncProducer:
         """
         Hand over one message; it will be sent until it is acknowledged.
 
-        *time_ns* is its time (now), *timeout* how many seconds to wait for room (for ever). Raises BadRecord,
-        BacklogFull or ProducerClosed, and then nothing of it is kept.
+        *time_ns* is its time (now), *timeout* how many seconds to wait for room (*block_s*) where it waits at all.
+        Raises BadRecord, BacklogFull or ProducerClosed, and then nothing of it is kept.
         """
         entry = pack_entry(encode_record(record), time_ns)
-        tag_bytes = self._tag if tag is None else encode_tag(tag)
+        tag_bytes = self._out.tag if tag is None else encode_tag(tag)
+        lifetime.note_fork()
         if self._is_turn_over:
             self._is_turn_over = False
             await asyncio.sleep(0)
         if self._is_closed or self._is_stopped:
             raise ProducerClosed
-        link = self._link
-        if not link.backlog.append(tag_bytes, entry):
-            link.hurry()
+        out = self._out
+        if not out.put(tag_bytes, entry):
             self._look()
-            if not await self._wait_for(lambda: link.backlog.append(tag_bytes, entry), timeout):
-                raise BacklogFull(link.backlog.held_bytes, link.last_error)
-        link.appended(time.monotonic())
-        if link.backlog.open_count == 1:
+            wait_s = 0.0 if out.when_full == "raise" else out.block_s if timeout is None else timeout
+            if not await self._wait_for(lambda: out.put(tag_bytes, entry), wait_s):
+                raise BacklogFull(out.backlog.held_bytes, self._link.last_error)
+        if out.backlog.open_count == 1:
             self._is_turn_over = True
             self._look()
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many messages were appended, acknowledged, dropped, are pending; where they wait; the link."""
+        return self._out.stats()
 
     async def connect(self, timeout: float | None = None) -> None:
         """
@@ -106,26 +100,51 @@ class AsyncProducer:
 
     async def flush(self, timeout: float | None = None) -> None:
         """Return when everything sent so far is on the hub's disk. Raises NotAcknowledged after *timeout* seconds."""
-        backlog = self._link.backlog
-        target = backlog.appended
-        self._link.hurry()
-        self._look()
-        await self._until(lambda: backlog.acknowledged >= target or self._is_stopped, timeout)
-        if backlog.acknowledged < target:
-            raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
+        await self._flush(timeout, lambda: False)
 
     async def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
-        """Flush, and stop. Raises NotAcknowledged if not all is acknowledged after *timeout* seconds; it is dropped."""
+        """
+        Flush, and stop. What the hub has not acknowledged after *timeout* seconds, or cannot because it is not there,
+        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised.
+        """
         if self._is_closed:
             return
         self._is_closed = True
         self._notify()  # whoever waits for room: it would come behind what is flushed here
         try:
-            await self.flush(timeout)
+            await self._flush(timeout, lambda: self._out.is_left_to_the_hub)
+        except NotAcknowledged:
+            if not self._out.is_in_files:
+                raise
         finally:
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
+            self._out.end()
+
+    def renew(self) -> None:
+        """In a forked child, which has no loop yet: everything of the parent's is left to the parent."""
+        self._out.forget()
+        self._out.begin()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be as new: no task, no connection."""
+        self._link = self._out.link
+        self._task: asyncio.Task[None] | None = None
+        self._wakeup = asyncio.Event()
+        self._changed = asyncio.Event()  # set, and a new one made, at each change somebody may wait for
+        self._wire: _Wire | None = None
+        self._is_turn_over = self._is_stopped = False
+
+    async def _flush(self, timeout: float | None, is_enough: Callable[[], bool]) -> None:
+        backlog = self._out.backlog
+        target = backlog.appended
+        self._link.hurry()
+        self._look()
+        await self._until(lambda: backlog.acknowledged >= target or self._is_stopped or is_enough(), timeout)
+        if backlog.acknowledged < target:
+            raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
 
     async def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
@@ -188,6 +207,8 @@ class AsyncProducer:
             sock = connected_socket(self.path)
         except OSError as error:
             self._link.failed(time.monotonic(), describe(error, self.path))
+            self._out.warn()
+            self._notify()
             return
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: _Wire(self), sock=sock)
@@ -210,7 +231,7 @@ class AsyncProducer:
 
     def connected(self, wire: _Wire) -> None:
         self._wire = wire
-        self._link.connected()
+        self._out.connected()
         self._notify()
         self._wakeup.set()
 
@@ -218,7 +239,7 @@ class AsyncProducer:
         if wire is not self._wire:
             return
         try:
-            self._link.received(data)
+            self._out.received(data)
         except ValueError as error:
             wire.transport.abort()
             self.lost(wire, describe(error, self.path))
@@ -229,6 +250,7 @@ class AsyncProducer:
         if wire is self._wire:
             self._wire = None
             self._link.failed(time.monotonic(), reason)
+            self._notify()
             self._wakeup.set()
 
     def writable(self) -> None:

@@ -5,6 +5,9 @@ Messages are appended behind one another into the *open* chunk, which lies in a 
 PackedForward frame but for its length and its options. Cutting writes those, and from then on the chunk's bytes never
 change: a resend cannot mean anything else. Chunks leave when they are acknowledged.
 
+A segment begins with a header (hub.wire.spooled) that says what in it counts, so that a segment that is a file can be
+read when this process is dead: a message is safe from that as soon as `append` returns, without a system call.
+
 Always true:
 - the order of messages is the order of chunks is the order of sending;
 - chunk ids are one session and a counter that rises by one;
@@ -17,7 +20,7 @@ Not here: when to cut, send and resend (producers.link); locks; sockets.
 from __future__ import annotations
 
 import base64
-import mmap
+import contextlib
 import os
 import struct
 from collections import deque
@@ -25,6 +28,8 @@ from collections.abc import Callable
 
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
+from hub.wire.spooled import ACKNOWLEDGED, COUNT_SHIFT, FIRST, HEADER_BYTES, OPEN, STATE
+from producers.spool import Memory, anonymous
 
 BYTES_MAX = 64 << 20
 CHUNK_BYTES_MAX = 128 << 10
@@ -33,12 +38,7 @@ _FREE_SEGMENTS = 2  # kept for use again, still warm
 _LENGTH = struct.Struct(">I")
 _TAIL_BYTES = len(encode_frame_tail(pack_own("-" * 22, 0), 0))
 
-Allocate = Callable[[int], mmap.mmap]
-
-
-def anonymous(size: int) -> mmap.mmap:
-    """Return *size* bytes of private memory."""
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+Allocate = Callable[[int], Memory]
 
 
 def new_session() -> str:
@@ -49,25 +49,39 @@ def new_session() -> str:
 class _Segment:
     """A stretch of memory, and how many chunks in it are still needed."""
 
-    __slots__ = ("chunks", "memory", "position", "size")
+    __slots__ = ("chunks", "free", "is_file", "memory", "position", "size", "words")
 
-    def __init__(self, memory: mmap.mmap, size: int) -> None:
-        self.memory = memory
+    def __init__(self, memory: Memory, size: int) -> None:
+        self.memory = memory.map
+        self.free = memory.free
+        self.is_file = memory.is_file
+        self.words = memoryview(memory.map)[:HEADER_BYTES].cast("Q")
         self.size = size
-        self.position = 0
+        self.position = HEADER_BYTES
         self.chunks = 0
+
+    def close(self) -> None:
+        """Unmap it, unless somebody still looks at it."""
+        self.words.release()
+        with contextlib.suppress(BufferError):
+            self.memory.close()
+
+    def reset(self) -> None:
+        """Let nothing in it count any more."""
+        self.words[STATE] = self.position = HEADER_BYTES
 
 
 class Chunk:
     """A cut chunk: its id as it stands in an acknowledgement, its messages, its bytes."""
 
-    __slots__ = ("_end", "_segment", "_start", "count", "id", "is_acknowledged")
+    __slots__ = ("_end", "_segment", "_start", "count", "counter", "id", "is_acknowledged")
 
-    def __init__(self, segment: _Segment, start: int, end: int, chunk_id: bytes, count: int) -> None:
+    def __init__(self, segment: _Segment, start: int, end: int, chunk_id: bytes, counter: int, count: int) -> None:
         self._segment = segment
         self._start = start
         self._end = end
         self.id = chunk_id
+        self.counter = counter
         self.count = count
         self.is_acknowledged = False
 
@@ -110,7 +124,9 @@ class Backlog:
         self.appended = 0
         """Messages ever appended."""
         self.acknowledged = 0
-        """Messages ever acknowledged; all that were appended before them are too."""
+        """Messages ever acknowledged, or dropped; all that were appended before them are too."""
+        self.dropped = 0
+        """Messages that were dropped to make room for others."""
         self._cut_bytes = 0
 
     @property
@@ -132,8 +148,8 @@ class Backlog:
         """Whether a cut chunk waits to be sent."""
         return bool(self._unsent)
 
-    def append(self, tag: bytes, entry: bytes) -> bool:
-        """Put one entry behind all others; False, and nothing is changed, if there is no room."""
+    def append(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
+        """Put one entry, or *count* in one piece, behind all others; False, and nothing is changed, without room."""
         size = len(entry)
         segment = self._segment
         if (
@@ -149,9 +165,10 @@ class Backlog:
             return False
         position = segment.position
         segment.memory[position : position + size] = entry
-        segment.position = position + size
-        self.open_count += 1
-        self.appended += 1
+        segment.position = position = position + size
+        self.open_count += count
+        segment.words[STATE] = self.open_count << COUNT_SHIFT | position  # from now on it is safe
+        self.appended += count
         return True
 
     def cut(self) -> None:
@@ -165,8 +182,8 @@ class Backlog:
         _LENGTH.pack_into(segment.memory, payload - _LENGTH.size, segment.position - payload)
         end = segment.position + _TAIL_BYTES
         segment.memory[segment.position : end] = encode_frame_tail(chunk_id, self.open_count)
-        segment.position = end
-        chunk = Chunk(segment, self._open_start, end, chunk_id, self.open_count)
+        segment.words[STATE] = segment.position = end
+        chunk = Chunk(segment, self._open_start, end, chunk_id, self._counter, self.open_count)
         segment.chunks += 1
         self._chunks.append(chunk)
         self._unsent.append(chunk)
@@ -196,6 +213,43 @@ class Backlog:
             self._let_go(self._chunks.popleft())
         return True
 
+    def drop_oldest(self) -> int:
+        """Drop the oldest chunk that is not under way, and return how many messages that is; 0 if there is none."""
+        while self._unsent:
+            chunk = self._unsent.popleft()
+            if self.acknowledge(chunk.id):
+                self.dropped += chunk.count
+                return chunk.count
+        return 0
+
+    @property
+    def is_all_in_files(self) -> bool:
+        """Whether everything that is not acknowledged lies in files, and outlives this process."""
+        segments = [chunk._segment for chunk in self._chunks]
+        if self._segment is not None and self.open_count:
+            segments.append(self._segment)
+        return all(segment.is_file for segment in segments)
+
+    def reserve(self) -> bool:
+        """Have memory for the next message; return whether it is a file's."""
+        return (self._segment or self._next_segment(HEADER_BYTES)).is_file
+
+    def give_back(self) -> None:
+        """Give back the memory of an empty backlog, so that the next message asks for new."""
+        if self.is_empty and self._segment is not None:
+            for segment in (self._segment, *self._free):
+                segment.free()
+            self._segment, self._free = None, []
+
+    def close(self, *, keep: bool) -> None:
+        """Let go of all memory, and of its files unless *keep* is set. Only the counters are of use then."""
+        segments = {id(chunk._segment): chunk._segment for chunk in self._chunks}
+        segments |= {id(segment): segment for segment in (*self._free, self._segment) if segment is not None}
+        for segment in segments.values():
+            if not keep:
+                segment.free()
+            segment.close()
+
     def _begin(self, tag: bytes, size: int) -> _Segment | None:
         """Cut what is open, and begin a chunk that has room for *size*; None if there is no room."""
         head = encode_frame_head(tag, 0)
@@ -205,7 +259,10 @@ class Backlog:
         self.cut()
         segment = self._segment
         if segment is None or segment.position + needed > segment.size:
-            segment = self._next_segment(needed)
+            segment = self._next_segment(HEADER_BYTES + needed)
+        if segment.position == HEADER_BYTES:
+            segment.words[FIRST] = self._counter + 1
+        segment.words[OPEN] = segment.position
         self._open_tag, self._open_start, self._open_head = tag, segment.position, len(head)
         segment.memory[segment.position : segment.position + len(head)] = head
         segment.position += len(head)
@@ -227,16 +284,20 @@ class Backlog:
         self._cut_bytes -= chunk.bytes
         segment = chunk._segment
         segment.chunks -= 1
+        segment.words[ACKNOWLEDGED] = chunk.counter
         if segment.chunks:
             return
         if segment is not self._segment:
             self._reuse(segment)
         elif segment.size > SEGMENT_BYTES and not self.open_count:  # one huge message: its memory is given back
             self._segment = None
+            segment.free()
         elif not self.open_count:  # all of it is free again: stay where the memory is warm
-            segment.position = 0
+            segment.reset()
 
     def _reuse(self, segment: _Segment) -> None:
-        segment.position = 0
+        segment.reset()
         if len(self._free) < _FREE_SEGMENTS and segment.size == SEGMENT_BYTES:
             self._free.append(segment)
+        else:
+            segment.free()

@@ -5,16 +5,17 @@ The producer for programs with threads, or with none.
 sends again. Nothing here needs the hub to be there.
 
 Always true:
-- whatever `send` accepted is sent until it is acknowledged, in order, as long as the process lives;
-- `flush` and `close` tell the truth: they return when all is on the hub's disk, or raise with the number that is not;
-- after a fork the child has a session, a backlog and a thread of its own; what the parent had is the parent's.
+- whatever `send` accepted is sent until it is acknowledged, in order; where there is a spool, also after our death;
+- `flush` tells the truth: it returns when all is on the hub's disk, or raises with the number that is not;
+- after a fork the child has a session, a backlog and a thread of its own; what the parent had is the parent's;
+- a thread that interrupts itself inside, in a signal handler or a finalizer, does not hang.
 
-Not here: what to send when (producers.link), the bytes (producers.backlog), connecting (producers.dialling).
+Not here: what to send when (producers.link), the bytes (producers.backlog), room (producers.outgoing), connecting
+(producers.dialling), forks and the end (producers.lifetime).
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
 import os
@@ -23,46 +24,37 @@ import socket
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
+from typing import Any, Unpack
 
-from hub.config import default_socket
-from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog
+from producers import lifetime
 from producers.dialling import connected_socket, describe
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
-from producers.link import LINGER_S, Link, State
+from producers.guard import Guard, Reentered
+from producers.lifetime import CLOSE_TIMEOUT_S
+from producers.link import State
+from producers.outgoing import Options, Outgoing
 from producers.record import Record, encode_record, encode_tag, pack_entry
 
-CLOSE_TIMEOUT_S = 5.0
 _READ_BYTES = 64 << 10
 
 
 class Producer:
     """
-    Send messages to the hub at *path* (default: see `hub.config.default_socket`) from any thread.
+    Send messages to the hub at *path* (default: see `hub.config.default_socket`) from any thread; also from a signal
+    handler or a finalizer, also after a fork.
 
-    *tag* is the default tag. *backlog_bytes_max* bounds what waits for the hub; when it is full `send` blocks. A
-    message waits up to *linger_s* for others to share its chunk, which is cut at *chunk_bytes_max*.
+    The options are those of `producers.outgoing.Options`.
     """
 
-    def __init__(
-        self,
-        path: str | None = None,
-        *,
-        tag: str = "python",
-        backlog_bytes_max: int = BYTES_MAX,
-        chunk_bytes_max: int = CHUNK_BYTES_MAX,
-        linger_s: float = LINGER_S,
-    ) -> None:
-        self.path = os.fspath(path or default_socket())
-        self._tag = encode_tag(tag)
-        self._make_link: Callable[[], Link] = lambda: Link(
-            Backlog(bytes_max=backlog_bytes_max, chunk_bytes_max=chunk_bytes_max), linger_s=linger_s
-        )
+    def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
+        self._out = Outgoing(path, **options)
+        self.path = self._out.path
         self._is_closed = False
         self._begin()
-        _producers.add(self)
+        lifetime.enter_closable(self)
 
     def __enter__(self) -> Producer:
         return self
@@ -83,8 +75,8 @@ class Producer:
         """
         Hand over one message; it will be sent until it is acknowledged.
 
-        *time_ns* is its time (now), *timeout* how many seconds to wait for room (for ever). Raises BadRecord,
-        BacklogFull or ProducerClosed, and then nothing of it is kept.
+        *time_ns* is its time (now), *timeout* how many seconds to wait for room (*block_s*) where it waits at all.
+        Raises BadRecord, BacklogFull or ProducerClosed, and then nothing of it is kept.
         """
         self.send_packed(encode_record(record), tag=tag, time_ns=time_ns, timeout=timeout)
 
@@ -93,15 +85,33 @@ class Producer:
     ) -> None:
         """Hand over one message whose *record* is a msgpack map already; it is not looked at. Otherwise as `send`."""
         entry = pack_entry(record, time_ns)
-        tag_bytes = self._tag if tag is None else encode_tag(tag)
-        with self._lock:
+        tag_bytes = self._out.tag if tag is None else encode_tag(tag)
+        lifetime.note_fork()
+        guard = self._guard
+        if get_ident() in guard.inside:  # we have interrupted ourselves
+            guard.put_aside((tag_bytes, entry))
+            self._wake()
+            return
+        with guard:
             if self._is_closed or self._is_stopped:
                 raise ProducerClosed
             if self._thread is None:
                 self._start()
-            if not self._link.backlog.append(tag_bytes, entry):
+            if not self._out.put(tag_bytes, entry):
                 self._wait_for_room(tag_bytes, entry, timeout)
-            self._link.appended(time.monotonic())
+            self._look()
+
+    def send_entries(self, entries: bytes, count: int, *, tag: str | None = None, timeout: float | None = None) -> None:
+        """Hand over *count* entries (`pack_entry`) in one piece, which stays one; not from a signal handler."""
+        tag_bytes = self._out.tag if tag is None else encode_tag(tag)
+        lifetime.note_fork()
+        with self._guard:
+            if self._is_closed or self._is_stopped:
+                raise ProducerClosed
+            if self._thread is None:
+                self._start()
+            if not self._out.put(tag_bytes, entries, count):
+                self._wait_for_room(tag_bytes, entries, timeout, count)
             self._look()
 
     def connect(self, timeout: float | None = None) -> None:
@@ -110,7 +120,8 @@ class Producer:
 
         Raises NotConnected after *timeout* seconds, or ProducerClosed.
         """
-        with self._lock:
+        lifetime.note_fork()
+        with self._guard:
             self._link.want()
             self._look()
             if not self._wait_for(lambda: self._link.state is State.UP, timeout):
@@ -119,37 +130,53 @@ class Producer:
     @property
     def pending(self) -> int:
         """How many messages are not acknowledged yet."""
-        with self._lock:
-            return self._link.backlog.appended - self._link.backlog.acknowledged
+        backlog = self._out.backlog
+        return backlog.appended - backlog.acknowledged
+
+    def stats(self) -> dict[str, Any]:
+        """Return how many messages were appended, acknowledged, dropped, are pending; where they wait; the link."""
+        return self._out.stats()
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when everything sent so far is on the hub's disk. Raises NotAcknowledged after *timeout* seconds."""
-        with self._lock:
-            backlog = self._link.backlog
-            target = backlog.appended
-            self._link.hurry()
-            self._look()
-            self._changed.wait_for(lambda: backlog.acknowledged >= target or self._is_stopped, timeout)
-            if backlog.acknowledged < target:
-                raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
+        lifetime.note_fork()
+        self._flush(timeout, lambda: False)
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
-        """Flush, and stop. Raises NotAcknowledged if not all is acknowledged after *timeout* seconds; it is dropped."""
-        with self._lock:
+        """
+        Flush, and stop. What the hub has not acknowledged after *timeout* seconds, or cannot because it is not there,
+        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised.
+        """
+        lifetime.note_fork()
+        if get_ident() in self._guard.inside:  # in a signal handler that met us at work: the end of the process does it
+            return
+        with self._guard:
             if self._is_closed:
                 return
             self._is_closed = True
             self._changed.notify_all()  # whoever waits for room: it would come behind what is flushed here
         try:
-            self.flush(timeout)
+            self._flush(timeout, lambda: self._thread is None or self._out.is_left_to_the_hub)
+        except NotAcknowledged:
+            if not self._out.is_in_files:
+                raise
         finally:
             self._stop()
 
+    def renew(self) -> None:
+        """In a forked child: everything of the parent's is left to the parent."""
+        self._close_wakers()
+        if self._sock is not None:
+            self._sock.close()
+        self._out.forget()
+        self._out.begin()
+        self._begin()
+
     def _begin(self) -> None:
-        """Be as new: no thread, no connection, an empty backlog."""
-        self._link = self._make_link()
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        """Be as new: no thread, no connection."""
+        self._link = self._out.link
+        self._guard = Guard(self._send_late)
+        self._changed = threading.Condition(self._guard.lock)
         self._thread: threading.Thread | None = None
         self._sock: socket.socket | None = None
         self._unsent: memoryview | None = None
@@ -159,12 +186,32 @@ class Producer:
 
     # The caller's side, under the lock.
 
-    def _wait_for_room(self, tag: bytes, entry: bytes, timeout: float | None) -> None:
-        self._link.hurry()
+    def _wait_for_room(self, tag: bytes, entry: bytes, timeout: float | None, count: int = 1) -> None:
+        out = self._out
         self._look()
-        backlog = self._link.backlog
-        if not self._wait_for(lambda: backlog.append(tag, entry), timeout):
-            raise BacklogFull(backlog.held_bytes, self._link.last_error)
+        wait_s = 0.0 if out.when_full == "raise" else out.block_s if timeout is None else timeout
+        if not self._wait_for(lambda: out.put(tag, entry, count), wait_s):
+            raise BacklogFull(out.backlog.held_bytes, self._link.last_error)
+
+    def _send_late(self, message: tuple[bytes, bytes]) -> None:
+        """Send what interrupted somebody inside; there is no waiting for room."""
+        if not self._out.put(*message):
+            self._out.drop()
+
+    def _flush(self, timeout: float | None, is_enough: Callable[[], bool]) -> None:
+        backlog = self._out.backlog
+        target = backlog.appended
+        try:
+            with self._guard:
+                self._link.hurry()
+                self._look()
+                self._changed.wait_for(
+                    lambda: backlog.acknowledged >= target or self._is_stopped or is_enough(), timeout
+                )
+        except Reentered:  # in a signal handler or finalizer that met us at work: there is no waiting for oneself
+            pass
+        if backlog.acknowledged < target:
+            raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
 
     def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
@@ -183,7 +230,12 @@ class Producer:
                 self._start()
         elif self._sleeps_until is None or now + due < self._sleeps_until:
             self._sleeps_until = now + due
-            os.write(self._wake_write, _ONE)
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._wake_write != -1:
+            with contextlib.suppress(OSError):
+                os.write(self._wake_write, _ONE)
 
     def _due(self, now: float) -> float | None:
         return 0.0 if self._is_stopped else self._link.due(now)
@@ -200,17 +252,20 @@ class Producer:
             thread.start()
         except RuntimeError:  # no more threads, or the interpreter is at its end
             self._close_wakers()
-            raise
+            if not self._out.backlog.reserve():
+                raise
+            return  # the hub will find it
         self._thread = thread
-        _close_in_worker()
+        lifetime.close_in_worker()
 
     def _stop(self) -> None:
-        with self._lock:
+        with self._guard:
             self._is_stopped = True
             self._changed.notify_all()
             self._look()
         if self._thread is not None:
             self._thread.join()
+        self._out.end()
 
     def _close_wakers(self) -> None:
         """Close them once: after a fork the same numbers may be somebody else's."""
@@ -227,13 +282,13 @@ class Producer:
         poll.register(self._wake_read, select.POLLIN)
         try:
             while True:
-                with self._lock:
+                with self._guard:
                     if self._is_stopped:
                         return
                     if self._link.may_dial(time.monotonic()):
                         self._dial(poll)
                 self._send(poll)
-                with self._lock:
+                with self._guard:
                     now = time.monotonic()
                     # With half a chunk in hand there is nothing to do before the kernel takes the other half.
                     due = self._due(now) if self._unsent is None or self._is_stopped else None
@@ -246,7 +301,7 @@ class Producer:
                         self._receive(poll)
         finally:
             self._hang_up(poll)
-            with self._lock:  # if it was a fault of ours that brought us here, nobody is to wait for us
+            with self._guard:  # if it was a fault of ours that brought us here, nobody is to wait for us
                 self._is_stopped = True
                 self._changed.notify_all()
                 self._close_wakers()
@@ -258,9 +313,11 @@ class Producer:
             self._sock = connected_socket(self.path)
         except OSError as error:
             self._link.failed(time.monotonic(), describe(error, self.path))
+            self._out.warn()
+            self._changed.notify_all()
             return
         poll.register(self._sock, select.POLLIN)
-        self._link.connected()
+        self._out.connected()
         self._changed.notify_all()
 
     def _send(self, poll: select.poll) -> None:
@@ -270,7 +327,7 @@ class Producer:
             return
         while True:
             if self._unsent is None:
-                with self._lock:
+                with self._guard:
                     chunk = self._link.outgoing(time.monotonic())
                 if chunk is None:
                     poll.modify(sock, select.POLLIN)
@@ -292,8 +349,8 @@ class Producer:
             data = self._sock.recv(_READ_BYTES)
             if not data:
                 raise ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
-            with self._lock:
-                self._link.received(data)
+            with self._guard:
+                self._out.received(data)
                 self._changed.notify_all()
         except BlockingIOError:
             return
@@ -302,8 +359,9 @@ class Producer:
 
     def _lost(self, poll: select.poll, reason: str) -> None:
         self._hang_up(poll)
-        with self._lock:
+        with self._guard:
             self._link.failed(time.monotonic(), reason)
+            self._changed.notify_all()
 
     def _hang_up(self, poll: select.poll) -> None:
         if self._sock is not None:
@@ -311,39 +369,5 @@ class Producer:
             self._sock.close()
             self._sock, self._unsent = None, None
 
-    def _after_fork(self) -> None:
-        """In the child: everything of the parent's is left to the parent."""
-        self._close_wakers()
-        if self._sock is not None:
-            self._sock.close()
-        self._begin()
-
 
 _ONE = (1).to_bytes(8, sys.byteorder)
-_producers: weakref.WeakSet[Producer] = weakref.WeakSet()
-
-
-def _close_all() -> None:
-    """At exit: what was sent without a close still gets its time, all producers together."""
-    deadline = time.monotonic() + CLOSE_TIMEOUT_S
-    for producer in list(_producers):
-        try:
-            producer.close(max(deadline - time.monotonic(), 0.0))
-        except NotAcknowledged as late:
-            sys.stderr.write(f"mpsr: {late}\n")
-
-
-def _close_in_worker() -> None:
-    """Have the same done in a child of multiprocessing, which before Python 3.13 ends without atexit."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
-
-
-def _renew_all() -> None:
-    for producer in list(_producers):
-        producer._after_fork()
-
-
-atexit.register(_close_all)
-os.register_at_fork(after_in_child=_renew_all)

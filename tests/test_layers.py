@@ -25,7 +25,7 @@ LAYERS = """
     hub.socketfile hub.listener hub.preflight
     hub.hub
     hub.commands hub.follower hub.rendering
-    hub.reloading
+    hub.reloading hub.adoption
     hub.service
     hub
     producers.* producers producers.examples.* producers.bench.*
@@ -36,7 +36,7 @@ ORDER = LAYERS.split()
 ONLY = {
     "hub.journal.*": "hub.errors hub.lockfile hub.entries hub.message hub.metrics hub.dedupe hub.journal.*",
     "hub.__main__": "hub.cli",
-    "producers.*": "hub.errors hub.config hub.entries hub.message hub.wire.* producers.*",
+    "producers.*": "hub.errors hub.config hub.lockfile hub.entries hub.message hub.wire.* producers.*",
     "producers": "hub.errors producers.*",
     "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* producers.bench.*",
     "producers.examples.*": "hub producers producers.examples.*",

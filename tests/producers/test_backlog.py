@@ -14,7 +14,8 @@ from hub.entries import Entry, read, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, unpack_own
 from hub.wire.forward import ForwardDecoder
-from producers.backlog import SEGMENT_BYTES, Backlog, Chunk, anonymous, new_session
+from producers.backlog import SEGMENT_BYTES, Backlog, Chunk, new_session
+from producers.spool import Memory, anonymous
 
 SESSION = "s" * SESSION_LENGTH
 
@@ -193,10 +194,10 @@ def test_rewind() -> None:
     assert numbers(rest[2].frame) == [5]
 
 
-def counting(sizes: list[int]) -> Callable[[int], mmap.mmap]:
+def counting(sizes: list[int]) -> Callable[[int], Memory]:
     """Allocate, and note the sizes."""
 
-    def allocate(size: int) -> mmap.mmap:
+    def allocate(size: int) -> Memory:
         sizes.append(size)
         return anonymous(size)
 
@@ -222,9 +223,10 @@ def test_memory_stays_warm() -> None:
     """A backlog that empties again and again stays at the beginning of its first segment."""
     maps: list[mmap.mmap] = []
 
-    def allocate(size: int) -> mmap.mmap:
-        maps.append(anonymous(size))
-        return maps[-1]
+    def allocate(size: int) -> Memory:
+        memory = anonymous(size)
+        maps.append(memory.map)
+        return memory
 
     backlog = Backlog(allocate=allocate)
     for number in range(5000):
@@ -240,9 +242,10 @@ def test_the_memory_of_one_huge_message_is_given_back() -> None:
     """A message larger than a segment has one of its own, which is freed as soon as it is acknowledged."""
     maps: list[mmap.mmap] = []
 
-    def allocate(size: int) -> mmap.mmap:
-        maps.append(anonymous(size))
-        return maps[-1]
+    def allocate(size: int) -> Memory:
+        memory = anonymous(size)
+        maps.append(memory.map)
+        return memory
 
     backlog = Backlog(allocate=allocate)
     for number in range(3):
@@ -257,7 +260,7 @@ def test_no_memory_to_be_had() -> None:
     """When the system refuses memory append raises, nothing of the message is kept, and all else is as it was."""
     refusing = False
 
-    def allocate(size: int) -> mmap.mmap:
+    def allocate(size: int) -> Memory:
         if refusing:
             raise OSError(12, "Cannot allocate memory")
         return anonymous(size)

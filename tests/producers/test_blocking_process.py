@@ -182,14 +182,16 @@ def test_a_program_that_never_closes(hub: HubProcess, tag: str) -> None:
 def test_exit_without_a_hub(folder: Path) -> None:
     """Without a hub the exit waits for a while, once for all producers, and then says how much was dropped."""
     program = (
-        "import sys; import producers.blocking as blocking; blocking.CLOSE_TIMEOUT_S = 0.2\n"
-        "some = [blocking.Producer(sys.argv[1]) for _ in range(3)]\n"
+        "import sys; from producers import Producer, lifetime; lifetime.CLOSE_TIMEOUT_S = 0.2\n"
+        "some = [Producer(sys.argv[1]) for _ in range(3)]\n"
         "for n, producer in enumerate(some): [producer.send({}) for _ in range(n)]"
     )
     done = run(program, str(folder / "s"))
     assert (done.returncode, done.stdout) == (0, "")
     because = f"not acknowledged (no hub at {folder}/s)"
-    assert sorted(done.stderr.splitlines()) == [f"mpsr: 1 message is {because}", f"mpsr: 2 messages are {because}"]
+    warning, *said = sorted(done.stderr.splitlines())
+    assert warning.startswith("messages wait for the hub in memory only")
+    assert said == [f"mpsr: 1 message is {because}", f"mpsr: 2 messages are {because}"]
 
 
 def test_a_child_that_exits_in_the_usual_way(hub: HubProcess, tag: str) -> None:
@@ -273,7 +275,7 @@ def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.Monk
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    producer = Producer(hub.socket, tag=tag)
+    producer = Producer(hub.socket, tag=tag, spool=False)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         before = descriptors()
@@ -285,6 +287,19 @@ def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.Monk
     producer.send({"n": 1})
     producer.close(PATIENCE_S)
     assert [message.record["n"] for message in hub.messages(tag)] == [1]
+
+
+def test_no_thread_but_a_spool(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a spool the message is taken all the same: the hub finds it when this producer is closed."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    producer = Producer(hub.socket, tag=tag)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    producer.send({"n": 1})
+    producer.close(PATIENCE_S)
+    eventually(lambda: [message.record["n"] for message in hub.messages(tag)] == [1], "the last words")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -1,0 +1,188 @@
+"""
+A producer but for its socket, its thread or task, and its waiting: backlog, link, spool, and what to do without room.
+
+Always true:
+- a message is taken once: kept, or dropped and counted, or refused and then nothing of it is kept;
+- what was dropped is told to the hub, under ``mpsr.loss``, when it is there and there is room;
+- at the end files are left behind only for what is not acknowledged.
+
+Not here: locks. One thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Literal, TypedDict
+
+import msgspec
+
+from hub.config import default_socket
+from hub.message import LOSS_TAG
+from hub.wire.spooled import folder_beside
+from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session
+from producers.link import LINGER_S, Link, State
+from producers.record import encode_tag, pack_entry
+from producers.spool import Spool, anonymous
+
+WhenFull = Literal["block", "drop_new", "drop_old", "raise"]
+WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_new", "drop_old", "raise")
+BLOCK_S = 30.0
+_has_warned = False
+
+
+class Options(TypedDict, total=False):
+    """
+    What both producers can be told.
+
+    tag: the default tag. when_full: what to do while *backlog_bytes_max* wait for the hub: ``block`` for *block_s*
+    seconds and raise BacklogFull then (the default), ``raise`` at once, ``drop_new`` or ``drop_old`` messages and tell
+    the hub how many. A message waits up to *linger_s* for others to share its chunk, which is cut at *chunk_bytes_max*.
+    spool: whether what waits lies in files beside the hub's socket, and survives this process.
+    """
+
+    tag: str
+    when_full: WhenFull
+    block_s: float | None
+    backlog_bytes_max: int
+    chunk_bytes_max: int
+    linger_s: float
+    spool: bool
+
+
+class Outgoing:
+    """Everything that is on its way to the hub at *path*."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        tag: str = "python",
+        when_full: WhenFull = "block",
+        block_s: float | None = BLOCK_S,
+        backlog_bytes_max: int = BYTES_MAX,
+        chunk_bytes_max: int = CHUNK_BYTES_MAX,
+        linger_s: float = LINGER_S,
+        spool: bool = True,
+    ) -> None:
+        if when_full not in WHEN_FULL:
+            raise ValueError(f"when_full is one of {', '.join(WHEN_FULL)}, not {when_full!r}")
+        self.path = os.fspath(path or default_socket())
+        self.tag = encode_tag(tag)
+        self.when_full = when_full
+        self.block_s = block_s
+        self._backlog_bytes_max = backlog_bytes_max
+        self._chunk_bytes_max = chunk_bytes_max
+        self._linger_s = linger_s
+        self._wants_spool = spool
+        self.begin()
+
+    def begin(self) -> None:
+        """Be as new, with a session of its own."""
+        session = new_session()
+        self.spool = Spool(folder_beside(self.path), session) if self._wants_spool else None
+        self.backlog = Backlog(
+            session=session,
+            bytes_max=self._backlog_bytes_max,
+            chunk_bytes_max=self._chunk_bytes_max,
+            allocate=anonymous if self.spool is None else self.spool.allocate,
+        )
+        self.link = Link(self.backlog, linger_s=self._linger_s)
+        self.dropped = 0
+        """Messages dropped for want of room."""
+        self._untold = 0  # of those, what the hub has not been told
+
+    def put(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
+        """Take one message, or *count* in one piece; False if there is no room and none is to be made: wait, or refuse it."""
+        if self.backlog.append(tag, entry, count):
+            self.link.appended(time.monotonic())
+            return True
+        self.link.hurry()
+        if self.when_full == "drop_old":
+            while dropped := self.backlog.drop_oldest():
+                self._count(dropped)
+                if self.backlog.append(tag, entry, count):
+                    self.link.appended(time.monotonic())
+                    return True
+        if self.when_full in ("drop_new", "drop_old"):
+            self.drop(count)
+            return True
+        return False
+
+    def drop(self, count: int = 1) -> None:
+        """Count messages as dropped."""
+        self._count(count)
+
+    def connected(self) -> None:
+        """There is a connection: everything that is not acknowledged goes out again."""
+        self.link.connected()
+        if self.spool is not None and os.path.isdir(self.spool.folder):  # a hub of a program's own has none
+            self.warn()
+
+    def received(self, data: bytes) -> None:
+        """Take in acknowledgements; use the room that they make. Raises ValueError."""
+        self.link.received(data)
+        if self._untold:
+            self._tell()
+        if self.spool is not None and self.spool.fault and self.backlog.is_empty:
+            self.backlog.give_back()  # perhaps there is a folder now
+
+    @property
+    def is_left_to_the_hub(self) -> bool:
+        """Whether there is no hub now, and everything for it is in files: there is nothing to wait for."""
+        return self.link.state is State.AWAY and bool(self.link.last_error) and self.is_in_files
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether everything that is not acknowledged lies in files."""
+        return self.spool is not None and self.spool.is_in_use and self.backlog.is_all_in_files
+
+    def end(self) -> None:
+        """Let go of everything; what is not acknowledged stays in its files for the hub."""
+        is_done = self.backlog.is_empty
+        self.backlog.close(keep=not is_done)
+        if self.spool is not None:
+            self.spool.close(keep=not is_done)
+
+    def forget(self) -> None:
+        """After a fork: everything is the parent's. `begin` follows."""
+        if self.spool is not None:
+            self.spool.forget()
+
+    def warn(self) -> None:
+        """Say once that messages are in this process's memory alone, if somebody wanted them in files."""
+        global _has_warned  # noqa: PLW0603  once a process
+        if self.spool is None or not self.spool.fault or _has_warned:
+            return
+        _has_warned = True
+        import logging  # a program without warnings need not load it
+
+        logging.getLogger("mpsr.producers").warning(
+            "messages wait for the hub in memory only, and are lost if this process is killed (%s)", self.spool.fault
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Return counters, and how things are."""
+        backlog, spool = self.backlog, self.spool
+        return {
+            "appended": backlog.appended,
+            "acknowledged": backlog.acknowledged - backlog.dropped,
+            "pending": backlog.appended - backlog.acknowledged,
+            "dropped": self.dropped,
+            "held_bytes": backlog.held_bytes,
+            "state": self.link.state.value,
+            "last_error": self.link.last_error,
+            "spool": spool.folder if spool is not None and spool.is_in_use and not spool.fault else None,
+            "spool_fault": "" if spool is None else spool.fault,
+        }
+
+    def _count(self, messages: int) -> None:
+        self.dropped += messages
+        self._untold += messages
+
+    def _tell(self) -> None:
+        reason = f"dropped by the producer: no room for what waits for the hub (when_full={self.when_full})"
+        record = {"reason": reason, "count": self._untold, "tag": self.tag.decode(), "pid": os.getpid()}
+        if self.backlog.append(LOSS_TAG, pack_entry(msgspec.msgpack.encode(record), None)):
+            self._untold = 0
+            self.link.appended(time.monotonic())
