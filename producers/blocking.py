@@ -99,7 +99,8 @@ class Producer:
                 self._start()
             if not self._out.put(tag_bytes, entry):
                 self._wait_for_room(tag_bytes, entry, timeout)
-            self._look()
+            if self._out.backlog.open_count == 1:  # a chunk was begun, so perhaps one was cut
+                self._look()
 
     def send_entries(self, entries: bytes, count: int, *, tag: str | None = None, timeout: float | None = None) -> None:
         """Hand over *count* entries (`pack_entry`) in one piece, which stays one; not from a signal handler."""

@@ -66,9 +66,9 @@ class Link:
         self._in_flight_bytes = 0
         self._acks = _ack_unpacker()
 
-    def appended(self, now: float) -> None:
-        """A message was put into the backlog."""
-        if self.backlog.open_count == 1:
+    def appended(self, now: float, count: int = 1) -> None:
+        """Messages were put into the backlog."""
+        if self.backlog.open_count == count:
             self._open_since = now
 
     def hurry(self) -> None:

@@ -93,16 +93,18 @@ class Outgoing:
         self._untold = 0  # of those, what the hub has not been told
 
     def put(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
-        """Take one message, or *count* in one piece; False if there is no room and none is to be made: wait, or refuse it."""
-        if self.backlog.append(tag, entry, count):
-            self.link.appended(time.monotonic())
+        """Take one message, or *count* in one piece; False if there is no room and none is made: wait, or refuse it."""
+        backlog = self.backlog
+        if backlog.append(tag, entry, count):
+            if backlog.open_count == count:
+                self.link.appended(time.monotonic(), count)
             return True
         self.link.hurry()
         if self.when_full == "drop_old":
             while dropped := self.backlog.drop_oldest():
                 self._count(dropped)
                 if self.backlog.append(tag, entry, count):
-                    self.link.appended(time.monotonic())
+                    self.link.appended(time.monotonic(), count)
                     return True
         if self.when_full in ("drop_new", "drop_old"):
             self.drop(count)

@@ -27,10 +27,14 @@ _FAULTS = (TypeError, ValueError, OverflowError, RecursionError, UnicodeError)  
 
 def encode_record(record: Record) -> bytes:
     """Return *record* in msgpack. Raises BadRecord."""
-    if not isinstance(record, Mapping):
-        raise BadRecord("", f"a record is a map, not {type(record).__name__}")
     try:
-        return _encode(record if isinstance(record, dict) else dict(record))
+        if type(record) is dict:  # nearly always; asking for a Mapping costs more than encoding it
+            return _encode(record)
+        if not isinstance(record, Mapping):
+            raise BadRecord("", f"a record is a map, not {type(record).__name__}")
+        return _encode(dict(record))
+    except BadRecord:
+        raise
     except _FAULTS as error:
         path, reason = _find_fault(record, str(error))
         raise BadRecord(path, reason) from error
