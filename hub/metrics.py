@@ -19,6 +19,8 @@ class Metrics:
     bytes: int = 0
     """Bytes of the committed messages, as received."""
     commits: int = 0
+    commits_failed: int = 0
+    """Times that the disk did not take a commit; it is tried again each second, and producers wait."""
     duplicates: int = 0
     """Batches that were received before, and acknowledged again."""
     losses: int = 0

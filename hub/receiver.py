@@ -61,6 +61,7 @@ class Receiver:
                 with self._watch:
                     commit = await self._journal.append(batches)
             except JournalUnavailable as error:
+                self._metrics.commits_failed += 1
                 if not failed:
                     log.error(
                         "journal.unavailable", error=str(error), action="producers wait; trying again each second"
