@@ -93,8 +93,10 @@ class Adoption:
                 os.mkdir(self._folder, 0o700)
             if not stat.S_ISDIR(os.lstat(self._folder).st_mode):
                 raise NotADirectoryError(20, "something else is there")
-            os.chown(self._folder, -1, self._group)
-            os.chmod(self._folder, FOLDER_MODE)
+            if self._group != -1:
+                os.chown(self._folder, -1, self._group)
+            if stat.S_IMODE(os.lstat(self._folder).st_mode) != FOLDER_MODE:
+                os.chmod(self._folder, FOLDER_MODE)
         except OSError as error:
             log.warning("spool.unavailable", folder=self._folder, error=error.strerror, action="producers keep memory")
             return False

@@ -5,6 +5,7 @@ Always true:
 - the socket outlives the service: its folder is kept when the service stops (RuntimeDirectoryPreserve=), or systemd
   would remove the file of the socket that it still listens on;
 - the hub sees who sends: user ids are the host's (no PrivateUsers=), command names readable (no ProtectProc=);
+- the hub may set the bit by which the files in a folder get its group, for the spools (no RestrictSUIDSGID=);
 - what the manager of a user cannot do (anything with a mount namespace needs PrivateUsers=) is in the system's only.
 
 Not here: where the files go, and systemctl (hub.cli.installing).
@@ -22,7 +23,8 @@ Scope = Literal["user", "system"]
 
 HEADING = "# Written by `mpsr install`. What `systemctl edit` writes beside it stays when this file is replaced."
 SYSTEM_USER = "mpsr"
-_PLAIN = re.compile(r"[\w/.,:=@%+$-]+")
+UNFIT = "'\"\\$"
+_PLAIN = re.compile(r"[\w/.,:=@%+-]+")
 SYSTEM_STATE = "/var/lib/mpsr"
 
 _SOCKET = """\
@@ -45,7 +47,7 @@ WantedBy=sockets.target
 _SERVICE = """\
 [Unit]
 Description=mpsr message hub
-Wants=mpsr.socket
+Requires=mpsr.socket
 After=mpsr.socket
 # Never give up: what is sent waits in the socket, and a fault that was put right is found within a second.
 StartLimitIntervalSec=0
@@ -71,7 +73,6 @@ NoNewPrivileges=yes
 RestrictAddressFamilies=AF_UNIX
 RestrictNamespaces=yes
 RestrictRealtime=yes
-RestrictSUIDSGID=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
@@ -93,10 +94,10 @@ StateDirectory=mpsr
 StateDirectoryMode=0750
 LogsDirectory=mpsr
 LogsDirectoryMode=0750
-ConfigurationDirectory=mpsr
 
-# A Unix socket and a folder are all it needs. Not here: PrivateUsers=, for it would hide the user ids of who sends;
-# ProtectProc=, for it would hide the names of their commands.
+# A Unix socket and folders are all it needs. Not here: PrivateUsers=, for it would hide the user ids of who sends;
+# ProtectProc=, for it would hide the names of their commands; RestrictSUIDSGID=, for the spools beside the socket
+# get its group by the setgid bit of their folder.
 CapabilityBoundingSet=
 AmbientCapabilities=
 ProtectSystem=strict
@@ -118,6 +119,14 @@ IPAddressDeny=any
 KeyringMode=private
 RemoveIPC=yes"""
 
+_SYSTEM_SOCKET = f"""\
+SocketUser={SYSTEM_USER}
+SocketGroup={SYSTEM_USER}
+# Before RuntimeDirectory= of the service finds it another's: it would give all that is in it to {SYSTEM_USER}, and the
+# socket would lose the group that `systemctl edit` gave it.
+ExecStartPre=install -d -o {SYSTEM_USER} -g {SYSTEM_USER} %t/mpsr
+"""
+
 _SYSUSERS = f"""\
 u {SYSTEM_USER} - "mpsr message hub" {SYSTEM_STATE}
 """
@@ -127,13 +136,13 @@ def unit_files(scope: Scope, *, folder: str, command: Sequence[str], journal: st
     """
     Return the text of each file by its path: the units in *folder*, and what makes the user.
 
-    *command* runs the hub in the foreground; *journal* is the folder that it keeps its messages in.
+    *command* runs the hub in the foreground; *journal* is the folder that it keeps its messages in. In the path of a
+    program, no character of UNFIT can be written.
     """
     is_system = scope == "system"
-    owner = f"SocketUser={SYSTEM_USER}\nSocketGroup={SYSTEM_USER}\n"
-    sock = _SOCKET.format(owner=owner if is_system else "")
+    sock = _SOCKET.format(owner=_SYSTEM_SOCKET if is_system else "")
     service = _SERVICE.format(
-        command=" ".join(_quoted(word.replace("$", "$$")) for word in command),
+        command=" ".join(_quoted(word) for word in command),
         environment=_quoted(f"MPSR_JOURNAL={journal}"),
         own=_SYSTEM_ONLY if is_system else "",
         target="multi-user.target" if is_system else "default.target",

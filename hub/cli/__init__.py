@@ -26,6 +26,7 @@ _FILES = {
     "install": "installing",
     "logs": "reading",
     "send": "sending",
+    "spawn": "spawning",
     "stats": "asking",
     "uninstall": "installing",
     "verify": "reading",

@@ -2,7 +2,7 @@
 `mpsr install` and `mpsr uninstall`: the hub as a service of systemd.
 
 Always true:
-- nothing is written before it is known that all of it can be: a file that differs is replaced only with --force;
+- a file that differs is replaced only with --force; without it, nothing else is written either;
 - what was not written by `mpsr install` is never removed, and the journal never;
 - systemctl is run only where a manager runs; else the commands are shown.
 
@@ -23,15 +23,21 @@ import click
 from hub.cli.options import usage_error
 from hub.config import default_journal
 from hub.errors import MpsrError
-from hub.units import HEADING, SYSTEM_STATE, SYSTEM_USER, Scope, unit_files
+from hub.units import HEADING, SYSTEM_STATE, SYSTEM_USER, UNFIT, Scope, unit_files
 
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 """What ProtectHome= and PrivateTmp= hide from the system's service."""
+_END = (
+    ("disable", "mpsr.socket", "mpsr.service"),
+    # The socket alone at first: its path is gone then, and the hub serves who still waits in it before it ends.
+    ("stop", "--job-mode=ignore-dependencies", "mpsr.socket"),
+    ("stop", "mpsr.service"),
+)
 _PATIENCE_S = 120.0
 
 
 class NotInstalled(MpsrError):
-    """Nothing was changed, or not all: *what* says it."""
+    """The service is not, or not completely, what was asked for."""
 
 
 def _scope_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,10 +71,12 @@ def install(scope: Scope | None, show: bool, force: bool) -> None:
         click.echo("\n".join(f"### {path}\n{text}" for path, text in files.items()), nl=False)
         return
     _need_root(scope, "install")
-    _write(files, force=force)
+    replaced = _write(files, force=force)
     if scope == "system":
         _make_user(next(path for path in files if path.endswith(".conf")))
     _manage(scope, [["daemon-reload"], ["enable", "--now", "mpsr.socket", "mpsr.service"]])
+    if replaced:
+        click.echo(f"to do      {' '.join(_systemctl(scope))} restart mpsr.socket (and mpsr.service with it)")
     click.echo(_LATER[scope].format(journal=_journal(scope)))
 
 
@@ -79,12 +87,14 @@ def uninstall(scope: Scope | None) -> None:
     scope = _chosen(scope)
     _need_root(scope, "uninstall")
     paths = [path for path in unit_files(scope, folder=_folder(scope), command=(), journal="") if _is_ours(path)]
-    # The socket first: the hub then serves who still waits in it before it stops.
-    _manage(scope, [["disable", "--now", "mpsr.socket"], ["disable", "--now", "mpsr.service"]] if paths else [])
+    _manage(scope, _END if paths else ())
     for path in paths:
         os.unlink(path)
         click.echo(f"removed    {path}")
-    _manage(scope, [["daemon-reload"]] if paths else [])
+    for path in paths:
+        if os.path.isdir(f"{path}.d"):
+            click.echo(f"left alone {path}.d: it was written by systemctl edit")
+    _manage(scope, [["daemon-reload"]] if paths else ())
     if not paths:
         click.echo("nothing is installed")
     click.echo(f"the journal stays in {_journal(scope)}")
@@ -132,8 +142,15 @@ def _hub_command() -> list[str]:
     beside = os.path.join(os.path.dirname(sys.executable), "mpsr")
     for path in (os.path.abspath(sys.argv[0]), beside):
         if os.path.basename(path) == "mpsr" and os.access(path, os.X_OK):
-            return [path, "hub"]
-    return [sys.executable, "-m", "hub"]
+            command = [path, "hub"]
+            break
+    else:
+        command = [sys.executable, "-m", "hub"]
+    if set(command[0]) & set(UNFIT):
+        raise NotInstalled(
+            f"systemd cannot run {command[0]} (install it where no quote, $ or backslash is in the path)"
+        )
+    return command
 
 
 def _unreachable(command: Sequence[str]) -> str:
@@ -155,8 +172,12 @@ def _above(path: str) -> list[str]:
     return ["/".join(parts[:end]) or "/" for end in range(1, len(parts))]
 
 
-def _write(files: dict[str, str], *, force: bool) -> None:
-    """Write what is not there yet. Raises NotInstalled, with nothing changed, if something differs."""
+def _write(files: dict[str, str], *, force: bool) -> bool:
+    """
+    Write what is not there yet; say whether something else was.
+
+    Raises NotInstalled, without *force* with nothing changed, if something else is there.
+    """
     before = {path: _content(path) for path in files}
     differing = [path for path, text in files.items() if before[path] not in (None, text)]
     if differing and not force:
@@ -165,19 +186,23 @@ def _write(files: dict[str, str], *, force: bool) -> None:
         if before[path] == text:
             click.echo(f"unchanged  {path}")
             continue
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(f"{path}~", "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(f"{path}~", 0o644)
-        os.replace(f"{path}~", path)
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(f"{path}~", "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(f"{path}~", 0o644)
+            os.replace(f"{path}~", path)
+        except OSError as error:
+            raise NotInstalled(f"{path} cannot be written: {error.strerror}") from error
         click.echo(f"{'replaced ' if path in differing else 'written  '}  {path}")
+    return bool(differing)
 
 
 def _content(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -197,12 +222,16 @@ def _make_user(sysusers: str) -> None:
 
 def _manage(scope: Scope, calls: Sequence[Sequence[str]]) -> None:
     """Run systemctl, or show what to run where no manager does."""
-    systemctl = ["systemctl", "--user"] if scope == "user" else ["systemctl"]
     for call in calls:
+        command = [*_systemctl(scope), *call]
         if shutil.which("systemctl") and _has_manager(scope):
-            _run([*systemctl, *call])
+            _run(command)
         else:
-            click.echo(f"to do      {' '.join([*systemctl, *call])}")
+            click.echo(f"to do      {' '.join(command)}")
+
+
+def _systemctl(scope: Scope) -> list[str]:
+    return ["systemctl", "--user"] if scope == "user" else ["systemctl"]
 
 
 def _has_manager(scope: Scope) -> bool:

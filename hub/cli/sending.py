@@ -41,7 +41,7 @@ def send(
     extra = dict(map(_field, fields))
     lines: Iterable[bytes] = map(os.fsencode, message) if message else _standard_input()
     failed = False
-    producer = Producer(socket, tag=tag, spool=False)  # what is not acknowledged is the caller's, who knows our exit code
+    producer = Producer(socket, tag=tag, spool=False)  # what is not acknowledged is the caller's, by our exit code
     try:
         for number, line in enumerate(lines, 1):
             fault = _send_line(producer, line, extra, as_json=as_json, timeout=timeout)

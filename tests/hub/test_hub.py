@@ -440,3 +440,37 @@ def test_a_batch_that_was_left_is_given_again(run: Run, path: str) -> None:
                         break
 
     run(scenario())
+
+
+@both_loops
+@pytest.mark.parametrize("is_left", [True, False], ids=["in place", "gone"])
+def test_a_socket_made_by_others(run: Run, path: str, is_left: bool) -> None:
+    """A stop finishes who is connected; who waits in the backlog is the next hub's, or ours if the path is gone."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path)
+            made.listen()
+            made.setblocking(False)
+            async with Hub("/never/used", sock=made.dup()) as hub, handling(hub) as got:
+                assert hub.path == path
+                served = connect(path, chunk("served"))
+                assert await asyncio.to_thread(read_acks, served, 1) == ["served"]
+                waiting = connect(path, chunk("waiting"))  # the loop does not turn before the stop
+                waiting.shutdown(socket.SHUT_WR)
+                if not is_left:
+                    os.unlink(path)
+                assert await hub.stop(timeout_s=30) == 0
+                assert read_to_end(served) == b""
+                expected = [b"\xa6served"] if is_left else [b"\xa6served", b"\xa7waiting"]
+                assert [batch.chunk for batch in got] == expected
+            assert os.path.exists(path) == is_left
+            if is_left:
+                async with Hub(sock=made.dup()) as hub, handling(hub):
+                    assert await asyncio.to_thread(read_acks, waiting, 1) == ["waiting"]
+            else:
+                assert read_acks(waiting, 1) == ["waiting"]
+            served.close()
+            waiting.close()
+
+    run(main())

@@ -382,3 +382,64 @@ def test_two_hubs_race_for_one_path(tmp_path: Path) -> None:
             for binder in (one, two):
                 assert binder.bind("") == "free"
             assert not path.exists()
+
+
+@contextmanager
+def made(path: str | Path) -> Iterator[socket.socket]:
+    """A listening socket, as systemd would make it."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        os.chmod(path, 0o604)
+        sock.listen()
+        sock.setblocking(False)
+        yield sock
+
+
+def test_an_adopted_socket_stays(tmp_path: Path) -> None:
+    """A socket that somebody made keeps its path, mode and backlog through our end, and there is no lock."""
+    with made(tmp_path / "s") as sock:
+        file = SocketFile.adopt(sock.dup())
+        assert (file.path, file.is_kept) == (str(tmp_path / "s"), True)
+        file.permit(0o600, None)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(file.path)
+            client.sendall(b"wait")
+            file.remove()
+            file.close()
+            file.close()
+            assert stat.S_IMODE(os.stat(tmp_path / "s").st_mode) == 0o604
+            accepted, _ = sock.accept()
+            with accepted:
+                assert accepted.recv(9) == b"wait"
+        assert os.listdir(tmp_path) == ["s"]
+
+
+@pytest.mark.parametrize("what", ["nothing", "another"])
+def test_an_adopted_socket_that_lost_its_path(what: str, tmp_path: Path) -> None:
+    """Nobody listens after us if the path is gone, or another's: so the backlog is ours. The other's is left alone."""
+    with made(tmp_path / "s") as sock:
+        file = SocketFile.adopt(sock.dup())
+        (tmp_path / "s").unlink()
+        if what == "another":
+            dead_socket(tmp_path / "s")
+        assert not file.is_kept
+        file.remove()
+        file.close()
+    assert (tmp_path / "s").exists() == (what == "another")
+
+
+def test_a_bound_socket_is_not_kept(tmp_path: Path) -> None:
+    """What we made ourselves ends with us."""
+    with bound(tmp_path / "s") as file:
+        assert not file.is_kept
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
+def test_an_abstract_name_is_adopted() -> None:
+    """A name without a file cannot be lost, and is written with an @."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"\0mpsr-adopt-{os.getpid()}")
+        sock.listen()
+        file = SocketFile.adopt(sock)
+        assert (file.path, file.is_kept) == (f"@mpsr-adopt-{os.getpid()}", True)
+        file.remove()

@@ -1,0 +1,335 @@
+"""`mpsr spawn`: run commands as supervised producers, their output captured."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import sys
+import termios
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import click
+
+from hub.cli.options import SECONDS, SIZE, journal_option, socket_option, usage_error
+from hub.cli.ownhub import OwnHub
+from hub.config import SOCKET_VARIABLE, default_socket
+from producers.errors import NotAcknowledged, NotConnected, ProducerError
+from producers.spawn.history import AnyExit, Policy, Restart
+from producers.spawn.lines import LINE_BYTES_MAX, Join
+from producers.spawn.procfile import parse_env, parse_formation, parse_procfile, port_of
+from producers.spawn.supervisor import Options, Spec, Supervisor
+
+LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
+NO_HUB_S = 1.0
+FLUSH_TIMEOUT_S = 5.0
+CHILDREN_MAX = 10_000
+_PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Wishes(NamedTuple):
+    """What was asked for."""
+
+    socket: str
+    policy: Policy
+    options: Options
+    quiet: bool
+    hub: tuple[str, ...]  # the hub's command; empty: there is one, or there will be
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.option("-n", "count", type=click.IntRange(1, CHILDREN_MAX), default=1, show_default=True, help="So many.")
+@click.option("--tag", metavar="NAME", help="Their messages' tag is NAME.1, NAME.2, ...  [default: the command's name]")
+@click.option("--procfile", metavar="FILE", help="Run what FILE says.  [default: Procfile, if there is no COMMAND]")
+@click.option(
+    "--env",
+    "env_files",
+    metavar="FILE",
+    multiple=True,
+    help="Variables for the children. Repeatable.  [default: .env beside the Procfile, if there is one]",
+)
+@click.option(
+    "--restart",
+    type=click.Choice([one.value for one in Restart]),
+    default="never",
+    show_default=True,
+    help="Which ends are followed by a new start; the pauses grow from 0.25 s to 30 s.",
+)
+@click.option(
+    "--attempts",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Give a child up after N lives in a row that were shorter than 10 s.",
+)
+@click.option(
+    "--any-exit",
+    type=click.Choice([one.value for one in AnyExit]),
+    help="When one has ended for good, stop the others or not.  [default: stop with a Procfile, else ignore]",
+)
+@click.option(
+    "--stop-timeout",
+    type=SECONDS,
+    default="10",
+    show_default=True,
+    metavar="S",
+    help="SIGKILL S seconds after SIGTERM.",
+)
+@click.option("--stdin", metavar="NAME", help="Our standard input goes to this child (NAME.N; NAME means NAME.1).")
+@click.option(
+    "--line-max",
+    type=SIZE,
+    default=f"{LINE_BYTES_MAX >> 20}MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="A longer line becomes several messages.",
+)
+@click.option(
+    "--join",
+    type=click.Choice([one.value for one in Join]),
+    default="traceback",
+    show_default=True,
+    help="Which lines become one message: Python's tracebacks; whatever is indented too; none.",
+)
+@click.option("--hub", "with_hub", is_flag=True, help="Start a hub too, and stop it last.")
+@socket_option
+@journal_option
+@click.option("-q", "--quiet", is_flag=True, help="Do not show here what they say.")
+@click.argument("words", nargs=-1, metavar="[-- COMMAND [ARG]... | NAME[=N]...]", type=click.UNPROCESSED)
+def spawn(  # noqa: PLR0913, PLR0917  one for each option
+    count: int,
+    tag: str | None,
+    procfile: str | None,
+    env_files: Sequence[str],
+    restart: str,
+    attempts: int,
+    any_exit: str | None,
+    stop_timeout: float,
+    stdin: str | None,
+    line_max: int,
+    join: str,
+    with_hub: bool,
+    socket: str | None,
+    journal: str | None,
+    quiet: bool,
+    words: Sequence[str],
+) -> int:
+    """Run commands as supervised producers: what they say, line by line, and their ends are messages.
+
+    A child has MPSR_SOCKET, MPSR_TAG, MPSR_INDEX (and PORT, from a Procfile) in its environment, and PYTHONUNBUFFERED,
+    so that its last words arrive. SIGINT and SIGTERM stop all, a second one kills; SIGHUP, SIGUSR1 and SIGUSR2 are
+    passed on. The exit code is that of the first child that failed: 128 + N for one that signal N ended.
+
+    \b
+    Examples:
+      mpsr spawn -n 4 --tag worker --restart on-failure -- python worker.py
+      mpsr spawn --hub                               # the Procfile here, and a hub
+      mpsr spawn --procfile Procfile web=2 worker=4
+    """
+    path = os.path.abspath(socket or default_socket())
+    if procfile is None and (not words or re.fullmatch(r"[A-Za-z0-9_-]+=\d+", words[0])):
+        procfile = "Procfile"
+        if not os.path.exists(procfile):
+            raise usage_error("say what to run: -- COMMAND, or --procfile FILE (there is no Procfile here)")
+    if procfile is not None:
+        specs = _of_procfile(procfile, words, env_files, path)
+        if tag is not None or count != 1:
+            raise usage_error("with a Procfile the names are its own, and NAME=N says how many")
+    else:
+        specs = _of_command(words, tag, count, env_files, path)
+    if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
+        raise usage_error(f"--line-max is {LINE_BYTES_MIN} bytes at least, {LINE_BYTES_LARGEST >> 20}MiB at most")
+    policy = Policy(
+        restart=Restart(restart),
+        any_exit=AnyExit(any_exit or ("stop" if procfile is not None else "ignore")),
+        stop_timeout_s=stop_timeout,
+        attempts_max=attempts,
+    )
+    hub = _hub_command(path, journal) if with_hub else ()
+    wishes = Wishes(path, policy, Options(Join(join), line_max), quiet, hub)
+    return _run(lambda: _spawn(_with_stdin(specs, stdin), wishes))
+
+
+def _of_procfile(procfile: str, words: Sequence[str], env_files: Sequence[str], socket: str) -> list[Spec]:
+    folder = os.path.dirname(os.path.abspath(procfile))
+    beside = os.path.join(folder, ".env")
+    given = _environment(env_files or ([beside] if os.path.exists(beside) else []))
+    commands = _parsed(procfile, parse_procfile)
+    try:
+        counts = parse_formation(words, commands)
+    except ValueError as error:
+        raise usage_error(str(error)) from None
+    if not 0 < sum(counts.values()) <= CHILDREN_MAX:
+        raise usage_error(f"{sum(counts.values())} processes are to be run; 1 at least, {CHILDREN_MAX} at most")
+    shell = shutil.which("sh") or "/bin/sh"
+    return [
+        Spec(
+            f"{name}.{index}",
+            (shell, "-c", commands[name]),
+            {**_own_variables(given, socket, name, index), "PORT": port_of(position, index, given)},
+            folder,
+        )
+        for position, name in enumerate(commands)
+        for index in range(1, counts[name] + 1)
+    ]
+
+
+def _of_command(words: Sequence[str], tag: str | None, count: int, env_files: Sequence[str], socket: str) -> list[Spec]:
+    given = _environment(env_files)
+    if shutil.which(words[0], path=given.get("PATH")) is None:
+        raise usage_error(f"there is no command {words[0]!r}")
+    name = tag or re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(words[0])).strip("-") or "child"
+    return [
+        Spec(f"{name}.{index}", tuple(words), _own_variables(given, socket, name, index))
+        for index in range(1, count + 1)
+    ]
+
+
+def _own_variables(given: Mapping[str, str], socket: str, name: str, index: int) -> dict[str, str]:
+    own = {SOCKET_VARIABLE: socket, "MPSR_TAG": f"{name}.{index}", "MPSR_INDEX": str(index)}
+    return {"PYTHONUNBUFFERED": "1", **given, **own}
+
+
+def _environment(files: Sequence[str]) -> dict[str, str]:
+    environ = dict(os.environ)
+    for file in files:
+        environ.update(_parsed(file, parse_env))
+    return environ
+
+
+def _parsed(file: str, parse: Callable[[str], dict[str, str]]) -> dict[str, str]:
+    try:
+        with open(file, encoding="utf-8", errors="surrogateescape") as lines:
+            return parse(lines.read())
+    except OSError as error:
+        raise usage_error(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise usage_error(f"{file}: {error}") from None
+
+
+def _with_stdin(specs: list[Spec], name: str | None) -> list[Spec]:
+    if name is None:
+        return specs
+    wanted = name if any(spec.name == name for spec in specs) else f"{name}.1"
+    if all(spec.name != wanted for spec in specs):
+        raise usage_error(f"--stdin {name}: there are {', '.join(spec.name for spec in specs[:10])}")
+    return [spec._replace(stdin=0) if spec.name == wanted else spec for spec in specs]
+
+
+def _hub_command(socket: str, journal: str | None) -> tuple[str, ...]:
+    own = ("--journal", os.path.abspath(journal)) if journal else ()
+    level = () if "MPSR_LOG_LEVEL" in os.environ else ("--log-level", "warning")
+    return (sys.executable, "-P", "-m", "hub", "--socket", socket, *own, *level)
+
+
+def _run(main: Callable[[], Any]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        return int(asyncio.run(main()))
+    return int(uvloop.run(main()))
+
+
+async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
+    """Start the hub, if it is to be ours, then the children; stop the other way round."""
+    from producers.blocking import Producer
+    from producers.spawn.console import Console
+    from producers.spawn.delivery import Delivery
+
+    names = [spec.name for spec in specs]
+    is_coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    console = None if wishes.quiet else Console(1, names, is_coloured=is_coloured)
+    producer = Producer(wishes.socket, tag="mpsr.spawn")
+    delivery = Delivery(producer, console)
+    children = Supervisor(specs, wishes.policy, delivery, wishes.options)
+    hub = OwnHub(wishes.hub, wishes.socket, console) if wishes.hub else None
+    warning = None if hub is not None else asyncio.get_running_loop().create_task(_warn(producer))
+    try:
+        with _Signals(children, hub):
+            if hub is not None:
+                await hub.start(producer)
+            code = await children.run()
+    finally:
+        late = await asyncio.to_thread(_close, producer)
+        if hub is not None:
+            await hub.stop()
+        if warning is not None:
+            warning.cancel()
+        if console is not None:
+            console.close()
+    return _account(code, delivery, late)
+
+
+def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
+    """Say what is not kept; return the exit code."""
+    if delivery.dropped:
+        lost = f"{delivery.dropped:,} messages ({delivery.dropped_bytes:,} bytes)"
+        click.echo(f"mpsr: {lost} were dropped: the hub was away, and there was no more room", err=True)
+    if late is not None:
+        click.echo(f"mpsr: {late}", err=True)
+    return code or int(late is not None or delivery.dropped > 0)
+
+
+def _close(producer: Any) -> NotAcknowledged | None:
+    try:
+        producer.close(FLUSH_TIMEOUT_S)
+    except NotAcknowledged as late:
+        return late
+    return None
+
+
+async def _warn(producer: Any) -> None:
+    """Say it, if there is no hub."""
+    try:
+        await asyncio.to_thread(producer.connect, NO_HUB_S)
+    except NotConnected as error:
+        click.echo(f"mpsr: {error}; the output waits for one (start `mpsr hub`, or add --hub)", err=True)
+    except ProducerError:  # all is over already
+        pass
+
+
+class _Signals:
+    """While it lasts, our signals are the children's."""
+
+    def __init__(self, children: Supervisor, hub: OwnHub | None) -> None:
+        self._children = children
+        self._hub = hub
+        self._had_terminal = _has_terminal()
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        for number in _PASSED_ON:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, self._pass_on, number)
+
+    def __exit__(self, *_: object) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, *_PASSED_ON):
+            loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self._children.stop()
+        if self._hub is not None:
+            self._hub.give_up()
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        if number == signal.SIGHUP and self._had_terminal and not _has_terminal():
+            self._stop()
+        else:
+            self._children.pass_on(number)
+
+
+def _has_terminal() -> bool:
+    for descriptor in (0, 1, 2):
+        try:
+            termios.tcgetattr(descriptor)
+        except termios.error:
+            continue
+        return True
+    return False
