@@ -166,7 +166,7 @@ def _rule_key(right: Right, side: str) -> Key:
 KEYS: tuple[Key, ...] = (
     Key("socket", _parse_path, default_socket, "The hub's socket.", metavar="PATH"),
     Key("mode", _parse_mode, lambda: "0660", "Permissions of the socket.", is_live=True, metavar="MODE"),
-    Key("group", _parse_group, str, "Group of the socket.", is_live=True, metavar="NAME"),
+    Key("group", _parse_group, str, "Group of the socket, by name or number.", is_live=True, metavar="NAME"),
     Key("journal", _parse_path, default_journal, "The journal's folder.", metavar="DIR"),
     Key("journal_size", _size_of(KEEP_BYTES_MIN), lambda: "1GiB", "How much of the past is kept.",
         is_live=True, metavar="SIZE"),

@@ -115,9 +115,11 @@ def _identity(path: str) -> os.stat_result | None:
 
 
 def group_id(group: str | None) -> int:
-    """Return the number of a group, -1 for None. Raises UnknownGroup."""
+    """Return the number of a group, by its name or number, -1 for None. Raises UnknownGroup."""
     if group is None:
         return -1
+    if group.isdecimal():  # in a container the host's groups have no names
+        return int(group)
     try:
         return grp.getgrnam(group).gr_gid
     except KeyError:
