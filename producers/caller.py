@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 import time
 from typing import Any
 
@@ -18,6 +19,7 @@ from producers.dialling import describe
 from producers.errors import CommandFailed, NotConnected
 
 CALL_TIMEOUT_S = 10.0
+_TIMEVAL = struct.Struct("ll")
 
 
 def call(
@@ -33,11 +35,12 @@ def call(
     deadline = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
-            sock.settimeout(timeout)
+            # Not `settimeout`: a connect that does not block fails at once while the hub's backlog is full.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(*divmod(int(timeout * 1e6), 10**6)))
             sock.connect(path)
             sock.sendall(request)
             reply = decode_reply(_read_line(sock, deadline))
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             raise NotConnected(path, f"no answer within {timeout:g} s") from None
         except OSError as error:
             raise NotConnected(path, describe(error, path)) from error

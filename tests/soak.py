@@ -5,9 +5,13 @@ Everything that can go wrong beside honest load, at random, for as long as one l
 
 Three producers send without a pause, a reader checks every message as it comes: sequences without holes, each
 producer's numbers once and in order, one loss for each fault of a client and no other. Meanwhile, one after the other:
-the hub is killed or stopped for a while, producers are killed, readers are killed or stand still, clients send garbage,
-half a frame, or never read. The last kill of the hub is after a third of the time, its tables are filled then, and from
-there on its memory must not grow by more than 5 %. One line at the end says how it was; the exit code is 0 or 1.
+the hub is killed or stopped for a while, its disk takes nothing for a while, a bit of a sealed segment is flipped, and
+back again, producers are killed, readers are killed or stand still, clients send garbage, half a frame, or never read.
+The last kill of the hub is after a quarter of the time, its tables are filled then, and each thing is done a few times.
+From half of the time on its memory (RssAnon and RssShmem) is sampled. It goes up and down by large pages of 2 MiB, with
+what is on the way just then, to a mark that it keeps; so the first third of the samples is still warm-up, and the
+median of the last third must be at most 5 % above that of the second. All three are said in the one line at the end,
+with what was done and how it went; the exit code is 0 or 1.
 
 Not collected by pytest: it takes as long as it is told to.
 """
@@ -17,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import resource
 import signal
 import socket
 import statistics
@@ -30,17 +35,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hub.dedupe import FOREIGN_MAX
+from hub.journal.files import DiskFiles
 from hub.journal.query import Query
 from hub.journal.reader import Gap, open_reader
+from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
 from tests.hub.clients import chunk, connect, read_to_end
 from tests.support import MPSR, HubProcess, eventually, mpsr
-from tests.test_faults import GARBAGE, Logs
+from tests.test_faults import Logs
+from tests.test_faults_clients import GARBAGE
+from tests.test_faults_disk import flip_a_bit
 from tests.test_kill import Worker
 
 JOURNAL_SIZE = "1GiB"
 GROWTH_MAX = 0.05
 SAMPLE_S = 0.2
+DISK_FULL_S = 3.0
 PRODUCERS = 3
 
 
@@ -57,6 +67,11 @@ class Watcher:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    @property
+    def last_sequence(self) -> int:
+        """How far the journal was read."""
+        return self._sequence
 
     def end(self) -> None:
         """Read what is left."""
@@ -109,6 +124,7 @@ class Soak:
         self.dice = random.Random(seed)
         self.done: Counter[str] = Counter()
         self.faults = 0  # each is to be one loss
+        self.disk_full = self.flips = 0
         self.hub = HubProcess(folder, "--journal-size", JOURNAL_SIZE)
         self.watcher = Watcher(self.hub.journal)
         self.ended: list[Worker] = []
@@ -120,7 +136,7 @@ class Soak:
     def run(self, seconds: float) -> list[int]:
         """Do things at random; return how much memory the hub had, from the end of the warm-up on."""
         begun = time.monotonic()
-        self._until(begun + seconds / 3, [*ACTIONS, Soak.kill_hub])
+        self._until(begun + seconds / 4, [*ACTIONS, Soak.kill_hub])
         self.fill_tables()
         for action in ACTIONS * 5:  # what each costs at its worst is no growth later
             action(self)
@@ -160,6 +176,43 @@ class Soak:
     def kill_hub(self) -> None:
         self.hub.kill()
         self.hub.start()
+
+    def let_the_disk_take_nothing_for_a_while(self) -> None:
+        """Let every write of the hub that makes a file larger than 1 MiB fail, and so every new segment too."""
+        hub, event = self.hub, "journal.unavailable"
+        said = self._said(event)
+        unlimited = resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, (1 << 20, unlimited[1]))
+        try:
+            with contextlib.suppress(AssertionError):  # nothing has reached 1 MiB of a segment
+                eventually(lambda: self._said(event) > said, timeout=DISK_FULL_S)
+        finally:
+            resource.prlimit(hub.process.pid, resource.RLIMIT_FSIZE, unlimited)
+        eventually(lambda: self._said("journal.available") == self._said(event), "the hub goes on")
+        self.disk_full += self._said(event) - said
+
+    def _said(self, name: str) -> int:
+        return sum(event.get("event") == name for event in self.hub.log)
+
+    def flip_a_bit_and_back(self) -> None:
+        """See that a reader shows a flipped bit as one loss of one batch, and nothing else."""
+        firsts = [first for first in list_segments(DiskFiles(self.hub.journal)) if first <= self.watcher.last_sequence]
+        if len(firsts) < 5:
+            return
+        index = self.dice.randrange(2, len(firsts) - 1)  # not one that expires this moment
+        first, following = firsts[index : index + 2]
+        flipped = flip_a_bit(self.hub.journal, first, self.dice.randrange(3))
+        reader = open_reader(self.hub.journal, after=first - 1)
+        gaps = []
+        for batch in reader.read():
+            if batch.sequence >= following:
+                break
+            if isinstance(batch, Gap):
+                gaps.append((batch.sequence, batch.count))
+        reader.close()
+        assert gaps == [flipped], f"{gaps} where {flipped} was flipped"
+        flip_a_bit(self.hub.journal, first, sequence=flipped[0])
+        self.flips += 1
 
     def stop_hub_for_a_while(self) -> None:
         self.hub.process.send_signal(signal.SIGSTOP)
@@ -235,6 +288,8 @@ class Soak:
 
 ACTIONS: list[Callable[[Soak], None]] = [
     Soak.stop_hub_for_a_while,
+    Soak.let_the_disk_take_nothing_for_a_while,
+    Soak.flip_a_bit_and_back,
     Soak.kill_a_producer,
     Soak.kill_a_reader,
     Soak.stop_a_reader_for_a_while,
@@ -249,16 +304,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--samples", help="a file for the samples of memory, a line each")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="a folder on the disk to use")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, and its children, ignore
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         soak = Soak(Path(folder), options.seed)
         with soak.hub:
             samples = soak.run(options.minutes * 60)
             fault = soak.end()
-    half = len(samples) // 2
-    before, after = statistics.median(samples[:half]), statistics.median(samples[half:])
-    growth = after / before - 1
+    if options.samples:
+        Path(options.samples).write_text("".join(f"{sample}\n" for sample in samples))
+    third = len(samples) // 3
+    first, second, last = (statistics.median(samples[third * n : third * (n + 1)]) for n in range(3))
+    growth = last / second - 1
     if fault is None and growth > GROWTH_MAX:
         fault = "memory grows"
     actions = " ".join(f"{name}={count}" for name, count in sorted(soak.done.items()))
@@ -266,7 +325,8 @@ def main() -> None:
     print(
         f"soak {'ok' if fault is None else 'FAILED: ' + fault} seed={options.seed} minutes={options.minutes:g}"
         f" messages={watcher.messages} losses={watcher.losses} expired_unread={watcher.missed}"
-        f" memory_mib={after / (1 << 20):.1f} growth={growth:+.1%} {actions}"
+        f" memory_mib={'/'.join(f'{median / (1 << 20):.1f}' for median in (first, second, last))} growth={growth:+.1%}"
+        f" disk_full={soak.disk_full} flips={soak.flips} {actions}"
     )
     sys.exit(fault is not None)
 

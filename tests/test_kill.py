@@ -22,13 +22,13 @@ PRODUCERS = 3
 WORKER = """
 import random, sys, threading
 from producers import Producer
-path, tag, seed = sys.argv[1:]
+path, tag, seed, chunk = sys.argv[1:]
 dice, stop, sent = random.Random(seed), threading.Event(), 0
 threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-with Producer(path, tag=tag, chunk_bytes_max=dice.choice([500, 5000, 100_000])) as producer:
+with Producer(path, tag=tag, chunk_bytes_max=int(chunk) or dice.choice([500, 5000, 100_000])) as producer:
     while not stop.is_set():
         for _ in range(dice.randint(1, 200)):
-            producer.send({"n": sent, "filling": "x" * dice.choice([0, 10, 100, 3000])})
+            producer.send({"n": sent, "filling": "x" * (int(chunk) // 50 or dice.choice([0, 10, 100, 3000]))})
             sent += 1
         producer.flush(timeout=60)
         print(sent, flush=True)
@@ -36,12 +36,12 @@ with Producer(path, tag=tag, chunk_bytes_max=dice.choice([500, 5000, 100_000])) 
 
 
 class Worker:
-    """A producer process, and how many of its messages were acknowledged."""
+    """A producer process, and how many of its messages were acknowledged; *chunk*: how large its chunks are."""
 
-    def __init__(self, path: str, tag: str, seed: float) -> None:
+    def __init__(self, path: str, tag: str, seed: float, chunk: int = 0) -> None:
         self.tag = tag
         self.acknowledged = 0
-        command = [sys.executable, "-c", WORKER, path, tag, str(seed)]
+        command = [sys.executable, "-c", WORKER, path, tag, str(seed), str(chunk)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

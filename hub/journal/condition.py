@@ -63,7 +63,10 @@ class Condition:
             return self._compare(_CONSTANTS[value], self._text.lower())
         if isinstance(value, (int, float)):
             return self._operator == "!=" if self._number is None else self._compare(value, self._number)
-        return self._compare(str(value), self._text)
+        try:
+            return self._compare(str(value), self._text)
+        except RecursionError:  # nested too deep to be written down
+            return self._operator == "!="
 
 
 class LevelCondition:

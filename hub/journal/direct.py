@@ -25,8 +25,10 @@ PAGE_BYTES = 4096
 """What every file system in use can write at once: the largest sector of a disk."""
 BUFFER_BYTES = 4 << 20
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
-_IMPOSSIBLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOSYS)
-"""What file systems say that have no such writes, and a machine without /proc."""
+_IMPOSSIBLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOSYS, errno.EACCES, errno.EPERM)
+"""What file systems say that have no such writes, a machine without /proc, or one that does not let us use it."""
+_NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What an ordinary write needs nothing of: one more descriptor, pages to pin."""
 
 
 class DirectWriter:
@@ -37,10 +39,11 @@ class DirectWriter:
         self._handle = -1  # as its owner opened it
         self._direct = -1  # the same file, opened once more
         self._tail = -1  # the offset whose page's beginning stands in the buffer
+        self._is_possible = bool(_O_DIRECT)  # as far as we know
 
     def write(self, handle: int, offset: int, parts: Sequence[Part]) -> bool:
         """Write all *parts* one behind the other; False where that is impossible: then write them all otherwise."""
-        if not _O_DIRECT:
+        if not self._is_possible:
             return False
         try:
             if handle != self._handle:
@@ -50,9 +53,10 @@ class DirectWriter:
             self._write_parts(offset, parts, self._lay_out(handle, offset))
         except OSError as error:
             self.forget(handle)
-            if error.errno in _IMPOSSIBLE:
-                return False
-            raise
+            self._is_possible = error.errno not in _IMPOSSIBLE
+            if self._is_possible and error.errno not in _NOT_NOW:
+                raise
+            return False
         return True
 
     def forget(self, handle: int) -> None:

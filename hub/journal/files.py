@@ -73,7 +73,7 @@ class DiskFiles:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._direct: DirectWriter | None = DirectWriter()
+        self._direct = DirectWriter()
 
     def list(self) -> list[str]:
         return os.listdir(self._folder)
@@ -103,12 +103,10 @@ class DiskFiles:
         return b"".join(parts)
 
     def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
-        if self._direct is not None and (total := sum(map(len, parts))) >= DIRECT_BYTES:
+        if (total := sum(map(len, parts))) >= DIRECT_BYTES:
             has_room = offset + total <= self.size(handle) - PAGE_BYTES  # a whole page must not make the file longer
             if has_room and self._direct.write(handle, offset, parts):
                 return
-            if has_room:
-                self._direct = None  # this file system has no such writes
         for first in range(0, len(parts), _PARTS_MAX):
             group = parts[first : first + _PARTS_MAX]
             size = sum(map(len, group))
@@ -145,8 +143,7 @@ class DiskFiles:
         return os.fstat(handle).st_size
 
     def close(self, handle: int) -> None:
-        if self._direct is not None:
-            self._direct.forget(handle)
+        self._direct.forget(handle)
         os.close(handle)
 
     def remove(self, name: str) -> None:

@@ -81,6 +81,7 @@ class Writer:
         self._sealed = list(recovered.segments)
         self._active: _Active | None = None
         self._position = 0  # behind the last committed block of the active segment
+        self._synced = 0  # behind the last one that is surely on stable storage
         self._expired = 0  # segments deleted
         self.is_unsynced = False
         self.needed_from = NOTHING_NEEDED
@@ -136,6 +137,7 @@ class Writer:
         """
         try:
             self._sync()
+            self._synced = self._position
         except OSError:
             self._give_up()
             raise
@@ -193,26 +195,29 @@ class Writer:
             self.is_unsynced = False
 
     def _commit(self, batches: Sequence[Batch], now: int) -> None:
-        parts, size = self._pack(batches, now, self._position)
+        parts, size = self._pack(batches, now)
         if self._active is None or self._position + size > self._active.size:
             if self._active is not None:
                 self._sync()
                 self._retire()
             self._begin_segment(size, now)
-            parts, size = self._pack(batches, now, self._position)
+            parts, size = self._pack(batches, now)
         assert self._active is not None
         self.is_unsynced = True
         self._files.write(self._active.handle, self._position, parts)
         if self._durability == "fsync":
             self._sync()
         self._position += size
+        if not self.is_unsynced:
+            self._synced = self._position
 
-    def _pack(self, batches: Sequence[Batch], now: int, commit_offset: int) -> tuple[list[Part], int]:
+    def _pack(self, batches: Sequence[Batch], now: int) -> tuple[list[Part], int]:
         parts: list[Part] = []
         total, sequence = 0, self._next_sequence
         for batch in batches:
+            # Of what was not synced a power cut may leave any part: nothing behind a hole in it may count.
             front, size = pack_block(
-                batch, sequence=sequence, received=now, commit_offset=commit_offset, seed=self._seed
+                batch, sequence=sequence, received=now, commit_offset=self._synced, seed=self._seed
             )
             if len(batch.entries) < _JOIN_BYTES:
                 parts.append(front + batch.entries)
@@ -239,7 +244,7 @@ class Writer:
             self._files.close(handle)
             raise
         self._active = _Active(handle, self._next_sequence, size, now)
-        self._position = header.bytes
+        self._position = self._synced = header.bytes
 
     def _retire(self) -> None:
         """Seal the active segment; one without messages is left for its successor, which has its name, to replace."""

@@ -38,9 +38,11 @@ from hub.wire.frame import (
     Option,
     Outer,
     is_array,
+    look_why_not,
     read_array,
     read_option,
     read_outer,
+    why_not,
 )
 from hub.wire.oversize import Oversize, oversize_reason
 from hub.wire.parts import Parts
@@ -199,7 +201,7 @@ class ForwardDecoder:
                 self._hold_scanning(data[at:], 0, self._frame_bytes_max)
         except UNPACK_FAULTS as error:
             self._add_run(run)
-            self._fail(Malformed(f"not msgpack ({type(error).__name__})"), data[at : at + 64])
+            self._fail(Malformed(why_not(error)), data[at : at + 64])
         except Malformed as fault:
             self._add_run(run)
             self._fail(fault, data[at : at + 64])
@@ -268,7 +270,7 @@ class ForwardDecoder:
             good += 1
         if good:
             self._add(run.tag, b"\x92".join((codec.array_header(good), *slices[:good])), good, None)
-        raise Malformed("not msgpack", slices[good][:64], chunk)
+        raise Malformed(look_why_not(b"\x92" + slices[good]), slices[good][:64], chunk)
 
     def _add_forward(self, tag: bytes, data: bytes, outer: Outer, end: int) -> None:
         start, count = read_array(data, outer.body)

@@ -29,6 +29,8 @@ OPTION_BYTES_MAX = 64 << 10
 CHUNK_BYTES_MAX = 1 << 10
 """With tag and peer it goes into the header of a block, which has a limit; Fluent Bit reads acks below 512 bytes."""
 UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError, RecursionError)
+NESTING_MAX = 1024
+"""So many levels msgpack's `skip` follows, frame and record together; nothing beyond that is taken."""
 
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
@@ -72,6 +74,27 @@ class Option(NamedTuple):
 
 
 NO_OPTION = Option()
+
+
+def why_not(fault: Exception) -> str:
+    """Return how it is said what is wrong with bytes that *fault*, one of `UNPACK_FAULTS`, was raised for."""
+    if isinstance(fault, msgpack.StackError):
+        return f"nested more than {NESTING_MAX} levels deep"
+    return f"not msgpack ({type(fault).__name__})"
+
+
+def look_why_not(entries: bytes | memoryview) -> str:
+    """Return the same for the first of *entries* that are not well-formed."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(entries) + 1)
+    unpacker.feed(b"\x91")  # the array that entries stand in
+    unpacker.feed(entries)
+    try:
+        unpacker.skip()
+    except msgpack.OutOfData:
+        return "not msgpack (cut off)"
+    except UNPACK_FAULTS as fault:
+        return why_not(fault)
+    return "not msgpack"  # `skip` does not see everything (hub.entries)
 
 
 def encode_frame_head(tag: bytes, payload_bytes: int) -> bytes:
@@ -181,7 +204,7 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
             raise Malformed(f"options of more than {OPTION_BYTES_MAX} bytes") from None
         raise Incomplete from None
     except UNPACK_FAULTS as error:
-        raise Malformed(f"options that are not msgpack ({type(error).__name__})") from error
+        raise Malformed(f"options that are {why_not(error)}") from error
     if value is not None and not isinstance(value, dict):
         raise Malformed(f"options that are no map but {type(value).__name__}")
     return _as_option(value or {}), at + end

@@ -17,7 +17,7 @@ import msgspec
 from hub import entries as codec
 from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.compression import METHODS, Spoilt, TooLarge, decompress
-from hub.wire.frame import Option
+from hub.wire.frame import Option, look_why_not
 
 
 class Compressed(msgspec.Struct, frozen=True):
@@ -75,7 +75,8 @@ def open_payload(
         return _batch(tag, entries, option.chunk, peer, origin)
     lost = max((option.size or 0) - count, 1)
     sample, chunk = bytes(payload[stop : stop + 64]), None if count else option.chunk
-    spoilt = Loss("entries that are not msgpack", lost, len(payload) - stop, sample, tag, chunk)
+    reason = f"entries that are {look_why_not(payload[stop:])}"
+    spoilt = Loss(reason, lost, len(payload) - stop, sample, tag, chunk)
     # The loss first, so that it is safe too when the entries' acknowledgement goes out.
     return [spoilt, *(_batch(tag, entries, option.chunk, peer, origin) if count else ())]
 

@@ -137,3 +137,25 @@ def test_what_cannot_be_asked(hub: HubProcess) -> None:
     """Parameters that JSON cannot hold are the caller's mistake, said before anything is sent."""
     with pytest.raises(TypeError):
         call("ping", [object()], path=hub.socket)
+
+
+def test_a_full_backlog_is_waited_for(folder: Path) -> None:
+    """A hub that is slow to accept is no reason to fail before the time is up; when it is up, that is said."""
+    path = str(folder / "s")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(path)
+        listener.listen(0)
+        first.connect(path)  # the backlog is full now
+        with pytest.raises(NotConnected, match=r"no answer within 0\.2 s"):
+            call("ping", path=path, timeout=0.2)
+        answers: list[str] = []
+        asked = threading.Thread(target=lambda: answers.append(call("ping", path=path, timeout=PATIENCE_S)))
+        asked.start()
+        first.close()
+        for _ in range(2):
+            client, _ = listener.accept()
+            with client:
+                if client.recv(1000):
+                    client.sendall(b'{"jsonrpc": "2.0", "id": 1, "result": "pong"}\n')
+        asked.join()
+        assert answers == ["pong"]

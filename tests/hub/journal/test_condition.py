@@ -88,3 +88,11 @@ def test_levels_are_ordered() -> None:
     assert [rank_of(name) for name in LEVELS] == list(range(len(LEVELS)))
     with pytest.raises(ValueError, match="no level 'loud'"):
         LevelCondition("loud")
+
+
+def test_what_is_nested_too_deep_to_be_written_down_equals_nothing() -> None:
+    """A reader goes on behind a record that is kept though Python cannot show it."""
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert [Condition(f"x{operator}1").holds({"x": deep}) for operator in ("=", "!=", "<", ">")] == [0, 1, 0, 0]

@@ -4,6 +4,7 @@ import errno
 import itertools
 import os
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,11 @@ def _is_possible(folder: Path) -> bool:
     finally:
         os.close(handle)
         os.unlink(folder / "probe")
+
+
+def _need_direct_writes(folder: Path) -> None:
+    if not _is_possible(folder):
+        pytest.skip("the file system under the temporary folder has no direct writes")
 
 
 def test_small_and_large_writes_lie_behind_one_another(tmp_path: Path) -> None:
@@ -61,8 +67,7 @@ def test_a_file_never_grows(tmp_path: Path) -> None:
 
 def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
     """Nothing is kept of a closed file: neither its tail nor what it was opened as."""
-    if not _is_possible(tmp_path):
-        pytest.skip("the file system under the temporary folder has no direct writes")
+    _need_direct_writes(tmp_path)
     files = DiskFiles(str(tmp_path))
     number = len(os.listdir("/proc/self/fd"))
     for name in ("a", "b", "c"):
@@ -79,20 +84,24 @@ def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
 
 def test_the_page_cache_is_left_to_others(tmp_path: Path) -> None:
     """A large write is really a direct one: what it wrote needs no page of the cache, and is read back by the disk."""
-    if not _is_possible(tmp_path):
-        pytest.skip("the file system under the temporary folder has no direct writes")
+    _need_direct_writes(tmp_path)
     files = DiskFiles(str(tmp_path))
     handle = files.create("a", SIZE)
-    before = _bytes_written()
     files.write(handle, 0, [os.urandom(BUFFER_BYTES)])
-    assert _bytes_written() - before >= BUFFER_BYTES  # at once, not when the kernel or a sync finds time
+    assert not _is_cached(handle, PAGE_BYTES)
+    files.write(handle, BUFFER_BYTES, [os.urandom(DIRECT_BYTES - 1)])
+    assert _is_cached(handle, BUFFER_BYTES + PAGE_BYTES)
     files.close(handle)
 
 
-def _bytes_written() -> int:
-    """Return what this process had the disk write, as the kernel counts it; dirty pages count too, but not twice."""
-    lines = Path("/proc/self/io").read_text(encoding="ascii").split()
-    return int(lines[lines.index("write_bytes:") + 1])
+def _is_cached(handle: int, offset: int) -> bool:
+    """Return whether the byte there can be read without the disk."""
+    try:
+        return os.preadv(handle, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        pytest.skip(f"nothing says here what is in the page cache: {error.strerror}")
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
@@ -127,9 +136,133 @@ def test_another_error_is_the_writers(tmp_path: Path, monkeypatch: pytest.Monkey
 
     files = DiskFiles(str(tmp_path))
     handle = files.create("a", SIZE)
-    if not _is_possible(tmp_path):
-        pytest.skip("the file system under the temporary folder has no direct writes")
+    _need_direct_writes(tmp_path)
     monkeypatch.setattr(direct, "_write_all", fail)
     with pytest.raises(OSError, match="Input/output"):
         files.write(handle, 0, [bytes(DIRECT_BYTES)])
     files.close(handle)
+
+
+# Faults.
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("most", [PAGE_BYTES, 512, 100, 1_000_000])
+def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Whatever part of it the kernel takes at a time, one that no direct write can follow too, all is written."""
+    _need_direct_writes(tmp_path)
+    real, files = os.pwrite, DiskFiles(str(tmp_path))
+    handle = files.create("a", SIZE)
+    before, data = os.urandom(5000), os.urandom(DIRECT_BYTES + 77)
+    files.write(handle, 0, [before])
+    monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: real(handle, data[:most], offset))
+    files.write(handle, 5000, [data])
+    files.write(handle, 5000 + len(data), [data])
+    assert files.read(handle, 0, 5001 + 2 * len(data)) == before + data + data + b"\0"
+    files.close(handle)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+def test_what_fails_in_the_middle_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A write that fails after a part of it harms nothing before it and keeps nothing open; the next file is direct."""
+    _need_direct_writes(tmp_path)
+    real, files = os.pwrite, DiskFiles(str(tmp_path))
+    descriptors = _descriptors()
+    handle = files.create("a", 2 * SIZE)
+    before = os.urandom(DIRECT_BYTES + 5)
+    files.write(handle, 0, [before])
+    calls = itertools.count()
+
+    def fail(handle: int, data: memoryview, offset: int) -> int:
+        if next(calls) == 1:
+            raise OSError(number, os.strerror(number))
+        return real(handle, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", fail)
+        with pytest.raises(OSError, match=os.strerror(number)):
+            files.write(handle, len(before), [os.urandom(2 * BUFFER_BYTES)])
+    assert next(calls) == 2, "an ordinary write was not tried"
+    assert files.read(handle, 0, len(before)) == before
+    files.close(handle)
+    assert _descriptors() == descriptors
+    handle = files.create("b", SIZE)
+    files.write(handle, 0, [before])
+    assert not _is_cached(handle, 0)
+    assert files.read(handle, 0, len(before)) == before
+    files.close(handle)
+
+
+@pytest.mark.parametrize(
+    ("number", "again"),
+    [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ENOMEM, True), (errno.ENOENT, False), (errno.EACCES, False)],
+)
+def test_without_another_descriptor_a_write_is_an_ordinary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, again: bool
+) -> None:
+    """A hub that may open nothing more still commits; what may be otherwise later is tried again, the rest is not."""
+    _need_direct_writes(tmp_path)
+    files, tried = DiskFiles(str(tmp_path)), 0
+
+    def refuse(path: str, *args: int) -> int:
+        nonlocal tried
+        tried += 1
+        raise OSError(number, os.strerror(number))
+
+    handle = files.create("a", SIZE)
+    data = os.urandom(DIRECT_BYTES)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        files.write(handle, 3, [data])
+        files.write(handle, 3 + len(data), [data])
+    assert tried == (2 if again else 1)
+    files.write(handle, 3 + 2 * len(data), [data])
+    assert _is_cached(handle, 3 * len(data)) != again
+    assert files.read(handle, 3, 3 * len(data)) == data * 3
+    files.close(handle)
+
+
+def test_a_file_that_nobody_may_write_is_an_error(tmp_path: Path) -> None:
+    """What an ordinary write cannot do either is said as it is."""
+    files = DiskFiles(str(tmp_path))
+    files.close(files.create("a", SIZE))
+    handle = files.open("a")
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        files.write(handle, 0, [bytes(100)])
+    files.close(handle)
+
+
+def test_a_reader_beside_it_never_sees_what_was_there_change(tmp_path: Path) -> None:
+    """The page that a direct write begins in is written again: a reader sees what stands in it all the while."""
+    dice = random.Random(3)
+    files = DiskFiles(str(tmp_path))
+    handle, data = files.create("a", SIZE), dice.randbytes(SIZE)
+    done, wrong, looks = 0, 0, 0
+    ended = threading.Event()
+
+    def look() -> None:
+        nonlocal wrong, looks
+        reader = os.open(tmp_path / "a", os.O_RDONLY)
+        while not ended.is_set() or not looks:
+            end = done
+            start = max(end - 3 * PAGE_BYTES, 0)
+            wrong += os.pread(reader, end - start, start) != data[start:end]
+            looks += 1
+        os.close(reader)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    while done < SIZE - BUFFER_BYTES:
+        size = dice.choice([30, 3000, DIRECT_BYTES + dice.randrange(5000)])
+        files.write(handle, done, [data[done : done + size]])
+        done += size
+    ended.set()
+    thread.join()
+    files.close(handle)
+    assert wrong == 0
+    assert looks > 10

@@ -24,6 +24,7 @@ from hub.wire.frame import (
     encode_ack,
     encode_frame_head,
     encode_frame_tail,
+    look_why_not,
     read_option,
     read_outer,
 )
@@ -219,3 +220,20 @@ def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
     data = msgpack.packb({"chunk": chunk})
     assert read_option(data, 0)[0].chunk == msgpack.packb(chunk)
     assert CHUNK_BYTES_MAX + TAG_BYTES_MAX < 32 << 10
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        (b"\x92\x01" + b"\x91" * 1500, "nested more than 1024 levels deep"),
+        (b"\x92\x01" + b"\x91" * 1023 + b"\xc0", "nested more than 1024 levels deep"),
+        (b"\x92\x01" + b"\x91" * 1022 + b"\xc0", "not msgpack"),
+        (b"\x92\x01\xc1", "not msgpack (FormatError)"),
+        (b"\x92\x01", "not msgpack (cut off)"),
+        (b"\x92\x01\xc9\xff\xff\xff\xff\x01", "not msgpack"),
+        (b"", "not msgpack (cut off)"),
+    ],
+)
+def test_what_is_wrong_is_said(entries: bytes, why: str) -> None:
+    """Of entries that do not hold it is said why, and where there is a limit it is named."""
+    assert look_why_not(entries) == why

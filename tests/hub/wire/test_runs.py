@@ -1,11 +1,13 @@
 """hub.wire.runs: many Message frames cut at once are the same as one by one."""
 
+import random
+
 import msgpack
 import msgspec
 import pytest
 
-from hub.entries import stamp
-from hub.message import Batch
+from hub.entries import is_well_formed, join, stamp
+from hub.message import Batch, Loss
 from hub.wire.chunkid import pack_own
 from hub.wire.forward import ForwardDecoder
 from hub.wire.frame import encode_frame_head, encode_frame_tail
@@ -78,6 +80,97 @@ def test_a_record_made_to_deceive_is_not_cut_wrongly() -> None:
     frames = [message({"raw": inner}) for _ in range(20)]
     assert cut_at_once(b"".join(frames), 0, PREFIX) is None
     assert records_of(b"".join(frames), 10_000) == [{"raw": inner}] * 20
+
+
+DECOY = "\U0001f4e3app\u05d0"
+"""A text that quotes the prefix: whoever writes into a log may choose it."""
+
+
+@pytest.mark.parametrize("front", ["a", "ab", "abc"])
+def test_a_text_made_to_hide_a_frame_hides_nothing(front: str) -> None:
+    """
+    Two texts of one record quote the prefix and, one byte further on, the header of a text that reaches over the next
+    frame, of another tag: the number of objects and prefixes is the same, with the prefix cut out too.
+    """
+    assert PREFIX in DECOY.encode()
+    hidden = message({"secret": "what somebody else did" * 4}, msgpack.packb("other"))
+    found = 0
+    for length in range(0x80, 0xC0):
+        reach = bytes((0xD9, length)).decode()  # as a text it is a letter, as msgpack the header of a text
+        decoy = message({"m": DECOY, "n": front + reach + "c" * 32})
+        frames = [message({"n": number}) for number in range(10)]
+        stream = b"".join((*frames, decoy, hidden, *frames))
+        assert cut_at_once(stream, 0, PREFIX) is None
+        assert told(stream, len(stream)) == told(stream, 7)
+        found += _would_be_deceived(stream)
+    assert found or front != "ab", "none of these would deceive who counts: this proves nothing"
+
+
+def _would_be_deceived(stream: bytes) -> bool:
+    """Return whether counting says that all is well."""
+    frames = stream[: stream.rfind(PREFIX)]
+    count = frames.count(PREFIX)
+    entries = join((frames.replace(PREFIX, b"\x92" + PREFIX[-1:]),), count)
+    return is_well_formed(join((frames,), count)) and is_well_formed(entries)
+
+
+def told(stream: bytes, step: int) -> list[object]:
+    """Return tag and record of each message and the reason of each loss, in order, up to one that ends it."""
+    decoder = ForwardDecoder()
+    found: list[object] = []
+    for at in range(0, len(stream), step):
+        for unit in decoder.receive(stream[at : at + step]):
+            if isinstance(unit, Batch):
+                found += [(m.tag, m.record) for m in unit.messages()]
+            else:
+                assert isinstance(unit, Loss)
+                found.append(unit.reason)
+                if unit.fatal:
+                    return found
+    assert not decoder.finish()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
+    """Frames of many kinds, their records full of prefixes, headers and whole frames, in any order, cut anywhere."""
+    dice = random.Random(seed)
+    time = entry({})[1:-1]
+    tags = (TAG, b"\xa3apq", b"\xa1\x93", b"\xd9\x03app", b"\xa0")
+
+    def quote() -> object:
+        return dice.choice(
+            [
+                PREFIX * dice.randint(1, 3),
+                DECOY + bytes((0xD9, dice.randrange(0x80, 0xC0))).decode() + "." * dice.randrange(40),
+                ["app", msgpack.ExtType(0, time[2:]), {"nested": 1}],
+                [0x93, "app", msgpack.ExtType(0, time[2:])],
+                {0x1293: "app", 0xA361: dice.randrange(1 << 32)},
+                message({"inner": dice.randrange(9)}) * dice.randint(1, 2),
+                "x" * dice.randrange(60),
+                dice.randrange(1 << 40),
+            ]
+        )
+
+    def frame() -> bytes:
+        if dice.random() < 0.6:
+            return message({"n": dice.randrange(99)})
+        record = {key: quote() for key in dice.sample("abcd", dice.randint(1, 3))}
+        if dice.random() < 0.1:
+            return msgpack.packb(["app", dice.choice([12, 1.5, None, {}]), record])
+        return b"\xc0" * (dice.random() < 0.1) + message(record, dice.choice([TAG, TAG, dice.choice(tags)]))
+
+    for _ in range(30):
+        stream = b"".join(frame() for _ in range(dice.randint(10, 60)))
+        assert told(stream, len(stream)) == told(stream, dice.choice([5, 64])) == told(stream, 999)
+
+
+@pytest.mark.parametrize("depth", [10, 500, 900, 1500])
+def test_deep_records_among_them_change_nothing(depth: int) -> None:
+    """What is nested deeper than one check can follow is judged as it is frame by frame."""
+    deep = b"\x93" + TAG + entry({"deep": 0})[1:-1] + b"\x91" * depth + b"\xc0"
+    stream = b"".join([*(message({"n": number}) for number in range(20)), deep, *[message({"n": 20})] * 20])
+    assert told(stream, len(stream)) == told(stream, 11)
 
 
 def test_a_fault_among_them_loses_nothing_before_it() -> None:
