@@ -3,14 +3,14 @@ Messages as people and programs read them: pretty, json, text.
 
 Always true: whatever a record holds, something comes out; JSON output is one valid object a line; pretty output is a
 line, then further lines of texts and tracebacks, indented, and holds no control characters of a producer's; text
-output is raw.
+output is raw. Pretty output leaves out what a record of Python's logging says twice, or what goes without saying.
 Not here: which messages (hub.journal.query), where they go (hub.cli).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, as RFC 3339 has them
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
+_UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # what a record of Python's logging need not say
 _INDENT = "    "
 # C0, DEL and C1, and what turns the direction of writing.
 _CONTROL_CODES = (*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
@@ -62,7 +63,7 @@ def render_text(message: Message) -> str:
 
 
 def render_pretty(message: Message) -> str:
-    """Return local time (with the date, if it is not today), tag, who, level, text, the remaining fields."""
+    """Return local time (with the date, if it is not today), tag, who, level, text, the remaining fields, where."""
     return _pretty(message, lambda text, colour: text)
 
 
@@ -99,14 +100,36 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     shown = {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))} if text is not None else set()
     shown |= {"level"} if isinstance(level, str) else set()
     blocks = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
-    rest = (item for item in record.items() if item[0] not in shown and item[0] not in blocks)
-    fields = " ".join(f"{key}={_value(value)}" for key, value in rest)
+    shown.update(blocks, _said_elsewhere(message, blocks))
+    blocks = [key for key in blocks if record[key].strip() not in (text or "")]  # a formatter may have put them there
+    where = _where(record)
+    shown.update(("pathname", "lineno", "func") if where else ())
+    fields = [f"{key}={_value(value)}" for key, value in record.items() if key not in shown]
+    rest = _one_line(" ".join(filter(None, [*fields, where])))
     who = f"{message.peer.comm or '?'}[{message.peer.pid}]"
     parts = [paint(moment, _GREY), paint(_one_line(message.tag), _CYAN), paint(_one_line(who), _GREY)]
     if isinstance(level, str):
         parts.append(paint(_one_line(level), _LEVEL_COLOURS.get(level.lower(), "")))
-    line = " ".join([*parts, *filter(None, (_indented(text or ""), paint(_one_line(fields), _GREY)))])
+    line = " ".join([*parts, *filter(None, (_indented(text or ""), paint(rest, _GREY)))])
     return "\n".join([line, *(_INDENT + _indented(record[key].rstrip("\n")) for key in blocks)])
+
+
+def _said_elsewhere(message: Message, blocks: list[str]) -> Iterator[str]:
+    """Yield the fields of a record of Python's logging that would only repeat what is shown."""
+    record = message.record
+    yield from (key for key, value in _UNSAID.items() if record.get(key) == value)
+    if record.get("logger") in (message.tag, "root"):
+        yield "logger"
+    if "traceback" in blocks and isinstance(record.get("exc_info"), dict):
+        yield "exc_info"
+
+
+def _where(record: dict[Any, Any]) -> str:
+    """Return the place in a program that a record of Python's logging names, as ``web.py:42``."""
+    pathname, lineno = record.get("pathname"), record.get("lineno")
+    if not isinstance(pathname, str) or not isinstance(lineno, int):
+        return ""
+    return f"{pathname.rpartition('/')[2]}:{lineno}"
 
 
 def _one_line(text: str) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from producers.asynchronous import AsyncProducer
     from producers.blocking import Producer
     from producers.caller import call
+    from producers.child import Child, ChildDied
     from producers.errors import (
         BacklogFull,
         BadRecord,
@@ -23,12 +24,19 @@ if TYPE_CHECKING:
         ProducerClosed,
         ProducerError,
     )
+    from producers.handler import HubHandler
+    from producers.processor import HubLoggerFactory, HubRenderer
 
 __all__ = [
     "AsyncProducer",
     "BacklogFull",
     "BadRecord",
+    "Child",
+    "ChildDied",
     "CommandFailed",
+    "HubHandler",
+    "HubLoggerFactory",
+    "HubRenderer",
     "NotAcknowledged",
     "NotConnected",
     "Producer",
@@ -37,7 +45,16 @@ __all__ = [
     "call",
 ]
 
-_MODULES = {"AsyncProducer": "asynchronous", "Producer": "blocking", "call": "caller"}
+_MODULES = {
+    "AsyncProducer": "asynchronous",
+    "Child": "child",
+    "ChildDied": "child",
+    "HubHandler": "handler",
+    "HubLoggerFactory": "processor",
+    "HubRenderer": "processor",
+    "Producer": "blocking",
+    "call": "caller",
+}
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that is there

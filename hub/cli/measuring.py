@@ -11,12 +11,16 @@ import click
 
 from hub.cli.options import SECONDS
 
+CLIENTS = ["raw", "producer", "async", "logging", "structlog"]
+
 
 @click.command()
 @click.option(
     "--folder", metavar="DIR", default=".", help="Where the journal lies: a folder on a disk.  [default: here]"
 )
-@click.option("--producers", type=click.IntRange(min=1), default=5, show_default=True, help="Producer processes.")
+@click.option(
+    "--producers", type=click.IntRange(min=1), help="Producer processes.  [default: 5; logging, structlog: 1]"
+)
 @click.option("--messages", type=click.IntRange(min=1), metavar="N", help="So many, all producers together.")
 @click.option("--seconds", type=SECONDS, default="10", show_default=True, help="Or so long.")
 @click.option(
@@ -25,12 +29,21 @@ from hub.cli.options import SECONDS
 @click.option("--chunk", type=click.IntRange(min=1), default=1000, show_default=True, help="Messages a chunk.")
 @click.option("--ack/--no-ack", default=True, show_default=True, help="Whether chunks are acknowledged.")
 @click.option("--durability", type=click.Choice(["fsync", "relaxed"]), default="fsync", show_default=True)
-@click.option("--client", type=click.Choice(["raw", "producer", "async"]), default="raw", show_default=True)
+@click.option("--client", type=click.Choice(CLIENTS), default="raw", show_default=True,
+              help="logging, structlog: what a log call costs its thread, beside the same to a file.")  # fmt: skip
 @click.option("--pattern", type=click.Choice(["load", "connect", "ping"]), default="load", show_default=True,
               help="connect: connect, one line, close. ping: a command and its reply.")  # fmt: skip
 @click.option("--full", is_flag=True, help="With a journal that is full and expires.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON line.")
-def bench(folder: str, messages: int | None, client: str, pattern: str, as_json: bool, **settings: Any) -> int:
+def bench(
+    folder: str,
+    producers: int | None,
+    messages: int | None,
+    client: str,
+    pattern: str,
+    as_json: bool,
+    **settings: Any,
+) -> int:
     """Measure a hub on this machine: a real hub, real producer processes, a real disk.
 
     Everything is read back from the journal and checked. --chunk 1 --no-ack sends unbatched Message frames.
@@ -44,7 +57,11 @@ def bench(folder: str, messages: int | None, client: str, pattern: str, as_json:
 
     if pattern != "load":
         client = pattern
-    report = run(Settings(folder=os.path.abspath(folder), messages=messages or 0, client=client, **settings), say=_say)
+    producers = producers or (1 if client in ("logging", "structlog") else 5)
+    asked = Settings(
+        folder=os.path.abspath(folder), producers=producers, messages=messages or 0, client=client, **settings
+    )
+    report = run(asked, say=_say)
     if as_json:
         click.echo(json.dumps(report))
     else:

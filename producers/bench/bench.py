@@ -213,7 +213,7 @@ def _report(
         "mb_per_s": round(total * settings.size / seconds / 1e6, 1),
         "hub_cpu_ns_per_message": round(figures["cpu_s"] / total * 1e9, 1),
     }
-    for name in ("ack_ms_p50", "ack_ms_p99", "ack_ms_p999", "send_us"):
+    for name in ("ack_ms_p50", "ack_ms_p99", "ack_ms_p999", "send_us", "file_us", "ratio"):
         if values := [result[name] for result in results if name in result]:
             report[name] = round(max(values), 4)  # the unluckiest producer's
     return {

@@ -45,7 +45,7 @@ class _Expected:
 
     def take(self, batch: Batch) -> None:
         self.messages += batch.count
-        if self._orders.client in ("producer", "async"):
+        if self._orders.client in ("producer", "async", "logging", "structlog"):
             for message in batch.messages():
                 self._number(message.record.get("n", -1))
         elif self._orders.client == "raw" and batch.chunk is not None:

@@ -90,13 +90,14 @@ def _tell(line: str) -> None:
     sys.stdout.flush()
 
 
-def _go() -> float:
+def go() -> float:
+    """Say that we are ready, and wait for the word; return when it came."""
     _tell("ready")
     sys.stdin.readline()
     return time.perf_counter()
 
 
-class _Rounds:
+class Rounds:
     """Iterates, each time with a number from 0 on, until the order is filled; *done* is how often."""
 
     def __init__(self, orders: Orders, begun: float, per_round: int) -> None:
@@ -133,8 +134,8 @@ def raw(orders: Orders) -> dict[str, Any]:
     waited: list[float] = []
     started: dict[str, float] = {}
     with _connect(orders.socket) as sock:
-        begun = _go()
-        rounds = _Rounds(orders, begun, orders.chunk)
+        begun = go()
+        rounds = Rounds(orders, begun, orders.chunk)
         window = 1 if orders.chunk == 1 else max(WINDOW_BYTES // len(payload), 1)
         for sent in rounds:
             while len(started) >= window:
@@ -164,8 +165,8 @@ def _raw_messages(orders: Orders) -> dict[str, Any]:
     tag = msgpack.packb(orders.tag.decode())
     frames = b"".join(b"\x93" + tag + entry[1:] for entry in group_entries(orders))
     with _connect(orders.socket) as sock:
-        begun = _go()
-        for _ in (rounds := _Rounds(orders, begun, GROUP)):
+        begun = go()
+        for _ in (rounds := Rounds(orders, begun, GROUP)):
             sock.sendall(frames)
         seconds = time.perf_counter() - begun
     return {"messages": rounds.done * GROUP, "seconds": seconds}
@@ -178,8 +179,8 @@ def producer(orders: Orders) -> dict[str, Any]:
     filling = "x" * max(orders.size - 90, 0)
     with Producer(orders.socket, tag=orders.tag.decode()) as client:
         client.connect(10)
-        begun = _go()
-        for sent in (rounds := _Rounds(orders, begun, 1)):
+        begun = go()
+        for sent in (rounds := Rounds(orders, begun, 1)):
             client.send({"level": "info", "event": "request finished", "n": sent, "path": filling})
         in_send = time.perf_counter() - begun
         client.flush(60)
@@ -197,8 +198,8 @@ def asynchronous(orders: Orders) -> dict[str, Any]:
         filling = "x" * max(orders.size - 90, 0)
         async with AsyncProducer(orders.socket, tag=orders.tag.decode()) as client:
             await client.connect(10)
-            begun = _go()
-            for sent in (rounds := _Rounds(orders, begun, 1)):
+            begun = go()
+            for sent in (rounds := Rounds(orders, begun, 1)):
                 await client.send({"level": "info", "event": "request finished", "n": sent, "path": filling})
                 if sent % 100 == 0:
                     await asyncio.sleep(0)  # a program does something else too
@@ -213,8 +214,8 @@ def asynchronous(orders: Orders) -> dict[str, Any]:
 def connect(orders: Orders) -> dict[str, Any]:
     """Connect, send one line, close; as often as it goes."""
     line = b"bench.%d " % orders.number + b"x" * max(orders.size - 10, 0) + b"\n"
-    begun = _go()
-    for _ in (rounds := _Rounds(orders, begun, 1)):
+    begun = go()
+    for _ in (rounds := Rounds(orders, begun, 1)):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(orders.socket)
             sock.sendall(line)
@@ -226,8 +227,8 @@ def ping(orders: Orders) -> dict[str, Any]:
     request = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":["%s"]}\n' % (b"x" * max(orders.size - 60, 0))
     waited = []
     with _connect(orders.socket) as sock:
-        begun = _go()
-        for _ in (rounds := _Rounds(orders, begun, 1)):
+        begun = go()
+        for _ in (rounds := Rounds(orders, begun, 1)):
             before = time.perf_counter()
             sock.sendall(request)
             while not sock.recv(1 << 16).endswith(b"\n"):
@@ -245,12 +246,23 @@ def _percentiles(seconds: list[float]) -> dict[str, float]:
 
 
 _PARTS = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+
+
+def applications(orders: Orders) -> dict[str, Any]:
+    """What a log call costs, to the hub and to a file."""
+    from producers.bench import applications as clients
+
+    return clients.CLIENTS[orders.client](orders)
+
+
 CLIENTS: dict[str, Callable[[Orders], dict[str, Any]]] = {
     "raw": raw,
     "producer": producer,
     "async": asynchronous,
     "connect": connect,
     "ping": ping,
+    "logging": applications,
+    "structlog": applications,
 }
 
 if __name__ == "__main__":

@@ -230,3 +230,38 @@ def test_pretty_shows_the_date_of_another_day() -> None:
     """Yesterday's lines do not look like today's."""
     assert re.match(r"2023-11-1\d \d\d:", render_pretty(Message("t", 1_700_000_000_000_000_000, {})))
     assert re.match(r"\d\d:\d\d:\d\d\.", render_pretty(Message("t", time.time_ns(), {})))
+
+
+LOGGED = {
+    "level": "error", "message": "failed", "logger": "app", "pathname": "/srv/shop/web.py", "lineno": 42, "func": "pay",
+    "thread": "MainThread", "process": "MainProcess", "order": 17,
+}  # fmt: skip
+TRACE = "Traceback (most recent call last):\nKeyError: 'x'"
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({}, "error failed order=17 web.py:42"),
+        ({"logger": "app.web"}, "error failed logger=app.web order=17 web.py:42"),
+        ({"logger": "root"}, "error failed order=17 web.py:42"),
+        ({"thread": "worker-7", "task": "t"}, "error failed thread=worker-7 order=17 task=t web.py:42"),
+        ({"process": "Worker-2"}, "error failed process=Worker-2 order=17 web.py:42"),
+        ({"lineno": None}, "error failed pathname=/srv/shop/web.py lineno=null func=pay order=17"),
+        ({"pathname": "web\n.py"}, r"error failed order=17 web\x0a.py:42"),
+        (
+            {"exc_info": {"type": "KeyError"}, "traceback": TRACE},
+            "error failed order=17 web.py:42\n    Traceback (most recent call last):\n    KeyError: 'x'",
+        ),
+        ({"exc_info": {"type": "KeyError"}}, 'error failed order=17 exc_info={"type":"KeyError"} web.py:42'),
+        ({"exc_info": "text", "traceback": "T"}, "error failed order=17 exc_info=text web.py:42\n    T"),
+        (
+            {"exc_info": {"type": "KeyError"}, "traceback": TRACE, "message": f"failed\n{TRACE}\n"},
+            "error failed\n    Traceback (most recent call last):\n    KeyError: 'x'\n     order=17 web.py:42",
+        ),
+    ],
+)
+def test_a_record_of_pythons_logging(more: dict[str, Any], shown: str) -> None:
+    """What repeats the tag, the text or the traceback, or goes without saying, is left out; the place is short."""
+    line = render_pretty(message({**LOGGED, **more}))
+    assert line == f"1970-01-01 00:00:01.500 app web[42] {shown}"

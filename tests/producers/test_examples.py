@@ -24,15 +24,20 @@ def command(name: str, *args: str) -> list[str]:
     return [sys.executable, "-X", "dev", "-W", "error", "-m", f"producers.examples.{name}", *args]
 
 
-def run(name: str, *args: str) -> tuple[int, list[str], list[str]]:
+def run(name: str, *args: str, socket: str = "") -> tuple[int, list[str], list[str]]:
     """Run an example to its end; return its exit code and the lines of standard output and error."""
-    done = subprocess.run(command(name, *args), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    env = {**os.environ, "MPSR_SOCKET": socket}
+    done = subprocess.run(
+        command(name, *args), capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=env
+    )
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
 
-def test_there_are_four() -> None:
+def test_there_are_eight() -> None:
     """Every example is tested here."""
-    assert [path.stem for path in FILES] == ["both", "clients", "ping_pong", "server"]
+    assert [path.stem for path in FILES] == [
+        "both", "clients", "gunicorn_app", "logging_app", "loguru_app", "ping_pong", "server", "structlog_app",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -45,7 +50,7 @@ def test_examples_are_short_and_use_public_names_only(path: Path) -> None:
             public = {"hub": hub_package.__all__, "producers": producers.__all__}[node.module or ""]
             assert {alias.name for alias in node.names} <= set(public)
         elif isinstance(node, ast.Import):
-            assert {alias.name.partition(".")[0] for alias in node.names} <= set(sys.stdlib_module_names)
+            assert {alias.name.partition(".")[0] for alias in node.names} <= {*sys.stdlib_module_names, "structlog"}
         elif isinstance(node, ast.Attribute):
             assert not node.attr.startswith("_")
 
@@ -103,3 +108,35 @@ def test_clients_without_a_server(folder: Path) -> None:
     assert (code, out) == (0, [])
     because = f"no hub answers at {path}: no hub at {path}"
     assert sorted(err) == [f"[Producer {number}] Failed to connect: {because}" for number in range(5)]
+
+
+def test_logging_app(folder: Path) -> None:
+    """Two orders are charged, the third fails with its traceback; all of it is in the journal when the program ends."""
+    with HubProcess(folder) as hub:
+        assert run("logging_app", socket=hub.socket) == (0, [], [])
+        records = [message.record for message in hub.messages("shop.orders")]
+    assert [(record["level"], record["order"]) for record in records] == [("info", 0), ("info", 1), ("error", 2)]
+    assert records[2]["exc_info"]["message"] == "amount is -1.0"
+
+
+def test_structlog_app(folder: Path) -> None:
+    """Each of three requests has its own context in its events; one fails."""
+    with HubProcess(folder) as hub:
+        assert run("structlog_app", socket=hub.socket) == (0, [], [])
+        records = [message.record for message in hub.messages("shop.web")]
+    events = {n: [record["event"] for record in records if record["request"] == n] for n in range(3)}
+    assert events == {
+        0: ["request started", "request failed"],
+        **{n: ["request started", "request finished"] for n in (1, 2)},
+    }
+
+
+def test_loguru_app(folder: Path) -> None:
+    """What is bound and contextualized is in the fields; the exception that loguru caught is one."""
+    pytest.importorskip("loguru", reason="loguru is not installed")
+    with HubProcess(folder) as hub:
+        assert run("loguru_app", socket=hub.socket) == (0, [], [])
+        records = [message.record for message in hub.messages("shop")]
+    assert [record.get("order") for record in records] == [0, 1, 2, None]
+    assert {record["customer"] for record in records} == {"ada"}
+    assert records[3]["exc_info"]["type"] == "ValueError"

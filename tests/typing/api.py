@@ -18,6 +18,7 @@ from producers import (
     BacklogFull,
     BadRecord,
     CommandFailed,
+    HubHandler,
     NotAcknowledged,
     NotConnected,
     Producer,
@@ -111,9 +112,12 @@ def producer(visit: Visit) -> None:
         assert_type(producer.flush(timeout=5), None)
         producer.flush()
     Producer("/run/mpsr/hub.sock", backlog_bytes_max=1 << 20, chunk_bytes_max=1000, linger_s=0.1).close(timeout=None)
+    Producer(when_full="drop_old", block_s=None, spool=False).stats()["dropped"]
+    Producer(when_full="drop")  # type: ignore[arg-type]
+    HubHandler(tag="shop", producer=producer).setLevel("INFO")
     producer.send("text")  # type: ignore[arg-type]
     producer.send([("a", 1)])  # type: ignore[arg-type]
-    Producer("/run/mpsr/hub.sock", "app.web")  # type: ignore[call-arg]
+    Producer("/run/mpsr/hub.sock", "app.web")  # type: ignore[arg-type]
 
 
 async def asynchronous(visit: Visit) -> None:

@@ -1,0 +1,160 @@
+"""
+A record that msgpack cannot hold, made into one that it can: what cannot be sent gets its `repr` in its place.
+
+Where that happened is said in the record itself, in ``mpsr.repr``: a list of paths, as in ``user.tags[2]``. Texts that
+had to be cut, because no frame holds them, are in ``mpsr.cut``.
+
+Always true: it never raises because of what somebody logged; what can be kept is kept as it is; what it is given is
+not changed.
+Not here: records that can be sent as they are (producers.record), which is nearly all.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from producers.record import RECORD_BYTES_MAX
+
+pack = msgspec.msgpack.Encoder().encode
+FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
+"""What `pack` raises for what msgpack cannot hold."""
+
+REPR_KEY = "mpsr.repr"
+CUT_KEY = "mpsr.cut"
+PATHS_MAX = 100
+DEPTH_MAX = 100
+REPR_CHARACTERS_MAX = 64 << 10
+CUT_CHARACTERS = 64 << 10
+_KEYS = (str, int, float, bytes)
+
+
+def pack_mended(record: Mapping[Any, Any]) -> bytes:
+    """Return *record* in msgpack, whatever it holds."""
+    packed = _Mender().pack(record)
+    if len(packed) <= RECORD_BYTES_MAX:
+        return packed
+    packed = _Mender(CUT_CHARACTERS).pack(record)
+    if len(packed) <= RECORD_BYTES_MAX:
+        return packed
+    # It is not one long text then, but very many things.
+    return pack({key: _cut(repr(value)) for key, value in list(record.items())[:100]} | {CUT_KEY: ["the record"]})
+
+
+class _Mender:
+    """Copies values, those that msgpack cannot hold as text."""
+
+    def __init__(self, characters_max: int = sys.maxsize) -> None:
+        self._characters_max = characters_max
+        self._replaced: list[str] = []
+        self._shortened: list[str] = []
+        self._above: set[int] = set()
+
+    def pack(self, record: Mapping[Any, Any]) -> bytes:
+        """Return *record*, mended and marked, in msgpack."""
+        copy = self._map(record, "")
+        for key, paths in ((REPR_KEY, self._replaced), (CUT_KEY, self._shortened)):
+            if paths:
+                copy[key] = [_encodable(path) for path in paths[:PATHS_MAX]]
+        return pack(copy)
+
+    def _value(self, value: Any, path: str) -> Any:
+        if isinstance(value, (str, bytes, bytearray)):
+            return self._text(value, path)
+        if isinstance(value, (Mapping, list, tuple, set, frozenset)):
+            return self._container(value, path)
+        try:
+            pack(value)
+        except FAULTS:
+            return self._repr(value, path)
+        return value
+
+    def _text(self, value: str | bytes | bytearray, path: str) -> str | bytes | bytearray:
+        if len(value) > self._characters_max:
+            self._shortened.append(path)
+            value = value[: self._characters_max]
+        if not isinstance(value, str):
+            return value
+        text = _encodable(value)
+        if text is not value:
+            self._replaced.append(path)
+        return text
+
+    def _container(self, value: Any, path: str) -> Any:
+        if id(value) in self._above or len(self._above) >= DEPTH_MAX:
+            return self._repr(value, path)
+        self._above.add(id(value))
+        try:
+            if isinstance(value, Mapping):
+                return self._map(value, path)
+            return [self._value(child, f"{path}[{index}]") for index, child in enumerate(tuple(value))]
+        except Exception:  # noqa: BLE001  a container of somebody's own may raise anything
+            return self._repr(value, path)
+        finally:
+            self._above.discard(id(value))
+
+    def _map(self, value: Mapping[Any, Any], path: str) -> dict[Any, Any]:
+        copy: dict[Any, Any] = {}
+        for key, child in list(value.items()):
+            name = self._key(key, path)
+            while name in copy:
+                name = f"{name}_"
+            copy[name] = self._value(child, f"{path}.{name}" if path else str(name))
+        return copy
+
+    def _key(self, key: Any, path: str) -> Any:
+        if key is None or (isinstance(key, _KEYS) and not _faulty(key)):
+            return key
+        name = _encodable(key) if isinstance(key, str) else represent(key)
+        self._replaced.append(f"{path}.{name} (the key)" if path else f"{name} (the key)")
+        return name
+
+    def _repr(self, value: object, path: str) -> str:
+        self._replaced.append(path)
+        text = represent(value)
+        return text if len(text) <= self._characters_max else text[: self._characters_max]
+
+
+def represent(value: object) -> str:
+    """Return `repr` of *value*, or what can be said of it instead; at most `REPR_CHARACTERS_MAX` of it."""
+    return _said(repr, value)
+
+
+def say(value: object) -> str:
+    """Return `str` of *value* likewise."""
+    return _said(str, value)
+
+
+def _said(how: Callable[[object], str], value: object) -> str:
+    try:
+        text = how(value)
+    except Exception as error:  # noqa: BLE001  anybody's `__repr__` may raise anything
+        if isinstance(value, int):  # more digits than Python writes down
+            text = hex(value)
+        else:
+            text = f"<{type(value).__name__}, whose {how.__name__} raises {type(error).__name__}>"
+    return _encodable(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= REPR_CHARACTERS_MAX else text[:REPR_CHARACTERS_MAX] + "…"
+
+
+def _encodable(text: str) -> str:
+    """Return *text* itself, or with its lone surrogates written out."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return text
+
+
+def _faulty(value: object) -> bool:
+    try:
+        pack(value)
+    except FAULTS:
+        return True
+    return False
