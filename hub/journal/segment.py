@@ -152,7 +152,9 @@ class Segment:
                     if block is not None:
                         return block
                 at = data.find(BLOCK_MAGIC_BYTES, at + 1)
-            offset += max(len(data) - BLOCK_BYTES + 1, 1)  # the fixed part may lie across two windows
+            if len(data) < BLOCK_BYTES:  # a hub that started meanwhile has cut what is behind the end
+                return None
+            offset += len(data) - BLOCK_BYTES + 1  # the fixed part may lie across two windows
         return None
 
     def _block_in_window(self, offset: int, seed: int) -> Block | None:

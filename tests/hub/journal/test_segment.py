@@ -254,3 +254,32 @@ def test_a_file_that_lost_its_name_is_replaced_only_by_another() -> None:
         files.remove(segment_name(FIRST))
         assert not segment.is_replaced
     assert files.open_files == len(handles)
+
+
+def test_a_file_that_is_cut_meanwhile_is_not_searched_byte_by_byte() -> None:
+    """A hub that starts truncates the last segment while a reader looks through its empty end: that is its end."""
+    data, blocks, _ = commits((100,), (100,))
+    counted = CutMeanwhile(len(data))
+    counted.overwrite(segment_name(FIRST), data + bytes(1 << 20))
+    segment = Segment(counted, FIRST)
+    assert segment.resume_behind(blocks[-1].end, FIRST + 2, SEED, sealed=False) is None
+    assert counted.reads < 10
+
+
+class CutMeanwhile(ForgettingFiles):
+    """A disk on which a file is cut to *size* once somebody has asked for its size."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._cut_to = size
+        self._is_cut = False
+        self.reads = 0
+
+    def size(self, handle: int) -> int:
+        self._is_cut = True
+        return super().size(handle)
+
+    def read(self, handle: int, offset: int, size: int) -> bytes:
+        self.reads += self._is_cut
+        data = super().read(handle, offset, size)
+        return data[: max(self._cut_to - offset, 0)] if self._is_cut else data
