@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from producers.asynchronous import AsyncProducer
     from producers.blocking import Producer
     from producers.caller import call
-    from producers.child import Child, ChildDied
+    from producers.child import Child
     from producers.errors import (
         BacklogFull,
         BadRecord,
+        ChildDied,
         CommandFailed,
         NotAcknowledged,
         NotConnected,
@@ -48,7 +49,6 @@ __all__ = [
 _MODULES = {
     "AsyncProducer": "asynchronous",
     "Child": "child",
-    "ChildDied": "child",
     "HubHandler": "handler",
     "HubLoggerFactory": "processor",
     "HubRenderer": "processor",

@@ -7,7 +7,8 @@ Every error of the producers, sorted by who must act.
     ├── BacklogFull         for now: no room within the time given; the record was not kept
     ├── NotAcknowledged     for now: the hub has not confirmed everything within the time given; it is still being tried
     ├── NotConnected        the operator: no hub answers at the path
-    └── CommandFailed       the hub answered a command with an error
+    ├── CommandFailed       the hub answered a command with an error
+    └── ChildDied           the caller: the child that was asked cannot answer any more
 
 Errors carry fields; the sentence is in ``__str__``.
 """
@@ -80,6 +81,28 @@ class CommandFailed(ProducerError):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
+
+
+class ChildDied(ProducerError):
+    """
+    The child cannot answer any more.
+
+    *code* is its exit code, negative for a signal, None if it lives and has only closed its standard output; *stderr*
+    is what it last said.
+    """
+
+    def __init__(self, command: str, code: int | None, stderr: str) -> None:
+        super().__init__(command, code, stderr)
+        self.command, self.code, self.stderr = command, code, stderr
+
+    def __str__(self) -> str:
+        if self.code is None:
+            how = "has closed its standard output"
+        elif self.code < 0:
+            how = f"was ended by signal {-self.code}"
+        else:
+            how = f"has ended with exit code {self.code}"
+        return f"{self.command} {how}" + (f": {self.stderr}" if self.stderr else "")
 
 
 def _because(last_error: str) -> str:

@@ -28,6 +28,7 @@ LAYERS = """
     hub.reloading hub.adoption
     hub.service
     hub
+    producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines
     producers.* producers producers.examples.* producers.bench.*
     hub.cli.* hub.cli hub.__main__
 """
@@ -36,7 +37,12 @@ ORDER = LAYERS.split()
 ONLY = {
     "hub.journal.*": "hub.errors hub.lockfile hub.entries hub.message hub.metrics hub.dedupe hub.journal.*",
     "hub.__main__": "hub.cli",
-    "producers.*": "hub.errors hub.config hub.lockfile hub.entries hub.message hub.wire.* producers.*",
+    "producers.spawn.history": "",
+    "producers.spawn.procfile": "",
+    "producers.spawn.joining": "",
+    "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.joining",
+    "producers.*": "hub.errors hub.config hub.lockfile hub.entries hub.message hub.wire.* producers.* "
+    "producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines",
     "producers": "hub.errors producers.*",
     "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* producers.bench.*",
     "producers.examples.*": "hub producers producers.examples.*",

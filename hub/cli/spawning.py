@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import signal
 import sys
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import click
 
 from hub.cli.options import SECONDS, SIZE, journal_option, socket_option, usage_error
 from hub.cli.ownhub import OwnHub
-from hub.config import SOCKET_VARIABLE, default_socket
+from hub.cli.specs import CHILDREN_MAX, specs_of_command, specs_of_procfile, with_stdin
+from hub.config import default_socket
 from producers.errors import NotAcknowledged, NotConnected, ProducerError
+from producers.spawn import processes
 from producers.spawn.history import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX, Join
-from producers.spawn.procfile import parse_env, parse_formation, parse_procfile, port_of
 from producers.spawn.supervisor import Options, Spec, Supervisor
 
 LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
 NO_HUB_S = 1.0
+REAP_S = 1.0
 FLUSH_TIMEOUT_S = 5.0
-CHILDREN_MAX = 10_000
 _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -136,11 +136,11 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
         if not os.path.exists(procfile):
             raise usage_error("say what to run: -- COMMAND, or --procfile FILE (there is no Procfile here)")
     if procfile is not None:
-        specs = _of_procfile(procfile, words, env_files, path)
+        specs = specs_of_procfile(procfile, words, env_files, path)
         if tag is not None or count != 1:
             raise usage_error("with a Procfile the names are its own, and NAME=N says how many")
     else:
-        specs = _of_command(words, tag, count, env_files, path)
+        specs = specs_of_command(words, tag, count, env_files, path)
     if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
         raise usage_error(f"--line-max is {LINE_BYTES_MIN} bytes at least, {LINE_BYTES_LARGEST >> 20}MiB at most")
     policy = Policy(
@@ -151,73 +151,7 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     )
     hub = _hub_command(path, journal) if with_hub else ()
     wishes = Wishes(path, policy, Options(Join(join), line_max), quiet, hub)
-    return _run(lambda: _spawn(_with_stdin(specs, stdin), wishes))
-
-
-def _of_procfile(procfile: str, words: Sequence[str], env_files: Sequence[str], socket: str) -> list[Spec]:
-    folder = os.path.dirname(os.path.abspath(procfile))
-    beside = os.path.join(folder, ".env")
-    given = _environment(env_files or ([beside] if os.path.exists(beside) else []))
-    commands = _parsed(procfile, parse_procfile)
-    try:
-        counts = parse_formation(words, commands)
-    except ValueError as error:
-        raise usage_error(str(error)) from None
-    if not 0 < sum(counts.values()) <= CHILDREN_MAX:
-        raise usage_error(f"{sum(counts.values())} processes are to be run; 1 at least, {CHILDREN_MAX} at most")
-    shell = shutil.which("sh") or "/bin/sh"
-    return [
-        Spec(
-            f"{name}.{index}",
-            (shell, "-c", commands[name]),
-            {**_own_variables(given, socket, name, index), "PORT": port_of(position, index, given)},
-            folder,
-        )
-        for position, name in enumerate(commands)
-        for index in range(1, counts[name] + 1)
-    ]
-
-
-def _of_command(words: Sequence[str], tag: str | None, count: int, env_files: Sequence[str], socket: str) -> list[Spec]:
-    given = _environment(env_files)
-    if shutil.which(words[0], path=given.get("PATH")) is None:
-        raise usage_error(f"there is no command {words[0]!r}")
-    name = tag or re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(words[0])).strip("-") or "child"
-    return [
-        Spec(f"{name}.{index}", tuple(words), _own_variables(given, socket, name, index))
-        for index in range(1, count + 1)
-    ]
-
-
-def _own_variables(given: Mapping[str, str], socket: str, name: str, index: int) -> dict[str, str]:
-    own = {SOCKET_VARIABLE: socket, "MPSR_TAG": f"{name}.{index}", "MPSR_INDEX": str(index)}
-    return {"PYTHONUNBUFFERED": "1", **given, **own}
-
-
-def _environment(files: Sequence[str]) -> dict[str, str]:
-    environ = dict(os.environ)
-    for file in files:
-        environ.update(_parsed(file, parse_env))
-    return environ
-
-
-def _parsed(file: str, parse: Callable[[str], dict[str, str]]) -> dict[str, str]:
-    try:
-        with open(file, encoding="utf-8", errors="surrogateescape") as lines:
-            return parse(lines.read())
-    except OSError as error:
-        raise usage_error(f"{file}: {error.strerror}") from None
-    except ValueError as error:
-        raise usage_error(f"{file}: {error}") from None
-
-
-def _with_stdin(specs: list[Spec], name: str | None) -> list[Spec]:
-    if name is None:
-        return specs
-    wanted = name if any(spec.name == name for spec in specs) else f"{name}.1"
-    if all(spec.name != wanted for spec in specs):
-        raise usage_error(f"--stdin {name}: there are {', '.join(spec.name for spec in specs[:10])}")
-    return [spec._replace(stdin=0) if spec.name == wanted else spec for spec in specs]
+    return _run(lambda: _spawn(with_stdin(specs, stdin), wishes))
 
 
 def _hub_command(socket: str, journal: str | None) -> tuple[str, ...]:
@@ -247,20 +181,22 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
     delivery = Delivery(producer, console)
     children = Supervisor(specs, wishes.policy, delivery, wishes.options)
     hub = OwnHub(wishes.hub, wishes.socket, console) if wishes.hub else None
+    reaping = asyncio.get_running_loop().create_task(_reap())
     warning = None if hub is not None else asyncio.get_running_loop().create_task(_warn(producer))
-    try:
-        with _Signals(children, hub):
+    with _Signals(children, hub):  # to the end: what is left to be done has a limit
+        try:
             if hub is not None:
                 await hub.start(producer)
             code = await children.run()
-    finally:
-        late = await asyncio.to_thread(_close, producer)
-        if hub is not None:
-            await hub.stop()
-        if warning is not None:
-            warning.cancel()
-        if console is not None:
-            console.close()
+        finally:
+            late = await asyncio.to_thread(_close, producer, has_own_hub=hub is not None)
+            if hub is not None:
+                await hub.stop()
+            reaping.cancel()
+            if warning is not None:
+                warning.cancel()
+            if console is not None:
+                console.close()
     return _account(code, delivery, late)
 
 
@@ -274,7 +210,13 @@ def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
     return code or int(late is not None or delivery.dropped > 0)
 
 
-def _close(producer: Any) -> NotAcknowledged | None:
+def _close(producer: Any, *, has_own_hub: bool) -> NotAcknowledged | None:
+    """Close it; return what that costs. Our own hub may just be starting again: it is waited for."""
+    try:
+        if has_own_hub:
+            producer.flush(FLUSH_TIMEOUT_S)
+    except NotAcknowledged:
+        pass
     try:
         producer.close(FLUSH_TIMEOUT_S)
     except NotAcknowledged as late:
@@ -290,6 +232,14 @@ async def _warn(producer: Any) -> None:
         click.echo(f"mpsr: {error}; the output waits for one (start `mpsr hub`, or add --hub)", err=True)
     except ProducerError:  # all is over already
         pass
+
+
+async def _reap() -> None:
+    """Wait for orphans as they end; the loop keeps the signal that tells of it to itself."""
+    processes.adopt()
+    while True:
+        await asyncio.sleep(REAP_S)
+        processes.reap()
 
 
 class _Signals:

@@ -1,0 +1,330 @@
+"""
+What follows from what happens to the children: the supervisor's decisions, without a process, a signal or a clock.
+
+    NEW ─▶ RUNNING ─ Exited ─▶ LINGERING ─ Gone ─▶ WAITING ─ its time ─▶ RUNNING
+              │                (its group is not       │
+              │                 empty yet)             └─▶ ENDED
+              └─ SIGTERM, after stop_timeout_s SIGKILL, each to the whole group
+
+Events go in by `handle`, with the time; actions come out. `due` says when to hand in the next `Tick`.
+
+Always true:
+- a child is started again only when nothing of its group is left;
+- between two starts of a child that does not live `HEALTHY_S` the pause doubles, up to a limit; after `attempts_max`
+  such lives in a row it is given up;
+- once a stop was asked for nothing is started, and what does not end in time is killed;
+- `exit_code` is that of the first child that failed for good; what obeyed our signal has not failed.
+
+Not here: processes and signals (producers.spawn.processes), who asks for the stop (producers.spawn.supervisor).
+"""
+
+from __future__ import annotations
+
+import enum
+import signal
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+HEALTHY_S = 10.0
+LOOK_S = 0.05
+"""How often a group whose leader has gone is looked at: nothing announces its end."""
+KILLED_S = 5.0
+"""So long after SIGKILL a group may still be there, in the kernel's hands; then it is no longer waited for."""
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+_OBEDIENT = {0, *(-number for number in _ENDING), *(128 + number for number in _ENDING)}
+
+
+class Restart(enum.Enum):
+    """Which ends of a child are followed by a new start."""
+
+    NEVER = "never"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
+class AnyExit(enum.Enum):
+    """What the end of one child, for good, means for the others."""
+
+    STOP = "stop"
+    IGNORE = "ignore"
+
+
+class Policy(NamedTuple):
+    """What the user chose."""
+
+    restart: Restart = Restart.NEVER
+    any_exit: AnyExit = AnyExit.STOP
+    stop_timeout_s: float = 10.0
+    backoff_min_s: float = 0.25
+    backoff_max_s: float = 30.0
+    attempts_max: int = 10
+
+
+# Events.
+
+
+class Started(NamedTuple):
+    name: str
+    pid: int
+
+
+class Exited(NamedTuple):
+    """*code* as in `subprocess`: of a signal it is the negative. *has_left*: others of its group live on."""
+
+    name: str
+    code: int
+    has_left: bool = False
+
+
+class Gone(NamedTuple):
+    """Nothing of the group of a child that exited is left."""
+
+    name: str
+
+
+class StopAsked(NamedTuple):
+    """End everything; asked a second time: at once."""
+
+
+class Tick(NamedTuple):
+    """Time has passed."""
+
+
+Event = Started | Exited | Gone | StopAsked | Tick
+
+
+# Actions.
+
+
+class Start(NamedTuple):
+    """Start it, and answer with Started, or with Exited."""
+
+    name: str
+
+
+class Signal(NamedTuple):
+    """Send a signal to the whole group."""
+
+    name: str
+    number: signal.Signals
+
+
+class Look(NamedTuple):
+    """See whether the group is empty, and answer with Gone if it is."""
+
+    name: str
+
+
+class Tell(NamedTuple):
+    """Make a message of it."""
+
+    name: str
+    event: str
+    fields: dict[str, Any]
+
+
+Action = Start | Signal | Look | Tell
+
+
+class State(enum.Enum):
+    """Where a child is."""
+
+    NEW = "new"
+    RUNNING = "running"
+    LINGERING = "lingering"
+    WAITING = "waiting"
+    ENDED = "ended"
+
+
+class _Child:
+    """What is known of one child."""
+
+    def __init__(self) -> None:
+        self.state = State.NEW
+        self.pid = 0
+        self.started_at = 0.0
+        self.failures = 0  # short lives in a row
+        self.due: float | None = None  # to start it, to kill it, to look at it; by its state
+        self.kill_at: float | None = None
+        self.killed_at: float | None = None
+        self.restart_s: float | None = None  # the pause before its next start; None: there is none
+
+
+class History:
+    """Decide for the children of these *names*."""
+
+    def __init__(self, names: Iterable[str], policy: Policy) -> None:
+        self._children = {name: _Child() for name in names}
+        self._policy = policy
+        self._is_stopping = False
+        self._actions: list[Action] = []
+        self.exit_code = 0
+        """Of the first child that failed for good, 128 and the signal's number for a signal; 0 if none did."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing runs, and nothing will."""
+        return all(child.state is State.ENDED for child in self._children.values())
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._is_stopping
+
+    def may_start(self, name: str) -> bool:
+        """Whether a Start is still wanted: something may have happened since it was decided."""
+        return self._children[name].state in (State.NEW, State.WAITING)
+
+    def may_signal(self, name: str) -> bool:
+        """Whether a Signal is: there is somebody."""
+        return self._children[name].state in (State.RUNNING, State.LINGERING)
+
+    def begin(self) -> list[Action]:
+        """Return the first actions."""
+        return [Start(name) for name in self._children]
+
+    def due(self) -> float | None:
+        """Return when the next Tick is due, None if only an event can change anything."""
+        times = [time for child in self._children.values() for time in (child.due, child.kill_at) if time is not None]
+        return min(times, default=None)
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """Return what is to be done."""
+        match event:
+            case Started(name, pid):
+                self._started(name, self._children[name], pid, now)
+            case Exited(name, code, has_left):
+                self._exited(name, self._children[name], code, now, has_left=has_left)
+            case Gone(name):
+                self._gone(name, self._children[name], now)
+            case StopAsked():
+                self._stop(now)
+            case Tick():
+                for name, child in self._children.items():
+                    self._tick(name, child, now)
+        actions, self._actions = self._actions, []
+        return actions
+
+    def _started(self, name: str, child: _Child, pid: int, now: float) -> None:
+        assert child.state in (State.NEW, State.WAITING), child.state
+        child.state, child.pid, child.started_at, child.due = State.RUNNING, pid, now, None
+        child.kill_at = child.killed_at = None
+        self._tell(name, "process.started", pid=pid)
+        if self._is_stopping:
+            self._terminate(name, child, now)
+
+    def _exited(self, name: str, child: _Child, code: int, now: float, *, has_left: bool) -> None:
+        was_running = child.state is State.RUNNING
+        assert was_running or child.state in (State.NEW, State.WAITING), child.state
+        lived_s = now - child.started_at if was_running else 0.0
+        has_failed = code != 0 and not (self._is_stopping and code in _OBEDIENT)
+        self._tell(
+            name,
+            "process.exited",
+            level="error" if has_failed else "info",
+            pid=child.pid if was_running else None,
+            exit_code=code if code >= 0 else None,
+            signal=_signal_name(-code) if code < 0 else None,
+            seconds=round(lived_s, 3),
+        )
+        child.failures = 1 if lived_s >= HEALTHY_S else child.failures + 1
+        child.restart_s = self._pause(name, child, code, has_failed=has_failed)
+        if child.restart_s is None:
+            self._end_for_good(code, has_failed=has_failed, now=now, child=child)
+        if has_left:
+            child.state, child.due = State.LINGERING, now + LOOK_S
+            if child.kill_at is None and child.killed_at is None:
+                self._terminate(name, child, now)
+        else:
+            child.kill_at = None
+            self._settle(name, child, now)
+
+    def _pause(self, name: str, child: _Child, code: int, *, has_failed: bool) -> float | None:
+        """Return how long to wait before the next start, None if there is to be none."""
+        policy = self._policy
+        wants = policy.restart is Restart.ALWAYS or (policy.restart is Restart.ON_FAILURE and code != 0)
+        if self._is_stopping or not wants:
+            return None
+        if child.failures >= policy.attempts_max:
+            self._tell(name, "process.given_up", level="error", attempts=child.failures)
+            self.exit_code = self.exit_code or _exit_code(code) or 1
+            return None
+        return float(min(policy.backoff_min_s * 2 ** min(child.failures - 1, 60), policy.backoff_max_s))
+
+    def _end_for_good(self, code: int, *, has_failed: bool, now: float, child: _Child) -> None:
+        if has_failed and not self.exit_code:
+            self.exit_code = _exit_code(code)
+        if self._policy.any_exit is AnyExit.STOP and not self._is_stopping:
+            self._is_stopping = True
+            self._stop_all(now, but=child)
+
+    def _gone(self, name: str, child: _Child, now: float) -> None:
+        if child.state is State.LINGERING:
+            child.kill_at = None
+            self._settle(name, child, now)
+
+    def _settle(self, name: str, child: _Child, now: float) -> None:
+        """Nothing of it is left: wait for its next start, or for nothing."""
+        if child.restart_s is None or self._is_stopping:
+            child.state, child.due = State.ENDED, None
+            return
+        child.state, child.due = State.WAITING, now + child.restart_s
+        self._tell(name, "process.restarting", level="warning", attempt=child.failures, pause_s=child.restart_s)
+
+    def _stop(self, now: float) -> None:
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._stop_all(now)
+            return
+        for name, child in self._children.items():
+            if child.state in (State.RUNNING, State.LINGERING):
+                self._kill(name, child, now)
+
+    def _stop_all(self, now: float, but: _Child | None = None) -> None:
+        for name, child in self._children.items():
+            if child is but:
+                continue
+            if child.state is State.RUNNING:
+                self._terminate(name, child, now)
+            elif child.state in (State.NEW, State.WAITING):
+                child.state, child.due = State.ENDED, None
+
+    def _terminate(self, name: str, child: _Child, now: float) -> None:
+        child.kill_at = now + self._policy.stop_timeout_s
+        self._actions.append(Signal(name, signal.SIGTERM))
+
+    def _kill(self, name: str, child: _Child, now: float) -> None:
+        child.kill_at, child.killed_at = None, now
+        self._tell(name, "process.killed", level="warning", pid=child.pid)
+        if child.state is State.LINGERING:
+            child.due = now + LOOK_S
+            self._actions.append(Look(name))  # the number of a group that is gone may be somebody else's
+        self._actions.append(Signal(name, signal.SIGKILL))
+
+    def _tick(self, name: str, child: _Child, now: float) -> None:
+        if child.kill_at is not None and now >= child.kill_at:
+            self._kill(name, child, now)
+        if child.due is None or now < child.due:
+            return
+        if child.state is State.WAITING:
+            child.due = None
+            self._actions.append(Start(name))
+        elif child.state is State.LINGERING:
+            child.due = now + LOOK_S
+            if child.killed_at is not None and now - child.killed_at >= KILLED_S:
+                self._settle(name, child, now)
+            else:
+                self._actions.append(Look(name))
+
+    def _tell(self, name: str, event: str, *, level: str = "info", **fields: Any) -> None:
+        self._actions.append(Tell(name, event, {"level": level, **fields}))
+
+
+def _exit_code(code: int) -> int:
+    return code if code >= 0 else 128 - code
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIG{number}"

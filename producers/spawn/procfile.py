@@ -1,0 +1,94 @@
+"""
+What a Procfile, a .env file and a formation say.
+
+    Procfile      web: gunicorn app:app        .env      PORT=5000          formation      web=2 worker=4
+                  # a comment                            export NAME='a b'
+
+Always true: a line that means nothing is an error that names it; nothing is read, set or expanded here.
+Not here: files and environments (hub.cli.spawning), starting anything (producers.spawn.processes).
+Source: the forms of foreman and honcho.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+COUNT_MAX = 10_000
+"""So many children of one name; a typing error is no fork bomb."""
+
+_PROCESS = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
+_VARIABLE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
+_QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+def parse_procfile(text: str) -> dict[str, str]:
+    """Return each process's name and its command for the shell, in order. Raises ValueError."""
+    commands: dict[str, str] = {}
+    for number, line in _lines(text):
+        match = _PROCESS.fullmatch(line)
+        if match is None or not match[2]:
+            raise ValueError(f"line {number}: {line!r} (write it as NAME: COMMAND)")
+        if match[1] in commands:
+            raise ValueError(f"line {number}: there is a {match[1]} already")
+        commands[match[1]] = match[2]
+    if not commands:
+        raise ValueError("no process in it (write one a line, as NAME: COMMAND)")
+    return commands
+
+
+def parse_env(text: str) -> dict[str, str]:
+    """Return the variables. Single quotes keep everything, in double quotes \\ is special. Raises ValueError."""
+    variables: dict[str, str] = {}
+    for number, line in _lines(text):
+        match = _VARIABLE.fullmatch(line)
+        if match is None:
+            raise ValueError(f"line {number}: {line!r} (write it as NAME=VALUE)")
+        variables[match[1]] = _unquoted(match[2])
+    return variables
+
+
+def parse_formation(words: Sequence[str], names: Iterable[str]) -> dict[str, int]:
+    """
+    Return how many of each of *names* to run, for words like ``web=2``; who is not named runs once.
+
+    A NAME alone means: this one, and only those that are named. Raises ValueError.
+    """
+    counts = dict.fromkeys(names, 1)
+    given: dict[str, int] = {}
+    for word in words:
+        name, equals, number = word.partition("=")
+        if name not in counts:
+            raise ValueError(f"{name!r} is not in the Procfile (there are: {', '.join(counts)})")
+        if equals and not (number.isascii() and number.isdigit() and int(number) <= COUNT_MAX):
+            raise ValueError(f"{word!r} (write it like {name}=2, {COUNT_MAX} at most)")
+        given[name] = int(number) if equals else 1
+    if any("=" not in word for word in words):
+        counts = dict.fromkeys(counts, 0)
+    return {**counts, **given}
+
+
+def port_of(position: int, index: int, environ: Mapping[str, str]) -> str:
+    """Return PORT for child *index* (from 1) of the name at *position* (from 0): $PORT or 5000, in steps of 100."""
+    base = environ.get("PORT", "")
+    return str((int(base) if base.isascii() and base.isdigit() else 5000) + 100 * position + index - 1)
+
+
+def _lines(text: str) -> Iterable[tuple[int, str]]:
+    """Yield number and text of each line that says something."""
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            yield number, stripped
+
+
+def _unquoted(value: str) -> str:
+    if match := _QUOTED.match(value):
+        rest = value[match.end() :].strip()
+        if not rest or rest.startswith("#"):
+            if match[1] is not None:
+                return match[1]
+            return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), match[2])
+    return re.split(r"\s+#", value, maxsplit=1)[0].rstrip()

@@ -1,0 +1,338 @@
+"""
+The supervisor: starts children, reads what they say, and does what their history asks for.
+
+    pipes ─▶ select, in the order in which they became readable ─▶ lines ─▶ parcels ─▶ delivery
+    ends, signals, time ─▶ history ─▶ start, signal, tell
+
+Always true:
+- the lines of one stream keep their order; a child's start comes before its first line, its end behind its last one
+  (what others that it left behind say still comes, later);
+- of two streams, what became readable first comes first: lines that are further apart than it takes us to wake and
+  read (about 0.1 ms) are in order, closer ones may come grouped by stream: a pipe keeps no time of a write;
+- while there is no room for what was read nothing more is read, of anybody;
+- when `run` returns, every child has ended and has been waited for.
+
+Not here: decisions (producers.spawn.history), what becomes of messages (producers.spawn.delivery).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from producers.record import encode_record, pack_entry
+from producers.spawn import processes
+from producers.spawn.console import SYSTEM
+from producers.spawn.delivery import Delivery, Parcel
+from producers.spawn.history import (
+    Action,
+    Event,
+    Exited,
+    Gone,
+    History,
+    Look,
+    Policy,
+    Signal,
+    Start,
+    Started,
+    StopAsked,
+    Tell,
+    Tick,
+)
+from producers.spawn.lines import LINE_BYTES_MAX, Join, Lines, Run, pack
+
+READ_BYTES = 256 << 10
+IDLE_S = 0.1
+"""So long lines wait for others that may belong to them."""
+DRAIN_BYTES_MAX = 16 << 20
+"""So much is read of a child that has ended, at once: more than a pipe holds, less than others of its group give."""
+_ROUNDS = 16  # of reading before the loop has its turn
+
+
+class Spec(NamedTuple):
+    """One child: *name* is its tag."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str | None = None
+    stdin: int = subprocess.DEVNULL
+    is_captured: bool = True
+    death_signal: signal.Signals = signal.SIGKILL
+    """What it gets when we are killed."""
+
+
+class Options(NamedTuple):
+    """How the output is cut."""
+
+    join: Join = Join.TRACEBACK
+    line_bytes_max: int = LINE_BYTES_MAX
+
+
+class _Stream:
+    """One pipe of a child."""
+
+    def __init__(self, child: _Child, name: str, pipe: Any, options: Options) -> None:
+        self.child = child
+        self.name = name
+        self.pipe = pipe
+        self.descriptor: int = pipe.fileno()
+        self.lines = Lines(join=options.join, line_bytes_max=options.line_bytes_max)
+        self.flushing: asyncio.TimerHandle | None = None
+
+
+class _Child:
+    """One life of a child."""
+
+    def __init__(self, spec: Spec, process: subprocess.Popen[bytes]) -> None:
+        self.spec = spec
+        self.process = process
+        self.streams: list[_Stream] = []  # those still open
+        self.forget: Callable[[], None] = lambda: None
+
+
+class Supervisor:
+    """Run the children of these *specs*."""
+
+    def __init__(
+        self,
+        specs: Sequence[Spec],
+        policy: Policy,
+        delivery: Delivery,
+        options: Options | None = None,
+        *,
+        on_event: Callable[[str, Mapping[str, Any]], None] = lambda event, fields: None,
+    ) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._history = History(self._specs, policy)
+        self._delivery = delivery
+        self._options = options or Options()
+        self._on_event = on_event
+        self._children: dict[str, _Child] = {}  # the last life of each
+        self._streams: set[_Stream] = set()  # open ones, of earlier lives too: others may hold their other ends
+        self._selector = selectors.DefaultSelector()  # its own, because it tells who was first; a loop need not
+        self._held: deque[Parcel] = deque()
+        self._catching_up: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._over: asyncio.Future[None] | None = None  # there is one while `run` runs
+
+    async def run(self) -> int:
+        """Start them all; return the exit code when all have ended."""
+        self._loop = asyncio.get_running_loop()
+        self._over = over = self._loop.create_future()
+        self._listen()
+        try:
+            self._do(self._history.begin())
+            self._after()
+            await over
+            for stream in list(self._streams):
+                self._drain(stream)
+            await self._caught_up()
+            return self._history.exit_code
+        finally:
+            self._end()
+
+    def stop(self) -> None:
+        """Have them all end: SIGTERM, and SIGKILL when their time is over. A second time: SIGKILL at once."""
+        self._handle(StopAsked())
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal to each child; not to what they started."""
+        for child in self._children.values():
+            if child.process.poll() is None:
+                child.process.send_signal(number)
+
+    # Decisions and their consequences.
+
+    def _handle(self, event: Event) -> None:
+        self._do(self._history.handle(event, time.monotonic()))
+        self._after()
+
+    def _do(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Start(name):
+                    if self._history.may_start(name):
+                        self._start(self._specs[name])
+                case Signal(name, number) if self._history.may_signal(name):
+                    processes.signal_group(self._children[name].process.pid, number)
+                case Look(name):
+                    if processes.is_group_empty(self._children[name].process.pid):
+                        self._handle(Gone(name))
+                case Tell(name, event, fields):
+                    self._tell(name, event, fields)
+
+    def _after(self) -> None:
+        """See whether all is over, and when to look next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._over is None:
+            return
+        if self._history.is_over:
+            if not self._over.done():
+                self._over.set_result(None)
+            return
+        due = self._history.due()
+        if due is not None:
+            self._timer = self._loop.call_later(max(due - time.monotonic(), 0.0), self._handle, Tick())
+
+    def _start(self, spec: Spec) -> None:
+        try:
+            output = subprocess.PIPE if spec.is_captured else None
+            process = processes.start(
+                spec.command,
+                env=spec.env,
+                cwd=spec.cwd,
+                stdin=spec.stdin,
+                stdout=output,
+                stderr=output,
+                death_signal=spec.death_signal,
+            )
+        except OSError as error:
+            self._tell(spec.name, "process.not_started", {"level": "error", "error": str(error)})
+            self._handle(Exited(spec.name, 126))
+            return
+        child = self._children[spec.name] = _Child(spec, process)
+        self._handle(Started(spec.name, process.pid))
+        for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
+            if pipe is None:
+                continue
+            stream = _Stream(child, name, pipe, self._options)
+            child.streams.append(stream)
+            self._streams.add(stream)
+            self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+        child.forget = processes.on_exit(process, lambda: self._ended(child))
+
+    def _ended(self, child: _Child) -> None:
+        """It has ended: first what it still said."""
+        if not self._held:
+            self._readable()
+        for stream in list(child.streams):
+            self._drain(stream)
+        has_left = not processes.is_group_empty(child.process.pid)
+        self._handle(Exited(child.spec.name, child.process.returncode, has_left))
+
+    def _tell(self, name: str, event: str, fields: dict[str, Any]) -> None:
+        record = {"event": event, **{key: value for key, value in fields.items() if value is not None}}
+        self._on_event(event, record)
+        shown = f"{name} {_sentence(event, fields)}".encode()
+        self._deliver(Parcel(name, pack_entry(encode_record(record), None), 1, [shown], SYSTEM))
+
+    # Reading.
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._selector.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(_ROUNDS):
+            events = self._selector.select(0)
+            for key, _ in events:
+                self._read(key.data)
+            if not events or self._held:
+                return
+
+    def _read(self, stream: _Stream) -> int:
+        """Read once; return how many bytes there were, 0 at the end or if there is nothing now."""
+        try:
+            data = os.read(stream.descriptor, READ_BYTES)
+        except BlockingIOError:
+            return 0
+        if not data:
+            self._close(stream)
+            return 0
+        self._take(stream, stream.lines.receive(data))
+        return len(data)
+
+    def _drain(self, stream: _Stream) -> None:
+        left = DRAIN_BYTES_MAX
+        while left > 0 and stream in self._streams and (size := self._read(stream)):
+            left -= size
+        self._take(stream, stream.lines.finish())
+
+    def _close(self, stream: _Stream) -> None:
+        self._take(stream, stream.lines.finish())
+        self._selector.unregister(stream.descriptor)
+        stream.child.streams.remove(stream)
+        self._streams.remove(stream)
+        stream.pipe.close()
+
+    def _take(self, stream: _Stream, runs: Sequence[Run]) -> None:
+        tag = stream.child.spec.name
+        for run in runs:
+            entries = pack(run, stream.name, time.time_ns())
+            self._deliver(Parcel(tag, entries, len(run.messages), run.messages, tag))
+        if stream.flushing is not None:
+            stream.flushing.cancel()
+            stream.flushing = None
+        if stream.lines.is_holding:
+            stream.flushing = self._loop.call_later(IDLE_S, self._flush, stream)
+
+    def _flush(self, stream: _Stream) -> None:
+        stream.flushing = None
+        self._take(stream, stream.lines.flush())
+
+    # Delivering.
+
+    def _deliver(self, parcel: Parcel) -> None:
+        if not self._held and self._delivery.offer(parcel):
+            return
+        self._held.append(parcel)
+        if self._catching_up is None:
+            self._loop.remove_reader(self._selector.fileno())
+            self._catching_up = self._loop.create_task(self._catch_up(), name="mpsr-catch-up")
+
+    async def _catch_up(self) -> None:
+        """Give what is held, waiting where waiting stops nobody else; then read on."""
+        while self._held:
+            await asyncio.to_thread(self._delivery.insist, self._held[0])
+            self._held.popleft()
+        self._catching_up = None
+        self._listen()
+
+    async def _caught_up(self) -> None:
+        if self._catching_up is not None:
+            await self._catching_up
+
+    def _end(self) -> None:
+        """Leave nothing behind: at an error of ours, not even children."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        self._loop.remove_reader(self._selector.fileno())
+        for child in self._children.values():
+            child.forget()
+            if child.process.returncode is None:
+                processes.signal_group(child.process.pid, 9)
+                child.process.wait()
+        for stream in self._streams:
+            if stream.flushing is not None:
+                stream.flushing.cancel()
+            stream.pipe.close()
+        self._selector.close()
+
+
+def _sentence(event: str, fields: Mapping[str, Any]) -> str:
+    """Return an event in words."""
+    match event:
+        case "process.started":
+            return f"started (pid {fields['pid']})"
+        case "process.exited":
+            how = f"signal {fields['signal']}" if fields["signal"] else f"exit code {fields['exit_code']}"
+            return f"ended ({how})"
+        case "process.restarting":
+            return f"starts again in {fields['pause_s']:g} s (attempt {fields['attempt']})"
+        case "process.given_up":
+            return f"is given up after {fields['attempts']} attempts"
+        case "process.killed":
+            return "did not end in time and is killed"
+        case _:
+            return f"cannot be started: {fields.get('error')}"

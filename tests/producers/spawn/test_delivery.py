@@ -1,0 +1,100 @@
+"""Where messages go without room: waited for, dropped, counted, told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from producers import Producer
+from producers.record import pack_entry
+from producers.spawn.console import Console
+from producers.spawn.delivery import Delivery, Parcel
+from producers.spawn.lines import Run, pack
+from tests.support import HubProcess
+
+
+def parcel(number: int, tag: str = "w.1") -> Parcel:
+    lines = [b"%d.%d" % (number, line) + b"x" * 50 for line in range(10)]
+    return Parcel(tag, pack(Run(lines), "stdout", 1), len(lines), lines, tag)
+
+
+def test_what_finds_no_room_is_dropped_and_told(folder: Path) -> None:
+    """Without a hub a full backlog costs what comes then; with it back a loss stands in its place, and all goes on."""
+    path = str(folder / "hub.sock")
+    with Producer(path, backlog_bytes_max=20_000, spool=False) as producer:
+        delivery = Delivery(producer, None, patience_s=0.05)
+        kept = 0
+        while delivery.offer(parcel(kept)):
+            kept += 1
+        for number in range(kept, kept + 5):
+            delivery.insist(parcel(number))  # the first waits as long as patience lasts, the others not at all
+        assert (delivery.dropped, delivery.dropped_bytes > 2500) == (50, True)
+        assert delivery.offer(parcel(0)), "without patience it is dropped at once"
+        assert delivery.dropped == 60
+        with HubProcess(folder) as hub:
+            producer.flush(30)
+            delivery.insist(parcel(1000))
+            producer.flush(30)
+            (loss,) = hub.messages("mpsr.loss")
+            assert (loss.record["count"], loss.record["tag"]) == (60, "w.1")
+            texts = [message.record["message"] for message in hub.messages("w.1")]
+            numbers = [*range(kept), 1000]
+            assert texts == [f"{number}.{line}" + "x" * 50 for number in numbers for line in range(10)]
+            assert hub.messages("w.1")[-10].sequence == loss.sequence + 1
+            assert hub.stop() == 0
+
+
+def test_a_console_that_stands_still_stops_nobody(folder: Path) -> None:
+    """What finds no room there is not shown, and that is said; the hub has it all."""
+    read_end, write_end = os.pipe()
+    with HubProcess(folder) as hub, Producer(hub.socket) as producer:
+        console = Console(write_end, ["w.1"], is_coloured=False)
+        delivery = Delivery(producer, console, patience_s=0.05)
+        big = [b"y" * 100_000]
+        entries = pack(Run(big), "stdout", 1)
+        for _ in range(60):
+            one = Parcel("w.1", entries, 1, big, "w.1")
+            if not delivery.offer(one):
+                delivery.insist(one)
+        assert console.hidden > 0
+        producer.flush(30)
+        assert len(hub.messages("w.1")) == 60
+        shown = 0
+        while shown < (60 - console.hidden) * 100_000:
+            shown += os.read(read_end, 1 << 20).count(b"y")
+        delivery.offer(Parcel("w.1", pack_entry(b"\x80", 1), 1, [b"again"], "w.1"))
+        console.close()
+        said = os.read(read_end, 1 << 16)
+        assert b"%d lines are not shown" % console.hidden in said
+        assert said.endswith(b"w.1  | again\n")
+        os.close(read_end)
+        os.close(write_end)
+
+
+@pytest.mark.parametrize("is_coloured", [False, True])
+def test_lines_on_the_console(is_coloured: bool) -> None:
+    """Time, name, text; every line of a message has them; names are as wide as the widest."""
+    read_end, write_end = os.pipe()
+    console = Console(write_end, ["web.1", "worker.10"], is_coloured=is_coloured)
+    assert console.show("web.1", [b"a\nb", b"\xff"])
+    assert console.show("worker.10", [b"c"])
+    console.close()
+    os.close(write_end)
+    with open(read_end, "rb") as pipe:
+        lines = [line[9:] for line in pipe]
+    web = b"\x1b[36mweb.1     |\x1b[0m " if is_coloured else b"web.1     | "
+    worker = b"\x1b[33mworker.10 |\x1b[0m " if is_coloured else b"worker.10 | "
+    assert lines == [web + b"a\n", web + b"b\n", web + b"\xff\n", worker + b"c\n"]
+
+
+def test_a_console_nobody_reads_any_more(folder: Path) -> None:
+    """A closed pipe costs what is shown, and nothing else."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    console = Console(write_end, ["w.1"], is_coloured=False)
+    for _ in range(200):
+        assert console.show("w.1", [b"z" * 100_000], timeout=30)
+    console.close()
+    os.close(write_end)

@@ -1,0 +1,152 @@
+"""Bytes of a stream to messages: whole, byte by byte, over the limit; and their entries."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from hub import entries as codec
+from producers.spawn.joining import HEAD
+from producers.spawn.lines import Join, Lines, Run, pack
+
+NOW = 1_700_000_000_123_456_789
+TRACEBACK = HEAD + b'\n  File "x", line 1\nValueError: 1'
+
+
+def runs_of(data: bytes, step: int, **options: Any) -> list[Run]:
+    lines = Lines(**options)
+    runs = [run for at in range(0, len(data), step) for run in lines.receive(data[at : at + step])]
+    return runs + lines.finish()
+
+
+def messages_of(runs: list[Run]) -> list[bytes]:
+    return [message for run in runs for message in run.messages]
+
+
+def records_of(runs: list[Run], stream: str = "stdout") -> list[dict[str, Any]]:
+    packed = b"".join(pack(run, stream, NOW) for run in runs)
+    count = sum(len(run.messages) for run in runs)
+    read = list(codec.read(codec.join((packed,), count), count))
+    assert all(isinstance(entry, codec.Entry) for entry in read)
+    return [entry.record for entry in read if isinstance(entry, codec.Entry)]
+
+
+DATA = b"one\n\ntwo\r\n\xff\xfe\n" + TRACEBACK + b"\nthree\r\r\nlast"
+MESSAGES = [b"one", b"", b"two", b"\xff\xfe", TRACEBACK, b"three\r", b"last"]
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, len(DATA)])
+def test_lines_come_out_however_they_arrive(step: int) -> None:
+    """Empty lines, foreign bytes, a traceback, a last line without its end: each is one message, in order."""
+    assert messages_of(runs_of(DATA, step)) == MESSAGES
+
+
+def test_what_is_no_line_end_stays() -> None:
+    """A carriage return without a line feed is text, at the end too."""
+    assert messages_of(runs_of(b"10%\r20%\r\n100%\r", 3)) == [b"10%\r20%", b"100%\r"]
+
+
+def test_nothing_is_joined_on_demand() -> None:
+    """With Join.NONE each line is a message, at once."""
+    lines = Lines(join=Join.NONE)
+    assert messages_of(lines.receive(TRACEBACK + b"\n")) == TRACEBACK.split(b"\n")
+    assert not lines.is_holding
+
+
+def test_what_waits_to_be_joined_can_be_asked_for() -> None:
+    """`is_holding` says that `flush` has something to give; half a line stays."""
+    lines = Lines()
+    assert lines.receive(TRACEBACK + b"\nhal") == []
+    assert lines.is_holding
+    assert messages_of(lines.flush()) == [TRACEBACK]
+    assert not lines.is_holding
+    assert messages_of(lines.receive(b"f\n")) == [b"half"]
+
+
+@pytest.mark.parametrize("step", [1, 3, 64, 1000])
+def test_a_line_over_the_limit_comes_in_parts(step: int) -> None:
+    """Its parts have the limit's size, all but the first are marked, and the lines around it are whole."""
+    long = bytes(random.Random(1).choices(b"abc", k=250))
+    runs = runs_of(b"before\n" + long + b"\nafter\n", step, line_bytes_max=100)
+    records = records_of(runs)
+    assert [record["message"] for record in records] == [
+        "before", long[:100].decode(), long[100:200].decode(), long[200:].decode(), "after",
+    ]  # fmt: skip
+    assert [record.get("continued", False) for record in records] == [False, False, True, True, False]
+
+
+@pytest.mark.parametrize("step", [1, 50, 1000])
+def test_a_part_does_not_end_within_a_character(step: int) -> None:
+    """Text of any width is cut between characters, so that each part can be read."""
+    text = "aä€😀" * 50
+    records = records_of(runs_of(text.encode() + b"\n", step, line_bytes_max=64))
+    assert "".join(record["message"] for record in records) == text
+    assert all(len(record["message"].encode()) <= 64 for record in records)
+
+
+def test_what_is_no_text_is_cut_all_the_same() -> None:
+    """Continuation bytes without end are cut at the limit."""
+    assert b"".join(messages_of(runs_of(b"\x80" * 1000, 10, line_bytes_max=64))) == b"\x80" * 1000
+
+
+def test_a_long_line_does_not_join_what_was_held() -> None:
+    """A traceback that waits comes out before the parts of a long line."""
+    data = TRACEBACK + b"\n" + b"x" * 250 + b"\n"
+    for step in (1, len(data)):
+        messages = messages_of(runs_of(data, step, line_bytes_max=100))
+        assert messages == [TRACEBACK, b"x" * 100, b"x" * 100, b"x" * 50]
+
+
+def test_a_twenty_mebibyte_line_costs_its_length() -> None:
+    """The parts come out while it arrives, and not more than one is held."""
+    lines, held = Lines(line_bytes_max=1 << 20), 0
+    parts = 0
+    for _ in range(20 * 16):
+        parts += len(lines.receive(b"x" * (1 << 16)))
+        held = max(held, lines._half_bytes)
+    assert parts >= 19
+    assert held <= 1 << 20
+
+
+JSON_LINES: list[tuple[bytes, dict[str, Any], int]] = [
+    (b'{"n": 1}', {"stream": "stdout", "n": 1}, NOW),
+    (b'{"stream": "own", "n": [1, {"a": null}]}', {"stream": "own", "n": [1, {"a": None}]}, NOW),
+    (b'{"time": 1.5, "tag": "t"}', {"stream": "stdout", "tag": "t"}, 1_500_000_000),
+    (b'{"time": "1970-01-01T00:00:01Z"}', {"stream": "stdout"}, 1_000_000_000),
+    (b'{"time": "noon"}', {"stream": "stdout", "time": "noon"}, NOW),
+    (b"{not json}", {"stream": "stdout", "message": "{not json}"}, NOW),
+    (b"{" + b'"a":{' * 5000, {"stream": "stdout", "message": "{" + '"a":{' * 5000}, NOW),
+    (b'{"n": 99999999999999999999999}', {"stream": "stdout", "message": '{"n": 99999999999999999999999}'}, NOW),
+    (b'{"\xff": 1}', {"stream": "stdout", "message": '{"\ufffd": 1}'}, NOW),
+    (b"[1]", {"stream": "stdout", "message": "[1]"}, NOW),
+]
+
+
+@pytest.mark.parametrize(("line", "record", "time_ns"), JSON_LINES)
+def test_a_json_object_is_its_own_record(line: bytes, record: dict[str, Any], time_ns: int) -> None:
+    """Its time is the message's, its fields the record's; what is none, or cannot be kept, is text."""
+    for data in (line + b"\n", b"a\n" + line + b"\nb\n"):
+        runs = runs_of(data, len(data))
+        packed = b"".join(pack(run, "stdout", NOW) for run in runs)
+        count = len(messages_of(runs))
+        entry = list(codec.read(codec.join((packed,), count), count))[count // 2]
+        assert entry == codec.Entry(time_ns if record != {"stream": "own"} else NOW, record)
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 65535, 65536])
+def test_entries_of_every_length(length: int) -> None:
+    """The text's header has the right form for each length."""
+    assert records_of([Run([b"x" * length])], "stderr") == [{"stream": "stderr", "message": "x" * length}]
+
+
+def test_random_streams_lose_nothing() -> None:
+    """All bytes but the line ends come out, in order, for any cut of any stream and any way of joining."""
+    dice = random.Random(7)
+    pieces = [b"a", b"\n", b" b\n", b"{", b"}\n", TRACEBACK + b"\n", b"x" * 90, b"\r\n", "€".encode(), b"\xff"]
+    for _ in range(300):
+        data = b"".join(dice.choices(pieces, k=30))
+        step, join = dice.randint(1, 50), dice.choice(list(Join))
+        found = messages_of(runs_of(data, step, join=join, line_bytes_max=64))
+        assert b"".join(found).replace(b"\n", b"") == data.replace(b"\r\n", b"\n").replace(b"\n", b"")

@@ -1,0 +1,108 @@
+"""Children as they are started: what they inherit, how they end, who hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from producers.spawn import processes
+from tests.support import PATIENCE_S, eventually
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG")
+
+
+def output_of(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes, int]:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    os.set_blocking(process.stdout.fileno(), True)
+    os.set_blocking(process.stderr.fileno(), True)
+    with process:
+        return process.stdout.read(), process.stderr.read(), process.wait(PATIENCE_S)
+
+
+def test_a_child_inherits_nothing_of_ours() -> None:
+    """No descriptor, no ignored signal, no session, no variable that Python added."""
+    with open(os.devnull) as ours:
+        os.set_inheritable(ours.fileno(), True)
+        script = ["sh", "-c", "ls /proc/self/fd | wc -l; grep SigIgn /proc/self/status; echo ${LC_CTYPE-none}"]
+        out, err, code = output_of(processes.start(script, env={"PATH": os.environ["PATH"]}))
+    assert (out.split(), err, code) == ([b"4", b"SigIgn:", b"0000000000000000", b"none"], b"", 0)  # 3, and that of ls
+
+
+def test_a_child_leads_a_session_and_keeps_its_locale() -> None:
+    """A group of its own, and the variables that it was given."""
+    script = ["sh", "-c", "echo $LC_CTYPE; [ $(ps -o sid= -p $$) = $$ ] && echo leads"]
+    out, _, _ = output_of(processes.start(script, env={**os.environ, "LC_CTYPE": "C.UTF-8"}))
+    assert out.split() == [b"C.UTF-8", b"leads"]
+
+
+@pytest.mark.parametrize(("name", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
+@linux
+def test_what_cannot_be_run_says_so(name: str, code: int) -> None:
+    """On its standard error, with the codes of a shell."""
+    out, err, found = output_of(processes.start([name], env=os.environ))
+    assert (out, err.startswith(b"mpsr: cannot run " + name.encode()), found) == (b"", True, code)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+@pytest.mark.parametrize("by_thread", [False, True])
+def test_an_end_is_heard_of_once(run: object, by_thread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the process waited for; with pidfds and without."""
+    if by_thread:
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+
+    async def main() -> None:
+        process = processes.start(["sh", "-c", "exit 5"], env=os.environ, stdout=None, stderr=None)
+        heard = asyncio.Event()
+        processes.on_exit(process, heard.set)
+        async with asyncio.timeout(PATIENCE_S):
+            await heard.wait()
+        assert process.returncode == 5
+
+    run(main())  # type: ignore[operator]
+
+
+@linux
+@pytest.mark.parametrize("death_signal", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_dies_with_its_parent(tmp_path: Path, death_signal: signal.Signals) -> None:
+    """SIGKILL of the parent gives the child its signal."""
+    script = f"""
+import os, signal, time
+from producers.spawn import processes
+command = ["sh", "-c", "trap 'echo > {tmp_path}/asked; exit' TERM; echo up; while :; do sleep 0.01; done"]
+process = processes.start(command, env=os.environ, stdout=None, stderr=None, death_signal=signal.{death_signal.name})
+print(process.pid, flush=True)
+time.sleep(600)"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        said = {parent.stdout.readline(), parent.stdout.readline()}
+        pid = int(next(line for line in said if line != b"up\n"))
+        parent.kill()
+    eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it died")
+    assert (tmp_path / "asked").exists() == (death_signal == signal.SIGTERM)
+
+
+@linux
+def test_a_parent_that_died_before_is_noticed() -> None:
+    """The child that asks too late, of a parent that is not its own any more, ends itself."""
+    command = processes._shim(os.environ, signal.SIGKILL)
+    position = command.index(str(os.getpid()))
+    command[position] = str(os.getpid() + 1)
+    run = subprocess.run([*command, "echo", "runs"], stdout=subprocess.PIPE, check=False)
+    assert (run.stdout, run.returncode) == (b"", -signal.SIGKILL)
+
+
+def test_a_group_is_empty_when_nobody_is_left() -> None:
+    """Signals go to all of it, and it is known when it is gone."""
+    process = processes.start(["sh", "-c", "sleep 600 & exec sleep 600"], env=os.environ, stdout=None, stderr=None)
+    assert processes.signal_group(process.pid, signal.SIGKILL)
+    process.wait(PATIENCE_S)
+    eventually(lambda: processes.is_group_empty(process.pid), "nobody is left")
+    assert not processes.signal_group(process.pid, 0)

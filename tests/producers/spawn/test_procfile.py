@@ -1,0 +1,87 @@
+"""Procfile, .env and formation."""
+
+from __future__ import annotations
+
+import pytest
+
+from producers.spawn.procfile import COUNT_MAX, parse_env, parse_formation, parse_procfile, port_of
+
+
+def test_a_procfile_is_names_and_commands_in_order() -> None:
+    """Comments and blank lines are skipped; a command is kept as it is, colons and quotes too."""
+    text = "# it\n\nweb: python app.py --port $PORT\n  work-er_2:echo 'a: b' # no comment\r\n"
+    assert parse_procfile(text) == {"web": "python app.py --port $PORT", "work-er_2": "echo 'a: b' # no comment"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no process"),
+        ("web: a\nweb: b", "line 2: there is a web already"),
+        ("web\n", "line 1: 'web'"),
+        ("web:\n", "line 1"),
+        ("a b: c", "line 1"),
+    ],
+)
+def test_a_procfile_that_says_nothing_is_an_error(text: str, said: str) -> None:
+    """The line is named."""
+    with pytest.raises(ValueError, match=said):
+        parse_procfile(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("K=v", "v"),
+        ("export K=v", "v"),
+        (" K = v ", "v"),
+        ("K=", ""),
+        ("K='a # $b \\n'", "a # $b \\n"),
+        ('K="a\\n\\"b\\" # $c"  # it', 'a\n"b" # $c'),
+        ("K=a b # it", "a b"),
+        ("K=a#b", "a#b"),
+        ("K='a'b", "'a'b"),
+        ("K=a=b", "a=b"),
+    ],
+)
+def test_a_variable(line: str, value: str) -> None:
+    """Quotes are taken off, comments too; nothing is expanded."""
+    assert parse_env(f"# it\n{line}\n") == {"K": value}
+
+
+def test_a_line_of_env_that_is_no_variable_is_an_error() -> None:
+    """The line is named."""
+    with pytest.raises(ValueError, match=r"line 2: '1A=b'"):
+        parse_env("A=b\n1A=b\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "counts"),
+    [
+        ([], {"web": 1, "worker": 1}),
+        (["worker=4"], {"web": 1, "worker": 4}),
+        (["web=0"], {"web": 0, "worker": 1}),
+        (["worker"], {"web": 0, "worker": 1}),
+        (["web", "worker=2"], {"web": 1, "worker": 2}),
+    ],
+)
+def test_a_formation(words: list[str], counts: dict[str, int]) -> None:
+    """NAME=N says how many, NAME alone that only the named ones run."""
+    assert parse_formation(words, ["web", "worker"]) == counts
+
+
+@pytest.mark.parametrize("word", ["x=1", "web=", "web=-1", "web=two", f"web={COUNT_MAX + 1}", "web=²"])
+def test_a_formation_that_cannot_be(word: str) -> None:
+    """It says what would be right."""
+    with pytest.raises(ValueError, match=r"web"):
+        parse_formation([word], ["web"])
+
+
+def test_ports_are_as_foreman_gives_them() -> None:
+    """A hundred for each name, one for each child, from $PORT or 5000."""
+    assert [port_of(0, 1, {}), port_of(1, 2, {}), port_of(2, 1, {"PORT": "80"}), port_of(0, 1, {"PORT": "x"})] == [
+        "5000",
+        "5101",
+        "280",
+        "5000",
+    ]

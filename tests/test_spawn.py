@@ -1,0 +1,413 @@
+"""`mpsr spawn` as a user types it: real children, real signals, a real hub."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.message import Message
+from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr, read_messages
+
+LINUX = sys.platform.startswith("linux")
+
+
+class Spawned:
+    """A running `mpsr spawn`; what it shows goes to a file."""
+
+    def __init__(self, folder: Path, *args: str, stdin: bytes | None = None) -> None:
+        self.shown = folder / "shown"
+        with self.shown.open("wb") as shown:
+            self.process = subprocess.Popen(
+                [*MPSR, "spawn", *args], stdin=subprocess.PIPE, stdout=shown, stderr=subprocess.STDOUT
+            )
+        assert self.process.stdin is not None
+        if stdin is not None:
+            self.process.stdin.write(stdin)
+        self.process.stdin.close()
+
+    def says(self, text: str) -> bool:
+        return text.encode() in self.shown.read_bytes()
+
+    def until(self, text: str) -> None:
+        eventually(lambda: self.says(text), text)
+
+    def pid_of(self, name: str) -> int:
+        """Return the process id of the last life of a child."""
+        self.until(f"{name} started")
+        return int(self.shown.read_text().rpartition(f"{name} started (pid ")[2].partition(")")[0])
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+    def __enter__(self) -> Spawned:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[HubProcess]:
+    with HubProcess(tmp_path) as running:
+        yield running
+
+
+def run(hub: HubProcess, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return mpsr("spawn", "--socket", hub.socket, *args, stdin=stdin)
+
+
+def sh(script: str) -> list[str]:
+    return ["--", "sh", "-c", script]
+
+
+def texts(messages: list[Message]) -> list[str]:
+    """Return what the messages say: text, or the event."""
+    return [str(message.record.get("message", message.record.get("event"))) for message in messages]
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether there is such a process, and it is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in ("Z", "X")
+
+
+def children_of(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+needs_proc = pytest.mark.skipif(not LINUX, reason="looks into /proc")
+
+
+def test_a_child_is_told_from_its_start_to_its_end(hub: HubProcess) -> None:
+    """Start, both streams, exit code: messages under NAME.N, in order, with stream and message."""
+    done = run(hub, "--tag", "w", "-n", "2", *sh("echo out $MPSR_TAG $MPSR_INDEX $MPSR_SOCKET; echo err >&2; exit 3"))
+    assert done.returncode == 3
+    for index in (1, 2):
+        messages = hub.messages(f"w.{index}")
+        assert texts(messages) == [
+            "process.started", f"out w.{index} {index} {hub.socket}", "err", "process.exited",
+        ]  # fmt: skip
+        assert [message.record.get("stream") for message in messages] == [None, "stdout", "stderr", None]
+        assert messages[-1].record["exit_code"] == 3
+        assert messages[0].record["pid"] == messages[-1].record["pid"]
+        assert f"w.{index}  | ".encode() in done.stdout or f"w.{index} | ".encode() in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("nothing-there", 127)],
+)
+def test_the_exit_code_is_the_childs(hub: HubProcess, script: str, code: int) -> None:
+    """A code as it is, a signal as 128 and its number."""
+    assert run(hub, *sh(script)).returncode == code
+
+
+def test_the_exit_code_is_the_first_failing_childs(hub: HubProcess, tmp_path: Path) -> None:
+    """Children that succeed do not count, later failures neither; with --any-exit ignore all run to their end."""
+    script = f"""case $MPSR_INDEX in
+      1) exit 0;;
+      2) touch {tmp_path}/failed; exit 5;;
+      3) until [ -e {tmp_path}/failed ]; do sleep 0.01; done; sleep 0.2; exit 6;; esac"""
+    assert run(hub, "-n", "3", *sh(script)).returncode == 5
+
+
+@pytest.mark.parametrize(("command", "code"), [("no-such-command", 2), ("/etc/passwd", 2)])
+def test_what_cannot_be_run_is_a_usage_error(hub: HubProcess, command: str, code: int) -> None:
+    """It is said before anything is started."""
+    done = run(hub, "--", command)
+    assert (done.returncode, done.stderr.count(b"there is no command")) == (code, 1)
+
+
+@needs_proc
+def test_a_killed_child_is_restarted_and_told(hub: HubProcess, tmp_path: Path) -> None:
+    """SIGKILL of a child with --restart on-failure: the signal is told, another life begins, exit code 0."""
+    script = f"[ -e {tmp_path}/second ] && echo life && exit 0; touch {tmp_path}/second; echo life; sleep 600"
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--restart", "on-failure", *sh(script)) as spawned:
+        spawned.until("| life")
+        os.kill(spawned.pid_of("w.1"), signal.SIGKILL)
+        assert spawned.wait() == 0
+    messages = hub.messages("w.1")
+    assert texts(messages) == [
+        "process.started", "life", "process.exited", "process.restarting", "process.started", "life", "process.exited",
+    ]  # fmt: skip
+    assert (messages[2].record["signal"], messages[-1].record["exit_code"]) == ("SIGKILL", 0)
+
+
+@needs_proc
+def test_children_do_not_outlive_a_killed_supervisor(hub: HubProcess, tmp_path: Path) -> None:
+    """SIGKILL of the supervisor: no direct child is left, and what it had read is in the journal."""
+    with Spawned(tmp_path, "--socket", hub.socket, "-n", "3", "--tag", "w", *sh("echo up; exec sleep 600")) as spawned:
+        pids = [spawned.pid_of(f"w.{index}") for index in (1, 2, 3)]
+        eventually(lambda: all("up" in texts(hub.messages(f"w.{index}")) for index in (1, 2, 3)), "all are up")
+        spawned.process.kill()
+        spawned.wait()
+        eventually(lambda: not any(map(is_alive, pids)), "the children are gone")
+
+
+@needs_proc
+def test_a_killed_hub_costs_nothing(hub: HubProcess, tmp_path: Path) -> None:
+    """SIGKILL of the hub while children talk: every line is there once, in order."""
+    script = f"i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); [ $i != 10000 ] || touch {tmp_path}/half; done"
+    with Spawned(tmp_path, "--socket", hub.socket, "-q", "--tag", "w", "-n", "2", *sh(script)) as spawned:
+        eventually((tmp_path / "half").exists, "they are half way")
+        hub.kill()
+        hub.start()
+        assert spawned.wait() == 0
+    for index in (1, 2):
+        messages = hub.messages(f"w.{index}")
+        assert texts(messages) == ["process.started", *map(str, range(20000)), "process.exited"]
+
+
+@needs_proc
+def test_a_stubborn_child_is_killed_with_its_group(hub: HubProcess, tmp_path: Path) -> None:
+    """SIGTERM, SIGKILL after --stop-timeout, to what it started as well; exit code 0, for it was asked for."""
+    script = "trap '' TERM; sleep 600 & echo $! ; while :; do sleep 600; done"
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--stop-timeout", "0.3", *sh(script)) as spawned:
+        leader = spawned.pid_of("w.1")
+        pids = eventually(lambda: [leader, *children_of(leader)] if len(children_of(leader)) == 2 else None, "all run")
+        spawned.process.terminate()
+        assert spawned.wait() == 0
+        eventually(lambda: not any(map(is_alive, pids)), "nobody is left")
+    assert texts(hub.messages("w.1"))[-2:] == ["process.killed", "process.exited"]
+
+
+@needs_proc
+def test_others_of_a_group_have_their_time_to_end(hub: HubProcess, tmp_path: Path) -> None:
+    """A shell that dies of SIGTERM at once does not cost what it runs its graceful end."""
+    program = (
+        f"trap 'sleep 0.3; echo graceful; touch {tmp_path}/graceful; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+    )
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", *sh(f"sh -c {shlex.quote(program)}; true")) as spawned:
+        spawned.until("| up")
+        spawned.process.terminate()
+        assert spawned.wait() == 0
+    assert (tmp_path / "graceful").exists()
+    assert "graceful" in texts(hub.messages("w.1"))
+
+
+@needs_proc
+def test_nobody_is_waited_for_who_left_the_group(hub: HubProcess, tmp_path: Path) -> None:
+    """A daemon that keeps the pipe open does not hold up the end."""
+    with Spawned(
+        tmp_path, "--socket", hub.socket, "--tag", "w", *sh("setsid sleep 600 & echo $! ; printf half; exit 4")
+    ) as spawned:
+        assert spawned.wait() == 4
+    _, daemon_pid, *rest = texts(hub.messages("w.1"))
+    assert rest == ["half", "process.exited"], "its half line comes before its end"
+    daemon = int(daemon_pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(daemon, signal.SIGKILL)
+
+
+@needs_proc
+def test_no_zombies(hub: HubProcess, tmp_path: Path) -> None:
+    """A child that has ended is waited for while others run."""
+    script = "[ $MPSR_INDEX = 3 ] && exec sleep 600; exit 0"
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "-n", "3", *sh(script)) as spawned:
+        spawned.until("w.1 ended")
+        spawned.until("w.2 ended")
+        assert children_of(spawned.process.pid) == [spawned.pid_of("w.3")]
+        spawned.process.send_signal(signal.SIGINT)
+        assert spawned.wait() == 0
+
+
+@needs_proc
+def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path) -> None:
+    """What a child left behind, also outside of its group, is waited for when it ends."""
+    script = f"setsid sh -c 'until [ -e {tmp_path}/go ]; do sleep 0.01; done' & echo $!; exit 0"
+    with Spawned(
+        tmp_path,
+        "--socket",
+        hub.socket,
+        "--tag",
+        "w",
+        "-n",
+        "2",
+        *sh(f"[ $MPSR_INDEX = 2 ] && exec sleep 600; {script}"),
+    ) as spawned:
+        spawned.until("w.1 ended")
+        orphans = set(children_of(spawned.process.pid)) - {spawned.pid_of("w.2")}
+        assert len(orphans) == 1
+        (tmp_path / "go").touch()
+        (orphan,) = orphans
+        eventually(lambda: not Path(f"/proc/{orphan}").exists(), "it is waited for")
+        spawned.process.terminate()
+        assert spawned.wait() == 0
+
+
+def test_signals_are_passed_on(hub: HubProcess, tmp_path: Path) -> None:
+    """SIGHUP, SIGUSR1 and SIGUSR2 reach the child, and it is its business what follows."""
+    script = """for s in HUP USR1; do trap "echo got $s" $s; done; trap 'echo got USR2; exit 9' USR2
+      echo up; while :; do sleep 0.05; done"""
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", *sh(script)) as spawned:
+        spawned.until("| up")
+        for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            spawned.process.send_signal(number)
+            spawned.until(f"| got {number.name.removeprefix('SIG')}")
+        assert spawned.wait() == 9
+
+
+def test_standard_input_goes_to_one_child(hub: HubProcess) -> None:
+    """--stdin names it; the others have /dev/null."""
+    done = run(hub, "--tag", "w", "-n", "2", "--stdin", "w.2", *sh("cat; echo end"), stdin=b"ours\n")
+    assert done.returncode == 0
+    assert texts(hub.messages("w.1"))[1:-1] == ["end"]
+    assert texts(hub.messages("w.2"))[1:-1] == ["ours", "end"]
+    assert run(hub, "--tag", "w", "--stdin", "x", *sh("cat")).returncode == 2
+
+
+def test_a_long_line_is_not_split_at_16_kib(hub: HubProcess) -> None:
+    """20 MiB without a line feed come in parts of --line-max, marked, and are whole together; 300 KiB are one."""
+    script = "import sys; sys.stdout.write('a' * (20 << 20) + '\\n' + 'b' * 300_000 + '\\n')"
+    assert run(hub, "-q", "--tag", "w", "--", sys.executable, "-c", script).returncode == 0
+    *parts, last = hub.messages("w.1")[1:-1]
+    assert [part.record.get("continued") for part in parts] == [None, *[True] * 19]
+    assert "".join(part.record["message"] for part in parts) == "a" * (20 << 20)
+    assert last.record == {"stream": "stdout", "message": "b" * 300_000}
+
+
+def test_foreign_bytes_are_kept(hub: HubProcess) -> None:
+    """What is no UTF-8 is in the journal byte for byte."""
+    assert run(hub, "-q", "--tag", "w", *sh(r"printf '\377\376\000\n'")).returncode == 0
+    assert b"\xff\xfe\x00" in b"".join(path.read_bytes() for path in Path(hub.journal).glob("*.seg"))
+    assert texts(hub.messages("w.1"))[1] == "\ufffd\ufffd\x00"
+
+
+def test_a_traceback_is_one_message_while_the_child_lives(hub: HubProcess, tmp_path: Path) -> None:
+    """It is joined, and given out although nothing follows it."""
+    script = "import traceback, time\ntry: 1 / 0\nexcept Exception: traceback.print_exc()\ntime.sleep(600)"
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--", sys.executable, "-c", script) as spawned:
+        messages = eventually(lambda: hub.messages("w.1")[1:], "the traceback is there")
+        assert len(messages) == 1
+        lines = messages[0].record["message"].splitlines()
+        assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "ZeroDivisionError: division by zero")
+        spawned.process.terminate()
+        assert spawned.wait() == 0
+
+
+def test_json_lines_are_records(hub: HubProcess) -> None:
+    """A JSON object is the record, with the stream added."""
+    assert run(hub, "--tag", "w", *sh("""echo '{"level": "warning", "n": 1}'""")).returncode == 0
+    assert hub.messages("w.1")[1].record == {"stream": "stdout", "level": "warning", "n": 1}
+
+
+@needs_proc
+@pytest.mark.parametrize("order", ["oe", "eo"])
+@pytest.mark.parametrize("end", ["exec sleep 600", "exit 0"])
+def test_the_stream_that_was_written_first_comes_first(hub: HubProcess, tmp_path: Path, order: str, end: str) -> None:
+    """Even of what was written while the supervisor stood still, also by a child that ended meanwhile."""
+    say = {"o": "echo out", "e": "echo err >&2"}
+    said = "; ".join(say[one] for one in order)
+    script = f"echo up; until [ -e {tmp_path}/go ]; do sleep 0.01; done; {said}; touch {tmp_path}/done; {end}"
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", *sh(script)) as spawned:
+        spawned.until("| up")
+        spawned.process.send_signal(signal.SIGSTOP)
+        (tmp_path / "go").touch()
+        eventually((tmp_path / "done").exists, "both are written")
+        spawned.process.send_signal(signal.SIGCONT)
+        spawned.until("| out")
+        spawned.until("| err")
+        if end != "exit 0":
+            spawned.process.terminate()
+        assert spawned.wait() == 0
+    messages = hub.messages("w.1")[2:4]
+    assert [text[0] for text in texts(messages)] == list(order)
+
+
+def test_a_procfile(hub: HubProcess, tmp_path: Path) -> None:
+    """Names, counts, .env beside it, PORT, the folder; the end of one stops the rest."""
+    folder = tmp_path / "app"
+    folder.mkdir()
+    (folder / "Procfile").write_text(
+        "# two\nweb: until [ -e up2 ]; do sleep 0.01; done; echo $NAME $PORT $PWD; exit 3\n"
+        "work: echo $PORT; touch up$MPSR_INDEX; exec sleep 600\n"
+    )
+    (folder / ".env").write_text("NAME='a b'\nPORT=6000\n")
+    done = run(hub, "--procfile", str(folder / "Procfile"), "work=2")
+    assert done.returncode == 3
+    assert texts(hub.messages("web.1"))[1] == f"a b 6000 {folder}"
+    assert [texts(hub.messages(f"work.{index}"))[1] for index in (1, 2)] == ["6100", "6101"]
+    assert hub.messages("work.2")[-1].record["signal"] == "SIGTERM"
+
+
+def test_wrong_usage_says_what_is_right(hub: HubProcess, tmp_path: Path) -> None:
+    """Exit code 2 and one reason."""
+    procfile = tmp_path / "P"
+    procfile.write_text("web: true\n")
+    for args, said in [
+        (["--procfile", str(procfile), "x=1"], b"web"),
+        (["--procfile", str(procfile), "web=0"], b"1 at least"),
+        (["--procfile", str(tmp_path / "none")], b"No such file"),
+        (["--procfile", str(procfile), "-n", "2"], b"NAME=N"),
+        (["--line-max", "1", "--", "true"], b"--line-max"),
+        (["--env", str(tmp_path / "none"), "--", "true"], b"No such file"),
+    ]:
+        done = run(hub, *args)
+        assert (done.returncode, said in done.stderr) == (2, True), (args, done.stderr)
+
+
+def test_with_a_hub_of_its_own(tmp_path: Path) -> None:
+    """--hub starts a hub, keeps what was said, and stops it last."""
+    socket, journal = str(tmp_path / "own.sock"), str(tmp_path / "own")
+    done = mpsr("spawn", "--hub", "--socket", socket, "--journal", journal, "--tag", "w", *sh("echo said"))
+    assert done.returncode == 0, done.stderr
+    assert texts(read_messages(journal, "w.1")) == ["process.started", "said", "process.exited"]
+    assert not os.path.exists(socket)
+
+
+@needs_proc
+def test_its_own_hub_is_restarted(tmp_path: Path) -> None:
+    """SIGKILL of the hub of --hub costs nothing: it is started again, and has every line once."""
+    socket, journal = str(tmp_path / "own.sock"), str(tmp_path / "own")
+    script = f"echo before; until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo after"
+    with Spawned(tmp_path, "--hub", "--socket", socket, "--journal", journal, "--tag", "w", *sh(script)) as spawned:
+        spawned.until("| before")
+        os.kill(spawned.pid_of("hub"), signal.SIGKILL)
+        spawned.until("hub starts again")
+        (tmp_path / "go").touch()
+        assert spawned.wait() == 0
+    assert texts(read_messages(journal, "w.1")) == ["process.started", "before", "after", "process.exited"]
+
+
+@needs_proc
+def test_its_own_hub_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
+    """SIGKILL of the supervisor stops the hub of --hub, gracefully."""
+    socket, journal = str(tmp_path / "own.sock"), str(tmp_path / "own")
+    with Spawned(tmp_path, "--hub", "--socket", socket, "--journal", journal, *sh("exec sleep 600")) as spawned:
+        hub, child = spawned.pid_of("hub"), spawned.pid_of("sh.1")
+        spawned.process.kill()
+        spawned.wait()
+        eventually(lambda: not is_alive(hub) and not is_alive(child), "both have ended")
+    assert not os.path.exists(socket)
+
+
+def test_a_hub_that_is_there_already_is_not_replaced(hub: HubProcess, tmp_path: Path) -> None:
+    """--hub beside a running hub fails, says so, and starts nothing."""
+    done = run(hub, "--hub", "--journal", str(tmp_path / "other"), "--tag", "w", *sh("echo said"))
+    assert done.returncode == 1
+    assert b"the hub did not start" in done.stderr
+    assert hub.messages("w.1") == []
+
+
+def test_without_a_hub_it_is_said(tmp_path: Path) -> None:
+    """The children run; what is not acknowledged is said at the end, and is a failure."""
+    done = mpsr("spawn", "--socket", str(tmp_path / "none.sock"), "--tag", "w", *sh("echo said; sleep 1.5"))
+    assert done.returncode == 1
+    assert b"the output waits for one" in done.stderr
+    assert b"not acknowledged" in done.stderr
+    assert b"w.1  | said" in done.stdout
