@@ -11,7 +11,8 @@ import click
 
 from hub.cli.options import SECONDS
 
-CLIENTS = ["raw", "producer", "async", "logging", "structlog"]
+APPLICATIONS = ["logging", "structlog", "spawn"]
+CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
 
 
 @click.command()
@@ -19,7 +20,7 @@ CLIENTS = ["raw", "producer", "async", "logging", "structlog"]
     "--folder", metavar="DIR", default=".", help="Where the journal lies: a folder on a disk.  [default: here]"
 )
 @click.option(
-    "--producers", type=click.IntRange(min=1), help="Producer processes.  [default: 5; logging, structlog: 1]"
+    "--producers", type=click.IntRange(min=1), help="Producer processes.  [default: 5; logging, structlog, spawn: 1]"
 )
 @click.option("--messages", type=click.IntRange(min=1), metavar="N", help="So many, all producers together.")
 @click.option("--seconds", type=SECONDS, default="10", show_default=True, help="Or so long.")
@@ -30,7 +31,7 @@ CLIENTS = ["raw", "producer", "async", "logging", "structlog"]
 @click.option("--ack/--no-ack", default=True, show_default=True, help="Whether chunks are acknowledged.")
 @click.option("--durability", type=click.Choice(["fsync", "relaxed"]), default="fsync", show_default=True)
 @click.option("--client", type=click.Choice(CLIENTS), default="raw", show_default=True,
-              help="logging, structlog: what a log call costs its thread, beside the same to a file.")  # fmt: skip
+              help="logging, structlog: what a log call costs, beside the same to a file. spawn: `mpsr spawn`.")  # fmt: skip
 @click.option("--pattern", type=click.Choice(["load", "connect", "ping"]), default="load", show_default=True,
               help="connect: connect, one line, close. ping: a command and its reply.")  # fmt: skip
 @click.option("--full", is_flag=True, help="With a journal that is full and expires.")
@@ -57,7 +58,7 @@ def bench(
 
     if pattern != "load":
         client = pattern
-    producers = producers or (1 if client in ("logging", "structlog") else 5)
+    producers = producers or (1 if client in APPLICATIONS else 5)
     asked = Settings(
         folder=os.path.abspath(folder), producers=producers, messages=messages or 0, client=client, **settings
     )

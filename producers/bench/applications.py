@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +23,7 @@ from producers.bench.load import Orders, Rounds, go
 ROUND = 5000
 """Messages a round: some 20 ms, so that chunks are sent and acknowledged while it lasts."""
 _FLUSH_S = 60.0
+_LINES_PER_S = 500_000  # that a run of so many seconds is made of
 
 Log = Callable[[int], object]
 
@@ -103,4 +106,38 @@ def _round(log: Log, first: int) -> float:
     return time.perf_counter() - begun
 
 
-CLIENTS: dict[str, Callable[[Orders], dict[str, Any]]] = {"logging": logging_client, "structlog": structlog_client}
+_PRINTING = """
+import os, sys
+lines, block = int(sys.argv[1]), (b"x" * 99 + b"\\n") * 655
+while lines > 0:
+    data = memoryview(block)[: lines * 100]
+    lines -= 655
+    while data:
+        data = data[os.write(1, data) :]
+"""
+
+
+def spawn_client(orders: Orders) -> dict[str, Any]:
+    """`mpsr spawn` passing lines of 100 bytes through: the whole command, less the same with one line."""
+    lines = orders.messages or int(orders.seconds * _LINES_PER_S)
+    command = [sys.executable, "-P", "-c", "from hub.cli import main; main()", "spawn", "--quiet"]
+    command += ["--socket", orders.socket, "--tag", orders.tag.decode()]
+
+    def run(count: int) -> float:
+        begun = time.perf_counter()
+        child = [sys.executable, "-S", "-c", _PRINTING, str(count)]
+        subprocess.run([*command, "--", *child], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - begun
+
+    go()
+    alone = run(1)
+    seconds = run(lines)
+    told = 2 * 2  # each child's start and end
+    return {"messages": lines + 1 + told, "seconds": seconds, "lines_per_s": round(lines / (seconds - alone))}
+
+
+CLIENTS: dict[str, Callable[[Orders], dict[str, Any]]] = {
+    "logging": logging_client,
+    "structlog": structlog_client,
+    "spawn": spawn_client,
+}

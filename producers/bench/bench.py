@@ -74,7 +74,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> dict[str, Any]:
             figures, orders, sent = _load(hub, settings, say)
             stalls = figures.pop("stats")
         say("checking the journal")
-        keeps_all = not settings.full and settings.client != "ping"
+        keeps_all = not settings.full and settings.client not in ("ping", "spawn")
         checked = check(hub.journal, orders, sent) if keeps_all else Checked(sum(sent.values()), 0, 0, 0)
         return _report(settings, figures, stalls, checked, disk)
     finally:
@@ -213,7 +213,7 @@ def _report(
         "mb_per_s": round(total * settings.size / seconds / 1e6, 1),
         "hub_cpu_ns_per_message": round(figures["cpu_s"] / total * 1e9, 1),
     }
-    for name in ("ack_ms_p50", "ack_ms_p99", "ack_ms_p999", "send_us", "file_us", "ratio"):
+    for name in ("ack_ms_p50", "ack_ms_p99", "ack_ms_p999", "send_us", "file_us", "ratio", "lines_per_s"):
         if values := [result[name] for result in results if name in result]:
             report[name] = round(max(values), 4)  # the unluckiest producer's
     return {

@@ -263,6 +263,7 @@ CLIENTS: dict[str, Callable[[Orders], dict[str, Any]]] = {
     "ping": ping,
     "logging": applications,
     "structlog": applications,
+    "spawn": applications,
 }
 
 if __name__ == "__main__":
