@@ -19,6 +19,12 @@ _held_here: set[str] = set()
 _one_at_a_time = threading.Lock()
 
 
+def renew() -> None:
+    """In a forked child: another thread of the parent may have been in the midst."""
+    global _one_at_a_time  # noqa: PLW0603  the parent's will never be let go here
+    _one_at_a_time = threading.Lock()
+
+
 class LockTaken(Exception):  # translated where the lock is wanted
     """Somebody has it: the process *pid*, None if it does not say."""
 
@@ -36,7 +42,7 @@ def is_owner_dead(path: str) -> bool:
     with _one_at_a_time:
         if os.path.realpath(path) in _held_here:
             return False
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a fifo
         try:
             fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
@@ -71,6 +77,13 @@ class LockFile:
             with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
                 os.ftruncate(self._handle, 0)
                 os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+
+    def is_in_place(self) -> bool:
+        """Whether the file still has its name: somebody may have removed it."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.lstat(self._key))
+        except OSError:
+            return False
 
     def rename(self, path: str) -> None:
         """Give the file another name; it is locked all the while. Raises OSError."""

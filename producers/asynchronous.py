@@ -111,8 +111,11 @@ class AsyncProducer:
             return
         self._is_closed = True
         self._notify()  # whoever waits for room: it would come behind what is flushed here
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
             await self._flush(timeout, lambda: self._out.is_left_to_the_hub)
+            rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            await self._flush(rest, lambda: self._out.is_left_to_the_hub)  # the hub was told of what was dropped
         except NotAcknowledged:
             if not self._out.is_in_files:
                 raise
@@ -185,6 +188,7 @@ class AsyncProducer:
                 self._wakeup.clear()
                 if self._link.may_dial(time.monotonic()):
                     await self._dial()
+                self._out.warn()
                 self._send()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._due()):
@@ -207,7 +211,6 @@ class AsyncProducer:
             sock = connected_socket(self.path)
         except OSError as error:
             self._link.failed(time.monotonic(), describe(error, self.path))
-            self._out.warn()
             self._notify()
             return
         try:

@@ -12,6 +12,7 @@ Always true:
 - the order of messages is the order of chunks is the order of sending;
 - chunk ids are one session and a counter that rises by one;
 - held bytes do not exceed the limit, but for one message that is larger than all of it;
+- an exception that a signal handler raises in the midst leaves it as before the call or as after it;
 - a segment is used again only when every chunk in it is acknowledged.
 
 Not here: when to cut, send and resend (producers.link); locks; sockets.
@@ -74,15 +75,16 @@ class _Segment:
 class Chunk:
     """A cut chunk: its id as it stands in an acknowledgement, its messages, its bytes."""
 
-    __slots__ = ("_end", "_segment", "_start", "count", "counter", "id", "is_acknowledged")
+    __slots__ = ("_end", "_segment", "_start", "count", "id", "is_acknowledged", "settled", "until")
 
     def __init__(self, segment: _Segment, start: int, end: int, chunk_id: bytes, counter: int, count: int) -> None:
         self._segment = segment
         self._start = start
         self._end = end
         self.id = chunk_id
-        self.counter = counter
         self.count = count
+        self.settled = count  # messages: its own, and of chunks behind it that were dropped
+        self.until = counter  # the last of these chunks
         self.is_acknowledged = False
 
     @property
@@ -107,7 +109,8 @@ class Backlog:
         allocate: Allocate = anonymous,
     ) -> None:
         self.session = session or new_session()
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
+        """The limit of held bytes."""
         self._chunk_bytes_max = chunk_bytes_max
         self._allocate = allocate
         self._counter = 0
@@ -161,7 +164,7 @@ class Backlog:
             segment = self._begin(tag, size)
             if segment is None:
                 return False
-        elif self.held_bytes + size + _TAIL_BYTES > self._bytes_max:
+        elif self.held_bytes + size + _TAIL_BYTES > self.bytes_max:
             return False
         position = segment.position
         segment.memory[position : position + size] = entry
@@ -176,19 +179,21 @@ class Backlog:
         segment = self._segment
         if segment is None or not self.open_count:
             return
-        self._counter += 1
-        chunk_id = pack_own(self.session, self._counter)
-        payload = self._open_start + self._open_head
-        _LENGTH.pack_into(segment.memory, payload - _LENGTH.size, segment.position - payload)
+        start, counter = self._open_start, self._counter + 1
+        chunk_id = pack_own(self.session, counter)
+        payload = start + self._open_head
         end = segment.position + _TAIL_BYTES
+        _LENGTH.pack_into(segment.memory, payload - _LENGTH.size, segment.position - payload)
         segment.memory[segment.position : end] = encode_frame_tail(chunk_id, self.open_count)
+        chunk = Chunk(segment, start, end, chunk_id, counter, self.open_count)
+        # No call from here on: a signal handler that raises comes before all of it, or behind.
         segment.words[STATE] = segment.position = end
-        chunk = Chunk(segment, self._open_start, end, chunk_id, self._counter, self.open_count)
         segment.chunks += 1
-        self._chunks.append(chunk)
-        self._unsent.append(chunk)
+        self._counter = counter
+        self._chunks += (chunk,)
+        self._unsent += (chunk,)
         self._by_id[chunk_id] = chunk
-        self._cut_bytes += chunk.bytes
+        self._cut_bytes += end - start
         self._open_tag, self.open_count = None, 0
 
     def next_unsent(self) -> Chunk | None:
@@ -205,27 +210,33 @@ class Backlog:
 
     def acknowledge(self, chunk_id: bytes) -> bool:
         """Let go of a chunk; False if it is none of ours, or was let go before."""
-        chunk = self._by_id.pop(chunk_id, None)
+        chunk = self._by_id.get(chunk_id)
         if chunk is None:
             return False
+        del self._by_id[chunk_id]
         chunk.is_acknowledged = True
         while self._chunks and self._chunks[0].is_acknowledged:
-            self._let_go(self._chunks.popleft())
+            self._let_go(0)
         return True
 
     def drop_oldest(self) -> int:
         """Drop the oldest chunk that is not under way, and return how many messages that is; 0 if there is none."""
-        while self._unsent:
-            chunk = self._unsent.popleft()
-            if self.acknowledge(chunk.id):
-                self.dropped += chunk.count
-                return chunk.count
-        return 0
+        if not self._unsent:
+            self.cut()
+        while self._unsent and self._unsent[0].is_acknowledged:
+            del self._unsent[0]
+        if not self._unsent:
+            return 0
+        chunk, at = self._unsent[0], len(self._chunks) - len(self._unsent)
+        del self._unsent[0], self._by_id[chunk.id]
+        self.dropped += chunk.count
+        self._let_go(at)
+        return chunk.count
 
     @property
     def is_all_in_files(self) -> bool:
         """Whether everything that is not acknowledged lies in files, and outlives this process."""
-        segments = [chunk._segment for chunk in self._chunks]
+        segments = [chunk._segment for chunk in self._chunks if not chunk.is_acknowledged]
         if self._segment is not None and self.open_count:
             segments.append(self._segment)
         return all(segment.is_file for segment in segments)
@@ -254,18 +265,19 @@ class Backlog:
         """Cut what is open, and begin a chunk that has room for *size*; None if there is no room."""
         head = encode_frame_head(tag, 0)
         needed = len(head) + size + _TAIL_BYTES
-        if self.held_bytes and self.held_bytes + (_TAIL_BYTES if self.open_count else 0) + needed > self._bytes_max:
+        if self.held_bytes and self.held_bytes + (_TAIL_BYTES if self.open_count else 0) + needed > self.bytes_max:
             return None
         self.cut()
         segment = self._segment
         if segment is None or segment.position + needed > segment.size:
             segment = self._next_segment(HEADER_BYTES + needed)
-        if segment.position == HEADER_BYTES:
+        start, head_bytes = segment.position, len(head)
+        if start == HEADER_BYTES:
             segment.words[FIRST] = self._counter + 1
-        segment.words[OPEN] = segment.position
-        self._open_tag, self._open_start, self._open_head = tag, segment.position, len(head)
-        segment.memory[segment.position : segment.position + len(head)] = head
-        segment.position += len(head)
+        segment.words[OPEN] = start
+        segment.memory[start : start + head_bytes] = head  # and no call until the message is behind it, as in `cut`
+        self._open_tag, self._open_start, self._open_head = tag, start, head_bytes
+        segment.position = start + head_bytes
         return segment
 
     def _next_segment(self, needed: int) -> _Segment:
@@ -279,20 +291,29 @@ class Backlog:
             self._segment = _Segment(self._allocate(size), size)
         return self._segment
 
-    def _let_go(self, chunk: Chunk) -> None:
-        self.acknowledged += chunk.count
-        self._cut_bytes -= chunk.bytes
+    def _let_go(self, at: int) -> None:
+        """Let go of a chunk; its messages count as acknowledged when all before them are."""
+        chunk, before = self._chunks[at], self._chunks[at - 1] if at else None
         segment = chunk._segment
+        del self._chunks[at]
+        self._cut_bytes -= chunk._end - chunk._start
         segment.chunks -= 1
-        segment.words[ACKNOWLEDGED] = chunk.counter
+        if before is None:
+            self.acknowledged += chunk.settled
+            segment.words[ACKNOWLEDGED] = chunk.until
+        else:
+            before.settled += chunk.settled
+            before.until = chunk.until
         if segment.chunks:
             return
         if segment is not self._segment:
             self._reuse(segment)
-        elif segment.size > SEGMENT_BYTES and not self.open_count:  # one huge message: its memory is given back
+        elif self.open_count:
+            pass
+        elif segment.size > SEGMENT_BYTES:  # one huge message: its memory is given back
             self._segment = None
             segment.free()
-        elif not self.open_count:  # all of it is free again: stay where the memory is warm
+        else:  # all of it is free again: stay where the memory is warm
             segment.reset()
 
     def _reuse(self, segment: _Segment) -> None:

@@ -25,14 +25,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from threading import get_ident
 from types import TracebackType
 from typing import Any, Unpack
 
 from producers import lifetime
 from producers.dialling import connected_socket, describe
-from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
-from producers.guard import Guard, Reentered
+from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed, ProducerError
+from producers.guard import Guard
 from producers.lifetime import CLOSE_TIMEOUT_S
 from producers.link import State
 from producers.outgoing import Options, Outgoing
@@ -88,29 +87,40 @@ class Producer:
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
         lifetime.note_fork()
         guard = self._guard
-        if get_ident() in guard.inside:  # we have interrupted ourselves
-            guard.put_aside((tag_bytes, entry))
+        if guard.is_inside():  # we have interrupted ourselves
+            guard.aside.append((tag_bytes, entry))
             self._wake()
             return
-        with guard:
-            if self._is_closed or self._is_stopped:
-                raise ProducerClosed
-            if self._thread is None:
-                self._start()
-            if not self._out.put(tag_bytes, entry):
-                self._wait_for_room(tag_bytes, entry, timeout)
-            if self._out.backlog.open_count == 1:  # a chunk was begun, so perhaps one was cut
-                self._look()
+        try:
+            with guard.lock:
+                if self._is_closed or self._is_stopped:
+                    raise ProducerClosed
+                if self._thread is None:
+                    self._start()
+                if guard.aside:  # it came before this one
+                    self._send_aside()
+                if not self._out.put(tag_bytes, entry):
+                    self._wait_for_room(tag_bytes, entry, timeout)
+                if self._out.backlog.open_count == 1:  # a chunk was begun, so perhaps one was cut
+                    self._look()
+        except ProducerError:
+            raise
+        except BaseException:  # a signal handler's: perhaps before we looked
+            self._wake()
+            raise
+        if guard.aside:
+            self._send_aside()
 
     def send_entries(self, entries: bytes, count: int, *, tag: str | None = None, timeout: float | None = None) -> None:
         """Hand over *count* entries (`pack_entry`) in one piece, which stays one; not from a signal handler."""
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
         lifetime.note_fork()
-        with self._guard:
+        with self._guard.alone():
             if self._is_closed or self._is_stopped:
                 raise ProducerClosed
             if self._thread is None:
                 self._start()
+            self._send_aside()
             if not self._out.put(tag_bytes, entries, count):
                 self._wait_for_room(tag_bytes, entries, timeout, count)
             self._look()
@@ -122,7 +132,7 @@ class Producer:
         Raises NotConnected after *timeout* seconds, or ProducerClosed.
         """
         lifetime.note_fork()
-        with self._guard:
+        with self._guard.alone():
             self._link.want()
             self._look()
             if not self._wait_for(lambda: self._link.state is State.UP, timeout):
@@ -149,15 +159,18 @@ class Producer:
         is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised.
         """
         lifetime.note_fork()
-        if get_ident() in self._guard.inside:  # in a signal handler that met us at work: the end of the process does it
+        if self._guard.is_inside():  # in a signal handler that met us at work: the end of the process does it
             return
-        with self._guard:
+        with self._guard.lock:
             if self._is_closed:
                 return
             self._is_closed = True
             self._changed.notify_all()  # whoever waits for room: it would come behind what is flushed here
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            self._flush(timeout, lambda: self._thread is None or self._out.is_left_to_the_hub)
+            self._flush(timeout, self._is_nobody_there)
+            rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            self._flush(rest, self._is_nobody_there)  # meanwhile the hub was told of what was dropped
         except NotAcknowledged:
             if not self._out.is_in_files:
                 raise
@@ -176,7 +189,7 @@ class Producer:
     def _begin(self) -> None:
         """Be as new: no thread, no connection."""
         self._link = self._out.link
-        self._guard = Guard(self._send_late)
+        self._guard: Guard[tuple[bytes, bytes]] = Guard()
         self._changed = threading.Condition(self._guard.lock)
         self._thread: threading.Thread | None = None
         self._sock: socket.socket | None = None
@@ -194,25 +207,36 @@ class Producer:
         if not self._wait_for(lambda: out.put(tag, entry, count), wait_s):
             raise BacklogFull(out.backlog.held_bytes, self._link.last_error)
 
-    def _send_late(self, message: tuple[bytes, bytes]) -> None:
+    def _send_aside(self) -> None:
         """Send what interrupted somebody inside; there is no waiting for room."""
-        if not self._out.put(*message):
-            self._out.drop()
+        aside = self._guard.aside
+        while aside:
+            with self._guard.lock:
+                if aside:
+                    if self._is_stopped or not self._out.put(*aside[0]):
+                        self._out.drop()
+                    del aside[0]
+                self._look()
 
     def _flush(self, timeout: float | None, is_enough: Callable[[], bool]) -> None:
         backlog = self._out.backlog
+        is_inside = self._guard.is_inside()
+        if not is_inside:
+            self._send_aside()
         target = backlog.appended
-        try:
-            with self._guard:
+        if not is_inside:  # in a signal handler or finalizer that met us at work: there is no waiting for oneself
+            with self._guard.lock:
                 self._link.hurry()
                 self._look()
                 self._changed.wait_for(
                     lambda: backlog.acknowledged >= target or self._is_stopped or is_enough(), timeout
                 )
-        except Reentered:  # in a signal handler or finalizer that met us at work: there is no waiting for oneself
-            pass
         if backlog.acknowledged < target:
             raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
+
+    def _is_nobody_there(self) -> bool:
+        """Whether there is no reason to wait for an acknowledgement."""
+        return self._thread is None or self._out.is_left_to_the_hub
 
     def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
@@ -248,19 +272,20 @@ class Producer:
             self._wake_read, self._wake_write = os.pipe()
             os.set_blocking(self._wake_read, False)
             os.set_blocking(self._wake_write, False)
-        thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is at its end
+            self._thread.start()
+        except BaseException as error:  # a signal handler's: if it runs all the same, it is not ours, and ends at once
+            self._thread = None
             self._close_wakers()
-            if not self._out.backlog.reserve():
+            if not isinstance(error, RuntimeError) or not self._out.backlog.reserve():
                 raise
-            return  # the hub will find it
-        self._thread = thread
+            return  # no more threads, or the interpreter is at its end: the hub will find it
         lifetime.close_in_worker()
 
     def _stop(self) -> None:
-        with self._guard:
+        with self._guard.lock:
+            self._send_aside()
             self._is_stopped = True
             self._changed.notify_all()
             self._look()
@@ -280,16 +305,21 @@ class Producer:
 
     def _run(self) -> None:
         poll = select.poll()
-        poll.register(self._wake_read, select.POLLIN)
+        with self._guard.lock:
+            if self._thread is not threading.current_thread():
+                return
+            poll.register(self._wake_read, select.POLLIN)
         try:
             while True:
-                with self._guard:
+                with self._guard.lock:
                     if self._is_stopped:
                         return
                     if self._link.may_dial(time.monotonic()):
                         self._dial(poll)
+                self._send_aside()
+                self._out.warn()
                 self._send(poll)
-                with self._guard:
+                with self._guard.lock:
                     now = time.monotonic()
                     # With half a chunk in hand there is nothing to do before the kernel takes the other half.
                     due = self._due(now) if self._unsent is None or self._is_stopped else None
@@ -302,7 +332,7 @@ class Producer:
                         self._receive(poll)
         finally:
             self._hang_up(poll)
-            with self._guard:  # if it was a fault of ours that brought us here, nobody is to wait for us
+            with self._guard.lock:  # if it was a fault of ours that brought us here, nobody is to wait for us
                 self._is_stopped = True
                 self._changed.notify_all()
                 self._close_wakers()
@@ -314,7 +344,6 @@ class Producer:
             self._sock = connected_socket(self.path)
         except OSError as error:
             self._link.failed(time.monotonic(), describe(error, self.path))
-            self._out.warn()
             self._changed.notify_all()
             return
         poll.register(self._sock, select.POLLIN)
@@ -328,7 +357,7 @@ class Producer:
             return
         while True:
             if self._unsent is None:
-                with self._guard:
+                with self._guard.lock:
                     chunk = self._link.outgoing(time.monotonic())
                 if chunk is None:
                     poll.modify(sock, select.POLLIN)
@@ -350,7 +379,7 @@ class Producer:
             data = self._sock.recv(_READ_BYTES)
             if not data:
                 raise ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
-            with self._guard:
+            with self._guard.lock:
                 self._out.received(data)
                 self._changed.notify_all()
         except BlockingIOError:
@@ -360,7 +389,7 @@ class Producer:
 
     def _lost(self, poll: select.poll, reason: str) -> None:
         self._hang_up(poll)
-        with self._guard:
+        with self._guard.lock:
             self._link.failed(time.monotonic(), reason)
             self._changed.notify_all()
 

@@ -2,12 +2,13 @@
 A lock that a thread cannot hang itself with.
 
 A signal handler, or a finalizer that the garbage collector runs, may interrupt a thread anywhere, also where it holds
-this lock or is about to: what it wants done then is put aside, and done by whoever leaves the lock next.
+this lock: what it wants done then is put aside, and done by whoever comes next. It may raise there as well, as the
+handler of Ctrl-C does: so the lock is taken and let go by `with` alone, which for a lock made in C is one step.
 
-Always true: who is *inside* is known before the lock is asked for, and until after it is let go; what was put aside is
-never forgotten by the thread that was interrupted.
+Always true: who is *inside* holds the lock, and who holds it is inside; what was put aside is never forgotten.
 Source: signal handlers run between any two steps of the main thread, finalizers of any; both were seen to hang on a
-`Lock`, and to meet half-written data through an `RLock`.
+`Lock`, and to meet half-written data through an `RLock`; handlers that raise, to leave a lock taken that ``__enter__``
+or ``__exit__`` written in Python were about to let go.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from threading import get_ident
-from types import TracebackType
+from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -27,38 +27,16 @@ class Reentered(RuntimeError):
 
 
 class Guard(Generic[T]):
-    """A context manager around what one thread does at a time; *late* is called, inside, with what was put aside."""
+    """What one thread does at a time is done in a ``with guard.alone():``, or ``guard.lock`` if it cannot be inside."""
 
-    def __init__(self, late: Callable[[T], None]) -> None:
-        self.lock = threading.Lock()
-        self.inside: set[int] = set()
-        self._late = late
-        self._aside: deque[T] = deque()
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # it alone knows, in one step, whose it is; nobody enters it twice
+        self.is_inside: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
+        self.aside: deque[T] = deque()
+        """What was put aside, to be done with the lock held."""
 
-    def put_aside(self, item: T) -> None:
-        """Leave *item* to whoever leaves the lock next: this thread was interrupted inside."""
-        self._aside.append(item)
-
-    def __enter__(self) -> None:
-        ident = get_ident()
-        if ident in self.inside:
+    def alone(self) -> AbstractContextManager[object]:
+        """Return the lock. Raises Reentered."""
+        if self.is_inside():
             raise Reentered
-        self.inside.add(ident)
-        try:
-            self.lock.acquire()
-        except BaseException:  # a signal handler's
-            self.inside.discard(ident)
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            while self._aside:
-                self._late(self._aside.popleft())
-        finally:
-            self.lock.release()
-            self.inside.discard(get_ident())
-        if self._aside:  # it came while we were leaving
-            with self:
-                pass
+        return self.lock

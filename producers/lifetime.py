@@ -5,8 +5,9 @@ Always true:
 - in a forked child each is as new, also where the fork was made in C, without Python's hooks: the kernel wipes a byte;
 - at the end of the process what was sent without a close still gets its time, all producers together.
 
-Source: fork(2), madvise(2) MADV_WIPEONFORK; `atexit` does not run in children of multiprocessing before Python 3.13,
-its `Finalize` does.
+Source: fork(2), madvise(2) MADV_WIPEONFORK; PyOS_AfterFork_Child (C API of Python), without which a thread begun in a
+C-forked child was seen to wait for ever; `atexit` does not run in children of multiprocessing before Python 3.13, its
+`Finalize` does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import time
 import weakref
 from typing import Protocol
 
+from hub import lockfile
 from producers.errors import NotAcknowledged
 
 CLOSE_TIMEOUT_S = 5.0
@@ -57,7 +59,7 @@ def enter_closable(producer: Closable) -> None:
 def note_fork() -> None:
     """Look whether this process was forked behind Python's back; cheap."""
     if not _mark[0]:
-        _renew_all()
+        _after_fork()
 
 
 def close_in_worker() -> None:
@@ -65,6 +67,16 @@ def close_in_worker() -> None:
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
+
+
+def _after_fork() -> None:
+    """Do what Python does in a child that it forks itself: its locks were other threads', and our thread would hang."""
+    try:
+        import ctypes  # here alone, and rarely
+
+        ctypes.pythonapi.PyOS_AfterFork_Child()  # calls `_renew_all`, among others
+    except (ImportError, AttributeError):
+        _renew_all()
 
 
 def _close_all() -> None:
@@ -79,6 +91,7 @@ def _close_all() -> None:
 
 def _renew_all() -> None:
     _mark[0] = 1
+    lockfile.renew()
     for producer in list(_renewable):
         producer.renew()
 

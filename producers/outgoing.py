@@ -3,7 +3,7 @@ A producer but for its socket, its thread or task, and its waiting: backlog, lin
 
 Always true:
 - a message is taken once: kept, or dropped and counted, or refused and then nothing of it is kept;
-- what was dropped is told to the hub, under ``mpsr.loss``, when it is there and there is room;
+- what was dropped is told to the hub, under ``mpsr.loss``, when it is there and there is room, or left in the spool;
 - at the end files are left behind only for what is not acknowledged.
 
 Not here: locks. One thread at a time.
@@ -28,6 +28,8 @@ from producers.spool import Spool, anonymous
 WhenFull = Literal["block", "drop_new", "drop_old", "raise"]
 WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_new", "drop_old", "raise")
 BLOCK_S = 30.0
+LOSS_BYTES = 64 << 10
+"""More than a message about a loss takes."""
 _has_warned = False
 
 
@@ -91,6 +93,7 @@ class Outgoing:
         self.dropped = 0
         """Messages dropped for want of room."""
         self._untold = 0  # of those, what the hub has not been told
+        self._judged: tuple[str, State] | None = None  # what was found to be worth no warning
 
     def put(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
         """Take one message, or *count* in one piece; False if there is no room and none is made: wait, or refuse it."""
@@ -101,6 +104,8 @@ class Outgoing:
             return True
         self.link.hurry()
         if self.when_full == "drop_old":
+            if self.link.state is State.AWAY:
+                backlog.rewind()  # nothing is under way
             while dropped := self.backlog.drop_oldest():
                 self._count(dropped)
                 if self.backlog.append(tag, entry, count):
@@ -118,8 +123,6 @@ class Outgoing:
     def connected(self) -> None:
         """There is a connection: everything that is not acknowledged goes out again."""
         self.link.connected()
-        if self.spool is not None and os.path.isdir(self.spool.folder):  # a hub of a program's own has none
-            self.warn()
 
     def received(self, data: bytes) -> None:
         """Take in acknowledgements; use the room that they make. Raises ValueError."""
@@ -141,6 +144,9 @@ class Outgoing:
 
     def end(self) -> None:
         """Let go of everything; what is not acknowledged stays in its files for the hub."""
+        if self._untold:
+            self.backlog.bytes_max += LOSS_BYTES  # for this one there is room
+            self._tell()
         is_done = self.backlog.is_empty
         self.backlog.close(keep=not is_done)
         if self.spool is not None:
@@ -152,9 +158,19 @@ class Outgoing:
             self.spool.forget()
 
     def warn(self) -> None:
-        """Say once that messages are in this process's memory alone, if somebody wanted them in files."""
+        """
+        Say once that messages are in this process's memory alone, if somebody wanted them in files.
+
+        Hold no lock: a handler of `logging` may be one of ours, and may be waiting for it.
+        """
         global _has_warned  # noqa: PLW0603  once a process
         if self.spool is None or not self.spool.fault or _has_warned:
+            return
+        judged = self.spool.fault, self.link.state
+        if judged == self._judged:
+            return
+        self._judged = judged
+        if self.link.state is State.UP and not os.path.isdir(self.spool.folder):  # a hub of a program's own has none
             return
         _has_warned = True
         import logging  # a program without warnings need not load it
@@ -168,7 +184,7 @@ class Outgoing:
         backlog, spool = self.backlog, self.spool
         return {
             "appended": backlog.appended,
-            "acknowledged": backlog.acknowledged - backlog.dropped,
+            "acknowledged": max(backlog.acknowledged - backlog.dropped, 0),  # behind what is under way both may be
             "pending": backlog.appended - backlog.acknowledged,
             "dropped": self.dropped,
             "held_bytes": backlog.held_bytes,

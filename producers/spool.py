@@ -57,14 +57,17 @@ class Spool:
 
     @property
     def is_in_use(self) -> bool:
-        return self._lock is not None
+        """Whether the hub will find what is in files: somebody may have removed the folder."""
+        return self._lock is not None and self._lock.is_in_place()
 
     def allocate(self, size: int) -> Memory:
         """Return *size* bytes, in a file where that is possible."""
         try:
             if not spooled.IS_POSSIBLE or not hasattr(os, "posix_fallocate"):
                 raise OSError(0, "this system cannot reserve space in a file")
-            if self._lock is None:
+            if not self.is_in_use:  # a file without a lock would be taken for a dead one's
+                if self._lock is not None:
+                    self._lock.release()
                 self._lock = self._take_lock()
             return self._make_segment(size)
         except (OSError, LockTaken) as error:
@@ -90,8 +93,10 @@ class Spool:
     def _take_lock(self) -> LockFile:
         """Lock a file of another name first: by its own the hub would take it for that of a dead one."""
         path = os.path.join(self.folder, spooled.lock_name(self._session))
-        lock = LockFile(f"{path}.{secrets.token_hex(4)}", mode=MODE)
+        unseen = f"{path}.{secrets.token_hex(4)}"
+        lock = LockFile(unseen, mode=MODE)
         try:
+            os.chmod(unseen, MODE)  # whatever the umask: the hub is to read it
             lock.rename(path)
         except BaseException:
             lock.release()
@@ -103,6 +108,7 @@ class Spool:
         path = os.path.join(self.folder, spooled.segment_name(self._session, self._number))
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
         try:
+            os.fchmod(handle, MODE)  # whatever the umask
             os.posix_fallocate(handle, 0, size)
             os.pwrite(handle, spooled.pack_header(self._session, os.getpid(), _command_name()), 0)
             memory = mmap.mmap(handle, size)

@@ -35,6 +35,7 @@ from hub.wire.chunkid import SESSION_LENGTH, pack_own
 from hub.wire.frame import (
     Incomplete,
     Malformed,
+    encode_frame_head,
     encode_frame_tail,
     read_option,
     read_outer,
@@ -50,6 +51,7 @@ _MAGIC = b"MPSRSPL\n"
 _VERSION = 1
 _FIXED = struct.Struct(f"<8sQQQQII{SESSION_LENGTH}s2x16s")
 _LENGTH = struct.Struct(">I")
+_OPEN_LENGTH = encode_frame_head(b"", 0)[-1 - _LENGTH.size : -_LENGTH.size]  # bin32, the only one we write
 _LOCK = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.lock")
 _SEGMENT = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.(\d{{8}})\.seg")
 
@@ -116,6 +118,8 @@ def unpack_header(data: bytes) -> Spool | None:
     if magic != _MAGIC or version != _VERSION or not session.isascii():
         return None
     position, open_count = state & POSITION_MASK, state >> COUNT_SHIFT
+    if position < HEADER_BYTES:
+        return None
     name = comm.rstrip(b"\0").decode("utf-8", "replace")
     return Spool(session.decode(), pid, name, first, acknowledged, position, open_count, open_at)
 
@@ -123,6 +127,7 @@ def unpack_header(data: bytes) -> Spool | None:
 def frames_of(data: bytes, spool: Spool, acknowledged: int) -> Iterator[bytes | Spoilt]:
     """Yield the frames of a segment, whole, that are not acknowledged; `Spoilt`, once and last, where there is none."""
     end = min(spool.position, len(data))
+    missing = spool.position - end
     cut_end = min(spool.open_at, end) if spool.open_count else end
     at, counter = HEADER_BYTES, spool.first
     while at < cut_end:
@@ -132,16 +137,23 @@ def frames_of(data: bytes, spool: Spool, acknowledged: int) -> Iterator[bytes | 
                 raise Malformed("no PackedForward frame")
             option, stop = read_option(data, outer.packed.stop)
         except (Incomplete, Malformed) as fault:
-            yield Spoilt(f"a spool with damage: {fault}", end - at, data[at : at + 64])
+            yield Spoilt(f"a spool with damage: {_say(fault)}", spool.position - at, data[at : at + 64])
             return
         if stop > cut_end or option.chunk != pack_own(spool.session, counter):
-            yield Spoilt("a spool with damage: a frame that is not the next one", end - at, data[at : at + 64])
+            reason = "a spool with damage: a frame that is not the next one"
+            yield Spoilt(reason, spool.position - at, data[at : at + 64])
             return
         if counter > acknowledged:
             yield data[at:stop]
         at, counter = stop, counter + 1
-    if spool.open_count and counter > acknowledged:
+    if missing > 0 or at != cut_end:
+        yield Spoilt("a spool with damage: cut off", spool.position - at, data[at : at + 64])
+    elif spool.open_count and counter > acknowledged:
         yield _completed(data[at:end], spool, counter)
+
+
+def _say(fault: Incomplete | Malformed) -> str:
+    return fault.reason if isinstance(fault, Malformed) else "cut off"
 
 
 def _completed(data: bytes, spool: Spool, counter: int) -> bytes | Spoilt:
@@ -149,10 +161,10 @@ def _completed(data: bytes, spool: Spool, counter: int) -> bytes | Spoilt:
     try:
         outer = read_outer(data, 0)
     except (Incomplete, Malformed) as fault:
-        return Spoilt(f"a spool with damage: {fault}", len(data), data[:64])
-    if outer.packed is None or outer.size != 3 or outer.packed.start > len(data):
+        return Spoilt(f"a spool with damage: {_say(fault)}", len(data), data[:64])
+    start = outer.packed.start if outer.packed is not None and outer.size == 3 else 0
+    if not data[:start].endswith(_OPEN_LENGTH, 0, start - _LENGTH.size):
         return Spoilt("a spool with damage: no PackedForward frame", len(data), data[:64])
-    start = outer.packed.start
     length = _LENGTH.pack(len(data) - start)
     tail = encode_frame_tail(pack_own(spool.session, counter), spool.open_count)
     return data[: start - _LENGTH.size] + length + data[start:] + tail

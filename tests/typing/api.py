@@ -117,7 +117,7 @@ def producer(visit: Visit) -> None:
     HubHandler(tag="shop", producer=producer).setLevel("INFO")
     producer.send("text")  # type: ignore[arg-type]
     producer.send([("a", 1)])  # type: ignore[arg-type]
-    Producer("/run/mpsr/hub.sock", "app.web")  # type: ignore[arg-type]
+    Producer("/run/mpsr/hub.sock", "app.web")  # type: ignore[call-arg]
 
 
 async def asynchronous(visit: Visit) -> None:

@@ -1,0 +1,211 @@
+"""Lifetime: forks of every kind make a producer new, whatever other threads were doing; ends let go of everything."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hub import lockfile
+from hub.wire.spooled import folder_beside
+from producers import AsyncProducer, Producer, lifetime
+from tests.producers.helpers import descriptors
+from tests.support import PATIENCE_S, HubProcess, eventually
+
+FORKS: dict[str, Callable[[], int]] = {"os.fork": os.fork, "C fork": ctypes.PyDLL(None).fork}
+by_fork = pytest.mark.parametrize("fork", FORKS.values(), ids=list(FORKS))
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_asks_its_turn() -> Iterator[None]:
+    """A fork in C while another thread asks for its turn hangs in Python itself, before it runs a line of ours."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+def in_child(fork: Callable[[], int], function: Callable[[], object]) -> None:
+    """Call *function* in a forked child; fail if it does not return."""
+    pid = fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(int(PATIENCE_S))
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@by_fork
+def test_a_child_is_as_new(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
+    """It has a session, files, a thread and a connection of its own, again and again; the parent's stay as they are."""
+    with Producer(hub.socket, tag=tag) as producer:
+        producer.send({"n": 0})
+        session, files = producer._out.backlog.session, set(os.listdir(folder_beside(hub.socket)))
+
+        def child() -> None:
+            producer.send({"n": os.getpid()})
+            assert producer._out.backlog.session != session
+            assert producer.stats()["appended"] == 1
+            assert len(set(os.listdir(folder_beside(hub.socket))) - files) >= 2
+            producer.close(PATIENCE_S)
+
+        producer.flush(PATIENCE_S)
+        for _ in range(10):
+            in_child(fork, child)
+        assert producer._out.backlog.session == session
+        producer.send({"n": 1})
+    messages = hub.messages(tag)
+    assert [m.record["n"] for m in messages if m.peer.pid == os.getpid()] == [0, 1]
+    others = [m for m in messages if m.peer.pid != os.getpid()]
+    assert len(others) == 10
+    assert all(message.record["n"] == message.peer.pid for message in others)
+
+
+@by_fork
+def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
+    """Whatever lock another thread had at the fork, the child sends, also its first message."""
+    used, unused = Producer(hub.socket, tag=tag), Producer(hub.socket, tag=tag)
+    used.send({"who": "parent"})
+    used.flush(PATIENCE_S)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lockfile._one_at_a_time, used._guard.lock, unused._guard.lock:
+            held.set()
+            release.wait(PATIENCE_S)
+
+    def child() -> None:
+        for producer in (used, unused):
+            producer.send({"who": "child"})
+            producer.close(PATIENCE_S)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(PATIENCE_S)
+    in_child(fork, child)
+    release.set()
+    thread.join()
+    used.close()
+    unused.close()
+    assert [message.record["who"] for message in hub.messages(tag)] == ["parent", "child", "child"]
+
+
+@by_fork
+def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
+    """A fork by a signal handler or finalizer that met its thread inside: the child is as new, the parent goes on."""
+    with Producer(hub.socket, tag=tag) as producer:
+        producer.send({"who": "parent"})
+        producer.flush(PATIENCE_S)
+
+        def child() -> None:
+            producer.send({"who": "child"})
+            producer.close(PATIENCE_S)
+
+        with producer._guard.lock:
+            in_child(fork, child)
+            producer.send({"who": "parent, aside"})
+        producer.send({"who": "parent"})
+    who = [message.record["who"] for message in hub.messages(tag)]
+    assert who == ["parent", "child", "parent, aside", "parent"]
+
+
+def test_forks_in_c_while_the_thread_works(hub: HubProcess, tag: str) -> None:
+    """Forked in C in the midst of sending, a child begins a thread of its own, which no lock of the parent's stops."""
+    with Producer(hub.socket, tag=tag, linger_s=0) as producer:
+
+        def child() -> None:
+            producer.send({"n": -1})
+            producer.flush(PATIENCE_S)
+
+        for number in range(60):
+            for _ in range(50):
+                producer.send({"n": number})
+            in_child(FORKS["C fork"], child)
+    numbers = [message.record["n"] for message in hub.messages(tag)]
+    assert numbers.count(-1) == 60
+    assert len(numbers) == 60 * 51
+
+
+@by_fork
+def test_unused_and_closed(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
+    """What was never used is so in the child; what was closed stays closed; nothing of the parent's is closed twice."""
+    unused, closed = Producer(hub.socket, tag=tag), Producer(hub.socket, tag=tag)
+    closed.send({"n": 0})
+    closed.close()
+    loose = AsyncProducer(hub.socket, tag=tag)
+
+    def child() -> None:
+        before = descriptors()
+        lifetime.note_fork()
+        assert descriptors() <= before
+        unused.close()
+        closed.close()
+        loose.renew()
+
+    in_child(fork, child)
+    unused.close()
+    assert len(hub.messages(tag)) == 1
+
+
+def test_nobody_is_kept(folder: Path) -> None:
+    """A producer that nobody has any longer is not kept for the end of the process."""
+    producer = Producer(folder / "s")
+    gone = weakref.ref(producer)
+    del producer
+    gc.collect()
+    assert gone() is None
+
+
+def test_lives_leave_nothing(hub: HubProcess, tag: str) -> None:
+    """A hundred producers, one after the other, leave no descriptor, thread, mapping or file behind."""
+
+    def mappings() -> int:
+        return sum(".spool/" in line for line in Path("/proc/self/maps").read_text().splitlines())
+
+    before = descriptors(), threading.active_count(), mappings()
+    for number in range(100):
+        with Producer(hub.socket, tag=tag) as producer:
+            producer.send({"n": number})
+    del producer
+    gc.collect()
+    assert (descriptors(), threading.active_count(), mappings()) == before
+    assert len(hub.messages(tag)) == 100
+    eventually(lambda: not [name for name in os.listdir(folder_beside(hub.socket)) if name.endswith(".seg")])
+
+
+def test_sent_at_the_very_end(hub: HubProcess, tag: str) -> None:
+    """Messages from `atexit` hooks, from a finalizer at exit and from daemon threads: sent while that is possible."""
+    program = (
+        "import atexit, sys, threading; from producers import Producer, ProducerClosed\n"
+        "def at_exit(): p.send({'who': 'atexit'})\n"
+        "p = Producer(sys.argv[1], tag=sys.argv[2]); atexit.register(at_exit)\n"
+        "def late():\n"
+        "    try:\n"
+        "        while True: p.send({'who': 'daemon'}); p.flush()\n"
+        "    except ProducerClosed: pass\n"
+        "threading.Thread(target=late, daemon=True).start()\n"
+        "class Last:\n"
+        "    def __del__(self):\n"
+        "        try: p.send({'who': 'finalizer'})\n"
+        "        except ProducerClosed: pass\n"
+        "last = Last(); p.send({'who': 'main'})"
+    )
+    command = [sys.executable, "-c", program, hub.socket, tag]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    who = [message.record["who"] for message in hub.messages(tag)]
+    assert who.count("main") == who.count("atexit") == 1

@@ -1,0 +1,224 @@
+"""Spool: files for what waits, where there can be files; memory, and a reason, where there cannot."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import mmap
+import os
+import resource
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hub.lockfile import is_owner_dead
+from hub.wire.spooled import HEADER_BYTES, lock_name, segment_name, unpack_header
+from producers import Producer
+from producers.backlog import SEGMENT_BYTES, Backlog, new_session
+from producers.spool import Spool
+from tests.producers.helpers import descriptors
+from tests.support import PATIENCE_S, HubProcess, eventually
+
+SIZE = 64 << 10
+
+
+@pytest.fixture
+def spool(folder: Path) -> Iterator[Spool]:
+    spool = Spool(str(folder), new_session())
+    yield spool
+    spool.close(keep=False)
+
+
+def test_a_segment_is_a_file(folder: Path, spool: Spool) -> None:
+    """It has its space, a header and its mode from the start, whatever the umask; the lock is held, by its name."""
+    assert not spool.is_in_use
+    before = os.umask(0o077)
+    try:
+        memories = [spool.allocate(SIZE) for _ in range(2)]
+    finally:
+        os.umask(before)
+    assert [memory.is_file for memory in memories] == [True, True]
+    session = spool._session
+    names = {lock_name(session), segment_name(session, 1), segment_name(session, 2)}
+    assert set(os.listdir(folder)) == names
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in names} == {0o640}
+    described = (folder / segment_name(session, 1)).stat()
+    assert (described.st_size, described.st_blocks * 512 >= SIZE) == (SIZE, True), "no holes"
+    header = unpack_header(memories[0].map[:HEADER_BYTES])
+    assert header is not None
+    assert (header.session, header.pid, header.position) == (session, os.getpid(), HEADER_BYTES)
+    memories[0].map[HEADER_BYTES:SIZE] = bytes(SIZE - HEADER_BYTES)
+    assert spool.is_in_use
+    memories[0].free()
+    memories[0].free()
+    assert not (folder / segment_name(session, 1)).exists()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_closing(folder: Path, keep: bool) -> None:
+    """Closed, nothing is left, neither descriptor nor file; or everything that is to be kept, without its lock."""
+    before = descriptors()
+    spool = Spool(str(folder), new_session())
+    backlog = Backlog(session=spool._session, allocate=spool.allocate)
+    for _ in range(5):
+        backlog.append(b"t", b"x" * (SEGMENT_BYTES // 2))
+    backlog.close(keep=keep)
+    spool.close(keep=keep)
+    spool.close(keep=not keep)
+    assert descriptors() == before
+    assert len(list(folder.glob("*.seg"))) == (5 if keep else 0)
+    assert [is_owner_dead(str(path)) for path in folder.glob("*.lock")] == [True] * keep
+
+
+def test_nothing_grows(folder: Path) -> None:
+    """However much passes, no more files, descriptors and mappings are there than what waits takes."""
+    before = descriptors()
+    spool = Spool(str(folder), new_session())
+    backlog = Backlog(session=spool._session, allocate=spool.allocate)
+    for number in range(2000):
+        assert backlog.append(b"t%d" % (number % 2), b"x" * (20_000 if number % 50 else 3 * SEGMENT_BYTES))
+        backlog.cut()
+        if number % 5 == 4:
+            while (chunk := backlog.next_unsent()) is not None:
+                backlog.acknowledge(chunk.id)
+        if number % 500 == 499:
+            gc.collect()
+            assert len(os.listdir(folder)) <= 6
+            assert descriptors() <= before + 6
+    assert backlog.is_empty
+    backlog.close(keep=False)
+    spool.close(keep=False)
+    gc.collect()
+    assert (descriptors(), os.listdir(folder)) == (before, [])
+
+
+# No files.
+
+
+def refused(spool: Spool, reason: str) -> None:
+    """Fail unless there is memory all the same, and the reason is said."""
+    memory = spool.allocate(SIZE)
+    assert not memory.is_file
+    memory.map[:SIZE] = b"x" * SIZE
+    memory.free()
+    assert reason in spool.fault
+    assert spool.fault.startswith(spool.folder)
+
+
+def test_no_folder_and_later_one(folder: Path) -> None:
+    """Without a folder there is memory; as soon as there is one there are files."""
+    spool = Spool(str(folder / "later"), new_session())
+    refused(spool, "No such file")
+    (folder / "later").write_bytes(b"")
+    refused(spool, "Not a directory")
+    (folder / "later").unlink()
+    (folder / "later").mkdir()
+    assert spool.allocate(SIZE).is_file
+    assert spool.fault == ""
+    spool.close(keep=False)
+
+
+def test_a_full_disk(folder: Path) -> None:
+    """Space that is not there is missed before it is mapped, no half file stays, and what there is is used."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], check=False).returncode:
+        pytest.skip("only root can mount")
+    try:
+        spool = Spool(str(folder), new_session())
+        made = [spool.allocate(128 << 10) for _ in range(3)]
+        assert [memory.is_file for memory in made] == [True] * 3
+        names = sorted(os.listdir(folder))
+        memory = spool.allocate(256 << 10)
+        assert (memory.is_file, "No space" in spool.fault) == (False, True)
+        assert sorted(os.listdir(folder)) == names
+        made.pop().free()
+        del memory
+        gc.collect()
+        assert spool.allocate(128 << 10).is_file
+        assert spool.fault == ""
+        spool.close(keep=False)
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("limit", [resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE])
+def test_limits_of_the_process(folder: Path, limit: int) -> None:
+    """A limit on the size or the number of files means memory, and no signal."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            spool = Spool(str(folder), new_session())
+            top = SIZE - 1 if limit == resource.RLIMIT_FSIZE else 3
+            resource.setrlimit(limit, (top, resource.getrlimit(limit)[1]))
+            refused(spool, "too large" if limit == resource.RLIMIT_FSIZE else "Too many open files")
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert list(folder.glob("*.seg")) == []
+
+
+def test_a_file_system_that_cannot_reserve(folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where space cannot be reserved, or a file not mapped, there is memory, and no file stays."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    for owner, name in ((os, "posix_fallocate"), (os, "fchmod")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, refuse)
+            refused(spool, "not supported")
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "posix_fallocate")
+        refused(spool, "cannot reserve")
+    assert list(folder.glob("*.seg")) == []
+    assert spool.allocate(mmap.PAGESIZE).is_file
+
+
+def test_a_folder_that_is_removed(folder: Path) -> None:
+    """A live producer whose folder was removed, and made again by the next hub, is not taken for a dead one."""
+    place = folder / "spool"
+    place.mkdir()
+    spool = Spool(str(place), new_session())
+    assert spool.allocate(SIZE).is_file
+    for path in place.iterdir():
+        path.unlink()
+    place.rmdir()
+    assert not spool.is_in_use
+    refused(spool, "No such file")
+    place.mkdir()
+    assert spool.allocate(SIZE).is_file
+    assert spool.is_in_use
+    (lock,) = place.glob("*.lock")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(is_owner_dead(str(lock)))
+    assert os.waitpid(pid, 0)[1] == 0
+    spool.close(keep=False)
+
+
+def test_a_producer_and_a_folder_that_appears(folder: Path) -> None:
+    """Messages go by memory while there is no folder, and by file from the first one after a hub made one."""
+    with HubProcess(folder) as hub:
+        path = Path(hub.socket + ".spool")
+        path.rename(folder / "elsewhere")
+        with Producer(hub.socket, tag="t") as producer:
+            producer.send({"n": 0})
+            assert producer.stats()["spool"] is None
+            assert "No such file" in producer.stats()["spool_fault"]
+            producer.flush(PATIENCE_S)
+            (folder / "elsewhere").rename(path)
+
+            def is_spooling() -> bool:
+                producer.send({"n": producer.stats()["appended"]})
+                producer.flush(PATIENCE_S)
+                return producer.stats()["spool"] is not None
+
+            eventually(is_spooling)
+            assert producer.stats()["spool_fault"] == ""
+        assert os.listdir(path) == []
+        numbers = [message.record["n"] for message in hub.messages("t")]
+        assert numbers == list(range(len(numbers)))
