@@ -88,6 +88,8 @@ class Adoption:
         self._metrics = metrics
         self._frame_bytes_max = frame_bytes_max
         self._ended = asyncio.Event()
+        self.has_looked = asyncio.Event()
+        """Whether what was left at the start is adopted: what its producers send now comes behind it."""
         self._group = group
         self._clock = clock
         self._unreadable: set[str] = set()
@@ -100,8 +102,12 @@ class Adoption:
                 os.mkdir(self._folder, 0o700)
             handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                os.fchown(handle, os.geteuid(), self._group)  # another's is taken over by root, and refused by others
-                os.fchmod(handle, FOLDER_MODE)
+                there, owner = os.fstat(handle), os.geteuid()
+                # Only what differs: a service may be forbidden these calls altogether.
+                if there.st_uid != owner or self._group not in (-1, there.st_gid):
+                    os.fchown(handle, owner, self._group)  # another's is taken over by root, and refused by others
+                if stat.S_IMODE(there.st_mode) != FOLDER_MODE:
+                    os.fchmod(handle, FOLDER_MODE)
             finally:
                 os.close(handle)
         except OSError as error:
@@ -120,6 +126,7 @@ class Adoption:
                 self._ended.clear()
                 began = time.monotonic()
                 await self.sweep()
+                self.has_looked.set()
                 await asyncio.sleep(max(PAUSE_S, PAUSE_RATIO * (time.monotonic() - began)))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):

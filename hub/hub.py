@@ -44,7 +44,7 @@ class Hub:
     Receive messages on the Unix socket *path* (default: see `hub.config.default_socket`).
 
     *sock* is a listening Unix socket that somebody made for the hub and keeps open; then *path*, *mode* and *group*
-    are its maker's business.
+    are its maker's business. With *waits*, whoever connects waits until `accept` is called.
     *commands* maps JSON-RPC methods to functions of the request and its peer; what they return is the reply. *access*
     says who may send, and ask for what; without it, whoever can open the socket may everything.
     Entering raises SocketInUse, NotASocket, SocketPathTooLong, UnknownGroup or SocketError.
@@ -55,6 +55,7 @@ class Hub:
         path: str | None = None,
         *,
         sock: socket.socket | None = None,
+        waits: bool = False,
         mode: int = 0o660,
         group: str | None = None,
         commands: Mapping[str, Command] | None = None,
@@ -66,6 +67,7 @@ class Hub:
         self._made = SocketFile.adopt(sock) if sock is not None else None
         self.path = self._made.path if self._made is not None else path or default_socket()
         self.metrics = Metrics()
+        self._waits = waits
         self.on_connection_end: Callable[[], None] | None = None
         """Called whenever a connection has ended."""
         self._mode = mode
@@ -93,8 +95,8 @@ class Hub:
         self._listener = Listener(
             socket_file, self._connect, connections_max=self._connections_max, on_end=self._connection_ended
         )
-        self._accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
-        self._accepting.add_done_callback(self._accept_ended)
+        if not self._waits:
+            self.accept()
         return self
 
     async def __aexit__(
@@ -127,16 +129,23 @@ class Hub:
         """How many producers are connected now."""
         return self._listener.connections if self._listener is not None else 0
 
+    def accept(self) -> None:
+        """Begin to accept connections, if the hub was told to wait with that."""
+        assert self._listener is not None
+        self._accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
+        self._accepting.add_done_callback(self._accept_ended)
+
     async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """
         No new producers, read what was sent, let the receiver finish it; then the iteration ends.
 
         The receiver must be running meanwhile. Returns how many connections were not done in time.
         """
-        if self._listener is None or self._accepting is None or self._inbox is None:
+        if self._listener is None or self._inbox is None:
             return 0
-        self._accepting.cancel()
-        await asyncio.wait((self._accepting,))
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
         late = await self._listener.stop(timeout_s=timeout_s)
         self._inbox.close()
         return late

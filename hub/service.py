@@ -46,6 +46,8 @@ from hub.wire.spooled import folder_beside
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
+FIRST_LOOK_S = 5.0
+"""So long at most connections wait until what dead producers have left is read: their successors come behind it."""
 log = get_logger("mpsr.service")
 
 
@@ -96,6 +98,7 @@ class Service:
         hub = Hub(
             config.socket,
             sock=made,
+            waits=True,
             mode=config.mode,
             group=config.group,
             commands=commands.table,
@@ -121,17 +124,21 @@ class Service:
             )
             if adoption.make_folder():
                 hub.on_connection_end = adoption.connection_ended
-            beside = {
-                "adopt": adoption.run(),
-                "expire": self._expire(journal),
-                "tell": self._tell(hub, journal),
-                "watchdog": watchdog.run(),
-            }
-            helping = [asyncio.create_task(work, name=f"mpsr-{name}") for name, work in beside.items()]
+            helping = [asyncio.create_task(adoption.run(), name="mpsr-adopt")]
             follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
             loop.add_signal_handler(signal.SIGHUP, self._hang_up, sys.stderr.isatty())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_LOOK_S):
+                    await adoption.has_looked.wait()
+            hub.accept()
+            beside = {
+                "expire": self._expire(journal),
+                "tell": self._tell(hub, journal),
+                "watchdog": watchdog.run(),
+            }
+            helping += [asyncio.create_task(work, name=f"mpsr-{name}") for name, work in beside.items()]
             log.info(
                 "hub.listening",
                 socket=hub.path,

@@ -35,6 +35,7 @@ from producers.spool import Memory, anonymous
 BYTES_MAX = 64 << 20
 CHUNK_BYTES_MAX = 128 << 10
 SEGMENT_BYTES = 1 << 20
+UNSENT_CHUNKS = 64
 _FREE_SEGMENTS = 2  # kept for use again, still warm
 _LENGTH = struct.Struct(">I")
 _TAIL_BYTES = len(encode_frame_tail(pack_own("-" * 22, 0), 0))
@@ -150,6 +151,14 @@ class Backlog:
     def has_unsent(self) -> bool:
         """Whether a cut chunk waits to be sent."""
         return bool(self._unsent)
+
+    @property
+    def has_much_unsent(self) -> bool:
+        """Whether what is cut is worth sending at once: a chunk cut for its size, or many cut for their tags."""
+        unsent = self._unsent
+        if not unsent:
+            return False
+        return max(unsent[0].bytes, unsent[-1].bytes) * 2 >= self._chunk_bytes_max or len(unsent) >= UNSENT_CHUNKS
 
     def append(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
         """Put one entry, or *count* in one piece, behind all others; False, and nothing is changed, without room."""

@@ -24,6 +24,7 @@ import socket
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Unpack
@@ -38,6 +39,8 @@ from producers.outgoing import Options, Outgoing
 from producers.record import Record, encode_record, encode_tag, pack_entry
 
 _READ_BYTES = 64 << 10
+_FRAMES_MAX = 64
+"""So many go out with one system call."""
 
 
 class Producer:
@@ -125,6 +128,11 @@ class Producer:
                 self._wait_for_room(tag_bytes, entries, timeout, count)
             self._look()
 
+    def drop(self) -> None:
+        """Count a message that its sender gives up, for want of room: the hub is told, as of every other."""
+        with self._guard.alone():
+            self._out.drop()
+
     def connect(self, timeout: float | None = None) -> None:
         """
         Wait until a hub answers; `send` does not need it.
@@ -193,7 +201,7 @@ class Producer:
         self._changed = threading.Condition(self._guard.lock)
         self._thread: threading.Thread | None = None
         self._sock: socket.socket | None = None
-        self._unsent: memoryview | None = None
+        self._unsent: deque[memoryview] = deque()  # frames, or the rest of one, under way
         self._wake_read, self._wake_write = -1, -1
         self._sleeps_until: float | None = 0.0  # the thread's: None is for ever
         self._is_stopped = False
@@ -322,7 +330,7 @@ class Producer:
                 with self._guard.lock:
                     now = time.monotonic()
                     # With half a chunk in hand there is nothing to do before the kernel takes the other half.
-                    due = self._due(now) if self._unsent is None or self._is_stopped else None
+                    due = self._due(now) if not self._unsent or self._is_stopped else None
                     self._sleeps_until = None if due is None else now + due
                 for descriptor, events in poll.poll(None if due is None else due * 1000):
                     if descriptor == self._wake_read:
@@ -355,16 +363,21 @@ class Producer:
         sock = self._sock
         if sock is None:
             return
+        unsent = self._unsent
         while True:
-            if self._unsent is None:
-                with self._guard.lock:
-                    chunk = self._link.outgoing(time.monotonic())
-                if chunk is None:
-                    poll.modify(sock, select.POLLIN)
-                    return
-                self._unsent = chunk.frame
+            with self._guard.lock:
+                now = time.monotonic()
+                while len(unsent) < _FRAMES_MAX and (chunk := self._link.outgoing(now)) is not None:
+                    unsent.append(chunk.frame)
+            if not unsent:
+                poll.modify(sock, select.POLLIN)
+                return
             try:
-                self._unsent = self._unsent[sock.send(self._unsent) :] or None
+                sent = sock.sendmsg(unsent)
+                while unsent and sent >= len(unsent[0]):
+                    sent -= len(unsent.popleft())
+                if sent:
+                    unsent[0] = unsent[0][sent:]
             except BlockingIOError:
                 poll.modify(sock, select.POLLIN | select.POLLOUT)
                 return
@@ -397,7 +410,8 @@ class Producer:
         if self._sock is not None:
             poll.unregister(self._sock)
             self._sock.close()
-            self._sock, self._unsent = None, None
+            self._sock = None
+            self._unsent.clear()
 
 
 _ONE = (1).to_bytes(8, sys.byteorder)

@@ -18,6 +18,7 @@ Not here: bytes of chunks (producers.backlog), sockets and waiting (producers.bl
 from __future__ import annotations
 
 import enum
+import math
 import random
 from collections.abc import Callable
 
@@ -61,6 +62,7 @@ class Link:
         self._retry_at = 0.0
         self._backoff_s = BACKOFF_MIN_S
         self._open_since = 0.0
+        self._unsent_since = 0.0  # the oldest message in a cut chunk that is not sent
         self._flush_to = 0  # messages up to this one are not to linger
         self._is_wanted = False
         self._in_flight_bytes = 0
@@ -69,6 +71,8 @@ class Link:
     def appended(self, now: float, count: int = 1) -> None:
         """Messages were put into the backlog."""
         if self.backlog.open_count == count:
+            if not self.backlog.has_unsent:
+                self._unsent_since = now
             self._open_since = now
 
     def hurry(self) -> None:
@@ -98,6 +102,7 @@ class Link:
         self.last_error = ""
         self._is_wanted = False
         self.backlog.rewind()
+        self._unsent_since = -math.inf
         self._in_flight_bytes = 0
         self._acks = _ack_unpacker()
 
@@ -126,11 +131,15 @@ class Link:
         if self.state is not State.UP or self._is_window_full:
             return None
         backlog = self.backlog
-        if not backlog.has_unsent and backlog.open_count and self._is_ripe(now):
+        if not self._is_ripe(now):
+            return None
+        if not backlog.has_unsent:
             backlog.cut()
         chunk = backlog.next_unsent()
         if chunk is not None:
             self._in_flight_bytes += chunk.bytes
+        if not backlog.has_unsent:
+            self._unsent_since = self._open_since
         return chunk
 
     def due(self, now: float) -> float | None:
@@ -139,22 +148,29 @@ class Link:
             return max(self._retry_at - now, 0.0) if self._has_reason else None
         if self.state is State.DIALLING or self._is_window_full:
             return None
-        if self.backlog.has_unsent:
-            return 0.0
-        if not self.backlog.open_count:
+        if not self.backlog.has_unsent and not self.backlog.open_count:
             return None
         if self._is_ripe(now):
             return 0.0
-        return max(self._open_since + self._linger_s - now, 0.0)
+        return max(self._waiting_since + self._linger_s - now, 0.0)
 
     @property
     def _is_window_full(self) -> bool:
         return self._in_flight_bytes >= self._window_bytes
 
+    @property
+    def _waiting_since(self) -> float:
+        return self._unsent_since if self.backlog.has_unsent else self._open_since
+
     def _is_ripe(self, now: float) -> bool:
-        """Return whether the open chunk has lingered long enough, or somebody waits for it."""
+        """Return whether what is to be sent next is much, has lingered long enough, or somebody waits for it."""
         backlog = self.backlog
-        return now - self._open_since >= self._linger_s or backlog.appended - backlog.open_count < self._flush_to
+        if not backlog.has_unsent and not backlog.open_count:
+            return False
+        if now - self._waiting_since >= self._linger_s or backlog.has_much_unsent:
+            return True
+        unsent_from = backlog.acknowledged if backlog.has_unsent else backlog.appended - backlog.open_count
+        return unsent_from < self._flush_to
 
 
 def _ack_unpacker() -> msgpack.Unpacker:

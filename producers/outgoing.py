@@ -96,7 +96,7 @@ class Outgoing:
         self._judged: tuple[str, State] | None = None  # what was found to be worth no warning
 
     def put(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
-        """Take one message, or *count* in one piece; False if there is no room and none is made: wait, or refuse it."""
+        """Take one message, or *count* in one piece; False if there is no room, and none is made: wait or refuse it."""
         backlog = self.backlog
         if backlog.append(tag, entry, count):
             if backlog.open_count == count:

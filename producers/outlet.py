@@ -22,6 +22,7 @@ from typing import Any
 from hub.wire.frame import TAG_BYTES_MAX
 from producers.blocking import Producer
 from producers.errors import BacklogFull, BadRecord, NotAcknowledged, ProducerClosed
+from producers.guard import Reentered
 from producers.mending import FAULTS, pack, pack_mended
 from producers.patience import Patience
 
@@ -93,7 +94,8 @@ class Outlet:
             producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=wait_s)
         except BacklogFull:
             self.dropped += 1
-            producer._out.drop()  # TODO(lead): a public Producer.drop()
+            with contextlib.suppress(Reentered):  # in a signal handler that met the producer at work
+                producer.drop()
         except ProducerClosed:
             self._open_again(producer)
             self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)

@@ -31,7 +31,7 @@ CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
 @click.option("--ack/--no-ack", default=True, show_default=True, help="Whether chunks are acknowledged.")
 @click.option("--durability", type=click.Choice(["fsync", "relaxed"]), default="fsync", show_default=True)
 @click.option("--client", type=click.Choice(CLIENTS), default="raw", show_default=True,
-              help="logging, structlog: what a log call costs, beside the same to a file. spawn: `mpsr spawn`.")  # fmt: skip
+              help="logging, structlog: what a log call costs, beside one to a file. spawn: `mpsr spawn`.")  # fmt: skip
 @click.option("--pattern", type=click.Choice(["load", "connect", "ping"]), default="load", show_default=True,
               help="connect: connect, one line, close. ping: a command and its reply.")  # fmt: skip
 @click.option("--full", is_flag=True, help="With a journal that is full and expires.")

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
@@ -485,3 +487,21 @@ def test_a_hub_that_is_killed_while_it_adopts(folder: Path) -> None:
         assert sorted(map(len, runs), reverse=True) == sizes
         assert all(run == list(range(len(run))) for run in runs)
         assert hub.messages("mpsr.loss") == []
+
+
+def test_what_a_dead_producer_left_comes_before_its_successor(tmp_path: Path) -> None:
+    """A hub that starts reads what was left before it accepts, so a program that was restarted keeps its order."""
+    code = (
+        "import os, sys; from producers import Producer; p = Producer(sys.argv[1], tag='app')\n"
+        "for n in range(int(sys.argv[2])): p.send({'life': sys.argv[3], 'n': n})\n"
+        "os._exit(0) if sys.argv[3] == '1' else p.flush(30)"
+    )
+    with HubProcess(tmp_path) as hub:
+        hub.kill()
+        command = [sys.executable, "-c", code, hub.socket]
+        subprocess.run([*command, "20000", "1"], check=True)
+        successor = subprocess.Popen([*command, "10", "2"])
+        hub.start()
+        assert successor.wait(30) == 0
+        found = [(message.record["life"], message.record["n"]) for message in hub.messages("app")]
+    assert found == [*(("1", n) for n in range(20_000)), *(("2", n) for n in range(10))]

@@ -416,7 +416,7 @@ def test_a_producer_whose_hub_does_not_read_sleeps(hub: HubProcess, fake: FakeHu
         for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel takes
             producer.send({"n": number, "pad": "x" * size})
         connection = fake.accept()
-        eventually(lambda: producer._unsent is not None, "half a chunk is in hand")
+        eventually(lambda: producer._unsent, "half a chunk is in hand")
         assert_asleep(producer, hub)
         producer.send({"n": 3, "pad": "x" * 5_000_000})
         producer.send({"n": 4})

@@ -138,7 +138,7 @@ def test_a_hub_that_hangs_up_and_does_not_read(fake: FakeHub) -> None:
     producer = Producer(fake.path)
     producer.send({"n": 0, "pad": "x" * 8_000_000})
     first = fake.accept()
-    eventually(lambda: producer._unsent is not None, "half a chunk is in hand")
+    eventually(lambda: producer._unsent, "half a chunk is in hand")
     first.sock.shutdown(socket.SHUT_WR)
     second = fake.accept()
     second.ack(second.chunk())

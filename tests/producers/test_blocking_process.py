@@ -328,7 +328,7 @@ def test_closed_with_half_a_chunk_in_hand(fake: FakeHub) -> None:
     producer = Producer(fake.path)
     producer.send({"pad": "x" * 8_000_000})
     fake.accept()
-    eventually(lambda: producer._unsent is not None, "half a chunk is in hand")
+    eventually(lambda: producer._unsent, "half a chunk is in hand")
     thread = producer._thread
     assert dropped(producer) == 1
     assert thread is not None

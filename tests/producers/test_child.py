@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from producers.child import Child, ChildDied
+from producers.child import Child
+from producers.errors import ChildDied
 from tests.producers.helpers import descriptors
 from tests.support import PATIENCE_S, eventually
 
