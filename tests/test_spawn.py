@@ -334,7 +334,7 @@ def test_a_procfile(hub: HubProcess, tmp_path: Path) -> None:
     folder = tmp_path / "app"
     folder.mkdir()
     (folder / "Procfile").write_text(
-        "# two\nweb: until [ -e up2 ]; do sleep 0.01; done; echo $NAME $PORT $PWD; exit 3\n"
+        "# two\nweb: until [ -e up1 ] && [ -e up2 ]; do sleep 0.01; done; echo $NAME $PORT $PWD; exit 3\n"
         "work: echo $PORT; touch up$MPSR_INDEX; exec sleep 600\n"
     )
     (folder / ".env").write_text("NAME='a b'\nPORT=6000\n")

@@ -8,6 +8,7 @@ import pytest
 import hub.errors
 from hub.errors import (
     CloseConnection,
+    ConfigError,
     HubClosed,
     JournalError,
     JournalLocked,
@@ -27,6 +28,7 @@ from hub.errors import (
 # What a caller gives as the reason says itself what to do: tests/hub/test_socketfile.py and the journal's tests.
 SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
     (SocketPathTooLong("/s", 120, 107), ("120 bytes", "107", "/s", "choose a shorter --socket")),
+    (ConfigError("/etc/x.toml", "mode = 9: why"), ("/etc/x.toml", "mode = 9", "why")),
     (UnknownGroup("gg"), ("gg", "getent group", "--group")),
     (ReceiverTaken(), ("receiver", "only one", "end that loop")),
     (SocketError("/s", "why (do this)"), ("/s", "why (do this)")),

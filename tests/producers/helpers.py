@@ -62,8 +62,8 @@ def wakeups(native_id: int) -> int:
 
 def assert_asleep(producer: Producer, hub: HubProcess, *, at_most: int = 5) -> None:
     """Fail if the producer's thread wakes more than a few times while another producer makes 100 round trips."""
-    assert producer._thread is not None
-    native_id = producer._thread.native_id or 0
+    assert producer._sender.thread is not None
+    native_id = producer._sender.thread.native_id or 0
     counts = [-1]
 
     def has_settled() -> bool:

@@ -204,7 +204,7 @@ def test_a_hub_that_never_acknowledges(run: Run, fake: FakeHub) -> None:
             await producer.flush(timeout=0)
         assert (all_of_them.value.count, all_of_them.value.last_error) == (10, "")
         connection.ack(*chunks[:3])
-        await until(lambda: producer._link.backlog.acknowledged == 3)
+        await until(lambda: producer._out.link.backlog.acknowledged == 3)
         with pytest.raises(NotAcknowledged, match="7 messages are not acknowledged"):
             await producer.close(timeout=0)
         assert await asyncio.to_thread(connection.is_closed_by_peer)
@@ -312,7 +312,7 @@ def test_whoever_waits_is_told_of_a_close_that_gave_up(run: Run, folder: Path) -
         producer = AsyncProducer(str(folder / "s"))
         await producer.send({"n": 0})
         tasks = [asyncio.create_task(producer.flush()), asyncio.create_task(producer.connect())]
-        await until(lambda: producer._link.last_error)
+        await until(lambda: producer._out.link.last_error)
         assert await dropped(producer) == 1
         late, closed = await asyncio.gather(*tasks, return_exceptions=True)
         assert str(late) == f"1 message is not acknowledged (no hub at {folder}/s)"
@@ -409,7 +409,7 @@ def test_a_fault_of_ours_lets_nobody_wait_for_ever(run: Run, fake: FakeHub, monk
     async def main() -> None:
         producer = AsyncProducer(fake.path)
         await producer.connect()
-        monkeypatch.setattr(producer._link, "outgoing", fail)
+        monkeypatch.setattr(producer._out.link, "outgoing", fail)
         await producer.send({"n": 0})
         with pytest.raises(NotAcknowledged):
             await producer.flush()
@@ -479,10 +479,10 @@ def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folde
 
 def count_looks(producer: AsyncProducer, looks: list[int], index: int) -> None:
     """Have *looks* count how often the producer's task asks whether to connect: once each time it wakes."""
-    may_dial = producer._link.may_dial
+    may_dial = producer._out.link.may_dial
 
     def counted(now: float) -> bool:
         looks[index] += 1
         return may_dial(now)
 
-    producer._link.may_dial = counted  # type: ignore[method-assign]
+    producer._out.link.may_dial = counted  # type: ignore[method-assign]

@@ -99,7 +99,7 @@ def test_a_connection_that_is_lost_is_made_again(run: Run, fake: FakeHub) -> Non
         first = await asyncio.to_thread(fake.accept)
         chunks = await asyncio.to_thread(first.chunks_until, 99)
         first.ack(*chunks[:3])
-        await until(lambda: producer._link.backlog.acknowledged == len(numbers(chunks[:3])))
+        await until(lambda: producer._out.link.backlog.acknowledged == len(numbers(chunks[:3])))
         first.close()
         second = await asyncio.to_thread(fake.accept)
         again = await asyncio.to_thread(second.chunks_until, 99)
@@ -153,7 +153,7 @@ def test_closed_at_once_again_and_again(run: Run, fake: FakeHub) -> None:
 
     async def main() -> None:
         producer = AsyncProducer(fake.path)
-        producer._link._jitter = lambda: -0.999  # hardly any back-off
+        producer._out.link._jitter = lambda: -0.999  # hardly any back-off
         await producer.send({"n": 0})
         await asyncio.to_thread(close_at_once)
         connection = await asyncio.to_thread(fake.accept)
@@ -208,7 +208,7 @@ def test_a_chunk_is_the_same_bytes_on_every_connection(run: Run, fake: FakeHub) 
 
     async def main() -> None:
         producer = AsyncProducer(fake.path, chunk_bytes_max=20_000, backlog_bytes_max=1_500_000)
-        producer._link._jitter = lambda: -0.99  # hardly any back-off
+        producer._out.link._jitter = lambda: -0.99  # hardly any back-off
         serving = asyncio.create_task(asyncio.to_thread(serve_all))
         for number in range(total):
             size = 600_000 if number % 100 == 50 else (10, 500, 5000)[number % 3]
@@ -254,7 +254,7 @@ def test_an_idle_producer_does_not_come_back_before_it_has_to(run: Run, fake: Fa
         await producer.connect(PATIENCE_S)
         fake.accept().close()
         await until(lambda: producer._wire is None)
-        assert producer._link.due(0.0) is None
+        assert producer._out.link.due(0.0) is None
         await producer.send({"n": 0})
         connection = await asyncio.to_thread(fake.accept)
         connection.ack(await asyncio.to_thread(connection.chunk))

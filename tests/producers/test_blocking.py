@@ -320,7 +320,7 @@ def test_whoever_waits_is_told_of_a_close_that_gave_up(folder: Path) -> None:
         thread.start()
     for thread in threads:
         until_waiting(thread)
-    eventually(lambda: producer._link.last_error, "there is a reason")
+    eventually(lambda: producer._out.link.last_error, "there is a reason")
     assert dropped(producer) == 1
     for thread in threads:
         thread.join(PATIENCE_S)
@@ -348,11 +348,11 @@ def test_closed_before_it_was_used(folder: Path) -> None:
     """A producer that sent nothing never starts a thread: not to flush, not to close."""
     with Producer(str(folder / "s")) as producer:
         producer.flush()
-        assert producer._thread is None
+        assert producer._sender.thread is None
     producer.flush()
     with pytest.raises(ProducerClosed):
         producer.connect()
-    assert producer._thread is None
+    assert producer._sender.thread is None
 
 
 def test_an_error_in_the_block_matters_more(folder: Path) -> None:
@@ -416,7 +416,7 @@ def test_a_producer_whose_hub_does_not_read_sleeps(hub: HubProcess, fake: FakeHu
         for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel takes
             producer.send({"n": number, "pad": "x" * size})
         connection = fake.accept()
-        eventually(lambda: producer._unsent, "half a chunk is in hand")
+        eventually(lambda: producer._sender._unsent, "half a chunk is in hand")
         assert_asleep(producer, hub)
         producer.send({"n": 3, "pad": "x" * 5_000_000})
         producer.send({"n": 4})

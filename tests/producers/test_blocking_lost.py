@@ -69,7 +69,7 @@ def test_without_descriptors_it_waits(fake: FakeHub) -> None:
     connection.ack(connection.chunk())
     producer.flush(PATIENCE_S)
     connection.close()
-    eventually(lambda: producer._sock is None, "the producer notices")
+    eventually(lambda: producer._sender._sock is None, "the producer notices")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare = os.open("/dev/null", os.O_RDONLY)
     resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))  # spare is the lowest that was free
@@ -138,7 +138,7 @@ def test_a_hub_that_hangs_up_and_does_not_read(fake: FakeHub) -> None:
     producer = Producer(fake.path)
     producer.send({"n": 0, "pad": "x" * 8_000_000})
     first = fake.accept()
-    eventually(lambda: producer._unsent, "half a chunk is in hand")
+    eventually(lambda: producer._sender._unsent, "half a chunk is in hand")
     first.sock.shutdown(socket.SHUT_WR)
     second = fake.accept()
     second.ack(second.chunk())
@@ -248,7 +248,7 @@ def test_an_idle_producer_does_not_come_back_before_it_has_to(fake: FakeHub) -> 
     producer.connect(PATIENCE_S)
     first = fake.accept()
     first.close()
-    eventually(lambda: producer._sock is None, "the producer notices")
+    eventually(lambda: producer._sender._sock is None, "the producer notices")
     fake.sock.setblocking(False)
     with pytest.raises(BlockingIOError):
         fake.accept()

@@ -311,7 +311,7 @@ def test_a_fault_of_ours_lets_nobody_wait_for_ever(fake: FakeHub, monkeypatch: p
 
     producer = Producer(fake.path)
     producer.connect(PATIENCE_S)
-    monkeypatch.setattr(producer._link, "outgoing", fail)
+    monkeypatch.setattr(producer._out.link, "outgoing", fail)
     producer.send({"n": 0})
     with pytest.raises(NotAcknowledged):
         producer.flush()
@@ -328,8 +328,8 @@ def test_closed_with_half_a_chunk_in_hand(fake: FakeHub) -> None:
     producer = Producer(fake.path)
     producer.send({"pad": "x" * 8_000_000})
     fake.accept()
-    eventually(lambda: producer._unsent, "half a chunk is in hand")
-    thread = producer._thread
+    eventually(lambda: producer._sender._unsent, "half a chunk is in hand")
+    thread = producer._sender.thread
     assert dropped(producer) == 1
     assert thread is not None
     assert not thread.is_alive()

@@ -134,7 +134,7 @@ def test_what_was_put_aside_comes_first(hub: HubProcess, tag: str) -> None:
     """A message that was put aside goes before the next one of the same thread, whoever takes it up."""
     with Producer(hub.socket, tag=tag) as producer:
         for number in range(0, 1000, 2):
-            with producer._guard.lock:
+            with producer._sender.guard.lock:
                 producer.send({"n": number})
             producer.send({"n": number + 1})
     assert [message.record["n"] for message in hub.messages(tag)] == list(range(1000))

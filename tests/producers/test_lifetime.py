@@ -84,7 +84,7 @@ def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lockfile._one_at_a_time, used._guard.lock, unused._guard.lock:
+        with lockfile._one_at_a_time, used._sender.guard.lock, unused._guard.lock:
             held.set()
             release.wait(PATIENCE_S)
 
@@ -115,7 +115,7 @@ def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> No
             producer.send({"who": "child"})
             producer.close(PATIENCE_S)
 
-        with producer._guard.lock:
+        with producer._sender.guard.lock:
             in_child(fork, child)
             producer.send({"who": "parent, aside"})
         producer.send({"who": "parent"})

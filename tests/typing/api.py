@@ -17,8 +17,12 @@ from producers import (
     AsyncProducer,
     BacklogFull,
     BadRecord,
+    Child,
+    ChildDied,
     CommandFailed,
     HubHandler,
+    HubLoggerFactory,
+    HubRenderer,
     NotAcknowledged,
     NotConnected,
     Producer,
@@ -117,7 +121,7 @@ def producer(visit: Visit) -> None:
     HubHandler(tag="shop", producer=producer).setLevel("INFO")
     producer.send("text")  # type: ignore[arg-type]
     producer.send([("a", 1)])  # type: ignore[arg-type]
-    Producer("/run/mpsr/hub.sock", "app.web")  # type: ignore[call-arg]
+    Producer("/run/mpsr/hub.sock", tags="app.web")  # type: ignore[call-arg]
 
 
 async def asynchronous(visit: Visit) -> None:
@@ -129,6 +133,20 @@ async def asynchronous(visit: Visit) -> None:
         assert_type(await producer.flush(timeout=5), None)
     await AsyncProducer("hub.sock", backlog_bytes_max=1 << 20, chunk_bytes_max=1000, linger_s=0.1).close(timeout=None)
     producer.send({"event": "forgotten await"})  # type: ignore[unused-coroutine]
+
+
+async def children() -> None:
+    try:
+        async with Child("python", "shout.py") as child:
+            assert_type(await child.request("hello"), str)
+    except ChildDied as death:
+        assert_type(death.code, int | None)
+
+
+def loggers() -> None:
+    HubLoggerFactory("hub.sock", tag="shop")("name").info({"event": "sent"})
+    _, options = HubRenderer()(None, "info", {"event": "sent"})
+    assert_type(options, dict[str, Any])
 
 
 def asking() -> None:

@@ -1,0 +1,234 @@
+"""
+The thread of a producer: it connects, sends, takes acknowledgements and sends again.
+
+Its owner's threads put messages into `out` and have it `look`, all under the `guard`.
+
+Always true:
+- system calls on the connection are made without the lock, so nobody who sends waits for them;
+- a thread that ends, for whatever reason, leaves nobody waiting for it.
+
+Not here: what to send when (producers.link), room (producers.outgoing), what callers see (producers.blocking).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections import deque
+
+from producers import lifetime
+from producers.dialling import connected_socket, describe
+from producers.guard import Guard
+from producers.outgoing import Outgoing
+
+_READ_BYTES = 64 << 10
+_FRAMES_MAX = 64
+"""So many go out with one system call."""
+_ONE = (1).to_bytes(8, sys.byteorder)
+
+
+class Sender:
+    """
+    Sends what is in *out*. What is named without an underscore is its owner's too, under the lock.
+
+    *owner* lives as long as the thread: somebody has to close it at the end of the process.
+    """
+
+    def __init__(self, out: Outgoing, owner: object) -> None:
+        self._owner = owner
+        self._out = out
+        self._link = out.link
+        self.guard: Guard[tuple[bytes, bytes]] = Guard()
+        self.changed = threading.Condition(self.guard.lock)
+        """Notified when a wait may be over."""
+        self.thread: threading.Thread | None = None
+        self.is_stopped = False
+        self._sock: socket.socket | None = None
+        self._unsent: deque[memoryview] = deque()  # frames, or the rest of one, under way
+        self._wake_read, self._wake_write = -1, -1
+        self._sleeps_until: float | None = 0.0  # the thread's: None is for ever
+
+    def look(self) -> None:
+        """Have the thread look at the link, if it would not look soon enough by itself."""
+        due = self._due(now := time.monotonic())
+        if due is None:
+            return
+        if self.thread is None:
+            if not self.is_stopped:
+                self.start()
+        elif self._sleeps_until is None or now + due < self._sleeps_until:
+            self._sleeps_until = now + due
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look now; without the lock."""
+        if self._wake_write != -1:
+            with contextlib.suppress(OSError):
+                os.write(self._wake_write, _ONE)
+
+    def _due(self, now: float) -> float | None:
+        return 0.0 if self.is_stopped else self._link.due(now)
+
+    def start(self) -> None:
+        """Begin the thread. Raises RuntimeError where that is impossible, and there is no spool either."""
+        if hasattr(os, "eventfd"):
+            self._wake_read = self._wake_write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self._wake_read, self._wake_write = os.pipe()
+            os.set_blocking(self._wake_read, False)
+            os.set_blocking(self._wake_write, False)
+        self.thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
+        try:
+            self.thread.start()
+        except BaseException as error:  # a signal handler's: if it runs all the same, it is not ours, and ends at once
+            self.thread = None
+            self._close_wakers()
+            if not isinstance(error, RuntimeError) or not self._out.backlog.reserve():
+                raise
+            return  # no more threads, or the interpreter is at its end: the hub will find it
+        lifetime.close_in_worker()
+
+    def send_aside(self) -> None:
+        """Send what interrupted somebody inside; there is no waiting for room."""
+        aside = self.guard.aside
+        while aside:
+            with self.guard.lock:
+                if aside:
+                    if self.is_stopped or not self._out.put(*aside[0]):
+                        self._out.drop()
+                    del aside[0]
+                self.look()
+
+    def stop(self) -> None:
+        """End the thread, once it has seen what was put aside."""
+        with self.guard.lock:
+            self.send_aside()
+            self.is_stopped = True
+            self.changed.notify_all()
+            self.look()
+        if self.thread is not None:
+            self.thread.join()
+
+    def leave(self) -> None:
+        """In a forked child: the connection is the parent's, and there is no thread."""
+        self._close_wakers()
+        if self._sock is not None:
+            self._sock.close()
+
+    def _close_wakers(self) -> None:
+        """Close them once: after a fork the same numbers may be somebody else's."""
+        descriptors = {self._wake_read, self._wake_write} - {-1}
+        self._wake_read, self._wake_write = -1, -1
+        self._sleeps_until = 0.0  # nobody sleeps, so nobody is woken
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    # The thread's side.
+
+    def _run(self) -> None:
+        poll = select.poll()
+        with self.guard.lock:
+            if self.thread is not threading.current_thread():
+                return
+            poll.register(self._wake_read, select.POLLIN)
+        try:
+            while True:
+                with self.guard.lock:
+                    if self.is_stopped:
+                        return
+                    if self._link.may_dial(time.monotonic()):
+                        self._dial(poll)
+                self.send_aside()
+                self._out.warn()
+                self._send(poll)
+                with self.guard.lock:
+                    now = time.monotonic()
+                    # With half a chunk in hand there is nothing to do before the kernel takes the other half.
+                    due = self._due(now) if not self._unsent or self.is_stopped else None
+                    self._sleeps_until = None if due is None else now + due
+                for descriptor, events in poll.poll(None if due is None else due * 1000):
+                    if descriptor == self._wake_read:
+                        with contextlib.suppress(BlockingIOError):
+                            os.read(self._wake_read, 8)
+                    elif events & ~select.POLLOUT:
+                        self._receive(poll)
+        finally:
+            self._hang_up(poll)
+            with self.guard.lock:  # if it was a fault of ours that brought us here, nobody is to wait for us
+                self.is_stopped = True
+                self.changed.notify_all()
+                self._close_wakers()
+
+    def _dial(self, poll: select.poll) -> None:
+        """Connect. Under the lock."""
+        self._link.dialling()
+        try:
+            self._sock = connected_socket(self._out.path)
+        except OSError as error:
+            self._link.failed(time.monotonic(), describe(error, self._out.path))
+            self.changed.notify_all()
+            return
+        poll.register(self._sock, select.POLLIN)
+        self._out.connected()
+        self.changed.notify_all()
+
+    def _send(self, poll: select.poll) -> None:
+        """Send as much as the kernel takes; the system calls are made without the lock."""
+        sock = self._sock
+        if sock is None:
+            return
+        unsent = self._unsent
+        while True:
+            with self.guard.lock:
+                now = time.monotonic()
+                while len(unsent) < _FRAMES_MAX and (chunk := self._link.outgoing(now)) is not None:
+                    unsent.append(chunk.frame)
+            if not unsent:
+                poll.modify(sock, select.POLLIN)
+                return
+            try:
+                sent = sock.sendmsg(unsent)
+                while unsent and sent >= len(unsent[0]):
+                    sent -= len(unsent.popleft())
+                if sent:
+                    unsent[0] = unsent[0][sent:]
+            except BlockingIOError:
+                poll.modify(sock, select.POLLIN | select.POLLOUT)
+                return
+            except OSError as error:
+                self._lost(poll, describe(error, self._out.path))
+                return
+
+    def _receive(self, poll: select.poll) -> None:
+        if self._sock is None:
+            return
+        try:
+            data = self._sock.recv(_READ_BYTES)
+            if not data:
+                raise ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
+            with self.guard.lock:
+                self._out.received(data)
+                self.changed.notify_all()
+        except BlockingIOError:
+            return
+        except (OSError, ValueError) as error:
+            self._lost(poll, describe(error, self._out.path))
+
+    def _lost(self, poll: select.poll, reason: str) -> None:
+        self._hang_up(poll)
+        with self.guard.lock:
+            self._link.failed(time.monotonic(), reason)
+            self.changed.notify_all()
+
+    def _hang_up(self, poll: select.poll) -> None:
+        if self._sock is not None:
+            poll.unregister(self._sock)
+            self._sock.close()
+            self._sock = None
+            self._unsent.clear()
