@@ -78,10 +78,14 @@ def texts(messages: list[Message]) -> list[str]:
 def is_alive(pid: int) -> bool:
     """Return whether there is such a process, and it is no zombie."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state_of(pid) not in ("Z", "X")
     except FileNotFoundError:
         return False
-    return state not in ("Z", "X")
+
+
+def state_of(pid: int) -> str:
+    """Return the state of a process, as proc(5) has it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def children_of(pid: int) -> list[int]:
@@ -316,6 +320,7 @@ def test_the_stream_that_was_written_first_comes_first(hub: HubProcess, tmp_path
     script = f"echo up; until [ -e {tmp_path}/go ]; do sleep 0.01; done; {said}; touch {tmp_path}/done; {end}"
     with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", *sh(script)) as spawned:
         spawned.until("| up")
+        eventually(lambda: state_of(spawned.process.pid) == "S", "it has worked that off, and waits")
         spawned.process.send_signal(signal.SIGSTOP)
         (tmp_path / "go").touch()
         eventually((tmp_path / "done").exists, "both are written")

@@ -84,7 +84,7 @@ def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lockfile._one_at_a_time, used._sender.guard.lock, unused._guard.lock:
+        with lockfile._one_at_a_time, used._sender.guard.lock, unused._sender.guard.lock:
             held.set()
             release.wait(PATIENCE_S)
 
