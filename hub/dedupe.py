@@ -44,16 +44,18 @@ class Dedupe:
         self._foreign_max = foreign_max
         self._sessions: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # session -> highest counter, last used
         self._foreign: OrderedDict[bytes, int] = OrderedDict()  # key -> first seen
+        self._unpacked: dict[bytes, tuple[bytes, int]] = {}  # of the commit that is being decided
 
     def fresh(self, batches: Sequence[Batch], now: int) -> list[Batch]:
         """Return the batches that were not received before, a repeat among themselves left out too."""
+        self._unpacked.clear()
         highest: dict[bytes, int] = {}
         seen: set[bytes] = set()
         fresh = []
         for batch in batches:
             if batch.chunk is None:
                 fresh.append(batch)
-            elif (own := unpack_own(batch.chunk)) is not None:
+            elif (own := self._unpack(batch.chunk)) is not None:
                 session, counter = own
                 if counter > highest.get(session, -1) and counter > self._sessions.get(session, (-1, 0))[0]:
                     highest[session] = counter
@@ -70,7 +72,7 @@ class Dedupe:
         for batch in batches:
             if batch.chunk is None:
                 continue
-            own = unpack_own(batch.chunk)
+            own = self._unpacked.get(batch.chunk) or unpack_own(batch.chunk)
             if own is None:
                 key = _key(batch.tag, batch.chunk)
                 self._foreign[key] = now
@@ -79,7 +81,15 @@ class Dedupe:
                 session, counter = own
                 self._sessions[session] = max(counter, self._sessions.get(session, (counter, 0))[0]), now
                 self._sessions.move_to_end(session)
+        self._unpacked.clear()
         self._forget(now)
+
+    def _unpack(self, chunk: bytes) -> tuple[bytes, int] | None:
+        """Return session and counter, if it is one of ours, and keep them for `remember`."""
+        own = unpack_own(chunk)
+        if own is not None:
+            self._unpacked[chunk] = own
+        return own
 
     def snapshot(self) -> bytes:
         """Return all that is remembered, in msgpack: ``[[[session, counter, last used]], [[key, first seen]]]``."""

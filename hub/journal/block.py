@@ -29,6 +29,7 @@ _CRC_FROM = 12
 SEGMENT_HEADER_BYTES = _SEGMENT.size
 
 _BLOCK = struct.Struct("<IIIIQIIQQ")
+_HEAD, _REST = struct.Struct("<II"), struct.Struct("<IIQIIQQ")  # the same in two: the CRC is over the second
 _MAGIC = 0x424D504D
 BLOCK_MAGIC_BYTES = _MAGIC.to_bytes(4, "little")
 BLOCK_BYTES = _BLOCK.size
@@ -115,9 +116,8 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
     entries_bytes = len(batch.entries)
     entries_crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
     fields = (len(header), entries_bytes, sequence, batch.count, entries_crc, received, commit_offset)
-    packed = _BLOCK.pack(_MAGIC, 0, *fields) + header
-    crc = zlib.crc32(memoryview(packed)[8:], seed)
-    front = b"".join((BLOCK_MAGIC_BYTES, crc.to_bytes(4, "little"), memoryview(packed)[8:]))
+    rest = _REST.pack(*fields) + header
+    front = _HEAD.pack(_MAGIC, zlib.crc32(rest, seed)) + rest
     return front, len(front) + entries_bytes
 
 

@@ -47,6 +47,7 @@ from hub.wire.frame import (
 from hub.wire.oversize import Oversize, oversize_reason
 from hub.wire.parts import Parts
 from hub.wire.payload import Compressed, open_payload, payload_loss
+from hub.wire.repeated import Repeats
 from hub.wire.runs import Run, cut_at_once
 
 _RESCAN_BYTES = 64 << 10  # a longer half frame is scanned on where it stopped, not again from its start
@@ -62,6 +63,7 @@ class ForwardDecoder:
         self._peer = peer
         self._origin = origin
         self._frame_bytes_max = frame_bytes_max
+        self._repeats = Repeats()
         self._half = Parts()
         self._needed = 0  # worth looking again when so many bytes are held
         self._scanner: msgpack.Unpacker | None = None  # in the middle of something long whose length nobody declared
@@ -143,6 +145,10 @@ class ForwardDecoder:
                 if data[at] == _NIL:
                     at += 1
                     continue
+                if (frame := self._repeats.next(data, at, self._frame_bytes_max)) is not None:
+                    payload, at = memoryview(data)[frame.payload], frame.end
+                    self._units += open_payload(frame.tag, payload, frame.option, self._peer, self._origin)
+                    continue
                 outer = read_outer(data, at)
                 if outer.packed is None:
                     self._decode_run(data, at)
@@ -164,6 +170,7 @@ class ForwardDecoder:
                 raise Incomplete(stop + (outer.size == 3) - at)
             if outer.size == 3:
                 option, end = read_option(data, stop)
+                self._repeats.note(data, at, outer)
         except Incomplete as incomplete:
             if is_oversize:
                 self._begin_oversize(data, outer)

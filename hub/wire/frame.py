@@ -188,10 +188,29 @@ def read_array(data: bytes, at: int) -> tuple[int, int]:
     return at + 1, first & 0x0F
 
 
-def read_option(data: bytes, at: int) -> tuple[Option, int]:
-    """Read the options at *at*, a map or nil; return them and where they end."""
+def read_own_option(data: bytes, at: int) -> tuple[Option, int] | None:
+    """Read the options at *at* if they are whole and our own producers'."""
     if data.startswith(_OWN_OPTION, at) and (own := _match_own_option(data, at)) is not None:
         return Option(own[1], _U32.unpack(own[2])[0]), own.end()
+    return None
+
+
+def own_head(data: bytes, at: int, outer: Outer) -> bytes:
+    """Return what the frame at *at* begins with up to its payload's length, if it is such as ours are; else nothing."""
+    if outer.packed is None or outer.size != 3 or data[outer.packed.start - 5] != 0xC6:
+        return b""
+    return data[at : outer.packed.start - 4]
+
+
+def payload_behind(data: bytes, start: int) -> slice:
+    """Return where the payload is whose length stands at *start*. struct.error: too short."""
+    return slice(start + 4, start + 4 + _U32.unpack_from(data, start)[0])
+
+
+def read_option(data: bytes, at: int) -> tuple[Option, int]:
+    """Read the options at *at*, a map or nil; return them and where they end."""
+    if (own := read_own_option(data, at)) is not None:
+        return own
     window = memoryview(data)[at : at + OPTION_BYTES_MAX]
     unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
     unpacker.feed(window)

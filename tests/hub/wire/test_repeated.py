@@ -1,0 +1,44 @@
+"""hub.wire.repeated: frames that begin like the one before, read faster, mean the same."""
+
+import random
+from typing import Any
+
+from hub.message import Batch
+from hub.wire.chunkid import pack_own
+from hub.wire.forward import ForwardDecoder
+from hub.wire.frame import encode_frame_head
+from tests.hub.clients import frame_of
+
+
+def test_frames_of_ours_among_others_are_cut_alike() -> None:
+    """Frames that begin like the one before are read faster, and mean the same: whole, byte by byte, and in between."""
+    frames = [frame_of(pack_own("s" * 22, n), {"n": n, "x": "x" * (n % 7)}, tag=b"app") for n in range(1, 9)]
+    odd = [
+        frame_of(pack_own("s" * 22, 9), {"n": 9}, tag=b"apq"),
+        frame_of(b"\xa3abc", {"n": 10}, tag=b"app"),
+        frame_of(None, {"n": 11}, tag=b"app"),
+        b"\x93\xa3app\x01\x80",
+        b"\xc0",
+    ]
+    dice = random.Random(3)
+    stream = b"".join(dice.choice([*frames, *frames, *odd]) for _ in range(300))
+
+    def decoded(step: int) -> list[Any]:
+        decoder = ForwardDecoder()
+        units = [unit for at in range(0, len(stream), step) for unit in decoder.receive(stream[at : at + step])]
+        assert all(isinstance(unit, Batch) for unit in units)
+        return [(u.tag, u.chunk, m.record) for u in units if isinstance(u, Batch) for m in u.messages()]
+
+    expected = decoded(1)
+    assert len(expected) > 250
+    assert all(decoded(step) == expected for step in (7, 100, 1000, len(stream)))
+
+
+def test_an_oversize_frame_that_begins_alike_is_a_loss_like_any_other() -> None:
+    """The limit holds for it too, and the connection goes on behind it."""
+    small = frame_of(pack_own("s" * 22, 1), {"n": 1}, tag=b"app")
+    large = frame_of(pack_own("s" * 22, 2), {"x": "x" * 5000}, tag=b"app")
+    decoder = ForwardDecoder(frame_bytes_max=1000)
+    units = decoder.receive(small + large + small)
+    assert [type(unit).__name__ for unit in units] == ["Batch", "Loss", "Batch"]
+    assert large.startswith(encode_frame_head(b"app", 0)[:-4])
