@@ -72,7 +72,8 @@ def _ext(code: int, data: memoryview | bytes) -> object:
 _decode_pairs = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, dict[Any, Any]]], ext_hook=_ext).decode
 _decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
 _decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
-_split_fast = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+split_fast = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+"""Returns the bytes of each element; raises where they are no array of whole objects, or nested too deeply for it."""
 _check = msgspec.msgpack.Decoder(msgspec.Raw).decode
 # What the two libraries raise on bytes they cannot decode, seen by experiment: bad UTF-8 is not a DecodeError, an
 # unhashable key is a TypeError, an ext timestamp out of range a ValueError or OverflowError.
@@ -214,7 +215,7 @@ def read_each(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unrea
 def _split(entries: bytes | memoryview) -> Sequence[_Raw]:
     """Return the bytes of each entry."""
     try:
-        return _split_fast(entries)
+        return split_fast(entries)
     except RecursionError:  # nested deeper than msgspec can follow from here; `skip` can
         view = memoryview(entries)[ARRAY_HEADER_BYTES:]
         unpacker = msgpack.Unpacker(max_buffer_size=max(len(view), 1))

@@ -114,16 +114,7 @@ class Service:
         async with hub:
             receiver = Receiver(hub.inbox, journal, hub.metrics, watch=watchdog)
             receiving = asyncio.create_task(receiver.run(), name="mpsr-receiver")
-            adoption = Adoption(
-                folder_beside(hub.path),
-                hub.inbox,
-                access=access,
-                metrics=hub.metrics,
-                frame_bytes_max=config.frame_size,
-                group=group_id(config.group),
-            )
-            if adoption.make_folder():
-                hub.on_connection_end = adoption.connection_ended
+            adoption = self._adoption(hub, access)
             helping = [asyncio.create_task(adoption.run(), name="mpsr-adopt")]
             follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -158,6 +149,20 @@ class Service:
                 receiving.cancel()
                 for task in helping:
                     task.cancel()
+
+    def _adoption(self, hub: Hub, access: Access) -> Adoption:
+        """Return what reads the producers' spools, their folder made."""
+        adoption = Adoption(
+            folder_beside(hub.path),
+            hub.inbox,
+            access=access,
+            metrics=hub.metrics,
+            frame_bytes_max=self._config.frame_size,
+            group=group_id(self._config.group),
+        )
+        if adoption.make_folder():
+            hub.on_connection_end = adoption.connection_ended
+        return adoption
 
     async def _until_stopped(self, receiving: asyncio.Task[None]) -> None:
         """Return when a stop is asked for. Raises what ended the receiver, or SocketError if nobody is accepted."""

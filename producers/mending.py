@@ -15,13 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
-from producers.record import RECORD_BYTES_MAX
-
-pack = msgspec.msgpack.Encoder().encode
-FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
-"""What `pack` raises for what msgpack cannot hold."""
+from producers.record import FAULTS, RECORD_BYTES_MAX, pack
 
 REPR_KEY = "mpsr.repr"
 CUT_KEY = "mpsr.cut"

@@ -23,8 +23,9 @@ from hub.wire.frame import TAG_BYTES_MAX
 from producers.blocking import Producer
 from producers.errors import BacklogFull, BadRecord, NotAcknowledged, ProducerClosed
 from producers.guard import Reentered
-from producers.mending import FAULTS, pack, pack_mended
+from producers.mending import pack_mended
 from producers.patience import Patience
+from producers.record import FAULTS, pack
 
 WAIT_S_MAX = 1.0
 TAG_VARIABLE = "MPSR_TAG"

@@ -21,21 +21,19 @@ Record = Mapping[str, Any]
 RECORD_BYTES_MAX = FRAME_BYTES_MAX - 2 * TAG_BYTES_MAX
 """A message travels whole in one frame, with its tag and some bytes more."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_FAULTS = (TypeError, ValueError, OverflowError, RecursionError, UnicodeError)  # msgspec.EncodeError is a ValueError
+pack = msgspec.msgpack.Encoder().encode
+FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
+"""What `pack` raises for what msgpack cannot hold."""
 
 
 def encode_record(record: Record) -> bytes:
     """Return *record* in msgpack. Raises BadRecord."""
+    is_dict = type(record) is dict  # nearly always; asking for a Mapping costs more than encoding it
+    if not is_dict and not isinstance(record, Mapping):
+        raise BadRecord("", f"a record is a map, not {type(record).__name__}")
     try:
-        if type(record) is dict:  # nearly always; asking for a Mapping costs more than encoding it
-            return _encode(record)
-        if not isinstance(record, Mapping):
-            raise BadRecord("", f"a record is a map, not {type(record).__name__}")
-        return _encode(dict(record))
-    except BadRecord:
-        raise
-    except _FAULTS as error:
+        return pack(record if is_dict else dict(record))
+    except FAULTS as error:
         path, reason = _find_fault(record, str(error))
         raise BadRecord(path, reason) from error
 
@@ -76,8 +74,8 @@ def _find_fault(record: Record, reason: str) -> tuple[str, str]:
 
 def _fault(value: object) -> str | None:
     try:
-        _encode(value)
-    except _FAULTS as error:
+        pack(value)
+    except FAULTS as error:
         return f"{type(value).__name__}: {error}"
     return None
 

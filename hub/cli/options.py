@@ -59,28 +59,12 @@ class Parsed(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-def _parse_mode(text: str) -> int:
-    try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o777:
-        raise ValueError(f"not a file mode: {text!r} (write it like 0660)")
-    return mode
-
-
 def _parse_moment(text: str) -> int:
     import time
 
     from hub.moment import parse_moment
 
     return parse_moment(text, time.time_ns())
-
-
-def _parse_length(text: str) -> float:
-    from hub.moment import parse_length
-
-    return parse_length(text)
 
 
 def _parse_seconds(text: str) -> float:
@@ -93,9 +77,7 @@ def _parse_seconds(text: str) -> float:
 SECONDS_MAX = 1e6
 SECONDS = Parsed("seconds", _parse_seconds)
 SIZE = Parsed("size", parse_size)
-MODE = Parsed("mode", _parse_mode)
 MOMENT = Parsed("time", _parse_moment)
-LENGTH = Parsed("duration", _parse_length)
 
 
 def usage_error(message: str) -> click.UsageError:

@@ -24,7 +24,6 @@ from hub import entries as codec
 
 _NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it
 _RUN_MIN = 8  # fewer are as quickly cut one by one
-_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 class Run:
@@ -52,7 +51,7 @@ def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] |
     if count < _RUN_MIN:
         return None
     try:
-        objects = _split(codec.join((frames,), count))
+        objects = codec.split_fast(codec.join((frames,), count))
     except (msgspec.DecodeError, RecursionError):
         return None
     if set(map(sub, map(len, objects), map(len, islice(rests, 1, None)))) != {len(prefix)}:

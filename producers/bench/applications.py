@@ -106,7 +106,7 @@ def _round(log: Log, first: int) -> float:
     return time.perf_counter() - begun
 
 
-_PRINTING = """
+PRINTING = """
 import os, sys
 lines, block = int(sys.argv[1]), (b"x" * 99 + b"\\n") * 655
 while lines > 0:
@@ -115,6 +115,7 @@ while lines > 0:
     while data:
         data = data[os.write(1, data) :]
 """
+"""A program that prints so many lines of 100 bytes, as fast as it can."""
 
 
 def spawn_client(orders: Orders) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def spawn_client(orders: Orders) -> dict[str, Any]:
 
     def run(count: int) -> float:
         begun = time.perf_counter()
-        child = [sys.executable, "-S", "-c", _PRINTING, str(count)]
+        child = [sys.executable, "-S", "-c", PRINTING, str(count)]
         subprocess.run([*command, "--", *child], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         return time.perf_counter() - begun
 

@@ -19,17 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from producers.bench.applications import PRINTING
 from tests.support import MPSR, HubProcess
-
-CHILD = """
-import os, sys
-lines, block = int(sys.argv[1]), (b"x" * 99 + b"\\n") * 655
-while lines > 0:
-    data = memoryview(block)[: lines * 100]
-    lines -= 655
-    while data:
-        data = data[os.write(1, data) :]
-"""
 
 
 def main() -> None:
@@ -43,7 +34,7 @@ def main() -> None:
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         script = Path(folder, "child.py")
-        script.write_text(CHILD)
+        script.write_text(PRINTING)
         for _ in range(options.rounds):
             for name, lines in (
                 ("mpsr quiet", options.lines),
