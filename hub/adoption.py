@@ -196,7 +196,7 @@ class Adoption:
 
     def _as_batch(self, loss: Loss, peer: Peer, reader: _Reader) -> Batch:
         log.warning("message.lost", reason=loss.reason, count=loss.count, peer_pid=peer.pid, comm=peer.comm)
-        return loss.as_batch(time_ns=self._clock(), peer=peer, origin=reader)
+        return loss.as_batch(peer=peer, origin=reader)
 
     def _segment_bytes_max(self, spool: Spool | None) -> int:
         """Return how much of a segment is worth reading: one message of any size, or an ordinary segment's worth."""

@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
     async def _put_loss(self, loss: Loss) -> None:
         log.warning("message.lost", reason=loss.reason, count=loss.count, peer_pid=self.peer.pid, comm=self.peer.comm)
         self._metrics.losses += loss.count
-        await self._put(loss.as_batch(time_ns=self._clock(), peer=self.peer, origin=self))
+        await self._put(loss.as_batch(peer=self.peer, origin=self))
 
     async def _refuse(self, what: str, count: int) -> None:
         """Count what this peer may not do, and tell of it now and then."""

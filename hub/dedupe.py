@@ -1,23 +1,31 @@
 """
-What was received already, so that a chunk that is sent again is acknowledged again and stored once.
+Recognises a chunk that is sent again, so that it is acknowledged again and stored once.
 
-Our own producers' chunk ids are a session and a rising counter: one row a session, its highest counter, recognises a
-resend after any delay. Other clients' ids may be content hashes, so a repeat under the same tag is a resend only within
-`window_s` of the first.
+Nothing of one user is ever a resend of another's: every row belongs to the user id that the kernel reports for the
+sender (for a spool file: its owner).
+
+- Chunk ids of our own producers are a session and a rising counter. One row a session, its highest counter, recognises
+  a resend after any delay.
+- Other clients' ids may be content hashes, or counters that restart with the program. A chunk is a resend only if its
+  user, tag, id and content (length and CRC-32 of the entries) are the same as before, within `window_s` of the first.
 
 Always true:
-- deciding (`fresh`) changes nothing; `remember` is called when what was decided is safe;
-- both tables have a limit in rows: the session unused for longest, the oldest foreign id go first.
+- deciding (`unseen`) changes nothing; `remember` is called when the chunks are safe;
+- a chunk without messages takes no row: there is nothing that could be stored twice;
+- each table has a limit in rows over all users. Beyond it, the user with the most rows loses its oldest one, so nobody
+  can push out the rows of a user with fewer.
 
-Not here: keeping it on disk (hub.journal puts a snapshot into each segment).
+Not here: keeping the tables on disk (hub.journal puts a snapshot into each segment).
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
+import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -25,64 +33,104 @@ from hub.entries import NS
 from hub.message import Batch
 from hub.wire.chunkid import unpack_own
 
-SESSIONS_MAX = 65_536
-"""32 bytes a row in every segment's snapshot; a host that starts 65,536 producers forgets the first of them."""
-FOREIGN_MAX = 65_536
+ROWS_MAX = 65_536
+"""In each table. A host that starts 65,536 producers of one user forgets the first of them."""
+ROW_BYTES = 56
+"""What a row of each table takes in a snapshot, both together: 22 bytes of session, 16 of key, counter, headers."""
 WINDOW_S = 600.0
 
-_decode = msgspec.msgpack.Decoder(tuple[list[tuple[bytes, int, int]], list[tuple[bytes, int]]]).decode
+Row = TypeVar("Row")
+_CONTENT = struct.Struct("<II")
+_decode = msgspec.msgpack.Decoder(
+    tuple[list[tuple[int, list[tuple[bytes, int]]]], list[tuple[int, list[bytes]]]]
+).decode
 
 
 class Dedupe:
-    """Remembers chunk ids. Times are nanoseconds since the epoch."""
+    """Remembers chunks. Times are nanoseconds of a clock that nobody sets: the window must not move with the date."""
 
-    def __init__(
-        self, *, window_s: float = WINDOW_S, sessions_max: int = SESSIONS_MAX, foreign_max: int = FOREIGN_MAX
-    ) -> None:
+    def __init__(self, *, window_s: float = WINDOW_S, rows_max: int = ROWS_MAX) -> None:
         self._window_ns = int(window_s * NS)
-        self._sessions_max = sessions_max
-        self._foreign_max = foreign_max
-        self._sessions: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # session -> highest counter, last used
-        self._foreign: OrderedDict[bytes, int] = OrderedDict()  # key -> first seen
+        self._sessions: _Table[int] = _Table(rows_max)  # session -> highest counter; the one unused longest first
+        self._foreign: _Table[int] = _Table(rows_max)  # key -> first seen; the oldest first
         self._unpacked: dict[bytes, tuple[bytes, int]] = {}  # of the commit that is being decided
 
-    def fresh(self, batches: Sequence[Batch], now: int) -> list[Batch]:
-        """Return the batches that were not received before, a repeat among themselves left out too."""
+    def bound(self, rows_max: int) -> None:
+        """Hold at most *rows_max* rows in each table from now on."""
+        self._sessions.bound(rows_max)
+        self._foreign.bound(rows_max)
+
+    def unseen(self, batches: Sequence[Batch], now: int) -> list[Batch]:
+        """Return the batches that were not received before; of those that repeat each other, the first."""
         self._unpacked.clear()
-        highest: dict[bytes, int] = {}
-        seen: set[bytes] = set()
-        fresh = []
+        highest: dict[tuple[int, bytes], int] = {}
+        seen: set[tuple[int, bytes]] = set()
+        unseen = []
         for batch in batches:
-            if batch.chunk is None:
-                fresh.append(batch)
-            elif (own := self._unpack(batch.chunk)) is not None:
+            if batch.chunk is None or not batch.count:
+                unseen.append(batch)
+                continue
+            user = batch.peer.uid
+            if (own := self._unpack(batch.chunk)) is not None:
                 session, counter = own
-                if counter > highest.get(session, -1) and counter > self._sessions.get(session, (-1, 0))[0]:
-                    highest[session] = counter
-                    fresh.append(batch)
+                known = self._sessions.get(user, session)
+                if counter > highest.get((user, session), -1) and (known is None or counter > known):
+                    highest[user, session] = counter
+                    unseen.append(batch)
             else:
-                key = _key(batch.tag, batch.chunk)
-                if key not in seen and not self._is_recent(key, now):
+                key = user, _key(batch)
+                if key not in seen and not self._is_recent(*key, now):
                     seen.add(key)
-                    fresh.append(batch)
-        return fresh
+                    unseen.append(batch)
+        return unseen
 
     def remember(self, batches: Iterable[Batch], now: int) -> None:
         """Take note of batches that are safe now."""
         for batch in batches:
-            if batch.chunk is None:
+            if batch.chunk is None or not batch.count:
                 continue
+            user = batch.peer.uid
             own = self._unpacked.get(batch.chunk) or unpack_own(batch.chunk)
             if own is None:
-                key = _key(batch.tag, batch.chunk)
-                self._foreign[key] = now
-                self._foreign.move_to_end(key)
+                self._foreign.drop_oldest_while(user, lambda first: now - first > self._window_ns)
+                self._foreign.put(user, _key(batch), now)
             else:
                 session, counter = own
-                self._sessions[session] = max(counter, self._sessions.get(session, (counter, 0))[0]), now
-                self._sessions.move_to_end(session)
+                known = self._sessions.get(user, session)
+                self._sessions.put(user, session, counter if known is None else max(counter, known))
         self._unpacked.clear()
-        self._forget(now)
+
+    def snapshot(self, now: int) -> bytes:
+        """
+        Return all that is remembered, in msgpack: ``[[[user, [[session, counter], …]], …], [[user, [key, …]], …]]``.
+
+        A user's sessions begin with the one unused longest, the keys with the oldest.
+        """
+        sessions = [(user, list(rows.items())) for user, rows in self._sessions.users()]
+        foreign = [
+            (user, [key for key, first in rows.items() if now - first <= self._window_ns])
+            for user, rows in self._foreign.users()
+        ]
+        return msgspec.msgpack.encode((sessions, [row for row in foreign if row[1]]))
+
+    def restore(self, snapshot: bytes, now: int) -> None:
+        """
+        Begin again with what `snapshot` returned. Raises ValueError if it is not one.
+
+        The window of every key begins again: if somebody sets the clock, nobody knows how long the hub was stopped.
+        """
+        try:
+            sessions, foreign = _decode(snapshot)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not a snapshot: {error}") from error
+        self._sessions.clear()
+        self._foreign.clear()
+        for user, rows in sessions:
+            for session, counter in rows:
+                self._sessions.put(user, session, counter)
+        for user, keys in foreign:
+            for key in keys:
+                self._foreign.put(user, key, now)
 
     def _unpack(self, chunk: bytes) -> tuple[bytes, int] | None:
         """Return session and counter, if it is one of ours, and keep them for `remember`."""
@@ -91,34 +139,85 @@ class Dedupe:
             self._unpacked[chunk] = own
         return own
 
-    def snapshot(self) -> bytes:
-        """Return all that is remembered, in msgpack: ``[[[session, counter, last used]], [[key, first seen]]]``."""
-        sessions = [(session, *row) for session, row in self._sessions.items()]
-        return msgspec.msgpack.encode((sessions, list(self._foreign.items())))
-
-    def restore(self, snapshot: bytes) -> None:
-        """Begin again with what `snapshot` returned; ValueError if it is not one."""
-        try:
-            sessions, foreign = _decode(snapshot)
-        except msgspec.DecodeError as error:
-            raise ValueError(f"not a snapshot: {error}") from error
-        self._sessions = OrderedDict((session, (counter, used)) for session, counter, used in sessions)
-        self._foreign = OrderedDict(foreign)
-
-    def _is_recent(self, key: bytes, now: int) -> bool:
-        first = self._foreign.get(key)
+    def _is_recent(self, user: int, key: bytes, now: int) -> bool:
+        first = self._foreign.get(user, key)
         return first is not None and now - first <= self._window_ns
 
-    def _forget(self, now: int) -> None:
-        while len(self._sessions) > self._sessions_max:
-            self._sessions.popitem(last=False)
-        foreign: OrderedDict[bytes, Any] = self._foreign
-        while foreign and (len(foreign) > self._foreign_max or now - next(iter(foreign.values())) > self._window_ns):
-            foreign.popitem(last=False)
+
+class _Table(Generic[Row]):
+    """Rows of many users, each user's in the order in which they were put; bounded over all of them."""
+
+    def __init__(self, rows_max: int) -> None:
+        self._rows_max = rows_max
+        self.clear()
+
+    def clear(self) -> None:
+        self._rows: dict[int, OrderedDict[bytes, Row]] = {}
+        self._count = 0
+        self._holders: dict[int, dict[int, None]] = {}  # number of rows -> the users with that many
+        self._most = 0  # at least what the largest holder has
+
+    def bound(self, rows_max: int) -> None:
+        self._rows_max = rows_max
+        self._shrink()
+
+    def get(self, user: int, key: bytes) -> Row | None:
+        rows = self._rows.get(user)
+        return None if rows is None else rows.get(key)
+
+    def put(self, user: int, key: bytes, row: Row) -> None:
+        """Make *row* the user's youngest."""
+        rows = self._rows.get(user)
+        if rows is None:
+            rows = self._rows[user] = OrderedDict()
+        is_known = key in rows
+        rows[key] = row
+        rows.move_to_end(key)
+        if not is_known:
+            self._resized(user, len(rows) - 1, len(rows))
+            self._shrink()
+
+    def drop_oldest_while(self, user: int, condition: Callable[[Row], bool]) -> None:
+        """Drop a user's oldest rows as long as *condition* holds for them."""
+        while (rows := self._rows.get(user)) and condition(next(iter(rows.values()))):
+            self._drop_oldest(user)
+
+    def users(self) -> Iterator[tuple[int, OrderedDict[bytes, Row]]]:
+        """Yield each user and its rows."""
+        yield from self._rows.items()
+
+    def _shrink(self) -> None:
+        while self._count > self._rows_max:
+            while not self._holders.get(self._most):
+                self._most -= 1
+            self._drop_oldest(next(iter(self._holders[self._most])))
+
+    def _drop_oldest(self, user: int) -> None:
+        rows = self._rows[user]
+        rows.popitem(last=False)
+        if not rows:
+            del self._rows[user]
+        self._resized(user, len(rows) + 1, len(rows))
+
+    def _resized(self, user: int, before: int, after: int) -> None:
+        """Keep count, and know the largest holder without looking at all of them."""
+        self._count += after - before
+        if before:
+            holders = self._holders[before]
+            del holders[user]
+            if not holders:
+                del self._holders[before]
+        if after:
+            self._holders.setdefault(after, {})[user] = None
+            self._most = max(self._most, after)
 
 
-def _key(tag: bytes, chunk: bytes) -> bytes:
-    digest = hashlib.blake2b(tag, digest_size=16)
-    digest.update(b"\0")
-    digest.update(chunk)
+def _key(batch: Batch) -> bytes:
+    """Return what tag, chunk id and content are known by."""
+    assert batch.chunk is not None
+    crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
+    digest = hashlib.blake2b(_CONTENT.pack(len(batch.entries), crc), digest_size=16)
+    digest.update(len(batch.tag).to_bytes(4, "little"))
+    digest.update(batch.tag)
+    digest.update(batch.chunk)
     return digest.digest()

@@ -14,6 +14,7 @@ Every error of the hub, sorted by who must act.
     │   ├── JournalLocked           another hub has it
     │   ├── JournalUnusable         cannot be read or written as it is
     │   ├── JournalTooNew           written by a newer mpsr
+    │   ├── JournalLost             its lock file is gone, so another hub may write to it: this one must not
     │   └── JournalUnavailable      for now: no space, a failed sync; what was given is still the caller's
     └── HubClosed                   the hub was stopped while somebody waited for it
 
@@ -131,6 +132,13 @@ class JournalTooNew(JournalError):
     def __init__(self, path: str, version: int, known: int) -> None:
         super().__init__(path, f"its format is version {version}, this mpsr knows up to {known} (upgrade mpsr)")
         self.version, self.known = version, known
+
+
+class JournalLost(JournalError):
+    """Our lock on it is no longer in place; nothing was written or acknowledged since."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "its lock file was removed or replaced, so another hub may write to it (start again)")
 
 
 class JournalUnavailable(JournalError):

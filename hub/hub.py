@@ -179,14 +179,15 @@ class Hub:
         )
 
     async def _next_batch(self) -> Batch | None:
-        """Finish the last batch: it is handled. Return the next that was not received before, None at the end."""
+        """Finish the last batch: it is handled. Return the next with messages that are new, None at the end."""
         self._finish()
         while taken := await self.inbox.take(1):
-            batch, now = taken[0], time.time_ns()
-            if self._dedupe.fresh((batch,), now):
-                self._unfinished = self._number(batch, now)
+            batch = taken[0]
+            if not self._dedupe.unseen(taken, time.monotonic_ns()):
+                self.metrics.duplicates += 1
+            elif batch.count:
+                self._unfinished = self._number(batch, time.time_ns())
                 return self._unfinished
-            self.metrics.duplicates += 1
             batch.acknowledge()
             self.inbox.release()
         return None
@@ -194,7 +195,7 @@ class Hub:
     def _finish(self) -> None:
         batch, self._unfinished, self._unread = self._unfinished, None, None
         if batch is not None:
-            self._dedupe.remember((batch,), batch.received)
+            self._dedupe.remember((batch,), time.monotonic_ns())
             batch.acknowledge()
             self.inbox.release()
 

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import threading
 
 _held_here: set[str] = set()
@@ -74,6 +75,9 @@ class LockFile:
                 raise LockTaken(int(owner) if owner.isdigit() else None) from None
             self.is_held = True
             _held_here.add(self._key)
+            with contextlib.suppress(OSError):  # whatever the umask, and whatever an older version left
+                if stat.S_IMODE(os.fstat(self._handle).st_mode) != mode:
+                    os.fchmod(self._handle, mode)
             with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
                 os.ftruncate(self._handle, 0)
                 os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)

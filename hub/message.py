@@ -111,13 +111,18 @@ class Loss(msgspec.Struct, frozen=True):
     chunk: bytes | None = None
     fatal: bool = False
 
-    def as_batch(self, *, time_ns: int, peer: Peer, origin: Origin | None = None) -> Batch:
-        """Return the loss as a message under `LOSS_TAG`, to be kept like any other."""
+    def as_batch(self, *, peer: Peer, origin: Origin | None = None) -> Batch:
+        """
+        Return the loss as a message under `LOSS_TAG`, to be kept like any other.
+
+        Its time is that of its receipt. So the same loss, sent again by a client that waits for its acknowledgement,
+        is the same bytes, and is recognised.
+        """
         record: dict[str, object] = {"reason": self.reason, "count": self.count, "bytes": self.lost_bytes}
         if self.tag:
             record["tag"] = self.tag.decode("utf-8", "replace")
         if self.sample:
             record["sample"] = self.sample[:64].hex()
         record["peer"] = {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "comm": peer.comm}
-        entry = codec.stamp(time_ns) + msgspec.msgpack.encode(record)
+        entry = codec.UNSTAMPED + msgspec.msgpack.encode(record)
         return Batch(LOSS_TAG, codec.join((entry,), 1), 1, self.chunk, peer, origin)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from hub.entries import NS
 from hub.errors import JournalUnavailable
 from hub.inbox import Inbox
 from hub.journal.journal import Journal
@@ -20,10 +21,10 @@ from hub.message import Batch
 from hub.metrics import Metrics
 from hub.reporting import get_logger
 
-COMMIT_BYTES_MAX = 4 << 20
-"""Above 2 MiB throughput is flat, and only latency grows."""
 COMMIT_INTERVAL_S = 0.02
 RETRY_S = 1.0
+CLOCK_TOLERANCE_S = 1.0
+"""A difference that ordinary corrections of a clock make is no event."""
 UNWATCHED = contextlib.nullcontext()
 log = get_logger("mpsr.receiver")
 
@@ -43,11 +44,16 @@ class Receiver:
         self._journal = journal
         self._metrics = metrics
         self._watch = watch
+        self._is_clock_wrong = False
 
     async def run(self) -> None:
-        """Commit whatever has arrived, then tell each producer that it is safe; ends when the inbox is closed."""
+        """
+        Commit whatever has arrived, then tell each producer that it is safe; ends when the inbox is closed.
+
+        Raises JournalLost if another hub may have the journal; then nobody is told anything.
+        """
         with self._inbox.receiving():
-            while batches := await self._inbox.take(COMMIT_BYTES_MAX, COMMIT_INTERVAL_S):
+            while batches := await self._inbox.take(self._journal.commit_bytes_max, COMMIT_INTERVAL_S):
                 self._count(await self._commit(batches), batches)
                 for batch in batches:
                     batch.acknowledge()
@@ -71,7 +77,22 @@ class Receiver:
             else:
                 if failed:
                     log.info("journal.available", last_sequence=commit.last_sequence)
+                self._look_at_clock(commit.clock_ahead)
                 return commit
+
+    def _look_at_clock(self, ahead: int) -> None:
+        """Log that the machine's clock was set to another time than messages are received at, and when they agree."""
+        is_wrong = abs(ahead) > CLOCK_TOLERANCE_S * NS
+        if is_wrong and not self._is_clock_wrong:
+            action = (
+                "`received` does not follow at once"
+                if ahead > 0
+                else "`received` stands still until the clock is there"
+            )
+            log.warning("clock.set", ahead_s=round(ahead / NS, 3), action=action)
+        elif self._is_clock_wrong and not is_wrong:
+            log.info("clock.agrees")
+        self._is_clock_wrong = is_wrong
 
     def _count(self, commit: Commit, batches: Sequence[Batch]) -> None:
         metrics = self._metrics

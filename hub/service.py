@@ -33,7 +33,7 @@ from hub.follower import Follower
 from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
-from hub.journal.retention import AGE_STEPS
+from hub.journal.retention import AGE_STEPS, batch_bytes_max_for
 from hub.message import Batch
 from hub.receiver import Receiver
 from hub.reloading import Reloader
@@ -46,6 +46,7 @@ from hub.wire.spooled import folder_beside
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
+LOCK_INTERVAL_S = 1.0
 FIRST_LOOK_S = 5.0
 """So long at most connections wait until what dead producers have left is read: their successors come behind it."""
 log = get_logger("mpsr.service")
@@ -94,6 +95,7 @@ class Service:
 
     async def _serve(self, journal: Journal, made: socket.socket | None) -> None:
         config = self._config
+        frame_bytes_max = min(config.frame_size, batch_bytes_max_for(config.journal_size))
         commands, access = Commands(self._reload), Access(config.rules, methods=RIGHTS)
         hub = Hub(
             config.socket,
@@ -105,7 +107,7 @@ class Service:
             access=access,
             connections_max=config.connections_max,
             inbox_bytes_max=config.inbox_size,
-            frame_bytes_max=config.frame_size,
+            frame_bytes_max=frame_bytes_max,
         )
         commands.attach(hub, journal)
         self._reloader = Reloader(config, self._load, hub, journal, access)
@@ -114,7 +116,8 @@ class Service:
         async with hub:
             receiver = Receiver(hub.inbox, journal, hub.metrics, watch=watchdog)
             receiving = asyncio.create_task(receiver.run(), name="mpsr-receiver")
-            adoption = self._adoption(hub, access)
+            guarding = asyncio.create_task(self._guard(journal), name="mpsr-guard")
+            adoption = self._adoption(hub, access, frame_bytes_max)
             helping = [asyncio.create_task(adoption.run(), name="mpsr-adopt")]
             follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,34 +144,35 @@ class Service:
             )
             self._notifier.ready()
             try:
-                await self._until_stopped(receiving)
+                await self._until_stopped(receiving, guarding)
                 await self._stop(hub, journal, receiving)
                 if follower is not None and not await follower.finish(self._in_force.stop_timeout):
                     log.warning("hub.output_unread", reason="nobody reads what --print prints")
             finally:
-                receiving.cancel()
-                for task in helping:
+                for task in (receiving, guarding, *helping):
                     task.cancel()
 
-    def _adoption(self, hub: Hub, access: Access) -> Adoption:
+    def _adoption(self, hub: Hub, access: Access, frame_bytes_max: int) -> Adoption:
         """Return what reads the producers' spools, their folder made."""
         adoption = Adoption(
             folder_beside(hub.path),
             hub.inbox,
             access=access,
             metrics=hub.metrics,
-            frame_bytes_max=self._config.frame_size,
+            frame_bytes_max=frame_bytes_max,
             group=group_id(self._config.group),
         )
         if adoption.make_folder():
             hub.on_connection_end = adoption.connection_ended
         return adoption
 
-    async def _until_stopped(self, receiving: asyncio.Task[None]) -> None:
-        """Return when a stop is asked for. Raises what ended the receiver, or SocketError if nobody is accepted."""
+    async def _until_stopped(self, receiving: asyncio.Task[None], guarding: asyncio.Task[None]) -> None:
+        """Return when a stop is asked for. Raises what ended the others, or SocketError if nobody is accepted."""
         stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((stopping, receiving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((stopping, receiving, guarding), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        if guarding.done():
+            await guarding
         if receiving.done():
             await receiving
             raise SocketError(self._config.socket, "connections cannot be accepted any longer (see the log above)")
@@ -193,6 +197,12 @@ class Service:
             return
         task = asyncio.get_running_loop().create_task(self._reload(), name="mpsr-reload")
         task.add_done_callback(lambda done: done.exception())  # it has been said
+
+    async def _guard(self, journal: Journal) -> None:
+        """Look after the journal's lock, also while nothing is written. Raises JournalLost."""
+        while True:
+            await asyncio.sleep(LOCK_INTERVAL_S)
+            await journal.check_lock()
 
     async def _expire(self, journal: Journal) -> None:
         """Delete what is too old, now and then; what is too much goes whenever a segment is begun."""

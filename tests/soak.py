@@ -34,7 +34,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from hub.dedupe import FOREIGN_MAX
+from hub.dedupe import ROWS_MAX
 from hub.journal.files import DiskFiles
 from hub.journal.query import Query
 from hub.journal.reader import Gap, open_reader
@@ -262,7 +262,7 @@ class Soak:
     def fill_tables(self) -> None:
         """Let the hub remember as many foreign chunk ids as it ever will, so that this is no growth later."""
         with connect(self.hub.socket) as client:
-            self._send_chunks(client, FOREIGN_MAX + 1000)
+            self._send_chunks(client, ROWS_MAX + 1000)
 
     def read_the_last(self) -> None:
         shown = mpsr("logs", "--journal", self.hub.journal, "-n", "1", "--output", "json")

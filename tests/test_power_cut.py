@@ -26,7 +26,7 @@ from hub.journal.files import DIRECT_BYTES
 from hub.journal.reader import Gap, Reader
 from hub.journal.recovery import recover
 from hub.journal.segment import list_segments
-from hub.message import Batch
+from hub.message import Batch, Peer
 from hub.wire import chunkid
 from hub.wire.frame import decode_acks
 from tests import support
@@ -310,7 +310,7 @@ def _check(disk: ForgettingFiles, truth: Truth, safe: int, oldest: int, dice: ra
         assert not safe
         return False
     dedupe = Dedupe()
-    recovered = recover(disk, dedupe)
+    recovered = recover(disk, dedupe, now=0)
     assert not recovered.missing
     last = recovered.next_sequence - 1
     assert last >= safe, "acknowledged messages are missing"
@@ -333,9 +333,10 @@ def _check_resends(dedupe: Dedupe, truth: Truth, last: int, producer: int) -> No
     """What is there is known, so a resend is not stored again; the producer's next chunk is not, so it is stored."""
     prefix = chunkid.pack_own(_session(producer), 0)[:-16]
     kept = sum(chunk.startswith(prefix) and sequence <= last for sequence, (chunk, _, _) in truth.items())
-    resent = [Batch(b"", b"", 1, chunkid.pack_own(_session(producer), counter)) for counter in (kept, kept + 1)]
-    assert dedupe.fresh(resent[:1], 1 << 62) == [] or not kept
-    assert dedupe.fresh(resent[1:], 1 << 62) == resent[1:]
+    peer = Peer(uid=os.geteuid())
+    resent = [Batch(b"", b"", 1, chunkid.pack_own(_session(producer), counter), peer) for counter in (kept, kept + 1)]
+    assert dedupe.unseen(resent[:1], 1 << 62) == [] or not kept
+    assert dedupe.unseen(resent[1:], 1 << 62) == resent[1:]
 
 
 def _read(disk: ForgettingFiles) -> Truth:

@@ -23,7 +23,7 @@ HEADER_BYTES_MAX = 128 << 10
 ENTRIES_BYTES_MAX = 1 << 30
 SNAPSHOT_BYTES_MAX = 64 << 20
 
-_SEGMENT = struct.Struct("<8sII16sQQI")
+_SEGMENT = struct.Struct("<8sII16sQQQI")
 _SEGMENT_MAGIC = b"MPSRSEG\n"
 _CRC_FROM = 12
 SEGMENT_HEADER_BYTES = _SEGMENT.size
@@ -38,11 +38,17 @@ _decode_header = msgspec.msgpack.Decoder(tuple[bytes, bytes | None, int, int, in
 
 
 class SegmentHeader(NamedTuple):
-    """What a segment begins with."""
+    """
+    What a segment begins with.
+
+    No block before it was received later than *received*; *created* is when it was made by the real clock, by which it
+    expires (hub.journal.clock). Nanoseconds since the epoch.
+    """
 
     version: int
     hub_id: bytes
     first_sequence: int
+    received: int
     created: int
     snapshot: bytes
 
@@ -54,7 +60,7 @@ class SegmentHeader(NamedTuple):
 
 def pack_segment_header(header: SegmentHeader) -> bytes:
     """Return the bytes that a segment begins with."""
-    fields = (header.hub_id, header.first_sequence, header.created, len(header.snapshot))
+    fields = (*header[1:-1], len(header.snapshot))
     packed = _SEGMENT.pack(_SEGMENT_MAGIC, 0, header.version, *fields) + header.snapshot
     crc = zlib.crc32(memoryview(packed)[_CRC_FROM:])
     return packed[:8] + crc.to_bytes(4, "little") + packed[_CRC_FROM:]
@@ -73,10 +79,10 @@ def unpack_segment_header(data: bytes) -> SegmentHeader | None:
     size = segment_header_bytes(data)
     if size is None or len(data) < size:
         return None
-    _, crc, version, hub_id, first_sequence, created, _ = _SEGMENT.unpack_from(data)
+    _, crc, version, hub_id, first_sequence, received, created, _ = _SEGMENT.unpack_from(data)
     if zlib.crc32(memoryview(data)[_CRC_FROM:size]) != crc:
         return None
-    return SegmentHeader(version, hub_id, first_sequence, created, data[SEGMENT_HEADER_BYTES:size])
+    return SegmentHeader(version, hub_id, first_sequence, received, created, data[SEGMENT_HEADER_BYTES:size])
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -156,4 +162,4 @@ def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | Non
         return None
     peer = Peer(pid, uid, gid, comm, verified)
     entries = view[middle : middle + block.entries_bytes]
-    return Batch(tag, entries, block.count, chunk, peer, None, block.sequence, block.received)
+    return Batch(tag, entries, block.count, chunk, peer, None, block.sequence, block.received, block.entries_crc)

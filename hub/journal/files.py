@@ -14,6 +14,7 @@ Source: pwritev(2), fdatasync(2), posix_fallocate(3); IOV_MAX is 1024 on Linux.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from typing import Protocol
@@ -38,7 +39,7 @@ class Files(Protocol):
         """Make a file of *size* zeros that must not exist yet, open for writing; all of its space is reserved."""
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
-        """Return up to *size* bytes; fewer only at the end of the file."""
+        """Return up to *size* bytes; fewer only at the end of the file. What the disk cannot read comes as zeros."""
 
     def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
         """Write all *parts* one behind the other."""
@@ -93,6 +94,14 @@ class DiskFiles:
         return handle
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
+        try:
+            return self._read(handle, offset, size)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return self._read_around(handle, offset, size)
+
+    def _read(self, handle: int, offset: int, size: int) -> bytes:
         data = os.pread(handle, size, offset)
         if not data or len(data) == size:
             return data
@@ -100,6 +109,21 @@ class DiskFiles:
         while got < size and (data := os.pread(handle, size - got, offset + got)):
             parts.append(data)
             got += len(data)
+        return b"".join(parts)
+
+    def _read_around(self, handle: int, offset: int, size: int) -> bytes:
+        """Read page by page: a bad sector must cost what is in it, and no checksum takes its zeros for data."""
+        end = min(offset + size, self.size(handle))
+        parts = []
+        while offset < end:
+            step = min(PAGE_BYTES - offset % PAGE_BYTES, end - offset)
+            try:
+                parts.append(self._read(handle, offset, step))
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                parts.append(bytes(step))
+            offset += step
         return b"".join(parts)
 
     def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:

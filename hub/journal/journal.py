@@ -23,7 +23,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from hub.dedupe import Dedupe
-from hub.errors import JournalLocked, JournalUnavailable, JournalUnusable
+from hub.errors import JournalLocked, JournalLost, JournalUnavailable, JournalUnusable
+from hub.journal.clock import steady_ns
 from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Reader
 from hub.journal.recovery import Recovered, recover
@@ -80,9 +81,16 @@ class Journal:
             lock = _lock(path) if files is None else None
             try:
                 folder = files or DiskFiles(path)
-                recovered = recover(folder, dedupe, path=path)
+                recovered = recover(folder, dedupe, path=path, now=steady_ns())
                 writer = Writer(
-                    folder, recovered, dedupe, path=path, keep_bytes=keep_bytes, keep_s=keep_s, durability=durability
+                    folder,
+                    recovered,
+                    dedupe,
+                    path=path,
+                    keep_bytes=keep_bytes,
+                    keep_s=keep_s,
+                    durability=durability,
+                    is_ours=(lambda: True) if lock is None else lock.is_in_place,
                 )
                 writer.begin()
             except BaseException as error:
@@ -106,8 +114,17 @@ class Journal:
         """Bytes on disk, preallocated ones included."""
         return self._writer.bytes
 
+    @property
+    def commit_bytes_max(self) -> int:
+        """How much to give `append` at once, at most; one batch more does no harm."""
+        return self._writer.commit_bytes_max
+
     async def append(self, batches: Sequence[Batch]) -> Commit:
-        """Commit *batches* in order, all or none, resends left out. Raises JournalUnavailable: give them again."""
+        """
+        Commit *batches* in order, all or none, resends left out.
+
+        Raises JournalUnavailable: give them again. Raises JournalLost: another hub may have the journal.
+        """
         self._check_open()
         return await self._do(lambda: self._writer.append(batches))
 
@@ -134,6 +151,11 @@ class Journal:
         """Delete the oldest segments beyond the limit; return how many."""
         self._check_open()
         return await self._do(self._writer.expire)
+
+    async def check_lock(self) -> None:
+        """Raises JournalLost if the lock on the folder is not in place any more."""
+        self._check_open()
+        await self._do(self._writer.check_ours)
 
     async def close(self) -> None:
         """Seal the journal, end the thread, let go of the lock. Raises JournalUnavailable if the last sync failed."""
@@ -200,7 +222,8 @@ class Journal:
                 work()
             if sync_at is not None and time.monotonic() >= sync_at:
                 sync_at = None
-                with contextlib.suppress(OSError):  # the segment is given up, and the next commit begins another
+                # OSError: the segment is given up, and the next commit begins another. JournalLost: that one says so.
+                with contextlib.suppress(OSError, JournalLost):
                     self._writer.sync()
 
 
@@ -208,7 +231,7 @@ def _lock(path: str) -> LockFile:
     """Return the lock of the folder *path*, which is made if it is missing."""
     try:
         _make_folder(path)
-        return LockFile(os.path.join(path, "lock"), mode=0o640)
+        return LockFile(os.path.join(path, "lock"))
     except LockTaken as taken:
         raise JournalLocked(path, taken.pid) from None
     except OSError as error:

@@ -18,10 +18,11 @@ import msgspec
 from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal.block import VERSION, Block, seed_of
 from hub.journal.files import DiskFiles, Files
+from hub.journal.seal import Seal, is_sealed, read_seal
 from hub.journal.segment import Segment, list_segments
 from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
 
-_SEQUENCE_MAX = (1 << 64) - 1
+_SEQUENCE_MAX = _TIME_MAX = (1 << 64) - 1
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -36,7 +37,7 @@ class Gap(msgspec.Struct, frozen=True):
     def as_batch(self) -> Batch:
         """Return the gap as a loss at its first sequence, for those who read messages."""
         loss = Loss(f"{self.reason} ({self.place})", self.count, tag=b"")
-        batch = loss.as_batch(time_ns=self.received, peer=UNKNOWN_PEER)
+        batch = loss.as_batch(peer=UNKNOWN_PEER)
         return Batch(LOSS_TAG, batch.entries, 1, None, UNKNOWN_PEER, None, self.sequence, self.received)
 
 
@@ -64,14 +65,14 @@ def sequence_before(files: Files, received: int) -> int:
     """Return a sequence behind which everything is that was received at *received* or later; segments are halved."""
     firsts = list_segments(files)
 
-    def created(index: int) -> int:
-        for first in reversed(firsts[: index + 1]):  # one whose header is damaged is as old as the one before
+    def begun(index: int) -> int:
+        for first in firsts[index:]:  # a damaged or deleted one counts as young as the next
             with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
                 if segment.header is not None:
-                    return segment.header.created
-        return 0
+                    return segment.header.received
+        return _TIME_MAX
 
-    index = bisect.bisect_left(range(len(firsts)), received, key=created)
+    index = bisect.bisect_left(range(len(firsts)), received, key=begun)
     return firsts[index - 1] - 1 if index else 0
 
 
@@ -94,6 +95,7 @@ class Reader:
         self._offset = 0
         self._sequence = 0  # that a block there has
         self._limit: int | None = None  # the next segment's first sequence, once there is one
+        self._seal: Seal | None = None  # of the last segment, if the journal was closed in order
         self._seed = 0
         self._received = 0
 
@@ -113,7 +115,9 @@ class Reader:
             assert self._segment is not None
             yield from self._read_segment(self._segment, follow=follow)
             if not self._leave():
-                return
+                break
+        if self._limit is None and self._seal is not None:  # a journal that was closed in order had all of these
+            yield from self._gap(self._seal.next_sequence, "at the end of the journal")
 
     def _read_segment(self, segment: Segment, *, follow: bool) -> Iterator[Batch | Gap]:
         yield from self._gap(segment.first_sequence, f"before {segment.name}")
@@ -140,7 +144,7 @@ class Reader:
 
     def _look_behind(self, segment: Segment, *, follow: bool) -> Block | None:
         """Return the block to go on with where there is none, if that is damage."""
-        sealed = self._limit is not None
+        sealed = self._limit is not None or is_sealed(self._seal, segment.first_sequence, self._offset)
         if not sealed and follow and segment.is_zero_at(self._offset):
             return None
         return segment.resume_behind(self._offset, self._sequence, self._seed, sealed=sealed)
@@ -187,6 +191,8 @@ class Reader:
             self._seed = self._any_seed(firsts)
         self._segment = segment
         self._limit = self._following(segment)
+        seal = read_seal(self._files) if self._limit is None else None
+        self._seal = seal if seal is not None and seed_of(seal.hub_id) == self._seed else None
         self._offset = header.bytes if header else 0
         self._sequence = segment.first_sequence
         if segment.first_sequence > self._expected and not self._has_begun:

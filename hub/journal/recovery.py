@@ -1,8 +1,8 @@
 """
 Opening a journal after any death: find its end, cut what was never acknowledged, remember what was received.
 
-Always true: a block counts only if every block of its commit up to it is whole; damage in the middle costs what is
-damaged, and its sequences stay missing.
+Always true: a block counts only if every block of its commit up to it is whole; damage costs what is damaged, and its
+sequences stay missing, at the end of a journal that was closed in order too.
 Not here: the first new segment (hub.journal.writer).
 Source: FORMAT.md, "Recovery".
 """
@@ -16,17 +16,22 @@ from hub.dedupe import Dedupe
 from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal.block import VERSION, seed_of
 from hub.journal.files import Files
+from hub.journal.seal import Seal, is_sealed, read_seal
 from hub.journal.segment import Segment, list_segments, segment_name
 
 HUB_ID_BYTES = 16
 
 
+UNREADABLE = (1 << 64) - 1
+"""When a segment was made whose header is damaged: it counts as young, and the next readable one decides."""
+
+
 class Kept(NamedTuple):
-    """A segment, the bytes of its file, and when it was begun (0 where that is damaged)."""
+    """A segment, the bytes of its file, and when it was made by the real clock."""
 
     first_sequence: int
     bytes: int
-    created: int = 0
+    created: int = UNREADABLE
 
 
 class Recovered(NamedTuple):
@@ -40,18 +45,19 @@ class Recovered(NamedTuple):
     missing: int
 
 
-def recover(files: Files, dedupe: Dedupe, *, path: str = "") -> Recovered:
+def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recovered:
     """
-    Bring the journal into order and *dedupe* up to date.
+    Bring the journal into order and *dedupe* up to date; *now* is the time on its clock.
 
     Raises JournalTooNew or JournalUnusable, with nothing changed, and OSError.
     """
-    firsts = list_segments(files)
-    if not firsts:
-        return Recovered(os.urandom(HUB_ID_BYTES), 1, 0, [], 0, 0)
-    start, hub_id = _find_start(files, firsts, dedupe, path)
+    firsts, seal = list_segments(files), read_seal(files)
+    if not firsts:  # somebody has removed them; sequences are not given again all the same
+        next_sequence = seal.next_sequence if seal else 1
+        return Recovered(seal.hub_id if seal else os.urandom(HUB_ID_BYTES), next_sequence, 0, [], 0, next_sequence - 1)
+    start, hub_id = _find_start(files, firsts, dedupe, path, now)
     files.sync_folder()  # a hub killed while it expired: what it deleted stays so before anything more is deleted
-    walk = _Walk(seed_of(hub_id), dedupe, firsts[start])
+    walk = _Walk(seed_of(hub_id), dedupe, firsts[start], now, seal if seal and seal.hub_id == hub_id else None)
     end = cut = 0
     for first, following in zip(firsts[start:], [*firsts[start + 1 :], None], strict=True):
         with Segment(files, first) as segment:
@@ -65,7 +71,7 @@ def recover(files: Files, dedupe: Dedupe, *, path: str = "") -> Recovered:
     return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
 
 
-def _find_start(files: Files, firsts: list[int], dedupe: Dedupe, path: str) -> tuple[int, bytes]:
+def _find_start(files: Files, firsts: list[int], dedupe: Dedupe, path: str, now: int) -> tuple[int, bytes]:
     """Return the index of the last segment whose header is whole, and the hub id; restore *dedupe* from it."""
     for index in range(len(firsts) - 1, -1, -1):
         with Segment(files, firsts[index]) as segment:
@@ -74,7 +80,7 @@ def _find_start(files: Files, firsts: list[int], dedupe: Dedupe, path: str) -> t
             continue
         if header.version > VERSION:
             raise JournalTooNew(path, header.version, VERSION)
-        dedupe.restore(header.snapshot)
+        dedupe.restore(header.snapshot, now)
         return index, header.hub_id
     raise JournalUnusable(path, "no segment has a readable header (move the folder away, or restore it)")
 
@@ -82,9 +88,11 @@ def _find_start(files: Files, firsts: list[int], dedupe: Dedupe, path: str) -> t
 class _Walk:
     """One pass over the blocks that count."""
 
-    def __init__(self, seed: int, dedupe: Dedupe, next_sequence: int) -> None:
+    def __init__(self, seed: int, dedupe: Dedupe, next_sequence: int, now: int, seal: Seal | None) -> None:
         self._seed = seed
         self._dedupe = dedupe
+        self._now = now
+        self._seal = seal
         self.next_sequence = next_sequence
         self.last_received = 0
         self.missing = 0
@@ -92,13 +100,14 @@ class _Walk:
     def segment(self, segment: Segment, following: int | None) -> int:
         """Take in one segment; return where its last block that counts ends."""
         header = segment.header
-        self.last_received = max(self.last_received, header.created if header else 0)
+        self.last_received = max(self.last_received, header.received if header else 0)
         self._pass_to(segment.first_sequence)
         offset = header.bytes if header else 0
         while True:
             block = segment.block_at(offset, self._seed)
             if block is None:
-                block = segment.resume_behind(offset, self.next_sequence, self._seed, sealed=following is not None)
+                sealed = following is not None or is_sealed(self._seal, segment.first_sequence, offset)
+                block = segment.resume_behind(offset, self.next_sequence, self._seed, sealed=sealed)
                 if block is None:
                     break
             if following is not None and block.sequence >= following:
@@ -108,11 +117,13 @@ class _Walk:
             self.last_received = max(self.last_received, block.received)
             batch = segment.batch(block)
             if batch is not None and batch.chunk is not None:
-                self._dedupe.remember((batch,), block.received)
+                self._dedupe.remember((batch,), self._now)
             offset = block.end
         if following is None:
             # Damage with a torn commit behind it: what was damaged is cut too, but its sequences were given already.
             self._pass_to(segment.sequence_behind(offset, self.next_sequence, self._seed))
+            if self._seal is not None:
+                self._pass_to(self._seal.next_sequence)
         return offset
 
     def _pass_to(self, sequence: int) -> None:
@@ -123,4 +134,4 @@ class _Walk:
 
 def _kept(files: Files, first: int) -> Kept:
     with Segment(files, first) as segment:
-        return Kept(first, segment.size, segment.header.created if segment.header else 0)
+        return Kept(first, segment.size, segment.header.created if segment.header else UNREADABLE)

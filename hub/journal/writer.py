@@ -5,7 +5,10 @@ Always true:
 - `append` returns when its batches are on stable storage (durability ``fsync``), or raises and has kept nothing: then
   the same batches can be given again;
 - what deduplication remembers changes with the commit, never before it;
-- a failed write or sync is never tried again in the same file.
+- a failed write or sync is never tried again in the same file;
+- nothing is written, cut, deleted or acknowledged while the lock is not in place: it is looked at before each change,
+  and once more between a sync and its acknowledgement. Another hub can only have begun after that look, so it finds
+  everything that was acknowledged.
 
 Not here: the thread and the event loop's side of it (hub.journal.journal).
 Source: FORMAT.md, "Commit".
@@ -14,22 +17,32 @@ Source: FORMAT.md, "Commit".
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from hub.dedupe import Dedupe
 from hub.entries import NS
-from hub.errors import JournalUnavailable
+from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.clock import Clock, Moment
 from hub.journal.files import Files, Part
 from hub.journal.recovery import Kept, Recovered
-from hub.journal.retention import AGE_STEPS, NOTHING_NEEDED, plan_expiry, segment_bytes_for
+from hub.journal.retention import (
+    AGE_STEPS,
+    NOTHING_NEEDED,
+    commit_bytes_max_for,
+    plan_expiry,
+    rows_max_for,
+    segment_bytes_for,
+)
+from hub.journal.seal import Seal, write_seal
 from hub.journal.segment import segment_name
 from hub.message import Batch
 
 Durability = Literal["fsync", "relaxed"]
 RELAXED_SYNC_S = 1.0
+COMMIT_BYTES_MAX = 4 << 20
+"""Above 2 MiB throughput is flat, and only latency grows."""
 _NEW = "new.tmp"
 _JOIN_BYTES = 4096  # smaller entries are copied behind their block's front: fewer parts for one system call
 
@@ -42,6 +55,7 @@ class Commit(NamedTuple):
     stored_bytes: int
     duplicates: int  # batches
     received: int
+    clock_ahead: int  # nanoseconds: the machine's clock against `received`
 
 
 class _Active(NamedTuple):
@@ -54,9 +68,14 @@ class _Active(NamedTuple):
 
 
 class Writer:
-    """Writes a recovered journal. *clock* gives nanoseconds since the epoch."""
+    """
+    Writes a recovered journal.
 
-    def __init__(
+    *clock* makes the clock of this life from the time of the newest message, *is_ours* asks whether the lock on the
+    folder is in place.
+    """
+
+    def __init__(  # noqa: PLR0913  all but the first three by name
         self,
         files: Files,
         recovered: Recovered,
@@ -66,7 +85,8 @@ class Writer:
         keep_bytes: int,
         keep_s: float | None = None,
         durability: Durability = "fsync",
-        clock: Callable[[], int] = time.time_ns,
+        clock: Callable[[int], Clock] = Clock,
+        is_ours: Callable[[], bool] = lambda: True,
     ) -> None:
         self._files = files
         self._path = path
@@ -75,9 +95,10 @@ class Writer:
         self._dedupe = dedupe
         self.keep(keep_bytes, keep_s)
         self._durability = durability
-        self._clock = clock
+        self._clock = clock(recovered.last_received)
+        self._is_ours = is_ours
+        self._is_lost = False
         self._next_sequence = recovered.next_sequence
-        self._last_received = recovered.last_received
         self._sealed = list(recovered.segments)
         self._active: _Active | None = None
         self._position = 0  # behind the last committed block of the active segment
@@ -90,8 +111,11 @@ class Writer:
     def keep(self, keep_bytes: int, keep_s: float | None) -> None:
         """Bound what is kept: at the next `expire`, or when a segment is begun."""
         self._keep_bytes = keep_bytes
+        self._dedupe.bound(rows_max_for(keep_bytes))
         self._keep_ns = None if keep_s is None else int(keep_s * NS)
         self._segment_bytes = segment_bytes_for(keep_bytes)
+        self.commit_bytes_max = min(COMMIT_BYTES_MAX, commit_bytes_max_for(keep_bytes))
+        """Larger commits would make segments larger than planned."""
 
     @property
     def last_sequence(self) -> int:
@@ -104,37 +128,50 @@ class Writer:
         return sum(segment.bytes for segment in self._sealed) + (active.size if active else 0)
 
     def append(self, batches: Sequence[Batch]) -> Commit:
-        """Keep *batches* in this order, without those that were received before. Raises JournalUnavailable."""
-        now = max(self._clock(), self._last_received)
-        fresh = self._dedupe.fresh(batches, now)
-        if fresh:
+        """
+        Keep *batches* in this order, without those that were received before, and those without messages.
+
+        Raises JournalUnavailable, or JournalLost, after which nothing is kept any more.
+        """
+        self.check_ours()
+        now = self._clock.read()
+        unseen = self._dedupe.unseen(batches, now.steady)
+        kept = [batch for batch in unseen if batch.count]
+        if kept:
             try:
-                self._commit(fresh, now)
+                self._commit(kept, now)
             except OSError:
                 self._give_up()
                 try:
-                    self._commit(fresh, now)
+                    self._commit(kept, now)
                 except OSError as error:
                     self._give_up()
                     raise JournalUnavailable(self._path, f"cannot be written: {error.strerror or error}") from error
-            self._dedupe.remember(fresh, now)
-        self._last_received = now
-        stored = sum(batch.count for batch in fresh)
-        stored_bytes = sum(len(batch.entries) for batch in fresh)
+            self._dedupe.remember(kept, now.steady)
+        stored = sum(batch.count for batch in kept)
+        stored_bytes = sum(len(batch.entries) for batch in kept)
         self._next_sequence += stored
-        return Commit(self.last_sequence, stored, stored_bytes, len(batches) - len(fresh), now)
+        duplicates = len(batches) - len(unseen)
+        return Commit(self.last_sequence, stored, stored_bytes, duplicates, now.received, now.ahead)
 
     def begin(self) -> None:
         """Begin the first segment, so that a journal that cannot be written is found at once. Raises OSError."""
         if self._active is None:
-            self._begin_segment(0, max(self._clock(), self._last_received))
+            self._begin_segment(0, self._clock.read())
+
+    def check_ours(self) -> None:
+        """Raises JournalLost if the lock is not in place, and ever after."""
+        if self._is_lost or not self._is_ours():
+            self._is_lost = True
+            raise JournalLost(self._path)
 
     def sync(self) -> None:
         """
         Durability ``relaxed``: put on stable storage what was written since the last time.
 
-        Raises OSError, and has given the segment up: what was written to it may be lost.
+        Raises OSError, and has given the segment up: what was written to it may be lost. Raises JournalLost.
         """
+        self.check_ours()
         try:
             self._sync()
             self._synced = self._position
@@ -146,10 +183,13 @@ class Writer:
         """
         Delete the oldest segments beyond the limits of size and age; return how many.
 
-        With a limit on age, a segment that was begun an eighth of it ago is sealed first. Raises OSError.
+        With a limit on age, a segment that was made an eighth of it ago is sealed first. Raises OSError or JournalLost.
         """
-        now = max(self._clock(), self._last_received)
+        self.check_ours()
+        now = self._clock.read()
         active, before = self._active, self._expired
+        if active is not None and active.created > now.real:  # made while the clock was ahead
+            self._active = active = active._replace(created=now.real)
         if active is not None and self._next_sequence > active.first_sequence and self._is_old(active.created, now):
             self.sync()
             self._retire()
@@ -157,22 +197,22 @@ class Writer:
         self._expire(now)
         return self._expired - before
 
-    def _is_old(self, created: int, now: int) -> bool:
-        """Return whether a segment begun then has had its share of the time that is kept."""
-        return self._keep_ns is not None and now - created > self._keep_ns // AGE_STEPS
+    def _is_old(self, created: int, now: Moment) -> bool:
+        """Return whether a segment made then has had its share of the time that is kept."""
+        return self._keep_ns is not None and now.real - created > self._keep_ns // AGE_STEPS
 
-    def _expire(self, now: int, *, new_bytes: int = 0) -> None:
+    def _expire(self, now: Moment, *, new_bytes: int = 0) -> None:
         """Delete what is beyond the limits, with room for a new segment of *new_bytes*."""
         segments = [*self._sealed]
         if self._active is not None:
             segments.append(Kept(self._active.first_sequence, self._active.size, self._active.created))
         elif new_bytes:
-            segments.append(Kept(self._next_sequence, new_bytes, now))
+            segments.append(Kept(self._next_sequence, new_bytes, now.real))
         count = plan_expiry(
             segments,
             keep_bytes=self._keep_bytes,
             needed_from=self.needed_from,
-            older_than=0 if self._keep_ns is None else now - self._keep_ns,
+            older_than=0 if self._keep_ns is None else now.real - self._keep_ns,
         )
         # Until there is a new segment, the newest sealed one is all that knows where sequences go on.
         count = max(min(count, len(self._sealed) - (self._active is None)), 0)
@@ -184,40 +224,52 @@ class Writer:
         self._expired += count
 
     def close(self) -> None:
-        """Seal the active segment."""
+        """Seal the active segment, and the journal. Raises OSError if the last sync fails."""
+        if self._is_lost or not self._is_ours():
+            self._is_lost = True
+            if self._active is not None:
+                self._retire()
+            return
         self.sync()
-        if self._active is not None:
-            self._retire()
+        if self._active is None:
+            return
+        active = self._active
+        self._retire()
+        # A segment without messages is replaced by the next hub: of its bytes the seal must say nothing.
+        end = self._position if self._next_sequence > active.first_sequence else 0
+        with contextlib.suppress(OSError):  # a full disk: then the journal ends as after a kill
+            write_seal(self._files, Seal(self._hub_id, active.first_sequence, end, self._next_sequence))
 
     def _sync(self) -> None:
         if self._active is not None and self.is_unsynced:
             self._files.sync(self._active.handle)
             self.is_unsynced = False
 
-    def _commit(self, batches: Sequence[Batch], now: int) -> None:
-        parts, size = self._pack(batches, now)
+    def _commit(self, batches: Sequence[Batch], now: Moment) -> None:
+        parts, size = self._pack(batches, now.received)
         if self._active is None or self._position + size > self._active.size:
             if self._active is not None:
                 self._sync()
                 self._retire()
             self._begin_segment(size, now)
-            parts, size = self._pack(batches, now)
+            parts, size = self._pack(batches, now.received)
         assert self._active is not None
         self.is_unsynced = True
         self._files.write(self._active.handle, self._position, parts)
         if self._durability == "fsync":
             self._sync()
+        self.check_ours()
         self._position += size
         if not self.is_unsynced:
             self._synced = self._position
 
-    def _pack(self, batches: Sequence[Batch], now: int) -> tuple[list[Part], int]:
+    def _pack(self, batches: Sequence[Batch], received: int) -> tuple[list[Part], int]:
         parts: list[Part] = []
         total, sequence = 0, self._next_sequence
         for batch in batches:
             # Of what was not synced a power cut may leave any part: nothing behind a hole in it may count.
             front, size = pack_block(
-                batch, sequence=sequence, received=now, commit_offset=self._synced, seed=self._seed
+                batch, sequence=sequence, received=received, commit_offset=self._synced, seed=self._seed
             )
             if len(batch.entries) < _JOIN_BYTES:
                 parts.append(front + batch.entries)
@@ -227,8 +279,9 @@ class Writer:
             sequence += batch.count
         return parts, total
 
-    def _begin_segment(self, commit_bytes: int, now: int) -> None:
-        header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now, self._dedupe.snapshot())
+    def _begin_segment(self, commit_bytes: int, now: Moment) -> None:
+        snapshot = self._dedupe.snapshot(now.steady)
+        header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now.received, now.real, snapshot)
         # A large snapshot must not fill the segment, or there would be a new one for each commit.
         size = max(self._segment_bytes, header.bytes + max(commit_bytes, self._segment_bytes // 2))
         self._expire(now, new_bytes=size)
@@ -243,7 +296,7 @@ class Writer:
         except BaseException:
             self._files.close(handle)
             raise
-        self._active = _Active(handle, self._next_sequence, size, now)
+        self._active = _Active(handle, self._next_sequence, size, now.real)
         self._position = self._synced = header.bytes
 
     def _retire(self) -> None:
@@ -251,6 +304,8 @@ class Writer:
         active, self._active = self._active, None
         assert active is not None
         self._files.close(active.handle)
+        if self._is_lost:
+            return
         # What is committed is safe without it, and recovery would do it too; but it gives space back, and takes what
         # failed from the eyes of readers.
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgpack
+import msgspec
 import pytest
 
 from hub import entries as codec
@@ -90,11 +91,11 @@ def test_a_loss_is_a_message_of_its_own() -> None:
     """It says why, how many, how many bytes, of what, from whom and how it began; its chunk id goes with it."""
     origin = Acknowledged()
     loss = Loss("a reason", 3, 1000, b"\xff" * 100, b"app\xff", b"\xa1c", True)
-    batch = loss.as_batch(time_ns=7 * NS + 1, peer=PEER, origin=origin)
+    batch = loss.as_batch(peer=PEER, origin=origin)
     assert (batch.tag, batch.count, batch.chunk, batch.peer, batch.origin) == (b"mpsr.loss", 1, b"\xa1c", PEER, origin)
     assert codec.is_well_formed(batch.entries)
-    (message,) = batch.messages()
-    assert message.time == 7 * NS + 1
+    (message,) = msgspec.structs.replace(batch, received=7 * NS + 1).messages()
+    assert message.time == 7 * NS + 1  # that of its receipt
     assert message.record == {
         "reason": "a reason",
         "count": 3,
@@ -107,7 +108,7 @@ def test_a_loss_is_a_message_of_its_own() -> None:
 
 def test_a_loss_says_no_more_than_is_known() -> None:
     """Without tag and sample there are none in the record, and nobody waits for an acknowledgement."""
-    batch = Loss("a reason").as_batch(time_ns=0, peer=UNKNOWN_PEER)
+    batch = Loss("a reason").as_batch(peer=UNKNOWN_PEER)
     assert batch.chunk is None
     assert msgpack.unpackb(batch.entries[5:], timestamp=0)[1] == {
         "reason": "a reason",

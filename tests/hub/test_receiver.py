@@ -12,10 +12,10 @@ import pytest
 from hub.errors import JournalUnavailable, ReceiverTaken
 from hub.inbox import Inbox, Share
 from hub.journal.journal import Journal
-from hub.journal.writer import Commit
+from hub.journal.writer import COMMIT_BYTES_MAX, Commit
 from hub.message import Batch
 from hub.metrics import Metrics
-from hub.receiver import COMMIT_BYTES_MAX, Receiver
+from hub.receiver import Receiver
 from tests.hub.clients import until
 
 
@@ -28,9 +28,12 @@ class Scene:
         self.events: list[str] = []
         self.asked: asyncio.Future[Commit] | None = None
         self.appended: Sequence[Batch] = ()
+        self.clock_ahead = 0
         self.receiver = Receiver(self.inbox, cast(Journal, self), self.metrics)
 
     # The journal.
+
+    commit_bytes_max = COMMIT_BYTES_MAX
 
     async def append(self, batches: Sequence[Batch]) -> Commit:
         self.appended = batches
@@ -58,7 +61,7 @@ class Scene:
         elif verb != "wait":
             assert self.asked is not None
             if verb == "yes":
-                self.asked.set_result(Commit(0, 0, 0, 0, 0))
+                self.asked.set_result(Commit(0, 0, 0, 0, 0, self.clock_ahead))
             else:
                 self.asked.set_exception(JournalUnavailable("/j", "no space"))
         for _ in range(10):
@@ -179,7 +182,7 @@ def test_counts() -> None:
     async def main() -> None:
         scene = Scene()
         receiving = asyncio.create_task(scene.receiver.run())
-        for commit, names in ((Commit(7, 7, 700, 1, 0), "a b c"), (Commit(9, 2, 200, 0, 0), "d e")):
+        for commit, names in ((Commit(7, 7, 700, 1, 0, 0), "a b c"), (Commit(9, 2, 200, 0, 0, 0), "d e")):
             await scene.step(f"put {names}")
             assert scene.asked is not None
             scene.asked.set_result(commit)

@@ -9,7 +9,7 @@ from hub.journal.recovery import Kept, recover
 from hub.journal.retention import NOTHING_NEEDED, plan_expiry
 from hub.journal.writer import Writer
 from tests.hub.journal.forgetting import ForgettingFiles
-from tests.hub.journal.world import KEEP_BYTES, NS, SEGMENT_BYTES, batch, read_all
+from tests.hub.journal.world import KEEP_BYTES, NS, SEGMENT_BYTES, batch, clock_of, read_all
 
 FOUR = [Kept(1, 100, 10), Kept(11, 100, 20), Kept(21, 100, 30), Kept(31, 100, 40)]
 HOUR = 3600
@@ -41,7 +41,14 @@ class Clock:
 
 def a_writer(files: ForgettingFiles, clock: Clock) -> Writer:
     dedupe = Dedupe()
-    writer = Writer(files, recover(files, dedupe), dedupe, keep_bytes=KEEP_BYTES, keep_s=8 * HOUR, clock=clock)
+    writer = Writer(
+        files,
+        recover(files, dedupe, now=clock()),
+        dedupe,
+        keep_bytes=KEEP_BYTES,
+        keep_s=8 * HOUR,
+        clock=clock_of(clock),
+    )
     writer._segment_bytes = SEGMENT_BYTES
     writer.begin()
     return writer

@@ -29,7 +29,7 @@ from tests.hub.journal.world import batch, flipped, own
 HUB_ID = bytes(range(16))
 SEED = seed_of(HUB_ID)
 OFFSET = 1000
-HEADER = SegmentHeader(1, HUB_ID, 77, 1_700_000_000, b"\x92\x90\x90")
+HEADER = SegmentHeader(1, HUB_ID, 77, 1_700_000_000, 1_700_000_000, b"\x92\x90\x90")
 
 
 def packed(batch: Batch, *, sequence: int = 77, seed: int = SEED) -> bytes:
@@ -146,7 +146,7 @@ def test_a_segment_header_cut_or_flipped_anywhere_is_none() -> None:
 def test_the_length_of_a_snapshot_is_bounded() -> None:
     """A length beyond the limit is not believed."""
     data = pack_segment_header(HEADER)
-    assert segment_header_bytes(data[:48] + SNAPSHOT_BYTES_MAX.to_bytes(4, "little")) is not None
+    assert segment_header_bytes(data[:56] + SNAPSHOT_BYTES_MAX.to_bytes(4, "little")) is not None
     assert segment_header_bytes(data[:48] + (SNAPSHOT_BYTES_MAX + 1).to_bytes(4, "little")) is None
 
 
@@ -166,5 +166,7 @@ def test_the_bytes_are_those_of_the_format() -> None:
     front = lengths + b"\x02\x01" + bytes(6) + b"\1\0\0\0" + zlib.crc32(entries).to_bytes(4, "little")
     front += b"\5" + bytes(7) + (990).to_bytes(8, "little") + header
     assert data == b"MPMB" + zlib.crc32(front, zlib.crc32(HUB_ID)).to_bytes(4, "little") + front + entries
-    rest = b"\1\0\0\0" + HUB_ID + b"\x4d" + bytes(7) + (1_700_000_000).to_bytes(8, "little") + b"\3\0\0\0\x92\x90\x90"
+    rest = (
+        b"\1\0\0\0" + HUB_ID + b"\x4d" + bytes(7) + 2 * (1_700_000_000).to_bytes(8, "little") + b"\3\0\0\0\x92\x90\x90"
+    )
     assert pack_segment_header(HEADER) == b"MPSRSEG\n" + zlib.crc32(rest).to_bytes(4, "little") + rest

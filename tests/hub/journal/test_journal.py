@@ -489,7 +489,7 @@ def test_a_full_disk_at_the_start_is_said(call: str, tmp_path: Path, monkeypatch
 
 def test_a_journal_that_was_never_readable_is_refused(tmp_path: Path) -> None:
     """Damaged headers and newer formats are refused, nothing is changed, and the folder is not kept locked."""
-    newer = pack_segment_header(SegmentHeader(2, bytes(16), 1, 0, b""))
+    newer = pack_segment_header(SegmentHeader(2, bytes(16), 1, 0, 0, b""))
     for data, error in ((newer, JournalTooNew), (b"x" * 100, JournalUnusable), (newer, JournalTooNew)):
         (tmp_path / segment_name(1)).write_bytes(data)
         refusing(tmp_path, error, str(tmp_path))

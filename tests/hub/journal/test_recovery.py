@@ -21,6 +21,7 @@ from hub.message import Batch
 from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
+    NS,
     Life,
     Moment,
     Producers,
@@ -153,7 +154,7 @@ def test_what_a_killed_hub_wrote_is_synced_before_it_counts() -> None:
     large = own("a", 1, size=3 * 2048)  # fills its segment to the last byte, so there is nothing to cut
     found = moments(disk, producers, lambda: producers.send(life, large))
     killed = found[-2].disk.after_kill()  # before the sync
-    recovered = recover(killed, Dedupe())
+    recovered = recover(killed, Dedupe(), now=NS)
     assert recovered.next_sequence == 2
     for after in killed.power_cuts(random.Random(0), 500):
         assert read_all(after) == expected([large])
@@ -167,8 +168,8 @@ def test_deduplication_knows_the_same_after_recovery() -> None:
         producers.send(life, own("a", number), foreign(f"x{number}"))
         life.append(own("a", number))  # a repeat changes nothing
         dedupe = Dedupe()
-        recover(disk.after_kill(), dedupe)
-        assert dedupe.snapshot() == life.dedupe.snapshot()
+        recover(disk.after_kill(), dedupe, now=NS)
+        assert dedupe.snapshot(NS) == life.dedupe.snapshot(NS)
 
 
 # Torn and damaged.
@@ -200,10 +201,10 @@ def test_damage_with_a_later_commit_behind_it_keeps_what_follows(index: int) -> 
     for bit in range(8 * block.offset, 8 * block.end):
         disk.overwrite(segment_name(1), flipped(data, bit))
         dedupe = Dedupe()
-        recovered = recover(disk, dedupe)
+        recovered = recover(disk, dedupe, now=NS)
         assert (recovered.next_sequence, recovered.missing, recovered.cut_bytes) == (11, batches[index].count, 0)
         assert read_all(disk) == without(expected(batches), index)
-        assert dedupe.fresh(batches, recovered.last_received) in ([], [batches[index]])
+        assert dedupe.unseen(batches, NS) in ([], [batches[index]])
 
 
 def test_a_flip_in_the_last_commit_cuts_it() -> None:
@@ -276,7 +277,7 @@ def test_damage_in_two_commits_keeps_what_is_whole() -> None:
     data[blocks[1].end - 1] ^= 1
     data[blocks[2].end - 1] ^= 1
     disk.overwrite(segment_name(1), bytes(data))
-    recovered = recover(disk, Dedupe())
+    recovered = recover(disk, Dedupe(), now=NS)
     assert (recovered.next_sequence, recovered.missing) == (11, 5)
     items = expected(batches)
     assert read_all(disk) == [items[0], Stored(2, 5, None), *items[3:]]
@@ -373,14 +374,14 @@ def test_without_a_readable_header_nothing_is_changed() -> None:
 def test_a_newer_format_is_refused_with_nothing_changed() -> None:
     """A version above ours, in the newest segment, is refused, whatever is in the segments before."""
     disk, _, _ = three_commits(reopened=True)
-    disk.overwrite(segment_name(11), pack_segment_header(SegmentHeader(2, bytes(16), 11, 5, b"unknown")) + bytes(99))
+    disk.overwrite(segment_name(11), pack_segment_header(SegmentHeader(2, bytes(16), 11, 5, 5, b"unknown")) + bytes(99))
     check_refused(disk, JournalTooNew)
 
 
 def check_refused(disk: ForgettingFiles, kind: type[Exception]) -> None:
     before = [disk.contents()[1][number] for number in disk.contents()[0].values()]
     with pytest.raises(kind, match="/the/journal"):
-        recover(disk, Dedupe(), path="/the/journal")
+        recover(disk, Dedupe(), now=NS, path="/the/journal")
     assert [disk.contents()[1][number] for number in disk.contents()[0].values()] == before
     assert disk.open_files <= 2  # those of the lives before
 
@@ -464,6 +465,8 @@ def test_a_chunk_id_counts_although_its_messages_cannot_be_read() -> None:
 def test_a_snapshot_that_is_none_is_an_error() -> None:
     """A header that is whole but holds no snapshot was not written by us."""
     disk = ForgettingFiles()
-    disk.overwrite(segment_name(1), pack_segment_header(SegmentHeader(1, bytes(16), 1, 0, msgspec.msgpack.encode([1]))))
+    disk.overwrite(
+        segment_name(1), pack_segment_header(SegmentHeader(1, bytes(16), 1, 0, 0, msgspec.msgpack.encode([1])))
+    )
     with pytest.raises(ValueError, match="not a snapshot"):
-        recover(disk, Dedupe())
+        recover(disk, Dedupe(), now=NS)

@@ -14,7 +14,7 @@ from tests.hub.journal.world import batch, flipped
 HUB_ID = bytes(range(16))
 SEED = seed_of(HUB_ID)
 FIRST = 10
-HEADER = pack_segment_header(SegmentHeader(1, HUB_ID, FIRST, 0, b"snapshot"))
+HEADER = pack_segment_header(SegmentHeader(1, HUB_ID, FIRST, 0, 0, b"snapshot"))
 START = len(HEADER)
 
 

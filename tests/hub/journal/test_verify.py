@@ -92,12 +92,14 @@ def test_entries_that_are_no_msgpack_are_named() -> None:
 def test_time_that_goes_back_is_named() -> None:
     """Batches of one journal never do; a segment of another time put between does."""
     disk = ForgettingFiles()
-    times = iter([5, 5, 9, 9, 3])
-    life = Life(disk, clock=times.__next__)
+    times = [5]
+    life = Life(disk, clock=lambda: times[-1])
     life.append(own("a", 1))
     life.append(own("a", 2))
+    times.append(9)
     life.append(own("a", 3))
-    life.writer._last_received = 0
+    times.append(3)
+    life.writer._clock._last = 0
     life.append(own("a", 4))
     assert fault_of(disk) == "sequence 4: received goes back"
 
@@ -105,7 +107,7 @@ def test_time_that_goes_back_is_named() -> None:
 def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
     """It is not called damaged."""
     last = list_segments(disk)[-1]
-    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, b"")))
+    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, 0, b"")))
     with pytest.raises(JournalTooNew):
         verify(disk)
 

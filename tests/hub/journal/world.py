@@ -14,6 +14,7 @@ import msgspec
 from hub import entries as codec
 from hub.dedupe import Dedupe
 from hub.journal.block import Block, seed_of
+from hub.journal.clock import Clock
 from hub.journal.files import Files
 from hub.journal.reader import Gap, Reader
 from hub.journal.recovery import recover
@@ -51,6 +52,11 @@ def ticking() -> Callable[[], int]:
     return itertools.count(1_700_000_000 * NS, 1000).__next__
 
 
+def clock_of(now: Callable[[], int]) -> Callable[[int], Clock]:
+    """Return what makes a journal's clock of one that nobody sets: all its times go on together."""
+    return lambda last: Clock(last, wall=now, steady=now)
+
+
 class Life:
     """One life of a hub's writing side: recover, begin, append."""
 
@@ -62,13 +68,20 @@ class Life:
         keep_bytes: int = KEEP_BYTES,
         durability: Durability = "fsync",
         clock: Callable[[], int] | None = None,
+        is_ours: Callable[[], bool] = lambda: True,
     ) -> None:
         self.files = files
         self.dedupe = Dedupe()
-        self.recovered = recover(files, self.dedupe)
-        clock = clock or ticking()
+        self.clock = clock or ticking()
+        self.recovered = recover(files, self.dedupe, now=self.clock())
         self.writer = Writer(
-            files, self.recovered, self.dedupe, keep_bytes=keep_bytes, durability=durability, clock=clock
+            files,
+            self.recovered,
+            self.dedupe,
+            keep_bytes=keep_bytes,
+            durability=durability,
+            clock=clock_of(self.clock),
+            is_ours=is_ours,
         )
         self.writer._segment_bytes = segment_bytes
         self.writer.begin()

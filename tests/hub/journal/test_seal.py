@@ -1,0 +1,72 @@
+"""hub.journal.seal: what a journal ended with; what it is good for is tested with recovery and readers."""
+
+from __future__ import annotations
+
+import errno
+import random
+import zlib
+
+import pytest
+
+from hub.journal.seal import NAME, Seal, is_sealed, pack_seal, read_seal, unpack_seal, write_seal
+from tests.hub.journal.forgetting import ForgettingFiles
+from tests.hub.journal.world import flipped
+
+SEAL = Seal(bytes(range(16)), 41, 2048, 77)
+
+
+def test_the_bytes_are_those_of_the_format() -> None:
+    """Magic, order and widths of the fields are as FORMAT.md says."""
+    rest = bytes(range(16)) + b"\x29" + bytes(7) + b"\0\x08" + bytes(6) + b"\x4d" + bytes(7)
+    assert pack_seal(SEAL) == b"MPSREND\n" + zlib.crc32(rest).to_bytes(4, "little") + rest
+    assert unpack_seal(pack_seal(SEAL)) == SEAL
+
+
+def test_what_is_not_whole_is_none() -> None:
+    """Cut anywhere, with any bit flipped, or with something behind it, it is no seal."""
+    data = pack_seal(SEAL)
+    assert not any(unpack_seal(data[:size]) for size in range(len(data)))
+    assert not any(unpack_seal(flipped(data, bit)) for bit in range(8 * len(data)))
+    assert unpack_seal(data + b"\0") is None
+
+
+def test_it_is_written_durably_and_read_back() -> None:
+    """After `write_seal` no power cut takes it; without one there is none."""
+    disk = ForgettingFiles()
+    assert read_seal(disk) is None
+    write_seal(disk, SEAL)
+    assert read_seal(disk) == SEAL
+    cuts = list(disk.power_cuts(random.Random(0), 20))
+    assert cuts
+    assert [read_seal(cut) for cut in cuts] == [SEAL] * len(cuts)
+    assert disk.open_files == 0
+
+
+@pytest.mark.parametrize("step", ["create", "page", "sync_all", "rename"])
+def test_a_failure_leaves_the_seal_before(step: str) -> None:
+    """A disk that fails or is full costs the new seal, not the old one, and the next attempt succeeds."""
+    disk = ForgettingFiles()
+    write_seal(disk, SEAL)
+    disk.fail(step, errno.ENOSPC)
+    newer = SEAL._replace(next_sequence=99)
+    with pytest.raises(OSError, match="No space left"):
+        write_seal(disk, newer)
+    assert read_seal(disk) == SEAL
+    write_seal(disk, newer)
+    assert read_seal(disk) == newer
+    assert disk.open_files == 0
+
+
+def test_a_damaged_file_is_no_seal() -> None:
+    """It is ignored, as if there were none."""
+    disk = ForgettingFiles()
+    disk.overwrite(NAME, pack_seal(SEAL)[:-1])
+    assert read_seal(disk) is None
+
+
+def test_what_it_says_of_a_place() -> None:
+    """It vouches for its own segment alone, and for nothing behind the last block."""
+    assert is_sealed(SEAL, 41, 2047)
+    assert not is_sealed(SEAL, 41, 2048)
+    assert not is_sealed(SEAL, 42, 5)
+    assert not is_sealed(None, 41, 5)
