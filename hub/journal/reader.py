@@ -160,6 +160,8 @@ class Reader:
         if following != self._limit:
             self._limit = following
             return True  # look once more, knowing now that nothing is written there any longer
+        if self._segment.first_sequence in list_segments(self._files):
+            self._has_begun = True  # it has not expired, so what could not be read of it is missing
         return self._go_to(following)
 
     def _go_to(self, sequence: int) -> bool:

@@ -30,6 +30,20 @@ def test_a_second_one_in_this_process_is_refused_and_harms_nothing(tmp_path: Pat
     LockFile(path).release()
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_its_mode_is_what_was_asked_for(tmp_path: Path, umask: int) -> None:
+    """Whatever the umask is, and whatever mode an older program left: who may read it can keep others from locking."""
+    (tmp_path / "old").touch(mode=0o666)
+    (tmp_path / "old").chmod(0o666)
+    before = os.umask(umask)
+    try:
+        for name, mode in (("old", 0o600), ("new", 0o600), ("shared", 0o640)):
+            LockFile(str(tmp_path / name), mode=mode).release()
+            assert (tmp_path / name).stat().st_mode & 0o777 == mode
+    finally:
+        os.umask(before)
+
+
 def test_another_process_has_it_until_it_dies(tmp_path: Path) -> None:
     """Its process id is told; after kill -9 the lock is free, also while a child of the dead one lives."""
     path = str(tmp_path / "lock")

@@ -148,7 +148,9 @@ def test_the_receiver_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
             await called()
             assert kennel.is_fed(LIMIT_S)
         assert not kennel.is_fed(1)
-        (await called()).set_result(Commit(last_sequence=1, stored=1, stored_bytes=1, duplicates=0, received=1, clock_ahead=0))
+        (await called()).set_result(
+            Commit(last_sequence=1, stored=1, stored_bytes=1, duplicates=0, received=1, clock_ahead=0)
+        )
         inbox.close()
         await task
         assert kennel.is_fed(LIMIT_S * 9)

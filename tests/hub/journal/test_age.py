@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from hub.dedupe import Dedupe
+from hub.journal.clock import PLAUSIBLE_S
+from hub.journal.clock import Clock as ReceiptClock
 from hub.journal.recovery import Kept, recover
 from hub.journal.retention import NOTHING_NEEDED, plan_expiry
 from hub.journal.writer import Writer
+from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import KEEP_BYTES, NS, SEGMENT_BYTES, batch, clock_of, read_all
 
@@ -98,3 +101,56 @@ def test_an_idle_journal_makes_no_new_segments() -> None:
         names.add(tuple(sorted(files.list())))
     assert len(names) <= 3
     assert read_all(files) == []
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_damaged_header_is_as_young_as_the_next(damaged: int) -> None:
+    """Nothing goes before its time because a header cannot be read, and nothing stays for ever because of it."""
+    segments = [*FOUR]
+    segments[damaged] = Kept(segments[damaged].first_sequence, 100)
+    for older_than in range(60):
+        goes = plan_expiry(segments, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than)
+        whole = plan_expiry(FOUR, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than)
+        later = plan_expiry(FOUR, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than - 10)
+        assert later <= goes <= whole
+
+
+def test_a_segment_made_in_the_future_is_no_younger_than_the_next() -> None:
+    """A clock that was years ahead for one segment keeps nothing for years."""
+    segments = [Kept(1, 100, 10), Kept(11, 100, 9000), Kept(21, 100, 30), Kept(31, 100, 40)]
+    assert plan_expiry(segments, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=31) == 2
+
+
+def test_one_commit_twenty_years_ahead_changes_nothing_for_expiry() -> None:
+    """What is kept after such a commit, and after a restart, is what an undisturbed journal keeps."""
+    files, wall, steady = ForgettingFiles(), Clock(), Clock()
+    wall.now = steady.now = PLAUSIBLE_S * NS + 10**18
+    writer = None
+    for hour in range(60):
+        for clock in (wall, steady):
+            clock.now += HOUR * NS + 1
+        if writer is None:
+            dedupe = Dedupe()
+            writer = Writer(
+                files,
+                recover(files, dedupe, now=steady()),
+                dedupe,
+                keep_bytes=KEEP_BYTES,
+                keep_s=8 * HOUR,
+                clock=lambda last: ReceiptClock(last, wall=wall, steady=steady),
+            )
+            writer._segment_bytes = SEGMENT_BYTES
+            writer.begin()
+        if hour == 20:
+            wall.now += 20 * 365 * 24 * HOUR * NS
+        writer.append([batch(f"hour {hour}", chunk=chunkid.pack(f"{hour}"))])
+        if hour == 20:
+            assert writer.append([batch(f"hour {hour}", chunk=chunkid.pack(f"{hour}"))]).duplicates == 1
+            wall.now = steady.now
+        writer.expire()
+        kept = [stored.sequence for stored in read_all(files)]
+        assert kept == list(range(kept[0], hour + 2))
+        assert min(hour + 1, 8) <= len(kept) <= 10, hour
+        if hour in (30, 40):
+            writer.close()
+            writer = None

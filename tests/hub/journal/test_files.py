@@ -133,6 +133,28 @@ def test_a_short_read_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monkey
     files.close(handle)
 
 
+def test_a_bad_sector_costs_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the disk cannot read comes as zeros, and all around it as it is; another error is an error."""
+    data, bad, fault = os.urandom(5 * 4096 + 100), range(4096, 2 * 4096), errno.EIO
+    (tmp_path / "f").write_bytes(data)
+    files, pread = DiskFiles(str(tmp_path)), os.pread
+
+    def failing(handle: int, size: int, offset: int) -> bytes:
+        if offset < bad.stop and offset + size > bad.start:
+            raise OSError(fault, os.strerror(fault))
+        return pread(handle, size, offset)
+
+    monkeypatch.setattr(os, "pread", failing)
+    handle = files.open("f")
+    around = data[: bad.start] + bytes(4096) + data[bad.stop :]
+    for offset, size in ((0, 1 << 20), (4000, 200), (4097, 10), (8191, 2), (100, 3 * 4096), (20_000, 1 << 20)):
+        assert files.read(handle, offset, size) == around[offset : offset + size]
+    fault = errno.ENXIO
+    with pytest.raises(OSError, match="No such device"):
+        files.read(handle, 0, 1 << 20)
+    files.close(handle)
+
+
 def test_a_file_without_space_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is found when the file is made, and what was made of it goes away again."""
 

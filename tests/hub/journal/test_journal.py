@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from hub.errors import JournalLocked, JournalTooNew, JournalUnavailable, JournalUnusable
+from hub.errors import JournalLocked, JournalLost, JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import journal as journal_module
 from hub.journal.block import SegmentHeader, pack_segment_header
 from hub.journal.files import DiskFiles, Files
@@ -24,7 +24,7 @@ from hub.journal.retention import KEEP_BYTES_MIN, SEGMENT_BYTES_MIN
 from hub.journal.segment import segment_name
 from hub.journal.writer import Durability
 from tests.hub.journal.forgetting import ForgettingFiles
-from tests.hub.journal.world import Stored, batch, expected, foreign, own, stored
+from tests.hub.journal.world import Stored, batch, expected, foreign, own, read_all, stored
 
 PATIENCE_S = 60.0
 
@@ -426,6 +426,63 @@ def refusing(path: Path, error: type[Exception], match: str, keep_bytes: int = K
     async def main() -> None:
         with pytest.raises(error, match=match):
             await Journal.open(str(path), keep_bytes=keep_bytes)
+
+    run(main())
+
+
+ANOTHER = """
+import asyncio, sys
+from hub.journal.journal import Journal
+from hub.message import Batch
+
+async def main() -> None:
+    entries, chunk = map(bytes.fromhex, sys.argv[2:])
+    journal = await Journal.open(sys.argv[1])
+    await journal.append([Batch(b"app", entries, 1, chunk)])
+    await journal.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("change", ["remove", "replace", "move the folder"])
+def test_two_journals_never_acknowledge_what_the_other_cannot_see(tmp_path: Path, change: str) -> None:
+    """When the lock file is gone another hub may open the journal: the first takes nothing more, and loses nothing."""
+    folder = tmp_path / "journal"
+
+    async def main() -> None:
+        first = await Journal.open(str(folder))
+        await first.append([own("a", 1)])
+        await first.check_lock()
+        if change == "move the folder":
+            folder.rename(tmp_path / "elsewhere")
+        else:
+            (folder / "lock").unlink()
+        if change == "replace":
+            (folder / "lock").touch()
+        with pytest.raises(JournalLost, match="start again"):
+            await first.check_lock()
+        theirs = own("b", 1)
+        args = bytes(theirs.entries).hex(), (theirs.chunk or b"").hex()
+        another = await asyncio.create_subprocess_exec(sys.executable, "-c", ANOTHER, str(folder), *args)
+        assert await another.wait() == 0
+        with pytest.raises(JournalLost):
+            await first.append([own("a", 2)])
+        with pytest.raises(JournalLost):
+            await first.expire()
+        await first.close()
+        both = [own("a", 1), theirs]
+        assert read_all(DiskFiles(str(folder))) == expected(both[change == "move the folder" :])
+
+    run(main())
+
+
+def test_nobody_else_may_read_the_lock(tmp_path: Path) -> None:
+    """A reader of the journal that locks it for reading would keep the next hub from starting."""
+
+    async def main() -> None:
+        async with opened(tmp_path):
+            assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
 
     run(main())
 

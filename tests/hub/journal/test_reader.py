@@ -13,7 +13,7 @@ from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal import segment as segment_module
 from hub.journal.block import SegmentHeader, pack_block, pack_segment_header, seed_of
 from hub.journal.files import DiskFiles
-from hub.journal.reader import Gap, Reader, open_reader
+from hub.journal.reader import Gap, Reader, open_reader, sequence_before
 from hub.journal.segment import list_segments, segment_name
 from hub.message import LOSS_TAG, Batch
 from hub.wire import chunkid
@@ -506,3 +506,34 @@ def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
     with pytest.raises(JournalTooNew, match="/the/journal: its format is version 2"):
         next(reader.read())
     reader.close()
+
+
+# By time.
+
+
+def by_brute_force(disk: ForgettingFiles, received: int) -> list[Stored]:
+    """Return what was received at *received* or later, found by reading everything."""
+    reader = Reader(disk)
+    try:
+        return [stored(item) for item in reader.read() if isinstance(item, Gap) or item.received >= received]
+    finally:
+        reader.close()
+
+
+@pytest.mark.parametrize("damaged", [(), (0,), (1,), (2,), (1, 2), (0, 1, 2, 3), "last", "all but one"])
+def test_a_search_by_time_finds_what_reading_everything_finds(damaged: tuple[int, ...] | str) -> None:
+    """For each moment, the time of a segment's begin included, whichever headers are damaged, and for equal times."""
+    disk, times = ForgettingFiles(), [1000]
+    life = Life(disk, clock=lambda: times[-1])
+    for number in range(1, 60):
+        times.append(times[-1] + (0, 0, 0, 7, 100)[number % 5])
+        life.append(own("a", number, size=200))
+    firsts = list_segments(disk)
+    assert len(firsts) > 6
+    hit = {"last": (len(firsts) - 1,), "all but one": tuple(range(len(firsts) - 1))}
+    for index in hit[damaged] if isinstance(damaged, str) else damaged:
+        disk.overwrite(segment_name(firsts[index]), flipped(seen_of(disk, firsts[index]), 8 * 40))
+    for moment in sorted({time + delta for time in times for delta in (-1, 0, 1)}):
+        found = read_all(disk, after=sequence_before(disk, moment))
+        wanted = by_brute_force(disk, moment)
+        assert found[len(found) - len(wanted) :] == wanted, moment

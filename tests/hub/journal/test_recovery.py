@@ -7,6 +7,7 @@ the power is cut and of what was not synced any mix is there.
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,8 +17,9 @@ from hub.errors import JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import segment as segment_module
 from hub.journal.block import SEGMENT_HEADER_BYTES, Block, SegmentHeader, pack_segment_header
 from hub.journal.recovery import recover
+from hub.journal.seal import read_seal, write_seal
 from hub.journal.segment import Segment, list_segments, segment_name
-from hub.message import Batch
+from hub.message import Batch, Peer
 from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
@@ -470,3 +472,140 @@ def test_a_snapshot_that_is_none_is_an_error() -> None:
     )
     with pytest.raises(ValueError, match="not a snapshot"):
         recover(disk, Dedupe(), now=NS)
+
+
+# A journal that was closed in order.
+
+
+def closed() -> tuple[ForgettingFiles, list[Batch], list[Block]]:
+    """Return a journal of one segment that was closed in order, its batches and their blocks."""
+    disk, batches = ForgettingFiles(), [own("a", 1, 2), foreign("x", 3), own("a", 2), own("b", 1, 4, size=100)]
+    life = Life(disk)
+    life.append(*batches[:2])
+    for each in batches[2:]:
+        life.append(each)
+    life.writer.close()
+    assert list_segments(disk) == [1]
+    return disk, batches, blocks_of(disk, 1)
+
+
+def test_the_end_of_a_closed_journal_is_known() -> None:
+    """Wherever its end is cut or wiped: what is missing is reported as damage, and no sequence is given again."""
+    disk, batches, blocks = closed()
+    data = seen_of(disk, 1)
+    for place in range(blocks[0].offset, len(data), 5):
+        whole = [block for block in blocks if block.end <= place]
+        kept, missing = sum(block.count for block in whole), sum(block.count for block in blocks[len(whole) :])
+        for damaged in (data[:place], data[:place] + bytes(len(data) - place)):
+            disk.overwrite(segment_name(1), damaged)
+            after = disk.after_kill()
+            gap = [Stored(kept + 1, missing, None)]
+            assert read_all(after) == [*expected(batches[: len(whole)]), *gap]
+            life = Life(after)
+            assert (life.recovered.next_sequence, life.recovered.missing) == (11, missing)
+            life.append(own("c", 1))
+            assert read_all(after) == [*expected(batches[: len(whole)]), *gap, *expected([own("c", 1)], 11)]
+
+
+def test_any_flip_in_a_closed_journal_costs_one_block() -> None:
+    """Also in its last commit, which without a seal could not be told from a torn one."""
+    disk, batches, blocks = closed()
+    data = seen_of(disk, 1)
+    for index, block in enumerate(blocks):
+        for bit in range(8 * block.offset, 8 * block.end, 3):
+            disk.overwrite(segment_name(1), flipped(data, bit))
+            after = disk.after_kill()
+            assert read_all(after) == without(expected(batches), index)
+            recovered = recover(after, Dedupe(), now=NS)
+            assert (recovered.next_sequence, recovered.missing) == (11, block.count)
+
+
+def test_a_seal_says_nothing_of_what_came_after_it() -> None:
+    """A hub that was started again and killed leaves a torn commit like any other."""
+    disk, batches, _ = closed()
+    life = Life(disk)
+    more = [own("a", 3), own("a", 4)]
+    for each in more:
+        life.append(each)
+    last = blocks_of(disk, 11)[-1]
+    disk.overwrite(segment_name(11), seen_of(disk, 11)[: last.end - 1])
+    again = Life(disk.after_kill())
+    assert (again.recovered.next_sequence, again.recovered.missing) == (12, 0)
+    assert read_all(again.files) == expected([*batches, more[0]])
+
+
+def test_the_seal_of_an_idle_life_does_not_vouch_for_the_next() -> None:
+    """A life without messages leaves a segment that the next one replaces: of its bytes the seal says nothing."""
+    disk, batches, _ = closed()
+    Life(disk).writer.close()
+    life = Life(disk)
+    life.append(own("a", 3))
+    (block,) = blocks_of(disk, 11)
+    disk.overwrite(segment_name(11), seen_of(disk, 11)[: block.end - 1])
+    again = Life(disk.after_kill())
+    assert (again.recovered.next_sequence, again.recovered.missing) == (11, 0)
+    assert again.append(own("a", 3)).duplicates == 0
+    assert read_all(again.files) == expected([*batches, own("a", 3)])
+
+
+def test_sequences_go_on_although_all_segments_were_removed() -> None:
+    """Whatever is left of the folder: while the seal is there, no sequence is given twice."""
+    disk, _, _ = closed()
+    for first in list_segments(disk):
+        disk.remove(segment_name(first))
+    life = Life(disk)
+    assert (life.recovered.next_sequence, life.recovered.missing) == (11, 10)
+    life.append(own("c", 1))
+    assert read_all(disk) == expected([own("c", 1)], 11)
+
+
+@pytest.mark.parametrize("change", [{"hub_id": bytes(16), "next_sequence": 999}, {"next_sequence": 5}])
+def test_a_seal_of_another_journal_or_time_is_no_harm(change: dict[str, Any]) -> None:
+    """A journal is not taken for damaged because of a seal that belongs to another, or to its own past."""
+    disk, batches, _ = closed()
+    seal = read_seal(disk)
+    assert seal is not None
+    write_seal(disk, seal._replace(**change))
+    assert read_all(disk) == expected(batches)
+    assert Life(disk).recovered.next_sequence == 11
+
+
+def test_a_kill_or_power_cut_while_it_is_closed_loses_nothing() -> None:
+    """At every step of a close, the seal's included, what was acknowledged is there."""
+    disk, producers = ForgettingFiles(), Producers()
+    life = Life(disk)
+    for number in range(1, 4):
+        producers.send(life, own("a", number), foreign(f"x{number}"))
+    for moment in moments(disk, producers, life.writer.close):
+        check_recovery(moment.disk.after_kill(), moment.producers)
+        for after in moment.disk.power_cuts(random.Random(1), 10):
+            check_recovery(after, moment.producers)
+
+
+# Whose chunks they are.
+
+
+def test_a_chunk_of_another_user_or_content_is_stored_after_any_recovery() -> None:
+    """From blocks and from a snapshot alike: a resend is one of the same user, tag, id and content."""
+    disk = ForgettingFiles()
+    mine = [own("a", 1), foreign("x")]
+    theirs = [msgspec.structs.replace(each, peer=Peer(9, 7777, 7777, "other")) for each in mine]
+    other = msgspec.structs.replace(batch("other content"), chunk=mine[1].chunk)
+    Life(disk).append(*mine)
+    for _ in range(2):  # from the blocks, then from the snapshot
+        life = Life(disk)
+        assert life.dedupe.unseen([*mine, *theirs, other], NS) == [*theirs, other]
+        life.writer.close()
+    assert Life(disk).append(*mine, *theirs, other).stored == 3
+
+
+def test_empty_chunks_are_acknowledged_and_leave_nothing() -> None:
+    """A chunk without messages is not stored, and what has its id later is."""
+    disk = ForgettingFiles()
+    life, empty = Life(disk), batch("empty", 0, chunk=own("a", 1).chunk)
+    for _ in range(2):
+        commit = life.append(empty)
+        assert (commit.last_sequence, commit.stored, commit.stored_bytes, commit.duplicates) == (0, 0, 0, 0)
+    assert blocks_of(disk, 1) == []
+    assert life.append(own("a", 1)).stored == 1
+    assert read_all(disk) == expected([own("a", 1)])

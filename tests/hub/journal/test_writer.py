@@ -3,15 +3,17 @@
 import errno
 import random
 
+import msgspec
 import pytest
 
 from hub.dedupe import Dedupe
-from hub.errors import JournalUnavailable
+from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.reader import Reader
 from hub.journal.recovery import recover
+from hub.journal.retention import KEEP_BYTES_MIN, batch_bytes_max_for
 from hub.journal.segment import list_segments, segment_name
-from hub.journal.writer import Commit, Writer
-from hub.message import Batch
+from hub.journal.writer import Commit, Durability, Writer
+from hub.message import Batch, Peer
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
     NS,
@@ -20,12 +22,14 @@ from tests.hub.journal.world import (
     Stored,
     batch,
     blocks_of,
+    clock_of,
     expected,
     foreign,
     own,
     read_all,
     seen_of,
     stored,
+    ticking,
 )
 
 NEW_SEGMENT = ["create", "page", "sync_all", "rename", "sync_folder"]
@@ -492,3 +496,76 @@ def test_relaxed_close_tells_that_its_sync_failed(disk: ForgettingFiles) -> None
     with pytest.raises(OSError, match="Input/output error"):
         life.writer.close()
     assert disk.open_files == 0
+
+
+# A lock that is not in place any more.
+
+
+class Lock:
+    """Whether the lock is in place; it goes after *looks* looks."""
+
+    def __init__(self, looks: int = 1 << 30) -> None:
+        self.looks = looks
+
+    def __call__(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
+
+@pytest.mark.parametrize("durability", ["fsync", "relaxed"])
+def test_nothing_is_written_without_the_lock(disk: ForgettingFiles, durability: Durability) -> None:
+    """Whatever is asked of a writer whose lock is gone: it changes nothing, and says so, for ever."""
+    lock = Lock()
+    life = Life(disk, durability=durability, is_ours=lock)
+    life.append(own("a", 1))
+    before, steps = disk.contents(), steps_of(disk)
+    lock.looks = 0
+    for work in (lambda: life.append(own("a", 2)), life.writer.expire, life.writer.sync, life.writer.check_ours):
+        with pytest.raises(JournalLost, match="lock file was removed or replaced"):
+            work()
+        lock.looks = 5  # somebody else's, by now
+    life.writer.close()
+    assert steps == []
+    assert disk.contents() == before
+    assert disk.open_files == 0
+
+
+def test_a_commit_is_not_announced_if_the_lock_went_meanwhile(disk: ForgettingFiles) -> None:
+    """Another hub may have recovered before the sync: whatever it found, nothing was acknowledged."""
+    life = Life(disk, is_ours=Lock(3))  # it is looked at before a commit and after its sync
+    life.append(own("a", 1))
+    with pytest.raises(JournalLost):
+        life.append(own("a", 2))
+    assert life.writer.last_sequence == 1
+    again = Life(disk.after_kill())
+    assert again.append(own("a", 1)).duplicates == 1
+    assert again.append(own("a", 2)).duplicates == 1  # it was synced, and may be found
+    assert read_all(again.files) == expected([own("a", 1), own("a", 2)])
+
+
+# What a journal takes of the disk.
+
+
+def test_a_small_journal_keeps_its_size_whatever_is_remembered() -> None:
+    """With full tables of deduplication and the largest commits, all segments together are within the limit."""
+    disk, keep_bytes = ForgettingFiles(), KEEP_BYTES_MIN
+    dedupe = Dedupe()
+    recovered = recover(disk, dedupe, now=NS)
+    writer = Writer(disk, recovered, dedupe, keep_bytes=keep_bytes, clock=clock_of(ticking()))
+    writer.begin()
+    for user in range(2):
+        for number in range(10_000):
+            dedupe.remember(
+                [
+                    msgspec.structs.replace(each, peer=Peer(uid=user))
+                    for each in (own(f"{number}", 1), foreign(f"{number}"))
+                ],
+                NS,
+            )
+    largest = batch_bytes_max_for(keep_bytes)
+    for number in range(30):
+        commit = [batch(f"{number}", size=writer.commit_bytes_max - 1000), batch("last", size=largest)]
+        writer.append(commit)
+        assert writer.bytes <= keep_bytes
+        assert sum(len(seen_of(disk, first)) for first in list_segments(disk)) <= keep_bytes
+    assert len(list_segments(disk)) >= 3
