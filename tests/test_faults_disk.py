@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -355,3 +356,34 @@ def _check_loss(journal: str, sequence: int, count: int, total: int) -> None:
     assert [(line["sequence"], line["record"]["count"]) for line in losses] == [(sequence, count)]
     whole = [number for number in range(total) if not sequence <= number + 1 < sequence + count]
     assert [line["record"]["n"] for line in lines if line["tag"] != LOSS] == whole
+
+
+def test_a_clock_twenty_years_ahead_for_one_commit_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`received` is hours ahead afterwards, not decades, the jump is logged, nothing expires or is stored twice."""
+    monkeypatch.setattr(support, "MPSR", _script(CLOCK))
+    clock = tmp_path / "clock"
+    years = 20 * 365 * 24 * HOUR
+    clock.write_text("0")
+    with HubProcess(tmp_path, "--retain", "1d", env={"MPSR_TEST_CLOCK": str(clock)}) as hub:
+        begun = time.time_ns()
+        fill(hub.socket, 10)
+        for offset in (years, 0):
+            (tmp_path / "new").write_text(str(offset))
+            (tmp_path / "new").replace(clock)
+            with connect(hub.socket, chunk("the same each time", tag=b"once")) as client:
+                assert read_acks(client, 1) == ["the same each time"]
+            fill(hub.socket, 10, start=10 if offset else 20)
+        hub.kill()
+        hub.start()
+        with connect(hub.socket, chunk("the same each time", tag=b"once")) as client:
+            assert read_acks(client, 1) == ["the same each time"]
+        fill(hub.socket, 10, start=30)
+        messages = hub.messages()
+        assert hub.stop() == 0
+    assert numbers_of(messages) == list(range(40))
+    assert sum(message.tag == "once" for message in messages) == 1
+    assert max(message.received for message in messages) - begun < 31 * 24 * HOUR
+    (logged,) = [event for event in hub.log if event["event"] == "clock.set" and event["ahead_s"] > 0]
+    assert logged["ahead_s"] * NS > years - 31 * 24 * HOUR

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from hub.entries import NS
 from hub.errors import JournalUnavailable, ReceiverTaken
 from hub.inbox import Inbox, Share
 from hub.journal.journal import Journal
@@ -133,6 +134,23 @@ def test_the_same_batches_are_given_again(monkeypatch: pytest.MonkeyPatch, capsy
     assert (event["event"], event["level"]) == ("journal.unavailable", "error")
     assert "no space" in event["error"]
     assert "trying again" in event["action"]
+
+
+def test_a_clock_that_was_set_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """When it is ahead or behind by more than a second, and when it agrees again."""
+
+    async def main() -> None:
+        scene = Scene()
+        receiving = asyncio.create_task(scene.receiver.run())
+        for ahead_s in (0, 0.9, -0.9, 7200, 7100, 0.5, -3, -2, 0):
+            scene.clock_ahead = int(ahead_s * NS)
+            await scene.step("put a")
+            await scene.step("yes")
+        receiving.cancel()
+
+    run(main())
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(event["event"], event["ahead_s"]) for event in events] == [("clock.set", 7200), ("clock.set", -3)]
 
 
 def test_a_full_inbox_waits_for_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -338,6 +338,25 @@ def test_a_disk_that_stays_full(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     run(main())
 
 
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_hub_whose_lock_is_gone_ends(tmp_path: Path, busy: bool) -> None:
+    """Within a second, or at the next message: it acknowledges nothing more, and says what happened."""
+    with HubProcess(tmp_path) as hub:
+        with connect(hub.socket, chunk("first")) as client:
+            assert read_acks(client, 1) == ["first"]
+            (tmp_path / "journal" / "lock").unlink()
+            if busy:
+                client.sendall(chunk("second"))
+                assert read_acks(client, 1) == []
+        assert hub.process.wait(30) == 1
+    assert "its lock file was removed or replaced" in hub.log[-1]["event"]
+    hub.start()
+    with hub, connect(hub.socket, chunk("first")) as client:
+        client.sendall(chunk("second"))
+        assert read_acks(client, 2) == ["first", "second"]
+        assert len(hub.messages("app")) == 2
+
+
 @both_loops
 def test_a_receiver_that_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours in the receiver stops the service, which raises it; journal and socket are free again."""
