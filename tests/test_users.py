@@ -1,0 +1,82 @@
+"""
+What one user sends is never taken for a resend of what another has sent: a real hub, users with real ids.
+
+Mallory knows everything that Alice knows: tags, chunk ids, and her session, from reading the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hub.wire import chunkid
+from tests.hub.clients import chunk, connect, frame_of, read_acks
+from tests.support import HubProcess
+from tests.users import ALICE, MALLORY, NEEDS_ROOT, as_user, open_folder
+
+pytestmark = NEEDS_ROOT
+
+
+@pytest.fixture
+def hub() -> Iterator[HubProcess]:
+    """A hub to which everybody may send."""
+    with open_folder() as folder:
+        (folder / "run").mkdir()
+        with HubProcess(folder / "run", "--mode", "0666") as hub:
+            yield hub
+
+
+def acknowledged(uid: int, path: str, *frames: bytes) -> int:
+    """Send frames, each with a chunk id, as the user *uid*; return how many were acknowledged."""
+
+    def send_all() -> int:
+        with connect(path, b"".join(frames)) as client:
+            return len(read_acks(client, len(frames)))
+
+    return int(as_user(uid, send_all))
+
+
+def test_chunks_sent_before_under_the_same_ids_take_nothing_away(hub: HubProcess) -> None:
+    """Empty or full, under the victim's tag and all its ids to come: what the victim sends is stored."""
+    ids = [str(number) for number in range(1, 101)]
+    empty = [frame_of(chunkid.pack(each), tag=b"app.orders") for each in ids]
+    full = [chunk(each, tag=b"app.orders", text="mallory") for each in ids]
+    assert acknowledged(MALLORY, hub.socket, *empty, *full) == 200
+    mine = [chunk(each, tag=b"app.orders", text=f"order {each}") for each in ids]
+    same = [chunk(each, tag=b"app.orders", text="mallory") for each in ids]
+    for _ in range(2):  # sent again, after a lost acknowledgement
+        assert acknowledged(ALICE, hub.socket, *mine, *same) == 200
+    stored = hub.messages("app.orders")
+    alices = [message.record["text"] for message in stored if message.peer.uid == ALICE]
+    assert alices == [f"order {each}" for each in ids] + ["mallory"] * 100
+    assert sum(message.peer.uid == MALLORY for message in stored) == 100
+
+
+def test_two_workers_that_number_their_chunks_alike_lose_nothing(hub: HubProcess) -> None:
+    """Programs of one user that share a tag and begin with chunk 1 are told apart by what they send."""
+    for worker in ("one", "two"):
+        frames = [chunk(str(number), text=f"{worker} {number}") for number in range(100)]
+        assert acknowledged(ALICE, hub.socket, *frames) == 100
+    assert len(hub.messages("app")) == 200
+
+
+def test_a_session_that_is_known_to_others_goes_on(hub: HubProcess) -> None:
+    """Its highest counter, empty or not, sent by another user, is nothing to it, before a restart of the hub or after."""
+    run_session(hub, "before")
+    hub.kill()
+    hub.start()
+    run_session(hub, "after")
+
+
+def run_session(hub: HubProcess, name: str) -> None:
+    """Let Alice send, Mallory interfere, and Alice send more; all of it is there."""
+    session = f"{name:_<22}"
+    frames = [
+        frame_of(chunkid.pack_own(session, number), {"n": number}, tag=name.encode()) for number in range(1, 1001)
+    ]
+    last = chunkid.pack_own(session, chunkid.COUNTER_MAX)
+    assert acknowledged(ALICE, hub.socket, *frames[:1]) == 1
+    assert acknowledged(MALLORY, hub.socket, frame_of(last), frame_of(last, {"text": "mallory"})) == 2
+    assert acknowledged(ALICE, hub.socket, *frames) == 1000
+    assert [message.record["n"] for message in hub.messages(name)] == list(range(1, 1001))
