@@ -20,8 +20,20 @@ from tests.adversaries.attacks import ATTACKS
 from tests.adversaries.rig import Result, run
 
 DEFAULT_S = 10.0
-HEADINGS = ("attack", "share", "worst", "ping p50/p99 ms", "new p50/p99 ms", "MiB", "back s", "adopt s", "log", "loss")
-WIDTHS = (19, 5, 5, 16, 16, 6, 6, 7, 7, 8)
+HEADINGS = (
+    "attack",
+    "share",
+    "worst",
+    "ping p50/p99 ms",
+    "new p50/p99 ms",
+    "MiB",
+    "back s",
+    "adopt s",
+    "cpu",
+    "log",
+    "loss",
+)
+WIDTHS = (19, 5, 5, 16, 16, 6, 6, 7, 5, 7, 8)
 
 
 def row(result: Result) -> str:
@@ -35,6 +47,7 @@ def row(result: Result) -> str:
         f"{result.memory_mib:.0f}",
         f"{result.recovery_s:.2f}",
         f"{result.adoption_s:.2f}",
+        f"{result.hub_cpu:.0%}",
         str(result.log_lines),
         str(result.losses),
     )

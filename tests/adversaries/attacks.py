@@ -9,6 +9,7 @@ Always true: every play is in one row, and in `everything`.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -26,6 +27,8 @@ class Attack(NamedTuple):
     plays: tuple[Play, ...]
     bite: Callable[[Counter[str]], bool]
     reads_journal: bool = False
+    cpu_max: float = math.inf
+    """Of one processor: what the hub may spend on it."""
 
 
 def _nothing(did: Counter[str]) -> bool:
@@ -52,7 +55,8 @@ ATTACKS: dict[str, Attack] = {
     "hard_links": Attack((forgeries.hard_links,), lambda did: did["links"] + did["refused"] >= 2),
     "stolen_sessions": Attack((forgeries.stolen_sessions,), lambda did: did["files"] >= 2),
     "idle_crowd": Attack((crowds.idle_crowd,), lambda did: did["held"] >= 1000 or did["cut_off"] >= 100),
-    "drips": Attack((crowds.drips,), lambda did: did["drops"] >= 1000 or did["cut_off"] >= 100),
+    # 20,000 bytes a second, one in a system call each: more than half a processor means that others are read again.
+    "drips": Attack((crowds.drips,), lambda did: did["drops"] >= 1000 or did["cut_off"] >= 100, cpu_max=0.5),
     "losses": Attack((streams.losses,), _streams(1, 60_000)),
     "stolen_ids": Attack((forgeries.stolen_ids,), lambda did: did["forged"] >= 100, reads_journal=True),
     "many_sessions": Attack((forgeries.many_sessions,), lambda did: did["acks"] >= 1000 or did["cut_off"] >= 1),

@@ -12,8 +12,8 @@ from tests.adversaries.stage import Stage
 
 IDLE = 10_000
 DRIPPERS, DRIP_S = 200, 0.01
-DRIPPED_FIRST = 40_000
-"""Bytes before the drip: less than decoders have ever taken for long, so each byte may make them look again."""
+DRIPPED_FIRST = 60_000
+"""Bytes before the drip: as many as a decoder may look at again whenever something arrives."""
 LOOK_EVERY = 100
 
 
@@ -54,13 +54,18 @@ def drips(stage: Stage) -> Iterator[None]:
     tag = stage.tag.encode()
     packed_tag, huge = pack(tag.decode()), b"\x00\x0f\xff\xff"
     entries, pairs = b"\x92\xc0\x81\xa1a\xa1b" * (DRIPPED_FIRST // 7), b"\xa1a\xa1b" * (DRIPPED_FIRST // 4)
-    kinds = (
-        b"\x92" + packed_tag + b"\xdd" + huge + entries,  # Forward: nobody declared where it ends
+    undeclared = (
+        b"\x92" + packed_tag + b"\xdd" + huge + entries,  # Forward
         b"\x93" + packed_tag + b"\xc0\xdf" + huge + pairs,  # Message
-        encode_frame_head(tag, 60 << 20) + entries,  # PackedForward
-        encode_frame_head(tag, 3) + b"\x92\xc0\x80\xdf" + huge + pairs[:16_000],  # its options
-        b"text " * (DRIPPED_FIRST // 5),
-        b'{"a":"' + b"b" * DRIPPED_FIRST,
+    )
+    kinds = (
+        undeclared * 3
+        + (
+            encode_frame_head(tag, 60 << 20) + entries,  # PackedForward
+            encode_frame_head(tag, 3) + b"\x92\xc0\x80\xdf" + huge + pairs[:16_000],  # its options
+            b"text " * (DRIPPED_FIRST // 5),
+            b'{"a":"' + b"b" * DRIPPED_FIRST,
+        )
     )
     while True:
         yield

@@ -17,7 +17,7 @@ from producers.backlog import new_session
 from tests.adversaries.stage import Stage
 
 SPOOL_BYTES = 66 << 20
-SMALL_FILES_MAX = 5000
+SMALL_FILES_MAX = 20_000
 FORGED_AHEAD = 20
 MANY_AT_ONCE = 500
 MANY_MAX = 140_000
@@ -25,7 +25,7 @@ MANY_MAX = 140_000
 ENTRY = b"\x92\xc0\x81\xa1n\x00"
 
 
-def _segment(session: str, frames: bytes, *, first: int = 0, acknowledged: int = 0) -> bytes:
+def _segment(session: str, frames: bytes, *, first: int = 1, acknowledged: int = 0) -> bytes:
     """Return a spool's segment as its producer would have written it, but with these claims."""
     header = bytearray(pack_header(session, os.getpid(), "forged"))
     for word, value in ((STATE, HEADER_BYTES + len(frames)), (FIRST, first), (ACKNOWLEDGED, acknowledged)):
@@ -59,7 +59,7 @@ def acknowledged_spool(stage: Stage) -> Iterator[None]:
     one = _frame(stage.tag, pack_own(session, 0))
     before, after = one.split(b"%016x" % 0)
     frames = b"".join(before + b"%016x" % number + after for number in range(SPOOL_BYTES // len(one)))
-    segment = _segment(session, frames, acknowledged=1 << 62)
+    segment = _segment(session, frames, first=0, acknowledged=1 << 62)
     path = os.path.join(folder_beside(stage.socket), segment_name(session, 1))
     while True:
         yield
@@ -78,7 +78,7 @@ def small_spools(stage: Stage) -> Iterator[None]:
                 break
             session = new_session()
             if number % 10:
-                _place(stage, segment_name(session, 1), _segment(session, _frame(stage.tag, pack_own(session, 0))))
+                _place(stage, segment_name(session, 1), _segment(session, _frame(stage.tag, pack_own(session, 1))))
             else:
                 _place(stage, stage.dice.choice(["core", f"{session}.lock.1", segment_name(session, 2)]), b"rubbish")
         while stage.goes_on():
@@ -92,7 +92,7 @@ def hard_links(stage: Stage) -> Iterator[None]:
         while stage.goes_on():
             session = new_session()
             with open(stage.facts["bait"], "wb") as bait:
-                bait.write(_segment(session, _frame(stage.tag, pack_own(session, 0))))
+                bait.write(_segment(session, _frame(stage.tag, pack_own(session, 1))))
             name = os.path.join(folder_beside(stage.socket), segment_name(session, 1))
             try:
                 os.link(stage.facts["bait"], name)
@@ -107,7 +107,7 @@ def stolen_sessions(stage: Stage) -> Iterator[None]:
     while True:
         yield
         session = stage.facts["session"]
-        stolen = _segment(session, _frame(stage.tag, pack_own(session, 0)), acknowledged=1 << 62)
+        stolen = _segment(session, _frame(stage.tag, pack_own(session, 1)), acknowledged=1 << 62)
         _place(stage, segment_name(session, 99), stolen)
         _place(stage, segment_name(session, 98), _segment(session, b"", first=1 << 62, acknowledged=1 << 62))
         while stage.goes_on():

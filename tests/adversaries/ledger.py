@@ -6,6 +6,7 @@ Always true: whose message it is, the kernel's word decides, and not the tag, wh
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -73,8 +74,8 @@ class Ledger:
         return sum(buckets[bucket] for bucket in range(first, last)) / max((last - first) * BUCKET_NS / 1e9, 0.1)
 
     def latest_s(self, tag: str) -> float:
-        """Return when the last message under *tag* was received, in seconds since the epoch."""
-        return self._rows[tag].latest_ns / 1e9
+        """Return when the last message under *tag* was received, in seconds since the epoch; infinite if none was."""
+        return self._rows[tag].latest_ns / 1e9 or math.inf
 
     def _take(self, batch: Batch) -> None:
         tag = batch.tag.decode("utf-8", "replace")

@@ -38,6 +38,8 @@ from tests.support import HubProcess, eventually
 
 PRODUCERS = 20
 ATTACK_S, QUIET_S, WARM_UP_S = 5.0, 2.0, 1.0
+ROUNDS_MAX = 50
+"""Each has a process that waits for its death; a longer run has longer rounds."""
 SHARE_MIN = 0.5
 PING_MS_P99_MAX, ARRIVAL_MS_P99_MAX = 50.0, 250.0
 MEMORY_MIB_MAX = 400.0
@@ -63,6 +65,7 @@ class Result(NamedTuple):
     memory_mib: float
     recovery_s: float
     adoption_s: float
+    hub_cpu: float
     log_lines: int
     losses: int
     did: Counter[str]
@@ -83,10 +86,11 @@ class Rig:
         self._socket, self._journal = str(folder / "hub.sock"), str(folder / "journal")
         self._uids, self._names = count(FIRST_UID), Counter[str]()
         self._deaths: dict[str, float] = {}
+        self._attack_cpu_s = 0.0
 
     def run(self, seconds: float) -> Result:
         """Attack for *seconds* in all."""
-        rounds = max(1, int(seconds // ATTACK_S))
+        rounds = min(max(1, int(seconds // ATTACK_S)), ROUNDS_MAX)
         _make_folders(self._folder, Path(self._journal))
         with contextlib.ExitStack() as stack:
             # All before the first thread.
@@ -100,7 +104,7 @@ class Rig:
             _wait(WARM_UP_S)
             for victim in dying:
                 self._quiet(seconds / rounds * QUIET_S / ATTACK_S)
-                self._under_attack(seconds / rounds, attackers, victim)
+                self._under_attack(seconds / rounds, hub, attackers, victim)
             return self._end(hub, producers, clocks, [*producers, *dying], attackers)
 
     # The parts of a run.
@@ -110,12 +114,12 @@ class Rig:
         _wait(seconds)
         self.windows["quiet"].append((begin, time.time()))
 
-    def _under_attack(self, seconds: float, attackers: list[Actor], victim: Actor) -> None:
+    def _under_attack(self, seconds: float, hub: HubProcess, attackers: list[Actor], victim: Actor) -> None:
         victim.order(seconds=seconds)
         left, told = self._report_of(victim)
         if not left["is_in_files"]:
             self.faults.append("a producer could not use the spool")
-        begin = time.time()
+        begin, cpu_s = time.time(), _cpu_s(hub.process.pid)
         for attacker in attackers:
             attacker.order(seconds=seconds, session=told.get("session", ""), bait=str(self._folder / "bait"))
         _wait(seconds / 2)
@@ -123,6 +127,7 @@ class Rig:
         self._deaths[victim.tag] = time.time()
         _wait(begin + seconds - time.time())
         self.windows["attack"].append((begin, time.time()))
+        self._attack_cpu_s += _cpu_s(hub.process.pid) - cpu_s
         for attacker in attackers:
             self.did += self._report_of(attacker)[0]
         self._recover()
@@ -154,11 +159,20 @@ class Rig:
         self._stop(hub)
         ledger.read()
         ledger.close()
-        shares = self._shares(ledger, [actor.tag for actor in producers])
         result = Result(
-            self.name, self.faults, shares[0], shares[1], pings, arrivals, memory, self.recovery_s,
-            self._adoption_s(ledger), len(hub.log), ledger.losses, self.did,
-        )  # fmt: skip
+            self.name,
+            self.faults,
+            *self._shares(ledger, [actor.tag for actor in producers]),
+            ping_ms=pings,
+            arrival_ms=arrivals,
+            memory_mib=memory,
+            recovery_s=self.recovery_s,
+            adoption_s=self._adoption_s(ledger),
+            hub_cpu=self._attack_cpu_s / max(self._attack_s, 0.1),
+            log_lines=len(hub.log),
+            losses=ledger.losses,
+            did=self.did,
+        )
         self._judge(result, ledger, reports, losses, len(attackers))
         return result
 
@@ -207,6 +221,7 @@ class Rig:
             ("p99 of a ping, ms", result.ping_ms[1], PING_MS_P99_MAX),
             ("p99 of a new connection's ping, ms", result.arrival_ms[1], ARRIVAL_MS_P99_MAX),
             ("memory, MiB", result.memory_mib, MEMORY_MIB_MAX),
+            ("CPU of the hub", result.hub_cpu, self._attack.cpu_max),
             ("adoption, s", result.adoption_s, ADOPTION_S),
             ("lines of the log", result.log_lines, self._allowed(LOG_LINES, LOG_LINES_PER_S, attackers)),
             ("messages about losses", result.losses, self._allowed(LOSSES, LOSSES_PER_S, attackers)),
@@ -218,8 +233,11 @@ class Rig:
             fail(f"the attack did not bite: {dict(result.did)}")
 
     def _allowed(self, at_once: int, per_s: float, attackers: int) -> float:
-        seconds = sum(end - begin for begin, end in self.windows["attack"])
-        return at_once + per_s * seconds * attackers
+        return at_once + per_s * self._attack_s * attackers
+
+    @property
+    def _attack_s(self) -> float:
+        return sum(end - begin for begin, end in self.windows["attack"])
 
     def _shares(self, ledger: Ledger, tags: list[str]) -> tuple[float, float]:
         """Return the throughput under attack in parts of that in quiet times: of all, and of who had least."""
@@ -304,6 +322,15 @@ def _enter(stack: contextlib.ExitStack, actor: Actor) -> Actor:
 
 def _wait(seconds: float) -> None:
     time.sleep(max(seconds, 0.0))  # the length of a phase, which is what is asked for
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time of a process (proc(5)), 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _memory_mib(pid: int) -> float:
