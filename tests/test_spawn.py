@@ -284,7 +284,7 @@ def test_signals_are_passed_on(hub: HubProcess, tmp_path: Path) -> None:
 
 
 def test_our_own_lines_do_not_steer_the_terminal(hub: HubProcess) -> None:
-    """A name is shown escaped; what a child prints is its own affair."""
+    """A name is shown escaped; what a child prints is not ours to change."""
     done = run(hub, "--tag", "\x1b[2J\u202e", *sh(r"printf '\033[1mbold\n'"))
     assert done.returncode == 0
     ours, said = done.stdout.decode().replace("\x1b[1mbold", "BOLD"), done.stdout

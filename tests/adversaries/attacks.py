@@ -1,5 +1,5 @@
 """
-The table of attacks: who attacks, and how one sees that it was an attack.
+The table of attacks: what attacks, and how to see that it was an attack.
 
 A defence may take the blow out of an attack: it refuses, cuts off, or reads no further. So each *bite* accepts that as
 well, and nothing less: an attack that did nothing is a failure of the rig, and no success of the hub.
@@ -36,7 +36,7 @@ def _nothing(did: Counter[str]) -> bool:
 
 
 def _streams(count: int, least_bytes: int) -> Callable[[Counter[str]], bool]:
-    """Return whether so many streams were sent, or stopped by the hub, after so many bytes."""
+    """Return what asks whether *count* streams were sent, or stopped by the hub, after *least_bytes*."""
 
     def bite(did: Counter[str]) -> bool:
         return did["pushed"] + did["blocked"] + did["cut_off"] >= count and did["bytes"] >= least_bytes

@@ -1,7 +1,7 @@
 """
 What the journal holds of the ordinary producers, checked as it is read.
 
-Always true: whose message it is, the kernel's word decides, and not the tag, which an attacker may use as well.
+Always true: a message is its sender's by the user that the kernel names, never by its tag, which an attacker may use.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from hub.journal.reader import Gap, open_reader
 from hub.message import Batch
 
 BUCKET_NS = 100_000_000
-_FAULTS_MAX = 20
+FAULTS_MAX = 100
+"""Kinds of faults that are kept: four for each producer, and some; an attacker chooses tags."""
 
 
 class Author(NamedTuple):
-    """Who sends under a tag, and whether all of it is to arrive in order."""
+    """The user that sends under a tag, and whether all of it is to arrive in order."""
 
     uid: int
     is_ordered: bool
@@ -36,27 +37,35 @@ class _Row:
 
 
 class Ledger:
-    """Reads the journal in *folder* for the *authors*, by tag; other tags of *ours* are those of *strangers*."""
+    """Reads the journal in *folder* for the *authors*, by tag; everything else must be by one of the *strangers*."""
 
     def __init__(self, folder: str, authors: Mapping[str, Author], strangers: frozenset[int]) -> None:
-        self.faults: list[str] = []
         self.losses = 0
-        self.foreign_messages = 0
         self._authors = authors
         self._strangers = strangers
+        self._faults: dict[tuple[str, str], tuple[str, int]] = {}  # by tag and kind: the first, and how many
         self._rows = {tag: _Row() for tag in authors}
         self._reader = open_reader(folder)
         self._sequence = 0
+
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong, the first of each kind under each tag."""
+        return [text if count == 1 else f"{text}, and {count - 1} more" for text, count in self._faults.values()]
 
     def read(self) -> None:
         """Take in what has been written since."""
         for batch in self._reader.read(follow=True):
             if isinstance(batch, Gap):
-                self._fail(f"sequences {batch.sequence} to {batch.sequence + batch.count - 1} are gone: {batch.reason}")
+                self._fail(
+                    "",
+                    "gap",
+                    f"sequences {batch.sequence} to {batch.sequence + batch.count - 1} are gone: {batch.reason}",
+                )
                 self._sequence = batch.sequence + batch.count - 1
                 continue
             if batch.count and batch.sequence != self._sequence + 1:
-                self._fail(f"sequence {batch.sequence} after {self._sequence}")
+                self._fail("", "order", f"sequence {batch.sequence} after {self._sequence}")
             self._sequence = max(self._sequence, batch.sequence + batch.count - 1)
             self._take(batch)
 
@@ -84,10 +93,8 @@ class Ledger:
             self.losses += batch.count
         elif author is not None and batch.peer.uid == author.uid:
             self._check(tag, author, batch)
-        else:
-            self.foreign_messages += batch.count
-            if batch.peer.uid not in self._strangers:
-                self._fail(f"{tag}: stored as uid {batch.peer.uid}'s, at sequence {batch.sequence}")
+        elif batch.peer.uid not in self._strangers:
+            self._fail(tag, "owner", f"{tag}: stored as uid {batch.peer.uid}'s, at sequence {batch.sequence}")
 
     def _check(self, tag: str, author: Author, batch: Batch) -> None:
         row = self._rows[tag]
@@ -96,9 +103,9 @@ class Ledger:
         for message in batch.messages():
             number = message.record["n"]
             if number < row.next or number in row.early:
-                self._fail(f"{tag}: {number} is stored twice")
+                self._fail(tag, "twice", f"{tag}: {number} is stored twice")
             elif number > row.next and author.is_ordered:
-                self._fail(f"{tag}: {number} where {row.next} was expected")
+                self._fail(tag, "missing", f"{tag}: {number} where {row.next} was expected")
                 row.next = number + 1
             else:
                 row.early.add(number)
@@ -106,6 +113,7 @@ class Ledger:
                     row.early.remove(row.next)
                     row.next += 1
 
-    def _fail(self, fault: str) -> None:
-        if len(self.faults) < _FAULTS_MAX:
-            self.faults.append(fault)
+    def _fail(self, tag: str, kind: str, text: str) -> None:
+        if len(self._faults) < FAULTS_MAX or (tag, kind) in self._faults:
+            first, count = self._faults.get((tag, kind), (text, 0))
+            self._faults[tag, kind] = first, count + 1

@@ -2,7 +2,7 @@
 The ordinary load: six kinds of producers that number their messages, producers that die, and two that measure pings.
 
 Each has a fixed, modest rate, so that what is measured is whether the hub lets them keep it, and not how fast this
-machine is. Who is held up does not catch up.
+machine is. A producer that is held up does not catch up.
 
 Always true: a producer reports how many messages it has sent and how many were acknowledged; the numbers that it sent
 are 0 to sent - 1.
@@ -32,7 +32,7 @@ TICK_S = 0.1
 PER_TICK = 10
 FILLING, BULKY_FILLING = "x" * 150, "x" * 30_000
 PATIENCE_S = 30.0
-"""So long after an attack everything may take to be acknowledged."""
+"""Longest time after the attacks until everything is acknowledged."""
 PING_S, NEWCOMER_S = 0.02, 0.1
 RESEND_EVERY, RESEND_DELAY = 7, 60
 """Each 7th tick the chunk of 60 ticks before, or the first, is sent again, as after a lost acknowledgement."""
@@ -97,10 +97,11 @@ def foreign(stage: Stage) -> Iterator[None]:
 
 
 def resending(stage: Stage) -> Iterator[None]:
-    """The same with a session and a counter, as our own producers have them, which resends old chunks."""
+    """The same with sessions and counters, as our own producers have them."""
     yield
-    session = new_session()
-    _raw(stage, lambda number: pack_own(session, number))
+    idle, busy = new_session(), new_session()
+    first = pack_own(idle, 0)  # nothing else comes from this session, until it is sent again at the end
+    _raw(stage, lambda number: pack_own(busy, number) if number else first, last=0)
     yield
 
 
@@ -111,26 +112,27 @@ def bulky(stage: Stage) -> Iterator[None]:
     yield
 
 
-def _raw(stage: Stage, id_of: Callable[[int], bytes], filling: str = FILLING) -> None:
+def _raw(stage: Stage, id_of: Callable[[int], bytes], filling: str = FILLING, *, last: int = -1) -> None:
+    """Deliver chunks and some of them again, at the end chunk *last* or one of the latest."""
     client = _Raw(stage.socket)
-    frames: list[bytes] = []  # the last ones
-    count = 0
+    frames: list[bytes] = []  # the latest
+    count, first = 0, b""
     try:
         for _ in stage.ticks(TICK_S):
             frame = frame_of(id_of(count), *_records(count * PER_TICK, filling), tag=stage.tag.encode())
-            count += 1
+            count, first = count + 1, first or frame
             client.deliver(frame)
             frames = [*frames[-RESEND_DELAY:], frame]
             if count % RESEND_EVERY == 0:
                 client.deliver(frames[0])
-        client.deliver(frames[0])
+        client.deliver(frames[0] if last else first)
     except TimeoutError:
         stage.did["late"] = PER_TICK
     stage.did.update(sent=count * PER_TICK, acknowledged=count * PER_TICK - stage.did["late"], cut_off=client.cut_off)
 
 
 class _Raw:
-    """Delivers a frame and waits for its acknowledgement; what is cut off connects again and sends again."""
+    """Delivers a frame and waits for its acknowledgement; after a broken connection it sends again on a new one."""
 
     def __init__(self, path: str) -> None:
         self.cut_off = 0
@@ -187,7 +189,7 @@ def dying(stage: Stage) -> Iterator[None]:
     for number in range(DYING_MESSAGES):
         assert out.put(stage.tag.encode(), pack_entry(encode_record({"n": number}), time.time_ns()))
     stage.did.update(sent=DYING_MESSAGES, is_in_files=int(out.is_in_files))
-    stage.told["session"] = out.backlog.session
+    stage.findings["session"] = out.backlog.session
     yield
     out.end()  # never reached, so that `out` lives as long as the process
 
@@ -224,8 +226,8 @@ def _ping(client: socket.socket) -> None:
 
 
 def _measure(stage: Stage, every_s: float, ping: Callable[[], None]) -> None:
-    """Ping at fixed times. Who could not be asked in time counts as asked: a late answer delays those behind it."""
-    samples = stage.told["samples"] = []
+    """Ping at fixed times. A ping that could not be sent in time counts from when it was due."""
+    samples = stage.findings["samples"] = []
     due = time.monotonic()
     while stage.pause(max(due - time.monotonic(), 0.0)):
         try:
@@ -240,4 +242,4 @@ def _measure(stage: Stage, every_s: float, ping: Callable[[], None]) -> None:
 
 KINDS: tuple[Callable[[Stage], Iterator[None]], ...] = (blocking, asynchronous, foreign, resending, bulky, lines)
 ORDERED = ("blocking", "asynchronous", "foreign", "resending", "bulky")
-"""Who has one connection. Messages of several connections have no order among each other."""
+"""The kinds that have one connection. Messages of several connections have no order among each other."""

@@ -1,5 +1,5 @@
 """
-One run: a hub, the ordinary load, an attack now and then, and what came of it.
+One run: a hub, the ordinary load, attacks and quiet times by turns, and what came of it.
 
     start ─▶ warm up ─▶ (quiet ─▶ attack ─▶ until the hub answers again) ─▶ … ─▶ end ─▶ all is in the journal
 
@@ -44,11 +44,11 @@ SHARE_MIN = 0.5
 PING_MS_P99_MAX, ARRIVAL_MS_P99_MAX = 50.0, 250.0
 MEMORY_MIB_MAX = 400.0
 ANSWERS_S, PATIENCE_S = 0.25, 30.0
-"""The hub has recovered when it answers within the one; longer than the other it must not take."""
+"""The hub has recovered when it answers within the first; it must have recovered after the second."""
 ADOPTION_S = 10.0
-"""From a death until what was left is stored: the hub looks each 5 s, where nothing tells it sooner."""
+"""Longest time from a death until what was left is stored: the hub looks at least each 5 s."""
 LOG_LINES, LOG_LINES_PER_S, LOSSES, LOSSES_PER_S = 100, 10.0, 1000, 200.0
-"""What is allowed at once, and per second and attacking user."""
+"""Limits: a constant part, and a part per second and attacking user."""
 FIRST_UID, FIRST_ATTACKER, GROUP, JOURNAL_GROUP = 61_000, 62_000, 61_000, 61_999
 NICE = 10
 
@@ -116,12 +116,12 @@ class Rig:
 
     def _under_attack(self, seconds: float, hub: HubProcess, attackers: list[Actor], victim: Actor) -> None:
         victim.order(seconds=seconds)
-        left, told = self._report_of(victim)
+        left, findings = self._report_of(victim)
         if not left["is_in_files"]:
             self.faults.append("a producer could not use the spool")
         begin, cpu_s = time.time(), _cpu_s(hub.process.pid)
         for attacker in attackers:
-            attacker.order(seconds=seconds, session=told.get("session", ""), bait=str(self._folder / "bait"))
+            attacker.order(seconds=seconds, session=findings.get("session", ""), bait=str(self._folder / "bait"))
         _wait(seconds / 2)
         victim.end()
         self._deaths[victim.tag] = time.time()
@@ -240,7 +240,7 @@ class Rig:
         return sum(end - begin for begin, end in self.windows["attack"])
 
     def _shares(self, ledger: Ledger, tags: list[str]) -> tuple[float, float]:
-        """Return the throughput under attack in parts of that in quiet times: of all, and of who had least."""
+        """Return the throughput under attack in parts of that in quiet times: of all, and of the one that had least."""
 
         def rates(kind: str, tag: str) -> list[float]:
             return [ledger.rate(tag, int(begin * 1e9), int(end * 1e9)) for begin, end in self.windows[kind]]
@@ -255,13 +255,13 @@ class Rig:
 
     def _latencies(self, clock: Actor) -> tuple[float, float]:
         """Return median and 99th percentile in milliseconds, of the pings that were due in an attack."""
-        did, told = self._report_of(clock)
+        did, findings = self._report_of(clock)
         if did["cut_off"]:
             self.faults.append(f"{clock.name}: cut off")
         offset = time.time() - time.monotonic()
         samples = sorted(
             late_s * 1e3
-            for due, late_s in told.get("samples", [])
+            for due, late_s in findings.get("samples", [])
             if any(begin <= due + offset <= end for begin, end in self.windows["attack"])
         )
         if not samples:
@@ -291,7 +291,7 @@ class Rig:
         return Stage(self._socket, self._journal, tag, f"{self._seed} {tag}")
 
     def _report_of(self, actor: Actor) -> tuple[Counter[str], dict[str, Any]]:
-        """Return what an actor did and told; nothing, and a fault, if it failed."""
+        """Return what an actor did and found; nothing, and a fault, if it failed."""
         try:
             return actor.report()
         except ActorFailed as error:
@@ -309,7 +309,7 @@ def run(name: str, *, seconds: float, seed: int) -> Result:
 def _make_folders(folder: Path, journal: Path) -> None:
     journal.mkdir()
     os.chown(journal, -1, JOURNAL_GROUP)
-    journal.chmod(0o2750)  # whoever is in its group may read the journal
+    journal.chmod(0o2750)  # the members of its group may read the journal
     bait = folder / "bait"
     bait.touch()
     bait.chmod(0o666)
@@ -321,7 +321,7 @@ def _enter(stack: contextlib.ExitStack, actor: Actor) -> Actor:
 
 
 def _wait(seconds: float) -> None:
-    time.sleep(max(seconds, 0.0))  # the length of a phase, which is what is asked for
+    time.sleep(max(seconds, 0.0))  # the length of a phase: no event ends it
 
 
 def _cpu_s(pid: int) -> float:

@@ -43,15 +43,15 @@ class Stage:
         self.tag = tag
         self.dice = random.Random(seed)
         self.did: Counter[str] = Counter()
-        self.told: dict[str, Any] = {}
-        """What it has to report besides."""
+        self.findings: dict[str, Any] = {}
+        """What it reports besides."""
         self.facts: dict[str, Any] = {}
         """What the rig lets an attacker know, in its order."""
         self.until = 0.0
         self._orders: socket.socket | None = None
 
     def goes_on(self) -> bool:
-        """Whether this act is not over: its time, or the rig's word."""
+        """Whether neither the time of this act is over nor the rig has ended it."""
         return self.pause(0.0)
 
     def pause(self, seconds: float) -> bool:
@@ -148,12 +148,12 @@ class Stage:
         while line := lines.readline():
             order = json.loads(line)
             self.did.clear()
-            self.told.clear()
+            self.findings.clear()
             self.facts, self.until = order["facts"], order["until"] or math.inf
             next(acts)
             if not order["until"]:
-                lines.readline()  # the word that ended it
-            orders.sendall(json.dumps([self.did, self.told]).encode() + b"\n")
+                lines.readline()  # the order that ended it
+            orders.sendall(json.dumps([self.did, self.findings]).encode() + b"\n")
 
 
 class Actor:
@@ -182,22 +182,22 @@ class Actor:
     def order(self, *, seconds: float | None = None, **facts: Any) -> None:
         """Begin an act, of *seconds*, or until `stop`."""
         until = None if seconds is None else time.monotonic() + seconds
-        self._say({"until": until, "facts": facts})
+        self._send_order({"until": until, "facts": facts})
 
     def stop(self) -> None:
         """End an act that was begun without an end."""
-        self._say({})
+        self._send_order({})
 
     def report(self) -> tuple[Counter[str], dict[str, Any]]:
-        """Return what it did in its act, and what else it tells. Raises ActorFailed."""
+        """Return what it did in its act, and what it found. Raises ActorFailed."""
         try:
             line = self._reports.readline()
         except TimeoutError:
             raise ActorFailed(f"{self.name} ({self.tag}) does not end") from None
-        did, told = json.loads(line) if line.endswith(b"\n") else ({}, {"error": "it died"})
-        if "error" in told:
-            raise ActorFailed(f"{self.name} ({self.tag}): {told['error']}")
-        return Counter(did), told
+        did, findings = json.loads(line) if line.endswith(b"\n") else ({}, {"error": "it died"})
+        if "error" in findings:
+            raise ActorFailed(f"{self.name} ({self.tag}): {findings['error']}")
+        return Counter(did), findings
 
     def end(self) -> None:
         """Let it exit as it stands, closing nothing; SIGKILL if it does not."""
@@ -210,8 +210,8 @@ class Actor:
                     os.kill(self.pid, signal.SIGKILL)
                 time.sleep(0.005)
 
-    def _say(self, order: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its report says why
+    def _send_order(self, order: dict[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has failed, and its report has the reason
             self._sock.sendall(json.dumps(order).encode() + b"\n")
 
 
@@ -239,7 +239,7 @@ def _child(
         os.setgid(groups[0])
         os.setuid(uid)
         stage.perform(play, orders)
-    except BaseException:  # noqa: BLE001  the rig says it
+    except BaseException:  # noqa: BLE001  the rig reports it
         with contextlib.suppress(OSError):
             orders.setblocking(True)
             orders.sendall(json.dumps([{}, {"error": traceback.format_exc()}]).encode() + b"\n")

@@ -1,8 +1,8 @@
 """
 Attacks by what is sent: a few connections, bytes that cost the hub more than they cost their sender.
 
-Each play says in its first line what it does; the table of attacks (attacks) says how one sees that it was done. A
-play that is cut off, or not read any further, goes on as an attacker would: it connects again.
+The first line of each play is what it does; the table (tests.adversaries.attacks) decides whether it was done. A play
+that is cut off goes on as an attacker would: it connects again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOSING_FRAMES, LOSSES_BYTES_MAX = 10_000, 4 * MIB
 DEPTHS = (400, 900, 1_000_000)
 BATCH = 20
 STANDSTILL_S = 0.5
-"""When a stream moves no further for so long, its bytes are as far in as they get."""
+"""A stream that has not moved for this time is as far in as it gets."""
 
 
 def half_frames(stage: Stage) -> Iterator[None]:

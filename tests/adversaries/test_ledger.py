@@ -13,14 +13,14 @@ from hub.message import Batch, Peer
 from producers.record import encode_record, pack_entry
 from tests.adversaries import ledger
 from tests.adversaries.attacks import ATTACKS
-from tests.adversaries.ledger import BUCKET_NS, Author, Ledger
+from tests.adversaries.ledger import BUCKET_NS, FAULTS_MAX, Author, Ledger
 
 AUTHORS = {"ordered": Author(1, is_ordered=True), "loose": Author(2, is_ordered=False)}
 STRANGER = 3
 
 
 class FakeReader:
-    """Gives what the test says."""
+    """Gives what the test has prepared."""
 
     def __init__(self, *given: Batch | Gap) -> None:
         self.given = given
@@ -68,6 +68,14 @@ def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, given: list[Bat
     """Twice, out of order, missing, another user's name, a gap: each is a fault, and nothing else is."""
     faults = ledger_of(monkeypatch, *given).faults
     assert (faults == []) if fault is None else (fault in faults[0])
+
+
+def test_faults_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many of one kind are one line, and many tags do not make an endless list."""
+    read = ledger_of(monkeypatch, stored("ordered", 1, 0, 0, 0, 0))
+    assert read.faults == ["ordered: 0 is stored twice, and 2 more"]
+    forged = [stored(f"tag {number}", 0, 0, sequence=number + 1) for number in range(2 * FAULTS_MAX)]
+    assert len(ledger_of(monkeypatch, *forged).faults) == FAULTS_MAX
 
 
 def test_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,7 +136,7 @@ def test_nothing_in_the_log_steers_a_terminal() -> None:
 
 
 def test_json_of_the_log_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where no terminal is, an event is JSON in printable ASCII, for whoever shows it later."""
+    """Where no terminal is, an event is JSON in printable ASCII, safe for what shows it later."""
     get_logger("mpsr.test").warning("thing.happened", comm="\x1b\x7f\x9b\u202e\U000e0041")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.isascii()

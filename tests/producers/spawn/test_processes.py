@@ -43,7 +43,7 @@ def ignored(request: pytest.FixtureRequest) -> Iterator[set[int]]:
 
 
 def test_a_child_inherits_nothing_of_ours(ignored: set[int]) -> None:
-    """No descriptor, no session, no variable that Python added, no ignored signal but those of whoever started us."""
+    """No descriptor, no session, no variable that Python added, no ignored signal that our parent has not chosen."""
     with open(os.devnull) as ours:
         os.set_inheritable(ours.fileno(), True)
         script = ["sh", "-c", "ls /proc/self/fd | wc -l; grep SigIgn /proc/self/status; echo ${LC_CTYPE-none}"]
