@@ -2,8 +2,9 @@
 Messages as people and programs read them: pretty, json, text.
 
 Always true: whatever a record holds, something comes out; JSON output is one valid object a line; pretty output is a
-line, then further lines of texts and tracebacks, indented, and holds no control characters of a producer's; text
-output is raw. Pretty output leaves out what a record of Python's logging says twice, or what goes without saying.
+line, then further lines of texts and tracebacks, indented; nothing of a producer's in either can steer a terminal
+(hub.escaping); text output is raw. Pretty output leaves out what a record of Python's logging contains twice, and what
+is the default.
 Not here: which messages (hub.journal.query), where they go (hub.cli).
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from hub.entries import NS
+from hub.escaping import escape, escape_json, escape_lines
 from hub.message import Message
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
@@ -23,11 +25,7 @@ _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
 _UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # what a record of Python's logging need not say
-_INDENT = "    "
-# C0, DEL and C1, and what turns the direction of writing.
-_CONTROL_CODES = (*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_CONTROLS = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _CONTROL_CODES}
-_CONTROLS_IN_LINES = {code: text for code, text in _CONTROLS.items() if chr(code) not in "\n\t"}
+_INDENT = "    "  # so that no line of a text can pass for one of ours
 _LEVEL_COLOURS = {
     "warning": _YELLOW,
     "warn": _YELLOW,
@@ -53,13 +51,13 @@ def render_json(message: Message) -> str:
     }
     if not peer.verified:
         fields["verified"] = False
-    return _json({**fields, "record": message.record})
+    return escape_json(_json({**fields, "record": message.record}))
 
 
 def render_text(message: Message) -> str:
     """Return what the message says, and nothing else: its text, or its record as JSON."""
     text = _text_of(message.record)
-    return text if text is not None else _json(message.record)
+    return text if text is not None else escape_json(_json(message.record))
 
 
 def render_pretty(message: Message) -> str:
@@ -105,13 +103,13 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     where = _where(record)
     shown.update(("pathname", "lineno", "func") if where else ())
     fields = [f"{key}={_value(value)}" for key, value in record.items() if key not in shown]
-    rest = _one_line(" ".join(filter(None, [*fields, where])))
+    rest = escape(" ".join(filter(None, [*fields, where])))
     who = f"{message.peer.comm or '?'}[{message.peer.pid}]"
-    parts = [paint(moment, _GREY), paint(_one_line(message.tag), _CYAN), paint(_one_line(who), _GREY)]
+    parts = [paint(moment, _GREY), paint(escape(message.tag), _CYAN), paint(escape(who), _GREY)]
     if isinstance(level, str):
-        parts.append(paint(_one_line(level), _LEVEL_COLOURS.get(level.lower(), "")))
-    line = " ".join([*parts, *filter(None, (_indented(text or ""), paint(rest, _GREY)))])
-    return "\n".join([line, *(_INDENT + _indented(record[key].rstrip("\n")) for key in blocks)])
+        parts.append(paint(escape(level), _LEVEL_COLOURS.get(level.lower(), "")))
+    line = " ".join([*parts, *filter(None, (escape_lines(text or "", _INDENT), paint(rest, _GREY)))])
+    return "\n".join([line, *(_INDENT + escape_lines(record[key].rstrip("\n"), _INDENT) for key in blocks)])
 
 
 def _said_elsewhere(message: Message, blocks: list[str]) -> Iterator[str]:
@@ -130,18 +128,6 @@ def _where(record: dict[Any, Any]) -> str:
     if not isinstance(pathname, str) or not isinstance(lineno, int):
         return ""
     return f"{pathname.rpartition('/')[2]}:{lineno}"
-
-
-def _one_line(text: str) -> str:
-    """Return *text* with its control characters shown: what a producer sends must not steer the reader's terminal."""
-    return text if text.isprintable() else text.translate(_CONTROLS)
-
-
-def _indented(text: str) -> str:
-    """Return *text* likewise, but for its lines: each behind the first is indented, so that it cannot pass for ours."""
-    if text.isprintable():
-        return text
-    return text.translate(_CONTROLS_IN_LINES).replace("\n", "\n" + _INDENT)
 
 
 def _text_of(record: dict[Any, Any]) -> str | None:

@@ -4,7 +4,9 @@ The hub's own log: to standard error, through structlog; colours on a terminal, 
 Always true:
 - a program that uses `Hub` as a library gets warnings on standard error and nothing on standard output, however it has
   configured structlog for itself;
-- logging never raises: a hub whose standard error is closed, or read by nobody any more, goes on without a log.
+- logging never raises: a hub whose standard error is closed, or read by nobody any more, goes on without a log;
+- nothing that a client chose (its command name, a method, text in an error) can steer a terminal, or pass for a line of
+  ours: on a terminal every value is escaped (hub.escaping), and JSON is ASCII.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import sys
 from typing import Any
 
 import structlog
+
+from hub.escaping import escape, escape_lines
 
 _NO_STANDARD_ERROR = (OSError, ValueError, AttributeError)  # nobody reads it; closed; None, if it never was open
 
@@ -33,9 +37,24 @@ class _StandardError:
 
 def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> str | bytes | structlog.typing.EventDict:
     """Return the line: chosen when it is written, for standard error may be another file by then."""
-    renderer = _console if _is_terminal() else _json
-    result: str = renderer(logger, method, event)  # type: ignore[assignment]
-    return result
+    if _is_terminal():
+        return _console(logger, method, {key: _shown(key, value) for key, value in event.items()})
+    return _json(logger, method, event)
+
+
+class _Verbatim(str):
+    """Text that the renderer for terminals takes as it is: it would quote some by `repr`, which escapes once more."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _shown(key: str, value: object) -> object:
+    """Return a field as a terminal may have it: a traceback in lines, everything else on one line."""
+    if key in _LINES and isinstance(value, str):
+        return _INDENT + escape_lines(value, _INDENT)
+    is_plain = isinstance(value, str) and value and _QUOTED.isdisjoint(value)
+    return _Verbatim(escape(value if is_plain or key in _HEAD else repr(value)))  # type: ignore[arg-type]
 
 
 def _is_terminal() -> bool:
@@ -53,9 +72,13 @@ def _drop_below(logger: Any, method: str, event: structlog.typing.EventDict) -> 
 
 def _order(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Put first what one looks for first."""
-    return {**{key: event.pop(key) for key in ("timestamp", "level", "event") if key in event}, **event}
+    return {**{key: event.pop(key) for key in _HEAD if key in event}, **event}
 
 
+_HEAD = ("timestamp", "level", "event")
+_LINES = ("exception", "stack")
+_INDENT = "    "
+_QUOTED = frozenset(" =\"'")
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50, "exception": 40}
 _level = logging.WARNING
 _json = structlog.processors.JSONRenderer()

@@ -1,11 +1,19 @@
 """Settings of the test run that pyproject.toml has no place for."""
 
+import signal
+
 import pytest
 from hypothesis import settings
 
 # A shared machine stands still now and then, which is no failure; a hang meets pytest's timeout.
 settings.register_profile("mpsr", settings(), deadline=None)
 settings.load_profile("mpsr")
+
+# A run under nohup, or in the background of a shell, was started to ignore these, and so would every process that it
+# starts. A handler lets this process survive them as well, but ends with exec: the tests' processes have the default.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

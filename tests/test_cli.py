@@ -8,8 +8,10 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
@@ -19,6 +21,7 @@ from hub.journal.files import DiskFiles
 from hub.journal.segment import list_segments, segment_name
 from producers import NotAcknowledged
 from tests.hub.wire.test_compression import COMPRESSORS
+from tests.producers.fakehub import FakeHub
 from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
 
 
@@ -342,6 +345,61 @@ def test_logs_without_a_journal_says_so(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
     assert b"there is no journal here" in done.stderr
     assert mpsr("logs", "--journal", str(tmp_path), "--grep", "(").returncode == 2
+
+
+STEERING = "\x1b[2J\r\x9b1m\u202e\u200b\u2028"
+
+
+@contextlib.contextmanager
+def answering(path: str, **reply: Any) -> Iterator[None]:
+    """Answer one request at *path* with *reply*, and raw: a hub that is none."""
+    with FakeHub(path) as fake:
+
+        def answer() -> None:
+            with contextlib.closing(fake.accept()) as connection:
+                connection.peek()
+                line = json.dumps({"jsonrpc": "2.0", "id": 1, **reply}, ensure_ascii=False) + "\n"
+                connection.sock.sendall(line.encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield
+        thread.join()
+    os.unlink(path)
+
+
+def printable(output: bytes) -> bool:
+    """Whether a terminal shows *output*, and does nothing else."""
+    return output.decode().replace("\n", "").isprintable()
+
+
+def test_no_answer_steers_the_terminal(tmp_path: Path) -> None:
+    """Whatever answers at the socket: `call` and `stats` print it, and its errors, escaped, an error on one line."""
+    path = str(tmp_path / "fake.sock")
+    with answering(path, result={STEERING: STEERING}):
+        done = mpsr("call", "--socket", path, "ping")
+    assert (done.returncode, printable(done.stdout), json.loads(done.stdout)) == (0, True, {STEERING: STEERING})
+    with answering(path, error={"code": 1, "message": f"{STEERING}\nmpsr: forged"}):
+        done = mpsr("call", "--socket", path, "ping")
+    assert (done.returncode, done.stderr.count(b"\n"), printable(done.stderr)) == (1, 1, True)
+    assert b"\\x1b[2J" in done.stderr
+    with answering(path, result={"uptime_s": 1, f"{STEERING}\nforged": STEERING}):
+        done = mpsr("stats", "--socket", path)
+    assert (done.returncode, done.stdout.count(b"\n"), printable(done.stdout)) == (0, 2, True)
+
+
+def test_no_complaint_steers_the_terminal(tmp_path: Path) -> None:
+    """What names a folder, a field or an argument names it escaped: `verify`, `send`, wrong usage."""
+    done = mpsr("verify", "--journal", str(tmp_path / STEERING))
+    assert (done.returncode, done.stderr.count(b"\n"), printable(done.stderr)) == (1, 1, True)
+    line = json.dumps({STEERING: [10**30]}).encode()
+    done = mpsr("send", "--socket", str(tmp_path / "none"), "--timeout", "0", "--json", stdin=line)
+    assert b"message 1 was not sent" in done.stderr
+    assert b"\\x1b[2J" in done.stderr
+    assert printable(done.stderr)
+    done = mpsr(STEERING)
+    assert (done.returncode, printable(done.stderr)) == (2, True)
+    assert b"\\x1b[2J" in done.stderr
 
 
 def test_stats_and_call_ask_the_hub(hub: HubProcess) -> None:

@@ -2,7 +2,7 @@
 Faults around a hub, in real processes: stopped and killed readers, a hub killed at chosen system calls.
 
 Not here: the disk and the clock (tests.test_faults_disk), clients (tests.test_faults_clients), kills of producers
-(tests.test_kill), power cuts (tests.test_power_cut), all of it at once (tests.soak).
+(tests.test_kill), power cuts (tests.test_power_cut), all of it at once (tests.soak), hostile users (tests.adversaries).
 """
 
 from __future__ import annotations

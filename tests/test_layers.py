@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = """
-    hub.errors hub.config hub.reporting
+    hub.errors hub.escaping hub.config hub.reporting
     hub.systemd hub.units hub.watchdog
     hub.entries hub.moment hub.lockfile
     hub.message hub.metrics hub.access
@@ -41,7 +41,7 @@ ONLY = {
     "producers.spawn.procfile": "",
     "producers.spawn.joining": "",
     "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.joining",
-    "producers.*": "hub.errors hub.config hub.lockfile hub.entries hub.message hub.wire.* producers.* "
+    "producers.*": "hub.errors hub.escaping hub.config hub.lockfile hub.entries hub.message hub.wire.* producers.* "
     "producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines",
     "producers": "hub.errors producers.*",
     "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* producers.bench.*",

@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,11 +22,11 @@ LINUX = sys.platform.startswith("linux")
 class Spawned:
     """A running `mpsr spawn`; what it shows goes to a file."""
 
-    def __init__(self, folder: Path, *args: str, stdin: bytes | None = None) -> None:
+    def __init__(self, folder: Path, *args: str, stdin: bytes | None = None, command: Sequence[str] = MPSR) -> None:
         self.shown = folder / "shown"
         with self.shown.open("wb") as shown:
             self.process = subprocess.Popen(
-                [*MPSR, "spawn", *args], stdin=subprocess.PIPE, stdout=shown, stderr=subprocess.STDOUT
+                [*command, "spawn", *args], stdin=subprocess.PIPE, stdout=shown, stderr=subprocess.STDOUT
             )
         assert self.process.stdin is not None
         if stdin is not None:
@@ -230,9 +230,25 @@ def test_no_zombies(hub: HubProcess, tmp_path: Path) -> None:
         assert spawned.wait() == 0
 
 
+# The supervisor goes on only when its first child has ended, as if the machine were busy.
+LATE = """
+import os
+from producers.spawn import processes
+start = processes.start
+def start_late(*args, env, **options):
+    process = start(*args, env=env, **options)
+    if env["MPSR_INDEX"] == "1":
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    return process
+processes.start = start_late
+from hub.cli import main; main()
+"""
+
+
 @needs_proc
-def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path) -> None:
-    """What a child left behind, also outside of its group, is waited for when it ends."""
+@pytest.mark.parametrize("command", [MPSR, (sys.executable, "-c", LATE)], ids=["in time", "late"])
+def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path, command: Sequence[str]) -> None:
+    """What a child left behind, at once or later, also outside of its group, is waited for when it ends."""
     script = f"setsid sh -c 'until [ -e {tmp_path}/go ]; do sleep 0.01; done' & echo $!; exit 0"
     with Spawned(
         tmp_path,
@@ -243,6 +259,7 @@ def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path) -> None:
         "-n",
         "2",
         *sh(f"[ $MPSR_INDEX = 2 ] && exec sleep 600; {script}"),
+        command=command,
     ) as spawned:
         spawned.until("w.1 ended")
         orphans = set(children_of(spawned.process.pid)) - {spawned.pid_of("w.2")}
@@ -264,6 +281,16 @@ def test_signals_are_passed_on(hub: HubProcess, tmp_path: Path) -> None:
             spawned.process.send_signal(number)
             spawned.until(f"| got {number.name.removeprefix('SIG')}")
         assert spawned.wait() == 9
+
+
+def test_our_own_lines_do_not_steer_the_terminal(hub: HubProcess) -> None:
+    """A name is shown escaped; what a child prints is not ours to change."""
+    done = run(hub, "--tag", "\x1b[2J\u202e", *sh(r"printf '\033[1mbold\n'"))
+    assert done.returncode == 0
+    ours, said = done.stdout.decode().replace("\x1b[1mbold", "BOLD"), done.stdout
+    assert ours.replace("\n", "").isprintable()
+    assert said.count(rb"\x1b[2J\u202e.1") == 3
+    assert b"\x1b[1mbold\n" in said
 
 
 def test_standard_input_goes_to_one_child(hub: HubProcess) -> None:

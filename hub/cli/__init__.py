@@ -9,13 +9,15 @@ Exit codes: 0 done; 1 failed, and one line on standard error says what and what 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from hub.cli.options import discard_output
+from hub.cli.options import complain, discard_output
+from hub.escaping import escape_lines
 
 _FILES = {
     "bench": "measuring",
@@ -75,7 +77,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        click.echo(escape_lines(text.getvalue()), err=True, nl=False)
         code = error.exit_code
     except UsageError as error:
         code = _complain(error, 2)
@@ -88,5 +92,5 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _complain(error: Exception, code: int) -> int:
-    click.echo(f"mpsr: {error}", err=True)
+    complain(error)
     return code

@@ -8,7 +8,8 @@ import time
 
 import click
 
-from hub.cli.options import discard_output, socket_option, usage_error
+from hub.cli.options import complain, discard_output, socket_option, usage_error
+from hub.escaping import escape
 from producers import NotConnected
 from producers import call as ask
 
@@ -29,7 +30,7 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
             except NotConnected as error:
                 if not before:
                     raise
-                click.echo(f"mpsr: {error}", err=True)  # it may come back
+                complain(error)  # it may come back
                 time.sleep(WATCH_S)
                 continue
             if before and not as_json and sys.stdout.isatty():
@@ -51,7 +52,7 @@ def _table(counters: dict[str, float], before: dict[str, float]) -> str:
     seconds = (counters["uptime_s"] - before.get("uptime_s", 0.0)) or WATCH_S
     lines = []
     for name, value in counters.items():
-        line = f"{name:<{width}}  {value}"
+        line = escape(f"{name:<{width}}  {value}")
         if before and name != "uptime_s" and (gained := value - before.get(name, 0)):
             line += f"  ({gained / seconds:+,.0f}/s)"
         lines.append(line)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from hub.cli.options import usage_error
+from hub.cli.options import complain, usage_error
 from hub.config import default_journal
 from hub.errors import MpsrError
 from hub.units import HEADING, SYSTEM_STATE, SYSTEM_USER, UNFIT, Scope, unit_files
@@ -65,7 +65,7 @@ def install(scope: Scope | None, show: bool, force: bool) -> None:
     if fault := _unreachable(command) if scope == "system" else "":
         if not show:
             raise NotInstalled(fault)
-        click.echo(f"mpsr: {fault}", err=True)
+        complain(fault)
     files = unit_files(scope, folder=_folder(scope), command=command, journal=_journal(scope))
     if show:
         click.echo("\n".join(f"### {path}\n{text}" for path, text in files.items()), nl=False)

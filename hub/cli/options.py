@@ -1,7 +1,8 @@
 """
 Options that several subcommands have, the types of options, and where output goes.
 
-Always true: a wrong value is a usage error that says what would be right.
+Always true: a wrong value is a usage error that says what would be right; what goes wrong is one line on standard
+error, and nothing in it that somebody else chose (an answer, a name, a field) can steer the terminal.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.config import config_file, parse_size
+from hub.escaping import escape
 
 if TYPE_CHECKING:
     from hub.message import Message
@@ -83,6 +85,11 @@ MOMENT = Parsed("time", _parse_moment)
 def usage_error(message: str) -> click.UsageError:
     """Return the error for options that do not fit, raised by the caller."""
     return click.UsageError(message, click.get_current_context())
+
+
+def complain(problem: object) -> None:
+    """Write one line to standard error: what went wrong."""
+    click.echo(f"mpsr: {escape(str(problem))}", err=True)
 
 
 def renderer(output: str | None) -> Callable[[Message], str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.cli.options import MOMENT, discard_output, journal_option, renderer, usage_error, write
+from hub.cli.options import MOMENT, complain, discard_output, journal_option, renderer, usage_error, write
 from hub.config import default_journal
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def verify(journal: str | None) -> int:
     except OSError as error:
         raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
     if verified.fault is not None:
-        click.echo(f"mpsr: journal {folder}: {verified.fault}", err=True)
+        complain(f"journal {folder}: {verified.fault}")
         return 1
     click.echo(f"{verified.messages} messages in {verified.batches} batches, {verified.segments} segments: all whole")
     return 0

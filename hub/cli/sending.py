@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hub.cli.options import SECONDS, socket_option, usage_error
+from hub.cli.options import SECONDS, complain, socket_option, usage_error
 from producers import BadRecord, NotAcknowledged, Producer
 
 
@@ -46,7 +46,7 @@ def send(
         for number, line in enumerate(lines, 1):
             fault = _send_line(producer, line, extra, as_json=as_json, timeout=timeout)
             if fault is not None:
-                click.echo(f"mpsr: message {number} was not sent: {fault}", err=True)
+                complain(f"message {number} was not sent: {fault}")
                 failed = True
         _flush(producer, timeout)
     finally:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from hub.cli.options import SECONDS, SIZE, journal_option, socket_option, usage_error
+from hub.cli.options import SECONDS, SIZE, complain, journal_option, socket_option, usage_error
 from hub.cli.ownhub import OwnHub
 from hub.cli.specs import CHILDREN_MAX, specs_of_command, specs_of_procfile, with_stdin
 from hub.config import default_socket
@@ -174,6 +174,7 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
     from producers.spawn.console import Console
     from producers.spawn.delivery import Delivery
 
+    processes.adopt()  # before the first child: what that leaves behind at once would be another's
     names = [spec.name for spec in specs]
     is_coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     console = None if wishes.quiet else Console(1, names, is_coloured=is_coloured)
@@ -204,9 +205,9 @@ def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
     """Say what is not kept; return the exit code."""
     if delivery.dropped:
         lost = f"{delivery.dropped:,} messages ({delivery.dropped_bytes:,} bytes)"
-        click.echo(f"mpsr: {lost} were dropped: the hub was away, and there was no more room", err=True)
+        complain(f"{lost} were dropped: the hub was away, and there was no more room")
     if late is not None:
-        click.echo(f"mpsr: {late}", err=True)
+        complain(late)
     return code or int(late is not None or delivery.dropped > 0)
 
 
@@ -229,14 +230,13 @@ async def _warn(producer: Any) -> None:
     try:
         await asyncio.to_thread(producer.connect, NO_HUB_S)
     except NotConnected as error:
-        click.echo(f"mpsr: {error}; the output waits for one (start `mpsr hub`, or add --hub)", err=True)
+        complain(f"{error}; the output waits for one (start `mpsr hub`, or add --hub)")
     except ProducerError:  # all is over already
         pass
 
 
 async def _reap() -> None:
-    """Wait for orphans as they end; the loop keeps the signal that tells of it to itself."""
-    processes.adopt()
+    """Wait for orphans as they end; the loop keeps the signal that announces it to itself."""
     while True:
         await asyncio.sleep(REAP_S)
         processes.reap()

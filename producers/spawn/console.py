@@ -7,6 +7,7 @@ In colours on a terminal. A thread writes, so that a terminal that stands still 
 
 Always true:
 - the order is that in which lines were given;
+- names, and what we say ourselves, are escaped (hub.escaping); what a child prints is not, it has our terminal;
 - what waits to be written is bounded; what finds no room is not shown, and that is said in its place.
 
 Not here: what is kept (producers.spawn.delivery).
@@ -20,6 +21,8 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
+from hub.escaping import escape
+
 HELD_BYTES_MAX = 4 << 20
 CLOSE_TIMEOUT_S = 1.0
 SYSTEM = "mpsr"
@@ -32,11 +35,12 @@ class Console:
 
     def __init__(self, descriptor: int, names: Iterable[str], *, is_coloured: bool) -> None:
         self._descriptor = descriptor
-        width = max(map(len, (SYSTEM, *names)))
+        shown = {name: escape(name) for name in (SYSTEM, *names)}
+        width = max(map(len, shown.values()))
         self._before: dict[str, bytes] = {}
-        for index, name in enumerate((SYSTEM, *names)):
+        for index, (name, text) in enumerate(shown.items()):
             colour = "37" if name == SYSTEM else _COLOURS[(index - 1) % len(_COLOURS)]
-            self._before[name] = _before(name.ljust(width), colour if is_coloured else "")
+            self._before[name] = _before(text.ljust(width), colour if is_coloured else "")
         self._clock: tuple[int, bytes] = (-1, b"")
         self._changed = threading.Condition()
         self._waiting: deque[bytes] = deque()

@@ -7,7 +7,8 @@ would run our Python, threads and locks halfway copied, between fork and exec.
 
 Always true:
 - a parent that died before the request is noticed: the child asks whose child it is, afterwards;
-- the child has standard input, output and error, none of our other descriptors, and no signal handling of ours;
+- the child has standard input, output and error, none of our other descriptors, and no signal handling of ours; what
+  we were started to ignore (SIGHUP by nohup, SIGINT in the background of a shell) it ignores too;
 - what cannot be run ends with 127 (not there) or 126, and says so on its standard error;
 - every child that ended is waited for; so are orphans, of who asks for it.
 

@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hub.escaping import escape
 from producers.record import encode_record, pack_entry
 from producers.spawn import processes
 from producers.spawn.console import SYSTEM
@@ -223,7 +224,7 @@ class Supervisor:
     def _tell(self, name: str, event: str, fields: dict[str, Any]) -> None:
         record = {"event": event, **{key: value for key, value in fields.items() if value is not None}}
         self._on_event(event, record)
-        shown = f"{name} {_sentence(event, fields)}".encode()
+        shown = escape(f"{name} {_sentence(event, fields)}").encode()
         self._deliver(Parcel(name, pack_entry(encode_record(record), None), 1, [shown], SYSTEM))
 
     # Reading.

@@ -226,6 +226,29 @@ def test_pretty_cannot_be_made_to_forge_a_line(tag: str, record: dict[str, Any],
     assert line.endswith(f" {shown}")
 
 
+STEERING = "\x1b[2J\x7f\x9b1m\u061c\u200b\u202e\u2028\ufeff\ue000\U000e0041"
+
+
+@pytest.mark.parametrize(
+    "record", [{"message": STEERING}, {STEERING: [STEERING]}, {"exception": STEERING, "level": STEERING}]
+)
+def test_nothing_steers_a_terminal(record: dict[str, Any]) -> None:
+    """Tag, command name, keys, values and tracebacks: JSON and pretty output are printable, and JSON loses nothing."""
+    steering = message(record, tag=STEERING, peer=Peer(1, 2, 3, STEERING))
+    line = render_json(steering)
+    assert line.isprintable()
+    shown = json.loads(line)
+    assert (shown["tag"], shown["comm"], shown["record"]) == (STEERING, STEERING, record)
+    assert render_pretty(steering).replace("\n", "").isprintable()
+    assert re.sub(r"\x1b\[\d+m|\n", "", render_pretty_coloured(steering)).isprintable()
+
+
+def test_text_is_raw_and_a_record_in_it_is_json() -> None:
+    """Text output is what was sent, byte for byte; a record without a text is JSON like any other."""
+    assert render_text(message({"message": STEERING})) == STEERING
+    assert render_text(message({"a": STEERING})).isprintable()
+
+
 def test_pretty_shows_the_date_of_another_day() -> None:
     """Yesterday's lines do not look like today's."""
     assert re.match(r"2023-11-1\d \d\d:", render_pretty(Message("t", 1_700_000_000_000_000_000, {})))

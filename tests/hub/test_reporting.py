@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -77,10 +78,10 @@ print("alive")
 """
 
 
-def test_colours_on_a_terminal() -> None:
-    """On a terminal an event is one coloured line, and a traceback is readable; the log library does not complain."""
+def on_a_terminal(script: str) -> tuple[str, bytes]:
+    """Return what a program prints, and what its terminal gets as its standard error."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-W", "always", "-c", SAY]
+    command = [sys.executable, "-W", "always", "-c", script]
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=30, check=True)
     os.close(theirs)
     shown = b""
@@ -90,12 +91,57 @@ def test_colours_on_a_terminal() -> None:
     except OSError:  # the other end is closed
         pass
     os.close(ours)
-    assert ran.stdout == "alive\n"
+    return ran.stdout, shown
+
+
+def test_colours_on_a_terminal() -> None:
+    """On a terminal an event is one coloured line, and a traceback is readable; the log library does not complain."""
+    printed, shown = on_a_terminal(SAY)
+    assert printed == "alive\n"
     assert b"\x1b[" in shown
     assert b"thing.happened" in shown
     assert b"count" in shown
     assert b"ZeroDivisionError: division by zero" in shown
     assert b"UserWarning" not in shown
+
+
+STEER = """
+from hub.reporting import get_logger
+steering = "\\x1b[2J\\r\\x9b1m\\u202e\\u200b\\u2028"
+log = get_logger("mpsr.test")
+log.warning("thing.happened", comm=steering, error=f"a b {steering}", odd=[steering, b"\\xff"], empty="", count=3)
+log.warning(steering)
+try:
+    raise ValueError(f"{steering}\\n2026-11-20 [info] hub.forged")
+except ValueError:
+    log.exception("thing.failed")
+"""
+
+
+def test_nothing_in_the_log_steers_a_terminal() -> None:
+    """Names, errors, other values, events and tracebacks are escaped once, and no line of them passes for ours."""
+    _, shown = on_a_terminal(STEER)
+    text = re.sub(r"\x1b\[\d*m", "", shown.decode()).replace("\r\n", "\n")
+    assert text.replace("\n", "").isprintable()
+    first, second, *traceback = text.splitlines()
+    escaped = r"\x1b[2J\x0d\x9b1m\u202e\u200b\u2028"
+    assert f"comm={escaped}" in first
+    assert r"error='a b \x1b[2J\r\x9b1m\u202e\u200b\u2028'" in first
+    assert r"odd=['\x1b[2J\r\x9b1m\u202e\u200b\u2028', b'\xff']" in first
+    assert "empty=''" in first
+    assert "count=3" in first
+    assert escaped in second
+    assert "    2026-11-20 [info] hub.forged" in traceback
+    assert all(line.startswith("    ") for line in traceback[1:])
+
+
+def test_json_of_the_log_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where no terminal is, an event is JSON in printable ASCII, safe for what shows it later."""
+    get_logger("mpsr.test").warning("thing.happened", comm="\x1b\x7f\x9b\u202e\U000e0041")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["comm"] == "\x1b\x7f\x9b\u202e\U000e0041"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import uvloop
 from producers.spawn import processes
 from tests.support import PATIENCE_S, eventually
 
+OF_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}  # which it ignores
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG")
 
 
@@ -27,15 +29,28 @@ def output_of(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes, int]:
         return process.stdout.read(), process.stderr.read(), process.wait(PATIENCE_S)
 
 
-def test_a_child_inherits_nothing_of_ours() -> None:
-    """No descriptor, no ignored signal, no session, no variable that Python added."""
+@pytest.fixture(params=[set(), {signal.SIGHUP, signal.SIGINT}], ids=["plain", "nohup"])
+def ignored(request: pytest.FixtureRequest) -> Iterator[set[int]]:
+    """Let this process ignore these signals, as if it had been started so, and those that Python ignores."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals() - OF_PYTHON}
+    for number, handler in before.items():
+        if number in request.param or handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_IGN if number in request.param else signal.SIG_DFL)
+    yield request.param
+    for number, handler in before.items():
+        if number in request.param or handler is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def test_a_child_inherits_nothing_of_ours(ignored: set[int]) -> None:
+    """No descriptor, no session, no variable that Python added, no ignored signal that our parent has not chosen."""
     with open(os.devnull) as ours:
         os.set_inheritable(ours.fileno(), True)
         script = ["sh", "-c", "ls /proc/self/fd | wc -l; grep SigIgn /proc/self/status; echo ${LC_CTYPE-none}"]
         out, err, code = output_of(processes.start(script, env={"PATH": os.environ["PATH"]}))
-    descriptors, _, ignored, variable = out.split()
+    descriptors, _, mask, variable = out.split()
     assert (descriptors, variable, err, code) == (b"4", b"none", b"", 0)  # 3, and that of ls
-    assert not [number for number in signal.valid_signals() if int(ignored, 16) >> (number - 1) & 1]
+    assert {number for number in signal.valid_signals() if int(mask, 16) >> (number - 1) & 1} == ignored
 
 
 def test_a_child_leads_a_session_and_keeps_its_locale() -> None:

@@ -1,0 +1,73 @@
+"""
+Text from somebody else, made safe for a terminal: what could steer it, or hide from its reader, becomes an escape.
+
+One definition for every output. Escaped are the characters of the categories Cc (control characters), Cf (format
+characters: direction of writing, zero width), Zl and Zp (separators of lines and paragraphs), Cs, Co and unassigned:
+what `str.isprintable` refuses, except spaces of category Zs (U+00A0, U+3000), which are text.
+
+U+200C and U+200D, the non-joiner and the joiner, are category Cf, and Persian, the scripts of India and many emoji are
+not legible without them. People may see them between two characters of such scripts (from U+0600 on), where they change
+what is drawn. Anywhere else they are invisible, could make two texts look alike, and are escaped. JSON is for programs,
+which read an escape as the character, so JSON escapes them everywhere.
+
+Always true:
+- `escape` and `escape_json` return one line, `escape_lines` returns one line more than the text has line feeds;
+- printable text, the common case, costs one `isprintable`, and nothing is copied.
+
+Not here: which parts of a message are shown (hub.rendering), the hub's own log (hub.reporting).
+Source: Unicode Standard Annex 44 (General_Category), 9 (bidirectional text); Technical Standard 39 (join controls).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# What is neither a letter, a digit, nor printable ASCII: few characters of a text, and those that are escaped.
+_CANDIDATE = re.compile(r"[^\w\x20-\x7e]")
+_JOINS = ("\u200c", "\u200d")
+_JOINING_MIN = "\u0600"  # where Arabic begins; Latin, Greek, Cyrillic and Hebrew, below it, do without join controls
+
+
+def escape(text: str) -> str:
+    """Return *text* on one line, for people: ``\\x1b``, ``\\u202e``, ``\\U000e0001``."""
+    return text if text.isprintable() else _CANDIDATE.sub(_for_people, text)
+
+
+def escape_lines(text: str, indent: str = "") -> str:
+    """Return *text* for people with its line feeds and tabs; each line after the first is indented by *indent*."""
+    if text.isprintable():
+        return text
+    return f"\n{indent}".join("\t".join(map(escape, line.split("\t"))) for line in text.split("\n"))
+
+
+def escape_json(text: str) -> str:
+    """Return JSON *text*, which has no control characters outside of its strings, with ``\\uXXXX`` in them."""
+    return text if text.isprintable() else _CANDIDATE.sub(_for_programs, text)
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or unicodedata.category(character) == "Zs"
+
+
+def _for_people(match: re.Match[str]) -> str:
+    character = match[0]
+    if _is_harmless(character) or (character in _JOINS and _is_joining(match)):
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _is_joining(match: re.Match[str]) -> bool:
+    """Return whether what was found stands between two visible characters of scripts that join."""
+    text, at = match.string, match.start()
+    neighbours = text[max(at - 1, 0) : at] + text[at + 1 : at + 2]
+    return len(neighbours) == 2 and neighbours.isprintable() and min(neighbours) >= _JOINING_MIN
+
+
+def _for_programs(match: re.Match[str]) -> str:
+    character = match[0]
+    if _is_harmless(character):
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")  # two beyond the BMP, as RFC 8259 wants them
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

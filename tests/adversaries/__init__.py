@@ -1,0 +1,1 @@
+"""Attackers beside ordinary producers: `python -m tests.adversaries --help`."""

@@ -1,0 +1,71 @@
+"""
+The table of attacks: what attacks, and how to see that it was an attack.
+
+A defence may take the blow out of an attack: it refuses, cuts off, or reads no further. So each *bite* accepts that as
+well, and nothing less: an attack that did nothing is a failure of the rig, and no success of the hub.
+
+Always true: every play is in one row, and in `everything`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from tests.adversaries import crowds, forgeries, streams
+from tests.adversaries.stage import Stage
+
+Play = Callable[[Stage], Iterator[None]]
+MIB = 1 << 20
+
+
+class Attack(NamedTuple):
+    """*plays*, each by a user of its own; *bite* looks at all that they did."""
+
+    plays: tuple[Play, ...]
+    bite: Callable[[Counter[str]], bool]
+    reads_journal: bool = False
+    cpu_max: float = math.inf
+    """Of one processor: what the hub may spend on it."""
+
+
+def _nothing(did: Counter[str]) -> bool:
+    return not did
+
+
+def _streams(count: int, least_bytes: int) -> Callable[[Counter[str]], bool]:
+    """Return what asks whether *count* streams were sent, or stopped by the hub, after *least_bytes*."""
+
+    def bite(did: Counter[str]) -> bool:
+        return did["pushed"] + did["blocked"] + did["cut_off"] >= count and did["bytes"] >= least_bytes
+
+    return bite
+
+
+ATTACKS: dict[str, Attack] = {
+    "nothing": Attack((), _nothing),  # the measure of the rig itself
+    "half_frames": Attack((streams.half_frames,), _streams(2, MIB)),
+    "unread_echoes": Attack((streams.unread_echoes,), _streams(streams.ECHOES, MIB)),
+    "json_trees": Attack((streams.json_trees,), _streams(1, MIB)),
+    "compression_bombs": Attack((streams.compression_bombs,), _streams(2, 4000)),
+    "acknowledged_spool": Attack((forgeries.acknowledged_spool,), lambda did: did["files"] >= 1),
+    "small_spools": Attack((forgeries.small_spools,), lambda did: did["files"] >= 500),
+    "hard_links": Attack((forgeries.hard_links,), lambda did: did["links"] + did["refused"] >= 2),
+    "stolen_sessions": Attack((forgeries.stolen_sessions,), lambda did: did["files"] >= 2),
+    "idle_crowd": Attack((crowds.idle_crowd,), lambda did: did["held"] >= 1000 or did["cut_off"] >= 100),
+    # 20,000 bytes a second, one in a system call each: more than half a processor means that others are read again.
+    "drips": Attack((crowds.drips,), lambda did: did["drops"] >= 1000 or did["cut_off"] >= 100, cpu_max=0.5),
+    "losses": Attack((streams.losses,), _streams(1, 60_000)),
+    "stolen_ids": Attack((forgeries.stolen_ids,), lambda did: did["forged"] >= 100, reads_journal=True),
+    "many_sessions": Attack((forgeries.many_sessions,), lambda did: did["acks"] >= 1000 or did["cut_off"] >= 1),
+    "costly_entries": Attack((streams.costly_entries,), _streams(1, MIB)),
+    "connect_storm": Attack((crowds.connect_storm,), lambda did: did["connections"] >= 500),
+    "refused_requests": Attack((streams.refused_requests,), lambda did: did["errors"] >= 20 or did["cut_off"] >= 1),
+}
+ATTACKS["everything"] = Attack(
+    tuple(play for attack in ATTACKS.values() for play in attack.plays),
+    lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
+    reads_journal=True,
+)

@@ -1,0 +1,22 @@
+"""Attackers beside ordinary producers: no user can hurt another."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.adversaries.__main__ import DEFAULT_S, row
+from tests.adversaries.attacks import ATTACKS
+from tests.adversaries.rig import run
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="attackers are other users")
+
+
+@needs_root
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nobody_is_hurt(name: str, request: pytest.FixtureRequest) -> None:
+    """Beside each attack everybody's messages are stored once, in order and in time, and the hub stays small."""
+    result = run(name, seconds=DEFAULT_S, seed=request.config.getoption("--seed"))
+    assert not result.faults, row(result)

@@ -1,0 +1,91 @@
+"""hub.escaping: whatever a text holds, a terminal shows it and does nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hub.escaping import escape, escape_json, escape_lines
+
+EVERY = "".join(map(chr, range(sys.maxunicode + 1)))
+UNSAFE = {
+    character for character in EVERY if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+}
+BACKWARDS = EVERY[:0x5C:-1]  # as JSON has it: no quote, no backslash; no two surrogates make a pair
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
+HEART_ON_FIRE = "\u2764\ufe0f\u200d\U0001f525"
+I_WANT = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # Persian, with a non-joiner
+
+
+def test_every_character() -> None:
+    """Of all characters exactly those of the unsafe categories are escaped, in both forms, and come back from JSON."""
+    shown, as_json = escape(EVERY), escape_json(f'"{BACKWARDS}"')
+    assert UNSAFE.isdisjoint(shown)
+    assert UNSAFE.isdisjoint(as_json)
+    assert set(EVERY) - UNSAFE <= set(shown)
+    assert json.loads(as_json) == BACKWARDS
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("plain \u00e4\u6f22\u0301", "plain \u00e4\u6f22\u0301"),
+        ("\x00\t\n\x1b[31m\x7f", r"\x00\x09\x0a\x1b[31m\x7f"),
+        ("\x85\x9b", r"\x85\x9b"),
+        ("\u061c\u200b\u200e\u202e\u2028\u2029\u2066\ufeff", r"\u061c\u200b\u200e\u202e\u2028\u2029\u2066\ufeff"),
+        ("\ue000\udcff\u0378", r"\ue000\udcff\u0378"),
+        ("\U000e0041\U0010ffff", r"\U000e0041\U0010ffff"),
+        ("\u00a0\u3000", "\u00a0\u3000"),
+        (FAMILY, FAMILY),
+        (HEART_ON_FIRE, HEART_ON_FIRE),
+        (I_WANT, I_WANT),
+        ("pass\u200dword", r"pass\u200dword"),
+        ("\u200c\u0645", "\\u200c\u0645"),
+        ("\u0645\u200d", "\u0645\\u200d"),
+        ("\u0645\u200d\u200d\u0645", "\u0645\\u200d\\u200d\u0645"),
+        ("\u0645\u200d\u202e", "\u0645\\u200d\\u202e"),
+        ("\u05d0\u200c\u05d1", "\u05d0\\u200c\u05d1"),
+    ],
+)
+def test_for_people(text: str, shown: str) -> None:
+    """What steers or hides is an escape; joiners stay where they change what is drawn, and only there."""
+    assert escape(text) == shown
+
+
+def test_lines() -> None:
+    """Line feeds and tabs stay, each further line is indented, and nothing else ends a line."""
+    assert escape_lines("a\tb\r\nc\u2028d\x0b\x1c\x85\n", "  ") == "a\tb\\x0d\n  c\\u2028d\\x0b\\x1c\\x85\n  "
+    assert escape_lines("plain", "  ") == "plain"
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        ("\x9b\u200d\u2028", '"\\u009b\\u200d\\u2028"'),
+        ("\U000e0041", '"\\udb40\\udc41"'),
+        ("\u3000\u6f22", '"\u3000\u6f22"'),
+    ],
+)
+def test_for_programs(value: str, encoded: str) -> None:
+    """JSON has four digits, two times beyond the BMP, joiners too; a program reads what was sent."""
+    text = json.dumps(value, ensure_ascii=False)
+    assert escape_json(text) == encoded
+    assert json.loads(encoded) == value
+
+
+@given(st.text() | st.text(st.sampled_from(sorted(UNSAFE)[:200] + list(FAMILY + I_WANT + "a\n"))))
+def test_any_text(text: str) -> None:
+    """One line stays one line, lines keep their number, and JSON reads back."""
+    joins = {"\u200c", "\u200d"}
+    assert UNSAFE.isdisjoint(set(escape(text)) - joins)
+    assert len(escape(text).splitlines()) <= 1
+    assert len(escape_lines(text, "    ").splitlines()) <= text.count("\n") + 1
+    encoded = escape_json(json.dumps(text, ensure_ascii=False))
+    assert UNSAFE.isdisjoint(encoded)
+    assert json.loads(encoded) == text
