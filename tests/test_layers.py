@@ -25,7 +25,8 @@ LAYERS = """
     hub.socketfile hub.listener hub.preflight
     hub.hub
     hub.commands hub.follower hub.rendering
-    hub.reloading hub.adoption
+    hub.spoolfolder hub.holdings hub.deadspool
+    hub.adoption hub.reloading
     hub.service
     hub
     producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines
