@@ -27,8 +27,9 @@ from typing import NamedTuple
 import msgspec
 
 from hub.access import Access
+from hub.budget import Account, Holding
 from hub.errors import HubClosed
-from hub.inbox import Inbox, Share
+from hub.inbox import Inbox
 from hub.lockfile import is_owner_dead
 from hub.message import Batch, Loss, Peer
 from hub.metrics import Metrics
@@ -264,14 +265,15 @@ class _Reader:
 
     def __init__(self, inbox: Inbox) -> None:
         self._inbox = inbox
-        self._share = Share()
+        self._holding = Holding(Account())
         self._unstored = 0
         self._stored = asyncio.Event()
 
     async def put(self, batch: Batch) -> None:
         """Put one in, when there is room. Raises HubClosed."""
+        await self._inbox.budget.room_to_decode(self._holding)
+        self._inbox.put(batch, self._holding)
         self._unstored += 1
-        await self._inbox.put(batch, self._share)
 
     def acknowledge(self, batch: Batch) -> None:
         self._unstored -= 1

@@ -23,6 +23,8 @@ from hub.reporting import get_logger
 COMMIT_BYTES_MAX = 4 << 20
 """Above 2 MiB throughput is flat, and only latency grows."""
 COMMIT_INTERVAL_S = 0.02
+ACKNOWLEDGED_MAX = 1024
+"""Batches acknowledged in one step on the loop: a millisecond."""
 RETRY_S = 1.0
 UNWATCHED = contextlib.nullcontext()
 log = get_logger("mpsr.receiver")
@@ -49,9 +51,14 @@ class Receiver:
         with self._inbox.receiving():
             while batches := await self._inbox.take(COMMIT_BYTES_MAX, COMMIT_INTERVAL_S):
                 self._count(await self._commit(batches), batches)
-                for batch in batches:
-                    batch.acknowledge()
-                self._inbox.release()
+                await self._acknowledge(batches)
+                batches.release()
+
+    async def _acknowledge(self, batches: Sequence[Batch]) -> None:
+        for number, batch in enumerate(batches, 1):
+            batch.acknowledge()
+            if number % ACKNOWLEDGED_MAX == 0:
+                await asyncio.sleep(0)  # others have their turn
 
     async def _commit(self, batches: Sequence[Batch]) -> Commit:
         """Append, however long it takes the disk to be willing."""

@@ -18,7 +18,7 @@ LAYERS = """
     hub.entries hub.moment hub.lockfile
     hub.message hub.metrics hub.access
     hub.wire.*
-    hub.dedupe hub.peer hub.halfframes hub.inbox hub.outbox
+    hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.inbox hub.intake hub.outbox
     hub.journal.*
     hub.settings
     hub.connection hub.receiver
