@@ -9,7 +9,7 @@ Always true:
 - rules that change count at once, for connections that are open too;
 - what is refused is counted; it is reported as a loss once a second for each user at most, so that nobody fills a
   journal by being refused;
-- where the groups of a peer cannot be known, a ``deny`` rule by group names it, and an ``allow`` rule by group does not.
+- where the groups of a peer cannot be known, a ``deny`` rule by group names it, an ``allow`` rule by group does not.
 
 Not here: what is refused how (hub.connection). A command name is what the process calls itself: a convenience, and no
 protection from somebody who wants in. Where the kernel names no peers (macOS), no rule names anybody.

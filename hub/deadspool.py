@@ -24,9 +24,9 @@ from hub.spoolfolder import SpoolFolder
 from hub.wire.forward import ForwardDecoder
 from hub.wire.spooled import (
     HEADER_BYTES,
-    Newer,
     Spoilt,
     Spool,
+    newer_version,
     pieces_of,
     session_of_segment,
     unpack_header,
@@ -79,8 +79,8 @@ class DeadSpool:
         self.files = files
         self.intake: Intake | None = None
         """What accepts its messages; None before its first segment was looked at, or if there is none."""
-        self.newer: Newer | None = None
-        """Set if a newer hub has to read this: then it stays."""
+        self.newer_version = 0
+        """The version of its files if a newer hub has to read them: then they stay."""
         self._folder = folder
         self._uid = uid
         self._accept = accept
@@ -95,7 +95,7 @@ class DeadSpool:
             if session_of_segment(file.name) is not None:
                 segments += self._look_at(file)
                 yield Part()
-        if self.newer is not None or not segments:
+        if self.newer_version or not segments:
             return
         headers = [segment.header for segment in segments if segment.header is not None]
         pid, comm = (headers[0].pid, headers[0].comm) if headers else (0, "")
@@ -104,9 +104,9 @@ class DeadSpool:
         acknowledged = max((header.acknowledged for header in headers), default=0)
         for segment in sorted(segments, key=lambda segment: segment.header.first if segment.header else _LAST):
             if self._admits(segment.gid):
-                yield from self._parts_of(segment, acknowledged, ForwardDecoder(
-                    peer, self.intake, frame_bytes_max=self._frame_bytes_max
-                ))
+                yield from self._parts_of(
+                    segment, acknowledged, ForwardDecoder(peer, self.intake, frame_bytes_max=self._frame_bytes_max)
+                )
             else:
                 yield Part(is_refused=True)
 
@@ -118,10 +118,8 @@ class DeadSpool:
             return ()
         if not data.strip(b"\0"):  # it died before it wrote anything
             return ()
+        self.newer_version = newer_version(data) or self.newer_version
         header = unpack_header(data)
-        if isinstance(header, Newer):
-            self.newer = header
-            return ()
         if header is not None and header.session != self.session:
             header = None
         return (_Segment(file.name, file.inode, header, data[:64], there.st_size, there.st_gid),)

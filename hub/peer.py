@@ -40,12 +40,11 @@ def groups_of(sock: socket.socket, peer: Peer) -> frozenset[int] | None:
     """
     if not peer.verified:
         return frozenset((peer.gid,))
+    data: bytes | None
     try:
         data = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES_MAX)
     except OSError as error:
-        if error.errno != errno.ERANGE:
-            return None
-        data = _many_groups(sock)
+        data = _many_groups(sock) if error.errno == errno.ERANGE else None
     return frozenset((peer.gid, *struct.unpack(f"{len(data) // 4}I", data))) if data is not None else None
 
 

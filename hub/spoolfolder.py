@@ -185,9 +185,10 @@ class SpoolFolder:
 
     def _permit(self) -> str:
         """
-        Give the folder the socket's group and its mode, by calls only where they differ: a service may be forbidden them.
+        Give the folder the socket's group and a mode like its own.
 
-        Return why the members of the group have no part in it, though they should. Raises Unusable or OSError.
+        Only where they differ, because a service may be forbidden these calls altogether. Return why the members of the
+        group have no part in it, though they should. Raises Unusable or OSError.
         """
         assert self._socket is not None
         there, own, gid = os.fstat(self._handle), os.geteuid(), self._socket.st_gid

@@ -25,7 +25,7 @@ LAYERS = """
     hub.socketfile hub.listener hub.preflight
     hub.hub
     hub.commands hub.follower hub.rendering
-    hub.spoolfolder hub.holdings hub.deadspool
+    hub.spoolfolder hub.holdings hub.deadspool hub.spoolreader
     hub.adoption hub.reloading
     hub.service
     hub

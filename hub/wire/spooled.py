@@ -26,7 +26,7 @@ file may be 64 MiB of the smallest frames there can be. A frame is exactly what 
 
 Always true:
 - reading raises nothing because of what is in a file; what cannot be read is reported as `Spoilt`;
-- a file of a newer version is `Newer`, not damage: the next hub may know how to read it.
+- a segment of a newer version is no damage (`newer_version`): another hub can read it.
 
 Here alone: writing the header, and reading it back.
 """
@@ -78,12 +78,6 @@ class Spool(NamedTuple):
     open_at: int
 
 
-class Newer(NamedTuple):
-    """A segment of a version that this hub does not know."""
-
-    version: int
-
-
 class Spoilt(NamedTuple):
     """Bytes that are no frames, though they should be."""
 
@@ -128,13 +122,11 @@ def pack_header(session: str, pid: int, comm: str) -> bytes:
     return _FIXED.pack(_MAGIC, HEADER_BYTES, 0, 0, 0, _VERSION, pid, session.encode(), name).ljust(HEADER_BYTES, b"\0")
 
 
-def unpack_header(data: bytes) -> Spool | Newer | None:
+def unpack_header(data: bytes) -> Spool | None:
     """Return what a segment's header says, None if it is none of ours."""
     if len(data) < HEADER_BYTES:
         return None
     magic, state, first, acknowledged, open_at, version, pid, session, comm = _FIXED.unpack_from(data)
-    if magic == _MAGIC and version > _VERSION:
-        return Newer(version)
     if magic != _MAGIC or version != _VERSION or not session.isascii():
         return None
     position, open_count = state & POSITION_MASK, state >> COUNT_SHIFT
@@ -142,6 +134,14 @@ def unpack_header(data: bytes) -> Spool | Newer | None:
         return None
     name = comm.rstrip(b"\0").decode("utf-8", "replace")
     return Spool(session.decode(), pid, name, first, acknowledged, position, open_count, open_at)
+
+
+def newer_version(data: bytes) -> int:
+    """Return the version of a segment that is newer than what is read here, 0 for anything else."""
+    if len(data) < HEADER_BYTES:
+        return 0
+    magic, *_, version, _, _, _ = _FIXED.unpack_from(data)
+    return version if magic == _MAGIC and version > _VERSION else 0
 
 
 Read = Callable[[int, int], bytes]
