@@ -129,7 +129,7 @@ class Look:
     def _take_foreign(self, holding: Holding, file: File, there: os.stat_result) -> None:
         """Remove what is no spool file."""
         is_ours = there.st_uid in (0, os.geteuid()) and (there.st_nlink == 1 or stat.S_ISDIR(there.st_mode))
-        if not is_ours and self._folder.remove(file.name, file.inode):
+        if not is_ours and self._folder.remove(file.name, file.inode, holding.uid):
             holding.foreign_files += 1
             holding.foreign_name = file.name
         else:
@@ -155,7 +155,7 @@ class Look:
 
     def _remove(self, holding: Holding, file: File) -> None:
         """Remove a segment that is too much."""
-        if self._folder.remove(file.name, file.inode):
+        if self._folder.remove(file.name, file.inode, holding.uid):
             holding.removed_files += 1
             holding.removed_bytes += file.bytes
             holding.bytes -= file.bytes
@@ -165,7 +165,7 @@ class Look:
     def _remove_unlocked(self, holding: Holding, file: File) -> None:
         """Remove a lock, unless a process holds it: without it what that process writes would pass for a dead one's."""
         try:
-            is_gone = not self._folder.is_unlocked(file.name) or self._folder.remove(file.name, file.inode)
+            is_gone = not self._folder.is_unlocked(file.name) or self._folder.remove(file.name, file.inode, holding.uid)
         except OSError:
             is_gone = False
         if not is_gone:

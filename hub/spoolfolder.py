@@ -142,11 +142,15 @@ class SpoolFolder:
         """Return whether nobody holds the lock of this name. Raises OSError."""
         return is_owner_dead(os.path.join(self.path, name), dir_fd=self._handle)
 
-    def remove(self, name: str, inode: int) -> bool:
-        """Remove what was seen at *name*; return whether it is gone. Another file of that name stays."""
+    def remove(self, name: str, inode: int, uid: int) -> bool:
+        """
+        Remove what was seen at *name*; return whether it is gone. Another file of that name stays.
+
+        Inodes are used again at once: the owner too tells two users' files apart, of which one made way for the other.
+        """
         try:
             there = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
-            if there.st_ino != inode:
+            if (there.st_ino, there.st_uid) != (inode, uid):
                 return True
             if stat.S_ISDIR(there.st_mode):
                 os.rmdir(name, dir_fd=self._handle)  # one that is not empty stays

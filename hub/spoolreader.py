@@ -184,7 +184,7 @@ class SpoolReader:
     def _remove(self, spool: DeadSpool, step: Step) -> None:
         """Remove all of a session that belongs to this user, its lock last."""
         files = sorted(spool.files, key=lambda file: session_of(file.name) is not None)
-        if stuck := [file for file in files if not self._folder.remove(file.name, file.inode)]:
+        if stuck := [file for file in files if not self._folder.remove(file.name, file.inode, self.user.uid)]:
             self._leave_alone(stuck)
             fields = {"files": len(stuck), "name": stuck[0].name, "action": "what is in it is stored"}
             step.notes.append(("spool.not_removed", fields))

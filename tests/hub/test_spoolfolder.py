@@ -191,7 +191,7 @@ def test_a_folder_that_is_replaced(path: Path) -> None:
     other = write(path / "seen", b"another")
     with folder.open_file("seen") as (_, there):
         assert there.st_ino == seen.st_ino
-    assert folder.remove("seen", seen.st_ino)
+    assert folder.remove("seen", seen.st_ino, seen.st_uid)
     assert (other.read_bytes(), list((path.parent / "away").iterdir())) == (b"another", [])
     assert folder.prepare()
     with folder.open_file("seen") as (_, there):
@@ -309,19 +309,22 @@ def test_whose_lock_counts(path: Path) -> None:
 
 def test_only_what_was_seen_is_removed(path: Path) -> None:
     """A file that has come to stand at the name stays; a folder goes if it is empty; what is gone is gone."""
-    folder = folder_at(path)
+    folder, uid = folder_at(path), os.geteuid()
     assert folder.prepare()
     first = write(path / "x").stat().st_ino
     write(path / "other").rename(path / "x")
-    assert folder.remove("x", first)
+    second = (path / "x").stat().st_ino
+    assert folder.remove("x", first, uid)
+    assert folder.remove("x", second, uid + 1), "another user's, to whom the inode has come"
     assert (path / "x").exists()
-    assert folder.remove("x", (path / "x").stat().st_ino)
-    assert folder.remove("x", first)
+    assert folder.remove("x", second, uid)
+    assert not (path / "x").exists()
+    assert folder.remove("x", second, uid)
     (path / "d" / "inside").mkdir(parents=True)
     inode = (path / "d").stat().st_ino
-    assert not folder.remove("d", inode)
+    assert not folder.remove("d", inode, uid)
     (path / "d" / "inside").rmdir()
-    assert folder.remove("d", inode)
+    assert folder.remove("d", inode, uid)
     assert list(path.iterdir()) == []
 
 

@@ -95,7 +95,7 @@ def test_removed_when_stored(path: Path) -> None:
     rig.reader.stored = ended
     removed: list[str] = []
     original = rig.folder.remove
-    rig.folder.remove = lambda name, inode: removed.append(name) or original(name, inode)  # type: ignore[method-assign, func-returns-value]
+    rig.folder.remove = lambda name, *seen: removed.append(name) or original(name, *seen)  # type: ignore[method-assign, func-returns-value]
     rig.step()
     assert removed == sorted(before, key=lambda name: name.endswith(".lock"))
     assert (os.listdir(path), rig.reader.is_done) == ([], True)
@@ -149,13 +149,14 @@ def test_what_cannot_be_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """It is reported once and not read again, by this reader or another; a new file of that name is read."""
     session = leave(path, 100)
     rig = Rig(path)
-    monkeypatch.setattr(rig.folder, "remove", lambda name, inode: False)
+    monkeypatch.setattr(rig.folder, "remove", lambda *_: False)
     for _ in range(3):
         rig.look()
         rig.run()
     assert (rig.count, rig.notes) == (100, ["spool.not_removed"])
     for name in os.listdir(path):
         (path / name).unlink()
+    rig.look()
     leave(path, 10, session=session)
     for _ in range(2):
         rig.look()
