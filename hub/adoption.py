@@ -35,7 +35,7 @@ from hub.access import Access, Gate, Groups
 from hub.budget import READ_BYTES
 from hub.deadspool import Part
 from hub.errors import HubClosed
-from hub.holdings import BYTES_SHARE, FILES_MAX, Holding, Look
+from hub.holdings import BYTES_SHARE, FILES_MAX, Holding, Look, Patience
 from hub.intake import Intake
 from hub.message import Loss, Peer
 from hub.metrics import Metrics
@@ -49,8 +49,6 @@ PAUSE_S, PAUSE_MAX_S = 0.1, 0.5
 """Between two looks, however many connections end, and however long a look took: no mass of files delays others."""
 PAUSE_RATIO = 10
 """Between these two, a pause lasts as many times as long as the last look took."""
-GRACE_S = 60.0
-"""A hub that comes back finds what has piled up meanwhile; only after this time are bytes removed that are too many."""
 _LOOK_STEP_S = 0.003
 _TOO_MUCH = (
     f"more than {FILES_MAX} spool files, or than 1/{BYTES_SHARE} of a file system that is short of room: removed"
@@ -86,10 +84,10 @@ class Adoption:
         self._metrics = metrics
         self._frame_bytes_max = frame_bytes_max
         self._clock = clock
-        self._strict_at = clock() + GRACE_S
         self._ended = asyncio.Event()
         self._is_closed = False
         self._left_alone: dict[str, int] = {}  # the thread's
+        self._patience = Patience()
         self._readers: dict[int, SpoolReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpsr-adopt")
@@ -125,17 +123,18 @@ class Adoption:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """End all work; the thread lets go of the folder when it is done with its step."""
+        """End all work; the thread lets go of the folder when it is done with its step. A second time does nothing."""
         for task in self._tasks:
             task.cancel()
-        self._executor.submit(self._folder.close)
+        with contextlib.suppress(RuntimeError):  # it was shut down before
+            self._executor.submit(self._folder.close)
         self._executor.shutdown(wait=False)
 
     async def look(self) -> None:
         """Look through the folder, and let each user's task go on with what is found."""
         if not await self._on_thread(self._folder.prepare):
             return
-        look = Look(self._folder, self._left_alone, now=time.time(), is_strict=self._clock() >= self._strict_at)
+        look = Look(self._folder, self._left_alone, self._patience, now=self._clock(), today=time.time())
         try:
             steps = look.steps()
             while not await self._on_thread(_advance, steps):

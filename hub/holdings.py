@@ -7,7 +7,7 @@ make files with it, and they say nothing about that session.
 Always true:
 - what is no spool file is removed, unless it belongs to root or to the hub's user, who alone can have put it there;
 - a user keeps at most `FILES_MAX` files; a file more is removed when it is seen;
-- while the file system is short of room, a user keeps at most `1 / BYTES_SHARE` of it;
+- while the file system is short of room, a user keeps more than `1 / BYTES_SHARE` of it for `PATIENCE_S` at most;
 - segments are unlinked and never cut short: the memory that a living process has mapped stays, and it goes on;
 - a lock that is held is never removed, because a process without a lock passes for dead;
 - what is removed is counted, so that it becomes a loss of that user's, and no limit depends on what others keep;
@@ -22,7 +22,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
 from typing import NamedTuple
 
 from hub.spoolfolder import SpoolFolder
@@ -34,6 +34,10 @@ BYTES_SHARE = 4
 """A user may keep a quarter of the file system, and more of it while a quarter of it is free."""
 ENTRIES_MAX = 1 << 20
 """Names that are looked at in one look: a folder that grows faster than it is read must not keep it from ending."""
+PATIENCE_S = 60.0
+"""A user may be over its share that long: a hub that comes back finds what has piled up, and needs time to read it."""
+PATIENCE_RATIO = 60
+"""Time below the share that gives one second of it back: nobody is over its share for more than a minute an hour."""
 UNSEEN_S = 60.0
 """A lock gets its name at once; what has none after this time is what a killed process left."""
 UNSEEN_BYTES_MAX = 4 << 10
@@ -71,21 +75,49 @@ class Holding:
     stuck_name: str = ""
 
 
+class Patience:
+    """How much longer each user may be over its share. Times are seconds of a clock that only rises."""
+
+    def __init__(self) -> None:
+        self._left_s: dict[int, float] = {}  # of those that have not all of it
+        self._over: frozenset[int] = frozenset()
+        self._at = 0.0
+
+    def spent(self, over: Collection[int], now: float) -> set[int]:
+        """Take note which users are *over* their share now; return those of them that have no patience left."""
+        passed_s, self._at = now - self._at, now
+        for uid in set(self._left_s) - self._over:
+            self._left_s[uid] += passed_s / PATIENCE_RATIO
+            if self._left_s[uid] >= PATIENCE_S:
+                del self._left_s[uid]
+        for uid in self._over:
+            self._left_s[uid] = max(self._left_s.get(uid, PATIENCE_S) - passed_s, 0.0)
+        self._over = frozenset(over)
+        return {uid for uid in over if not self._left_s.get(uid, PATIENCE_S)}
+
+
 class Look:
     """
     One look. *left_alone* are names that were given up, and their inodes; those that are gone are taken out of it.
 
-    *now* is the time in seconds since the epoch. *is_strict* says whether what is too much in bytes is removed.
+    *now* is the time in seconds of a clock that only rises, *today* the same since the epoch.
     """
 
     def __init__(
-        self, folder: SpoolFolder, left_alone: MutableMapping[str, int], *, now: float, is_strict: bool
+        self,
+        folder: SpoolFolder,
+        left_alone: MutableMapping[str, int],
+        patience: Patience,
+        *,
+        now: float,
+        today: float,
     ) -> None:
         self.holdings: dict[int, Holding] = {}
         self._folder = folder
         self._left_alone = left_alone
+        self._patience = patience
         self._now = now
-        self._is_strict = is_strict
+        self._today = today
 
     def steps(self) -> Iterator[None]:
         """Look, in steps of a bounded length. Raises OSError."""
@@ -119,7 +151,7 @@ class Look:
         holding.bytes += file.bytes
         is_too_much = holding.files > FILES_MAX
         if is_unseen or (is_lock and is_too_much):
-            if is_too_much or self._now - there.st_mtime > UNSEEN_S:
+            if is_too_much or self._today - there.st_mtime > UNSEEN_S:
                 self._remove_unlocked(holding, file)
         elif is_too_much:
             self._remove(holding, file)
@@ -137,14 +169,13 @@ class Look:
             self._give_up(holding, file)
 
     def _limit_bytes(self) -> Iterator[None]:
-        """While there is little room, remove what is too much of each user, in the same order each time."""
-        if not self._is_strict:
-            return
+        """While there is little room, remove what is too much of those that are out of patience, the same each time."""
         size, free = self._folder.room()
         bytes_max = size // BYTES_SHARE
-        if free >= bytes_max:
-            return
-        for holding in self.holdings.values():
+        is_short = free < bytes_max
+        over = [uid for uid, holding in self.holdings.items() if is_short and holding.bytes > bytes_max]
+        for uid in self._patience.spent(over, self._now):
+            holding = self.holdings[uid]
             for session in sorted(holding.sessions, reverse=True):
                 if holding.bytes <= bytes_max:
                     break

@@ -1,5 +1,5 @@
 """
-What tests of the spool's way into the hub share: a folder beside a socket, what producers and others leave in it, users.
+What tests of adoption share: a folder beside a socket, what producers and others leave in it, other users.
 
 Not here: a hub process (tests.support).
 """
@@ -68,24 +68,50 @@ def folder_at(path: Path) -> SpoolFolder:
     return SpoolFolder(str(path), str(path).removesuffix(".spool"))
 
 
+def start_as(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> int:
+    """Call *do* in a child that is another user; return its process id. It ends with 0 if nothing was raised."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.alarm(int(PATIENCE_S))
+        os.setgroups(list(groups))
+        os.setgid(uid)
+        os.setuid(uid)
+        os.umask(0o077)
+        do()
+        code = 0
+    except Exception:  # noqa: BLE001  a child's failure is shown, and counts by its code
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
 def as_user(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> int:
     """Call *do* in a child that is another user; return how it ended, 0 if nothing was raised."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(int(PATIENCE_S))
-            os.setgroups(list(groups))
-            os.setgid(uid)
-            os.setuid(uid)
-            os.umask(0o077)
-            do()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(start_as(uid, do, groups=groups), 0)[1])
+
+
+@contextlib.contextmanager
+def living(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> Iterator[None]:
+    """Have a process of another user that has done *do*, and lives."""
+    ready, told = os.pipe()
+
+    def do_and_live() -> None:
+        do()
+        os.write(told, b"x")
+        signal.pause()
+
+    pid = start_as(uid, do_and_live, groups=groups)
+    os.close(told)
+    assert os.read(ready, 1), "it failed"
+    os.close(ready)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 # What is left.
@@ -95,9 +121,7 @@ def entry(number: int) -> bytes:
     return stamp(number) + msgpack.packb({"n": number})
 
 
-def leave(
-    path: Path | str, count: int, *, acknowledged: int = 0, chunk_bytes_max: int = 100, session: str = ""
-) -> str:
+def leave(path: Path | str, count: int, *, acknowledged: int = 0, chunk_bytes_max: int = 100, session: str = "") -> str:
     """Leave *count* messages as a dead producer would; return its session."""
     session = session or new_session()
     spool = Spool(str(path), session)
@@ -172,9 +196,7 @@ class Rig:
 
     def _accept(self, peer: Peer, gate: Gate) -> Intake:
         user = self.users.of(peer.uid)
-        return Intake(
-            peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate, clock=lambda: 7
-        )
+        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate, clock=lambda: 7)
 
     async def _receive(self) -> None:
         while batches := await self.inbox.take(1):

@@ -40,9 +40,7 @@ def folder(path: Path) -> SpoolFolder:
 def spool_of(
     folder: SpoolFolder, session: str, *, uid: int | None = None, admits: Callable[[int], bool] = lambda _: True
 ) -> DeadSpool:
-    files = [
-        File(name, there.st_ino, there.st_size) for name, there in folder.entries() if name.startswith(session)
-    ]
+    files = [File(name, there.st_ino, there.st_size) for name, there in folder.entries() if name.startswith(session)]
     accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731  what is accepted is the adoption's business
     uid = os.geteuid() if uid is None else uid
     return DeadSpool(folder, uid, session, files, accept=accept, admits=admits, frame_bytes_max=FRAME_BYTES_MAX)

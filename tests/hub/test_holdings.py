@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hub import holdings
-from hub.holdings import Holding, Look
+from hub.holdings import PATIENCE_RATIO, PATIENCE_S, Holding, Look, Patience
 from hub.lockfile import LockFile
 from hub.spoolfolder import SpoolFolder
 from hub.wire.spooled import lock_name, segment_name
@@ -44,9 +44,15 @@ def folder(path: Path) -> SpoolFolder:
 
 
 def look(
-    folder: SpoolFolder, left_alone: dict[str, int] | None = None, *, is_strict: bool = False, later_s: float = 0
+    folder: SpoolFolder,
+    left_alone: dict[str, int] | None = None,
+    patience: Patience | None = None,
+    *,
+    now: float = 0,
+    later_s: float = 0,
 ) -> dict[int, Holding]:
-    found = Look(folder, {} if left_alone is None else left_alone, now=time.time() + later_s, is_strict=is_strict)
+    left_alone = {} if left_alone is None else left_alone
+    found = Look(folder, left_alone, patience or Patience(), now=now, today=time.time() + later_s)
     for _ in found.steps():
         pass
     return found.holdings
@@ -146,11 +152,8 @@ def test_too_many_files(path: Path, folder: SpoolFolder, monkeypatch: pytest.Mon
     lock.release()
 
 
-@pytest.mark.parametrize("is_strict", [True, False])
 @pytest.mark.parametrize("free", [10_000, 30_000])
-def test_too_many_bytes(
-    path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch, is_strict: bool, free: int
-) -> None:
+def test_too_many_bytes(path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """While there is little room, sessions beyond a quarter of it lose their segments, of each user by itself."""
     monkeypatch.setattr(folder, "room", lambda: (100_000, free))
 
@@ -162,13 +165,33 @@ def test_too_many_bytes(
 
     assert as_user(STRANGER, lambda: plant("abcdefgh"), groups=[GROUP]) == 0
     assert as_user(SECOND_STRANGER, lambda: plant("ABC"), groups=[GROUP]) == 0
-    found = look(folder, is_strict=is_strict)
-    removed = 10 if is_strict and free == 10_000 else 0
+    patience = Patience()
+    for now in (0, PATIENCE_S - 1):
+        assert look(folder, None, patience, now=now)[STRANGER].removed_files == 0
+    found = look(folder, None, patience, now=PATIENCE_S)
+    removed = 10 if free == 10_000 else 0
     assert (found[STRANGER].removed_files, found[STRANGER].removed_bytes) == (removed, removed * 4096)
     assert found[SECOND_STRANGER].removed_files == 0
     kept = {name for name in os.listdir(path) if (path / name).stat().st_uid == STRANGER}
     assert sum(name.endswith(".seg") for name in kept) == 16 - removed
-    assert look(folder, is_strict=is_strict)[STRANGER].removed_files == 0
+    assert sum(name.endswith(".lock") for name in kept) == 8
+    assert look(folder, None, patience, now=PATIENCE_S)[STRANGER].removed_files == 0
+
+
+def test_patience() -> None:
+    """Each user has its own; it is spent while the user is over its share, and comes back slowly."""
+    patience = Patience()
+    assert patience.spent([1], 1000.0) == set()
+    assert patience.spent([1, 2], 1000.0 + PATIENCE_S - 1) == set()
+    assert patience.spent([1, 2], 1000.0 + PATIENCE_S) == {1}
+    assert patience.spent([], 1000.0 + PATIENCE_S) == set()
+    now = 1000.0 + PATIENCE_S + 10 * PATIENCE_RATIO
+    assert patience.spent([1], now) == set(), "ten seconds have come back"
+    assert patience.spent([1], now + 9) == set()
+    assert patience.spent([1], now + 10) == {1}
+    assert patience.spent([], now + 10) == set()
+    patience.spent([], now + 10 + PATIENCE_S * PATIENCE_RATIO)
+    assert patience._left_s == {}
 
 
 def test_a_folder_that_grows_while_it_is_looked_at(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hub.holdings import Look
+from hub.holdings import Look, Patience
 from hub.message import Batch
 from hub.spoolfolder import SpoolFolder
 from hub.spoolreader import STEP_ITEMS, STEP_SPOOLS, SpoolReader, Step
@@ -52,7 +52,7 @@ class Rig:
 
     def look(self) -> None:
         """Offer what is there now."""
-        look = Look(self.folder, self.left_alone, now=time.time(), is_strict=False)
+        look = Look(self.folder, self.left_alone, Patience(), now=0, today=time.time())
         assert all(step is None for step in look.steps())
         self.reader.offered = look.holdings.get(os.geteuid())
         self.reader.take_offer()
