@@ -109,7 +109,7 @@ class Rig:
             self.got += batches
             for batch in batches:
                 batch.acknowledge()
-            self.inbox.release()
+            batches.release()
 
     def run(self, main: Callable[[], Awaitable[None]] | None = None) -> Rig:
         """Sweep once, or do *main*."""
