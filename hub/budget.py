@@ -1,14 +1,15 @@
 """
 Memory: one budget for what the hub holds, in bytes; each user gets a share of it.
 
-It counts batches in the inbox, frames that are not whole, and bytes that have arrived and are not decoded. A user may
+It counts batches in the inbox, frames that are not whole, bytes that have arrived and are not decoded, and what was
+decoded and is not in the inbox yet. A user may
 hold half of what the other users leave free: the first that takes all it can gets half of the budget, the second a
 quarter, and a newcomer always finds room.
 
 Always true:
 - a user over its share reads and decodes no more, with three exceptions, so that it goes on at all:
   each of its connections may hold `FREE_BYTES`, and one piece of a read more;
-  while the user has nothing in the inbox, one of its connections decodes what it has read;
+  while nothing of the user's is decoded and not stored, one of its connections decodes what it has read;
   one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
   `FREE_BYTES` + `PIECE_BYTES` for each connection: 200 MB for 10,000 connections that send all they can. The rest
@@ -24,6 +25,7 @@ Not here: the queue of batches (hub.inbox), what a connection that is broken off
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
@@ -39,6 +41,8 @@ FREE_BYTES = 16 << 10
 PIECE_BYTES = 4 << 10
 """The smallest read: near the limit nobody reads byte by byte."""
 STALL_S = 10.0
+ITEM_BYTES = 512
+"""What a batch or a loss costs beside its bytes, so that a million tiny ones are not free."""
 LOOK_S = 1.0
 """How often the hub looks for connections that stall, while others wait for memory."""
 
@@ -51,13 +55,15 @@ def half_of_rest(limit: int, others: int) -> int:
 class Account:
     """What one user holds, and its connections that wait for memory."""
 
-    __slots__ = ("decoders", "held_bytes", "queue", "queued_bytes", "readers")
+    __slots__ = ("decoded_bytes", "decoders", "held_bytes", "queue", "queued_bytes", "readers")
 
     def __init__(self) -> None:
         self.held_bytes = 0
         """All of it."""
         self.queued_bytes = 0
         """The part that is in the inbox."""
+        self.decoded_bytes = 0
+        """The part that is on its way there."""
         self.queue: deque[Any] = deque()
         """The inbox's: batches that nobody has taken."""
         self.readers: deque[Holding] = deque()
@@ -70,7 +76,7 @@ class Holding:
     """What one connection, or another source, holds. One task at a time waits with it."""
 
     __slots__ = (
-        "account", "break_off", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes", "queued_bytes",
+        "account", "break_off", "decoded_bytes", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes", "queued_bytes",
         "woken",
     )  # fmt: skip
 
@@ -79,7 +85,9 @@ class Holding:
         self.break_off: Callable[[], None] | None = None
         """Ends it."""
         self.loose_bytes = 0
-        """Bytes that are in no batch: not decoded, or half a frame."""
+        """Bytes that are not in the inbox: half a frame, not decoded, or decoded a moment ago."""
+        self.decoded_bytes = 0
+        """The last of these."""
         self.queued_bytes = 0
         """Bytes in the inbox."""
         self.moved_at = 0.0
@@ -114,7 +122,7 @@ class Budget:
         self._stall_s = stall_s
         self._clock = clock
         self.loose_bytes = 0
-        """Bytes that are in no batch, of all connections."""
+        """Bytes that are not in the inbox, of all connections."""
         self.queued_bytes = 0
         """Bytes in the inbox."""
         self.buffer = memoryview(bytearray(READ_BYTES))
@@ -124,6 +132,7 @@ class Budget:
         self._is_whole = False  # the favoured one's frame: it is being stored
         self._large: set[Holding] = set()  # in the middle of a frame, with more than a read
         self._waiting: dict[Account, None] = {}  # users with connections that wait
+        self._sated: set[Holding] = set()  # those that wait until less of their own is in the inbox
         self._released_at = 0.0
         self._is_waking = False
         self._looking: asyncio.TimerHandle | None = None
@@ -139,24 +148,30 @@ class Budget:
     def arrived(self, holding: Holding, size: int) -> None:
         """Count *size* bytes that were read."""
         self._count_loose(holding, size)
-        if holding.loose_bytes > READ_BYTES:
+        if holding.loose_bytes - holding.decoded_bytes > READ_BYTES:
             holding.moved_bytes += size
             if holding.moved_bytes >= READ_BYTES or holding not in self._large:
                 self._large.add(holding)
                 self._note_moved(holding)
 
+    def decoded(self, holding: Holding, items: int) -> None:
+        """Count *items* on their way into the inbox, until `keep`."""
+        size = items * ITEM_BYTES
+        holding.decoded_bytes += size
+        holding.account.decoded_bytes += size
+        self._count_loose(holding, size)
+
     def keep(self, holding: Holding, size: int) -> None:
-        """Count *size* bytes from now on as what is in no batch: the rest has become whole, or was let go."""
-        gone = holding.loose_bytes - size
-        if not gone:
-            return
-        self._count_loose(holding, -gone)
+        """Count *size* bytes from now on as what is not in the inbox: the rest has become whole, or was let go."""
+        loose_bytes = holding.loose_bytes - holding.decoded_bytes
+        holding.account.decoded_bytes -= holding.decoded_bytes
+        holding.decoded_bytes = 0
+        self._count_loose(holding, size - holding.loose_bytes)
         if size <= READ_BYTES:
             self._large.discard(holding)
-        if gone > 0:
-            if holding is self._favoured:
-                self._is_whole = True
-            self._freed(holding)
+        if size < loose_bytes and holding is self._favoured:
+            self._is_whole = True
+        self._freed(holding)
 
     def enqueue(self, holding: Holding, size: int) -> None:
         """Count a batch that goes into the inbox."""
@@ -185,9 +200,9 @@ class Budget:
     def close(self) -> None:
         """Let nobody wait any longer."""
         self._is_closed = True
-        for account in self._waiting:
-            for holding in (*account.readers, *account.decoders):
-                holding.wake()
+        lanes = [lane for account in self._waiting for lane in (account.readers, account.decoders)]
+        for holding in itertools.chain(self._sated, *lanes):
+            holding.wake()
         if self._looking is not None:
             self._looking.cancel()
             self._looking = None
@@ -218,9 +233,8 @@ class Budget:
 
     async def room_to_decode(self, holding: Holding) -> None:
         """Return when the inbox has room for what *holding* has read."""
-        while holding.queued_bytes >= self._share_bytes_max and not self._is_closed:
-            holding.woken = asyncio.get_running_loop().create_future()
-            await holding.woken
+        if holding.queued_bytes >= self._share_bytes_max:
+            await self._wait_for_own(holding)
         lane = holding.account.decoders
         if lane or not self._may_decode(holding):
             await self._wait(holding, lane, self._may_decode)
@@ -229,12 +243,23 @@ class Budget:
         return holding.has_ended or self.may_open(holding)
 
     def _may_decode(self, holding: Holding) -> bool:
-        return not holding.account.queued_bytes or self.room(holding.account) > 0
+        account = holding.account
+        return not (account.queued_bytes or account.decoded_bytes) or self.room(account) > 0
 
     def _is_favoured(self, holding: Holding) -> bool:
         return holding is self._favoured and not self._is_whole
 
     # Waiting.
+
+    async def _wait_for_own(self, holding: Holding) -> None:
+        """Wait until less of what *holding* has put in is in the inbox."""
+        self._sated.add(holding)
+        try:
+            while holding.queued_bytes >= self._share_bytes_max and not self._is_closed:
+                holding.woken = asyncio.get_running_loop().create_future()
+                await holding.woken
+        finally:
+            self._sated.discard(holding)
 
     async def _wait(self, holding: Holding, lane: deque[Holding], may: Callable[[Holding], bool]) -> None:
         """Wait in *lane* until *may* allows it, or the budget is closed."""
@@ -273,7 +298,7 @@ class Budget:
             room = self.room(account)
             if room >= PIECE_BYTES:
                 _wake_first(account.readers, room)
-            if room > 0 or not account.queued_bytes:
+            if account.decoders and self._may_decode(account.decoders[0]):
                 _wake_first(account.decoders, room)
         self._favour_next()
 

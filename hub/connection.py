@@ -165,7 +165,9 @@ class Connection(asyncio.BufferedProtocol):
             if len(self._acks) > ACKS_MAX:  # before there are more of them
                 await self._send_all_acks()
             await self._intake.ready()
-            if not await self._handle(self._decode()):
+            units = self._decode()
+            self._budget.decoded(self._holding, len(units))
+            if not await self._handle(units):
                 self._end = End.CLOSED
                 return
             self._count_half()

@@ -20,12 +20,10 @@ from collections import deque
 from collections.abc import Iterator
 from operator import itemgetter
 
-from hub.budget import READ_BYTES, Account, Budget, Holding
+from hub.budget import ITEM_BYTES, READ_BYTES, Account, Budget, Holding
 from hub.errors import HubClosed, ReceiverTaken
 from hub.message import Batch
 
-BATCH_OVERHEAD_BYTES = 512
-"""What a batch costs beside its entries, so that a million tiny ones are not free."""
 LINGER_BYTES = 1 << 20
 """So much is worth a commit at once, even if nobody waits for an acknowledgement."""
 ROUND_BYTES = READ_BYTES
@@ -79,7 +77,7 @@ class Inbox:
         """Put a batch in. Raises HubClosed."""
         if self._is_closed:
             raise HubClosed
-        size = len(batch.entries) + BATCH_OVERHEAD_BYTES
+        size = len(batch.entries) + ITEM_BYTES
         account = holding.account
         if not account.queue:
             self._ready.append(account)

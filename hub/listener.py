@@ -53,7 +53,7 @@ def bounded_connections(connections_max: int) -> int:
         return connections_max
     possible = max((limit - DESCRIPTORS_RESERVED) // DESCRIPTORS_EACH, 1)
     if possible < connections_max:
-        log.warning("listener.limited", connections_max=possible, configured=connections_max, descriptors_max=limit)
+        log.info("listener.limited", connections_max=possible, configured=connections_max, descriptors_max=limit)
     return min(possible, connections_max)
 
 
@@ -164,9 +164,9 @@ class Listener:
     async def _accept_last(self) -> bool:
         """Accept and end everybody; False if some could not be accepted for now."""
         try:
-            is_more = not self._file.is_kept
-            while is_more and (is_more := self._accept_some()):
-                await asyncio.sleep(0)
+            if not self._file.is_kept:
+                for _ in iter(self._accept_some, False):
+                    await asyncio.sleep(0)
         except OSError as error:
             return error.errno not in _FOR_NOW
         finally:

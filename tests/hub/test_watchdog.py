@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
+from hub.budget import Account, Holding
 from hub.errors import JournalUnavailable
-from hub.inbox import Inbox, Share
+from hub.inbox import Inbox
 from hub.journal.journal import Journal
 from hub.journal.writer import Commit
 from hub.message import UNKNOWN_PEER, Batch, Loss
@@ -142,7 +143,7 @@ def test_the_receiver_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
         inbox = Inbox()
         receiver = Receiver(inbox, cast(Journal, journal), Metrics(), watch=kennel.watchdog)
         task = asyncio.create_task(receiver.run())
-        await inbox.put(Loss("test").as_batch(time_ns=1, peer=UNKNOWN_PEER, origin=None), Share())
+        inbox.put(Loss("test").as_batch(time_ns=1, peer=UNKNOWN_PEER, origin=None), Holding(Account()))
         for _ in range(10):
             (await called()).set_exception(JournalUnavailable("/", "no space"))
             await called()
