@@ -99,7 +99,8 @@ class Adoption:
 
     async def follow_socket(self) -> None:
         """Have the folder as open as the socket is now."""
-        await self._on_thread(self._folder.prepare)
+        if not self._is_closed:
+            await self._on_thread(self._folder.prepare)
 
     async def run(self) -> None:
         """Adopt until the inbox is closed; cancelled by its owner."""
@@ -124,6 +125,7 @@ class Adoption:
 
     def close(self) -> None:
         """End all work; the thread lets go of the folder when it is done with its step. A second time does nothing."""
+        self._is_closed = True
         for task in self._tasks:
             task.cancel()
         with contextlib.suppress(RuntimeError):  # it was shut down before
@@ -205,6 +207,8 @@ class Adoption:
         except HubClosed:
             self._is_closed = True
             self._ended.set()
+        except Exception:  # noqa: BLE001  a fault of ours with one user's files costs no other user anything
+            reader.user.lines.log(log.exception, "spool.failed", uid=reader.user.uid)
         finally:
             del self._readers[reader.user.uid]
 
@@ -232,6 +236,7 @@ class Adoption:
         """Accept what came out of a file, as of a connection. Raises HubClosed."""
         before = intake.messages
         intake.budget.arrived(intake.holding, part.read_bytes)
+        intake.budget.decoded(intake.holding, len(part.items))
         try:
             if part.is_refused:
                 intake.refuse("open the socket", 1)

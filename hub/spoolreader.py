@@ -78,6 +78,7 @@ class SpoolReader:
         self._frame_bytes_max = frame_bytes_max
         self._parts: Iterator[Part] = iter(())
         self._waiting: dict[str, list[File]] = {}
+        self._to_remove: list[File] = []
         self._knows_groups = False
 
     @property
@@ -87,7 +88,8 @@ class SpoolReader:
 
     @property
     def is_done(self) -> bool:
-        return self.offered is None and self.current is None and not self._waiting and not self.stored
+        is_idle = self.current is None and not self._waiting
+        return is_idle and self.offered is None and not self.stored and not self._to_remove
 
     def take_offer(self) -> Holding | None:
         """Go on with what the last look found, if there was one; return it."""
@@ -109,8 +111,10 @@ class SpoolReader:
         step = Step([], [], [])
         ends_at, read_bytes, items = time.thread_time() + STEP_S, 0, 0
         for spool in self.stored:
-            self._remove(spool, step)
+            # From its end on: the lock comes last.
+            self._to_remove += sorted(spool.files, key=lambda file: session_of(file.name) is None)
         self.stored = []
+        self._remove_stored(ends_at, step)
         while (
             read_bytes < bytes_max
             and items < STEP_ITEMS
@@ -125,22 +129,21 @@ class SpoolReader:
 
     def _next(self, step: Step) -> bool:
         """Look at the next session, and begin with it if it is dead; False if there is none now."""
-        while self._waiting and self.current is None:
-            session = next(reversed(self._waiting))
-            files = self._waiting[session]
-            try:
-                is_dead = not self._is_left_alone(files) and self._folder.is_dead(session, self.user.uid)
-            except OSError as error:
-                self._give_up(files, session, error, step)
-                is_dead = False
-            if is_dead and not self._knows_groups:
-                self.wants_groups = True
-                return False
-            del self._waiting[session]
-            if is_dead:
-                self._begin(session, files)
+        if not self._waiting:
+            return False
+        session, files = self._waiting.popitem()
+        try:
+            if self._is_left_alone(files) or not self._folder.is_dead(session, self.user.uid):
+                return True
+        except OSError as error:
+            self._give_up(files, session, error, step)
             return True
-        return False
+        if not self._knows_groups:
+            self._waiting[session] = files
+            self.wants_groups = True
+            return False
+        self._begin(session, files)
+        return True
 
     def _begin(self, session: str, files: Sequence[File]) -> None:
         uid = self.user.uid
@@ -181,10 +184,14 @@ class SpoolReader:
         fields = {"session": spool.session, "version": spool.newer_version, "action": "left to a newer hub"}
         step.notes.append(("spool.newer", fields))
 
-    def _remove(self, spool: DeadSpool, step: Step) -> None:
-        """Remove all of a session that belongs to this user, its lock last."""
-        files = sorted(spool.files, key=lambda file: session_of(file.name) is not None)
-        if stuck := [file for file in files if not self._folder.remove(file.name, file.inode, self.user.uid)]:
+    def _remove_stored(self, ends_at: float, step: Step) -> None:
+        """Remove what belongs to this user of the sessions that are stored, the lock of each last."""
+        stuck: list[File] = []
+        while self._to_remove and time.thread_time() < ends_at:
+            file = self._to_remove.pop()
+            if not self._folder.remove(file.name, file.inode, self.user.uid):
+                stuck.append(file)
+        if stuck:
             self._leave_alone(stuck)
             fields = {"files": len(stuck), "name": stuck[0].name, "action": "what is in it is stored"}
             step.notes.append(("spool.not_removed", fields))

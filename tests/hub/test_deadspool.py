@@ -48,7 +48,8 @@ def spool_of(
 
 def read(spool: DeadSpool) -> tuple[list[Any], list[str]]:
     """Return the numbers in what is left, and why something is lost; each part is held to its bound."""
-    numbers, reasons = [], []
+    numbers: list[Any] = []
+    reasons: list[str] = []
     parts = spool.parts()
     while True:
         began = time.thread_time()

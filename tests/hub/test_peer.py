@@ -111,7 +111,7 @@ def test_many_groups(tmp_path: Path, count: int) -> None:
             found = groups_of(accepted, peer_of(accepted))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        assert found == {os.getegid(), *groups}
+        assert found == frozenset({os.getegid(), *groups})
 
 
 @pytest.mark.parametrize("number", [errno.ERANGE, errno.ENOPROTOOPT])

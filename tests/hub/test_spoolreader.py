@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hub.deadspool import DeadSpool
 from hub.holdings import Look, Patience
 from hub.message import Batch
 from hub.spoolfolder import SpoolFolder
@@ -82,20 +83,25 @@ class Rig:
         return [event for step in self.steps for event, _ in step.notes]
 
 
-def test_removed_when_stored(path: Path) -> None:
+def test_removed_when_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is there until it is reported as stored; then it goes, the lock last."""
     leave(path, 100)
     before = set(os.listdir(path))
     rig = Rig(path)
     rig.look()
-    ended = []
+    ended: list[DeadSpool] = []
     while not ended:
         ended = rig.step().ended
     assert (rig.count, set(os.listdir(path))) == (100, before)
     rig.reader.stored = ended
     removed: list[str] = []
     original = rig.folder.remove
-    rig.folder.remove = lambda name, *seen: removed.append(name) or original(name, *seen)  # type: ignore[method-assign, func-returns-value]
+
+    def remove(name: str, inode: int, uid: int) -> bool:
+        removed.append(name)
+        return original(name, inode, uid)
+
+    monkeypatch.setattr(rig.folder, "remove", remove)
     rig.step()
     assert removed == sorted(before, key=lambda name: name.endswith(".lock"))
     assert (os.listdir(path), rig.reader.is_done) == ([], True)
