@@ -207,17 +207,17 @@ class SpoolFolder:
         self._remove_acls()
         if stat.S_IMODE(there.st_mode) != PRIVATE_MODE and (not is_shared or there.st_gid != gid):
             os.fchmod(self._handle, PRIVATE_MODE)  # first: the group of before is out
-        if is_shared:
-            try:
-                if there.st_gid != gid:
-                    os.fchown(self._handle, -1, gid)
-                os.fchmod(self._handle, mode)
-            except OSError as error:
-                os.fchmod(self._handle, PRIVATE_MODE)
-                return f"it cannot have the group of the socket, {gid}: {error.strerror}"
-            if not self._has(mode, gid):  # the kernel lets only a member pass a group on
-                os.fchmod(self._handle, PRIVATE_MODE)
-                return f"the hub is not in the group of the socket, {gid}"
+        if not is_shared:
+            return ""
+        try:
+            if there.st_gid != gid:
+                os.fchown(self._handle, -1, gid)
+            os.fchmod(self._handle, mode)
+        except OSError as error:
+            return f"it cannot have the group of the socket, {gid}: {error.strerror}"
+        if not self._has(mode, gid):  # the kernel lets only a member pass a group on
+            os.fchmod(self._handle, PRIVATE_MODE)
+            return f"the hub is not in the group of the socket, {gid}"
         return ""
 
     def _has(self, mode: int, gid: int | None) -> bool:

@@ -15,7 +15,7 @@ from hub.deadspool import DeadSpool
 from hub.holdings import Look, Patience
 from hub.message import Batch
 from hub.spoolfolder import SpoolFolder
-from hub.spoolreader import STEP_ITEMS, STEP_SPOOLS, SpoolReader, Step
+from hub.spoolreader import STEP_ITEMS, STEP_S, STEP_SPOOLS, SpoolReader, Step
 from hub.users import User
 from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.spooled import lock_name, pack_header, segment_name
@@ -149,6 +149,43 @@ def test_tiny_frames(path: Path) -> None:
     assert rig.count == 20_000
     assert max(sum(len(part.items) for _, part in step.parts) for step in rig.steps) < STEP_ITEMS + 500
     assert rig.worst_s < 0.02
+
+
+def test_a_step_ends_by_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever takes the time, looking, reading or removing: a step does a little more than there is time for."""
+    session = new_session()
+    leave_segment(path, segment(session, [frame(session, 1, bytes(20 << 20), 1)], acknowledged=1), session)
+    for number in range(100):
+        session = f"{number:022}"
+        frames = [frame(session, counter, b"", 0) for counter in range(1, 2001)]
+        leave_segment(path, segment(session, frames, acknowledged=1 << 63), session)
+    for number in range(50):
+        leave_segment(path, segment("s" * 22, []), "s" * 22, number=number)
+    rig, ticks, done = Rig(path), 0, 0
+
+    def thread_time() -> float:
+        nonlocal ticks
+        ticks += 1
+        return ticks / 1000
+
+    def counted(original: Any) -> Any:
+        def call(*args: Any) -> Any:
+            nonlocal done
+            done += 1
+            return original(*args)
+
+        return call
+
+    for name in ("is_dead", "open_file", "remove"):
+        monkeypatch.setattr(rig.folder, name, counted(getattr(rig.folder, name)))
+    rig.look()
+    monkeypatch.setattr("hub.spoolreader.time.thread_time", thread_time)
+    while not rig.reader.is_done:
+        done = 0
+        rig.reader.stored = rig.reader.step(READ_BYTES).ended
+        assert done <= 2 * STEP_S * 1000
+        rig.reader.learn_groups(frozenset())
+    assert os.listdir(path) == []
 
 
 def test_what_cannot_be_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
