@@ -50,9 +50,7 @@ PAUSE_S, PAUSE_MAX_S = 0.1, 0.5
 PAUSE_RATIO = 10
 """Between these two, a pause lasts as many times as long as the last look took."""
 _LOOK_STEP_S = 0.003
-_TOO_MUCH = (
-    f"more than {FILES_MAX} spool files, or than 1/{BYTES_SHARE} of a file system that is short of room: removed"
-)
+_TOO_MUCH = f"removed: more than {FILES_MAX} spool files of a user, or 1/{BYTES_SHARE} of a nearly full file system"
 T = TypeVar("T")
 log = get_logger("mpsr.adoption")
 
