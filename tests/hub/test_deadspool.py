@@ -18,7 +18,17 @@ from hub.spoolfolder import SpoolFolder
 from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.spooled import FIRST, HEADER_BYTES, OPEN, STATE, lock_name, pack_header, segment_name
 from producers.backlog import new_session
-from tests.hub.spools import beside_a_socket, entry, folder_at, frame, leave, leave_segment, segment, write
+from tests.hub.spools import (
+    beside_a_socket,
+    entry,
+    folder_at,
+    frame,
+    leave,
+    leave_segment,
+    segment,
+    without_collection,
+    write,
+)
 
 STEP_MAX_S = 0.02
 SESSION = "s" * 22
@@ -160,7 +170,8 @@ def test_a_part_is_short(path: Path, folder: SpoolFolder, name: str) -> None:
     left = leave_segment(path, make(), SESSION)
     if name == "a terabyte of zeros":
         os.truncate(left, 1 << 38)
-    numbers, found = read(spool_of(folder, SESSION))
+    with without_collection():
+        numbers, found = read(spool_of(folder, SESSION))
     assert (len(numbers), found) == (count, reasons)
 
 
