@@ -7,8 +7,9 @@ nobody read or control. The hub's own user and root may everything that no ``den
 
 Always true:
 - rules that change count at once, for connections that are open too;
-- what is refused is counted; it is told as a loss once a second for each user at most, so that nobody fills a journal
-  by being refused.
+- what is refused is counted; it is reported as a loss once a second for each user at most, so that nobody fills a
+  journal by being refused;
+- where the groups of a peer cannot be known, a ``deny`` rule by group names it, an ``allow`` rule by group does not.
 
 Not here: what is refused how (hub.connection). A command name is what the process calls itself: a convenience, and no
 protection from somebody who wants in. Where the kernel names no peers (macOS), no rule names anybody.
@@ -20,6 +21,7 @@ import grp
 import os
 import pwd
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -28,7 +30,13 @@ from hub.message import Peer
 Right = Literal["send", "read", "control"]
 RIGHTS: tuple[Right, ...] = ("send", "read", "control")
 SAY_S = 1.0
+SAID_MAX = 1024
+"""Users whose refusals are remembered. One that is forgotten loses the count of what was not reported yet."""
 _KINDS = ("uid", "user", "gid", "group", "comm")
+
+
+Groups = frozenset[int] | None
+"""The groups of a peer; None where they cannot be known."""
 
 
 class Rule(NamedTuple):
@@ -38,12 +46,12 @@ class Rule(NamedTuple):
     value: int | str
     text: str
 
-    def names(self, peer: Peer, groups: frozenset[int]) -> bool:
-        """Return whether this is said of *peer*, who is in *groups*."""
+    def names(self, peer: Peer, groups: Groups, *, if_unknown: bool) -> bool:
+        """Return whether this rule names *peer*, which is in *groups*; *if_unknown* where only these could decide."""
         if self.kind == "uid":
             return peer.uid == self.value
         if self.kind == "gid":
-            return self.value in groups
+            return if_unknown if groups is None else self.value in groups
         return self.kind == "all" or peer.comm == self.value
 
 
@@ -90,7 +98,7 @@ class Access:
         self._rules: Mapping[Right, Rules] = rules or {}
         self.methods: Mapping[str, Right] = methods or {}
         """The right that each command takes; the others are everybody's."""
-        self._unsaid: dict[int, tuple[float, int]] = {}  # by uid: when it was last told of, refusals since
+        self._unsaid: OrderedDict[int, tuple[float, int]] = OrderedDict()  # by uid: when last reported, refusals since
         self.version = 0
         """Another one after each change."""
 
@@ -99,24 +107,26 @@ class Access:
         self._rules = rules
         self.version += 1
 
-    def may(self, right: Right, peer: Peer, groups: frozenset[int]) -> bool:
-        """Return whether *peer*, who is in *groups*, has the right."""
+    def may(self, right: Right, peer: Peer, groups: Groups) -> bool:
+        """Return whether *peer*, which is in *groups*, has the right."""
         rules = self._rules.get(right, Rules())
-        if any(rule.names(peer, groups) for rule in rules.deny):
+        if any(rule.names(peer, groups, if_unknown=True) for rule in rules.deny):
             return False
-        if not peer.verified or peer.uid in (0, os.geteuid()) or any(rule.names(peer, groups) for rule in rules.allow):
+        if not peer.verified or peer.uid in (0, os.geteuid()):
+            return True
+        if any(rule.names(peer, groups, if_unknown=False) for rule in rules.allow):
             return True
         return right == "send" and not rules.allow
 
     def note_refusal(self, peer: Peer, count: int) -> int:
         """Take note of *count* refusals; return how many are to be told of now, 0 if some were a moment ago."""
         now = self._clock()
-        said, unsaid = self._unsaid.get(peer.uid, (now - SAY_S, 0))
-        if now - said < SAY_S:
-            self._unsaid[peer.uid] = said, unsaid + count
-            return 0
-        self._unsaid[peer.uid] = now, 0
-        return unsaid + count
+        said, unsaid = self._unsaid.pop(peer.uid, (now - SAY_S, 0))
+        is_due = now - said >= SAY_S
+        self._unsaid[peer.uid] = (now, 0) if is_due else (said, unsaid + count)
+        if len(self._unsaid) > SAID_MAX:
+            self._unsaid.popitem(last=False)
+        return unsaid + count if is_due else 0
 
 
 class Gate:
@@ -124,7 +134,7 @@ class Gate:
 
     __slots__ = ("_access", "_groups", "_peer", "_rights", "_version")
 
-    def __init__(self, access: Access, peer: Peer, groups: Callable[[], frozenset[int]]) -> None:
+    def __init__(self, access: Access, peer: Peer, groups: Callable[[], Groups]) -> None:
         self._access = access
         self._peer = peer
         self._groups = groups

@@ -1,16 +1,21 @@
 """
-What dead producers have left: read from their spools as from a connection, stored, and deleted.
+What dead producers have left: read from their spools as from a connection, stored, and removed.
 
-A producer is dead when nobody holds the lock on its file. That is looked at when the hub starts, soon after a
-connection has ended, and now and then, for a socket that a forked child inherited hides the end.
+A producer is dead when no process holds the lock of its session. The folder is looked at when the hub starts, soon
+after a connection has ended, and every `LOOK_S`, because a socket that a forked child inherited hides the end.
+
+One look finds what each user keeps; a task for each user reads what its dead sessions left, all users at the same
+time. Reading is done in steps on one thread, and the users' steps take turns there.
 
 Always true:
-- a file is deleted when everything in it is on the hub's disk, and not before; what was stored already is not again;
-- the kernel vouches for the file's owner alone: an adopted message has that user, and a process that is only claimed;
-- what is in a file can do no more than what comes over a connection: it is checked, bounded, and refused by the same
-  rules.
+- a file is removed when everything in it is on the hub's disk, and not before; what was stored already is not again;
+- what is in a file can do no more than what comes over a connection: the same intake accepts it;
+- no user waits for another: neither for the mass of its files, nor for its memory, its losses or its refusals;
+- after a step the thread rests as long as the step took, so that the event loop has the interpreter;
+- what one user's files cause in the log is rationed.
 
-Not here: the files' bytes (hub.wire.spooled), writing them (producers.spool).
+Not here: the folder (hub.spoolfolder), what users may keep (hub.holdings), reading (hub.spoolreader), writing
+(producers.spool).
 """
 
 from __future__ import annotations
@@ -19,287 +24,275 @@ import asyncio
 import contextlib
 import os
 import pwd
-import stat
 import time
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import msgspec
 
-from hub.access import Access
+from hub.access import Access, Gate, Groups
+from hub.budget import READ_BYTES
+from hub.deadspool import Part
 from hub.errors import HubClosed
-from hub.inbox import Inbox, Share
-from hub.lockfile import is_owner_dead
-from hub.message import Batch, Loss, Peer
+from hub.holdings import BYTES_SHARE, FILES_MAX, Holding, Look, Patience
+from hub.intake import Intake
+from hub.message import Loss, Peer
 from hub.metrics import Metrics
 from hub.reporting import get_logger
-from hub.wire.forward import ForwardDecoder
-from hub.wire.payload import Compressed
-from hub.wire.spooled import (
-    HEADER_BYTES,
-    Spoilt,
-    Spool,
-    frames_of,
-    lock_name,
-    session_of,
-    session_of_segment,
-    unpack_header,
-)
+from hub.spoolfolder import SpoolFolder
+from hub.spoolreader import SpoolReader
+from hub.users import Users
 
-FOLDER_MODE = 0o3730
-"""Owner all, group may make files and not list them, each its own; the group goes on to the files."""
 LOOK_S = 5.0
-PAUSE_S = 0.1
-"""Between two looks, however many connections end."""
+PAUSE_S, PAUSE_MAX_S = 0.1, 0.5
+"""Between two looks, however many connections end, and however long a look took: no mass of files delays others."""
 PAUSE_RATIO = 10
-"""And so many times as long as the last look took."""
-SEGMENT_BYTES_MAX = 2 << 20
-"""Beside a message of its own, which may be larger."""
-_LAST = 1 << 64
+"""Between these two, a pause lasts as many times as long as the last look took."""
+_LOOK_STEP_S = 0.003
+_TOO_MUCH = f"removed: more than {FILES_MAX} spool files of a user, or 1/{BYTES_SHARE} of a nearly full file system"
+T = TypeVar("T")
 log = get_logger("mpsr.adoption")
 
 
-class _Segment(NamedTuple):
-    """One file of a dead session."""
-
-    path: str
-    spool: Spool | None
-    peer: Peer
-    size: int
-
-
 class Adoption:
-    """Adopts what is left in *folder*. `run` is its task."""
+    """
+    Adopts what is left in *folder*. `run` is its task.
+
+    *accept* makes the intake of a peer with the rights of a gate.
+    """
 
     def __init__(
         self,
-        folder: str,
-        inbox: Inbox,
+        folder: SpoolFolder,
+        accept: Callable[[Peer, Gate], Intake],
         *,
+        users: Users,
         access: Access,
         metrics: Metrics,
         frame_bytes_max: int,
-        group: int = -1,
-        clock: Callable[[], int] = time.time_ns,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.has_looked = asyncio.Event()
+        """Whether what was left at the start is adopted: what its producers send now comes after it."""
         self._folder = folder
-        self._inbox = inbox
+        self._accept = accept
+        self._users = users
         self._access = access
         self._metrics = metrics
         self._frame_bytes_max = frame_bytes_max
-        self._ended = asyncio.Event()
-        self.has_looked = asyncio.Event()
-        """Whether what was left at the start is adopted: what its producers send now comes behind it."""
-        self._group = group
         self._clock = clock
-        self._unreadable: set[str] = set()
-        self._may: dict[tuple[int, Peer], bool] = {}  # the last answer
-
-    def make_folder(self) -> bool:
-        """Make the folder for the producers; False, and a word in the log, if that is not possible."""
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(self._folder, 0o700)
-            handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                there, owner = os.fstat(handle), os.geteuid()
-                # Only what differs: a service may be forbidden these calls altogether.
-                if there.st_uid != owner or self._group not in (-1, there.st_gid):
-                    os.fchown(handle, owner, self._group)  # another's is taken over by root, and refused by others
-                if stat.S_IMODE(there.st_mode) != FOLDER_MODE:
-                    os.fchmod(handle, FOLDER_MODE)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            log.warning("spool.unavailable", folder=self._folder, error=error.strerror, action="producers keep memory")
-            return False
-        return True
+        self._ended = asyncio.Event()
+        self._is_closed = False
+        self._left_alone: dict[str, int] = {}  # the thread's
+        self._patience = Patience()
+        self._readers: dict[int, SpoolReader] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpsr-adopt")
+        self._rests_until = 0.0
 
     def connection_ended(self) -> None:
         """Look soon: it may have been a process that died."""
         self._ended.set()
 
+    async def follow_socket(self) -> None:
+        """Have the folder as open as the socket is now."""
+        if not self._is_closed:
+            await self._on_thread(self._folder.prepare)
+
     async def run(self) -> None:
-        """Adopt for ever; cancelled by its owner."""
-        with contextlib.suppress(HubClosed):
-            while True:
+        """Adopt until the inbox is closed; cancelled by its owner."""
+        try:
+            while not self._is_closed:
                 self._ended.clear()
-                began = time.monotonic()
-                await self.sweep()
-                self.has_looked.set()
-                await asyncio.sleep(max(PAUSE_S, PAUSE_RATIO * (time.monotonic() - began)))
+                began = self._clock()
+                await self.look()
+                self._wait_for_first()
+                await asyncio.sleep(min(max(PAUSE_S, PAUSE_RATIO * (self._clock() - began)), PAUSE_MAX_S))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._ended.wait()
+        finally:
+            self.close()
 
     async def sweep(self) -> None:
-        """Adopt everything that is left now. Raises HubClosed."""
-        for session, names in (await asyncio.to_thread(self._left)).items():
-            try:
-                await self._adopt(await asyncio.to_thread(self._segments_of, session, names))
-            except OSError as error:
-                self._say_unreadable(session, error)
-            else:
-                await asyncio.to_thread(self._delete, session, names)
+        """Look once, and adopt all that is found."""
+        await self.look()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    async def _adopt(self, segments: list[_Segment]) -> None:
-        """Put in what is in the segments of a session. Raises OSError or HubClosed."""
-        reader = _Reader(self._inbox)
-        acknowledged = max((segment.spool.acknowledged for segment in segments if segment.spool), default=0)
-        before = self._metrics.adopted
-        for segment in segments:
-            data, uid, gid, _ = await asyncio.to_thread(_read, segment.path, self._segment_bytes_max(segment.spool))
-            spool = unpack_header(data)
-            if spool is None or segment.spool is None or spool.session != segment.spool.session:
-                lost = Spoilt("a spool with damage: no header", segment.size, data[:64])
-                await self._put(lost, segment.peer, reader)
-                continue
-            peer = Peer(spool.pid, uid, gid, spool.comm, verified=False)
-            for frame in frames_of(data, spool, acknowledged):
-                await self._put(frame, peer, reader)
-        await reader.all_stored()
-        if adopted := self._metrics.adopted - before:
-            log.info("spool.adopted", messages=adopted, peer_pid=segments[0].peer.pid, comm=segments[0].peer.comm)
+    def close(self) -> None:
+        """End all work; the thread lets go of the folder when it is done with its step. A second time does nothing."""
+        self._is_closed = True
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(RuntimeError):  # it was shut down before
+            self._executor.submit(self._folder.close)
+        self._executor.shutdown(wait=False)
 
-    async def _put(self, frame: bytes | Spoilt, peer: Peer, reader: _Reader) -> None:
-        """Put in what is in one frame; a decoder of its own each, so that a fault in one costs no other."""
-        units: Iterable[Batch | Loss | Compressed]
-        if isinstance(frame, Spoilt):
-            units = (Loss(frame.reason, 1, frame.lost_bytes, frame.sample),)
-        else:
-            decoder = ForwardDecoder(peer, reader, frame_bytes_max=self._frame_bytes_max)
-            units = (*decoder.receive(frame), *decoder.finish())
-        may_send = await self._may_send(peer)
-        for unit in units:
-            opened = await asyncio.to_thread(unit.open) if isinstance(unit, Compressed) else (unit,)
-            for each in opened:
-                if not may_send:
-                    self._metrics.refused += each.count
-                    if told := self._access.note_refusal(peer, each.count):
-                        refusal = Loss(f"refused: uid {peer.uid} may not send", told)
-                        await reader.put(self._as_batch(refusal, peer, reader))
-                elif isinstance(each, Batch):
-                    self._metrics.adopted += each.count
-                    await reader.put(each)
-                else:
-                    self._metrics.losses += each.count
-                    await reader.put(self._as_batch(each, peer, reader))
-
-    async def _may_send(self, peer: Peer) -> bool:
-        """Return whether the owner of a file might have sent this; with the groups that the user database knows."""
-        known = self._may.get((self._access.version, peer))
-        if known is None:
-            groups = await asyncio.to_thread(_groups_of, peer)
-            known = self._access.may("send", msgspec.structs.replace(peer, verified=True), groups)
-            self._may = {(self._access.version, peer): known}
-        return known
-
-    def _as_batch(self, loss: Loss, peer: Peer, reader: _Reader) -> Batch:
-        log.warning("message.lost", reason=loss.reason, count=loss.count, peer_pid=peer.pid, comm=peer.comm)
-        return loss.as_batch(peer=peer, origin=reader)
-
-    def _segment_bytes_max(self, spool: Spool | None) -> int:
-        """Return how much of a segment is worth reading: one message of any size, or an ordinary segment's worth."""
-        limit = self._frame_bytes_max + SEGMENT_BYTES_MAX
-        return HEADER_BYTES if spool is None else min(spool.position, limit)
-
-    def _say_unreadable(self, session: str, error: OSError) -> None:
-        if session not in self._unreadable:
-            self._unreadable.add(session)
-            log.warning("spool.unreadable", folder=self._folder, session=session, error=error.strerror)
-
-    # On a thread.
-
-    def _left(self) -> dict[str, list[str]]:
-        """Return the dead sessions, and the names of all their segments: so these are listed after the death."""
-        sessions = self._sessions()
-        self._unreadable &= sessions.keys()
-        dead = {session for session in sessions if self._is_dead(session)}
-        return {session: names for session, names in self._sessions().items() if session in dead} if dead else {}
-
-    def _sessions(self) -> dict[str, list[str]]:
-        """Return the names of the segments of each session."""
-        sessions: dict[str, list[str]] = {}
-        with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(self._folder)):
-                if (session := session_of(name)) is not None:
-                    sessions.setdefault(session, [])
-                elif (session := session_of_segment(name)) is not None:
-                    sessions.setdefault(session, []).append(name)
-        return sessions
-
-    def _is_dead(self, session: str) -> bool:
+    async def look(self) -> None:
+        """Look through the folder, and let each user's task go on with what is found."""
+        if not await self._on_thread(self._folder.prepare):
+            return
+        look = Look(self._folder, self._left_alone, self._patience, now=self._clock(), today=time.time())
         try:
-            return is_owner_dead(os.path.join(self._folder, lock_name(session)))
-        except FileNotFoundError:  # it is deleted last
-            return True
+            steps = look.steps()
+            while not await self._on_thread(_advance, steps):
+                pass
         except OSError as error:
-            self._say_unreadable(session, error)
-            return False
+            log.warning("spool.unreadable", folder=self._folder.path, error=error.strerror)
+            return
+        for holding in look.holdings.values():
+            self._offer(holding)
 
-    def _segments_of(self, session: str, names: list[str]) -> list[_Segment]:
-        """Return the segments of a session, by the first chunk in them. Raises OSError."""
-        segments = []
-        for name in names:
-            path = os.path.join(self._folder, name)
-            data, uid, gid, size = _read(path, HEADER_BYTES)
-            if not data.strip(b"\0"):  # it died before it wrote anything, or it is no file
-                continue
-            spool = unpack_header(data)
-            if spool is None or spool.session != session:
-                segments.append(_Segment(path, None, Peer(0, uid, gid, verified=False), size))
+    def _offer(self, holding: Holding) -> None:
+        self._report_names(holding)
+        reader = self._readers.get(holding.uid)
+        if reader is None:
+            if not holding.sessions and not holding.removed_files:
+                return
+            reader = self._readers[holding.uid] = self._reader(holding.uid)
+            task = asyncio.create_task(self._adopt(reader), name=f"mpsr-adopt-{holding.uid}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif reader.offered is not None:  # not reported yet
+            holding.removed_files += reader.offered.removed_files
+            holding.removed_bytes += reader.offered.removed_bytes
+        reader.offered = holding
+
+    def _wait_for_first(self) -> None:
+        """After the first look: note when all that it found is adopted."""
+        if self.has_looked.is_set():
+            return
+        found = set(self._tasks)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            found.discard(task)
+            if not found:
+                self.has_looked.set()
+
+        for task in self._tasks:
+            task.add_done_callback(ended)
+        if not found:
+            self.has_looked.set()
+
+    def _reader(self, uid: int) -> SpoolReader:
+        reader: SpoolReader
+
+        def accept(peer: Peer) -> Intake:
+            # The file's owner is known for certain, and the rules that name users, groups and commands apply to it.
+            return self._accept(peer, Gate(self._access, msgspec.structs.replace(peer, verified=True), groups))
+
+        def groups() -> Groups:
+            return reader.groups
+
+        reader = SpoolReader(
+            self._folder,
+            self._users.of(uid),
+            accept=accept,
+            left_alone=self._left_alone,
+            frame_bytes_max=self._frame_bytes_max,
+        )
+        return reader
+
+    # One user's task.
+
+    async def _adopt(self, reader: SpoolReader) -> None:
+        """Adopt what one user left, as far as it is dead."""
+        try:
+            while not reader.is_done:
+                await self._adopt_some(reader)
+        except HubClosed:
+            self._is_closed = True
+            self._ended.set()
+        except Exception:  # noqa: BLE001  a fault of ours with one user's files costs no other user anything
+            reader.user.lines.log(log.exception, "spool.failed", uid=reader.user.uid)
+        finally:
+            del self._readers[reader.user.uid]
+
+    async def _adopt_some(self, reader: SpoolReader) -> None:
+        """Read on for one step, and accept what comes out. Raises HubClosed."""
+        intake = reader.intake
+        if (holding := reader.take_offer()) is not None and holding.removed_files:
+            await intake.lose(Loss(_TOO_MUCH, holding.removed_files, holding.removed_bytes))
+        await intake.ready()
+        if reader.held_bytes:
+            await intake.budget.room_to_read(intake.holding)
+        step = await self._on_thread(reader.step, READ_BYTES)
+        for event, fields in step.notes:
+            reader.user.lines.log(log.warning, event, uid=reader.user.uid, **fields)
+        for source, part in step.parts:
+            await self._accept_part(source, part)
+        for spool in step.ended:
+            if spool.intake is not None:
+                await self._settle(spool.intake)
+        reader.stored = step.ended
+        if reader.wants_groups:
+            reader.learn_groups(await asyncio.to_thread(_groups_of, reader.user.uid))
+
+    async def _accept_part(self, intake: Intake, part: Part) -> None:
+        """Accept what came out of a file, as of a connection. Raises HubClosed."""
+        before = intake.messages
+        intake.budget.arrived(intake.holding, part.read_bytes)
+        intake.budget.decoded(intake.holding, len(part.items))
+        try:
+            if part.is_refused:
+                intake.refuse("open the socket", 1)
+            elif intake.gate.may("send"):
+                await intake.take(part.items)
             else:
-                segments.append(_Segment(path, spool, Peer(spool.pid, uid, gid, spool.comm, verified=False), size))
-        return sorted(segments, key=lambda segment: segment.spool.first if segment.spool else _LAST)
+                for item in part.items:  # all of it is removed, so all of it is counted
+                    intake.refuse("send", getattr(item, "count", 1))
+        finally:
+            intake.budget.keep(intake.holding, part.held_bytes)
+            self._metrics.adopted += intake.messages - before
 
-    def _delete(self, session: str, names: list[str]) -> None:
-        """Delete what a session has left, its lock last."""
-        for name in (*names, lock_name(session)):
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self._folder, name))
+    async def _settle(self, intake: Intake) -> None:
+        await intake.all_settled()
+        if intake.messages:
+            peer = intake.peer
+            fields = {"messages": intake.messages, "peer_pid": peer.pid, "comm": peer.comm}
+            intake.user.lines.log(log.info, "spool.adopted", uid=peer.uid, **fields)
+
+    def _report_names(self, holding: Holding) -> None:
+        """Log what was found that is no spool file."""
+        lines = self._users.of(holding.uid).lines
+        if holding.foreign_files:
+            fields = {"files": holding.foreign_files, "name": holding.foreign_name, "action": "removed"}
+            lines.log(log.warning, "spool.foreign_files", uid=holding.uid, **fields)
+        if holding.stuck_files:
+            fields = {"files": holding.stuck_files, "name": holding.stuck_name, "action": "left alone"}
+            lines.log(log.warning, "spool.not_removed", uid=holding.uid, **fields)
+
+    # The thread.
+
+    async def _on_thread(self, work: Callable[..., T], *args: object) -> T:
+        """Return what *work* returns. It takes its turn with the steps of all users."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._paced, work, *args)
+
+    def _paced(self, work: Callable[..., T], *args: object) -> T:
+        if (wait_s := self._rests_until - time.monotonic()) > 0:
+            time.sleep(wait_s)
+        began = time.thread_time()
+        try:
+            return work(*args)
+        finally:
+            self._rests_until = time.monotonic() + time.thread_time() - began
 
 
-class _Reader:
-    """Puts the batches of one dead session into the inbox, and knows when all of them are stored."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-        self._share = Share()
-        self._unstored = 0
-        self._stored = asyncio.Event()
-
-    async def put(self, batch: Batch) -> None:
-        """Put one in, when there is room. Raises HubClosed."""
-        self._unstored += 1
-        await self._inbox.put(batch, self._share)
-
-    def acknowledge(self, batch: Batch) -> None:
-        self._unstored -= 1
-        self._stored.set()
-
-    async def all_stored(self) -> None:
-        while self._unstored:
-            self._stored.clear()
-            await self._stored.wait()
+def _advance(steps: Iterator[None]) -> bool:
+    """Do some steps of a look; return whether it is done."""
+    ends_at = time.thread_time() + _LOOK_STEP_S
+    while time.thread_time() < ends_at:
+        if next(steps, steps) is steps:
+            return True
+    return False
 
 
-def _read(path: str, size: int) -> tuple[bytes, int, int, int]:
-    """Return up to *size* bytes of a regular file, its owner and group, and its size. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+def _groups_of(uid: int) -> Groups:
+    """Return the groups of a user, by the user database; None for one that it does not know."""
     try:
-        described = os.fstat(handle)
-        if not stat.S_ISREG(described.st_mode):
-            return b"", -1, -1, 0
-        data = os.pread(handle, min(size, described.st_size), 0)
-        return data, described.st_uid, described.st_gid, described.st_size
-    finally:
-        os.close(handle)
-
-
-def _groups_of(peer: Peer) -> frozenset[int]:
-    """Return the groups of a file's owner, and the file's."""
-    try:
-        user = pwd.getpwuid(peer.uid)
-        return frozenset((peer.gid, *os.getgrouplist(user.pw_name, user.pw_gid)))
+        user = pwd.getpwuid(uid)
+        return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))
     except (KeyError, OSError):
-        return frozenset((peer.gid,))
+        return None

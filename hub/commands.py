@@ -58,7 +58,7 @@ class Commands:
             "last_sequence": self._journal.last_sequence,
             "journal_bytes": self._journal.bytes,
             "inbox_bytes": self._hub.inbox.held_bytes,
-            "half_frame_bytes": self._hub.inbox.half_frames.held_bytes,
+            "half_frame_bytes": self._hub.inbox.budget.loose_bytes,
             "rss_bytes": rss_bytes(),
             "uptime_s": round(time.monotonic() - self._started, 3),
             "pid": os.getpid(),

@@ -1,46 +1,51 @@
 """
-One producer: bytes in, batches to the inbox, acknowledgements back. One task each.
+One client: bytes in, batches to the intake, acknowledgements and replies back. One task each.
 
-A small `asyncio.Protocol` takes the bytes (stream readers lose unread input when an acknowledgement meets a closed
-client), and stops the kernel when the task is behind.
+A small `asyncio.BufferedProtocol` takes the bytes (stream readers lose unread input when an acknowledgement meets a
+closed client), and stops the kernel when the task is behind. All connections read through one buffer, and each reads
+as much as it may hold (hub.budget).
 
 Always true:
-- everything the kernel gave us is decoded and handed over, in order, however the connection ended;
+- everything that the client had sent is decoded and handed over, in order, however the connection ended;
 - a fault of this client closes this connection and no other;
-- a client that closed only its sending half still gets its acknowledgements.
+- a client that closed only its sending half still gets its acknowledgements;
+- a step on the loop is one `receive` of the decoder, one item, or `ACKS_MAX` acknowledgements, in the user's turn.
 
-Not here: which bytes mean what (hub.wire), who may connect (hub.listener), sending (hub.outbox).
+Not here: which bytes mean what (hub.wire), what is accepted (hub.intake), who may connect (hub.listener), sending
+(hub.outbox).
 """
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import inspect
 import socket
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from hub.access import Access, Gate
+from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.errors import CloseConnection, HubClosed
-from hub.inbox import Inbox, Share
-from hub.message import Batch, Loss, Peer
-from hub.metrics import Metrics
-from hub.outbox import Outbox
+from hub.intake import Intake
+from hub.message import Loss, Peer
+from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES, Outbox
 from hub.reporting import get_logger
+from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.chunkid import is_own
 from hub.wire.detect import Decoder, Unit, decoder_class
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
-from hub.wire.payload import Compressed
+from hub.wire.parts import Parts
 
-PAUSE_BYTES = 256 << 10
+PAUSE_BYTES = READ_BYTES
 """One full read: with two, the loop was late twice as long under load, and nothing was faster."""
-READ_BYTES = 256 << 10
+ARRIVAL_S = 10e-6
+"""What an arrival costs in the transport, where it cannot be measured; it counts as the user's time on the loop."""
 DRAIN_BYTES_MAX = 16 << 20
 """At a stop, so much more is read of one connection: more than any socket buffer holds, less than a firehose gives."""
-COMPRESSED_INLINE_BYTES = 16 << 10
-"""A compressed payload up to this size is opened at once (well below a millisecond); a larger one on a thread."""
+ACKS_MAX = 256
+"""Acknowledgements sent in one step: a millisecond."""
+REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES
+METHOD_SHOWN_CHARS = 64
 UNREAD_S = 5.0
 """So long a client that closed its sending half has to read the last of its acknowledgements."""
 
@@ -48,265 +53,300 @@ Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object]]
 log = get_logger("mpsr.connection")
 
 
-class Connection(asyncio.Protocol):
+class End(enum.Enum):
+    """Why nothing more is read of a connection."""
+
+    EOF = "eof"
+    CLOSED = "closed"
+    """By us: it broke the protocol, is refused, or a command closes it."""
+    STOPPED = "stopped"
+    """By us: the hub stops, or acknowledgements were dropped."""
+    STALLED = "stood still in the middle of a frame while memory was short"
+
+
+class Connection(asyncio.BufferedProtocol):
     """Serve one accepted socket; `run` is its task."""
 
     def __init__(
         self,
         sock: socket.socket,
-        peer: Peer,
-        inbox: Inbox,
+        intake: Intake,
         *,
         commands: Mapping[str, Command],
-        metrics: Metrics,
-        gate: Gate | None = None,
         frame_bytes_max: int = FRAME_BYTES_MAX,
-        clock: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.peer = peer
+        self.peer = intake.peer
         self._sock = sock
-        self._inbox = inbox
-        self._share = Share()
+        self._intake = intake
+        self._budget = intake.budget
+        self._holding = intake.holding
+        self._turn = intake.user.turn
+        self._metrics = intake.metrics
         self._commands = commands
-        self._metrics = metrics
-        self._gate = gate or Gate(Access(), peer, frozenset)
         self._frame_bytes_max = frame_bytes_max
-        self._clock = clock
         self._transport: asyncio.Transport | None = None
         self._outbox = Outbox(sock, on_stale=self._close_stale)
-        self._arrived: deque[bytes] = deque()
-        self._arrived_bytes = 0
+        self._arrived = Parts()
         self._is_paused = False
-        self._is_stopped = False
-        self._is_broken_off = False
-        self.has_ended = False
-        """Whether nothing more will be read."""
+        self._end: End | None = None
+        self._left_bytes: int | None = None  # at a stop: how much is still read of what the kernel holds
         self._wakeup: asyncio.Future[None] | None = None
         self._decoder: Decoder | None = None
-        self._unsettled = 0  # batches in the inbox or in the making
-        self._settled: asyncio.Future[None] | None = None
         self._acks: list[bytes] = []
+        intake.on_settled = self._note_settled
+        intake.holding.break_off = self.break_off
+
+    @property
+    def user(self) -> User:
+        """Whose connection it is."""
+        return self._intake.user
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the event loop is to read nothing more."""
+        return self._end is not None or self._left_bytes is not None
 
     # The protocol: called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a socket's transport reads and writes
+        if self._left_bytes is not None:
+            self._pause()
 
-    def data_received(self, data: bytes) -> None:
-        self._arrived.append(data)
-        self._arrived_bytes += len(data)
-        self._note_half(moved=True)
-        is_enough = self._arrived_bytes >= PAUSE_BYTES or self._inbox.half_frames.is_spent
-        if is_enough and not self._is_paused and self._transport is not None:
-            self._is_paused = True
-            self._transport.pause_reading()
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._budget.buffer[: self._budget.readable_bytes(self._holding) or PIECE_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._arrived.add(bytes(self._budget.buffer[:nbytes]))
+        self._budget.arrived(self._holding, nbytes)
+        self._turn.spend(ARRIVAL_S)
+        is_enough = self._arrived.held_bytes >= PAUSE_BYTES or not self._budget.readable_bytes(self._holding)
+        if is_enough or self._turn.is_spent:
+            self._pause()
         self._wake()
 
     def eof_received(self) -> bool:
-        self._end()
+        self.connection_lost(None)
         return True  # keep our half open: acknowledgements are still owed
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._end()
+        if self._left_bytes is None:  # else the kernel may still hold something
+            self._end_by(End.EOF)
 
     # The task.
 
     async def run(self) -> None:
         """Hand over everything that arrives, until the client ends it or breaks the protocol."""
-        reason = "eof"
         try:
-            while data := await self._next():
-                if not await self._handle(self._decode(data)):
-                    reason = "closed"
-                    break
-            else:
-                if self._is_broken_off and self._decoder is not None:
-                    reason = "stood still in the middle of a frame while memory was short"
-                    await self._put_loss(Loss(reason, lost_bytes=self._decoder.held_bytes))
-                elif self._decoder is not None:
-                    await self._handle(self._decoder.finish())
-            self._inbox.half_frames.note(self, 0, moved=False)
-            await self._all_settled()
-            if not self._is_stopped:
+            await self._read_all()
+            self._budget.keep(self._holding, 0)
+            await self._intake.all_settled()
+            await self._send_all_acks()
+            if self._left_bytes is None:
                 await self._outbox.emptied(UNREAD_S)
         except HubClosed:
-            reason = "stopped"
+            self._end_by(End.STOPPED)
         finally:
             self._close()
-            log.debug("connection.closed", peer_pid=self.peer.pid, comm=self.peer.comm, reason=reason)
 
     def stop(self) -> None:
         """Read what the client has sent by now, then end as if it had closed."""
-        if self.has_ended:
-            return
-        self._is_stopped = True
-        if self._transport is not None and not self._is_paused:
-            self._is_paused = True
-            self._transport.pause_reading()
-        self._drain()
-        self._end()
+        if self._end is None and self._left_bytes is None:
+            self._left_bytes = DRAIN_BYTES_MAX
+            self._pause()
+            self._wake()
 
     def break_off(self) -> None:
         """End at once, in the middle of a frame: it stands still while others wait for the memory it holds."""
-        self._is_broken_off = True
-        self._end()
+        self._end_by(End.STALLED)
 
-    def acknowledge(self, batch: Batch) -> None:
-        """Take note that *batch* is safe; its client hears of it together with the others of this moment."""
-        self._unsettled -= 1
-        if self._unsettled == 0 and self._settled is not None and not self._settled.done():
-            self._settled.set_result(None)
-        if batch.chunk is not None:
-            if not self._acks:
-                asyncio.get_running_loop().call_soon(self._send_acks)
-            self._acks.append(batch.chunk)
-
-    def _decode(self, data: bytes) -> Sequence[Unit]:
+    async def _read_all(self) -> None:
+        while await self._has_arrived():
+            if len(self._acks) > ACKS_MAX:  # before there are more of them
+                await self._send_all_acks()
+            await self._intake.ready()
+            units = self._decode()
+            self._budget.decoded(self._holding, len(units))
+            if not await self._handle(units):
+                self._end = End.CLOSED
+                return
+            self._count_half()
         if self._decoder is None:
-            make = decoder_class(data[0])
-            self._decoder = make(self.peer, self, frame_bytes_max=self._frame_bytes_max)
-        units = self._decoder.receive(data)
-        self._note_half(moved=False)
-        return units
+            return
+        if self._end is End.STALLED:
+            self._metrics.connections_broken_off += 1
+            await self._intake.lose(Loss(End.STALLED.value, lost_bytes=self._decoder.held_bytes))
+        else:
+            await self._handle(self._decoder.finish())
 
-    def _note_half(self, *, moved: bool) -> None:
-        half = self._decoder.held_bytes if self._decoder is not None else 0
-        self._inbox.half_frames.note(self, half + self._arrived_bytes, moved=moved)
-
-    def _end(self) -> None:
-        self.has_ended = True
-        self._inbox.half_frames.changed()
-        self._wake()
-
-    async def _handle(self, units: Sequence[Unit]) -> bool:
-        """Put batches into the inbox, answer commands; False when the connection is to be closed."""
-        for unit in units:
-            if not isinstance(unit, jsonrpc.Request) and not self._gate.may("send"):
-                await self._refuse("send", getattr(unit, "count", 1))
+    async def _has_arrived(self) -> bool:
+        """Wait for the next bytes; False at the end."""
+        while not self._arrived.held_bytes:
+            if self._end is not None:
                 return False
-            if isinstance(unit, Batch):
-                await self._put(unit)
-            elif isinstance(unit, Loss):
-                await self._put_loss(unit)
-                if unit.fatal:
-                    return False
-            elif isinstance(unit, Compressed):
-                is_large = len(unit.payload) > COMPRESSED_INLINE_BYTES
-                opened = await asyncio.to_thread(unit.open) if is_large else unit.open()
-                await self._handle(opened)
-            elif not await self._answer(unit):
-                return False
+            if not self._budget.readable_bytes(self._holding):
+                await self._budget.room_to_read(self._holding)
+            elif self._left_bytes is not None:
+                self._read_last()
+            else:
+                self._resume()
+                self._wakeup = asyncio.get_running_loop().create_future()
+                await self._wakeup
         return True
 
-    async def _put(self, batch: Batch) -> None:
-        self._unsettled += 1
-        try:
-            await self._inbox.put(batch, self._share)
-        except BaseException:
-            self._unsettled -= 1
-            raise
+    def _decode(self) -> Sequence[Unit]:
+        with self._turn:
+            data = self._arrived.take()
+            if self._decoder is None:
+                make = decoder_class(data[0])
+                self._decoder = make(self.peer, self._intake, frame_bytes_max=self._frame_bytes_max)
+            return self._decoder.receive(data)
 
-    async def _put_loss(self, loss: Loss) -> None:
-        log.warning("message.lost", reason=loss.reason, count=loss.count, peer_pid=self.peer.pid, comm=self.peer.comm)
-        self._metrics.losses += loss.count
-        await self._put(loss.as_batch(peer=self.peer, origin=self))
-
-    async def _refuse(self, what: str, count: int) -> None:
-        """Count what this peer may not do, and tell of it now and then."""
-        self._metrics.refused += count
-        if told := self._gate.refuse(count):
-            await self._put_loss(Loss(f"refused: uid {self.peer.uid} may not {what}", told))
+    async def _handle(self, units: Sequence[Unit]) -> bool:
+        """Give messages and losses to the intake, answer requests; False when the connection is to be closed."""
+        for unit in units:
+            if isinstance(unit, jsonrpc.Request):
+                if self._turn.is_spent:
+                    await self._turn.come()
+                goes_on = await self._answer(unit)
+            else:
+                goes_on = await self._intake.take((unit,))
+            if not goes_on:
+                return False
+        return True
 
     async def _answer(self, request: jsonrpc.Request) -> bool:
         """Run a command and send its reply; False when the connection is to be closed."""
         self._metrics.commands += 1
         goes_on = True
         try:
-            if request.fault is not None:
-                reply = jsonrpc.encode_error(request.id, jsonrpc.INVALID_REQUEST, request.fault)
-            elif (command := self._commands.get(request.method)) is None:
-                known = ", ".join(sorted(self._commands))
-                message = f"no method {request.method!r}; there are: {known}"
-                reply = jsonrpc.encode_error(request.id, jsonrpc.METHOD_NOT_FOUND, message)
-            elif (right := self._gate.right_to(request.method)) is not None and not self._gate.may(right):
-                await self._refuse(right, 1)
-                message = f"uid {self.peer.uid} may not ask for {request.method!r} (see the hub's key {right}_allow)"
-                reply = jsonrpc.encode_error(request.id, jsonrpc.NOT_ALLOWED, message)
+            if (error := self._fault_of(request)) is not None:
+                reply = jsonrpc.encode_error(request.id, *error)
             else:
-                result = command(request, self.peer)
+                with self._turn:
+                    result = self._commands[request.method](request, self.peer)
                 if inspect.isawaitable(result):
                     result = await result
                 reply = jsonrpc.encode_result(request.id, result)
         except CloseConnection as close:
             reply, goes_on = jsonrpc.encode_result(request.id, close.result), False
         except Exception as error:  # noqa: BLE001  a command's failure is its caller's reply, and nobody else's
-            log.warning("command.failed", method=request.method, error=repr(error))
+            self._log(log.warning, "command.failed", method=request.method, error=repr(error))
             reply = jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
         if request.wants_reply:
-            self._outbox.send(reply)
+            self._send_reply(request, reply)
         return goes_on
 
-    async def _next(self) -> bytes:
-        """Return the next bytes, empty at the end."""
-        while not self._arrived:
-            if self.has_ended:
-                return b""
-            if self._inbox.half_frames.is_spent:
-                await self._inbox.half_frames.room(self)
-                if self._arrived or self.has_ended:
-                    continue
-            if self._is_paused and self._transport is not None:
-                self._is_paused = False
-                self._transport.resume_reading()
-            self._wakeup = asyncio.get_running_loop().create_future()
-            await self._wakeup
-        data = self._arrived.popleft()
-        self._arrived_bytes -= len(data)
-        return data
+    def _fault_of(self, request: jsonrpc.Request) -> tuple[int, str] | None:
+        """Return code and text of the error that answers a request which is not carried out."""
+        if request.fault is not None:
+            return jsonrpc.INVALID_REQUEST, request.fault
+        method, gate = request.method, self._intake.gate
+        if method not in self._commands:
+            known = ", ".join(sorted(self._commands))
+            return jsonrpc.METHOD_NOT_FOUND, f"no method {method[:METHOD_SHOWN_CHARS]!r}; there are: {known}"
+        right = gate.right_to(method)
+        if right is None or gate.may(right):
+            return None
+        self._intake.refuse(right, 1)
+        text = f"uid {self.peer.uid} may not ask for {method!r} (see the hub's key {right}_allow)"
+        return jsonrpc.NOT_ALLOWED, text
+
+    def _send_reply(self, request: jsonrpc.Request, reply: bytes) -> None:
+        """Send *reply*, or an error in the place of one that is too large to be kept for a slow client."""
+        if len(reply) > REPLY_BYTES_MAX:
+            text = f"a reply of {len(reply)} bytes, more than {REPLY_BYTES_MAX}"
+            reply = jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, text)
+        with self._turn:
+            self._outbox.send(reply)
+
+    # Reading.
+
+    def _count_half(self) -> None:
+        half_bytes = self._decoder.held_bytes if self._decoder is not None else 0
+        self._budget.keep(self._holding, half_bytes + self._arrived.held_bytes)
+
+    def _pause(self) -> None:
+        if not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+            self._budget.hold_up(self._holding, True)
+
+    def _resume(self) -> None:
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+            self._budget.hold_up(self._holding, False)
+
+    def _read_last(self) -> None:
+        """Take what is in the kernel's buffer, behind what the transport gave us."""
+        assert self._left_bytes is not None
+        try:
+            data = self._sock.recv(self._budget.readable_bytes(self._holding), socket.MSG_DONTWAIT)
+        except OSError:  # EAGAIN: that was all; ECONNRESET: an end like any other
+            data = b""
+        self._arrived.add(data)
+        self._budget.arrived(self._holding, len(data))
+        self._left_bytes -= len(data)
+        if not data or self._left_bytes <= 0:
+            self._end_by(End.STOPPED)
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
             self._wakeup.set_result(None)
 
-    def _drain(self) -> None:
-        """Take what is in the kernel's buffer, behind what the transport gave us."""
-        drained = 0
-        try:
-            while drained < DRAIN_BYTES_MAX and (data := self._sock.recv(READ_BYTES, socket.MSG_DONTWAIT)):
-                self._arrived.append(data)
-                drained += len(data)
-        except OSError:  # EAGAIN: that was all; ECONNRESET: an end like any other
-            pass
+    def _end_by(self, end: End) -> None:
+        """Note that nothing more will be read; the first reason counts."""
+        if self._end is None:
+            self._end = end
+        self._budget.end(self._holding)
+        self._wake()
 
-    async def _all_settled(self) -> None:
-        """Wait until everything handed over is acknowledged, and the client could be told."""
-        while self._unsettled:
-            self._settled = asyncio.get_running_loop().create_future()
-            await self._settled
-        self._send_acks()
+    # Acknowledgements.
+
+    def _note_settled(self, chunk: bytes) -> None:
+        """Acknowledge *chunk* together with the others of this moment."""
+        if not self._acks:
+            asyncio.get_running_loop().call_soon(self._send_acks)
+        self._acks.append(chunk)
 
     def _send_acks(self) -> None:
-        acks, self._acks = self._acks, []
+        acks, self._acks = self._acks[:ACKS_MAX], self._acks[ACKS_MAX:]
+        if self._acks:
+            asyncio.get_running_loop().call_soon(self._send_acks)
         self._metrics.acks += len(acks)
         ours: list[bytes] = []
-        for chunk in acks:
-            if is_own(chunk):  # our own producers take several at once, others read one reply at a time
-                ours.append(encode_ack(chunk))
-            else:
-                self._outbox.send(encode_ack(chunk))
-        if ours:
-            self._outbox.send(b"".join(ours))
+        with self._turn:
+            for chunk in acks:
+                if is_own(chunk):  # our own producers take several at once, others read one reply at a time
+                    ours.append(encode_ack(chunk))
+                else:
+                    self._outbox.send(encode_ack(chunk))
+            if ours:
+                self._outbox.send(b"".join(ours))
+
+    async def _send_all_acks(self) -> None:
+        while self._acks:
+            self._send_acks()
+            await self._turn.come()
 
     def _close_stale(self) -> None:
-        """The client reads again, but acknowledgements for it were dropped: it must reconnect and resend."""
-        log.info("connection.stale", peer_pid=self.peer.pid, dropped=self._outbox.dropped)
+        """The client reads again, but replies to it were dropped: it must reconnect and resend."""
+        self._log(log.info, "connection.stale", dropped=self._outbox.dropped)
         self.stop()
 
+    # The end.
+
     def _close(self) -> None:
-        self._end()
-        self._inbox.half_frames.note(self, 0, moved=False)
+        self._end_by(End.STOPPED)
+        self._budget.keep(self._holding, 0)
         self._metrics.acks_dropped += self._outbox.dropped
         self._outbox.close()
         if self._transport is not None:
             self._transport.abort()
         self._sock.close()
+        assert self._end is not None
+        self._log(log.debug, "connection.closed", reason=self._end.value)
+
+    def _log(self, write: Callable[..., object], event: str, **fields: object) -> None:
+        self.user.lines.log(write, event, peer_pid=self.peer.pid, comm=self.peer.comm, **fields)

@@ -23,16 +23,20 @@ from types import TracebackType
 import msgspec
 
 from hub.access import Access, Gate
+from hub.budget import INBOX_BYTES_MAX, Budget
 from hub.config import default_socket
 from hub.connection import Command, Connection
 from hub.dedupe import Dedupe
-from hub.inbox import INBOX_BYTES_MAX, Inbox
-from hub.listener import CONNECTIONS_MAX, Listener
-from hub.message import Batch, Message, Origin
+from hub.inbox import Inbox, Taken
+from hub.intake import Intake
+from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections
+from hub.message import Batch, Message, Origin, Peer
 from hub.metrics import Metrics
-from hub.peer import groups_of, peer_of
+from hub.opener import Opener
+from hub.peer import groups_of
 from hub.reporting import get_logger
 from hub.socketfile import SocketFile
+from hub.users import User, Users
 from hub.wire.frame import FRAME_BYTES_MAX
 
 STOP_TIMEOUT_S = 10.0
@@ -78,10 +82,14 @@ class Hub:
         self._inbox_bytes_max = inbox_bytes_max
         self._frame_bytes_max = frame_bytes_max
         self._inbox: Inbox | None = None
+        self._opener: Opener | None = None
+        self.users = Users()
+        """Those that are connected, and what each may use."""
         self._listener: Listener | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._dedupe = Dedupe()
         self._sequence = 0
+        self._taken: Taken | None = None
         self._unfinished: Batch | None = None
         """The batch that a loop was given last; the next one asked for says that it is handled."""
         self._unread: Iterator[Message] | None = None
@@ -91,9 +99,15 @@ class Hub:
         if self._listener is not None:
             raise RuntimeError("a Hub is entered once")
         socket_file = self._made or SocketFile.bind(self.path, mode=self._mode, group=self._group)
-        self._inbox = Inbox(bytes_max=self._inbox_bytes_max)
+        budget = Budget(bytes_max=self._inbox_bytes_max)
+        self._inbox, self._opener = Inbox(budget), Opener(budget)
         self._listener = Listener(
-            socket_file, self._connect, connections_max=self._connections_max, on_end=self._connection_ended
+            socket_file,
+            self._connect,
+            users=self.users,
+            metrics=self.metrics,
+            connections_max=bounded_connections(self._connections_max),
+            on_end=self._connection_ended,
         )
         if not self._waits:
             self.accept()
@@ -148,6 +162,8 @@ class Hub:
             await asyncio.wait((self._accepting,))
         late = await self._listener.stop(timeout_s=timeout_s)
         self._inbox.close()
+        if self._opener is not None:
+            self._opener.close()
         return late
 
     def _connection_ended(self) -> None:
@@ -163,33 +179,31 @@ class Hub:
     def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
         """Change what can while connections are open. Raises UnknownGroup or SocketError, with nothing changed."""
         assert self._listener is not None
-        self._listener.change(mode=mode, group=group, connections_max=connections_max)
+        self._listener.change(mode=mode, group=group, connections_max=bounded_connections(connections_max))
 
-    def _connect(self, sock: socket.socket) -> Connection:
+    def intake(self, peer: Peer, gate: Gate) -> Intake:
+        """Return what accepts messages of *peer*, from any source."""
+        assert self._opener is not None
+        user = self.users.of(peer.uid)
+        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate)
+
+    def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.metrics.connections_accepted += 1
-        peer = peer_of(sock)
-        return Connection(
-            sock,
-            peer,
-            self.inbox,
-            gate=Gate(self._access, peer, lambda: groups_of(sock, peer)),
-            commands=self._commands,
-            metrics=self.metrics,
-            frame_bytes_max=self._frame_bytes_max,
-        )
+        intake = self.intake(peer, Gate(self._access, peer, lambda: groups_of(sock, peer)))
+        return Connection(sock, intake, commands=self._commands, frame_bytes_max=self._frame_bytes_max)
 
     async def _next_batch(self) -> Batch | None:
         """Finish the last batch: it is handled. Return the next with messages that are new, None at the end."""
         self._finish()
         while taken := await self.inbox.take(1):
-            batch = taken[0]
+            batch, self._taken = taken[0], taken
             if not self._dedupe.unseen(taken, time.monotonic_ns()):
                 self.metrics.duplicates += 1
             elif batch.count:
                 self._unfinished = self._number(batch, time.time_ns())
                 return self._unfinished
             batch.acknowledge()
-            self.inbox.release()
+            taken.release()
         return None
 
     def _finish(self) -> None:
@@ -197,7 +211,8 @@ class Hub:
         if batch is not None:
             self._dedupe.remember((batch,), time.monotonic_ns())
             batch.acknowledge()
-            self.inbox.release()
+        if self._taken is not None:
+            self._taken.release()
 
     def _number(self, batch: Batch, now: int) -> Batch:
         sequence = self._sequence + 1

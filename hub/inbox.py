@@ -1,89 +1,93 @@
 """
 The one place where many connections meet the single receiver.
 
-Connections put batches in; the receiver takes everything that has arrived, and says when it is done with it.
+Connections put batches in; the receiver takes what has arrived, and releases it when it is done with it.
 
 Always true:
-- the order of batches from one connection is kept;
-- held bytes (put in, and not yet released) exceed the limit by at most one batch; half-read frames count too;
-- one connection holds at most its share, or one batch: a greedy one does not starve the rest;
-- who waits for room is let in in the order of arrival;
+- the order of batches from one user is kept, and what is taken together is in the order of arrival;
+- while more waits than is taken at once, each user's batches are taken in turn: none waits for all of another's;
 - there is one receiver, and a second is refused.
 
-Not here: parsing (hub.wire), durability (hub.journal).
+Not here: parsing (hub.wire), durability (hub.journal), how much may be put in (hub.budget, asked before by hub.intake).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+from collections import deque
 from collections.abc import Iterator
+from operator import itemgetter
 
+from hub.budget import ITEM_BYTES, READ_BYTES, Account, Budget, Holding
 from hub.errors import HubClosed, ReceiverTaken
-from hub.halfframes import HalfFrames
 from hub.message import Batch
 
-INBOX_BYTES_MAX = 64 << 20
-SHARE_BYTES_MAX = 4 << 20
-"""One connection's part: the largest commit, so that a lone producer can keep the disk busy."""
-BATCH_OVERHEAD_BYTES = 512
-"""What a batch costs beside its entries, so that a million tiny ones are not free."""
 LINGER_BYTES = 1 << 20
 """So much is worth a commit at once, even if nobody waits for an acknowledgement."""
+ROUND_BYTES = READ_BYTES
+"""What is taken of one user before it is the next one's turn."""
+
+CROWD_BYTES = 4 << 20
+"""More than that in the inbox is a crowd, of which the users are served in turn: what one commit does not take."""
+
+_Item = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
+_ARRIVAL, _BATCH, _SIZE = itemgetter(0), itemgetter(1), itemgetter(3)
 
 
-class Share:
-    """What one connection has in the inbox."""
+class Taken(list[Batch]):
+    """The batches that were taken together; `release` says that they are dealt with."""
 
-    __slots__ = ("held_bytes", "waiting")
+    __slots__ = ("_budget", "_held")
 
-    def __init__(self) -> None:
-        self.held_bytes = 0
-        self.waiting: asyncio.Future[None] | None = None
+    def __init__(self, budget: Budget, items: list[_Item]) -> None:
+        super().__init__(map(_BATCH, items))
+        self._budget = budget
+        self._held: dict[Holding, int] = {}
+        for _, _, holding, size in items:
+            self._held[holding] = self._held.get(holding, 0) + size
+
+    def release(self) -> None:
+        """Free their room. A second time does nothing."""
+        held, self._held = self._held, {}
+        for holding, size in held.items():
+            self._budget.release(holding, size)
 
 
 class Inbox:
-    """The single queue, bounded in bytes."""
+    """The single queue; what is in it counts in *budget*."""
 
-    def __init__(self, *, bytes_max: int = INBOX_BYTES_MAX, share_bytes_max: int = SHARE_BYTES_MAX) -> None:
-        self._bytes_max = bytes_max
-        self._share_bytes_max = share_bytes_max
-        self._queue: asyncio.Queue[tuple[Batch, Share] | None] = asyncio.Queue()
-        self._held_bytes = 0
+    def __init__(self, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget()
+        self._arrivals = 0
+        self._ready: deque[Account] = deque()  # users with batches to take
         self._queued_bytes = 0
-        self._door = asyncio.Lock()
-        self._waiting = 0  # at the door, or on the way to it
-        self._room = asyncio.Event()
-        self._taken: list[tuple[int, Share]] = []
+        self._arrived = asyncio.Event()
         self._due = asyncio.Event()  # somebody waits for an acknowledgement, or there is a lot
         self._is_closed = False
         self._has_receiver = False
-        self.half_frames = HalfFrames(self._has_room_beside, self._room.set)
-        """What was read and is no whole message yet; it counts in the same budget."""
 
     @property
     def held_bytes(self) -> int:
         """Bytes put in and not yet released."""
-        return self._held_bytes
+        return self.budget.queued_bytes
 
-    async def put(self, batch: Batch, share: Share) -> None:
-        """Put a batch in, when there is room for it. One task at a time may use a *share*. Raises HubClosed."""
-        size = len(batch.entries) + BATCH_OVERHEAD_BYTES
-        while share.held_bytes and share.held_bytes + size > self._share_bytes_max:
-            share.waiting = asyncio.get_running_loop().create_future()
-            await share.waiting
-        if self._waiting or not self._fits(size):
-            self._waiting += 1
-            try:
-                async with self._door:  # one after the other, in the order of arrival
-                    while not self._fits(size) and not self._is_closed:
-                        self._room.clear()
-                        await self._room.wait()
-                    self._admit(batch, share, size)
-            finally:
-                self._waiting -= 1
-        else:
-            self._admit(batch, share, size)
+    def put(self, batch: Batch, holding: Holding) -> None:
+        """Put a batch in. Raises HubClosed."""
+        if self._is_closed:
+            raise HubClosed
+        size = len(batch.entries) + ITEM_BYTES
+        account = holding.account
+        if not account.queue:
+            self._ready.append(account)
+        self._arrivals += 1
+        account.queue.append((self._arrivals, batch, holding, size))
+        self.budget.enqueue(holding, size)
+        self._queued_bytes += size
+        self._arrived.set()
+        if batch.chunk is not None or self._queued_bytes >= LINGER_BYTES:
+            self._due.set()
 
     @contextlib.contextmanager
     def receiving(self) -> Iterator[None]:
@@ -96,71 +100,61 @@ class Inbox:
         finally:
             self._has_receiver = False
 
-    async def take(self, bytes_max: int, linger_s: float = 0.0) -> list[Batch]:
+    async def take(self, bytes_max: int, linger_s: float = 0.0) -> Taken:
         """
         Take all that has arrived, up to *bytes_max* or one batch; wait for the first. Empty when the inbox is closed.
 
         While nobody waits for an acknowledgement, up to *linger_s* more is waited for more.
         """
-        first = await self._queue.get()
-        if first is None:
-            self._queue.put_nowait(None)
-            return []
+        while not self._ready and not self._is_closed:
+            self._arrived.clear()
+            await self._arrived.wait()
         if linger_s and not self._due.is_set() and not self._is_closed:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(linger_s):  # not wait_for, which can swallow being cancelled (3.11)
                     await self._due.wait()
         self._due.clear()
-        batches = [first[0]]
-        total = self._note_taken(*first)
-        while total < bytes_max and not self._queue.empty():
-            item = self._queue.get_nowait()
-            if item is None:
-                self._queue.put_nowait(None)
-                break
-            batches.append(item[0])
-            total += self._note_taken(*item)
+        taken = Taken(self.budget, self._take(bytes_max))
         if self._queued_bytes:
             self._due.set()
-        return batches
-
-    def release(self) -> None:
-        """Say that everything taken so far is dealt with: its room is free again."""
-        taken, self._taken = self._taken, []
-        for size, share in taken:
-            self._held_bytes -= size
-            share.held_bytes -= size
-            if share.waiting is not None and not share.waiting.done():
-                share.waiting.set_result(None)
-        self._room.set()
-        self.half_frames.changed()
+        return taken
 
     def close(self) -> None:
         """Let nothing more in; what is in can still be taken."""
-        if not self._is_closed:
-            self._is_closed = True
-            self._queue.put_nowait(None)
-            self._due.set()
-            self._room.set()
+        self._is_closed = True
+        self._arrived.set()
+        self._due.set()
+        self.budget.close()
 
-    def _fits(self, size: int) -> bool:
-        return not self._held_bytes or self._held_bytes + self.half_frames.held_bytes + size <= self._bytes_max
+    def _take(self, bytes_max: int) -> list[_Item]:
+        is_crowded = self._queued_bytes > max(bytes_max, CROWD_BYTES)
+        items = self._take_in_turn(bytes_max) if is_crowded else self._take_by_arrival(bytes_max)
+        self._queued_bytes -= sum(map(_SIZE, items))
+        return items
 
-    def _has_room_beside(self, half_bytes: int) -> bool:
-        return self._held_bytes + half_bytes < self._bytes_max
+    def _take_by_arrival(self, bytes_max: int) -> list[_Item]:
+        items: list[_Item] = []
+        for item in heapq.merge(*(account.queue for account in self._ready)):
+            items.append(item)
+            bytes_max -= item[3]
+            if bytes_max <= 0:
+                break
+        for _, _, holding, _ in items:
+            holding.account.queue.popleft()
+        self._ready = deque(account for account in self._ready if account.queue)
+        return items
 
-    def _admit(self, batch: Batch, share: Share, size: int) -> None:
-        if self._is_closed:
-            raise HubClosed
-        self._held_bytes += size
-        self._queued_bytes += size
-        share.held_bytes += size
-        self._queue.put_nowait((batch, share))
-        if batch.chunk is not None or self._queued_bytes >= LINGER_BYTES:
-            self._due.set()
-
-    def _note_taken(self, batch: Batch, share: Share) -> int:
-        size = len(batch.entries) + BATCH_OVERHEAD_BYTES
-        self._taken.append((size, share))
-        self._queued_bytes -= size
-        return size
+    def _take_in_turn(self, bytes_max: int) -> list[_Item]:
+        items: list[_Item] = []
+        while bytes_max > 0 and self._ready:
+            account = self._ready.popleft()
+            round_bytes = min(bytes_max, ROUND_BYTES)
+            bytes_max -= round_bytes
+            while round_bytes > 0 and account.queue:
+                items.append(account.queue.popleft())
+                round_bytes -= items[-1][3]
+            bytes_max += round_bytes  # what is left of it, or what it was too much
+            if account.queue:
+                self._ready.append(account)
+        items.sort(key=_ARRIVAL)
+        return items

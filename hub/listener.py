@@ -5,7 +5,10 @@ Our own loop and not the event loop's server: that one closes new connections wh
 sent; this one waits, and the backlog waits with it.
 
 Always true:
-- nobody who connected is lost: on `stop` the backlog is accepted and read too, or it is there for the next hub;
+- a user has at most half of the connections that the others leave free, and one at least; further ones are closed at
+  once, so that they delay nobody;
+- nobody else who connected is lost: on `stop` the backlog is accepted and read too, or it is there for the next hub;
+- a step on the loop accepts or stops at most `STEP_MAX` connections;
 - a connection that fails is logged and ends alone.
 
 Not here: the socket's file (hub.socketfile), what a connection does (hub.connection).
@@ -16,14 +19,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import resource
 import socket
 from collections.abc import Callable
 
 from hub.connection import Connection
+from hub.message import Peer
+from hub.metrics import Metrics
+from hub.peer import peer_of
+from hub.ration import Lines
 from hub.reporting import get_logger
 from hub.socketfile import SocketFile
+from hub.users import User, Users
 
 CONNECTIONS_MAX = 10_000
+DESCRIPTORS_EACH = 2
+"""What a connection may need: its socket, and another to watch it by while its client does not read."""
+DESCRIPTORS_RESERVED = 64
+"""For everything else: journal, spool, log, event loop, libraries."""
+STEP_MAX = 32
+"""Connections accepted in one step: some milliseconds."""
 SEND_BUFFER_BYTES = 1 << 20
 """The kernel counts a small acknowledgement as 768 bytes: the default holds 278 of them, this some thousands."""
 RETRY_S = 0.1
@@ -31,21 +46,43 @@ _FOR_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 log = get_logger("mpsr.listener")
 
 
+def bounded_connections(connections_max: int) -> int:
+    """Return *connections_max*, or fewer if this process may not open enough descriptors."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return connections_max
+    possible = max((limit - DESCRIPTORS_RESERVED) // DESCRIPTORS_EACH, 1)
+    if possible < connections_max:
+        log.info("listener.limited", connections_max=possible, configured=connections_max, descriptors_max=limit)
+    return min(possible, connections_max)
+
+
 class Listener:
-    """Accepts connections on a bound socket; *connect* makes what serves one, *on_end* is called when one has ended."""
+    """
+    Accepts connections on a bound socket.
+
+    *connect* makes what serves one, *on_end* is called when one has ended, *identify* names the peer of a socket.
+    """
 
     def __init__(
         self,
         socket_file: SocketFile,
-        connect: Callable[[socket.socket], Connection],
+        connect: Callable[[socket.socket, Peer, User], Connection],
         *,
+        users: Users,
+        metrics: Metrics,
         connections_max: int = CONNECTIONS_MAX,
         on_end: Callable[[], None] | None = None,
+        identify: Callable[[socket.socket], Peer] = peer_of,
     ) -> None:
         self._file = socket_file
         self._connect = connect
+        self._users = users
+        self._metrics = metrics
         self._connections_max = connections_max
         self._on_end = on_end
+        self._identify = identify
+        self._lines = Lines()
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._room = asyncio.Event()
         self._is_stopping = False
@@ -61,13 +98,13 @@ class Listener:
         while True:
             await self._wait_for_client()
             try:
-                self._accept_waiting()
+                self._accept_some()
             except OSError as error:
                 await self._wait_out(error)
             if len(self._connections) >= self._connections_max:
-                log.warning("listener.paused", connections=len(self._connections), reason="connection limit")
+                self._log_paused("connection limit")
                 await self._wait_for_room()
-                log.info("listener.resumed")
+                self._lines.log(log.info, "listener.resumed")
 
     def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
         """Change the socket's permissions and the limit. Raises UnknownGroup or SocketError, with nothing changed."""
@@ -87,7 +124,7 @@ class Listener:
         self._file.remove()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while not self._accept_last() and loop.time() < deadline:  # out of descriptors: accept more as some end
+        while not await self._accept_last() and loop.time() < deadline:  # out of descriptors: accept more as some end
             await self._wait_a_little()
         late: set[asyncio.Task[None]] = set()
         if self._connections:
@@ -109,35 +146,51 @@ class Listener:
         finally:
             loop.remove_reader(handle)
 
-    def _accept_waiting(self) -> None:
-        """Accept everybody in the backlog, as far as the limit allows."""
-        while len(self._connections) < self._connections_max or self._is_stopping:
+    def _accept_some(self) -> bool:
+        """Accept some of the backlog, as far as the limit allows; True if there may be more."""
+        for _ in range(STEP_MAX):
+            if len(self._connections) >= self._connections_max and not self._is_stopping:
+                return False
             try:
                 sock, _ = self._file.sock.accept()
             except (BlockingIOError, ConnectionAbortedError):
-                return
+                return False
             if self._is_short:
                 self._is_short = False
-                log.info("listener.resumed")
+                self._lines.log(log.info, "listener.resumed")
             self._start(sock)
+        return True
 
-    def _accept_last(self) -> bool:
+    async def _accept_last(self) -> bool:
         """Accept and end everybody; False if some could not be accepted for now."""
         try:
             if not self._file.is_kept:
-                self._accept_waiting()
+                for _ in iter(self._accept_some, False):
+                    await asyncio.sleep(0)
         except OSError as error:
             return error.errno not in _FOR_NOW
         finally:
-            for connection in self._connections.values():
+            for number, connection in enumerate(list(self._connections.values()), 1):
                 connection.stop()
+                if number % STEP_MAX == 0:
+                    await asyncio.sleep(0)
         return True
 
     def _start(self, sock: socket.socket) -> None:
+        """Serve a client, unless its user has its share of the connections."""
         sock.setblocking(False)
+        peer = self._identify(sock)
+        user = self._users.of(peer.uid)
+        if not self._is_stopping and not user.may_connect(len(self._connections), self._connections_max):
+            sock.close()
+            self._metrics.connections_refused += 1
+            have = user.connections
+            user.lines.log(log.warning, "connection.refused", uid=user.uid, comm=peer.comm, connections=have)
+            return
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        connection = self._connect(sock)
+        connection = self._connect(sock, peer, user)
+        user.connections += 1
         task = asyncio.get_running_loop().create_task(self._serve(connection, sock))
         self._connections[task] = connection
         task.add_done_callback(self._ended)
@@ -147,13 +200,13 @@ class Listener:
             if not connection.has_ended:
                 await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
             await connection.run()
-        except Exception:
-            log.exception("connection.failed", peer_pid=connection.peer.pid)
+        except Exception:  # noqa: BLE001  logged with its traceback, at most once a second for each user
+            connection.user.lines.log(log.exception, "connection.failed", peer_pid=connection.peer.pid)
         finally:
             sock.close()  # a second time, unless it never came to `run`
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._connections[task]
+        self._connections.pop(task).user.connections -= 1
         self._room.set()
         if self._on_end is not None:
             self._on_end()
@@ -171,8 +224,11 @@ class Listener:
             raise error
         if not self._is_short:  # once, until somebody is accepted again
             self._is_short = True
-            log.warning("listener.paused", connections=len(self._connections), reason=error.strerror)
+            self._log_paused(error.strerror or str(error))
         await self._wait_a_little()
+
+    def _log_paused(self, reason: str) -> None:
+        self._lines.log(log.warning, "listener.paused", connections=len(self._connections), reason=reason)
 
     async def _wait_a_little(self) -> None:
         """Wait until a connection ends, or a while."""

@@ -34,16 +34,17 @@ class LockTaken(Exception):  # translated where the lock is wanted
         self.pid = pid
 
 
-def is_owner_dead(path: str) -> bool:
+def is_owner_dead(path: str, *, dir_fd: int | None = None) -> bool:
     """
     Return whether nobody holds the lock at *path*, though the file is there. Read permission is enough.
 
-    Raises OSError.
+    With *dir_fd*, a descriptor of its folder, it is looked for there. Raises OSError.
     """
     with _one_at_a_time:
         if os.path.realpath(path) in _held_here:
             return False
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a fifo
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # it may be a FIFO
+        handle = os.open(path if dir_fd is None else os.path.basename(path), flags, dir_fd=dir_fd)
         try:
             fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:

@@ -18,6 +18,10 @@ import msgspec
 from hub import entries as codec
 
 LOSS_TAG = b"mpsr.loss"
+OWN_TAGS = frozenset({LOSS_TAG})
+"""Tags under which only the hub itself speaks."""
+CLIENT_SUFFIX = b".client"
+"""What a client sends under one of them is stored under that tag with this behind it."""
 
 
 class Peer(msgspec.Struct, frozen=True):

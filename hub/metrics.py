@@ -30,6 +30,10 @@ class Metrics:
     adopted: int = 0
     """Messages read from the spools of dead producers."""
     connections_accepted: int = 0
+    connections_refused: int = 0
+    """Connections that were closed at once because their user had its share."""
+    connections_broken_off: int = 0
+    """Connections that stood still in the middle of a frame while memory was short."""
     commands: int = 0
     acks: int = 0
     acks_dropped: int = 0

@@ -5,8 +5,10 @@ Not through a stream writer or transport: one that hits EPIPE takes the unread i
 are here for.
 
 Always true:
-- sending never waits and never raises; a client that does not read costs at most `bytes_max`;
+- sending never waits and never raises; a client that does not read costs at most `bytes_max`, whatever the replies:
+  a reply that is larger is not begun, and a small one counts with what it costs beside its bytes;
 - what is begun is finished or nothing more is sent: half a reply is never followed by another;
+- one step sends at most `SENDS_MAX` replies: a client with many to read does not hold up the loop;
 - past the limit replies are dropped and counted, all from then on, and when the client begins to read again `on_stale`
   is called: it must reconnect to learn what it missed.
 
@@ -23,6 +25,10 @@ from collections import deque
 from collections.abc import Callable
 
 OUTBOX_BYTES_MAX = 256 << 10
+REPLY_OVERHEAD_BYTES = 64
+"""What a kept reply costs beside its bytes, so that thousands of small ones are not free."""
+SENDS_MAX = 256
+"""Replies sent in one step: a millisecond."""
 _FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
@@ -45,12 +51,12 @@ class Outbox:
         """Send *data*, one whole reply, as far as the kernel takes it; keep the rest for later."""
         if self._is_broken:
             return
-        if self._unsent or self.dropped:
+        if self._unsent or self.dropped or len(data) + REPLY_OVERHEAD_BYTES > self._bytes_max:
             self._keep(data)
             return
         sent = self._try(data)
         if sent < len(data) and not self._is_broken:
-            self._keep(data[sent:], is_begun=sent > 0)
+            self._keep(data[sent:])
 
     async def emptied(self, timeout_s: float) -> None:
         """Wait until all that is kept is sent, or the client is gone, but no longer than *timeout_s*."""
@@ -67,12 +73,15 @@ class Outbox:
         self._unsent.clear()
         self._unwatch()
 
-    def _keep(self, data: bytes, *, is_begun: bool = False) -> None:
-        if self.dropped or (self._unsent_bytes + len(data) > self._bytes_max and not is_begun):
+    def _keep(self, data: bytes) -> None:
+        cost = len(data) + REPLY_OVERHEAD_BYTES
+        if self.dropped or self._unsent_bytes + cost > self._bytes_max:
             self.dropped += 1
+            if self.dropped == 1 and not self._unsent:  # it alone is too large: nothing is to be read before it
+                self._on_stale()
             return
         self._unsent.append(data)
-        self._unsent_bytes += len(data)
+        self._unsent_bytes += cost
         if self._watched == -1:
             try:
                 self._watched = os.dup(self._sock.fileno())
@@ -92,19 +101,22 @@ class Outbox:
             return 0
 
     def _flush(self) -> None:
-        while self._unsent:
-            data = self._unsent.popleft()
+        for _ in range(SENDS_MAX):
+            if not self._unsent:
+                self._unwatch()
+                if self.dropped:
+                    self._on_stale()
+                return
+            data = self._unsent[0]
             sent = self._try(data)
             if self._is_broken:
                 return
-            if sent < len(data):
-                self._unsent.appendleft(data[sent:])
-                self._unsent_bytes -= sent
-                return
             self._unsent_bytes -= sent
-        self._unwatch()
-        if self.dropped:
-            self._on_stale()
+            if sent < len(data):
+                self._unsent[0] = data[sent:]
+                return
+            self._unsent_bytes -= REPLY_OVERHEAD_BYTES
+            self._unsent.popleft()
 
     def _unwatch(self) -> None:
         if self._watched != -1:

@@ -22,6 +22,8 @@ from hub.metrics import Metrics
 from hub.reporting import get_logger
 
 COMMIT_INTERVAL_S = 0.02
+ACKNOWLEDGED_MAX = 1024
+"""Batches acknowledged in one step on the loop: a millisecond."""
 RETRY_S = 1.0
 CLOCK_TOLERANCE_S = 1.0
 """A difference that ordinary corrections of a clock make is no event."""
@@ -55,9 +57,14 @@ class Receiver:
         with self._inbox.receiving():
             while batches := await self._inbox.take(self._journal.commit_bytes_max, COMMIT_INTERVAL_S):
                 self._count(await self._commit(batches), batches)
-                for batch in batches:
-                    batch.acknowledge()
-                self._inbox.release()
+                await self._acknowledge(batches)
+                batches.release()
+
+    async def _acknowledge(self, batches: Sequence[Batch]) -> None:
+        for number, batch in enumerate(batches, 1):
+            batch.acknowledge()
+            if number % ACKNOWLEDGED_MAX == 0:
+                await asyncio.sleep(0)  # others have their turn
 
     async def _commit(self, batches: Sequence[Batch]) -> Commit:
         """Append, however long it takes the disk to be willing."""

@@ -9,7 +9,7 @@ Not here: which keys those are (hub.settings).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -25,16 +25,28 @@ log = get_logger("mpsr.reload")
 
 
 class Reloader:
-    """Holds the configuration in force; *load* reads it again."""
+    """
+    Holds the configuration in force; *load* reads it again.
+
+    *follow_socket* gives the folder of the spools the permissions that the socket has now.
+    """
 
     def __init__(
-        self, config: Config, load: Callable[[], Settings], hub: Hub, journal: Journal, access: Access
+        self,
+        config: Config,
+        load: Callable[[], Settings],
+        hub: Hub,
+        journal: Journal,
+        access: Access,
+        *,
+        follow_socket: Callable[[], Awaitable[None]],
     ) -> None:
         self.config = config
         self._load = load
         self._hub = hub
         self._journal = journal
         self._access = access
+        self._follow_socket = follow_socket
 
     async def reload(self) -> dict[str, Any]:
         """Return what has changed, what needs a restart, and the file. Raises MpsrError, with nothing changed."""
@@ -52,6 +64,7 @@ class Reloader:
         old = self.config
         if (old.mode, old.group, old.connections_max) != (new.mode, new.group, new.connections_max):
             self._hub.change(mode=new.mode, group=new.group, connections_max=new.connections_max)
+            await self._follow_socket()
         self._access.change(new.rules)
         set_level(logging.getLevelNamesMapping()[new.log_level.upper()])
         live, _ = changes(old, new)

@@ -39,7 +39,7 @@ from hub.receiver import Receiver
 from hub.reloading import Reloader
 from hub.reporting import get_logger
 from hub.settings import Config, Settings
-from hub.socketfile import group_id
+from hub.spoolfolder import SpoolFolder
 from hub.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.watchdog import Watchdog
 from hub.wire.spooled import folder_beside
@@ -110,7 +110,6 @@ class Service:
             frame_bytes_max=frame_bytes_max,
         )
         commands.attach(hub, journal)
-        self._reloader = Reloader(config, self._load, hub, journal, access)
         recovered, loop = journal.recovered, asyncio.get_running_loop()
         watchdog = Watchdog(self._notifier.watchdog, self._notifier.watchdog_s)
         async with hub:
@@ -118,6 +117,7 @@ class Service:
             receiving = asyncio.create_task(receiver.run(), name="mpsr-receiver")
             guarding = asyncio.create_task(self._guard(journal), name="mpsr-guard")
             adoption = self._adoption(hub, access, frame_bytes_max)
+            self._reloader = Reloader(config, self._load, hub, journal, access, follow_socket=adoption.follow_socket)
             helping = [asyncio.create_task(adoption.run(), name="mpsr-adopt")]
             follower = Follower(journal, self._show) if self._show is not None else None
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -153,17 +153,16 @@ class Service:
                     task.cancel()
 
     def _adoption(self, hub: Hub, access: Access, frame_bytes_max: int) -> Adoption:
-        """Return what reads the producers' spools, their folder made."""
+        """Return what reads the producers' spools."""
         adoption = Adoption(
-            folder_beside(hub.path),
-            hub.inbox,
+            SpoolFolder(folder_beside(hub.path), hub.path),
+            hub.intake,
+            users=hub.users,
             access=access,
             metrics=hub.metrics,
             frame_bytes_max=frame_bytes_max,
-            group=group_id(self._config.group),
         )
-        if adoption.make_folder():
-            hub.on_connection_end = adoption.connection_ended
+        hub.on_connection_end = adoption.connection_ended
         return adoption
 
     async def _until_stopped(self, receiving: asyncio.Task[None], guarding: asyncio.Task[None]) -> None:

@@ -18,14 +18,15 @@ LAYERS = """
     hub.entries hub.moment hub.lockfile
     hub.message hub.metrics hub.access
     hub.wire.*
-    hub.dedupe hub.peer hub.halfframes hub.inbox hub.outbox
+    hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.inbox hub.intake hub.outbox
     hub.journal.*
     hub.settings
     hub.connection hub.receiver
     hub.socketfile hub.listener hub.preflight
     hub.hub
     hub.commands hub.follower hub.rendering
-    hub.reloading hub.adoption
+    hub.spoolfolder hub.holdings hub.deadspool hub.spoolreader
+    hub.adoption hub.reloading
     hub.service
     hub
     producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines

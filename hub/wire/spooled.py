@@ -17,9 +17,17 @@ little-endian and aligned, so that one store of the processor writes one: a proc
 The last frame may be *open*: its length and its options are not written yet, or only half. The state says where it
 ends. A chunk counts as cut by the state's next store: what the hub completes is what the producer would have sent.
 
-Files: ``<session>.lock``, locked (lockf) while the process lives, and ``<session>.<number>.seg``.
+Files: ``<session>.lock``, locked (lockf) while the process lives, and ``<session>.<number>.seg``. A lock is made under
+another name, ``<session>.lock.<8 hex digits>``, and renamed when it is held.
 
-Always true: reading raises nothing because of what is in a file; what cannot be read is said.
+Reading takes a segment in pieces: one piece, and one step from piece to piece, is a bounded amount of work, because a
+file may be 64 MiB of the smallest frames there can be. A frame is exactly what `encode_frame_head` and
+`encode_frame_tail` write around its entries; anything else is damage.
+
+Always true:
+- reading raises nothing because of what is in a file; what cannot be read is reported as `Spoilt`;
+- a segment of a newer version is no damage (`newer_version`): another hub can read it.
+
 Here alone: writing the header, and reading it back.
 """
 
@@ -28,18 +36,11 @@ from __future__ import annotations
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hub.wire.chunkid import SESSION_LENGTH, pack_own
-from hub.wire.frame import (
-    Incomplete,
-    Malformed,
-    encode_frame_head,
-    encode_frame_tail,
-    read_option,
-    read_outer,
-)
+from hub.wire.frame import TAG_BYTES_MAX, encode_frame_tail
 
 HEADER_BYTES = 96
 STATE, FIRST, ACKNOWLEDGED, OPEN = 1, 2, 3, 4
@@ -47,13 +48,19 @@ STATE, FIRST, ACKNOWLEDGED, OPEN = 1, 2, 3, 4
 COUNT_SHIFT = 40
 POSITION_MASK = (1 << COUNT_SHIFT) - 1
 FOLDER_SUFFIX = ".spool"
+PIECE_BYTES = 32 << 10
+"""One step of reading. It holds 370 of the smallest frames: 0.3 ms to pass over, 4 ms to decode."""
 _MAGIC = b"MPSRSPL\n"
 _VERSION = 1
 _FIXED = struct.Struct(f"<8sQQQQII{SESSION_LENGTH}s2x16s")
 _LENGTH = struct.Struct(">I")
-_OPEN_LENGTH = encode_frame_head(b"", 0)[-1 - _LENGTH.size : -_LENGTH.size]  # bin32, the only one we write
+_LENGTH_MAX = 0xFFFFFFFF
+_TAG_LENGTH = struct.Struct(">H")
+_HEAD_BYTES_MAX = 1 + 3 + TAG_BYTES_MAX  # up to the payload
+_TAIL_BYTES = len(encode_frame_tail(pack_own("-" * SESSION_LENGTH, 0), 0))
 _LOCK = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.lock")
-_SEGMENT = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.(\d{{8}})\.seg")
+_SEGMENT = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.([0-9]{{8}})\.seg")
+_UNSEEN_LOCK = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.lock\.[0-9a-f]{{8}}")
 
 IS_POSSIBLE = sys.byteorder == "little"
 
@@ -104,6 +111,11 @@ def session_of_segment(name: str) -> str | None:
     return match[1] if match is not None else None
 
 
+def is_unseen_lock(name: str) -> bool:
+    """Return whether this is the name of a lock file before it is locked and gets its own name."""
+    return _UNSEEN_LOCK.fullmatch(name) is not None
+
+
 def pack_header(session: str, pid: int, comm: str) -> bytes:
     """Return the header of a segment without frames."""
     name = comm.encode("utf-8", "replace")[:16]
@@ -124,47 +136,141 @@ def unpack_header(data: bytes) -> Spool | None:
     return Spool(session.decode(), pid, name, first, acknowledged, position, open_count, open_at)
 
 
-def frames_of(data: bytes, spool: Spool, acknowledged: int) -> Iterator[bytes | Spoilt]:
-    """Yield the frames of a segment, whole, that are not acknowledged; `Spoilt`, once and last, where there is none."""
-    end = min(spool.position, len(data))
-    missing = spool.position - end
-    cut_end = min(spool.open_at, end) if spool.open_count else end
-    at, counter = HEADER_BYTES, spool.first
-    while at < cut_end:
-        try:
-            outer = read_outer(data, at)
-            if outer.packed is None or outer.size != 3:
-                raise Malformed("no PackedForward frame")
-            option, stop = read_option(data, outer.packed.stop)
-        except (Incomplete, Malformed) as fault:
-            yield Spoilt(f"a spool with damage: {_say(fault)}", spool.position - at, data[at : at + 64])
-            return
-        if stop > cut_end or option.chunk != pack_own(spool.session, counter):
-            reason = "a spool with damage: a frame that is not the next one"
-            yield Spoilt(reason, spool.position - at, data[at : at + 64])
-            return
-        if counter > acknowledged:
-            yield data[at:stop]
-        at, counter = stop, counter + 1
-    if missing > 0 or at != cut_end:
-        yield Spoilt("a spool with damage: cut off", spool.position - at, data[at : at + 64])
-    elif spool.open_count and counter > acknowledged:
-        yield _completed(data[at:end], spool, counter)
+def newer_version(data: bytes) -> int:
+    """Return the version of a segment that is newer than what is read here, 0 for anything else."""
+    if len(data) < HEADER_BYTES:
+        return 0
+    magic, *_, version, _, _, _ = _FIXED.unpack_from(data)
+    return version if magic == _MAGIC and version > _VERSION else 0
 
 
-def _say(fault: Incomplete | Malformed) -> str:
-    return fault.reason if isinstance(fault, Malformed) else "cut off"
+Read = Callable[[int, int], bytes]
+"""Returns the bytes of a file at an offset: as many as are asked for, or fewer at its end."""
 
 
-def _completed(data: bytes, spool: Spool, counter: int) -> bytes | Spoilt:
-    """Return the open frame with its length and its options, as its producer would have cut it."""
+def pieces_of(read: Read, size: int, spool: Spool, acknowledged: int) -> Iterator[bytes | Spoilt]:
+    """
+    Yield what is not acknowledged of a segment, as its producer would send it, in pieces of about `PIECE_BYTES`.
+
+    *size* is how much of the file may be read. An empty piece says that there is more to look at. `Spoilt` comes once
+    and last, where something follows that cannot be read.
+    """
+    walk = _Walk(read, size, spool, acknowledged)
     try:
-        outer = read_outer(data, 0)
-    except (Incomplete, Malformed) as fault:
-        return Spoilt(f"a spool with damage: {_say(fault)}", len(data), data[:64])
-    start = outer.packed.start if outer.packed is not None and outer.size == 3 else 0
-    if not data[:start].endswith(_OPEN_LENGTH, 0, start - _LENGTH.size):
-        return Spoilt("a spool with damage: no PackedForward frame", len(data), data[:64])
-    length = _LENGTH.pack(len(data) - start)
-    tail = encode_frame_tail(pack_own(spool.session, counter), spool.open_count)
-    return data[: start - _LENGTH.size] + length + data[start:] + tail
+        yield from walk.cut_frames()
+        yield from walk.open_frame()
+    except _Damage as damage:
+        reason = f"a spool with damage: {damage}"
+        yield Spoilt(reason, max(spool.position - walk.at, 0), read(walk.at, 64))
+
+
+class _Damage(Exception):
+    """What is not as a producer writes it."""
+
+
+class _Walk:
+    """Goes from frame to frame through a segment."""
+
+    def __init__(self, read: Read, size: int, spool: Spool, acknowledged: int) -> None:
+        self._read = read
+        self._spool = spool
+        self._acknowledged = acknowledged
+        self._end = min(spool.position, size)
+        self._cut_end = min(spool.open_at, self._end) if spool.open_count else self._end
+        self.at = HEADER_BYTES
+        self._counter = spool.first
+        self._head = b""  # as the last frame began, up to its length
+        tail = encode_frame_tail(pack_own(spool.session, 0), 0)
+        self._before_counter, self._after_counter = tail[:-26], tail[-10:-4]
+
+    def cut_frames(self) -> Iterator[bytes]:
+        """Yield the frames that were cut. Raises _Damage."""
+        while self.at < self._cut_end:
+            window = self._read(self.at, min(PIECE_BYTES, self._cut_end - self.at))
+            start, stop = self._whole_frames(window)
+            if stop:
+                self.at += stop
+                yield window[start:stop]
+            else:
+                yield from self._large_frame(window)
+        if self._end < self._spool.position or self.at != self._cut_end:
+            raise _Damage("cut off")
+
+    def open_frame(self) -> Iterator[bytes]:
+        """Yield the open frame with its length and its options, as its producer would have cut it. Raises _Damage."""
+        if not self._spool.open_count or self._counter <= self._acknowledged:
+            return
+        window = self._read(self.at, min(PIECE_BYTES, self._end - self.at))
+        head = _head_end(window, 0)
+        payload = self.at + head + _LENGTH.size
+        if not head or not payload <= self._end <= payload + _LENGTH_MAX:
+            raise _Damage("no PackedForward frame")
+        yield window[:head] + _LENGTH.pack(self._end - payload) + window[head + _LENGTH.size :]
+        yield from self._range(self.at + len(window), self._end)
+        yield encode_frame_tail(pack_own(self._spool.session, self._counter), self._spool.open_count)
+
+    def _whole_frames(self, window: bytes) -> tuple[int, int]:
+        """Return where in *window* the frames that are not acknowledged begin, and where the last whole one ends."""
+        start = at = 0
+        while stop := self._frame_end(window, at):
+            if self._counter <= self._acknowledged:
+                start = stop
+            self._counter += 1
+            at = stop
+        return start, at
+
+    def _frame_end(self, window: bytes, at: int) -> int:
+        """Return where the frame at *at* ends; 0 if it is not the next one, or not whole in *window*."""
+        if not self._head or not window.startswith(self._head, at):
+            self._head = window[at : _head_end(window, at)]
+            if not self._head:
+                return 0
+        start = at + len(self._head) + _LENGTH.size
+        if start > len(window):
+            return 0
+        payload_end: int = start + _LENGTH.unpack_from(window, start - _LENGTH.size)[0]
+        stop = payload_end + _TAIL_BYTES
+        return stop if stop <= len(window) and window.startswith(self._tail(), payload_end) else 0
+
+    def _large_frame(self, window: bytes) -> Iterator[bytes]:
+        """Yield the frame that *window* begins with, and does not hold. Raises _Damage."""
+        head = _head_end(window, 0)
+        start = head + _LENGTH.size
+        if not head or start > len(window):
+            raise _Damage("no PackedForward frame")
+        payload_end = self.at + start + _LENGTH.unpack_from(window, head)[0]
+        stop = payload_end + _TAIL_BYTES
+        if stop > self._cut_end or not self._read(payload_end, _TAIL_BYTES).startswith(self._tail()):
+            raise _Damage("a frame that is not the next one")
+        if self._counter > self._acknowledged:
+            yield from self._range(self.at, stop)
+        else:
+            yield b""
+        self.at = stop
+        self._counter += 1
+
+    def _range(self, at: int, end: int) -> Iterator[bytes]:
+        for start in range(at, end, PIECE_BYTES):
+            yield self._read(start, min(PIECE_BYTES, end - start))
+
+    def _tail(self) -> bytes:
+        """Return what the next frame's options begin with: all of them but the number of messages."""
+        return b"%b%016x%b" % (self._before_counter, self._counter, self._after_counter)
+
+
+def _head_end(window: bytes, at: int) -> int:
+    """Return where the length of the frame's payload is, for the frame at *at*; 0 if it is none of ours."""
+    try:
+        first = window[at + 1]
+        if 0xA0 <= first <= 0xBF:
+            end = at + 2 + (first & 0x1F)
+        elif first == 0xD9:
+            end = at + 3 + window[at + 2]
+        elif first == 0xDA:
+            end = at + 4 + _TAG_LENGTH.unpack_from(window, at + 2)[0]
+        else:
+            return 0
+        is_ours = window[at] == 0x93 and window[end] == 0xC6 and end - at <= _HEAD_BYTES_MAX
+    except (IndexError, struct.error):
+        return 0
+    return end + 1 if is_ours else 0

@@ -14,8 +14,11 @@ from typing import Any
 
 from hub.connection import Command, Connection
 from hub.inbox import Inbox
+from hub.intake import Intake
 from hub.message import Batch, Peer
 from hub.metrics import Metrics
+from hub.opener import Opener
+from hub.users import User
 from tests.hub.clients import read_acks, read_to_end, records
 
 NO_COMMANDS: Mapping[str, Command] = MappingProxyType({})
@@ -39,7 +42,12 @@ class Rig:
     """A connection and its client; unless *receives* is false, a receiver that keeps and acknowledges what comes."""
 
     def __init__(
-        self, *, commands: Mapping[str, Command] = NO_COMMANDS, inbox: Inbox | None = None, receives: bool = True
+        self,
+        *,
+        commands: Mapping[str, Command] = NO_COMMANDS,
+        inbox: Inbox | None = None,
+        user: User | None = None,
+        receives: bool = True,
     ) -> None:
         self.client, ours = socket.socketpair()
         self.client.settimeout(30)
@@ -48,9 +56,16 @@ class Rig:
         self.inbox = inbox or Inbox()
         self.metrics = Metrics()
         self.got: list[Batch] = []
-        self.connection = Connection(
-            self.sock, PEER, self.inbox, commands=commands, metrics=self.metrics, clock=lambda: 7_000_000_000
+        self.opener = Opener(self.inbox.budget)
+        self.intake = Intake(
+            PEER,
+            user or User(PEER.uid),
+            self.inbox,
+            opener=self.opener,
+            metrics=self.metrics,
+            clock=lambda: 7_000_000_000,
         )
+        self.connection = Connection(self.sock, self.intake, commands=commands)
         self.may_receive = asyncio.Event()
         if receives:
             self.may_receive.set()
@@ -65,6 +80,7 @@ class Rig:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.client.close()
+        self.opener.close()
         self.receiving.cancel()
         self.serving.cancel()
         await asyncio.gather(self.receiving, self.serving, return_exceptions=True)
@@ -76,7 +92,7 @@ class Rig:
             self.got += batches
             for batch in batches:
                 batch.acknowledge()
-            self.inbox.release()
+            batches.release()
             if not batches:
                 return
 

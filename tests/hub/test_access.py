@@ -1,14 +1,12 @@
 """hub.access: rules, and who may do what by them."""
 
 import os
-import socket
 from collections.abc import Mapping
 
 import pytest
 
-from hub.access import RIGHTS, Access, Gate, Right, Rules, parse_rule
+from hub.access import RIGHTS, SAID_MAX, Access, Gate, Right, Rules, parse_rule
 from hub.message import UNKNOWN_PEER, Peer
-from hub.peer import groups_of, peer_of
 
 OTHER = Peer(pid=7, uid=4321, gid=54, comm="curl")
 
@@ -41,6 +39,23 @@ def allowed(peer: Peer = OTHER, **given: str) -> set[Right]:
 def test_deny_goes_before_allow_and_allow_before_the_default(given: dict[str, str], expected: set[str]) -> None:
     """Somebody else may send, and nothing more, unless rules say otherwise."""
     assert allowed(OTHER, **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"send"}),
+        ({"send_deny": "gid:1"}, set()),
+        ({"send_allow": "gid:54"}, set()),
+        ({"send_allow": "gid:54 uid:4321"}, {"send"}),
+        ({"read_allow": "all", "read_deny": "gid:1"}, {"send"}),
+        ({"send_deny": "uid:1 comm:x"}, {"send"}),
+    ],
+)
+def test_groups_that_nobody_knows(given: dict[str, str], expected: set[str]) -> None:
+    """A rule that denies by group names such a peer, a rule that allows by group does not."""
+    access = Access(rules(**given))
+    assert {right for right in RIGHTS if access.may(right, OTHER, None)} == expected
 
 
 @pytest.mark.parametrize("uid", [0, os.geteuid()])
@@ -103,11 +118,6 @@ def test_refusals_are_told_of_once_a_second_for_each_user() -> None:
     assert access.note_refusal(Peer(uid=9), 1) == 1
     now = 101.0
     assert [access.note_refusal(OTHER, 1), access.note_refusal(OTHER, 1)] == [10, 0]
-
-
-def test_all_groups_of_a_peer_count() -> None:
-    """The kernel gives them with the socket."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        assert groups_of(ours, peer_of(ours)) == {os.getegid(), *os.getgroups()}
-        assert groups_of(ours, UNKNOWN_PEER) == {UNKNOWN_PEER.gid}
+    for uid in range(2 * SAID_MAX):
+        access.note_refusal(Peer(uid=uid), 1)
+    assert len(access._unsaid) == SAID_MAX

@@ -10,8 +10,9 @@ import socket
 import msgpack
 import pytest
 
-from hub.connection import PAUSE_BYTES, READ_BYTES
-from hub.inbox import SHARE_BYTES_MAX, Inbox
+from hub.budget import READ_BYTES, SHARE_BYTES_MAX, Budget
+from hub.connection import PAUSE_BYTES
+from hub.inbox import Inbox
 from hub.wire import chunkid
 from tests.hub.clients import Run, both_loops, chunk, frame_of, own_chunk, records, until
 from tests.hub.rig import PEER, Rig
@@ -34,7 +35,7 @@ def test_a_client_that_sends_a_lot_and_closes_at_once(run: Run, way: str, is_beh
     assert len(stream) > 1_470_000
 
     async def main() -> None:
-        async with Rig(inbox=Inbox(share_bytes_max=100_000), receives=not is_behind) as rig:
+        async with Rig(inbox=Inbox(Budget(share_bytes_max=100_000)), receives=not is_behind) as rig:
             closing = asyncio.create_task(rig.say_and_close(stream))
             if not is_behind:
                 await closing
@@ -85,11 +86,11 @@ def test_half_closed_clients_may_read_late(run: Run) -> None:
 
     async def main() -> None:
         async with Rig() as rig:
-            await rig.say(b"".join(chunk(f"{n}") for n in range(5000)))
+            await rig.say(b"".join(chunk(f"{n}") for n in range(3000)))
             rig.client.shutdown(socket.SHUT_WR)
-            await until(lambda: len(rig.got) >= 5000)
-            assert len(rig.sock.sends) < 5000, "the kernel took all: the test shows nothing"
-            assert await rig.acks(9999) == [f"{n}" for n in range(5000)]
+            await until(lambda: len(rig.got) >= 3000)
+            assert len(rig.sock.sends) < 3000, "the kernel took all: the test shows nothing"
+            assert await rig.acks(9999) == [f"{n}" for n in range(3000)]
             await rig.serving
             assert rig.metrics.acks_dropped == 0
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import pytest
 
 from hub.connection import Connection
 from hub.inbox import Inbox
+from hub.intake import Intake
 from hub.listener import Listener
-from hub.message import UNKNOWN_PEER, Batch
+from hub.message import Batch, Peer
 from hub.metrics import Metrics
+from hub.opener import Opener
 from hub.socketfile import SocketFile
+from hub.users import User, Users
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, records, until
 from tests.support import eventually
 
@@ -30,24 +34,42 @@ class Site:
 
     accepting: asyncio.Task[None]
 
-    def __init__(self, path: str, *, connections_max: int = 10_000, clock: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        connections_max: int = 10_000,
+        clock: Callable[[], int] = lambda: 0,
+        peers: Iterable[int] = (),
+    ) -> None:
         self.inbox = Inbox()
         self.got: list[Batch] = []
         self.acknowledges = True
         self.clock = clock
         self.most = 0
-        self.listener = Listener(SocketFile.bind(path), self._connect, connections_max=connections_max)
+        self.metrics = Metrics()
+        self.peers = itertools.chain(peers, itertools.repeat(-1))
+        self.opener = Opener(self.inbox.budget)
+        self.listener = Listener(
+            SocketFile.bind(path),
+            self._connect,
+            users=Users(),
+            metrics=self.metrics,
+            connections_max=connections_max,
+            identify=lambda _: Peer(uid=next(self.peers)),
+        )
 
-    def _connect(self, sock: socket.socket) -> Connection:
+    def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.most = max(self.most, self.listener.connections + 1)
-        return Connection(sock, UNKNOWN_PEER, self.inbox, commands={}, metrics=Metrics(), clock=self.clock)
+        intake = Intake(peer, user, self.inbox, opener=self.opener, metrics=self.metrics, clock=self.clock)
+        return Connection(sock, intake, commands={})
 
     async def receive(self) -> None:
         while batches := await self.inbox.take(1 << 20):
             self.got += batches
             for batch in batches if self.acknowledges else ():
                 batch.acknowledge()
-            self.inbox.release()
+            batches.release()
 
     async def got_all(self, count: int) -> None:
         await until(lambda: len(records(self.got)) >= count)
@@ -107,7 +129,7 @@ def test_the_limit(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> N
     """At the limit the others wait in the backlog, and come in as some leave; nobody is lost."""
 
     async def main() -> None:
-        async with serving(path, connections_max=3) as site:
+        async with serving(path, connections_max=3, peers=itertools.count()) as site:
             clients = [connect(path, text.encode() + b"\n") for text in numbered(12)]
             for heard in range(3, 13):
                 await site.got_all(min(heard, 12))
@@ -157,7 +179,7 @@ def test_stop_at_the_limit(run: Run, path: str) -> None:
     """Who still waits in the backlog because of the limit is accepted and read at a stop."""
 
     async def main() -> None:
-        async with serving(path, connections_max=2) as site:
+        async with serving(path, connections_max=2, peers=itertools.count()) as site:
             idle = [connect(path) for _ in range(2)]
             await until(lambda: site.listener.connections == 2)
             leave_messages(path, 50)
@@ -263,7 +285,7 @@ def test_a_fault_of_the_listening_socket_is_raised(run: Run, path: str) -> None:
         file.sock, other = socket.socketpair()  # one that does not listen
         other.send(b"x")
         site = Site.__new__(Site)
-        site.listener = Listener(file, site._connect)
+        site.listener = Listener(file, site._connect, users=Users(), metrics=Metrics())
         with pytest.raises(OSError, match="Invalid argument"):
             await site.listener.run()
         assert await site.listener.stop(timeout_s=1) == 0
@@ -273,7 +295,7 @@ def test_a_fault_of_the_listening_socket_is_raised(run: Run, path: str) -> None:
 
 
 SHORT_OF_DESCRIPTORS = """
-import asyncio, resource, sys, uvloop
+import asyncio, os, resource, sys, uvloop
 from hub import Hub
 
 async def main(path):
@@ -291,7 +313,9 @@ async def main(path):
             print(message.record["message"], flush=True)
         await stopper
 
-resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+resource.setrlimit(resource.RLIMIT_NOFILE, (1000, 1000))
+while os.dup(0) < 970:  # the program itself uses most of them
+    pass
 (uvloop.run if sys.argv[1] == "uvloop" else asyncio.run)(main(sys.argv[2]))
 """
 

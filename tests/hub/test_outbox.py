@@ -4,11 +4,12 @@ import asyncio
 import os
 import resource
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from hub.outbox import Outbox
+from hub.outbox import OUTBOX_BYTES_MAX, Outbox
 from tests.hub.clients import Run, both_loops
 
 REPLY = b"%06d" + b"." * 994
@@ -127,16 +128,54 @@ def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) 
 
 @both_loops
 def test_what_is_begun_is_finished(run: Run, pair: Pair) -> None:
-    """A reply of which the kernel has taken a part is kept to its end, even if it alone is over the limit."""
+    """A reply of which the kernel has taken a part is kept to its end."""
     ours, client = pair
 
     async def main() -> None:
-        outbox = Outbox(ours, on_stale=never, bytes_max=1000)
+        outbox = Outbox(ours, on_stale=never)
         outbox.send(b"L" * 200_000)
         assert await read(client, 200_000) == b"L" * 200_000
         await outbox.emptied(60)
         outbox.send(b"S")
         assert read_now(client) == b"S"
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_reply_over_the_limit_is_not_begun(run: Run, pair: Pair, before: int) -> None:
+    """Nothing of it is sent or kept, and the client is closed when it has read what came before."""
+    ours, client = pair
+
+    async def main() -> None:
+        stale = asyncio.Event()
+        outbox = Outbox(ours, on_stale=stale.set)
+        for _ in range(before):
+            outbox.send(b"B" * 200_000)
+        outbox.send(b"L" * OUTBOX_BYTES_MAX)
+        assert outbox._unsent_bytes <= 200_000 * before
+        assert stale.is_set() == (not before)
+        assert await read(client, 200_000 * before) == b"B" * 200_000 * before
+        await stale.wait()
+        assert (read_now(client), outbox.dropped) == (b"", 1)
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+def test_small_replies_count_with_what_they_cost(run: Run, pair: Pair) -> None:
+    """Of replies of one byte no more are kept than their objects leave room for."""
+    ours, _ = pair
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        for _ in range(300_000):
+            outbox.send(b"x")
+        real_bytes = sys.getsizeof(outbox._unsent) + sum(map(sys.getsizeof, outbox._unsent))
+        assert real_bytes < OUTBOX_BYTES_MAX
         outbox.close()
 
     run(main())

@@ -1,6 +1,8 @@
 """hub.peer: the kernel's word on who connected."""
 
+import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hub.message import UNKNOWN_PEER, Peer
-from hub.peer import peer_of
+from hub.peer import groups_of, peer_of
 
 CONNECT = """
 import socket, sys
@@ -82,3 +84,48 @@ def test_no_descriptor_is_kept() -> None:
         for _ in range(100):
             peer_of(ours)
         assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def test_all_groups_of_a_peer() -> None:
+    """The kernel reports them with the socket; a peer that it does not name has none to ask for."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert groups_of(ours, peer_of(ours)) == frozenset({os.getegid(), *os.getgroups()})
+        assert groups_of(ours, UNKNOWN_PEER) == frozenset({UNKNOWN_PEER.gid})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set groups")
+@pytest.mark.parametrize("count", [256, 257, 1000, 65_536])
+def test_many_groups(tmp_path: Path, count: int) -> None:
+    """However many groups a process is in, all of them are known: more than Python's own call can return too."""
+    groups = range(100_000, 100_000 + count)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        if (child := os.fork()) == 0:
+            os.setgroups(groups)
+            client.connect(str(tmp_path / "s"))
+            signal.pause()
+        accepted, _ = listener.accept()
+        with accepted:
+            found = groups_of(accepted, peer_of(accepted))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert found == frozenset({os.getegid(), *groups})
+
+
+@pytest.mark.parametrize("number", [errno.ERANGE, errno.ENOPROTOOPT])
+def test_groups_that_the_kernel_does_not_report(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """If it fails, with the larger buffer too, the groups are unknown, and not none."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = peer_of(ours)
+        monkeypatch.setattr("hub.peer._SO_PEERGROUPS", 9999)
+
+        class Socket:
+            fileno = ours.fileno
+
+            def getsockopt(self, *_: object) -> bytes:
+                raise OSError(number, "no")
+
+        assert groups_of(Socket(), peer) is None  # type: ignore[arg-type]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 import pytest
 
+from hub.budget import Account, Holding
 from hub.entries import NS
 from hub.errors import JournalUnavailable, ReceiverTaken
-from hub.inbox import Inbox, Share
+from hub.inbox import Inbox
 from hub.journal.journal import Journal
 from hub.journal.writer import COMMIT_BYTES_MAX, Commit
 from hub.message import Batch
 from hub.metrics import Metrics
-from hub.receiver import Receiver
+from hub.receiver import ACKNOWLEDGED_MAX, Receiver
 from tests.hub.clients import until
 
 
@@ -48,7 +50,7 @@ class Scene:
         self.events.append(f"ack({batch.tag.decode()})")
 
     async def put(self, name: str, size: int = 0) -> None:
-        await self.inbox.put(Batch(name.encode(), bytes(size), 1, b"id", origin=self), Share())
+        self.inbox.put(Batch(name.encode(), bytes(size), 1, b"id", origin=self), Holding(Account()))
 
     # What happens.
 
@@ -153,22 +155,42 @@ def test_a_clock_that_was_set_is_logged_once(capsys: pytest.CaptureFixture[str])
     assert [(event["event"], event["ahead_s"]) for event in events] == [("clock.set", 7200), ("clock.set", -3)]
 
 
-def test_a_full_inbox_waits_for_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the journal takes nothing, the inbox fills and then lets nobody in; afterwards everybody."""
+def test_what_the_journal_does_not_take_keeps_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the journal takes nothing, what was taken from the inbox counts; afterwards its room is free."""
     monkeypatch.setattr("hub.receiver.RETRY_S", 0)
 
     async def main() -> None:
         scene = Scene()
-        scene.inbox = Inbox(bytes_max=3000)
-        scene.receiver = Receiver(scene.inbox, cast(Journal, scene), scene.metrics)
         receiving = asyncio.create_task(scene.receiver.run())
-        putting = [asyncio.create_task(scene.put(name, 1000 - 512)) for name in "abcde"]
+        for name in "abc":
+            await scene.put(name, 1000 - 512)
         for step in ("wait", "no", "no"):
             await scene.step(step)
-            assert [task.done() for task in putting] == [True, True, True, False, False]
-        while not all(task.done() for task in putting) or scene.inbox.held_bytes:
-            await scene.step("yes")
-        assert [event for event in scene.events if event.startswith("ack")] == [f"ack({name})" for name in "abcde"]
+            assert scene.inbox.held_bytes == 3000
+        await scene.step("yes")
+        assert (scene.inbox.held_bytes, scene.events[-3:]) == (0, ["ack(a)", "ack(b)", "ack(c)"])
+        receiving.cancel()
+
+    run(main())
+
+
+def test_many_acknowledgements_take_turns_with_others() -> None:
+    """The loop goes round while thousands of batches are acknowledged."""
+
+    async def main() -> None:
+        scene = Scene()
+        receiving = asyncio.create_task(scene.receiver.run())
+        count = 3 * ACKNOWLEDGED_MAX
+        for number in range(count):
+            await scene.put(f"{number}")
+        await scene.step("wait")
+        assert scene.asked is not None
+        scene.asked.set_result(Commit(0, 0, 0, 0, 0, 0))
+        seen = []
+        while scene.inbox.held_bytes:
+            await asyncio.sleep(0)
+            seen.append(len(scene.events))
+        assert max(after - before for before, after in itertools.pairwise([1, *seen])) <= ACKNOWLEDGED_MAX
         receiving.cancel()
 
     run(main())

@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
+from hub.budget import Account, Holding
 from hub.errors import JournalUnavailable
-from hub.inbox import Inbox, Share
+from hub.inbox import Inbox
 from hub.journal.journal import Journal
 from hub.journal.writer import Commit
 from hub.message import UNKNOWN_PEER, Batch, Loss
@@ -142,15 +143,13 @@ def test_the_receiver_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
         inbox = Inbox()
         receiver = Receiver(inbox, cast(Journal, journal), Metrics(), watch=kennel.watchdog)
         task = asyncio.create_task(receiver.run())
-        await inbox.put(Loss("test").as_batch(peer=UNKNOWN_PEER, origin=None), Share())
+        inbox.put(Loss("test").as_batch(peer=UNKNOWN_PEER, origin=None), Holding(Account()))
         for _ in range(10):
             (await called()).set_exception(JournalUnavailable("/", "no space"))
             await called()
             assert kennel.is_fed(LIMIT_S)
         assert not kennel.is_fed(1)
-        (await called()).set_result(
-            Commit(last_sequence=1, stored=1, stored_bytes=1, duplicates=0, received=1, clock_ahead=0)
-        )
+        (await called()).set_result(Commit(1, 1, 1, duplicates=0, received=1, clock_ahead=0))
         inbox.close()
         await task
         assert kennel.is_fed(LIMIT_S * 9)

@@ -24,10 +24,13 @@ from hub.wire.spooled import (
     HEADER_BYTES,
     STATE,
     Spoilt,
+    Spool,
     folder_beside,
-    frames_of,
+    is_unseen_lock,
     lock_name,
+    newer_version,
     pack_header,
+    pieces_of,
     segment_name,
     session_of,
     session_of_segment,
@@ -61,6 +64,21 @@ class Files:
 
 def entry(number: int, size: int = 0) -> bytes:
     return stamp(number) + msgpack.packb({"n": number, "pad": "x" * size})
+
+
+def frames_of(data: bytes, spool: Spool, acknowledged: int) -> list[bytes | Spoilt]:
+    """Return the frames of a segment, each whole, and `Spoilt` last if there is damage."""
+    read = lambda at, size: data[at : at + size]  # noqa: E731
+    pieces = list(pieces_of(read, len(data), spool, acknowledged))
+    spoilt = [piece for piece in pieces if isinstance(piece, Spoilt)]
+    assert spoilt in ([], pieces[-1:])
+    stream = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+    unpacker, ends = msgpack.Unpacker(max_buffer_size=len(stream) + 1), [0]
+    unpacker.feed(stream)
+    while ends[-1] < len(stream):
+        unpacker.skip()
+        ends.append(unpacker.tell())
+    return [*(stream[start:end] for start, end in pairwise(ends)), *spoilt]
 
 
 def frames(images: list[bytes]) -> list[bytes | Spoilt]:
@@ -112,6 +130,8 @@ def test_names_and_header() -> None:
         f"../{SESSION}.lock",
     ):
         assert session_of(name) is session_of_segment(name) is None
+    assert is_unseen_lock(f"{SESSION}.lock.0123abcd")
+    assert not any(map(is_unseen_lock, (f"{SESSION}.lock", f"{SESSION}.lock.0123abcg", f"{SESSION}.lock.0123abcde")))
     assert folder_beside("/run/hub.sock") == "/run/hub.sock.spool"
     spool = unpack_header(pack_header(SESSION, 42, "a command of more than sixteen bytes"))
     assert spool == (SESSION, 42, "a command of mor", 0, 0, HEADER_BYTES, 0, 0)
@@ -193,6 +213,8 @@ def test_a_wrong_bit_in_the_header(is_open: bool) -> None:
     every = [number for at in range(len(ends)) for number in WHOLE[at]]
     for at, flipped in flips(data, range(HEADER_BYTES)):
         spool = unpack_header(flipped)
+        if newer_version(flipped):
+            assert (spool, at in range(40, 44)) == (None, True), "the version"
         if spool is None or spool.session != SESSION:
             assert at < 16 or 40 <= at < 44 or 48 <= at < 70, "what the hub reports as no header"
             continue

@@ -1,0 +1,384 @@
+"""
+Memory: one budget for what the hub holds, in bytes; each user gets a share of it.
+
+It counts batches in the inbox, frames that are not whole, bytes that have arrived and are not decoded, and what was
+decoded and is not in the inbox yet. A user may
+hold half of what the other users leave free: the first that takes all it can gets half of the budget, the second a
+quarter, and a newcomer always finds room.
+
+Always true:
+- a user over its share reads and decodes no more, with three exceptions, so that it goes on at all:
+  each of its connections may hold `FREE_BYTES`, and one piece of a read more;
+  while nothing of the user's is decoded and not stored, one of its connections decodes what it has read;
+  one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored;
+- so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
+  `FREE_BYTES` + `PIECE_BYTES` for each connection: 200 MB for 10,000 connections that send all they can. The rest
+  waits in the kernel's buffers, which the number of connections bounds;
+- no user waits for memory that another user's waiting connections want: each has a queue of its own;
+- only a connection that holds more than one read, in the middle of a frame, is ever broken off: while others wait for
+  memory, if it does not bring a read's worth in `STALL_S`. The user that holds most comes first, and nobody is broken
+  off for a user that holds more, nor while it is the hub that holds it up.
+
+Not here: the queue of batches (hub.inbox), what a connection that is broken off reports (hub.connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+INBOX_BYTES_MAX = 64 << 20
+SHARE_BYTES_MAX = 4 << 20
+"""What one connection may have in the inbox: the largest commit, so that a lone producer can keep the disk busy."""
+READ_BYTES = 256 << 10
+"""The largest read: larger ones are no faster, and hold up the loop."""
+FREE_BYTES = 16 << 10
+"""What each connection may hold before it is decoded, whatever its user holds: small messages always get through."""
+PIECE_BYTES = 4 << 10
+"""The smallest read: near the limit nobody reads byte by byte."""
+STALL_S = 10.0
+ITEM_BYTES = 512
+"""What a batch or a loss costs beside its bytes, so that a million tiny ones are not free."""
+LOOK_S = 1.0
+"""How often the hub looks for connections that stall, while others wait for memory."""
+
+
+def half_of_rest(limit: int, others: int) -> int:
+    """Return the share of one user: half of what the others leave free."""
+    return (limit - others) // 2
+
+
+class Account:
+    """What one user holds, and its connections that wait for memory."""
+
+    __slots__ = ("decoded_bytes", "decoders", "held_bytes", "queue", "queued_bytes", "readers")
+
+    def __init__(self) -> None:
+        self.held_bytes = 0
+        """All of it."""
+        self.queued_bytes = 0
+        """The part that is in the inbox."""
+        self.decoded_bytes = 0
+        """The part that is on its way there."""
+        self.queue: deque[Any] = deque()
+        """The inbox's: batches that nobody has taken."""
+        self.readers: deque[Holding] = deque()
+        """Connections that wait for room to read on in the middle of a frame, or to open a payload."""
+        self.decoders: deque[Holding] = deque()
+        """Connections that wait for room in the inbox for what they have read."""
+
+
+class Holding:
+    """What one connection, or another source, holds. One task at a time waits with it."""
+
+    __slots__ = (
+        "account", "break_off", "decoded_bytes", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes", "queued_bytes",
+        "woken",
+    )  # fmt: skip
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.break_off: Callable[[], None] | None = None
+        """Ends it."""
+        self.loose_bytes = 0
+        """Bytes that are not in the inbox: half a frame, not decoded, or decoded a moment ago."""
+        self.decoded_bytes = 0
+        """The last of these."""
+        self.queued_bytes = 0
+        """Bytes in the inbox."""
+        self.moved_at = 0.0
+        """When it last had brought a read's worth, in the middle of a frame."""
+        self.moved_bytes = 0
+        """What it has brought since."""
+        self.is_held_up = False
+        """Whether the hub does not read it."""
+        self.has_ended = False
+        """Whether it reads no more."""
+        self.woken: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """Let its task look again, if it waits."""
+        if self.woken is not None and not self.woken.done():
+            self.woken.set_result(None)
+
+
+class Budget:
+    """The memory of one hub."""
+
+    def __init__(
+        self,
+        *,
+        bytes_max: int = INBOX_BYTES_MAX,
+        share_bytes_max: int = SHARE_BYTES_MAX,
+        stall_s: float = STALL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bytes_max = bytes_max
+        self._share_bytes_max = share_bytes_max
+        self._stall_s = stall_s
+        self._clock = clock
+        self.loose_bytes = 0
+        """Bytes that are not in the inbox, of all connections."""
+        self.queued_bytes = 0
+        """Bytes in the inbox."""
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        """What all connections read into, one after the other."""
+        self._favoured: Holding | None = None
+        self._favoured_at = 0.0
+        self._is_whole = False  # the favoured one's frame: it is being stored
+        self._large: set[Holding] = set()  # in the middle of a frame, with more than a read
+        self._waiting: dict[Account, None] = {}  # users with connections that wait
+        self._sated: set[Holding] = set()  # those that wait until less of their own is in the inbox
+        self._released_at = 0.0
+        self._is_waking = False
+        self._looking: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    def room(self, account: Account) -> int:
+        """Return how many bytes more a user may hold; below zero if it is over its share."""
+        held = account.held_bytes
+        return half_of_rest(self._bytes_max, self.loose_bytes + self.queued_bytes - held) - held
+
+    # What is held.
+
+    def arrived(self, holding: Holding, size: int) -> None:
+        """Count *size* bytes that were read."""
+        self._count_loose(holding, size)
+        if holding.loose_bytes - holding.decoded_bytes > READ_BYTES:
+            holding.moved_bytes += size
+            if holding.moved_bytes >= READ_BYTES or holding not in self._large:
+                self._large.add(holding)
+                self._note_moved(holding)
+
+    def decoded(self, holding: Holding, items: int) -> None:
+        """Count *items* on their way into the inbox, until `keep`."""
+        size = items * ITEM_BYTES
+        holding.decoded_bytes += size
+        holding.account.decoded_bytes += size
+        self._count_loose(holding, size)
+
+    def keep(self, holding: Holding, size: int) -> None:
+        """Count *size* bytes from now on as what is not in the inbox: the rest has become whole, or was let go."""
+        loose_bytes = holding.loose_bytes - holding.decoded_bytes
+        holding.account.decoded_bytes -= holding.decoded_bytes
+        holding.decoded_bytes = 0
+        self._count_loose(holding, size - holding.loose_bytes)
+        if size <= READ_BYTES:
+            self._large.discard(holding)
+        if size < loose_bytes and holding is self._favoured:
+            self._is_whole = True
+        self._freed(holding)
+
+    def enqueue(self, holding: Holding, size: int) -> None:
+        """Count a batch that goes into the inbox."""
+        if not self.queued_bytes:
+            self._released_at = self._clock()  # until now there was nothing to release
+        self._count_queued(holding, size)
+
+    def release(self, holding: Holding, size: int) -> None:
+        """Take off the count what was in the inbox."""
+        self._count_queued(holding, -size)
+        self._released_at = self._clock()
+        holding.wake()
+        self._freed(holding)
+
+    def hold_up(self, holding: Holding, is_held_up: bool) -> None:
+        """Note whether it is the hub that does not read: meanwhile nothing is expected."""
+        holding.is_held_up = is_held_up
+        if not is_held_up:
+            self._note_moved(holding)
+
+    def end(self, holding: Holding) -> None:
+        """Note that *holding* will read no more; what it has read is still decoded."""
+        holding.has_ended = True
+        holding.wake()
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        self._is_closed = True
+        lanes = [lane for account in self._waiting for lane in (account.readers, account.decoders)]
+        for holding in itertools.chain(self._sated, *lanes):
+            holding.wake()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    # What may be done.
+
+    def readable_bytes(self, holding: Holding) -> int:
+        """Return how many bytes may be read now; 0 if `room_to_read` has to be waited for."""
+        if self._is_favoured(holding):
+            return READ_BYTES
+        free, room = FREE_BYTES - holding.loose_bytes, self.room(holding.account)
+        least = max(free, PIECE_BYTES) if free > 0 else 0
+        return min(max(least, room if room >= PIECE_BYTES else 0), READ_BYTES)
+
+    async def room_to_read(self, holding: Holding) -> None:
+        """Return when *holding* may read on, or has ended."""
+        if not holding.has_ended and not self.readable_bytes(holding):
+            await self._wait(holding, holding.account.readers, self._may_read_on)
+
+    def may_open(self, holding: Holding) -> bool:
+        """Return whether *holding* may become much larger than it is."""
+        return self.room(holding.account) >= PIECE_BYTES or self._is_favoured(holding) or self._is_closed
+
+    async def room_to_open(self, holding: Holding) -> None:
+        """Return when *holding* may open a payload: nobody knows what comes out."""
+        if not self.may_open(holding):
+            await self._wait(holding, holding.account.readers, self.may_open)
+
+    async def room_to_decode(self, holding: Holding) -> None:
+        """Return when the inbox has room for what *holding* has read."""
+        if holding.queued_bytes >= self._share_bytes_max:
+            await self._wait_for_own(holding)
+        lane = holding.account.decoders
+        if lane or not self._may_decode(holding):
+            await self._wait(holding, lane, self._may_decode)
+
+    def _may_read_on(self, holding: Holding) -> bool:
+        return holding.has_ended or self.may_open(holding)
+
+    def _may_decode(self, holding: Holding) -> bool:
+        account = holding.account
+        return not (account.queued_bytes or account.decoded_bytes) or self.room(account) > 0
+
+    def _is_favoured(self, holding: Holding) -> bool:
+        return holding is self._favoured and not self._is_whole
+
+    # Waiting.
+
+    async def _wait_for_own(self, holding: Holding) -> None:
+        """Wait until less of what *holding* has put in is in the inbox."""
+        self._sated.add(holding)
+        try:
+            while holding.queued_bytes >= self._share_bytes_max and not self._is_closed:
+                holding.woken = asyncio.get_running_loop().create_future()
+                await holding.woken
+        finally:
+            self._sated.discard(holding)
+
+    async def _wait(self, holding: Holding, lane: deque[Holding], may: Callable[[Holding], bool]) -> None:
+        """Wait in *lane* until *may* allows it, or the budget is closed."""
+        lane.append(holding)
+        self._waiting[holding.account] = None
+        self._wake_soon()
+        self._look_later()
+        try:
+            while not self._is_closed:
+                holding.woken = asyncio.get_running_loop().create_future()
+                await holding.woken
+                if may(holding):
+                    return
+        finally:
+            lane.remove(holding)
+            self._wake_soon()  # for the next
+
+    def _freed(self, holding: Holding) -> None:
+        """Some memory is free: pass it on."""
+        if holding is self._favoured and self._is_whole and not holding.queued_bytes:
+            self._favoured = None
+        self._wake_soon()
+
+    def _wake_soon(self) -> None:
+        """Wake those that may go on, once in each round of the loop."""
+        if self._waiting and not self._is_waking:
+            self._is_waking = True
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _wake(self) -> None:
+        self._is_waking = False
+        for account in list(self._waiting):
+            if not account.readers and not account.decoders:
+                del self._waiting[account]
+                continue
+            room = self.room(account)
+            if room >= PIECE_BYTES:
+                _wake_first(account.readers, room)
+            if account.decoders and self._may_decode(account.decoders[0]):
+                _wake_first(account.decoders, room)
+        self._favour_next()
+
+    def _favour_next(self) -> None:
+        """Let one go on, of the user that holds least."""
+        if self._favoured is None:
+            accounts = [each for each in self._waiting if each.readers and self.room(each) < PIECE_BYTES]
+            if accounts:
+                self._favoured = min(accounts, key=lambda account: account.held_bytes).readers[0]
+                self._favoured_at, self._is_whole = self._clock(), False
+                self._favoured.wake()
+
+    # Those that stall.
+
+    def _look_later(self) -> None:
+        if self._looking is None and not self._is_closed:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._looking = None
+        self.look()
+        if self._waiting:
+            self._wake_soon()
+            self._look_later()
+
+    def look(self) -> None:
+        """Break off those that stall while others wait for memory, until there is room for them."""
+        before = self._clock() - self._stall_s
+        waiting = [account for account in self._waiting if account.readers]
+        if not waiting or (self.queued_bytes and self._released_at <= before):  # it is the disk that stands still
+            return
+        self._look_at_favoured(waiting, before)
+        waiter = min(waiting, key=lambda account: account.held_bytes)
+        room = self.room(waiter)
+        for holding in plan_break_off(self._large, waiter, before):
+            if room >= PIECE_BYTES:
+                return
+            room += holding.loose_bytes if holding.account is waiter else holding.loose_bytes // 2
+            if holding.break_off is not None:
+                holding.break_off()
+
+    def _look_at_favoured(self, waiting: Collection[Account], before: float) -> None:
+        """Favour the next if this one stalls, or is not whole after `STALL_S` while another user waits."""
+        favoured = self._favoured
+        if favoured is None or self._is_whole or self._favoured_at > before:
+            return
+        if favoured.moved_at <= before or any(account is not favoured.account for account in waiting):
+            self._favoured = None
+            if favoured in self._large and favoured.break_off is not None:
+                favoured.break_off()
+
+    # Counting.
+
+    def _count_loose(self, holding: Holding, size: int) -> None:
+        holding.loose_bytes += size
+        holding.account.held_bytes += size
+        self.loose_bytes += size
+
+    def _count_queued(self, holding: Holding, size: int) -> None:
+        holding.queued_bytes += size
+        holding.account.queued_bytes += size
+        holding.account.held_bytes += size
+        self.queued_bytes += size
+
+    def _note_moved(self, holding: Holding) -> None:
+        holding.moved_bytes = 0
+        holding.moved_at = self._clock()
+
+
+def plan_break_off(large: Iterable[Holding], waiter: Account, before: float) -> list[Holding]:
+    """Return those that stall since *before*, most held first; none of a user that holds less than *waiter*."""
+    stalled = [
+        holding
+        for holding in large
+        if not holding.is_held_up and holding.moved_at <= before and holding.account.held_bytes >= waiter.held_bytes
+    ]
+    return sorted(stalled, key=lambda holding: (holding.account.held_bytes, holding.loose_bytes), reverse=True)
+
+
+def _wake_first(lane: deque[Holding], room: int) -> None:
+    """Wake as many as will find *room*, and one at least."""
+    for holding, _ in zip(lane, range(max(1, room // READ_BYTES)), strict=False):
+        holding.wake()

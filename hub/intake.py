@@ -1,0 +1,144 @@
+"""
+The one rule by which what a source has sent is accepted: connections, spools of dead producers, and others to come.
+
+A source waits for `ready`, decodes, and gives what came out to `take`. The intake is the origin of its batches.
+
+Always true:
+- nothing of a peer that may not send is accepted, nor opened;
+- what cannot be kept becomes a message under `LOSS_TAG`, a counter, and a line in the log; no more than
+  `LOSSES_PER_S` messages a second for one user: beyond that its sources wait;
+- the hub's own tags are the hub's: what a client sends under one of them is stored under that tag + `CLIENT_SUFFIX`;
+- the order of what a source gives is kept, and a user's work takes its turn on the loop.
+
+Not here: requests (hub.connection), how much a user may hold (hub.budget), decoding (hub.wire).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from hub.access import Access, Gate
+from hub.budget import Holding
+from hub.inbox import Inbox
+from hub.message import CLIENT_SUFFIX, OWN_TAGS, Batch, Loss, Peer
+from hub.metrics import Metrics
+from hub.opener import Opener
+from hub.reporting import get_logger
+from hub.users import User
+from hub.wire.payload import Compressed
+
+INLINE_BYTES = 16 << 10
+"""A compressed payload up to this size is opened at once (well below a millisecond); a larger one on a thread."""
+
+Item = Batch | Loss | Compressed
+log = get_logger("mpsr.intake")
+
+
+class Intake:
+    """Accepts what one source gives, in the name of *peer*, at the expense of *user*."""
+
+    def __init__(
+        self,
+        peer: Peer,
+        user: User,
+        inbox: Inbox,
+        *,
+        opener: Opener,
+        metrics: Metrics,
+        gate: Gate | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.peer = peer
+        self.user = user
+        self.budget = inbox.budget
+        self.holding = Holding(user.account)
+        self.metrics = metrics
+        self.gate = gate or Gate(Access(), peer, frozenset)
+        self.on_settled: Callable[[bytes], None] | None = None
+        """Called with the chunk id of each batch that is safe."""
+        self.messages = 0
+        """How many messages were accepted, losses not counted."""
+        self._inbox = inbox
+        self._opener = opener
+        self._clock = clock
+        self._unsettled = 0
+        self._settled: asyncio.Future[None] | None = None
+
+    async def ready(self) -> None:
+        """Return when there is room for what comes next, and it is the user's turn on the loop."""
+        await self.budget.room_to_decode(self.holding)
+        await self.user.turn.come()
+
+    async def take(self, items: Iterable[Item]) -> bool:
+        """Accept *items*; False when nothing that follows them is to be read. Raises HubClosed."""
+        turn = self.user.turn
+        for item in items:
+            if turn.is_spent:
+                await turn.come()
+            if not self.gate.may("send"):
+                self.refuse("send", getattr(item, "count", 1))
+                return False
+            if isinstance(item, Batch):
+                with turn:
+                    self._take_batch(item)
+            elif isinstance(item, Loss):
+                await self.lose(item)
+                if item.fatal:
+                    return False
+            elif not await self.take(await self._open(item)):
+                return False
+        return True
+
+    async def lose(self, loss: Loss) -> None:
+        """Report what was lost, within the user's allowance. Raises HubClosed."""
+        await self.user.losses.take()
+        with self.user.turn:
+            self._report(loss)
+
+    def refuse(self, what: str, count: int) -> None:
+        """Count what this peer may not do, and report it, at most once a second for each user. Raises HubClosed."""
+        self.metrics.refused += count
+        if unreported := self.gate.refuse(count):
+            self._report(Loss(f"refused: uid {self.peer.uid} may not {what}", unreported))
+
+    def acknowledge(self, batch: Batch) -> None:
+        """Take note that *batch* is safe."""
+        self._unsettled -= 1
+        if self._unsettled == 0 and self._settled is not None and not self._settled.done():
+            self._settled.set_result(None)
+        if batch.chunk is not None and self.on_settled is not None:
+            self.on_settled(batch.chunk)
+
+    async def all_settled(self) -> None:
+        """Return when everything that was accepted is safe."""
+        while self._unsettled:
+            self._settled = asyncio.get_running_loop().create_future()
+            await self._settled
+
+    def _take_batch(self, batch: Batch) -> None:
+        if batch.tag in OWN_TAGS:
+            batch = msgspec.structs.replace(batch, tag=batch.tag + CLIENT_SUFFIX)
+        self._put(batch)
+        self.messages += batch.count
+
+    def _report(self, loss: Loss) -> None:
+        peer = self.peer
+        self.user.lines.log(
+            log.warning, "message.lost", reason=loss.reason, count=loss.count, peer_pid=peer.pid, comm=peer.comm
+        )
+        self.metrics.losses += loss.count
+        self._put(loss.as_batch(peer=peer, origin=self))
+
+    def _put(self, batch: Batch) -> None:
+        self._inbox.put(batch, self.holding)
+        self._unsettled += 1
+
+    async def _open(self, payload: Compressed) -> Iterable[Batch | Loss]:
+        if len(payload.payload) > INLINE_BYTES:
+            return await self._opener.open(payload, self.user, self.holding)
+        with self.user.turn:
+            return payload.open()
