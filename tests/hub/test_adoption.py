@@ -175,11 +175,14 @@ def test_a_file_stays_until_all_of_it_is_stored(folder: Path) -> None:
     async def main() -> None:
         sweeping = asyncio.create_task(rig.adoption.sweep())
         taken: list[Batch] = []
+        together = []
         while sum(batch.count for batch in taken) < 100:
-            taken += await rig.inbox.take(1)
+            together.append(await rig.inbox.take(1))
+            taken += together[-1]
         for batch in taken[:-1]:
             batch.acknowledge()
-        rig.inbox.release()
+        for each in together:
+            each.release()
         for _ in range(50):  # whoever wants to delete too early has his chance
             assert sorted(await asyncio.to_thread(os.listdir, folder)) == before
         taken[-1].acknowledge()
