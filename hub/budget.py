@@ -76,8 +76,8 @@ class Holding:
     """What one connection, or another source, holds. One task at a time waits with it."""
 
     __slots__ = (
-        "account", "break_off", "decoded_bytes", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes", "queued_bytes",
-        "woken",
+        "account", "break_off", "decoded_bytes", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes",
+        "queued_bytes", "woken",
     )  # fmt: skip
 
     def __init__(self, account: Account) -> None:

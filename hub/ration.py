@@ -72,7 +72,7 @@ def _shortened(value: object) -> object:
 class Allowance:
     """*per_s* in each second, and up to one second's worth at once; beyond that the caller waits."""
 
-    __slots__ = ("_clock", "_interval_s", "_sleep", "_used_until")
+    __slots__ = ("_at", "_clock", "_per_s", "_sleep", "_used")
 
     def __init__(
         self,
@@ -81,16 +81,17 @@ class Allowance:
         clock: Clock = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        self._interval_s = 1 / per_s
+        self._per_s = per_s
         self._clock = clock
         self._sleep = sleep
-        self._used_until = float("-inf")
+        self._used = 0.0  # of the allowance, at `_at`
+        self._at = clock()
 
     async def take(self) -> None:
         """Take one; return when it may be used. Callers are served in the order of their calls."""
-        # The generic cell rate algorithm: one number stands for the bucket and for the queue of those that wait.
+        # A leaky bucket that may run over: what is over it is the queue of those that wait.
         now = self._clock()
-        self._used_until = max(self._used_until, now) + self._interval_s
-        wait_s = self._used_until - now - 1.0
-        if wait_s > 0:
-            await self._sleep(wait_s)
+        self._used = max(self._used - (now - self._at) * self._per_s, 0.0) + 1.0
+        self._at = now
+        if self._used > self._per_s:
+            await self._sleep((self._used - self._per_s) / self._per_s)

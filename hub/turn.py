@@ -26,14 +26,7 @@ from types import TracebackType
 TURN_S = 0.005
 """A round with four busy users takes 20 ms. One user delays the others by no more than a commit does."""
 WOKEN_MAX = 64
-"""How many of those that wait are woken in a round: enough cheap steps to fill a turn."""
-
-
-class _Waiter:
-    __slots__ = ("woken",)
-
-    def __init__(self) -> None:
-        self.woken: asyncio.Future[None] | None = None
+"""How many of those that wait look in each round whether it is their turn: enough cheap steps to fill one."""
 
 
 class Turn:
@@ -46,7 +39,7 @@ class Turn:
         self._began = 0.0
         self._used_s = 0.0
         self._is_renewed = True
-        self._waiting: deque[_Waiter] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def is_spent(self) -> bool:
@@ -64,14 +57,12 @@ class Turn:
         """Return when the next step may be done: at once, unless the user's time is used up or others wait for it."""
         if self._used_s < TURN_S and not self._waiting:
             return
-        waiter = _Waiter()
+        waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
-            while True:
-                waiter.woken = asyncio.get_running_loop().create_future()
-                await waiter.woken
-                if self._used_s < TURN_S and self._waiting[0] is waiter:
-                    return
+            await waiter
+            while self._used_s >= TURN_S or self._waiting[0] is not waiter:  # noqa: ASYNC110  after `_renew` of each round
+                await asyncio.sleep(0)
         finally:
             self._waiting.remove(waiter)
 
@@ -89,7 +80,6 @@ class Turn:
         self._is_renewed = not self._used_s and not self._waiting
         if not self._is_renewed:
             asyncio.get_running_loop().call_soon(self._renew)
-        if self._used_s < TURN_S:
-            for waiter, _ in zip(self._waiting, range(WOKEN_MAX), strict=False):
-                if waiter.woken is not None and not waiter.woken.done():
-                    waiter.woken.set_result(None)
+        for waiter, _ in zip(self._waiting, range(WOKEN_MAX), strict=False):
+            if not waiter.done():
+                waiter.set_result(None)

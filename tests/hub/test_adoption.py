@@ -103,11 +103,14 @@ def test_a_file_stays_until_all_of_it_is_stored(path: Path) -> None:
     async def main() -> None:
         sweeping = asyncio.create_task(rig.adoption.sweep())
         taken: list[Batch] = []
+        together = []
         while sum(batch.count for batch in taken) < 100:
-            taken += (batches := await rig.inbox.take(1))
-            batches.release()
+            together.append(await rig.inbox.take(1))
+            taken += together[-1]
         for batch in taken[:-1]:
             batch.acknowledge()
+        for each in together:
+            each.release()
         for _ in range(50):  # an adoption that removes too early has its chance
             assert sorted(await asyncio.to_thread(os.listdir, path)) == before
         taken[-1].acknowledge()

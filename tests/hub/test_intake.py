@@ -1,0 +1,186 @@
+"""hub.intake: what is accepted, refused, reported and settled, whatever source gave it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import pytest
+
+from hub.access import Access, Gate, Right, Rule, Rules
+from hub.errors import HubClosed
+from hub.inbox import Inbox
+from hub.intake import Intake, Item
+from hub.message import LOSS_TAG, Batch, Loss, Peer
+from hub.metrics import Metrics
+from hub.opener import Opener
+from hub.ration import Allowance
+from hub.users import LOSSES_PER_S, User
+from hub.wire.forward import ForwardDecoder
+from tests.hub.clients import Run, both_loops, chunk, frame_of, records
+
+PEER = Peer(1, 5, 5, "it")
+NOBODY: dict[Right, Rules] = {"send": Rules(deny=(Rule("all", "", "all"),))}
+
+
+class Source:
+    """An intake, and what it has put into the inbox."""
+
+    def __init__(self, *, user: User | None = None, inbox: Inbox | None = None, access: Access | None = None) -> None:
+        self.inbox = inbox or Inbox()
+        self.metrics = Metrics()
+        self.user = user or User(PEER.uid)
+        self.opener = Opener(self.inbox.budget)
+        gate = Gate(access or Access(), PEER, frozenset)
+        self.intake = Intake(
+            PEER, self.user, self.inbox, opener=self.opener, metrics=self.metrics, gate=gate, clock=lambda: 7
+        )
+
+    def decoded(self, data: bytes) -> Sequence[Any]:
+        decoder = ForwardDecoder(PEER, self.intake)
+        return [*decoder.receive(data), *decoder.finish()]
+
+    async def taken(self) -> list[Batch]:
+        """Return what is in the inbox."""
+        return list(await self.inbox.take(1 << 30)) if self.inbox.held_bytes else []
+
+
+@both_loops
+def test_batches_and_losses_keep_their_order(run: Run) -> None:
+    """What comes out of a decoder is in the inbox in its order, losses as messages with who and what."""
+
+    async def main() -> None:
+        source = Source()
+        items = [*source.decoded(chunk("a", 2)), Loss("why", 3, 9, b"xy", b"t"), *source.decoded(chunk("b"))]
+        assert await source.intake.take(items)
+        taken = await source.taken()
+        assert [batch.tag for batch in taken] == [b"app", LOSS_TAG, b"app"]
+        (record,) = records(taken[1:2])
+        assert record == {
+            "reason": "why", "count": 3, "bytes": 9, "tag": "t", "sample": "7879",
+            "peer": {"pid": 1, "uid": 5, "gid": 5, "comm": "it"},
+        }  # fmt: skip
+        assert (source.metrics.losses, source.intake.messages) == (3, 3)
+
+    run(main())
+
+
+@both_loops
+def test_a_fatal_loss_is_the_last(run: Run) -> None:
+    """Nothing that follows a fault in the framing is accepted."""
+
+    async def main() -> None:
+        source = Source()
+        items: list[Item] = [Loss("end", fatal=True), *source.decoded(chunk("a"))]
+        assert not await source.intake.take(items)
+        assert [batch.tag for batch in await source.taken()] == [LOSS_TAG]
+
+    run(main())
+
+
+@both_loops
+def test_the_hub_s_own_tags_are_the_hub_s(run: Run) -> None:
+    """What a client sends under them is stored under another tag, in whatever form it sends it; its ack is as ever."""
+    settled: list[bytes] = []
+
+    async def main() -> None:
+        source = Source()
+        source.intake.on_settled = settled.append
+        frames = (
+            chunk("a", tag=LOSS_TAG),
+            msgpack.packb(["mpsr.loss", 1, {"reason": "lie"}]),
+            msgpack.packb(["mpsr.loss", [[1, {"reason": "lie"}]]]),
+            chunk("b", tag=b"mpsr.loss.client"),
+            chunk("c", tag=b"mpsr.losses"),
+        )
+        for frame in frames:
+            await source.intake.take(source.decoded(frame))
+        taken = await source.taken()
+        assert [batch.tag for batch in taken] == [b"mpsr.loss.client"] * 4 + [b"mpsr.losses"]
+        for batch in taken:
+            batch.acknowledge()
+        assert settled == [b"\xa1a", b"\xa1b", b"\xa1c"]
+
+    run(main())
+
+
+@both_loops
+def test_who_may_not_send_is_refused_before_anything_is_opened(run: Run) -> None:
+    """Nothing is stored or decompressed; the refusal is counted, and reported once a second for the user."""
+
+    class Never:
+        count = 4
+        payload = b""
+
+        def open(self) -> Sequence[Batch | Loss]:
+            raise AssertionError
+
+    async def main() -> None:
+        source = Source(access=Access(NOBODY, clock=lambda: 0.0))
+        never: Any = Never()
+        assert not await source.intake.take([never])
+        assert not await source.intake.take(source.decoded(chunk("a", 3)))
+        (loss,) = await source.taken()
+        assert records([loss])[0]["reason"] == "refused: uid 5 may not send"
+        assert (source.metrics.refused, source.intake.messages) == (7, 0)
+
+    run(main())
+
+
+@both_loops
+def test_all_settled(run: Run) -> None:
+    """It waits for the last of all that was accepted, losses too, and for nothing if that is nothing."""
+
+    async def main() -> None:
+        source = Source()
+        await source.intake.all_settled()
+        await source.intake.take([*source.decoded(chunk("a") + chunk("b")), Loss("why")])
+        waiting = asyncio.create_task(source.intake.all_settled())
+        for batch in await source.taken():
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            batch.acknowledge()
+        await waiting
+
+    run(main())
+
+
+@both_loops
+def test_a_closed_inbox(run: Run) -> None:
+    """Nothing more is accepted, and what was is still awaited."""
+
+    async def main() -> None:
+        source = Source()
+        source.inbox.close()
+        with pytest.raises(HubClosed):
+            await source.intake.take(source.decoded(chunk("a")))
+        await source.intake.all_settled()
+
+    run(main())
+
+
+def test_losses_of_a_user_are_reported_at_a_bounded_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    """A burst is stored at once, then the sources of this user wait, not those of another; the log has one line."""
+
+    async def main() -> None:
+        inbox, greedy = Inbox(), User(5)
+        greedy.losses = Allowance(LOSSES_PER_S, clock=lambda: 0.0, sleep=lambda _: asyncio.Event().wait())
+        sources = [Source(user=greedy, inbox=inbox) for _ in range(2)]
+        losses = [Loss(f"{number}", chunk=b"x") for number in range(20_000)]
+        tasks = [asyncio.create_task(source.intake.take(losses)) for source in sources]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(await inbox.take(1 << 30)) == LOSSES_PER_S
+        other = Source(user=User(6), inbox=inbox)
+        await other.intake.take([Loss("another's")])
+        await sources[0].intake.take(sources[0].decoded(frame_of(None, {"n": 1})))
+        assert [batch.tag for batch in await inbox.take(1 << 30)] == [LOSS_TAG, b"app"]
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(main())
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["message.lost"] * 2

@@ -1,0 +1,113 @@
+"""hub.opener: payloads on threads, one a user, and only while there is room."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+from hub.budget import Budget, Holding
+from hub.message import Batch, Loss
+from hub.opener import THREADS, Opener
+from hub.users import User
+from tests.hub.clients import Run, both_loops, until
+
+
+class Payload:
+    """A payload that takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+        self.may_end = threading.Event()
+        self.thread = ""
+
+    def open(self) -> Sequence[Batch | Loss]:
+        self.thread = threading.current_thread().name
+        self.began.set()
+        assert self.may_end.wait(30)
+        return [Loss("opened")]
+
+
+@both_loops
+def test_one_user_s_payloads_do_not_delay_another_s(run: Run) -> None:
+    """While one of a user's many payloads takes long, another user's is opened; then comes the first user's next."""
+
+    async def main() -> None:
+        budget = Budget()
+        opener = Opener(budget)
+        hog, modest = User(1), User(2)
+        slow = [Payload() for _ in range(3 * THREADS)]
+        tasks = [asyncio.create_task(opener.open(each, hog, Holding(hog.account))) for each in slow]
+        await until(slow[0].began.is_set)
+        quick = Payload()
+        quick.may_end.set()
+        (loss,) = await opener.open(quick, modest, Holding(modest.account))
+        assert isinstance(loss, Loss)
+        assert [each.began.is_set() for each in slow] == [True] + [False] * (len(slow) - 1)
+        for each in slow:
+            each.may_end.set()
+        await asyncio.gather(*tasks)
+        assert {each.thread.rpartition("_")[0] for each in slow} == {"mpsr-open"}
+        opener.close()
+
+    run(main())
+
+
+@both_loops
+def test_the_loop_s_own_threads_stay_free(run: Run) -> None:
+    """With all of our threads busy, others still have theirs."""
+
+    async def main() -> None:
+        opener = Opener(Budget())
+        users = [User(uid) for uid in range(2 * THREADS)]
+        slow = [Payload() for _ in users]
+        tasks = [
+            asyncio.create_task(opener.open(each, user, Holding(user.account)))
+            for each, user in zip(slow, users, strict=True)
+        ]
+        await until(lambda: sum(each.began.is_set() for each in slow) == THREADS)
+        assert await asyncio.to_thread(lambda: 5) == 5
+        for each in slow:
+            each.may_end.set()
+        await asyncio.gather(*tasks)
+        opener.close()
+
+    run(main())
+
+
+@both_loops
+def test_without_room_only_one_is_opened(run: Run) -> None:
+    """What comes out needs memory: while there is none, one payload in the whole hub is opened and stored at a time."""
+
+    async def main() -> None:
+        budget = Budget(bytes_max=1 << 20)
+        opener = Opener(budget)
+        users = [User(uid) for uid in range(3)]
+        holdings = [Holding(user.account) for user in users]
+        for holding in holdings:
+            budget.arrived(holding, 1 << 20)
+        payloads = [Payload() for _ in users]
+        tasks = [asyncio.create_task(opener.open(*each)) for each in zip(payloads, users, holdings, strict=True)]
+
+        def began() -> list[int]:
+            return [number for number, each in enumerate(payloads) if each.began.is_set()]
+
+        await until(began)
+        (first,) = began()
+        payloads[first].may_end.set()
+        await tasks[first]
+        budget.enqueue(holdings[first], 1 << 20)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert began() == [first], "not before it is stored"
+        budget.keep(holdings[first], 0)
+        budget.release(holdings[first], 1 << 20)
+        await until(lambda: len(began()) == 2)
+        for each in payloads:
+            each.may_end.set()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        opener.close()
+
+    run(main())
