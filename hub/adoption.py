@@ -34,7 +34,7 @@ from hub.message import Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.reporting import get_logger
 from hub.wire.forward import ForwardDecoder
-from hub.wire.payload import Compressed
+from hub.wire.payload import Unopened
 from hub.wire.spooled import (
     HEADER_BYTES,
     Spoilt,
@@ -163,7 +163,7 @@ class Adoption:
 
     async def _put(self, frame: bytes | Spoilt, peer: Peer, reader: _Reader) -> None:
         """Put in what is in one frame; a decoder of its own each, so that a fault in one costs no other."""
-        units: Iterable[Batch | Loss | Compressed]
+        units: Iterable[Batch | Loss | Unopened]
         if isinstance(frame, Spoilt):
             units = (Loss(frame.reason, 1, frame.lost_bytes, frame.sample),)
         else:
@@ -171,7 +171,7 @@ class Adoption:
             units = (*decoder.receive(frame), *decoder.finish())
         may_send = await self._may_send(peer)
         for unit in units:
-            opened = await asyncio.to_thread(unit.open) if isinstance(unit, Compressed) else (unit,)
+            opened = await asyncio.to_thread(unit.open) if isinstance(unit, Unopened) else (unit,)
             for each in opened:
                 if not may_send:
                     self._metrics.refused += each.count

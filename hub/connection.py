@@ -32,15 +32,13 @@ from hub.wire import jsonrpc
 from hub.wire.chunkid import is_own
 from hub.wire.detect import Decoder, Unit, decoder_class
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
-from hub.wire.payload import Compressed
+from hub.wire.payload import Unopened
 
 PAUSE_BYTES = 256 << 10
 """One full read: with two, the loop was late twice as long under load, and nothing was faster."""
 READ_BYTES = 256 << 10
 DRAIN_BYTES_MAX = 16 << 20
 """At a stop, so much more is read of one connection: more than any socket buffer holds, less than a firehose gives."""
-COMPRESSED_INLINE_BYTES = 16 << 10
-"""A compressed payload up to this size is opened at once (well below a millisecond); a larger one on a thread."""
 UNREAD_S = 5.0
 """So long a client that closed its sending half has to read the last of its acknowledgements."""
 
@@ -116,7 +114,7 @@ class Connection(asyncio.Protocol):
         reason = "eof"
         try:
             while data := await self._next():
-                if not await self._handle(self._decode(data)):
+                if not await self._handle(self._decode(data)) or not await self._handle_rest():
                     reason = "closed"
                     break
             else:
@@ -169,6 +167,14 @@ class Connection(asyncio.Protocol):
         self._note_half(moved=False)
         return units
 
+    async def _handle_rest(self) -> bool:
+        """Handle what one step of decoding did not reach, and give others a turn between the steps."""
+        while self._decoder is not None and self._decoder.has_more:
+            await asyncio.sleep(0)
+            if not await self._handle(self._decode(b"")):
+                return False
+        return True
+
     def _note_half(self, *, moved: bool) -> None:
         half = self._decoder.held_bytes if self._decoder is not None else 0
         self._inbox.half_frames.note(self, half + self._arrived_bytes, moved=moved)
@@ -190,10 +196,9 @@ class Connection(asyncio.Protocol):
                 await self._put_loss(unit)
                 if unit.fatal:
                     return False
-            elif isinstance(unit, Compressed):
-                is_large = len(unit.payload) > COMPRESSED_INLINE_BYTES
-                opened = await asyncio.to_thread(unit.open) if is_large else unit.open()
-                await self._handle(opened)
+            elif isinstance(unit, Unopened):
+                if not await self._handle(await asyncio.to_thread(unit.open)):
+                    return False
             elif not await self._answer(unit):
                 return False
         return True

@@ -26,6 +26,8 @@ from hub.wire import chunkid
 FRAME_BYTES_MAX = 64 << 20
 TAG_BYTES_MAX = 4 << 10
 OPTION_BYTES_MAX = 64 << 10
+INLINE_BYTES = 256 << 10
+"""A frame or line up to this size is taken apart at once, in some milliseconds at worst; a larger one on a thread."""
 CHUNK_BYTES_MAX = 1 << 10
 """With tag and peer it goes into the header of a block, which has a limit; Fluent Bit reads acks below 512 bytes."""
 UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError, RecursionError)
@@ -83,6 +85,11 @@ def why_not(fault: Exception) -> str:
     return f"not msgpack ({type(fault).__name__})"
 
 
+def oversize_reason(limit: int) -> str:
+    """Return how it is said that a frame is too large."""
+    return f"a frame over the limit of {limit} bytes"
+
+
 def look_why_not(entries: bytes | memoryview) -> str:
     """Return the same for the first of *entries* that are not well-formed."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(entries) + 1)
@@ -137,6 +144,7 @@ def _str_header(length: int) -> bytes:
 
 def read_outer(data: bytes, at: int) -> Outer:
     """Read the outside of the frame at *at*, as far as its second element's header."""
+    needed = 0
     try:
         first = data[at]
         if 0x92 <= first <= 0x94:
@@ -152,11 +160,12 @@ def read_outer(data: bytes, at: int) -> Outer:
             raise Malformed("the tag is not a string")
         if tag.stop - tag.start > TAG_BYTES_MAX:
             raise Malformed(f"a tag of {tag.stop - tag.start} bytes ({TAG_BYTES_MAX} at most)")
+        needed = tag.stop + 1 - at
         packed = _read_text(data, tag.stop)
         if size == 4 and (packed is not None or is_array(data[tag.stop])):
             raise Malformed("an array of four that is no Message frame")
     except (IndexError, struct.error):
-        raise Incomplete from None
+        raise Incomplete(needed) from None
     return Outer(size, tag, tag.stop, packed)
 
 

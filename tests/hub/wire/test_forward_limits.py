@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import msgpack
 import pytest
 
 from hub.message import Batch, Loss
-from hub.wire import forward
+from hub.wire import arriving, forward
 from hub.wire.detect import Unit
 from hub.wire.forward import ForwardDecoder
 from hub.wire.frame import OPTION_BYTES_MAX
@@ -102,18 +103,20 @@ def test_a_long_frame_in_small_reads_is_looked_at_once(
     assert fed[1] < fed[0] * 1.2
 
 
-@pytest.mark.parametrize("name", ["read_outer", "read_option"])
-def test_a_half_frame_is_put_together_only_when_it_is_worth_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "name"), [(forward, "read_outer"), (arriving, "read_option")])
+def test_a_half_frame_is_put_together_only_when_it_is_worth_it(
+    module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long payload, and options that trickle in behind it, are joined a few times, not once for each read."""
     looks = 0
-    reader = getattr(forward, name)
+    reader = getattr(module, name)
 
     def counting(data: bytes, at: int) -> object:
         nonlocal looks
         looks += 1
         return reader(data, at)
 
-    monkeypatch.setattr(forward, name, counting)
+    monkeypatch.setattr(module, name, counting)
     entry = b"\x92\x01\x81\xa1a\xdb" + (1 << 20).to_bytes(4, "big") + b"x" * (1 << 20)
     head = b"\x93\xa1t\xc6" + len(entry).to_bytes(4, "big") + entry
     option = b"\x81\xa5chunk" + msgpack.packb("c" * 1000)
@@ -194,9 +197,11 @@ def test_a_frame_over_the_limit_holds_nothing_but_its_options() -> None:
 
 
 def test_many_frames_over_the_limit_in_one_read() -> None:
-    """Each costs itself, however many there are: nothing recurses."""
+    """Each costs itself, however many there are: nothing recurses, and what says the same is said together."""
     units = feed(ForwardDecoder(frame_bytes_max=10), (OVER + b"\x80") * 3000 + MESSAGE)
-    assert len(losses(units)) == 3000
+    assert len(losses(units)) < 10
+    assert sum(loss.count for loss in losses(units)) == 3000
+    assert sum(loss.lost_bytes for loss in losses(units)) == 3000 * len(PAYLOAD)
     assert seen(units)[-1] == AFTER
 
 

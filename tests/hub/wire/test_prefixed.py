@@ -75,10 +75,8 @@ def test_texts_come_out_whole_however_they_arrive() -> None:
     rng = random.Random(3)
     for _ in range(200):
         cuts = sorted(rng.sample(range(1, len(stream)), rng.randrange(1, 20)))
-        rows = decoded(stream, cuts)
-        assert [row for row in rows if "over the limit" not in str(row)] == [ROWS[i] for i in range(10) if i != 6]
-        assert sum("over the limit" in str(row) for row in rows) == 1
-    assert len(decoded(stream, list(range(1, len(stream))))) == len(ROWS)
+        assert decoded(stream, cuts) == ROWS
+    assert decoded(stream, list(range(1, len(stream)))) == ROWS
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
@@ -92,14 +90,11 @@ def test_a_cut_stream_is_one_loss(cut: int) -> None:
 
 
 def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
-    """A length of 4 GiB holds no memory while its bytes pass."""
+    """A length of 4 GiB holds no memory while its bytes pass, and only the bytes that came are counted."""
     decoder = PrefixedDecoder(frame_bytes_max=1000)
     units: list[Unit] = [*decoder.receive(b"\xff\xff\xff\xff")]
     for _ in range(100):
         units += decoder.receive(bytes(10_000))
         assert decoder.held_bytes == 0
     units += decoder.finish()
-    assert [row[0] for row in said(units) if isinstance(row, tuple)] == [
-        "a text over the limit of 1000 bytes",
-        "half a text at the end of the stream",
-    ]
+    assert said(units) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
