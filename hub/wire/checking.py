@@ -26,7 +26,7 @@ _HEAD_BYTES = 32  # enough to see whether an entry is a group marker
 
 
 class Checked(NamedTuple):
-    """How many objects are well-formed, how many of them are messages, where they end, and what is wrong behind them."""
+    """How many objects are well-formed, how many of these are messages, where they end, and what is wrong after that."""
 
     objects: int
     messages: int
