@@ -170,7 +170,7 @@ def count_well_formed(packed: memoryview) -> tuple[int, int]:
 
 def may_have_markers(entries: bytes | memoryview) -> bool:
     """Return whether there may be group markers: they are looked for only if the first entry has metadata."""
-    return bytes(entries[5:7]) == b"\x92\x92" and _MARKER_BYTES in bytes(entries)
+    return entries[5:7] == b"\x92\x92" and _MARKER_BYTES in bytes(entries)
 
 
 def count_messages(entries: bytes | memoryview) -> int:

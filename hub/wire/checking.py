@@ -26,7 +26,7 @@ _HEAD_BYTES = 32  # enough to see whether an entry is a group marker
 
 
 class Checked(NamedTuple):
-    """How many objects are well-formed, how many of these are messages, where they end, and what is wrong after that."""
+    """How many objects are well-formed, how many of them are messages, where they end, and the fault after them."""
 
     objects: int
     messages: int
@@ -53,7 +53,7 @@ def check(data: bytes, at: int) -> Checked:
                 fault = error.reason
                 break
             found = 1
-            markers += has_metadata and codec.is_marker(window[:_HEAD_BYTES])
+            markers += has_metadata and codec.is_marker(view[at : at + _HEAD_BYTES])
         objects += found
         at += length
         if at < len(data):

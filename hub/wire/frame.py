@@ -34,6 +34,18 @@ UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError,
 NESTING_MAX = 1024
 """So many levels msgpack's `skip` follows, frame and record together; nothing beyond that is taken."""
 
+_OPTION_BYTES_BUILT = 4 << 10  # to build a dict of all that is in larger ones would take milliseconds
+_USED_OPTIONS = frozenset(
+    header + name
+    for name in (b"chunk", b"size", b"compressed", b"fluent_signal")
+    for header in (
+        bytes((0xA0 | len(name),)),
+        b"\xd9" + bytes((len(name),)),
+        b"\xda\0" + bytes((len(name),)),
+        b"\xdb\0\0\0" + bytes((len(name),)),
+    )
+)
+_CONTAINERS = (*range(0x80, 0xA0), *range(0xDC, 0xE0))
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U32_MAX = 0xFFFFFFFF
@@ -220,22 +232,40 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
     """Read the options at *at*, a map or nil; return them and where they end."""
     if (own := read_own_option(data, at)) is not None:
         return own
-    window = memoryview(data)[at : at + OPTION_BYTES_MAX]
+    window = data[at : at + OPTION_BYTES_MAX]
     unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
     unpacker.feed(window)
     try:
         unpacker.skip()  # first, because it builds nothing: three bytes can announce half a megabyte
         end = unpacker.tell()
-        value = msgpack.unpackb(window[:end], unicode_errors="surrogateescape", strict_map_key=False)
+        if not (0x80 <= window[0] <= 0x8F or window[0] in (0xDE, 0xDF, 0xC0)):
+            raise Malformed("options that are no map")
+        used = window[:end] if end <= _OPTION_BYTES_BUILT else _used_options(window[:end])
+        value = msgpack.unpackb(used, unicode_errors="surrogateescape", strict_map_key=False)
     except msgpack.OutOfData:
         if len(window) == OPTION_BYTES_MAX:
             raise Malformed(f"options of more than {OPTION_BYTES_MAX} bytes") from None
         raise Incomplete from None
     except UNPACK_FAULTS as error:
         raise Malformed(f"options that are {why_not(error)}") from error
-    if value is not None and not isinstance(value, dict):
-        raise Malformed(f"options that are no map but {type(value).__name__}")
     return _as_option(value or {}), at + end
+
+
+def _used_options(packed: bytes) -> bytes:
+    """Return a map of those pairs of a large map that we use: the others may be built of 60,000 lists."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(packed))
+    unpacker.feed(packed)
+    skip, tell = unpacker.skip, unpacker.tell
+    pairs = []
+    for _ in range(unpacker.read_map_header()):
+        start = tell()
+        skip()
+        value = tell()
+        skip()
+        name = packed[start:value]
+        if name in _USED_OPTIONS and (packed[value] not in _CONTAINERS):
+            pairs.append(packed[start : tell()])
+    return b"\xdf" + _U32.pack(len(pairs)) + b"".join(pairs)
 
 
 def _as_option(value: dict[Any, Any]) -> Option:

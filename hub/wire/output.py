@@ -15,7 +15,7 @@ from hub.wire.arriving import Arriving
 from hub.wire.compression import METHODS
 from hub.wire.frame import INLINE_BYTES, Option
 from hub.wire.items import Items
-from hub.wire.payload import Label, Parts, Unopened, open_compressed, open_payload, unopened
+from hub.wire.payload import Label, Parts, Unopened, open_compressed, open_payload, quick_entries, unopened
 
 # What costs as much as a frame (hub.wire.forward.WORK_MAX).
 _COUNTED_BYTES = 16  # of a payload that has to be counted, sorted out or decompressed
@@ -53,11 +53,12 @@ class Output:
 
     def add_payload(self, tag: bytes, payload: memoryview, option: Option) -> None:
         """Give entries that are not compressed, up to `INLINE_BYTES` of them."""
-        items = open_payload(self._label(tag, option), payload)
-        if len(items) == 1 and isinstance(batch := items[0], Batch) and batch.count == option.size:
-            self._items.add(batch)
+        entries = quick_entries(payload, option.size)
+        if entries is not None and option.size is not None:
+            crc = zlib.crc32(entries)
+            self._items.add(Batch(tag, entries, option.size, option.chunk, self._peer, self._origin, crc=crc))
         else:
-            self._add_slow(items, len(payload))
+            self._add_slow(open_payload(self._label(tag, option), payload), len(payload))
 
     def add_packed(self, tag: bytes, parts: Parts, size: int, option: Option) -> None:
         """Give the payload of a whole PackedForward frame, *size* bytes in *parts*, or word of it."""

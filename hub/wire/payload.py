@@ -85,15 +85,20 @@ def credible_count(claimed: int | None, payload_bytes: int) -> int:
     return max(min(claimed or 1, payload_bytes // _ENTRY_BYTES_MIN), 1)
 
 
+def quick_entries(payload: memoryview, claimed: int | None) -> bytes | None:
+    """Return the entries of a payload if they are as many messages as is claimed and all is well, else None."""
+    if not claimed or not claimed <= len(payload) <= INLINE_BYTES or not codec.begins_with_pair(payload):
+        return None
+    entries = codec.join((payload,), claimed)
+    return entries if codec.is_well_formed(entries) and not codec.may_have_markers(entries) else None
+
+
 def open_payload(label: Label, payload: memoryview) -> Sequence[Batch | Loss | Unopened]:
     """Return the entries of a payload that is not compressed, now if that is quick."""
     if payload and not codec.begins_with_pair(payload):
         return (_no_entries(label, payload),)
-    count = label.option.size  # a hint: one client puts bytes there
-    if count and count <= len(payload) <= INLINE_BYTES:
-        entries = codec.join((payload,), count)
-        if codec.is_well_formed(entries) and not codec.may_have_markers(entries):
-            return label.batches(entries, count)
+    if (entries := quick_entries(payload, label.option.size)) is not None:
+        return label.batches(entries, codec.array_length(entries))
     if len(payload) <= QUICK_BYTES:
         return sort_out(label, [payload])
     return (unopened(label, [payload], len(payload)),)

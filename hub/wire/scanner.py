@@ -60,12 +60,13 @@ _TABLE = _table()
 class Scanner:
     """Finds the end of a number of *objects*. Feed it with `scan` until it `is_done`."""
 
-    __slots__ = ("_head", "_is_strict", "_missing", "_passing")
+    __slots__ = ("_debt", "_head", "_is_strict", "_missing", "_passing")
 
     def __init__(self, objects: int, *, is_strict: bool = False) -> None:
         self._missing = objects
         self._passing = 0  # bytes of a string, or of a number, that are still to come
         self._head = b""  # the part of a header that is there
+        self._debt = 0  # headers to be walked before `skip` is tried again
         self._is_strict = is_strict
 
     @property
@@ -80,20 +81,20 @@ class Scanner:
         """
         if self._head:
             at = self._complete_head(data, at)
-        steps, debt, end = STEPS_MAX, 0, len(data)
+        steps, end = STEPS_MAX, len(data)
         while steps > 0 and at < end and not self.is_done:
             if self._passing:
                 passed = min(self._passing, end - at)
                 self._passing -= passed
                 at += passed
-            elif self._is_strict or debt > 0 or end - at < _SKIP_BYTES_MIN:
-                walked, at = self._walk(data, at, steps if self._is_strict else min(steps, max(debt, 64)))
+            elif self._is_strict or self._debt > 0 or end - at < _SKIP_BYTES_MIN:
+                walked, at = self._walk(data, at, steps if self._is_strict else min(steps, max(self._debt, 64)))
                 steps -= walked
-                debt -= walked
+                self._debt -= walked
             else:
                 passed, at, looked_at = self._skip(data, at)
                 steps -= passed // _OBJECTS_A_STEP + _SKIP_STEPS
-                debt = max(looked_at // _BYTES_A_STEP, 1)
+                self._debt = max(looked_at // _BYTES_A_STEP, 1)
         return at
 
     def _complete_head(self, data: bytes, at: int) -> int:

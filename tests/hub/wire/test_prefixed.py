@@ -9,8 +9,11 @@ import pytest
 
 from hub.message import Batch, Loss
 from hub.wire.detect import Unit
+from hub.wire.gathering import TEXTS_MAX
 from hub.wire.jsonrpc import Request
+from hub.wire.payload import Unopened
 from hub.wire.prefixed import PrefixedDecoder
+from tests.hub.wire.feeding import cut, opened, steps
 
 
 def prefixed(*texts: bytes) -> bytes:
@@ -98,3 +101,33 @@ def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
         assert decoder.held_bytes == 0
     units += decoder.finish()
     assert said(units) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
+
+
+def test_many_texts_are_decoded_in_steps() -> None:
+    """One call takes some thousand texts, and holds the others until it is called again, in order."""
+    decoder = PrefixedDecoder()
+    data = prefixed(*(b"%d" % number for number in range(2 * TEXTS_MAX + 5)))
+    taken = [said(list(step)) for step in steps(decoder, data)]
+    assert [len(rows) for rows in taken] == [TEXTS_MAX, TEXTS_MAX, 5]
+    assert taken[-1][-1] == ("text", {"message": str(2 * TEXTS_MAX + 4)})
+    assert decoder.held_bytes == 0
+    decoder.receive(data)
+    assert len(said(list(decoder.finish()))) == TEXTS_MAX + 5
+
+
+@pytest.mark.parametrize("piece_bytes", [1000, 100_000, 1 << 20])
+def test_a_large_text_is_opened_elsewhere(piece_bytes: int) -> None:
+    """A text of more than 256 KiB keeps its place and its bytes, and is not put together in the decoder."""
+    data = prefixed(b"before", b"x" * 300_000, b"after")
+    decoder = PrefixedDecoder()
+    units = [u for piece in cut(data, range(0, len(data), piece_bytes)) for step in steps(decoder, piece) for u in step]
+    assert sum(isinstance(unit, Unopened) for unit in units) == 1
+    texts = ["before", "x" * 300_000, "after"]
+    assert said(opened(units)) == [("text", {"message": text}) for text in texts]
+
+
+def test_only_bytes_that_came_are_lost() -> None:
+    """A text over the limit that ends in the middle is a loss of what came of it."""
+    for before in (b"", prefixed(b"a")):
+        rows = decoded(before + b"\xff\xff\xff\xff" + b"x" * 70, [])
+        assert rows[-1] == ("a text over the limit of 1000 bytes", 70, b"x" * 64)
