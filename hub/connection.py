@@ -162,12 +162,10 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _read_all(self) -> None:
         while await self._has_arrived():
-            if len(self._acks) > ACKS_MAX:  # before there are more of them
-                await self._send_all_acks()
-            await self._intake.ready()
-            units = self._decode()
-            self._budget.decoded(self._holding, len(units))
-            if not await self._handle(units):
+            goes_on = await self._decode_some()
+            while goes_on and self._decoder is not None and self._decoder.has_more:
+                goes_on = await self._decode_some()
+            if not goes_on:
                 self._end = End.CLOSED
                 return
             self._count_half()
@@ -178,6 +176,15 @@ class Connection(asyncio.BufferedProtocol):
             await self._intake.lose(Loss(End.STALLED.value, lost_bytes=self._decoder.held_bytes))
         else:
             await self._handle(self._decoder.finish())
+
+    async def _decode_some(self) -> bool:
+        """Decode and handle what one step reaches; False when the connection is to be closed."""
+        if len(self._acks) > ACKS_MAX:  # before there are more of them
+            await self._send_all_acks()
+        await self._intake.ready()
+        units = self._decode()
+        self._budget.decoded(self._holding, len(units))
+        return await self._handle(units)
 
     async def _has_arrived(self) -> bool:
         """Wait for the next bytes; False at the end."""
@@ -196,6 +203,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _decode(self) -> Sequence[Unit]:
         with self._turn:
+            if self._decoder is not None and self._decoder.has_more:
+                return self._decoder.receive(b"")
             data = self._arrived.take()
             if self._decoder is None:
                 make = decoder_class(data[0])

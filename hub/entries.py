@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -31,11 +32,20 @@ _EVENT_TIME = struct.Struct(">II")
 _PACKED_TIME = struct.Struct(">HII")
 _FIXEXT8_TYPE_0 = 0xD700
 _STAMPED = struct.Struct(">BBBII")  # array of 2, fixext8, type 0, seconds, nanoseconds
-_GROUP_MARKERS = (0xFFFFFFFF * NS, 0xFFFFFFFE * NS)
-_MARKER_BYTES = b"\x00\xff\xff\xff"  # in both encodings of ext type 0
+_MARKER_SECONDS = (0xFFFFFFFF, 0xFFFFFFFE)
+_GROUP_MARKERS = tuple(seconds * NS for seconds in _MARKER_SECONDS)
+_MARKER_BYTES = b"\x00\xff\xff\xff"  # ext type 0 and the first bytes of its time
 _PAIRS = (b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02")
-_OVERFLOW = b"\xc9\xff\xff\xff\xff"  # ext32 whose length and type byte wrap around to nothing in `skip`
+OVERFLOW = b"\xc9\xff\xff\xff\xff"
+"""An ext32 whose length and type byte wrap around to nothing in `skip`."""
 _SECONDS_MAX = 0xFFFFFFFF
+# A pair whose first element is an array that begins with a group marker; up to 4 of its seconds may be nanoseconds.
+_MARKER_TIMES = [_EVENT_TIME.pack(seconds - more, more * NS) for seconds in _MARKER_SECONDS for more in range(5)]
+_match_marker = re.compile(
+    b"(?:%b)(?:[\x91-\x9f]|\xdc(?!\0\0)..|\xdd(?!\0\0\0\0)....)(?:\xd7|\xc7\x08|\xc8\0\x08|\xc9\0\0\0\x08)\0(?:%b)"
+    % (b"|".join(map(re.escape, _PAIRS)), b"|".join(map(re.escape, _MARKER_TIMES))),
+    re.DOTALL,
+).match
 _YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # what calendars reach, in seconds since the epoch
 
 
@@ -118,7 +128,7 @@ def is_well_formed(entries: bytes | memoryview) -> bool:
     try:
         _check(entries)
     except RecursionError:
-        return _OVERFLOW not in bytes(entries) and count_objects(entries) == (1, len(entries))
+        return OVERFLOW not in bytes(entries) and count_objects(entries) == (1, len(entries))
     except _UNDECODABLE:
         return False
     return True
@@ -142,12 +152,41 @@ def count_objects(packed: bytes | memoryview) -> tuple[int, int]:
         return count, end
 
 
+def count_well_formed(packed: memoryview) -> tuple[int, int]:
+    """Return the same, of objects that are well-formed: `skip` does not see everything."""
+    count, end = count_objects(packed)
+    if not count or is_well_formed(join((packed[:end],), count)):
+        return count, end
+    ends = _ends(packed, count)
+    good, bad = 0, count  # so many hold; so many do not
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if is_well_formed(join((packed[ends[good] : ends[middle]],), middle - good)):
+            good = middle
+        else:
+            bad = middle
+    return good, ends[good]
+
+
+def may_have_markers(entries: bytes | memoryview) -> bool:
+    """Return whether there may be group markers: they are looked for only if the first entry has metadata."""
+    return entries[5:7] == b"\x92\x92" and _MARKER_BYTES in bytes(entries)
+
+
 def count_messages(entries: bytes | memoryview) -> int:
     """Return how many messages there are: all entries but group markers (only in the form with metadata)."""
     length = array_length(entries)
-    if length == 0 or bytes(entries[5:7]) != b"\x92\x92" or _MARKER_BYTES not in bytes(entries):
-        return length
-    return sum(1 for raw in _split(entries) if not _is_group_marker(_read_one(raw)))
+    return length - count_markers(entries) if length and may_have_markers(entries) else length
+
+
+def count_markers(entries: bytes | memoryview) -> int:
+    """Return how many of the entries are group markers."""
+    return sum(map(bool, map(_match_marker, _split(entries)))) if _MARKER_BYTES in bytes(entries) else 0
+
+
+def is_marker(entry: bytes | memoryview) -> bool:
+    """Return whether one entry, or what it begins with, is a group marker."""
+    return _match_marker(entry) is not None
 
 
 def pairs(entries: bytes | memoryview, count: int) -> Sequence[tuple[msgspec.Raw, dict[Any, Any]]] | None:
@@ -218,13 +257,19 @@ def _split(entries: bytes | memoryview) -> Sequence[_Raw]:
         return split_fast(entries)
     except RecursionError:  # nested deeper than msgspec can follow from here; `skip` can
         view = memoryview(entries)[ARRAY_HEADER_BYTES:]
-        unpacker = msgpack.Unpacker(max_buffer_size=max(len(view), 1))
-        unpacker.feed(view)
-        ends = [0]
-        for _ in range(array_length(entries)):
-            unpacker.skip()
-            ends.append(unpacker.tell())
+        ends = _ends(view, array_length(entries))
         return [view[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _ends(packed: memoryview, count: int) -> list[int]:
+    """Return 0, and where each of the first *count* objects ends; they are known to be there."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))
+    unpacker.feed(packed)
+    ends = [0]
+    for _ in range(count):
+        unpacker.skip()
+        ends.append(unpacker.tell())
+    return ends
 
 
 def _read_one(raw: _Raw) -> object:
@@ -240,6 +285,8 @@ def _read_one(raw: _Raw) -> object:
 
 
 def _is_group_marker(value: object) -> bool:
+    if isinstance(value, Unreadable):
+        return is_marker(value.raw)
     if not (isinstance(value, list) and len(value) == 2 and isinstance(value[0], list) and value[0]):
         return False
     return isinstance(value[0][0], EventTime) and value[0][0] in _GROUP_MARKERS

@@ -29,12 +29,9 @@ from hub.metrics import Metrics
 from hub.opener import Opener
 from hub.reporting import get_logger
 from hub.users import User
-from hub.wire.payload import Compressed
+from hub.wire.payload import Unopened
 
-INLINE_BYTES = 16 << 10
-"""A compressed payload up to this size is opened at once (well below a millisecond); a larger one on a thread."""
-
-Item = Batch | Loss | Compressed
+Item = Batch | Loss | Unopened
 log = get_logger("mpsr.intake")
 
 
@@ -89,7 +86,7 @@ class Intake:
                 await self.lose(item)
                 if item.fatal:
                     return False
-            elif not await self.take(await self._open(item)):
+            elif not await self.take(await self._opener.open(item, self.user, self.holding)):
                 return False
         return True
 
@@ -136,9 +133,3 @@ class Intake:
     def _put(self, batch: Batch) -> None:
         self._inbox.put(batch, self.holding)
         self._unsettled += 1
-
-    async def _open(self, payload: Compressed) -> Iterable[Batch | Loss]:
-        if len(payload.payload) > INLINE_BYTES:
-            return await self._opener.open(payload, self.user, self.holding)
-        with self.user.turn:
-            return payload.open()

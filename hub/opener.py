@@ -13,20 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 from hub.budget import Budget, Holding
 from hub.message import Batch, Loss
 from hub.users import User
+from hub.wire.payload import Unopened
 
 THREADS = 2
 """Decompression lets other threads run; with two, a slow payload does not delay the quick ones of other users."""
-
-
-class Unopened(Protocol):
-    """A payload, as far as this file knows."""
-
-    def open(self) -> Sequence[Batch | Loss]: ...
 
 
 class Opener:

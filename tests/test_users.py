@@ -62,7 +62,7 @@ def test_two_workers_that_number_their_chunks_alike_lose_nothing(hub: HubProcess
 
 
 def test_a_session_that_is_known_to_others_goes_on(hub: HubProcess) -> None:
-    """Its highest counter, empty or not, sent by another user, is nothing to it, before a restart of the hub or after."""
+    """Its highest counter, sent by another user, is nothing to it, before a restart of the hub or after."""
     run_session(hub, "before")
     hub.kill()
     hub.start()

@@ -1,8 +1,8 @@
 """
 Compressed payloads: gzip members and zstd frames, several in a row.
 
-Always true: what is made of a payload is bounded, however small it looks (a bomb costs the limit and some MiB), and
-so is the work; one that ends in the middle is spoilt, never taken for a whole one.
+Always true: what is made of a payload is bounded, by its own size too (a bomb costs the limit and some MiB), and so is
+the work; one that ends in the middle is spoilt, never taken for a whole one.
 Not here: what the bytes mean (hub.wire.payload), on which thread this runs (hub.connection).
 Source: CompressedPackedForward of the Fluent Forward protocol; fluentd appends compressed pieces into one chunk.
 """
@@ -21,6 +21,13 @@ else:
 
 PIECES_MAX = 10_000
 """Each costs a new context, however small it is."""
+RATIO_MAX = 1032
+"""
+So many bytes may come out of one: as many as gzip can make of one. What comes out is stored, and pushes out what others
+have stored; a frame of zstd can make 64 MiB of 2 KiB. Logs reach 5 to 50, a text that repeats itself 500.
+"""
+FLOOR_BYTES = 64 << 10
+"""And of a payload of any size, so much may come out: small ones have nothing but their repetition."""
 
 
 class TooLarge(Exception):  # becomes a Loss before it leaves hub.wire
@@ -29,6 +36,10 @@ class TooLarge(Exception):  # becomes a Loss before it leaves hub.wire
 
 class Spoilt(Exception):  # becomes a Loss before it leaves hub.wire
     """Not what it says it is, or cut short."""
+
+
+class TooManyPieces(Spoilt):
+    """More pieces than its reader is willing to open."""
 
 
 class _Piece(Protocol):
@@ -44,20 +55,30 @@ class _Piece(Protocol):
 
 
 class _Method(NamedTuple):
-    """How pieces are opened; so many bytes at a time that what comes out of them is some MiB at most."""
+    """How pieces are opened, and how many bytes one byte can become."""
 
     piece: Callable[[], _Piece]
-    window_bytes: int
+    expansion: int
 
 
-def decompress(payload: memoryview, method: str, limit: int) -> bytes:
+_OUTPUT_BYTES = 4 << 20  # of one window: what a bomb costs beyond the limit
+_WINDOW_BYTES_MIN = 32  # fewer at a time would cost more than what comes out of them
+
+
+def output_bytes_max(payload_bytes: int, bytes_max: int) -> int:
+    """Return how much may come out of *payload_bytes* compressed bytes: *bytes_max* at most."""
+    return min(max(FLOOR_BYTES, RATIO_MAX * payload_bytes), bytes_max)
+
+
+def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int = PIECES_MAX) -> bytes:
     """Return what *payload* holds, at most *limit* bytes. Raises TooLarge, Spoilt, or KeyError for another method."""
-    make, window_bytes = METHODS[method]
+    make, expansion = METHODS[method]
+    window_bytes = max(min(limit, _OUTPUT_BYTES) // expansion, _WINDOW_BYTES_MIN)
     parts: list[bytes] = []
     room, at, pieces = limit, 0, 0
     while at < len(payload):
-        if (pieces := pieces + 1) > PIECES_MAX:
-            raise Spoilt(f"more than {PIECES_MAX} pieces")
+        if (pieces := pieces + 1) > pieces_max:
+            raise TooManyPieces(f"more than {pieces_max} pieces")
         piece = make()
         while not piece.eof:
             window = payload[at : at + window_bytes]
@@ -88,6 +109,6 @@ else:
 
 # What a byte can become: in gzip 1,032 bytes; in zstd, four bytes can be a block of 128 KiB.
 METHODS = {
-    "gzip": _Method(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), 4096),
-    "zstd": _Method(_zstd_piece, 256),
+    "gzip": _Method(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), 1032),
+    "zstd": _Method(_zstd_piece, 32 << 10),
 }

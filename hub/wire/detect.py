@@ -13,18 +13,27 @@ from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.forward import ForwardDecoder
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
-from hub.wire.payload import Compressed
+from hub.wire.payload import Unopened
 from hub.wire.prefixed import PrefixedDecoder
 
-Unit = Batch | Loss | Request | Compressed
+Unit = Batch | Loss | Request | Unopened
 """What comes off the wire: messages, word of what could not be kept, a command, a payload still to be opened."""
 
 
 class Decoder(Protocol):
-    """Bytes in, units out: no socket, no clock, no waiting."""
+    """
+    Bytes in, units out: no socket, no clock, no waiting.
+
+    One `receive` of up to 256 KiB is a short step, a few milliseconds, whatever the bytes are. While the decoder
+    `has_more`, it holds bytes that it has not decoded: give others a turn, then call ``receive(b"")``. `finish` decodes
+    all that is left, however long that takes.
+    """
 
     @property
     def held_bytes(self) -> int: ...
+
+    @property
+    def has_more(self) -> bool: ...
 
     def receive(self, data: bytes) -> Sequence[Unit]: ...
 

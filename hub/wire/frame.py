@@ -26,12 +26,26 @@ from hub.wire import chunkid
 FRAME_BYTES_MAX = 64 << 20
 TAG_BYTES_MAX = 4 << 10
 OPTION_BYTES_MAX = 64 << 10
+INLINE_BYTES = 256 << 10
+"""A frame or line up to this size is taken apart at once, in some milliseconds at worst; a larger one on a thread."""
 CHUNK_BYTES_MAX = 1 << 10
 """With tag and peer it goes into the header of a block, which has a limit; Fluent Bit reads acks below 512 bytes."""
 UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError, RecursionError)
 NESTING_MAX = 1024
 """So many levels msgpack's `skip` follows, frame and record together; nothing beyond that is taken."""
 
+_OPTION_BYTES_BUILT = 4 << 10  # to build a dict of all that is in larger ones would take milliseconds
+_USED_OPTIONS = frozenset(
+    header + name
+    for name in (b"chunk", b"size", b"compressed", b"fluent_signal")
+    for header in (
+        bytes((0xA0 | len(name),)),
+        b"\xd9" + bytes((len(name),)),
+        b"\xda\0" + bytes((len(name),)),
+        b"\xdb\0\0\0" + bytes((len(name),)),
+    )
+)
+_CONTAINERS = (*range(0x80, 0xA0), *range(0xDC, 0xE0))
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U32_MAX = 0xFFFFFFFF
@@ -81,6 +95,11 @@ def why_not(fault: Exception) -> str:
     if isinstance(fault, msgpack.StackError):
         return f"nested more than {NESTING_MAX} levels deep"
     return f"not msgpack ({type(fault).__name__})"
+
+
+def oversize_reason(limit: int) -> str:
+    """Return how it is said that a frame is too large."""
+    return f"a frame over the limit of {limit} bytes"
 
 
 def look_why_not(entries: bytes | memoryview) -> str:
@@ -137,6 +156,7 @@ def _str_header(length: int) -> bytes:
 
 def read_outer(data: bytes, at: int) -> Outer:
     """Read the outside of the frame at *at*, as far as its second element's header."""
+    needed = 0
     try:
         first = data[at]
         if 0x92 <= first <= 0x94:
@@ -152,11 +172,12 @@ def read_outer(data: bytes, at: int) -> Outer:
             raise Malformed("the tag is not a string")
         if tag.stop - tag.start > TAG_BYTES_MAX:
             raise Malformed(f"a tag of {tag.stop - tag.start} bytes ({TAG_BYTES_MAX} at most)")
+        needed = tag.stop + 1 - at
         packed = _read_text(data, tag.stop)
         if size == 4 and (packed is not None or is_array(data[tag.stop])):
             raise Malformed("an array of four that is no Message frame")
     except (IndexError, struct.error):
-        raise Incomplete from None
+        raise Incomplete(needed) from None
     return Outer(size, tag, tag.stop, packed)
 
 
@@ -211,22 +232,40 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
     """Read the options at *at*, a map or nil; return them and where they end."""
     if (own := read_own_option(data, at)) is not None:
         return own
-    window = memoryview(data)[at : at + OPTION_BYTES_MAX]
+    window = data[at : at + OPTION_BYTES_MAX]
     unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
     unpacker.feed(window)
     try:
         unpacker.skip()  # first, because it builds nothing: three bytes can announce half a megabyte
         end = unpacker.tell()
-        value = msgpack.unpackb(window[:end], unicode_errors="surrogateescape", strict_map_key=False)
+        if not (0x80 <= window[0] <= 0x8F or window[0] in (0xDE, 0xDF, 0xC0)):
+            raise Malformed("options that are no map")
+        used = window[:end] if end <= _OPTION_BYTES_BUILT else _used_options(window[:end])
+        value = msgpack.unpackb(used, unicode_errors="surrogateescape", strict_map_key=False)
     except msgpack.OutOfData:
         if len(window) == OPTION_BYTES_MAX:
             raise Malformed(f"options of more than {OPTION_BYTES_MAX} bytes") from None
         raise Incomplete from None
     except UNPACK_FAULTS as error:
         raise Malformed(f"options that are {why_not(error)}") from error
-    if value is not None and not isinstance(value, dict):
-        raise Malformed(f"options that are no map but {type(value).__name__}")
     return _as_option(value or {}), at + end
+
+
+def _used_options(packed: bytes) -> bytes:
+    """Return a map of those pairs of a large map that we use: the others may be built of 60,000 lists."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(packed))
+    unpacker.feed(packed)
+    skip, tell = unpacker.skip, unpacker.tell
+    pairs = []
+    for _ in range(unpacker.read_map_header()):
+        start = tell()
+        skip()
+        value = tell()
+        skip()
+        name = packed[start:value]
+        if name in _USED_OPTIONS and (packed[value] not in _CONTAINERS):
+            pairs.append(packed[start : tell()])
+    return b"\xdf" + _U32.pack(len(pairs)) + b"".join(pairs)
 
 
 def _as_option(value: dict[Any, Any]) -> Option:

@@ -1,7 +1,8 @@
 """
 JSON-RPC 2.0 on one line each: requests and their replies, both ways.
 
-Always true: a request without an id (a notification) has no reply; a reply is one line of JSON.
+Always true: a request without an id (a notification) has no reply; a reply is one line of JSON; what a reply echoes of
+its request is short.
 Not here: what the methods do (hub.commands), who carries the lines. Batches of requests (arrays) are not read.
 Source: the JSON-RPC 2.0 specification, sections 4 and 5.
 """
@@ -14,6 +15,17 @@ import msgspec
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 NOT_ALLOWED = -32001
+
+
+METHOD_CHARS_MAX = 64
+"""A longer method is none of ours; it is not echoed."""
+ID_CHARS_MAX = 128
+"""A longer id makes a request invalid and is not echoed: clients send numbers and UUIDs. A number has 64 bits."""
+REQUEST_BYTES_MAX = 16 << 10
+"""A longer request is not kept while it waits for its turn: ours are a method and some words."""
+MESSAGE_CHARS_MAX = 1024
+"""A longer error message is cut off: it may quote what the client sent."""
+_ID_MIN, _ID_MAX = -(1 << 63), (1 << 64) - 1
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -44,19 +56,43 @@ def encode_request(method: str, params: list[Any] | dict[str, Any] | None, id: i
     return msgspec.json.encode(request) + b"\n"
 
 
-def as_request(value: dict[str, Any]) -> Request:
-    """Return the request that a JSON object with a ``jsonrpc`` member is; one with a *fault* if it is not valid."""
-    method, params, id_ = value.get("method"), value.get("params"), value.get("id")
-    if id_ is not None and (isinstance(id_, bool) or not isinstance(id_, (str, int, float))):
-        return Request("", fault="id is no string or number")
-    wants_reply = "id" in value
+def as_request(value: dict[str, Any], size: int = 0) -> Request:
+    """
+    Return the request that a JSON object with a ``jsonrpc`` member is; one with a *fault* if it is not valid.
+
+    *size* is the number of bytes that it came in.
+    """
+    id_ = value.get("id")
+    if fault := _fault_of_id(id_):
+        return Request("", fault=fault)
+    if fault := _fault_of(value, size):
+        return Request("", id=id_, fault=fault)
+    return Request(value["method"], value.get("params"), id_, "id" in value)
+
+
+def _fault_of_id(id_: object) -> str | None:
+    if isinstance(id_, bool) or not isinstance(id_, (str, int, float, type(None))):
+        return "id is no string or number"
+    if isinstance(id_, str) and len(id_) > ID_CHARS_MAX:
+        return f"id has more than {ID_CHARS_MAX} characters"
+    if isinstance(id_, int) and not _ID_MIN <= id_ <= _ID_MAX:
+        return "id has more than 64 bits"
+    return None
+
+
+def _fault_of(value: dict[str, Any], size: int) -> str | None:
+    method = value.get("method")
+    if size > REQUEST_BYTES_MAX:
+        return f"more than {REQUEST_BYTES_MAX} bytes"
     if value.get("jsonrpc") != "2.0":
-        return Request("", id=id_, fault='jsonrpc is not "2.0"')
+        return 'jsonrpc is not "2.0"'
     if not isinstance(method, str):
-        return Request("", id=id_, fault="method is no string")
-    if params is not None and not isinstance(params, (list, dict)):
-        return Request("", id=id_, fault="params are no array and no object")
-    return Request(method, params, id_, wants_reply)
+        return "method is no string"
+    if len(method) > METHOD_CHARS_MAX:
+        return f"method has more than {METHOD_CHARS_MAX} characters"
+    if not isinstance(value.get("params"), (list, dict, type(None))):
+        return "params are no array and no object"
+    return None
 
 
 def encode_result(id: str | int | float | None, result: object) -> bytes:  # noqa: A002
@@ -65,7 +101,9 @@ def encode_result(id: str | int | float | None, result: object) -> bytes:  # noq
 
 
 def encode_error(id: str | int | float | None, code: int, message: str) -> bytes:  # noqa: A002
-    """Return the line that answers with an error."""
+    """Return the line that answers with an error; a long *message* is cut off."""
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = message[:MESSAGE_CHARS_MAX] + "…"
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}) + b"\n"
 
 

@@ -29,8 +29,16 @@ class Parts:
             self._parts.append(data)
         self.held_bytes += len(data)
 
+    def begin(self, size: int) -> bytes:
+        """Return the first *size* bytes of what is held, or less: those of the first parts."""
+        return b"".join(self._parts[:2])[:size]
+
     def take(self) -> bytes:
         """Return all that is held, and hold nothing."""
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts, self.held_bytes = [], 0
-        return data
+        parts = self.take_parts()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def take_parts(self) -> list[bytes]:
+        """Return all that is held, as it is held, and hold nothing: joining a large frame takes long."""
+        parts, self._parts, self.held_bytes = self._parts, [], 0
+        return parts

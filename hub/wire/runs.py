@@ -15,6 +15,7 @@ Not here: frames that want an acknowledgement, the ends of frames (hub.wire.forw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 from operator import sub
 
@@ -24,6 +25,7 @@ from hub import entries as codec
 
 _NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it
 _RUN_MIN = 8  # fewer are as quickly cut one by one
+_RUN_MAX = 16_000  # 2 ms; a read has so many only if they are shorter than 16 bytes
 
 
 class Run:
@@ -46,7 +48,10 @@ def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] |
     """
     last = data.rfind(prefix, at)
     frames = data[at:last]
-    rests = frames.split(prefix)  # nothing, and the rest of each frame
+    rests = frames.split(prefix, _RUN_MAX + 1)  # nothing, and the rest of each frame
+    if len(rests) > _RUN_MAX + 1:
+        last -= len(prefix) + len(rests.pop())
+        frames = data[at:last]
     count = len(rests) - 1
     if count < _RUN_MIN:
         return None
@@ -58,3 +63,15 @@ def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] |
         return None
     rests[0] = codec.array_header(count)
     return (b"\x92" + prefix[-1:]).join(rests), count, last
+
+
+def count_good(slices: Sequence[bytes]) -> int:
+    """Return how many of *slices*, not all of which hold, come before the first that does not."""
+    good, bad = 0, len(slices)
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        if codec.is_well_formed(b"\x92".join((codec.array_header(middle - good), *slices[good:middle]))):
+            good = middle
+        else:
+            bad = middle
+    return good

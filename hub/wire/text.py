@@ -7,10 +7,15 @@ Always true: the bytes are kept as they came, valid UTF-8 or not; only the line'
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Sequence
 
-from hub.entries import UNSTAMPED
+from hub.entries import UNSTAMPED, array_header
+from hub.message import Batch, Origin, Peer
 
 TAG = b"text"
+OVERHEAD_BYTES = 20
+"""What a batch of one long line has beside the line."""
 
 _BEFORE_TEXT = b"\x81\xa7message"
 _STR16, _STR32 = struct.Struct(">BH"), struct.Struct(">BI")
@@ -23,9 +28,21 @@ def encode_record(line: bytes) -> bytes:
         return b"%b%c%b" % (_BEFORE_TEXT, 0xA0 | length, line)
     if length < 1 << 16:
         return _BEFORE_TEXT + _STR16.pack(0xDA, length) + line
-    return _BEFORE_TEXT + _STR32.pack(0xDB, length) + line
+    return _before_long(length) + line
+
+
+def _before_long(length: int) -> bytes:
+    return _BEFORE_TEXT + _STR32.pack(0xDB, length)
 
 
 def encode_entry(line: bytes) -> bytes:
     """Return the entry that *line* is: its time is that of its arrival."""
     return UNSTAMPED + encode_record(line)
+
+
+def open_text(parts: list[bytes], peer: Peer, origin: Origin | None) -> Sequence[Batch]:
+    """Return the batch of one long line that came in *parts*, without its newline."""
+    parts[-1] = parts[-1].removesuffix(b"\r")
+    before = array_header(1) + UNSTAMPED + _before_long(sum(map(len, parts)))
+    entries = b"".join((before, *parts))
+    return [Batch(TAG, entries, 1, None, peer, origin, crc=zlib.crc32(entries))]

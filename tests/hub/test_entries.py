@@ -412,3 +412,34 @@ def test_what_we_write_is_what_we_read(rows: list[tuple[int, dict[str, Any]]]) -
     for pack in (msgpack.packb, msgspec.msgpack.encode):
         array = codec.join((codec.stamp(time) + pack(record) for time, record in rows), len(rows))
         assert list(codec.read(array, len(rows))) == [Entry(time, record) for time, record in rows]
+
+
+@pytest.mark.parametrize("pair", [b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02"])
+@pytest.mark.parametrize("metadata", [b"\x92", b"\x91", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02"])
+@pytest.mark.parametrize("ext", [b"\xd7\x00", b"\xc7\x08\x00", b"\xc8\x00\x08\x00", b"\xc9\x00\x00\x00\x08\x00"])
+@pytest.mark.parametrize("seconds", [0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFB, 0xFFFFFFF9, 0xFFFFFFFD])
+@pytest.mark.parametrize("nanoseconds", [0, 1, 4 * 10**9, 10**9])
+def test_what_is_counted_as_a_marker_is_read_as_one(
+    pair: bytes, metadata: bytes, ext: bytes, seconds: int, nanoseconds: int
+) -> None:
+    """A group marker is known by its bytes as it is known by its value, in any encoding, readable or not."""
+    time = metadata + ext + struct.pack(">II", seconds, nanoseconds) + (b"" if metadata == b"\x91" else b"\x80")
+    is_marker = seconds * NS + nanoseconds in (0xFFFFFFFF * NS, 0xFFFFFFFE * NS)
+    for record in (b"\x80", b"\x81\x90\x01"):  # the second has a key that no dict can have
+        entry = pair + time + record
+        assert codec.is_marker(entry) == is_marker
+        array = codec.join((b"\x92\x92\x01\x80\x80", entry), 2)
+        assert codec.is_well_formed(array)
+        count = codec.count_messages(array)
+        assert count == 2 - is_marker
+        assert len(list(codec.read(array, count))) == count
+
+
+@pytest.mark.parametrize("place", range(5))
+def test_objects_before_one_that_overflows_are_counted(place: int) -> None:
+    """The first object that is not well-formed is found, wherever it stands; `skip` passes it."""
+    objects = [b"\x92\x01\x80", b"\x05", b"\xc4\x05\xc9\xff\xff\xff\xff", b"\x91\x01"]
+    objects.insert(place, b"\xc9\xff\xff\xff\xff")
+    packed = memoryview(b"".join(objects))
+    assert codec.count_objects(packed) == (5, len(packed))
+    assert codec.count_well_formed(packed) == (place, len(b"".join(objects[:place])))

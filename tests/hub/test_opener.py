@@ -10,6 +10,7 @@ from hub.budget import Budget, Holding
 from hub.message import Batch, Loss
 from hub.opener import THREADS, Opener
 from hub.users import User
+from hub.wire.payload import Unopened
 from tests.hub.clients import Run, both_loops, until
 
 
@@ -20,8 +21,9 @@ class Payload:
         self.began = threading.Event()
         self.may_end = threading.Event()
         self.thread = ""
+        self.unopened = Unopened(self._open, 0, 0)
 
-    def open(self) -> Sequence[Batch | Loss]:
+    def _open(self) -> Sequence[Batch | Loss]:
         self.thread = threading.current_thread().name
         self.began.set()
         assert self.may_end.wait(30)
@@ -37,11 +39,11 @@ def test_one_user_s_payloads_do_not_delay_another_s(run: Run) -> None:
         opener = Opener(budget)
         hog, modest = User(1), User(2)
         slow = [Payload() for _ in range(3 * THREADS)]
-        tasks = [asyncio.create_task(opener.open(each, hog, Holding(hog.account))) for each in slow]
+        tasks = [asyncio.create_task(opener.open(each.unopened, hog, Holding(hog.account))) for each in slow]
         await until(slow[0].began.is_set)
         quick = Payload()
         quick.may_end.set()
-        (loss,) = await opener.open(quick, modest, Holding(modest.account))
+        (loss,) = await opener.open(quick.unopened, modest, Holding(modest.account))
         assert isinstance(loss, Loss)
         assert [each.began.is_set() for each in slow] == [True] + [False] * (len(slow) - 1)
         for each in slow:
@@ -62,7 +64,7 @@ def test_the_loop_s_own_threads_stay_free(run: Run) -> None:
         users = [User(uid) for uid in range(2 * THREADS)]
         slow = [Payload() for _ in users]
         tasks = [
-            asyncio.create_task(opener.open(each, user, Holding(user.account)))
+            asyncio.create_task(opener.open(each.unopened, user, Holding(user.account)))
             for each, user in zip(slow, users, strict=True)
         ]
         await until(lambda: sum(each.began.is_set() for each in slow) == THREADS)
@@ -87,7 +89,8 @@ def test_without_room_only_one_is_opened(run: Run) -> None:
         for holding in holdings:
             budget.arrived(holding, 1 << 20)
         payloads = [Payload() for _ in users]
-        tasks = [asyncio.create_task(opener.open(*each)) for each in zip(payloads, users, holdings, strict=True)]
+        unopened = [each.unopened for each in payloads]
+        tasks = [asyncio.create_task(opener.open(*each)) for each in zip(unopened, users, holdings, strict=True)]
 
         def began() -> list[int]:
             return [number for number, each in enumerate(payloads) if each.began.is_set()]

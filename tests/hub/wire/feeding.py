@@ -8,7 +8,7 @@ and in which order, does not. `seen` shows only that.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hub import entries as codec
 from hub.message import Batch, Loss
 from hub.wire.detect import Decoder, Unit
+from hub.wire.payload import Unopened
 
 PROPERTY = settings(max_examples=100, derandomize=True, database=None)
 
@@ -30,13 +31,31 @@ _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 def feed(decoder: Decoder, *pieces: bytes) -> list[Unit]:
-    """Feed all *pieces* and the end of the stream; stop at a fatal loss, as a connection does."""
+    """Feed all *pieces* and the end of the stream, and open payloads; stop at a fatal loss, as a connection does."""
     units: list[Unit] = []
     for piece in pieces:
-        units += decoder.receive(piece)
-        if units and is_fatal(units[-1]):
-            return units
-    return [*units, *decoder.finish()]
+        for step in steps(decoder, piece):
+            units += opened(step)
+            if units and is_fatal(units[-1]):
+                return units
+    return [*units, *opened(decoder.finish())]
+
+
+def steps(decoder: Decoder, piece: bytes) -> Iterator[Sequence[Unit]]:
+    """Feed *piece*; yield what comes out of each step, until the decoder has no more."""
+    yield decoder.receive(piece)
+    while decoder.has_more:
+        yield decoder.receive(b"")
+
+
+def opened(units: Iterable[Unit]) -> list[Unit]:
+    """Return *units* with all payloads opened, up to a fatal loss."""
+    found: list[Unit] = []
+    for unit in units:
+        found += unit.open() if isinstance(unit, Unopened) else [unit]
+        if found and is_fatal(found[-1]):
+            break
+    return found
 
 
 def single_bytes(data: bytes) -> list[bytes]:
@@ -59,8 +78,14 @@ def is_fatal(unit: Unit) -> bool:
 
 
 def seen(units: Sequence[Unit]) -> list[Any]:
-    """Return each message, chunk id, loss and request in order, whatever the batches they came in."""
+    """
+    Return each message, chunk id, loss and request in order, whatever the batches they came in.
+
+    Losses that say the same, without a chunk id, are one with the first: how many there are depends on what arrived
+    together.
+    """
     rows: list[Any] = []
+    merged: dict[tuple[str, bytes], int] = {}
     for unit in units:
         if isinstance(unit, Batch):
             rows += [("entry", unit.tag, bytes(raw)) for raw in _split(unit.entries)]
@@ -68,9 +93,17 @@ def seen(units: Sequence[Unit]) -> list[Any]:
                 rows.append(("chunk", unit.tag, unit.chunk))
         elif isinstance(unit, Loss):
             # Why and where a stream cannot be read any further is said in other words when less of it is there.
-            rows.append(
-                ("fatal", unit.chunk) if unit.fatal else ("loss", unit.reason, unit.tag, unit.chunk, unit.count)
-            )
+            if unit.fatal:
+                rows.append(("fatal", unit.chunk))
+                continue
+            key, count = (unit.reason, unit.tag), unit.count
+            if unit.chunk is None and key in merged:
+                place = merged[key]
+                rows[place] = (*rows[place][:-1], rows[place][-1] + count)
+                continue
+            if unit.chunk is None:
+                merged[key] = len(rows)
+            rows.append(("loss", unit.reason, unit.tag, unit.chunk, count))
         else:
             rows.append(unit)
     return rows

@@ -9,7 +9,17 @@ from collections.abc import Callable
 
 import pytest
 
-from hub.wire.compression import METHODS, PIECES_MAX, Spoilt, TooLarge, decompress
+from hub.wire.compression import (
+    FLOOR_BYTES,
+    METHODS,
+    PIECES_MAX,
+    RATIO_MAX,
+    Spoilt,
+    TooLarge,
+    TooManyPieces,
+    decompress,
+    output_bytes_max,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -88,3 +98,18 @@ def test_pieces_without_end_are_spoilt(method: str) -> None:
     assert decompress(memoryview(empty * PIECES_MAX), method, 10) == b""
     with pytest.raises(Spoilt, match="pieces"):
         decompress(memoryview(empty * (PIECES_MAX + 1)), method, 10)
+
+
+def test_fewer_pieces_may_be_asked_for() -> None:
+    """Who has no time for many pieces gets an error that says so."""
+    with pytest.raises(TooManyPieces):
+        decompress(memoryview(gzip.compress(b"x") * 3), "gzip", 10, pieces_max=2)
+
+
+def test_what_may_come_out_is_bounded_by_what_went_in() -> None:
+    """It is as much as gzip can make of it, 64 KiB of anything, and never more than the limit."""
+    assert output_bytes_max(0, 1 << 30) == output_bytes_max(10, 1 << 30) == FLOOR_BYTES
+    assert output_bytes_max(1000, 1 << 30) == 1000 * RATIO_MAX
+    assert output_bytes_max(1000, 5000) == 5000
+    zeros = gzip.compress(bytes(64 << 20), 9)
+    assert output_bytes_max(len(zeros), 1 << 30) >= 64 << 20

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import msgpack
 import pytest
 
 from hub.message import Batch, Loss
-from hub.wire import forward
+from hub.wire import arriving, forward
 from hub.wire.detect import Unit
-from hub.wire.forward import ForwardDecoder
+from hub.wire.forward import WORK_MAX, ForwardDecoder
 from hub.wire.frame import OPTION_BYTES_MAX
-from tests.hub.wire.feeding import batches, cut, feed, losses, seen, single_bytes
+from hub.wire.scanner import Scanner
+from tests.hub.wire.feeding import batches, cut, feed, losses, seen, single_bytes, steps
 
 
 @pytest.mark.parametrize(
@@ -102,18 +104,20 @@ def test_a_long_frame_in_small_reads_is_looked_at_once(
     assert fed[1] < fed[0] * 1.2
 
 
-@pytest.mark.parametrize("name", ["read_outer", "read_option"])
-def test_a_half_frame_is_put_together_only_when_it_is_worth_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "name"), [(forward, "read_outer"), (arriving, "read_option")])
+def test_a_half_frame_is_put_together_only_when_it_is_worth_it(
+    module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A long payload, and options that trickle in behind it, are joined a few times, not once for each read."""
     looks = 0
-    reader = getattr(forward, name)
+    reader = getattr(module, name)
 
     def counting(data: bytes, at: int) -> object:
         nonlocal looks
         looks += 1
         return reader(data, at)
 
-    monkeypatch.setattr(forward, name, counting)
+    monkeypatch.setattr(module, name, counting)
     entry = b"\x92\x01\x81\xa1a\xdb" + (1 << 20).to_bytes(4, "big") + b"x" * (1 << 20)
     head = b"\x93\xa1t\xc6" + len(entry).to_bytes(4, "big") + entry
     option = b"\x81\xa5chunk" + msgpack.packb("c" * 1000)
@@ -121,6 +125,40 @@ def test_a_half_frame_is_put_together_only_when_it_is_worth_it(name: str, monkey
     assert isinstance(batch, Batch)
     assert batch.chunk == msgpack.packb("c" * 1000)
     assert 0 < looks < 6
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\x93\xa1t\xc4\x00\x81\x01\xdc\xff\xff",
+        b"\x93\xa1o\xc6\x7f\xff\xff\xff",
+        b"\x93\xa1t\xc6\x00\x10\x00\x00",
+        b"\x93\xa1t\xc0\x81\xc0\xdd\x00\x10\x00\x00",
+        b"\x92\xa1t\xdd\x00\x10\x00\x00",
+        b"\x93\xda\x10\x00",
+    ],
+    ids=["options", "over the limit", "payload", "message", "forward", "tag"],
+)
+@pytest.mark.parametrize("piece", [b"\x90", b"\x90" * 100])
+def test_what_drips_in_is_looked_at_once(head: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of half a frame, whatever is missing, msgpack and the scanner see what arrives, not what is held of it."""
+    looked_at = 0
+    scan = Scanner.scan
+
+    def counting(self: Scanner, data: bytes, at: int = 0) -> int:
+        nonlocal looked_at
+        looked_at += len(data) - at
+        return scan(self, data, at)
+
+    monkeypatch.setattr(msgpack, "Unpacker", CountingUnpacker)
+    monkeypatch.setattr(Scanner, "scan", counting)
+    CountingUnpacker.fed = 0
+    decoder = ForwardDecoder()
+    decoder.receive(head)
+    arrived = min(4000, (1 << 20) - 1) // len(piece) * len(piece)
+    for _ in range(arrived // len(piece)):
+        assert not decoder.receive(piece)
+    assert looked_at + CountingUnpacker.fed < 2 * arrived + 200
 
 
 def test_options_are_not_built_before_they_are_whole() -> None:
@@ -134,6 +172,48 @@ def test_options_are_not_built_before_they_are_whole() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_large_options_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an option map of 60,000 lists only what we use is built, and it means the same."""
+    built = []
+    unpackb = msgpack.unpackb
+
+    def counting(packed: bytes, **options: Any) -> Any:
+        built.append(len(packed))
+        return unpackb(packed, **options)
+
+    monkeypatch.setattr(msgpack, "unpackb", counting)
+    many = b"\xa1x\xdc\xea\x60" + b"\x90" * 60_000 + b"\xc4\x05chunk\xa1b"
+    for chunk in (b"\xa5chunk", b"\xd9\x05chunk", b"\xda\x00\x05chunk", b"\xdb\x00\x00\x00\x05chunk"):
+        (batch,) = feed(ForwardDecoder(), b"\x93\xa1t\xc4\x03\x92\x01\x80\x84" + many + chunk + b"\xa1c\xa4size\x01")
+        assert isinstance(batch, Batch)
+        assert (batch.chunk, batch.count) == (b"\xa1c", 1)
+    lists = b"\x82\xa5chunk\xdc\xea\x60" + b"\x90" * 60_000 + b"\xa4size\x01"
+    (batch,) = feed(ForwardDecoder(), b"\x93\xa1t\xc4\x03\x92\x01\x80" + lists)
+    assert isinstance(batch, Batch)
+    assert batch.chunk is None
+    assert built
+    assert max(built) < 100
+
+
+def test_many_frames_are_decoded_in_steps() -> None:
+    """One call takes a thousand frames, and holds the others until it is called again, in order."""
+    frames = [b"\x93\xa1t\xc4\x03\x92%c\x80\x81\xa5chunk\xa3%03d" % (n & 127, n & 511) for n in range(2500)]
+    decoder = ForwardDecoder()
+    data = b"".join(frames)
+    found = [list(step) for step in steps(decoder, data + frames[0][:5])]
+    assert [len(step) for step in found[:2]] == [WORK_MAX, WORK_MAX]
+    assert decoder.held_bytes == 5
+    whole = [unit for step in found for unit in step]
+    assert seen(whole) == seen(feed(ForwardDecoder(), *cut(data, range(0, len(data), 100))))
+    decoder = ForwardDecoder()
+    first = decoder.receive(data)
+    assert decoder.has_more
+    assert decoder.held_bytes == len(b"".join(frames[WORK_MAX:]))
+    again = decoder.receive(frames[0])  # what comes meanwhile is taken behind it
+    assert seen([*first, *again, *decoder.finish()])[-2:] == seen(whole)[:2]
+    assert decoder.held_bytes == 0
 
 
 # Frames over the limit.
@@ -194,9 +274,11 @@ def test_a_frame_over_the_limit_holds_nothing_but_its_options() -> None:
 
 
 def test_many_frames_over_the_limit_in_one_read() -> None:
-    """Each costs itself, however many there are: nothing recurses."""
+    """Each costs itself, however many there are: nothing recurses, and what says the same is said together."""
     units = feed(ForwardDecoder(frame_bytes_max=10), (OVER + b"\x80") * 3000 + MESSAGE)
-    assert len(losses(units)) == 3000
+    assert len(losses(units)) < 10
+    assert sum(loss.count for loss in losses(units)) == 3000
+    assert sum(loss.lost_bytes for loss in losses(units)) == 3000 * len(PAYLOAD)
     assert seen(units)[-1] == AFTER
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.message import Batch, Loss
+from hub.wire import checking, forward, output, payload, scanner
 from hub.wire.forward import ForwardDecoder
 from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, is_fatal, losses, seen, single_bytes
 
@@ -203,3 +207,45 @@ def test_held_bytes_are_the_bytes_of_the_half_frame(stream: Frame, places: list[
         total = len(piece) if any(isinstance(unit, Batch) for unit in units) else total + len(piece)
         assert 0 <= fed.held_bytes <= total
     assert fed.held_bytes == 0
+
+
+# The same where everything is large, and every step is short.
+
+
+@contextlib.contextmanager
+def small_limits(inline_bytes: int) -> Iterator[None]:
+    """Treat frames of a few bytes as large ones: unopened, in pieces, a frame a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (forward, output, payload):
+            patch.setattr(module, "INLINE_BYTES", inline_bytes)
+        patch.setattr(payload, "QUICK_BYTES", 10)
+        patch.setattr(payload, "_SLICE_BYTES", 7)
+        patch.setattr(forward, "WORK_MAX", 2)
+        patch.setattr(forward, "_RUN_MAX", 3)
+        patch.setattr(scanner, "_SKIP_BYTES_MIN", 16)
+        patch.setattr(scanner, "STEPS_MAX", 50)
+        patch.setattr(checking, "PIECE_BYTES", 16)
+        yield
+
+
+@PROPERTY
+@given(streams, CUTS, st.sampled_from([5, 30, 100]))
+def test_large_frames_mean_the_same_as_small_ones(stream: Frame, places: list[int], inline_bytes: int) -> None:
+    """Any row of frames gives the same when its frames are opened elsewhere, however it is cut; nothing stays held."""
+    data, expected = stream
+    with small_limits(inline_bytes):
+        for pieces in ([data], single_bytes(data), cut(data, places)):
+            fed = decoder()
+            assert seen(feed(fed, *pieces)) == expected
+            assert fed.held_bytes == 0
+            assert not fed.has_more
+
+
+@PROPERTY
+@given(damaged() | st.binary(max_size=300), CUTS, st.sampled_from([5, 30, 100]))
+def test_damage_in_large_frames_means_the_same(data: bytes, places: list[int], inline_bytes: int) -> None:
+    """What is kept of a damaged stream does not depend on where it is opened, nor on how it arrived."""
+    expected = seen(feed(decoder(), data))
+    with small_limits(inline_bytes):
+        for pieces in ([data], single_bytes(data), cut(data, places)):
+            assert seen(feed(decoder(), *pieces)) == expected

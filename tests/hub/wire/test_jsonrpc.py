@@ -70,6 +70,42 @@ def test_an_invalid_request_has_a_fault_and_is_answered(value: dict[str, Any], i
     assert request.id == id_
 
 
+@pytest.mark.parametrize(
+    "id_", ["x" * 128, "x" * 129, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**400], ids=lambda id_: f"{id_}"[:9]
+)
+def test_a_long_id_is_not_echoed(id_: str | int) -> None:
+    """An id of more than 128 characters or 64 bits makes the request invalid, and the error has none."""
+    is_short = (len(id_) <= 128) if isinstance(id_, str) else -(2**63) <= id_ < 2**64
+    request = jsonrpc.as_request({**V, "method": "m", "id": id_})
+    assert (request.id, request.method, bool(request.fault)) == ((id_, "m", False) if is_short else (None, "", True))
+
+
+def test_a_long_method_is_not_echoed() -> None:
+    """A method of more than 64 characters is none: the request is invalid and does not hold it."""
+    assert jsonrpc.as_request({**V, "method": "m" * 64, "id": 1}).method == "m" * 64
+    request = jsonrpc.as_request({**V, "method": "m" * 65, "id": 1})
+    assert (request.id, request.method) == (1, "")
+    assert "64 characters" in (request.fault or "")
+
+
+def test_a_large_request_is_invalid_and_holds_nothing() -> None:
+    """A request is small: one of more than 16 KiB is answered with an error, and its parameters are let go."""
+    line = jsonrpc.encode_request("m", ["x" * (16 << 10)], 1)
+    request = jsonlines.parse(line)
+    assert isinstance(request, Request)
+    assert (request.id, request.params) == (1, None)
+    assert "16384 bytes" in (request.fault or "")
+    small = jsonlines.parse(jsonrpc.encode_request("m", ["x" * (15 << 10)], 1))
+    assert isinstance(small, Request)
+    assert small.fault is None
+
+
+def test_a_long_error_message_is_cut_off() -> None:
+    """What an error quotes does not make its reply large."""
+    reply = jsonrpc.decode_reply(jsonrpc.encode_error(1, -1, "x" * 100_000))
+    assert reply.message == "x" * 1024 + "…"
+
+
 @pytest.mark.parametrize("params", [None, [], [1, "ü"], {}, {"a": None}])
 def test_requests_go_both_ways(params: Any) -> None:
     """What is encoded is one line, and decodes to the same request."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+import zlib
 from typing import Any
 
 import pytest
@@ -12,9 +13,24 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.message import Batch, Loss, Peer
+from hub.wire.gathering import TEXTS_MAX
+from hub.wire.jsonlines import JSON_BYTES_MAX
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
-from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, losses, messages, seen, single_bytes
+from hub.wire.payload import Unopened
+from tests.hub.wire.feeding import (
+    CUTS,
+    PROPERTY,
+    batches,
+    cut,
+    feed,
+    losses,
+    messages,
+    opened,
+    seen,
+    single_bytes,
+    steps,
+)
 
 LINES = {
     "text": (b"hello\n", [("text", None, {"message": "hello"})]),
@@ -122,7 +138,8 @@ def test_a_carriage_return_counts_in_every_line() -> None:
     data = (b"x" * LIMIT + b"\r\n") * 3
     for pieces in ([data], single_bytes(data), cut(data, [7, 300])):
         units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
-        assert [loss.lost_bytes for loss in losses(units)] == [LIMIT + 1] * 3
+        assert sum(loss.lost_bytes for loss in losses(units)) == 3 * (LIMIT + 1)
+        assert sum(loss.count for loss in losses(units)) == 3
 
 
 def test_a_command_over_the_limit_is_a_loss() -> None:
@@ -216,7 +233,8 @@ def test_a_stream_means_the_same_however_it_is_cut(data: bytes, places: list[int
     expected = seen(feed(LineDecoder(frame_bytes_max=LIMIT), data))
     assert seen(feed(LineDecoder(frame_bytes_max=LIMIT), *single_bytes(data))) == expected
     assert seen(feed(LineDecoder(frame_bytes_max=LIMIT), *cut(data, places))) == expected
-    assert len(expected) == data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
+    counts = [row[-1] if isinstance(row, tuple) and row[0] == "loss" else 1 for row in expected]
+    assert sum(counts) == data.count(b"\n") + (not data.endswith(b"\n") and bool(data))
 
 
 @PROPERTY
@@ -228,3 +246,69 @@ def test_what_lines_become_can_be_read(data: bytes) -> None:
         entries = list(codec.read(batch.entries, batch.count))
         assert len(entries) == batch.count
         assert all(isinstance(entry, codec.Entry) for entry in entries)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+@pytest.mark.parametrize("piece_bytes", [1000, 100_000, 1 << 20])
+def test_a_large_line_is_text_that_is_opened_elsewhere(end: bytes, piece_bytes: int) -> None:
+    """A line of more than 256 KiB keeps its place, its bytes and its tag, and is not put together in the decoder."""
+    line = b'{"a": "' + b"x" * 300_000 + b'"}'
+    data = b"before\n" + line + end + (b"after\n" if end else b"")
+    decoder = LineDecoder()
+    pieces = cut(data, range(0, len(data), piece_bytes))
+    units = [unit for piece in pieces for step in steps(decoder, piece) for unit in step]
+    units += decoder.finish()
+    assert sum(isinstance(unit, Unopened) for unit in units) == 1
+    texts = [record["message"] for _, _, record in messages(opened(units))]
+    assert texts == ["before", line.decode(), *(["after"] if end else [])]
+    (large,) = opened([unit for unit in units if isinstance(unit, Unopened)])
+    assert isinstance(large, Batch)
+    assert large.crc == zlib.crc32(large.entries)
+    assert codec.is_well_formed(large.entries)
+
+
+def test_long_json_is_text() -> None:
+    """A line over the limit for JSON is kept as it came; one at the limit is decoded."""
+    for length, tag in ((JSON_BYTES_MAX, "json"), (JSON_BYTES_MAX + 1, "text")):
+        line = b'{"a":"' + b"x" * (length - 8) + b'"}'
+        ((found, _, _),) = messages(feed(LineDecoder(), line + b"\n"))
+        assert found == tag
+
+
+def test_many_lines_are_decoded_in_steps() -> None:
+    """One call takes some thousand lines, and holds the others until it is called again, in order."""
+    lines = [b"%d" % number for number in range(3 * TEXTS_MAX + 5)]
+    decoder = LineDecoder()
+    data = b"\n".join(lines) + b"\nhalf"
+    taken = [sum(batch.count for batch in batches(step)) for step in steps(decoder, data)]
+    assert taken == [TEXTS_MAX] * 3 + [5]
+    assert decoder.held_bytes == 4
+    decoder = LineDecoder()
+    decoder.receive(data)
+    assert decoder.held_bytes == len(data) - len(b"\n".join(lines[:TEXTS_MAX])) - 1
+    rest = batches(decoder.finish())
+    assert sum(batch.count for batch in rest) == 2 * TEXTS_MAX + 5 + 1
+
+
+class CountingBytes(bytes):
+    """Counts the bytes that a search may look at."""
+
+    searched = 0
+
+    def find(self, sub: Any, start: Any = 0, end: Any = None) -> int:
+        CountingBytes.searched += len(self) - start
+        return super().find(sub, start, end)
+
+    def rfind(self, sub: Any, start: Any = 0, end: Any = None) -> int:
+        CountingBytes.searched += len(self) - start
+        return super().rfind(sub, start, end)
+
+
+def test_a_line_that_drips_is_searched_once() -> None:
+    """What is held is not searched again: a few looks at each byte that arrives."""
+    CountingBytes.searched = 0
+    decoder = LineDecoder()
+    for _ in range(10_000):
+        decoder.receive(CountingBytes(b"0123456789"))
+    assert decoder.held_bytes == 100_000
+    assert 0 < CountingBytes.searched <= 4 * 100_000

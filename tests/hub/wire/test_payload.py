@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import random
+import zlib
 
 import msgpack
 import pytest
 
 from hub.message import Batch, Loss
+from hub.wire.detect import Unit
 from hub.wire.forward import ForwardDecoder
-from hub.wire.payload import Compressed
+from hub.wire.payload import Unopened, _in_bytes, credible_count
+from tests.hub.wire.feeding import feed, opened, steps
 from tests.hub.wire.test_compression import COMPRESSORS
 
 ENTRIES = [[1, {"n": number}] for number in range(100)]
@@ -21,12 +25,14 @@ def frame(payload: bytes, **option: object) -> bytes:
     return packed
 
 
-def opened(stream: bytes, limit: int = 1 << 20) -> list[Batch | Loss]:
-    """Return what a stream holds, its compressed payloads opened."""
-    units: list[Batch | Loss] = []
-    for unit in ForwardDecoder(frame_bytes_max=limit).receive(stream):
-        units += unit.open() if isinstance(unit, Compressed) else [unit]
-    return units
+def repeated(size: int) -> bytes:
+    """Return bytes that repeat themselves every 16 KiB."""
+    return random.Random(1).randbytes(16 << 10) * (size >> 14)
+
+
+def decoded(stream: bytes, limit: int = 1 << 20) -> list[Unit]:
+    """Return what a stream holds, its payloads opened."""
+    return feed(ForwardDecoder(frame_bytes_max=limit), stream)
 
 
 @pytest.mark.parametrize("method", COMPRESSORS)
@@ -35,7 +41,7 @@ def test_a_compressed_chunk_is_stored_decompressed(method: str, size: dict[str, 
     """The entries come out as they were sent, whatever the size says, and the chunk id is carried once."""
     compress = COMPRESSORS[method]
     payload = compress(PAYLOAD[:500]) + compress(PAYLOAD[500:])
-    (batch,) = opened(frame(payload, chunk="id", compressed=method, **size))
+    (batch,) = decoded(frame(payload, chunk="id", compressed=method, **size))
     assert isinstance(batch, Batch)
     assert [message.record for message in batch.messages()] == [record for _, record in ENTRIES]
     assert (batch.entries[5:], batch.chunk) == (PAYLOAD, b"\xa2id")
@@ -43,7 +49,7 @@ def test_a_compressed_chunk_is_stored_decompressed(method: str, size: dict[str, 
 
 def test_text_is_not_compressed() -> None:
     """fluentd says ``compressed: text`` of every plain chunk."""
-    (batch,) = opened(frame(PAYLOAD, compressed="text"))
+    (batch,) = decoded(frame(PAYLOAD, compressed="text"))
     assert isinstance(batch, Batch)
     assert batch.count == 100
 
@@ -52,7 +58,8 @@ def test_text_is_not_compressed() -> None:
     ("payload", "method", "reason"),
     [
         (gzip.compress(bytes(1 << 21)), "gzip", "gzip of more than 1048576 bytes"),
-        (COMPRESSORS["zstd"](bytes(1 << 21)), "zstd", "zstd of more than 1048576 bytes"),
+        (COMPRESSORS["zstd"](bytes(1 << 21)), "zstd", "zstd of more than 1032 times its size"),
+        (COMPRESSORS["zstd"](repeated(1 << 21)), "zstd", "zstd of more than 1048576 bytes"),
         (PAYLOAD, "gzip", "not gzip"),
         (gzip.compress(PAYLOAD)[:-1], "gzip", "not gzip: it ends in the middle"),
         (gzip.compress(b"no entries"), "gzip", "does not begin with [time, record]"),
@@ -62,7 +69,7 @@ def test_text_is_not_compressed() -> None:
 def test_what_cannot_be_opened_is_one_loss_and_acknowledged(payload: bytes, method: str, reason: str) -> None:
     """A bomb, a spoilt or unknown payload is a loss with the chunk id; the frame behind it is read."""
     stream = frame(payload, chunk="bad", compressed=method, size=3) + frame(PAYLOAD, chunk="good")
-    loss, batch = opened(stream)
+    loss, batch = decoded(stream)
     assert isinstance(loss, Loss)
     assert isinstance(batch, Batch)
     assert reason in loss.reason
@@ -72,8 +79,89 @@ def test_what_cannot_be_opened_is_one_loss_and_acknowledged(payload: bytes, meth
 
 def test_a_fault_inside_keeps_what_is_before_it() -> None:
     """Entries before a fault in a decompressed payload are kept; the chunk id is carried by them alone."""
-    loss, batch = opened(frame(gzip.compress(PAYLOAD + b"\xc1\xc1"), chunk="id", compressed="gzip", size=102))
+    loss, batch = decoded(frame(gzip.compress(PAYLOAD + b"\xc1\xc1"), chunk="id", compressed="gzip", size=102))
     assert isinstance(loss, Loss)
     assert isinstance(batch, Batch)
-    assert (loss.count, loss.lost_bytes, loss.chunk) == (2, 2, None)
+    assert (loss.count, loss.lost_bytes, loss.chunk) == (1, 2, None)
     assert (batch.count, batch.chunk) == (100, b"\xa2id")
+
+
+@pytest.mark.parametrize(
+    ("claimed", "size", "count"), [(None, 100, 1), (0, 100, 1), (5, 100, 5), (2**32 - 1, 100, 33), (9, 2, 1), (9, 0, 1)]
+)
+def test_a_claim_is_bounded_by_the_bytes(claimed: int | None, size: int, count: int) -> None:
+    """No message is shorter than three bytes, so n bytes held at most n // 3."""
+    assert credible_count(claimed, size) == count
+
+
+ENTRY = msgpack.packb([1, {"n": 1}])
+
+
+@pytest.mark.parametrize(
+    ("stream", "is_unopened"),
+    [
+        (frame(PAYLOAD, size=100), False),
+        (frame(PAYLOAD), False),
+        (frame(ENTRY * 40_000, size=40_000), False),
+        (frame(ENTRY * 40_000, size=39_999), True),
+        (frame(ENTRY * 40_000), True),
+        (frame(ENTRY * 60_000, size=60_000), True),
+        (msgpack.packb(["app", [[1, {"n": 1}]] * 40_000]), False),
+        (msgpack.packb(["app", [[1, {"n": 1}]] * 60_000]), True),
+        (msgpack.packb(["app", 1, {"n": "x" * 200_000}]), False),
+        (msgpack.packb(["app", 1, {"n": "x" * 300_000}]), True),
+        (frame(gzip.compress(ENTRY * 8000), compressed="gzip", size=8000), False),
+        (frame(gzip.compress(ENTRY * 12_000), compressed="gzip", size=12_000), True),
+    ],
+    ids=[
+        "small",
+        "small, no size",
+        "counted",
+        "miscounted",
+        "uncounted",
+        "large",
+        "forward",
+        "large forward",
+        "message",
+        "large message",
+        "little comes out",
+        "much comes out",
+    ],
+)
+def test_what_takes_long_is_not_opened_by_the_decoder(stream: bytes, is_unopened: bool) -> None:
+    """Small and well-counted payloads are batches at once, others come unopened; it is the bytes that decide."""
+    (unit,) = [unit for step in steps(ForwardDecoder(), stream) for unit in step]
+    assert isinstance(unit, Unopened) == is_unopened
+    (batch,) = opened([unit])
+    assert isinstance(batch, Batch)
+    assert batch.tag == b"app"
+    assert batch.crc == zlib.crc32(batch.entries)
+    assert batch.count == len(list(batch.messages()))
+    if isinstance(unit, Unopened):
+        assert unit.held_bytes <= len(stream)
+        assert len(batch.entries) <= unit.opened_bytes_max
+
+
+def test_the_chunk_id_of_a_large_frame_comes_with_its_batch() -> None:
+    """Forward and Message frames of any size are acknowledged like others."""
+    large = "x" * 300_000
+    for body in ([[[1, {"n": large}]]], [1, {"n": large}]):
+        (batch,) = feed(ForwardDecoder(), msgpack.packb(["app", *body, {"chunk": "id"}]))
+        assert isinstance(batch, Batch)
+        assert (batch.count, batch.chunk) == (1, b"\xa2id")
+
+
+def test_a_fault_in_a_large_message_is_fatal() -> None:
+    """As in a small one: nobody can tell where the next frame begins. Its chunk id is answered."""
+    record = b"\x82\xa1a\xdb\x00\x05\x00\x00" + b"x" * (5 << 16) + b"\xa1b\xc9\xff\xff\xff\xff"
+    (loss,) = feed(ForwardDecoder(), b"\x94\xa1t\x01" + record + b"\x81\xa5chunk\xa1c")
+    assert isinstance(loss, Loss)
+    assert (loss.fatal, loss.chunk, loss.count) == (True, b"\xa1c", 1)
+    assert loss.reason.startswith("malformed Forward frame: not msgpack")
+
+
+def test_large_parts_are_joined_where_others_can_run() -> None:
+    """Joining bytes leaves the interpreter to others, joining views does not: none is left, and none is large."""
+    parts = _in_bytes([memoryview(bytes(3_000_000)), bytes(2_000_000)])
+    assert all(isinstance(part, bytes) for part in parts)
+    assert [len(part) for part in parts] == [1 << 20, 1 << 20, 3_000_000 - (2 << 20), 2_000_000]

@@ -9,8 +9,11 @@ import pytest
 
 from hub.message import Batch, Loss
 from hub.wire.detect import Unit
+from hub.wire.gathering import TEXTS_MAX
 from hub.wire.jsonrpc import Request
+from hub.wire.payload import Unopened
 from hub.wire.prefixed import PrefixedDecoder
+from tests.hub.wire.feeding import cut, opened, steps
 
 
 def prefixed(*texts: bytes) -> bytes:
@@ -75,10 +78,8 @@ def test_texts_come_out_whole_however_they_arrive() -> None:
     rng = random.Random(3)
     for _ in range(200):
         cuts = sorted(rng.sample(range(1, len(stream)), rng.randrange(1, 20)))
-        rows = decoded(stream, cuts)
-        assert [row for row in rows if "over the limit" not in str(row)] == [ROWS[i] for i in range(10) if i != 6]
-        assert sum("over the limit" in str(row) for row in rows) == 1
-    assert len(decoded(stream, list(range(1, len(stream))))) == len(ROWS)
+        assert decoded(stream, cuts) == ROWS
+    assert decoded(stream, list(range(1, len(stream)))) == ROWS
 
 
 @pytest.mark.parametrize("cut", range(1, 12))
@@ -92,14 +93,41 @@ def test_a_cut_stream_is_one_loss(cut: int) -> None:
 
 
 def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
-    """A length of 4 GiB holds no memory while its bytes pass."""
+    """A length of 4 GiB holds no memory while its bytes pass, and only the bytes that came are counted."""
     decoder = PrefixedDecoder(frame_bytes_max=1000)
     units: list[Unit] = [*decoder.receive(b"\xff\xff\xff\xff")]
     for _ in range(100):
         units += decoder.receive(bytes(10_000))
         assert decoder.held_bytes == 0
     units += decoder.finish()
-    assert [row[0] for row in said(units) if isinstance(row, tuple)] == [
-        "a text over the limit of 1000 bytes",
-        "half a text at the end of the stream",
-    ]
+    assert said(units) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
+
+
+def test_many_texts_are_decoded_in_steps() -> None:
+    """One call takes some thousand texts, and holds the others until it is called again, in order."""
+    decoder = PrefixedDecoder()
+    data = prefixed(*(b"%d" % number for number in range(2 * TEXTS_MAX + 5)))
+    taken = [said(list(step)) for step in steps(decoder, data)]
+    assert [len(rows) for rows in taken] == [TEXTS_MAX, TEXTS_MAX, 5]
+    assert taken[-1][-1] == ("text", {"message": str(2 * TEXTS_MAX + 4)})
+    assert decoder.held_bytes == 0
+    decoder.receive(data)
+    assert len(said(list(decoder.finish()))) == TEXTS_MAX + 5
+
+
+@pytest.mark.parametrize("piece_bytes", [1000, 100_000, 1 << 20])
+def test_a_large_text_is_opened_elsewhere(piece_bytes: int) -> None:
+    """A text of more than 256 KiB keeps its place and its bytes, and is not put together in the decoder."""
+    data = prefixed(b"before", b"x" * 300_000, b"after")
+    decoder = PrefixedDecoder()
+    units = [u for piece in cut(data, range(0, len(data), piece_bytes)) for step in steps(decoder, piece) for u in step]
+    assert sum(isinstance(unit, Unopened) for unit in units) == 1
+    texts = ["before", "x" * 300_000, "after"]
+    assert said(opened(units)) == [("text", {"message": text}) for text in texts]
+
+
+def test_only_bytes_that_came_are_lost() -> None:
+    """A text over the limit that ends in the middle is a loss of what came of it."""
+    for before in (b"", prefixed(b"a")):
+        rows = decoded(before + b"\xff\xff\xff\xff" + b"x" * 70, [])
+        assert rows[-1] == ("a text over the limit of 1000 bytes", 70, b"x" * 64)

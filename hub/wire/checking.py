@@ -1,0 +1,108 @@
+"""
+Checks the entries of a large payload, in pieces, on a thread.
+
+Always true:
+- the answer is that of `hub.entries.is_well_formed` for the array of these entries, and of those before a fault;
+- no piece keeps the interpreter to itself for more than some milliseconds, one entry of any size included.
+
+Not here: what becomes of the entries (hub.wire.payload).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import msgpack
+
+from hub import entries as codec
+from hub.wire.frame import UNPACK_FAULTS, Malformed, why_not
+from hub.wire.scanner import Scanner
+
+PIECE_BYTES = 32 << 10
+"""32,768 objects of one byte take 3 ms."""
+_SEARCH_BYTES = 256 << 10  # a search of bytes made to be slow takes 1.3 ms
+_HEAD_BYTES = 32  # enough to see whether an entry is a group marker
+
+
+class Checked(NamedTuple):
+    """How many objects are well-formed, how many of them are messages, where they end, and the fault after them."""
+
+    objects: int
+    messages: int
+    end: int
+    fault: str
+
+
+def check(data: bytes, at: int) -> Checked:
+    """Check the entries from *at* to the end of *data*."""
+    view = memoryview(data)
+    has_metadata = data.startswith(b"\x92\x92", at)
+    objects = markers = 0
+    fault = ""
+    while at < len(data):
+        window = view[at : at + PIECE_BYTES]
+        found, length = codec.count_well_formed(window)
+        if found:
+            if has_metadata:
+                markers += codec.count_markers(codec.join((window[:length],), found))
+        else:
+            try:
+                length = _pass_one(data, at)
+            except Malformed as error:
+                fault = error.reason
+                break
+            found = 1
+            markers += has_metadata and codec.is_marker(view[at : at + _HEAD_BYTES])
+        objects += found
+        at += length
+        if at < len(data):
+            _give_way()
+    return Checked(objects, objects - markers, at, fault)
+
+
+def _pass_one(data: bytes, at: int) -> int:
+    """Return the length of the one entry at *at*. Raises Malformed."""
+    view, rest = memoryview(data), len(data) - at
+    # Room for all of it from the beginning: to grow would mean to copy, tens of MiB at once.
+    unpacker = msgpack.Unpacker(read_size=rest + 1, max_buffer_size=rest + 1)
+    unpacker.feed(b"\x91")  # the array that entries stand in
+    for start in range(at, len(data), PIECE_BYTES):
+        unpacker.feed(view[start : start + PIECE_BYTES])
+        try:
+            unpacker.skip()
+        except msgpack.OutOfData:
+            if start + PIECE_BYTES < len(data):
+                _give_way()
+        except UNPACK_FAULTS as error:
+            raise Malformed(why_not(error)) from error
+        else:
+            length = unpacker.tell() - 1
+            _check_overflow(data, at, at + length)
+            return length
+    raise Malformed("not msgpack (cut off)")
+
+
+def _check_overflow(data: bytes, at: int, end: int) -> None:
+    """Raise Malformed if the one object there holds a length that overflows, which `skip` does not see."""
+    overlap = len(codec.OVERFLOW) - 1
+    for start in range(at, end, _SEARCH_BYTES):
+        if data.find(codec.OVERFLOW, start, min(start + _SEARCH_BYTES + overlap, end)) != -1:
+            break
+        if start + _SEARCH_BYTES < end:
+            _give_way()
+    else:
+        return
+    scanner = Scanner(1, is_strict=True)  # it may be in a string
+    for start in range(at, end, PIECE_BYTES):
+        piece = data[start : min(start + PIECE_BYTES, end)]
+        passed = 0
+        while passed < len(piece) and not scanner.is_done:
+            passed = scanner.scan(piece, passed)
+        if start + PIECE_BYTES < end:
+            _give_way()
+
+
+def _give_way() -> None:
+    """Let the event loop have the interpreter, before it has to ask for it."""
+    time.sleep(0)
