@@ -14,7 +14,8 @@ from hub.entries import Entry, read, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, unpack_own
 from hub.wire.forward import ForwardDecoder
-from producers.backlog import SEGMENT_BYTES, Backlog, Chunk, new_session
+from producers.backlog import SEGMENT_BYTES, Backlog, new_session
+from producers.segment import Chunk
 from producers.spool import Memory, anonymous
 
 SESSION = "s" * SESSION_LENGTH

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.entries import stamp
-from producers.backlog import Backlog, Chunk
+from producers.backlog import Backlog
 from producers.link import BACKOFF_MAX_S, BACKOFF_MIN_S, Link, State
+from producers.segment import Chunk
 
 
 class Rig:

@@ -300,7 +300,7 @@ class Model:
     def drop(self, _: int) -> None:
         if not self.backlog.has_unsent:
             self.backlog.cut()
-        oldest = [numbers(bytes(chunk.frame)) for chunk in self.backlog._unsent if not chunk.is_acknowledged][:1]
+        oldest = [numbers(bytes(chunk.frame)) for chunk in self.backlog._unsent if not chunk.is_settled][:1]
         assert self.backlog.drop_oldest() == sum(map(len, oldest))
         for contents in oldest:
             self.needed.difference_update(contents)
