@@ -123,7 +123,9 @@ def test_no_folder_and_later_one(folder: Path) -> None:
 
 def test_a_full_disk(folder: Path) -> None:
     """Space that is not there is missed before it is mapped, no half file stays, and what there is is used."""
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "none", str(folder)], check=False
+    ).returncode:
         pytest.skip("only root can mount")
     try:
         spool = Spool(str(folder), new_session())

@@ -324,7 +324,7 @@ def test_dropped_behind_what_is_under_way() -> None:
     assert first is not None
     assert backlog.drop_oldest() == 1
     assert backlog.acknowledge(first.id)
-    assert (backlog.acknowledged, [numbers(frame) for frame in frames(files.images())]) == (2, [[2]])
+    assert (backlog.settled, [numbers(frame) for frame in frames(files.images())]) == (2, [[2]])
 
 
 DO = {"append": Model.append, "tag": Model.change_tag, "cut": Model.cut, "rewind": Model.rewind, "send": Model.send}
@@ -348,7 +348,7 @@ def test_any_moment(steps: list[tuple[str, int]]) -> None:
             model.acknowledge(0)
             model.check()
         assert (model.needed, frames(model.files.images()), model.backlog.held_bytes) == (set(), [], 0)
-        assert model.backlog.acknowledged == model.backlog.appended
+        assert model.backlog.settled == model.backlog.appended == model.backlog.acknowledged + model.backlog.dropped
         model.backlog.close(keep=False)
         assert model.files.memories == []
 
