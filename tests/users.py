@@ -6,13 +6,17 @@ Always true: their numbers are in no user database, and a child that hangs is a 
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
+import shutil
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +25,15 @@ from tests.support import PATIENCE_S
 ALICE, MALLORY, HUB = 54321, 54322, 54323
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be other users")
 _LOADED = (grp, pwd)  # before: another user may not be able to read where Python is installed
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder of ours that every user can enter, with a path short enough for a socket in it."""
+    path = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
 
 
 def as_user(uid: int, function: Callable[[], object], *, groups: Sequence[int] = ()) -> str:

@@ -6,11 +6,9 @@ import errno
 import grp
 import os
 import pwd
-import shutil
 import socket
 import stat
 import struct
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +16,7 @@ from typing import TypeVar
 import pytest
 
 from hub.trust import LINKS_MAX, Untrusted, check, check_folder, check_peer, peer_uid
-from tests.users import ALICE, HUB, MALLORY, NEEDS_ROOT, as_user
+from tests.users import ALICE, HUB, MALLORY, NEEDS_ROOT, as_user, open_folder
 
 pytestmark = NEEDS_ROOT
 T = TypeVar("T")
@@ -28,10 +26,8 @@ DAEMON = pwd.getpwnam("daemon").pw_uid  # a user whose private group is in the d
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A folder of root's that everybody can enter."""
-    path = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
+    with open_folder() as path:
+        yield path
 
 
 def make(root: Path, *things: str) -> str:
