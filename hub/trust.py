@@ -153,22 +153,14 @@ class _Walk:
     def _enter(self, place: str, there: os.stat_result, parent: os.stat_result | None) -> None:
         """Check one folder. Raises Untrusted."""
         if there.st_uid not in self.owners:
-            if not self._is_given(place, parent):
+            # Only its owner can write to the parent, or it would have been refused before; is that root, or we?
+            is_given = parent is not None and self.owners == self._first_two
+            if not is_given or not self._accepts_third:
                 raise Untrusted(place, f"belongs to user {there.st_uid}")
             self.owners.add(there.st_uid)
         writers = _writers(place, there, self.owners)
         if writers and not there.st_mode & stat.S_ISVTX:
             raise Untrusted(place, f"can be written by {writers}")
-
-    def _is_given(self, place: str, parent: os.stat_result | None) -> bool:
-        """Whether only root or we can have given the third user the folder at *place*."""
-        return (
-            self._accepts_third
-            and len(self.owners) == len(self._first_two)
-            and parent is not None
-            and parent.st_uid in self._first_two
-            and not _writers(os.path.dirname(place), parent, self._first_two)
-        )
 
     def _target(self, place: str, folder: os.stat_result, links: int) -> str:
         """Return where a link points. Raises Untrusted or OSError."""

@@ -259,3 +259,25 @@ def test_a_stranger_who_makes_the_spool_in_tmp() -> None:
 
         assert as_user(ALICE, use) == f"{spool}: belongs to user {MALLORY}"
         assert os.listdir(spool) == []
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_spool_in_a_folder_of_root(is_up: bool) -> None:
+    """Where root made all folders, the hub's user is known by its socket: without one its spool is not used."""
+    with open_folder() as root:
+        path = root / "s"
+        if is_up:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind(str(path))
+            os.chown(path, HUB, HUB)
+        spool = Path(folder_beside(str(path)))
+        spool.mkdir()
+        os.chown(spool, HUB, ALICE)
+        spool.chmod(0o3730)
+
+        def use() -> str:
+            producer = Producer(path)
+            producer.send({"message": "secret"})
+            return str(producer.stats()["spool_fault"])
+
+        assert as_user(ALICE, use) == ("" if is_up else f"{spool}: belongs to user {HUB}")

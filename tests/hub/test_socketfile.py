@@ -436,6 +436,16 @@ def test_what_comes_to_its_place_is_left_alone(tmp_path: Path, what: str) -> Non
         path.unlink()
 
 
+def test_a_second_name_of_another_socket(tmp_path: Path) -> None:
+    """A socket of ours that serves something else keeps its mode when it comes to the place of the one just bound."""
+    dead_socket(tmp_path / "other")
+    (tmp_path / "other").chmod(0o600)
+    os.link(tmp_path / "other", tmp_path / "s~")
+    with pytest.raises(OSError, match="another file has come to its place"):
+        _permit(str(tmp_path / "s~"), 0o666, -1)
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o600
+
+
 def test_a_lock_that_is_a_second_name(tmp_path: Path) -> None:
     """A file that has come to the lock's place under a second name is refused and keeps its contents."""
     (tmp_path / "precious").write_text("secret")

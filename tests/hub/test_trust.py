@@ -98,6 +98,7 @@ CASES: list[tuple[list[str], str, str]] = [
     ([f"x/ {HUB} 775", f"x/s {HUB} 660"], f"x can be written by its group ({HUB})", f"x {OF_HUB}"),
     ([f"x/ {HUB} 1777", f"x/s {HUB} 660"], f"{WE} {HUB}", f"x {OF_HUB}"),
     ([f"x/ {HUB} 1777", f"x/s {MALLORY} 6"], f"s belongs to user {MALLORY}, {SHARED}", f"x {OF_HUB}"),
+    ([f"x/ {HUB} 755", "x/y/ 0 755", f"x/y/z/ {MALLORY} 755"], f"z belongs to user {MALLORY}", f"x {OF_HUB}"),
     # Links.
     (["x/ 0 755", f"l {MALLORY} > x"], WE, WE),
     (["x/ 0 755", TMP, "t/l 0 > ../x"], WE, WE),

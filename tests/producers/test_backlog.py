@@ -416,6 +416,18 @@ def test_a_chunk_dropped_behind_one_under_way() -> None:
     assert (backlog.settled, backlog.acknowledged, backlog.dropped, backlog.pending) == (3, 1, 2, 0)
 
 
+def test_what_was_dropped_behind_what_is_left() -> None:
+    """A session that is over takes with it what was dropped behind a chunk of its own: nobody waits for that."""
+    backlog = Backlog(chunk_bytes_max=1, allocate=lambda size: anonymous(size)._replace(is_file=True))
+    for number in range(2):
+        backlog.append(b"t", entry(number))
+    backlog.cut()
+    assert backlog.next_unsent() is not None
+    assert backlog.drop_oldest() == 1
+    backlog.renew(new_session(), anonymous, leaves_files=True)
+    assert (backlog.settled, backlog.left, backlog.dropped, backlog.is_empty) == (2, 1, 1, True)
+
+
 def test_a_new_session_uses_no_memory_of_the_old_one() -> None:
     """Begun again, it asks for memory; what holds nothing is freed, and what is left in files is not."""
     freed: list[int] = []
