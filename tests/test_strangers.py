@@ -26,6 +26,7 @@ from hub.cli import main
 from hub.wire.spooled import folder_beside
 from producers import AsyncProducer, HubHandler, NotAcknowledged, NotTrusted, Producer, call
 from tests.support import HubProcess, eventually
+from tests.support import mpsr as run_mpsr
 from tests.users import ALICE, HUB, MALLORY, NEEDS_ROOT, as_user, open_folder
 
 pytestmark = NEEDS_ROOT
@@ -281,3 +282,23 @@ def test_a_spool_in_a_folder_of_root(is_up: bool) -> None:
             return str(producer.stats()["spool_fault"])
 
         assert as_user(ALICE, use) == ("" if is_up else f"{spool}: belongs to user {HUB}")
+
+
+def test_processes_without_a_safe_place() -> None:
+    """`mpsr spawn` runs its children all the same, says why their output waits, and with --hub why there is none."""
+    with open_folder() as root:
+        shared = root / "shared"
+        shared.mkdir()
+        shared.chmod(0o777)
+        socket_at = ["--socket", str(shared / "s"), "--journal", str(root / "journal")]
+        done = run_mpsr("spawn", *socket_at, "--", "echo", "said")
+        lines = done.stderr.decode().splitlines()
+        reason = f"the hub at {shared}/s is not trusted: {shared} can be written by everybody{WAY_OUT}"
+        assert (done.returncode, f"mpsr: {reason}; the output waits" in lines) == (1, True), lines
+        done = run_mpsr("spawn", *socket_at, "--hub", "--", "true")
+        said = done.stderr.decode()
+        assert (done.returncode, f"{shared} can be written by everybody" in said, "nobody listens" in said) == (
+            1,
+            True,
+            False,
+        )
