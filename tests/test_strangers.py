@@ -14,6 +14,7 @@ import logging
 import os
 import socket
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ import hub.wire.text
 from hub.cli import main
 from hub.wire.spooled import folder_beside
 from producers import AsyncProducer, HubHandler, NotAcknowledged, NotTrusted, Producer, call
-from tests.support import HubProcess, eventually
+from tests.support import MPSR, PATIENCE_S, HubProcess, eventually
 from tests.support import mpsr as run_mpsr
 from tests.users import ALICE, HUB, MALLORY, NEEDS_ROOT, as_user, open_folder
 
@@ -291,10 +292,14 @@ def test_processes_without_a_safe_place() -> None:
         shared.mkdir()
         shared.chmod(0o777)
         socket_at = ["--socket", str(shared / "s"), "--journal", str(root / "journal")]
-        done = run_mpsr("spawn", *socket_at, "--", "echo", "said")
-        lines = done.stderr.decode().splitlines()
         reason = f"the hub at {shared}/s is not trusted: {shared} can be written by everybody{WAY_OUT}"
-        assert (done.returncode, f"mpsr: {reason}; the output waits" in lines) == (1, True), lines
+        command = [*MPSR, "spawn", *socket_at, "--", "cat", str(root / "gate")]
+        os.mkfifo(root / "gate")
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            assert f"mpsr: {reason}; the output waits\n" in iter(process.stderr.readline, "")
+            (root / "gate").write_text("said\n")  # and then it ends
+            assert process.wait(PATIENCE_S) == 1
         done = run_mpsr("spawn", *socket_at, "--hub", "--", "true")
         said = done.stderr.decode()
         assert (done.returncode, f"{shared} can be written by everybody" in said, "nobody listens" in said) == (
