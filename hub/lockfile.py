@@ -57,15 +57,22 @@ def is_owner_dead(path: str, *, dir_fd: int | None = None) -> bool:
 
 
 class LockFile:
-    """A held lock. Raises LockTaken or OSError."""
+    """
+    A held lock. Raises LockTaken or OSError.
 
-    def __init__(self, path: str, *, mode: int = 0o600) -> None:
+    The file gets *mode*, whatever the umask, and whatever mode an older program left. With *is_new* it must not be
+    there yet. With *dir_fd*, a descriptor of the folder of *path*, the file is made and renamed in that folder, whatever
+    has come to stand at its path.
+    """
+
+    def __init__(self, path: str, *, mode: int = 0o600, is_new: bool = False, dir_fd: int | None = None) -> None:
         self._key = os.path.realpath(path)
+        self._dir_fd = dir_fd
         self.is_held = False
         with _one_at_a_time:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+            self._handle = _open(self._name(path), mode, is_new, dir_fd)
             try:
                 fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -76,9 +83,6 @@ class LockFile:
                 raise LockTaken(int(owner) if owner.isdigit() else None) from None
             self.is_held = True
             _held_here.add(self._key)
-            with contextlib.suppress(OSError):  # whatever the umask, and whatever an older version left
-                if stat.S_IMODE(os.fstat(self._handle).st_mode) != mode:
-                    os.fchmod(self._handle, mode)
             with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
                 os.ftruncate(self._handle, 0)
                 os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
@@ -86,7 +90,11 @@ class LockFile:
     def is_in_place(self) -> bool:
         """Whether the file still has its name: somebody may have removed it."""
         try:
-            return os.path.samestat(os.fstat(self._handle), os.lstat(self._key))
+            held = os.fstat(self._handle)
+            try:
+                return os.path.samestat(held, os.lstat(self._key))
+            except PermissionError:  # this process has become another user, who may not look
+                return held.st_nlink > 0
         except OSError:
             return False
 
@@ -96,12 +104,16 @@ class LockFile:
             key = os.path.join(os.path.dirname(self._key), os.path.basename(path))
             _held_here.add(key)  # first: nobody here may open it
             try:
-                os.rename(self._key, key)
+                os.rename(self._name(self._key), self._name(key), src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
             except BaseException:
                 _held_here.discard(key)
                 raise
             _held_here.discard(self._key)
             self._key = key
+
+    def _name(self, path: str) -> str:
+        """Return what the system is given for *path*: with a descriptor of the folder, its last part."""
+        return path if self._dir_fd is None else os.path.basename(path)
 
     def forget(self) -> None:
         """After a fork: it is the parent's, and closing our copy of the descriptor takes nothing from it."""
@@ -116,3 +128,19 @@ class LockFile:
                 self.is_held = False
                 os.close(self._handle)
                 _held_here.discard(self._key)
+
+
+def _open(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
+    """Open a lock file, made if need be. Raises OSError, also for a second name of a file, which would be emptied."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_EXCL if is_new else 0)
+    handle = os.open(path, flags, mode, dir_fd=dir_fd)
+    try:
+        there = os.fstat(handle)
+        if there.st_nlink > 1:
+            raise OSError(errno.EMLINK, "it has a second name, so it may be another file", path)
+        if stat.S_IMODE(there.st_mode) != mode:
+            os.fchmod(handle, mode)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle

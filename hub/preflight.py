@@ -11,7 +11,7 @@ import os
 
 from hub.errors import JournalUnusable, SocketError, SocketPathTooLong
 from hub.settings import Config
-from hub.socketfile import PATH_BYTES_MAX, group_id
+from hub.socketfile import PATH_BYTES_MAX, check_folder, group_id
 
 
 def check_start(config: Config) -> None:
@@ -19,6 +19,7 @@ def check_start(config: Config) -> None:
     group_id(config.group)
     if (length := len(os.fsencode(config.socket))) > PATH_BYTES_MAX:
         raise SocketPathTooLong(config.socket, length, PATH_BYTES_MAX)
+    check_folder(config.socket)
     if fault := _fault_of(os.path.dirname(config.socket)):
         raise SocketError(config.socket, f"{fault} (choose a --socket in a folder of yours)")
     if fault := _fault_of(config.journal):

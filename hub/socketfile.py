@@ -6,10 +6,15 @@ Or a socket that somebody made for us (systemd): then its file, its permissions 
 Order: folder, lock (beside the socket, never removed), look at what is there, probe it, bind another name, set owner
 and mode, listen, rename. Whoever can see the path can already connect, with the right permissions.
 
-Always true: only a dead socket is replaced; a file, folder or link at the path, or at the other name, is refused
-untouched.
+Always true:
+- only a dead socket is replaced; a file, folder or link at the path, or at the other name, is refused untouched;
+- no other user can put something in the place of the socket, or of its lock: the folder is checked (hub.trust);
+- owner and mode are set through a descriptor of the socket's file that was looked at, never by its name, and the umask
+  is left alone: it belongs to the whole process, and other threads make files meanwhile.
+
 Not here: accepting (hub.listener).
-Source: unix(7); rename(2) replaces whatever is there, so it is looked at first, under the lock.
+Source: unix(7); rename(2) replaces whatever is there, so it is looked at first, under the lock; open(2), O_PATH; a
+socket that is bound gives its file the mode that fchmod gave to it, less the umask (Linux).
 """
 
 from __future__ import annotations
@@ -24,9 +29,12 @@ import stat
 from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
 from hub.lockfile import LockFile, LockTaken
 from hub.peer import peer_of
+from hub.trust import Untrusted, check
 
 PATH_BYTES_MAX = 107 if os.uname().sysname == "Linux" else 103
 BACKLOG = 4096
+_CHOOSE_A_FOLDER = "choose a --socket in a folder of yours"
+_CHOOSE_ANOTHER = "choose a --socket in a folder that only you or root can write to"
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
 
 
@@ -48,15 +56,17 @@ class SocketFile:
         if (length := len(os.fsencode(path))) > PATH_BYTES_MAX:
             raise SocketPathTooLong(path, length, PATH_BYTES_MAX)
         gid = group_id(group)
+        folder = os.path.dirname(path)
+        check_folder(path)  # first: nothing is made in another user's folder
         try:
-            folder = os.path.dirname(path)
-            os.makedirs(folder, mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+            _make_folder(folder)
+            check_folder(path)  # another user may have made it meanwhile
             lock = LockFile(path + ".lock")
         except LockTaken as taken:
             raise SocketInUse(path, taken.pid) from None
         except OSError as error:
             where = error.filename or folder
-            raise SocketError(path, f"{error.strerror}: {where} (choose a --socket in a folder of yours)") from error
+            raise SocketError(path, f"{error.strerror}: {where} ({_CHOOSE_A_FOLDER})") from error
         try:
             _refuse_what_is_there(path)
             return cls(path, *_listen(path, mode, gid), lock)
@@ -84,8 +94,7 @@ class SocketFile:
         if self._lock is None or not self._is_in_place():
             return
         try:
-            os.chown(self.path, -1, os.getegid() if group is None else gid)
-            os.chmod(self.path, mode)
+            _permit(self.path, mode, os.getegid() if group is None else gid, known=self._identity)
         except OSError as error:
             raise SocketError(self.path, f"{error.strerror} (choose a group of yours)") from error
 
@@ -104,6 +113,29 @@ class SocketFile:
     def _is_in_place(self) -> bool:
         there = _identity(self.path)
         return there is not None and self._identity is not None and os.path.samestat(there, self._identity)
+
+
+def check_folder(path: str) -> None:
+    """Check that no other user can take the place of a socket at *path*; folders may be missing. Raises SocketError."""
+    try:
+        check(os.path.dirname(path))
+    except Untrusted as error:
+        raise SocketError(path, f"{error}: another user could take its place ({_CHOOSE_ANOTHER})") from error
+    except OSError as error:
+        where = error.filename or os.path.dirname(path)
+        raise SocketError(path, f"{error.strerror}: {where} ({_CHOOSE_A_FOLDER})") from error
+
+
+def _make_folder(folder: str) -> None:
+    """Make a folder that is missing, and those above it. Raises OSError."""
+    try:
+        os.mkdir(folder, 0o755 if os.geteuid() == 0 else 0o700)
+    except FileNotFoundError:
+        _make_folder(os.path.dirname(folder))
+        _make_folder(folder)
+    except FileExistsError:
+        if not os.path.isdir(folder):
+            raise
 
 
 def _identity(path: str) -> os.stat_result | None:
@@ -153,13 +185,12 @@ def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_resu
         sock.setblocking(False)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        with contextlib.suppress(OSError):  # macOS
+            os.fchmod(sock.fileno(), mode)
         sock.bind(temporary)
         try:
-            if gid != -1:
-                os.chown(temporary, -1, gid)
-            os.chmod(temporary, mode)
+            identity = _permit(temporary, mode, gid)
             sock.listen(BACKLOG)
-            identity = os.stat(temporary)
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -169,6 +200,32 @@ def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_resu
         sock.close()
         raise
     return sock, identity
+
+
+def _permit(path: str, mode: int, gid: int, *, known: os.stat_result | None = None) -> os.stat_result:
+    """
+    Give our socket at *path* its mode and group, where they differ, and return what its file is known by.
+
+    With *known* it has to be that file. Raises OSError.
+    """
+    if not hasattr(os, "O_PATH"):  # macOS opens no socket; its folder was checked
+        os.chown(path, -1, gid, follow_symlinks=False)
+        os.chmod(path, mode)
+        return os.lstat(path)
+    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        there = os.fstat(handle)
+        is_ours = stat.S_ISSOCK(there.st_mode) and there.st_uid == os.geteuid() and there.st_nlink == 1
+        if not is_ours or (known is not None and not os.path.samestat(there, known)):
+            raise OSError(errno.EEXIST, "another file has come to its place", path)
+        file = f"/proc/self/fd/{handle}"  # fchown and fchmod refuse an O_PATH descriptor
+        if gid not in (-1, there.st_gid):
+            os.chown(file, -1, gid)
+        if stat.S_IMODE(there.st_mode) != mode:
+            os.chmod(file, mode)
+        return there
+    finally:
+        os.close(handle)
 
 
 def _other_name(path: str) -> str:

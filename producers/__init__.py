@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         CommandFailed,
         NotAcknowledged,
         NotConnected,
+        NotTrusted,
         ProducerClosed,
         ProducerError,
     )
@@ -40,6 +41,7 @@ __all__ = [
     "HubRenderer",
     "NotAcknowledged",
     "NotConnected",
+    "NotTrusted",
     "Producer",
     "ProducerClosed",
     "ProducerError",

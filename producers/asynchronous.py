@@ -19,8 +19,7 @@ from types import TracebackType
 from typing import Any, Unpack, cast
 
 from producers import lifetime
-from producers.dialling import connected_socket, describe
-from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed
+from producers.errors import BacklogFull, NotAcknowledged, NotConnected, NotTrusted, ProducerClosed
 from producers.lifetime import CLOSE_TIMEOUT_S
 from producers.link import State
 from producers.outgoing import Options, Outgoing
@@ -84,28 +83,42 @@ class AsyncProducer:
             self._look()
 
     def stats(self) -> dict[str, Any]:
-        """Return how many messages were appended, acknowledged, dropped, are pending; where they wait; the link."""
+        """
+        Return how many messages were appended, acknowledged, dropped, left to the hub in files by a session of another
+        user, are pending; where they wait; the link.
+        """
         return self._out.stats()
 
     async def connect(self, timeout: float | None = None) -> None:
         """
         Wait until a hub answers; `send` does not need it.
 
-        Raises NotConnected after *timeout* seconds, or ProducerClosed.
+        Raises NotConnected after *timeout* seconds, NotTrusted as soon as that is found, or ProducerClosed.
         """
-        self._link.want()
+        link = self._link
+        link.want()
         self._look()
-        if not await self._wait_for(lambda: self._link.state is State.UP, timeout):
-            raise NotConnected(self.path, self._link.last_error or "no answer in time")
+        is_over = await self._wait_for(lambda: link.state is State.UP or link.is_refused, timeout)
+        if link.is_refused:
+            raise NotTrusted(self.path, link.last_error)
+        if not is_over:
+            raise NotConnected(self.path, link.last_error or "no answer in time")
 
     async def flush(self, timeout: float | None = None) -> None:
-        """Return when everything sent so far is on the hub's disk. Raises NotAcknowledged after *timeout* seconds."""
-        await self._flush(timeout, lambda: False)
+        """
+        Return when everything sent so far is on the hub's disk.
+
+        Raises NotAcknowledged after *timeout* seconds, or if messages were dropped that no flush has reported.
+        """
+        late = self._out.account(await self._settle(timeout, lambda: False))
+        if late is not None:
+            raise late
 
     async def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
         """
         Flush, and stop. What the hub has not acknowledged after *timeout* seconds, or cannot because it is not there,
-        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised.
+        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised. What
+        *when_full* dropped before is reported to the hub, not raised.
         """
         if self._is_closed:
             return
@@ -113,17 +126,17 @@ class AsyncProducer:
         self._notify()  # whoever waits for room: it would come behind what is flushed here
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            await self._flush(timeout, lambda: self._out.is_left_to_the_hub)
+            await self._settle(timeout, lambda: self._out.is_left_to_the_hub)
             rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            await self._flush(rest, lambda: self._out.is_left_to_the_hub)  # the hub was told of what was dropped
-        except NotAcknowledged:
-            if not self._out.is_in_files:
-                raise
+            count = await self._settle(rest, lambda: self._out.is_left_to_the_hub)  # the hub was told of drops
+            late = self._out.last_account(count)
         finally:
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
             self._out.end()
+        if late is not None:
+            raise late
 
     def renew(self) -> None:
         """In a forked child, which has no loop yet: everything of the parent's is left to the parent."""
@@ -140,14 +153,14 @@ class AsyncProducer:
         self._wire: _Wire | None = None
         self._is_turn_over = self._is_stopped = False
 
-    async def _flush(self, timeout: float | None, is_enough: Callable[[], bool]) -> None:
+    async def _settle(self, timeout: float | None, is_enough: Callable[[], bool]) -> int:
+        """Wait until everything sent so far is acknowledged or dropped; return how many messages are neither."""
         backlog = self._out.backlog
         target = backlog.appended
         self._link.hurry()
         self._look()
-        await self._until(lambda: backlog.acknowledged >= target or self._is_stopped or is_enough(), timeout)
-        if backlog.acknowledged < target:
-            raise NotAcknowledged(target - backlog.acknowledged, self._link.last_error)
+        await self._until(lambda: backlog.settled >= target or self._is_stopped or is_enough(), timeout)
+        return backlog.pending_until(target)
 
     async def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
@@ -205,19 +218,18 @@ class AsyncProducer:
         return due if due is None else math.ceil(due * 1000) / 1000
 
     async def _dial(self) -> None:
-        self._link.dialling()
         try:
             # Not the loop's sock_connect: that one takes EAGAIN, a full backlog, for a connection in the making.
-            sock = connected_socket(self.path)
+            sock = self._out.dial()
         except OSError as error:
-            self._link.failed(time.monotonic(), describe(error, self.path))
+            self._out.failed(error)
             self._notify()
             return
         try:
             await asyncio.get_running_loop().create_unix_connection(lambda: _Wire(self), sock=sock)
         except OSError as error:
             sock.close()
-            self._link.failed(time.monotonic(), describe(error, self.path))
+            self._out.failed(error)
         except BaseException:
             sock.close()
             raise
@@ -245,14 +257,14 @@ class AsyncProducer:
             self._out.received(data)
         except ValueError as error:
             wire.transport.abort()
-            self.lost(wire, describe(error, self.path))
+            self.lost(wire, error)
         self._notify()
         self._wakeup.set()
 
-    def lost(self, wire: _Wire, reason: str) -> None:
+    def lost(self, wire: _Wire, error: Exception) -> None:
         if wire is self._wire:
             self._wire = None
-            self._link.failed(time.monotonic(), reason)
+            self._out.failed(error)
             self._notify()
             self._wakeup.set()
 
@@ -281,7 +293,7 @@ class _Wire(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         cause = error or ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
-        self._producer.lost(self, describe(cause, self._producer.path))
+        self._producer.lost(self, cause)
 
     def pause_writing(self) -> None:
         self.is_writable = False

@@ -13,7 +13,8 @@ Always true:
 - chunk ids are one session and a counter that rises by one;
 - held bytes do not exceed the limit, but for one message that is larger than all of it;
 - an exception that a signal handler raises in the midst leaves it as before the call or as after it;
-- a segment is used again only when every chunk in it is acknowledged.
+- a segment is used again only when every chunk in it is settled;
+- a message is settled when it is acknowledged, dropped, or left to the hub in a file, and so are all before it.
 
 Not here: when to cut, send and resend (producers.link); locks; sockets.
 """
@@ -21,7 +22,6 @@ Not here: when to cut, send and resend (producers.link); locks; sockets.
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import struct
 from collections import deque
@@ -30,6 +30,7 @@ from collections.abc import Callable
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 from hub.wire.spooled import ACKNOWLEDGED, COUNT_SHIFT, FIRST, HEADER_BYTES, OPEN, STATE
+from producers.segment import Chunk, Segment
 from producers.spool import Memory, anonymous
 
 BYTES_MAX = 64 << 20
@@ -46,56 +47,6 @@ Allocate = Callable[[int], Memory]
 def new_session() -> str:
     """Return a session that nobody else has: 128 random bits in 22 characters."""
     return base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-
-
-class _Segment:
-    """A stretch of memory, and how many chunks in it are still needed."""
-
-    __slots__ = ("chunks", "free", "is_file", "memory", "position", "size", "words")
-
-    def __init__(self, memory: Memory, size: int) -> None:
-        self.memory = memory.map
-        self.free = memory.free
-        self.is_file = memory.is_file
-        self.words = memoryview(memory.map)[:HEADER_BYTES].cast("Q")
-        self.size = size
-        self.position = HEADER_BYTES
-        self.chunks = 0
-
-    def close(self) -> None:
-        """Unmap it, unless somebody still looks at it."""
-        self.words.release()
-        with contextlib.suppress(BufferError):
-            self.memory.close()
-
-    def reset(self) -> None:
-        """Let nothing in it count any more."""
-        self.words[STATE] = self.position = HEADER_BYTES
-
-
-class Chunk:
-    """A cut chunk: its id as it stands in an acknowledgement, its messages, its bytes."""
-
-    __slots__ = ("_end", "_segment", "_start", "count", "id", "is_acknowledged", "settled", "until")
-
-    def __init__(self, segment: _Segment, start: int, end: int, chunk_id: bytes, counter: int, count: int) -> None:
-        self._segment = segment
-        self._start = start
-        self._end = end
-        self.id = chunk_id
-        self.count = count
-        self.settled = count  # messages: its own, and of chunks behind it that were dropped
-        self.until = counter  # the last of these chunks
-        self.is_acknowledged = False
-
-    @property
-    def frame(self) -> memoryview:
-        """The bytes to send."""
-        return memoryview(self._segment.memory)[self._start : self._end]
-
-    @property
-    def bytes(self) -> int:
-        return self._end - self._start
 
 
 class Backlog:
@@ -118,8 +69,8 @@ class Backlog:
         self._chunks: deque[Chunk] = deque()  # cut, oldest first
         self._by_id: dict[bytes, Chunk] = {}
         self._unsent: deque[Chunk] = deque()  # the last part of _chunks
-        self._segment: _Segment | None = None
-        self._free: list[_Segment] = []
+        self._segment: Segment | None = None
+        self._free: list[Segment] = []
         self._open_tag: bytes | None = None
         self._open_start = 0
         self._open_head = 0
@@ -127,10 +78,14 @@ class Backlog:
         """Messages in the open chunk."""
         self.appended = 0
         """Messages ever appended."""
+        self.settled = 0
+        """Messages ever settled; all that were appended before them are too."""
         self.acknowledged = 0
-        """Messages ever acknowledged, or dropped; all that were appended before them are too."""
+        """Messages ever acknowledged."""
         self.dropped = 0
         """Messages that were dropped to make room for others."""
+        self.left = 0
+        """Messages that were left to the hub in files, when their session was over."""
         self._cut_bytes = 0
 
     @property
@@ -146,6 +101,17 @@ class Backlog:
     @property
     def is_empty(self) -> bool:
         return not self._chunks and not self.open_count
+
+    @property
+    def pending(self) -> int:
+        """Messages that are neither acknowledged nor dropped nor left."""
+        return self.appended - self.acknowledged - self.dropped - self.left
+
+    def pending_until(self, last: int) -> int:
+        """Return how many of the first *last* messages that were ever appended are pending."""
+        counts = [chunk.count - max(chunk.last - last, 0) for chunk in self._chunks if not chunk.is_settled]
+        counts.append(self.open_count - max(self.appended - last, 0))
+        return sum(count for count in counts if count > 0)
 
     @property
     def has_unsent(self) -> bool:
@@ -194,7 +160,7 @@ class Backlog:
         end = segment.position + _TAIL_BYTES
         _LENGTH.pack_into(segment.memory, payload - _LENGTH.size, segment.position - payload)
         segment.memory[segment.position : end] = encode_frame_tail(chunk_id, self.open_count)
-        chunk = Chunk(segment, start, end, chunk_id, counter, self.open_count)
+        chunk = Chunk(segment, start, end, chunk_id, counter, self.open_count, self.appended)
         # No call from here on: a signal handler that raises comes before all of it, or behind.
         segment.words[STATE] = segment.position = end
         segment.chunks += 1
@@ -209,12 +175,12 @@ class Backlog:
         """Return the next chunk to send, and count it as sent."""
         while self._unsent:
             chunk = self._unsent.popleft()
-            if not chunk.is_acknowledged:  # of one that is, the memory may hold something else
+            if not chunk.is_settled:  # of one that is, the memory may hold something else
                 return chunk
         return None
 
     def rewind(self) -> None:
-        """Nothing that is not acknowledged counts as sent any longer: the connection was lost."""
+        """Nothing that is not settled counts as sent any longer: the connection was lost."""
         self._unsent = deque(self._chunks)
 
     def acknowledge(self, chunk_id: bytes) -> bool:
@@ -223,8 +189,9 @@ class Backlog:
         if chunk is None:
             return False
         del self._by_id[chunk_id]
-        chunk.is_acknowledged = True
-        while self._chunks and self._chunks[0].is_acknowledged:
+        chunk.is_settled = True
+        self.acknowledged += chunk.count
+        while self._chunks and self._chunks[0].is_settled:
             self._let_go(0)
         return True
 
@@ -232,20 +199,56 @@ class Backlog:
         """Drop the oldest chunk that is not under way, and return how many messages that is; 0 if there is none."""
         if not self._unsent:
             self.cut()
-        while self._unsent and self._unsent[0].is_acknowledged:
+        while self._unsent and self._unsent[0].is_settled:
             del self._unsent[0]
         if not self._unsent:
             return 0
         chunk, at = self._unsent[0], len(self._chunks) - len(self._unsent)
         del self._unsent[0], self._by_id[chunk.id]
+        chunk.is_settled = True  # and if a signal handler raises now, it is let go with what comes before it
         self.dropped += chunk.count
         self._let_go(at)
         return chunk.count
 
+    def renew(self, session: str, allocate: Allocate, *, leaves_files: bool) -> None:
+        """
+        Begin another session, while nothing is under way: the same messages in the same order, in chunks with its ids.
+
+        With *leaves_files* what lies in files stays there for the hub: to send it again would store it twice.
+        """
+        self.cut()
+        self.session, self._allocate, self._counter = session, allocate, 0
+        chunks, self._chunks, self._by_id, self._cut_bytes = self._chunks, deque(), {}, 0
+        segments = {*(chunk.segment for chunk in chunks), *self._free, *((self._segment,) if self._segment else ())}
+        self._segment, self._free = None, []
+        for segment in segments:
+            segment.is_retired, segment.chunks = True, 0
+        left = set()
+        for chunk in chunks:
+            if not chunk.is_settled and leaves_files and chunk.segment.is_file:
+                left.add(chunk.segment)
+                self.left += chunk.count
+            elif not chunk.is_settled:
+                self._counter += 1
+                chunk.renumber(session, self._counter)
+                chunk.segment.chunks += 1
+                self._chunks.append(chunk)
+                self._by_id[chunk.id] = chunk
+                self._cut_bytes += chunk.bytes
+                continue
+            self._settle(chunk.settled)
+        for segment in segments:
+            if segment not in left and not segment.chunks:
+                segment.free()
+            segment.is_file = False
+            if not segment.chunks:
+                segment.close()
+        self.rewind()
+
     @property
     def is_all_in_files(self) -> bool:
         """Whether everything that is not acknowledged lies in files, and outlives this process."""
-        segments = [chunk._segment for chunk in self._chunks if not chunk.is_acknowledged]
+        segments = [chunk.segment for chunk in self._chunks if not chunk.is_settled]
         if self._segment is not None and self.open_count:
             segments.append(self._segment)
         return all(segment.is_file for segment in segments)
@@ -263,14 +266,14 @@ class Backlog:
 
     def close(self, *, keep: bool) -> None:
         """Let go of all memory, and of its files unless *keep* is set. Only the counters are of use then."""
-        segments = {id(chunk._segment): chunk._segment for chunk in self._chunks}
+        segments = {id(chunk.segment): chunk.segment for chunk in self._chunks}
         segments |= {id(segment): segment for segment in (*self._free, self._segment) if segment is not None}
         for segment in segments.values():
             if not keep:
                 segment.free()
             segment.close()
 
-    def _begin(self, tag: bytes, size: int) -> _Segment | None:
+    def _begin(self, tag: bytes, size: int) -> Segment | None:
         """Cut what is open, and begin a chunk that has room for *size*; None if there is no room."""
         head = encode_frame_head(tag, 0)
         needed = len(head) + size + _TAIL_BYTES
@@ -289,7 +292,7 @@ class Backlog:
         segment.position = start + head_bytes
         return segment
 
-    def _next_segment(self, needed: int) -> _Segment:
+    def _next_segment(self, needed: int) -> Segment:
         old, self._segment = self._segment, None
         if old is not None and not old.chunks:
             self._reuse(old)
@@ -297,18 +300,18 @@ class Backlog:
             self._segment = self._free.pop()
         else:
             size = max(SEGMENT_BYTES, needed)
-            self._segment = _Segment(self._allocate(size), size)
+            self._segment = Segment(self._allocate(size), size)
         return self._segment
 
     def _let_go(self, at: int) -> None:
-        """Let go of a chunk; its messages count as acknowledged when all before them are."""
+        """Let go of a chunk; its messages count as settled when all before them are."""
         chunk, before = self._chunks[at], self._chunks[at - 1] if at else None
-        segment = chunk._segment
+        segment = chunk.segment
         del self._chunks[at]
-        self._cut_bytes -= chunk._end - chunk._start
+        self._cut_bytes -= chunk.bytes
         segment.chunks -= 1
         if before is None:
-            self.acknowledged += chunk.settled
+            self.settled += chunk.settled
             segment.words[ACKNOWLEDGED] = chunk.until
         else:
             before.settled += chunk.settled
@@ -325,9 +328,16 @@ class Backlog:
         else:  # all of it is free again: stay where the memory is warm
             segment.reset()
 
-    def _reuse(self, segment: _Segment) -> None:
+    def _settle(self, count: int) -> None:
+        """Count messages as settled that come after all that are held."""
+        if self._chunks:
+            self._chunks[-1].settled += count
+        else:
+            self.settled += count
+
+    def _reuse(self, segment: Segment) -> None:
         segment.reset()
-        if len(self._free) < _FREE_SEGMENTS and segment.size == SEGMENT_BYTES:
+        if len(self._free) < _FREE_SEGMENTS and segment.size == SEGMENT_BYTES and not segment.is_retired:
             self._free.append(segment)
         else:
             segment.free()

@@ -6,7 +6,8 @@ sends again. Nothing here needs the hub to be there.
 
 Always true:
 - whatever `send` accepted is sent until it is acknowledged, in order; where there is a spool, also after our death;
-- `flush` tells the truth: it returns when all is on the hub's disk, or raises with the number that is not;
+- `flush` tells the truth: it returns when all is on the hub's disk, or raises with the numbers of what is not yet, and
+  of what was dropped and never will be;
 - after a fork the child has a session, a backlog and a thread of its own; what the parent had is the parent's;
 - a thread that interrupts itself inside, in a signal handler or a finalizer, does not hang.
 
@@ -23,7 +24,7 @@ from types import TracebackType
 from typing import Any, Unpack
 
 from producers import lifetime
-from producers.errors import BacklogFull, NotAcknowledged, NotConnected, ProducerClosed, ProducerError
+from producers.errors import BacklogFull, NotAcknowledged, NotConnected, NotTrusted, ProducerClosed, ProducerError
 from producers.lifetime import CLOSE_TIMEOUT_S
 from producers.link import State
 from producers.outgoing import Options, Outgoing
@@ -126,34 +127,48 @@ class Producer:
         """
         Wait until a hub answers; `send` does not need it.
 
-        Raises NotConnected after *timeout* seconds, or ProducerClosed.
+        Raises NotConnected after *timeout* seconds, NotTrusted as soon as that is found, or ProducerClosed.
         """
         lifetime.note_fork()
+        link = self._out.link
         with self._sender.guard.alone():
-            self._out.link.want()
+            link.want()
             self._sender.look()
-            if not self._wait_for(lambda: self._out.link.state is State.UP, timeout):
-                raise NotConnected(self.path, self._out.link.last_error or "no answer in time")
+            is_over = self._wait_for(lambda: link.state is State.UP or link.is_refused, timeout)
+            if link.is_refused:
+                raise NotTrusted(self.path, link.last_error)
+            if not is_over:
+                raise NotConnected(self.path, link.last_error or "no answer in time")
 
     @property
     def pending(self) -> int:
         """How many messages are not acknowledged yet."""
-        backlog = self._out.backlog
-        return backlog.appended - backlog.acknowledged
+        return self._out.backlog.pending
 
     def stats(self) -> dict[str, Any]:
-        """Return how many messages were appended, acknowledged, dropped, are pending; where they wait; the link."""
+        """
+        Return how many messages were appended, acknowledged, dropped, left to the hub in files by a session of another
+        user, are pending; where they wait; the link.
+        """
         return self._out.stats()
 
     def flush(self, timeout: float | None = None) -> None:
-        """Return when everything sent so far is on the hub's disk. Raises NotAcknowledged after *timeout* seconds."""
-        lifetime.note_fork()
-        self._flush(timeout, lambda: False)
+        """
+        Return when everything sent so far is on the hub's disk.
+
+        Raises NotAcknowledged after *timeout* seconds, or if messages were dropped that no flush has reported.
+        """
+        count = self.settle(timeout)
+        with self._sender.guard.lock:  # also inside it
+            late = self._out.account(count)
+        if late is not None:
+            raise late
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
         """
         Flush, and stop. What the hub has not acknowledged after *timeout* seconds, or cannot because it is not there,
-        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised.
+        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised. What
+        *when_full* dropped before is reported to the hub, not raised.
         """
         lifetime.note_fork()
         if self._sender.guard.is_inside():  # in a signal handler that met us at work: the end of the process does it
@@ -165,15 +180,32 @@ class Producer:
             self._sender.changed.notify_all()  # whoever waits for room: it would come behind what is flushed here
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            self._flush(timeout, self._is_nobody_there)
+            self.settle(timeout, self._is_nobody_there)
             rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            self._flush(rest, self._is_nobody_there)  # meanwhile the hub was told of what was dropped
-        except NotAcknowledged:
-            if not self._out.is_in_files:
-                raise
+            count = self.settle(rest, self._is_nobody_there)  # meanwhile the hub was told of what was dropped
+            late = self._out.last_account(count)
         finally:
             self._sender.stop()
             self._out.end()
+        if late is not None:
+            raise late
+
+    def settle(self, timeout: float | None, is_enough: Callable[[], bool] = lambda: False) -> int:
+        """Wait until everything sent so far is acknowledged or dropped; return how many messages are neither."""
+        lifetime.note_fork()
+        backlog = self._out.backlog
+        is_inside = self._sender.guard.is_inside()
+        if not is_inside:
+            self._sender.send_aside()
+        target = backlog.appended
+        with self._sender.guard.lock:
+            if not is_inside:  # a signal handler or finalizer that met us at work cannot wait for itself
+                self._out.link.hurry()
+                self._sender.look()
+                self._sender.changed.wait_for(
+                    lambda: backlog.settled >= target or self._sender.is_stopped or is_enough(), timeout
+                )
+            return backlog.pending_until(target)
 
     def renew(self) -> None:
         """In a forked child: everything of the parent's is left to the parent."""
@@ -190,22 +222,6 @@ class Producer:
         wait_s = 0.0 if out.when_full == "raise" else out.block_s if timeout is None else timeout
         if not self._wait_for(lambda: out.put(tag, entry, count), wait_s):
             raise BacklogFull(out.backlog.held_bytes, self._out.link.last_error)
-
-    def _flush(self, timeout: float | None, is_enough: Callable[[], bool]) -> None:
-        backlog = self._out.backlog
-        is_inside = self._sender.guard.is_inside()
-        if not is_inside:
-            self._sender.send_aside()
-        target = backlog.appended
-        if not is_inside:  # in a signal handler or finalizer that met us at work: there is no waiting for oneself
-            with self._sender.guard.lock:
-                self._out.link.hurry()
-                self._sender.look()
-                self._sender.changed.wait_for(
-                    lambda: backlog.acknowledged >= target or self._sender.is_stopped or is_enough(), timeout
-                )
-        if backlog.acknowledged < target:
-            raise NotAcknowledged(target - backlog.acknowledged, self._out.link.last_error)
 
     def _is_nobody_there(self) -> bool:
         """Whether there is no reason to wait for an acknowledgement."""

@@ -1,7 +1,7 @@
 """
 Commands to a running hub: one request, one reply, over its socket.
 
-Always true: it waits no longer than it was told.
+Always true: it waits no longer than it was told; it asks nobody but the hub (producers.dialling).
 Not here: which methods there are (the hub says: `mpsr call`), the form of the lines (hub.wire.jsonrpc).
 """
 
@@ -14,9 +14,10 @@ import time
 from typing import Any
 
 from hub.config import default_socket
+from hub.trust import Untrusted
 from hub.wire.jsonrpc import decode_reply, encode_request
-from producers.dialling import describe
-from producers.errors import CommandFailed, NotConnected
+from producers.dialling import connect, describe
+from producers.errors import CommandFailed, NotConnected, NotTrusted
 
 CALL_TIMEOUT_S = 10.0
 _TIMEVAL = struct.Struct("ll")
@@ -29,7 +30,7 @@ def call(
     path: str | None = None,
     timeout: float = CALL_TIMEOUT_S,
 ) -> Any:
-    """Return the hub's answer to *method*. Raises NotConnected or CommandFailed."""
+    """Return the hub's answer to *method*. Raises NotConnected, NotTrusted or CommandFailed."""
     path = path or default_socket()
     request = encode_request(method, params, 1)
     deadline = time.monotonic() + timeout
@@ -37,11 +38,13 @@ def call(
         try:
             # Not `settimeout`: a connect that does not block fails at once while the hub's backlog is full.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(*divmod(int(timeout * 1e6), 10**6)))
-            sock.connect(path)
+            connect(sock, path)
             sock.sendall(request)
             reply = decode_reply(_read_line(sock, deadline))
         except (TimeoutError, BlockingIOError):
             raise NotConnected(path, f"no answer within {timeout:g} s") from None
+        except Untrusted as error:
+            raise NotTrusted(path, describe(error, path)) from error
         except OSError as error:
             raise NotConnected(path, describe(error, path)) from error
         except ValueError as error:

@@ -1,13 +1,21 @@
 """
 A socket to the hub, or in words why there is none.
 
-Always true: connecting does not block; a Unix socket answers at once.
+Always true:
+- connecting does not block; a Unix socket answers at once;
+- what is at the path is checked before, and who answers after connecting, so that nothing is sent to another user who
+  has put a socket of his own there (hub.trust).
+
 Not here: when to try again (producers.link).
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
+
+from hub.trust import Untrusted, check, check_peer
 
 SEND_BUFFER_BYTES = 1 << 20
 
@@ -18,15 +26,28 @@ def connected_socket(path: str) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        sock.connect(path)
+        connect(sock, path)
     except OSError:
         sock.close()
         raise
     return sock
 
 
+def connect(sock: socket.socket, path: str) -> None:
+    """Connect to the hub at *path*, and to nobody else. Raises Untrusted or another OSError."""
+    there = check(path, is_client=True).described
+    sock.connect(path)
+    if there is None:  # it has just come
+        there = check(path, is_client=True).described
+    if there is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    check_peer(sock, path, there.st_uid)
+
+
 def describe(error: BaseException, path: str) -> str:
     """Return in words why there is no connection to the hub at *path*."""
+    if isinstance(error, Untrusted):
+        return f"{error}; choose a socket in a folder that only you or root can write to"
     if isinstance(error, FileNotFoundError):
         return f"no hub at {path}"
     if isinstance(error, ConnectionRefusedError):

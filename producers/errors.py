@@ -5,8 +5,10 @@ Every error of the producers, sorted by who must act.
     ├── BadRecord           the caller: this record cannot be sent as it is; nothing was kept of it
     ├── ProducerClosed      the caller: it was closed before
     ├── BacklogFull         for now: no room within the time given; the record was not kept
-    ├── NotAcknowledged     for now: the hub has not confirmed everything within the time given; it is still being tried
+    ├── NotAcknowledged     for now: the hub has not confirmed everything within the time given, and that is still
+    │                       being tried; or messages were dropped
     ├── NotConnected        the operator: no hub answers at the path
+    │   └── NotTrusted      another user could answer there, or does
     ├── CommandFailed       the hub answered a command with an error
     └── ChildDied           the caller: the child that was asked cannot answer any more
 
@@ -50,15 +52,23 @@ class BacklogFull(ProducerError):
 
 
 class NotAcknowledged(ProducerError, TimeoutError):
-    """*count* messages are not acknowledged yet; *last_error* says why the hub cannot be reached, if it cannot."""
+    """
+    *count* messages are not acknowledged yet; *last_error* says why the hub cannot be reached, if it cannot.
 
-    def __init__(self, count: int, last_error: str) -> None:
-        super().__init__(count, last_error)
-        self.count, self.last_error = count, last_error
+    *dropped* messages were dropped for want of room: they never reached the hub. Each is reported by one flush.
+    """
+
+    def __init__(self, count: int, last_error: str, dropped: int = 0) -> None:
+        super().__init__(count, last_error, dropped)
+        self.count, self.last_error, self.dropped = count, last_error, dropped
 
     def __str__(self) -> str:
-        messages = "1 message is" if self.count == 1 else f"{self.count} messages are"
-        return f"{messages} not acknowledged{_because(self.last_error)}"
+        late = f"{_messages(self.count)} not acknowledged{_because(self.last_error)}"
+        if not self.dropped:
+            return late
+        if not self.count:
+            return f"{_messages(self.dropped, 'was', 'were')} dropped for want of room"
+        return f"{late}, and {self.dropped} {'was' if self.dropped == 1 else 'were'} dropped for want of room"
 
 
 class NotConnected(ProducerError, ConnectionError):
@@ -70,6 +80,13 @@ class NotConnected(ProducerError, ConnectionError):
 
     def __str__(self) -> str:
         return f"no hub answers at {self.path}: {self.reason}"
+
+
+class NotTrusted(NotConnected):
+    """Another user could put a socket of his own at *path*, or has: nothing is sent there."""
+
+    def __str__(self) -> str:
+        return f"the hub at {self.path} is not trusted: {self.reason}"
 
 
 class CommandFailed(ProducerError):
@@ -103,6 +120,10 @@ class ChildDied(ProducerError):
         else:
             how = f"has ended with exit code {self.code}"
         return f"{self.command} {how}" + (f": {self.stderr}" if self.stderr else "")
+
+
+def _messages(count: int, one: str = "is", many: str = "are") -> str:
+    return f"1 message {one}" if count == 1 else f"{count} messages {many}"
 
 
 def _because(last_error: str) -> str:

@@ -25,7 +25,8 @@ from collections.abc import Callable
 import msgpack
 
 from hub.wire.frame import decode_acks
-from producers.backlog import Backlog, Chunk
+from producers.backlog import Backlog
+from producers.segment import Chunk
 
 LINGER_S = 0.005
 WINDOW_BYTES = 4 << 20
@@ -56,6 +57,8 @@ class Link:
         self.state = State.AWAY
         self.last_error = ""
         """Why the hub is not there, in words; empty while it is."""
+        self.is_refused = False
+        """Whether the last attempt found somebody whom we do not trust: waiting will not change that."""
         self._linger_s = linger_s
         self._window_bytes = window_bytes
         self._jitter = jitter
@@ -82,6 +85,7 @@ class Link:
     def want(self) -> None:
         """Connect even if there is nothing to send."""
         self._is_wanted = self.state is not State.UP
+        self.is_refused = False  # the next attempt decides
 
     def may_dial(self, now: float) -> bool:
         """Return whether there is reason to connect, and it is time."""
@@ -100,17 +104,18 @@ class Link:
         assert self.state is State.DIALLING, self.state
         self.state = State.UP
         self.last_error = ""
-        self._is_wanted = False
+        self._is_wanted = self.is_refused = False
         self.backlog.rewind()
         self._unsent_since = -math.inf
         self._in_flight_bytes = 0
         self._acks = _ack_unpacker()
 
-    def failed(self, now: float, reason: str) -> None:
+    def failed(self, now: float, reason: str, *, is_refused: bool = False) -> None:
         """There is no connection, or none any longer: wait a while before the next."""
         assert self.state is not State.AWAY
         self.state = State.AWAY
         self.last_error = reason
+        self.is_refused = is_refused
         self._retry_at = now + self._backoff_s * (0.5 + self._jitter() / 2)
         self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
 
@@ -169,7 +174,7 @@ class Link:
             return False
         if now - self._waiting_since >= self._linger_s or backlog.has_much_unsent:
             return True
-        unsent_from = backlog.acknowledged if backlog.has_unsent else backlog.appended - backlog.open_count
+        unsent_from = backlog.settled if backlog.has_unsent else backlog.appended - backlog.open_count
         return unsent_from < self._flush_to
 
 

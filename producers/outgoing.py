@@ -4,6 +4,8 @@ A producer but for its socket, its thread or task, and its waiting: backlog, lin
 Always true:
 - a message is taken once: kept, or dropped and counted, or refused and then nothing of it is kept;
 - what was dropped is told to the hub, under ``mpsr.loss``, when it is there and there is room, or left in the spool;
+  and to the caller, by one flush;
+- one session is one user's: a process that has become another user begins a new one when it connects next;
 - at the end files are left behind only for what is not acknowledged.
 
 Not here: locks. One thread at a time.
@@ -12,6 +14,7 @@ Not here: locks. One thread at a time.
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any, Literal, TypedDict
 
@@ -19,9 +22,13 @@ import msgspec
 
 from hub.config import default_socket
 from hub.message import LOSS_TAG
+from hub.trust import Untrusted
 from hub.wire.spooled import folder_beside
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session
+from producers.dialling import connected_socket, describe
+from producers.errors import NotAcknowledged
 from producers.link import LINGER_S, Link, State
+from producers.owner import Owner
 from producers.record import encode_tag, pack_entry
 from producers.spool import Spool, anonymous
 
@@ -81,18 +88,20 @@ class Outgoing:
 
     def begin(self) -> None:
         """Be as new, with a session of its own."""
-        session = new_session()
-        self.spool = Spool(folder_beside(self.path), session) if self._wants_spool else None
+        session = self._begin_session()
         self.backlog = Backlog(
             session=session,
             bytes_max=self._backlog_bytes_max,
             chunk_bytes_max=self._chunk_bytes_max,
-            allocate=anonymous if self.spool is None else self.spool.allocate,
+            allocate=self._allocate,
         )
         self.link = Link(self.backlog, linger_s=self._linger_s)
         self.dropped = 0
         """Messages dropped for want of room."""
         self._untold = 0  # of those, what the hub has not been told
+        self._unreported = 0  # and the caller
+        self._unchosen = 0  # and of those, what no policy of the caller's dropped
+        self._left_reported = 0  # messages left to the hub in files that were reported to the caller
         self._judged: tuple[str, State] | None = None  # what was found to be worth no warning
 
     def put(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
@@ -116,9 +125,27 @@ class Outgoing:
             return True
         return False
 
-    def drop(self, count: int = 1) -> None:
-        """Count messages as dropped."""
+    def drop(self, count: int = 1, *, is_chosen: bool = True) -> None:
+        """Count messages as dropped: by a policy that the caller has chosen, or for want of any other way."""
         self._count(count)
+        if not is_chosen:
+            self._unchosen += count
+
+    def dial(self) -> socket.socket:
+        """Return a connection, made as the user of the session: of a new one, if need be. Raises OSError."""
+        self.link.dialling()
+        if not self._owner.claim():
+            self._change_session()
+        sock = connected_socket(self.path)
+        if not self._owner.claim():
+            sock.close()
+            raise OSError(0, "this process has become another user meanwhile")
+        return sock
+
+    def failed(self, error: Exception) -> None:
+        """There is no connection, or none any longer."""
+        is_refused = isinstance(error, Untrusted)
+        self.link.failed(time.monotonic(), describe(error, self.path), is_refused=is_refused)
 
     def connected(self) -> None:
         """There is a connection: everything that is not acknowledged goes out again."""
@@ -141,6 +168,18 @@ class Outgoing:
     def is_in_files(self) -> bool:
         """Whether everything that is not acknowledged lies in files."""
         return self.spool is not None and self.spool.is_in_use and self.backlog.is_all_in_files
+
+    def account(self, count: int) -> NotAcknowledged | None:
+        """Return what a flush raises that leaves *count* messages pending; each that was dropped is reported once."""
+        count += self.backlog.left - self._left_reported
+        self._left_reported = self.backlog.left
+        dropped, self._unreported, self._unchosen = self._unreported, 0, 0
+        return NotAcknowledged(count, self.link.last_error, dropped) if count or dropped else None
+
+    def last_account(self, count: int) -> NotAcknowledged | None:
+        """Return what a close raises: what is in files is not lost, and drops that the caller chose are no surprise."""
+        late = 0 if self.is_in_files else count
+        return NotAcknowledged(late, self.link.last_error, self._unreported) if late or self._unchosen else None
 
     def end(self) -> None:
         """Let go of everything; what is not acknowledged stays in its files for the hub."""
@@ -184,8 +223,9 @@ class Outgoing:
         backlog, spool = self.backlog, self.spool
         return {
             "appended": backlog.appended,
-            "acknowledged": max(backlog.acknowledged - backlog.dropped, 0),  # behind what is under way both may be
-            "pending": backlog.appended - backlog.acknowledged,
+            "acknowledged": backlog.acknowledged,
+            "pending": backlog.pending,
+            "left": backlog.left,
             "dropped": self.dropped,
             "held_bytes": backlog.held_bytes,
             "state": self.link.state.value,
@@ -197,6 +237,33 @@ class Outgoing:
     def _count(self, messages: int) -> None:
         self.dropped += messages
         self._untold += messages
+        self._unreported += messages
+
+    def _begin_session(self) -> str:
+        """Begin a session without an owner, its files included; return its name."""
+        session = new_session()
+        self._owner = Owner()
+        self.spool: Spool | None = None
+        if self._wants_spool:
+            self.spool = Spool(folder_beside(self.path), session, socket=self.path, owner=self._owner)
+        self._allocate = anonymous if self.spool is None else self.spool.allocate
+        return session
+
+    def _change_session(self) -> None:
+        """
+        Begin a session of the user that we have become.
+
+        What is in files stays there, as if we had ended: the hub adopts it as the former user's, and knows what of it
+        it has. What is in memory only moves into the new session; if it was sent before and the acknowledgement was
+        lost, the hub cannot know that, and stores it a second time.
+        """
+        old = self.spool
+        is_in_use = old is not None and old.is_in_use
+        session = self._begin_session()
+        self._owner.claim()
+        self.backlog.renew(session, self._allocate, leaves_files=is_in_use)
+        if old is not None:
+            old.close(keep=True)
 
     def _tell(self) -> None:
         reason = f"dropped by the producer: no room for what waits for the hub (when_full={self.when_full})"

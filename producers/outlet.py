@@ -73,8 +73,7 @@ class Outlet:
     def flush(self, timeout: float) -> None:
         """Wait until everything is on the hub's disk, for *timeout* seconds, and not for a hub that is not there."""
         if not self.producer.stats()["last_error"]:
-            with contextlib.suppress(NotAcknowledged):
-                self.producer.flush(timeout)
+            self.producer.settle(timeout)  # not `flush`: what was dropped is for the application to hear from its own
 
     def close(self, timeout: float) -> None:
         """Close the producer, if it is our own; say so if that costs messages."""

@@ -23,7 +23,6 @@ import time
 from collections import deque
 
 from producers import lifetime
-from producers.dialling import connected_socket, describe
 from producers.guard import Guard
 from producers.outgoing import Outgoing
 
@@ -101,7 +100,7 @@ class Sender:
             with self.guard.lock:
                 if aside:
                     if self.is_stopped or not self._out.put(*aside[0]):
-                        self._out.drop()
+                        self._out.drop(is_chosen=False)
                     del aside[0]
                 self.look()
 
@@ -167,11 +166,10 @@ class Sender:
 
     def _dial(self, poll: select.poll) -> None:
         """Connect. Under the lock."""
-        self._link.dialling()
         try:
-            self._sock = connected_socket(self._out.path)
+            self._sock = self._out.dial()
         except OSError as error:
-            self._link.failed(time.monotonic(), describe(error, self._out.path))
+            self._out.failed(error)
             self.changed.notify_all()
             return
         poll.register(self._sock, select.POLLIN)
@@ -202,7 +200,7 @@ class Sender:
                 poll.modify(sock, select.POLLIN | select.POLLOUT)
                 return
             except OSError as error:
-                self._lost(poll, describe(error, self._out.path))
+                self._lost(poll, error)
                 return
 
     def _receive(self, poll: select.poll) -> None:
@@ -218,12 +216,12 @@ class Sender:
         except BlockingIOError:
             return
         except (OSError, ValueError) as error:
-            self._lost(poll, describe(error, self._out.path))
+            self._lost(poll, error)
 
-    def _lost(self, poll: select.poll, reason: str) -> None:
+    def _lost(self, poll: select.poll, error: Exception) -> None:
         self._hang_up(poll)
         with self.guard.lock:
-            self._link.failed(time.monotonic(), reason)
+            self._out.failed(error)
             self.changed.notify_all()
 
     def _hang_up(self, poll: select.poll) -> None:

@@ -8,6 +8,10 @@ locked file would drop it.
 Always true:
 - a segment's space is reserved before it is mapped: a full disk is an error here, and no SIGBUS in the application;
 - without folder, permission or space there is memory of the process only, and `fault` says why;
+- so there is where somebody else could read what waits: the folder belongs to root, to us or to the owner of the hub's
+  socket, nobody else can replace it or the files in it, and it is used through one descriptor, whatever comes to stand
+  at its path (hub.trust);
+- all files of a session belong to one user (producers.owner);
 - what was acknowledged, and `close`, leave no file behind; what was not stays for the hub.
 
 Not here: what is in a segment (producers.backlog, hub.wire.spooled).
@@ -21,11 +25,13 @@ import mmap
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import NamedTuple
 
+from hub import trust
 from hub.lockfile import LockFile, LockTaken
 from hub.wire import spooled
+from producers.owner import Owner
 
 MODE = 0o640
 
@@ -43,14 +49,46 @@ def anonymous(size: int) -> Memory:
     return Memory(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), lambda: None)
 
 
-class Spool:
-    """Allocates the memory of one session, in files if it can."""
+class _Folder:
+    """The open folder."""
 
-    def __init__(self, folder: str, session: str) -> None:
+    def __init__(self, path: str, owners: Set[int]) -> None:
+        # O_PATH: those who may make files in it need not be able to list it.
+        self.handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            trust.check_folder(path, os.fstat(self.handle), owners)
+        except BaseException:
+            self.close()
+            raise
+
+    def unlink(self, name: str) -> None:
+        """Remove a file, if that is possible."""
+        if self.handle != -1:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=self.handle)
+
+    def close(self) -> None:
+        """Close it once: the same number may be somebody else's then."""
+        handle, self.handle = self.handle, -1
+        if handle != -1:
+            os.close(handle)
+
+
+class Spool:
+    """
+    Allocates the memory of one session, in files of *folder* if it can.
+
+    *socket* is the hub's socket, whose owner may have the folder; *owner* is the user of the session.
+    """
+
+    def __init__(self, folder: str, session: str, *, socket: str | None = None, owner: Owner | None = None) -> None:
         self.folder = folder
         self.fault = ""
         """Why there are no files, empty while there are."""
         self._session = session
+        self._socket = socket
+        self._owner = owner or Owner()
+        self._opened: _Folder | None = None
         self._lock: LockFile | None = None
         self._number = 0
         self._is_closed = False
@@ -63,67 +101,90 @@ class Spool:
     def allocate(self, size: int) -> Memory:
         """Return *size* bytes, in a file where that is possible."""
         try:
-            if not spooled.IS_POSSIBLE or not hasattr(os, "posix_fallocate"):
+            if not spooled.IS_POSSIBLE or not hasattr(os, "posix_fallocate") or not hasattr(os, "O_PATH"):
                 raise OSError(0, "this system cannot reserve space in a file")
-            if not self.is_in_use:  # a file without a lock would be taken for a dead one's
-                if self._lock is not None:
-                    self._lock.release()
-                self._lock = self._take_lock()
-            return self._make_segment(size)
+            if not self._owner.claim():
+                raise OSError(0, f"it is for files of user {self._owner.uid}, and this process is another's now")
+            if self._opened is None or not self.is_in_use:  # a file without a lock would be taken for a dead one's
+                self._opened = self._open()
+            return self._make_segment(self._opened, size)
+        except trust.Untrusted as error:
+            self.fault = f"{self.folder}: {error.reason if error.place == self.folder else error}"
         except (OSError, LockTaken) as error:
             self.fault = f"{self.folder}: {getattr(error, 'strerror', None) or error}"
-            return anonymous(size)
+        return anonymous(size)
 
     def close(self, *, keep: bool) -> None:
         """Let go of the lock. What is not acknowledged is left for the hub if *keep* is set."""
         if self._lock is None or self._is_closed:
             return
         self._is_closed = True
-        if not keep:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self.folder, spooled.lock_name(self._session)))
+        if not keep and self._opened is not None:
+            self._opened.unlink(spooled.lock_name(self._session))
         self._lock.release()
+        self._close_folder()
 
     def forget(self) -> None:
         """After a fork: all of it is the parent's."""
         if self._lock is not None and not self._is_closed:
             self._is_closed = True
             self._lock.forget()
+            self._close_folder()
 
-    def _take_lock(self) -> LockFile:
+    def _open(self) -> _Folder:
+        """Open the folder anew and take the lock in it. Raises OSError or LockTaken."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        self._close_folder()
+        if self._socket is None:
+            owners: Set[int] = trust.check(os.path.dirname(self.folder), is_client=True).owners
+        else:
+            socket = trust.check(self._socket, is_client=True)
+            owners = socket.owners | ({socket.described.st_uid} if socket.described is not None else set())
+        folder = _Folder(self.folder, owners)
+        try:
+            self._lock = self._take_lock(folder)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def _close_folder(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _take_lock(self, folder: _Folder) -> LockFile:
         """Lock a file of another name first: by its own the hub would take it for that of a dead one."""
         path = os.path.join(self.folder, spooled.lock_name(self._session))
         unseen = f"{path}.{secrets.token_hex(4)}"
-        lock = LockFile(unseen, mode=MODE)
+        lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.handle)  # the hub is to read it
         try:
-            os.chmod(unseen, MODE)  # whatever the umask: the hub is to read it
             lock.rename(path)
         except BaseException:
             lock.release()
+            folder.unlink(os.path.basename(unseen))
             raise
         return lock
 
-    def _make_segment(self, size: int) -> Memory:
+    def _make_segment(self, folder: _Folder, size: int) -> Memory:
         self._number += 1
-        path = os.path.join(self.folder, spooled.segment_name(self._session, self._number))
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, MODE)
+        name = spooled.segment_name(self._session, self._number)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(name, flags, MODE, dir_fd=folder.handle)
         try:
             os.fchmod(handle, MODE)  # whatever the umask
             os.posix_fallocate(handle, 0, size)
             os.pwrite(handle, spooled.pack_header(self._session, os.getpid(), _command_name()), 0)
             memory = mmap.mmap(handle, size)
         except BaseException:
-            os.unlink(path)
+            folder.unlink(name)
             raise
         finally:
             os.close(handle)
         self.fault = ""
-        return Memory(memory, lambda: _unlink(path), is_file=True)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
+        return Memory(memory, lambda: folder.unlink(name), is_file=True)
 
 
 def _command_name() -> str:

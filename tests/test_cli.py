@@ -16,10 +16,11 @@ from typing import Any
 import msgpack
 import pytest
 
+from hub.cli import main, sending
 from hub.cli.sending import _flush
 from hub.journal.files import DiskFiles
 from hub.journal.segment import list_segments, segment_name
-from producers import NotAcknowledged
+from producers import NotAcknowledged, Producer
 from tests.hub.wire.test_compression import COMPRESSORS
 from tests.producers.fakehub import FakeHub
 from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
@@ -114,6 +115,9 @@ def test_send_waits_as_long_as_acknowledgements_come(left: list[int], reason: st
         pending = 5
         waited = 0
 
+        def connect(self, timeout: float) -> None:
+            assert timeout == 1.0
+
         def flush(self, timeout: float) -> None:
             self.waited += 1
             if left[self.waited - 1]:
@@ -123,6 +127,28 @@ def test_send_waits_as_long_as_acknowledgements_come(left: list[int], reason: st
     with contextlib.nullcontext() if left[-1] == 0 else pytest.raises(NotAcknowledged):
         _flush(producer, 1.0)  # type: ignore[arg-type]
     assert producer.waited == waits
+
+
+def test_send_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1 if anything was dropped, although everything else is on the hub's disk."""
+
+    class Dropping(Producer):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, when_full="drop_new", backlog_bytes_max=5000, **options)
+
+        def connect(self, timeout: float | None = None) -> None:
+            running.start()
+            super().connect(timeout)
+
+    with HubProcess(tmp_path) as running:
+        running.kill()
+        monkeypatch.setattr(sending, "Producer", Dropping)
+        with pytest.raises(SystemExit) as ended:
+            main(["send", "--socket", running.socket, *("x" * 50 for _ in range(200))])
+        stored = len(running.messages("send"))
+        assert 0 < stored < 200
+        assert ended.value.code == 1
+        assert capsys.readouterr().err == f"mpsr: {200 - stored} messages were dropped for want of room\n"
 
 
 def test_output_that_cannot_be_written_is_one_line(hub: HubProcess) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS = """
     hub.errors hub.escaping hub.config hub.reporting
     hub.systemd hub.units hub.watchdog
-    hub.entries hub.moment hub.lockfile
+    hub.entries hub.moment hub.lockfile hub.trust
     hub.message hub.metrics hub.access
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.inbox hub.intake hub.outbox
@@ -42,7 +42,8 @@ ONLY = {
     "producers.spawn.procfile": "",
     "producers.spawn.joining": "",
     "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.joining",
-    "producers.*": "hub.errors hub.escaping hub.config hub.lockfile hub.entries hub.message hub.wire.* producers.* "
+    "producers.*": "hub.errors hub.escaping hub.config hub.lockfile hub.trust hub.entries hub.message hub.wire.* "
+    "producers.* "
     "producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines",
     "producers": "hub.errors producers.*",
     "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* producers.bench.*",

@@ -19,6 +19,7 @@ from typing import Any
 from hub.errors import MpsrError
 from hub.peer import peer_of
 from producers.blocking import Producer
+from producers.errors import NotTrusted
 from producers.spawn.console import Console
 from producers.spawn.delivery import Delivery
 from producers.spawn.history import AnyExit, Policy, Restart
@@ -63,6 +64,8 @@ class OwnHub:
             await asyncio.wait((ended, connected), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done() and connected.exception() is None and not self._is_listening():
                 await asyncio.wait((ended,), timeout=PATIENCE_S)  # another hub is there: ours will say so
+            if connected.done() and isinstance(refusal := connected.exception(), NotTrusted):
+                raise HubNotStarted(str(refusal))
             if ended.done() or not self._is_listening():
                 raise HubNotStarted("it ended (see above)" if ended.done() else f"nobody listens at {self._path}")
         finally:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
 
 from hub.cli.options import SECONDS, complain, socket_option, usage_error
-from producers import BadRecord, NotAcknowledged, Producer
+from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, NotTrusted, Producer
 
 
 @click.command()
@@ -72,11 +72,7 @@ def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_jso
     from hub.wire.text import encode_record
 
     if not as_json and not extra:
-        try:
-            producer.send_packed(encode_record(line), timeout=timeout)
-        except BadRecord as error:
-            return str(error)
-        return None
+        return _with_room(lambda wait_s: producer.send_packed(encode_record(line), timeout=wait_s), producer, timeout)
     record: Any = {"message": line.decode("utf-8", "replace")}
     if as_json:
         import msgspec
@@ -87,21 +83,54 @@ def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_jso
             return f"not JSON: {error}"
         if not isinstance(record, dict):
             return "a JSON object is expected"
+    return _with_room(lambda wait_s: producer.send({**record, **extra}, timeout=wait_s), producer, timeout)
+
+
+def _with_room(hand_over: Callable[[float], None], producer: Producer, timeout: float) -> str | None:
+    """
+    Hand over one message, which may have to wait for room; return what is wrong with it.
+
+    Raises BacklogFull or NotConnected; NotTrusted at once, for no time makes room then.
+    """
     try:
-        producer.send({**record, **extra}, timeout=timeout)
+        try:
+            hand_over(0.0)
+        except BacklogFull:
+            producer.connect(timeout)
+            hand_over(timeout)
     except BadRecord as error:
         return str(error)
     return None
 
 
 def _flush(producer: Producer, timeout: float) -> None:
-    """Wait for the acknowledgements, as long as some still come in time."""
-    left = producer.pending
+    """
+    Wait for the acknowledgements, while some still come in time.
+
+    Raises NotAcknowledged, also if anything was dropped; NotTrusted at once, for waiting does not help then.
+    """
+    left, dropped = producer.pending, 0
+    wait_s = timeout if not left or _is_connected(producer, timeout) else 0.0
     while True:
         try:
-            producer.flush(timeout)
-            return
+            producer.flush(wait_s)
         except NotAcknowledged as late:
+            dropped += late.dropped
             if late.last_error or late.count >= left:
-                raise
+                raise NotAcknowledged(late.count, late.last_error, dropped) from None
             left = late.count
+        else:
+            break
+    if dropped:
+        raise NotAcknowledged(0, "", dropped)
+
+
+def _is_connected(producer: Producer, timeout: float) -> bool:
+    """Return whether the hub answers in time. Raises NotTrusted."""
+    try:
+        producer.connect(timeout)
+    except NotTrusted:
+        raise
+    except NotConnected:
+        return False
+    return True

@@ -17,7 +17,7 @@ from hub.cli.options import SECONDS, SIZE, complain, journal_option, socket_opti
 from hub.cli.ownhub import OwnHub
 from hub.cli.specs import CHILDREN_MAX, specs_of_command, specs_of_procfile, with_stdin
 from hub.config import default_socket
-from producers.errors import NotAcknowledged, NotConnected, ProducerError
+from producers.errors import NotAcknowledged, NotConnected, NotTrusted, ProducerError
 from producers.spawn import processes
 from producers.spawn.history import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX, Join
@@ -229,6 +229,8 @@ async def _warn(producer: Any) -> None:
     """Say it, if there is no hub."""
     try:
         await asyncio.to_thread(producer.connect, NO_HUB_S)
+    except NotTrusted as error:
+        click.echo(f"mpsr: {error}; the output waits", err=True)
     except NotConnected as error:
         complain(f"{error}; the output waits for one (start `mpsr hub`, or add --hub)")
     except ProducerError:  # all is over already

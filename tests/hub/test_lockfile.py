@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hub.lockfile import LockFile, LockTaken
+from tests.users import ALICE, NEEDS_ROOT
 
 HOLDER = "import sys; from hub.lockfile import LockFile; lock = LockFile(sys.argv[1]); "
 HOLDER += "print('held', flush=True); sys.stdin.read()"
@@ -78,3 +80,63 @@ def test_a_full_disk_and_a_wrong_place(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("link", "absent/lock"):
         with pytest.raises(OSError, match=r"."):
             LockFile(str(tmp_path / name))
+
+
+def test_an_exact_mode(tmp_path: Path) -> None:
+    """A new file gets exactly the mode asked for, whatever the umask; a file that is there is refused, and kept."""
+    path, before = tmp_path / "lock", os.umask(0o077)
+    try:
+        lock = LockFile(str(path), mode=0o640, is_new=True)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    lock.release()
+    with pytest.raises(FileExistsError):
+        LockFile(str(path), is_new=True)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+def test_a_second_name(tmp_path: Path) -> None:
+    """A lock file with two names may be somebody's file: it is refused, and not emptied."""
+    (tmp_path / "file").write_text("precious")
+    os.link(tmp_path / "file", tmp_path / "lock")
+    with pytest.raises(OSError, match="second name"):
+        LockFile(str(tmp_path / "lock"))
+    assert (tmp_path / "file").read_text() == "precious"
+    (tmp_path / "file").unlink()
+    LockFile(str(tmp_path / "lock")).release()
+
+
+def test_in_an_open_folder(tmp_path: Path) -> None:
+    """With its descriptor a lock is made and renamed in the folder that was opened, and is missed in its place."""
+    folder, path = tmp_path / "folder", tmp_path / "folder/lock"
+    folder.mkdir()
+    handle = os.open(folder, os.O_PATH)
+    folder.rename(tmp_path / "moved")
+    folder.mkdir()
+    lock = LockFile(str(path), dir_fd=handle)
+    assert (os.listdir(folder), os.listdir(tmp_path / "moved")) == ([], ["lock"])
+    lock.rename(str(folder / "other"))
+    assert os.listdir(tmp_path / "moved") == ["other"]
+    assert not lock.is_in_place()
+    folder.rmdir()
+    (tmp_path / "moved").rename(folder)
+    assert lock.is_in_place()
+    with pytest.raises(LockTaken):
+        LockFile(str(folder / "other"))
+    lock.release()
+    os.close(handle)
+
+
+@NEEDS_ROOT
+def test_seen_by_another_user(tmp_path: Path) -> None:
+    """A process that may not look any more takes the file to be in place until it is removed."""
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o700)
+    lock = LockFile(str(folder / "lock"))
+    for is_there in (True, False):
+        os.seteuid(ALICE)
+        assert lock.is_in_place() == is_there
+        os.seteuid(0)
+        (folder / "lock").unlink(missing_ok=True)
+    lock.release()

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
-from hub.socketfile import PATH_BYTES_MAX, SocketFile
+from hub.socketfile import PATH_BYTES_MAX, SocketFile, _permit
 from tests.support import eventually
+from tests.users import ALICE, MALLORY, NEEDS_ROOT, as_user, open_folder
 
 
 @contextmanager
@@ -312,6 +313,146 @@ def test_the_folder(tmp_path: Path) -> None:
             assert stat.S_IMODE(os.stat(tmp_path / "a/b").st_mode) == expected
     finally:
         os.umask(old)
+
+
+def test_the_folders_above(tmp_path: Path) -> None:
+    """Folders that are missing above it are made as it is, whatever the umask: another could be written by all."""
+    old = os.umask(0)
+    try:
+        with bound(tmp_path / "a/b/c/s"):
+            modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b", "a/b/c")}
+            assert modes == {0o755 if os.geteuid() == 0 else 0o700}
+    finally:
+        os.umask(old)
+
+
+def test_a_folder_that_all_can_write(tmp_path: Path) -> None:
+    """It is refused with its name and the way out, and nothing is made in it; sticky, as /tmp, it is taken."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    for path in (shared / "s", shared / "new/s"):
+        with pytest.raises(SocketError) as caught:
+            SocketFile.bind(str(path))
+        assert str(caught.value) == (
+            f"cannot listen on {path}: {shared} can be written by everybody: another user could take its place "
+            "(choose a --socket in a folder that only you or root can write to)"
+        )
+    assert os.listdir(shared) == []
+    shared.chmod(0o1777)
+    with bound(shared / "s"):
+        assert ask(shared / "s") == 0
+
+
+@NEEDS_ROOT
+def test_a_folder_of_another_user() -> None:
+    """Root too refuses it; the user himself does not."""
+    with open_folder() as folder:
+        folder.chmod(0o1777)
+        theirs = folder / "theirs"
+        theirs.mkdir()
+        os.chown(theirs, MALLORY, MALLORY)
+        with pytest.raises(SocketError, match=f"theirs belongs to user {MALLORY}, in a folder that others can write"):
+            SocketFile.bind(str(theirs / "s"))
+        assert os.listdir(theirs) == []
+
+        def bind() -> str:
+            with bound(theirs / "s"):
+                return str(ask(theirs / "s"))
+
+        assert as_user(MALLORY, bind) == "0"
+
+
+@NEEDS_ROOT
+def test_a_folder_that_another_user_makes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made by somebody else between the look and the making, it is refused as well."""
+    tmp_path.chmod(0o1777)
+    real = os.mkdir
+
+    def faster(path: str, mode: int) -> None:
+        real(path, 0o777)
+        os.chown(path, MALLORY, MALLORY)
+        real(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", faster)
+    with pytest.raises(SocketError, match=f"belongs to user {MALLORY}"):
+        SocketFile.bind(str(tmp_path / "x/s"))
+    assert os.listdir(tmp_path / "x") == []
+
+
+BY_DESCRIPTOR = """
+import os, sys
+from hub.socketfile import SocketFile
+
+def look(event, args):
+    if event in ("os.chmod", "os.chown"):
+        assert isinstance(args[0], int) or args[0].startswith("/proc/self/fd/"), args
+        seen.append(event)
+
+seen = []
+os.umask(0o077)
+os.umask = None
+sys.addaudithook(look)
+file = SocketFile.bind(sys.argv[1], mode=0o664, group="1")
+file.permit(0o666, "2")
+print(*seen, oct(os.stat(sys.argv[1]).st_mode), os.stat(sys.argv[1]).st_gid)
+"""
+
+
+@NEEDS_ROOT
+def test_owner_and_mode_are_set_by_descriptor(tmp_path: Path) -> None:
+    """At the start and at a reload chmod and chown are given descriptors; the umask, other threads' too, stays."""
+    command = [sys.executable, "-W", "ignore", "-c", BY_DESCRIPTOR, str(tmp_path / "s")]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
+    assert ran.stdout == "os.chmod os.chown os.chmod os.chown os.chmod 0o140666 2\n"
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("what", ["file", "second name", "symbolic link", "another's socket", "another socket"])
+def test_what_comes_to_its_place_is_left_alone(tmp_path: Path, what: str) -> None:
+    """What stands where our socket should be keeps owner and mode: a root-only file is not given to a group."""
+    path, precious = tmp_path / "s", tmp_path / "precious"
+    with bound(path) as file:
+        known = os.lstat(path)
+        path.unlink()
+        precious.write_text("secret")
+        precious.chmod(0o4711)
+        if what in ("another's socket", "another socket"):
+            dead_socket(path)
+            os.chown(path, ALICE if "'s" in what else 0, 0)
+            path.chmod(0o600)
+        elif what == "symbolic link":
+            path.symlink_to(precious)
+        elif what == "second name":
+            os.link(precious, path)
+        else:
+            precious.rename(path)
+        before = os.stat(path)
+        with pytest.raises(OSError, match="another file has come to its place"):
+            _permit(str(path), 0o666, 1, known=known)
+        file.permit(0o666, "1")
+        after = os.stat(path)
+        assert (after.st_mode, after.st_gid) == (before.st_mode, before.st_gid)
+        path.unlink()
+
+
+def test_a_second_name_of_another_socket(tmp_path: Path) -> None:
+    """A socket of ours that serves something else keeps its mode when it comes to the place of the one just bound."""
+    dead_socket(tmp_path / "other")
+    (tmp_path / "other").chmod(0o600)
+    os.link(tmp_path / "other", tmp_path / "s~")
+    with pytest.raises(OSError, match="another file has come to its place"):
+        _permit(str(tmp_path / "s~"), 0o666, -1)
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o600
+
+
+def test_a_lock_that_is_a_second_name(tmp_path: Path) -> None:
+    """A file that has come to the lock's place under a second name is refused and keeps its contents."""
+    (tmp_path / "precious").write_text("secret")
+    os.link(tmp_path / "precious", tmp_path / "s.lock")
+    with pytest.raises(SocketError, match="it has a second name"):
+        SocketFile.bind(str(tmp_path / "s"))
+    assert (tmp_path / "precious").read_text() == "secret"
 
 
 def test_only_our_own_is_removed(tmp_path: Path) -> None:

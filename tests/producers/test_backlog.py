@@ -14,7 +14,8 @@ from hub.entries import Entry, read, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, unpack_own
 from hub.wire.forward import ForwardDecoder
-from producers.backlog import SEGMENT_BYTES, Backlog, Chunk, new_session
+from producers.backlog import SEGMENT_BYTES, Backlog, new_session
+from producers.segment import Chunk
 from producers.spool import Memory, anonymous
 
 SESSION = "s" * SESSION_LENGTH
@@ -159,16 +160,18 @@ def test_a_message_larger_than_the_limit() -> None:
 
 
 def test_acknowledgements() -> None:
-    """Unknown and repeated ids change nothing; a message counts as acknowledged when all before it are."""
+    """Unknown and repeated ids change nothing; a message is settled when it and all before it are acknowledged."""
     backlog = Backlog(chunk_bytes_max=1)
     for number in range(5):
         backlog.append(b"t", entry(number))
     chunks = cut_all(backlog)
-    history = [(b"\xa3abc", False, 0), (chunks[2].id, True, 0), (chunks[0].id, True, 1), (chunks[0].id, False, 1)]
-    history += [(chunks[2].id, False, 1), (chunks[1].id, True, 3), (chunks[4].id, True, 3), (chunks[3].id, True, 5)]
-    for chunk_id, is_news, acknowledged in history:
-        assert backlog.acknowledge(chunk_id) == is_news
-        assert backlog.acknowledged == acknowledged
+    history = [(b"\xa3abc", 0, 0), (chunks[2].id, 1, 0), (chunks[0].id, 1, 1), (chunks[0].id, 0, 1)]
+    history += [(chunks[2].id, 0, 1), (chunks[1].id, 1, 3), (chunks[4].id, 1, 3), (chunks[3].id, 1, 5)]
+    acknowledged = 0
+    for chunk_id, news, settled in history:
+        assert backlog.acknowledge(chunk_id) == bool(news)
+        acknowledged += news
+        assert (backlog.acknowledged, backlog.settled, backlog.pending) == (acknowledged, settled, 5 - acknowledged)
     assert backlog.is_empty
     assert backlog.held_bytes == 0
 
@@ -290,43 +293,162 @@ STEP = st.one_of(
     st.tuples(st.just("acknowledge"), st.integers(0, 3), st.just(0)),
     st.tuples(st.just("acknowledge"), st.just(0), st.just(0)),
     st.tuples(st.just("rewind"), st.just(0), st.just(0)),
+    st.tuples(st.just("drop"), st.just(0), st.just(0)),
+    st.tuples(st.just("place"), st.just(0), st.integers(0, 1)),
+    st.tuples(st.just("renew"), st.just(0), st.integers(0, 1)),
 )
+
+
+class History:
+    """A backlog, and what it should hold: messages are numbered as they are appended."""
+
+    def __init__(self) -> None:
+        self.is_file = False  # where new memory lies
+        self.backlog = Backlog(bytes_max=3 * SEGMENT_BYTES, chunk_bytes_max=2000, allocate=self.allocate)
+        self.sent: dict[int, tuple[Chunk, bytes]] = {}  # and not settled: counter -> its first bytes
+        self.next_counter = 1
+        self.pending: set[int] = set()
+
+    def allocate(self, size: int) -> Memory:
+        return anonymous(size)._replace(is_file=self.is_file)
+
+    def chunks(self) -> list[tuple[Chunk, list[int]]]:
+        """Return what is held, the open chunk cut."""
+        self.backlog.cut()
+        return [(chunk, numbers(chunk.frame)) for chunk in self.backlog._chunks if not chunk.is_settled]
+
+    def append(self, size: int, tag: int) -> None:
+        held, appended = self.backlog.held_bytes, self.backlog.appended
+        taken = self.backlog.append(b"t%d" % tag, entry(appended, size))
+        assert self.backlog.appended == appended + taken
+        assert taken or self.backlog.held_bytes == held
+        self.pending |= {appended} if taken else set()
+
+    def cut(self, *_: int) -> None:
+        self.backlog.cut()
+
+    def send(self, *_: int) -> None:
+        if (chunk := self.backlog.next_unsent()) is not None:
+            counter = int(chunk.id[-16:], 16)
+            assert counter >= self.next_counter
+            self.next_counter = counter + 1
+            frame = bytes(chunk.frame)
+            assert self.sent.setdefault(counter, (chunk, frame))[1] == frame
+
+    def acknowledge(self, at: int, _: int) -> None:
+        for counter in sorted(self.sent)[at : at + 1]:
+            chunk, frame = self.sent.pop(counter)
+            assert self.backlog.acknowledge(chunk.id)
+            self.pending -= set(numbers(frame))
+
+    def rewind(self, *_: int) -> None:
+        self.backlog.rewind()
+        self.next_counter = 1
+
+    def drop(self, *_: int) -> None:
+        before = self.chunks()
+        unsent = [chunk for chunk in self.backlog._unsent if not chunk.is_settled]
+        gone = [number for chunk, content in before if chunk in unsent[:1] for number in content]
+        assert self.backlog.drop_oldest() == len(gone)
+        self.pending -= set(gone)
+        self.sent = {counter: pair for counter, pair in self.sent.items() if not pair[0].is_settled}
+
+    def place(self, _: int, is_file: int) -> None:
+        self.is_file = bool(is_file)
+
+    def renew(self, _: int, leaves_files: int) -> None:
+        kept, left = [], self.backlog.left
+        for chunk, content in self.chunks():
+            if leaves_files and chunk.segment.is_file:
+                self.pending -= set(content)
+                left += len(content)
+            else:
+                kept.append(content)
+        session = new_session()
+        self.backlog.renew(session, self.allocate, leaves_files=bool(leaves_files))
+        after = self.chunks()
+        assert ([content for _, content in after], self.backlog.left) == (kept, left)
+        assert [unpack_own(chunk.id) for chunk, _ in after] == [(session.encode(), n + 1) for n in range(len(kept))]
+        self.sent.clear()
+        self.next_counter = 1
+
+    def check(self) -> None:
+        """Compare: a flush up to any message returns when all before it are settled, and not before."""
+        backlog = self.backlog
+        for chunk, frame in self.sent.values():
+            assert chunk.frame == frame
+        assert backlog.held_bytes <= 3 * SEGMENT_BYTES
+        assert backlog.settled == min(self.pending, default=backlog.appended)
+        assert backlog.pending == len(self.pending)
+        assert backlog.appended == backlog.acknowledged + backlog.dropped + backlog.left + backlog.pending
+        for last in (0, backlog.settled + 1, backlog.appended // 2, backlog.appended):
+            assert backlog.pending_until(last) == sum(number < last for number in self.pending)
 
 
 @settings(max_examples=150, derandomize=True)
 @given(st.lists(STEP, max_size=60))
 def test_any_history(steps: list[tuple[str, int, int]]) -> None:
-    """Whatever happens: bytes of a chunk stay the same until it is acknowledged, the bound holds, sums agree."""
-    backlog = Backlog(bytes_max=3 * SEGMENT_BYTES, chunk_bytes_max=2000)
-    frames: dict[int, tuple[Chunk, bytes]] = {}  # sent at least once and not acknowledged: counter -> its first bytes
-    is_next = 1
+    """Whatever happens: bytes of a chunk stay the same until it is settled, the bound holds, sums agree."""
+    history = History()
     for what, size, tag in steps:
-        held, appended = backlog.held_bytes, backlog.appended
-        if what == "append":
-            taken = backlog.append(b"t%d" % tag, entry(appended, size))
-            assert backlog.appended == appended + taken
-            assert taken or backlog.held_bytes == held
-        elif what == "cut":
-            backlog.cut()
-        elif what == "send" and (chunk := backlog.next_unsent()) is not None:
-            counter = int(chunk.id[-16:], 16)
-            assert counter >= is_next
-            is_next = counter + 1
-            frame = bytes(chunk.frame)
-            assert frames.setdefault(counter, (chunk, frame))[1] == frame
-        elif what == "acknowledge" and size < len(frames):
-            counter = sorted(frames)[size]
-            assert backlog.acknowledge(frames.pop(counter)[0].id)
-        elif what == "rewind":
-            backlog.rewind()
-            is_next = 1
-        for chunk, frame in frames.values():
-            assert chunk.frame == frame
-        assert backlog.held_bytes <= 3 * SEGMENT_BYTES
-        assert backlog.acknowledged <= backlog.appended
-    backlog.rewind()
-    seen = {int(chunk.id[-16:], 16): (chunk, bytes(chunk.frame)) for chunk in cut_all(backlog)}
-    assert {counter: seen[counter][1] for counter in frames} == {counter: pair[1] for counter, pair in frames.items()}
-    for chunk, _ in seen.values():
-        assert backlog.acknowledge(chunk.id)
-    assert (backlog.acknowledged, backlog.held_bytes, backlog.is_empty) == (backlog.appended, 0, True)
+        getattr(history, what)(size, tag)
+        history.check()
+    history.rewind()
+    for chunk in cut_all(history.backlog):
+        assert set(numbers(chunk.frame)) <= history.pending
+        assert history.backlog.acknowledge(chunk.id)
+    history.pending.clear()
+    history.check()
+    assert (history.backlog.held_bytes, history.backlog.is_empty) == (0, True)
+
+
+def test_a_chunk_dropped_behind_one_under_way() -> None:
+    """A flush of what is under way waits for its acknowledgement, and one of what was dropped for no more than that."""
+    backlog = Backlog(chunk_bytes_max=1)
+    for number in range(3):
+        backlog.append(b"t", entry(number))
+    backlog.cut()
+    under_way = backlog.next_unsent()
+    assert under_way is not None
+    assert [backlog.drop_oldest(), backlog.drop_oldest(), backlog.drop_oldest()] == [1, 1, 0]
+    assert (backlog.settled, backlog.pending_until(1), backlog.pending_until(3)) == (0, 1, 1)
+    assert backlog.acknowledge(under_way.id)
+    assert (backlog.settled, backlog.acknowledged, backlog.dropped, backlog.pending) == (3, 1, 2, 0)
+
+
+def test_what_was_dropped_behind_what_is_left() -> None:
+    """A session that is over takes with it what was dropped behind a chunk of its own: nobody waits for that."""
+    backlog = Backlog(chunk_bytes_max=1, allocate=lambda size: anonymous(size)._replace(is_file=True))
+    for number in range(2):
+        backlog.append(b"t", entry(number))
+    backlog.cut()
+    assert backlog.next_unsent() is not None
+    assert backlog.drop_oldest() == 1
+    backlog.renew(new_session(), anonymous, leaves_files=True)
+    assert (backlog.settled, backlog.left, backlog.dropped, backlog.is_empty) == (2, 1, 1, True)
+
+
+def test_a_new_session_uses_no_memory_of_the_old_one() -> None:
+    """Begun again, it asks for memory; what holds nothing is freed, and what is left in files is not."""
+    freed: list[int] = []
+
+    def allocate(size: int) -> Memory:
+        at = len(made)
+        made.append(anonymous(size))
+        return made[at]._replace(is_file=at in (1, 2), free=lambda: freed.append(at))
+
+    made: list[Memory] = []
+    backlog = Backlog(chunk_bytes_max=1, allocate=allocate)
+    for number in range(4):
+        backlog.append(b"t", entry(number, SEGMENT_BYTES // 2))
+    chunks = cut_all(backlog)
+    backlog.acknowledge(chunks[1].id)
+    backlog.acknowledge(chunks[0].id)
+    backlog.renew(new_session(), allocate, leaves_files=True)
+    assert (backlog.left, [numbers(chunk.frame) for chunk in cut_all(backlog)]) == (1, [[3]])
+    assert sorted(freed) == [0, 1]
+    backlog.append(b"t", entry(4))
+    assert len(made) == 5
+    for chunk in list(backlog._chunks):
+        backlog.acknowledge(chunk.id)
+    assert sorted(freed) == [0, 1, 3]

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from hub import trust
+from hub.trust import Place
+from producers import dialling
 from producers.dialling import SEND_BUFFER_BYTES, connected_socket, describe
 from tests.producers.fakehub import FakeHub
+from tests.producers.helpers import descriptors
+from tests.users import MALLORY, NEEDS_ROOT
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -46,6 +51,32 @@ def test_a_hub_that_does_not(folder: Path) -> None:
             assert why_not(path) == f"the hub at {path} does not accept connections now"
         fake.sock.close()
         assert why_not(path) == f"the hub at {path} is gone"
+
+
+@NEEDS_ROOT
+def test_a_socket_that_has_just_come(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not there at the first look is looked at after connecting: a stranger may have come before the hub."""
+
+    def check(path: str, *, is_client: bool) -> Place:
+        looks.append(path)
+        return Place(frozenset(), None) if len(looks) == 1 else trust.check(path, is_client=is_client)
+
+    looks: list[str] = []
+    monkeypatch.setattr(dialling, "check", check)
+    with connected_socket(fake.path):
+        assert looks == [fake.path] * 2
+    looks.clear()
+    Path(fake.path).parent.chmod(0o1777)
+    os.chown(fake.path, MALLORY, MALLORY)
+    assert f"belongs to user {MALLORY}, in a folder that others can write to; choose" in why_not(fake.path)
+
+
+def test_nothing_is_left_of_a_socket_that_was_refused(fake: FakeHub) -> None:
+    """A refused socket is closed, before anything is sent."""
+    before = descriptors()
+    Path(fake.path).parent.chmod(0o777)
+    assert "can be written by everybody; choose" in why_not(fake.path)
+    assert descriptors() == before
 
 
 def test_what_is_no_fault_of_the_socket() -> None:

@@ -13,6 +13,7 @@ from producers import (
     CommandFailed,
     NotAcknowledged,
     NotConnected,
+    NotTrusted,
     ProducerClosed,
     ProducerError,
 )
@@ -25,6 +26,19 @@ SENTENCES: list[tuple[ProducerError, type[Exception], str]] = [
     (BacklogFull(7, "no hub"), Exception, "no room for another record: 7 bytes wait for the hub (no hub)"),
     (NotAcknowledged(1, ""), TimeoutError, "1 message is not acknowledged"),
     (NotAcknowledged(2, "no hub"), TimeoutError, "2 messages are not acknowledged (no hub)"),
+    (NotAcknowledged(0, "no hub", 1), TimeoutError, "1 message was dropped for want of room"),
+    (NotAcknowledged(0, "", 2), TimeoutError, "2 messages were dropped for want of room"),
+    (
+        NotAcknowledged(1, "no hub", 1),
+        TimeoutError,
+        "1 message is not acknowledged (no hub), and 1 was dropped for want of room",
+    ),
+    (
+        NotAcknowledged(3, "", 2),
+        TimeoutError,
+        "3 messages are not acknowledged, and 2 were dropped for want of room",
+    ),
+    (NotTrusted("/s", "/ belongs to user 7"), NotConnected, "the hub at /s is not trusted: / belongs to user 7"),
     (NotConnected("/s", "no hub"), ConnectionError, "no hub answers at /s: no hub"),
     (CommandFailed(-32601, "no method 'x'"), Exception, "no method 'x' (-32601)"),
 ]

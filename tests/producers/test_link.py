@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.entries import stamp
-from producers.backlog import Backlog, Chunk
+from producers.backlog import Backlog
 from producers.link import BACKOFF_MAX_S, BACKOFF_MIN_S, Link, State
+from producers.segment import Chunk
 
 
 class Rig:
@@ -63,6 +64,28 @@ class Rig:
 
 
 # Connecting.
+
+
+def test_refusals() -> None:
+    """A refusal is known as one until the next attempt ends, or somebody asks for one; it is tried again as usual."""
+    rig = Rig()
+    rig.send(0)
+    rig.dial()
+    rig.link.failed(rig.now, "a stranger", is_refused=True)
+    assert (rig.link.is_refused, rig.link.last_error) == (True, "a stranger")
+    assert rig.wait() == pytest.approx(BACKOFF_MIN_S)
+    rig.dial()
+    rig.fail()
+    assert not rig.link.is_refused
+    for end in (rig.link.want, rig.link.connected):
+        rig.wait()
+        rig.dial()
+        rig.link.failed(rig.now, "a stranger", is_refused=True)
+        if end == rig.link.connected:
+            rig.wait()
+            rig.dial()
+        end()
+        assert not rig.link.is_refused
 
 
 def test_nothing_to_send_is_no_reason_to_connect() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -11,12 +13,12 @@ from typing import Any
 import pytest
 
 from hub.wire.spooled import folder_beside
-from producers import BacklogFull, NotAcknowledged, Producer, outgoing
+from producers import AsyncProducer, BacklogFull, NotAcknowledged, Producer, outgoing
 from producers.backlog import SEGMENT_BYTES
 from producers.link import LINGER_S
 from producers.outgoing import WHEN_FULL
 from producers.spool import Memory
-from tests.producers.fakehub import FakeHub
+from tests.producers.fakehub import FakeConnection, FakeHub
 from tests.producers.helpers import descriptors
 from tests.support import PATIENCE_S, HubProcess, eventually
 
@@ -33,6 +35,15 @@ def fill(producer: Producer, count: int) -> list[int]:
             continue
         taken.append(number)
     return taken
+
+
+def flushed(producer: Producer) -> tuple[int, int]:
+    """Flush; return how many messages are not acknowledged, and how many were dropped."""
+    try:
+        producer.flush(PATIENCE_S)
+    except NotAcknowledged as late:
+        return late.count, late.dropped
+    return 0, 0
 
 
 def losses(hub: HubProcess) -> int:
@@ -54,7 +65,8 @@ def test_no_room_and_the_hub_comes_back(folder: Path, when_full: Any, is_spooled
         dropped = producer.stats()["dropped"]
         assert producer.stats()["held_bytes"] <= 60_000
         hub.start()
-        producer.flush(PATIENCE_S)
+        assert flushed(producer) == (0, dropped)
+        assert flushed(producer) == (0, 0), "each is reported once"
         producer.close(PATIENCE_S)
         numbers = [message.record["n"] for message in hub.messages("t")]
         assert numbers == sorted(set(numbers))
@@ -68,6 +80,97 @@ def test_no_room_and_the_hub_comes_back(folder: Path, when_full: Any, is_spooled
             assert numbers[0 if when_full == "drop_new" else -1] == (0 if when_full == "drop_new" else 999)
         if when_full == "drop_old":
             assert numbers == list(range(1000 - len(numbers), 1000))
+
+
+def test_a_flush_reports_drops_and_a_close_does_not(folder: Path) -> None:
+    """What was dropped is raised once, beside what is pending; closing raises for what the caller did not choose."""
+    producer = Producer(folder / "s", when_full="drop_new", backlog_bytes_max=5000, spool=False)
+    fill(producer, 100)
+    dropped = producer.stats()["dropped"]
+    assert 0 < dropped < 100
+    for reported in (dropped, 0):
+        with pytest.raises(NotAcknowledged) as late:
+            producer.flush(0)
+        assert (late.value.count, late.value.dropped) == (100 - dropped, reported)
+    fill(producer, 1)
+    with pytest.raises(NotAcknowledged) as late:
+        producer.close(0)
+    assert (late.value.count, late.value.dropped) == (100 - dropped, 1)
+    with FakeHub(str(folder / "s")) as fake:
+        producer = Producer(fake.path, when_full="drop_new", backlog_bytes_max=5000, spool=False)
+        fill(producer, 100)
+        connection = fake.accept()
+        thread = threading.Thread(target=acknowledge_until_the_end, args=(connection,))
+        thread.start()
+        producer.close(PATIENCE_S)
+        thread.join(PATIENCE_S)
+        assert producer.stats()["dropped"] > 0
+
+
+def test_asynchronous_flush_reports_drops(folder: Path) -> None:
+    """`AsyncProducer` reports them by the same rule."""
+
+    async def main() -> None:
+        producer = AsyncProducer(folder / "s", when_full="drop_old", backlog_bytes_max=5000, spool=False)
+        for number in range(100):
+            await producer.send({"n": number, "pad": PAD})
+        stats = producer.stats()
+        assert stats["pending"] + stats["dropped"] == 100
+        for reported in (stats["dropped"], 0):
+            with pytest.raises(NotAcknowledged) as late:
+                await producer.flush(0)
+            assert (late.value.count, late.value.dropped) == (stats["pending"], reported)
+        with pytest.raises(NotAcknowledged) as late:
+            await producer.close(0)
+        assert (late.value.count, late.value.dropped) == (stats["pending"], 0)
+
+    asyncio.run(main())
+
+
+def acknowledge_until_the_end(connection: FakeConnection) -> None:
+    """Acknowledge every chunk, until the producer hangs up."""
+    with contextlib.suppress(AssertionError, ConnectionError):
+        while True:
+            connection.ack(connection.chunk())
+
+
+def test_what_was_put_aside_and_found_no_room(folder: Path) -> None:
+    """A message of a signal handler that found no room was not dropped by the caller's choice: closing raises it."""
+    producer = Producer(folder / "s", when_full="raise", backlog_bytes_max=1000, spool=False)
+    with producer._sender.guard.lock:  # as a signal handler that meets its thread inside
+        for number in range(30):
+            producer.send({"n": number, "pad": PAD})
+    with pytest.raises(NotAcknowledged) as late:
+        producer.close(0)
+    assert late.value.dropped == producer.stats()["dropped"] > 0
+    assert late.value.count + late.value.dropped == 30
+
+
+def test_a_drop_behind_what_is_under_way(fake: FakeHub) -> None:
+    """A flush returns no earlier than the acknowledgement of what is under way, and counts it and the drops exactly."""
+    producer = Producer(fake.path, when_full="drop_old", backlog_bytes_max=3000, chunk_bytes_max=1, spool=False)
+    producer.send({"n": 0, "pad": PAD})
+    connection = fake.accept()
+    chunk = connection.chunk()
+    with producer._sender.guard.lock:
+        producer._out.link._in_flight_bytes = 1 << 30  # the window is full: nothing more goes out
+    fill(producer, 100)
+    stats = producer.stats()
+    assert stats["acknowledged"] == 0
+    assert stats["dropped"] > 0
+    assert stats["pending"] + stats["dropped"] == 101
+    with pytest.raises(NotAcknowledged) as late:
+        producer.flush(0)
+    assert (late.value.count, late.value.dropped) == (stats["pending"], stats["dropped"])
+    connection.ack(chunk)
+    eventually(lambda: producer.stats()["acknowledged"] == 1)
+    with producer._sender.guard.lock:
+        producer._out.link._in_flight_bytes = 0
+    thread = threading.Thread(target=acknowledge_until_the_end, args=(connection,))
+    thread.start()
+    assert flushed(producer) == (0, 0)
+    producer.close(PATIENCE_S)
+    thread.join(PATIENCE_S)
 
 
 def test_blocking_has_a_bound(folder: Path) -> None:

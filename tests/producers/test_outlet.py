@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hub.wire.frame import TAG_BYTES_MAX
-from producers import Producer, ProducerClosed
+from producers import NotAcknowledged, Producer, ProducerClosed
 from producers.mending import CUT_KEY, REPR_KEY
 from producers.outlet import Outlet, tag_of_process
 from producers.record import RECORD_BYTES_MAX
@@ -81,7 +81,10 @@ def test_an_outage_costs_its_budget_once(folder: Path) -> None:
         assert outlet.dropped == 100
         assert not outlet._patience._waiting  # or time without a wait would count
         with HubProcess(folder) as hub:
-            producer.flush(PATIENCE_S)
+            outlet.flush(PATIENCE_S)  # raises nothing, and leaves it to the owner of the producer to hear of drops
+            with pytest.raises(NotAcknowledged) as late:
+                producer.flush(PATIENCE_S)
+            assert (late.value.count, late.value.dropped) == (0, 100)
             (loss,) = eventually(lambda: hub.messages("mpsr.loss"))
             assert loss.record["count"] == 100
             assert len(hub.messages("test")) == held

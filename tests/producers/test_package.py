@@ -22,6 +22,7 @@ PUBLIC = [
     "HubRenderer",
     "NotAcknowledged",
     "NotConnected",
+    "NotTrusted",
     "Producer",
     "ProducerClosed",
     "ProducerError",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hub import trust
 from hub.lockfile import is_owner_dead
 from hub.wire.spooled import HEADER_BYTES, lock_name, segment_name, unpack_header
 from producers import Producer
@@ -123,7 +124,9 @@ def test_no_folder_and_later_one(folder: Path) -> None:
 
 def test_a_full_disk(folder: Path) -> None:
     """Space that is not there is missed before it is mapped, no half file stays, and what there is is used."""
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(folder)], check=False).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "none", str(folder)], check=False
+    ).returncode:
         pytest.skip("only root can mount")
     try:
         spool = Spool(str(folder), new_session())
@@ -222,3 +225,67 @@ def test_a_producer_and_a_folder_that_appears(folder: Path) -> None:
         assert os.listdir(path) == []
         numbers = [message.record["n"] for message in hub.messages("t")]
         assert numbers == list(range(len(numbers)))
+
+
+def test_a_folder_that_is_not_ours_alone(folder: Path) -> None:
+    """A folder to which others can write, or a group without the sticky bit, is not used, nor a link to a good one."""
+    place = folder / "spool"
+    place.mkdir()
+    spool = Spool(str(place), new_session())
+    for mode, reason in ((0o777, "everybody"), (0o1777, "everybody"), (0o3732, "everybody")):
+        place.chmod(mode)
+        refused(spool, f"can be written by {reason}")
+    place.chmod(0o700)
+    (folder / "link").symlink_to(place)
+    link = Spool(str(folder / "link"), new_session())
+    refused(link, "Not a directory")
+    assert os.listdir(place) == []
+    folder.chmod(0o777)  # and then nothing in it is safe
+    refused(spool, f"{folder} can be written by everybody")
+    folder.chmod(0o700)
+    assert spool.allocate(SIZE).is_file
+    spool.close(keep=False)
+
+
+def test_a_folder_that_is_swapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes to stand at its path between the check and the use gets no file: the folder that was checked does."""
+    place, checked = folder / "spool", folder / "checked"
+    place.mkdir()
+    real = trust.check_folder
+
+    def swap(*args: object) -> None:
+        real(*args)  # type: ignore[arg-type]
+        place.rename(checked)
+        place.mkdir(mode=0o777)
+        monkeypatch.setattr(trust, "check_folder", real)
+
+    monkeypatch.setattr(trust, "check_folder", swap)
+    before = descriptors()
+    spool = Spool(str(place), new_session())
+    memory = spool.allocate(SIZE)
+    session = spool._session
+    assert (memory.is_file, os.listdir(place)) == (True, [])
+    assert set(os.listdir(checked)) == {lock_name(session), segment_name(session, 1)}
+    assert not spool.is_in_use
+    memory.free()
+    del memory  # with its descriptor
+    assert os.listdir(checked) == [lock_name(session)]
+    assert spool.allocate(SIZE).is_file
+    assert set(os.listdir(place)) == {lock_name(session), segment_name(session, 2)}, "the next look finds the new one"
+    spool.close(keep=False)
+    assert os.listdir(place) == [segment_name(session, 2)]
+    assert descriptors() == before
+
+
+def test_a_lock_that_cannot_be_had_leaves_nothing(folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the lock cannot get its name there is memory, and neither file nor descriptor is left."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", refuse)
+        refused(spool, "broken")
+        refused(spool, "broken")
+    assert (os.listdir(folder), descriptors()) == ([], before)

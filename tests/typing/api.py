@@ -25,6 +25,7 @@ from producers import (
     HubRenderer,
     NotAcknowledged,
     NotConnected,
+    NotTrusted,
     Producer,
     ProducerClosed,
     ProducerError,
@@ -169,8 +170,11 @@ def errors(error: ProducerError, hub_error: MpsrError) -> None:
     except NotAcknowledged as late:
         assert_type(late.count, int)
         assert_type(late.last_error, str)
+        assert_type(late.dropped, int)
         a_timeout: TimeoutError = late
         print(a_timeout)
+    except NotTrusted as strange:
+        assert_type(strange.reason, str)
     except NotConnected as away:
         assert_type(away.path, str)
         assert_type(away.reason, str)

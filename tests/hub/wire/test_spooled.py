@@ -322,7 +322,7 @@ class Model:
     def drop(self, _: int) -> None:
         if not self.backlog.has_unsent:
             self.backlog.cut()
-        oldest = [numbers(bytes(chunk.frame)) for chunk in self.backlog._unsent if not chunk.is_acknowledged][:1]
+        oldest = [numbers(bytes(chunk.frame)) for chunk in self.backlog._unsent if not chunk.is_settled][:1]
         assert self.backlog.drop_oldest() == sum(map(len, oldest))
         for contents in oldest:
             self.needed.difference_update(contents)
@@ -346,7 +346,7 @@ def test_dropped_behind_what_is_under_way() -> None:
     assert first is not None
     assert backlog.drop_oldest() == 1
     assert backlog.acknowledge(first.id)
-    assert (backlog.acknowledged, [numbers(frame) for frame in frames(files.images())]) == (2, [[2]])
+    assert (backlog.settled, [numbers(frame) for frame in frames(files.images())]) == (2, [[2]])
 
 
 DO = {"append": Model.append, "tag": Model.change_tag, "cut": Model.cut, "rewind": Model.rewind, "send": Model.send}
@@ -370,7 +370,7 @@ def test_any_moment(steps: list[tuple[str, int]]) -> None:
             model.acknowledge(0)
             model.check()
         assert (model.needed, frames(model.files.images()), model.backlog.held_bytes) == (set(), [], 0)
-        assert model.backlog.acknowledged == model.backlog.appended
+        assert model.backlog.settled == model.backlog.appended == model.backlog.acknowledged + model.backlog.dropped
         model.backlog.close(keep=False)
         assert model.files.memories == []
 

@@ -1,0 +1,43 @@
+"""Segment and Chunk: memory, and the frames in it."""
+
+from __future__ import annotations
+
+import msgpack
+
+from hub.entries import stamp
+from hub.wire.chunkid import SESSION_LENGTH
+from hub.wire.spooled import HEADER_BYTES, STATE
+from producers.backlog import SEGMENT_BYTES, Backlog
+from producers.segment import Segment
+from producers.spool import anonymous
+
+
+def test_another_id() -> None:
+    """A chunk that gets another id is the same frame but for that, and as long."""
+    backlog = Backlog(session="a" * SESSION_LENGTH)
+    for number in range(3):
+        assert backlog.append(b"t", stamp(number) + msgpack.packb({"n": number}))
+    backlog.cut()
+    chunk = backlog.next_unsent()
+    assert chunk is not None
+    tag, payload, option = msgpack.unpackb(bytes(chunk.frame))
+    size = chunk.bytes
+    chunk.renumber("b" * SESSION_LENGTH, 7)
+    option["chunk"] = f"mpsr.{'b' * SESSION_LENGTH}.{7:016x}"
+    assert msgpack.unpackb(bytes(chunk.frame)) == [tag, payload, option]
+    assert (chunk.bytes, chunk.until, msgpack.packb(option["chunk"])) == (size, 7, chunk.id)
+
+
+def test_a_segment_that_is_used_again() -> None:
+    """Reset, nothing in it counts; closed, its memory is given back, unless somebody still looks at it."""
+    segment = Segment(anonymous(SEGMENT_BYTES), SEGMENT_BYTES)
+    segment.position = 1000
+    segment.reset()
+    assert (segment.position, segment.words[STATE]) == (HEADER_BYTES, HEADER_BYTES)
+    segment.close()
+    assert segment.memory.closed
+    looked_at = Segment(anonymous(SEGMENT_BYTES), SEGMENT_BYTES)
+    view = memoryview(looked_at.memory)
+    looked_at.close()
+    assert not looked_at.memory.closed
+    view.release()
