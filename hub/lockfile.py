@@ -61,8 +61,8 @@ class LockFile:
     A held lock. Raises LockTaken or OSError.
 
     The file gets *mode*, whatever the umask, and whatever mode an older program left. With *is_new* it must not be
-    there yet. With *dir_fd*, a descriptor of the folder of *path*, the file is made and renamed in that folder, whatever
-    has come to stand at its path.
+    there yet. With *dir_fd*, a descriptor of the folder of *path*, the file is made and renamed in that folder,
+    whatever has come to stand at its path.
     """
 
     def __init__(self, path: str, *, mode: int = 0o600, is_new: bool = False, dir_fd: int | None = None) -> None:
