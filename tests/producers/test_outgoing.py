@@ -36,7 +36,7 @@ def fill(producer: Producer, count: int) -> list[int]:
 
 
 def losses(hub: HubProcess) -> int:
-    return sum(message.record["count"] for message in hub.messages("mpsr.loss"))
+    return sum(message.record["count"] for message in hub.messages() if message.tag.startswith("mpsr.loss"))
 
 
 # Policies.

@@ -82,7 +82,7 @@ def test_an_outage_costs_its_budget_once(folder: Path) -> None:
         assert not outlet._patience._waiting  # or time without a wait would count
         with HubProcess(folder) as hub:
             producer.flush(PATIENCE_S)
-            (loss,) = eventually(lambda: hub.messages("mpsr.loss"))
+            (loss,) = eventually(lambda: hub.messages("mpsr.loss.client"))
             assert loss.record["count"] == 100
             assert len(hub.messages("test")) == held
             outlet.send({"n": "after"}, None, None)
