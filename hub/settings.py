@@ -175,7 +175,7 @@ KEYS: tuple[Key, ...] = (
     Key("durability", _one_of("fsync", "relaxed"), lambda: "fsync",
         "fsync: an acknowledgement means on disk. relaxed: a power cut may cost the last second.",
         metavar="fsync|relaxed"),
-    Key("connections_max", _parse_count, lambda: "10000", "More than so many wait to be accepted.", is_live=True,
+    Key("connections_max", _parse_count, lambda: "10000", "Maximum simultaneous connections.", is_live=True,
         metavar="N"),
     Key("inbox_size", _size_of(1 << 20), lambda: "64MiB", "Memory for what has arrived and is not on disk yet.",
         metavar="SIZE"),

@@ -2,15 +2,17 @@
 Time on the event loop: what the connections of one user together get before all others have their turn.
 
 A user works up to `TURN_S` within one round of the loop; then its connections wait until the loop has been round.
-A step that takes longer than that is paid for with the rounds after it. Who waits is served in the order of arrival.
+A step that takes longer than that is paid for with the rounds after it. Connections of one user are served in the order
+in which they began to wait. Users that have to wait share one turn: ten of them take no more of a round than one does.
 
     await turn.come()
     with turn:
         ...  # a step, without an await
 
 Always true:
-- in one round of the loop a user's steps take `TURN_S` and one step more, however many connections it has;
-- where nobody has used up its time, nothing waits: a step costs two readings of the clock.
+- in one round of the loop a user's steps take `TURN_S` and one step more, however many connections it has, and so do
+  the steps of all users together that had to wait;
+- a user that has not used up its time never waits for another one, and its step costs two readings of the clock.
 
 Not here: cutting the work into steps (hub.intake, hub.wire).
 """
@@ -24,21 +26,52 @@ from collections.abc import Callable
 from types import TracebackType
 
 TURN_S = 0.005
-"""A round with four busy users takes 20 ms. One user delays the others by no more than a commit does."""
+"""An answer takes a few rounds: users that ask for too much delay it by 20 to 40 ms."""
 WOKEN_MAX = 64
 """How many of those that wait look in each round whether it is their turn: enough cheap steps to fill one."""
 
 
+class Round:
+    """One round of the loop, for all users."""
+
+    __slots__ = ("_active", "used_s", "waiting")
+
+    def __init__(self) -> None:
+        self._active: dict[Turn, None] = {}  # those that have used time, in the order in which they began to
+        self.used_s = 0.0
+        """What those that had to wait have used in this round."""
+        self.waiting = 0
+        """How many users wait."""
+
+    def renew_later(self, turn: Turn) -> None:
+        """Renew the time of *turn* when the loop has been round."""
+        if not self._active:
+            asyncio.get_running_loop().call_soon(self._renew)
+        self._active[turn] = None
+
+    def _renew(self) -> None:
+        self.used_s = 0.0
+        part_s = TURN_S / max(self.waiting, 1)
+        for turn in list(self._active):
+            if turn.renew(part_s):
+                del self._active[turn]
+        if self._active:
+            # Before all that is woken now: in each round this comes first.
+            asyncio.get_running_loop().call_soon(self._renew)
+
+
 class Turn:
-    """One user's time on the loop; a context manager around each step."""
+    """One user's time on the loop; a context manager around each step. *shared* is the loop's, for all users."""
 
-    __slots__ = ("_began", "_clock", "_is_renewed", "_used_s", "_waiting")
+    __slots__ = ("_began", "_clock", "_had_to_wait", "_is_active", "_shared", "_used_s", "_waiting")
 
-    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, shared: Round | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._shared = shared or Round()
         self._clock = clock
         self._began = 0.0
         self._used_s = 0.0
-        self._is_renewed = True
+        self._is_active = False
+        self._had_to_wait = False
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -49,22 +82,41 @@ class Turn:
     def spend(self, seconds: float) -> None:
         """Take note of time that a step has taken."""
         self._used_s += seconds
-        if self._is_renewed:
-            self._is_renewed = False
-            asyncio.get_running_loop().call_soon(self._renew)
+        if self._had_to_wait:
+            self._shared.used_s += seconds
+        if not self._is_active:
+            self._is_active = True
+            self._shared.renew_later(self)
 
     async def come(self) -> None:
         """Return when the next step may be done: at once, unless the user's time is used up or others wait for it."""
         if self._used_s < TURN_S and not self._waiting:
             return
         waiter = asyncio.get_running_loop().create_future()
+        self._shared.waiting += not self._waiting
         self._waiting.append(waiter)
+        self._had_to_wait = True
         try:
             await waiter
-            while self._used_s >= TURN_S or self._waiting[0] is not waiter:  # noqa: ASYNC110  after `_renew` of each round
+            while not self._may_begin(waiter):  # noqa: ASYNC110  it is renewed in each round
                 await asyncio.sleep(0)
         finally:
             self._waiting.remove(waiter)
+            self._shared.waiting -= not self._waiting
+
+    def renew(self, seconds: float) -> bool:
+        """Pay for *seconds* of what was used, wake the first of those that wait; True if nothing is left to do."""
+        self._used_s = max(self._used_s - seconds, 0.0)
+        for waiter, _ in zip(self._waiting, range(WOKEN_MAX), strict=False):
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._used_s or self._waiting:
+            return False
+        self._is_active = self._had_to_wait = False
+        return True
+
+    def _may_begin(self, waiter: asyncio.Future[None]) -> bool:
+        return self._used_s < TURN_S and self._waiting[0] is waiter and self._shared.used_s < TURN_S
 
     def __enter__(self) -> None:
         self._began = self._clock()
@@ -73,13 +125,3 @@ class Turn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.spend(self._clock() - self._began)
-
-    def _renew(self) -> None:
-        """The loop has been round: pay for this round, and wake the first of those that wait."""
-        self._used_s = max(self._used_s - TURN_S, 0.0)
-        self._is_renewed = not self._used_s and not self._waiting
-        if not self._is_renewed:
-            asyncio.get_running_loop().call_soon(self._renew)
-        for waiter, _ in zip(self._waiting, range(WOKEN_MAX), strict=False):
-            if not waiter.done():
-                waiter.set_result(None)

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from hub.budget import Account, half_of_rest
 from hub.ration import Allowance, Lines
-from hub.turn import Turn
+from hub.turn import Round, Turn
 
 LOSSES_PER_S = 100.0
 """Messages about losses that one user can cause in a second: 30 KB of journal."""
@@ -28,12 +28,12 @@ class User:
 
     __slots__ = ("__weakref__", "account", "connections", "lines", "losses", "opening", "turn", "uid")
 
-    def __init__(self, uid: int) -> None:
+    def __init__(self, uid: int, shared: Round | None = None) -> None:
         self.uid = uid
         self.connections = 0
         """How many are open."""
         self.account = Account()
-        self.turn = Turn()
+        self.turn = Turn(shared)
         self.losses = Allowance(LOSSES_PER_S)
         self.lines = Lines()
         """The lines of the hub's log that it causes."""
@@ -51,11 +51,12 @@ class Users:
     def __init__(self) -> None:
         self._users: WeakValueDictionary[int, User] = WeakValueDictionary()
         self._recent: deque[User] = deque(maxlen=RECENT_MAX)
+        self._round = Round()
 
     def of(self, uid: int) -> User:
         """Return the user with *uid*."""
         user = self._users.get(uid)
         if user is None:
-            user = self._users[uid] = User(uid)
+            user = self._users[uid] = User(uid, self._round)
             self._recent.append(user)
         return user

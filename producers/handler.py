@@ -58,7 +58,7 @@ class HubHandler(logging.Handler):
     The hub need not be there: what it cannot take yet waits, up to 64 MiB, and survives this process where the hub has
     made a spool. Only when that is full the application waits: **1 second in total per outage of the hub**
     (*wait_s_max*; 0: never), however many messages and threads; then messages are dropped, counted (`dropped`) and
-    reported under ``mpsr.loss`` when the hub is back.
+    reported under ``mpsr.loss.client`` when the hub is back.
 
     *tag* is the tag of all messages; without it that is ``$MPSR_TAG``, else each logger's name (of the root logger:
     ``python``). *producer* is one of your own, with options of its own; closing it is up to you. With a formatter,

@@ -103,7 +103,7 @@ class Watcher:
         if message.sequence != self._sequence + 1:
             self._fail(f"sequence {message.sequence} behind {self._sequence}")
         self._sequence = message.sequence
-        if message.tag == LOSS_TAG.decode():
+        if message.tag.startswith(LOSS_TAG.decode()):  # the hub's, or a producer's
             self.losses += 1
         elif message.tag.startswith("worker."):
             number, expected = message.record["n"], self.next_number.get(message.tag, 0)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from hub.turn import TURN_S, WOKEN_MAX, Turn
+from hub.turn import TURN_S, WOKEN_MAX, Round, Turn
 from tests.hub.clients import Run, both_loops
 
 
@@ -102,6 +102,44 @@ def test_users_do_not_wait_for_each_other(run: Run) -> None:
             await work(modest, clock, TURN_S / 10)
         assert rounds.count == 0
         await asyncio.gather(*tasks)
+
+    run(main())
+
+
+@both_loops
+def test_users_that_have_to_wait_share_one_turn(run: Run) -> None:
+    """With ten greedy users a round takes no longer than with one, each gets its part, and a modest one never waits."""
+
+    async def main() -> None:
+        clock = Clock()
+        shared, rounds = Round(), Rounds()
+        users = [Turn(shared, clock=clock) for _ in range(10)]
+        modest = Turn(shared, clock=clock)
+        began = [0.0]
+        worst: list[float] = []
+        done = [0] * len(users)
+
+        async def greedy(number: int) -> None:
+            while True:
+                await work(users[number], clock, 0.9 * TURN_S)
+                done[number] += 1
+
+        tasks = [asyncio.create_task(greedy(number)) for number in range(len(users)) for _ in range(3)]
+        for _ in range(20):
+            await asyncio.sleep(0)  # the first steps are free
+        before = list(done)
+        for _ in range(1000):
+            began[0], count = clock.now, rounds.count
+            await modest.come()
+            assert rounds.count == count
+            await asyncio.sleep(0)
+            worst.append(clock.now - began[0])
+        assert max(worst) < 2 * TURN_S
+        assert sum(worst) / len(worst) < 1.1 * TURN_S
+        shares = [after - at for at, after in zip(before, done, strict=True)]
+        assert min(shares) > 0.8 * max(shares)
+        for task in tasks:
+            task.cancel()
 
     run(main())
 

@@ -47,7 +47,7 @@ def flushed(producer: Producer) -> tuple[int, int]:
 
 
 def losses(hub: HubProcess) -> int:
-    return sum(message.record["count"] for message in hub.messages("mpsr.loss"))
+    return sum(message.record["count"] for message in hub.messages() if message.tag.startswith("mpsr.loss"))
 
 
 # Policies.

@@ -85,7 +85,7 @@ def test_an_outage_costs_its_budget_once(folder: Path) -> None:
             with pytest.raises(NotAcknowledged) as late:
                 producer.flush(PATIENCE_S)
             assert (late.value.count, late.value.dropped) == (0, 100)
-            (loss,) = eventually(lambda: hub.messages("mpsr.loss"))
+            (loss,) = eventually(lambda: hub.messages("mpsr.loss.client"))
             assert loss.record["count"] == 100
             assert len(hub.messages("test")) == held
             outlet.send({"n": "after"}, None, None)

@@ -37,7 +37,7 @@ def test_what_finds_no_room_is_dropped_and_told(folder: Path) -> None:
             producer.flush(30)
             delivery.insist(parcel(1000))
             producer.flush(30)
-            (loss,) = hub.messages("mpsr.loss")
+            (loss,) = hub.messages("mpsr.loss.client")
             assert (loss.record["count"], loss.record["tag"]) == (60, "w.1")
             texts = [message.record["message"] for message in hub.messages("w.1")]
             numbers = [*range(kept), 1000]
