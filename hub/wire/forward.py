@@ -147,7 +147,7 @@ class ForwardDecoder:
             return b"", 0
         if not arriving.is_declared and arriving.held_bytes <= INLINE_BYTES:
             self._arriving = None
-            return arriving.take_all() + data[at:], 0
+            return arriving.take_all(memoryview(data)[at:]), 0
         option = arriving.option()
         self._arriving = None
         if arriving.is_oversize:
