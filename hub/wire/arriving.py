@@ -120,9 +120,9 @@ class Arriving:
         """Return what the frame begins with."""
         return (self.head + self.body.begin(_SAMPLE_BYTES) + self._options.begin(_SAMPLE_BYTES))[:_SAMPLE_BYTES]
 
-    def take_all(self) -> bytes:
-        """Return all that is held of the frame, as it came."""
-        return b"".join((self.head, self.body.take(), self._options.take()))
+    def take_all(self, behind: memoryview) -> bytes:
+        """Return all that is held of the frame, as it came, and what is *behind* it."""
+        return b"".join((self.head, self.body.take(), self._options.take(), behind))
 
     def oversize_loss(self, option: Option) -> Loss:
         """Return the loss of a frame over the limit; only bytes that came are counted."""

@@ -57,7 +57,7 @@ WORK_MAX = 1000
 The work of one `receive`, in frames of any kind: 2 to 6 µs each, a little for its bytes included. A read of our own
 producers' is 20 frames, or 1,500 of one message each.
 """
-_OPTION_BYTES_A_FRAME = 64  # options that are not ours are built before they are read: 50 ns a byte
+_OPTION_BYTES_A_FRAME = 64  # options that are not ours are looked at pair by pair, 50 ns a byte at worst
 _RUN_MAX = 10_000  # Message frames that begin like the one before, in one go: 0.3 µs each
 _CUT_AT_ONCE_A_FRAME = 32  # Message frames cut at once: 0.1 µs each
 _NIL = 0xC0
@@ -132,11 +132,10 @@ class ForwardDecoder:
     def _begin(self, data: bytes, at: int, outer: Outer) -> tuple[bytes, int]:
         """Take what is there of the frame at *at*; return where to go on."""
         arriving = Arriving(data, at, outer, self._frame_bytes_max)
-        after = self._go_on(arriving, data, arriving.start)
-        assert after[0] is data or not after[0], (
-            "the scanner found an end where `skip` did not"
-        )  # it would go on for ever
-        return after
+        rest, place = self._go_on(arriving, data, arriving.start)
+        # Else the scanner has found an end where `skip` did not, and this would go on for ever.
+        assert rest is data or not rest
+        return rest, place
 
     def _go_on(self, arriving: Arriving, data: bytes, at: int) -> tuple[bytes, int]:
         """Take what belongs to the frame from *at* on; return where to go on."""
@@ -148,7 +147,7 @@ class ForwardDecoder:
             return b"", 0
         if not arriving.is_declared and arriving.held_bytes <= INLINE_BYTES:
             self._arriving = None
-            return arriving.take_all() + data[at:], 0
+            return arriving.take_all(memoryview(data)[at:]), 0
         option = arriving.option()
         self._arriving = None
         if arriving.is_oversize:

@@ -34,6 +34,7 @@ UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError,
 NESTING_MAX = 1024
 """So many levels msgpack's `skip` follows, frame and record together; nothing beyond that is taken."""
 
+_OPTION_BYTES_USUAL = 256
 _OPTION_BYTES_BUILT = 4 << 10  # to build a dict of all that is in larger ones would take milliseconds
 _USED_OPTIONS = frozenset(
     header + name
@@ -232,15 +233,12 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
     """Read the options at *at*, a map or nil; return them and where they end."""
     if (own := read_own_option(data, at)) is not None:
         return own
-    window = data[at : at + OPTION_BYTES_MAX]
-    unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
-    unpacker.feed(window)
+    window = memoryview(data)[at : at + OPTION_BYTES_MAX]
     try:
-        unpacker.skip()  # first, because it builds nothing: three bytes can announce half a megabyte
-        end = unpacker.tell()
+        end = _end_of_option(window)  # first, because it builds nothing: three bytes can announce half a megabyte
         if not (0x80 <= window[0] <= 0x8F or window[0] in (0xDE, 0xDF, 0xC0)):
             raise Malformed("options that are no map")
-        used = window[:end] if end <= _OPTION_BYTES_BUILT else _used_options(window[:end])
+        used = window[:end] if end <= _OPTION_BYTES_BUILT else _used_options(bytes(window[:end]))
         value = msgpack.unpackb(used, unicode_errors="surrogateescape", strict_map_key=False)
     except msgpack.OutOfData:
         if len(window) == OPTION_BYTES_MAX:
@@ -249,6 +247,18 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
     except UNPACK_FAULTS as error:
         raise Malformed(f"options that are {why_not(error)}") from error
     return _as_option(value or {}), at + end
+
+
+def _end_of_option(window: memoryview) -> int:
+    unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
+    unpacker.feed(window[:_OPTION_BYTES_USUAL])  # what is fed is copied
+    try:
+        unpacker.skip()
+    except msgpack.OutOfData:
+        unpacker.feed(window[_OPTION_BYTES_USUAL:])
+        unpacker.skip()
+    end: int = unpacker.tell()
+    return end
 
 
 def _used_options(packed: bytes) -> bytes:

@@ -30,6 +30,7 @@ _SKIP_BYTES_MIN = 256  # fewer are walked as quickly
 _SKIP_BYTES_MAX = 64 << 10  # 65,536 objects of one byte take 5 ms
 _SKIP_STEPS = 40  # what an Unpacker costs, and the copy that it makes
 _OBJECTS_A_STEP = 4  # that `skip` passes, one call for each
+_WALK_MIN = 16  # most frames that are cut in two end within that many headers
 _BYTES_A_STEP = 32  # that `skip` looks at in the time of a step, and more
 _U32_MAX = 0xFFFFFFFF
 _NEVER_USED = 0xC1
@@ -88,13 +89,14 @@ class Scanner:
                 self._passing -= passed
                 at += passed
             elif self._is_strict or self._debt > 0 or end - at < _SKIP_BYTES_MIN:
-                walked, at = self._walk(data, at, steps if self._is_strict else min(steps, max(self._debt, 64)))
+                walked, at = self._walk(data, at, steps if self._is_strict else min(steps, max(self._debt, _WALK_MIN)))
                 steps -= walked
                 self._debt -= walked
             else:
                 passed, at, looked_at = self._skip(data, at)
                 steps -= passed // _OBJECTS_A_STEP + _SKIP_STEPS
                 self._debt = max(looked_at // _BYTES_A_STEP, 1)
+        self._debt = max(self._debt, 1)  # the next arrival is walked first
         return at
 
     def _complete_head(self, data: bytes, at: int) -> int:

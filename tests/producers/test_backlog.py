@@ -17,6 +17,7 @@ from hub.wire.forward import ForwardDecoder
 from producers.backlog import SEGMENT_BYTES, Backlog, new_session
 from producers.segment import Chunk
 from producers.spool import Memory, anonymous
+from tests.hub.wire.feeding import feed
 
 SESSION = "s" * SESSION_LENGTH
 
@@ -36,7 +37,7 @@ def cut_all(backlog: Backlog) -> list[Chunk]:
 
 def numbers(frame: bytes | memoryview) -> list[int]:
     """Return what the hub reads from a frame."""
-    (batch,) = ForwardDecoder().receive(bytes(frame))
+    (batch,) = feed(ForwardDecoder(), bytes(frame))
     assert isinstance(batch, Batch)
     entries = list(read(batch.entries, batch.count))
     return [item.record["n"] for item in entries if isinstance(item, Entry)]
