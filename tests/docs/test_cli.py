@@ -25,7 +25,7 @@ def options_of_help(name: str) -> set[str]:
     assert command is not None
     text = command.get_help(click.Context(command, info_name=name))
     _, _, options = text.partition("\nOptions:\n")
-    listed = re.findall(r"^  (-[^ ]*(?:(?:, | / )-[^ ]*)*)", options, re.MULTILINE)
+    listed = re.findall(r"^  (-[^ ,]*(?:(?:, | / )-[^ ,]*)*)", options, re.MULTILINE)
     return {option for row in listed for option in re.split(r", | / ", row)} - EVERYWHERE
 
 
