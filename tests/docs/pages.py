@@ -8,8 +8,8 @@ is its standard output. Comments that a reader does not see make exceptions, eac
     <!-- not compared: rates differ -->      before a `text` block: it is not compared
     <!-- any order: two processes print -->  before a `text` block: its lines may come in another order
 
-What differs between two runs (times, process ids, durations, temporary folders, the carets of a traceback) is replaced
-by a word on both sides.
+What differs between two runs (times, process and user ids, durations, temporary folders, the width of columns, the
+carets of a traceback) is replaced by a word on both sides.
 
     python -m tests.docs.pages docs/spawn.md      runs a page, and prints what its blocks print
 
@@ -52,6 +52,7 @@ _VARYING = (
     (re.compile(r'"(uid|gid)":\d+'), r'"\1":ID'),
     (re.compile(r"\bseconds=[\d.]+"), "seconds=S"),
     (re.compile(r"(/[\w.-]+)*/tmp\.\w{10}\b"), "FOLDER"),
+    (re.compile(r"(?<=\S) {2,}"), "  "),
     (re.compile(r"^ *[~^]+$\n", re.MULTILINE), ""),
 )
 
