@@ -158,7 +158,7 @@ def _environment(home: Path, temporary: Path) -> dict[str, str]:
         "HOME": str(home),
         "TMPDIR": str(temporary),
         "TERM": "dumb",
-        # What is the default for a user, also where root runs this: a page that forgets to choose a folder does no harm.
+        # The default of a user, also if root runs this: a page that forgets to choose a folder does no harm.
         "MPSR_SOCKET": str(state / "hub.sock"),
         "MPSR_JOURNAL": str(state / "journal"),
     }
