@@ -170,7 +170,7 @@ def _by_line(output: str) -> dict[int, str]:
 
 
 def main(page: str) -> None:
-    """Run a page and print what its blocks print, for whoever writes it."""
+    """Run a page and print what its blocks print, for its author."""
     with tempfile.TemporaryDirectory() as folder:
         outputs, problems = run(blocks_of(ROOT / page), Path(folder))
     for line, text in outputs.items():

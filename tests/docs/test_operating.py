@@ -1,4 +1,4 @@
-"""docs/operating.md against what the hub can be told and what it counts."""
+"""docs/operating.md against the settings and the counters of the hub."""
 
 from __future__ import annotations
 
