@@ -15,14 +15,17 @@ INSTALLED := .venv/.installed-$(VERSION)
 # Directories too: their time changes when a file goes.
 SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
 
+DOCS_LOCKED := .venv-docs/.locked-$(VERSION)
+
 # `pip` says only what went wrong; what it is asked to do is said here.
-PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check --no-input
+PIP_QUIETLY := -m pip --quiet --quiet --disable-pip-version-check --no-input
+PIP := .venv/bin/python $(PIP_QUIETLY)
 UV := uv==0.13.8
 
 # Nothing that runs here may import the checkout instead of the wheel.
 export PYTHONSAFEPATH := 1
 
-.PHONY: help run test lint format lock clean
+.PHONY: help run test lint format docs lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,16 +50,27 @@ lint: $(LOCKED) ## style, format and types
 format: $(LOCKED) ## rewrite the code in the project's format
 	@.venv/bin/ruff check --quiet --fix .; .venv/bin/ruff format .
 
-lock: ## rewrite requirements.lock; ARGS=--upgrade takes the newest versions
+docs: $(DOCS_LOCKED) ## the site, from README, docs/ and docstrings; a dead link is an error
+	@echo "== sphinx-build"
+	@rm -rf build/docs
+	@.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs --builder html . build/docs
+	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >build/docs/index.html
+	@echo "build/docs/index.html"
+
+# A lock of its own for the site's tools, with the versions of requirements.lock where both have a package.
+LOCK := pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --all-extras \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: ## rewrite the locks of dependencies; ARGS=--upgrade takes the newest versions
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install -qq "$(UV)" && \
-	"$$scratch/bin/uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-		--all-extras --group dev --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		$(ARGS) --output-file requirements.lock pyproject.toml
-	@! grep -n '://' requirements.lock || { echo "requirements.lock names an address"; exit 1; }
+	"$$scratch/bin/uv" $(LOCK) --group dev $(ARGS) --output-file requirements.lock pyproject.toml && \
+	"$$scratch/bin/uv" $(LOCK) --group docs --constraints requirements.lock $(ARGS) \
+		--output-file requirements-docs.lock pyproject.toml
+	@! grep -n '://' requirements*.lock || { echo "a lock names an address"; exit 1; }
 
 clean: ## remove the environment, the caches and what was built
-	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-docs .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find hub producers tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(LOCKED): requirements.lock
@@ -64,6 +78,13 @@ $(LOCKED): requirements.lock
 	@echo "== .venv: Python $(VERSION), locked dependencies"
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) install --require-hashes -r requirements.lock
+	@touch $@
+
+$(DOCS_LOCKED): requirements-docs.lock
+	@test -n "$(VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
+	@echo "== .venv-docs: Python $(VERSION), locked dependencies"
+	@$(PYTHON) -m venv --clear .venv-docs
+	@.venv-docs/bin/python $(PIP_QUIETLY) install --require-hashes -r requirements-docs.lock
 	@touch $@
 
 $(INSTALLED): $(LOCKED) $(SOURCES) pyproject.toml README.md LICENSE

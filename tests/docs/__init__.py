@@ -1,0 +1,1 @@
+"""The pages: what they show runs, what they list is complete."""

@@ -1,0 +1,67 @@
+"""Every shell and Python block of README and docs runs as it stands, and prints what the page shows."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, blocks_of, name_of, run, stable
+
+RUN = [page for page in PAGES if any(block.runs for block in blocks_of(page))]
+
+# Each exception stands here once more, so that none slips in: page, exception, reason, number of blocks.
+EXCEPTIONS = {
+    ("README.md", "not run", "make builds the environment that this test runs in", 1),
+    ("README.md", "not run", "installs software", 1),
+    ("README.md", "any order", "two processes run at once", 1),
+    ("docs/cli.md", "any order", "five producers run at once", 1),
+    ("docs/guarantees.md", "any order", "the senders run at once", 1),
+    ("docs/operating.md", "not run", "changes the services of the user", 1),
+    ("docs/operating.md", "not run", "needs root and systemd", 1),
+    ("docs/operating.md", "not run", "needs Docker", 1),
+    ("docs/performance.md", "not run", "takes 10 seconds of a whole machine", 1),
+    ("docs/spawn.md", "any order", "two processes run at once", 2),
+}
+
+
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_a_page_runs(page: Path, tmp_path: Path) -> None:
+    """The blocks of a page, pasted one after another, end with exit code 0 and print what stands below them."""
+    if "socat" in page.read_text(encoding="utf-8") and shutil.which("socat") is None:
+        pytest.skip("socat is not installed")
+    blocks = blocks_of(page)
+    outputs, problems = run(blocks, tmp_path)
+    assert not problems, "\n".join(problems)
+    for block in blocks:
+        compared = [text for text in block.outputs if text.exception != "not compared"]
+        if block.runs and compared and len(compared) == len(block.outputs):
+            expected = stable("".join(text.text for text in compared)).splitlines()
+            printed = stable(outputs.get(block.line, "")).splitlines()
+            if any(text.exception == "any order" for text in compared):
+                expected, printed = sorted(expected), sorted(printed)
+            assert printed == expected, f"{name_of(page)}, block at line {block.line}"
+
+
+def test_what_does_not_run_is_listed() -> None:
+    """Blocks that do not run, or whose output is not compared, are those of the list above, with their reasons."""
+    found: dict[tuple[str, str, str], int] = {}
+    for page in PAGES:
+        for block in blocks_of(page):
+            if block.exception:
+                key = name_of(page), block.exception, block.reason
+                found[key] = found.get(key, 0) + 1
+    assert {(*key, count) for key, count in found.items()} == EXCEPTIONS
+
+
+def test_every_block_says_what_it_is() -> None:
+    """A block has a language, and shell is always written as `sh`, so that none escapes by its name."""
+    known = {"sh", "python", "text", "toml", "json", "yaml", "ini", "procfile"}
+    odd = [
+        f"{name_of(page)}:{block.line}: {block.language or 'none'}"
+        for page in PAGES
+        for block in blocks_of(page)
+        if block.language not in known
+    ]
+    assert not odd
