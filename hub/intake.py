@@ -16,7 +16,6 @@ Not here: requests (hub.connection), how much a user may hold (hub.budget), deco
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -47,7 +46,6 @@ class Intake:
         opener: Opener,
         metrics: Metrics,
         gate: Gate | None = None,
-        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.peer = peer
         self.user = user
@@ -61,7 +59,6 @@ class Intake:
         """How many messages were accepted, losses not counted."""
         self._inbox = inbox
         self._opener = opener
-        self._clock = clock
         self._unsettled = 0
         self._settled: asyncio.Future[None] | None = None
 

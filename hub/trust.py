@@ -26,7 +26,9 @@ Source: path_resolution(7); unlink(2), the sticky bit; unix(7), SO_PEERCRED: the
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import socket
 import stat
 import struct
@@ -86,8 +88,9 @@ def check_folder(folder: str, described: os.stat_result, owners: Set[int]) -> No
     """
     if described.st_uid not in owners:
         raise Untrusted(folder, f"belongs to user {described.st_uid}")
-    writers = _writers(folder, described, owners)
-    if writers and (described.st_mode & stat.S_IWOTH or not described.st_mode & stat.S_ISVTX):
+    if described.st_mode & stat.S_ISVTX and not described.st_mode & stat.S_IWOTH:
+        return  # no question about the group: in a forked child the user database may be locked for ever
+    if writers := _writers(folder, described, owners):
         raise Untrusted(folder, f"can be written by {writers}")
 
 
@@ -158,8 +161,7 @@ class _Walk:
             if not is_given or not self._accepts_third:
                 raise Untrusted(place, f"belongs to user {there.st_uid}")
             self.owners.add(there.st_uid)
-        writers = _writers(place, there, self.owners)
-        if writers and not there.st_mode & stat.S_ISVTX:
+        if not there.st_mode & stat.S_ISVTX and (writers := _writers(place, there, self.owners)):
             raise Untrusted(place, f"can be written by {writers}")
 
     def _target(self, place: str, folder: os.stat_result, links: int) -> str:
@@ -197,9 +199,6 @@ def _is_private(folder: str, gid: int, owners: Set[int]) -> bool:
     one of a second user would take a search through all users; an administrator who wants that does not name it after
     one of them.
     """
-    import grp  # rarely needed, and `mpsr send` starts fast
-    import pwd
-
     if hasattr(os, "getxattr"):
         try:
             os.getxattr(folder, "system.posix_acl_access", follow_symlinks=False)

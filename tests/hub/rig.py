@@ -63,7 +63,6 @@ class Rig:
             self.inbox,
             opener=self.opener,
             metrics=self.metrics,
-            clock=lambda: 7_000_000_000,
         )
         self.connection = Connection(self.sock, self.intake, commands=commands)
         self.may_receive = asyncio.Event()

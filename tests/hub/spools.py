@@ -208,7 +208,7 @@ class Rig:
 
     def _accept(self, peer: Peer, gate: Gate) -> Intake:
         user = self.users.of(peer.uid)
-        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate, clock=lambda: 7)
+        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate)
 
     async def _receive(self) -> None:
         while batches := await self.inbox.take(1):

@@ -211,7 +211,6 @@ def test_garbage_costs_one_loss_and_this_connection(run: Run, garbage: bytes, re
             assert record["count"] == 1
             assert record["peer"] == {"pid": 11, "uid": 22, "gid": 33, "comm": "me"}
             assert losses[0].peer == PEER
-            assert [message.time for message in losses[0].messages()] == [7_000_000_000]
             assert rig.metrics.losses == 1
             assert await other.acks(1) == ["other"]
             await other.say(chunk("still there"))

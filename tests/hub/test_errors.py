@@ -12,6 +12,7 @@ from hub.errors import (
     HubClosed,
     JournalError,
     JournalLocked,
+    JournalLost,
     JournalTooNew,
     JournalUnavailable,
     JournalUnusable,
@@ -41,6 +42,7 @@ SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
     (JournalUnusable("/j", "why (do this)"), ("/j", "why (do this)")),
     (JournalTooNew("/j", 9, 1), ("/j", "version 9", "up to 1", "upgrade mpsr")),
     (JournalUnavailable("/j", "why (do this)"), ("/j", "why (do this)")),
+    (JournalLost("/j"), ("/j", "removed or replaced", "start again")),
     (HubClosed(), ("stopped", "start it again")),
 ]
 

@@ -35,9 +35,7 @@ class Source:
         self.user = user or User(PEER.uid)
         self.opener = Opener(self.inbox.budget)
         gate = Gate(access or Access(), PEER, frozenset)
-        self.intake = Intake(
-            PEER, self.user, self.inbox, opener=self.opener, metrics=self.metrics, gate=gate, clock=lambda: 7
-        )
+        self.intake = Intake(PEER, self.user, self.inbox, opener=self.opener, metrics=self.metrics, gate=gate)
 
     def decoded(self, data: bytes) -> Sequence[Any]:
         decoder = ForwardDecoder(PEER, self.intake)

@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hub.connection import Connection
 from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.listener import Listener
-from hub.message import Batch, Peer
+from hub.message import Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
 from hub.socketfile import SocketFile
@@ -39,13 +39,11 @@ class Site:
         path: str,
         *,
         connections_max: int = 10_000,
-        clock: Callable[[], int] = lambda: 0,
         peers: Iterable[int] = (),
     ) -> None:
         self.inbox = Inbox()
         self.got: list[Batch] = []
         self.acknowledges = True
-        self.clock = clock
         self.most = 0
         self.metrics = Metrics()
         self.peers = itertools.chain(peers, itertools.repeat(-1))
@@ -61,7 +59,7 @@ class Site:
 
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.most = max(self.most, self.listener.connections + 1)
-        intake = Intake(peer, user, self.inbox, opener=self.opener, metrics=self.metrics, clock=self.clock)
+        intake = Intake(peer, user, self.inbox, opener=self.opener, metrics=self.metrics)
         return Connection(sock, intake, commands={})
 
     async def receive(self) -> None:
@@ -254,15 +252,19 @@ def test_a_stop_that_was_cancelled_can_be_finished(run: Run, path: str) -> None:
 
 
 @both_loops
-def test_a_failing_connection_ends_alone(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_connection_ends_alone(
+    run: Run, path: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A fault of ours in one connection is logged, its client is closed, and the others go on."""
 
-    def broken_clock() -> int:
+    async def broken(intake: Intake, loss: Loss) -> None:
         raise ZeroDivisionError
 
+    monkeypatch.setattr(Intake, "lose", broken)
+
     async def main() -> None:
-        async with serving(path, clock=broken_clock) as site:
-            good, bad = connect(path, b"good\n"), connect(path, b"\x93\xc1")  # a loss asks for the time
+        async with serving(path) as site:
+            good, bad = connect(path, b"good\n"), connect(path, b"\x93\xc1")  # a loss
             assert await asyncio.to_thread(bad.recv, 1) == b""
             good.sendall(b"still good\n")
             await site.got_all(2)

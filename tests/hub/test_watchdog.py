@@ -120,6 +120,7 @@ class SlowJournal:
     """A journal whose calls end when, and as, they are told to."""
 
     path = "/"
+    commit_bytes_max = 1 << 20
 
     def __init__(self) -> None:
         self.call: asyncio.Future[Commit] | None = None

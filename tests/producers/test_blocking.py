@@ -216,7 +216,8 @@ def test_maps_that_acknowledge_nothing(fake: FakeHub) -> None:
     producer.send({"n": 1})
     second = connection.chunk()
     connection.ack(second)
-    assert unacknowledged(producer) == 1, "the first one"
+    eventually(lambda: unacknowledged(producer) == 1, "the second one is acknowledged")
+    assert producer.stats()["state"] == "up"
     connection.ack(chunk)
     producer.close(PATIENCE_S)
 
