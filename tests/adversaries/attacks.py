@@ -29,6 +29,11 @@ class Attack(NamedTuple):
     reads_journal: bool = False
     cpu_max: float = math.inf
     """Of one processor: what the hub may spend on it."""
+    share_min: float = 0.5
+    """Of its quiet throughput: what the producer keeps that suffers most."""
+    ping_ms_max: float = 50.0
+    arrival_ms_max: float = 250.0
+    """The 99th percentiles of a ping on an open connection, and on a new one."""
 
 
 def _nothing(did: Counter[str]) -> bool:
@@ -61,11 +66,16 @@ ATTACKS: dict[str, Attack] = {
     "stolen_ids": Attack((forgeries.stolen_ids,), lambda did: did["forged"] >= 100, reads_journal=True),
     "many_sessions": Attack((forgeries.many_sessions,), lambda did: did["acks"] >= 1000 or did["cut_off"] >= 1),
     "costly_entries": Attack((streams.costly_entries,), _streams(1, MIB)),
-    "connect_storm": Attack((crowds.connect_storm,), lambda did: did["connections"] >= 500),
+    # New connections stand in the kernel's one queue, behind those of the storm: 4096 of them.
+    "connect_storm": Attack((crowds.connect_storm,), lambda did: did["connections"] >= 500, arrival_ms_max=1000.0),
     "refused_requests": Attack((streams.refused_requests,), lambda did: did["errors"] >= 20 or did["cut_off"] >= 1),
 }
 ATTACKS["everything"] = Attack(
     tuple(play for attack in ATTACKS.values() for play in attack.plays),
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
+    # Seventeen users who take all they can have sixteen shares of everything, of the machine's processors too.
+    share_min=0.1,
+    ping_ms_max=500.0,
+    arrival_ms_max=5000.0,
 )

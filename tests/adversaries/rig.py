@@ -40,8 +40,6 @@ PRODUCERS = 20
 ATTACK_S, QUIET_S, WARM_UP_S = 5.0, 2.0, 1.0
 ROUNDS_MAX = 50
 """Each has a process that waits for its death; a longer run has longer rounds."""
-SHARE_MIN = 0.5
-PING_MS_P99_MAX, ARRIVAL_MS_P99_MAX = 50.0, 250.0
 MEMORY_MIB_MAX = 400.0
 ANSWERS_S, PATIENCE_S = 0.25, 30.0
 """The hub has recovered when it answers within the first; it must have recovered after the second."""
@@ -217,9 +215,9 @@ class Rig:
             if (stored := ledger.stored(tag)) != ordinary.DYING_MESSAGES:
                 fail(f"{tag}: {stored} of {ordinary.DYING_MESSAGES} messages of a dead producer are stored")
         for what, found, limit in (
-            ("share of the throughput", -result.worst_share, -SHARE_MIN),
-            ("p99 of a ping, ms", result.ping_ms[1], PING_MS_P99_MAX),
-            ("p99 of a new connection's ping, ms", result.arrival_ms[1], ARRIVAL_MS_P99_MAX),
+            ("share of the throughput", -result.worst_share, -self._attack.share_min),
+            ("p99 of a ping, ms", result.ping_ms[1], self._attack.ping_ms_max),
+            ("p99 of a new connection's ping, ms", result.arrival_ms[1], self._attack.arrival_ms_max),
             ("memory, MiB", result.memory_mib, MEMORY_MIB_MAX),
             ("CPU of the hub", result.hub_cpu, self._attack.cpu_max),
             ("adoption, s", result.adoption_s, ADOPTION_S),

@@ -6,10 +6,12 @@ import os
 
 import pytest
 
-from tests.adversaries.__main__ import DEFAULT_S, row
+from tests.adversaries.__main__ import row
 from tests.adversaries.attacks import ATTACKS
 from tests.adversaries.rig import run
 
+SUITE_S = 3.0
+"""Of each attack in the suite; `python -m tests.adversaries` takes ten seconds, or more."""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="attackers are other users")
 
 
@@ -18,5 +20,5 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="attackers are other u
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nobody_is_hurt(name: str, request: pytest.FixtureRequest) -> None:
     """Beside each attack everybody's messages are stored once, in order and in time, and the hub stays small."""
-    result = run(name, seconds=DEFAULT_S, seed=request.config.getoption("--seed"))
+    result = run(name, seconds=SUITE_S, seed=request.config.getoption("--seed"))
     assert not result.faults, row(result)
