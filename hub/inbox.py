@@ -5,7 +5,7 @@ Connections put batches in; the receiver takes what has arrived, and releases it
 
 Always true:
 - the order of batches from one user is kept, and what is taken together is in the order of arrival;
-- while more waits than is taken at once, each user's batches are taken in turn: none waits for all of another's;
+- while more waits than one commit takes, users take turns: none waits for all of another's batches;
 - there is one receiver, and a second is refused.
 
 Not here: parsing (hub.wire), durability (hub.journal), how much may be put in (hub.budget, asked before by hub.intake).
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 from collections import deque
 from collections.abc import Iterator
 from operator import itemgetter
@@ -34,6 +33,76 @@ CROWD_BYTES = 4 << 20
 
 _Item = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
 _ARRIVAL, _BATCH, _SIZE = itemgetter(0), itemgetter(1), itemgetter(3)
+
+
+class _Lanes:
+    """What waits, a lane for each user; None, the end, comes out when there is nothing else."""
+
+    def __init__(self) -> None:
+        self._ready: deque[Account] = deque()  # users with something in their lane; the first one's turn it is
+        self._round_bytes = ROUND_BYTES  # what is left of that turn
+        self._count = 0
+        self._has_end = False
+        self.held_bytes = 0
+
+    def __len__(self) -> int:
+        return self._count + self._has_end
+
+    def add(self, item: _Item | None, *, is_first: bool = False) -> None:
+        """Put *item* behind those of its user, or in front of them."""
+        if item is None:
+            self._has_end = True
+            return
+        lane = item[2].account.queue
+        if not lane:
+            self._ready.append(item[2].account)
+        lane.appendleft(item) if is_first else lane.append(item)
+        self._count += 1
+        self.held_bytes += _SIZE(item)
+
+    def next(self) -> _Item | None:
+        """Take out the oldest; in a crowd, that of the user whose turn it is."""
+        if not self._count:
+            self._has_end = False
+            return None
+        if self.held_bytes > CROWD_BYTES:
+            account = self._ready[0]
+        else:
+            account = min(self._ready, key=lambda account: _ARRIVAL(account.queue[0]))
+        item: _Item = account.queue.popleft()
+        self._count -= 1
+        self.held_bytes -= _SIZE(item)
+        self._round_bytes -= _SIZE(item)
+        if not account.queue:
+            self._ready.remove(account)
+        elif self._round_bytes <= 0:
+            self._ready.rotate(-1)
+        if not account.queue or self._round_bytes <= 0:
+            self._round_bytes = ROUND_BYTES
+        return item
+
+
+class _FairQueue(asyncio.Queue[_Item | None]):
+    """The queue of asyncio, with users instead of batches taking turns."""
+
+    _queue: _Lanes
+
+    def _init(self, maxsize: int) -> None:
+        self._queue = _Lanes()
+
+    def _put(self, item: _Item | None) -> None:
+        self._queue.add(item)
+
+    def _get(self) -> _Item | None:
+        return self._queue.next()
+
+    @property
+    def held_bytes(self) -> int:
+        return self._queue.held_bytes
+
+    def put_back(self, item: _Item) -> None:
+        """Let *item* be the first of its user again."""
+        self._queue.add(item, is_first=True)
 
 
 class Taken(list[Batch]):
@@ -60,10 +129,9 @@ class Inbox:
 
     def __init__(self, budget: Budget | None = None) -> None:
         self.budget = budget or Budget()
+        self._queue = _FairQueue()
         self._arrivals = 0
-        self._ready: deque[Account] = deque()  # users with batches to take
-        self._queued_bytes = 0
-        self._arrived = asyncio.Event()
+        self._first_bytes = 0  # of the batch that lingers
         self._due = asyncio.Event()  # somebody waits for an acknowledgement, or there is a lot
         self._is_closed = False
         self._has_receiver = False
@@ -78,15 +146,10 @@ class Inbox:
         if self._is_closed:
             raise HubClosed
         size = len(batch.entries) + ITEM_BYTES
-        account = holding.account
-        if not account.queue:
-            self._ready.append(account)
         self._arrivals += 1
-        account.queue.append((self._arrivals, batch, holding, size))
         self.budget.enqueue(holding, size)
-        self._queued_bytes += size
-        self._arrived.set()
-        if batch.chunk is not None or self._queued_bytes >= LINGER_BYTES:
+        self._queue.put_nowait((self._arrivals, batch, holding, size))
+        if batch.chunk is not None or self._first_bytes + self._queue.held_bytes >= LINGER_BYTES:
             self._due.set()
 
     @contextlib.contextmanager
@@ -106,55 +169,45 @@ class Inbox:
 
         While nobody waits for an acknowledgement, up to *linger_s* more is waited for more.
         """
-        while not self._ready and not self._is_closed:
-            self._arrived.clear()
-            await self._arrived.wait()
+        first = await self._queue.get()
+        if first is None:
+            self._queue.put_nowait(None)
+            return Taken(self.budget, [])
         if linger_s and not self._due.is_set() and not self._is_closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(linger_s):  # not wait_for, which can swallow being cancelled (3.11)
-                    await self._due.wait()
+            await self._linger(first, linger_s)
         self._due.clear()
-        taken = Taken(self.budget, self._take(bytes_max))
-        if self._queued_bytes:
+        items = [first, *self._take_more(bytes_max - _SIZE(first))]
+        items.sort(key=_ARRIVAL)
+        if self._queue.held_bytes:
             self._due.set()
-        return taken
+        return Taken(self.budget, items)
 
     def close(self) -> None:
         """Let nothing more in; what is in can still be taken."""
-        self._is_closed = True
-        self._arrived.set()
-        self._due.set()
-        self.budget.close()
+        if not self._is_closed:
+            self._is_closed = True
+            self._queue.put_nowait(None)
+            self._due.set()
+            self.budget.close()
 
-    def _take(self, bytes_max: int) -> list[_Item]:
-        is_crowded = self._queued_bytes > max(bytes_max, CROWD_BYTES)
-        items = self._take_in_turn(bytes_max) if is_crowded else self._take_by_arrival(bytes_max)
-        self._queued_bytes -= sum(map(_SIZE, items))
-        return items
+    async def _linger(self, first: _Item, linger_s: float) -> None:
+        self._first_bytes = _SIZE(first)
+        try:
+            async with asyncio.timeout(linger_s):  # not wait_for, which can swallow being cancelled (3.11)
+                await self._due.wait()
+        except TimeoutError:
+            pass
+        except BaseException:
+            self._queue.put_back(first)
+            raise
+        finally:
+            self._first_bytes = 0
 
-    def _take_by_arrival(self, bytes_max: int) -> list[_Item]:
-        items: list[_Item] = []
-        for item in heapq.merge(*(account.queue for account in self._ready)):
-            items.append(item)
-            bytes_max -= item[3]
-            if bytes_max <= 0:
-                break
-        for _, _, holding, _ in items:
-            holding.account.queue.popleft()
-        self._ready = deque(account for account in self._ready if account.queue)
-        return items
-
-    def _take_in_turn(self, bytes_max: int) -> list[_Item]:
-        items: list[_Item] = []
-        while bytes_max > 0 and self._ready:
-            account = self._ready.popleft()
-            round_bytes = min(bytes_max, ROUND_BYTES)
-            bytes_max -= round_bytes
-            while round_bytes > 0 and account.queue:
-                items.append(account.queue.popleft())
-                round_bytes -= items[-1][3]
-            bytes_max += round_bytes  # what is left of it, or what it was too much
-            if account.queue:
-                self._ready.append(account)
-        items.sort(key=_ARRIVAL)
-        return items
+    def _take_more(self, bytes_max: int) -> Iterator[_Item]:
+        while bytes_max > 0 and not self._queue.empty():
+            item = self._queue.get_nowait()
+            if item is None:
+                self._queue.put_nowait(None)
+                return
+            bytes_max -= _SIZE(item)
+            yield item
