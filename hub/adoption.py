@@ -37,9 +37,9 @@ from hub.deadspool import Part
 from hub.errors import HubClosed
 from hub.holdings import BYTES_SHARE, FILES_MAX, Holding, Look, Patience
 from hub.intake import Intake
+from hub.log import get_logger
 from hub.message import Loss, Peer
 from hub.metrics import Metrics
-from hub.reporting import get_logger
 from hub.spoolfolder import SpoolFolder
 from hub.spoolreader import SpoolReader
 from hub.users import Users

@@ -26,9 +26,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.errors import CloseConnection, HubClosed
 from hub.intake import Intake
+from hub.log import get_logger
 from hub.message import Loss, Peer
 from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES, Outbox
-from hub.reporting import get_logger
 from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.chunkid import is_own

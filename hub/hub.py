@@ -6,7 +6,7 @@ The hub: a Unix socket, a task for each connection, one inbox, and whoever itera
             print(message.tag, message.record, message.peer.pid)
 
 A bare hub keeps nothing on disk: a batch is acknowledged when the loop asks for the next one, so it means "handled".
-The service (hub.service) is a hub whose receiver is the journal.
+The service (hub.service.service) is a hub whose receiver is the journal.
 
 Always true: one receiver; a batch that the loop did not finish is not acknowledged, so its producer sends it again.
 """
@@ -24,17 +24,17 @@ import msgspec
 
 from hub.access import Access, Gate
 from hub.budget import INBOX_BYTES_MAX, Budget
-from hub.config import default_socket
 from hub.connection import Command, Connection
 from hub.dedupe import Dedupe
 from hub.inbox import Inbox, Taken
 from hub.intake import Intake
 from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections
+from hub.log import get_logger
 from hub.message import Batch, Message, Origin, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
+from hub.paths import default_socket
 from hub.peer import groups_of
-from hub.reporting import get_logger
 from hub.socketfile import SocketFile
 from hub.users import User, Users
 from hub.wire.frame import FRAME_BYTES_MAX
@@ -45,7 +45,7 @@ log = get_logger("mpsr.hub")
 
 class Hub:
     """
-    Receive messages on the Unix socket *path* (default: see `hub.config.default_socket`).
+    Receive messages on the Unix socket *path* (default: see `hub.paths.default_socket`).
 
     *sock* is a listening Unix socket that somebody made for the hub and keeps open; then *path*, *mode* and *group*
     are its maker's business. With *waits*, whoever connects waits until `accept` is called.

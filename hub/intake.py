@@ -23,10 +23,10 @@ import msgspec
 from hub.access import Access, Gate
 from hub.budget import Holding
 from hub.inbox import Inbox
+from hub.log import get_logger
 from hub.message import CLIENT_SUFFIX, OWN_TAGS, Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
-from hub.reporting import get_logger
 from hub.users import User
 from hub.wire.payload import Unopened
 

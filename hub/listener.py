@@ -24,11 +24,11 @@ import socket
 from collections.abc import Callable
 
 from hub.connection import Connection
+from hub.log import get_logger
 from hub.message import Peer
 from hub.metrics import Metrics
 from hub.peer import peer_of
 from hub.ration import Lines
-from hub.reporting import get_logger
 from hub.socketfile import SocketFile
 from hub.users import User, Users
 

@@ -17,9 +17,9 @@ from hub.errors import JournalUnavailable
 from hub.inbox import Inbox
 from hub.journal.journal import Journal
 from hub.journal.writer import Commit
+from hub.log import get_logger
 from hub.message import Batch
 from hub.metrics import Metrics
-from hub.reporting import get_logger
 
 COMMIT_INTERVAL_S = 0.02
 ACKNOWLEDGED_MAX = 1024

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 
 from hub.access import Groups
 from hub.lockfile import is_owner_dead
-from hub.reporting import get_logger
+from hub.log import get_logger
 from hub.wire.spooled import lock_name
 
 SHARED_MODE = 0o3730

@@ -34,7 +34,7 @@ from producers.sender import Sender
 
 class Producer:
     """
-    Send messages to the hub at *path* (default: see `hub.config.default_socket`) from any thread; also from a signal
+    Send messages to the hub at *path* (default: see `hub.paths.default_socket`) from any thread; also from a signal
     handler or a finalizer, also after a fork.
 
     The options are those of `producers.outgoing.Options`.

@@ -13,7 +13,7 @@ import struct
 import time
 from typing import Any
 
-from hub.config import default_socket
+from hub.paths import default_socket
 from hub.trust import Untrusted
 from hub.wire.jsonrpc import decode_reply, encode_request
 from producers.dialling import connect, describe

@@ -20,8 +20,8 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
-from hub.config import default_socket
 from hub.message import LOSS_TAG
+from hub.paths import default_socket
 from hub.trust import Untrusted
 from hub.wire.spooled import folder_beside
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session

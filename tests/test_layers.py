@@ -13,21 +13,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = """
-    hub.errors hub.escaping hub.config hub.reporting
-    hub.systemd hub.units hub.watchdog
-    hub.entries hub.moment hub.lockfile hub.trust
+    hub.errors hub.escaping hub.paths hub.log
+    hub.service.systemd hub.service.units hub.service.watchdog
+    hub.entries hub.quantities hub.lockfile hub.trust
     hub.message hub.metrics hub.access
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.inbox hub.intake hub.outbox
     hub.journal.*
-    hub.settings
+    hub.service.settings
     hub.connection hub.receiver
-    hub.socketfile hub.listener hub.preflight
+    hub.socketfile hub.listener hub.service.preflight
     hub.hub
     hub.commands hub.follower hub.rendering
     hub.spoolfolder hub.holdings hub.deadspool hub.spoolreader
-    hub.adoption hub.reloading
-    hub.service
+    hub.adoption hub.service.reloading
+    hub.service.service
     hub
     producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines
     producers.* producers producers.examples.* producers.bench.*
@@ -42,7 +42,7 @@ ONLY = {
     "producers.spawn.procfile": "",
     "producers.spawn.joining": "",
     "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.joining",
-    "producers.*": "hub.errors hub.escaping hub.config hub.lockfile hub.trust hub.entries hub.message hub.wire.* "
+    "producers.*": "hub.errors hub.escaping hub.paths hub.lockfile hub.trust hub.entries hub.message hub.wire.* "
     "producers.* "
     "producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines",
     "producers": "hub.errors producers.*",

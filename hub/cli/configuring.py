@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hub.settings import example, load
+from hub.service.settings import example, load
 
 
 @click.command()

@@ -6,7 +6,7 @@ Always true:
 - what was not written by `mpsr install` is never removed, and the journal never;
 - systemctl is run only where a manager runs; else the commands are shown.
 
-Not here: what the files say (hub.units).
+Not here: what the files say (hub.service.units).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 import click
 
 from hub.cli.options import complain, usage_error
-from hub.config import default_journal
 from hub.errors import MpsrError
-from hub.units import HEADING, SYSTEM_STATE, SYSTEM_USER, UNFIT, Scope, unit_files
+from hub.paths import default_journal
+from hub.service.units import HEADING, SYSTEM_STATE, SYSTEM_USER, UNFIT, Scope, unit_files
 
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 """What ProtectHome= and PrivateTmp= hide from the system's service."""

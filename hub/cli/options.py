@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.config import config_file, parse_size
 from hub.escaping import escape
+from hub.paths import config_file
+from hub.quantities import parse_size
 
 if TYPE_CHECKING:
     from hub.message import Message
@@ -26,7 +27,7 @@ def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -
     assert param.name is not None
     if value is not None or os.environ.get(f"MPSR_{param.name.upper()}") or config_file() is None:
         return value
-    from hub.settings import configured
+    from hub.service.settings import configured
 
     return configured(param.name)
 
@@ -64,7 +65,7 @@ class Parsed(click.ParamType[Any]):
 def _parse_moment(text: str) -> int:
     import time
 
-    from hub.moment import parse_moment
+    from hub.quantities import parse_moment
 
     return parse_moment(text, time.time_ns())
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.options import MOMENT, complain, discard_output, journal_option, renderer, usage_error, write
-from hub.config import default_journal
+from hub.paths import default_journal
 
 if TYPE_CHECKING:
     from hub.journal.query import Query

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.options import discard_output, renderer
-from hub.preflight import check_start
-from hub.settings import KEYS, Key, Settings, load
+from hub.service.preflight import check_start
+from hub.service.settings import KEYS, Key, Settings, load
 
 if TYPE_CHECKING:
     from hub.journal.reader import Gap
@@ -58,8 +58,8 @@ def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
 
     import uvloop
 
-    from hub.reporting import set_level
-    from hub.service import Service
+    from hub.log import set_level
+    from hub.service.service import Service
 
     set_level(logging.getLevelNamesMapping()[settings.config.log_level.upper()])
 

@@ -16,7 +16,7 @@ import click
 from hub.cli.options import SECONDS, SIZE, complain, journal_option, socket_option, usage_error
 from hub.cli.ownhub import OwnHub
 from hub.cli.specs import CHILDREN_MAX, specs_of_command, specs_of_procfile, with_stdin
-from hub.config import default_socket
+from hub.paths import default_socket
 from producers.errors import NotAcknowledged, NotConnected, NotTrusted, ProducerError
 from producers.spawn import processes
 from producers.spawn.history import AnyExit, Policy, Restart

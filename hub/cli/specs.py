@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 from hub.cli.options import usage_error
-from hub.config import SOCKET_VARIABLE
+from hub.paths import SOCKET_VARIABLE
 from producers.spawn.procfile import parse_env, parse_formation, parse_procfile, port_of
 from producers.spawn.supervisor import Spec
 

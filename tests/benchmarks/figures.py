@@ -32,8 +32,8 @@ import uvloop
 from hub.journal.condition import Condition
 from hub.journal.query import Query
 from hub.journal.reader import open_reader
-from hub.service import Service
-from hub.settings import load
+from hub.service.service import Service
+from hub.service.settings import load
 from producers import call
 from producers.bench.load import Orders
 from tests.benchmarks.against_tokio import ours

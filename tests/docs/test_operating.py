@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from hub.metrics import Metrics
-from hub.settings import KEYS, Key
+from hub.service.settings import KEYS, Key
 from tests.docs.pages import ROOT
 
 ROWS = [

@@ -1,12 +1,14 @@
-"""hub.moment: moments and lengths of time as people write them."""
+"""hub.quantities: sizes, durations and moments as people write them."""
 
 from __future__ import annotations
 
 import datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hub.moment import parse_length, parse_moment
+from hub.quantities import parse_length, parse_moment, parse_size
 
 NOW = 1_700_000_000_123_456_789
 SECOND = 1_000_000_000
@@ -49,3 +51,43 @@ def test_nonsense_is_refused(text: str) -> None:
         parse_moment(text, NOW)
     with pytest.raises(ValueError, match="10m"):
         parse_length(text)
+
+
+# Sizes.
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("1048576", 1 << 20),
+        ("64MiB", 64 << 20),
+        ("64mib", 64 << 20),
+        (" 1 GiB ", 1 << 30),
+        ("1G", 10**9),
+        ("10MB", 10**7),
+        ("512b", 512),
+        ("1.5KiB", 1536),
+        ("0.1k", 100),
+        ("2T", 2 * 10**12),
+        ("9007199254740993", 2**53 + 1),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    """A size is a number and a unit of a thousand or of 1,024, in any case, exact to the byte."""
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "MiB", "-1", "1e3", "5i", "5ib", "1.", ".5", "1 2", "64MiB/s", "0x10", "nan", "9" * 400, "1_000"]
+)
+def test_what_is_no_size(text: str) -> None:
+    """Anything else is a ValueError that shows how a size is written."""
+    with pytest.raises(ValueError, match="write it like 64MiB"):
+        parse_size(text)
+
+
+@given(st.integers(0, 10**20 - 1))
+def test_plain_bytes_are_exact(size: int) -> None:
+    """A plain number of bytes is that number."""
+    assert parse_size(str(size)) == size

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from hub.errors import JournalUnusable, SocketError, SocketPathTooLong
-from hub.settings import Config
+from hub.service.settings import Config
 from hub.socketfile import PATH_BYTES_MAX, check_folder, group_id
 
 

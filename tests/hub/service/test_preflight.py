@@ -1,4 +1,4 @@
-"""hub.preflight: what the start would refuse is found without one."""
+"""hub.service.preflight: what the start would refuse is found without one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from hub.errors import SocketError
-from hub.preflight import check_start
-from hub.settings import load
+from hub.service.preflight import check_start
+from hub.service.settings import load
 from hub.socketfile import SocketFile
 
 

@@ -1,4 +1,4 @@
-"""hub.service: the hub as a process: what it accepted is on disk, however it ends; and it is the only one."""
+"""hub.service.service: the hub as a process: what it accepted is on disk, however it ends; and it is the only one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.writer import Commit
 from hub.message import Batch
-from hub.service import Service
-from hub.settings import Config, load
+from hub.service.service import Service
+from hub.service.settings import Config, load
 from producers import Producer
 from tests import support
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end, until

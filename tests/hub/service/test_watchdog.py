@@ -1,4 +1,4 @@
-"""hub.watchdog: fed while the receiver is idle or gets on, starved when the journal is stuck."""
+"""hub.service.watchdog: fed while the receiver is idle or gets on, starved when the journal is stuck."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hub.journal.writer import Commit
 from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.metrics import Metrics
 from hub.receiver import Receiver
-from hub.watchdog import FEEDINGS, Watchdog
+from hub.service.watchdog import FEEDINGS, Watchdog
 
 LIMIT_S = 60.0
 

@@ -1,4 +1,4 @@
-"""hub.reporting: the hub's own log goes to standard error, whole and in order, and never stops the hub."""
+"""hub.log: the hub's own log goes to standard error, whole and in order, and never stops the hub."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from hub import reporting
-from hub.reporting import get_logger, set_level
+from hub.log import get_logger, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_an_exception_comes_with_its_traceback(capsys: pytest.CaptureFixture[str
 
 
 SAY = """
-from hub.reporting import get_logger
+from hub.log import get_logger
 log = get_logger("mpsr.test")
 log.warning("thing.happened", count=3)
 try:
@@ -106,7 +106,7 @@ def test_colours_on_a_terminal() -> None:
 
 
 STEER = """
-from hub.reporting import get_logger
+from hub.log import get_logger
 steering = "\\x1b[2J\\r\\x9b1m\\u202e\\u200b\\u2028"
 log = get_logger("mpsr.test")
 log.warning("thing.happened", comm=steering, error=f"a b {steering}", odd=[steering, b"\\xff"], empty="", count=3)

@@ -1,4 +1,4 @@
-"""hub.systemd: what is said to the manager, byte by byte, and which sockets are taken from it."""
+"""hub.service.systemd: what is said to the manager, byte by byte, and which sockets are taken from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hub.errors import SocketError
-from hub.systemd import Notifier, inherited_sockets
+from hub.service.systemd import Notifier, inherited_sockets
 
 ABSTRACT = pytest.param("@", marks=pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's"))
 
@@ -175,7 +175,7 @@ os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count}
 if names != "-":
     os.environ["LISTEN_FDNAMES"] = names
 from hub.errors import SocketError
-from hub.systemd import inherited_sockets
+from hub.service.systemd import inherited_sockets
 try:
     taken = inherited_sockets()
 except SocketError as error:
@@ -221,7 +221,7 @@ def test_anything_else_is_refused(kind: str, names: str, count: str, sentence: s
 def test_a_refused_descriptor_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is refused is not closed: it was not ours."""
     with socket.socket(socket.AF_UNIX) as sock:
-        monkeypatch.setattr("hub.systemd.FIRST_DESCRIPTOR", sock.fileno())
+        monkeypatch.setattr("hub.service.systemd.FIRST_DESCRIPTOR", sock.fileno())
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
         with pytest.raises(SocketError, match="does not listen"):
             inherited_sockets(environ)

@@ -1,4 +1,4 @@
-"""hub.settings: every key, from everywhere, and what is said of a wrong one."""
+"""hub.service.settings: every key, from everywhere, and what is said of a wrong one."""
 
 import os
 import tomllib
@@ -8,7 +8,7 @@ import pytest
 
 from hub import settings
 from hub.errors import ConfigError
-from hub.settings import KEYS, changes, configured, example, load
+from hub.service.settings import KEYS, changes, configured, example, load
 
 GIVEN = {
     "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
@@ -110,7 +110,7 @@ def test_a_wrong_flag_or_variable_is_named(flags: dict[str, str], environ: dict[
 def test_the_users_file_goes_before_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One file counts, whole; none is needed; a named one must be there."""
     system = tmp_path / "etc.toml"
-    monkeypatch.setattr("hub.config.SYSTEM_CONFIG", str(system))
+    monkeypatch.setattr("hub.paths.SYSTEM_CONFIG", str(system))
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
     assert load(environ=environ).file is None
     system.write_text('retain = "1d"')

@@ -3,7 +3,7 @@ A running hub is told otherwise: the configuration is read again, and what can c
 
 Always true: an invalid configuration changes nothing, and says so; no connection and no message is dropped by a reload;
 what needs a restart is named and stays as it was.
-Not here: which keys those are (hub.settings).
+Not here: which keys those are (hub.service.settings).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from hub.access import Access
 from hub.errors import JournalUnavailable, MpsrError
 from hub.hub import Hub
 from hub.journal.journal import Journal
-from hub.reporting import get_logger, set_level
-from hub.settings import Config, Settings, changes
+from hub.log import get_logger, set_level
+from hub.service.settings import Config, Settings, changes
 
 log = get_logger("mpsr.reload")
 

@@ -10,7 +10,7 @@ Stop, in the order the data flows:
 4. whoever follows in this process sees the last of it;
 5. the journal is sealed and closed, always.
 
-Not here: options and exit codes (hub.cli), what can be told (hub.settings), a reload (hub.reloading).
+Not here: options and exit codes (hub.cli), what can be told (hub.service.settings), a reload (hub.service.reloading).
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.retention import AGE_STEPS, batch_bytes_max_for
+from hub.log import get_logger
 from hub.message import Batch
 from hub.receiver import Receiver
-from hub.reloading import Reloader
-from hub.reporting import get_logger
-from hub.settings import Config, Settings
+from hub.service.reloading import Reloader
+from hub.service.settings import Config, Settings
+from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
+from hub.service.watchdog import Watchdog
 from hub.spoolfolder import SpoolFolder
-from hub.systemd import SOCKET_NAME, Notifier, inherited_sockets
-from hub.watchdog import Watchdog
 from hub.wire.spooled import folder_beside
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0

@@ -7,7 +7,7 @@ Flag before variable before file before default. A key ``journal_size`` is the f
 
 Always true: nothing is believed halfway: a wrong value or key anywhere is a `ConfigError` that names it, and what would
 be right, before anything is started or deleted.
-Not here: what the values do (hub.service), where things are by default (hub.config).
+Not here: what the values do (hub.service.service), where things are by default (hub.paths).
 Source: TOML 1.0.
 """
 
@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hub.access import RIGHTS, Right, Rule, Rules, parse_rule
-from hub.config import config_file, default_journal, default_socket, parse_size
 from hub.errors import ConfigError
 from hub.journal.retention import KEEP_BYTES_MIN
 from hub.journal.writer import Durability
-from hub.moment import parse_length
+from hub.paths import config_file, default_journal, default_socket
+from hub.quantities import parse_length, parse_size
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PREFIX = "MPSR_"

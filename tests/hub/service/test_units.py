@@ -1,4 +1,4 @@
-"""hub.units: unit files that systemd takes, means what we mean, and finds safe."""
+"""hub.service.units: unit files that systemd takes, means what we mean, and finds safe."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.systemd import SOCKET_NAME
-from hub.units import HEADING, Scope, unit_files
+from hub.service.systemd import SOCKET_NAME
+from hub.service.units import HEADING, Scope, unit_files
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs Debian's package systemd")
 SCOPES: list[Scope] = ["user", "system"]

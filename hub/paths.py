@@ -1,22 +1,18 @@
 """
-Where things are, and how sizes are written, when nobody says otherwise.
+Default locations: socket, journal, configuration file.
 
-Not here: what the hub can be told (hub.settings), the options of a command (hub.cli).
+Not here: what the hub can be told (hub.service.settings), the options of a command (hub.cli).
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 
 SOCKET_VARIABLE = "MPSR_SOCKET"
 JOURNAL_VARIABLE = "MPSR_JOURNAL"
 CONFIG_VARIABLE = "MPSR_CONFIG"
 SYSTEM_CONFIG = "/etc/mpsr/hub.toml"
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-_SIZE = re.compile(r"\s*(\d{1,20})(?:\.(\d{1,20}))?\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
 
 
 def default_socket() -> str:
@@ -52,12 +48,3 @@ def config_file(named: str | None = None, environ: Mapping[str, str] | None = No
 
 def _state_home() -> str:
     return os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that *text* means: ``1048576``, ``64MiB``, ``1GiB``, ``10MB``; raise ValueError otherwise."""
-    match = _SIZE.fullmatch(text)
-    if match is None or match[3].lower() not in _UNITS:
-        raise ValueError(f"not a size: {text!r} (write it like 64MiB, 1GiB or 1048576)")
-    unit, fraction = _UNITS[match[3].lower()], (match[2] or "").ljust(20, "0")
-    return int(match[1]) * unit + int(fraction) * unit // 10**20

@@ -6,7 +6,8 @@ Always true:
 - what must arrive (ready, stopping, reloading) goes out with the next message if the manager's socket was full;
 - the variables are taken out of the environment: no child believes that it was meant.
 
-Not here: when to say it (hub.service), whether the hub is alive (hub.watchdog), units (hub.units).
+Not here: when it is said (hub.service.service), whether the hub is alive (hub.service.watchdog), unit files
+(hub.service.units).
 Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 """
 

@@ -3,7 +3,7 @@ Whether the hub is alive: the receiver is idle, or gets on.
 
 Always true: the manager's watchdog is fed as long as no call to the journal lasts longer than the watchdog's time; a
 call that fails (a full disk, tried again each second) has ended, so it is no reason to starve.
-Not here: how the manager is told (hub.systemd). A stuck event loop needs nothing: it feeds nobody.
+Not here: how the manager is told (hub.service.systemd). A stuck event loop needs nothing: it feeds nobody.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from hub.reporting import get_logger
+from hub.log import get_logger
 
 FEEDINGS = 4
 """So many fit into the watchdog's time; systemd wants two at least."""

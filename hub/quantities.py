@@ -1,7 +1,8 @@
 """
-Moments as people write them on a command line: ``10m`` ago, ``2026-11-20``, ``2026-11-20 14:30``, RFC 3339.
+Sizes, durations and moments as people write them: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339.
 
-Always true: a moment without a zone is local time; a length of time is one into the past.
+Always true: a size is exact to the byte; a moment without a zone is local time; a duration given as a moment is in the
+past.
 """
 
 from __future__ import annotations
@@ -11,8 +12,20 @@ import re
 
 from hub.entries import NS
 
+_SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_SIZE_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_SIZE = re.compile(r"\s*(\d{1,20})(?:\.(\d{1,20}))?\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that *text* means: ``1048576``, ``64MiB``, ``1GiB``, ``10MB``. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None or match[3].lower() not in _SIZE_UNITS:
+        raise ValueError(f"not a size: {text!r} (write it like 64MiB, 1GiB or 1048576)")
+    unit, fraction = _SIZE_UNITS[match[3].lower()], (match[2] or "").ljust(20, "0")
+    return int(match[1]) * unit + int(fraction) * unit // 10**20
 
 
 def parse_length(text: str) -> float:
