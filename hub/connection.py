@@ -31,10 +31,10 @@ from hub.message import Loss, Peer
 from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES, Outbox
 from hub.users import User
 from hub.wire import jsonrpc
+from hub.wire.buffer import Parts
 from hub.wire.chunkid import is_own
 from hub.wire.detect import Decoder, Unit, decoder_class
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
-from hub.wire.parts import Parts
 
 PAUSE_BYTES = READ_BYTES
 """One full read: with two, the loop was late twice as long under load, and nothing was faster."""

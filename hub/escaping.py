@@ -14,7 +14,7 @@ Always true:
 - `escape` and `escape_json` return one line, `escape_lines` returns one line more than the text has line feeds;
 - printable text, the common case, costs one `isprintable`, and nothing is copied.
 
-Not here: which parts of a message are shown (hub.rendering), the hub's own log (hub.log).
+Not here: which parts of a message are shown (hub.query.rendering), the hub's own log (hub.log).
 Source: Unicode Standard Annex 44 (General_Category), 9 (bidirectional text); Technical Standard 39 (join controls).
 """
 

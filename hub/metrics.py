@@ -1,7 +1,7 @@
 """
 What the hub counts. Each part adds to its own fields; nobody subtracts.
 
-Not here: gauges (how much is held, how many are connected), which are asked of their owners (hub.commands).
+Not here: gauges (how much is held, how many are connected), which are asked of their owners (hub.control.methods).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ trusted as we are, except that links there are not followed. A folder that a str
 The hub itself insists on folders of its own or of root.
 
 Always true: nothing is changed; where a check cannot be made the answer is an error.
-Not here: what the operator can do about a refusal (hub.socketfile, producers.dialling).
+Not here: what the operator can do about a refusal (hub.socketfile, producers.connecting).
 Source: path_resolution(7); unlink(2), the sticky bit; unix(7), SO_PEERCRED: the user of the process that called listen.
 """
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from producers.asynchronous import AsyncProducer
     from producers.blocking import Producer
-    from producers.caller import call
     from producers.child import Child
+    from producers.client import call
     from producers.errors import (
         BacklogFull,
         BadRecord,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
         ProducerClosed,
         ProducerError,
     )
-    from producers.handler import HubHandler
-    from producers.processor import HubLoggerFactory, HubRenderer
+    from producers.logs.handler import HubHandler
+    from producers.logs.renderer import HubLoggerFactory, HubRenderer
 
 __all__ = [
     "AsyncProducer",
@@ -51,11 +51,11 @@ __all__ = [
 _MODULES = {
     "AsyncProducer": "asynchronous",
     "Child": "child",
-    "HubHandler": "handler",
-    "HubLoggerFactory": "processor",
-    "HubRenderer": "processor",
+    "HubHandler": "logs.handler",
+    "HubLoggerFactory": "logs.renderer",
+    "HubRenderer": "logs.renderer",
     "Producer": "blocking",
-    "call": "caller",
+    "call": "client",
 }
 
 

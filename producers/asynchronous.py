@@ -3,7 +3,7 @@ The producer for asyncio programs: one task of the running loop connects, sends 
 
 Always true: the same as in producers.blocking; and nothing here blocks the loop.
 Not here: what to send when (producers.link), the bytes (producers.backlog), room (producers.outgoing), connecting
-(producers.dialling), forks (producers.lifetime).
+(producers.connecting), forks (producers.lifetime).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Messages are appended behind one another into the *open* chunk, which lies in a 
 PackedForward frame but for its length and its options. Cutting writes those, and from then on the chunk's bytes never
 change: a resend cannot mean anything else. Chunks leave when they are acknowledged.
 
-A segment begins with a header (hub.wire.spooled) that says what in it counts, so that a segment that is a file can be
+A segment begins with a header (hub.wire.spoolfile) that says what in it counts, so that a segment that is a file can be
 read when this process is dead: a message is safe from that as soon as `append` returns, without a system call.
 
 Always true:
@@ -29,7 +29,7 @@ from collections.abc import Callable
 
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
-from hub.wire.spooled import ACKNOWLEDGED, COUNT_SHIFT, FIRST, HEADER_BYTES, OPEN, STATE
+from hub.wire.spoolfile import ACKNOWLEDGED, COUNT_SHIFT, FIRST, HEADER_BYTES, OPEN, STATE
 from producers.segment import Chunk, Segment
 from producers.spool import Memory, anonymous
 

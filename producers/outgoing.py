@@ -23,9 +23,9 @@ import msgspec
 from hub.message import LOSS_TAG
 from hub.paths import default_socket
 from hub.trust import Untrusted
-from hub.wire.spooled import folder_beside
+from hub.wire.spoolfile import folder_beside
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session
-from producers.dialling import connected_socket, describe
+from producers.connecting import connected_socket, describe
 from producers.errors import NotAcknowledged
 from producers.link import LINGER_S, Link, State
 from producers.owner import Owner

@@ -12,7 +12,7 @@ import contextlib
 
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_tail
-from hub.wire.spooled import HEADER_BYTES, STATE
+from hub.wire.spoolfile import HEADER_BYTES, STATE
 from producers.spool import Memory
 
 

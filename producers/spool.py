@@ -1,9 +1,9 @@
 """
 Memory that outlives the process: segments of files in the folder that the hub makes beside its socket.
 
-The hub reads them when their owner is dead, as it would read a connection (hub.adoption). Who is alive holds a lock on
-a file of its own: `lockf`, which a forked child does not keep, and on no segment, for closing any descriptor of a
-locked file would drop it.
+The hub reads them when their owner is dead, as it would read a connection (hub.sources.spool). A living process holds a
+lock on a file of its own: `lockf`, which a forked child does not keep, and on no segment, for closing any descriptor of
+a locked file would drop it.
 
 Always true:
 - a segment's space is reserved before it is mapped: a full disk is an error here, and no SIGBUS in the application;
@@ -14,7 +14,7 @@ Always true:
 - all files of a session belong to one user (producers.owner);
 - what was acknowledged, and `close`, leave no file behind; what was not stays for the hub.
 
-Not here: what is in a segment (producers.backlog, hub.wire.spooled).
+Not here: what is in a segment (producers.backlog, hub.wire.spoolfile).
 Source: posix_fallocate(3), mmap(2), fcntl(2); the experiments behind it: full disks, forks, closed descriptors.
 """
 
@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from hub import trust
 from hub.lockfile import LockFile, LockTaken
-from hub.wire import spooled
+from hub.wire import spoolfile
 from producers.owner import Owner
 
 MODE = 0o640
@@ -101,7 +101,7 @@ class Spool:
     def allocate(self, size: int) -> Memory:
         """Return *size* bytes, in a file where that is possible."""
         try:
-            if not spooled.IS_POSSIBLE or not hasattr(os, "posix_fallocate") or not hasattr(os, "O_PATH"):
+            if not spoolfile.IS_POSSIBLE or not hasattr(os, "posix_fallocate") or not hasattr(os, "O_PATH"):
                 raise OSError(0, "this system cannot reserve space in a file")
             if not self._owner.claim():
                 raise OSError(0, f"it is for files of user {self._owner.uid}, and this process is another's now")
@@ -120,7 +120,7 @@ class Spool:
             return
         self._is_closed = True
         if not keep and self._opened is not None:
-            self._opened.unlink(spooled.lock_name(self._session))
+            self._opened.unlink(spoolfile.lock_name(self._session))
         self._lock.release()
         self._close_folder()
 
@@ -157,7 +157,7 @@ class Spool:
 
     def _take_lock(self, folder: _Folder) -> LockFile:
         """Lock a file of another name first: by its own the hub would take it for that of a dead one."""
-        path = os.path.join(self.folder, spooled.lock_name(self._session))
+        path = os.path.join(self.folder, spoolfile.lock_name(self._session))
         unseen = f"{path}.{secrets.token_hex(4)}"
         lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.handle)  # the hub is to read it
         try:
@@ -170,13 +170,13 @@ class Spool:
 
     def _make_segment(self, folder: _Folder, size: int) -> Memory:
         self._number += 1
-        name = spooled.segment_name(self._session, self._number)
+        name = spoolfile.segment_name(self._session, self._number)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(name, flags, MODE, dir_fd=folder.handle)
         try:
             os.fchmod(handle, MODE)  # whatever the umask
             os.posix_fallocate(handle, 0, size)
-            os.pwrite(handle, spooled.pack_header(self._session, os.getpid(), _command_name()), 0)
+            os.pwrite(handle, spoolfile.pack_header(self._session, os.getpid(), _command_name()), 0)
             memory = mmap.mmap(handle, size)
         except BaseException:
             folder.unlink(name)

@@ -36,10 +36,10 @@ from pathlib import Path
 
 from hub.dedupe import ROWS_MAX
 from hub.journal.files import DiskFiles
-from hub.journal.query import Query
 from hub.journal.reader import Gap, open_reader
 from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
+from hub.query.query import Query
 from tests.hub.clients import chunk, connect, read_to_end
 from tests.support import MPSR, HubProcess, eventually, mpsr
 from tests.test_faults import Logs

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hub.journal.query import Query
 from hub.journal.reader import open_reader
 from hub.message import Message
+from hub.query.query import Query
 from producers import call
 
 MPSR = (sys.executable, "-c", "from hub.cli import main; main()")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from hub.message import Message
-from hub.wire.spooled import folder_beside
+from hub.wire.spoolfile import folder_beside
 from tests.support import PATIENCE_S, HubProcess, eventually
 
 METHODS = ("fork", "spawn", "forkserver", "os.fork", "os.fork while sending", "C fork")

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from hub.journal.files import DiskFiles
-from hub.journal.query import Query
 from hub.journal.reader import Gap, open_reader
 from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
+from hub.query.query import Query
 from producers import Producer
 from tests.support import MPSR, HubProcess, eventually, mpsr
 from tests.test_kill import Worker

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hub import units
 from hub.cli import installing, main
+from hub.service import units
 
 NAMES = ("mpsr.socket", "mpsr.service")
 

@@ -14,39 +14,38 @@ from pathlib import Path
 
 LAYERS = """
     hub.errors hub.escaping hub.paths hub.log
-    hub.service.systemd hub.service.units hub.service.watchdog
     hub.entries hub.quantities hub.lockfile hub.trust
     hub.message hub.metrics hub.access
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.inbox hub.intake hub.outbox
     hub.journal.*
-    hub.service.settings
+    hub.query.*
     hub.connection hub.receiver
-    hub.socketfile hub.listener hub.service.preflight
+    hub.socketfile hub.listener
     hub.hub
-    hub.commands hub.follower hub.rendering
-    hub.spoolfolder hub.holdings hub.deadspool hub.spoolreader
-    hub.adoption hub.service.reloading
-    hub.service.service
+    hub.control.*
+    hub.sources.* hub.sinks.*
+    hub.service.*
     hub
-    producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines
-    producers.* producers producers.examples.* producers.bench.*
+    producers.spawn.lifecycle producers.spawn.procfile producers.spawn.multiline producers.spawn.lines
+    producers.* producers producers.examples.* hub.bench.*
     hub.cli.* hub.cli hub.__main__
 """
 ORDER = LAYERS.split()
 
 ONLY = {
     "hub.journal.*": "hub.errors hub.lockfile hub.entries hub.message hub.metrics hub.dedupe hub.journal.*",
+    "hub.query.*": "hub.escaping hub.entries hub.message hub.journal.* hub.query.*",
     "hub.__main__": "hub.cli",
-    "producers.spawn.history": "",
+    "producers.spawn.lifecycle": "",
     "producers.spawn.procfile": "",
-    "producers.spawn.joining": "",
-    "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.joining",
+    "producers.spawn.multiline": "",
+    "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.multiline",
     "producers.*": "hub.errors hub.escaping hub.paths hub.lockfile hub.trust hub.entries hub.message hub.wire.* "
     "producers.* "
-    "producers.spawn.history producers.spawn.procfile producers.spawn.joining producers.spawn.lines",
+    "producers.spawn.lifecycle producers.spawn.procfile producers.spawn.multiline producers.spawn.lines",
     "producers": "hub.errors producers.*",
-    "producers.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* producers.bench.*",
+    "hub.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* hub.bench.*",
     "producers.examples.*": "hub producers producers.examples.*",
 }
 

@@ -24,7 +24,7 @@ import hub.cli.asking
 import hub.cli.sending  # loaded here: Alice may not be able to read where it lies
 import hub.wire.text
 from hub.cli import main
-from hub.wire.spooled import folder_beside
+from hub.wire.spoolfile import folder_beside
 from producers import AsyncProducer, HubHandler, NotAcknowledged, NotTrusted, Producer, call
 from tests.support import MPSR, PATIENCE_S, HubProcess, eventually
 from tests.support import mpsr as run_mpsr

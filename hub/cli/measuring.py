@@ -54,7 +54,7 @@ def bench(
       mpsr bench --folder /var/tmp
       mpsr bench --chunk 100 --seconds 30 --json
     """
-    from producers.bench.bench import Settings, run
+    from hub.bench.bench import Settings, run
 
     if pattern != "load":
         client = pattern

@@ -95,7 +95,7 @@ def complain(problem: object) -> None:
 
 def renderer(output: str | None) -> Callable[[Message], str]:
     """Return what makes lines of messages: as asked, else pretty, in colours on a terminal."""
-    from hub.rendering import RENDERERS, render_pretty_coloured
+    from hub.query.rendering import RENDERERS, render_pretty_coloured
 
     if (
         output in (None, "pretty")

@@ -22,7 +22,7 @@ from producers.blocking import Producer
 from producers.errors import NotTrusted
 from producers.spawn.console import Console
 from producers.spawn.delivery import Delivery
-from producers.spawn.history import AnyExit, Policy, Restart
+from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.supervisor import Spec, Supervisor
 
 PATIENCE_S = 30.0

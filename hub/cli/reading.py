@@ -14,9 +14,9 @@ from hub.cli.options import MOMENT, complain, discard_output, journal_option, re
 from hub.paths import default_journal
 
 if TYPE_CHECKING:
-    from hub.journal.query import Query
     from hub.journal.reader import Gap
     from hub.message import Batch, Message
+    from hub.query.query import Query
 
 COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
 FOLLOW_S = 0.1
@@ -51,8 +51,8 @@ def logs(journal: str | None, follow: bool, count: int | None, after: int, outpu
       mpsr logs -n 100 --grep 'timeout|refused' --output json
       mpsr logs --since 2h --where http.status=500 --where 'duration_ms>100'
     """
-    from hub.journal.query import last
     from hub.journal.reader import open_reader
+    from hub.query.query import last
 
     folder = journal or default_journal()
     query, render = _query(filters), renderer(output)
@@ -79,8 +79,8 @@ def logs(journal: str | None, follow: bool, count: int | None, after: int, outpu
 def _query(filters: dict[str, Any]) -> Query:
     import re
 
-    from hub.journal.condition import Condition
-    from hub.journal.query import Query
+    from hub.query.condition import Condition
+    from hub.query.query import Query
 
     try:
         return Query(**{**filters, "where": [Condition(text) for text in filters["where"]]})

@@ -70,7 +70,7 @@ def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
 
 
 def _printer() -> Callable[[Batch | Gap], None]:
-    from hub.journal.query import Query
+    from hub.query.query import Query
 
     query, render = Query(), renderer(None)
 

@@ -19,7 +19,7 @@ from hub.cli.specs import CHILDREN_MAX, specs_of_command, specs_of_procfile, wit
 from hub.paths import default_socket
 from producers.errors import NotAcknowledged, NotConnected, NotTrusted, ProducerError
 from producers.spawn import processes
-from producers.spawn.history import AnyExit, Policy, Restart
+from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX, Join
 from producers.spawn.supervisor import Options, Spec, Supervisor
 

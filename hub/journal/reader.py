@@ -3,7 +3,7 @@ Reading a journal forward, from any process: with read permission and nothing el
 
 Always true: sequences rise; nothing is given twice; nothing is passed over in silence: what is missing comes out as a
 `Gap`; `read` can be called again and goes on where it stopped.
-Not here: which messages are wanted (hub.journal.query), waiting for more.
+Not here: which messages are wanted (hub.query.query), waiting for more.
 Source: FORMAT.md, "Reading".
 """
 

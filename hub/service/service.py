@@ -26,10 +26,8 @@ import termios
 from collections.abc import Callable
 
 from hub.access import Access
-from hub.adoption import Adoption
-from hub.commands import RIGHTS, Commands
+from hub.control.methods import RIGHTS, Commands
 from hub.errors import JournalUnavailable, SocketError
-from hub.follower import Follower
 from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
@@ -41,8 +39,10 @@ from hub.service.reloading import Reloader
 from hub.service.settings import Config, Settings
 from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
-from hub.spoolfolder import SpoolFolder
-from hub.wire.spooled import folder_beside
+from hub.sinks.stdout import Follower
+from hub.sources.spool import Adoption
+from hub.sources.spoolfolder import SpoolFolder
+from hub.wire.spoolfile import folder_beside
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0

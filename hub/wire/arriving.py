@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 
 from hub.message import Loss
+from hub.wire.buffer import Parts
 from hub.wire.frame import (
     NO_OPTION,
     OPTION_BYTES_MAX,
@@ -26,7 +27,6 @@ from hub.wire.frame import (
     read_array,
     read_option,
 )
-from hub.wire.parts import Parts
 from hub.wire.payload import credible_count
 from hub.wire.scanner import Scanner
 

@@ -12,9 +12,9 @@ from typing import Protocol
 from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.forward import ForwardDecoder
 from hub.wire.jsonrpc import Request
+from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.lines import LineDecoder
 from hub.wire.payload import Unopened
-from hub.wire.prefixed import PrefixedDecoder
 
 Unit = Batch | Loss | Request | Unopened
 """What comes off the wire: messages, word of what could not be kept, a command, a payload still to be opened."""

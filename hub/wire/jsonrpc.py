@@ -3,7 +3,7 @@ JSON-RPC 2.0 on one line each: requests and their replies, both ways.
 
 Always true: a request without an id (a notification) has no reply; a reply is one line of JSON; what a reply echoes of
 its request is short.
-Not here: what the methods do (hub.commands), who carries the lines. Batches of requests (arrays) are not read.
+Not here: what the methods do (hub.control.methods), who carries the lines. Batches of requests (arrays) are not read.
 Source: the JSON-RPC 2.0 specification, sections 4 and 5.
 """
 

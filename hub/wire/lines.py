@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
+from hub.wire.batcher import TEXTS_MAX, Gathering
+from hub.wire.buffer import Parts
 from hub.wire.frame import FRAME_BYTES_MAX, INLINE_BYTES
-from hub.wire.gathering import TEXTS_MAX, Gathering
 from hub.wire.jsonrpc import Request
-from hub.wire.parts import Parts
 from hub.wire.payload import Unopened
 
 _WINDOW_BYTES = 256 << 10  # one read: that much JSON takes 6 ms at worst

@@ -10,7 +10,7 @@ Always true:
 - no more is held than a line of the limit and what waits to be joined; a line over it comes out in parts of that size;
 - a read costs a split and a join, not work per line, as long as nothing but text comes.
 
-Not here: which lines belong together (producers.spawn.joining), reading (producers.spawn.supervisor).
+Not here: which lines belong together (producers.spawn.multiline), reading (producers.spawn.supervisor).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import msgspec
 
 from hub.entries import stamp
 from hub.wire.jsonlines import parse_time
-from producers.spawn.joining import Joiner
+from producers.spawn.multiline import Joiner
 
 LINE_BYTES_MAX = 1 << 20
 

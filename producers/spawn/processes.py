@@ -12,7 +12,7 @@ Always true:
 - what cannot be run ends with 127 (not there) or 126, and says so on its standard error;
 - every child that ended is waited for; so are orphans, of who asks for it.
 
-Not here: when (producers.spawn.history), what they say (producers.spawn.lines).
+Not here: when (producers.spawn.lifecycle), what they say (producers.spawn.lines).
 Source: prctl(2): the "parent" is the thread that forked; fork and set-user-id programs forget the signal.
 """
 

@@ -12,7 +12,7 @@ Always true:
 - while there is no room for what was read nothing more is read, of anybody;
 - when `run` returns, every child has ended and has been waited for.
 
-Not here: decisions (producers.spawn.history), what becomes of messages (producers.spawn.delivery).
+Not here: decisions (producers.spawn.lifecycle), what becomes of messages (producers.spawn.delivery).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from producers.record import encode_record, pack_entry
 from producers.spawn import processes
 from producers.spawn.console import SYSTEM
 from producers.spawn.delivery import Delivery, Parcel
-from producers.spawn.history import (
+from producers.spawn.lifecycle import (
     Action,
     Event,
     Exited,

@@ -12,7 +12,7 @@ from hub.errors import JournalUnusable
 from hub.journal.reader import Gap, Reader, open_reader
 from hub.wire.chunkid import COUNTER_MAX, pack, pack_own, unpack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
-from hub.wire.spooled import ACKNOWLEDGED, FIRST, HEADER_BYTES, STATE, folder_beside, pack_header, segment_name
+from hub.wire.spoolfile import ACKNOWLEDGED, FIRST, HEADER_BYTES, STATE, folder_beside, pack_header, segment_name
 from producers.backlog import new_session
 from tests.adversaries.stage import Stage
 

@@ -29,13 +29,13 @@ from typing import Any
 import msgspec
 import uvloop
 
-from hub.journal.condition import Condition
-from hub.journal.query import Query
+from hub.bench.load import Orders
 from hub.journal.reader import open_reader
+from hub.query.condition import Condition
+from hub.query.query import Query
 from hub.service.service import Service
 from hub.service.settings import load
 from producers import call
-from producers.bench.load import Orders
 from tests.benchmarks.against_tokio import ours
 from tests.hub.clients import connect
 
@@ -110,7 +110,7 @@ def loader(
 ) -> Load:
     """Start one of the bench's raw producers; it says that it is ready, and waits for a line."""
     orders = Orders(path, number, "raw", messages, seconds, 130, chunk, ack, secrets.token_hex(4))
-    command = [sys.executable, "-P", "-m", "producers.bench.load", msgspec.json.encode(orders).decode()]
+    command = [sys.executable, "-P", "-m", "hub.bench.load", msgspec.json.encode(orders).decode()]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 

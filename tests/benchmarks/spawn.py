@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from producers.bench.applications import PRINTING
+from hub.bench.applications import PRINTING
 from tests.support import MPSR, HubProcess
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from hub.bench.load import prepare_entry
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
-from producers.bench.load import prepare_entry
 from tests.hub.clients import connect, read_acks
 from tests.support import HubProcess, eventually
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub import reporting
+from hub import log as own_log
 from hub.log import get_logger, set_level
 
 
@@ -167,4 +167,4 @@ def test_standard_error_may_change(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.undo()
     log.warning("here")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["here"]
-    assert reporting._level == logging.WARNING
+    assert own_log._level == logging.WARNING

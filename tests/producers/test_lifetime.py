@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hub import lockfile
-from hub.wire.spooled import folder_beside
+from hub.wire.spoolfile import folder_beside
 from producers import AsyncProducer, Producer, lifetime
 from tests.producers.helpers import descriptors
 from tests.support import PATIENCE_S, HubProcess, eventually

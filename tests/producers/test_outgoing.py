@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hub.wire.spooled import folder_beside
+from hub.wire.spoolfile import folder_beside
 from producers import AsyncProducer, BacklogFull, NotAcknowledged, Producer, outgoing
 from producers.backlog import SEGMENT_BYTES
 from producers.link import LINGER_S

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.wire.spooled import folder_beside
+from hub.wire.spoolfile import folder_beside
 from producers import NotAcknowledged, Producer, outgoing
-from producers.dialling import connected_socket
+from producers.connecting import connected_socket
 from producers.owner import Owner
 from tests.producers.fakehub import FakeHub, numbers
 from tests.support import PATIENCE_S, HubProcess, eventually

@@ -6,7 +6,7 @@ import msgpack
 
 from hub.entries import stamp
 from hub.wire.chunkid import SESSION_LENGTH
-from hub.wire.spooled import HEADER_BYTES, STATE
+from hub.wire.spoolfile import HEADER_BYTES, STATE
 from producers.backlog import SEGMENT_BYTES, Backlog
 from producers.segment import Segment
 from producers.spool import anonymous

@@ -16,7 +16,7 @@ import pytest
 
 from hub import trust
 from hub.lockfile import is_owner_dead
-from hub.wire.spooled import HEADER_BYTES, lock_name, segment_name, unpack_header
+from hub.wire.spoolfile import HEADER_BYTES, lock_name, segment_name, unpack_header
 from producers import Producer
 from producers.backlog import SEGMENT_BYTES, Backlog, new_session
 from producers.spool import Spool

@@ -1,4 +1,4 @@
-"""hub.journal.query with all its filters, against brute force over every message."""
+"""hub.query.query with all its filters, against brute force over every message."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from hub import entries as codec
-from hub.journal.condition import Condition, LevelCondition
 from hub.journal.files import DiskFiles
-from hub.journal.query import Query, last
 from hub.journal.reader import Reader, open_reader, sequence_before
 from hub.journal.segment import list_segments
 from hub.message import Batch, Message, Peer
+from hub.query.condition import Condition, LevelCondition
+from hub.query.query import Query, last
 from tests.hub.journal.world import NS, Life
 
 START = 1_700_000_000 * NS

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hub import settings
 from hub.errors import ConfigError
+from hub.service import settings
 from hub.service.settings import KEYS, changes, configured, example, load
 
 GIVEN = {

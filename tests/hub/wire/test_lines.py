@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.message import Batch, Loss, Peer
-from hub.wire.gathering import TEXTS_MAX
+from hub.wire.batcher import TEXTS_MAX
 from hub.wire.jsonlines import JSON_BYTES_MAX
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder

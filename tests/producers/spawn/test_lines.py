@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hub import entries as codec
-from producers.spawn.joining import HEAD
 from producers.spawn.lines import Join, Lines, Run, pack
+from producers.spawn.multiline import HEAD
 
 NOW = 1_700_000_000_123_456_789
 TRACEBACK = HEAD + b'\n  File "x", line 1\nValueError: 1'

@@ -1,0 +1,227 @@
+"""
+`mpsr bench`: measure this machine.
+
+A hub process, producer processes and a temporary journal on the disk that the user names. Everything is checked from
+the journal afterwards, and the disk's own figures are taken in the same sitting, before the run.
+
+Not here: what a producer does (hub.bench.load), the check (.check), the disk (.disk).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hub.bench.check import Checked, check
+from hub.bench.disk import DiskFigures, file_system, measure
+from hub.bench.load import Orders
+from hub.wire.frame import FRAME_BYTES_MAX
+from producers.client import call
+from producers.errors import NotConnected, ProducerError
+
+MEMORY_FILE_SYSTEMS = {"tmpfs", "ramfs", "devtmpfs"}
+START_TIMEOUT_S = 30.0
+FULL_JOURNAL_BYTES = 1 << 30
+CHUNK_BYTES_MAX = FRAME_BYTES_MAX - (64 << 10)
+
+
+class BenchError(ProducerError):
+    """The benchmark cannot be run as asked."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to measure; see `mpsr bench --help`."""
+
+    folder: str
+    producers: int = 5
+    messages: int = 0
+    seconds: float = 10.0
+    size: int = 130
+    chunk: int = 1000
+    ack: bool = True
+    durability: str = "fsync"
+    client: str = "raw"
+    full: bool = False
+
+
+def run(settings: Settings, *, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run the benchmark; *say* is told what is going on. Raises BenchError."""
+    if settings.size * settings.chunk > CHUNK_BYTES_MAX:
+        raise BenchError(f"chunks of {settings.size * settings.chunk} bytes are over the limit ({CHUNK_BYTES_MAX})")
+    kind = file_system(settings.folder)
+    if kind in MEMORY_FILE_SYSTEMS:
+        raise BenchError(f"{settings.folder} is {kind}, which is memory: name a folder on a disk with --folder")
+    folder = tempfile.mkdtemp(prefix="mpsr-bench-", dir=settings.folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left behind
+    try:
+        say("measuring the disk")
+        disk = measure(folder)
+        with _Hub(folder, settings) as hub:
+            if settings.full:
+                say("filling the journal")
+                hub.fill(settings)
+            figures, orders, sent = _load(hub, settings, say)
+            stalls = figures.pop("stats")
+        say("checking the journal")
+        keeps_all = not settings.full and settings.client not in ("ping", "spawn")
+        checked = check(hub.journal, orders, sent) if keeps_all else Checked(sum(sent.values()), 0, 0, 0)
+        return _report(settings, figures, stalls, checked, disk)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Hub:
+    """The hub process under measurement."""
+
+    def __init__(self, folder: str, settings: Settings) -> None:
+        self.socket = os.path.join(folder, "hub.sock")
+        self.journal = os.path.join(folder, "journal")
+        free = shutil.disk_usage(folder).free
+        size = FULL_JOURNAL_BYTES if settings.full else max(free // 2, FULL_JOURNAL_BYTES)
+        command = [sys.executable, "-P", "-m", "hub", "--socket", self.socket, "--journal", self.journal]
+        command += ["--journal-size", str(size), "--durability", settings.durability]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        self._await_start()
+
+    def __enter__(self) -> _Hub:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=60)
+
+    def stats(self) -> dict[str, Any]:
+        counters: dict[str, Any] = call("stats", path=self.socket)
+        return counters
+
+    def cpu_s(self) -> float:
+        """Return the processor time that the hub has used."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def fill(self, settings: Settings) -> None:
+        """Write the journal's size one and a half times over, so that its oldest segments expire."""
+        messages = FULL_JOURNAL_BYTES * 3 // 2 // settings.size
+        filling = Settings(folder=settings.folder, messages=messages, size=settings.size)
+        _load(self, filling, lambda text: None)
+
+    def _await_start(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                call("ping", path=self.socket)
+                return
+            except NotConnected:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    _, said = self.process.communicate()
+                    raise BenchError(f"the hub did not start: {said.decode(errors='replace').strip()}") from None
+                time.sleep(0.02)
+
+
+def _load(
+    hub: _Hub, settings: Settings, say: Callable[[str], None]
+) -> tuple[dict[str, Any], list[Orders], dict[int, int]]:
+    """Let all producers run; return the figures, what they were ordered, and what each sent."""
+    each = -(-settings.messages // settings.producers)
+    fields = (settings.size, settings.chunk, settings.ack, secrets.token_hex(4))
+    orders = [
+        Orders(hub.socket, number, settings.client, each, settings.seconds, *fields)
+        for number in range(settings.producers)
+    ]
+    command = [sys.executable, "-P", "-m", "hub.bench.load"]
+    before = hub.stats()
+    processes = [
+        subprocess.Popen([*command, msgspec.json.encode(one).decode()], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for one in orders
+    ]
+    try:
+        for process in processes:
+            _line(process)
+        cpu, begun = hub.cpu_s(), time.perf_counter()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+        say(f"{settings.producers} producers are sending")
+        results = [json.loads(_line(process)) for process in processes]
+        sent = {result["number"]: result["messages"] for result in results}
+        total = sum(sent.values())
+        if settings.client != "ping":
+            _await_messages(hub, before["messages"] + total)
+        seconds = time.perf_counter() - begun
+        figures: dict[str, Any] = {
+            "results": results,
+            "seconds": seconds,
+            "cpu_s": hub.cpu_s() - cpu,
+            "stats": hub.stats(),
+        }
+        figures["commits"] = figures["stats"]["commits"] - before["commits"]
+        return figures, orders, sent
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def _line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise BenchError("a producer process failed; what it said is above")
+    return line
+
+
+def _await_messages(hub: _Hub, total: int) -> None:
+    """Wait until the hub has committed everything: what was not acknowledged may still be on its way."""
+    last, since = -1, time.monotonic()
+    while (now := hub.stats()["messages"]) < total:
+        if now != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since > START_TIMEOUT_S:
+            raise BenchError(f"the hub has {now} of {total} messages, and no more are coming")
+        time.sleep(0.005)
+
+
+def _report(
+    settings: Settings, figures: dict[str, Any], stats: dict[str, Any], checked: Checked, disk: DiskFigures
+) -> dict[str, Any]:
+    results, seconds = figures["results"], figures["seconds"]
+    total = sum(result["messages"] for result in results)
+    report: dict[str, Any] = {
+        "producers": settings.producers,
+        "client": settings.client,
+        "chunk": settings.chunk,
+        "ack": settings.ack,
+        "durability": settings.durability,
+        "size": settings.size,
+        "full": settings.full,
+        "messages": total,
+        "seconds": round(seconds, 3),
+        "messages_per_s": round(total / seconds),
+        "mb_per_s": round(total * settings.size / seconds / 1e6, 1),
+        "hub_cpu_ns_per_message": round(figures["cpu_s"] / total * 1e9, 1),
+    }
+    for name in ("ack_ms_p50", "ack_ms_p99", "ack_ms_p999", "send_us", "file_us", "ratio", "lines_per_s"):
+        if values := [result[name] for result in results if name in result]:
+            report[name] = round(max(values), 4)  # the unluckiest producer's
+    return {
+        **report,
+        "hub_rss_bytes": stats["rss_bytes"],
+        "commits": figures["commits"],
+        "lost": checked.lost,
+        "duplicated": checked.duplicated,
+        "disordered": checked.disordered,
+        **disk._asdict(),
+    }

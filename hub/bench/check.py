@@ -1,0 +1,101 @@
+"""
+Reading the journal back: is everything there, once, in order?
+
+Raw chunks are compared byte for byte and by the counter in their ids; unbatched messages by the repeating row of
+numbered entries they were cut from; messages of our own producers by their numbers; lines by their count.
+
+Always true: every batch's CRC and sequence is checked on the way (hub.journal.reader).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hub import entries as codec
+from hub.bench.load import Orders, group_entries
+from hub.journal.reader import Gap, open_reader
+from hub.message import Batch
+from hub.wire.chunkid import unpack_own
+
+
+class Checked(NamedTuple):
+    """Messages in the journal, and what is wrong with them."""
+
+    messages: int
+    lost: int
+    duplicated: int
+    disordered: int
+
+
+class _Expected:
+    """What comes next from one producer."""
+
+    def __init__(self, orders: Orders) -> None:
+        self.messages = 0
+        self.disordered = 0
+        self.duplicated = 0
+        self._orders = orders
+        self._next = 0
+        self._counter = 0
+        if orders.client == "raw":
+            entries = group_entries(orders)
+            self._entry_bytes = len(entries[0])
+            self._row = b"".join(entries)
+
+    def take(self, batch: Batch) -> None:
+        self.messages += batch.count
+        if self._orders.client in ("producer", "async", "logging", "structlog"):
+            for message in batch.messages():
+                self._number(message.record.get("n", -1))
+        elif self._orders.client == "raw" and batch.chunk is not None:
+            self._chunk(batch, batch.chunk)
+        elif self._orders.client == "raw":
+            self._unbatched(batch)
+
+    def _number(self, number: int) -> None:
+        self.duplicated += number < self._next
+        self.disordered += number > self._next
+        self._next = max(self._next, number + 1)
+
+    def _chunk(self, batch: Batch, chunk: bytes) -> None:
+        own = unpack_own(chunk)
+        counter = own[1] if own else -1
+        if counter <= self._counter:
+            self.duplicated += batch.count
+        elif counter != self._counter + 1 or bytes(batch.entries[codec.ARRAY_HEADER_BYTES :]) != self._row:
+            self.disordered += batch.count
+        self._counter = max(counter, self._counter)
+
+    def _unbatched(self, batch: Batch) -> None:
+        """Compare with the row from where the last batch ended, round and round."""
+        body = memoryview(batch.entries)[codec.ARRAY_HEADER_BYTES :]
+        at, row = self._next * self._entry_bytes, self._row
+        while len(body):
+            part = body[: len(row) - at]
+            if part != row[at : at + len(part)]:
+                self.disordered += batch.count
+                break
+            body, at = body[len(part) :], 0
+        self._next = (self._next + batch.count) % (len(row) // self._entry_bytes)
+
+
+def check(journal: str, all_orders: Sequence[Orders], sent: Mapping[int, int]) -> Checked:
+    """Compare the journal in *journal* with what each producer, by its number, says it *sent*."""
+    expected = {orders.tag: _Expected(orders) for orders in all_orders}
+    text = _Expected(all_orders[0]) if all_orders[0].client == "connect" else None
+    gaps = 0
+    reader = open_reader(journal)
+    try:
+        for batch in reader.read():
+            if isinstance(batch, Gap):
+                gaps += batch.count
+            elif (one := expected.get(batch.tag) or text) is not None:
+                one.take(batch)
+    finally:
+        reader.close()
+    everybody = [*expected.values(), *([text] if text else [])]
+    messages = sum(one.messages for one in everybody)
+    duplicated = sum(one.duplicated for one in everybody)
+    lost = max(sum(sent.values()) - (messages - duplicated), gaps)
+    return Checked(messages, lost, duplicated, sum(one.disordered for one in everybody))

@@ -1,0 +1,167 @@
+"""
+Messages as people and programs read them: pretty, json, text.
+
+Always true: whatever a record holds, something comes out; JSON output is one valid object a line; pretty output is a
+line, then further lines of texts and tracebacks, indented; nothing of a producer's in either can steer a terminal
+(hub.escaping); text output is raw. Pretty output leaves out what a record of Python's logging contains twice, and what
+is the default.
+Not here: which messages (hub.query.query), where they go (hub.cli).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from hub.entries import NS
+from hub.escaping import escape, escape_json, escape_lines
+from hub.message import Message
+
+_GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
+_SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, as RFC 3339 has them
+_TEXT_KEYS = ("message", "event", "msg", "log")
+_BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
+_UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # what a record of Python's logging need not say
+_INDENT = "    "  # so that no line of a text can pass for one of ours
+_LEVEL_COLOURS = {
+    "warning": _YELLOW,
+    "warn": _YELLOW,
+    "error": _RED,
+    "err": _RED,
+    **dict.fromkeys(("critical", "crit", "fatal", "alert", "emergency", "emerg"), _RED + _BOLD),
+    "debug": _GREY,
+}
+
+
+def render_json(message: Message) -> str:
+    """Return one JSON object: sequence, time, received (RFC 3339, nanoseconds), tag, pid, uid, gid, comm, record."""
+    peer = message.peer
+    fields: dict[str, Any] = {
+        "sequence": message.sequence,
+        "time": rfc3339(message.time),
+        "received": rfc3339(message.received),
+        "tag": message.tag,
+        "pid": peer.pid,
+        "uid": peer.uid,
+        "gid": peer.gid,
+        "comm": peer.comm,
+    }
+    if not peer.verified:
+        fields["verified"] = False
+    return escape_json(_json({**fields, "record": message.record}))
+
+
+def render_text(message: Message) -> str:
+    """Return what the message says, and nothing else: its text, or its record as JSON."""
+    text = _text_of(message.record)
+    return text if text is not None else escape_json(_json(message.record))
+
+
+def render_pretty(message: Message) -> str:
+    """Return local time (with the date, if it is not today), tag, who, level, text, the remaining fields, where."""
+    return _pretty(message, lambda text, colour: text)
+
+
+def render_pretty_coloured(message: Message) -> str:
+    """Return the same in colours."""
+    return _pretty(message, lambda text, colour: f"{colour}{text}{_END}" if text else text)
+
+
+def rfc3339(time_ns: int) -> str:
+    """Return a time as ``2026-11-20T10:00:00.123456789Z``; one outside the years 1 to 9999 is cut there."""
+    seconds, nanoseconds = _split(time_ns)
+    if seconds != _last_second[0]:
+        moment = time.gmtime(seconds)
+        _last_second[:] = seconds, f"{moment.tm_year:04d}" + time.strftime("-%m-%dT%H:%M:%S", moment)
+    return f"{_last_second[1]}.{nanoseconds:09d}Z"
+
+
+_last_second: list[Any] = [None, ""]  # neighbouring messages mostly share it
+
+
+def _split(time_ns: int) -> tuple[int, int]:
+    """Return seconds and nanoseconds that a calendar has: a producer's time is any number."""
+    seconds, nanoseconds = divmod(time_ns, NS)
+    return min(max(seconds, _SECONDS_MIN), _SECONDS_MAX), nanoseconds
+
+
+def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
+    record = message.record
+    seconds, nanoseconds = _split(message.time)
+    local = time.localtime(seconds)
+    day = "" if local[:3] == time.localtime()[:3] else time.strftime("%Y-%m-%d ", local)
+    moment = f"{day}{time.strftime('%H:%M:%S', local)}.{nanoseconds // 1_000_000:03d}"
+    level, text = record.get("level"), _text_of(record)
+    shown = {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))} if text is not None else set()
+    shown |= {"level"} if isinstance(level, str) else set()
+    blocks = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
+    shown.update(blocks, _said_elsewhere(message, blocks))
+    blocks = [key for key in blocks if record[key].strip() not in (text or "")]  # a formatter may have put them there
+    where = _where(record)
+    shown.update(("pathname", "lineno", "func") if where else ())
+    fields = [f"{key}={_value(value)}" for key, value in record.items() if key not in shown]
+    rest = escape(" ".join(filter(None, [*fields, where])))
+    who = f"{message.peer.comm or '?'}[{message.peer.pid}]"
+    parts = [paint(moment, _GREY), paint(escape(message.tag), _CYAN), paint(escape(who), _GREY)]
+    if isinstance(level, str):
+        parts.append(paint(escape(level), _LEVEL_COLOURS.get(level.lower(), "")))
+    line = " ".join([*parts, *filter(None, (escape_lines(text or "", _INDENT), paint(rest, _GREY)))])
+    return "\n".join([line, *(_INDENT + escape_lines(record[key].rstrip("\n"), _INDENT) for key in blocks)])
+
+
+def _said_elsewhere(message: Message, blocks: list[str]) -> Iterator[str]:
+    """Yield the fields of a record of Python's logging that would only repeat what is shown."""
+    record = message.record
+    yield from (key for key, value in _UNSAID.items() if record.get(key) == value)
+    if record.get("logger") in (message.tag, "root"):
+        yield "logger"
+    if "traceback" in blocks and isinstance(record.get("exc_info"), dict):
+        yield "exc_info"
+
+
+def _where(record: dict[Any, Any]) -> str:
+    """Return the place in a program that a record of Python's logging names, as ``web.py:42``."""
+    pathname, lineno = record.get("pathname"), record.get("lineno")
+    if not isinstance(pathname, str) or not isinstance(lineno, int):
+        return ""
+    return f"{pathname.rpartition('/')[2]}:{lineno}"
+
+
+def _text_of(record: dict[Any, Any]) -> str | None:
+    return next((record[key] for key in _TEXT_KEYS if isinstance(record.get(key), str)), None)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return value if value and not any(c in ' "=\n\t' for c in value) else _json(value)
+    return _json(value)
+
+
+def _json(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value, enc_hook=_foreign).decode()
+    except (TypeError, ValueError, RecursionError):
+        return msgspec.json.encode(_plain(value, 0), enc_hook=_foreign).decode()
+
+
+def _foreign(value: object) -> object:
+    if isinstance(value, msgspec.msgpack.Ext):
+        return {"ext": value.code, "data": bytes(value.data).hex()}
+    return repr(value)
+
+
+def _plain(value: Any, depth: int) -> Any:
+    """Return *value* with every key a string, and nothing nested deeper than a JSON encoder can follow."""
+    if depth > 200:
+        return "…"
+    if isinstance(value, dict):
+        return {str(key): _plain(child, depth + 1) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child, depth + 1) for child in value]
+    return value
+
+
+RENDERERS: dict[str, Callable[[Message], str]] = {"json": render_json, "text": render_text, "pretty": render_pretty}

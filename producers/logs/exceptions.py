@@ -1,0 +1,86 @@
+"""
+An exception as data, and its traceback as text: what a log record says of `exc_info`.
+
+    {"type": "KeyError", "module": "builtins", "message": "'total'",
+     "frames": [{"file": "/srv/shop/cart.py", "line": 12, "function": "Cart.total"}, ...],
+     "cause": {...}, "context": {...}, "exceptions": [...], "notes": [...]}
+
+The last frame is where it was raised. ``cause`` is there after ``raise ... from``, ``context`` where another exception
+was being handled, ``exceptions`` in a group.
+
+Always true: it never raises because of somebody's exception; chains that run in circles end; so do long ones, at
+`CHAIN_MAX`, and deep ones, which keep the `FRAMES_MAX` frames nearest to the fault.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from types import TracebackType
+from typing import Any
+
+from producers.logs.sanitize import say
+
+FRAMES_MAX = 100
+CHAIN_MAX = 20
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+
+def exc_info_of(value: object) -> ExcInfo | None:
+    """Return what *value* means as ``exc_info`` of a log library: True, an exception, a tuple; None if nothing."""
+    if isinstance(value, BaseException):
+        return type(value), value, value.__traceback__
+    if isinstance(value, tuple) and len(value) == 3 and isinstance(value[1], BaseException):
+        return value
+    if not value or isinstance(value, tuple):
+        return None
+    current = sys.exc_info()
+    return None if current[1] is None else current
+
+
+def as_fields(exc_info: ExcInfo) -> dict[str, Any]:
+    """Return the exception as data."""
+    return _fields(exc_info[1], exc_info[2], set())
+
+
+def as_text(exc_info: ExcInfo) -> str:
+    """Return what Python prints of it, without a newline at its end."""
+    try:
+        return "".join(traceback.format_exception(*exc_info)).rstrip("\n")
+    except Exception as error:  # noqa: BLE001  an exception of somebody's own may raise anything
+        return f"{exc_info[0].__name__}, whose traceback raises {type(error).__name__}"
+
+
+def _fields(error: BaseException, trace: TracebackType | None, seen: set[int]) -> dict[str, Any]:
+    seen.add(id(error))
+    kind = type(error)
+    fields: dict[str, Any] = {"type": kind.__qualname__, "module": kind.__module__, "message": say(error)}
+    if notes := getattr(error, "__notes__", None):
+        fields["notes"] = [say(note) for note in notes]
+    fields["frames"] = _frames(trace)
+    if error.__cause__ is not None:
+        _chain(fields, "cause", error.__cause__, seen)
+    elif error.__context__ is not None and not error.__suppress_context__:
+        _chain(fields, "context", error.__context__, seen)
+    if isinstance(error, BaseExceptionGroup):
+        fields["exceptions"] = [
+            _fields(child, child.__traceback__, seen)
+            for child in error.exceptions
+            if id(child) not in seen and len(seen) < CHAIN_MAX
+        ]
+    return fields
+
+
+def _chain(fields: dict[str, Any], key: str, error: BaseException, seen: set[int]) -> None:
+    if id(error) not in seen and len(seen) < CHAIN_MAX:
+        fields[key] = _fields(error, error.__traceback__, seen)
+
+
+def _frames(trace: TracebackType | None) -> list[dict[str, Any]]:
+    frames: list[dict[str, Any]] = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append({"file": code.co_filename, "line": trace.tb_lineno, "function": code.co_qualname})
+        trace = trace.tb_next
+    return frames[-FRAMES_MAX:]

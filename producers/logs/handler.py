@@ -1,0 +1,231 @@
+"""
+The standard library's `logging` to the hub: `HubHandler`.
+
+    logging.getLogger().addHandler(HubHandler())
+
+A record keeps its structure:
+
+    level, message, logger, pathname, lineno, func, thread, process    always; `level` in lower case
+    task                                                               the asyncio task's name, in a task
+    exc_info, traceback, stack_info                                    with an exception, a stack
+    whatever `extra` holds                                             beside these, which keep their names: where an
+                                                                       extra field has one of them it gets a `_` behind
+
+Always true:
+- nothing is raised into the application: faults go to `handleError`, as with every handler of `logging`. But for
+  RecursionError, which is the application's: like the standard library's own handlers we let it pass;
+- what our own producers log is left to other handlers, or standard error: it would be a message about messages;
+- no lock of `logging` is held while a record is sent: a `Producer` may be used from any thread, and a thread that waits
+  holds nobody else up.
+
+Not here: getting records to the hub (producers.logs.emitter), exceptions as data (producers.logs.exceptions).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Container, Mapping
+from typing import Any
+
+from producers.blocking import Producer
+from producers.logs import exceptions
+from producers.logs.emitter import WAIT_S_MAX, Outlet, tag_of_process
+from producers.logs.sanitize import CUT_KEY, REPR_KEY, say
+
+CLOSE_TIMEOUT_S = 1.0
+
+_OWN = "mpsr."  # loggers of ours: what a producer says of itself is not sent through it
+_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD_COUNT = len(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
+_FROM_STRUCTLOG = {"_logger", "_name"}  # what ProcessorFormatter.wrap_for_formatter adds, for itself
+_SAME = ("level", "logger")  # what its `add_log_level` and `add_logger_name` say once more
+_LEVELS = {name: name.lower() for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")}
+_RESERVED = frozenset((
+    "level", "message", "logger", "pathname", "lineno", "func", "thread", "process", "task", "exc_info", "traceback",
+    "stack_info", REPR_KEY, CUT_KEY,
+))  # fmt: skip
+_NS = 1_000_000_000
+_TRACEBACK = "\nTraceback (most recent call last):"
+_HAS_TASK_NAME = sys.version_info >= (3, 12)
+
+
+class HubHandler(logging.Handler):
+    """
+    Sends records to the hub at *path* (default: ``$MPSR_SOCKET``, else where `mpsr hub` listens by itself).
+
+    The hub need not be there: what it cannot take yet waits, up to 64 MiB, and survives this process where the hub has
+    made a spool. Only when that is full the application waits: **1 second in total per outage of the hub**
+    (*wait_s_max*; 0: never), however many messages and threads; then messages are dropped, counted (`dropped`) and
+    reported under ``mpsr.loss.client`` when the hub is back.
+
+    *tag* is the tag of all messages; without it that is ``$MPSR_TAG``, else each logger's name (of the root logger:
+    ``python``). *producer* is one of your own, with options of its own; closing it is up to you. With a formatter,
+    ``message`` is its output. What msgpack cannot hold is sent as its `repr`, and named in ``mpsr.repr``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        tag: str | None = None,
+        level: int | str = logging.NOTSET,
+        producer: Producer | None = None,
+        wait_s_max: float = WAIT_S_MAX,
+    ) -> None:
+        super().__init__(level)
+        self._tag = tag or tag_of_process()
+        self._outlet = Outlet(path, producer=producer, wait_s_max=wait_s_max)
+        self._send = self._outlet.send
+
+    @property
+    def producer(self) -> Producer:
+        """What sends: ask it for `stats`."""
+        return self._outlet.producer
+
+    @property
+    def dropped(self) -> int:
+        """How many messages found no room."""
+        return self._outlet.dropped
+
+    def handle(self, record: logging.LogRecord) -> Any:
+        """Emit *record* if the filters let it pass, and hold no lock meanwhile."""
+        if record.name and record.name[:5] == _OWN:
+            return _say_elsewhere(record)
+        kept: Any = True
+        if self.filters:
+            kept = self.filter(record)
+            if not kept:
+                return kept
+            if isinstance(kept, logging.LogRecord):  # from Python 3.12 on filters may give another one
+                record = kept
+        self.emit(record)
+        return kept
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send *record*."""
+        try:
+            name, created = record.name, record.created
+            seconds = int(created)
+            self._send(
+                self._fields(record),
+                self._tag or (name if name != "root" else None),
+                seconds * _NS + int((created - seconds) * _NS),  # a float's nanoseconds, without the error of a product
+            )
+        except RecursionError:
+            raise
+        except Exception:  # noqa: BLE001  this is where `logging` wants it
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until everything is on the hub's disk: a second at most, and not for a hub that is not there."""
+        self._outlet.flush(CLOSE_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Flush, and let go. A record after that opens it again, as it does a log file."""
+        self._outlet.close(CLOSE_TIMEOUT_S)
+        super().close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.producer.path} ({logging.getLevelName(self.level)})>"
+
+    def _fields(self, record: logging.LogRecord) -> dict[Any, Any]:
+        fields: dict[Any, Any] = {
+            "level": _LEVELS.get(record.levelname) or str(record.levelname).lower(),
+            "message": None,
+            "logger": record.name,
+            "pathname": record.pathname,
+            "lineno": record.lineno,
+            "func": record.funcName,
+            "thread": record.threadName,
+            "process": record.processName,
+        }
+        exc_info: Any = record.exc_info
+        if type(record.msg) is dict and not record.args and self.formatter is None:
+            exc_info = _unfold(fields, record) or exc_info
+        else:
+            try:
+                fields["message"] = record.getMessage() if self.formatter is None else self.format(record)
+            except RecursionError:
+                raise
+            except Exception:  # noqa: BLE001  mostly a template and arguments that do not fit
+                self.handleError(record)
+                fields["message"], fields["args"] = say(record.msg), record.args
+            if len(record.__dict__) != _STANDARD_COUNT:
+                _add_extra(fields, record.__dict__, _STANDARD)
+        if _HAS_TASK_NAME or "asyncio" in sys.modules:
+            _add_task(fields, record)
+        if exc_info or record.exc_text:
+            _add_exception(fields, record, exceptions.exc_info_of(exc_info))
+        if record.stack_info:
+            fields["stack_info"] = record.stack_info
+        return fields
+
+
+def _say_elsewhere(record: logging.LogRecord) -> bool:
+    """Leave *record* to the application's other handlers; if it has none, to standard error, as `logging` does."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None:
+        if any(not isinstance(handler, HubHandler) for handler in logger.handlers):
+            return False
+        logger = logger.parent if logger.propagate else None
+    if logging.lastResort is not None and record.levelno >= logging.lastResort.level:
+        logging.lastResort.handle(record)
+    return False
+
+
+def _add_extra(fields: dict[Any, Any], attributes: Mapping[Any, Any], known: Container[Any]) -> None:
+    """Put in what is not *known*; under another name, if it has one of ours."""
+    for key in tuple(attributes):  # in one step: a record may be in the hands of several threads
+        if key in known:
+            continue
+        value = attributes.get(key)
+        if key == "extra" and isinstance(value, dict):  # as loguru hands over what is bound
+            _add_extra(fields, value, ())
+            continue
+        while key in _RESERVED or key in fields:
+            key = f"{key}_"  # noqa: PLW2901
+        fields[key] = value
+
+
+def _unfold(fields: dict[Any, Any], record: logging.LogRecord) -> Any:
+    """Take in a dict as message, as structlog's `wrap_for_formatter` gives it; return its ``exc_info``."""
+    message: Any = record.msg
+    event = {key: value for key, value in list(message.items()) if key not in _SAME or value != fields[key]}
+    if "message" in event:
+        fields["message"] = event.pop("message")
+    else:
+        del fields["message"]
+    exc_info = event.pop("exc_info", None)
+    _add_extra(fields, event, ())
+    _add_extra(fields, record.__dict__, _STANDARD | _FROM_STRUCTLOG)
+    return exc_info
+
+
+def _add_exception(fields: dict[Any, Any], record: logging.LogRecord, exc_info: exceptions.ExcInfo | None) -> None:
+    """Put in the exception as data and as text: the text that somebody has made already, if there is one."""
+    text = (record.exc_text or "").strip("\n")
+    if exc_info is not None:
+        fields["exc_info"] = exceptions.as_fields(exc_info)
+        if record.exc_text and not text and type(fields.get("message")) is str:  # loguru: it stands in the message
+            fields["message"], head, rest = fields["message"].partition(_TRACEBACK)
+            text = (head + rest).strip("\n")
+    text = text or (exceptions.as_text(exc_info) if exc_info is not None else "")
+    if text:
+        fields["traceback"] = text
+
+
+def _add_task(fields: dict[Any, Any], record: logging.LogRecord) -> None:
+    """Put in the name of the asyncio task that logs, if there is one."""
+    if _HAS_TASK_NAME:
+        name = record.taskName  # type: ignore[attr-defined]
+    else:
+        asyncio = sys.modules["asyncio"]
+        running_loop = getattr(asyncio, "_get_running_loop", None)  # not there while another thread imports it
+        if running_loop is None or running_loop() is None:
+            return
+        task = asyncio.current_task()
+        name = None if task is None else task.get_name()
+    if name is not None:
+        fields["task"] = name

@@ -1,0 +1,115 @@
+"""hub.control.methods: what a running hub answers about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from hub import Hub
+from hub.control.methods import RIGHTS, Commands, rss_bytes
+from hub.journal.journal import Journal
+from hub.message import Peer
+from hub.receiver import Receiver
+from hub.wire.jsonrpc import Request
+from producers import CommandFailed, call
+from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, until
+
+STATS = {
+    "messages", "batches", "bytes", "commits", "duplicates", "losses", "connections", "last_sequence", "journal_bytes",
+    "inbox_bytes", "rss_bytes", "uptime_s",
+}  # fmt: skip
+
+
+async def nothing() -> None:
+    """A reload of nothing."""
+
+
+@both_loops
+def test_stats(run: Run, tmp_path: Path) -> None:
+    """The counters say what happened, and the gauges what is: messages, resends, losses, connections, bytes."""
+    path = str(tmp_path / "s")
+
+    async def main() -> None:
+        journal = await Journal.open(str(tmp_path / "j"))
+        commands = Commands(nothing)
+        hub = Hub(path, commands=commands.table)
+        commands.attach(hub, journal)
+
+        def stats() -> dict[str, int | float]:
+            return commands.stats(Request("stats"), Peer())
+
+        async with hub:
+            receiving = asyncio.create_task(Receiver(hub.inbox, journal, hub.metrics).run())
+            assert stats().keys() >= STATS
+            assert {stats()[name] for name in ("messages", "losses", "last_sequence", "inbox_bytes")} == {0}
+            with connect(path, chunk("a", 3) + chunk("b", 2)) as one, connect(path, chunk("a", 3) + b"\x93\xc1") as two:
+                for client, count in ((one, 2), (two, 1)):
+                    await asyncio.to_thread(read_acks, client, count)
+                await until(lambda: hub.connections == 1 and hub.metrics.messages == 6)
+                counted = stats()
+            assert {name: counted[name] for name in ("messages", "batches", "duplicates", "losses")} == {
+                "messages": 6, "batches": 3, "duplicates": 1, "losses": 1,
+            }  # fmt: skip
+            assert counted["last_sequence"] == journal.last_sequence == 6
+            assert (counted["connections"], counted["connections_accepted"], counted["inbox_bytes"]) == (1, 2, 0)
+            assert counted["acks"] == 3
+            assert counted["bytes"] > 5 * 10
+            assert 1 <= counted["commits"] <= 4
+            assert counted["journal_bytes"] == journal.bytes > counted["bytes"]
+            assert (counted["rss_bytes"] > 1 << 20, counted["pid"]) == (True, os.getpid())
+            assert 0 <= counted["uptime_s"] <= stats()["uptime_s"]
+        receiving.cancel()
+        await asyncio.wait((receiving,))
+        await journal.close()
+
+    run(main())
+
+
+@both_loops
+def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
+    """While nobody takes, what is in the inbox is shown, and a command is answered all the same."""
+    path = str(tmp_path / "s")
+
+    async def main() -> None:
+        journal = await Journal.open(str(tmp_path / "j"))
+        commands = Commands(nothing)
+        hub = Hub(path, commands=commands.table)
+        commands.attach(hub, journal)
+        async with hub:
+            with connect(path, b"x" * 100_000 + b"\n"):
+                await until(lambda: hub.inbox.held_bytes)
+                stats = await asyncio.to_thread(call, "stats", path=path)
+                assert 100_000 < stats["inbox_bytes"] == hub.inbox.held_bytes < 110_000
+                assert stats["connections"] == 2
+                assert stats["commands"] == 1
+                assert await asyncio.to_thread(call, "ping", path=path) == "pong"
+                with pytest.raises(CommandFailed, match=r"no method 'pong'; there are: ping, reload, stats"):
+                    await asyncio.to_thread(call, "pong", path=path)
+        await journal.close()
+
+    run(main())
+
+
+def test_rss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is what is this process's own; zero where the system does not say."""
+    fields = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert rss_bytes() == pytest.approx(sum(map(int, fields)) * 1024, rel=0.1)
+
+    def nothing(*args: object, **kwargs: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(builtins, "open", nothing)
+    assert rss_bytes() == 0
+
+
+def test_every_command_says_what_it_does() -> None:
+    """Each method of the table has a docstring, for whoever documents it."""
+    table = Commands(nothing).table
+    assert sorted(table) == ["ping", "reload", "stats"]
+    assert RIGHTS == {"reload": "control", "stats": "read"}
+    assert [name for name, command in table.items() if not command.__doc__] == []

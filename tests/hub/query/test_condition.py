@@ -1,0 +1,98 @@
+"""hub.query.condition: conditions on the fields of a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hub.query.condition import LEVELS, Condition, LevelCondition, rank_of
+
+RECORD: dict[Any, Any] = {
+    "status": 200,
+    "seconds": 1.5,
+    "path": "/index",
+    "text": "200",
+    "ok": True,
+    "none": None,
+    "http": {"status": 500, "headers": {"host": "a"}},
+    "a.b": "dotted",
+    "list": [1],
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("status=200", True),
+        ("status=200.0", True),
+        ("status=201", False),
+        ("status!=200", False),
+        ("status!=201", True),
+        ("status>199", True),
+        ("status>200", False),
+        ("status<200.5", True),
+        ("status=ok", False),
+        ("status!=ok", True),
+        ("seconds>1", True),
+        ("seconds<1", False),
+        ("path=/index", True),
+        ("path=/index?a=b", False),
+        ("text=200", True),
+        ("text>1", True),
+        ("ok=true", True),
+        ("ok=True", True),
+        ("ok=1", False),
+        ("none=null", True),
+        ("http.status=500", True),
+        ("http.headers.host=a", True),
+        ("http.headers.port=1", False),
+        ("http.headers.port!=1", True),
+        ("status.x=1", False),
+        ("a.b=dotted", True),
+        ("list=[1]", True),
+        ("absent=1", False),
+        ("absent!=1", True),
+        ("absent<1", False),
+        ("empty=", True),
+        (" status =200", True),
+    ],
+)
+def test_a_condition_holds_or_not(text: str, holds: bool) -> None:
+    """Numbers compare as numbers, all else as text; what is not there differs from everything."""
+    assert Condition(text).holds(RECORD) is holds
+
+
+@pytest.mark.parametrize("text", ["", "status", "=200", "status 200"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    """The error says how to write one."""
+    with pytest.raises(ValueError, match="KEY=VALUE"):
+        Condition(text)
+
+
+def test_needles_are_in_every_record_that_meets_the_condition() -> None:
+    """A batch without these bytes cannot hold a record that is wanted; of `!=` there are none."""
+    assert Condition("http.status=1").needles == [b"http", b"status"]
+    assert Condition("a!=1").needles == []
+    assert LevelCondition("error").needles == [b"level"]
+
+
+def test_levels_are_ordered() -> None:
+    """A level and all that are worse hold, by any usual name, in any case, and as the numbers of `logging`."""
+    warning = LevelCondition("WARN")
+    worse = {"warning", "Error", "err", "exception", "CRITICAL", "fatal", "alert", "emerg", 30, 35, 40, 50}
+    other = {"trace", "debug", "info", "notice", 10, 20, 0, "nonsense", None, True}
+    assert all(warning.holds({"level": level}) for level in worse)
+    assert not any(warning.holds({"level": level}) for level in other)
+    assert [rank_of(name) for name in LEVELS] == list(range(len(LEVELS)))
+    with pytest.raises(ValueError, match="no level 'loud'"):
+        LevelCondition("loud")
+
+
+def test_what_is_nested_too_deep_to_be_written_down_equals_nothing() -> None:
+    """A reader goes on behind a record that is kept though Python cannot show it."""
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert [Condition(f"x{operator}1").holds({"x": deep}) for operator in ("=", "!=", "<", ">")] == [0, 1, 0, 0]

@@ -1,0 +1,167 @@
+"""hub.query.query: which messages are wanted, forward or the last of them."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hub import entries as codec
+from hub.journal.files import DiskFiles
+from hub.journal.reader import Gap, Reader
+from hub.journal.segment import list_segments, segment_name
+from hub.message import LOSS_TAG, Batch, Message
+from hub.query.query import Query, last
+from tests.hub.journal.world import Life, flipped
+
+
+def batch_of(tag: bytes, *records: Any) -> Batch:
+    parts = [codec.stamp(5) + msgspec.msgpack.encode(record) for record in records]
+    return Batch(tag, codec.join(parts, len(parts)), len(parts), None)
+
+
+def found(query: Query, *batches: Batch | Gap) -> list[tuple[str, Any]]:
+    return [(message.tag, message.record.get("n")) for message in query.messages(iter(batches))]
+
+
+THREE = [batch_of(b"app.web", {"n": 1}, {"n": 2}), batch_of(b"app.db", {"n": 3}), batch_of(b"\xff", {"n": 4})]
+
+
+@pytest.mark.parametrize(
+    ("tag", "numbers"),
+    [
+        (None, [1, 2, 3, 4]),
+        ("*", [1, 2, 3, 4]),
+        ("app.*", [1, 2, 3]),
+        ("app.web", [1, 2]),
+        ("app", []),
+        ("*db", [3]),
+        ("app.[dw]*", [1, 2, 3]),
+        ("APP.*", []),
+        ("�", [4]),
+        ("app?web", [1, 2]),
+    ],
+)
+def test_tags_match_a_glob(tag: str | None, numbers: list[int]) -> None:
+    """The whole tag, case and all; bytes that are no text are matched as they are shown."""
+    assert [number for _, number in found(Query(tag=tag), *THREE)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("grep", "numbers"),
+    [
+        ("time", [1, 3, 4]),
+        ("^time$", [1]),
+        ("time|refused", [1, 2, 3, 4]),
+        ("TIME", []),
+        ("(?i)TIME", [1, 3, 4]),
+        ("key", []),
+        ("7", []),
+        ("", [1, 2, 3, 4]),
+    ],
+)
+def test_strings_anywhere_in_the_record_are_searched(grep: str, numbers: list[int]) -> None:
+    """Values, however deep; keys and numbers are not strings of the record."""
+    records = [
+        {"n": 1, "message": "time"},
+        {"n": 2, "a": {"b": [1, {"c": "refused"}]}, "key": 7},
+        {"n": 3, "a": [["out of time"]]},
+        {"n": 4, "a": {"b": "timeout"}, "key": None},
+    ]
+    assert [number for _, number in found(Query(grep=grep), batch_of(b"t", *records))] == numbers
+
+
+def test_batches_of_other_tags_are_not_decoded() -> None:
+    """What is not wanted costs nothing, and cannot fail."""
+
+    class Undecodable(Batch, frozen=True):
+        def messages(self) -> Iterator[Message]:
+            raise AssertionError("decoded")
+
+    assert found(Query(tag="a"), Undecodable(b"b", b"", 1)) == []
+
+
+def test_a_gap_passes_every_filter_but_the_tags() -> None:
+    """It may have been anything, so a search shows it; who asks for another tag does not see it."""
+    gap = Gap(5, 3, "gone", "there", 0)
+    for query, shown in (
+        (Query(), 1),
+        (Query(grep="nowhere to be found"), 1),
+        (Query(tag="mpsr.*", grep="x"), 1),
+        (Query(tag="app.*"), 0),
+    ):
+        assert [message.sequence for message in query.messages(iter([gap]))] == [5] * shown
+
+
+def test_an_entry_that_cannot_be_read_is_a_loss_at_its_place() -> None:
+    """It is shown among the others; it has no fields, so no condition on them finds it."""
+    odd = Batch(b"t", codec.join([b"\x05", codec.stamp(5) + b"\x81\xa1n\x01"], 2), 2, None)
+    assert found(Query(), odd) == [(LOSS_TAG.decode(), None), ("t", 1)]
+    assert found(Query(grep="unreadable"), odd) == []
+
+
+def a_journal(folder: Path, rng: random.Random) -> None:
+    """Make a journal of a few segments, some empty, damaged at the end or the middle, or gone."""
+    files = DiskFiles(str(folder))
+    life = Life(files, segment_bytes=rng.choice([500, 2000]))
+    for number in range(rng.randrange(40)):
+        tag = rng.choice([b"app.web", b"app.db", b"other"])
+        life.append(batch_of(tag, *({"n": number, "s": rng.choice("abc")} for _ in range(rng.randrange(1, 5)))))
+        if rng.random() < 0.05:
+            life.writer.close()
+            life = Life(files, segment_bytes=500)
+    life.writer.close()
+    for first in list_segments(files)[:-1]:
+        path, chance = folder / segment_name(first), rng.random()
+        if chance < 0.1:
+            path.write_bytes(flipped(path.read_bytes(), rng.randrange(8 * path.stat().st_size)))
+        elif chance < 0.2:
+            path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
+        elif chance < 0.25:
+            path.unlink()
+
+
+def test_the_last_are_those_that_reading_everything_would_end_with(tmp_path: Path) -> None:
+    """For any filters, count and place, over whole and damaged journals, and so is the sequence they end at."""
+    rng = random.Random(1)
+    queries = [Query(), Query(tag="app.*"), Query(grep="b"), Query(tag="*b", grep="[ab]"), Query(tag="none")]
+    gaps = 0
+    for number in range(30):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        a_journal(folder, rng)
+        for query in queries:
+            for _ in range(4):
+                after, count = rng.choice([0, 0, rng.randrange(100)]), rng.choice([0, 1, 2, 5, 20, 1000])
+                reader = Reader(DiskFiles(str(folder)), after=after)
+                wanted = [message for message in query.messages(reader.read()) if message.sequence > after]
+                reader.close()
+                gaps += sum(1 for message in wanted if message.tag == LOSS_TAG.decode())
+                expected = wanted[max(len(wanted) - count, 0) :]
+                messages, end = last(str(folder), query, count, after=after)
+                assert [(m.sequence, m.record) for m in messages] == [(m.sequence, m.record) for m in expected]
+                assert end == reader.last_sequence
+    assert gaps > 10
+
+
+def test_the_end_of_a_large_journal_is_found_without_reading_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the segments that hold what is wanted are opened."""
+    life = Life(DiskFiles(str(tmp_path)), segment_bytes=1000)
+    for number in range(50):
+        life.append(batch_of(b"t", {"n": number, "pad": "." * 500}))
+    life.writer.close()
+    names = set()
+    real = DiskFiles.open
+
+    def open_noted(files: DiskFiles, name: str) -> int:
+        names.add(name)
+        return real(files, name)
+
+    monkeypatch.setattr(DiskFiles, "open", open_noted)
+    messages, _ = last(str(tmp_path), Query(), 3)
+    assert [message.record["n"] for message in messages] == [47, 48, 49]
+    assert len(names) <= 4

@@ -1,0 +1,290 @@
+"""hub.query.rendering: whatever a producer sent, every form of output says it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import re
+import struct
+import time
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub import entries as codec
+from hub.message import UNKNOWN_PEER, Batch, Message, Peer
+from hub.query.rendering import RENDERERS, render_json, render_pretty, render_pretty_coloured, render_text, rfc3339
+
+PEER = Peer(42, 1000, 100, "web")
+ALL = (*RENDERERS.values(), render_pretty_coloured)
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+
+def message(record: dict[Any, Any], *, time_ns: int = 1_500_000_000, tag: str = "app", peer: Peer = PEER) -> Message:
+    return Message(tag, time_ns, record, 7, 2_000_000_001, peer)
+
+
+def sent(*packed_entries: bytes, tag: bytes = b"app") -> list[Message]:
+    """Return the messages that come of entries as a producer packed them."""
+    entries = codec.join(packed_entries, len(packed_entries))
+    return list(Batch(tag, entries, len(packed_entries), None, PEER, None, 1, 1).messages())
+
+
+def test_json() -> None:
+    """JSON is one object of everything known, times as RFC 3339 with nanoseconds."""
+    assert json.loads(render_json(message({"a": [1, None]}))) == {
+        "sequence": 7,
+        "time": "1970-01-01T00:00:01.500000000Z",
+        "received": "1970-01-01T00:00:02.000000001Z",
+        "tag": "app",
+        "pid": 42,
+        "uid": 1000,
+        "gid": 100,
+        "comm": "web",
+        "record": {"a": [1, None]},
+    }
+
+
+def test_a_claim_is_marked() -> None:
+    """A peer that the kernel did not vouch for is marked as such, and only that."""
+    assert json.loads(render_json(message({}, peer=UNKNOWN_PEER)))["verified"] is False
+    assert "verified" not in json.loads(render_json(message({})))
+
+
+@pytest.mark.parametrize(
+    ("record", "text", "pretty"),
+    [
+        ({"message": "hello"}, "hello", "hello"),
+        ({"message": "hi", "n": 1}, "hi", "hi n=1"),
+        ({"event": "e", "level": "info"}, "e", "info e"),
+        ({"message": "m", "event": "e"}, "m", "m event=e"),
+        ({"log": "l", "msg": "m"}, "m", "m log=l"),
+        ({"message": 5}, '{"message":5}', "message=5"),
+        ({"message": None, "log": "l"}, "l", "l message=null"),
+        ({}, "{}", ""),
+        ({"message": ""}, "", ""),
+        ({"level": 30, "message": "m"}, "m", "m level=30"),
+        ({"a": "b c", "d": "", "e": 'x"y', "f": "k=v"}, None, r'a="b c" d="" e="x\"y" f="k=v"'),
+        ({"a": {"b": [1, "c"]}}, '{"a":{"b":[1,"c"]}}', 'a={"b":[1,"c"]}'),
+        ({"a": math.nan, "b": -math.inf}, '{"a":null,"b":null}', "a=null b=null"),
+        ({"a": b"\x00\xff"}, '{"a":"AP8="}', 'a="AP8="'),
+        ({1: 2, 2.5: 3, None: 4}, '{"1":2,"2.5":3,"None":4}', "1=2 2.5=3 None=4"),
+        ({"a": {(1, 2): 3}}, '{"a":{"(1, 2)":3}}', 'a={"(1, 2)":3}'),
+        ({"a": msgspec.msgpack.Ext(5, b"\x01")}, '{"a":{"ext":5,"data":"01"}}', 'a={"ext":5,"data":"01"}'),
+        ({"big": 2**64 - 1, "low": -(2**63)}, None, "big=18446744073709551615 low=-9223372036854775808"),
+    ],
+)
+def test_text_and_pretty(record: dict[Any, Any], text: str | None, pretty: str) -> None:
+    """Text is what the record says, else the record; pretty is when, what, who, then the text and the other fields."""
+    if text is not None:
+        assert render_text(message(record)) == text
+    assert render_pretty(message(record)) == f"1970-01-01 00:00:01.500 app web[42] {pretty}".rstrip()
+
+
+def test_colours() -> None:
+    """Colours are added and nothing else; a level has its own."""
+    shown = message({"message": "m", "level": "ERROR", "a": 1})
+    coloured = render_pretty_coloured(shown)
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == render_pretty(shown)
+    assert "\x1b[31mERROR\x1b[0m" in coloured
+    for level in ("warning", "warn", "critical", "fatal", "debug", "info", "", "unheard of"):
+        render_pretty_coloured(message({"level": level}))
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "shown"),
+    [
+        (0, "1970-01-01T00:00:00.000000000Z"),
+        (1_700_000_000_123_456_789, "2023-11-14T22:13:20.123456789Z"),
+        (-1, "1969-12-31T23:59:59.999999999Z"),
+        (951_782_400 * 10**9, "2000-02-29T00:00:00.000000000Z"),
+        (253_402_300_799 * 10**9, "9999-12-31T23:59:59.000000000Z"),
+        (253_402_300_800 * 10**9, "9999-12-31T23:59:59.000000000Z"),
+        (2**64 * 10**9, "9999-12-31T23:59:59.000000000Z"),
+        (-62_135_596_800 * 10**9, "0001-01-01T00:00:00.000000000Z"),
+        (-(2**64) * 10**9, "0001-01-01T00:00:00.000000000Z"),
+    ],
+)
+def test_rfc3339(time_ns: int, shown: str) -> None:
+    """A time is shown to the nanosecond; one that no calendar has, at the calendar's end."""
+    assert rfc3339(time_ns) == shown
+
+
+@given(st.datetimes())
+@settings(max_examples=100)
+def test_rfc3339_is_what_others_read(moment: datetime.datetime) -> None:
+    """Every moment of the calendar is shown as others read it."""
+    delta = moment.replace(tzinfo=datetime.UTC) - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    time_ns = (delta.days * 86400 + delta.seconds) * 10**9 + delta.microseconds * 1000
+    assert rfc3339(time_ns) == f"{moment.isoformat(timespec='microseconds')}000Z"
+
+
+def packed(time: Any, record: Any) -> bytes:
+    whole: bytes = msgpack.packb([time, record], unicode_errors="surrogateescape")
+    return whole
+
+
+def nested(depth: int, opening: bytes) -> bytes:
+    return b"\x92\x01\x81\xa1a" + opening * depth + b"\xc0"
+
+
+AWKWARD = {
+    "a time beyond the calendar": packed(2**64 - 1, {"message": "m"}),
+    "a time long ago": packed(-(2**63), {"message": "m"}),
+    "a huge float time": packed(1e300, {"message": "m"}),
+    "a time that is no number": packed(math.nan, {"message": "m"}),
+    "an event time": b"\x92\xd7\x00\xff\xff\xff\xff\xff\xff\xff\xff\x80",
+    "bytes as keys": packed(1, {b"\xff": 1, b"message": b"x"}),
+    "numbers as keys": packed(1, {7: "a", 1.5: "b", True: "c", None: "d", -1: "e"}),
+    "a list as key": b"\x92\x01\x81\x92\x01\x02\x03",
+    "a map as key": b"\x92\x01\x81\x81\x01\x02\x03",
+    "keys that look alike": packed(1, {1: "a", "1": "b"}),
+    "bad UTF-8": packed(1, {"message": "\udcff\udc80", "k\udcff": "v"}),
+    "a level that is bad UTF-8": packed(1, {"level": "\udcff"}),
+    "control characters": packed(1, {"message": "a\x00\x1b[31m\r\n\u2028b", "k\n": "v\n"}),
+    "an ext": packed(1, {"a": msgpack.ExtType(42, b"\x00\xff"), "b": [msgpack.ExtType(0, b"12345678")]}),
+    "a timestamp": packed(1, {"a": msgpack.Timestamp(1, 5), "b": msgpack.Timestamp(2**63 - 1, 0)}),
+    "a deep list": nested(490, b"\x91"),
+    "a deep map": nested(490, b"\x81\xa1b"),
+    "too deep a list": nested(990, b"\x91"),
+    "no map": packed(1, [1, 2]),
+    "no entry": b"\xc0",
+    "floats": packed(1, {"a": math.nan, "b": math.inf, "c": -0.0, "d": 5e-324}),
+    "a single": b"\x92\x01\x81\xa1a\xca" + struct.pack(">f", 1.1),
+    "a long text": packed(1, {"message": "x" * 1_000_000}),
+}
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_awkward_records(name: str) -> None:
+    """Whatever a record holds, each form says something, and JSON is one valid object on one line."""
+    (shown,) = sent(AWKWARD[name])
+    for render in ALL:
+        render(shown).encode()
+    line = render_json(shown)
+    assert "\n" not in line
+    assert json.loads(line)["sequence"] == 1
+
+
+def test_replacement_characters() -> None:
+    """Text that is no UTF-8 is shown with replacement characters, its tag too."""
+    (shown,) = sent(packed(1, {"message": "a\udcffb"}), tag=b"t\xff")
+    assert json.loads(render_json(shown))["record"] == {"message": "a\ufffdb"}
+    assert render_text(shown) == "a\ufffdb"
+    assert " t\ufffd " in render_pretty(shown)
+
+
+keys = st.one_of(st.text(max_size=5), st.integers(-(2**63), 2**64 - 1), st.binary(max_size=5), st.booleans(), st.none())
+leaves = st.one_of(keys, st.floats(), st.builds(msgpack.ExtType, st.integers(0, 127), st.binary(max_size=9)))
+values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+
+
+@given(st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(), st.none()), st.dictionaries(keys, values, max_size=4))
+@settings(max_examples=150)
+def test_any_record(when: Any, record: dict[Any, Any]) -> None:
+    """Any time and any record that msgpack can hold comes out, in every form."""
+    (shown,) = sent(packed(when, record))
+    for render in ALL:
+        render(shown).encode()
+    assert json.loads(render_json(shown))["tag"] in ("app", "mpsr.loss")
+
+
+def test_pretty_shows_tracebacks_and_no_control_characters() -> None:
+    """A traceback stands behind its line, indented; escape sequences are shown, not obeyed, in any field."""
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no\n'
+    record = {"level": "error", "event": "failed\x1b[2J", "exception": trace, "n": 1, "other": "a\x07b"}
+    lines = render_pretty(Message("app\x1b]0;x", 0, record)).split("\n")
+    assert lines[1:] == [f"    {line}" for line in trace.rstrip().split("\n")]
+    assert lines[0].endswith("error failed\\x1b[2J n=1 other=a\\x07b")
+    assert "app\\x1b]0;x" in lines[0]
+    assert render_text(Message("t", 0, {"message": "raw\x1b[0m"})) == "raw\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("tag", "record", "shown"),
+    [
+        ("a\nb", {"message": "x"}, "a\\x0ab ?[0] x"),
+        ("t", {"message": "x\n12:00 forged"}, "t ?[0] x\n    12:00 forged"),
+        ("t", {"message": "x", "a\nb": 1}, "t ?[0] x a\\x0ab=1"),
+        ("t", {"message": "x\u202ey"}, "t ?[0] x\\u202ey"),
+        ("t", {"message": "x", "level": "in\nfo"}, "t ?[0] in\\x0afo x"),
+    ],
+)
+def test_pretty_cannot_be_made_to_forge_a_line(tag: str, record: dict[str, Any], shown: str) -> None:
+    """Whatever a producer puts into tag, keys, level or text, a line that begins like ours is ours."""
+    line = render_pretty(Message(tag, time.time_ns(), record))
+    assert line.endswith(f" {shown}")
+
+
+STEERING = "\x1b[2J\x7f\x9b1m\u061c\u200b\u202e\u2028\ufeff\ue000\U000e0041"
+
+
+@pytest.mark.parametrize(
+    "record", [{"message": STEERING}, {STEERING: [STEERING]}, {"exception": STEERING, "level": STEERING}]
+)
+def test_nothing_steers_a_terminal(record: dict[str, Any]) -> None:
+    """Tag, command name, keys, values and tracebacks: JSON and pretty output are printable, and JSON loses nothing."""
+    steering = message(record, tag=STEERING, peer=Peer(1, 2, 3, STEERING))
+    line = render_json(steering)
+    assert line.isprintable()
+    shown = json.loads(line)
+    assert (shown["tag"], shown["comm"], shown["record"]) == (STEERING, STEERING, record)
+    assert render_pretty(steering).replace("\n", "").isprintable()
+    assert re.sub(r"\x1b\[\d+m|\n", "", render_pretty_coloured(steering)).isprintable()
+
+
+def test_text_is_raw_and_a_record_in_it_is_json() -> None:
+    """Text output is what was sent, byte for byte; a record without a text is JSON like any other."""
+    assert render_text(message({"message": STEERING})) == STEERING
+    assert render_text(message({"a": STEERING})).isprintable()
+
+
+def test_pretty_shows_the_date_of_another_day() -> None:
+    """Yesterday's lines do not look like today's."""
+    assert re.match(r"2023-11-1\d \d\d:", render_pretty(Message("t", 1_700_000_000_000_000_000, {})))
+    assert re.match(r"\d\d:\d\d:\d\d\.", render_pretty(Message("t", time.time_ns(), {})))
+
+
+LOGGED = {
+    "level": "error", "message": "failed", "logger": "app", "pathname": "/srv/shop/web.py", "lineno": 42, "func": "pay",
+    "thread": "MainThread", "process": "MainProcess", "order": 17,
+}  # fmt: skip
+TRACE = "Traceback (most recent call last):\nKeyError: 'x'"
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ({}, "error failed order=17 web.py:42"),
+        ({"logger": "app.web"}, "error failed logger=app.web order=17 web.py:42"),
+        ({"logger": "root"}, "error failed order=17 web.py:42"),
+        ({"thread": "worker-7", "task": "t"}, "error failed thread=worker-7 order=17 task=t web.py:42"),
+        ({"process": "Worker-2"}, "error failed process=Worker-2 order=17 web.py:42"),
+        ({"lineno": None}, "error failed pathname=/srv/shop/web.py lineno=null func=pay order=17"),
+        ({"pathname": "web\n.py"}, r"error failed order=17 web\x0a.py:42"),
+        (
+            {"exc_info": {"type": "KeyError"}, "traceback": TRACE},
+            "error failed order=17 web.py:42\n    Traceback (most recent call last):\n    KeyError: 'x'",
+        ),
+        ({"exc_info": {"type": "KeyError"}}, 'error failed order=17 exc_info={"type":"KeyError"} web.py:42'),
+        ({"exc_info": "text", "traceback": "T"}, "error failed order=17 exc_info=text web.py:42\n    T"),
+        (
+            {"exc_info": {"type": "KeyError"}, "traceback": TRACE, "message": f"failed\n{TRACE}\n"},
+            "error failed\n    Traceback (most recent call last):\n    KeyError: 'x'\n     order=17 web.py:42",
+        ),
+    ],
+)
+def test_a_record_of_pythons_logging(more: dict[str, Any], shown: str) -> None:
+    """What repeats the tag, the text or the traceback, or goes without saying, is left out; the place is short."""
+    line = render_pretty(message({**LOGGED, **more}))
+    assert line == f"1970-01-01 00:00:01.500 app web[42] {shown}"

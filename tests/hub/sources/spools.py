@@ -1,0 +1,245 @@
+"""
+What tests of adoption share: a folder beside a socket, what producers and others leave in it, other users.
+
+Not here: a hub process (tests.support).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from hub.access import Access, Gate, Rules
+from hub.entries import stamp
+from hub.inbox import Inbox
+from hub.intake import Intake
+from hub.message import Batch, Peer
+from hub.metrics import Metrics
+from hub.opener import Opener
+from hub.sources.spool import Adoption
+from hub.sources.spoolfolder import SpoolFolder
+from hub.users import Users
+from hub.wire.chunkid import pack_own
+from hub.wire.frame import FRAME_BYTES_MAX, encode_frame_head, encode_frame_tail
+from hub.wire.spoolfile import ACKNOWLEDGED, FIRST, HEADER_BYTES, STATE, lock_name, pack_header, segment_name
+from producers.backlog import Backlog, new_session
+from producers.spool import Spool
+from tests.support import PATIENCE_S
+
+STRANGER, SECOND_STRANGER = 54_321, 54_322
+"""Users that the user database does not know."""
+GROUP = 54_400
+"""The group of the socket."""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@contextlib.contextmanager
+def beside_a_socket(mode: int = 0o660, *, gid: int = -1) -> Iterator[Path]:
+    """Give the path for a spool folder, beside the file of a socket; other users can reach it."""
+    base = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
+    try:
+        base.chmod(0o755)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(base / "s"))
+            permit(base / "s", mode, gid=gid)
+            yield base / "s.spool"
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Measure steps without the garbage collector: what it takes depends on what the tests before have left."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def permit(path: Path, mode: int, *, gid: int = -1) -> None:
+    os.chown(path, -1, gid)
+    path.chmod(mode)
+
+
+def folder_at(path: Path) -> SpoolFolder:
+    """Return the folder at *path*, for the socket beside it."""
+    return SpoolFolder(str(path), str(path).removesuffix(".spool"))
+
+
+def start_as(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> int:
+    """Call *do* in a child that is another user; return its process id. It ends with 0 if nothing was raised."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.alarm(int(PATIENCE_S))
+        os.setgroups(list(groups))
+        os.setgid(uid)
+        os.setuid(uid)
+        os.umask(0o077)
+        do()
+        code = 0
+    except Exception:  # noqa: BLE001  a child's failure is shown, and counts by its code
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def as_user(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> int:
+    """Call *do* in a child that is another user; return how it ended, 0 if nothing was raised."""
+    return os.waitstatus_to_exitcode(os.waitpid(start_as(uid, do, groups=groups), 0)[1])
+
+
+@contextlib.contextmanager
+def living(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> Iterator[None]:
+    """Have a process of another user that has done *do*, and lives."""
+    ready, told = os.pipe()
+
+    def do_and_live() -> None:
+        do()
+        os.write(told, b"x")
+        signal.pause()
+
+    pid = start_as(uid, do_and_live, groups=groups)
+    os.close(told)
+    assert os.read(ready, 1), "it failed"
+    os.close(ready)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+# What is left.
+
+
+def entry(number: int) -> bytes:
+    return stamp(number) + msgpack.packb({"n": number})
+
+
+def leave(path: Path | str, count: int, *, acknowledged: int = 0, chunk_bytes_max: int = 100, session: str = "") -> str:
+    """Leave *count* messages as a dead producer would; return its session."""
+    session = session or new_session()
+    spool = Spool(str(path), session)
+    backlog = Backlog(session=session, allocate=spool.allocate, chunk_bytes_max=chunk_bytes_max)
+    for number in range(count):
+        assert backlog.append(b"left", entry(number))
+    while backlog.acknowledged < acknowledged:
+        chunk = backlog.next_unsent()
+        assert chunk is not None
+        backlog.acknowledge(chunk.id)
+    assert backlog.is_all_in_files, spool.fault
+    assert spool.is_in_use
+    backlog.close(keep=True)
+    spool.close(keep=True)
+    return session
+
+
+def frame(session: str, counter: int, entries: bytes, count: int, *, tag: bytes = b"left") -> bytes:
+    return encode_frame_head(tag, len(entries)) + entries + encode_frame_tail(pack_own(session, counter), count)
+
+
+def segment(session: str, frames: Sequence[bytes], *, acknowledged: int = 0, first: int = 1) -> bytes:
+    """Return a segment with these frames."""
+    data = bytearray(pack_header(session, 7, "hand") + b"".join(frames))
+    words = memoryview(data)[:HEADER_BYTES].cast("Q")
+    words[STATE], words[FIRST], words[ACKNOWLEDGED] = len(data), first, acknowledged
+    words.release()
+    return bytes(data)
+
+
+def write(path: Path, data: bytes = b"", *, mode: int = 0o640) -> Path:
+    """Make a file as a producer does, whatever the umask."""
+    path.write_bytes(data)
+    path.chmod(mode)
+    return path
+
+
+def leave_segment(path: Path, data: bytes, session: str, *, number: int = 1) -> Path:
+    """Leave a segment made by hand, and a lock that nobody holds; return the segment's path."""
+    if not (path / lock_name(session)).exists():
+        write(path / lock_name(session))
+    return write(path / segment_name(session, number), data)
+
+
+class Rig:
+    """An adoption, and a receiver that keeps and acknowledges what comes, unless *receives* is false."""
+
+    def __init__(self, path: Path, *, rules: Rules | None = None, receives: bool = True) -> None:
+        self._path = path
+        self._access = Access({"send": rules or Rules()})
+        self._receives = receives
+        self.metrics = Metrics()
+        self.got: list[Batch] = []
+        self.now = 1000.0
+        """What the adoption's clock shows."""
+        self.begin()
+
+    def begin(self) -> None:
+        """Be a hub that has just started."""
+        self.inbox = Inbox()
+        self.users = Users()
+        self._opener = Opener(self.inbox.budget)
+        self.adoption = Adoption(
+            folder_at(self._path),
+            self._accept,
+            users=self.users,
+            access=self._access,
+            metrics=self.metrics,
+            frame_bytes_max=FRAME_BYTES_MAX,
+            clock=lambda: self.now,
+        )
+
+    def _accept(self, peer: Peer, gate: Gate) -> Intake:
+        user = self.users.of(peer.uid)
+        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate)
+
+    async def _receive(self) -> None:
+        while batches := await self.inbox.take(1):
+            self.got += batches
+            for batch in batches:
+                batch.acknowledge()
+            batches.release()
+
+    def run(self, main: Callable[[], Awaitable[None]] | None = None) -> Rig:
+        """Sweep once, or do *main*."""
+
+        async def guarded() -> None:
+            async with asyncio.timeout(PATIENCE_S):
+                receiving = asyncio.create_task(self._receive() if self._receives else asyncio.sleep(0))
+                try:
+                    await (main or self.adoption.sweep)()
+                finally:
+                    receiving.cancel()
+                    self.adoption.close()
+                    self._opener.close()
+
+        asyncio.run(guarded())
+        self.begin()
+        return self
+
+    def records(self, tag: bytes = b"left") -> list[dict[str, object]]:
+        return [message.record for batch in self.got if batch.tag == tag for message in batch.messages()]
+
+    def numbers(self) -> list[object]:
+        return [record["n"] for record in self.records()]
+
+    def reasons(self) -> list[object]:
+        """Return why something was lost."""
+        return [record["reason"] for record in self.records(b"mpsr.loss")]

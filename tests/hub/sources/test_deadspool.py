@@ -1,0 +1,204 @@
+"""hub.sources.deadspool: one dead session of one user, in parts of bounded work, by what its own files say."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hub.message import Batch, Loss, Peer
+from hub.sources.deadspool import DeadSpool, Part
+from hub.sources.holdings import File
+from hub.sources.spoolfolder import SpoolFolder
+from hub.wire.frame import FRAME_BYTES_MAX
+from hub.wire.spoolfile import FIRST, HEADER_BYTES, OPEN, STATE, lock_name, pack_header, segment_name
+from producers.backlog import new_session
+from tests.hub.sources.spools import (
+    beside_a_socket,
+    entry,
+    folder_at,
+    frame,
+    leave,
+    leave_segment,
+    segment,
+    without_collection,
+    write,
+)
+
+STEP_MAX_S = 0.02
+SESSION = "s" * 22
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    with beside_a_socket() as place:
+        yield place
+
+
+@pytest.fixture
+def folder(path: Path) -> SpoolFolder:
+    folder = folder_at(path)
+    assert folder.prepare()
+    return folder
+
+
+def spool_of(
+    folder: SpoolFolder, session: str, *, uid: int | None = None, admits: Callable[[int], bool] = lambda _: True
+) -> DeadSpool:
+    files = [File(name, there.st_ino, there.st_size) for name, there in folder.entries() if name.startswith(session)]
+    accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731  what is accepted is the adoption's business
+    uid = os.geteuid() if uid is None else uid
+    return DeadSpool(folder, uid, session, files, accept=accept, admits=admits, frame_bytes_max=FRAME_BYTES_MAX)
+
+
+def read(spool: DeadSpool) -> tuple[list[Any], list[str]]:
+    """Return the numbers in what is left, and why something is lost; each part is held to its bound."""
+    numbers: list[Any] = []
+    reasons: list[str] = []
+    parts = spool.parts()
+    while True:
+        began = time.thread_time()
+        part = next(parts, None)
+        assert time.thread_time() - began < STEP_MAX_S
+        if part is None:
+            return numbers, reasons
+        for item in part.items:
+            if isinstance(item, Batch):
+                numbers += [message.record.get("n") for message in item.messages()]
+            else:
+                assert isinstance(item, Loss)
+                reasons.append(item.reason)
+
+
+def test_what_is_left_is_read(path: Path, folder: SpoolFolder) -> None:
+    """Segments in the order of their chunks, as the peer that the file claims, with the owner that the kernel knows."""
+    session = leave(path, 80_000, chunk_bytes_max=5000)
+    paths = sorted(path.glob("*.seg"))
+    assert len(paths) > 1
+    for number, each in enumerate(reversed(paths)):
+        each.rename(path / f"{session}.{90_000_000 + number}.seg")
+    spool = spool_of(folder, session)
+    assert read(spool) == (list(range(80_000)), [])
+    assert spool.intake is not None
+    name = Path("/proc/self/comm").read_text().strip()
+    assert spool.intake.peer == Peer(os.getpid(), os.geteuid(), path.stat().st_gid, name, verified=False)
+
+
+def test_what_others_wrote_says_nothing(path: Path, folder: SpoolFolder) -> None:
+    """Not of this user, replaced, or with another's session in it: no field of it counts for the rest."""
+    session = leave(path, 10)
+    spool = spool_of(folder, session, uid=os.geteuid() + 1)
+    assert (read(spool), spool.intake) == (([], []), None)
+    leave_segment(path, segment(new_session(), [], acknowledged=1 << 63), session, number=2)
+    assert read(spool_of(folder, session)) == (list(range(10)), ["a spool with damage: no header"])
+    spool = spool_of(folder, session)
+    write(path / "new", segment(session, [], acknowledged=1 << 63)).rename(path / segment_name(session, 2))
+    assert read(spool) == (list(range(10)), [])
+
+
+def test_not_admitted(path: Path, folder: SpoolFolder) -> None:
+    """Nothing of a file is read whose owner may not open the socket, whatever the other files are."""
+    session = leave(path, 10)
+    parts = list(spool_of(folder, session, admits=lambda _: False).parts())
+    assert [part for part in parts if part != Part()] == [Part(is_refused=True)]
+
+
+def test_a_newer_version(path: Path, folder: SpoolFolder) -> None:
+    """Nothing of a session is read if a newer version wrote one of its segments."""
+    session = leave(path, 10)
+    data = bytearray(pack_header(session, 1, "x"))
+    data[40] = 2
+    leave_segment(path, bytes(data), session, number=2)
+    spool = spool_of(folder, session)
+    assert (read(spool), spool.newer_version, spool.intake) == (([], []), 2, None)
+
+
+# Bounded parts.
+
+
+def tiny(count: int) -> list[bytes]:
+    return [frame(SESSION, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, count + 1)]
+
+
+def damaged() -> bytes:
+    data = bytearray(segment(SESSION, [], acknowledged=0)) + bytes(range(256)) * (66 << 12)
+    memoryview(data)[:HEADER_BYTES].cast("Q")[STATE] = len(data)
+    return bytes(data)
+
+
+def damaged_at_its_end() -> bytes:
+    data = bytearray(segment(SESSION, tiny(50_000)))
+    data[-1000:] = bytes(1000)
+    return bytes(data)
+
+
+def a_terabyte() -> bytes:
+    data = bytearray(pack_header(SESSION, 1, "x"))
+    memoryview(data)[:HEADER_BYTES].cast("Q")[STATE] = (1 << 40) - 1
+    return bytes(data)
+
+
+def an_open_one() -> bytes:
+    head = b"\x93\xa0\xc6\0\0\0\0"
+    data = bytearray(pack_header(SESSION, 1, "x") + head + entry(7) * 3000)
+    words = memoryview(data)[:HEADER_BYTES].cast("Q")
+    words[STATE], words[FIRST], words[OPEN] = 3000 << 40 | len(data), 1, HEADER_BYTES
+    words.release()
+    return bytes(data)
+
+
+DAMAGE = "a spool with damage: "
+HOSTILE: dict[str, tuple[Callable[[], bytes], int, list[str]]] = {
+    "66 MiB that count as acknowledged": (lambda: segment(SESSION, tiny(760_000), acknowledged=1 << 63), 0, []),
+    "tiny frames": (lambda: segment(SESSION, tiny(100_000)), 100_000, []),
+    "one large damage": (damaged, 0, [DAMAGE + "no PackedForward frame"]),
+    "damage behind much": (damaged_at_its_end, 49_986, [DAMAGE + "a frame that is not the next one"]),
+    "a terabyte of zeros": (a_terabyte, 0, [DAMAGE + "no PackedForward frame"]),
+    "a large open frame": (an_open_one, 3000, []),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_part_is_short(path: Path, folder: SpoolFolder, name: str) -> None:
+    """Whatever is in a file, each part takes less than 20 ms of CPU time, and what is whole before damage is read."""
+    make, count, reasons = HOSTILE[name]
+    left = leave_segment(path, make(), SESSION)
+    if name == "a terabyte of zeros":
+        os.truncate(left, 1 << 38)
+    with without_collection():
+        numbers, found = read(spool_of(folder, SESSION))
+    assert (len(numbers), found) == (count, reasons)
+
+
+def test_garbage_is_one_loss(path: Path, folder: SpoolFolder) -> None:
+    """A segment without a header is lost as a whole; one that was never written to is nothing."""
+    for number, (content, lost) in enumerate({
+        b"": 0,
+        bytes(5000): 0,
+        bytes(range(256)) * 20: 1,
+        pack_header("s" * 22, 1, "x")[:50]: 1,
+        pack_header("o" * 22, 1, "x") + bytes(100): 1,
+    }.items()):  # fmt: skip
+        session = f"{number:022}"
+        leave_segment(path, content, session)
+        assert read(spool_of(folder, session)) == ([], ["a spool with damage: no header"] * lost)
+        assert (path / lock_name(session)).exists()
+
+
+def test_a_file_that_changes_while_it_is_read(path: Path, folder: SpoolFolder) -> None:
+    """Removed or overwritten, it costs what is behind, and nothing waits for it."""
+    for change in (Path.unlink, lambda left: left.write_bytes(b"\xc1" * 100)):
+        left = leave_segment(path, segment(SESSION, tiny(10_000)), SESSION)
+        parts = spool_of(folder, SESSION).parts()
+        some = 0
+        while not some:
+            some += len(next(parts).items)
+        change(left)
+        rest = [item for part in parts for item in part.items]
+        assert sum(isinstance(item, Batch) for item in rest) == 0
+        left.unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""hub.wire.length_prefixed: JSON with its length in front."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from hub.message import Batch, Loss
+from hub.wire.batcher import TEXTS_MAX
+from hub.wire.detect import Unit
+from hub.wire.jsonrpc import Request
+from hub.wire.length_prefixed import PrefixedDecoder
+from hub.wire.payload import Unopened
+from tests.hub.wire.feeding import cut, opened, steps
+
+
+def prefixed(*texts: bytes) -> bytes:
+    return b"".join(len(text).to_bytes(4, "big") + text for text in texts)
+
+
+def said(units: list[Unit]) -> list[object]:
+    """Return messages as tag and record, losses as reason and bytes, requests as their method."""
+    rows: list[object] = []
+    for unit in units:
+        if isinstance(unit, Batch):
+            rows += [(message.tag, message.record) for message in unit.messages()]
+        elif isinstance(unit, Loss):
+            rows.append((unit.reason, unit.lost_bytes, unit.sample))
+        elif isinstance(unit, Request):
+            rows.append(unit.method)
+    return rows
+
+
+def decoded(stream: bytes, cuts: list[int], limit: int = 1000) -> list[object]:
+    decoder = PrefixedDecoder(frame_bytes_max=limit)
+    units: list[Unit] = []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        units += decoder.receive(stream[start:end])
+    held = decoder.held_bytes
+    units += decoder.finish()
+    assert decoder.held_bytes == 0
+    assert held <= limit + 4
+    return said(units)
+
+
+TEXTS = [
+    b'{"n": 1}',
+    b'{"tag": "app", "n": 2}',
+    b"",
+    b"no json",
+    b"[1, 2]",
+    b'{"jsonrpc": "2.0", "method": "ping", "id": 1}',
+    b"x" * 1001,
+    b"y" * 1000,
+    json.dumps({"n": "z" * 900}).encode(),
+    b"line\nbreak",
+]
+ROWS: list[object] = [
+    ("json", {"n": 1}),
+    ("app", {"n": 2}),
+    ("text", {"message": ""}),
+    ("text", {"message": "no json"}),
+    ("text", {"message": "[1, 2]"}),
+    "ping",
+    ("a text over the limit of 1000 bytes", 1001, b"x" * 64),
+    ("text", {"message": "y" * 1000}),
+    ("json", {"n": "z" * 900}),
+    ("text", {"message": "line\nbreak"}),
+]
+
+
+def test_texts_come_out_whole_however_they_arrive() -> None:
+    """At once, byte by byte, and in random cuts: the same messages, commands and losses, in order."""
+    stream = prefixed(*TEXTS)
+    assert decoded(stream, []) == ROWS
+    rng = random.Random(3)
+    for _ in range(200):
+        cuts = sorted(rng.sample(range(1, len(stream)), rng.randrange(1, 20)))
+        assert decoded(stream, cuts) == ROWS
+    assert decoded(stream, list(range(1, len(stream)))) == ROWS
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_cut_stream_is_one_loss(cut: int) -> None:
+    """Half a length or half a text at the end is a loss; what is before it is kept."""
+    stream = prefixed(b'{"n": 1}') + prefixed(b"12345678")[:cut]
+    kept, *rest = decoded(stream, [])
+    assert kept == ("json", {"n": 1})
+    if cut < 12:
+        assert rest == [("half a text at the end of the stream", cut, stream[12:])]
+
+
+def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
+    """A length of 4 GiB holds no memory while its bytes pass, and only the bytes that came are counted."""
+    decoder = PrefixedDecoder(frame_bytes_max=1000)
+    units: list[Unit] = [*decoder.receive(b"\xff\xff\xff\xff")]
+    for _ in range(100):
+        units += decoder.receive(bytes(10_000))
+        assert decoder.held_bytes == 0
+    units += decoder.finish()
+    assert said(units) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
+
+
+def test_many_texts_are_decoded_in_steps() -> None:
+    """One call takes some thousand texts, and holds the others until it is called again, in order."""
+    decoder = PrefixedDecoder()
+    data = prefixed(*(b"%d" % number for number in range(2 * TEXTS_MAX + 5)))
+    taken = [said(list(step)) for step in steps(decoder, data)]
+    assert [len(rows) for rows in taken] == [TEXTS_MAX, TEXTS_MAX, 5]
+    assert taken[-1][-1] == ("text", {"message": str(2 * TEXTS_MAX + 4)})
+    assert decoder.held_bytes == 0
+    decoder.receive(data)
+    assert len(said(list(decoder.finish()))) == TEXTS_MAX + 5
+
+
+@pytest.mark.parametrize("piece_bytes", [1000, 100_000, 1 << 20])
+def test_a_large_text_is_opened_elsewhere(piece_bytes: int) -> None:
+    """A text of more than 256 KiB keeps its place and its bytes, and is not put together in the decoder."""
+    data = prefixed(b"before", b"x" * 300_000, b"after")
+    decoder = PrefixedDecoder()
+    units = [u for piece in cut(data, range(0, len(data), piece_bytes)) for step in steps(decoder, piece) for u in step]
+    assert sum(isinstance(unit, Unopened) for unit in units) == 1
+    texts = ["before", "x" * 300_000, "after"]
+    assert said(opened(units)) == [("text", {"message": text}) for text in texts]
+
+
+def test_only_bytes_that_came_are_lost() -> None:
+    """A text over the limit that ends in the middle is a loss of what came of it."""
+    for before in (b"", prefixed(b"a")):
+        rows = decoded(before + b"\xff\xff\xff\xff" + b"x" * 70, [])
+        assert rows[-1] == ("a text over the limit of 1000 bytes", 70, b"x" * 64)

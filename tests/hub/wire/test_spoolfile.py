@@ -1,0 +1,409 @@
+"""Spooled segments: what the hub reads of them, whole, cut off, with a wrong bit, and at any moment of a backlog."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from types import FrameType
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hub.entries import Entry, read, stamp
+from hub.message import Batch
+from hub.wire.chunkid import SESSION_LENGTH, pack_own
+from hub.wire.forward import ForwardDecoder
+from hub.wire.frame import encode_frame_head, encode_frame_tail
+from hub.wire.spoolfile import (
+    COUNT_SHIFT,
+    HEADER_BYTES,
+    STATE,
+    Spoilt,
+    Spool,
+    folder_beside,
+    is_unseen_lock,
+    lock_name,
+    newer_version,
+    pack_header,
+    pieces_of,
+    segment_name,
+    session_of,
+    session_of_segment,
+    unpack_header,
+)
+from producers import backlog as backlog_module
+from producers.backlog import Backlog
+from producers.spool import Memory, anonymous
+
+SESSION = "s" * SESSION_LENGTH
+HEAD = len(encode_frame_head(b"app", 0))
+TAIL = len(encode_frame_tail(pack_own(SESSION, 0), 0))
+
+
+class Files:
+    """Allocates memory as a spool does, and lets the test read it as the hub would after a kill."""
+
+    def __init__(self) -> None:
+        self.memories: list[Memory] = []
+
+    def allocate(self, size: int) -> Memory:
+        made = anonymous(size)
+        made.map[:HEADER_BYTES] = pack_header(SESSION, 42, "worker")
+        memory = Memory(made.map, lambda: self.memories.remove(memory), is_file=True)
+        self.memories.append(memory)
+        return memory
+
+    def images(self) -> list[bytes]:
+        return [memory.map[:] for memory in self.memories]
+
+
+def entry(number: int, size: int = 0) -> bytes:
+    return stamp(number) + msgpack.packb({"n": number, "pad": "x" * size})
+
+
+def frames_of(data: bytes, spool: Spool, acknowledged: int) -> list[bytes | Spoilt]:
+    """Return the frames of a segment, each whole, and `Spoilt` last if there is damage."""
+    read = lambda at, size: data[at : at + size]  # noqa: E731
+    pieces = list(pieces_of(read, len(data), spool, acknowledged))
+    spoilt = [piece for piece in pieces if isinstance(piece, Spoilt)]
+    assert spoilt in ([], pieces[-1:])
+    stream = b"".join(piece for piece in pieces if isinstance(piece, bytes))
+    unpacker, ends = msgpack.Unpacker(max_buffer_size=len(stream) + 1), [0]
+    unpacker.feed(stream)
+    while ends[-1] < len(stream):
+        unpacker.skip()
+        ends.append(unpacker.tell())
+    return [*(stream[start:end] for start, end in pairwise(ends)), *spoilt]
+
+
+def frames(images: list[bytes]) -> list[bytes | Spoilt]:
+    """Read the segments of one session as the hub does."""
+    spools = [(spool, data) for data in images if (spool := unpack_header(data)) is not None]
+    acknowledged = max((spool.acknowledged for spool, _ in spools), default=0)
+    ordered = sorted(spools, key=lambda pair: pair[0].first)
+    return [frame for spool, data in ordered for frame in frames_of(data, spool, acknowledged)]
+
+
+def numbers(frame: bytes | Spoilt) -> list[Any]:
+    """Return the numbers in a frame, as the hub's decoder reads it; it says itself what it cannot read."""
+    assert isinstance(frame, bytes), frame
+    batches = [unit for unit in ForwardDecoder().receive(frame) if isinstance(unit, Batch)]
+    entries = (item for batch in batches for item in read(batch.entries, batch.count))
+    return [item.record["n"] for item in entries if isinstance(item, Entry) and item.record]
+
+
+def segment(*, is_open: bool) -> tuple[bytes, list[int]]:
+    """Return a segment of three cut chunks, and perhaps an open one; and where each ends."""
+    files = Files()
+    backlog = Backlog(session=SESSION, allocate=files.allocate)
+    ends = []
+    for number in range(8 if is_open else 6):
+        backlog.append(b"app", entry(number))
+        if number % 2 and number < 6:
+            backlog.cut()
+            ends.append(HEADER_BYTES + backlog.held_bytes)
+    (image,) = files.images()
+    end = HEADER_BYTES + backlog.held_bytes
+    return image[: end + 64], [*ends, end] if is_open else ends
+
+
+WHOLE = {0: [0, 1], 1: [2, 3], 2: [4, 5], 3: [6, 7]}
+
+
+# Whole.
+
+
+def test_names_and_header() -> None:
+    """Names and headers that are written are read back; other names and headers are none of ours."""
+    assert session_of(lock_name(SESSION)) == session_of_segment(segment_name(SESSION, 7)) == SESSION
+    for name in (
+        "",
+        "x.lock",
+        f"{SESSION}.lock.ab",
+        f"{SESSION}.1.seg",
+        f"{SESSION}.00000001.seg~",
+        f"../{SESSION}.lock",
+    ):
+        assert session_of(name) is session_of_segment(name) is None
+    assert is_unseen_lock(f"{SESSION}.lock.0123abcd")
+    assert not any(map(is_unseen_lock, (f"{SESSION}.lock", f"{SESSION}.lock.0123abcg", f"{SESSION}.lock.0123abcde")))
+    assert folder_beside("/run/hub.sock") == "/run/hub.sock.spool"
+    spool = unpack_header(pack_header(SESSION, 42, "a command of more than sixteen bytes"))
+    assert spool == (SESSION, 42, "a command of mor", 0, 0, HEADER_BYTES, 0, 0)
+    assert unpack_header(pack_header(SESSION, 1, "\xe4" * 9 + "\udcff")) is not None
+    assert list(frames_of(pack_header(SESSION, 42, ""), spool, 0)) == []
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_what_was_appended_is_read(is_open: bool) -> None:
+    """Each chunk is one whole frame with its id, and the open one is what its producer would have cut."""
+    data, _ = segment(is_open=is_open)
+    read_frames = frames([data])
+    assert [numbers(frame) for frame in read_frames] == [WHOLE[at] for at in range(3 + is_open)]
+    backlog = Backlog(session=SESSION)
+    for number in range(6 + 2 * is_open):
+        backlog.append(b"app", entry(number))
+        if number % 2:
+            backlog.cut()
+            chunk = backlog.next_unsent()
+            assert chunk is not None
+            assert read_frames[number // 2] == bytes(chunk.frame)
+
+
+# Cut off.
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_cut_at_every_byte(is_open: bool) -> None:
+    """Wherever the file ends, the chunks that are whole are read, and what is missing is one `Spoilt`."""
+    data, ends = segment(is_open=is_open)
+    for size in range(ends[-1] + 1):
+        spool = unpack_header(data[:size])
+        if size < HEADER_BYTES:
+            assert spool is None
+            continue
+        assert spool is not None
+        *whole, last = *frames_of(data[:size], spool, 0), None
+        kept = sum(end <= size for end in ends)
+        if kept < len(ends):
+            last = whole.pop()
+            assert isinstance(last, Spoilt)
+            assert last.lost_bytes == ends[-1] - max([HEADER_BYTES, *ends][kept], HEADER_BYTES)
+            assert last.sample == data[:size][([HEADER_BYTES, *ends][kept]) :][:64]
+        assert [numbers(frame) for frame in whole] == [WHOLE[at] for at in range(kept)]
+
+
+# Wrong bits.
+
+
+def flips(data: bytes, places: range) -> list[tuple[int, bytes]]:
+    """Return *data* with each bit of some bytes wrong, and where."""
+    return [(at, data[:at] + bytes((data[at] ^ 1 << bit,)) + data[at + 1 :]) for at in places for bit in range(8)]
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_wrong_bit_in_the_framing(is_open: bool) -> None:
+    """Chunks before it are whole; where nobody can see it no message is lost; else the rest is one `Spoilt`."""
+    data, ends = segment(is_open=is_open)
+    found = 0
+    for number, (start, end) in enumerate(pairwise([HEADER_BYTES, *ends])):
+        head, tail = range(start, start + HEAD), range(end - TAIL, end) if number < 3 else range(0)
+        for flipped in (flipped for places in (head, tail) for _, flipped in flips(data, places)):
+            spool = unpack_header(flipped)
+            assert spool is not None
+            got = list(frames_of(flipped, spool, 0))
+            spoilt = [frame for frame in got if isinstance(frame, Spoilt)]
+            assert spoilt in ([], got[-1:])
+            whole = [numbers(frame) for frame in got if not isinstance(frame, Spoilt)]
+            assert whole == [WHOLE[at] for at in range(len(whole))]
+            assert len(whole) >= number if spoilt else len(whole) == len(ends)
+            found += len(spoilt)
+    assert found > 1000
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_wrong_bit_in_the_header(is_open: bool) -> None:
+    """Nothing raises, nothing is read twice or in another order; what no check can find is what is acknowledged."""
+    data, ends = segment(is_open=is_open)
+    every = [number for at in range(len(ends)) for number in WHOLE[at]]
+    for at, flipped in flips(data, range(HEADER_BYTES)):
+        spool = unpack_header(flipped)
+        if newer_version(flipped):
+            assert (spool, at in range(40, 44)) == (None, True), "the version"
+        if spool is None or spool.session != SESSION:
+            assert at < 16 or 40 <= at < 44 or 48 <= at < 70, "what the hub reports as no header"
+            continue
+        got = list(frames_of(flipped, spool, spool.acknowledged))
+        whole = [number for frame in got if not isinstance(frame, Spoilt) for number in numbers(frame)]
+        if 24 <= at < 32:
+            assert whole == every[len(every) - len(whole) :]
+        else:
+            assert whole == every[: len(whole)]
+        if at >= 44:  # the process id, the name
+            assert whole == every
+
+
+@settings(max_examples=200, derandomize=True)
+@given(st.binary(max_size=400), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_anything(tail: bytes, state: int, first: int, open_at: int) -> None:
+    """Whatever is in a file, reading it ends, raises nothing, and gives at most one `Spoilt`, the last."""
+    header = bytearray(pack_header(SESSION, 1, "x"))
+    header[8:24] = state.to_bytes(8, "little") + first.to_bytes(8, "little")
+    header[32:40] = open_at.to_bytes(8, "little")
+    for data in (bytes(header) + tail, tail):
+        spool = unpack_header(data)
+        if spool is not None:
+            got = list(frames_of(data, spool, 0))
+            assert sum(isinstance(frame, Spoilt) for frame in got[:-1]) == 0
+            for frame in got:
+                if isinstance(frame, bytes):
+                    ForwardDecoder().receive(frame)
+
+
+def test_frames_that_are_no_producers() -> None:
+    """Forward and Message frames, another's chunk ids and a counter that leaps are damage, not messages."""
+    for frame in (
+        msgpack.packb(["t", [[1, {}]], {"chunk": "x"}]),
+        msgpack.packb(["t", 1, {}, {"chunk": "x"}]),
+        msgpack.packb(["t", b"\x92\x01\x80"]),
+        msgpack.packb(["t", b"\x92\x01\x80", {"chunk": f"mpsr.{SESSION}.{2:016x}", "size": 1}]),
+        msgpack.packb(["t", b"\x92\x01\x80", {"chunk": f"mpsr.{'o' * 22}.{1:016x}", "size": 1}]),
+    ):
+        data = bytearray(pack_header(SESSION, 1, "x") + frame)
+        words = memoryview(data)[:HEADER_BYTES].cast("Q")
+        words[STATE], words[2] = len(data), 1
+        for _ in range(2):
+            spool = unpack_header(bytes(data))
+            assert spool is not None
+            (spoilt,) = frames_of(bytes(data), spool, 0)
+            assert isinstance(spoilt, Spoilt)
+            words[STATE], words[4] = 1 << COUNT_SHIFT | len(data), len(data)  # or as a cut one before an open one
+
+
+# Any moment of a backlog.
+
+SEGMENT = 32 << 10
+SIZES = st.sampled_from([0, 0, 10, 700, 3000, 9000, SEGMENT + 1])
+STEP = st.one_of(
+    st.tuples(st.just("append"), SIZES),
+    st.tuples(st.just("append"), SIZES),
+    st.tuples(st.just("tag"), st.just(0)),
+    st.tuples(st.just("cut"), st.just(0)),
+    st.tuples(st.just("send"), st.integers(0, 5)),
+    st.tuples(st.just("acknowledge"), st.integers(0, 3)),
+    st.tuples(st.just("acknowledge"), st.just(0)),
+    st.tuples(st.just("rewind"), st.just(0)),
+    st.tuples(st.just("drop"), st.just(0)),
+)
+
+
+class Model:
+    """A backlog, and what must be in its files; beside it there may be what was let go out of turn."""
+
+    def __init__(self) -> None:
+        self.files = Files()
+        self.backlog = Backlog(
+            session=SESSION, bytes_max=4 * SEGMENT, chunk_bytes_max=2000, allocate=self.files.allocate
+        )
+        self.needed: set[int] = set()
+        self.sent: dict[bytes, list[int]] = {}  # what is in each chunk that was sent
+        self.number = self.tag = 0
+
+    def append(self, size: int) -> None:
+        if self.backlog.append(b"t%d" % self.tag, entry(self.number, size)):
+            self.needed.add(self.number)
+        self.number += 1
+
+    def change_tag(self, _: int) -> None:
+        self.tag ^= 1
+
+    def cut(self, _: int) -> None:
+        self.backlog.cut()
+
+    def rewind(self, _: int) -> None:
+        self.backlog.rewind()
+
+    def send(self, chunks: int) -> None:
+        for _ in range(chunks):
+            if (chunk := self.backlog.next_unsent()) is not None:
+                self.sent[chunk.id] = numbers(bytes(chunk.frame))
+
+    def acknowledge(self, at: int) -> None:
+        for chunk_id in sorted(self.sent)[at : at + 1]:
+            contents = self.sent.pop(chunk_id)
+            if self.backlog.acknowledge(chunk_id):
+                self.needed.difference_update(contents)
+
+    def drop(self, _: int) -> None:
+        if not self.backlog.has_unsent:
+            self.backlog.cut()
+        oldest = [numbers(bytes(chunk.frame)) for chunk in self.backlog._unsent if not chunk.is_settled][:1]
+        assert self.backlog.drop_oldest() == sum(map(len, oldest))
+        for contents in oldest:
+            self.needed.difference_update(contents)
+
+    def check(self) -> None:
+        got = frames(self.files.images())
+        found = [number for frame in got for number in numbers(frame)]
+        assert found == sorted(set(found)), "once, in order"
+        assert self.needed <= set(found), "nothing is missing"
+        ids = [msgpack.unpackb(frame)[2]["chunk"] for frame in got if isinstance(frame, bytes)]
+        assert ids == sorted(set(ids))
+
+
+def test_dropped_behind_what_is_under_way() -> None:
+    """Once all before it is acknowledged, a dropped chunk is not read."""
+    files = Files()
+    backlog = Backlog(session=SESSION, allocate=files.allocate, chunk_bytes_max=1)
+    for number in range(3):
+        backlog.append(b"t", entry(number))
+    first = backlog.next_unsent()
+    assert first is not None
+    assert backlog.drop_oldest() == 1
+    assert backlog.acknowledge(first.id)
+    assert (backlog.settled, [numbers(frame) for frame in frames(files.images())]) == (2, [[2]])
+
+
+DO = {"append": Model.append, "tag": Model.change_tag, "cut": Model.cut, "rewind": Model.rewind, "send": Model.send}
+DO |= {"acknowledge": Model.acknowledge, "drop": Model.drop}
+
+
+@settings(max_examples=80, derandomize=True)
+@given(st.lists(STEP, max_size=40))
+def test_any_moment(steps: list[tuple[str, int]]) -> None:
+    """Killed after any step, what was appended and not acknowledged or dropped is read, once and in order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("producers.backlog.SEGMENT_BYTES", SEGMENT)
+        model = Model()
+        for what, size in steps:
+            DO[what](model, size)
+            model.check()
+        model.cut(0)
+        model.rewind(0)
+        model.send(1 << 20)
+        while model.sent:
+            model.acknowledge(0)
+            model.check()
+        assert (model.needed, frames(model.files.images()), model.backlog.held_bytes) == (set(), [], 0)
+        assert model.backlog.settled == model.backlog.appended == model.backlog.acknowledged + model.backlog.dropped
+        model.backlog.close(keep=False)
+        assert model.files.memories == []
+
+
+def test_between_any_two_stores() -> None:
+    """Killed at any line of the backlog's code: what was appended before is read, once and in order, and no damage."""
+    dice = random.Random(1)
+    looked = 0
+
+    def look(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal looked
+        if frame.f_code.co_filename != backlog_module.__file__:
+            return None
+        if event == "line":
+            looked += 1
+            found = [number for part in frames(model.files.images()) for number in numbers(part)]
+            assert found == sorted(set(found))
+            assert model.needed - letting_go <= set(found)
+            assert not set(found) - set(range(model.number + 1))
+        return look
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("producers.backlog.SEGMENT_BYTES", 4096)
+        model, letting_go = Model(), set[int]()
+        before = sys.gettrace()
+        for _ in range(400):
+            what = dice.choice(["append", "append", "append", "tag", "cut", "send", "acknowledge", "rewind"])
+            contents = model.sent[min(model.sent)] if what == "acknowledge" and model.sent else []
+            letting_go = set(contents)
+            sys.settrace(look)
+            try:
+                DO[what](model, dice.choice([0, 10, 500, 1500]) if what == "append" else 3 * (what == "send"))
+            finally:
+                sys.settrace(before)
+            model.check()
+    assert looked > 3000

@@ -1,0 +1,168 @@
+"""Where log libraries leave their records: room, its want, and what comes after closing."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub.wire.frame import TAG_BYTES_MAX
+from producers import NotAcknowledged, Producer, ProducerClosed
+from producers.logs.emitter import Outlet, tag_of_process
+from producers.logs.sanitize import CUT_KEY, REPR_KEY
+from producers.record import RECORD_BYTES_MAX
+from tests.producers.helpers import dropped, stuffed, until_waiting
+from tests.support import PATIENCE_S, HubProcess, eventually
+
+SMALL = 16 << 10
+PAD = {"pad": "x" * 60}  # larger than what `stuffed` has left room for
+
+
+@contextlib.contextmanager
+def without_room(path: str, **options: Any) -> Iterator[tuple[Outlet, Producer, int]]:
+    """An outlet whose producer is full, and how many messages that took; there is no hub at *path* yet."""
+    producer = Producer(path, tag="test", backlog_bytes_max=SMALL, spool=False)
+    try:
+        yield Outlet(producer=producer, **options), producer, stuffed(producer)
+    finally:
+        dropped(producer)
+
+
+def test_records_arrive(hub: HubProcess, tag: str) -> None:
+    """Record, tag and time are as they were given."""
+    outlet = Outlet(hub.socket)
+    outlet.send({"a": [1]}, tag, 1_700_000_000_123_456_789)
+    outlet.close(PATIENCE_S)
+    (message,) = hub.messages(tag)
+    assert (message.record, message.time) == ({"a": [1]}, 1_700_000_000_123_456_789)
+
+
+def test_what_cannot_be_sent_is_mended(hub: HubProcess, tag: str) -> None:
+    """A record with an object in it, one that is too large, and a tag that is none: all of them arrive."""
+    outlet = Outlet(hub.socket)
+    outlet.send({"x": int}, tag, None)
+    outlet.send({"x": "y" * RECORD_BYTES_MAX}, tag, None)
+    outlet.send({"x": tag}, tag + "." * TAG_BYTES_MAX, None)
+    outlet.send({"x": tag}, f"{tag}.\udcff", None)
+    outlet.close(PATIENCE_S)
+    odd, large = (message.record for message in hub.messages(tag))
+    assert odd == {"x": "<class 'int'>", REPR_KEY: ["x"]}
+    assert (len(large["x"]), large[CUT_KEY]) == (64 << 10, ["x"])
+    (cut,) = hub.messages((tag + "." * TAG_BYTES_MAX)[:TAG_BYTES_MAX])
+    (escaped,) = hub.messages(f"{tag}.\\udcff")
+    assert cut.record == escaped.record == {"x": tag}
+
+
+def test_it_waits_for_room_and_the_message_is_kept(folder: Path) -> None:
+    """While the budget lasts a message waits for the hub, and is not lost."""
+    with without_room(str(folder / "hub.sock"), wait_s_max=PATIENCE_S) as (outlet, producer, held):
+        waiter = threading.Thread(target=outlet.send, args=({"n": held, **PAD}, None, None))
+        waiter.start()
+        until_waiting(waiter)
+        with HubProcess(folder) as hub:
+            waiter.join(PATIENCE_S)
+            producer.flush(PATIENCE_S)
+            assert [message.record["n"] for message in hub.messages("test")] == list(range(held + 1))
+            assert outlet.dropped == 0
+
+
+def test_an_outage_costs_its_budget_once(folder: Path) -> None:
+    """However many messages find no room, together they wait for the budget, and are dropped, counted, reported."""
+    with without_room(str(folder / "hub.sock"), wait_s_max=0.2) as (outlet, producer, held):
+        begun = time.monotonic()
+        for number in range(100):
+            outlet.send({"n": number, **PAD}, None, None)
+        assert time.monotonic() - begun < 5.0  # a wait each would be 20 seconds
+        assert outlet.dropped == 100
+        assert not outlet._patience._waiting  # or time without a wait would count
+        with HubProcess(folder) as hub:
+            outlet.flush(PATIENCE_S)  # raises nothing, and leaves it to the owner of the producer to hear of drops
+            with pytest.raises(NotAcknowledged) as late:
+                producer.flush(PATIENCE_S)
+            assert (late.value.count, late.value.dropped) == (0, 100)
+            (loss,) = eventually(lambda: hub.messages("mpsr.loss.client"))
+            assert loss.record["count"] == 100
+            assert len(hub.messages("test")) == held
+            outlet.send({"n": "after"}, None, None)
+            producer.flush(PATIENCE_S)
+            assert hub.messages("test")[-1].record == {"n": "after"}
+
+
+def test_who_never_waits(folder: Path) -> None:
+    """With a budget of nothing a full backlog drops at once."""
+    with without_room(str(folder / "hub.sock"), wait_s_max=0.0) as (outlet, _, _):
+        outlet.send({"n": 1, **PAD}, None, None)
+        assert outlet.dropped == 1
+
+
+def test_it_opens_again(hub: HubProcess, tag: str) -> None:
+    """What is left after closing arrives too, from any number of threads and in the order of each."""
+    outlet = Outlet(hub.socket)
+    outlet.send({"n": 0}, tag, None)
+    outlet.close(PATIENCE_S)
+    start = threading.Barrier(4)
+
+    def leave(thread: int) -> None:
+        start.wait(PATIENCE_S)
+        for number in range(50):
+            outlet.send({"thread": thread, "n": number}, tag, None)
+
+    threads = [threading.Thread(target=leave, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    outlet.close(PATIENCE_S)
+    records = eventually(lambda: (found := hub.messages(tag))[200:] and [message.record for message in found])
+    for number in range(4):
+        assert [record["n"] for record in records if record.get("thread") == number] == list(range(50))
+
+
+def test_closed_while_somebody_waits(folder: Path) -> None:
+    """Who waits for room when the outlet is closed leaves its message with the one that opens again."""
+    outlet = Outlet(str(folder / "hub.sock"), wait_s_max=PATIENCE_S)
+    outlet.producer = Producer(str(folder / "hub.sock"), backlog_bytes_max=SMALL, spool=False)
+    stuffed(outlet.producer)
+    waiter = threading.Thread(target=outlet.send, args=({"n": "last", **PAD}, "waited", None))
+    waiter.start()
+    until_waiting(waiter)
+    outlet.close(0)
+    waiter.join(PATIENCE_S)
+    with HubProcess(folder) as hub:
+        outlet.producer.flush(PATIENCE_S)
+        assert [message.record for message in hub.messages("waited")] == [{"n": "last", **PAD}]
+        outlet.close(PATIENCE_S)
+
+
+def test_a_producer_of_somebody_elses(hub: HubProcess, tag: str) -> None:
+    """It is used, flushed and not closed; after its owner has closed it, that is an error."""
+    with Producer(hub.socket, tag=tag) as producer:
+        outlet = Outlet(producer=producer)
+        outlet.send({"n": 0}, None, None)
+        outlet.close(PATIENCE_S)
+        assert len(hub.messages(tag)) == 1
+        producer.send({"n": 1})
+    with pytest.raises(ProducerClosed):
+        outlet.send({"n": 2}, None, None)
+
+
+def test_close_says_what_it_costs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Messages that no hub has taken, and that lie in no file, are named on standard error."""
+    with without_room(str(folder / "hub.sock")) as (_, producer, held):
+        outlet = Outlet(str(folder / "hub.sock"))
+        outlet.producer = producer
+        outlet.close(0)
+    assert capsys.readouterr().err.startswith(f"mpsr: {held} messages are not acknowledged")
+
+
+def test_tag_of_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mpsr spawn` says what a process is called; empty is not said."""
+    monkeypatch.setenv("MPSR_TAG", "worker.1")
+    assert tag_of_process() == "worker.1"
+    monkeypatch.setenv("MPSR_TAG", "")
+    assert tag_of_process() is None

@@ -1,0 +1,131 @@
+"""Whatever somebody logs: what cannot be sent as it is, and how it comes out."""
+
+from __future__ import annotations
+
+import collections
+import types
+from pathlib import PurePosixPath
+from typing import Any
+
+import msgpack
+import pytest
+
+from producers.logs.sanitize import CUT_CHARACTERS, CUT_KEY, DEPTH_MAX, PATHS_MAX, REPR_KEY, pack_mended, represent, say
+from producers.record import RECORD_BYTES_MAX
+
+
+class Odd:
+    def __repr__(self) -> str:
+        return "<odd>"
+
+
+class Broken:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Hostile(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("no")
+
+    def __repr__(self) -> str:
+        return "<hostile>"
+
+
+def mended(record: dict[Any, Any]) -> Any:
+    return msgpack.unpackb(pack_mended(record), strict_map_key=False, timestamp=3)
+
+
+RING: list[Any] = [1]
+RING.append(RING)
+CASES: dict[str, tuple[Any, Any, list[str]]] = {
+    "object": (Odd(), "<odd>", ["x"]),
+    "object inside": ({"a": [1, Odd()]}, {"a": [1, "<odd>"]}, ["x.a[1]"]),
+    "class": (int, "<class 'int'>", ["x"]),
+    "path": (PurePosixPath("/a"), "PurePosixPath('/a')", ["x"]),
+    "huge integer": (2**64, str(2**64), ["x"]),
+    "an integer of more digits than Python writes": (1 << 20_000, hex(1 << 20_000), ["x"]),
+    "lone surrogate": ("a\udcff", "a\\udcff", ["x"]),
+    "cycle": (RING, [1, "[1, [...]]"], ["x[1]"]),
+    "repr raises": (Broken(), "<Broken, whose repr raises RuntimeError>", ["x"]),
+    "mapping that raises": (Hostile(), "<hostile>", ["x"]),
+    "key": ({Odd(): 1}, {"<odd>": 1}, ["x.<odd> (the key)"]),
+    "tuple as key": ({(1, 2): 3}, {"(1, 2)": 3}, ["x.(1, 2) (the key)"]),
+    "surrogate in a key": ({"\udcff": 1}, {"\\udcff": 1}, ["x.\\udcff (the key)"]),
+    "huge key": ({2**64: 1}, {str(2**64): 1}, [f"x.{2**64} (the key)"]),
+    "keys that become alike": ({Odd(): 1, "<odd>": 2}, {"<odd>": 1, "<odd>_": 2}, ["x.<odd> (the key)"]),
+    "set": ({1, 2**70}, None, None),  # type: ignore[dict-item]  # an order of its own
+    "other mappings": (types.MappingProxyType({"a": 1}), {"a": 1}, []),
+    "dicts of a kind": (collections.OrderedDict(a=Odd()), {"a": "<odd>"}, ["x.a"]),
+    "queue": (collections.deque([1]), "deque([1])", ["x"]),
+    "what msgpack holds": ({5: (1, 2.5, None, True, b"\xff")}, {5: [1, 2.5, None, True, b"\xff"]}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_cannot_be_sent_gets_its_repr(name: str) -> None:
+    """A `repr` stands in its place, the record says where, and everything else is as it was."""
+    value, expected, paths = CASES[name]
+    result = mended({"before": 1, "x": value, "after": [2]})
+    assert (result["before"], result["after"]) == (1, [2])
+    if expected is None:
+        assert sorted(map(str, result["x"])) == ["1", str(2**70)]
+        return
+    assert result["x"] == expected
+    assert result.get(REPR_KEY, []) == paths
+
+
+def test_what_it_is_given_is_not_changed() -> None:
+    """Whoever logs goes on using its values."""
+    odd = Odd()
+    value = {"a": [odd], "b": {"\udcff": odd}}
+    record = {"x": value}
+    mended(record)
+    assert record == {"x": {"a": [odd], "b": {"\udcff": odd}}}
+
+
+def test_too_deep() -> None:
+    """What is nested deeper than a reader can follow is text from there on."""
+    value: Any = []
+    for _ in range(5000):
+        value = [value]
+    result = mended({"x": value})
+    depth, inner = 0, result["x"]
+    while isinstance(inner, list):
+        depth, inner = depth + 1, inner[0]
+    assert depth == DEPTH_MAX
+    assert inner.startswith(("<list, whose repr raises RecursionError", "[[["))  # Python 3.12 writes all of it
+    assert len(result[REPR_KEY]) == 1
+
+
+def test_the_same_value_twice_is_no_cycle() -> None:
+    """Only what contains itself does."""
+    shared = [1]
+    assert mended({"x": [shared, shared], "y": Odd()})["x"] == [[1], [1]]
+
+
+def test_the_list_of_paths_has_an_end() -> None:
+    """A thousand bad values are all there, the first hundred of them named."""
+    result = mended({"x": [Odd()] * 1000})
+    assert result["x"] == ["<odd>"] * 1000
+    assert result[REPR_KEY] == [f"x[{index}]" for index in range(PATHS_MAX)]
+
+
+@pytest.mark.parametrize("text", ["x" * (RECORD_BYTES_MAX + 1), b"x" * (RECORD_BYTES_MAX + 1)], ids=["text", "bytes"])
+def test_too_large(text: Any) -> None:
+    """What no frame holds is cut, and the record says what; the short fields beside it are whole."""
+    assert mended({"a": 1, "x": [text]}) == {"a": 1, "x": [text[:CUT_CHARACTERS]], CUT_KEY: ["x[0]"]}
+
+
+def test_too_many() -> None:
+    """A record that is too large for its number of values is kept as the text of each field."""
+    result = mended({"a": 1, "x": ["y" * 1000] * (RECORD_BYTES_MAX // 1000)})
+    assert result["a"] == "1"
+    assert result["x"].startswith("['yyy")
+    assert result[CUT_KEY] == ["the record"]
+
+
+def test_represent_and_say() -> None:
+    """`repr` and `str`, of anything."""
+    assert (represent("a\udcff"), say("a\udcff"), say(Odd())) == (r"'a\udcff'", r"a\udcff", "<odd>")
+    assert say(Broken()) == "<Broken, whose str raises RuntimeError>"

@@ -1,0 +1,80 @@
+"""The budget of an outage, with a clock by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from producers.logs.wait_budget import Patience
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def spend(patience: Patience, clock: Clock, seconds: float, *, acknowledged: int = 0, pending: int = 100) -> float:
+    """Wait for at most *seconds*; return how many were allowed."""
+    allowed = patience.begin("me", acknowledged=acknowledged, pending=pending)
+    clock.now += min(seconds, allowed)
+    patience.end("me")
+    return allowed
+
+
+def test_all_waits_of_an_outage_share_one_budget(clock: Clock) -> None:
+    """Each wait may last as long as those before it have left over; time in between costs nothing."""
+    patience = Patience(1.0, clock)
+    allowed = []
+    for seconds in (0.25, 0.5, 5.0, 5.0):
+        allowed.append(spend(patience, clock, seconds))
+        clock.now += 3600
+    assert allowed == [1.0, 0.75, 0.25, 0.0]
+
+
+def test_those_who_wait_together_spend_it_together(clock: Clock) -> None:
+    """The application waits no longer in total than the budget, whoever waits, and however they overlap."""
+    patience = Patience(1.0, clock)
+    assert patience.begin("a", acknowledged=0, pending=9) == 1.0
+    clock.now += 0.75
+    assert patience.begin("b", acknowledged=0, pending=9) == 0.25
+    patience.end("a")
+    clock.now += 0.25
+    assert patience.begin("c", acknowledged=0, pending=9) == 0.0
+    patience.end("c")
+    patience.end("b")
+    assert spend(patience, clock, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "allowed"),
+    [(1000, 0.0), (1049, 0.0), (1050, 1.0), (5000, 1.0), (3, 1.0)],
+    ids=["nothing", "less than half", "half", "all and more", "a forked child's backlog"],
+)
+def test_an_outage_ends_when_half_of_what_waited_is_acknowledged(
+    clock: Clock, acknowledged: int, allowed: float
+) -> None:
+    """Then, and not by the first sign of life, the budget is whole again."""
+    patience = Patience(1.0, clock)
+    assert spend(patience, clock, 1.0, acknowledged=1000, pending=100) == 1.0
+    assert spend(patience, clock, 1.0, acknowledged=acknowledged, pending=100) == allowed
+
+
+def test_a_new_outage_forgets_who_waited(clock: Clock) -> None:
+    """Threads that a forked child does not have are not waited for; one that comes back late costs nothing."""
+    patience = Patience(1.0, clock)
+    patience.begin("lost", acknowledged=500, pending=100)
+    clock.now += 50
+    assert spend(patience, clock, 0.5, acknowledged=0, pending=7) == 1.0
+    patience.end("lost")
+    assert spend(patience, clock, 0.5, acknowledged=0, pending=7) == 0.5
+
+
+def test_no_budget_is_no_wait(clock: Clock) -> None:
+    """With 0 nobody ever waits."""
+    assert spend(Patience(0.0, clock), clock, 1.0) == 0.0
