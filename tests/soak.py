@@ -42,10 +42,10 @@ from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
 from tests.hub.clients import chunk, connect, read_to_end
 from tests.support import MPSR, HubProcess, eventually, mpsr
-from tests.test_faults import Logs
-from tests.test_faults_clients import GARBAGE
-from tests.test_faults_disk import flip_a_bit
-from tests.test_kill import Worker
+from tests.system.test_faults import Logs
+from tests.system.test_faults_clients import GARBAGE
+from tests.system.test_faults_disk import flip_a_bit
+from tests.system.test_kill import Worker
 
 JOURNAL_SIZE = "1GiB"
 GROWTH_MAX = 0.05

@@ -4,7 +4,7 @@ The hub that `mpsr spawn --hub` starts: a process of its own, started again if i
 Its log goes to our standard error. If we are killed it is asked to stop, and takes what its producers have sent.
 
 Always true: when `start` returns the hub that listens is this one.
-Not here: what it is told (hub.cli.spawning), how children are started and restarted (producers.spawn).
+Not here: what it is told (hub.cli.spawn), how children are started and restarted (producers.spawn).
 """
 
 from __future__ import annotations

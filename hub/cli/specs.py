@@ -2,7 +2,7 @@
 What `mpsr spawn` is to run: children, from arguments, a Procfile and files of variables.
 
 Always true: what cannot be read, found or understood is a usage error that names it, before anything is started.
-Not here: what these files mean (producers.spawn.procfile), running (hub.cli.spawning).
+Not here: what these files mean (producers.spawn.procfile), running (hub.cli.spawn).
 """
 
 from __future__ import annotations

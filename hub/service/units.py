@@ -8,7 +8,7 @@ Always true:
 - the hub may set the bit by which the files in a folder get its group, for the spools (no RestrictSUIDSGID=);
 - what the manager of a user cannot do (anything with a mount namespace needs PrivateUsers=) is in the system's only.
 
-Not here: where the files go, and systemctl (hub.cli.installing).
+Not here: where the files go, and systemctl (hub.cli.install, hub.cli.systemctl).
 Source: systemd.unit(5), systemd.service(5), systemd.socket(5), systemd.exec(5), sysusers.d(5).
 """
 

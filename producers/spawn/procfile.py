@@ -5,7 +5,7 @@ What a Procfile, a .env file and a formation say.
                   # a comment                            export NAME='a b'
 
 Always true: a line that means nothing is an error that names it; nothing is read, set or expanded here.
-Not here: files and environments (hub.cli.spawning), starting anything (producers.spawn.processes).
+Not here: files and environments (hub.cli.spawn), starting anything (producers.spawn.processes).
 Source: the forms of foreman and honcho.
 """
 

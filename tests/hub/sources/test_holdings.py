@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hub import holdings
 from hub.lockfile import LockFile
+from hub.sources import holdings
 from hub.sources.holdings import PATIENCE_RATIO, PATIENCE_S, Holding, Look, Patience
 from hub.sources.spoolfolder import SpoolFolder
 from hub.wire.spoolfile import lock_name, segment_name

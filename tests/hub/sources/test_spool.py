@@ -18,10 +18,10 @@ from typing import Any
 import msgpack
 import pytest
 
-from hub import holdings
 from hub.access import Rules, parse_rule
 from hub.lockfile import is_owner_dead
 from hub.message import Batch
+from hub.sources import holdings
 from hub.sources.spoolfolder import SHARED_MODE
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head

@@ -1,8 +1,9 @@
 """
 Faults around a hub, in real processes: stopped and killed readers, a hub killed at chosen system calls.
 
-Not here: the disk and the clock (tests.test_faults_disk), clients (tests.test_faults_clients), kills of producers
-(tests.test_kill), power cuts (tests.test_power_cut), all of it at once (tests.soak), hostile users (tests.adversaries).
+Not here: the disk and the clock (tests.system.test_faults_disk), clients (tests.system.test_faults_clients), kills of
+producers (tests.system.test_kill), power cuts (tests.system.test_power_cut), all at once (tests.soak), hostile users
+(tests.adversaries).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
 from producers import Producer
 from tests.support import MPSR, HubProcess, eventually, mpsr
-from tests.test_kill import Worker
+from tests.system.test_kill import Worker
 
 SMALL = ("--journal-size", "4MiB")
 LOSS = LOSS_TAG.decode()

@@ -4,7 +4,7 @@ flipped bit, time that goes back.
 
 Where the kernel cannot be asked for a fault, strace makes a call of the hub's fail, or the hub is started by a script
 that puts something else at the journal's door or in place of the clock.
-Not here: kills and readers (tests.test_faults), power cuts (tests.test_power_cut).
+Not here: kills and readers (tests.system.test_faults), power cuts (tests.system.test_power_cut).
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from producers import Producer
 from tests import support
 from tests.hub.clients import chunk, connect, read_acks
 from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
-from tests.test_faults import LOSS, SMALL, fill, is_whole, numbers_of
-from tests.test_kill import Worker
+from tests.system.test_faults import LOSS, SMALL, fill, is_whole, numbers_of
+from tests.system.test_kill import Worker
 
 FILLING = "x" * 10_000
 NS = 1_000_000_000

@@ -1,7 +1,7 @@
 """
 A seeded history of SIGKILLs: of the hub, of producers, of both, under load; and what must be true afterwards.
 
-`pytest tests/test_kill.py --kills 200 --seed 7` runs a long one.
+`pytest tests/system/test_kill.py --kills 200 --seed 7` runs a long one.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""`mpsr logs` and `mpsr verify`: the journal, from a process of their own."""
+"""`mpsr logs`: the journal, read from a process of its own."""
 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.cli.options import MOMENT, complain, discard_output, journal_option, renderer, usage_error, write
+from hub.cli.options import MOMENT, discard_output, journal_option, renderer, usage_error, write
 from hub.paths import default_journal
 
 if TYPE_CHECKING:
@@ -92,30 +91,3 @@ def _query(filters: dict[str, Any]) -> Query:
 
 def _write_all(batches: Iterator[Batch | Gap], query: Query, render: Callable[[Message], str], after: int) -> None:
     write(render(message) for message in query.messages(batches) if message.sequence > after)
-
-
-@click.command()
-@journal_option
-def verify(journal: str | None) -> int:
-    """Check every batch of the journal: whole, in order, no holes."""
-    from hub.errors import JournalUnusable
-    from hub.journal.files import DiskFiles
-    from hub.journal.reader import open_reader
-    from hub.journal.verify import verify as check
-
-    folder = journal or default_journal()
-    open_reader(folder).close()
-    try:
-        verified = check(DiskFiles(folder), path=folder, progress=_show_progress)
-    except OSError as error:
-        raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
-    if verified.fault is not None:
-        complain(f"journal {folder}: {verified.fault}")
-        return 1
-    click.echo(f"{verified.messages} messages in {verified.batches} batches, {verified.segments} segments: all whole")
-    return 0
-
-
-def _show_progress(messages: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{messages} messages checked", nl=False, err=True)

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import pytest
 
-import hub.cli.asking
-import hub.cli.sending  # loaded here: Alice may not be able to read where it lies
+import hub.cli.call
+import hub.cli.send  # loaded here: Alice may not be able to read where it lies
+import hub.cli.stats
 import hub.wire.text
 from hub.cli import main
 from hub.wire.spoolfile import folder_beside
@@ -32,7 +33,7 @@ from tests.users import ALICE, HUB, MALLORY, NEEDS_ROOT, as_user, open_folder
 
 pytestmark = NEEDS_ROOT
 FOR_EVER = 3600.0
-_LOADED = (hub.cli.asking, hub.cli.sending, hub.wire.text)
+_LOADED = (hub.cli.call, hub.cli.stats, hub.cli.send, hub.wire.text)
 WAY_OUT = "; choose a socket in a folder that only you or root can write to"
 
 
@@ -115,7 +116,7 @@ def test_much_that_is_sent(trap: Trap, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = io.BytesIO(b"x" * 100_000 + b"\n")
 
     def send() -> str:
-        monkeypatch.setattr(hub.cli.sending, "_standard_input", lambda: (lines.getvalue() for _ in range(1000)))
+        monkeypatch.setattr(hub.cli.send, "_standard_input", lambda: (lines.getvalue() for _ in range(1000)))
         return mpsr("send", "--socket", trap.path, "--timeout", "3600")
 
     assert as_user(ALICE, send) == f"1: mpsr: the hub at {trap.path} is not trusted: {trap.reason}\n"

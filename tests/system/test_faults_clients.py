@@ -30,7 +30,7 @@ from producers import NotConnected, Producer
 from tests import support
 from tests.hub.clients import chunk, connect, frame_of, read_acks, read_to_end
 from tests.support import HubProcess, eventually, mpsr
-from tests.test_faults import LOSS, numbers_of
+from tests.system.test_faults import LOSS, numbers_of
 
 CLIENTS = int(os.environ.get("MPSR_CLIENTS", "4000"))
 

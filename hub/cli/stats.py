@@ -1,4 +1,4 @@
-"""`mpsr stats` and `mpsr call`: commands to a running hub."""
+"""`mpsr stats`: the counters of a running hub."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import click
 
-from hub.cli.options import complain, discard_output, socket_option, usage_error
+from hub.cli.options import complain, discard_output, socket_option
 from hub.escaping import escape
 from producers import NotConnected
 from producers import call as ask
@@ -57,25 +57,3 @@ def _table(counters: dict[str, float], before: dict[str, float]) -> str:
             line += f"  ({gained / seconds:+,.0f}/s)"
         lines.append(line)
     return "\n".join(lines)
-
-
-@click.command()
-@socket_option
-@click.argument("method")
-@click.argument("params", required=False, metavar="[JSON]")
-def call(socket: str | None, method: str, params: str | None) -> None:
-    """Ask the running hub for METHOD and print its answer as JSON.
-
-    \b
-    Example:
-      mpsr call ping
-    """
-    value = None
-    if params is not None:
-        try:
-            value = json.loads(params)
-        except ValueError as error:
-            raise usage_error(f"the parameters are not JSON: {error}") from None
-        if not isinstance(value, (list, dict)):
-            raise usage_error("the parameters are a JSON array or object")
-    click.echo(json.dumps(ask(method, value, path=socket)))

@@ -16,8 +16,8 @@ from typing import Any
 import msgpack
 import pytest
 
-from hub.cli import main, sending
-from hub.cli.sending import _flush
+from hub.cli import main, send
+from hub.cli.send import _flush
 from hub.journal.files import DiskFiles
 from hub.journal.segment import list_segments, segment_name
 from producers import NotAcknowledged, Producer
@@ -142,7 +142,7 @@ def test_send_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
     with HubProcess(tmp_path) as running:
         running.kill()
-        monkeypatch.setattr(sending, "Producer", Dropping)
+        monkeypatch.setattr(send, "Producer", Dropping)
         with pytest.raises(SystemExit) as ended:
             main(["send", "--socket", running.socket, *("x" * 50 for _ in range(200))])
         stored = len(running.messages("send"))

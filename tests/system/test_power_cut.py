@@ -4,7 +4,7 @@ A real hub's writes and syncs, recorded by strace, and what a power cut at each 
 The record is replayed on a disk that forgets (tests.hub.journal.forgetting): what reached it before the cut without a
 sync is there, is not, or is torn, page by page. Three hubs are recorded: one that syncs each commit, one that syncs
 once a second (durability ``relaxed``), one that keeps nothing for long. `MPSR_POWER_CUTS=100 MPSR_SEED=7 pytest
-tests/test_power_cut.py` is a long run of it.
+tests/system/test_power_cut.py` is a long run of it.
 """
 
 from __future__ import annotations

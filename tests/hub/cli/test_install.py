@@ -1,4 +1,4 @@
-"""hub.cli.installing: `mpsr install` and `mpsr uninstall`, as a user calls them, on a machine of the test's making."""
+"""hub.cli.install: `mpsr install` and `mpsr uninstall`, as a user calls them, on a machine of the test's making."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hub.cli import installing, main
+from hub.cli import install, main, systemctl, uninstall
 from hub.service import units
 
 NAMES = ("mpsr.socket", "mpsr.service")
@@ -168,7 +169,7 @@ def test_a_folder_that_cannot_be_written(home: Home, tmp_path: Path) -> None:
 def test_the_system_is_roots(verb: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user is told the command that would do it."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(installing, "_unreachable", lambda command: "")
+    monkeypatch.setattr(install, "_unreachable", lambda command: "")
     code, out, said = home.run(verb, "--system")
     assert (code, out) == (1, "")
     assert said.startswith(f"mpsr: {verb} --system needs root (sudo /")
@@ -181,12 +182,16 @@ def test_for_the_system(has_sysusers: bool, home: Home, tmp_path: Path, monkeypa
     ran: list[str] = []
     real: Callable[..., dict[str, str]] = units.unit_files
     root = tmp_path / "root"
-    monkeypatch.setattr(
-        installing, "unit_files", lambda *a, **k: {f"{root}{path}": text for path, text in real(*a, **k).items()}
-    )
-    monkeypatch.setattr(installing, "_run", lambda command: ran.append(" ".join(command)))
-    monkeypatch.setattr(installing, "_unreachable", lambda command: "")
-    monkeypatch.setattr(installing, "_has_manager", lambda scope: True)
+
+    def elsewhere(*args: Any, **options: Any) -> dict[str, str]:
+        return {f"{root}{path}": text for path, text in real(*args, **options).items()}
+
+    for command in (install, uninstall):
+        monkeypatch.setattr(command, "unit_files", elsewhere)
+    for module in (install, systemctl):
+        monkeypatch.setattr(module, "run", lambda command: ran.append(" ".join(command)))
+    monkeypatch.setattr(install, "_unreachable", lambda command: "")
+    monkeypatch.setattr(systemctl, "_has_manager", lambda scope: True)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: has_sysusers or name == "systemctl" or None)
     code, out, said = home.run("install", "--system")
@@ -218,7 +223,7 @@ def test_reachable(name: str, mode: int, fault: str, tmp_path: Path, monkeypatch
     """What ProtectHome= hides, and what lies in a closed folder, cannot be run by the system's service."""
     for word in ("executable", "prefix", "base_prefix"):
         monkeypatch.setattr(sys, word, "/usr")
-    monkeypatch.setattr(installing, "_HIDDEN", ("/home/",))
+    monkeypatch.setattr(install, "_HIDDEN", ("/home/",))
     path = tmp_path / name
     if not name.startswith("/"):
         path.parent.mkdir()
@@ -226,7 +231,7 @@ def test_reachable(name: str, mode: int, fault: str, tmp_path: Path, monkeypatch
         for folder in list(tmp_path.parents)[:-2]:
             folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
         tmp_path.chmod(mode)
-    said = installing._unreachable([str(path), "hub"])
+    said = install._unreachable([str(path), "hub"])
     assert (fault in said, bool(said)) == (True, bool(fault))
 
 
@@ -237,12 +242,12 @@ def test_the_program_is_the_one_that_was_called(tmp_path: Path, monkeypatch: pyt
     link.symlink_to(sys.executable)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["bin/mpsr"])
-    assert installing._hub_command() == [str(link), "hub"]
+    assert systemctl.hub_command() == [str(link), "hub"]
     monkeypatch.setattr(sys, "argv", ["-c"])
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin/python"))
-    assert installing._hub_command() == [str(link), "hub"]
+    assert systemctl.hub_command() == [str(link), "hub"]
     link.unlink()
-    assert installing._hub_command() == [str(tmp_path / "bin/python"), "-m", "hub"]
+    assert systemctl.hub_command() == [str(tmp_path / "bin/python"), "-m", "hub"]
 
 
 @pytest.mark.parametrize("letter", units.UNFIT)

@@ -1,4 +1,4 @@
-"""`mpsr hub` and `mpsr demo`."""
+"""`mpsr hub`: the service, in the foreground."""
 
 from __future__ import annotations
 
@@ -84,13 +84,3 @@ def _printer() -> Callable[[Batch | Gap], None]:
             discard_output()
 
     return show
-
-
-@click.command()
-def demo() -> None:
-    """Run a hub and five producers in one process, on a temporary socket, and show what they say."""
-    import asyncio
-
-    from producers.examples import both
-
-    asyncio.run(both.main())

@@ -1,0 +1,32 @@
+"""`mpsr call`: one request to a running hub."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from hub.cli.options import socket_option, usage_error
+from producers import call as ask
+
+
+@click.command()
+@socket_option
+@click.argument("method")
+@click.argument("params", required=False, metavar="[JSON]")
+def call(socket: str | None, method: str, params: str | None) -> None:
+    """Ask the running hub for METHOD and print its answer as JSON.
+
+    \b
+    Example:
+      mpsr call ping
+    """
+    value = None
+    if params is not None:
+        try:
+            value = json.loads(params)
+        except ValueError as error:
+            raise usage_error(f"the parameters are not JSON: {error}") from None
+        if not isinstance(value, (list, dict)):
+            raise usage_error("the parameters are a JSON array or object")
+    click.echo(json.dumps(ask(method, value, path=socket)))

@@ -1,0 +1,15 @@
+"""`mpsr demo`: a hub and five producers in one process."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def demo() -> None:
+    """Run a hub and five producers in one process, on a temporary socket, and show what they say."""
+    import asyncio
+
+    from producers.examples import both
+
+    asyncio.run(both.main())

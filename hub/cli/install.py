@@ -1,0 +1,133 @@
+"""
+`mpsr install`: the hub as a service of systemd.
+
+Always true: a file that differs is replaced only with --force; without it, nothing else is written either.
+Not here: what the files say (hub.service.units).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Sequence
+
+import click
+
+from hub.cli.options import complain
+from hub.cli.systemctl import (
+    NotInstalled,
+    chosen,
+    content,
+    folder_of,
+    hub_command,
+    journal_of,
+    manage,
+    need_root,
+    run,
+    scope_options,
+    systemctl,
+)
+from hub.service.units import SYSTEM_STATE, SYSTEM_USER, Scope, unit_files
+
+_HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
+"""What ProtectHome= and PrivateTmp= hide from the system's service."""
+
+
+@click.command()
+@scope_options
+@click.option("--print", "show", is_flag=True, help="Only print the files.")
+@click.option("--force", is_flag=True, help="Replace files that differ.")
+def install(scope: Scope | None, show: bool, force: bool) -> None:
+    """Run the hub as a service of systemd, with a socket that outlives it.
+
+    \b
+    Example:
+      mpsr install --user --print    see what would be written
+      mpsr install --user
+      sudo mpsr install --system
+    """
+    scope = chosen(scope)
+    command = hub_command()
+    if fault := _unreachable(command) if scope == "system" else "":
+        if not show:
+            raise NotInstalled(fault)
+        complain(fault)
+    files = unit_files(scope, folder=folder_of(scope), command=command, journal=journal_of(scope))
+    if show:
+        click.echo("\n".join(f"### {path}\n{text}" for path, text in files.items()), nl=False)
+        return
+    need_root(scope, "install")
+    replaced = _write(files, force=force)
+    if scope == "system":
+        _make_user(next(path for path in files if path.endswith(".conf")))
+    manage(scope, [["daemon-reload"], ["enable", "--now", "mpsr.socket", "mpsr.service"]])
+    if replaced:
+        click.echo(f"to do      {' '.join(systemctl(scope))} restart mpsr.socket (and mpsr.service with it)")
+    click.echo(_LATER[scope].format(journal=journal_of(scope)))
+
+
+_LATER: dict[Scope, str] = {
+    "user": """\
+journal    {journal}
+look       systemctl --user status mpsr; journalctl --user -u mpsr; mpsr logs -f
+stays on   after you log out, and from the start of the machine: loginctl enable-linger""",
+    "system": f"""\
+journal    {{journal}}
+look       systemctl status mpsr; journalctl -u mpsr; sudo mpsr logs -f
+send       export MPSR_SOCKET=/run/mpsr/hub.sock, as root or in the group {SYSTEM_USER}
+allow      usermod -aG {SYSTEM_USER} NAME""",
+}
+
+
+def _unreachable(command: Sequence[str]) -> str:
+    """Return why the system's service cannot run *command*, empty if it can."""
+    for path in (command[0], sys.executable, sys.prefix, sys.base_prefix):
+        real = os.path.realpath(path)
+        if real.startswith(_HIDDEN):
+            where = f"{real} is in a folder that a system service does not see"
+        elif closed := [folder for folder in _above(real) if not os.stat(folder).st_mode & stat.S_IXOTH]:
+            where = f"{closed[0]} is closed to other users"
+        else:
+            continue
+        return f"{where}; install mpsr for all (python3 -m venv /opt/mpsr && /opt/mpsr/bin/pip install mpsr)"
+    return ""
+
+
+def _above(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:end]) or "/" for end in range(1, len(parts))]
+
+
+def _write(files: dict[str, str], *, force: bool) -> bool:
+    """
+    Write what is not there yet; say whether something else was.
+
+    Raises NotInstalled, without *force* with nothing changed, if something else is there.
+    """
+    before = {path: content(path) for path in files}
+    differing = [path for path, text in files.items() if before[path] not in (None, text)]
+    if differing and not force:
+        raise NotInstalled(f"{' and '.join(differing)} differs from what would be written (--force replaces it)")
+    for path, text in files.items():
+        if before[path] == text:
+            click.echo(f"unchanged  {path}")
+            continue
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(f"{path}~", "w", encoding="utf-8") as file:
+                file.write(text)
+            os.chmod(f"{path}~", 0o644)
+            os.replace(f"{path}~", path)
+        except OSError as error:
+            raise NotInstalled(f"{path} cannot be written: {error.strerror}") from error
+        click.echo(f"{'replaced ' if path in differing else 'written  '}  {path}")
+    return bool(differing)
+
+
+def _make_user(sysusers: str) -> None:
+    if shutil.which("systemd-sysusers"):
+        run(["systemd-sysusers", sysusers])
+    else:
+        click.echo(f"to do      useradd --system --home-dir {SYSTEM_STATE} --shell /usr/sbin/nologin {SYSTEM_USER}")

@@ -1,0 +1,112 @@
+"""
+What `mpsr install` and `mpsr uninstall` have in common: for whom, where the files are, and the manager.
+
+Always true: systemctl is run only where a manager runs; elsewhere the commands are shown.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import click
+
+from hub.cli.options import usage_error
+from hub.errors import MpsrError
+from hub.paths import default_journal
+from hub.service.units import SYSTEM_STATE, UNFIT, Scope
+
+PATIENCE_S = 120.0
+
+
+class NotInstalled(MpsrError):
+    """The service is not, or not completely, what was asked for."""
+
+
+def scope_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add --user and --system, one of which is to be given, as the argument *scope*."""
+    user = click.option("--user", "scope", flag_value="user", help="For you: runs as you, with your own journal.")
+    system = click.option("--system", "scope", flag_value="system", help="For the host: runs as the user mpsr.")
+    return user(system(command))
+
+
+def chosen(scope: Scope | None) -> Scope:
+    if scope is None:
+        raise usage_error("say --user or --system")
+    return scope
+
+
+def need_root(scope: Scope, verb: str) -> None:
+    if scope == "system" and os.geteuid() != 0:
+        raise NotInstalled(f"{verb} --system needs root (sudo {hub_command()[0]} {verb} --system)")
+
+
+def folder_of(scope: Scope) -> str:
+    if scope == "system":
+        return "/etc/systemd/system"
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return os.path.join(config, "systemd", "user")
+
+
+def journal_of(scope: Scope) -> str:
+    return f"{SYSTEM_STATE}/journal" if scope == "system" else os.path.abspath(default_journal())
+
+
+def hub_command() -> list[str]:
+    """Return what runs this program's hub: the `mpsr` that was called, else the one beside this interpreter."""
+    beside = os.path.join(os.path.dirname(sys.executable), "mpsr")
+    for path in (os.path.abspath(sys.argv[0]), beside):
+        if os.path.basename(path) == "mpsr" and os.access(path, os.X_OK):
+            command = [path, "hub"]
+            break
+    else:
+        command = [sys.executable, "-m", "hub"]
+    if set(command[0]) & set(UNFIT):
+        raise NotInstalled(
+            f"systemd cannot run {command[0]} (install it where no quote, $ or backslash is in the path)"
+        )
+    return command
+
+
+def content(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def manage(scope: Scope, calls: Sequence[Sequence[str]]) -> None:
+    """Run systemctl, or show what to run where no manager does."""
+    for call in calls:
+        command = [*systemctl(scope), *call]
+        if shutil.which("systemctl") and _has_manager(scope):
+            run(command)
+        else:
+            click.echo(f"to do      {' '.join(command)}")
+
+
+def systemctl(scope: Scope) -> list[str]:
+    return ["systemctl", "--user"] if scope == "user" else ["systemctl"]
+
+
+def _has_manager(scope: Scope) -> bool:
+    """Say whether a manager answers. Source: sd_booted(3); a user's has its socket in the user's runtime folder."""
+    if scope == "system":
+        return os.path.isdir("/run/systemd/system")
+    run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    return os.path.exists(os.path.join(run, "systemd", "private"))
+
+
+def run(command: Sequence[str]) -> None:
+    click.echo(f"run        {' '.join(command)}")
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotInstalled(f"{' '.join(command)} did not end within {PATIENCE_S:.0f} s (run it by hand)") from None
+    if ran.returncode:
+        said = (ran.stderr or ran.stdout).strip().partition("\n")[0] or f"exit code {ran.returncode}"
+        raise NotInstalled(f"{' '.join(command)}: {said} (put it right, and run it again)")

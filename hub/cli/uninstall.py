@@ -1,0 +1,50 @@
+"""
+`mpsr uninstall`: the service of systemd and its files, removed.
+
+Always true: what was not written by `mpsr install` is never removed, and the journal never.
+"""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from hub.cli.systemctl import chosen, content, folder_of, journal_of, manage, need_root, scope_options
+from hub.service.units import HEADING, SYSTEM_USER, Scope, unit_files
+
+_END = (
+    ("disable", "mpsr.socket", "mpsr.service"),
+    # The socket alone at first: its path is gone then, and the hub serves who still waits in it before it ends.
+    ("stop", "--job-mode=ignore-dependencies", "mpsr.socket"),
+    ("stop", "mpsr.service"),
+)
+
+
+@click.command()
+@scope_options
+def uninstall(scope: Scope | None) -> None:
+    """Stop the service and remove its files. The journal stays, and it is said where."""
+    scope = chosen(scope)
+    need_root(scope, "uninstall")
+    paths = [path for path in unit_files(scope, folder=folder_of(scope), command=(), journal="") if _is_ours(path)]
+    manage(scope, _END if paths else ())
+    for path in paths:
+        os.unlink(path)
+        click.echo(f"removed    {path}")
+    for path in paths:
+        if os.path.isdir(f"{path}.d"):
+            click.echo(f"left alone {path}.d: it was written by systemctl edit")
+    manage(scope, [["daemon-reload"]] if paths else ())
+    if not paths:
+        click.echo("nothing is installed")
+    click.echo(f"the journal stays in {journal_of(scope)}")
+    if scope == "system":
+        click.echo(f"the user {SYSTEM_USER} stays: userdel {SYSTEM_USER}")
+
+
+def _is_ours(path: str) -> bool:
+    text = content(path)
+    if text is not None and not text.startswith(HEADING):
+        click.echo(f"left alone {path}: it was not written by mpsr install")
+    return (text or "").startswith(HEADING)

@@ -1,0 +1,37 @@
+"""`mpsr verify`: is the journal whole?"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from hub.cli.options import complain, journal_option
+from hub.paths import default_journal
+
+
+@click.command()
+@journal_option
+def verify(journal: str | None) -> int:
+    """Check every batch of the journal: whole, in order, no holes."""
+    from hub.errors import JournalUnusable
+    from hub.journal.files import DiskFiles
+    from hub.journal.reader import open_reader
+    from hub.journal.verify import verify as check
+
+    folder = journal or default_journal()
+    open_reader(folder).close()
+    try:
+        verified = check(DiskFiles(folder), path=folder, progress=_show_progress)
+    except OSError as error:
+        raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
+    if verified.fault is not None:
+        complain(f"journal {folder}: {verified.fault}")
+        return 1
+    click.echo(f"{verified.messages} messages in {verified.batches} batches, {verified.segments} segments: all whole")
+    return 0
+
+
+def _show_progress(messages: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r{messages} messages checked", nl=False, err=True)

@@ -1,0 +1,75 @@
+"""
+Tests mirror the tree: `hub/wire/forward.py` has `tests/hub/wire/test_forward.py`.
+
+UNMIRRORED lists the modules that others test, and by which file. A test of a second aspect of a module is named after
+it: `test_forward_limits.py` is one of `forward.py`.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+UNMIRRORED = {
+    "hub/bench/*": "tests/hub/cli/test_cli.py",  # the whole command is run, and its figures are compared
+    "hub/cli/*": "tests/hub/cli/test_cli.py",
+    "hub/cli/config": "tests/system/test_configuration.py",
+    "hub/cli/spawn": "tests/system/test_spawn.py",
+    "hub/cli/specs": "tests/system/test_spawn.py",
+    "hub/cli/ownhub": "tests/system/test_spawn.py",
+    "hub/cli/systemctl": "tests/hub/cli/test_install.py",
+    "hub/cli/uninstall": "tests/hub/cli/test_install.py",
+    "hub/metrics": "tests/hub/control/test_methods.py",
+    "hub/service/reloading": "tests/system/test_configuration.py",
+    "hub/wire/arriving": "tests/hub/wire/test_forward_limits.py",
+    "hub/wire/output": "tests/hub/wire/test_forward.py",
+    "hub/wire/batcher": "tests/hub/wire/test_lines.py",
+    "hub/wire/buffer": "tests/hub/wire/test_forward_limits.py",
+    "producers/examples/*": "tests/producers/test_examples.py",
+    "producers/sender": "tests/producers/test_blocking.py",
+    "producers/spawn/console": "tests/system/test_spawn.py",
+    "producers/spawn/supervisor": "tests/system/test_spawn.py",
+}
+WHOLES = {"hub/cli/cli", "hub/fairness", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
+WHOLES |= {
+    "hub/wire/hostile",
+    "producers/examples",
+    "producers/package",
+    "producers/logs/gunicorn",
+    "producers/logs/loguru",
+}
+"""Tests of several modules together, in the folder of these."""
+
+
+def modules() -> set[str]:
+    """Return every module as a path without suffix."""
+    paths = (path for package in ("hub", "producers") for path in (ROOT / package).rglob("*.py"))
+    return {str(path.relative_to(ROOT).with_suffix("")) for path in paths if not path.name.startswith("__")}
+
+
+def tested() -> set[str]:
+    """Return what the names of the tests say they test."""
+    tests = ROOT / "tests"
+    paths = (path for package in ("hub", "producers") for path in (tests / package).rglob("test_*.py"))
+    return {str((path.parent / path.stem.removeprefix("test_")).relative_to(tests)) for path in paths}
+
+
+def test_every_module_has_its_test() -> None:
+    """A module has a test of its name, or a row that names the test which covers it."""
+    rows = {row.removesuffix("*") for row in UNMIRRORED if row.endswith("*")}
+    alone = modules() - tested() - UNMIRRORED.keys()
+    assert sorted(name for name in alone if f"{name.rpartition('/')[0]}/" not in rows) == []
+    assert [test for test in UNMIRRORED.values() if not (ROOT / test).exists()] == []
+
+
+def test_every_test_has_its_module() -> None:
+    """A test is named after a module, after one and an aspect of it, or is listed as one of several."""
+    names = modules()
+    alone = {
+        test for test in tested() - WHOLES if not any(test == name or test.startswith(f"{name}_") for name in names)
+    }
+    assert sorted(alone) == []
+
+
+def test_no_row_is_left_over() -> None:
+    """A row of a module that is gone, or that has a test of its own now, is deleted."""
+    gone = [row for row in UNMIRRORED if not row.endswith("*") and row not in modules()]
+    assert gone + sorted(UNMIRRORED.keys() & tested()) + sorted(WHOLES - tested()) == []
