@@ -45,7 +45,7 @@ def modules() -> set[str]:
     return {str(path.relative_to(ROOT).with_suffix("")) for path in paths if not path.name.startswith("__")}
 
 
-def tested() -> set[str]:
+def claimed() -> set[str]:
     """Return what the names of the tests say they test."""
     tests = ROOT / "tests"
     paths = (path for package in ("hub", "producers") for path in (tests / package).rglob("test_*.py"))
@@ -55,7 +55,7 @@ def tested() -> set[str]:
 def test_every_module_has_its_test() -> None:
     """A module has a test of its name, or a row that names the test which covers it."""
     rows = {row.removesuffix("*") for row in UNMIRRORED if row.endswith("*")}
-    alone = modules() - tested() - UNMIRRORED.keys()
+    alone = modules() - claimed() - UNMIRRORED.keys()
     assert sorted(name for name in alone if f"{name.rpartition('/')[0]}/" not in rows) == []
     assert [test for test in UNMIRRORED.values() if not (ROOT / test).exists()] == []
 
@@ -64,7 +64,7 @@ def test_every_test_has_its_module() -> None:
     """A test is named after a module, after one and an aspect of it, or is listed as one of several."""
     names = modules()
     alone = {
-        test for test in tested() - WHOLES if not any(test == name or test.startswith(f"{name}_") for name in names)
+        test for test in claimed() - WHOLES if not any(test == name or test.startswith(f"{name}_") for name in names)
     }
     assert sorted(alone) == []
 
@@ -72,4 +72,4 @@ def test_every_test_has_its_module() -> None:
 def test_no_row_is_left_over() -> None:
     """A row of a module that is gone, or that has a test of its own now, is deleted."""
     gone = [row for row in UNMIRRORED if not row.endswith("*") and row not in modules()]
-    assert gone + sorted(UNMIRRORED.keys() & tested()) + sorted(WHOLES - tested()) == []
+    assert gone + sorted(UNMIRRORED.keys() & claimed()) + sorted(WHOLES - claimed()) == []
