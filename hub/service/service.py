@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -143,6 +144,7 @@ class Service:
                 missing=recovered.missing,
             )
             self._notifier.ready()
+            gc.freeze()  # what is here now stays: a full collection that looked at it would hold up the loop for 10 ms
             try:
                 await self._until_stopped(receiving, guarding)
                 await self._stop(hub, journal, receiving)
