@@ -62,7 +62,7 @@ def test_an_exception_comes_with_its_traceback(capsys: pytest.CaptureFixture[str
         get_logger("mpsr.test").exception("thing.failed")
     event = json.loads(capsys.readouterr().err)
     assert event["level"] == "error"
-    assert "test_reporting.py" in event["exception"]
+    assert "test_log.py" in event["exception"]
     assert "ZeroDivisionError: why" in event["exception"]
 
 
