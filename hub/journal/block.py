@@ -33,6 +33,8 @@ _HEAD, _REST = struct.Struct("<II"), struct.Struct("<IIQIIQQ")  # the same in tw
 _MAGIC = 0x424D504D
 BLOCK_MAGIC_BYTES = _MAGIC.to_bytes(4, "little")
 BLOCK_BYTES = _BLOCK.size
+ENTRY_BYTES_MIN = 3
+"""No message is shorter: [nil, {}]."""
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(tuple[bytes, bytes | None, int, int, int, str, bool]).decode
 
@@ -141,14 +143,19 @@ def unpack_block(data: bytes | memoryview, at: int, offset: int) -> Block | None
     return Block(offset, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit)
 
 
+def is_front_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
+    """Return whether everything before the entries of the block at *at* of *data* is as it was written."""
+    middle = at + BLOCK_BYTES + block.header_bytes
+    return len(data) >= middle and zlib.crc32(memoryview(data)[at + 8 : middle], seed) == block.crc
+
+
 def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
     """Return whether the CRCs of the block at *at* of *data* match."""
     middle = at + BLOCK_BYTES + block.header_bytes
     end = middle + block.entries_bytes
-    if len(data) < end:
+    if len(data) < end or not is_front_whole(block, data, at, seed):
         return False
-    view = memoryview(data)
-    return zlib.crc32(view[at + 8 : middle], seed) == block.crc and zlib.crc32(view[middle:end]) == block.entries_crc
+    return zlib.crc32(memoryview(data)[middle:end]) == block.entries_crc
 
 
 def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | None:

@@ -3,15 +3,18 @@ The times that a journal gives, whatever happens to the machine's clock.
 
 Clocks are set wrong: by a flat battery, a virtual machine that was paused, a typing error. `received` never decreases,
 so a date far ahead would stay for ever. It follows a clock that is set ahead by `JUMP_S` at once, and from then on
-`CATCH_UP` times as fast as time passes; after a stop, by `STOP_S` at once. When the clock is right again, `received`
-stands still until the clock has reached it: at most hours later, not years.
+`CATCH_UP` times as fast as time passes. When the clock is right again, `received` stands still until the clock has
+reached it: hours later, not years. At the first reading after a stop nobody knows how long the stop was, and the clock
+is followed by `STOP_S` at once.
 
-Age is measured by the real clock, never ahead of `received`: nothing expires years early because the clock was wrong
-for a minute, and nothing is kept for years because it was.
+Age is measured by the real clock, never ahead of `received`. The time by which things expire follows the clock by
+`JUMP_S` only, after a stop too: a wrong clock deletes nothing that would not have expired within hours.
 
 Always true:
 - `received` never decreases, and neither does `steady`, which no setting of the clock moves;
-- `real` is at most `received`.
+- `real` is at most `received`, and `expiry` at most `real`.
+
+Not covered: a journal whose very first message is received while the clock is wrong has nothing to compare it with.
 
 Source: clock_gettime(2). CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not.
 """
@@ -33,10 +36,11 @@ PLAUSIBLE_S = 1_735_689_600
 
 
 class Moment(NamedTuple):
-    """One reading, in nanoseconds: *received* and *real* since the epoch, *steady* since any fixed moment."""
+    """One reading, in nanoseconds: *received*, *real* and *expiry* since the epoch, *steady* since any fixed moment."""
 
     received: int
     real: int
+    expiry: int
     steady: int
     ahead: int
     """How far the machine's clock is ahead of *received*; negative if it is behind. Zero while all is well."""
@@ -56,26 +60,35 @@ class Clock:
     ) -> None:
         self._wall = wall
         self._steady = steady
-        self._last = last
+        self._received = _Follower(last, first_s=STOP_S)
+        self._expiry = _Follower(last, first_s=JUMP_S)
         self._read_at = steady()
-        self._allowance = STOP_S * NS
 
     def read(self) -> Moment:
         """Return the times now."""
         wall, steady = self._wall(), self._steady()
         elapsed = max(steady - self._read_at, 0)
         self._read_at += elapsed
+        received = self._received.follow(wall, elapsed)
+        real = min(wall, received)
+        expiry = min(real, self._expiry.follow(wall, elapsed))
+        return Moment(received, real, expiry, self._read_at, wall - received)
+
+
+class _Follower:
+    """A time that never decreases, and follows the wall's as far as it is allowed: at first by *first_s*."""
+
+    def __init__(self, last: int, *, first_s: int) -> None:
+        self._last = last
+        self._allowance = first_s * NS
+
+    def follow(self, wall: int, elapsed: int) -> int:
+        """Return the time now, *elapsed* nanoseconds after the last call."""
         if self._last < PLAUSIBLE_S * NS:
             self._last = max(self._last, wall)
-        else:
-            self._last = self._follow(wall, elapsed)
-        return Moment(self._last, min(wall, self._last), self._read_at, wall - self._last)
-
-    def _follow(self, wall: int, elapsed: int) -> int:
-        """Return what is received now: the time on the wall as far as it is allowed."""
+            return self._last
         expected = self._last + elapsed
-        # What is left of the allowance for a stop is used up first; it is not renewed.
-        self._allowance = max(self._allowance, min(self._allowance + elapsed * CATCH_UP, JUMP_S * NS))
-        received = max(self._last, min(wall, expected + self._allowance))
-        self._allowance -= max(received - expected, 0)
-        return received
+        allowance = max(self._allowance, min(self._allowance + elapsed * CATCH_UP, JUMP_S * NS))
+        self._last = max(self._last, min(wall, expected + allowance))
+        self._allowance = min(allowance - max(self._last - expected, 0), JUMP_S * NS)
+        return self._last

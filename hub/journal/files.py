@@ -68,6 +68,9 @@ class Files(Protocol):
     def is_named(self, handle: int, name: str) -> bool:
         """Return whether *name* is still the name of the open file, or of none."""
 
+    def is_linked(self, handle: int) -> bool:
+        """Return whether the open file still has a name."""
+
 
 class DiskFiles:
     """The files of a real folder."""
@@ -182,6 +185,9 @@ class DiskFiles:
         except FileNotFoundError:
             return True
         return os.path.samestat(os.fstat(handle), there)
+
+    def is_linked(self, handle: int) -> bool:
+        return os.fstat(handle).st_nlink > 0
 
 
 # macOS has neither; ftruncate leaves a hole there, and a full disk is found at the write.

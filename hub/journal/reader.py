@@ -19,10 +19,10 @@ from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal.block import VERSION, Block, seed_of
 from hub.journal.files import DiskFiles, Files
 from hub.journal.seal import Seal, is_sealed, read_seal
-from hub.journal.segment import Segment, list_segments
+from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
 
-_SEQUENCE_MAX = _TIME_MAX = (1 << 64) - 1
+_TIME_MAX = (1 << 64) - 1
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -88,7 +88,7 @@ class Reader:
     ) -> None:
         self._files = files
         self._path = path
-        self._committed = committed or (lambda: _SEQUENCE_MAX)
+        self._committed = committed or (lambda: SEQUENCE_MAX)
         self._expected = after + 1
         self._has_begun = after > 0  # before that, what has expired is nobody's loss
         self._segment: Segment | None = None
@@ -147,7 +147,8 @@ class Reader:
         sealed = self._limit is not None or is_sealed(self._seal, segment.first_sequence, self._offset)
         if not sealed and follow and segment.is_zero_at(self._offset):
             return None
-        return segment.resume_behind(self._offset, self._sequence, self._seed, sealed=sealed)
+        below = SEQUENCE_MAX if self._limit is None else self._limit
+        return segment.resume_behind(self._offset, self._sequence, self._seed, sealed=sealed, below=below)
 
     def _leave(self) -> bool:
         """Go to the next segment, if there is one."""
@@ -190,7 +191,11 @@ class Reader:
         if header is not None:
             self._seed = seed_of(header.hub_id)
         elif not self._seed:
-            self._seed = self._any_seed(firsts)
+            try:
+                self._seed = self._any_seed(firsts)
+            except BaseException:
+                segment.close()
+                raise
         self._segment = segment
         self._limit = self._following(segment)
         seal = read_seal(self._files) if self._limit is None else None
@@ -205,7 +210,9 @@ class Reader:
             with contextlib.suppress(FileNotFoundError), Segment(self._files, first) as segment:
                 if segment.header is not None:
                     return seed_of(segment.header.hub_id)
-        return 0
+        if (seal := read_seal(self._files)) is not None:
+            return seed_of(seal.hub_id)
+        raise JournalUnusable(self._path, "no segment has a readable header (move the folder away, or restore it)")
 
     def _following(self, segment: Segment) -> int | None:
         firsts = list_segments(self._files)

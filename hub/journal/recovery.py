@@ -17,7 +17,7 @@ from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal.block import VERSION, seed_of
 from hub.journal.files import Files
 from hub.journal.seal import Seal, is_sealed, read_seal
-from hub.journal.segment import Segment, list_segments, segment_name
+from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments, segment_name
 
 HUB_ID_BYTES = 16
 
@@ -55,7 +55,8 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
     if not firsts:  # somebody has removed them; sequences are not given again all the same
         next_sequence = seal.next_sequence if seal else 1
         return Recovered(seal.hub_id if seal else os.urandom(HUB_ID_BYTES), next_sequence, 0, [], 0, next_sequence - 1)
-    start, hub_id = _find_start(files, firsts, dedupe, path, now)
+    _refuse_misplaced(files, firsts, path)
+    start, hub_id = _find_start(files, firsts, dedupe, path, now, seal)
     files.sync_folder()  # a hub killed while it expired: what it deleted stays so before anything more is deleted
     walk = _Walk(seed_of(hub_id), dedupe, firsts[start], now, seal if seal and seal.hub_id == hub_id else None)
     end = cut = 0
@@ -71,7 +72,18 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
     return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
 
 
-def _find_start(files: Files, firsts: list[int], dedupe: Dedupe, path: str, now: int) -> tuple[int, bytes]:
+def _refuse_misplaced(files: Files, firsts: list[int], path: str) -> None:
+    """Raises JournalUnusable for a segment under the name of another: going on would destroy one of them."""
+    for first in firsts:
+        with Segment(files, first) as segment:
+            if segment.misplaced is not None:
+                reason = f"{segment.name} holds another segment, {segment_name(segment.misplaced)}"
+                raise JournalUnusable(path, f"{reason} (give it its name back, or move it away)")
+
+
+def _find_start(
+    files: Files, firsts: list[int], dedupe: Dedupe, path: str, now: int, seal: Seal | None
+) -> tuple[int, bytes]:
     """Return the index of the last segment whose header is whole, and the hub id; restore *dedupe* from it."""
     for index in range(len(firsts) - 1, -1, -1):
         with Segment(files, firsts[index]) as segment:
@@ -82,6 +94,8 @@ def _find_start(files: Files, firsts: list[int], dedupe: Dedupe, path: str, now:
             raise JournalTooNew(path, header.version, VERSION)
         dedupe.restore(header.snapshot, now)
         return index, header.hub_id
+    if seal is not None:  # the blocks can be read; what deduplication knew before the first of them is lost
+        return 0, seal.hub_id
     raise JournalUnusable(path, "no segment has a readable header (move the folder away, or restore it)")
 
 
@@ -107,7 +121,8 @@ class _Walk:
             block = segment.block_at(offset, self._seed)
             if block is None:
                 sealed = following is not None or is_sealed(self._seal, segment.first_sequence, offset)
-                block = segment.resume_behind(offset, self.next_sequence, self._seed, sealed=sealed)
+                below = SEQUENCE_MAX if following is None else following
+                block = segment.resume_behind(offset, self.next_sequence, self._seed, sealed=sealed, below=below)
                 if block is None:
                     break
             if following is not None and block.sequence >= following:

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import re
 from types import TracebackType
+from typing import NamedTuple
 
 from hub.journal.block import (
     BLOCK_BYTES,
     BLOCK_MAGIC_BYTES,
+    ENTRY_BYTES_MIN,
+    HEADER_BYTES_MAX,
     SEGMENT_HEADER_BYTES,
     Block,
     SegmentHeader,
+    is_front_whole,
     is_whole,
     segment_header_bytes,
     unpack_batch,
@@ -28,6 +32,7 @@ from hub.message import Batch
 
 _NAME = re.compile(r"([0-9]{20})\.seg")
 _WINDOW_BYTES = 1 << 20
+SEQUENCE_MAX = (1 << 64) - 1
 
 
 def segment_name(first_sequence: int) -> str:
@@ -37,11 +42,24 @@ def segment_name(first_sequence: int) -> str:
 
 def list_segments(files: Files) -> list[int]:
     """Return the first sequences of all segments, rising."""
-    return sorted(int(match[1]) for name in files.list() if (match := _NAME.fullmatch(name)))
+    found = (int(match[1]) for name in files.list() if (match := _NAME.fullmatch(name)))
+    return sorted(first for first in found if first <= SEQUENCE_MAX)
+
+
+class _Expected(NamedTuple):
+    """What a block after a damaged *place* may be: no earlier than *sequence*, and no later than fits between."""
+
+    place: int
+    sequence: int
+    below: int = SEQUENCE_MAX
+
+    def may_be(self, block: Block) -> bool:
+        most = self.sequence + (block.offset - self.place) // ENTRY_BYTES_MIN
+        return self.sequence <= block.sequence <= most and block.next_sequence <= self.below
 
 
 class Segment:
-    """An open segment. Use it in a ``with``; *header* is None where it is damaged."""
+    """An open segment. Use it in a ``with``; *header* is None where it is damaged, or belongs to another segment."""
 
     def __init__(self, files: Files, first_sequence: int) -> None:
         self._files = files
@@ -50,7 +68,10 @@ class Segment:
         self._handle = files.open(self.name)
         self._data = b""
         self._base = 0
-        self.header = self._read_header()
+        header = self._read_header()
+        self.header = header if header is not None and header.first_sequence == first_sequence else None
+        self.misplaced = None if header is None or header is self.header else header.first_sequence
+        """The first sequence of another segment, whose file has come to this name."""
 
     def __enter__(self) -> Segment:
         return self
@@ -98,19 +119,22 @@ class Segment:
         """Return whether nothing seems to be written at *offset*: zeros, or the end of the file."""
         return not any(self._files.read(self._handle, offset, BLOCK_BYTES))
 
-    def resume_behind(self, place: int, sequence: int, seed: int, *, sealed: bool) -> Block | None:
+    def resume_behind(
+        self, place: int, sequence: int, seed: int, *, sealed: bool, below: int = SEQUENCE_MAX
+    ) -> Block | None:
         """
         Return the first whole block behind *place*, where none is, if that is damage; None if *place* is the end.
 
-        *sequence* is the one that a block at *place* would have. What is below was quoted inside a message.
+        *sequence* is the one that a block at *place* would have, *below* the first one of the next segment. A block
+        that cannot have come after *place* was quoted inside a message.
 
         It is damage if the segment is sealed, or if a commit that begins behind *place* is there: that could only begin
         when the commit at *place* was synced. Otherwise it is a torn commit, or one being written. Where the first
         whole block itself lacks the beginning of its commit, the same is asked of that place.
         """
         first = None
-        offset, hole = place + 1, place
-        while (block := self._search(offset, sequence, seed)) is not None:
+        offset, hole = self._behind(place, seed), place
+        while (block := self._search(offset, _Expected(place, sequence, below), seed)) is not None:
             if first is None:
                 first = block
                 if place < block.commit_offset < block.offset:
@@ -123,8 +147,8 @@ class Segment:
 
     def sequence_behind(self, place: int, sequence: int, seed: int) -> int:
         """Return the sequence of the first whole block of a commit that begins behind *place*, else *sequence*."""
-        offset = place + 1
-        while (block := self._search(offset, sequence, seed)) is not None:
+        offset = self._behind(place, seed)
+        while (block := self._search(offset, _Expected(place, sequence), seed)) is not None:
             if block.commit_offset > place:
                 return block.sequence
             offset = block.end
@@ -138,8 +162,23 @@ class Segment:
                 last = offset + len(written)
         return last - place
 
-    def _search(self, offset: int, sequence: int, seed: int) -> Block | None:
-        """Return the first whole block at *offset* or behind, of *sequence* or above."""
+    def _behind(self, place: int, seed: int) -> int:
+        """
+        Return where to search for a block after *place*.
+
+        Where only the entries of a block are damaged, that is its end: its entries may quote blocks.
+        """
+        while True:
+            data = self._files.read(self._handle, place, BLOCK_BYTES + HEADER_BYTES_MAX)
+            block = unpack_block(data, 0, place)
+            if block is None or not is_front_whole(block, data, 0, seed):
+                return place + 1
+            if block.end > self.size or self.block_at(block.end, seed) is not None:
+                return block.end
+            place = block.end
+
+    def _search(self, offset: int, expected: _Expected, seed: int) -> Block | None:
+        """Return the first whole block at *offset* or behind that may be what is *expected*."""
         size = self.size
         while offset + BLOCK_BYTES <= size:
             data = self._files.read(self._handle, offset, _WINDOW_BYTES)
@@ -147,7 +186,7 @@ class Segment:
             while at != -1:
                 # Messages may be full of the magic, so nothing is read again for what cannot be a block.
                 block = unpack_block(data, at, offset + at)
-                if block is not None and block.sequence >= sequence:
+                if block is not None and expected.may_be(block):
                     block = self.block_at(offset + at, seed)
                     if block is not None:
                         return block

@@ -33,10 +33,10 @@ def verify(files: Files, *, path: str = "", progress: Callable[[int], None] = la
     for first in firsts:
         # A hub beside us may let one expire this moment.
         with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
+            if segment.misplaced is not None:
+                return Verified(0, 0, len(firsts), f"{segment.name}: its header says {segment.misplaced}")
             if segment.header is None:
                 return Verified(0, 0, len(firsts), f"{segment.name}: its header is damaged")
-            if segment.header.first_sequence != first:
-                return Verified(0, 0, len(firsts), f"{segment.name}: its header says {segment.header.first_sequence}")
     reader = Reader(files, path=path)
     received = 0
     try:

@@ -17,6 +17,7 @@ Source: FORMAT.md, "Commit".
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -35,7 +36,7 @@ from hub.journal.retention import (
     rows_max_for,
     segment_bytes_for,
 )
-from hub.journal.seal import Seal, write_seal
+from hub.journal.seal import Seal, read_seal, write_seal
 from hub.journal.segment import segment_name
 from hub.message import Batch
 
@@ -155,9 +156,16 @@ class Writer:
         return Commit(self.last_sequence, stored, stored_bytes, duplicates, now.received, now.ahead)
 
     def begin(self) -> None:
-        """Begin the first segment, so that a journal that cannot be written is found at once. Raises OSError."""
+        """
+        Begin the first segment, so that a journal that cannot be written is found at once. Raises OSError.
+
+        A seal is there from the first life on: it knows the hub id if the header of the only segment is damaged.
+        """
         if self._active is None:
             self._begin_segment(0, self._clock.read())
+            seal = read_seal(self._files)
+            if seal is None or seal.hub_id != self._hub_id:
+                write_seal(self._files, Seal(self._hub_id, self._next_sequence, 0, self._next_sequence))
 
     def check_ours(self) -> None:
         """Raises JournalLost if the lock is not in place, and ever after."""
@@ -183,14 +191,16 @@ class Writer:
         """
         Delete the oldest segments beyond the limits of size and age; return how many.
 
-        With a limit on age, a segment that was made an eighth of it ago is sealed first. Raises OSError or JournalLost.
+        Sealed first is a segment that was made an eighth of the age ago, or for a larger journal than this is now.
+        Raises OSError or JournalLost.
         """
         self.check_ours()
         now = self._clock.read()
         active, before = self._active, self._expired
         if active is not None and active.created > now.real:  # made while the clock was ahead
             self._active = active = active._replace(created=now.real)
-        if active is not None and self._next_sequence > active.first_sequence and self._is_old(active.created, now):
+        is_due = active is not None and (self._is_old(active.created, now) or active.size > 2 * self._segment_bytes)
+        if active is not None and is_due and self._next_sequence > active.first_sequence:
             self.sync()
             self._retire()
             self._begin_segment(0, now)
@@ -199,7 +209,7 @@ class Writer:
 
     def _is_old(self, created: int, now: Moment) -> bool:
         """Return whether a segment made then has had its share of the time that is kept."""
-        return self._keep_ns is not None and now.real - created > self._keep_ns // AGE_STEPS
+        return self._keep_ns is not None and now.expiry - created > self._keep_ns // AGE_STEPS
 
     def _expire(self, now: Moment, *, new_bytes: int = 0) -> None:
         """Delete what is beyond the limits, with room for a new segment of *new_bytes*."""
@@ -212,11 +222,12 @@ class Writer:
             segments,
             keep_bytes=self._keep_bytes,
             needed_from=self.needed_from,
-            older_than=0 if self._keep_ns is None else now.real - self._keep_ns,
+            older_than=0 if self._keep_ns is None else now.expiry - self._keep_ns,
         )
         # Until there is a new segment, the newest sealed one is all that knows where sequences go on.
         count = max(min(count, len(self._sealed) - (self._active is None)), 0)
         for segment in self._sealed[:count]:
+            self.check_ours()
             with contextlib.suppress(FileNotFoundError):
                 self._files.remove(segment_name(segment.first_sequence))
                 self._files.sync_folder()  # one by one: after a power cut a later one is not missing before an earlier
@@ -246,6 +257,9 @@ class Writer:
             self.is_unsynced = False
 
     def _commit(self, batches: Sequence[Batch], now: Moment) -> None:
+        self.check_ours()
+        if self._active is not None and not self._files.is_linked(self._active.handle):
+            raise FileNotFoundError(errno.ENOENT, "the segment was deleted", segment_name(self._active.first_sequence))
         parts, size = self._pack(batches, now.received)
         if self._active is None or self._position + size > self._active.size:
             if self._active is not None:
@@ -280,6 +294,7 @@ class Writer:
         return parts, total
 
     def _begin_segment(self, commit_bytes: int, now: Moment) -> None:
+        self.check_ours()
         snapshot = self._dedupe.snapshot(now.steady)
         header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now.received, now.real, snapshot)
         # A large snapshot must not fill the segment, or there would be a new one for each commit.
@@ -291,6 +306,7 @@ class Writer:
         try:
             self._files.write(handle, 0, (pack_segment_header(header),))
             self._files.sync_all(handle)
+            self.check_ours()  # again: the disk may have been slow, and the rename replaces what has the name
             self._files.rename(_NEW, segment_name(self._next_sequence))
             self._files.sync_folder()
         except BaseException:
@@ -304,7 +320,8 @@ class Writer:
         active, self._active = self._active, None
         assert active is not None
         self._files.close(active.handle)
-        if self._is_lost:
+        if self._is_lost or not self._is_ours():
+            self._is_lost = True
             return
         # What is committed is safe without it, and recovery would do it too; but it gives space back, and takes what
         # failed from the eyes of readers.

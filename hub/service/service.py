@@ -114,6 +114,7 @@ class Service:
         recovered, loop = journal.recovered, asyncio.get_running_loop()
         watchdog = Watchdog(self._notifier.watchdog, self._notifier.watchdog_s)
         async with hub:
+            hub.metrics.losses += recovered.missing
             receiver = Receiver(hub.inbox, journal, hub.metrics, watch=watchdog)
             receiving = asyncio.create_task(receiver.run(), name="mpsr-receiver")
             guarding = asyncio.create_task(self._guard(journal), name="mpsr-guard")

@@ -78,6 +78,9 @@ class ForgettingFiles:
         self._numbers = itertools.count(3)  # a handle is never used again, so that a stale one is noticed
         self._faults: dict[str, list[int]] = {}
 
+    def is_linked(self, handle: int) -> bool:
+        return any(files[-1] is self._handles[handle] for files in self._names.values())
+
     # What happens to it.
 
     def fail(self, step: str, code: int = errno.EIO, *, after: int = 0, times: int = 1) -> None:

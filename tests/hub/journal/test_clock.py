@@ -7,7 +7,7 @@ import random
 import pytest
 
 from hub.entries import NS
-from hub.journal.clock import CATCH_UP, JUMP_S, PLAUSIBLE_S, STOP_S, Clock, steady_ns
+from hub.journal.clock import CATCH_UP, JUMP_S, PLAUSIBLE_S, STOP_S, Clock, Moment, steady_ns
 
 NOW_S = PLAUSIBLE_S + 10**7
 YEAR_S, DAY_S = 365 * 86_400, 86_400
@@ -25,12 +25,17 @@ class Machine:
 
     def after(self, seconds: float, *, wrong_s: float | None = None) -> tuple[float, float]:
         """Return `received` and `real` after *seconds*, ahead of the true time."""
+        moment = self.read_after(seconds, wrong_s=wrong_s)
+        return moment.received / NS - self.now_s, moment.real / NS - self.now_s
+
+    def read_after(self, seconds: float, *, wrong_s: float | None = None) -> Moment:
         self.now_s += seconds
         if wrong_s is not None:
             self.wrong_s = wrong_s
         moment = self.clock.read()
         assert moment.received + moment.ahead == int((self.now_s + self.wrong_s) * NS)
-        return moment.received / NS - self.now_s, moment.real / NS - self.now_s
+        assert moment.expiry <= moment.real <= moment.received
+        return moment
 
 
 def test_a_clock_that_goes_on_is_followed() -> None:
@@ -44,7 +49,6 @@ def test_twenty_years_ahead_for_one_commit_are_an_hour() -> None:
     """A clock that is years ahead leaves an hour, which is over an hour after the clock is right."""
     machine = Machine()
     machine.after(1)
-    machine.clock._allowance = 0
     machine.after(60)
     received, _ = machine.after(1, wrong_s=20 * YEAR_S)
     assert received == pytest.approx(JUMP_S, abs=60)
@@ -52,6 +56,28 @@ def test_twenty_years_ahead_for_one_commit_are_an_hour() -> None:
     assert received == pytest.approx(JUMP_S, abs=60)  # it stands still: it never goes back
     assert real == 0
     assert machine.after(JUMP_S + 60) == (0, 0)
+
+
+@pytest.mark.parametrize("stopped_s", [0, DAY_S])
+def test_a_wrong_clock_expires_nothing_but_hours_early(stopped_s: float) -> None:
+    """The time by which things expire is an hour ahead at most, also at the first reading after a stop."""
+    machine = Machine()
+    machine.now_s += stopped_s
+    assert machine.read_after(1, wrong_s=20 * YEAR_S).expiry / NS <= NOW_S + JUMP_S + 1 + stopped_s
+    for _ in range(75):
+        moment = machine.read_after(1)
+    assert moment.expiry / NS <= machine.now_s + JUMP_S + 76 * CATCH_UP
+    assert machine.read_after(1, wrong_s=0).expiry / NS <= machine.now_s
+
+
+def test_expiry_is_right_again_hours_after_a_long_stop() -> None:
+    """Nothing expires early because of a stop, and the delay is over after a hundredth of it."""
+    machine = Machine(stopped_s=20 * DAY_S)
+    moment = machine.read_after(1)
+    assert (moment.received, moment.real) == (machine.now_s * NS, machine.now_s * NS)
+    for _ in range(int(20 * DAY_S / CATCH_UP / 10) + 10):
+        moment = machine.read_after(10)
+    assert moment.expiry == moment.real
 
 
 def test_a_start_years_ahead_is_bounded_too() -> None:
@@ -73,7 +99,6 @@ def test_a_clock_that_stays_ahead_is_caught_up_with(late_s: float) -> None:
     """A machine that was paused without its clocks is behind at first, and right after a hundredth of that time."""
     machine = Machine()
     machine.after(1)
-    machine.clock._allowance = 0
     machine.wrong_s = late_s  # the clock is right from now on: it is the steady one that missed something
     steps = 0
     while (late := late_s - machine.after(10)[0]) > 0:
@@ -94,7 +119,7 @@ def test_the_first_message_of_a_journal_has_the_clocks_time() -> None:
     now = [NOW_S * NS]
     clock = Clock(wall=lambda: now[0], steady=lambda: now[0] - 7)
     for _ in range(3):
-        assert clock.read() == (now[0], now[0], now[0] - 7, 0)
+        assert tuple(clock.read()) == (now[0], now[0], now[0], now[0] - 7, 0)
         now[0] += DAY_S * NS
 
 
@@ -103,7 +128,6 @@ def test_nothing_ever_goes_back_and_no_age_runs_ahead() -> None:
     rng = random.Random(3)
     machine = Machine()
     machine.after(0)
-    machine.clock._allowance = 0
     last, elapsed = machine.clock.read(), 0.0
     for _ in range(5000):
         seconds = rng.choice((0, 0.001, 1, 100))

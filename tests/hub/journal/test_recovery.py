@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from hub import entries as codec
 from hub.dedupe import Dedupe
 from hub.errors import JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import segment as segment_module
-from hub.journal.block import SEGMENT_HEADER_BYTES, Block, SegmentHeader, pack_segment_header
+from hub.journal.block import SEGMENT_HEADER_BYTES, Block, SegmentHeader, pack_block, pack_segment_header, seed_of
 from hub.journal.recovery import recover
 from hub.journal.seal import read_seal, write_seal
 from hub.journal.segment import Segment, list_segments, segment_name
@@ -24,6 +25,7 @@ from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
     NS,
+    PEER,
     Life,
     Moment,
     Producers,
@@ -366,11 +368,117 @@ def test_a_name_says_how_far_sequences_had_come() -> None:
 
 
 def test_without_a_readable_header_nothing_is_changed() -> None:
-    """A journal none of whose headers is whole is refused as it is."""
+    """A journal without a whole header or seal is refused as it is, by readers too, and not taken for an empty one."""
     disk = ForgettingFiles()
     Life(disk).append(own("a", 1))
     disk.overwrite(segment_name(1), flipped(seen_of(disk, 1), 100))
+    disk.remove("seal")
     check_refused(disk, JournalUnusable)
+    with pytest.raises(JournalUnusable, match="no segment has a readable header"):
+        read_all(disk)
+
+
+def test_a_damaged_header_of_the_only_segment_costs_nothing() -> None:
+    """From the first life on the seal knows which journal it is: readers and the next hub find every message."""
+    disk, batches = ForgettingFiles(), [own("a", 1, 2), foreign("x"), own("a", 2)]
+    life = Life(disk)
+    for each in batches:
+        life.append(each)
+    for bit in range(8 * 20, 8 * (SEGMENT_HEADER_BYTES - 1), 31):
+        after = disk.after_kill()
+        after.overwrite(segment_name(1), flipped(seen_of(disk, 1), bit))
+        assert read_all(after) == expected(batches)
+        again = Life(after)
+        assert (again.recovered.next_sequence, again.recovered.missing) == (5, 0)
+        assert again.append(own("a", 2), own("a", 3)).duplicates == 1
+        assert read_all(after) == expected([*batches, own("a", 3)])
+
+
+def test_a_segment_under_the_name_of_another_is_refused() -> None:
+    """Going on would give sequences again, or destroy what can be read: nothing is changed before it is put right."""
+    disk, batches, _ = three_commits(reopened=True)
+    first, second = seen_of(disk, 1), seen_of(disk, 11)
+    for changes in ({1: second, 11: first}, {11: first}, {5: first}, {1000: first}):
+        broken = disk.after_kill()
+        for name, data in changes.items():
+            broken.overwrite(segment_name(name), data)
+        check_refused(broken, JournalUnusable)
+        found = [item for item in read_all(broken) if item.entries]
+        assert set(found) <= set(expected(batches))
+        assert len(found) == len(set(found))
+    assert Life(disk).recovered.next_sequence == 11
+    assert read_all(disk) == expected(batches)
+
+
+def test_a_number_beyond_all_sequences_is_no_segment() -> None:
+    """Twenty digits can say more than a sequence can be: such a file is left alone like any other."""
+    disk, batches, _ = three_commits(reopened=True)
+    disk.overwrite("9" * 20 + ".seg", seen_of(disk, 1))
+    assert Life(disk).recovered.next_sequence == 11
+    assert read_all(disk) == expected(batches)
+
+
+# Messages that quote blocks.
+
+
+def quoting(*, sequence: int, commit_offset: int, hub_id: bytes) -> Batch:
+    """Return a batch whose one message holds a whole block, forged with all that a reader of the journal knows."""
+    forged = batch("forged", 2)
+    front, _ = pack_block(
+        msgspec.structs.replace(forged, tag=b"sudo", peer=Peer(1, 0, 0, "sudo")),
+        sequence=sequence,
+        received=1 << 60,
+        commit_offset=commit_offset,
+        seed=seed_of(hub_id),
+    )
+    record = msgspec.msgpack.encode({"text": b"." * 50 + front + bytes(forged.entries) + b"." * 50})
+    return Batch(b"app", codec.join((codec.UNSTAMPED + record,), 1), 1, None, PEER)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("sequence", [1, 3, 4, 5, 1000, (1 << 64) - 3])
+def test_damage_does_not_bring_quoted_blocks_to_life(sequence: int, closed: bool) -> None:
+    """Whichever bit flips in a message that quotes a block: it costs that message, and what it quotes is not read."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.append(own("a", 1, 2))
+    (block,) = blocks_of(disk, 1)
+    with Segment(disk, 1) as segment:
+        assert segment.header is not None
+        evil = quoting(sequence=sequence, commit_offset=block.end, hub_id=segment.header.hub_id)
+    rest = [own("b", number) for number in range(1, 6)]
+    for each in (evil, *rest):
+        life.append(each)
+    if closed:
+        life.writer.close()
+    data, hit = seen_of(disk, 1), blocks_of(disk, 1)[1]
+    entries = hit.end - hit.entries_bytes
+    everything = expected([own("a", 1, 2), evil, *rest])
+    for bit in [*range(8 * entries, 8 * hit.end, 61), 8 * hit.end - 1]:
+        after = disk.after_kill()
+        after.overwrite(segment_name(1), flipped(data, bit))
+        assert read_all(after) == without(everything, 1)
+        recovered = recover(after, Dedupe(), now=NS)
+        assert (recovered.next_sequence, recovered.missing) == (9, 1)
+
+
+def test_no_quoted_block_takes_the_sequences_away() -> None:
+    """Where the front of a block is damaged its message is searched; what cannot have come next is passed over."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.append(own("a", 1, 2))
+    (block,) = blocks_of(disk, 1)
+    with Segment(disk, 1) as segment:
+        assert segment.header is not None
+        evil = quoting(sequence=1_000_000, commit_offset=block.end, hub_id=segment.header.hub_id)
+    for each in (evil, own("b", 1)):
+        life.append(each)
+    hit = blocks_of(disk, 1)[1]
+    for bit in range(8 * hit.offset, 8 * (hit.offset + 48), 5):
+        after = disk.after_kill()
+        after.overwrite(segment_name(1), flipped(seen_of(disk, 1), bit))
+        assert read_all(after) == [*expected([own("a", 1, 2)]), Stored(3, 1, None), *expected([own("b", 1)], 4)]
+        assert recover(after, Dedupe(), now=NS).next_sequence == 5
 
 
 def test_a_newer_format_is_refused_with_nothing_changed() -> None:
@@ -404,7 +512,7 @@ def test_what_is_no_segment_is_left_alone() -> None:
     Life(disk).append(own("a", 1))
     life = Life(disk)
     assert read_all(disk) == expected([own("a", 1)])
-    assert set(disk.list()) == {*others, segment_name(1), segment_name(2)}
+    assert set(disk.list()) == {*others, segment_name(1), segment_name(2), "seal"}
     assert life.writer.last_sequence == 1
 
 

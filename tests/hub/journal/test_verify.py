@@ -99,7 +99,7 @@ def test_time_that_goes_back_is_named() -> None:
     times.append(9)
     life.append(own("a", 3))
     times.append(3)
-    life.writer._clock._last = 0
+    life.writer._clock._received._last = 0
     life.append(own("a", 4))
     assert fault_of(disk) == "sequence 4: received goes back"
 

@@ -532,15 +532,83 @@ def test_nothing_is_written_without_the_lock(disk: ForgettingFiles, durability: 
 
 def test_a_commit_is_not_announced_if_the_lock_went_meanwhile(disk: ForgettingFiles) -> None:
     """Another hub may have recovered before the sync: whatever it found, nothing was acknowledged."""
-    life = Life(disk, is_ours=Lock(3))  # it is looked at before a commit and after its sync
+    lock = Lock()
+    life = Life(disk, is_ours=lock)
     life.append(own("a", 1))
+    disk.watch = lambda step: setattr(lock, "looks", 0 if step == "sync" else lock.looks)
     with pytest.raises(JournalLost):
         life.append(own("a", 2))
+    disk.watch = lambda step: None
     assert life.writer.last_sequence == 1
     again = Life(disk.after_kill())
     assert again.append(own("a", 1)).duplicates == 1
     assert again.append(own("a", 2)).duplicates == 1  # it was synced, and may be found
     assert read_all(again.files) == expected([own("a", 1), own("a", 2)])
+
+
+@pytest.mark.parametrize("step", ["create", "page", "sync_all"])
+def test_another_hubs_segment_is_not_replaced(disk: ForgettingFiles, step: str) -> None:
+    """While a new segment is made the disk may be slow: the lock is looked at again before it gets its name."""
+    lock = Lock()
+    life = Life(disk, is_ours=lock)
+    life.append(own("a", 1, size=1500))
+    steps: list[str] = []
+
+    def watch(name: str) -> None:
+        steps.append(name)
+        if name == step and "create" in steps:
+            lock.looks = 0
+
+    disk.watch = watch
+    with pytest.raises(JournalLost):
+        life.append(own("a", 2, size=1500))
+    disk.watch = lambda name: None
+    assert "rename" not in steps
+    assert list_segments(disk) == [1]
+
+
+def test_after_a_failure_nothing_is_done_without_the_lock(disk: ForgettingFiles) -> None:
+    """The second attempt looks at the lock like the first, and the segment that is given up is not cut."""
+    lock = Lock()
+    life = Life(disk, is_ours=lock)
+    life.append(own("a", 1))
+    steps = steps_of(disk)
+    disk.fail("sync", errno.EIO)
+    record = disk.watch
+
+    def watch(name: str) -> None:
+        record(name)
+        if name == "sync":
+            lock.looks = 0
+
+    disk.watch = watch
+    with pytest.raises(JournalLost):
+        life.append(own("a", 2))
+    assert steps[-1] == "sync"
+
+
+def test_a_deleted_segment_is_noticed(disk: ForgettingFiles) -> None:
+    """Nothing is acknowledged into a file without a name: the next commit begins a new segment, and the gap is seen."""
+    life = Life(disk)
+    life.append(own("a", 1, 3))
+    disk.remove(segment_name(1))
+    life.append(own("a", 2))
+    assert list_segments(disk) == [4]
+    assert read_all(disk, after=1) == [Stored(2, 2, None), *expected([own("a", 2)], 4)]
+
+
+def test_a_smaller_journal_is_small_soon(disk: ForgettingFiles) -> None:
+    """After a reload to a smaller size the large segment is sealed, and the limit holds with the next ones."""
+    keep_bytes = 64 << 20
+    recovered, dedupe = recover(disk, Dedupe(), now=NS), Dedupe()
+    writer = Writer(disk, recovered, dedupe, keep_bytes=keep_bytes, clock=clock_of(ticking()))
+    writer.begin()
+    writer.append([own("a", 1)])
+    assert writer.bytes > KEEP_BYTES_MIN
+    writer.keep(KEEP_BYTES_MIN, None)
+    writer.expire()
+    assert writer.bytes <= KEEP_BYTES_MIN
+    assert read_all(disk) == expected([own("a", 1)])
 
 
 # What a journal takes of the disk.
