@@ -1,4 +1,7 @@
-"""Commands: 100 rounds of ping and pong, then `end` closes. Who sends no message loses its own connection only."""
+"""
+Commands: 100 rounds of ping and pong, then `end` closes. A client that breaks the protocol loses only its own
+connection.
+"""
 
 import asyncio
 import tempfile
