@@ -1,7 +1,4 @@
-"""
-Commands: 100 rounds of ping and pong, then `end` closes. A client that breaks the protocol loses only its own
-connection.
-"""
+"""Commands: 100 rounds of ping and pong, then `end` closes. A malformed frame ends only its own connection."""
 
 import asyncio
 import tempfile
