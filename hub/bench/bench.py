@@ -2,8 +2,8 @@
 `mpsr bench`: measures this machine.
 
 It starts a hub process and producer processes, with a temporary journal on the disk that the user names. The disk's own
-figures are measured in the same session, before the run. Afterwards the journal is read back and checked, except for
-ping and spawn, which are not in it as sent, and for a full journal, which has expired messages.
+figures are measured in the same session, before the run. Afterwards the journal is read back and checked, except with
+the clients ping and spawn, and with a full journal, whose oldest messages have expired.
 
 Not here: a producer process (hub.bench.load), the check (hub.bench.check), the disk (hub.bench.disk).
 """

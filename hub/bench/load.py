@@ -1,9 +1,9 @@
 """
 One producer process of a benchmark: `python -m hub.bench.load`, with its orders as JSON in the first argument.
 
-It prepares its client, prints ``ready``, waits for a line, sends, and prints its results as one line of JSON: its number, the
-number of messages, the seconds, and depending on the client the acknowledgement times (p50, p99, p999, in milliseconds)
-or the cost of a call.
+It prepares its client, prints ``ready``, waits for a line, sends, and prints its results as one line of JSON: its
+number, the number of messages, the seconds, and depending on the client the acknowledgement times (p50, p99, p999, in
+milliseconds) or the cost of a call.
 
 The raw clients send prepared bytes, so that they use as little processor time as a client can. Every message of a group
 has its own number, so that a lost, duplicated or reordered message is detected (hub.bench.check).
