@@ -139,7 +139,7 @@ class AsyncProducer:
         try:
             await self._settle(timeout, lambda: self._out.is_left_to_the_hub)
             rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            count = await self._settle(rest, lambda: self._out.is_left_to_the_hub)  # a loss message may have come
+            count = await self._settle(rest, lambda: self._out.is_left_to_the_hub)  # includes a new loss message
             late = self._out.last_account(count)
         finally:
             if self._task is not None:

@@ -206,7 +206,7 @@ class Child:
         exited = asyncio.create_task(self._exited.wait())
         try:
             await asyncio.wait((exited, self._reading), return_when=asyncio.FIRST_COMPLETED)
-            # Read what it wrote before it died, but not what others of its group may write for ever.
+            # Read its last output, but not the endless output that other processes of its group may write.
             await asyncio.wait((exited,), timeout=_REST_S)
             await asyncio.wait((self._listening, *self._unfinished()), timeout=_REST_S)
         finally:

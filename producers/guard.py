@@ -6,7 +6,7 @@ holds this lock. Its work is then put aside, and the next thread to take the loc
 exception, as that of Ctrl-C does. So the lock is taken and released only by `with`, which is one step for a lock
 implemented in C.
 
-Always true: a thread is *inside* exactly while it holds the lock; work that was put aside is never lost.
+Always true: a thread is *inside* exactly while it holds the lock; work that was put aside is always carried out.
 Source: signal handlers run between any two steps of the main thread, finalizers between any two of any thread. In
 experiments both deadlocked on a `Lock` and saw half-written data through an `RLock`. Handlers that raise left a lock
 taken if ``__enter__`` or ``__exit__`` was written in Python.
@@ -28,7 +28,7 @@ class Reentered(RuntimeError):
 
 
 class Guard(Generic[T]):
-    """Serialises threads: use ``with guard.alone():``, or ``with guard.lock:`` where the thread cannot be inside."""
+    """Serialises threads: use ``with guard.alone():``, or ``with guard.lock:`` where being inside does no harm."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # an RLock, because it knows its owner in one step

@@ -431,7 +431,7 @@ def test_a_fault_of_ours_lets_nobody_wait_for_ever(run: Run, fake: FakeHub, monk
     run(main)
 
 
-# What cannot be sent.
+# Invalid records.
 
 
 def test_a_refused_message_leaves_nothing_behind(run: Run, hub: HubProcess, tag: str) -> None:
@@ -451,7 +451,7 @@ def test_a_refused_message_leaves_nothing_behind(run: Run, hub: HubProcess, tag:
     assert [message.record["n"] for message in hub.messages(tag)] == [0, 2]
 
 
-# While nothing happens.
+# Idle.
 
 
 def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folder: Path, tag: str) -> None:

@@ -387,7 +387,7 @@ def test_an_error_in_the_block_matters_more(folder: Path) -> None:
     assert not hasattr(raised.value, "__notes__")
 
 
-# What cannot be sent.
+# Invalid records.
 
 
 def test_a_refused_message_leaves_nothing_behind(hub: HubProcess, tag: str) -> None:
@@ -406,7 +406,7 @@ def test_a_refused_message_leaves_nothing_behind(hub: HubProcess, tag: str) -> N
         Producer(hub.socket, tag="x" * 4097)
 
 
-# While nothing happens.
+# Idle.
 
 
 def test_an_idle_producer_sleeps(hub: HubProcess, tag: str) -> None:
