@@ -1,10 +1,11 @@
 """
-The exclusive right to something, by a lock on a file beside it.
+An exclusive right to a resource, by a lock on a file beside it.
 
-`lockf` and not `flock`: a child that was forked while we had it must not keep it after our death. But `lockf` does not
-keep a process from itself, and closing any descriptor of the file drops it; so what this process holds is remembered.
+The lock is `lockf`, not `flock`: a child forked while we held it must not keep it after our death. But a `lockf` lock
+does not exclude its own process, and closing any descriptor of the file releases it. So the locks that this process
+holds are recorded.
 
-Always true: one process, and one `LockFile` in it, has the lock; the file's content is its process id, and stays.
+Always true: one process, and one `LockFile` in it, holds the lock. The file contains the process id; it is not removed.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _one_at_a_time = threading.Lock()
 
 
 def renew() -> None:
-    """In a forked child: another thread of the parent may have been in the midst."""
-    global _one_at_a_time  # noqa: PLW0603  the parent's will never be let go here
+    """In a forked child: another thread of the parent may have held the mutex at the fork."""
+    global _one_at_a_time  # noqa: PLW0603  the parent's would never be released here
     _one_at_a_time = threading.Lock()
 
 
-class LockTaken(Exception):  # translated where the lock is wanted
-    """Somebody has it: the process *pid*, None if it does not say."""
+class LockTaken(Exception):  # translated by the callers
+    """The lock is held by the process *pid*, None if the file does not contain a process id."""
 
     def __init__(self, pid: int | None) -> None:
         super().__init__(pid)
@@ -36,9 +37,9 @@ class LockTaken(Exception):  # translated where the lock is wanted
 
 def is_owner_dead(path: str, *, dir_fd: int | None = None) -> bool:
     """
-    Return whether nobody holds the lock at *path*, though the file is there. Read permission is enough.
+    Return whether the file at *path* exists and no process holds its lock. Read permission is enough.
 
-    With *dir_fd*, a descriptor of its folder, it is looked for there. Raises OSError.
+    With *dir_fd*, a descriptor of its folder, the file is opened in that folder. Raises OSError.
     """
     with _one_at_a_time:
         if os.path.realpath(path) in _held_here:
@@ -60,9 +61,9 @@ class LockFile:
     """
     A held lock. Raises LockTaken or OSError.
 
-    The file gets *mode*, whatever the umask, and whatever mode an older program left. With *is_new* it must not be
-    there yet. With *dir_fd*, a descriptor of the folder of *path*, the file is made and renamed in that folder,
-    whatever has come to stand at its path.
+    The file gets *mode*, whatever the umask and whatever mode an older program left. With *is_new* it must not exist
+    yet. With *dir_fd*, a descriptor of the folder of *path*, the file is created and renamed in that folder, even if
+    the folder's path now names another one.
     """
 
     def __init__(self, path: str, *, mode: int = 0o600, is_new: bool = False, dir_fd: int | None = None) -> None:
@@ -83,26 +84,26 @@ class LockFile:
                 raise LockTaken(int(owner) if owner.isdigit() else None) from None
             self.is_held = True
             _held_here.add(self._key)
-            with contextlib.suppress(OSError):  # a full disk: then nobody can read who we are
+            with contextlib.suppress(OSError):  # a full disk: the file then lacks our process id
                 os.ftruncate(self._handle, 0)
                 os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
 
     def is_in_place(self) -> bool:
-        """Whether the file still has its name: somebody may have removed it."""
+        """Return whether the file still has its name: another process may have removed it."""
         try:
             held = os.fstat(self._handle)
             try:
                 return os.path.samestat(held, os.lstat(self._key))
-            except PermissionError:  # this process has become another user, who may not look
+            except PermissionError:  # this process has become another user, without access
                 return held.st_nlink > 0
         except OSError:
             return False
 
     def rename(self, path: str) -> None:
-        """Give the file another name; it is locked all the while. Raises OSError."""
+        """Rename the file. It stays locked throughout. Raises OSError."""
         with _one_at_a_time:
             key = os.path.join(os.path.dirname(self._key), os.path.basename(path))
-            _held_here.add(key)  # first: nobody here may open it
+            _held_here.add(key)  # first, so that no thread of this process opens it
             try:
                 os.rename(self._name(self._key), self._name(key), src_dir_fd=self._dir_fd, dst_dir_fd=self._dir_fd)
             except BaseException:
@@ -112,17 +113,17 @@ class LockFile:
             self._key = key
 
     def _name(self, path: str) -> str:
-        """Return what the system is given for *path*: with a descriptor of the folder, its last part."""
+        """Return *path* as passed to system calls: with a descriptor of the folder, its last part."""
         return path if self._dir_fd is None else os.path.basename(path)
 
     def forget(self) -> None:
-        """After a fork: it is the parent's, and closing our copy of the descriptor takes nothing from it."""
+        """In a forked child: the lock is the parent's. Closing our copy of the descriptor does not release it."""
         self.is_held = False
         os.close(self._handle)
         _held_here.discard(self._key)
 
     def release(self) -> None:
-        """Let go; a second time does nothing."""
+        """Release the lock. A second call does nothing."""
         with _one_at_a_time:
             if self.is_held:
                 self.is_held = False
@@ -131,7 +132,9 @@ class LockFile:
 
 
 def _open(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
-    """Open a lock file, made if need be. Raises OSError, also for a second name of a file, which would be emptied."""
+    """
+    Open a lock file, creating it if necessary. Raises OSError, also for a file with a second name: it would be emptied.
+    """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_EXCL if is_new else 0)
     handle = os.open(path, flags, mode, dir_fd=dir_fd)
     try:

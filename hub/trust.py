@@ -1,25 +1,25 @@
 """
-Who could put something else in the place of what a path names.
+Which users could replace the file that a path names.
 
-The permissions of a socket protect the hub from its clients. They do not protect a client from another user who made
-the folder first and listens there, and they do not protect a hub from a user who replaces a file between two of its
-steps. The folder decides that, and every folder above it: a user who can rename one of them can replace all that is in
-it. So a path is followed as the kernel follows it, links included, and each folder on the way is checked:
+The permissions of a socket protect the hub from its clients. They do not protect a client from another user who created
+the folder first and listens there. They do not protect a hub from a user who replaces a file between two of its steps.
+Both depend on the folder and on every folder above it: a user who can rename one of them can replace everything in it.
+So a path is followed as the kernel follows it, links included, and each folder on the way is checked:
 
 - it belongs to root or to us;
 - no other user can write to it: its mode gives no write permission to others, and none to its group. The private group
   of a trusted user (same name, no other member) counts as that user, because umask 002 with such groups is common;
-- or it is sticky, like /tmp. There only the owner of a file can remove it, so what the path names next must belong to
+- or it is sticky, like /tmp. There only the owner of a file can remove it, so the next part of the path must belong to
   root or to us.
 
 Clients also trust one third user, the hub's. Containers and systemd give the hub a folder of its own: in /run (root,
 0755) they put mpsr (the hub's user, 2750). Such a folder is accepted if only root or we can have put it there, that is,
 if its parent belongs to root or to us and no other user can write to that, sticky or not. Below it, that user is
-trusted as we are, except that links there are not followed. A folder that a stranger made in /tmp is never accepted.
-The hub itself insists on folders of its own or of root.
+trusted as we are, except that links there are not followed. A folder that another user made in /tmp is never accepted.
+The hub itself accepts only folders of its own user and of root.
 
-Always true: nothing is changed; where a check cannot be made the answer is an error.
-Not here: what the operator can do about a refusal (hub.socketfile, producers.connecting).
+Always true: nothing is changed; a check that cannot be made is an error.
+Not here: advice to the operator after a refusal (hub.socketfile, producers.connecting).
 Source: path_resolution(7); unlink(2), the sticky bit; unix(7), SO_PEERCRED: the user of the process that called listen.
 """
 
@@ -37,15 +37,15 @@ from collections.abc import Set
 from typing import NamedTuple
 
 LINKS_MAX = 40
-"""Links on one path; the kernel follows no more."""
+"""Maximum number of links on one path, as in the kernel."""
 WALKS_MAX = 3
-"""A hub that starts or stops while a path is followed makes another walk necessary, but not again and again."""
+"""How often a path is followed at most: again only if a hub started or stopped meanwhile."""
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _CREDENTIALS = struct.Struct("3i")
 
 
 class Untrusted(OSError):
-    """Another user could replace what *place* names, or has done it; *reason* says which user."""
+    """Another user could replace the file at *place*, or has replaced it. *reason* says which user."""
 
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(errno.EPERM, reason, place)
@@ -56,19 +56,19 @@ class Untrusted(OSError):
 
 
 class Place(NamedTuple):
-    """What a checked path names."""
+    """The result of a check: the file that a path names."""
 
     owners: frozenset[int]
-    """The users who could replace it: root, we, and for a client perhaps a third."""
+    """The users who could replace it: root, our user, and for a client perhaps a third."""
     described: os.stat_result | None
-    """None if there is nothing."""
+    """None if the file does not exist."""
 
 
 def check(path: str, *, is_client: bool = False) -> Place:
     """
     Check each folder on the way to *path*, and *path* itself, as far as they exist.
 
-    Raises Untrusted, or OSError where that cannot be found out.
+    Raises Untrusted, or OSError if a check cannot be made.
     """
     if "\0" in path:
         raise OSError(errno.EINVAL, "a path cannot contain a null character")
@@ -82,14 +82,14 @@ def check(path: str, *, is_client: bool = False) -> Place:
 
 def check_folder(folder: str, described: os.stat_result, owners: Set[int]) -> None:
     """
-    Check a folder that is open already: one of *owners* has it, and a file in it is safe from all others.
+    Check an open folder: it belongs to one of *owners*, and no other user can replace a file in it.
 
-    Its group may write to it if it is sticky; others never. Raises Untrusted.
+    Its group may write to it if it is sticky; others never may. Raises Untrusted.
     """
     if described.st_uid not in owners:
         raise Untrusted(folder, f"belongs to user {described.st_uid}")
     if described.st_mode & stat.S_ISVTX and not described.st_mode & stat.S_IWOTH:
-        return  # no question about the group: in a forked child the user database may be locked for ever
+        return  # the group is not looked up: in a forked child the user database may stay locked for ever
     if writers := _writers(folder, described, owners):
         raise Untrusted(folder, f"can be written by {writers}")
 
@@ -102,7 +102,7 @@ def check_peer(sock: socket.socket, path: str, owner: int) -> None:
 
 
 def peer_uid(sock: socket.socket) -> int | None:
-    """Return the user at the other end; None where the kernel does not report it (macOS)."""
+    """Return the user at the other end, or None where the kernel does not report it (macOS)."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
         return None
@@ -111,7 +111,7 @@ def peer_uid(sock: socket.socket) -> int | None:
 
 
 class _Walk:
-    """Follows one path from / on."""
+    """Follows one path from /."""
 
     def __init__(self, *, accepts_third: bool) -> None:
         self._first_two = frozenset((0, os.geteuid()))
@@ -119,7 +119,7 @@ class _Walk:
         self._accepts_third = accepts_third
 
     def follow(self, path: str) -> os.stat_result | None:
-        """Return what is at *path*, an absolute one; None if it, or a folder on the way, does not exist."""
+        """Return the stat result of *path*, an absolute path, or None if it or a folder on the way does not exist."""
         here, folder = "/", os.lstat("/")
         self._enter(here, folder, None)
         parts, links = deque(path.split("/")), 0
@@ -156,7 +156,7 @@ class _Walk:
     def _enter(self, place: str, there: os.stat_result, parent: os.stat_result | None) -> None:
         """Check one folder. Raises Untrusted."""
         if there.st_uid not in self.owners:
-            # Only its owner can write to the parent, or it would have been refused before; is that root, or we?
+            # Only the owner can write to the parent (checked by the caller). Is that owner root or us?
             is_given = parent is not None and self.owners == self._first_two
             if not is_given or not self._accepts_third:
                 raise Untrusted(place, f"belongs to user {there.st_uid}")
@@ -165,7 +165,7 @@ class _Walk:
             raise Untrusted(place, f"can be written by {writers}")
 
     def _target(self, place: str, folder: os.stat_result, links: int) -> str:
-        """Return where a link points. Raises Untrusted or OSError."""
+        """Return the target of a link. Raises Untrusted or OSError."""
         if links > LINKS_MAX:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), place)
         if folder.st_uid not in self._first_two:
@@ -174,7 +174,9 @@ class _Walk:
 
 
 def _is_found_by_kernel(path: str, described: os.stat_result | None) -> bool:
-    """Return whether the kernel finds the same at *path*; the links of /proc/PID/root lead elsewhere than they read."""
+    """
+    Return whether the kernel finds the same file at *path*: the links of /proc/PID/root lead elsewhere than they read.
+    """
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -183,7 +185,7 @@ def _is_found_by_kernel(path: str, described: os.stat_result | None) -> bool:
 
 
 def _writers(folder: str, described: os.stat_result, owners: Set[int]) -> str:
-    """Return in words who can write to a folder besides its owner and *owners*, empty if nobody can."""
+    """Return, in words, who can write to a folder besides its owner and *owners*; empty if no other user can."""
     if not described.st_mode & _OTHERS_MAY_WRITE:
         return ""
     if described.st_mode & stat.S_IWOTH:
@@ -193,11 +195,11 @@ def _writers(folder: str, described: os.stat_result, owners: Set[int]) -> str:
 
 def _is_private(folder: str, gid: int, owners: Set[int]) -> bool:
     """
-    Whether a group is the private one of one of *owners*, and stands alone in the permissions of *folder*.
+    Return whether *gid* is the private group of one of *owners*, and *folder* has no access control list.
 
-    With an access control list the group bits are its mask, and do not name who may write. That a group is the primary
-    one of a second user would take a search through all users; an administrator who wants that does not name it after
-    one of them.
+    With an access control list the group bits are a mask, and do not show who may write. A second user may have the
+    group as primary group. Finding that would need a search through all users, and an administrator who wants it does
+    not name the group after one user.
     """
     if hasattr(os, "getxattr"):
         try:

@@ -3,7 +3,7 @@ The clients of an mpsr hub.
 
     from producers import AsyncProducer, Producer, call
 
-Loaded when asked for: importing this package costs nothing.
+Importing this package loads nothing: each name is imported on first use.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _MODULES = {
 }
 
 
-if not TYPE_CHECKING:  # a type checker would take any name for one that is there
+if not TYPE_CHECKING:  # with it, a type checker would accept any name
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

@@ -1,9 +1,14 @@
 """
-The producer for asyncio programs: one task of the running loop connects, sends and takes acknowledgements.
+The producer for asyncio programs. One task of the running loop connects, sends, receives acknowledgements and resends.
 
-Always true: the same as in producers.blocking; and nothing here blocks the loop.
-Not here: what to send when (producers.link), the bytes (producers.backlog), room (producers.outgoing), connecting
-(producers.connecting), forks (producers.lifetime).
+Always true:
+- the guarantees of producers.blocking hold, with a task in place of the thread. Only tasks of the loop may use it, so
+  there is no guarantee for signal handlers;
+- it is not closed at the end of the program: call `close`, or use ``async with``;
+- no call blocks the loop to wait for the hub or for room.
+
+Not here: what to send and when (producers.link), the bytes (producers.backlog), the limit of the backlog
+(producers.outgoing), connecting (producers.connecting), forks (producers.lifetime).
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ class AsyncProducer:
     """
     Send messages to the hub at *path* from the tasks of one event loop. Use it in an ``async with``.
 
-    The options are those of `producers.outgoing.Options`; where `Producer.send` blocks, `send` here waits.
+    The options are those of `producers.outgoing.Options`. Where `Producer.send` blocks, `send` awaits.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
@@ -38,7 +43,7 @@ class AsyncProducer:
         self.path = self._out.path
         self._is_closed = False
         self._is_stopped = False
-        self._is_turn_over = False  # a chunk was begun: the loop is to run before the next message
+        self._is_turn_over = False  # a chunk was begun: yield to the loop before the next message
         self._begin()
         lifetime.enter(self)
 
@@ -53,16 +58,17 @@ class AsyncProducer:
         except NotAcknowledged as late:
             if error is None:
                 raise
-            error.add_note(str(late))  # the block's own error matters more
+            error.add_note(str(late))  # the error of the block takes precedence
 
     async def send(
         self, record: Record, *, tag: str | None = None, time_ns: int | None = None, timeout: float | None = None
     ) -> None:
         """
-        Hand over one message; it will be sent until it is acknowledged.
+        Accept one message; it is sent until the hub acknowledges it.
 
-        *time_ns* is its time (now), *timeout* how many seconds to wait for room (*block_s*) where it waits at all.
-        Raises BadRecord, BacklogFull or ProducerClosed, and then nothing of it is kept.
+        *time_ns* is the time of the message (default: now). *timeout* is how many seconds to wait for room in the
+        backlog, where *when_full* allows waiting (default: *block_s*). Raises BadRecord, BacklogFull or ProducerClosed;
+        the message is then not kept.
         """
         entry = pack_entry(encode_record(record), time_ns)
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
@@ -84,16 +90,18 @@ class AsyncProducer:
 
     def stats(self) -> dict[str, Any]:
         """
-        Return how many messages were appended, acknowledged, dropped, left to the hub in files by a session of another
-        user, are pending; where they wait; the link.
+        Return the counters of messages (appended, acknowledged, pending, dropped, and left to the hub in the files of a
+        former user's session), the held bytes, the state of the link with its last error, and the spool folder or the
+        reason why there is none.
         """
         return self._out.stats()
 
     async def connect(self, timeout: float | None = None) -> None:
         """
-        Wait until a hub answers; `send` does not need it.
+        Wait until a hub accepts the connection. `send` does not need it.
 
-        Raises NotConnected after *timeout* seconds, NotTrusted as soon as that is found, or ProducerClosed.
+        Raises NotConnected after *timeout* seconds, NotTrusted as soon as the hub is found to be untrusted, or
+        ProducerClosed.
         """
         link = self._link
         link.want()
@@ -108,7 +116,7 @@ class AsyncProducer:
         """
         Return when everything sent so far is on the hub's disk.
 
-        Raises NotAcknowledged after *timeout* seconds, or if messages were dropped that no flush has reported.
+        Raises NotAcknowledged after *timeout* seconds, or if messages were dropped that no flush has reported yet.
         """
         late = self._out.account(await self._settle(timeout, lambda: False))
         if late is not None:
@@ -116,19 +124,22 @@ class AsyncProducer:
 
     async def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
         """
-        Flush, and stop. What the hub has not acknowledged after *timeout* seconds, or cannot because it is not there,
-        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised. What
-        *when_full* dropped before is reported to the hub, not raised.
+        Flush and stop.
+
+        Messages that the hub has not acknowledged after *timeout* seconds stay in the spool for the hub. If the hub is
+        away and all of them are in the spool, `close` does not wait. Without a spool they are dropped, and
+        NotAcknowledged is raised. Messages that *when_full* dropped earlier are reported to the hub; they alone do not
+        raise.
         """
         if self._is_closed:
             return
         self._is_closed = True
-        self._notify()  # whoever waits for room: it would come behind what is flushed here
+        self._notify()  # senders that wait for room stop: their messages would miss this flush
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             await self._settle(timeout, lambda: self._out.is_left_to_the_hub)
             rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            count = await self._settle(rest, lambda: self._out.is_left_to_the_hub)  # the hub was told of drops
+            count = await self._settle(rest, lambda: self._out.is_left_to_the_hub)  # includes a new loss message
             late = self._out.last_account(count)
         finally:
             if self._task is not None:
@@ -139,22 +150,24 @@ class AsyncProducer:
             raise late
 
     def renew(self) -> None:
-        """In a forked child, which has no loop yet: everything of the parent's is left to the parent."""
+        """In a forked child, which has no loop yet: start fresh and leave everything of the parent to the parent."""
         self._out.forget()
         self._out.begin()
         self._begin()
 
     def _begin(self) -> None:
-        """Be as new: no task, no connection."""
+        """Reset to no task and no connection."""
         self._link = self._out.link
         self._task: asyncio.Task[None] | None = None
         self._wakeup = asyncio.Event()
-        self._changed = asyncio.Event()  # set, and a new one made, at each change somebody may wait for
+        self._changed = asyncio.Event()  # at each change: this one is set, and a new one takes its place
         self._wire: _Wire | None = None
         self._is_turn_over = self._is_stopped = False
 
     async def _settle(self, timeout: float | None, is_enough: Callable[[], bool]) -> int:
-        """Wait until everything sent so far is acknowledged or dropped; return how many messages are neither."""
+        """
+        Wait until everything sent so far is acknowledged or dropped. Return the number of messages that are neither.
+        """
         backlog = self._out.backlog
         target = backlog.appended
         self._link.hurry()
@@ -163,14 +176,14 @@ class AsyncProducer:
         return backlog.pending_until(target)
 
     async def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
+        """Return whether *condition* became true within *timeout* seconds. Raises ProducerClosed."""
         came_true = await self._until(lambda: self._is_closed or self._is_stopped or condition(), timeout)
         if self._is_closed or self._is_stopped:
             raise ProducerClosed
         return came_true
 
     async def _until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        """Return True as soon as *condition* holds, which is asked at each change; False after *timeout* seconds."""
+        """Return True as soon as *condition* holds (evaluated at each change), False after *timeout* seconds."""
         try:
             async with asyncio.timeout(timeout):
                 while not condition():
@@ -184,14 +197,14 @@ class AsyncProducer:
         changed.set()
 
     def _look(self) -> None:
-        """Have the task look at the link."""
+        """Wake the task, so that it asks the link what to do; start it if necessary."""
         if self._task is None and not self._is_closed:
             self._task = asyncio.create_task(self._run(), name="mpsr-producer")
             self._task.add_done_callback(self._ended)
         self._wakeup.set()
 
     def _ended(self, _: asyncio.Task[None]) -> None:
-        """Nobody is to wait any longer: it was closed, the loop is at its end, or the fault is ours."""
+        """End all waits. The producer was closed, the loop is ending, or the task failed."""
         self._is_stopped = True
         self._notify()
 
@@ -211,15 +224,17 @@ class AsyncProducer:
                 self._wire.transport.abort()
 
     def _due(self) -> float | None:
-        """Return in how many seconds to look at the link again, in whole milliseconds: uvloop rounds them down to 0."""
+        """
+        Return in how many seconds the task has to run again, in whole milliseconds: uvloop rounds a fraction down to 0.
+        """
         if self._wire is not None and not self._wire.is_writable:
-            return None  # while the kernel takes no more there is nothing to do before it does
+            return None  # the kernel's buffer is full: nothing to do until `resume_writing`
         due = self._link.due(time.monotonic())
         return due if due is None else math.ceil(due * 1000) / 1000
 
     async def _dial(self) -> None:
         try:
-            # Not the loop's sock_connect: that one takes EAGAIN, a full backlog, for a connection in the making.
+            # Not the loop's sock_connect: it treats EAGAIN (a full listen backlog) as a connection in progress.
             sock = self._out.dial()
         except OSError as error:
             self._out.failed(error)
@@ -282,14 +297,14 @@ class _Wire(asyncio.Protocol):
         self.is_writable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but the base class
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport has the methods but not the base class
         self._producer.connected(self)
 
     def data_received(self, data: bytes) -> None:
         self._producer.received(self, data)
 
     def eof_received(self) -> None:
-        self.transport.abort()  # else it would wait for what is unsent to be read, which a hub that hung up does not
+        self.transport.abort()  # else the transport waits until unsent data is read; a hub that hung up never reads it
 
     def connection_lost(self, error: Exception | None) -> None:
         cause = error or ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")

@@ -1,20 +1,20 @@
 """
-What is not acknowledged yet: exactly the bytes that go on the wire, as they will be sent and sent again.
+Unacknowledged messages, stored as the exact bytes that are sent and resent.
 
-Messages are appended behind one another into the *open* chunk, which lies in a segment of memory as a whole
-PackedForward frame but for its length and its options. Cutting writes those, and from then on the chunk's bytes never
-change: a resend cannot mean anything else. Chunks leave when they are acknowledged.
+Each message is appended to the *open* chunk. The chunk lies in a segment of memory as a PackedForward frame that lacks
+only its length and its options. Cutting writes these; from then on the bytes of the chunk do not change, so a resend is
+identical. A chunk is released when it is acknowledged.
 
-A segment begins with a header (hub.wire.spoolfile) that says what in it counts, so that a segment that is a file can be
-read when this process is dead: a message is safe from that as soon as `append` returns, without a system call.
+A segment begins with a header (hub.wire.spoolfile) that says how much of it is valid. If the segment is a file, the hub
+can read it after this process has died. A message is safe as soon as `append` returns, without a system call.
 
 Always true:
-- the order of messages is the order of chunks is the order of sending;
-- chunk ids are one session and a counter that rises by one;
-- held bytes do not exceed the limit, but for one message that is larger than all of it;
-- an exception that a signal handler raises in the midst leaves it as before the call or as after it;
-- a segment is used again only when every chunk in it is settled;
-- a message is settled when it is acknowledged, dropped, or left to the hub in a file, and so are all before it.
+- messages, chunks and sends are in the same order;
+- a chunk id is the session and a counter that rises by one;
+- held bytes do not exceed the limit, except for a single message that is larger than the limit;
+- an exception raised by a signal handler leaves the state from before or from after the interrupted call;
+- a segment is reused only when every chunk in it is settled;
+- a message is settled when it, and every message before it, is acknowledged, dropped, or left to the hub in a file.
 
 Not here: when to cut, send and resend (producers.link); locks; sockets.
 """
@@ -37,7 +37,7 @@ BYTES_MAX = 64 << 20
 CHUNK_BYTES_MAX = 128 << 10
 SEGMENT_BYTES = 1 << 20
 UNSENT_CHUNKS = 64
-_FREE_SEGMENTS = 2  # kept for use again, still warm
+_FREE_SEGMENTS = 2  # kept for reuse: their pages are in memory
 _LENGTH = struct.Struct(">I")
 _TAIL_BYTES = len(encode_frame_tail(pack_own("-" * 22, 0), 0))
 
@@ -45,12 +45,12 @@ Allocate = Callable[[int], Memory]
 
 
 def new_session() -> str:
-    """Return a session that nobody else has: 128 random bits in 22 characters."""
+    """Return a unique session: 128 random bits in 22 characters."""
     return base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
 
 
 class Backlog:
-    """Messages on their way to the hub."""
+    """The messages that are not acknowledged yet."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Backlog:
     ) -> None:
         self.session = session or new_session()
         self.bytes_max = bytes_max
-        """The limit of held bytes."""
+        """Limit of the held bytes."""
         self._chunk_bytes_max = chunk_bytes_max
         self._allocate = allocate
         self._counter = 0
-        self._chunks: deque[Chunk] = deque()  # cut, oldest first
+        self._chunks: deque[Chunk] = deque()  # cut chunks, oldest first
         self._by_id: dict[bytes, Chunk] = {}
-        self._unsent: deque[Chunk] = deque()  # the last part of _chunks
+        self._unsent: deque[Chunk] = deque()  # the tail of _chunks
         self._segment: Segment | None = None
         self._free: list[Segment] = []
         self._open_tag: bytes | None = None
@@ -79,18 +79,18 @@ class Backlog:
         self.appended = 0
         """Messages ever appended."""
         self.settled = 0
-        """Messages ever settled; all that were appended before them are too."""
+        """Messages ever settled. All messages appended before them are settled too."""
         self.acknowledged = 0
         """Messages ever acknowledged."""
         self.dropped = 0
-        """Messages that were dropped to make room for others."""
+        """Messages dropped to make room."""
         self.left = 0
-        """Messages that were left to the hub in files, when their session was over."""
+        """Messages left to the hub in files when their session ended."""
         self._cut_bytes = 0
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of everything that is not acknowledged."""
+        """Bytes of all unacknowledged messages."""
         return self._cut_bytes + self.open_bytes
 
     @property
@@ -104,11 +104,11 @@ class Backlog:
 
     @property
     def pending(self) -> int:
-        """Messages that are neither acknowledged nor dropped nor left."""
+        """Messages that are neither acknowledged, nor dropped, nor left in files."""
         return self.appended - self.acknowledged - self.dropped - self.left
 
     def pending_until(self, last: int) -> int:
-        """Return how many of the first *last* messages that were ever appended are pending."""
+        """Return how many of the first *last* messages ever appended are pending."""
         counts = [chunk.count - max(chunk.last - last, 0) for chunk in self._chunks if not chunk.is_settled]
         counts.append(self.open_count - max(self.appended - last, 0))
         return sum(count for count in counts if count > 0)
@@ -120,14 +120,17 @@ class Backlog:
 
     @property
     def has_much_unsent(self) -> bool:
-        """Whether what is cut is worth sending at once: a chunk cut for its size, or many cut for their tags."""
+        """
+        Whether the unsent chunks are to be sent without lingering: one was cut for its size, or many were cut for their
+        tags.
+        """
         unsent = self._unsent
         if not unsent:
             return False
         return max(unsent[0].bytes, unsent[-1].bytes) * 2 >= self._chunk_bytes_max or len(unsent) >= UNSENT_CHUNKS
 
     def append(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
-        """Put one entry, or *count* in one piece, behind all others; False, and nothing is changed, without room."""
+        """Append one entry, or *count* in one piece. Without room return False and change nothing."""
         size = len(entry)
         segment = self._segment
         if (
@@ -145,12 +148,12 @@ class Backlog:
         segment.memory[position : position + size] = entry
         segment.position = position = position + size
         self.open_count += count
-        segment.words[STATE] = self.open_count << COUNT_SHIFT | position  # from now on it is safe
+        segment.words[STATE] = self.open_count << COUNT_SHIFT | position  # from here on the message is safe
         self.appended += count
         return True
 
     def cut(self) -> None:
-        """Fix the open chunk: it can be sent now, and takes no more messages."""
+        """Cut the open chunk: it takes no more messages and can be sent."""
         segment = self._segment
         if segment is None or not self.open_count:
             return
@@ -161,7 +164,7 @@ class Backlog:
         _LENGTH.pack_into(segment.memory, payload - _LENGTH.size, segment.position - payload)
         segment.memory[segment.position : end] = encode_frame_tail(chunk_id, self.open_count)
         chunk = Chunk(segment, start, end, chunk_id, counter, self.open_count, self.appended)
-        # No call from here on: a signal handler that raises comes before all of it, or behind.
+        # No call follows: a signal handler that raises runs before all of these lines or after them.
         segment.words[STATE] = segment.position = end
         segment.chunks += 1
         self._counter = counter
@@ -175,16 +178,16 @@ class Backlog:
         """Return the next chunk to send, and count it as sent."""
         while self._unsent:
             chunk = self._unsent.popleft()
-            if not chunk.is_settled:  # of one that is, the memory may hold something else
+            if not chunk.is_settled:  # the memory of a settled chunk may have been reused
                 return chunk
         return None
 
     def rewind(self) -> None:
-        """Nothing that is not settled counts as sent any longer: the connection was lost."""
+        """Count every chunk that is not settled as unsent: the connection was lost."""
         self._unsent = deque(self._chunks)
 
     def acknowledge(self, chunk_id: bytes) -> bool:
-        """Let go of a chunk; False if it is none of ours, or was let go before."""
+        """Release a chunk. False if the id is unknown or was acknowledged before."""
         chunk = self._by_id.get(chunk_id)
         if chunk is None:
             return False
@@ -196,7 +199,7 @@ class Backlog:
         return True
 
     def drop_oldest(self) -> int:
-        """Drop the oldest chunk that is not under way, and return how many messages that is; 0 if there is none."""
+        """Drop the oldest chunk that is not in flight. Return its number of messages, 0 if there is no such chunk."""
         if not self._unsent:
             self.cut()
         while self._unsent and self._unsent[0].is_settled:
@@ -205,16 +208,16 @@ class Backlog:
             return 0
         chunk, at = self._unsent[0], len(self._chunks) - len(self._unsent)
         del self._unsent[0], self._by_id[chunk.id]
-        chunk.is_settled = True  # and if a signal handler raises now, it is let go with what comes before it
+        chunk.is_settled = True  # if a signal handler raises now, it is released with its predecessor
         self.dropped += chunk.count
         self._let_go(at)
         return chunk.count
 
     def renew(self, session: str, allocate: Allocate, *, leaves_files: bool) -> None:
         """
-        Begin another session, while nothing is under way: the same messages in the same order, in chunks with its ids.
+        Begin another session while no chunk is in flight. The messages and their order stay; their chunks get new ids.
 
-        With *leaves_files* what lies in files stays there for the hub: to send it again would store it twice.
+        With *leaves_files*, messages in files stay there for the hub: sending them again would store them twice.
         """
         self.cut()
         self.session, self._allocate, self._counter = session, allocate, 0
@@ -247,25 +250,25 @@ class Backlog:
 
     @property
     def is_all_in_files(self) -> bool:
-        """Whether everything that is not acknowledged lies in files, and outlives this process."""
+        """Whether all unacknowledged messages are in files, and so outlive this process."""
         segments = [chunk.segment for chunk in self._chunks if not chunk.is_settled]
         if self._segment is not None and self.open_count:
             segments.append(self._segment)
         return all(segment.is_file for segment in segments)
 
     def reserve(self) -> bool:
-        """Have memory for the next message; return whether it is a file's."""
+        """Allocate memory for the next message. Return whether it is in a file."""
         return (self._segment or self._next_segment(HEADER_BYTES)).is_file
 
     def give_back(self) -> None:
-        """Give back the memory of an empty backlog, so that the next message asks for new."""
+        """Release the memory of an empty backlog, so that the next message allocates again."""
         if self.is_empty and self._segment is not None:
             for segment in (self._segment, *self._free):
                 segment.free()
             self._segment, self._free = None, []
 
     def close(self, *, keep: bool) -> None:
-        """Let go of all memory, and of its files unless *keep* is set. Only the counters are of use then."""
+        """Release all memory, and the files unless *keep* is set. Afterwards only the counters are usable."""
         segments = {id(chunk.segment): chunk.segment for chunk in self._chunks}
         segments |= {id(segment): segment for segment in (*self._free, self._segment) if segment is not None}
         for segment in segments.values():
@@ -274,7 +277,7 @@ class Backlog:
             segment.close()
 
     def _begin(self, tag: bytes, size: int) -> Segment | None:
-        """Cut what is open, and begin a chunk that has room for *size*; None if there is no room."""
+        """Cut the open chunk and begin one with room for *size* bytes. None if there is no room."""
         head = encode_frame_head(tag, 0)
         needed = len(head) + size + _TAIL_BYTES
         if self.held_bytes and self.held_bytes + (_TAIL_BYTES if self.open_count else 0) + needed > self.bytes_max:
@@ -287,7 +290,7 @@ class Backlog:
         if start == HEADER_BYTES:
             segment.words[FIRST] = self._counter + 1
         segment.words[OPEN] = start
-        segment.memory[start : start + head_bytes] = head  # and no call until the message is behind it, as in `cut`
+        segment.memory[start : start + head_bytes] = head  # no call until the message follows, as in `cut`
         self._open_tag, self._open_start, self._open_head = tag, start, head_bytes
         segment.position = start + head_bytes
         return segment
@@ -304,7 +307,7 @@ class Backlog:
         return self._segment
 
     def _let_go(self, at: int) -> None:
-        """Let go of a chunk; its messages count as settled when all before them are."""
+        """Release a chunk. Its messages count as settled when all messages before them are."""
         chunk, before = self._chunks[at], self._chunks[at - 1] if at else None
         segment = chunk.segment
         del self._chunks[at]
@@ -322,14 +325,14 @@ class Backlog:
             self._reuse(segment)
         elif self.open_count:
             pass
-        elif segment.size > SEGMENT_BYTES:  # one huge message: its memory is given back
+        elif segment.size > SEGMENT_BYTES:  # made for one large message: release the memory
             self._segment = None
             segment.free()
-        else:  # all of it is free again: stay where the memory is warm
+        else:  # the whole segment is free: reuse it, its pages are in memory
             segment.reset()
 
     def _settle(self, count: int) -> None:
-        """Count messages as settled that come after all that are held."""
+        """Count messages as settled that come after all held messages."""
         if self._chunks:
             self._chunks[-1].settled += count
         else:

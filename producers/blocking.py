@@ -1,18 +1,21 @@
 """
-The producer for programs with threads, or with none.
+The producer for programs with or without threads.
 
-`send` puts a message into the backlog and returns; one thread of our own connects, sends, takes acknowledgements and
-sends again. Nothing here needs the hub to be there.
+`send` puts a message into the backlog and returns. One thread of the producer connects, sends, receives
+acknowledgements and resends. None of this needs a running hub.
 
 Always true:
-- whatever `send` accepted is sent until it is acknowledged, in order; where there is a spool, also after our death;
-- `flush` tells the truth: it returns when all is on the hub's disk, or raises with the numbers of what is not yet, and
-  of what was dropped and never will be;
-- after a fork the child has a session, a backlog and a thread of its own; what the parent had is the parent's;
-- a thread that interrupts itself inside, in a signal handler or a finalizer, does not hang.
+- an accepted message is sent until it is acknowledged, in order; with a spool also after this process has died.
+  Messages that are dropped instead (*when_full*, no room for a message from a signal handler, `close` without a spool)
+  are counted;
+- `flush` returns when everything is on the hub's disk. Otherwise it raises, with the number of messages that are not
+  acknowledged and the number that were dropped;
+- after a fork the child has its own session, backlog and thread; the state of the parent stays with the parent;
+- a thread that is interrupted inside a call, by a signal handler or a finalizer that uses the producer, does not
+  deadlock.
 
-Not here: the thread (producers.sender), what to send when (producers.link), the bytes (producers.backlog), room
-(producers.outgoing), forks and the end (producers.lifetime).
+Not here: the thread (producers.sender), what to send and when (producers.link), the bytes (producers.backlog), the
+limit of the backlog (producers.outgoing), forks and the end of the process (producers.lifetime).
 """
 
 from __future__ import annotations
@@ -34,10 +37,10 @@ from producers.sender import Sender
 
 class Producer:
     """
-    Send messages to the hub at *path* (default: see `hub.paths.default_socket`) from any thread; also from a signal
-    handler or a finalizer, also after a fork.
+    Send messages to the hub at *path* (default: see `hub.paths.default_socket`).
 
-    The options are those of `producers.outgoing.Options`.
+    Any thread may use it, as may a signal handler, a finalizer and a forked child. The options are those of
+    `producers.outgoing.Options`.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
@@ -58,29 +61,32 @@ class Producer:
         except NotAcknowledged as late:
             if error is None:
                 raise
-            error.add_note(str(late))  # the block's own error matters more
+            error.add_note(str(late))  # the error of the block takes precedence
 
     def send(
         self, record: Record, *, tag: str | None = None, time_ns: int | None = None, timeout: float | None = None
     ) -> None:
         """
-        Hand over one message; it will be sent until it is acknowledged.
+        Accept one message; it is sent until the hub acknowledges it.
 
-        *time_ns* is its time (now), *timeout* how many seconds to wait for room (*block_s*) where it waits at all.
-        Raises BadRecord, BacklogFull or ProducerClosed, and then nothing of it is kept.
+        *time_ns* is the time of the message (default: now). *timeout* is how many seconds to wait for room in the
+        backlog, where *when_full* allows waiting (default: *block_s*). Raises BadRecord, BacklogFull or ProducerClosed;
+        the message is then not kept.
         """
         self.send_packed(encode_record(record), tag=tag, time_ns=time_ns, timeout=timeout)
 
     def send_packed(
         self, record: bytes, *, tag: str | None = None, time_ns: int | None = None, timeout: float | None = None
     ) -> None:
-        """Hand over one message whose *record* is a msgpack map already; it is not looked at. Otherwise as `send`."""
+        """
+        Accept one message whose *record* is a msgpack map already; its contents are not checked. Otherwise like `send`.
+        """
         entry = pack_entry(record, time_ns)
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
         lifetime.note_fork()
         sender = self._sender
         guard = sender.guard
-        if guard.is_inside():  # we have interrupted ourselves
+        if guard.is_inside():  # a signal handler or finalizer interrupted this thread inside
             guard.aside.append((tag_bytes, entry))
             sender.wake()
             return
@@ -90,22 +96,25 @@ class Producer:
                     raise ProducerClosed
                 if sender.thread is None:
                     sender.start()
-                if guard.aside:  # it came before this one
+                if guard.aside:  # these are older than this message
                     sender.send_aside()
                 if not self._out.put(tag_bytes, entry):
                     self._wait_for_room(tag_bytes, entry, timeout)
-                if self._out.backlog.open_count == 1:  # a chunk was begun, so perhaps one was cut
+                if self._out.backlog.open_count == 1:  # a chunk was begun, so the one before it may have been cut
                     sender.look()
         except ProducerError:
             raise
-        except BaseException:  # a signal handler's: perhaps before we looked
+        except BaseException:  # raised by a signal handler, perhaps before `look`
             sender.wake()
             raise
         if guard.aside:
             sender.send_aside()
 
     def send_entries(self, entries: bytes, count: int, *, tag: str | None = None, timeout: float | None = None) -> None:
-        """Hand over *count* entries (`pack_entry`) in one piece, which stays one; not from a signal handler."""
+        """
+        Accept *count* entries (`pack_entry`) that stay together in one chunk. Raises Reentered in a signal handler that
+        interrupted this producer.
+        """
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
         lifetime.note_fork()
         with self._sender.guard.alone():
@@ -119,15 +128,18 @@ class Producer:
             self._sender.look()
 
     def drop(self) -> None:
-        """Count a message that its sender gives up, for want of room: the hub is told, as of every other."""
+        """
+        Count one message that the caller gives up for lack of room; it is reported to the hub like every other drop.
+        """
         with self._sender.guard.alone():
             self._out.drop()
 
     def connect(self, timeout: float | None = None) -> None:
         """
-        Wait until a hub answers; `send` does not need it.
+        Wait until a hub accepts the connection. `send` does not need it.
 
-        Raises NotConnected after *timeout* seconds, NotTrusted as soon as that is found, or ProducerClosed.
+        Raises NotConnected after *timeout* seconds, NotTrusted as soon as the hub is found to be untrusted, or
+        ProducerClosed.
         """
         lifetime.note_fork()
         link = self._out.link
@@ -142,13 +154,14 @@ class Producer:
 
     @property
     def pending(self) -> int:
-        """How many messages are not acknowledged yet."""
+        """Number of messages that are not acknowledged yet."""
         return self._out.backlog.pending
 
     def stats(self) -> dict[str, Any]:
         """
-        Return how many messages were appended, acknowledged, dropped, left to the hub in files by a session of another
-        user, are pending; where they wait; the link.
+        Return the counters of messages (appended, acknowledged, pending, dropped, and left to the hub in the files of a
+        former user's session), the held bytes, the state of the link with its last error, and the spool folder or the
+        reason why there is none.
         """
         return self._out.stats()
 
@@ -156,33 +169,36 @@ class Producer:
         """
         Return when everything sent so far is on the hub's disk.
 
-        Raises NotAcknowledged after *timeout* seconds, or if messages were dropped that no flush has reported.
+        Raises NotAcknowledged after *timeout* seconds, or if messages were dropped that no flush has reported yet.
         """
         count = self.settle(timeout)
-        with self._sender.guard.lock:  # also inside it
+        with self._sender.guard.lock:  # reentrant, so a signal handler may flush
             late = self._out.account(count)
         if late is not None:
             raise late
 
     def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
         """
-        Flush, and stop. What the hub has not acknowledged after *timeout* seconds, or cannot because it is not there,
-        is left to it in the spool; where that is not possible it is dropped, and NotAcknowledged raised. What
-        *when_full* dropped before is reported to the hub, not raised.
+        Flush and stop.
+
+        Messages that the hub has not acknowledged after *timeout* seconds stay in the spool for the hub. If the hub is
+        away and all of them are in the spool, `close` does not wait. Without a spool they are dropped, and
+        NotAcknowledged is raised. Messages that *when_full* dropped earlier are reported to the hub; they alone do not
+        raise.
         """
         lifetime.note_fork()
-        if self._sender.guard.is_inside():  # in a signal handler that met us at work: the end of the process does it
+        if self._sender.guard.is_inside():  # in a signal handler that interrupted this producer: closed at process exit
             return
         with self._sender.guard.lock:
             if self._is_closed:
                 return
             self._is_closed = True
-            self._sender.changed.notify_all()  # whoever waits for room: it would come behind what is flushed here
+            self._sender.changed.notify_all()  # senders that wait for room stop: their messages would miss this flush
         deadline = None if timeout is None else time.monotonic() + timeout
         try:
             self.settle(timeout, self._is_nobody_there)
             rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            count = self.settle(rest, self._is_nobody_there)  # meanwhile the hub was told of what was dropped
+            count = self.settle(rest, self._is_nobody_there)  # the first wait may have appended a loss message
             late = self._out.last_account(count)
         finally:
             self._sender.stop()
@@ -191,7 +207,9 @@ class Producer:
             raise late
 
     def settle(self, timeout: float | None, is_enough: Callable[[], bool] = lambda: False) -> int:
-        """Wait until everything sent so far is acknowledged or dropped; return how many messages are neither."""
+        """
+        Wait until everything sent so far is acknowledged or dropped. Return the number of messages that are neither.
+        """
         lifetime.note_fork()
         backlog = self._out.backlog
         is_inside = self._sender.guard.is_inside()
@@ -199,7 +217,7 @@ class Producer:
             self._sender.send_aside()
         target = backlog.appended
         with self._sender.guard.lock:
-            if not is_inside:  # a signal handler or finalizer that met us at work cannot wait for itself
+            if not is_inside:  # a signal handler or finalizer cannot wait for the thread it interrupted
                 self._out.link.hurry()
                 self._sender.look()
                 self._sender.changed.wait_for(
@@ -208,13 +226,13 @@ class Producer:
             return backlog.pending_until(target)
 
     def renew(self) -> None:
-        """In a forked child: everything of the parent's is left to the parent."""
+        """In a forked child: start fresh and leave everything of the parent to the parent."""
         self._sender.leave()
         self._out.forget()
         self._out.begin()
         self._sender = Sender(self._out, self)
 
-    # The caller's side, under the lock.
+    # The caller's side, with the lock held.
 
     def _wait_for_room(self, tag: bytes, entry: bytes, timeout: float | None, count: int = 1) -> None:
         out = self._out
@@ -224,11 +242,11 @@ class Producer:
             raise BacklogFull(out.backlog.held_bytes, self._out.link.last_error)
 
     def _is_nobody_there(self) -> bool:
-        """Whether there is no reason to wait for an acknowledgement."""
+        """Return whether no acknowledgement will come: there is no thread, or the hub is away and all is in files."""
         return self._sender.thread is None or self._out.is_left_to_the_hub
 
     def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        """Return whether *condition* came true within *timeout* seconds. Raises ProducerClosed."""
+        """Return whether *condition* became true within *timeout* seconds. Raises ProducerClosed."""
         came_true = self._sender.changed.wait_for(
             lambda: self._is_closed or self._sender.is_stopped or condition(), timeout
         )

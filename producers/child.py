@@ -1,18 +1,18 @@
 """
-A process to talk to: a line to its standard input, the next line of its standard output back.
+A child process that answers requests: each request is a line to its standard input, the answer is the next line of its
+standard output.
 
     async with Child("python", "worker.py") as child:
         answer = await child.request("line")
 
 Always true:
-- answers belong to requests in the order in which those were made, also when the caller of one did not wait for its
-  answer: that line is skipped;
-- its standard error is never among the answers: it goes to ours, or to *on_stderr*, line by line;
-- its death is an error at once, of every request that waits and of every later one: `ChildDied`, with exit code and the
-  last lines of its standard error;
-- it does not outlive the block, nor does any of its group; when we are killed it is too (on Linux).
+- answers are matched to requests in the order of the requests; if a request is cancelled, its answer is skipped;
+- the child's standard error is never an answer: it goes to our standard error, or line by line to *on_stderr*;
+- when the child dies, every waiting request and every later one raises `ChildDied`, with the exit code and the last
+  lines of its standard error;
+- neither the child nor any process of its group outlives the block; on Linux the child dies with this process.
 
-Not here: starting again, output as messages (producers.spawn).
+Not here: restarting, output as messages (producers.spawn).
 """
 
 from __future__ import annotations
@@ -35,15 +35,18 @@ LINE_BYTES_MAX = 64 << 20
 STOP_TIMEOUT_S = 5.0
 _LAST_LINES = 20
 _REST_S = 0.5
-"""So long after the child's death others may still say its last answer, or hold its pipes."""
+"""
+How long after the child's exit its pipes are still read: for its last answer, and in case other processes hold them
+open.
+"""
 
 
 class Child:
     """
-    Run *command* in the block.
+    Run *command* for the duration of the block.
 
-    *stop_timeout* seconds after its standard input was closed it gets SIGTERM, as many later SIGKILL. *on_stderr* is
-    called with each line of its standard error, without the end.
+    At the end of the block its standard input is closed. It gets SIGTERM after *stop_timeout* seconds, and SIGKILL
+    after as many more. *on_stderr* is called with each line of its standard error, without the line feed.
     """
 
     def __init__(
@@ -71,12 +74,12 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id. RuntimeError outside the block."""
+        """The process id. Raises RuntimeError before the block."""
         return self._started().pid
 
     @property
     def returncode(self) -> int | None:
-        """As of `subprocess.Popen`: None while it lives, negative for a signal."""
+        """As in `subprocess.Popen`: None while it runs, negative for a signal."""
         return None if self._process is None else self._process.returncode
 
     async def __aenter__(self) -> Child:
@@ -121,9 +124,10 @@ class Child:
     async def request(self, line: bytes) -> bytes: ...
     async def request(self, line: str | bytes) -> str | bytes:
         """
-        Return the next line of its standard output after having written *line*, neither with its end.
+        Write *line* and return the next line of standard output, both without the line end.
 
-        Raises ChildDied. Text is UTF-8, and what is none survives (surrogateescape).
+        Raises ChildDied, and ValueError if *line* contains a line feed. Text is UTF-8; invalid bytes are kept
+        (surrogateescape).
         """
         self._started()
         data = line.encode("utf-8", "surrogateescape") if isinstance(line, str) else line
@@ -132,10 +136,10 @@ class Child:
         if self._death is not None:
             raise self._death
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._stdin.write(data + b"\n")  # and from here to the next line nothing waits: the order is that of the calls
+        self._stdin.write(data + b"\n")  # no await before the next line: answers are in the order of the calls
         self._requests.append(answer)
         self._asked.set()
-        with contextlib.suppress(OSError):  # its death is told to the answer
+        with contextlib.suppress(OSError):  # the death is reported through the answer
             await self._stdin.drain()
         reply = await answer
         return reply.decode("utf-8", "surrogateescape") if isinstance(line, str) else reply
@@ -158,17 +162,17 @@ class Child:
             raise RuntimeError("a Child lives in its block: async with Child(...) as child")
         return self._process
 
-    # Tasks, as long as it lives.
+    # Tasks that run while the child lives.
 
     async def _answer(self) -> None:
-        """Give each line to the oldest request; read none that nobody waits for."""
+        """Give each line to the oldest request. No line is read while no request waits."""
         while True:
             while not self._requests:
                 self._asked.clear()
                 await self._asked.wait()
             try:
                 line = await self._stdout.readuntil(b"\n")
-            except asyncio.IncompleteReadError as end:  # a last line without its end counts
+            except asyncio.IncompleteReadError as end:  # a last line may lack its line feed
                 line = bytes(end.partial)
                 if not line:
                     return
@@ -180,7 +184,7 @@ class Child:
                 answer.set_result(line.removesuffix(b"\n").removesuffix(b"\r"))
 
     async def _listen(self) -> None:
-        """Pass its standard error on."""
+        """Forward its standard error."""
         while True:
             try:
                 line = await self._stderr.readuntil(b"\n")
@@ -198,11 +202,11 @@ class Child:
                 sys.stderr.flush()
 
     async def _watch(self) -> None:
-        """Wait for its end, or for that of its standard output; tell everyone who waits for an answer."""
+        """Wait until the process exits or closes its standard output, then fail all waiting requests."""
         exited = asyncio.create_task(self._exited.wait())
         try:
             await asyncio.wait((exited, self._reading), return_when=asyncio.FIRST_COMPLETED)
-            # What it wrote before it died is still to be read, but not what others of its group may write for ever.
+            # Read its last output, but not the endless output that other processes of its group may write.
             await asyncio.wait((exited,), timeout=_REST_S)
             await asyncio.wait((self._listening, *self._unfinished()), timeout=_REST_S)
         finally:
@@ -223,7 +227,7 @@ class Child:
     # The end.
 
     async def _end(self) -> None:
-        """Let it end by itself, then make it."""
+        """Let the process end by itself; signal it if it does not."""
         process = self._started()
         try:
             self._stdin.close()
@@ -241,7 +245,7 @@ class Child:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._kill()
             self._die(process.returncode, "")
-            await asyncio.sleep(0)  # transports close in the loop's next round
+            await asyncio.sleep(0)  # transports close in the next iteration of the loop
 
     async def _has_exited(self, timeout: float) -> bool:
         try:
@@ -252,14 +256,14 @@ class Child:
         return True
 
     def _kill(self) -> None:
-        """Leave nothing: no process of its group, no pipe."""
+        """Kill the group and close the pipes."""
         process = self._started()
         self._forget()
         processes.signal_group(process.pid, signal.SIGKILL)
         process.wait()
         for transport in self._transports:
             if isinstance(transport, asyncio.WriteTransport):
-                with contextlib.suppress(AttributeError):  # asyncio's, where the transport is closed already
+                with contextlib.suppress(AttributeError):  # asyncio raises it if the transport is closed already
                     transport.abort()
             else:
                 transport.close()

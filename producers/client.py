@@ -1,8 +1,11 @@
 """
-Commands to a running hub: one request, one reply, over its socket.
+Commands to a running hub: one request and one reply over its socket.
 
-Always true: it waits no longer than it was told; it asks nobody but the hub (producers.connecting).
-Not here: which methods there are (the hub says: `mpsr call`), the form of the lines (hub.wire.jsonrpc).
+Always true:
+- the reply is awaited for at most *timeout* seconds from the call; connecting and sending are bounded by the same time;
+- the request goes only to a trusted hub (producers.connecting).
+
+Not here: the methods (`mpsr call` lists them), the format of the lines (hub.wire.jsonrpc).
 """
 
 from __future__ import annotations
@@ -30,13 +33,13 @@ def call(
     path: str | None = None,
     timeout: float = CALL_TIMEOUT_S,
 ) -> Any:
-    """Return the hub's answer to *method*. Raises NotConnected, NotTrusted or CommandFailed."""
+    """Call *method* and return its result. Raises NotConnected, NotTrusted or CommandFailed."""
     path = path or default_socket()
     request = encode_request(method, params, 1)
     deadline = time.monotonic() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
-            # Not `settimeout`: a connect that does not block fails at once while the hub's backlog is full.
+            # Not `settimeout`: a non-blocking connect fails at once while the listen backlog is full.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(*divmod(int(timeout * 1e6), 10**6)))
             connect(sock, path)
             sock.sendall(request)

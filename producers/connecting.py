@@ -1,10 +1,10 @@
 """
-A socket to the hub, or in words why there is none.
+Connects a socket to the hub, or describes why that failed.
 
 Always true:
-- connecting does not block; a Unix socket answers at once;
-- what is at the path is checked before, and who answers after connecting, so that nothing is sent to another user who
-  has put a socket of his own there (hub.trust).
+- `connected_socket` does not block: connecting a Unix socket succeeds or fails at once;
+- the path is checked before connecting and the peer after it, so that nothing is sent to another user who has put a
+  socket there (hub.trust).
 
 Not here: when to try again (producers.link).
 """
@@ -34,10 +34,10 @@ def connected_socket(path: str) -> socket.socket:
 
 
 def connect(sock: socket.socket, path: str) -> None:
-    """Connect to the hub at *path*, and to nobody else. Raises Untrusted or another OSError."""
+    """Connect to the hub at *path*, and to no other user's process. Raises Untrusted or another OSError."""
     there = check(path, is_client=True).described
     sock.connect(path)
-    if there is None:  # it has just come
+    if there is None:  # it was created after the check
         there = check(path, is_client=True).described
     if there is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -45,7 +45,7 @@ def connect(sock: socket.socket, path: str) -> None:
 
 
 def describe(error: BaseException, path: str) -> str:
-    """Return in words why there is no connection to the hub at *path*."""
+    """Return why there is no connection to the hub at *path*, in words."""
     if isinstance(error, Untrusted):
         return f"{error}; choose a socket in a folder that only you or root can write to"
     if isinstance(error, FileNotFoundError):

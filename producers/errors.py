@@ -1,16 +1,16 @@
 """
-Every error of the producers, sorted by who must act.
+All errors of the producers, sorted by who must act.
 
     ProducerError
-    ├── BadRecord           the caller: this record cannot be sent as it is; nothing was kept of it
-    ├── ProducerClosed      the caller: it was closed before
-    ├── BacklogFull         for now: no room within the time given; the record was not kept
-    ├── NotAcknowledged     for now: the hub has not confirmed everything within the time given, and that is still
-    │                       being tried; or messages were dropped
+    ├── BadRecord           the caller: this record cannot be sent; nothing of it was kept
+    ├── ProducerClosed      the caller: the producer was closed before
+    ├── BacklogFull         temporary: no room within the time limit; the record was not kept
+    ├── NotAcknowledged     temporary: the hub has not acknowledged everything within the time limit, and sending goes
+    │                       on; or messages were dropped
     ├── NotConnected        the operator: no hub answers at the path
-    │   └── NotTrusted      another user could answer there, or does
-    ├── CommandFailed       the hub answered a command with an error
-    └── ChildDied           the caller: the child that was asked cannot answer any more
+    │   └── NotTrusted      the operator: another user answers there, or could
+    ├── CommandFailed       the caller: the hub answered a command with an error
+    └── ChildDied           the caller: the child process cannot answer any more
 
 Errors carry fields; the sentence is in ``__str__``.
 """
@@ -19,11 +19,11 @@ from __future__ import annotations
 
 
 class ProducerError(Exception):
-    """Anything this package raises on purpose."""
+    """Base class of all errors that this package raises on purpose."""
 
 
 class BadRecord(ProducerError, ValueError):
-    """A record that msgpack cannot hold; *path* names the place, as in ``user.tags[2]``."""
+    """A record that msgpack cannot hold, or that is too large. *path* is the place, as in ``user.tags[2]``."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -34,14 +34,14 @@ class BadRecord(ProducerError, ValueError):
 
 
 class ProducerClosed(ProducerError):
-    """Sending after close."""
+    """The producer was used after `close`."""
 
     def __str__(self) -> str:
         return "the producer is closed"
 
 
 class BacklogFull(ProducerError):
-    """There was no room for a record: the hub is away or slow, and *held_bytes* wait for it."""
+    """There was no room for a record. The hub is away or slow, and *held_bytes* wait for it."""
 
     def __init__(self, held_bytes: int, last_error: str) -> None:
         super().__init__(held_bytes, last_error)
@@ -53,9 +53,9 @@ class BacklogFull(ProducerError):
 
 class NotAcknowledged(ProducerError, TimeoutError):
     """
-    *count* messages are not acknowledged yet; *last_error* says why the hub cannot be reached, if it cannot.
+    *count* messages are not acknowledged yet. *last_error* is why there is no connection, empty if there is one.
 
-    *dropped* messages were dropped for want of room: they never reached the hub. Each is reported by one flush.
+    *dropped* messages were dropped for lack of room and never reached the hub. Each is reported by one flush.
     """
 
     def __init__(self, count: int, last_error: str, dropped: int = 0) -> None:
@@ -83,14 +83,14 @@ class NotConnected(ProducerError, ConnectionError):
 
 
 class NotTrusted(NotConnected):
-    """Another user could put a socket of his own at *path*, or has: nothing is sent there."""
+    """Another user's socket is at *path*, or another user could put one there. Nothing is sent."""
 
     def __str__(self) -> str:
         return f"the hub at {self.path} is not trusted: {self.reason}"
 
 
 class CommandFailed(ProducerError):
-    """The hub's answer to a command is an error: JSON-RPC *code* and *message*."""
+    """The hub answered a command with an error: JSON-RPC *code* and *message*."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(code, message)
@@ -102,10 +102,10 @@ class CommandFailed(ProducerError):
 
 class ChildDied(ProducerError):
     """
-    The child cannot answer any more.
+    The child process cannot answer any more.
 
-    *code* is its exit code, negative for a signal, None if it lives and has only closed its standard output; *stderr*
-    is what it last said.
+    *code* is its exit code, negative for a signal. It is None if the child still runs but has closed its standard
+    output or has written a line over the limit. *stderr* is the last lines of its standard error, or the reason.
     """
 
     def __init__(self, command: str, code: int | None, stderr: str) -> None:

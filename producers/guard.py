@@ -1,14 +1,15 @@
 """
-A lock that a thread cannot hang itself with.
+A lock that a thread cannot deadlock on by interrupting itself.
 
-A signal handler, or a finalizer that the garbage collector runs, may interrupt a thread anywhere, also where it holds
-this lock: what it wants done then is put aside, and done by whoever comes next. It may raise there as well, as the
-handler of Ctrl-C does: so the lock is taken and let go by `with` alone, which for a lock made in C is one step.
+A signal handler, or a finalizer run by the garbage collector, can interrupt a thread anywhere, also while the thread
+holds this lock. Its work is then put aside, and the next thread to take the lock does it. A handler may also raise an
+exception, as that of Ctrl-C does. So the lock is taken and released only by `with`, which is one step for a lock
+implemented in C.
 
-Always true: who is *inside* holds the lock, and who holds it is inside; what was put aside is never forgotten.
-Source: signal handlers run between any two steps of the main thread, finalizers of any; both were seen to hang on a
-`Lock`, and to meet half-written data through an `RLock`; handlers that raise, to leave a lock taken that ``__enter__``
-or ``__exit__`` written in Python were about to let go.
+Always true: a thread is *inside* exactly while it holds the lock; work that was put aside is always carried out.
+Source: signal handlers run between any two steps of the main thread, finalizers between any two of any thread. In
+experiments both deadlocked on a `Lock` and saw half-written data through an `RLock`. Handlers that raise left a lock
+taken if ``__enter__`` or ``__exit__`` was written in Python.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ class Reentered(RuntimeError):
 
 
 class Guard(Generic[T]):
-    """What one thread does at a time is done in a ``with guard.alone():``, or ``guard.lock`` if it cannot be inside."""
+    """Serialises threads: use ``with guard.alone():``, or ``with guard.lock:`` where being inside does no harm."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # it alone knows, in one step, whose it is; nobody enters it twice
+        self.lock = threading.RLock()  # an RLock, because it knows its owner in one step
         self.is_inside: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
         self.aside: deque[T] = deque()
-        """What was put aside, to be done with the lock held."""
+        """Work that was put aside, to be done with the lock held."""
 
     def alone(self) -> AbstractContextManager[object]:
-        """Return the lock. Raises Reentered."""
+        """Return the lock. Raises Reentered if the thread is inside."""
         if self.is_inside():
             raise Reentered
         return self.lock

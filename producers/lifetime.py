@@ -1,13 +1,14 @@
 """
-All producers of this process: what becomes of them at a fork and at the end.
+All producers of this process, and what happens to them at a fork and at process exit.
 
 Always true:
-- in a forked child each is as new, also where the fork was made in C, without Python's hooks: the kernel wipes a byte;
-- at the end of the process what was sent without a close still gets its time, all producers together.
+- every producer starts fresh in a forked child. On Linux this includes a fork made in C, without Python's hooks: the
+  kernel clears a byte (`note_fork`);
+- at process exit each `Producer` that was not closed is closed; all share `CLOSE_TIMEOUT_S`.
 
-Source: fork(2), madvise(2) MADV_WIPEONFORK; PyOS_AfterFork_Child (C API of Python), without which a thread begun in a
-C-forked child was seen to wait for ever; `atexit` does not run in children of multiprocessing before Python 3.13, its
-`Finalize` does.
+Source: fork(2); madvise(2), MADV_WIPEONFORK; PyOS_AfterFork_Child (Python's C API): without it, a thread started in a
+child that was forked in C was seen to hang. `atexit` does not run in children of multiprocessing before Python 3.13,
+its `Finalize` does.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from hub import lockfile
 from producers.errors import NotAcknowledged
 
 CLOSE_TIMEOUT_S = 5.0
-_MADV_WIPEONFORK = 18  # Linux; Python has no name for it before 3.13
+_MADV_WIPEONFORK = 18  # Linux; not in `mmap` before Python 3.13
 
 
 class Renewable(Protocol):
-    """A producer, as far as this file knows."""
+    """A producer, as this module sees it."""
 
     def renew(self) -> None:
-        """Be as new, in a forked child: everything of the parent's is left to the parent."""
+        """In a forked child: start fresh and leave everything of the parent to the parent."""
 
 
 class Closable(Renewable, Protocol):
@@ -42,37 +43,40 @@ class Closable(Renewable, Protocol):
 _renewable: weakref.WeakSet[Renewable] = weakref.WeakSet()
 _closable: weakref.WeakSet[Closable] = weakref.WeakSet()
 _mark = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-"""Its first byte is 1 in the process that made it, and 0 in one that was forked since."""
+"""Its first byte is 1 in the process that created it, and 0 in a child forked since."""
 
 
 def enter(producer: Renewable) -> None:
-    """Have *producer* be as new after a fork."""
+    """Have *producer* start fresh after a fork."""
     _renewable.add(producer)
 
 
 def enter_closable(producer: Closable) -> None:
-    """Have *producer* be as new after a fork, and closed at the end."""
+    """Have *producer* start fresh after a fork, and have it closed at process exit."""
     _renewable.add(producer)
     _closable.add(producer)
 
 
 def note_fork() -> None:
-    """Look whether this process was forked behind Python's back; cheap."""
+    """Detect a fork that bypassed Python's hooks. Costs one byte comparison."""
     if not _mark[0]:
         _after_fork()
 
 
 def close_in_worker() -> None:
-    """Have all closed in a child of multiprocessing too."""
+    """Have all producers closed at the end of a child of multiprocessing too."""
     process = sys.modules.get("multiprocessing.process")
     if process is not None and process.parent_process() is not None:
         sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
 
 
 def _after_fork() -> None:
-    """Do what Python does in a child that it forks itself: its locks were other threads', and our thread would hang."""
+    """
+    Do what Python does after its own fork. Other threads of the parent held its locks; a new thread would wait for
+    them.
+    """
     try:
-        import ctypes  # here alone, and rarely
+        import ctypes  # rarely needed
 
         ctypes.pythonapi.PyOS_AfterFork_Child()  # calls `_renew_all`, among others
     except (ImportError, AttributeError):
@@ -97,7 +101,7 @@ def _renew_all() -> None:
 
 
 _mark[0] = 1
-with contextlib.suppress(OSError, ValueError):  # another system: then Python's hooks must do
+with contextlib.suppress(OSError, ValueError):  # other systems: only Python's own hooks
     _mark.madvise(_MADV_WIPEONFORK)
 atexit.register(_close_all)
 os.register_at_fork(after_in_child=_renew_all)

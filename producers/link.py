@@ -1,18 +1,18 @@
 """
-When to connect, what to send, what to send again: the decisions of a producer, without a socket or a clock.
+When to connect, what to send and what to resend: the decisions of a producer, without a socket or a clock.
 
     AWAY ── dialling() ──▶ DIALLING ── connected() ──▶ UP
      ▲                        │ failed()               │ failed()
      └──────── back-off ──────┴────────────────────────┘
 
-Its owner asks `outgoing` for frames to send and `due` for when to look again, and reports what happens.
+The owner reports events, takes the frames to send from `outgoing`, and asks `due` when to ask again.
 
 Always true:
-- what is sent is sent in order, from the oldest chunk that is not acknowledged, on every connection anew;
-- a chunk goes out only while less than a window is in flight;
-- back-off doubles from `BACKOFF_MIN_S` to `BACKOFF_MAX_S`, jittered, and begins anew when the hub has acknowledged.
+- on every connection chunks are sent in order, starting with the oldest that is not acknowledged;
+- a chunk is sent only while less than a window is in flight;
+- the back-off doubles from `BACKOFF_MIN_S` to `BACKOFF_MAX_S`, with jitter, and is reset by an acknowledgement.
 
-Not here: bytes of chunks (producers.backlog), sockets and waiting (producers.blocking, producers.asynchronous).
+Not here: the bytes of chunks (producers.backlog), sockets and waiting (producers.blocking, producers.asynchronous).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BACKOFF_MAX_S = 1.0
 
 
 class State(enum.Enum):
-    """Where the link is."""
+    """The state of the link."""
 
     AWAY = "away"
     DIALLING = "dialling"
@@ -43,7 +43,7 @@ class State(enum.Enum):
 
 
 class Link:
-    """Decides for one backlog. Times are seconds of any clock that only rises."""
+    """Decides for one backlog. Times are seconds of any monotonic clock."""
 
     def __init__(
         self,
@@ -56,39 +56,39 @@ class Link:
         self.backlog = backlog
         self.state = State.AWAY
         self.last_error = ""
-        """Why the hub is not there, in words; empty while it is."""
+        """Why there is no connection, in words; empty while there is one."""
         self.is_refused = False
-        """Whether the last attempt found somebody whom we do not trust: waiting will not change that."""
+        """Whether the last attempt found a hub that is not trusted: waiting does not change that."""
         self._linger_s = linger_s
         self._window_bytes = window_bytes
         self._jitter = jitter
         self._retry_at = 0.0
         self._backoff_s = BACKOFF_MIN_S
         self._open_since = 0.0
-        self._unsent_since = 0.0  # the oldest message in a cut chunk that is not sent
-        self._flush_to = 0  # messages up to this one are not to linger
+        self._unsent_since = 0.0  # since when the oldest cut chunk waits to be sent
+        self._flush_to = 0  # messages up to this number do not linger
         self._is_wanted = False
         self._in_flight_bytes = 0
         self._acks = _ack_unpacker()
 
     def appended(self, now: float, count: int = 1) -> None:
-        """Messages were put into the backlog."""
+        """Note that messages were put into the backlog."""
         if self.backlog.open_count == count:
             if not self.backlog.has_unsent:
                 self._unsent_since = now
             self._open_since = now
 
     def hurry(self) -> None:
-        """Let nothing that is in the backlog now linger."""
+        """Send what is in the backlog now without lingering."""
         self._flush_to = self.backlog.appended
 
     def want(self) -> None:
         """Connect even if there is nothing to send."""
         self._is_wanted = self.state is not State.UP
-        self.is_refused = False  # the next attempt decides
+        self.is_refused = False  # decided by the next attempt
 
     def may_dial(self, now: float) -> bool:
-        """Return whether there is reason to connect, and it is time."""
+        """Return whether there is a reason to connect and the back-off is over."""
         return self.state is State.AWAY and self._has_reason and now >= self._retry_at
 
     @property
@@ -100,7 +100,7 @@ class Link:
         self.state = State.DIALLING
 
     def connected(self) -> None:
-        """A connection is made: everything that is not acknowledged goes out again."""
+        """Note a new connection: everything that is not acknowledged is sent again."""
         assert self.state is State.DIALLING, self.state
         self.state = State.UP
         self.last_error = ""
@@ -111,7 +111,7 @@ class Link:
         self._acks = _ack_unpacker()
 
     def failed(self, now: float, reason: str, *, is_refused: bool = False) -> None:
-        """There is no connection, or none any longer: wait a while before the next."""
+        """Note that connecting failed, or that the connection was lost; the back-off begins."""
         assert self.state is not State.AWAY
         self.state = State.AWAY
         self.last_error = reason
@@ -120,11 +120,11 @@ class Link:
         self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
 
     def received(self, data: bytes) -> None:
-        """Take in what the hub sent. Raises ValueError if those are no acknowledgements."""
+        """Process bytes from the hub. Raises ValueError if they are not acknowledgements."""
         before = self.backlog.held_bytes
         try:
             chunk_ids = decode_acks(self._acks, data)
-        except (TypeError, msgpack.UnpackException) as error:  # TypeError: a list as a key
+        except (TypeError, msgpack.UnpackException) as error:  # TypeError: a list as a map key
             raise ValueError(f"not acknowledgements: {error}") from error
         for chunk_id in chunk_ids:
             if self.backlog.acknowledge(chunk_id):
@@ -132,7 +132,7 @@ class Link:
         self._in_flight_bytes = max(self._in_flight_bytes - (before - self.backlog.held_bytes), 0)
 
     def outgoing(self, now: float) -> Chunk | None:
-        """Return the next chunk to send, None if nothing is to be sent now."""
+        """Return the next chunk to send, or None if nothing is to be sent now."""
         if self.state is not State.UP or self._is_window_full:
             return None
         backlog = self.backlog
@@ -148,7 +148,10 @@ class Link:
         return chunk
 
     def due(self, now: float) -> float | None:
-        """Return in how many seconds to look again if nothing happens, None if there is no need; 0: there is work."""
+        """
+        Return in how many seconds to ask again if nothing happens: 0 if there is work now, None if only an event
+        matters.
+        """
         if self.state is State.AWAY:
             return max(self._retry_at - now, 0.0) if self._has_reason else None
         if self.state is State.DIALLING or self._is_window_full:
@@ -168,7 +171,7 @@ class Link:
         return self._unsent_since if self.backlog.has_unsent else self._open_since
 
     def _is_ripe(self, now: float) -> bool:
-        """Return whether what is to be sent next is much, has lingered long enough, or somebody waits for it."""
+        """Return whether the next chunk is to be sent: it is large, has lingered long enough, or is part of a flush."""
         backlog = self.backlog
         if not backlog.has_unsent and not backlog.open_count:
             return False
@@ -179,5 +182,5 @@ class Link:
 
 
 def _ack_unpacker() -> msgpack.Unpacker:
-    """One for each connection: half an acknowledgement of a lost connection must not meet the next one's."""
+    """Return an unpacker for one connection: a partial acknowledgement must not be continued by the next connection."""
     return msgpack.Unpacker(unicode_errors="surrogateescape", strict_map_key=False, max_buffer_size=1 << 20)

@@ -1,14 +1,15 @@
 """
-A producer but for its socket, its thread or task, and its waiting: backlog, link, spool, and what to do without room.
+The part of a producer that does no waiting: backlog, link, spool, and the policy for a full backlog.
 
 Always true:
-- a message is taken once: kept, or dropped and counted, or refused and then nothing of it is kept;
-- what was dropped is told to the hub, under ``mpsr.loss``, when it is there and there is room, or left in the spool;
-  and to the caller, by one flush;
-- one session is one user's: a process that has become another user begins a new one when it connects next;
-- at the end files are left behind only for what is not acknowledged.
+- a message is kept, or dropped and counted, or refused; a refused message leaves no trace;
+- each drop is reported to the caller by one flush, and to the hub as soon as there is room, or at the end through the
+  spool if there is one (tag ``mpsr.loss``, stored as ``mpsr.loss.client``);
+- a session belongs to one user; a process that has become another user begins a new session when it connects next;
+- after the end, files remain only for messages that are not acknowledged.
 
-Not here: locks. One thread at a time.
+Not here: sockets after connecting, threads, tasks, waiting (producers.blocking, producers.asynchronous); locks: the
+caller admits one thread at a time.
 """
 
 from __future__ import annotations
@@ -36,18 +37,21 @@ WhenFull = Literal["block", "drop_new", "drop_old", "raise"]
 WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_new", "drop_old", "raise")
 BLOCK_S = 30.0
 LOSS_BYTES = 64 << 10
-"""More than a message about a loss takes."""
+"""An upper bound for the size of a loss message."""
 _has_warned = False
 
 
 class Options(TypedDict, total=False):
     """
-    What both producers can be told.
+    The options of both producers.
 
-    tag: the default tag. when_full: what to do while *backlog_bytes_max* wait for the hub: ``block`` for *block_s*
-    seconds and raise BacklogFull then (the default), ``raise`` at once, ``drop_new`` or ``drop_old`` messages and tell
-    the hub how many. A message waits up to *linger_s* for others to share its chunk, which is cut at *chunk_bytes_max*.
-    spool: whether what waits lies in files beside the hub's socket, and survives this process.
+    - tag: the default tag.
+    - when_full: what to do while *backlog_bytes_max* bytes wait for the hub. ``block`` (the default) waits up to
+      *block_s* seconds and then raises BacklogFull. ``raise`` raises it at once. ``drop_new`` and ``drop_old`` drop
+      messages and report the number to the hub.
+    - linger_s: how long a message waits for others to share its chunk.
+    - chunk_bytes_max: the size at which a chunk is cut.
+    - spool: whether waiting messages are kept in files beside the hub's socket, where they survive this process.
     """
 
     tag: str
@@ -60,7 +64,7 @@ class Options(TypedDict, total=False):
 
 
 class Outgoing:
-    """Everything that is on its way to the hub at *path*."""
+    """All messages on their way to the hub at *path*."""
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class Outgoing:
         self.begin()
 
     def begin(self) -> None:
-        """Be as new, with a session of its own."""
+        """Start fresh, with a new session."""
         session = self._begin_session()
         self.backlog = Backlog(
             session=session,
@@ -97,15 +101,18 @@ class Outgoing:
         )
         self.link = Link(self.backlog, linger_s=self._linger_s)
         self.dropped = 0
-        """Messages dropped for want of room."""
-        self._untold = 0  # of those, what the hub has not been told
-        self._unreported = 0  # and the caller
-        self._unchosen = 0  # and of those, what no policy of the caller's dropped
-        self._left_reported = 0  # messages left to the hub in files that were reported to the caller
-        self._judged: tuple[str, State] | None = None  # what was found to be worth no warning
+        """Messages dropped for lack of room."""
+        self._untold = 0  # of those: not reported to the hub yet
+        self._unreported = 0  # not reported to the caller yet
+        self._unchosen = 0  # of those: dropped by no policy of the caller
+        self._left_reported = 0  # messages left in files for the hub, as reported to the caller
+        self._judged: tuple[str, State] | None = None  # the last state that needed no warning
 
     def put(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
-        """Take one message, or *count* in one piece; False if there is no room, and none is made: wait or refuse it."""
+        """
+        Accept one message, or *count* in one piece. False if there is no room and the policy makes none: wait, or
+        refuse it.
+        """
         backlog = self.backlog
         if backlog.append(tag, entry, count):
             if backlog.open_count == count:
@@ -114,7 +121,7 @@ class Outgoing:
         self.link.hurry()
         if self.when_full == "drop_old":
             if self.link.state is State.AWAY:
-                backlog.rewind()  # nothing is under way
+                backlog.rewind()  # no chunk is in flight
             while dropped := self.backlog.drop_oldest():
                 self._count(dropped)
                 if self.backlog.append(tag, entry, count):
@@ -126,13 +133,16 @@ class Outgoing:
         return False
 
     def drop(self, count: int = 1, *, is_chosen: bool = True) -> None:
-        """Count messages as dropped: by a policy that the caller has chosen, or for want of any other way."""
+        """Count messages as dropped. *is_chosen*: by a policy of the caller, not because there was no other way."""
         self._count(count)
         if not is_chosen:
             self._unchosen += count
 
     def dial(self) -> socket.socket:
-        """Return a connection, made as the user of the session: of a new one, if need be. Raises OSError."""
+        """
+        Return a connection made as the user of the session; a new session is begun if that user changed. Raises
+        OSError.
+        """
         self.link.dialling()
         if not self._owner.claim():
             self._change_session()
@@ -143,48 +153,51 @@ class Outgoing:
         return sock
 
     def failed(self, error: Exception) -> None:
-        """There is no connection, or none any longer."""
+        """Note that connecting failed, or that the connection was lost."""
         is_refused = isinstance(error, Untrusted)
         self.link.failed(time.monotonic(), describe(error, self.path), is_refused=is_refused)
 
     def connected(self) -> None:
-        """There is a connection: everything that is not acknowledged goes out again."""
+        """Note a new connection: everything that is not acknowledged is sent again."""
         self.link.connected()
 
     def received(self, data: bytes) -> None:
-        """Take in acknowledgements; use the room that they make. Raises ValueError."""
+        """Process acknowledgements, and use the room that they make. Raises ValueError."""
         self.link.received(data)
         if self._untold:
             self._tell()
         if self.spool is not None and self.spool.fault and self.backlog.is_empty:
-            self.backlog.give_back()  # perhaps there is a folder now
+            self.backlog.give_back()  # the folder may exist now
 
     @property
     def is_left_to_the_hub(self) -> bool:
-        """Whether there is no hub now, and everything for it is in files: there is nothing to wait for."""
+        """Whether there is nothing to wait for: the hub is away, and all messages for it are in files."""
         return self.link.state is State.AWAY and bool(self.link.last_error) and self.is_in_files
 
     @property
     def is_in_files(self) -> bool:
-        """Whether everything that is not acknowledged lies in files."""
+        """Whether all unacknowledged messages are in files."""
         return self.spool is not None and self.spool.is_in_use and self.backlog.is_all_in_files
 
     def account(self, count: int) -> NotAcknowledged | None:
-        """Return what a flush raises that leaves *count* messages pending; each that was dropped is reported once."""
+        """Return the error for a flush that leaves *count* messages pending, or None. Each drop is reported once."""
         count += self.backlog.left - self._left_reported
         self._left_reported = self.backlog.left
         dropped, self._unreported, self._unchosen = self._unreported, 0, 0
         return NotAcknowledged(count, self.link.last_error, dropped) if count or dropped else None
 
     def last_account(self, count: int) -> NotAcknowledged | None:
-        """Return what a close raises: what is in files is not lost, and drops that the caller chose are no surprise."""
+        """
+        Return the error for a close, or None. Messages in files are not lost, and drops by policy alone are not an
+        error.
+        """
         late = 0 if self.is_in_files else count
         return NotAcknowledged(late, self.link.last_error, self._unreported) if late or self._unchosen else None
 
     def end(self) -> None:
-        """Let go of everything; what is not acknowledged stays in its files for the hub."""
+        """Release all resources. Unacknowledged messages stay in their files for the hub."""
         if self._untold:
-            self.backlog.bytes_max += LOSS_BYTES  # for this one there is room
+            self.backlog.bytes_max += LOSS_BYTES  # the loss message always fits
             self._tell()
         is_done = self.backlog.is_empty
         self.backlog.close(keep=not is_done)
@@ -192,34 +205,34 @@ class Outgoing:
             self.spool.close(keep=not is_done)
 
     def forget(self) -> None:
-        """After a fork: everything is the parent's. `begin` follows."""
+        """In a forked child: close the copies of what belongs to the parent. `begin` follows."""
         if self.spool is not None:
             self.spool.forget()
 
     def warn(self) -> None:
         """
-        Say once that messages are in this process's memory alone, if somebody wanted them in files.
+        Log one warning per process if messages are kept in memory only although *spool* is set.
 
-        Hold no lock: a handler of `logging` may be one of ours, and may be waiting for it.
+        Call it without the lock: a handler of `logging` may use this producer and wait for the lock.
         """
-        global _has_warned  # noqa: PLW0603  once a process
+        global _has_warned  # noqa: PLW0603  once per process
         if self.spool is None or not self.spool.fault or _has_warned:
             return
         judged = self.spool.fault, self.link.state
         if judged == self._judged:
             return
         self._judged = judged
-        if self.link.state is State.UP and not os.path.isdir(self.spool.folder):  # a hub of a program's own has none
+        if self.link.state is State.UP and not os.path.isdir(self.spool.folder):  # a library `Hub` has no folder
             return
         _has_warned = True
-        import logging  # a program without warnings need not load it
+        import logging  # loaded only if there is something to log
 
         logging.getLogger("mpsr.producers").warning(
             "messages wait for the hub in memory only, and are lost if this process is killed (%s)", self.spool.fault
         )
 
     def stats(self) -> dict[str, Any]:
-        """Return counters, and how things are."""
+        """Return the counters and the current state."""
         backlog, spool = self.backlog, self.spool
         return {
             "appended": backlog.appended,
@@ -240,7 +253,7 @@ class Outgoing:
         self._unreported += messages
 
     def _begin_session(self) -> str:
-        """Begin a session without an owner, its files included; return its name."""
+        """Begin a session without an owner, and its spool. Return its name."""
         session = new_session()
         self._owner = Owner()
         self.spool: Spool | None = None
@@ -251,11 +264,11 @@ class Outgoing:
 
     def _change_session(self) -> None:
         """
-        Begin a session of the user that we have become.
+        Begin a session for the user that this process has become.
 
-        What is in files stays there, as if we had ended: the hub adopts it as the former user's, and knows what of it
-        it has. What is in memory only moves into the new session; if it was sent before and the acknowledgement was
-        lost, the hub cannot know that, and stores it a second time.
+        Messages in files stay there, as if the process had ended: the hub adopts them for the former user, and knows
+        which of them it has. Messages in memory move into the new session. If one of these was sent before and its
+        acknowledgement was lost, the hub cannot recognise it and stores it twice.
         """
         old = self.spool
         is_in_use = old is not None and old.is_in_use

@@ -1,10 +1,10 @@
 """
-To which user a session belongs: the one as whom this process first made a file for it, or connected with it.
+The user that a session belongs to: the effective user at the session's first file or connection.
 
-The hub keeps sessions per user, and the kernel names the user of a connection as of the moment it was made, and of a
-file likewise. A process that becomes another user (a daemon that drops its privileges) so needs another session.
+The hub keeps sessions per user. The kernel reports the user of a connection and of a file as of the moment it was made.
+So a process that becomes another user (a daemon that drops its privileges) needs another session.
 
-Not here: beginning one (producers.outgoing).
+Not here: beginning a session (producers.outgoing).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class Owner:
 
     def __init__(self) -> None:
         self.uid: int | None = None
-        """None until it is claimed."""
+        """None until the session is claimed."""
 
     def claim(self) -> bool:
-        """Claim the session for the user that we are now; False if it is another's."""
+        """Claim the session for the current effective user. False if it belongs to another user."""
         uid = os.geteuid()
         if self.uid is None:
             self.uid = uid

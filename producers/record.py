@@ -1,8 +1,12 @@
 """
-A record to msgpack, or an error that names the place; and a tag, within the limit of the wire.
+Encodes a record as msgpack and a tag as UTF-8. An error names the value that cannot be encoded.
 
-Always true: a record is a map; whatever msgpack and msgspec can hold may be inside: text, bytes, numbers to 64 bits,
-None, lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, enums, dataclasses.
+Always true:
+- a record is a map; its values are what msgpack and msgspec can encode: text, bytes, numbers up to 64 bits, None,
+  lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, enums, dataclasses;
+- a record or a tag over the limit of the wire is refused.
+
+Not here: encoding a record that holds anything else (producers.logs.sanitize).
 """
 
 from __future__ import annotations
@@ -19,16 +23,16 @@ from producers.errors import BadRecord
 
 Record = Mapping[str, Any]
 RECORD_BYTES_MAX = FRAME_BYTES_MAX - 2 * TAG_BYTES_MAX
-"""A message travels whole in one frame, with its tag and some bytes more."""
+"""A message is sent in one frame, together with its tag and a few more bytes."""
 
 pack = msgspec.msgpack.Encoder().encode
 FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
-"""What `pack` raises for what msgpack cannot hold."""
+"""The exceptions that `pack` raises for a value that msgpack cannot hold."""
 
 
 def encode_record(record: Record) -> bytes:
-    """Return *record* in msgpack. Raises BadRecord."""
-    is_dict = type(record) is dict  # nearly always; asking for a Mapping costs more than encoding it
+    """Return *record* as msgpack. Raises BadRecord."""
+    is_dict = type(record) is dict  # the usual case; an isinstance check for Mapping costs more than encoding
     if not is_dict and not isinstance(record, Mapping):
         raise BadRecord("", f"a record is a map, not {type(record).__name__}")
     try:
@@ -39,14 +43,17 @@ def encode_record(record: Record) -> bytes:
 
 
 def pack_entry(record: bytes, time_ns: int | None) -> bytes:
-    """Return the entry of a record in msgpack and its time (now). Raises BadRecord: the hub would not keep a larger."""
+    """
+    Return the msgpack entry of *record*, a msgpack map, and its time (default: now). Raises BadRecord if it is too
+    large.
+    """
     if len(record) > RECORD_BYTES_MAX:
         raise BadRecord("", f"{len(record)} bytes, {RECORD_BYTES_MAX} at most")
     return stamp(time.time_ns() if time_ns is None else time_ns) + record
 
 
 def encode_tag(tag: str) -> bytes:
-    """Return *tag* in UTF-8. Raises BadRecord: the hub closes the connection at a longer one, each time it is sent."""
+    """Return *tag* as UTF-8. Raises BadRecord: the hub would close the connection at a longer tag, on every resend."""
     try:
         encoded = tag.encode()
     except UnicodeEncodeError as error:
@@ -57,7 +64,7 @@ def encode_tag(tag: str) -> bytes:
 
 
 def _find_fault(record: Record, reason: str) -> tuple[str, str]:
-    """Return the path of the innermost value that cannot be encoded, and why."""
+    """Return the path of the innermost value that cannot be encoded, and the reason."""
     path, value = "", record
     seen = {id(record)}
     while True:

@@ -1,9 +1,9 @@
 """
-A stretch of memory, and the chunks that are cut from it.
+A segment of memory, and the chunks that are cut from it.
 
-Always true: a chunk's bytes are a whole PackedForward frame; they change only when it gets another id, and it is not
-under way then.
-Not here: cutting, and what is held (producers.backlog); where the memory lies (producers.spool).
+Always true: a chunk's bytes are a whole PackedForward frame. They change only when the chunk gets another id, which it
+does only while it is not in flight.
+Not here: cutting, and which chunks are held (producers.backlog); where the memory lies (producers.spool).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from producers.spool import Memory
 
 
 class Segment:
-    """A stretch of memory, and how many chunks in it are still needed."""
+    """A segment of memory, and the number of chunks in it that are still needed."""
 
     __slots__ = ("chunks", "free", "is_file", "is_retired", "memory", "position", "size", "words")
 
@@ -25,25 +25,25 @@ class Segment:
         self.memory = memory.map
         self.free = memory.free
         self.is_file = memory.is_file
-        self.is_retired = False  # of a session that is over: not to be used again
+        self.is_retired = False  # belongs to an ended session: not reused
         self.words = memoryview(memory.map)[:HEADER_BYTES].cast("Q")
         self.size = size
         self.position = HEADER_BYTES
         self.chunks = 0
 
     def close(self) -> None:
-        """Unmap it, unless somebody still looks at it."""
+        """Unmap the memory, unless a view of it still exists."""
         self.words.release()
         with contextlib.suppress(BufferError):
             self.memory.close()
 
     def reset(self) -> None:
-        """Let nothing in it count any more."""
+        """Mark all its contents as invalid."""
         self.words[STATE] = self.position = HEADER_BYTES
 
 
 class Chunk:
-    """A cut chunk: its id as it stands in an acknowledgement, its messages, its bytes."""
+    """A cut chunk: its id as encoded in an acknowledgement, its messages, its bytes."""
 
     __slots__ = ("count", "end", "id", "is_settled", "last", "segment", "settled", "start", "until")
 
@@ -55,9 +55,9 @@ class Chunk:
         self.end = end
         self.id = chunk_id
         self.count = count
-        self.last = last  # the number of its last message, of all that were ever appended
-        self.settled = count  # messages: its own, and of chunks behind it that were dropped
-        self.until = counter  # the last of these chunks
+        self.last = last  # the number of its last message, counted over all messages ever appended
+        self.settled = count  # its own messages, and those of dropped chunks that followed it
+        self.until = counter  # the counter of the last of these chunks
         self.is_settled = False  # acknowledged or dropped
 
     @property
@@ -70,7 +70,7 @@ class Chunk:
         return self.end - self.start
 
     def renumber(self, session: str, counter: int) -> None:
-        """Give it another id, while it is not under way: the same messages, in a chunk of another session."""
+        """Give the chunk another id while it is not in flight: the same messages, as a chunk of another session."""
         self.id, self.until = pack_own(session, counter), counter
         tail = encode_frame_tail(self.id, self.count)
         self.segment.memory[self.end - len(tail) : self.end] = tail

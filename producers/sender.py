@@ -1,13 +1,14 @@
 """
-The thread of a producer: it connects, sends, takes acknowledgements and sends again.
+The thread of a producer: it connects, sends, receives acknowledgements and resends.
 
-Its owner's threads put messages into `out` and have it `look`, all under the `guard`.
+The threads of the program put messages into `out` and call `look`, both with the `guard` held.
 
 Always true:
-- system calls on the connection are made without the lock, so nobody who sends waits for them;
-- a thread that ends, for whatever reason, leaves nobody waiting for it.
+- sending and receiving are done without the lock, so a caller never waits for a system call on an open connection;
+- however the thread ends, no caller is left waiting for it.
 
-Not here: what to send when (producers.link), room (producers.outgoing), what callers see (producers.blocking).
+Not here: what to send and when (producers.link), the limit of the backlog (producers.outgoing), the public interface
+(producers.blocking).
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from producers.outgoing import Outgoing
 
 _READ_BYTES = 64 << 10
 _FRAMES_MAX = 64
-"""So many go out with one system call."""
+"""Maximum frames sent with one system call."""
 _ONE = (1).to_bytes(8, sys.byteorder)
 
 
 class Sender:
     """
-    Sends what is in *out*. What is named without an underscore is its owner's too, under the lock.
+    Sends the contents of *out*. The owner may use the attributes without an underscore, with the lock held.
 
-    *owner* lives as long as the thread: somebody has to close it at the end of the process.
+    The thread keeps *owner* alive, so that it can be closed at the end of the process.
     """
 
     def __init__(self, out: Outgoing, owner: object) -> None:
@@ -45,16 +46,18 @@ class Sender:
         self._link = out.link
         self.guard: Guard[tuple[bytes, bytes]] = Guard()
         self.changed = threading.Condition(self.guard.lock)
-        """Notified when a wait may be over."""
+        """Notified at each change that may end a wait."""
         self.thread: threading.Thread | None = None
         self.is_stopped = False
         self._sock: socket.socket | None = None
-        self._unsent: deque[memoryview] = deque()  # frames, or the rest of one, under way
+        self._unsent: deque[memoryview] = deque()  # frames being sent; the first may be a remainder
         self._wake_read, self._wake_write = -1, -1
-        self._sleeps_until: float | None = 0.0  # the thread's: None is for ever
+        self._sleeps_until: float | None = 0.0  # when the thread wakes by itself; None: never
 
     def look(self) -> None:
-        """Have the thread look at the link, if it would not look soon enough by itself."""
+        """
+        Wake the thread if the link needs it earlier than the thread would wake by itself. Start it if there is none.
+        """
         due = self._due(now := time.monotonic())
         if due is None:
             return
@@ -66,7 +69,7 @@ class Sender:
             self.wake()
 
     def wake(self) -> None:
-        """Have the thread look now; without the lock."""
+        """Wake the thread now. The lock is not needed."""
         if self._wake_write != -1:
             with contextlib.suppress(OSError):
                 os.write(self._wake_write, _ONE)
@@ -75,7 +78,10 @@ class Sender:
         return 0.0 if self.is_stopped else self._link.due(now)
 
     def start(self) -> None:
-        """Begin the thread. Raises RuntimeError where that is impossible, and there is no spool either."""
+        """
+        Start the thread. If no thread can be started, the messages wait in the spool; raises RuntimeError without a
+        spool.
+        """
         if hasattr(os, "eventfd"):
             self._wake_read = self._wake_write = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         else:
@@ -85,16 +91,16 @@ class Sender:
         self.thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
         try:
             self.thread.start()
-        except BaseException as error:  # a signal handler's: if it runs all the same, it is not ours, and ends at once
+        except BaseException as error:  # or raised by a signal handler; a thread that runs anyway ends at once
             self.thread = None
             self._close_wakers()
             if not isinstance(error, RuntimeError) or not self._out.backlog.reserve():
                 raise
-            return  # no more threads, or the interpreter is at its end: the hub will find it
+            return  # thread limit, or interpreter shutdown: the hub reads the spool
         lifetime.close_in_worker()
 
     def send_aside(self) -> None:
-        """Send what interrupted somebody inside; there is no waiting for room."""
+        """Put the messages that were set aside into the backlog, without waiting for room."""
         aside = self.guard.aside
         while aside:
             with self.guard.lock:
@@ -105,7 +111,7 @@ class Sender:
                 self.look()
 
     def stop(self) -> None:
-        """End the thread, once it has seen what was put aside."""
+        """End the thread, after it has handled the messages that were set aside."""
         with self.guard.lock:
             self.send_aside()
             self.is_stopped = True
@@ -115,20 +121,20 @@ class Sender:
             self.thread.join()
 
     def leave(self) -> None:
-        """In a forked child: the connection is the parent's, and there is no thread."""
+        """In a forked child: close the copies of the parent's descriptors. The thread does not exist here."""
         self._close_wakers()
         if self._sock is not None:
             self._sock.close()
 
     def _close_wakers(self) -> None:
-        """Close them once: after a fork the same numbers may be somebody else's."""
+        """Close the descriptors once: after a fork the same numbers may belong to other files."""
         descriptors = {self._wake_read, self._wake_write} - {-1}
         self._wake_read, self._wake_write = -1, -1
-        self._sleeps_until = 0.0  # nobody sleeps, so nobody is woken
+        self._sleeps_until = 0.0  # no thread sleeps, so `look` wakes none
         for descriptor in descriptors:
             os.close(descriptor)
 
-    # The thread's side.
+    # In the thread.
 
     def _run(self) -> None:
         poll = select.poll()
@@ -148,7 +154,7 @@ class Sender:
                 self._send(poll)
                 with self.guard.lock:
                     now = time.monotonic()
-                    # With half a chunk in hand there is nothing to do before the kernel takes the other half.
+                    # A chunk is partly sent: there is nothing to do before the kernel takes the rest.
                     due = self._due(now) if not self._unsent or self.is_stopped else None
                     self._sleeps_until = None if due is None else now + due
                 for descriptor, events in poll.poll(None if due is None else due * 1000):
@@ -159,13 +165,13 @@ class Sender:
                         self._receive(poll)
         finally:
             self._hang_up(poll)
-            with self.guard.lock:  # if it was a fault of ours that brought us here, nobody is to wait for us
+            with self.guard.lock:  # also after an unexpected exception, so that no caller waits for ever
                 self.is_stopped = True
                 self.changed.notify_all()
                 self._close_wakers()
 
     def _dial(self, poll: select.poll) -> None:
-        """Connect. Under the lock."""
+        """Connect, with the lock held."""
         try:
             self._sock = self._out.dial()
         except OSError as error:
@@ -177,7 +183,7 @@ class Sender:
         self.changed.notify_all()
 
     def _send(self, poll: select.poll) -> None:
-        """Send as much as the kernel takes; the system calls are made without the lock."""
+        """Send what the kernel accepts. The system calls are made without the lock."""
         sock = self._sock
         if sock is None:
             return

@@ -1,21 +1,21 @@
 """
-Memory that outlives the process: segments of files in the folder that the hub makes beside its socket.
+Memory that outlives the process: segments mapped from files in the folder that the hub creates beside its socket.
 
-The hub reads them when their owner is dead, as it would read a connection (hub.sources.spool). A living process holds a
-lock on a file of its own: `lockf`, which a forked child does not keep, and on no segment, for closing any descriptor of
-a locked file would drop it.
+When the owner of the files has died, the hub reads them like the data of a connection (hub.sources.spool). A living
+process holds a lock on a separate file: with `lockf`, which a forked child does not inherit. It locks no segment,
+because closing any descriptor of a locked file releases the lock.
 
 Always true:
-- a segment's space is reserved before it is mapped: a full disk is an error here, and no SIGBUS in the application;
-- without folder, permission or space there is memory of the process only, and `fault` says why;
-- so there is where somebody else could read what waits: the folder belongs to root, to us or to the owner of the hub's
-  socket, nobody else can replace it or the files in it, and it is used through one descriptor, whatever comes to stand
-  at its path (hub.trust);
+- the space of a segment is reserved before it is mapped: a full disk is an error here, not a SIGBUS in the application;
+- without a folder, permission or space, memory of the process is used, and `fault` gives the reason;
+- the same holds if another user could read the files: the folder must belong to root, to us or to the owner of the
+  hub's socket, and no other user may be able to replace it or the files in it. It is used through one descriptor, so
+  that replacing its path has no effect (hub.trust);
 - all files of a session belong to one user (producers.owner);
-- what was acknowledged, and `close`, leave no file behind; what was not stays for the hub.
+- acknowledged messages, and `close` without *keep*, leave no file; unacknowledged messages stay for the hub.
 
-Not here: what is in a segment (producers.backlog, hub.wire.spoolfile).
-Source: posix_fallocate(3), mmap(2), fcntl(2); the experiments behind it: full disks, forks, closed descriptors.
+Not here: the contents of a segment (producers.backlog, hub.wire.spoolfile).
+Source: posix_fallocate(3), mmap(2), fcntl(2); experiments with full disks, forks and closed descriptors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODE = 0o640
 
 
 class Memory(NamedTuple):
-    """A stretch of memory, and what lets go of its file, if it has one."""
+    """A mapping, and the function that removes its file, if it has one."""
 
     map: mmap.mmap
     free: Callable[[], None]
@@ -45,15 +45,15 @@ class Memory(NamedTuple):
 
 
 def anonymous(size: int) -> Memory:
-    """Return *size* bytes of this process alone."""
+    """Return *size* bytes of process memory."""
     return Memory(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), lambda: None)
 
 
 class _Folder:
-    """The open folder."""
+    """The open spool folder."""
 
     def __init__(self, path: str, owners: Set[int]) -> None:
-        # O_PATH: those who may make files in it need not be able to list it.
+        # O_PATH: a user who may create files in it may lack permission to list it.
         self.handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             trust.check_folder(path, os.fstat(self.handle), owners)
@@ -62,13 +62,13 @@ class _Folder:
             raise
 
     def unlink(self, name: str) -> None:
-        """Remove a file, if that is possible."""
+        """Remove a file; errors are ignored."""
         if self.handle != -1:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self.handle)
 
     def close(self) -> None:
-        """Close it once: the same number may be somebody else's then."""
+        """Close it once: the number may be reused for another file."""
         handle, self.handle = self.handle, -1
         if handle != -1:
             os.close(handle)
@@ -76,15 +76,15 @@ class _Folder:
 
 class Spool:
     """
-    Allocates the memory of one session, in files of *folder* if it can.
+    Allocates the memory of one session, in files of *folder* if possible.
 
-    *socket* is the hub's socket, whose owner may have the folder; *owner* is the user of the session.
+    *socket* is the hub's socket, whose owner may also own the folder. *owner* is the user of the session.
     """
 
     def __init__(self, folder: str, session: str, *, socket: str | None = None, owner: Owner | None = None) -> None:
         self.folder = folder
         self.fault = ""
-        """Why there are no files, empty while there are."""
+        """Why there are no files; empty while there are."""
         self._session = session
         self._socket = socket
         self._owner = owner or Owner()
@@ -95,17 +95,17 @@ class Spool:
 
     @property
     def is_in_use(self) -> bool:
-        """Whether the hub will find what is in files: somebody may have removed the folder."""
+        """Whether the hub can find the files: the lock file still has its name."""
         return self._lock is not None and self._lock.is_in_place()
 
     def allocate(self, size: int) -> Memory:
-        """Return *size* bytes, in a file where that is possible."""
+        """Return *size* bytes, in a file if possible."""
         try:
             if not spoolfile.IS_POSSIBLE or not hasattr(os, "posix_fallocate") or not hasattr(os, "O_PATH"):
                 raise OSError(0, "this system cannot reserve space in a file")
             if not self._owner.claim():
                 raise OSError(0, f"it is for files of user {self._owner.uid}, and this process is another's now")
-            if self._opened is None or not self.is_in_use:  # a file without a lock would be taken for a dead one's
+            if self._opened is None or not self.is_in_use:  # the hub would adopt a file without a lock
                 self._opened = self._open()
             return self._make_segment(self._opened, size)
         except trust.Untrusted as error:
@@ -115,7 +115,7 @@ class Spool:
         return anonymous(size)
 
     def close(self, *, keep: bool) -> None:
-        """Let go of the lock. What is not acknowledged is left for the hub if *keep* is set."""
+        """Release the lock. With *keep* its file stays, so that the hub finds what is not acknowledged."""
         if self._lock is None or self._is_closed:
             return
         self._is_closed = True
@@ -125,14 +125,14 @@ class Spool:
         self._close_folder()
 
     def forget(self) -> None:
-        """After a fork: all of it is the parent's."""
+        """In a forked child: close the copies of the parent's descriptors."""
         if self._lock is not None and not self._is_closed:
             self._is_closed = True
             self._lock.forget()
             self._close_folder()
 
     def _open(self) -> _Folder:
-        """Open the folder anew and take the lock in it. Raises OSError or LockTaken."""
+        """Open the folder again and take the lock in it. Raises OSError or LockTaken."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -156,10 +156,13 @@ class Spool:
             self._opened = None
 
     def _take_lock(self, folder: _Folder) -> LockFile:
-        """Lock a file of another name first: by its own the hub would take it for that of a dead one."""
+        """
+        Lock a file under a temporary name, then rename it: an unlocked file of the final name would look like a dead
+        owner's.
+        """
         path = os.path.join(self.folder, spoolfile.lock_name(self._session))
         unseen = f"{path}.{secrets.token_hex(4)}"
-        lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.handle)  # the hub is to read it
+        lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.handle)  # the hub must be able to read it
         try:
             lock.rename(path)
         except BaseException:
@@ -174,7 +177,7 @@ class Spool:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(name, flags, MODE, dir_fd=folder.handle)
         try:
-            os.fchmod(handle, MODE)  # whatever the umask
+            os.fchmod(handle, MODE)  # independent of the umask
             os.posix_fallocate(handle, 0, size)
             os.pwrite(handle, spoolfile.pack_header(self._session, os.getpid(), _command_name()), 0)
             memory = mmap.mmap(handle, size)

@@ -1,10 +1,11 @@
 """
-What a log call costs an application: to the hub, and beside it to a file, in the same process, round by round in turn.
+The cost of a log call for an application: to the hub and to a file, in the same process, in alternating rounds.
 
-`send_us` is the hub's median over all rounds, `file_us` the file's, `ratio` the one by the other. Before the file's
-round the hub has taken everything, so that neither pays for the other's.
+`send_us` is the median cost of a call to the hub over all rounds, `file_us` of a call to the file, and `ratio` is the
+first divided by the second. Before each round to the file the hub has taken everything, so that neither measurement
+includes work of the other.
 
-Not here: orders and results of a client (hub.bench.load).
+Not here: the orders and results of a client (hub.bench.load).
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from typing import Any
 from hub.bench.load import Orders, Rounds, go
 
 ROUND = 5000
-"""Messages a round: some 20 ms, so that chunks are sent and acknowledged while it lasts."""
+"""Messages per round. A round takes about 20 ms, so that chunks are sent and acknowledged during it."""
 _FLUSH_S = 60.0
-_LINES_PER_S = 500_000  # that a run of so many seconds is made of
+_LINES_PER_S = 500_000  # lines to print for each second of the requested run time
 
 Log = Callable[[int], object]
 
 
 def logging_client(orders: Orders) -> dict[str, Any]:
-    """`HubHandler`, beside the standard library's FileHandler."""
+    """Compare `HubHandler` with the standard library's FileHandler."""
     from producers.logs.handler import HubHandler
 
     hub = HubHandler(orders.socket, tag=orders.tag.decode())
@@ -52,7 +53,7 @@ def logging_client(orders: Orders) -> dict[str, Any]:
 
 
 def structlog_client(orders: Orders) -> dict[str, Any]:
-    """structlog to the hub, beside structlog with JSON to a file."""
+    """Compare structlog to the hub with structlog as JSON to a file."""
     import structlog
 
     from producers.logs.renderer import HubLoggerFactory, HubRenderer
@@ -60,7 +61,7 @@ def structlog_client(orders: Orders) -> dict[str, Any]:
     factory = HubLoggerFactory(orders.socket, tag=orders.tag.decode())
     filling = "x" * max(orders.size - 90, 0)
     common = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
-    stamper = structlog.processors.TimeStamper(fmt="iso")  # a message to the hub has its time without one
+    stamper = structlog.processors.TimeStamper(fmt="iso")  # for the file; a message to the hub has a time anyway
 
     def log_with(logger: Any, *processors: Any) -> Log:
         wrapped = structlog.wrap_logger(
@@ -81,7 +82,7 @@ def structlog_client(orders: Orders) -> dict[str, Any]:
 
 
 def _file_beside(orders: Orders) -> str:
-    """Return the path of a file on the disk of the journal."""
+    """Return the path of a file on the journal's disk."""
     return os.path.join(os.path.dirname(orders.socket), f"application.{orders.number}.log")
 
 
@@ -115,11 +116,13 @@ while lines > 0:
     while data:
         data = data[os.write(1, data) :]
 """
-"""A program that prints so many lines of 100 bytes, as fast as it can."""
+"""A program that prints the given number of lines of 100 bytes, as fast as possible."""
 
 
 def spawn_client(orders: Orders) -> dict[str, Any]:
-    """`mpsr spawn` passing lines of 100 bytes through: the whole command, less the same with one line."""
+    """
+    Pass lines of 100 bytes through `mpsr spawn`: the time of the whole command, minus that of a run with one line.
+    """
     lines = orders.messages or int(orders.seconds * _LINES_PER_S)
     command = [sys.executable, "-P", "-c", "from hub.cli import main; main()", "spawn", "--quiet"]
     command += ["--socket", orders.socket, "--tag", orders.tag.decode()]
@@ -133,7 +136,7 @@ def spawn_client(orders: Orders) -> dict[str, Any]:
     go()
     alone = run(1)
     seconds = run(lines)
-    told = 2 * 2  # each child's start and end
+    told = 2 * 2  # the start and the end of each child
     return {"messages": lines + 1 + told, "seconds": seconds, "lines_per_s": round(lines / (seconds - alone))}
 
 

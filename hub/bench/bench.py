@@ -1,10 +1,11 @@
 """
-`mpsr bench`: measure this machine.
+`mpsr bench`: measures this machine.
 
-A hub process, producer processes and a temporary journal on the disk that the user names. Everything is checked from
-the journal afterwards, and the disk's own figures are taken in the same sitting, before the run.
+It starts a hub process and producer processes, with a temporary journal on the disk that the user names. The disk's own
+figures are measured in the same session, before the run. Afterwards the journal is read back and checked, except with
+the clients ping and spawn, and with a full journal, whose oldest messages have expired.
 
-Not here: what a producer does (hub.bench.load), the check (.check), the disk (.disk).
+Not here: a producer process (hub.bench.load), the check (hub.bench.check), the disk (hub.bench.disk).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CHUNK_BYTES_MAX = FRAME_BYTES_MAX - (64 << 10)
 
 
 class BenchError(ProducerError):
-    """The benchmark cannot be run as asked."""
+    """The benchmark cannot be run with these settings, or failed."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,14 +57,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(settings: Settings, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the benchmark; *say* is told what is going on. Raises BenchError."""
+    """Run the benchmark and return its report. *say* is called with each stage of the work. Raises BenchError."""
     if settings.size * settings.chunk > CHUNK_BYTES_MAX:
         raise BenchError(f"chunks of {settings.size * settings.chunk} bytes are over the limit ({CHUNK_BYTES_MAX})")
     kind = file_system(settings.folder)
     if kind in MEMORY_FILE_SYSTEMS:
         raise BenchError(f"{settings.folder} is {kind}, which is memory: name a folder on a disk with --folder")
     folder = tempfile.mkdtemp(prefix="mpsr-bench-", dir=settings.folder)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing is left behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed
     try:
         say("measuring the disk")
         disk = measure(folder)
@@ -82,7 +83,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 class _Hub:
-    """The hub process under measurement."""
+    """The hub process that is measured."""
 
     def __init__(self, folder: str, settings: Settings) -> None:
         self.socket = os.path.join(folder, "hub.sock")
@@ -106,13 +107,13 @@ class _Hub:
         return counters
 
     def cpu_s(self) -> float:
-        """Return the processor time that the hub has used."""
+        """Return the processor time that the hub has used, in seconds."""
         with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def fill(self, settings: Settings) -> None:
-        """Write the journal's size one and a half times over, so that its oldest segments expire."""
+        """Write one and a half times the journal's size, so that its oldest segments expire."""
         messages = FULL_JOURNAL_BYTES * 3 // 2 // settings.size
         filling = Settings(folder=settings.folder, messages=messages, size=settings.size)
         _load(self, filling, lambda text: None)
@@ -133,7 +134,7 @@ class _Hub:
 def _load(
     hub: _Hub, settings: Settings, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[Orders], dict[int, int]]:
-    """Let all producers run; return the figures, what they were ordered, and what each sent."""
+    """Run all producers. Return the figures, the orders of each producer, and how many messages each sent."""
     each = -(-settings.messages // settings.producers)
     fields = (settings.size, settings.chunk, settings.ack, secrets.token_hex(4))
     orders = [
@@ -184,7 +185,7 @@ def _line(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def _await_messages(hub: _Hub, total: int) -> None:
-    """Wait until the hub has committed everything: what was not acknowledged may still be on its way."""
+    """Wait until the hub has committed everything: messages sent without acknowledgements may still be on their way."""
     last, since = -1, time.monotonic()
     while (now := hub.stats()["messages"]) < total:
         if now != last:
@@ -215,7 +216,7 @@ def _report(
     }
     for name in ("ack_ms_p50", "ack_ms_p99", "ack_ms_p999", "send_us", "file_us", "ratio", "lines_per_s"):
         if values := [result[name] for result in results if name in result]:
-            report[name] = round(max(values), 4)  # the unluckiest producer's
+            report[name] = round(max(values), 4)  # the largest value of all producers
     return {
         **report,
         "hub_rss_bytes": stats["rss_bytes"],

@@ -1,10 +1,11 @@
 """
-Reading the journal back: is everything there, once, in order?
+Reads the journal back: is every message present, once, in order?
 
-Raw chunks are compared byte for byte and by the counter in their ids; unbatched messages by the repeating row of
-numbered entries they were cut from; messages of our own producers by their numbers; lines by their count.
+Raw chunks are compared byte by byte, and by the counter in their ids. Unbatched messages are compared with the
+repeating row of numbered entries that they were cut from. Messages of our own producers are compared by their numbers,
+lines by their count.
 
-Always true: every batch's CRC and sequence is checked on the way (hub.journal.reader).
+Always true: the reader verifies the CRC and the sequence of every batch (hub.journal.reader).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hub.wire.chunkid import unpack_own
 
 
 class Checked(NamedTuple):
-    """Messages in the journal, and what is wrong with them."""
+    """The number of messages in the journal, and how many were lost, duplicated or out of order."""
 
     messages: int
     lost: int
@@ -29,7 +30,7 @@ class Checked(NamedTuple):
 
 
 class _Expected:
-    """What comes next from one producer."""
+    """What is expected next from one producer."""
 
     def __init__(self, orders: Orders) -> None:
         self.messages = 0
@@ -68,7 +69,7 @@ class _Expected:
         self._counter = max(counter, self._counter)
 
     def _unbatched(self, batch: Batch) -> None:
-        """Compare with the row from where the last batch ended, round and round."""
+        """Compare with the row, cyclically, starting where the last batch ended."""
         body = memoryview(batch.entries)[codec.ARRAY_HEADER_BYTES :]
         at, row = self._next * self._entry_bytes, self._row
         while len(body):
@@ -81,7 +82,9 @@ class _Expected:
 
 
 def check(journal: str, all_orders: Sequence[Orders], sent: Mapping[int, int]) -> Checked:
-    """Compare the journal in *journal* with what each producer, by its number, says it *sent*."""
+    """
+    Compare the journal at *journal* with the number of messages that each producer, by its number, reports as *sent*.
+    """
     expected = {orders.tag: _Expected(orders) for orders in all_orders}
     text = _Expected(all_orders[0]) if all_orders[0].client == "connect" else None
     gaps = 0

@@ -1,8 +1,9 @@
 """
-The disk's own figures, from the same sitting: what no hub on it can beat.
+The disk's own figures, measured in the same session: an upper limit for any hub on it.
 
-Always true: the file is preallocated and written once before, as the journal's segments are; every write is synced.
-Source: `fdatasync` of 200 bytes for its time; 1 MiB writes, each synced, for the bandwidth.
+Always true: the file is preallocated, as the journal's segments are; every write is synced.
+Source: the median `fdatasync` of 200 bytes, in space that was written before; the bandwidth of 1 MiB writes, each
+synced, into space that was only preallocated.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ SYNCS = 500
 
 
 class DiskFigures(NamedTuple):
-    """Microseconds of one small synced write, megabytes a second in synced writes of 1 MiB."""
+    """Microseconds for one small synced write; megabytes per second in synced writes of 1 MiB."""
 
     fdatasync_us_p50: float
     disk_mb_per_s_synced: float
 
 
 def file_system(folder: str) -> str:
-    """Return the type of the file system that *folder* is on, empty if nobody says."""
+    """Return the type of the file system that holds *folder*, empty if it is unknown."""
     path = os.path.realpath(folder)
     best, kind = "", ""
     try:
@@ -40,7 +41,7 @@ def file_system(folder: str) -> str:
 
 
 def measure(folder: str) -> DiskFigures:
-    """Measure the disk under *folder*."""
+    """Measure the disk that holds *folder*."""
     path = os.path.join(folder, "disk")
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:

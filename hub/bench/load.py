@@ -1,11 +1,12 @@
 """
-One producer process of a benchmark: `python -m hub.bench.load`, its orders as JSON in the first argument.
+One producer process of a benchmark: `python -m hub.bench.load`, with its orders as JSON in the first argument.
 
-It connects, says ``ready``, waits for a line, sends, and ends with its results as one line of JSON: messages and chunks
-sent, seconds, and acknowledgement times (p50, p99, milliseconds).
+It prepares its client, prints ``ready``, waits for a line, sends, and prints its results as one line of JSON: its
+number, the number of messages, the seconds, and depending on the client the acknowledgement times (p50, p99, p999, in
+milliseconds) or the cost of a call.
 
-The raw clients send prepared bytes, so that they cost as little as a client can; every message of a group has a number
-of its own, so that a lost, doubled or moved one shows (hub.bench.check).
+The raw clients send prepared bytes, so that they use as little processor time as a client can. Every message of a group
+has its own number, so that a lost, duplicated or reordered message is detected (hub.bench.check).
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 
 WINDOW_BYTES = 1 << 20
-"""So much may wait for its acknowledgement: eight chunks of 1000, a quarter of what our `Producer` allows itself."""
+"""
+Maximum bytes without an acknowledgement: eight chunks of 1000 messages, a quarter of the window of our `Producer`.
+"""
 GROUP = 500
-"""Unbatched messages that are prepared and sent with one system call."""
+"""Number of unbatched messages that are prepared and sent with one system call."""
 _SEND_BUFFER_BYTES = 1 << 20
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What one producer is to do. *seconds* bounds it where *messages* is 0."""
+    """What one producer has to do. *seconds* limits the run if *messages* is 0."""
 
     socket: str
     number: int
@@ -45,7 +48,7 @@ class Orders(msgspec.Struct, frozen=True):
     chunk: int
     ack: bool
     run: str = ""
-    """Eight characters of this run's own: a session is never used twice."""
+    """Eight characters that are unique to this run, so that no session is used twice."""
 
     @property
     def tag(self) -> bytes:
@@ -57,17 +60,17 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 def prepare_entry(number: int, size: int) -> bytes:
-    """Return an entry of *size* bytes, as nearly as a log record of some fields can be."""
+    """Return an entry of *size* bytes that resembles a log record with some fields."""
     record = {
         "level": "info",
         "event": "request finished",
         "logger": "app.web",
         "status": 200,
         "duration_ms": 12.5,
-        "i": number + 0x10000,  # five bytes, whatever the number
+        "i": number + 0x10000,  # five bytes for every number
     }
     entry = stamp(1_700_000_000_123_456_789) + msgspec.msgpack.encode(record)
-    filling = max(size - len(entry) - 7, 0)  # key "path" and the header of its text
+    filling = max(size - len(entry) - 7, 0)  # the key "path" and the header of its text
     return stamp(1_700_000_000_123_456_789) + msgspec.msgpack.encode({**record, "path": "x" * filling})
 
 
@@ -78,8 +81,8 @@ def group_entries(orders: Orders) -> list[bytes]:
 
 
 def main() -> None:
-    """Do what the first argument orders."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    """Carry out the orders in the first argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     orders = msgspec.json.decode(sys.argv[1], type=Orders)
     results = CLIENTS[orders.client](orders)
     _tell(json.dumps({"number": orders.number, **results}))
@@ -91,14 +94,14 @@ def _tell(line: str) -> None:
 
 
 def go() -> float:
-    """Say that we are ready, and wait for the word; return when it came."""
+    """Report that this process is ready, and wait for the signal to start. Return the time of the start."""
     _tell("ready")
     sys.stdin.readline()
     return time.perf_counter()
 
 
 class Rounds:
-    """Iterates, each time with a number from 0 on, until the order is filled; *done* is how often."""
+    """Iterates over the round numbers from 0 until the orders are filled. *done* is the number of finished rounds."""
 
     def __init__(self, orders: Orders, begun: float, per_round: int) -> None:
         self._orders = orders
@@ -125,7 +128,7 @@ def _connect(path: str) -> socket.socket:
 
 
 def raw(orders: Orders) -> dict[str, Any]:
-    """PackedForward chunks with ids and a window of unacknowledged ones, or unbatched Message frames."""
+    """Send PackedForward chunks with ids and a window of unacknowledged ones, or unbatched Message frames."""
     if orders.chunk == 1 and not orders.ack:
         return _raw_messages(orders)
     payload = b"".join(group_entries(orders))
@@ -173,7 +176,7 @@ def _raw_messages(orders: Orders) -> dict[str, Any]:
 
 
 def producer(orders: Orders) -> dict[str, Any]:
-    """Our own `Producer`: what `send` costs its caller, and all of it acknowledged at the end."""
+    """Use our own `Producer`: the cost of `send` for its caller, and the time until everything is acknowledged."""
     from producers import Producer
 
     filling = "x" * max(orders.size - 90, 0)
@@ -189,7 +192,7 @@ def producer(orders: Orders) -> dict[str, Any]:
 
 
 def asynchronous(orders: Orders) -> dict[str, Any]:
-    """The same with `AsyncProducer`."""
+    """Do the same with `AsyncProducer`."""
     import uvloop
 
     from producers import AsyncProducer
@@ -202,7 +205,7 @@ def asynchronous(orders: Orders) -> dict[str, Any]:
             for sent in (rounds := Rounds(orders, begun, 1)):
                 await client.send({"level": "info", "event": "request finished", "n": sent, "path": filling})
                 if sent % 100 == 0:
-                    await asyncio.sleep(0)  # a program does something else too
+                    await asyncio.sleep(0)  # lets other tasks run, as a program would
             in_send = time.perf_counter() - begun
             await client.flush(60)
             seconds = time.perf_counter() - begun
@@ -212,7 +215,7 @@ def asynchronous(orders: Orders) -> dict[str, Any]:
 
 
 def connect(orders: Orders) -> dict[str, Any]:
-    """Connect, send one line, close; as often as it goes."""
+    """Connect, send one line and close, repeatedly."""
     line = b"bench.%d " % orders.number + b"x" * max(orders.size - 10, 0) + b"\n"
     begun = go()
     for _ in (rounds := Rounds(orders, begun, 1)):
@@ -223,7 +226,7 @@ def connect(orders: Orders) -> dict[str, Any]:
 
 
 def ping(orders: Orders) -> dict[str, Any]:
-    """A command and its reply over one connection, one after the other."""
+    """Send a command and wait for its reply, one after the other, over one connection."""
     request = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":["%s"]}\n' % (b"x" * max(orders.size - 60, 0))
     waited = []
     with _connect(orders.socket) as sock:
@@ -249,7 +252,7 @@ _PARTS = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
 
 def applications(orders: Orders) -> dict[str, Any]:
-    """What a log call costs, to the hub and to a file."""
+    """Measure a log call, to the hub and to a file, or the output of a child of `mpsr spawn`."""
     from hub.bench import applications as clients
 
     return clients.CLIENTS[orders.client](orders)

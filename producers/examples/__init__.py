@@ -1,1 +1,1 @@
-"""Short programs to learn from; each runs by itself, `python -m producers.examples.NAME`."""
+"""Short programs to learn from. Run one with `python -m producers.examples.NAME`."""

@@ -1,5 +1,5 @@
 """
-A hub and five producers in one program: the combined tokio example, and what `mpsr demo` runs.
+A hub and five producers in one program. `mpsr demo` runs this; it follows the combined tokio example.
 
     python -m producers.examples.both
 """
@@ -28,7 +28,7 @@ async def main() -> None:
             print("[Server] Listening...", flush=True)
             server = asyncio.create_task(serve(hub))
             await asyncio.gather(*(produce(number, hub.path) for number in range(5)))
-            await hub.stop()  # everything sent is handled first
+            await hub.stop()  # handles everything sent before
             await server
 
 

@@ -1,5 +1,5 @@
 """
-Five concurrent clients of one hub; one that cannot connect says so, and the others go on.
+Five concurrent clients of one hub. A client that cannot connect reports it; the others continue.
 
     python -m producers.examples.clients /tmp/mpsr.sock
 """

@@ -1,9 +1,9 @@
 """
-An application under gunicorn, its log and gunicorn's own in the hub; `pip install gunicorn`, and in gunicorn.conf.py:
+An application under gunicorn. Its log and gunicorn's own go to the hub. `pip install gunicorn`; in gunicorn.conf.py:
 
     workers = 3
     preload_app = True
-    accesslog = "-"  # wanted; where it goes is said below
+    accesslog = "-"  # enables the access log; its destination is set below
     hub = {"level": "INFO", "handlers": ["hub"], "propagate": False}
     logconfig_dict = {
         "handlers": {"hub": {"class": "producers.HubHandler"}},
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 log = logging.getLogger("shop.web")
-log.info("loaded")  # once, before the workers are forked, where preload_app is set
+log.info("loaded")  # with preload_app: once, before the workers are forked
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

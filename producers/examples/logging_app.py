@@ -1,5 +1,5 @@
 """
-The standard library's `logging`, sent to the hub by configuration alone; the hub may come later.
+The standard library's `logging`, sent to the hub by configuration alone. The hub may start later.
 
     python -m producers.examples.logging_app && mpsr logs --tag 'shop.*'
 """

@@ -1,5 +1,5 @@
 """
-loguru, with the handler as one of its sinks; `pip install loguru`.
+loguru with the handler as a sink. `pip install loguru`.
 
     python -m producers.examples.loguru_app && mpsr logs --where order=2
 """
@@ -8,7 +8,7 @@ from loguru import logger
 
 from producers import HubHandler
 
-logger.remove()  # standard error
+logger.remove()  # the default sink, standard error
 logger.add(HubHandler(tag="shop"), format="{message}")
 
 

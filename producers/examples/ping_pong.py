@@ -1,4 +1,4 @@
-"""Commands: 100 rounds of ping and pong, then `end` closes. Who sends no message loses its own connection only."""
+"""Commands: 100 rounds of ping and pong, then `end` closes. A malformed frame ends only its own connection."""
 
 import asyncio
 import tempfile

@@ -1,5 +1,5 @@
 """
-A hub of your own: receive messages and handle each. The receiving half of the tokio example.
+A hub in your own program: receive messages and handle each. This is the receiving half of the tokio example.
 
     python -m producers.examples.server /tmp/mpsr.sock
 """

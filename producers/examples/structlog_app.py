@@ -1,5 +1,5 @@
 """
-structlog, its event dicts sent to the hub as they are.
+structlog, with its event dicts sent to the hub unchanged.
 
     python -m producers.examples.structlog_app && mpsr logs --tag shop.web
 """
@@ -14,7 +14,7 @@ structlog.configure(
     processors=[
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        HubRenderer(),  # no TimeStamper: every message has its time
+        HubRenderer(),  # no TimeStamper needed: every message has a time
     ],
     logger_factory=HubLoggerFactory(),
 )

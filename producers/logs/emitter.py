@@ -1,15 +1,15 @@
 """
-Where a log library leaves its records: a `Producer`, behind which nothing of an application's log is lost or stuck.
+Sends the records of a log library to the hub, through a `Producer`.
 
 Always true:
 - a record is sent whatever it holds (producers.logs.sanitize);
-- one message costs the application no wait while there is room, and all messages of one outage `wait_s_max` in total
-  (producers.logs.wait_budget); after that they are dropped, and the hub is told how many once it is back;
-- a closed outlet opens again when something is left there, as a log file does: `logging.config.dictConfig` closes every
-  handler there is, and hooks that run at exit log too.
+- a message does not wait while there is room. All messages of one outage together wait at most `wait_s_max`
+  (producers.logs.wait_budget); after that messages are dropped, and the number is reported when the hub is back;
+- a closed outlet opens again when a record is sent, as a log file does: `logging.config.dictConfig` closes every
+  handler, and exit hooks log too.
 
-Not here: what is in a record (producers.logs.handler, producers.logs.renderer); threads, forks, signals and the end of
-the process (producers.blocking).
+Not here: the contents of a record (producers.logs.handler, producers.logs.renderer); threads, forks, signals and the
+end of the process (producers.blocking).
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ TAG_VARIABLE = "MPSR_TAG"
 
 
 def tag_of_process() -> str | None:
-    """Return ``$MPSR_TAG``, which `mpsr spawn` gives each process; None if there is none."""
+    """Return ``$MPSR_TAG``, which `mpsr spawn` sets for each process, or None if it is unset or empty."""
     return os.environ.get(TAG_VARIABLE) or None
 
 
 class Outlet:
     """
-    Sends to the hub at *path*, or through *producer*, which its owner closes then.
+    Sends to the hub at *path*, or through *producer*, which its owner then has to close.
 
-    *dropped* counts the messages that found no room.
+    *dropped* counts the messages for which there was no room.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Outlet:
         self.producer = Producer(path) if producer is None else producer
 
     def send(self, record: dict[Any, Any], tag: str | None, time_ns: int | None) -> None:
-        """Send one message. Raises ProducerClosed if the producer is somebody else's, and was closed."""
+        """Send one message. Raises ProducerClosed if a producer that the outlet does not own was closed."""
         try:
             packed = pack(record)
         except FAULTS:
@@ -67,16 +67,18 @@ class Outlet:
             self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)
         except (BacklogFull, ProducerClosed):
             self._send_patiently(packed, tag, time_ns)
-        except BadRecord:  # too large, or under a tag that is none
+        except BadRecord:  # too large, or an invalid tag
             self._send_patiently(pack_mended(record), _fitting(tag), time_ns)
 
     def flush(self, timeout: float) -> None:
-        """Wait until everything is on the hub's disk, for *timeout* seconds, and not for a hub that is not there."""
+        """Wait up to *timeout* seconds until everything is on the hub's disk. Do not wait if the hub is away."""
         if not self.producer.stats()["last_error"]:
-            self.producer.settle(timeout)  # not `flush`: what was dropped is for the application to hear from its own
+            self.producer.settle(timeout)  # `flush` would use up the report of drops
 
     def close(self, timeout: float) -> None:
-        """Close the producer, if it is our own; say so if that costs messages."""
+        """
+        Close the producer if the outlet owns it, else flush it. Messages that are lost are reported on standard error.
+        """
         if not self._is_owner:
             self.flush(timeout)
             return
@@ -94,7 +96,7 @@ class Outlet:
             producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=wait_s)
         except BacklogFull:
             self.dropped += 1
-            with contextlib.suppress(Reentered):  # in a signal handler that met the producer at work
+            with contextlib.suppress(Reentered):  # in a signal handler that interrupted the producer
                 producer.drop()
         except ProducerClosed:
             self._open_again(producer)
@@ -105,7 +107,7 @@ class Outlet:
     def _open_again(self, closed: Producer) -> None:
         if not self._is_owner:
             raise ProducerClosed
-        # `setdefault` is one step: threads that come at once use the same one, and no lock is held across a fork.
+        # `setdefault` is one step: concurrent threads get the same producer, and no lock is held across a fork.
         producer = self._successors.setdefault(closed, Producer(self._path))
         self._successors = {closed: producer}
         self.producer = producer

@@ -1,15 +1,15 @@
 """
-An exception as data, and its traceback as text: what a log record says of `exc_info`.
+Converts an exception to data, and its traceback to text: the `exc_info` of a log record.
 
     {"type": "KeyError", "module": "builtins", "message": "'total'",
      "frames": [{"file": "/srv/shop/cart.py", "line": 12, "function": "Cart.total"}, ...],
      "cause": {...}, "context": {...}, "exceptions": [...], "notes": [...]}
 
-The last frame is where it was raised. ``cause`` is there after ``raise ... from``, ``context`` where another exception
-was being handled, ``exceptions`` in a group.
+The last frame is where the exception was raised. ``cause`` is present after ``raise ... from``, ``context`` if another
+exception was being handled, ``exceptions`` in a group.
 
-Always true: it never raises because of somebody's exception; chains that run in circles end; so do long ones, at
-`CHAIN_MAX`, and deep ones, which keep the `FRAMES_MAX` frames nearest to the fault.
+Always true: an exception with faulty methods raises nothing here. Circular chains end, and so do chains longer than
+`CHAIN_MAX`. Of a deep traceback the `FRAMES_MAX` frames nearest to the fault are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 def exc_info_of(value: object) -> ExcInfo | None:
-    """Return what *value* means as ``exc_info`` of a log library: True, an exception, a tuple; None if nothing."""
+    """
+    Interpret *value* as the ``exc_info`` of a log library: True, an exception or a tuple. None if there is no
+    exception.
+    """
     if isinstance(value, BaseException):
         return type(value), value, value.__traceback__
     if isinstance(value, tuple) and len(value) == 3 and isinstance(value[1], BaseException):
@@ -45,10 +48,10 @@ def as_fields(exc_info: ExcInfo) -> dict[str, Any]:
 
 
 def as_text(exc_info: ExcInfo) -> str:
-    """Return what Python prints of it, without a newline at its end."""
+    """Return the traceback as Python prints it, without the final newline."""
     try:
         return "".join(traceback.format_exception(*exc_info)).rstrip("\n")
-    except Exception as error:  # noqa: BLE001  an exception of somebody's own may raise anything
+    except Exception as error:  # noqa: BLE001  a user's exception class may raise anything
         return f"{exc_info[0].__name__}, whose traceback raises {type(error).__name__}"
 
 

@@ -1,24 +1,26 @@
 """
-The standard library's `logging` to the hub: `HubHandler`.
+A handler that sends the standard library's `logging` to the hub: `HubHandler`.
 
     logging.getLogger().addHandler(HubHandler())
 
 A record keeps its structure:
 
-    level, message, logger, pathname, lineno, func, thread, process    always; `level` in lower case
+    level, message, logger, pathname, lineno, func, thread, process    always; `level` in lower case (a structlog dict
+                                                                       may lack `message`)
     task                                                               the asyncio task's name, in a task
     exc_info, traceback, stack_info                                    with an exception, a stack
-    whatever `extra` holds                                             beside these, which keep their names: where an
-                                                                       extra field has one of them it gets a `_` behind
+    the fields of `extra`                                              beside these; an extra field with one of these
+                                                                       names gets a trailing `_`
 
 Always true:
-- nothing is raised into the application: faults go to `handleError`, as with every handler of `logging`. But for
-  RecursionError, which is the application's: like the standard library's own handlers we let it pass;
-- what our own producers log is left to other handlers, or standard error: it would be a message about messages;
-- no lock of `logging` is held while a record is sent: a `Producer` may be used from any thread, and a thread that waits
-  holds nobody else up.
+- nothing is raised into the application: faults go to `handleError`, as in every handler of `logging`. The exception is
+  RecursionError, which is the application's; the standard library's handlers let it pass, too;
+- the log of our own producers goes to other handlers, or to standard error: sent to the hub, it would cause more of
+  itself;
+- no lock of `logging` is held while a record is sent: any thread may use a `Producer`, and a thread that waits blocks
+  no other.
 
-Not here: getting records to the hub (producers.logs.emitter), exceptions as data (producers.logs.exceptions).
+Not here: sending records to the hub (producers.logs.emitter), exceptions as data (producers.logs.exceptions).
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ from producers.logs.sanitize import CUT_KEY, REPR_KEY, say
 
 CLOSE_TIMEOUT_S = 1.0
 
-_OWN = "mpsr."  # loggers of ours: what a producer says of itself is not sent through it
+_OWN = "mpsr."  # our own loggers: a producer does not send its own log
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
 _STANDARD_COUNT = len(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
-_FROM_STRUCTLOG = {"_logger", "_name"}  # what ProcessorFormatter.wrap_for_formatter adds, for itself
-_SAME = ("level", "logger")  # what its `add_log_level` and `add_logger_name` say once more
+_FROM_STRUCTLOG = {"_logger", "_name"}  # added by ProcessorFormatter.wrap_for_formatter for its own use
+_SAME = ("level", "logger")  # duplicated by its `add_log_level` and `add_logger_name`
 _LEVELS = {name: name.lower() for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")}
 _RESERVED = frozenset((
     "level", "message", "logger", "pathname", "lineno", "func", "thread", "process", "task", "exc_info", "traceback",
@@ -53,16 +55,17 @@ _HAS_TASK_NAME = sys.version_info >= (3, 12)
 
 class HubHandler(logging.Handler):
     """
-    Sends records to the hub at *path* (default: ``$MPSR_SOCKET``, else where `mpsr hub` listens by itself).
+    Sends records to the hub at *path* (default: ``$MPSR_SOCKET``, else the default socket of `mpsr hub`).
 
-    The hub need not be there: what it cannot take yet waits, up to 64 MiB, and survives this process where the hub has
-    made a spool. Only when that is full the application waits: **1 second in total per outage of the hub**
-    (*wait_s_max*; 0: never), however many messages and threads; then messages are dropped, counted (`dropped`) and
-    reported under ``mpsr.loss.client`` when the hub is back.
+    The hub need not be running. Messages that it cannot take yet wait, up to 64 MiB; if the hub has created a spool
+    folder, they survive this process. Only when the 64 MiB are full does the application wait: **1 second in total per
+    outage of the hub** (*wait_s_max*; 0: never), for all messages and threads together. After that, messages are
+    dropped, counted (`dropped`), and reported under ``mpsr.loss.client`` when the hub is back.
 
-    *tag* is the tag of all messages; without it that is ``$MPSR_TAG``, else each logger's name (of the root logger:
-    ``python``). *producer* is one of your own, with options of its own; closing it is up to you. With a formatter,
-    ``message`` is its output. What msgpack cannot hold is sent as its `repr`, and named in ``mpsr.repr``.
+    *tag* is the tag of all messages. Its default is ``$MPSR_TAG``, else the name of each logger (``python`` for the
+    root logger). *producer* is a producer of your own, with its own options; you have to close it. With a formatter,
+    ``message`` is its output. A value that msgpack cannot hold is sent as its `repr`, and its path is listed in
+    ``mpsr.repr``.
     """
 
     def __init__(
@@ -81,16 +84,16 @@ class HubHandler(logging.Handler):
 
     @property
     def producer(self) -> Producer:
-        """What sends: ask it for `stats`."""
+        """The producer that sends the messages; it has `stats`."""
         return self._outlet.producer
 
     @property
     def dropped(self) -> int:
-        """How many messages found no room."""
+        """Number of messages for which there was no room."""
         return self._outlet.dropped
 
     def handle(self, record: logging.LogRecord) -> Any:
-        """Emit *record* if the filters let it pass, and hold no lock meanwhile."""
+        """Emit *record* if the filters let it pass. No lock is held meanwhile."""
         if record.name and record.name[:5] == _OWN:
             return _say_elsewhere(record)
         kept: Any = True
@@ -98,7 +101,7 @@ class HubHandler(logging.Handler):
             kept = self.filter(record)
             if not kept:
                 return kept
-            if isinstance(kept, logging.LogRecord):  # from Python 3.12 on filters may give another one
+            if isinstance(kept, logging.LogRecord):  # since Python 3.12 a filter may return another record
                 record = kept
         self.emit(record)
         return kept
@@ -111,19 +114,19 @@ class HubHandler(logging.Handler):
             self._send(
                 self._fields(record),
                 self._tag or (name if name != "root" else None),
-                seconds * _NS + int((created - seconds) * _NS),  # a float's nanoseconds, without the error of a product
+                seconds * _NS + int((created - seconds) * _NS),  # exact for the float; created * _NS would round
             )
         except RecursionError:
             raise
-        except Exception:  # noqa: BLE001  this is where `logging` wants it
+        except Exception:  # noqa: BLE001  as `logging` requires
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until everything is on the hub's disk: a second at most, and not for a hub that is not there."""
+        """Wait up to 1 second until everything is on the hub's disk. Do not wait if the hub is away."""
         self._outlet.flush(CLOSE_TIMEOUT_S)
 
     def close(self) -> None:
-        """Flush, and let go. A record after that opens it again, as it does a log file."""
+        """Flush and close. A later record opens the handler again, as it does a log file."""
         self._outlet.close(CLOSE_TIMEOUT_S)
         super().close()
 
@@ -149,7 +152,7 @@ class HubHandler(logging.Handler):
                 fields["message"] = record.getMessage() if self.formatter is None else self.format(record)
             except RecursionError:
                 raise
-            except Exception:  # noqa: BLE001  mostly a template and arguments that do not fit
+            except Exception:  # noqa: BLE001  usually a template whose arguments do not fit
                 self.handleError(record)
                 fields["message"], fields["args"] = say(record.msg), record.args
             if len(record.__dict__) != _STANDARD_COUNT:
@@ -164,7 +167,10 @@ class HubHandler(logging.Handler):
 
 
 def _say_elsewhere(record: logging.LogRecord) -> bool:
-    """Leave *record* to the application's other handlers; if it has none, to standard error, as `logging` does."""
+    """
+    Leave *record* to the other handlers of the application, or write it to standard error if there are none. Returns
+    False.
+    """
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None:
         if any(not isinstance(handler, HubHandler) for handler in logger.handlers):
@@ -176,12 +182,12 @@ def _say_elsewhere(record: logging.LogRecord) -> bool:
 
 
 def _add_extra(fields: dict[Any, Any], attributes: Mapping[Any, Any], known: Container[Any]) -> None:
-    """Put in what is not *known*; under another name, if it has one of ours."""
-    for key in tuple(attributes):  # in one step: a record may be in the hands of several threads
+    """Add the attributes that are not *known*; rename one that has a reserved name."""
+    for key in tuple(attributes):  # copied in one step: several threads may use the record
         if key in known:
             continue
         value = attributes.get(key)
-        if key == "extra" and isinstance(value, dict):  # as loguru hands over what is bound
+        if key == "extra" and isinstance(value, dict):  # loguru passes bound fields like this
             _add_extra(fields, value, ())
             continue
         while key in _RESERVED or key in fields:
@@ -190,7 +196,7 @@ def _add_extra(fields: dict[Any, Any], attributes: Mapping[Any, Any], known: Con
 
 
 def _unfold(fields: dict[Any, Any], record: logging.LogRecord) -> Any:
-    """Take in a dict as message, as structlog's `wrap_for_formatter` gives it; return its ``exc_info``."""
+    """Add the fields of a dict message, as structlog's `wrap_for_formatter` passes it. Return its ``exc_info``."""
     message: Any = record.msg
     event = {key: value for key, value in list(message.items()) if key not in _SAME or value != fields[key]}
     if "message" in event:
@@ -204,11 +210,11 @@ def _unfold(fields: dict[Any, Any], record: logging.LogRecord) -> Any:
 
 
 def _add_exception(fields: dict[Any, Any], record: logging.LogRecord, exc_info: exceptions.ExcInfo | None) -> None:
-    """Put in the exception as data and as text: the text that somebody has made already, if there is one."""
+    """Add the exception as data and as text. The text is the one that was already formatted, if any."""
     text = (record.exc_text or "").strip("\n")
     if exc_info is not None:
         fields["exc_info"] = exceptions.as_fields(exc_info)
-        if record.exc_text and not text and type(fields.get("message")) is str:  # loguru: it stands in the message
+        if record.exc_text and not text and type(fields.get("message")) is str:  # loguru puts it into the message
             fields["message"], head, rest = fields["message"].partition(_TRACEBACK)
             text = (head + rest).strip("\n")
     text = text or (exceptions.as_text(exc_info) if exc_info is not None else "")
@@ -217,12 +223,12 @@ def _add_exception(fields: dict[Any, Any], record: logging.LogRecord, exc_info: 
 
 
 def _add_task(fields: dict[Any, Any], record: logging.LogRecord) -> None:
-    """Put in the name of the asyncio task that logs, if there is one."""
+    """Add the name of the current asyncio task, if there is one."""
     if _HAS_TASK_NAME:
         name = record.taskName  # type: ignore[attr-defined]
     else:
         asyncio = sys.modules["asyncio"]
-        running_loop = getattr(asyncio, "_get_running_loop", None)  # not there while another thread imports it
+        running_loop = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports asyncio
         if running_loop is None or running_loop() is None:
             return
         task = asyncio.current_task()

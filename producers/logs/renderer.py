@@ -1,15 +1,15 @@
 """
-structlog to the hub: `HubRenderer` at the end of the chain, `HubLoggerFactory` behind it.
+Sends structlog events to the hub: `HubRenderer` is the last processor, `HubLoggerFactory` makes the loggers.
 
     structlog.configure(processors=[..., HubRenderer()], logger_factory=HubLoggerFactory())
 
-The event dict is sent as it is: no text is made of it on the way. A message's tag is the name that `get_logger` was
-given, its time the event's ``timestamp``, if `structlog.processors.TimeStamper` has put one there; and it gets a
-``level`` if no processor has given it one.
+The event dict is sent as a map, not as text. The tag of a message is the name given to `get_logger`. Its time is the
+event's ``timestamp``, if a processor such as `structlog.processors.TimeStamper` has set one. An event without a
+``level`` gets one.
 
-Always true: as for the handler of `logging` (producers.logs.handler), nothing is raised into the application, nothing
-is lost because of what it holds, and it waits no longer than `wait_s_max` in total per outage.
-Not here: getting records to the hub (producers.logs.emitter), exceptions as data (producers.logs.exceptions).
+Always true: as in producers.logs.handler, nothing is raised into the application, no event is lost because of its
+contents, and waits are limited to `wait_s_max` in total per outage.
+Not here: sending records to the hub (producers.logs.emitter), exceptions as data (producers.logs.exceptions).
 """
 
 from __future__ import annotations
@@ -26,17 +26,18 @@ from producers.logs import exceptions
 from producers.logs.emitter import WAIT_S_MAX, Outlet, tag_of_process
 
 _NS = 1_000_000_000
-_SECONDS_MAX = 0xFFFFFFFF  # as far as the wire's times go
+_SECONDS_MAX = 0xFFFFFFFF  # the latest time on the wire
 _LEVELS = {"warn": "warning", "exception": "error", "fatal": "critical", "failure": "error", "err": "error"}
 _LEVELS |= {"msg": "info", "log": "info"}
 
 
 class HubRenderer:
     """
-    The last processor, before a `HubLogger`: it looks after level, time and exception.
+    The last processor before a `HubLogger`. It sets level and time, and converts the exception.
 
-    ``exc_info`` becomes data, with the text beside it in ``traceback``, if no processor before has taken it. The time
-    is taken out of *timestamp_key*: text as RFC 3339 has it, or seconds since the epoch. What is neither stays.
+    ``exc_info`` becomes data, and its text is added as ``traceback``, unless an earlier processor has consumed it. The
+    time is taken from *timestamp_key*: RFC 3339 text, a `datetime`, or seconds since the epoch. Anything else stays in
+    the event.
     """
 
     def __init__(self, timestamp_key: str = "timestamp") -> None:
@@ -45,7 +46,7 @@ class HubRenderer:
     def __call__(
         self, logger: Any, method_name: str, event_dict: MutableMapping[str, Any]
     ) -> tuple[tuple[MutableMapping[str, Any]], dict[str, Any]]:
-        """Return the arguments of a `HubLogger`'s methods."""
+        """Return the arguments for a method of `HubLogger`."""
         if "level" not in event_dict:
             event_dict["level"] = _LEVELS.get(method_name, method_name)
         if "exc_info" in event_dict:
@@ -59,20 +60,20 @@ class HubRenderer:
 
 
 class HubLogger:
-    """What structlog calls a logger: sends each event under the tag *name*."""
+    """The logger that structlog wraps: sends each event under the tag *name*."""
 
     def __init__(self, outlet: Outlet, name: str | None, tag: str | None) -> None:
-        self.name = name or "root"  # as `structlog.stdlib.add_logger_name` asks for it
+        self.name = name or "root"  # read by `structlog.stdlib.add_logger_name`
         self._tag = tag
         self._send = outlet.send
 
     def msg(self, event: MutableMapping[str, Any] | str, *, time_ns: int | None = None) -> None:
-        """Send *event*; a text, made by another renderer, as ``message``."""
+        """Send *event*. A text, from another renderer, is sent as ``message``."""
         try:
             self._send(event if isinstance(event, dict) else _as_dict(event), self._tag, time_ns)
         except RecursionError:
             raise
-        except Exception:  # noqa: BLE001  a log is no reason for an application to fail
+        except Exception:  # noqa: BLE001  a log call must not make the application fail
             _complain()
 
     log = debug = info = warn = warning = msg
@@ -81,10 +82,9 @@ class HubLogger:
 
 class HubLoggerFactory:
     """
-    Makes the loggers of `structlog.configure`; all share one producer.
+    Makes the loggers for `structlog.configure`. All of them share one producer.
 
-    *path*, *tag*, *producer* and *wait_s_max* are those of `producers.HubHandler`, and so is what happens while the hub
-    is away.
+    *path*, *tag*, *producer*, *wait_s_max* and the behaviour while the hub is away are those of `producers.HubHandler`.
     """
 
     def __init__(
@@ -99,18 +99,18 @@ class HubLoggerFactory:
         self._outlet = Outlet(path, producer=producer, wait_s_max=wait_s_max)
 
     def __call__(self, *args: Any) -> HubLogger:
-        """Return the logger of ``structlog.get_logger(*args)``; the first is its name."""
+        """Return the logger for ``structlog.get_logger(*args)``. The first argument is its name."""
         name = str(args[0]) if args and args[0] is not None else None
         return HubLogger(self._outlet, name, self._tag or name)
 
     @property
     def producer(self) -> Producer:
-        """What sends: ask it for `stats`, `flush` it."""
+        """The producer that sends the messages; it has `stats` and `flush`."""
         return self._outlet.producer
 
     @property
     def dropped(self) -> int:
-        """How many messages found no room."""
+        """Number of messages for which there was no room."""
         return self._outlet.dropped
 
 
@@ -130,7 +130,7 @@ def _describe_exception(event_dict: MutableMapping[str, Any]) -> None:
 
 
 def _nanoseconds(timestamp: object) -> int | None:
-    """Return a time in nanoseconds since the epoch, None for what is none."""
+    """Return a time in nanoseconds since the epoch, or None if *timestamp* is not a time."""
     try:
         if isinstance(timestamp, str) and len(timestamp) > len("2026-11-20"):
             timestamp = datetime.fromisoformat(timestamp)
@@ -145,7 +145,7 @@ def _nanoseconds(timestamp: object) -> int | None:
 
 
 def _complain() -> None:
-    """Say on standard error what went wrong, as `logging` does."""
+    """Write the error to standard error, as `logging` does."""
     try:
         sys.stderr.write(f"mpsr: an event could not be logged\n{traceback.format_exc()}")
     except (OSError, ValueError, AttributeError):

@@ -1,12 +1,12 @@
 """
-A record that msgpack cannot hold, made into one that it can: what cannot be sent gets its `repr` in its place.
+Converts a record that msgpack cannot hold into one that it can: each such value is replaced by its `repr`.
 
-Where that happened is said in the record itself, in ``mpsr.repr``: a list of paths, as in ``user.tags[2]``. Texts that
-had to be cut, because no frame holds them, are in ``mpsr.cut``.
+The record lists the paths of the replaced values in ``mpsr.repr``, as in ``user.tags[2]``, and in ``mpsr.cut`` those of
+texts that were cut because they do not fit into a frame.
 
-Always true: it never raises because of what somebody logged; what can be kept is kept as it is; what it is given is
-not changed.
-Not here: records that can be sent as they are (producers.record), which is nearly all.
+Always true: nothing is raised because of a logged value; a value that can be sent is sent unchanged; the input is not
+modified.
+Not here: records that can be sent as they are (producers.record), which is nearly all of them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _KEYS = (str, int, float, bytes)
 
 
 def pack_mended(record: Mapping[Any, Any]) -> bytes:
-    """Return *record* in msgpack, whatever it holds."""
+    """Return *record* as msgpack, whatever it holds."""
     packed = _Mender().pack(record)
     if len(packed) <= RECORD_BYTES_MAX:
         return packed
     packed = _Mender(CUT_CHARACTERS).pack(record)
     if len(packed) <= RECORD_BYTES_MAX:
         return packed
-    # It is not one long text then, but very many things.
+    # Still too large: there are too many values rather than long texts.
     return pack({key: _cut(repr(value)) for key, value in list(record.items())[:100]} | {CUT_KEY: ["the record"]})
 
 
 class _Mender:
-    """Copies values, those that msgpack cannot hold as text."""
+    """Copies values, and replaces those that msgpack cannot hold by text."""
 
     def __init__(self, characters_max: int = sys.maxsize) -> None:
         self._characters_max = characters_max
@@ -48,7 +48,7 @@ class _Mender:
         self._above: set[int] = set()
 
     def pack(self, record: Mapping[Any, Any]) -> bytes:
-        """Return *record*, mended and marked, in msgpack."""
+        """Return *record* as msgpack, with its replacements and the lists of their paths."""
         copy = self._map(record, "")
         for key, paths in ((REPR_KEY, self._replaced), (CUT_KEY, self._shortened)):
             if paths:
@@ -85,7 +85,7 @@ class _Mender:
             if isinstance(value, Mapping):
                 return self._map(value, path)
             return [self._value(child, f"{path}[{index}]") for index, child in enumerate(tuple(value))]
-        except Exception:  # noqa: BLE001  a container of somebody's own may raise anything
+        except Exception:  # noqa: BLE001  a user's container class may raise anything
             return self._repr(value, path)
         finally:
             self._above.discard(id(value))
@@ -113,20 +113,20 @@ class _Mender:
 
 
 def represent(value: object) -> str:
-    """Return `repr` of *value*, or what can be said of it instead; at most `REPR_CHARACTERS_MAX` of it."""
+    """Return `repr` of *value*, or a description if that raises; cut to `REPR_CHARACTERS_MAX`."""
     return _said(repr, value)
 
 
 def say(value: object) -> str:
-    """Return `str` of *value* likewise."""
+    """Return `str` of *value* in the same way."""
     return _said(str, value)
 
 
 def _said(how: Callable[[object], str], value: object) -> str:
     try:
         text = how(value)
-    except Exception as error:  # noqa: BLE001  anybody's `__repr__` may raise anything
-        if isinstance(value, int):  # more digits than Python writes down
+    except Exception as error:  # noqa: BLE001  a user's `__repr__` may raise anything
+        if isinstance(value, int):  # more digits than Python converts to decimal
             text = hex(value)
         else:
             text = f"<{type(value).__name__}, whose {how.__name__} raises {type(error).__name__}>"
@@ -138,7 +138,7 @@ def _cut(text: str) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Return *text* itself, or with its lone surrogates written out."""
+    """Return *text* itself, or a copy with lone surrogates escaped."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,10 +1,10 @@
 """
-How long an application may still be made to wait for room: so long in total per outage of the hub, however many wait.
+How long an application may still wait for room: a fixed time in total per outage of the hub, for all threads together.
 
-An outage begins with the first wait, and is over when the hub has acknowledged half of what waited for it then.
+An outage begins with the first wait. It ends when the hub has acknowledged half of the messages that were pending then.
 
-Always true: time in which several threads wait counts once; no lock is held, so neither a fork nor a signal handler
-can hang here (two threads that begin and end in the same instant may be counted wrongly by one wait).
+Always true: time during which several threads wait counts once. No lock is held, so neither a fork nor a signal handler
+can deadlock here; two threads that begin and end at the same instant may be counted wrongly by one wait.
 Not here: the waiting itself (producers.logs.emitter).
 """
 
@@ -22,11 +22,11 @@ class Patience:
         self._clock = clock
         self._spent_s = 0.0
         self._waiting: set[object] = set()
-        self._since = 0.0  # when the first of those began
-        self._outage: tuple[int, int] | None = None  # acknowledged and pending when it began
+        self._since = 0.0  # when the first of the current waits began
+        self._outage: tuple[int, int] | None = None  # acknowledged and pending messages at its begin
 
     def begin(self, who: object, *, acknowledged: int, pending: int) -> float:
-        """Note that *who* is about to wait; return for how many seconds it may. `end` is to follow."""
+        """Note that *who* is about to wait. Return for how many seconds it may. A call of `end` must follow."""
         now = self._clock()
         if self._outage is None or self._is_over(acknowledged, self._outage):
             self._outage = acknowledged, pending
@@ -38,8 +38,8 @@ class Patience:
         return max(self._wait_s_max - self._spent_s - (now - self._since), 0.0)
 
     def end(self, who: object) -> None:
-        """*who* waits no longer."""
-        if who not in self._waiting:  # an outage ended meanwhile
+        """Note that *who* no longer waits."""
+        if who not in self._waiting:  # its outage has ended meanwhile
             return
         self._waiting.discard(who)
         if not self._waiting:
@@ -48,5 +48,5 @@ class Patience:
     @staticmethod
     def _is_over(acknowledged: int, outage: tuple[int, int]) -> bool:
         acknowledged_then, pending_then = outage
-        # Fewer than then: this is a forked child, and another backlog.
+        # Fewer than at the begin: this is a forked child, with another backlog.
         return acknowledged < acknowledged_then or 2 * (acknowledged - acknowledged_then) >= pending_then

@@ -1,1 +1,1 @@
-"""The supervisor behind `mpsr spawn`: children, their output as messages, their ends and what follows from them."""
+"""The supervisor of `mpsr spawn`: starts children, sends their output as messages, restarts and stops them."""

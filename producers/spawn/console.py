@@ -1,16 +1,19 @@
 """
-What the children say, on our standard output, each line behind the time and the child's name: as honcho shows it.
+Writes the children's output to our standard output. Each line is preceded by the time and the child's name, as in
+honcho.
 
     10:00:00 web.1    | listening
 
-In colours on a terminal. A thread writes, so that a terminal that stands still stops nobody.
+On a terminal the names are coloured. A thread writes, so that a stalled terminal blocks nothing else.
 
 Always true:
-- the order is that in which lines were given;
-- names, and what we say ourselves, are escaped (hub.escaping); what a child prints is not, it has our terminal;
-- what waits to be written is bounded; what finds no room is not shown, and that is said in its place.
+- lines are written in the order in which they were given;
+- names and our own lines are escaped (hub.escaping); the output of a child is not, because the child shares our
+  terminal;
+- the waiting text is limited to `HELD_BYTES_MAX` plus one `show`; lines without room are left out, and a line reports
+  how many.
 
-Not here: what is kept (producers.spawn.delivery).
+Not here: delivery to the hub (producers.spawn.delivery).
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ from hub.escaping import escape
 HELD_BYTES_MAX = 4 << 20
 CLOSE_TIMEOUT_S = 1.0
 SYSTEM = "mpsr"
-"""The name in front of what we say ourselves."""
+"""The name in front of our own lines."""
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
 class Console:
-    """Write to *descriptor* for children of these *names*, in colours or plainly."""
+    """Writes to *descriptor* for the children *names*, with or without colours."""
 
     def __init__(self, descriptor: int, names: Iterable[str], *, is_coloured: bool) -> None:
         self._descriptor = descriptor
@@ -47,14 +50,14 @@ class Console:
         self._held_bytes = 0
         self._is_closed = False
         self._is_broken = False
-        self._hidden = 0  # lines, since the last that was shown
+        self._hidden = 0  # lines left out since the last line shown
         self.hidden = 0
         """Lines that were not shown."""
         self._thread = threading.Thread(target=self._run, name="mpsr-console", daemon=True)
         self._thread.start()
 
     def show(self, name: str, lines: list[bytes], *, timeout: float = 0.0) -> bool:
-        """Put lines behind the others; False, if there is no room within *timeout* seconds, and then nothing is."""
+        """Append lines. If there is no room within *timeout* seconds, return False and append nothing."""
         before = self._now() + self._before[name]
         text = b"".join((before, b"\n".join(lines).replace(b"\n", b"\n" + before), b"\n"))
         with self._changed:
@@ -70,12 +73,12 @@ class Console:
             return True
 
     def hide(self, count: int) -> None:
-        """Count lines that found no room."""
+        """Count lines for which there was no room."""
         self._hidden += count
         self.hidden += count
 
     def close(self, timeout: float = CLOSE_TIMEOUT_S) -> None:
-        """Write what waits, as long as that takes no longer than *timeout* seconds."""
+        """Write the waiting lines, for at most *timeout* seconds."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -98,7 +101,7 @@ class Console:
                 view = memoryview(text)
                 while view:
                     view = view[os.write(self._descriptor, view) :]
-            except OSError:  # nobody looks any more; the children go on
+            except OSError:  # the reader is gone; the children go on
                 with self._changed:
                     self._is_broken = True
                     self._waiting.clear()

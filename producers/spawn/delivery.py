@@ -1,15 +1,16 @@
 """
-Where a child's messages go: to the hub, through one producer, and to the console.
+Delivers the children's messages to the hub, through one producer, and to the console.
 
-One producer for all children, so that the journal has their messages in the order in which they were read.
+All children share one producer, so that the journal holds their messages in the order in which they were read.
 
 Always true:
-- messages leave in the order in which they came;
-- nobody waits longer than `PATIENCE_S`, all in all, until there is room again: then it is dropped, and counted;
-- what was dropped is a message of its own, under the tag of losses, in front of what comes through next: that is when
-  half of what waited for the hub has left, so that an outage costs one gap, and not every second line.
+- messages leave in the order in which they arrived;
+- for each destination all waits together, until there is room again, take at most `PATIENCE_S`; after that messages are
+  dropped and counted;
+- dropped messages are reported by a loss message before the next message that is sent. Sending resumes when half of the
+  pending messages have left, so that an outage makes one gap instead of dropping every second line.
 
-Not here: sending and keeping (producers.blocking), showing (producers.spawn.console).
+Not here: sending and keeping (producers.blocking), output (producers.spawn.console).
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ PATIENCE_S = 1.0
 
 
 class Parcel(NamedTuple):
-    """So many *messages* of one child that were read together: their entries, and what the console shows of them."""
+    """
+    Messages of one child that were read together: *messages* is their number, *entries* their msgpack entries, *shown*
+    their lines on the console.
+    """
 
     tag: str
     entries: bytes
@@ -37,7 +41,7 @@ class Parcel(NamedTuple):
 
 
 class _Patience:
-    """How long one may still be waited for, until it moves again."""
+    """The time that may still be spent waiting for one destination; it is restored at the next success."""
 
     def __init__(self, seconds: float) -> None:
         self._full_s = self.left_s = seconds
@@ -50,26 +54,26 @@ class _Patience:
 
 
 class Delivery:
-    """Give parcels to *producer* and *console*, either of which may be missing."""
+    """Delivers parcels to *producer* and *console*. Either may be None."""
 
     def __init__(self, producer: Producer | None, console: Console | None, *, patience_s: float = PATIENCE_S) -> None:
         self._producer = producer
         self._console = console
         self._with_hub = _Patience(patience_s)
         self._with_console = _Patience(patience_s)
-        self._is_half_done = False  # the hub has this parcel, the console has not
-        self._losses: dict[str, list[int]] = {}  # by tag: messages and bytes, not told yet
-        self._pending_max = 0  # when the first of them was dropped; at half of that it goes on
+        self._is_half_done = False  # the hub has this parcel, the console does not
+        self._losses: dict[str, list[int]] = {}  # by tag: messages and bytes, not reported yet
+        self._pending_max = 0  # pending messages at the first drop; sending resumes at half
         self.dropped = 0
-        """Messages that found no room."""
+        """Messages for which there was no room."""
         self.dropped_bytes = 0
 
     def offer(self, parcel: Parcel) -> bool:
-        """Give at once; False if there is no room now: then the same parcel is to be given to `insist`."""
+        """Deliver without waiting. False if there is no room now: pass the same parcel to `insist`."""
         return self._give(parcel, is_patient=False)
 
     def insist(self, parcel: Parcel) -> None:
-        """Give it as soon as there is room, waiting no longer than patience lasts. Blocks."""
+        """Deliver as soon as there is room, or drop the parcel when patience runs out. Blocks."""
         self._give(parcel, is_patient=True)
 
     def _give(self, parcel: Parcel, *, is_patient: bool) -> bool:
@@ -82,7 +86,7 @@ class Delivery:
         return True
 
     def _send(self, parcel: Parcel, *, is_patient: bool) -> bool:
-        """Return whether that is settled: sent, or dropped."""
+        """Return whether the parcel is settled: sent, or dropped."""
         assert self._producer is not None
         begin = time.monotonic()
         try:
@@ -116,7 +120,7 @@ class Delivery:
         self.dropped_bytes += len(parcel.entries)
 
     def _tell_losses(self) -> None:
-        """Raises BacklogFull, and what is not told yet stays to be told."""
+        """Report the losses. Raises BacklogFull; the losses that are not reported yet stay recorded."""
         for tag, (count, lost_bytes) in list(self._losses.items()):
             reason = "the hub was away, and there was no more room for the output of this process"
             record = {"reason": reason, "count": count, "bytes": lost_bytes, "tag": tag}

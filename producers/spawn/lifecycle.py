@@ -1,21 +1,22 @@
 """
-What follows from what happens to the children: the supervisor's decisions, without a process, a signal or a clock.
+The supervisor's decisions, as a state machine for each child, without processes, signals or a clock.
 
     NEW ─▶ RUNNING ─ Exited ─▶ LINGERING ─ Gone ─▶ WAITING ─ its time ─▶ RUNNING
               │                (its group is not       │
               │                 empty yet)             └─▶ ENDED
               └─ SIGTERM, after stop_timeout_s SIGKILL, each to the whole group
 
-Events go in by `handle`, with the time; actions come out. `due` says when to hand in the next `Tick`.
+`handle` takes an event and the time, and returns actions. `due` returns when the next `Tick` is due.
 
 Always true:
-- a child is started again only when nothing of its group is left;
-- between two starts of a child that does not live `HEALTHY_S` the pause doubles, up to a limit; after `attempts_max`
+- a child is restarted only when its process group is empty, or `KILLED_S` after the group got SIGKILL;
+- between two starts of a child that lives less than `HEALTHY_S` the pause doubles, up to a limit; after `attempts_max`
   such lives in a row it is given up;
-- once a stop was asked for nothing is started, and what does not end in time is killed;
-- `exit_code` is that of the first child that failed for good; what obeyed our signal has not failed.
+- after a stop request nothing is started, and a child that does not end in time is killed;
+- `exit_code` is that of the first child that failed for good; a child that obeyed our signal has not failed.
 
-Not here: processes and signals (producers.spawn.processes), who asks for the stop (producers.spawn.supervisor).
+Not here: processes and signals (producers.spawn.processes), the source of the stop request
+(producers.spawn.supervisor).
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from typing import Any, NamedTuple
 
 HEALTHY_S = 10.0
 LOOK_S = 0.05
-"""How often a group whose leader has gone is looked at: nothing announces its end."""
+"""How often a group whose leader has exited is checked. The kernel does not report when a group becomes empty."""
 KILLED_S = 5.0
-"""So long after SIGKILL a group may still be there, in the kernel's hands; then it is no longer waited for."""
+"""How long after SIGKILL a group is waited for. A process that is blocked in the kernel may outlive this."""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 _OBEDIENT = {0, *(-number for number in _ENDING), *(128 + number for number in _ENDING)}
 
 
 class Restart(enum.Enum):
-    """Which ends of a child are followed by a new start."""
+    """Which exits of a child lead to a restart."""
 
     NEVER = "never"
     ON_FAILURE = "on-failure"
@@ -43,14 +44,14 @@ class Restart(enum.Enum):
 
 
 class AnyExit(enum.Enum):
-    """What the end of one child, for good, means for the others."""
+    """What the final exit of one child means for the others."""
 
     STOP = "stop"
     IGNORE = "ignore"
 
 
 class Policy(NamedTuple):
-    """What the user chose."""
+    """The user's settings."""
 
     restart: Restart = Restart.NEVER
     any_exit: AnyExit = AnyExit.STOP
@@ -69,7 +70,9 @@ class Started(NamedTuple):
 
 
 class Exited(NamedTuple):
-    """*code* as in `subprocess`: of a signal it is the negative. *has_left*: others of its group live on."""
+    """
+    *code* is as in `subprocess`: negative for a signal. *has_left*: other processes of its group are still running.
+    """
 
     name: str
     code: int
@@ -77,13 +80,13 @@ class Exited(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """Nothing of the group of a child that exited is left."""
+    """The group of an exited child is empty."""
 
     name: str
 
 
 class StopAsked(NamedTuple):
-    """End everything; asked a second time: at once."""
+    """Stop everything; the second time: kill at once."""
 
 
 class Tick(NamedTuple):
@@ -97,7 +100,7 @@ Event = Started | Exited | Gone | StopAsked | Tick
 
 
 class Start(NamedTuple):
-    """Start it, and answer with Started, or with Exited."""
+    """Start the child, and reply with Started, or with Exited if that failed."""
 
     name: str
 
@@ -110,13 +113,13 @@ class Signal(NamedTuple):
 
 
 class Look(NamedTuple):
-    """See whether the group is empty, and answer with Gone if it is."""
+    """Check whether the group is empty, and reply with Gone if it is."""
 
     name: str
 
 
 class Tell(NamedTuple):
-    """Make a message of it."""
+    """Report an event as a message."""
 
     name: str
     event: str
@@ -127,7 +130,7 @@ Action = Start | Signal | Look | Tell
 
 
 class State(enum.Enum):
-    """Where a child is."""
+    """The state of a child."""
 
     NEW = "new"
     RUNNING = "running"
@@ -137,21 +140,21 @@ class State(enum.Enum):
 
 
 class _Child:
-    """What is known of one child."""
+    """The history of one child."""
 
     def __init__(self) -> None:
         self.state = State.NEW
         self.pid = 0
         self.started_at = 0.0
         self.failures = 0  # short lives in a row
-        self.due: float | None = None  # to start it, to kill it, to look at it; by its state
+        self.due: float | None = None  # the next start (WAITING) or check of the group (LINGERING)
         self.kill_at: float | None = None
         self.killed_at: float | None = None
-        self.restart_s: float | None = None  # the pause before its next start; None: there is none
+        self.restart_s: float | None = None  # the pause before its next start; None: no restart
 
 
 class History:
-    """Decide for the children of these *names*."""
+    """Decides for the children *names*."""
 
     def __init__(self, names: Iterable[str], policy: Policy) -> None:
         self._children = {name: _Child() for name in names}
@@ -159,11 +162,11 @@ class History:
         self._is_stopping = False
         self._actions: list[Action] = []
         self.exit_code = 0
-        """Of the first child that failed for good, 128 and the signal's number for a signal; 0 if none did."""
+        """Exit code of the first child that failed for good, 128 plus the number for a signal; 0 if none failed."""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing runs, and nothing will."""
+        """Whether no child runs, and none will be started."""
         return all(child.state is State.ENDED for child in self._children.values())
 
     @property
@@ -171,11 +174,11 @@ class History:
         return self._is_stopping
 
     def may_start(self, name: str) -> bool:
-        """Whether a Start is still wanted: something may have happened since it was decided."""
+        """Whether a Start is still wanted: an event may have cancelled it since it was decided."""
         return self._children[name].state in (State.NEW, State.WAITING)
 
     def may_signal(self, name: str) -> bool:
-        """Whether a Signal is: there is somebody."""
+        """Whether a Signal is still wanted: the group may still have processes."""
         return self._children[name].state in (State.RUNNING, State.LINGERING)
 
     def begin(self) -> list[Action]:
@@ -183,12 +186,12 @@ class History:
         return [Start(name) for name in self._children]
 
     def due(self) -> float | None:
-        """Return when the next Tick is due, None if only an event can change anything."""
+        """Return when the next Tick is due, or None if only an event can change anything."""
         times = [time for child in self._children.values() for time in (child.due, child.kill_at) if time is not None]
         return min(times, default=None)
 
     def handle(self, event: Event, now: float) -> list[Action]:
-        """Return what is to be done."""
+        """Return the actions that follow from *event*."""
         match event:
             case Started(name, pid):
                 self._started(name, self._children[name], pid, now)
@@ -239,7 +242,7 @@ class History:
             self._settle(name, child, now)
 
     def _pause(self, name: str, child: _Child, code: int, *, has_failed: bool) -> float | None:
-        """Return how long to wait before the next start, None if there is to be none."""
+        """Return the pause before the next start, or None if there is no restart."""
         policy = self._policy
         wants = policy.restart is Restart.ALWAYS or (policy.restart is Restart.ON_FAILURE and code != 0)
         if self._is_stopping or not wants:
@@ -263,7 +266,7 @@ class History:
             self._settle(name, child, now)
 
     def _settle(self, name: str, child: _Child, now: float) -> None:
-        """Nothing of it is left: wait for its next start, or for nothing."""
+        """The group is gone: wait for the next start, or end."""
         if child.restart_s is None or self._is_stopping:
             child.state, child.due = State.ENDED, None
             return
@@ -297,7 +300,7 @@ class History:
         self._tell(name, "process.killed", level="warning", pid=child.pid)
         if child.state is State.LINGERING:
             child.due = now + LOOK_S
-            self._actions.append(Look(name))  # the number of a group that is gone may be somebody else's
+            self._actions.append(Look(name))  # the id of a group that is gone may be reused
         self._actions.append(Signal(name, signal.SIGKILL))
 
     def _tick(self, name: str, child: _Child, now: float) -> None:

@@ -1,14 +1,15 @@
 """
-Bytes of one stream of a child to messages: a line is one, a traceback is one, a JSON object is its own record.
+Converts the bytes of a child's stream to messages: one per line, per traceback, and per JSON object.
 
     {"stream": "stdout", "message": "the line"}         text, whatever its bytes (hub.wire.text)
     {"stream": "stderr", "level": "info", "n": 1}       a JSON object; its `time` is taken out (hub.wire.jsonlines)
     {"stream": "stdout", "continued": true, "message": "..."}    the rest of a line over the limit
 
 Always true:
-- all bytes come out, in order; what is taken off is a line's end, ``\\n`` or ``\\r\\n``;
-- no more is held than a line of the limit and what waits to be joined; a line over it comes out in parts of that size;
-- a read costs a split and a join, not work per line, as long as nothing but text comes.
+- all bytes come out, in order, except line ends (``\\n`` or ``\\r\\n``);
+- at most one line of the limit is held, and the lines that wait to be joined; a longer line comes out in parts of the
+  limit;
+- for plain text one read costs a split and a join, not work per line.
 
 Not here: which lines belong together (producers.spawn.multiline), reading (producers.spawn.supervisor).
 """
@@ -43,26 +44,26 @@ class Join(enum.Enum):
 
 
 class Run(NamedTuple):
-    """Neighbouring messages that are packed alike."""
+    """Consecutive messages that are packed alike."""
 
     messages: list[bytes]
-    is_rest: bool = False  # of a line whose beginning came before
-    has_json: bool = False  # one of them may be a JSON object
+    is_rest: bool = False  # the rest of a line whose beginning is in an earlier run
+    has_json: bool = False  # one of the messages may be a JSON object
 
 
 class Lines:
-    """Cut one stream: `receive` what comes, `flush` when nothing has come for a while, and `finish` at the end."""
+    """Cuts one stream: `receive` for data, `flush` when no data has come for a while, `finish` at the end."""
 
     def __init__(self, *, join: Join = Join.TRACEBACK, line_bytes_max: int = LINE_BYTES_MAX) -> None:
         self._line_bytes_max = line_bytes_max
         self._joiner = None if join is Join.NONE else Joiner(indent=join is Join.INDENT, bytes_max=line_bytes_max)
         self._half: list[bytes] = []
         self._half_bytes = 0
-        self._is_rest = False  # the half line's beginning has been given out
+        self._is_rest = False  # the beginning of the half line was already returned
 
     @property
     def is_holding(self) -> bool:
-        """Whether whole lines wait for others to join them: `flush` gives them out."""
+        """Whether complete lines wait to be joined with others; `flush` returns them."""
         return self._joiner is not None and self._joiner.is_holding
 
     def receive(self, data: bytes) -> list[Run]:
@@ -79,19 +80,19 @@ class Lines:
         return runs
 
     def flush(self) -> list[Run]:
-        """Return the lines that waited to be joined."""
+        """Return the lines that were waiting to be joined."""
         done = [] if self._joiner is None else self._joiner.flush()
         return [Run(done)] if done else []
 
     def finish(self) -> list[Run]:
-        """Return everything that is left: a last line without its end counts."""
+        """Return everything that is left, including a last line without a line end."""
         runs = self._whole(b"".join(self._half), has_end=False) if self._half_bytes else []
         self._half.clear()
         self._half_bytes = 0
         return runs + self.flush()
 
     def _whole(self, block: bytes, *, has_end: bool = True) -> list[Run]:
-        """Return the messages of whole lines, the last one's ``\\n`` off, if it had one."""
+        """Return the messages of complete lines. *block* lacks the last line's ``\\n``, if *has_end*."""
         has_json = b"{" in block and (block.startswith(b"{") or b"\n{" in block)
         lines = block.split(b"\n")
         if has_end and b"\r" in block:
@@ -115,7 +116,7 @@ class Lines:
         return [Run(lines, has_json=has_json)] if lines else []
 
     def _by_length(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]:
-        """Yield lines within the limit, each time up to one that is not."""
+        """Yield the lines within the limit up to each longer line, with that line."""
         begin = 0
         for index, line in enumerate(lines):
             if len(line) > self._line_bytes_max:
@@ -138,11 +139,11 @@ class Lines:
         return runs
 
     def _rest(self, line: bytes, *, is_rest: bool) -> list[Run]:
-        """Return a line in parts, all but the first marked; with *is_rest* the first too."""
+        """Return a line in parts. All but the first are marked as continued; with *is_rest* the first is, too."""
         return [Run([part], is_rest=is_rest or index > 0) for index, part in enumerate(self._parts(line))]
 
     def _parts(self, line: bytes) -> Iterator[bytes]:
-        """Yield *line* in parts of the limit, none of which ends within a character of UTF-8."""
+        """Yield *line* in parts of the limit. No part ends inside a UTF-8 character."""
         begin = 0
         while len(line) - begin > self._line_bytes_max:
             end = begin + self._line_bytes_max
@@ -154,7 +155,7 @@ class Lines:
 
 
 def pack(run: Run, stream: str, time_ns: int) -> bytes:
-    """Return the entries of a run, behind one another; they came at *time_ns*."""
+    """Return the concatenated entries of a run that arrived at *time_ns*."""
     heads = _Heads(stamp(time_ns) + _record_head(stream, is_rest=run.is_rest))
     messages = run.messages
     if run.has_json:
@@ -171,7 +172,7 @@ def pack(run: Run, stream: str, time_ns: int) -> bytes:
 
 
 class _Heads(dict[int, bytes]):
-    """What stands before a text, by the text's length: few lengths are many lines."""
+    """The bytes before a text, by its length: many lines share few lengths."""
 
     def __init__(self, before: bytes) -> None:
         self._before = before
@@ -199,7 +200,7 @@ def _text_header(length: int) -> bytes:
 
 
 def _pack_object(line: bytes, stream: str, time_ns: int) -> bytes | None:
-    """Return the entry of a JSON object; None if it is none, or cannot stand in msgpack."""
+    """Return the entry of a JSON object. None if *line* is not one, or if msgpack cannot hold it."""
     try:
         record = {"stream": stream, **_decode_object(line)}
         own_time_ns = parse_time(record.get("time"))

@@ -1,16 +1,16 @@
 """
-Lines that belong together: Python's tracebacks, and on demand whatever is indented.
+Joins lines that belong together: Python tracebacks and, if requested, indented lines.
 
     HEAD ─▶ BODY ─(a line at the left margin: the exception)─▶ END ─▶ message
              ▲                                                  │ blank, "During handling of ...", blank, HEAD
              └──────────────────────────── LINK ◀───────────────┘
 
-A line is given back at once, unless it may have a continuation; what is held is given out by the first line that is
-none, or by `flush`, when none has come for a while.
+A line is returned at once unless it may be continued. Held lines are returned when a line comes that does not continue
+them, or by `flush` when no line has come for a while.
 
-Always true: every line comes out once, in order, unchanged; what is held is bounded, and given out above that.
+Always true: every line comes out once, in order, unchanged; the held lines are bounded, and returned above the limit.
 Not here: cutting lines, time (producers.spawn.lines).
-Source: traceback.py of CPython 3.11 to 3.14, groups of exceptions (PEP 654) included.
+Source: traceback.py of CPython 3.11 to 3.14, including exception groups (PEP 654).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LINKS = (
 
 
 class _Kind(enum.Enum):
-    """What a line looks like."""
+    """The kind of a line."""
 
     HEAD = "head"
     GROUP_HEAD = "group's head"
@@ -37,18 +37,18 @@ class _Kind(enum.Enum):
 
 
 class _State(enum.Enum):
-    """What is held."""
+    """The kind of the held lines."""
 
     NOTHING = "nothing"
-    TEXT = "text"  # a line that indented ones may follow
+    TEXT = "text"  # a line that indented lines may follow
     BODY = "body"
-    GROUP = "group"  # no line of it stands at the left margin
-    END = "end"  # a whole traceback, which another may follow
-    GAP = "gap"  # the same, and blank lines that may belong to it
-    LINK = "link"  # the sentence between two
+    GROUP = "group"  # an exception group: no line at the left margin
+    END = "end"  # a complete traceback; another may follow
+    GAP = "gap"  # the same, followed by blank lines that may belong to it
+    LINK = "link"  # the sentence between two tracebacks
 
 
-# A kind of line that is not here ends what is held.
+# A kind of line that is not listed ends the held message.
 _NEXT = {
     (_State.TEXT, _Kind.INDENTED): _State.TEXT,
     (_State.BODY, _Kind.INDENTED): _State.BODY,
@@ -67,7 +67,7 @@ _FIRST = {_Kind.HEAD: _State.BODY, _Kind.GROUP_HEAD: _State.GROUP}
 
 
 class Joiner:
-    """Join tracebacks and, with *indent*, indented lines to the line before them; *bytes_max* at most."""
+    """Joins tracebacks and, with *indent*, indented lines to the line before them, up to *bytes_max* bytes."""
 
     def __init__(self, *, indent: bool, bytes_max: int) -> None:
         self._indent = indent
@@ -75,14 +75,14 @@ class Joiner:
         self._state = _State.NOTHING
         self._held: list[bytes] = []
         self._held_bytes = 0
-        self._gap = 0  # blank lines at the end of what is held
+        self._gap = 0  # blank lines at the end of the held lines
 
     @property
     def is_holding(self) -> bool:
         return bool(self._held)
 
     def add(self, lines: list[bytes]) -> list[bytes]:
-        """Return the messages that are whole now."""
+        """Return the messages that are complete now."""
         if not self._held and not self._indent and not any(HEAD in line for line in lines):
             return lines
         done: list[bytes] = []
@@ -102,7 +102,7 @@ class Joiner:
         return done
 
     def flush(self) -> list[bytes]:
-        """Return what is held: one message, and blank lines that turned out to be their own."""
+        """Return the held lines: one message, then trailing blank lines as messages of their own."""
         if not self._held:
             return []
         whole = len(self._held) - self._gap

@@ -1,19 +1,20 @@
 """
-Start children, signal them, learn of their ends.
+Starts children, signals them, and reports their exits.
 
-A child is the leader of a session and a group of its own, and dies with the thread that started it: the kernel sends
-it a signal (PR_SET_PDEATHSIG), which a small program asks for in the child before it becomes the child. `preexec_fn`
-would run our Python, threads and locks halfway copied, between fork and exec.
+A child leads its own session and process group. It dies with the thread that started it: the kernel sends it a signal
+(PR_SET_PDEATHSIG). A small program requests this in the new process and then executes the command. `preexec_fn` would
+instead run our Python between fork and exec, with threads and locks in an inconsistent state.
 
 Always true:
-- a parent that died before the request is noticed: the child asks whose child it is, afterwards;
-- the child has standard input, output and error, none of our other descriptors, and no signal handling of ours; what
-  we were started to ignore (SIGHUP by nohup, SIGINT in the background of a shell) it ignores too;
-- what cannot be run ends with 127 (not there) or 126, and says so on its standard error;
-- every child that ended is waited for; so are orphans, of who asks for it.
+- a parent that died before the request is noticed: the child checks its parent after the request;
+- the child has standard input, output and error, none of our other descriptors, and none of our signal handlers;
+  signals that we were started to ignore (SIGHUP by nohup, SIGINT in the background of a shell) it ignores too;
+- a command that cannot be run exits with 127 (not found) or 126, with a message on its standard error (where there is
+  no PR_SET_PDEATHSIG, `start` raises OSError instead);
+- every child that exited is waited for; so are orphans, if the program calls `adopt` and `reap`.
 
-Not here: when (producers.spawn.lifecycle), what they say (producers.spawn.lines).
-Source: prctl(2): the "parent" is the thread that forked; fork and set-user-id programs forget the signal.
+Not here: when to start (producers.spawn.lifecycle), the output (producers.spawn.lines).
+Source: prctl(2): the "parent" is the thread that forked; fork and set-user-id programs clear the setting.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 PIPE_BYTES = 256 << 10
-"""Four times the usual: fewer stops of a child that talks much; more would eat into what the user's pipes may have."""
+"""
+Four times the default, so that a child with much output blocks less often. More would use up the user's limit for
+pipes.
+"""
 
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 _running: set[int] = set()
 
-# Python translates the C locale for itself and says so in the environment: the child is to have what it was given.
+# Python coerces the C locale and sets LC_CTYPE in its environment: the child must get the original one.
 _SHIM = """
 import os, signal, sys
 parent, number, has_locale = map(int, sys.argv[1:4])
@@ -69,7 +73,7 @@ def start(
     death_signal: signal.Signals = signal.SIGKILL,
 ) -> subprocess.Popen[bytes]:
     """
-    Start *command*; standard streams as in `subprocess`. Raises OSError if there can be no other process.
+    Start *command*; the standard streams are as in `subprocess`. Raises OSError if no process can be created.
 
     Call it on a thread that lives as long as the child is to live.
     """
@@ -92,7 +96,9 @@ def start(
 
 
 def _shim(env: Mapping[str, str], death_signal: signal.Signals) -> list[str]:
-    """Return what becomes the child after having asked for the signal; nothing where the kernel knows none."""
+    """
+    Return the command that requests the signal and then becomes the child; empty where the kernel has no such request.
+    """
     if not sys.platform.startswith("linux") or not sys.executable:
         return []
     has_locale = str(int("LC_CTYPE" in env))
@@ -101,23 +107,23 @@ def _shim(env: Mapping[str, str], death_signal: signal.Signals) -> list[str]:
 
 def _widen(pipe: int) -> None:
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # the user's pipes have had their share
+        with contextlib.suppress(OSError):  # the user's limit for pipes is used up
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def signal_group(pid: int, number: int) -> bool:
-    """Send a signal to the group that *pid* leads; False if nobody is left. 0 only asks."""
+    """Send a signal to the group that *pid* leads. False if the group is empty. Signal 0 only checks."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody is, and has become another user
+    except PermissionError:  # not empty: its processes have become another user's
         return True
     return True
 
 
 def adopt() -> None:
-    """Become the parent of orphans below us, as process 1 is of all: who ends is then gone as soon as we `reap`."""
+    """Become the parent of orphaned descendants, as process 1 is by default, so that `reap` can wait for them."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(ImportError, OSError, AttributeError):
             from ctypes import CDLL
@@ -126,7 +132,7 @@ def adopt() -> None:
 
 
 def reap() -> None:
-    """Wait for orphans that have ended, and for no child that was started here: those have their own who wait."""
+    """Wait for orphans that have exited. Stop at a child that was started here: its own watcher waits for it."""
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -138,7 +144,7 @@ def reap() -> None:
 
 
 def is_group_empty(pid: int) -> bool:
-    """Return whether nobody is left of the group that *pid* led; those that we have adopted are waited for."""
+    """Return whether the group that *pid* led is empty. Exited processes in it that we have adopted are waited for."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-pid, os.WNOHANG)[0]:
             pass
@@ -147,9 +153,9 @@ def is_group_empty(pid: int) -> bool:
 
 def on_exit(process: subprocess.Popen[bytes], call: Callable[[], None]) -> Callable[[], None]:
     """
-    Have the running loop call *call* once *process* has ended and has been waited for.
+    Have the running loop call *call* once *process* has exited and has been waited for.
 
-    Returns what to call when that is no longer wanted.
+    Return a function that cancels this.
     """
     loop = asyncio.get_running_loop()
     if not hasattr(os, "pidfd_open"):
@@ -189,7 +195,7 @@ def _on_exit_by_thread(
     def wait() -> None:
         process.wait()
         _running.discard(process.pid)
-        with contextlib.suppress(RuntimeError):  # the loop has ended before
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(ended)
 
     threading.Thread(target=wait, name="mpsr-wait", daemon=True).start()

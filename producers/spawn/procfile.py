@@ -1,12 +1,12 @@
 """
-What a Procfile, a .env file and a formation say.
+Parses a Procfile, a .env file and a formation.
 
     Procfile      web: gunicorn app:app        .env      PORT=5000          formation      web=2 worker=4
                   # a comment                            export NAME='a b'
 
-Always true: a line that means nothing is an error that names it; nothing is read, set or expanded here.
-Not here: files and environments (hub.cli.spawn), starting anything (producers.spawn.processes).
-Source: the forms of foreman and honcho.
+Always true: a line that is not understood is an error that quotes it; no file is read, no variable is set or expanded.
+Not here: files and environments (hub.cli.spawn), starting processes (producers.spawn.processes).
+Source: the formats of foreman and honcho.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 COUNT_MAX = 10_000
-"""So many children of one name; a typing error is no fork bomb."""
+"""Maximum children per name, so that a typing error does not become a fork bomb."""
 
 _PROCESS = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
 _VARIABLE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
@@ -25,7 +25,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def parse_procfile(text: str) -> dict[str, str]:
-    """Return each process's name and its command for the shell, in order. Raises ValueError."""
+    """Return each process's name and its shell command, in order. Raises ValueError."""
     commands: dict[str, str] = {}
     for number, line in _lines(text):
         match = _PROCESS.fullmatch(line)
@@ -40,7 +40,7 @@ def parse_procfile(text: str) -> dict[str, str]:
 
 
 def parse_env(text: str) -> dict[str, str]:
-    """Return the variables. Single quotes keep everything, in double quotes \\ is special. Raises ValueError."""
+    """Return the variables. Single quotes keep all characters; in double quotes \\ is an escape. Raises ValueError."""
     variables: dict[str, str] = {}
     for number, line in _lines(text):
         match = _VARIABLE.fullmatch(line)
@@ -52,9 +52,9 @@ def parse_env(text: str) -> dict[str, str]:
 
 def parse_formation(words: Sequence[str], names: Iterable[str]) -> dict[str, int]:
     """
-    Return how many of each of *names* to run, for words like ``web=2``; who is not named runs once.
+    Return how many children of each of *names* to run, for words like ``web=2``. A name without a word runs once.
 
-    A NAME alone means: this one, and only those that are named. Raises ValueError.
+    If any word is a NAME alone, only the given names run. Raises ValueError.
     """
     counts = dict.fromkeys(names, 1)
     given: dict[str, int] = {}
@@ -71,13 +71,13 @@ def parse_formation(words: Sequence[str], names: Iterable[str]) -> dict[str, int
 
 
 def port_of(position: int, index: int, environ: Mapping[str, str]) -> str:
-    """Return PORT for child *index* (from 1) of the name at *position* (from 0): $PORT or 5000, in steps of 100."""
+    """Return PORT for child *index* (from 1) of the name at *position* (from 0): $PORT or 5000, plus 100 per name."""
     base = environ.get("PORT", "")
     return str((int(base) if base.isascii() and base.isdigit() else 5000) + 100 * position + index - 1)
 
 
 def _lines(text: str) -> Iterable[tuple[int, str]]:
-    """Yield number and text of each line that says something."""
+    """Yield number and text of each line, without blank lines and comments."""
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):

@@ -1,18 +1,19 @@
 """
-The supervisor: starts children, reads what they say, and does what their history asks for.
+The supervisor: starts children, reads their output, and carries out the decisions of their history.
 
     pipes ─▶ select, in the order in which they became readable ─▶ lines ─▶ parcels ─▶ delivery
     ends, signals, time ─▶ history ─▶ start, signal, tell
 
 Always true:
-- the lines of one stream keep their order; a child's start comes before its first line, its end behind its last one
-  (what others that it left behind say still comes, later);
-- of two streams, what became readable first comes first: lines that are further apart than it takes us to wake and
-  read (about 0.1 ms) are in order, closer ones may come grouped by stream: a pipe keeps no time of a write;
-- while there is no room for what was read nothing more is read, of anybody;
-- when `run` returns, every child has ended and has been waited for.
+- the lines of one stream keep their order; a child's start comes before its first line, its exit after its last line
+  (lines from processes that it left running come later);
+- across streams, the one that became readable first is read first. Lines are in order if they are further apart than
+  one wake-up and read (about 0.1 ms); closer lines may be grouped by stream, because a pipe does not record the time of
+  a write;
+- while there is no room for data that was read, no stream is read;
+- when `run` returns, every child has exited and has been waited for.
 
-Not here: decisions (producers.spawn.lifecycle), what becomes of messages (producers.spawn.delivery).
+Not here: decisions (producers.spawn.lifecycle), delivery of messages (producers.spawn.delivery).
 """
 
 from __future__ import annotations
@@ -51,14 +52,17 @@ from producers.spawn.lines import LINE_BYTES_MAX, Join, Lines, Run, pack
 
 READ_BYTES = 256 << 10
 IDLE_S = 0.1
-"""So long lines wait for others that may belong to them."""
+"""How long lines are held for others that may belong to them."""
 DRAIN_BYTES_MAX = 16 << 20
-"""So much is read of a child that has ended, at once: more than a pipe holds, less than others of its group give."""
-_ROUNDS = 16  # of reading before the loop has its turn
+"""
+Maximum bytes read from a stream after its child has exited: more than a pipe holds, but bounded, because other
+processes of its group may keep writing.
+"""
+_ROUNDS = 16  # reads before yielding to the loop
 
 
 class Spec(NamedTuple):
-    """One child: *name* is its tag."""
+    """One child. *name* is its tag."""
 
     name: str
     command: tuple[str, ...]
@@ -67,11 +71,11 @@ class Spec(NamedTuple):
     stdin: int = subprocess.DEVNULL
     is_captured: bool = True
     death_signal: signal.Signals = signal.SIGKILL
-    """What it gets when we are killed."""
+    """The signal that it gets when this process is killed."""
 
 
 class Options(NamedTuple):
-    """How the output is cut."""
+    """How the output is cut into messages."""
 
     join: Join = Join.TRACEBACK
     line_bytes_max: int = LINE_BYTES_MAX
@@ -95,12 +99,12 @@ class _Child:
     def __init__(self, spec: Spec, process: subprocess.Popen[bytes]) -> None:
         self.spec = spec
         self.process = process
-        self.streams: list[_Stream] = []  # those still open
+        self.streams: list[_Stream] = []  # the open ones
         self.forget: Callable[[], None] = lambda: None
 
 
 class Supervisor:
-    """Run the children of these *specs*."""
+    """Runs the children *specs*."""
 
     def __init__(
         self,
@@ -116,16 +120,16 @@ class Supervisor:
         self._delivery = delivery
         self._options = options or Options()
         self._on_event = on_event
-        self._children: dict[str, _Child] = {}  # the last life of each
-        self._streams: set[_Stream] = set()  # open ones, of earlier lives too: others may hold their other ends
-        self._selector = selectors.DefaultSelector()  # its own, because it tells who was first; a loop need not
+        self._children: dict[str, _Child] = {}  # the latest life of each
+        self._streams: set[_Stream] = set()  # open ones, also of earlier lives: other processes may hold the write ends
+        self._selector = selectors.DefaultSelector()  # separate: it reports ready pipes in order, which a loop need not
         self._held: deque[Parcel] = deque()
         self._catching_up: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._over: asyncio.Future[None] | None = None  # there is one while `run` runs
+        self._over: asyncio.Future[None] | None = None  # set while `run` runs
 
     async def run(self) -> int:
-        """Start them all; return the exit code when all have ended."""
+        """Start all children. Return the exit code when all have ended."""
         self._loop = asyncio.get_running_loop()
         self._over = over = self._loop.create_future()
         self._listen()
@@ -141,11 +145,11 @@ class Supervisor:
             self._end()
 
     def stop(self) -> None:
-        """Have them all end: SIGTERM, and SIGKILL when their time is over. A second time: SIGKILL at once."""
+        """Stop all children: SIGTERM, then SIGKILL after the stop timeout. The second call sends SIGKILL at once."""
         self._handle(StopAsked())
 
     def pass_on(self, number: int) -> None:
-        """Send a signal to each child; not to what they started."""
+        """Send a signal to each child, but not to the processes that it started."""
         for child in self._children.values():
             if child.process.poll() is None:
                 child.process.send_signal(number)
@@ -171,7 +175,7 @@ class Supervisor:
                     self._tell(name, event, fields)
 
     def _after(self) -> None:
-        """See whether all is over, and when to look next."""
+        """Check whether everything has ended, and schedule the next Tick."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -213,7 +217,7 @@ class Supervisor:
         child.forget = processes.on_exit(process, lambda: self._ended(child))
 
     def _ended(self, child: _Child) -> None:
-        """It has ended: first what it still said."""
+        """A child has exited: read its remaining output, then handle the exit."""
         if not self._held:
             self._readable()
         for stream in list(child.streams):
@@ -241,7 +245,7 @@ class Supervisor:
                 return
 
     def _read(self, stream: _Stream) -> int:
-        """Read once; return how many bytes there were, 0 at the end or if there is nothing now."""
+        """Read once. Return the number of bytes, 0 at the end or if there is no data now."""
         try:
             data = os.read(stream.descriptor, READ_BYTES)
         except BlockingIOError:
@@ -291,7 +295,7 @@ class Supervisor:
             self._catching_up = self._loop.create_task(self._catch_up(), name="mpsr-catch-up")
 
     async def _catch_up(self) -> None:
-        """Give what is held, waiting where waiting stops nobody else; then read on."""
+        """Deliver the held parcels in a thread, where waiting blocks nothing else; then resume reading."""
         while self._held:
             await asyncio.to_thread(self._delivery.insist, self._held[0])
             self._held.popleft()
@@ -303,7 +307,7 @@ class Supervisor:
             await self._catching_up
 
     def _end(self) -> None:
-        """Leave nothing behind: at an error of ours, not even children."""
+        """Release everything; after an unexpected exception also kill the children."""
         if self._timer is not None:
             self._timer.cancel()
         if self._catching_up is not None:
@@ -322,7 +326,7 @@ class Supervisor:
 
 
 def _sentence(event: str, fields: Mapping[str, Any]) -> str:
-    """Return an event in words."""
+    """Describe an event in words."""
     match event:
         case "process.started":
             return f"started (pid {fields['pid']})"

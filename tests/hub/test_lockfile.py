@@ -19,7 +19,7 @@ HOLDER += "print('held', flush=True); sys.stdin.read()"
 
 
 def test_a_second_one_in_this_process_is_refused_and_harms_nothing(tmp_path: Path) -> None:
-    """It is told who has it, the first one keeps it, and lets go of it once."""
+    """The error names the holder; the first lock stays held, and is released once."""
     path = str(tmp_path / "lock")
     lock = LockFile(path)
     for _ in range(2):
@@ -34,7 +34,10 @@ def test_a_second_one_in_this_process_is_refused_and_harms_nothing(tmp_path: Pat
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_its_mode_is_what_was_asked_for(tmp_path: Path, umask: int) -> None:
-    """Whatever the umask is, and whatever mode an older program left: who may read it can keep others from locking."""
+    """
+    The mode is exact, whatever the umask and whatever mode an older program left: a reader can keep others from
+    locking.
+    """
     (tmp_path / "old").touch(mode=0o666)
     (tmp_path / "old").chmod(0o666)
     before = os.umask(umask)
@@ -47,7 +50,7 @@ def test_its_mode_is_what_was_asked_for(tmp_path: Path, umask: int) -> None:
 
 
 def test_another_process_has_it_until_it_dies(tmp_path: Path) -> None:
-    """Its process id is told; after kill -9 the lock is free, also while a child of the dead one lives."""
+    """Its process id is reported; after SIGKILL the lock is free, even while a child of the dead process lives."""
     path = str(tmp_path / "lock")
     program = "import os; " + HOLDER.replace("print(", "os.fork() or os.read(0, 1); print(")
     holder = subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -65,7 +68,7 @@ def test_another_process_has_it_until_it_dies(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_and_a_wrong_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the process id cannot be written the lock holds all the same; what cannot be locked is an OSError."""
+    """The lock holds even if the process id cannot be written; a file that cannot be locked is an OSError."""
 
     def full(*args: object) -> int:
         raise OSError(errno.ENOSPC, "full")
@@ -83,7 +86,7 @@ def test_a_full_disk_and_a_wrong_place(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_exact_mode(tmp_path: Path) -> None:
-    """A new file gets exactly the mode asked for, whatever the umask; a file that is there is refused, and kept."""
+    """A new file gets exactly the requested mode, whatever the umask; an existing file is refused, and kept."""
     path, before = tmp_path / "lock", os.umask(0o077)
     try:
         lock = LockFile(str(path), mode=0o640, is_new=True)
@@ -97,7 +100,7 @@ def test_an_exact_mode(tmp_path: Path) -> None:
 
 
 def test_a_second_name(tmp_path: Path) -> None:
-    """A lock file with two names may be somebody's file: it is refused, and not emptied."""
+    """A lock file with two names may be another file: it is refused, and not emptied."""
     (tmp_path / "file").write_text("precious")
     os.link(tmp_path / "file", tmp_path / "lock")
     with pytest.raises(OSError, match="second name"):
@@ -108,7 +111,9 @@ def test_a_second_name(tmp_path: Path) -> None:
 
 
 def test_in_an_open_folder(tmp_path: Path) -> None:
-    """With its descriptor a lock is made and renamed in the folder that was opened, and is missed in its place."""
+    """
+    With a folder's descriptor the lock is created and renamed in that folder; `is_in_place` checks the folder's path.
+    """
     folder, path = tmp_path / "folder", tmp_path / "folder/lock"
     folder.mkdir()
     handle = os.open(folder, os.O_PATH)
@@ -130,7 +135,7 @@ def test_in_an_open_folder(tmp_path: Path) -> None:
 
 @NEEDS_ROOT
 def test_seen_by_another_user(tmp_path: Path) -> None:
-    """A process that may not look any more takes the file to be in place until it is removed."""
+    """A process without access to the path takes the file to be in place until it is removed."""
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o700)
     lock = LockFile(str(folder / "lock"))

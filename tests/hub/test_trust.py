@@ -1,4 +1,4 @@
-"""hub.trust: whom a path can be trusted to, with real users and real folders."""
+"""hub.trust: which users could replace a path, with real users and real folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAEMON = pwd.getpwnam("daemon").pw_uid  # a user whose private group is in the d
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A folder of root's that everybody can enter."""
+    """A folder of root's that every user can enter."""
     with open_folder() as path:
         yield path
 
@@ -53,7 +53,7 @@ def make(root: Path, *things: str) -> str:
 
 
 def verdict(path: str, *, is_client: bool) -> str:
-    """Return why *path* is refused, or else who could replace it."""
+    """Return why *path* is refused, or which users could replace it."""
     found = refusal(lambda: check(path, is_client=is_client))
     if isinstance(found, Untrusted):
         return f"{Path(found.place).name} {found.reason}"
@@ -73,10 +73,10 @@ OF_HUB = f"belongs to user {HUB}"
 WE = f"0 {ALICE}"
 TMP = "t/ 0 1777"
 CASES: list[tuple[list[str], str, str]] = [
-    # what is made, what Alice's client finds about the last of it, and what her hub finds
+    # what is made; the verdict of Alice's client on the last item, and of her hub
     (["x/ 0 755", "x/s 0 600"], WE, WE),
     ([f"x/ {ALICE} 700", f"x/s {ALICE} 600"], WE, WE),
-    ([f"x/ {ALICE} 755", f"x/s {MALLORY} 600"], WE, WE),  # put there by one who may
+    ([f"x/ {ALICE} 755", f"x/s {MALLORY} 600"], WE, WE),  # put there by a user who may do so
     (["x/ 0 777", f"x/s {ALICE} 600"], "x can be written by everybody", ""),
     ([f"x/ {ALICE} 777", f"x/s {ALICE} 600"], "x can be written by everybody", ""),
     ([f"x/ {ALICE} 775", f"x/s {ALICE} 600"], f"x can be written by its group ({ALICE})", ""),
@@ -120,7 +120,7 @@ def test_who_could_replace_it(root: Path, things: list[str], of_client: str, of_
 
 
 def test_root_is_no_exception(root: Path) -> None:
-    """Root's hub refuses the folder of a user; root's client accepts it where root has put it, and in /tmp does not."""
+    """Root's hub refuses a user's folder; root's client accepts it where only root can have put it, and not in /tmp."""
     path = make(root, f"x/ {ALICE} 700", f"x/s {ALICE} 600")
     assert verdict(path, is_client=False) == f"x belongs to user {ALICE}"
     assert verdict(path, is_client=True) == WE
@@ -129,7 +129,9 @@ def test_root_is_no_exception(root: Path) -> None:
 
 
 def test_what_does_not_exist(root: Path) -> None:
-    """A path is checked as far as it exists; a file in the place of a folder, a loop of links, a null are errors."""
+    """
+    A path is checked as far as it exists; a file in place of a folder, a loop of links and a null character are errors.
+    """
     assert check(f"{root}/a/b/s").described is None
     assert check(f"{root}/../{root.name}/a").described is None
     make(root, "t/ 0 777", f"t/x/ {ALICE} 700")
@@ -145,7 +147,7 @@ def test_what_does_not_exist(root: Path) -> None:
 
 
 def test_as_many_links_as_the_kernel_follows(root: Path) -> None:
-    """A chain of links is followed to its end, as long as the kernel does, and not one further."""
+    """A chain of links is followed exactly as far as the kernel follows it."""
     (root / "0").touch()
     for number in range(LINKS_MAX + 1):
         (root / f"{number + 1}").symlink_to(f"{number}")
@@ -158,14 +160,17 @@ def test_as_many_links_as_the_kernel_follows(root: Path) -> None:
 
 
 def test_a_relative_path(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is relative to the current folder, whose own way is checked too."""
+    """A relative path starts at the current folder, whose own path is checked, too."""
     make(root, "t/ 0 777", f"t/x/ {ALICE} 755", f"t/x/s {ALICE} 600")
     monkeypatch.chdir(root / "t/x")
     assert as_user(ALICE, lambda: verdict("s", is_client=True)) == "t can be written by everybody"
 
 
 def test_a_private_group(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The group that has its user's name and no other member may write; with another member, or a list, it may not."""
+    """
+    The group with its user's name and no other member may write; with another member, or an access control list, it may
+    not.
+    """
     path = make(root, f"x/ {DAEMON} 775")
     refused = f"x can be written by its group ({DAEMON})"
     assert as_user(DAEMON, lambda: verdict(path, is_client=False)) == f"0 {DAEMON}"
@@ -186,7 +191,7 @@ def test_a_private_group(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_links_that_lie(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the kernel finds something else than what the links say, as below /proc/PID/root, nothing is trusted."""
+    """If the kernel finds another file than the links name, as below /proc/PID/root, nothing is trusted."""
     (root / "a").mkdir()
     (root / "b").mkdir()
     (root / "l").symlink_to("a")
@@ -207,7 +212,7 @@ def test_links_that_lie(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_an_open_folder(root: Path, owner: int, mode: int, reason: str) -> None:
-    """It belongs to one of the owners; its group may write to it if it is sticky, others never."""
+    """It must belong to one of the owners; its group may write to it if it is sticky, others never may."""
     folder = root / "x"
     folder.mkdir()
     os.chown(folder, owner, HUB)
@@ -217,7 +222,7 @@ def test_an_open_folder(root: Path, owner: int, mode: int, reason: str) -> None:
 
 
 def test_who_answers(root: Path) -> None:
-    """The process that listens is the owner of the socket's file, or root; nobody else."""
+    """The listening process must belong to the owner of the socket's file, or to root."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(root / "s"))
         (root / "s").chmod(0o666)

@@ -1,4 +1,6 @@
-"""What the tests of the clients share: short folders, and one well-behaved hub for all who do not kill theirs."""
+"""
+Fixtures that the tests of the clients share: short folders, and one real hub for all tests that do not stop theirs.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def hub() -> Iterator[HubProcess]:
-    """A real hub, which nobody may stop."""
+    """A real hub; a test must not stop it."""
     path = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
     with HubProcess(path) as process:
         yield process
@@ -47,20 +49,20 @@ def tag() -> str:
 
 @pytest.fixture
 def fake(folder: Path) -> Iterator[FakeHub]:
-    """A hub by hand."""
+    """A hub that is controlled by the test."""
     with FakeHub(str(folder / "s")) as fake:
         yield fake
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _uvloop_is_warm() -> None:
-    """Its first loop opens two descriptors that belong to the process."""
+    """The first uvloop loop opens two descriptors that stay open for the process."""
     uvloop.run(asyncio.sleep(0))
 
 
 @pytest.fixture
 def leaves_nothing() -> Iterator[None]:
-    """No thread of a producer and no descriptor is left behind: close ends both before it returns, or raises."""
+    """A test leaves no thread of a producer and no descriptor open: `close` ends both before it returns or raises."""
     threads, before = producer_threads(), descriptors()
     yield
     assert producer_threads() == threads
@@ -69,7 +71,7 @@ def leaves_nothing() -> Iterator[None]:
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Run:
-    """Run a coroutine function on one loop after the other; no task and no complaint may be left."""
+    """Run a coroutine function on each event loop in turn; no task and no warning may be left."""
 
     def run_it(main: Callable[[], Awaitable[None]]) -> None:
         complaints: list[dict[str, Any]] = []
@@ -81,7 +83,7 @@ def run(request: pytest.FixtureRequest) -> Run:
             assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
         request.param(guarded())
-        gc.collect(1)  # what was never awaited or closed complains now
+        gc.collect(1)  # an object that was never awaited or closed warns now
         assert complaints == []
 
     return run_it

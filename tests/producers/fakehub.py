@@ -1,8 +1,8 @@
 """
-A hub that misbehaves by hand: the test accepts, reads chunks and answers, as it likes and when it likes.
+A hub that the test controls: the test accepts, reads chunks and acknowledges, when and how it likes.
 
-Always true: it reads the wire with msgpack alone, so that it believes nothing of what our own encoder believes; every
-wait has a limit, so that a producer that does not come is a failed test.
+Always true: it reads the wire with msgpack alone, so that an error in our encoder is not repeated here; every wait has
+a limit, so that a producer that does not connect is a failed test.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support import PATIENCE_S
 
 
 class Received(NamedTuple):
-    """A chunk as it came: its tag, id, records, bytes."""
+    """A chunk as it arrived: tag, id, records, bytes."""
 
     tag: str
     id: str
@@ -59,7 +59,7 @@ class FakeConnection:
         self._data = b""
 
     def peek(self) -> bytes:
-        """Take what has come, and keep it for `chunk`."""
+        """Receive what has arrived, and keep it for `chunk`."""
         data = self.sock.recv(1 << 20)
         self._data += data
         return data
@@ -92,12 +92,12 @@ class FakeConnection:
         return chunks
 
     def ack(self, *chunks: Received | str) -> None:
-        """Acknowledge, all in one send."""
+        """Send all acknowledgements with one call."""
         ids = [chunk if isinstance(chunk, str) else chunk.id for chunk in chunks]
         self.sock.sendall(b"".join(msgpack.packb({"ack": chunk_id}) for chunk_id in ids))
 
     def is_closed_by_peer(self) -> bool:
-        """Read on; True at the end of the stream."""
+        """Read to the end of the stream; return True when it comes."""
         while True:
             try:
                 if not self.sock.recv(1 << 20):

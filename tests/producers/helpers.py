@@ -1,4 +1,4 @@
-"""What the tests of `Producer` share: what it leaves behind, whether it sleeps, whether somebody waits."""
+"""Helpers for the tests of `Producer`: what it leaves open, whether it sleeps, whether a thread waits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def descriptors() -> int:
 
 
 def stuffed(producer: Producer) -> int:
-    """Send records until there is no room; return how many found it."""
+    """Send records until there is no room; return how many were accepted."""
     count = 0
     while True:
         try:
@@ -43,7 +43,7 @@ def unacknowledged(producer: Producer) -> int:
 
 
 def dropped(producer: Producer) -> int:
-    """Close without waiting; return how many messages that cost."""
+    """Close without waiting; return how many messages were dropped."""
     try:
         producer.close(timeout=0)
     except NotAcknowledged as late:
@@ -52,7 +52,7 @@ def dropped(producer: Producer) -> int:
 
 
 def wakeups(native_id: int) -> int:
-    """Return how often a thread of this process went to sleep so far, or was put to."""
+    """Return how often the thread has gone to sleep or been preempted so far."""
     path = Path(f"/proc/self/task/{native_id}/status")
     if not path.exists():
         pytest.skip("this system does not count how often a thread sleeps")
@@ -79,7 +79,7 @@ def assert_asleep(producer: Producer, hub: HubProcess, *, at_most: int = 5) -> N
 
 
 def until_waiting(thread: threading.Thread) -> None:
-    """Wait until the thread stands in Condition.wait."""
+    """Wait until the thread is in Condition.wait."""
 
     def is_waiting() -> bool:
         frame = sys._current_frames().get(thread.ident or 0)

@@ -1,4 +1,4 @@
-"""AsyncProducer on both event loops: what it promises to those who send, flush and close."""
+"""AsyncProducer on both event loops: its guarantees for send, flush and close."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the loop run until *condition*, which nothing announces, holds; the limit is that of `run`."""
+    """Run the loop until *condition* holds, which no event reports; `run` sets the time limit."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 
 async def stuffed(producer: AsyncProducer) -> int:
-    """Send records until there is no room; return how many found it."""
+    """Send records until there is no room; return how many were accepted."""
     count = 0
     while True:
         try:
@@ -44,7 +44,7 @@ async def unacknowledged(producer: AsyncProducer) -> int:
 
 
 async def dropped(producer: AsyncProducer) -> int:
-    """Close without waiting; return how many messages that cost."""
+    """Close without waiting; return how many messages were dropped."""
     try:
         await producer.close(timeout=0)
     except NotAcknowledged as late:
@@ -75,7 +75,7 @@ def test_what_is_flushed_is_on_disk(run: Run, hub: HubProcess, tag: str) -> None
 
 
 def test_hub_and_producers_in_one_loop(run: Run, folder: Path) -> None:
-    """A bare Hub and its producers share a loop; what was flushed was handled."""
+    """A bare Hub and its producers share a loop; every flushed message was handled."""
 
     async def main() -> None:
         received: list[Message] = []
@@ -102,7 +102,7 @@ def test_hub_and_producers_in_one_loop(run: Run, folder: Path) -> None:
 
 
 def test_many_tasks_send_at_once(run: Run, hub: HubProcess, tag: str) -> None:
-    """Messages of each task keep their order, and none is missing, also when all wait for room in turn."""
+    """Messages of each task keep their order, and none is missing, even if all tasks wait for room in turn."""
 
     async def main() -> None:
         async def send(name: int) -> None:
@@ -149,7 +149,7 @@ def test_messages_larger_than_chunk_and_segment(run: Run, hub: HubProcess, tag: 
 
 
 def test_who_only_sends_lets_others_run(run: Run, folder: Path) -> None:
-    """A task that sends and sends, waiting for nothing else, does not keep the loop from the other tasks."""
+    """A task that only sends, and awaits nothing else, does not starve the other tasks of the loop."""
 
     async def main() -> None:
         turns = 0
@@ -172,7 +172,7 @@ def test_who_only_sends_lets_others_run(run: Run, folder: Path) -> None:
 
 
 def test_flush_ends_the_linger(run: Run, fake: FakeHub) -> None:
-    """Flush sends at once what would linger for an hour, and what comes after it lingers."""
+    """Flush sends at once the messages that would linger for an hour; messages sent after it linger."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path, linger_s=3600)
@@ -188,11 +188,11 @@ def test_flush_ends_the_linger(run: Run, fake: FakeHub) -> None:
     run(main)
 
 
-# Flush and close tell the truth.
+# Flush and close report exactly.
 
 
 def test_a_hub_that_never_acknowledges(run: Run, fake: FakeHub) -> None:
-    """Flush and close raise with the number of messages that are not acknowledged, exactly."""
+    """Flush and close raise with the exact number of messages that are not acknowledged."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path, chunk_bytes_max=1)
@@ -213,7 +213,9 @@ def test_a_hub_that_never_acknowledges(run: Run, fake: FakeHub) -> None:
 
 
 def test_late_acknowledgements(run: Run, fake: FakeHub) -> None:
-    """A flush that gave up takes nothing away: once acknowledged, byte by byte and twice, the next flush returns."""
+    """
+    A flush that gave up loses nothing: when acknowledgements arrive, byte by byte and twice, the next flush returns.
+    """
 
     async def main() -> None:
         producer = AsyncProducer(fake.path)
@@ -239,7 +241,10 @@ def test_late_acknowledgements(run: Run, fake: FakeHub) -> None:
 
 
 def test_a_full_backlog(run: Run, fake: FakeHub) -> None:
-    """Send raises BacklogFull when there is no room in time, keeps nothing of it, and goes on when there is room."""
+    """
+    Send raises BacklogFull if there is no room in time, keeps nothing of the message, and works again when there is
+    room.
+    """
 
     async def main() -> None:
         producer = AsyncProducer(fake.path, backlog_bytes_max=5000, chunk_bytes_max=500)
@@ -284,7 +289,7 @@ def test_a_cancelled_send_leaves_nothing_behind(run: Run, fake: FakeHub) -> None
 
 
 def test_a_sender_that_waits_while_another_task_closes(run: Run, fake: FakeHub) -> None:
-    """It is told that the producer is closed, and nothing of its message is kept: it would be lost in silence."""
+    """It gets ProducerClosed, and nothing of its message is kept, because it would be lost without an error."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path, backlog_bytes_max=2000, chunk_bytes_max=500)
@@ -306,7 +311,7 @@ def test_a_sender_that_waits_while_another_task_closes(run: Run, fake: FakeHub) 
 
 
 def test_whoever_waits_is_told_of_a_close_that_gave_up(run: Run, folder: Path) -> None:
-    """A flush and a connect without a limit end when the producer is closed, and after it they end at once."""
+    """A flush and a connect without a limit end when the producer is closed; called later, they end at once."""
 
     async def main() -> None:
         producer = AsyncProducer(str(folder / "s"))
@@ -326,7 +331,7 @@ def test_whoever_waits_is_told_of_a_close_that_gave_up(run: Run, folder: Path) -
 
 
 def test_send_after_close(run: Run, hub: HubProcess, tag: str) -> None:
-    """After close, sending is refused, flushing has nothing to do, and closing again does nothing."""
+    """After close, send is refused, flush has nothing to do, and closing again does nothing."""
 
     async def main() -> None:
         producer = AsyncProducer(hub.socket, tag=tag)
@@ -342,7 +347,7 @@ def test_send_after_close(run: Run, hub: HubProcess, tag: str) -> None:
 
 
 def test_closed_before_it_was_used(run: Run, folder: Path) -> None:
-    """A producer that sent nothing has nothing to flush and closes at once, hub or no hub."""
+    """A producer that sent nothing has nothing to flush and closes at once, with or without a hub."""
 
     async def main() -> None:
         async with AsyncProducer(str(folder / "s")) as producer:
@@ -355,7 +360,10 @@ def test_closed_before_it_was_used(run: Run, folder: Path) -> None:
 
 
 def test_an_error_in_the_block_matters_more(run: Run, folder: Path) -> None:
-    """The block's own error comes out, with a note on what was not acknowledged; without one NotAcknowledged does."""
+    """
+    The block's own error is raised, with a note about unacknowledged messages; without an error NotAcknowledged is
+    raised.
+    """
 
     class Impatient(AsyncProducer):
         async def close(self, timeout: float | None = 0.0) -> None:
@@ -384,7 +392,7 @@ def test_an_error_in_the_block_matters_more(run: Run, folder: Path) -> None:
 
 
 def test_a_close_that_is_cancelled(run: Run, fake: FakeHub) -> None:
-    """A close that is cancelled stops all the same: no task, no connection is left."""
+    """A cancelled close still stops the producer: no task and no connection is left."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path)
@@ -401,7 +409,7 @@ def test_a_close_that_is_cancelled(run: Run, fake: FakeHub) -> None:
 
 
 def test_a_fault_of_ours_lets_nobody_wait_for_ever(run: Run, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the task should ever fail, everybody who waits is told, and nothing is said to be safe."""
+    """If the task fails unexpectedly, every waiting call ends, and no message is reported as safe."""
 
     def fail(_: float) -> None:
         raise ZeroDivisionError
@@ -423,11 +431,11 @@ def test_a_fault_of_ours_lets_nobody_wait_for_ever(run: Run, fake: FakeHub, monk
     run(main)
 
 
-# What cannot be sent.
+# Invalid records.
 
 
 def test_a_refused_message_leaves_nothing_behind(run: Run, hub: HubProcess, tag: str) -> None:
-    """A bad record or tag is refused by send, and the messages around it go through; none would break the stream."""
+    """A bad record or tag is refused by send, and the messages around it arrive: the stream stays valid."""
 
     async def main() -> None:
         async with AsyncProducer(hub.socket, tag=tag) as producer:
@@ -443,17 +451,17 @@ def test_a_refused_message_leaves_nothing_behind(run: Run, hub: HubProcess, tag:
     assert [message.record["n"] for message in hub.messages(tag)] == [0, 2]
 
 
-# While nothing happens.
+# Idle.
 
 
 def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folder: Path, tag: str) -> None:
-    """Its task is not woken for nothing: connected and idle, held up by a hub that does not read, or without a hub."""
+    """Its task is not woken without need: connected and idle, blocked by a hub that does not read, or without a hub."""
 
     async def main() -> None:
         idle, held_up, alone = (AsyncProducer(path) for path in (hub.socket, fake.path, str(folder / "nobody")))
         await idle.send({"n": 0})
         await idle.flush(PATIENCE_S)
-        for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel takes
+        for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel buffers
             await held_up.send({"n": number, "pad": "x" * size})
         connection = await asyncio.to_thread(fake.accept)
         await until(lambda: held_up._wire is not None and not held_up._wire.is_writable)
@@ -478,7 +486,7 @@ def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folde
 
 
 def count_looks(producer: AsyncProducer, looks: list[int], index: int) -> None:
-    """Have *looks* count how often the producer's task asks whether to connect: once each time it wakes."""
+    """Count in *looks* how often the producer's task asks whether to connect: once per wake-up."""
     may_dial = producer._out.link.may_dial
 
     def counted(now: float) -> bool:

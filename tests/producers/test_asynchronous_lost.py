@@ -1,4 +1,4 @@
-"""AsyncProducer on both event loops: when the connection is lost, or the hub says what it should not."""
+"""AsyncProducer on both event loops: a lost connection, and a hub that breaks the protocol."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def until_refused(producer: AsyncProducer, ending: str) -> None:
 
 
 def test_an_absent_hub_is_waited_for(run: Run, folder: Path) -> None:
-    """Send needs no hub; connect and flush say why there is none; all goes out when it comes."""
+    """Send needs no hub; connect and flush give the reason why there is none; everything is sent when it starts."""
     path = str(folder / "s")
 
     async def main() -> None:
@@ -54,7 +54,7 @@ def test_an_absent_hub_is_waited_for(run: Run, folder: Path) -> None:
 
 
 def test_a_full_listen_backlog_is_no_connection(run: Run, folder: Path) -> None:
-    """A hub that does not accept, its backlog full, is not taken for one that answers."""
+    """A hub whose listen backlog is full does not count as connected."""
 
     async def main() -> None:
         with FakeHub(str(folder / "s"), backlog=0) as fake, socket.socket(socket.AF_UNIX) as first:
@@ -69,13 +69,13 @@ def test_a_full_listen_backlog_is_no_connection(run: Run, folder: Path) -> None:
 
 
 def test_without_descriptors_it_waits(run: Run, fake: FakeHub) -> None:
-    """A program that is out of descriptors for a while keeps its messages, and they go out afterwards."""
+    """A program that is out of descriptors for a while keeps its messages and sends them afterwards."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         spare = os.open("/dev/null", os.O_RDONLY)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))  # spare is the lowest that was free
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))  # spare is the lowest free descriptor
         try:
             await producer.send({"n": 1})
             await until_refused(producer, "Too many open files")
@@ -90,7 +90,7 @@ def test_without_descriptors_it_waits(run: Run, fake: FakeHub) -> None:
 
 
 def test_a_connection_that_is_lost_is_made_again(run: Run, fake: FakeHub) -> None:
-    """On the next connection the same bytes come again, from the oldest chunk that is not acknowledged."""
+    """The next connection carries the same bytes again, starting with the oldest chunk that is not acknowledged."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path, chunk_bytes_max=200)
@@ -111,7 +111,7 @@ def test_a_connection_that_is_lost_is_made_again(run: Run, fake: FakeHub) -> Non
 
 
 def test_closed_in_the_middle_of_a_chunk(run: Run, fake: FakeHub) -> None:
-    """A chunk of which the hub took only a part comes whole on the next connection."""
+    """A chunk of which the hub read only a part is sent whole on the next connection."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path)
@@ -129,7 +129,7 @@ def test_closed_in_the_middle_of_a_chunk(run: Run, fake: FakeHub) -> None:
 
 
 def test_a_hub_that_hangs_up_and_does_not_read(run: Run, fake: FakeHub) -> None:
-    """A hub that closed its sending half will not acknowledge: it is left, with whatever it did not read."""
+    """A hub that closed its sending half cannot acknowledge: the connection is closed, even with unread data."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path)
@@ -145,7 +145,7 @@ def test_a_hub_that_hangs_up_and_does_not_read(run: Run, fake: FakeHub) -> None:
 
 
 def test_closed_at_once_again_and_again(run: Run, fake: FakeHub) -> None:
-    """A hub that closes each connection the moment it is made is tried again each time, and not taken for alive."""
+    """A hub that closes each connection at once is tried again until one stays open; then the message arrives."""
 
     def close_at_once() -> None:
         for _ in range(60):
@@ -164,7 +164,7 @@ def test_closed_at_once_again_and_again(run: Run, fake: FakeHub) -> None:
 
 
 def test_a_dead_connection_is_not_written_to(run: Run, fake: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
-    """Chunks that were on their way when the hub closed go out on the next connection, without a word in the log."""
+    """Chunks in flight when the hub closed are sent on the next connection, and nothing is logged."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path, chunk_bytes_max=1)
@@ -172,7 +172,7 @@ def test_a_dead_connection_is_not_written_to(run: Run, fake: FakeHub, caplog: py
             await producer.send({"n": number, "pad": "x" * (0 if number else 5_000_000)})
         connection = await asyncio.to_thread(fake.accept)
         connection.ack(await asyncio.to_thread(connection.chunk))
-        connection.close()  # the loop learns of the acknowledgement, and then of this
+        connection.close()  # the loop sees the acknowledgement first, then this
         connection = await asyncio.to_thread(fake.accept)
         chunks = await asyncio.to_thread(connection.chunks_until, 49)
         assert numbers(chunks) == list(range(1, 50))
@@ -185,7 +185,7 @@ def test_a_dead_connection_is_not_written_to(run: Run, fake: FakeHub, caplog: py
 
 
 def test_a_chunk_is_the_same_bytes_on_every_connection(run: Run, fake: FakeHub) -> None:
-    """Through 60 connections that end anywhere, with memory used again and again, no chunk's bytes ever change."""
+    """Over 60 connections that end anywhere, with memory that is reused, the bytes of a chunk never change."""
     dice, total = random.Random(7), 1500
     seen: dict[str, Received] = {}
 
@@ -222,7 +222,7 @@ def test_a_chunk_is_the_same_bytes_on_every_connection(run: Run, fake: FakeHub) 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_for_an_acknowledgement(run: Run, fake: FakeHub, garbage: bytes) -> None:
-    """Whatever is no acknowledgement ends the connection; the next one gets the same bytes again."""
+    """Bytes that are not an acknowledgement end the connection; the next one carries the same chunks again."""
 
     def misbehave() -> None:
         connection = fake.accept()
@@ -246,7 +246,7 @@ def test_garbage_for_an_acknowledgement(run: Run, fake: FakeHub, garbage: bytes)
 
 
 def test_an_idle_producer_does_not_come_back_before_it_has_to(run: Run, fake: FakeHub) -> None:
-    """A connection that is lost while there is nothing to send is made again with the next message only."""
+    """A connection that is lost while there is nothing to send is made again only for the next message."""
 
     async def main() -> None:
         producer = AsyncProducer(fake.path)
@@ -264,7 +264,9 @@ def test_an_idle_producer_does_not_come_back_before_it_has_to(run: Run, fake: Fa
 
 
 def test_a_hub_that_is_killed_and_returns(run: Run, folder: Path, tag: str) -> None:
-    """A hub killed under load again and again: what a flush promised is there, all in the end, once and in order."""
+    """
+    With a hub killed repeatedly under load, every flushed message is stored, and in the end all are, once and in order.
+    """
 
     def numbers_of(messages: list[Message], name: int) -> list[int]:
         return [message.record["n"] for message in messages if message.record["producer"] == name]
@@ -280,7 +282,7 @@ def test_a_hub_that_is_killed_and_returns(run: Run, folder: Path, tag: str) -> N
                     for _ in range(50):
                         await producer.send({"producer": name, "n": number})
                         number += 1
-                    if name == 0:  # the others run ahead as far as the backlog lets them
+                    if name == 0:  # the others run ahead, limited by the backlog
                         await producer.flush()
                         flushed[name] = number
                 await producer.flush()
@@ -306,7 +308,7 @@ def test_a_hub_that_is_killed_and_returns(run: Run, folder: Path, tag: str) -> N
 
 
 def test_no_hub_at_the_end(run: Run, folder: Path) -> None:
-    """A program that ends without ever having seen a hub says how much was dropped, and leaves nothing behind."""
+    """A program that ends without a hub reports how many messages were dropped, and leaves nothing open."""
 
     async def main() -> None:
         producer = AsyncProducer(str(folder / "s"))

@@ -1,4 +1,4 @@
-"""Backlog: bytes that stay as they were cut, in order, within bounds, in memory that is used again."""
+"""Backlog: bytes that stay as they were cut, in order, within the limit, in memory that is reused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def entry(number: int, size: int = 0) -> bytes:
 
 
 def cut_all(backlog: Backlog) -> list[Chunk]:
-    """Cut what is open; return all chunks that wait to be sent."""
+    """Cut the open chunk; return all chunks that wait to be sent."""
     backlog.cut()
     chunks = []
     while (chunk := backlog.next_unsent()) is not None:
@@ -60,7 +60,7 @@ def test_a_chunk_is_one_frame() -> None:
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 4096])
 def test_tags_of_any_length(length: int) -> None:
-    """Each of msgpack's forms of a string is used rightly for the tag."""
+    """Each of msgpack's string formats is used for tags of its lengths."""
     backlog = Backlog()
     assert backlog.append(b"t" * length, entry(0))
     (chunk,) = cut_all(backlog)
@@ -92,7 +92,7 @@ def test_another_tag_begins_another_chunk() -> None:
 
 
 def test_chunks_end_at_their_limit() -> None:
-    """No chunk's payload exceeds the limit, but for one message that is larger than it."""
+    """No chunk's payload exceeds the limit, except for a single message that is larger."""
     backlog = Backlog(chunk_bytes_max=1000)
     for number in range(100):
         backlog.append(b"t", entry(number, 5000 if number == 50 else number))
@@ -117,7 +117,7 @@ def test_cutting_nothing() -> None:
 
 
 def test_no_room() -> None:
-    """When there is no room append says so and changes nothing, and there is room again when something is let go."""
+    """Without room append returns False and changes nothing; there is room again when a chunk is released."""
     backlog = Backlog(bytes_max=5000, chunk_bytes_max=1000)
     count = 0
     while backlog.append(b"t", entry(count, 50)):
@@ -134,7 +134,7 @@ def test_no_room() -> None:
 
 
 def test_the_limit_counts_what_cutting_adds() -> None:
-    """Filled to the brim and then cut, a backlog is not above its limit."""
+    """A full backlog is not above its limit after it is cut."""
     for size in range(60):
         backlog = Backlog(bytes_max=3000)
         while backlog.append(b"t", entry(backlog.appended, size)):
@@ -144,7 +144,7 @@ def test_the_limit_counts_what_cutting_adds() -> None:
 
 
 def test_a_message_larger_than_the_limit() -> None:
-    """It is taken when nothing else is held, and only then; behind it nothing is until it is let go."""
+    """It is accepted only while nothing else is held; after it nothing is accepted until it is released."""
     backlog = Backlog(bytes_max=1000)
     assert backlog.append(b"t", entry(0))
     assert not backlog.append(b"t", entry(1, 2000))
@@ -199,7 +199,7 @@ def test_rewind() -> None:
 
 
 def counting(sizes: list[int]) -> Callable[[int], Memory]:
-    """Allocate, and note the sizes."""
+    """Allocate, and record the sizes."""
 
     def allocate(size: int) -> Memory:
         sizes.append(size)
@@ -209,7 +209,7 @@ def counting(sizes: list[int]) -> Callable[[int], Memory]:
 
 
 def test_memory_is_used_again() -> None:
-    """However much passes through, no more segments are allocated than are held at once, and a few."""
+    """However many messages pass, no more segments are allocated than are held at once, plus a few."""
     sizes: list[int] = []
     backlog = Backlog(bytes_max=4 * SEGMENT_BYTES, allocate=counting(sizes))
     waiting: list[Chunk] = []
@@ -261,7 +261,7 @@ def test_the_memory_of_one_huge_message_is_given_back() -> None:
 
 
 def test_no_memory_to_be_had() -> None:
-    """When the system refuses memory append raises, nothing of the message is kept, and all else is as it was."""
+    """If allocation fails, append raises, nothing of the message is kept, and everything else is unchanged."""
     refusing = False
 
     def allocate(size: int) -> Memory:
@@ -301,10 +301,10 @@ STEP = st.one_of(
 
 
 class History:
-    """A backlog, and what it should hold: messages are numbered as they are appended."""
+    """A backlog and its expected contents; messages are numbered as they are appended."""
 
     def __init__(self) -> None:
-        self.is_file = False  # where new memory lies
+        self.is_file = False  # where new memory is allocated
         self.backlog = Backlog(bytes_max=3 * SEGMENT_BYTES, chunk_bytes_max=2000, allocate=self.allocate)
         self.sent: dict[int, tuple[Chunk, bytes]] = {}  # and not settled: counter -> its first bytes
         self.next_counter = 1
@@ -314,7 +314,7 @@ class History:
         return anonymous(size)._replace(is_file=self.is_file)
 
     def chunks(self) -> list[tuple[Chunk, list[int]]]:
-        """Return what is held, the open chunk cut."""
+        """Cut the open chunk and return all held chunks."""
         self.backlog.cut()
         return [(chunk, numbers(chunk.frame)) for chunk in self.backlog._chunks if not chunk.is_settled]
 
@@ -374,7 +374,7 @@ class History:
         self.next_counter = 1
 
     def check(self) -> None:
-        """Compare: a flush up to any message returns when all before it are settled, and not before."""
+        """Compare: a flush up to a message returns exactly when that message and all before it are settled."""
         backlog = self.backlog
         for chunk, frame in self.sent.values():
             assert chunk.frame == frame
@@ -389,7 +389,7 @@ class History:
 @settings(max_examples=150, derandomize=True)
 @given(st.lists(STEP, max_size=60))
 def test_any_history(steps: list[tuple[str, int, int]]) -> None:
-    """Whatever happens: bytes of a chunk stay the same until it is settled, the bound holds, sums agree."""
+    """In any history the bytes of a chunk stay the same until it is settled, the limit holds, and the sums agree."""
     history = History()
     for what, size, tag in steps:
         getattr(history, what)(size, tag)
@@ -404,7 +404,7 @@ def test_any_history(steps: list[tuple[str, int, int]]) -> None:
 
 
 def test_a_chunk_dropped_behind_one_under_way() -> None:
-    """A flush of what is under way waits for its acknowledgement, and one of what was dropped for no more than that."""
+    """A flush waits for the chunk in flight, and not for one dropped after it."""
     backlog = Backlog(chunk_bytes_max=1)
     for number in range(3):
         backlog.append(b"t", entry(number))
@@ -418,7 +418,7 @@ def test_a_chunk_dropped_behind_one_under_way() -> None:
 
 
 def test_what_was_dropped_behind_what_is_left() -> None:
-    """A session that is over takes with it what was dropped behind a chunk of its own: nobody waits for that."""
+    """Messages dropped after a chunk that stays in a file are settled with it when the session ends."""
     backlog = Backlog(chunk_bytes_max=1, allocate=lambda size: anonymous(size)._replace(is_file=True))
     for number in range(2):
         backlog.append(b"t", entry(number))
@@ -430,7 +430,7 @@ def test_what_was_dropped_behind_what_is_left() -> None:
 
 
 def test_a_new_session_uses_no_memory_of_the_old_one() -> None:
-    """Begun again, it asks for memory; what holds nothing is freed, and what is left in files is not."""
+    """A new session allocates its own memory; empty segments are freed, and segments left in files are not."""
     freed: list[int] = []
 
     def allocate(size: int) -> Memory:

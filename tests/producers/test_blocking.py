@@ -1,4 +1,4 @@
-"""Producer: what it promises to those who send, flush and close, against a real hub and against one by hand."""
+"""Producer: its guarantees for send, flush and close, with a real hub and with a fake one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_is_flushed_is_on_disk(hub: HubProcess, tag: str) -> None:
 
 
 def test_a_bare_hub(folder: Path) -> None:
-    """With a Hub in a program of its own, flushed means: the loop asked for the next message."""
+    """With a Hub in a user's program, flushed means that its loop has asked for the next message."""
     handled: list[int] = []
 
     def produce(path: str) -> int:
@@ -92,14 +92,14 @@ def test_messages_larger_than_chunk_and_segment(hub: HubProcess, tag: str) -> No
 
 
 def test_packed_records(hub: HubProcess, tag: str) -> None:
-    """`send_packed` takes a record that is msgpack already, and it arrives as the same record."""
+    """`send_packed` accepts a record that is msgpack already, and it arrives as the same record."""
     with Producer(hub.socket, tag=tag) as producer:
         producer.send_packed(b"\x81\xa1n\x07", time_ns=5)
     assert [(message.record, message.time) for message in hub.messages(tag)] == [({"n": 7}, 5)]
 
 
 def test_several_threads_send_at_once(hub: HubProcess, tag: str) -> None:
-    """Messages of each thread keep their order, and none is missing, also when all wait for room in turn."""
+    """Messages of each thread keep their order, and none is missing, even if all threads wait for room in turn."""
 
     def send(name: int) -> None:
         for number in range(2000):
@@ -129,7 +129,7 @@ def test_flushes_of_several_threads(hub: HubProcess, tag: str) -> None:
 
 
 def test_nothing_lingers_for_ever(fake: FakeHub) -> None:
-    """A message that nobody flushes is sent all the same, after its linger."""
+    """A message without a flush is sent after its linger time."""
     producer = Producer(fake.path)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -140,7 +140,7 @@ def test_nothing_lingers_for_ever(fake: FakeHub) -> None:
 
 
 def test_flush_ends_the_linger(fake: FakeHub) -> None:
-    """Flush sends at once what would linger for an hour, and what comes after it lingers."""
+    """Flush sends at once the messages that would linger for an hour; messages sent after it linger."""
     producer = Producer(fake.path, linger_s=3600)
     producer.send({"n": 0})
     flushing = threading.Thread(target=producer.flush)
@@ -154,11 +154,11 @@ def test_flush_ends_the_linger(fake: FakeHub) -> None:
     assert connection.is_closed_by_peer(), "and nothing more was sent"
 
 
-# Flush and close tell the truth.
+# Flush and close report exactly.
 
 
 def test_a_hub_that_never_acknowledges(fake: FakeHub) -> None:
-    """Flush and close raise with the number of messages that are not acknowledged, exactly."""
+    """Flush and close raise with the exact number of messages that are not acknowledged."""
     producer = Producer(fake.path, chunk_bytes_max=1)
     for number in range(10):
         producer.send({"n": number})
@@ -176,7 +176,7 @@ def test_a_hub_that_never_acknowledges(fake: FakeHub) -> None:
 
 
 def test_late_acknowledgements(fake: FakeHub) -> None:
-    """A flush that gave up takes nothing away: once acknowledged, the next flush returns."""
+    """A flush that gave up loses nothing: when the acknowledgement arrives, the next flush returns."""
     producer = Producer(fake.path)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -193,7 +193,7 @@ def test_late_acknowledgements(fake: FakeHub) -> None:
 
 
 def test_acknowledgements_in_pieces(fake: FakeHub) -> None:
-    """An acknowledgement may come byte by byte, and counts when it is whole."""
+    """An acknowledgement may arrive byte by byte, and counts when it is complete."""
     producer = Producer(fake.path)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -206,7 +206,7 @@ def test_acknowledgements_in_pieces(fake: FakeHub) -> None:
 
 
 def test_maps_that_acknowledge_nothing(fake: FakeHub) -> None:
-    """An empty map, a foreign id, a number for an id, our id as bytes: all are passed over, the connection goes on."""
+    """An empty map, a foreign id, a number as id and our id as bytes are all ignored, and the connection stays open."""
     producer = Producer(fake.path)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -226,7 +226,10 @@ def test_maps_that_acknowledge_nothing(fake: FakeHub) -> None:
 
 
 def test_a_full_backlog(fake: FakeHub) -> None:
-    """Send raises BacklogFull when there is no room in time, keeps nothing of it, and goes on when there is room."""
+    """
+    Send raises BacklogFull if there is no room in time, keeps nothing of the message, and works again when there is
+    room.
+    """
     producer = Producer(fake.path, backlog_bytes_max=5000, chunk_bytes_max=500)
     count = stuffed(producer)
     with pytest.raises(BacklogFull) as full:
@@ -246,7 +249,7 @@ def test_a_full_backlog(fake: FakeHub) -> None:
 
 
 def test_room_is_made_although_nothing_ripens(fake: FakeHub) -> None:
-    """Who waits for room does not wait for the linger of what fills it."""
+    """A call that waits for room does not wait for the linger time of the messages that fill it."""
     producer = Producer(fake.path, backlog_bytes_max=5000, linger_s=3600)
     count = stuffed(producer)
     blocked = threading.Thread(target=producer.send, args=({"n": count, "pad": "x" * 50},))
@@ -259,7 +262,7 @@ def test_room_is_made_although_nothing_ripens(fake: FakeHub) -> None:
 
 
 def test_memory_is_bounded(folder: Path) -> None:
-    """Without a hub no more is kept than the limit, whatever is tried."""
+    """Without a hub no more than the limit is kept, whatever is sent."""
     producer = Producer(str(folder / "s"), backlog_bytes_max=8 << 20)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(10_000):
@@ -275,7 +278,7 @@ def test_memory_is_bounded(folder: Path) -> None:
 
 
 def test_a_sender_that_waits_while_another_thread_closes(fake: FakeHub) -> None:
-    """It is told that the producer is closed, and nothing of its message is kept: it would be lost in silence."""
+    """It gets ProducerClosed, and nothing of its message is kept, because it would be lost without an error."""
     producer = Producer(fake.path, backlog_bytes_max=2000, chunk_bytes_max=500)
     count = stuffed(producer)
     refused: list[int] = []
@@ -305,7 +308,7 @@ def test_a_sender_that_waits_while_another_thread_closes(fake: FakeHub) -> None:
 
 
 def test_whoever_waits_is_told_of_a_close_that_gave_up(folder: Path) -> None:
-    """A flush and a connect without a limit end when the producer is closed, and after it they end at once."""
+    """A flush and a connect without a limit end when the producer is closed; called later, they end at once."""
     producer = Producer(str(folder / "s"))
     producer.send({"n": 0})
     outcomes: list[str] = []
@@ -334,7 +337,7 @@ def test_whoever_waits_is_told_of_a_close_that_gave_up(folder: Path) -> None:
 
 
 def test_send_after_close(hub: HubProcess, tag: str) -> None:
-    """After close, sending is refused, flushing has nothing to do, and closing again does nothing."""
+    """After close, send is refused, flush has nothing to do, and closing again does nothing."""
     producer = Producer(hub.socket, tag=tag)
     producer.send({"n": 0})
     producer.close()
@@ -346,7 +349,7 @@ def test_send_after_close(hub: HubProcess, tag: str) -> None:
 
 
 def test_closed_before_it_was_used(folder: Path) -> None:
-    """A producer that sent nothing never starts a thread: not to flush, not to close."""
+    """A producer that sent nothing never starts a thread, neither to flush nor to close."""
     with Producer(str(folder / "s")) as producer:
         producer.flush()
         assert producer._sender.thread is None
@@ -357,7 +360,10 @@ def test_closed_before_it_was_used(folder: Path) -> None:
 
 
 def test_an_error_in_the_block_matters_more(folder: Path) -> None:
-    """The block's own error comes out, with a note on what was not acknowledged; without one NotAcknowledged does."""
+    """
+    The block's own error is raised, with a note about unacknowledged messages; without an error NotAcknowledged is
+    raised.
+    """
 
     class Impatient(Producer):
         def close(self, timeout: float | None = 0.0) -> None:
@@ -381,11 +387,11 @@ def test_an_error_in_the_block_matters_more(folder: Path) -> None:
     assert not hasattr(raised.value, "__notes__")
 
 
-# What cannot be sent.
+# Invalid records.
 
 
 def test_a_refused_message_leaves_nothing_behind(hub: HubProcess, tag: str) -> None:
-    """A bad record or tag is refused by send, and the messages around it go through; none would break the stream."""
+    """A bad record or tag is refused by send, and the messages around it arrive: the stream stays valid."""
     with Producer(hub.socket, tag=tag) as producer:
         producer.send({"n": 0})
         for record, refused_tag in (({"n": object()}, None), ({"n": 1}, "x" * 4097), ({"n": 1}, "\ud800")):
@@ -400,11 +406,11 @@ def test_a_refused_message_leaves_nothing_behind(hub: HubProcess, tag: str) -> N
         Producer(hub.socket, tag="x" * 4097)
 
 
-# While nothing happens.
+# Idle.
 
 
 def test_an_idle_producer_sleeps(hub: HubProcess, tag: str) -> None:
-    """A producer that is connected and has nothing to do is not woken."""
+    """A connected producer that has nothing to do is not woken."""
     with Producer(hub.socket, tag=tag) as producer:
         producer.send({"n": 0})
         producer.flush(PATIENCE_S)
@@ -412,9 +418,9 @@ def test_an_idle_producer_sleeps(hub: HubProcess, tag: str) -> None:
 
 
 def test_a_producer_whose_hub_does_not_read_sleeps(hub: HubProcess, fake: FakeHub) -> None:
-    """With half a chunk in hand, and with a full window, it waits for the hub, and does not ask again and again."""
+    """With a partly sent chunk, and with a full window, it waits for the hub instead of polling."""
     with Producer(fake.path) as producer:
-        for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel takes
+        for number, size in enumerate((2_000_000, 1_000_000, 10)):  # less than a window, more than the kernel buffers
             producer.send({"n": number, "pad": "x" * size})
         connection = fake.accept()
         eventually(lambda: producer._sender._unsent, "half a chunk is in hand")
@@ -428,7 +434,7 @@ def test_a_producer_whose_hub_does_not_read_sleeps(hub: HubProcess, fake: FakeHu
 
 
 def test_a_producer_without_a_hub_sleeps(hub: HubProcess, folder: Path) -> None:
-    """It tries again at most once a second, in the end; before it has something to send it does not try at all."""
+    """Its retries slow down to one per second; before it has something to send, it does not try at all."""
     producer = Producer(str(folder / "s"))
     with pytest.raises(NotConnected):
         producer.connect(timeout=0)

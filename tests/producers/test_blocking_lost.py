@@ -1,4 +1,4 @@
-"""Producer: when the connection is lost, the hub is not there, comes back, or says what it should not."""
+"""Producer: a lost connection, and a hub that is away, returns, or breaks the protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
 def test_an_absent_hub_is_waited_for(folder: Path) -> None:
-    """Send needs no hub; connect and flush say why there is none; all goes out when it comes."""
+    """Send needs no hub; connect and flush give the reason why there is none; everything is sent when it starts."""
     path = str(folder / "s")
     producer = Producer(path)
     producer.send({"n": 0})
@@ -42,7 +42,7 @@ def _why_not(producer: Producer) -> str:
 
 
 def test_a_hub_that_is_gone(fake: FakeHub) -> None:
-    """Where a hub has died its socket's file is left: the error says so."""
+    """A hub that died leaves its socket file, and the error says so."""
     producer = Producer(fake.path)
     fake.sock.close()
     producer.send({"n": 0})
@@ -51,7 +51,7 @@ def test_a_hub_that_is_gone(fake: FakeHub) -> None:
 
 
 def test_a_full_listen_backlog_is_no_connection(folder: Path) -> None:
-    """A hub that does not accept, its backlog full, is not taken for one that answers."""
+    """A hub whose listen backlog is full does not count as connected."""
     with FakeHub(str(folder / "s"), backlog=0) as fake, socket.socket(socket.AF_UNIX) as first:
         first.connect(fake.path)
         producer = Producer(fake.path)
@@ -62,7 +62,7 @@ def test_a_full_listen_backlog_is_no_connection(folder: Path) -> None:
 
 
 def test_without_descriptors_it_waits(fake: FakeHub) -> None:
-    """A program that is out of descriptors for a while keeps its messages, and they go out afterwards."""
+    """A program that is out of descriptors for a while keeps its messages and sends them afterwards."""
     producer = Producer(fake.path)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -72,7 +72,7 @@ def test_without_descriptors_it_waits(fake: FakeHub) -> None:
     eventually(lambda: producer._sender._sock is None, "the producer notices")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     spare = os.open("/dev/null", os.O_RDONLY)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))  # spare is the lowest that was free
+    resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))  # spare is the lowest free descriptor
     try:
         producer.send({"n": 1})
         eventually(lambda: "Too many open files" in _why_not(producer))
@@ -87,7 +87,7 @@ def test_without_descriptors_it_waits(fake: FakeHub) -> None:
 
 
 def test_a_connection_that_is_lost_is_made_again(fake: FakeHub) -> None:
-    """On the next connection the same bytes come again, from the oldest chunk that is not acknowledged."""
+    """The next connection carries the same bytes again, starting with the oldest chunk that is not acknowledged."""
     producer = Producer(fake.path, chunk_bytes_max=200)
     for number in range(100):
         producer.send({"n": number})
@@ -104,7 +104,7 @@ def test_a_connection_that_is_lost_is_made_again(fake: FakeHub) -> None:
 
 
 def test_acknowledged_out_of_order(fake: FakeHub) -> None:
-    """A chunk that is acknowledged before its turn is not sent again, and counts; a flush waits for the rest."""
+    """A chunk that is acknowledged early is counted and not sent again; a flush waits for the chunks before it."""
     producer = Producer(fake.path, chunk_bytes_max=1)
     for number in range(5):
         producer.send({"n": number})
@@ -120,7 +120,7 @@ def test_acknowledged_out_of_order(fake: FakeHub) -> None:
 
 
 def test_closed_in_the_middle_of_a_chunk(fake: FakeHub) -> None:
-    """A chunk of which the hub took only a part comes whole on the next connection."""
+    """A chunk of which the hub read only a part is sent whole on the next connection."""
     producer = Producer(fake.path)
     producer.send({"n": 0, "pad": "x" * 5_000_000})
     first = fake.accept()
@@ -134,7 +134,7 @@ def test_closed_in_the_middle_of_a_chunk(fake: FakeHub) -> None:
 
 
 def test_a_hub_that_hangs_up_and_does_not_read(fake: FakeHub) -> None:
-    """A hub that closed its sending half will not acknowledge: it is left, with whatever it did not read."""
+    """A hub that closed its sending half cannot acknowledge: the connection is closed, even with unread data."""
     producer = Producer(fake.path)
     producer.send({"n": 0, "pad": "x" * 8_000_000})
     first = fake.accept()
@@ -146,7 +146,7 @@ def test_a_hub_that_hangs_up_and_does_not_read(fake: FakeHub) -> None:
 
 
 def test_a_chunk_is_the_same_bytes_on_every_connection(fake: FakeHub) -> None:
-    """Through 60 connections that end anywhere, with memory used again and again, no chunk's bytes ever change."""
+    """Over 60 connections that end anywhere, with memory that is reused, the bytes of a chunk never change."""
     dice, total = random.Random(7), 3000
     seen: dict[str, Received] = {}
     producer = Producer(fake.path, chunk_bytes_max=20_000, backlog_bytes_max=1_500_000)
@@ -179,7 +179,7 @@ def test_a_chunk_is_the_same_bytes_on_every_connection(fake: FakeHub) -> None:
 
 
 def test_acknowledged_before_it_was_sent(fake: FakeHub) -> None:
-    """A chunk that is acknowledged while it waits to be sent is not sent: its memory may be somebody else's by then."""
+    """A chunk that is acknowledged while it waits to be sent is not sent, because its memory may have been reused."""
     producer = Producer(fake.path, chunk_bytes_max=1)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -212,7 +212,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_for_an_acknowledgement(fake: FakeHub, garbage: bytes) -> None:
-    """Whatever is no acknowledgement ends the connection; the next one gets the same bytes again."""
+    """Bytes that are not an acknowledgement end the connection; the next one carries the same chunks again."""
     producer = Producer(fake.path)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -229,7 +229,7 @@ def test_garbage_for_an_acknowledgement(fake: FakeHub, garbage: bytes) -> None:
 
 
 def test_half_an_acknowledgement_dies_with_its_connection(fake: FakeHub) -> None:
-    """What one connection began to say is not completed by the next."""
+    """A partial acknowledgement is not completed by the next connection."""
     producer = Producer(fake.path)
     producer.send({"n": 0})
     connection = fake.accept()
@@ -242,7 +242,7 @@ def test_half_an_acknowledgement_dies_with_its_connection(fake: FakeHub) -> None
 
 
 def test_an_idle_producer_does_not_come_back_before_it_has_to(fake: FakeHub) -> None:
-    """A connection that is lost while there is nothing to send is made again with the next message only."""
+    """A connection that is lost while there is nothing to send is made again only for the next message."""
     producer = Producer(fake.path)
     producer.connect(PATIENCE_S)
     producer.connect(PATIENCE_S)
@@ -260,7 +260,9 @@ def test_an_idle_producer_does_not_come_back_before_it_has_to(fake: FakeHub) -> 
 
 
 def test_a_hub_that_is_killed_and_returns(folder: Path, tag: str) -> None:
-    """A hub killed under load again and again: what a flush promised is there, all in the end, once and in order."""
+    """
+    With a hub killed repeatedly under load, every flushed message is stored, and in the end all are, once and in order.
+    """
     with HubProcess(folder) as hub:
         flushed = [0, 0, 0]
         stop = threading.Event()
@@ -272,7 +274,7 @@ def test_a_hub_that_is_killed_and_returns(folder: Path, tag: str) -> None:
                     for _ in range(50):
                         producer.send({"producer": name, "n": number}, timeout=PATIENCE_S)
                         number += 1
-                    if name == 0:  # the others run ahead as far as the backlog lets them
+                    if name == 0:  # the others run ahead, limited by the backlog
                         producer.flush(PATIENCE_S)
                         flushed[name] = number
                 producer.flush(PATIENCE_S)

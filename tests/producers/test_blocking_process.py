@@ -1,4 +1,4 @@
-"""Producer and its process: fork, exit, descriptors that are somebody else's, threads that cannot be had."""
+"""Producer and its process: forks, exit, reused descriptor numbers, threads that cannot be started."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def in_child(function: Callable[[], object]) -> int:
 
 
 def run(program: str, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own."""
+    """Run a program."""
     command = [sys.executable, "-W", "error", "-c", program, *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
@@ -46,7 +46,9 @@ def run(program: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_fork_in_the_middle(hub: HubProcess, tag: str) -> None:
-    """A child of a connected producer sends as itself, on a session of its own; the parent goes on; all comes once."""
+    """
+    A forked child of a connected producer sends in its own session, the parent continues, and all messages arrive once.
+    """
     producer = Producer(hub.socket, tag=tag)
     for number in range(1000):
         producer.send({"who": "parent", "n": number})
@@ -67,7 +69,7 @@ def test_fork_in_the_middle(hub: HubProcess, tag: str) -> None:
 
 
 def test_what_the_parent_had_is_the_parents(fake: FakeHub) -> None:
-    """The child of a producer with unsent messages has nothing to flush, and its close drops nothing of theirs."""
+    """The child of a producer with unsent messages has nothing to flush, and its close drops none of them."""
     producer = Producer(fake.path, linger_s=3600)
     producer.send({"n": 0})
 
@@ -85,7 +87,7 @@ def test_what_the_parent_had_is_the_parents(fake: FakeHub) -> None:
 
 
 def test_fork_while_other_threads_send(hub: HubProcess, tag: str) -> None:
-    """Whatever the other threads hold at the moment of the fork, the child can send, flush and close."""
+    """Whatever lock other threads hold at the fork, the child can send, flush and close."""
     stop = threading.Event()
     sent = [0, 0]
 
@@ -114,7 +116,7 @@ def test_fork_while_other_threads_send(hub: HubProcess, tag: str) -> None:
 
 
 def test_a_fork_does_not_keep_the_connection_open(fake: FakeHub) -> None:
-    """The child holds nothing of the parent's connection: the hub sees its end while the child lives."""
+    """The child does not keep the parent's connection open: the hub sees it end while the child lives."""
     producer = Producer(fake.path)
     producer.connect(PATIENCE_S)
     connection = fake.accept()
@@ -132,7 +134,9 @@ def test_a_fork_does_not_keep_the_connection_open(fake: FakeHub) -> None:
 
 
 def test_a_closed_producer_leaves_a_childs_descriptors_alone(hub: HubProcess, tag: str) -> None:
-    """Descriptor numbers that a closed producer once had may be a file's by the time of a fork."""
+    """
+    After a fork, descriptor numbers that a closed producer once had are not closed: they may belong to other files.
+    """
     producer = Producer(hub.socket, tag=tag)
     producer.send({"n": 0})
     producer.close()
@@ -166,7 +170,7 @@ def test_a_grandchild(hub: HubProcess, tag: str) -> None:
 
 
 def test_a_program_that_never_closes(hub: HubProcess, tag: str) -> None:
-    """At its exit a program that neither flushed nor closed still sends everything, of all its producers."""
+    """At exit, a program that neither flushed nor closed still sends everything, from all of its producers."""
     program = (
         "import sys; from producers import Producer\n"
         "a, b, unused = (Producer(sys.argv[1], tag=sys.argv[2]) for _ in 'abc')\n"
@@ -180,7 +184,7 @@ def test_a_program_that_never_closes(hub: HubProcess, tag: str) -> None:
 
 
 def test_exit_without_a_hub(folder: Path) -> None:
-    """Without a hub the exit waits for a while, once for all producers, and then says how much was dropped."""
+    """Without a hub the exit waits once for all producers, and then reports how many messages were dropped."""
     program = (
         "import sys; from producers import Producer, lifetime; lifetime.CLOSE_TIMEOUT_S = 0.2\n"
         "some = [Producer(sys.argv[1]) for _ in range(3)]\n"
@@ -195,7 +199,7 @@ def test_exit_without_a_hub(folder: Path) -> None:
 
 
 def test_a_child_that_exits_in_the_usual_way(hub: HubProcess, tag: str) -> None:
-    """A forked child that ends by sys.exit sends what it has; the parent's exit is not disturbed."""
+    """A forked child that ends with sys.exit sends its messages, and the parent's exit is not disturbed."""
     program = (
         "import os, sys; from producers import Producer; p = Producer(sys.argv[1], tag=sys.argv[2])\n"
         "p.send({'who': 'parent'})\n"
@@ -227,7 +231,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_that_never_close(hub: HubProcess, folder: Path, tag: str, method: str) -> None:
-    """A child of multiprocessing, which ends without atexit, sends everything too."""
+    """A child of multiprocessing, which ends without atexit, also sends everything."""
     program = folder / "workers.py"
     program.write_text(WORKERS)
     command = [sys.executable, str(program), hub.socket, tag, method]
@@ -239,7 +243,7 @@ def test_workers_that_never_close(hub: HubProcess, folder: Path, tag: str, metho
 
 
 def test_threads_that_outlive_the_program(hub: HubProcess, tag: str) -> None:
-    """Messages that another thread sent are flushed at exit too."""
+    """Messages sent by another thread are flushed at exit, too."""
     program = (
         "import sys, threading; from producers import Producer; p = Producer(sys.argv[1], tag=sys.argv[2])\n"
         "t = threading.Thread(target=lambda: [p.send({'n': n}) for n in range(500)]); t.start()"
@@ -253,7 +257,7 @@ def test_threads_that_outlive_the_program(hub: HubProcess, tag: str) -> None:
 
 
 def test_a_hundred_producers_leave_nothing(hub: HubProcess, tag: str) -> None:
-    """Producers that were opened, used and closed keep no descriptor, no thread and no memory."""
+    """Producers that were opened, used and closed leave no descriptor, thread or memory."""
     before = descriptors()
     references = []
     for number in range(100):
@@ -270,7 +274,7 @@ def test_a_hundred_producers_leave_nothing(hub: HubProcess, tag: str) -> None:
 
 
 def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be started, as at the interpreter's end, send raises and keeps nothing; later it works."""
+    """If no thread can be started, as during interpreter shutdown, send raises and keeps nothing; later it works."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -290,7 +294,7 @@ def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.Monk
 
 
 def test_no_thread_but_a_spool(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a spool the message is taken all the same: the hub finds it when this producer is closed."""
+    """With a spool the message is accepted without a thread: the hub finds it when this producer is closed."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -304,7 +308,7 @@ def test_no_thread_but_a_spool(hub: HubProcess, tag: str, monkeypatch: pytest.Mo
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_of_ours_lets_nobody_wait_for_ever(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the thread should ever fail, everybody who waits is told, and nothing is said to be safe."""
+    """If the thread fails unexpectedly, every waiting call ends, and no message is reported as safe."""
 
     def fail(_: float) -> None:
         raise ZeroDivisionError
@@ -324,7 +328,7 @@ def test_a_fault_of_ours_lets_nobody_wait_for_ever(fake: FakeHub, monkeypatch: p
 
 
 def test_closed_with_half_a_chunk_in_hand(fake: FakeHub) -> None:
-    """A close that gives up ends the thread at once, also while the kernel takes no more."""
+    """A close that gives up ends the thread at once, even if the kernel accepts no more data."""
     producer = Producer(fake.path)
     producer.send({"pad": "x" * 8_000_000})
     fake.accept()

@@ -1,4 +1,4 @@
-"""A process to talk to: answers in order, errors apart, its death an error, its life bound to ours."""
+"""A child process that answers requests: order of answers, standard error, death, and the end of the block."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ def within(run: Callable[..., None], main: Callable[[], Awaitable[None]]) -> Non
 
 @each_loop
 def test_answers_belong_to_their_requests(run: Callable[..., None]) -> None:
-    """One after the other, many at once, of any length; text for text, bytes for bytes; nothing is left open."""
+    """
+    Sequential and concurrent requests of any length get their answers, text for text, bytes for bytes; nothing stays
+    open.
+    """
     before = descriptors()
 
     async def main() -> None:
@@ -69,7 +72,7 @@ def test_answers_belong_to_their_requests(run: Callable[..., None]) -> None:
 
 @each_loop
 def test_a_cancelled_request_costs_the_others_nothing(run: Callable[..., None]) -> None:
-    """Its answer is skipped, and the next request gets its own."""
+    """The answer of a cancelled request is skipped, and the next request gets its own."""
 
     async def main() -> None:
         async with echo() as child:
@@ -84,7 +87,7 @@ def test_a_cancelled_request_costs_the_others_nothing(run: Callable[..., None]) 
 
 @each_loop
 def test_death_is_an_error_at_once(run: Callable[..., None]) -> None:
-    """Of those that wait and of later ones, with exit code and the last words."""
+    """Waiting and later requests raise, with the exit code and the last lines of standard error."""
 
     async def main() -> None:
         async with echo() as child:
@@ -102,7 +105,7 @@ def test_death_is_an_error_at_once(run: Callable[..., None]) -> None:
 
 @each_loop
 def test_a_kill_is_an_error_while_others_hold_the_pipe(run: Callable[..., None]) -> None:
-    """SIGKILL is told with its number, although a grandchild keeps standard output open."""
+    """SIGKILL is reported with its number, even though a grandchild keeps standard output open."""
 
     async def main() -> None:
         async with Child("sh", "-c", "sleep 600 & read line; read line") as child:
@@ -116,7 +119,7 @@ def test_a_kill_is_an_error_while_others_hold_the_pipe(run: Callable[..., None])
 
 
 def test_a_closed_output_is_an_error() -> None:
-    """A child that lives but cannot answer says so, and is stopped at the end of the block."""
+    """A child that runs but cannot answer is reported as such, and is stopped at the end of the block."""
 
     async def main() -> None:
         async with echo(stop_timeout=0.1) as child:
@@ -128,7 +131,7 @@ def test_a_closed_output_is_an_error() -> None:
 
 
 def test_a_command_that_is_not_there() -> None:
-    """The first request says it."""
+    """The first request raises for a command that does not exist."""
 
     async def main() -> None:
         async with Child("no-such-command", on_stderr=lambda line: None) as child:
@@ -139,7 +142,7 @@ def test_a_command_that_is_not_there() -> None:
 
 
 def test_standard_error_is_apart(capfd: pytest.CaptureFixture[str]) -> None:
-    """It goes to the callback, or to ours; never among the answers."""
+    """Standard error goes to the callback or to ours, and is never an answer."""
     heard: list[bytes] = []
 
     async def main() -> None:
@@ -154,7 +157,7 @@ def test_standard_error_is_apart(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("line", ["a\nb", b"a\n"])
 def test_a_request_is_one_line(line: str | bytes) -> None:
-    """A line feed inside is refused, and nothing is written."""
+    """A request with a line feed inside is refused, and nothing is written."""
 
     async def main() -> None:
         async with echo() as child:
@@ -166,7 +169,7 @@ def test_a_request_is_one_line(line: str | bytes) -> None:
 
 
 def test_it_is_used_in_its_block() -> None:
-    """Before and after there is a plain error; twice too."""
+    """Use before and after the block, and a second block, raise a plain error."""
 
     async def main() -> None:
         child = echo()
@@ -186,7 +189,9 @@ def test_it_is_used_in_its_block() -> None:
 
 @each_loop
 def test_a_stubborn_child_does_not_outlive_the_block(run: Callable[..., None]) -> None:
-    """SIGTERM, SIGKILL, and what it started goes with it; cancelling does not wait for that."""
+    """
+    SIGTERM, then SIGKILL end the child and the processes that it started; a cancelled block does not wait for that.
+    """
 
     async def main() -> None:
         stubborn = ("sh", "-c", "trap '' TERM; sleep 600 & echo $!; while :; do sleep 600; done")
@@ -216,7 +221,7 @@ def test_a_stubborn_child_does_not_outlive_the_block(run: Callable[..., None]) -
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="PR_SET_PDEATHSIG")
 def test_it_does_not_outlive_us(tmp_path: Path) -> None:
-    """SIGKILL of the parent is SIGKILL of the child."""
+    """When the parent gets SIGKILL, so does the child."""
     script = f"""
 import asyncio, pathlib, time
 from producers.child import Child

@@ -1,4 +1,4 @@
-"""`call`: one request, one reply, no longer than it was told."""
+"""`call`: one request, one reply, within the timeout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 @contextmanager
 def answering(fake: FakeHub, answer: Callable[[socket.socket, bytes], None]) -> Iterator[None]:
-    """Have a thread accept one connection, read one line and *answer*; then it closes."""
+    """Start a thread that accepts one connection, reads one line, sends *answer* and closes."""
 
     def serve() -> None:
         connection = fake.accept()
@@ -41,7 +41,7 @@ def answering(fake: FakeHub, answer: Callable[[socket.socket, bytes], None]) -> 
 
 
 def test_a_real_hub(hub: HubProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's commands answer; a method that it does not know is CommandFailed with JSON-RPC's code."""
+    """The hub's commands answer; an unknown method is CommandFailed with JSON-RPC's code."""
     assert call("ping", path=hub.socket) == "pong"
     monkeypatch.setenv("MPSR_SOCKET", hub.socket)
     assert call("stats")["pid"] == hub.process.pid
@@ -66,7 +66,7 @@ def test_the_request(fake: FakeHub, params: list[object] | dict[str, object] | N
 
 
 def test_a_large_answer_in_pieces(fake: FakeHub) -> None:
-    """An answer may be large, and come in pieces."""
+    """An answer may be large, and arrive in pieces."""
     text = "ä" * 500_000
 
     def answer(sock: socket.socket, _: bytes) -> None:
@@ -86,7 +86,7 @@ def silent(sock: socket.socket, _: bytes) -> None:
 def dripping(sock: socket.socket, _: bytes) -> None:
     sock.settimeout(PATIENCE_S)
     while True:
-        sock.sendall(b"x" * 1000)  # and never an end of the line
+        sock.sendall(b"x" * 1000)  # and never a line end
 
 
 REFUSALS = {
@@ -102,7 +102,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize(("answer", "reason"), REFUSALS.values(), ids=REFUSALS)
 def test_no_answer(fake: FakeHub, answer: Callable[[socket.socket, bytes], None], reason: str) -> None:
-    """Whatever comes instead of a reply is NotConnected, in time, with the reason."""
+    """Any input other than a reply is NotConnected, in time, with the reason."""
     with answering(fake, answer), pytest.raises(NotConnected, match=reason):
         call("m", path=fake.path, timeout=0.2)
 
@@ -119,13 +119,13 @@ def test_an_answer_that_is_an_error(fake: FakeHub) -> None:
 
 
 def test_a_hub_that_does_not_read(fake: FakeHub) -> None:
-    """A request that the hub does not take is given up in time, too."""
+    """A request that the hub does not read is given up in time, too."""
     with pytest.raises(NotConnected, match="no answer within"):
         call("m", ["x" * 5_000_000], path=fake.path, timeout=0.2)
 
 
 def test_no_hub(folder: Path, fake: FakeHub) -> None:
-    """Without a hub the error says what is there instead."""
+    """Without a hub the error describes what is at the path instead."""
     with pytest.raises(NotConnected, match=f"no hub at {folder}/nobody"):
         call("ping", path=str(folder / "nobody"))
     fake.sock.close()
@@ -134,13 +134,13 @@ def test_no_hub(folder: Path, fake: FakeHub) -> None:
 
 
 def test_what_cannot_be_asked(hub: HubProcess) -> None:
-    """Parameters that JSON cannot hold are the caller's mistake, said before anything is sent."""
+    """Parameters that JSON cannot hold are an error of the caller, raised before anything is sent."""
     with pytest.raises(TypeError):
         call("ping", [object()], path=hub.socket)
 
 
 def test_a_full_backlog_is_waited_for(folder: Path) -> None:
-    """A hub that is slow to accept is no reason to fail before the time is up; when it is up, that is said."""
+    """A hub that is slow to accept is waited for until the timeout, and then it is reported as such."""
     path = str(folder / "s")
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
         listener.bind(path)

@@ -1,4 +1,4 @@
-"""A socket to the hub, or in words why there is none."""
+"""A socket to the hub, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
 def why_not(path: str) -> str:
-    """Return in words why connecting to *path* fails."""
-    with pytest.raises(OSError) as raised:  # noqa: PT011  which one is what is asked
+    """Return the reason why connecting to *path* fails."""
+    with pytest.raises(OSError) as raised:  # noqa: PT011  the test checks which one
         connected_socket(path)
     return describe(raised.value, path)
 
 
 def test_a_hub_that_answers(fake: FakeHub) -> None:
-    """The socket is connected, does not block, and has room for a few chunks."""
+    """The socket is connected and non-blocking, and its buffer holds a few chunks."""
     with connected_socket(fake.path) as sock:
         connection = fake.accept()
         sock.sendall(b"hello")
@@ -39,7 +39,7 @@ def test_a_hub_that_answers(fake: FakeHub) -> None:
 
 
 def test_a_hub_that_does_not(folder: Path) -> None:
-    """Whatever is in the way is said so that an operator understands it, and no descriptor is left behind."""
+    """Each obstacle is described so that an operator understands it, and no descriptor is left open."""
     path, file = str(folder / "s"), str(folder / "file")
     Path(file).touch()
     assert why_not(path) == f"no hub at {path}"
@@ -55,7 +55,7 @@ def test_a_hub_that_does_not(folder: Path) -> None:
 
 @NEEDS_ROOT
 def test_a_socket_that_has_just_come(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was not there at the first look is looked at after connecting: a stranger may have come before the hub."""
+    """A socket that did not exist at the check is checked after connecting: another user may have created it first."""
 
     def check(path: str, *, is_client: bool) -> Place:
         looks.append(path)
@@ -80,7 +80,7 @@ def test_nothing_is_left_of_a_socket_that_was_refused(fake: FakeHub) -> None:
 
 
 def test_what_is_no_fault_of_the_socket() -> None:
-    """A hub that says something else than it should is described as that."""
+    """A hub that sends anything but acknowledgements is described as that."""
     assert describe(ValueError("a list"), "/s") == "the hub at /s sent something else than acknowledgements"
     reset = ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
     assert describe(reset, "/s") == "/s: the hub closed the connection"

@@ -1,4 +1,4 @@
-"""The sentences of the errors, and the built-in errors that they are too."""
+"""The sentences of the errors, and their built-in base classes."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def test_sentences(error: ProducerError, kind: type[Exception], sentence: str) -
 
 @pytest.mark.parametrize("error", [row[0] for row in SENTENCES])
 def test_errors_travel(error: ProducerError) -> None:
-    """An error goes through pickle and copy, as between processes, with its fields and its sentence."""
+    """An error keeps its fields and its sentence through pickle and copy, as between processes."""
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))

@@ -1,4 +1,4 @@
-"""The examples, each as the program that a reader runs."""
+"""The examples, each run as the program that a reader runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_there_are_eight() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_examples_are_short_and_use_public_names_only(path: Path) -> None:
-    """Under 40 lines, and nothing of ours in them but what `hub` and `producers` export."""
+    """Each has fewer than 40 lines, and imports only names that `hub` and `producers` export."""
     text = path.read_text()
     assert len(text.splitlines()) < 40
     for node in ast.walk(ast.parse(text)):
@@ -66,7 +66,7 @@ def test_both() -> None:
 
 
 def test_ping_pong() -> None:
-    """100 rounds, the reply to `end`, and the loss of the client that sent no message."""
+    """100 rounds pass, `end` gets its reply, and the client that sent no message loses its connection."""
     code, out, err = run("ping_pong")
     assert code == 0
     assert sorted(out) == [
@@ -77,7 +77,7 @@ def test_ping_pong() -> None:
 
 
 def test_server_and_clients(folder: Path) -> None:
-    """Each client's message is acknowledged once the server handled it; Ctrl-C ends the server without a word."""
+    """Each client's message is acknowledged after the server handled it; Ctrl-C ends the server without output."""
     path = str(folder / "s")
     server = subprocess.Popen(command("server", path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -95,14 +95,14 @@ def test_server_and_clients(folder: Path) -> None:
 
 
 def test_clients_of_a_service(hub: HubProcess) -> None:
-    """The clients serve any hub: the messages are in the journal of a real one."""
+    """The clients work with any hub: the messages are in the journal of a real one."""
     code, out, err = run("clients", hub.socket)
     assert (code, len(out), err) == (0, 5, [])
     assert sorted(message.record["message"] for message in hub.messages("example")) == HELLOS
 
 
 def test_clients_without_a_server(folder: Path) -> None:
-    """Each client says that it cannot connect and why, and the program ends well."""
+    """Each client reports that it cannot connect and why, and the program ends normally."""
     path = str(folder / "s")
     code, out, err = run("clients", path)
     assert (code, out) == (0, [])
@@ -111,7 +111,9 @@ def test_clients_without_a_server(folder: Path) -> None:
 
 
 def test_logging_app(folder: Path) -> None:
-    """Two orders are charged, the third fails with its traceback; all of it is in the journal when the program ends."""
+    """
+    Two orders are charged, the third fails with its traceback; everything is in the journal when the program ends.
+    """
     with HubProcess(folder) as hub:
         assert run("logging_app", socket=hub.socket) == (0, [], [])
         records = [message.record for message in hub.messages("shop.orders")]
@@ -120,7 +122,7 @@ def test_logging_app(folder: Path) -> None:
 
 
 def test_structlog_app(folder: Path) -> None:
-    """Each of three requests has its own context in its events; one fails."""
+    """Each of three requests has its own context in its events, and one fails."""
     with HubProcess(folder) as hub:
         assert run("structlog_app", socket=hub.socket) == (0, [], [])
         records = [message.record for message in hub.messages("shop.web")]
@@ -132,7 +134,7 @@ def test_structlog_app(folder: Path) -> None:
 
 
 def test_loguru_app(folder: Path) -> None:
-    """What is bound and contextualized is in the fields; the exception that loguru caught is one."""
+    """Bound and contextualized values are fields; the exception that loguru caught is one, too."""
     pytest.importorskip("loguru", reason="loguru is not installed")
     with HubProcess(folder) as hub:
         assert run("loguru_app", socket=hub.socket) == (0, [], [])

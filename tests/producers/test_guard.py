@@ -1,4 +1,6 @@
-"""Guard: a thread that interrupts itself neither hangs nor meets half of anything, also where that raises."""
+"""
+Guard: a thread that interrupts itself neither deadlocks nor sees partial changes, even if the interruption raises.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ COUNT = 20_000
 
 @contextmanager
 def interrupted(handler: object, *, every_s: float = 0.0002) -> Iterator[None]:
-    """Have *handler* interrupt the main thread again and again."""
+    """Have *handler* interrupt the main thread repeatedly."""
     before = signal.signal(signal.SIGALRM, handler)  # type: ignore[arg-type]
     signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
     try:
@@ -33,7 +35,7 @@ def interrupted(handler: object, *, every_s: float = 0.0002) -> Iterator[None]:
 
 
 def test_inside() -> None:
-    """Who is inside is known, alone, and refused a second time; another thread is not inside, and waits."""
+    """A thread inside is known to be inside and is refused a second time; another thread is not inside, and waits."""
     guard: Guard[int] = Guard()
     seen: list[object] = []
 
@@ -55,7 +57,7 @@ def test_inside() -> None:
 
 
 def test_not_inside_while_waiting() -> None:
-    """Who waits for a change has let go: a signal handler that comes then is alone."""
+    """A thread that waits for a change has released the lock: a signal handler that runs then is not inside."""
     guard: Guard[int] = Guard()
     changed = threading.Condition(guard.lock)
     seen: list[bool] = []
@@ -72,7 +74,7 @@ def test_not_inside_while_waiting() -> None:
 
 
 def test_an_exception_at_any_point_leaves_it_free() -> None:
-    """Handlers that raise at thousands of points leave the lock as they would have found it: whole in or out."""
+    """Handlers that raise at thousands of points leave the lock free afterwards."""
     guard: Guard[int] = Guard()
     is_armed, raised = False, 0
 
@@ -105,12 +107,12 @@ def test_an_exception_at_any_point_leaves_it_free() -> None:
 
 
 def test_a_signal_handler_that_sends(hub: HubProcess, tag: str) -> None:
-    """Thousands of interruptions of a tight loop, each of which sends: nothing hangs, is lost, doubled or reordered."""
+    """Thousands of handlers that send interrupt a tight loop that sends: no deadlock, loss, duplicate or reordering."""
     sent, is_handling = 0, False
 
     def interrupt(_: int, __: FrameType | None) -> None:
         nonlocal sent, is_handling
-        if not is_handling:  # it may interrupt itself, and then its own numbers are in no order
+        if not is_handling:  # it may interrupt itself, and then its own numbers are unordered
             is_handling = True
             sent += 1
             producer.send({"who": "handler", "n": sent}, tag=f"{tag}.{sent % 3}")
@@ -131,7 +133,7 @@ def test_a_signal_handler_that_sends(hub: HubProcess, tag: str) -> None:
 
 
 def test_what_was_put_aside_comes_first(hub: HubProcess, tag: str) -> None:
-    """A message that was put aside goes before the next one of the same thread, whoever takes it up."""
+    """A message that was put aside is sent before the next one of the same thread, whichever thread takes it up."""
     with Producer(hub.socket, tag=tag) as producer:
         for number in range(0, 1000, 2):
             with producer._sender.guard.lock:
@@ -141,7 +143,7 @@ def test_what_was_put_aside_comes_first(hub: HubProcess, tag: str) -> None:
 
 
 def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted by exceptions thousands of times, the first message too: what returned is there once, in order."""
+    """With thousands of exceptions, also in the first send, every send that returned is stored once, in order."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # it interrupts callbacks of the interpreter too
     is_armed, raised, returned, number = False, 0, [], 0
 
@@ -174,7 +176,7 @@ def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: py
 
 
 def test_a_finalizer_that_sends(hub: HubProcess, tag: str) -> None:
-    """Objects that send when they are collected, wherever a send allocates: no hang, no loss, nothing twice."""
+    """Objects that send when they are collected, wherever a send allocates: no deadlock, no loss, no duplicate."""
     sent: list[int] = []
 
     class Last:
@@ -201,7 +203,7 @@ def test_a_finalizer_that_sends(hub: HubProcess, tag: str) -> None:
 
 
 def test_a_handler_while_a_sender_waits_for_room(folder: Path) -> None:
-    """A handler that flushes, connects or closes in the midst of a send returns or raises, and does not hang."""
+    """A handler that flushes, connects or closes during a send returns or raises, and does not deadlock."""
     outcomes: set[str] = set()
     calls = 0
 
@@ -210,7 +212,7 @@ def test_a_handler_while_a_sender_waits_for_room(folder: Path) -> None:
         calls += 1
         try:
             [lambda: producer.flush(0), lambda: producer.connect(0), producer.stats][calls % 3]()
-        except Exception as error:  # noqa: BLE001  which of them is what is asked
+        except Exception as error:  # noqa: BLE001  the test checks which one
             outcomes.add(type(error).__name__)
 
     producer = Producer(folder / "s", when_full="drop_new", backlog_bytes_max=20_000, spool=False)

@@ -1,4 +1,4 @@
-"""Lifetime: forks of every kind make a producer new, whatever other threads were doing; ends let go of everything."""
+"""Lifetime: after any kind of fork producers start fresh, whatever other threads did; an end releases everything."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ by_fork = pytest.mark.parametrize("fork", FORKS.values(), ids=list(FORKS))
 
 @pytest.fixture(autouse=True)
 def _no_thread_asks_its_turn() -> Iterator[None]:
-    """A fork in C while another thread asks for its turn hangs in Python itself, before it runs a line of ours."""
+    """Let no thread request the GIL: a fork in C during a request hangs in Python itself, before any line of ours."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1000)
     yield
@@ -51,7 +51,7 @@ def in_child(fork: Callable[[], int], function: Callable[[], object]) -> None:
 
 @by_fork
 def test_a_child_is_as_new(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
-    """It has a session, files, a thread and a connection of its own, again and again; the parent's stay as they are."""
+    """It has its own session, files, thread and connection, repeatedly; the parent's stay unchanged."""
     with Producer(hub.socket, tag=tag) as producer:
         producer.send({"n": 0})
         session, files = producer._out.backlog.session, set(os.listdir(folder_beside(hub.socket)))
@@ -77,7 +77,7 @@ def test_a_child_is_as_new(hub: HubProcess, tag: str, fork: Callable[[], int]) -
 
 @by_fork
 def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
-    """Whatever lock another thread had at the fork, the child sends, also its first message."""
+    """Whatever lock another thread held at the fork, the child can send, also its first message."""
     used, unused = Producer(hub.socket, tag=tag), Producer(hub.socket, tag=tag)
     used.send({"who": "parent"})
     used.flush(PATIENCE_S)
@@ -106,7 +106,9 @@ def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable
 
 @by_fork
 def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
-    """A fork by a signal handler or finalizer that met its thread inside: the child is as new, the parent goes on."""
+    """
+    After a fork by a signal handler or finalizer inside the producer, the child starts fresh and the parent continues.
+    """
     with Producer(hub.socket, tag=tag) as producer:
         producer.send({"who": "parent"})
         producer.flush(PATIENCE_S)
@@ -124,7 +126,7 @@ def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> No
 
 
 def test_forks_in_c_while_the_thread_works(hub: HubProcess, tag: str) -> None:
-    """Forked in C in the midst of sending, a child begins a thread of its own, which no lock of the parent's stops."""
+    """A child forked in C during a send starts its own thread, and no lock of the parent's blocks it."""
     with Producer(hub.socket, tag=tag, linger_s=0) as producer:
 
         def child() -> None:
@@ -142,7 +144,9 @@ def test_forks_in_c_while_the_thread_works(hub: HubProcess, tag: str) -> None:
 
 @by_fork
 def test_unused_and_closed(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
-    """What was never used is so in the child; what was closed stays closed; nothing of the parent's is closed twice."""
+    """
+    An unused producer is unused in the child, a closed one stays closed, and nothing of the parent is closed twice.
+    """
     unused, closed = Producer(hub.socket, tag=tag), Producer(hub.socket, tag=tag)
     closed.send({"n": 0})
     closed.close()
@@ -162,7 +166,7 @@ def test_unused_and_closed(hub: HubProcess, tag: str, fork: Callable[[], int]) -
 
 
 def test_nobody_is_kept(folder: Path) -> None:
-    """A producer that nobody has any longer is not kept for the end of the process."""
+    """A producer without references is not kept alive until the end of the process."""
     producer = Producer(folder / "s")
     gone = weakref.ref(producer)
     del producer
@@ -171,7 +175,7 @@ def test_nobody_is_kept(folder: Path) -> None:
 
 
 def test_lives_leave_nothing(hub: HubProcess, tag: str) -> None:
-    """A hundred producers, one after the other, leave no descriptor, thread, mapping or file behind."""
+    """A hundred producers, one after the other, leave no descriptor, thread, mapping or file."""
 
     def mappings() -> int:
         return sum(".spool/" in line for line in Path("/proc/self/maps").read_text().splitlines())
@@ -188,7 +192,9 @@ def test_lives_leave_nothing(hub: HubProcess, tag: str) -> None:
 
 
 def test_sent_at_the_very_end(hub: HubProcess, tag: str) -> None:
-    """Messages from `atexit` hooks, from a finalizer at exit and from daemon threads: sent while that is possible."""
+    """
+    Messages from `atexit` hooks, from a finalizer at exit and from daemon threads are sent while that is possible.
+    """
     program = (
         "import atexit, sys, threading; from producers import Producer, ProducerClosed\n"
         "def at_exit(): p.send({'who': 'atexit'})\n"

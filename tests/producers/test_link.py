@@ -1,4 +1,4 @@
-"""Link: when to connect, what to send, what to send again; histories as data, with a clock and a jitter by hand."""
+"""Link: when to connect, what to send and what to resend; histories as data, with a fake clock and fixed jitter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producers.segment import Chunk
 
 
 class Rig:
-    """A link, its clock, and what went over its connections: each chunk by the numbers of its messages."""
+    """A link, its clock, and the chunks sent on its connections, each as the numbers of its messages."""
 
     def __init__(self, *, jitter: float = 1.0, linger_s: float = 1.0, window: int = 1 << 20, chunk: int = 1) -> None:
         self.backlog = Backlog(chunk_bytes_max=chunk)
@@ -36,7 +36,7 @@ class Rig:
         self.link.connected()
 
     def out(self) -> list[str]:
-        """Take everything that may go out now; check that a chunk is always the same bytes."""
+        """Take all chunks that may be sent now; check that the bytes of a chunk never change."""
         names = []
         while (chunk := self.link.outgoing(self.now)) is not None:
             names.append(name := self._name(chunk))
@@ -51,7 +51,7 @@ class Rig:
         self.link.failed(self.now, reason)
 
     def wait(self) -> float:
-        """Let the time pass until the link is due; return how long that was."""
+        """Advance the clock until the link is due; return by how much."""
         due = self.link.due(self.now)
         assert due is not None
         self.now += due
@@ -67,7 +67,7 @@ class Rig:
 
 
 def test_refusals() -> None:
-    """A refusal is known as one until the next attempt ends, or somebody asks for one; it is tried again as usual."""
+    """A refusal is known until the next attempt ends or `want` is called; retries follow as usual."""
     rig = Rig()
     rig.send(0)
     rig.dial()
@@ -89,7 +89,7 @@ def test_refusals() -> None:
 
 
 def test_nothing_to_send_is_no_reason_to_connect() -> None:
-    """A link dials when there is something to send, or somebody wants a connection, and not before."""
+    """A link dials only if there is something to send or a connection is wanted."""
     rig = Rig()
     assert (rig.link.may_dial(rig.now), rig.link.due(rig.now)) == (False, None)
     rig.send(0)
@@ -100,7 +100,7 @@ def test_nothing_to_send_is_no_reason_to_connect() -> None:
 
 
 def test_a_want_is_satisfied_by_one_connection() -> None:
-    """After the connection that was wanted, or while there is one, another that fails is not made again for nothing."""
+    """A want that was met by a connection does not cause another one after that is lost."""
     rig = Rig()
     rig.link.want()
     rig.up()
@@ -110,7 +110,7 @@ def test_a_want_is_satisfied_by_one_connection() -> None:
 
 
 def test_back_off_doubles_up_to_its_limit() -> None:
-    """Each failure waits twice as long as the one before, up to the limit; the clock decides, to the moment."""
+    """Each failure waits twice as long as the one before, up to the limit, exactly by the clock."""
     rig = Rig()
     rig.send(0)
     waited = []
@@ -137,7 +137,7 @@ def test_back_off_is_jittered(jitter: float, first: float) -> None:
 
 
 def test_back_off_begins_anew_with_an_acknowledgement() -> None:
-    """A connection alone proves nothing: only an acknowledgement does."""
+    """A connection alone does not reset the back-off; an acknowledgement does."""
     rig = Rig()
     rig.send(0, 1, 2)
     waited = []
@@ -152,7 +152,7 @@ def test_back_off_begins_anew_with_an_acknowledgement() -> None:
 
 
 def test_a_repeated_acknowledgement_proves_nothing() -> None:
-    """Only what is news makes the back-off begin anew."""
+    """Only a new acknowledgement resets the back-off."""
     rig = Rig()
     rig.send(0, 1)
     rig.up()
@@ -168,7 +168,7 @@ def test_a_repeated_acknowledgement_proves_nothing() -> None:
 
 
 def test_why_there_is_no_hub() -> None:
-    """The last error is known until there is a connection again."""
+    """The last error is kept until there is a connection again."""
     rig = Rig()
     rig.send(0)
     rig.dial()
@@ -181,7 +181,7 @@ def test_why_there_is_no_hub() -> None:
 
 @pytest.mark.parametrize("steps", ["connected", "failed", "dialling dialling", "dialling connected connected"])
 def test_what_is_not_in_the_table_is_a_mistake_of_ours(steps: str) -> None:
-    """The states follow one another as drawn, and in no other way."""
+    """Only the transitions of the diagram are allowed."""
     rig = Rig()
     *before, last = steps.split()
     for step in before:
@@ -194,7 +194,7 @@ def test_what_is_not_in_the_table_is_a_mistake_of_ours(steps: str) -> None:
 
 
 def test_nothing_goes_out_without_a_connection() -> None:
-    """While away or dialling nothing is sent, however ripe it is."""
+    """While away or dialling nothing is sent, even if it is due."""
     rig = Rig()
     rig.send(0, 1)
     rig.link.hurry()
@@ -206,7 +206,7 @@ def test_nothing_goes_out_without_a_connection() -> None:
 
 
 def test_the_open_chunk_lingers() -> None:
-    """A message waits its linger for others, counted from the first of its chunk; then they go out together."""
+    """Messages wait for others for the linger time of the first in their chunk, and are then sent together."""
     rig = Rig(chunk=1000)
     rig.send(0)
     rig.up()
@@ -220,7 +220,9 @@ def test_the_open_chunk_lingers() -> None:
 
 
 def test_a_full_chunk_does_not_linger() -> None:
-    """What does not fit any more cuts the chunk, which goes out at once; the rest lingers from its own first on."""
+    """
+    A message that does not fit cuts the chunk, which is sent at once; the rest lingers from its own first message.
+    """
     rig = Rig(chunk=1)
     rig.send(0)
     rig.up()
@@ -231,7 +233,7 @@ def test_a_full_chunk_does_not_linger() -> None:
 
 
 def test_hurry() -> None:
-    """Hurry lets nothing linger that is there now; what comes later lingers, in its chunk or in the next."""
+    """After hurry the present messages do not linger; later ones do, in the same chunk or in the next."""
     rig = Rig(chunk=1000)
     rig.send(0)
     rig.up()
@@ -265,7 +267,7 @@ def test_the_window() -> None:
 
 
 def test_one_chunk_larger_than_the_window() -> None:
-    """It goes out alone."""
+    """A chunk larger than the window is sent alone."""
     rig = Rig(window=1000)
     rig.send(0, size=5000)
     rig.send(1, 2)
@@ -277,7 +279,7 @@ def test_one_chunk_larger_than_the_window() -> None:
 
 
 def test_the_window_of_a_new_connection_is_empty() -> None:
-    """What was in flight on a lost connection is not on the next, and is sent again from the oldest on."""
+    """The bytes in flight on a lost connection do not count on the next; the chunks are sent again from the oldest."""
     rig = Rig(window=1000)
     rig.send(*range(5), size=250)
     rig.link.hurry()
@@ -296,7 +298,7 @@ def test_the_window_of_a_new_connection_is_empty() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 52))
 def test_acknowledgements_in_pieces(cut: int) -> None:
-    """They may come in any pieces."""
+    """Acknowledgements may arrive in any pieces."""
     rig = Rig()
     rig.send(0)
     rig.link.hurry()
@@ -310,7 +312,7 @@ def test_acknowledgements_in_pieces(cut: int) -> None:
 
 
 def test_half_an_acknowledgement_dies_with_its_connection() -> None:
-    """What one connection began to say is not completed by the next."""
+    """A partial acknowledgement is not completed by the next connection."""
     rig = Rig()
     rig.send(0)
     rig.link.hurry()
@@ -326,7 +328,7 @@ def test_half_an_acknowledgement_dies_with_its_connection() -> None:
 
 @pytest.mark.parametrize("data", [b"\x80", b"\x81\xa3ack\x01", b"\x81\xa3ack\xa1\xff", b"\x81\x01\x02", b""])
 def test_what_acknowledges_nothing_is_passed_over(data: bytes) -> None:
-    """Maps that are no acknowledgements of ours change nothing."""
+    """Maps that are not acknowledgements of our chunks change nothing."""
     rig = Rig()
     rig.send(0)
     rig.link.hurry()
@@ -353,7 +355,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
 def test_garbage_is_a_value_error(data: bytes) -> None:
-    """Whatever a foreign server may say instead is one kind of error."""
+    """Any other answer of a server is a ValueError."""
     rig = Rig()
     rig.link.want()
     rig.up()
@@ -369,7 +371,7 @@ STEP = st.sampled_from(["send", "send", "send big", "hurry", "out", "out", "ack"
 @settings(max_examples=200, derandomize=True)
 @given(st.lists(STEP, max_size=60))
 def test_any_history(steps: list[str]) -> None:
-    """On every connection the chunks go out in order and without a hole from the oldest that is not acknowledged."""
+    """On every connection the chunks are sent in order and without a gap, from the oldest that is not acknowledged."""
     rig, number = Rig(window=1000, chunk=200), 0
     on_wire: list[str] = []  # of this connection
     waiting: list[str] = []  # sent on it, not acknowledged
@@ -404,7 +406,7 @@ def test_any_history(steps: list[str]) -> None:
 
 
 def _settle(rig: Rig) -> None:
-    """Let everything go out and be acknowledged, doing only what `due` says is to be done."""
+    """Send and acknowledge everything, acting only when `due` asks for it."""
     rig.link.hurry()
     for _ in range(1000):
         if rig.backlog.is_empty:

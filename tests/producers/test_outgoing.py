@@ -1,4 +1,4 @@
-"""Outgoing: what becomes of a message without room, by each policy; that all drops are told; one warning."""
+"""Outgoing: a full backlog under each policy, the reports of drops, and the one warning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAD = "x" * 100
 
 
 def fill(producer: Producer, count: int) -> list[int]:
-    """Send *count* messages; return those that were taken."""
+    """Send *count* messages; return those that were accepted."""
     taken = []
     for number in range(count):
         try:
@@ -56,7 +56,7 @@ def losses(hub: HubProcess) -> int:
 @pytest.mark.parametrize("is_spooled", [True, False])
 @pytest.mark.parametrize("when_full", WHEN_FULL)
 def test_no_room_and_the_hub_comes_back(folder: Path, when_full: Any, is_spooled: bool) -> None:
-    """Each policy keeps what it says, in order; each drop is counted, and told once the hub is there."""
+    """Each policy keeps the messages it promises, in order; each drop is counted, and reported when the hub is back."""
     options = {"backlog_bytes_max": 60_000, "chunk_bytes_max": 5000, "spool": is_spooled}
     with HubProcess(folder) as hub:
         hub.kill()
@@ -83,7 +83,7 @@ def test_no_room_and_the_hub_comes_back(folder: Path, when_full: Any, is_spooled
 
 
 def test_a_flush_reports_drops_and_a_close_does_not(folder: Path) -> None:
-    """What was dropped is raised once, beside what is pending; closing raises for what the caller did not choose."""
+    """A drop is raised once, with the pending count; close raises only for drops that the caller did not choose."""
     producer = Producer(folder / "s", when_full="drop_new", backlog_bytes_max=5000, spool=False)
     fill(producer, 100)
     dropped = producer.stats()["dropped"]
@@ -108,7 +108,7 @@ def test_a_flush_reports_drops_and_a_close_does_not(folder: Path) -> None:
 
 
 def test_asynchronous_flush_reports_drops(folder: Path) -> None:
-    """`AsyncProducer` reports them by the same rule."""
+    """`AsyncProducer` reports drops by the same rule."""
 
     async def main() -> None:
         producer = AsyncProducer(folder / "s", when_full="drop_old", backlog_bytes_max=5000, spool=False)
@@ -135,9 +135,9 @@ def acknowledge_until_the_end(connection: FakeConnection) -> None:
 
 
 def test_what_was_put_aside_and_found_no_room(folder: Path) -> None:
-    """A message of a signal handler that found no room was not dropped by the caller's choice: closing raises it."""
+    """A drop of a signal handler's message for lack of room was not chosen by the caller: close raises it."""
     producer = Producer(folder / "s", when_full="raise", backlog_bytes_max=1000, spool=False)
-    with producer._sender.guard.lock:  # as a signal handler that meets its thread inside
+    with producer._sender.guard.lock:  # like a signal handler that interrupts its thread inside
         for number in range(30):
             producer.send({"n": number, "pad": PAD})
     with pytest.raises(NotAcknowledged) as late:
@@ -147,13 +147,13 @@ def test_what_was_put_aside_and_found_no_room(folder: Path) -> None:
 
 
 def test_a_drop_behind_what_is_under_way(fake: FakeHub) -> None:
-    """A flush returns no earlier than the acknowledgement of what is under way, and counts it and the drops exactly."""
+    """A flush returns only after the chunk in flight is acknowledged, and counts it and the drops exactly."""
     producer = Producer(fake.path, when_full="drop_old", backlog_bytes_max=3000, chunk_bytes_max=1, spool=False)
     producer.send({"n": 0, "pad": PAD})
     connection = fake.accept()
     chunk = connection.chunk()
     with producer._sender.guard.lock:
-        producer._out.link._in_flight_bytes = 1 << 30  # the window is full: nothing more goes out
+        producer._out.link._in_flight_bytes = 1 << 30  # the window is full: nothing more is sent
     fill(producer, 100)
     stats = producer.stats()
     assert stats["acknowledged"] == 0
@@ -174,7 +174,7 @@ def test_a_drop_behind_what_is_under_way(fake: FakeHub) -> None:
 
 
 def test_blocking_has_a_bound(folder: Path) -> None:
-    """`block` waits *block_s* and raises; `raise` does at once, although a time is given."""
+    """`block` waits *block_s* and raises; `raise` raises at once, even with a timeout."""
     for options in ({"block_s": 0.01}, {"when_full": "raise", "block_s": None}):
         producer = Producer(folder / "s", backlog_bytes_max=5000, spool=False, **options)
         assert 0 < len(fill(producer, 100)) < 100
@@ -187,7 +187,7 @@ def test_blocking_has_a_bound(folder: Path) -> None:
 
 
 def test_drop_old_with_a_hub_that_stalls(fake: FakeHub) -> None:
-    """What is under way stays, what waits loses its oldest chunk at a time, and memory keeps its bound."""
+    """Chunks in flight stay, the waiting ones are dropped from the oldest, and memory stays within its limit."""
     size = 6 * SEGMENT_BYTES
     producer = Producer(fake.path, when_full="drop_old", backlog_bytes_max=size, spool=False)
     producer.connect(PATIENCE_S)
@@ -237,7 +237,7 @@ def test_drop_old_with_a_hub_that_stalls(fake: FakeHub) -> None:
 
 
 def test_everything_was_under_way_when_the_hub_died(fake: FakeHub) -> None:
-    """With `drop_old` and no hub, what was sent to the dead one is old too, and goes first."""
+    """With `drop_old` and no hub, chunks that were sent to the dead hub are dropped first."""
     producer = Producer(fake.path, when_full="drop_old", backlog_bytes_max=20_000, chunk_bytes_max=2000, spool=False)
     number = 0
     producer.connect(PATIENCE_S)
@@ -263,7 +263,7 @@ def test_everything_was_under_way_when_the_hub_died(fake: FakeHub) -> None:
 
 
 def test_drops_of_a_producer_that_ends_before_the_hub_comes(folder: Path) -> None:
-    """Closed while the hub is away, it leaves word of its drops in the spool, although that is full."""
+    """Closed while the hub is away, it reports its drops through the spool, even if that is full."""
     with HubProcess(folder) as hub:
         hub.kill()
         with Producer(hub.socket, tag="t", when_full="drop_new", backlog_bytes_max=20_000) as producer:
@@ -280,7 +280,7 @@ def test_drops_of_a_producer_that_ends_before_the_hub_comes(folder: Path) -> Non
 
 
 def test_one_warning(folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory only is said once a process, with the reason, by a logger that may lead back to a producer."""
+    """Keeping messages in memory only is logged once per process, with the reason; the handler may use a producer."""
     monkeypatch.setattr(outgoing, "_has_warned", False)
     some = [Producer(folder / "s") for _ in range(3)]
 
@@ -292,7 +292,7 @@ def test_one_warning(folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch
     lock, handler = threading.Lock(), Back()
     logging.getLogger("mpsr.producers").addHandler(handler)
     try:
-        with lock:  # as if another thread were in that handler, about to send
+        with lock:  # as if another thread were in that handler, before its send
             some[0].send({"n": 0})
             eventually(lambda: some[0].stats()["last_error"], "it has tried")
             some[0].send({"n": 1})
@@ -315,7 +315,7 @@ def test_one_warning(folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch
 def test_no_warning_for_a_hub_without_a_folder(
     fake: FakeHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A hub of a program's own has no folder for spools, and while it is there nobody need know."""
+    """A hub in a user's program has no spool folder; while it is running, nothing is logged."""
     monkeypatch.setattr(outgoing, "_has_warned", False)
     producer = Producer(fake.path)
     producer.send({"n": 0})
@@ -327,7 +327,7 @@ def test_no_warning_for_a_hub_without_a_folder(
 
 
 def test_what_waits_is_left_to_the_hub(folder: Path) -> None:
-    """Closed without a hub, a spooling producer returns at once and leaves nothing of its own behind but files."""
+    """Closed without a hub, a producer with a spool returns at once and leaves nothing but files."""
     with HubProcess(folder) as hub:
         hub.kill()
         before = descriptors()
@@ -342,7 +342,7 @@ def test_what_waits_is_left_to_the_hub(folder: Path) -> None:
 
 
 def test_a_lone_message(hub: HubProcess, tag: str) -> None:
-    """It is acknowledged without a flush, soon after its linger, which is five milliseconds."""
+    """A message without a flush is acknowledged soon after its linger time of five milliseconds."""
     assert LINGER_S == 0.005
     with Producer(hub.socket, tag=tag) as producer:
         producer.connect(PATIENCE_S)

@@ -1,4 +1,6 @@
-"""Owner: a session is one user's; a process that becomes another user begins another; nothing is lost or doubled."""
+"""
+Owner: a session belongs to one user; a process that becomes another user begins another; no message is lost or doubled.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,16 @@ Script = Callable[[Callable[[str], None]], object]
 
 
 def become(uid: int) -> None:
-    """Drop privileges, as a daemon does."""
+    """Drop privileges, like a daemon."""
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
 
 
 def run(script: Script, answers: dict[str, Callable[[], object]]) -> str:
-    """Run *script* in a child of root's; each word that it asks for is done by *answers*, here, before it goes on."""
+    """
+    Run *script* in a child that belongs to root; for each word that it prints, the entry of *answers* runs here first.
+    """
     ours, theirs = socket.socketpair()
 
     def ask(word: str) -> None:
@@ -64,9 +68,10 @@ def flushed(producer: Producer) -> tuple[int, int]:
 @pytest.mark.parametrize("is_spooled", [True, False])
 def test_a_daemon_that_drops_its_privileges(is_spooled: bool) -> None:
     """
-    Between two connections root becomes Alice: every message comes once, in order, and says who it is.
+    Between two connections root becomes Alice: every message arrives once, in order, with its user.
 
-    What lay in root's files comes as root's, and one flush says that it was left; what was in memory comes as Alice's.
+    Messages in root's files arrive as root's, and one flush reports that they were left; messages in memory arrive as
+    Alice's.
     """
 
     def script(ask: Callable[[str], None]) -> str:
@@ -110,7 +115,7 @@ def test_a_daemon_that_drops_its_privileges(is_spooled: bool) -> None:
 
 
 def test_what_was_under_way_is_not_sent_again_as_another(fake: FakeHub) -> None:
-    """Of a chunk that lies in root's file, and may be stored already, nothing goes over Alice's connection."""
+    """A chunk in root's file that was in flight, and may be stored already, is not sent over Alice's connection."""
     folder = Path(folder_beside(fake.path))
     folder.mkdir(mode=0o777)
     os.chown(folder, 0, ALICE)
@@ -145,7 +150,7 @@ def test_what_was_under_way_is_not_sent_again_as_another(fake: FakeHub) -> None:
         connections[1].ack(chunks[-1])
 
     connections, chunks = [], []  # type: ignore[var-annotated]
-    answers = {"take all, acknowledge one": take_all, "hang up": lambda: connections[0].close()}  # noqa: PLW0108  not there yet
+    answers = {"take all, acknowledge one": take_all, "hang up": lambda: connections[0].close()}  # noqa: PLW0108  still empty
     assert run(script, {**answers, "take the next": take_next}) == "(4, 2, 2)"
     assert numbers(chunks) == [0, 1, 2, 3]
     sessions = [chunk.id.split(".")[1] for chunk in chunks]
@@ -155,7 +160,9 @@ def test_what_was_under_way_is_not_sent_again_as_another(fake: FakeHub) -> None:
 
 
 def test_a_session_that_nobody_has_used() -> None:
-    """Made as root, and first used as Alice, a producer's session and files are Alice's from the first message."""
+    """
+    If a producer is created as root and first used as Alice, its session and files are Alice's from the first message.
+    """
 
     def script(_: object) -> object:
         producer = Producer(path)
@@ -177,7 +184,7 @@ def test_a_session_that_nobody_has_used() -> None:
 
 
 def test_no_file_of_another_user(fake: FakeHub) -> None:
-    """While the process is another user than its session's, messages wait in memory."""
+    """While the process runs as another user than its session's, messages wait in memory."""
     folder = Path(folder_beside(fake.path))
     folder.mkdir()
     folder.parent.chmod(0o711)
@@ -198,7 +205,7 @@ def test_no_file_of_another_user(fake: FakeHub) -> None:
 
 
 def test_another_user_while_it_connects(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection made as another than the session's user is not used; the next one is another session's."""
+    """A connection made as another user than the session's is not used; the next one gets another session."""
     os.chmod(fake.path, 0o666)
     Path(fake.path).parent.chmod(0o755)
 
@@ -223,7 +230,7 @@ def test_another_user_while_it_connects(fake: FakeHub, monkeypatch: pytest.Monke
 
 
 def test_claims() -> None:
-    """The first claim decides whose it is."""
+    """The first claim sets the user."""
     owner = Owner()
     assert owner.uid is None
     os.seteuid(ALICE)

@@ -1,4 +1,4 @@
-"""The public surface: written once, loaded when asked for."""
+"""The public interface: defined once, loaded on first use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PUBLIC = [
 
 
 def test_the_public_names() -> None:
-    """They are these, each can be had, each has a docstring, and `dir` shows them and no others."""
+    """The public names are these; each can be imported and has a docstring, and `dir` lists exactly them."""
     assert sorted(producers.__all__) == dir(producers) == PUBLIC
     for name in PUBLIC:
         public = getattr(producers, name)
@@ -40,7 +40,7 @@ def test_the_public_names() -> None:
 
 
 def test_every_error_is_public() -> None:
-    """Whatever this package raises on purpose can be caught by a public name."""
+    """Every error that this package raises on purpose has a public name."""
     errors = importlib.import_module("producers.errors")
     defined = {name for name, value in vars(errors).items() if isinstance(value, type) and not name.startswith("_")}
     assert defined == {name for name in PUBLIC if issubclass_of_exception(getattr(producers, name))}
@@ -51,26 +51,26 @@ def issubclass_of_exception(value: object) -> bool:
 
 
 def test_other_names_are_an_attribute_error() -> None:
-    """A name that is not there is refused as Python does, not by a failed import."""
+    """An unknown name raises AttributeError, as for any module, and not a failed import."""
     with pytest.raises(AttributeError, match="module 'producers' has no attribute 'Consumer'"):
         producers.Consumer  # type: ignore[attr-defined]  # noqa: B018
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Return the modules that a fresh interpreter has after *statement*."""
+    """Return the modules that a fresh interpreter has loaded after *statement*."""
     command = [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"]
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
 
 def test_importing_costs_nothing() -> None:
-    """`import producers` loads no module of ours but itself, and none that a bare interpreter would not need."""
+    """`import producers` loads no module of ours except itself, and none that a bare interpreter does not load."""
     loaded = loaded_by("import producers")
     assert {name for name in loaded if name.partition(".")[0] in ("hub", "producers")} == {"producers"}
     assert loaded & {"asyncio", "socket", "msgpack", "msgspec", "threading"} == set()
 
 
 def test_the_producer_loads_no_more_than_it_needs() -> None:
-    """`Producer` loads no event loop, no log library and nothing of the hub that only the hub needs."""
+    """`Producer` loads no event loop, no log library and no module that only the hub needs."""
     loaded = loaded_by("from producers import Producer, call")
     assert loaded & {"asyncio", "uvloop", "structlog", "click", "zstandard", "logging"} == set()
     assert {name for name in loaded if name.startswith("hub.journal")} == set()

@@ -1,4 +1,4 @@
-"""Records to msgpack, and errors that name the place."""
+"""Records as msgpack, and errors that name the place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from producers.record import encode_record, encode_tag
 
 
 def round_trip(record: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return what the hub reads of it."""
+    """Return the record as the hub reads it."""
     ((entry),) = list(read(join((stamp(1) + encode_record(record),), 1), 1))
     assert isinstance(entry, Entry), entry
     return entry.record
@@ -53,7 +53,7 @@ KEPT = [
 
 @pytest.mark.parametrize("record", KEPT)
 def test_what_is_kept_as_it_is(record: dict[Any, Any]) -> None:
-    """Text, bytes, numbers to 64 bits, None, lists, maps, times with a zone, and such keys come back equal."""
+    """Text, bytes, numbers up to 64 bits, None, lists, maps, times with a zone, and such keys come back equal."""
     assert round_trip(record) == record
 
 
@@ -64,7 +64,7 @@ TURNED = [
         {"enum": "red", "uuid": str(ID), "decimal": "1.50"},
     ),
     ({"dataclass": Place(1, ["a"])}, {"dataclass": {"x": 1, "names": ["a"]}}),
-    ({"naive": datetime(2026, 1, 2)}, {"naive": "2026-01-02T00:00:00"}),  # noqa: DTZ001  that is the point
+    ({"naive": datetime(2026, 1, 2)}, {"naive": "2026-01-02T00:00:00"}),  # noqa: DTZ001  no zone on purpose
     ({"day": date(2026, 1, 2), "hour": timedelta(hours=1)}, {"day": "2026-01-02", "hour": "PT3600S"}),
     (
         {"zone": datetime(2026, 1, 2, 3, tzinfo=timezone(timedelta(hours=2)))},
@@ -79,7 +79,7 @@ TURNED = [
 
 @pytest.mark.parametrize(("record", "comes_back"), TURNED)
 def test_what_is_turned_into_something_plainer(record: Mapping[Any, Any], comes_back: dict[Any, Any]) -> None:
-    """Other kinds arrive as the nearest thing that msgpack has."""
+    """Other types arrive as the nearest type of msgpack."""
     assert round_trip(record) == comes_back
 
 
@@ -93,7 +93,7 @@ VALUES = st.recursive(
 @settings(max_examples=100, derandomize=True)
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
 def test_any_record_of_plain_values_comes_back(record: dict[str, Any]) -> None:
-    """Whatever is made of plain values comes back equal."""
+    """Any record of plain values comes back equal."""
     assert round_trip(record) == record
 
 
@@ -105,7 +105,7 @@ def cyclic(kind: str) -> dict[str, Any]:
 
 
 class Odd:
-    """Nothing can encode it."""
+    """A class that no encoder accepts."""
 
     def __repr__(self) -> str:
         return "<odd>"
@@ -138,7 +138,10 @@ REFUSED: list[tuple[Mapping[Any, Any], str, str]] = [
 
 @pytest.mark.parametrize(("record", "path", "reason"), REFUSED)
 def test_the_error_names_the_place(record: Mapping[Any, Any], path: str, reason: str) -> None:
-    """BadRecord names the innermost value that cannot be sent, and why; the library's own error is its cause."""
+    """
+    BadRecord gives the path of the innermost value that cannot be sent, and the reason; its cause is the library's
+    error.
+    """
     with pytest.raises(BadRecord) as raised:
         encode_record(record)
     assert (raised.value.path, raised.value.reason) == (path, reason)
@@ -147,7 +150,7 @@ def test_the_error_names_the_place(record: Mapping[Any, Any], path: str, reason:
 
 
 def test_nested_beyond_reason() -> None:
-    """Too deep is an error like any other: no crash, no RecursionError."""
+    """Nesting that is too deep is BadRecord, not a crash or a RecursionError."""
     record: dict[str, Any] = {}
     inner = record
     for _ in range(100_000):
@@ -158,13 +161,16 @@ def test_nested_beyond_reason() -> None:
 
 @pytest.mark.parametrize("record", [[1], None, "text", 5, b"x", [("a", 1)]])
 def test_a_record_is_a_map(record: Any) -> None:
-    """Anything else is refused by its type."""
+    """A record of another type is refused, and the error names the type."""
     with pytest.raises(BadRecord, match=f"a record is a map, not {type(record).__name__}"):
         encode_record(record)
 
 
 def test_tags() -> None:
-    """A tag is text within the limit of the wire: the hub would close the connection at a longer one, for ever."""
+    """
+    A tag is text within the limit of the wire, because the hub would close the connection at a longer one on every
+    resend.
+    """
     assert encode_tag("app.wéb") == "app.wéb".encode()
     assert len(encode_tag("é" * (TAG_BYTES_MAX // 2))) == TAG_BYTES_MAX
     with pytest.raises(BadRecord, match="the tag: 4098 bytes, 4096 at most"):

@@ -13,7 +13,7 @@ from producers.spool import anonymous
 
 
 def test_another_id() -> None:
-    """A chunk that gets another id is the same frame but for that, and as long."""
+    """A chunk with a new id is the same frame except for the id, and has the same length."""
     backlog = Backlog(session="a" * SESSION_LENGTH)
     for number in range(3):
         assert backlog.append(b"t", stamp(number) + msgpack.packb({"n": number}))
@@ -29,7 +29,7 @@ def test_another_id() -> None:
 
 
 def test_a_segment_that_is_used_again() -> None:
-    """Reset, nothing in it counts; closed, its memory is given back, unless somebody still looks at it."""
+    """After a reset none of its contents is valid; closing unmaps its memory, unless a view still exists."""
     segment = Segment(anonymous(SEGMENT_BYTES), SEGMENT_BYTES)
     segment.position = 1000
     segment.reset()

@@ -1,4 +1,4 @@
-"""Spool: files for what waits, where there can be files; memory, and a reason, where there cannot."""
+"""Spool: files for waiting messages where files are possible; elsewhere memory, and the reason."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def spool(folder: Path) -> Iterator[Spool]:
 
 
 def test_a_segment_is_a_file(folder: Path, spool: Spool) -> None:
-    """It has its space, a header and its mode from the start, whatever the umask; the lock is held, by its name."""
+    """
+    A segment file has its space, header and mode from the start, whatever the umask; the lock is held under its name.
+    """
     assert not spool.is_in_use
     before = os.umask(0o077)
     try:
@@ -60,7 +62,7 @@ def test_a_segment_is_a_file(folder: Path, spool: Spool) -> None:
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_closing(folder: Path, keep: bool) -> None:
-    """Closed, nothing is left, neither descriptor nor file; or everything that is to be kept, without its lock."""
+    """After close there is no descriptor, and either no file or, with *keep*, all files, unlocked."""
     before = descriptors()
     spool = Spool(str(folder), new_session())
     backlog = Backlog(session=spool._session, allocate=spool.allocate)
@@ -75,7 +77,7 @@ def test_closing(folder: Path, keep: bool) -> None:
 
 
 def test_nothing_grows(folder: Path) -> None:
-    """However much passes, no more files, descriptors and mappings are there than what waits takes."""
+    """However many messages pass, files, descriptors and mappings do not exceed the need of the waiting ones."""
     before = descriptors()
     spool = Spool(str(folder), new_session())
     backlog = Backlog(session=spool._session, allocate=spool.allocate)
@@ -100,7 +102,7 @@ def test_nothing_grows(folder: Path) -> None:
 
 
 def refused(spool: Spool, reason: str) -> None:
-    """Fail unless there is memory all the same, and the reason is said."""
+    """Fail unless memory is allocated and the reason is given."""
     memory = spool.allocate(SIZE)
     assert not memory.is_file
     memory.map[:SIZE] = b"x" * SIZE
@@ -110,7 +112,7 @@ def refused(spool: Spool, reason: str) -> None:
 
 
 def test_no_folder_and_later_one(folder: Path) -> None:
-    """Without a folder there is memory; as soon as there is one there are files."""
+    """Without a folder memory is used; as soon as the folder exists, files are."""
     spool = Spool(str(folder / "later"), new_session())
     refused(spool, "No such file")
     (folder / "later").write_bytes(b"")
@@ -123,7 +125,7 @@ def test_no_folder_and_later_one(folder: Path) -> None:
 
 
 def test_a_full_disk(folder: Path) -> None:
-    """Space that is not there is missed before it is mapped, no half file stays, and what there is is used."""
+    """Lack of space is detected before mapping, no partial file stays, and the remaining space is used."""
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "none", str(folder)], check=False
     ).returncode:
@@ -148,7 +150,7 @@ def test_a_full_disk(folder: Path) -> None:
 
 @pytest.mark.parametrize("limit", [resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE])
 def test_limits_of_the_process(folder: Path, limit: int) -> None:
-    """A limit on the size or the number of files means memory, and no signal."""
+    """A limit on the size or the number of files leads to memory, and to no signal."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -165,7 +167,7 @@ def test_limits_of_the_process(folder: Path, limit: int) -> None:
 
 
 def test_a_file_system_that_cannot_reserve(folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where space cannot be reserved, or a file not mapped, there is memory, and no file stays."""
+    """If space cannot be reserved or a file not mapped, memory is used, and no file stays."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
@@ -182,7 +184,7 @@ def test_a_file_system_that_cannot_reserve(folder: Path, spool: Spool, monkeypat
 
 
 def test_a_folder_that_is_removed(folder: Path) -> None:
-    """A live producer whose folder was removed, and made again by the next hub, is not taken for a dead one."""
+    """A live producer whose folder was removed, and created again by the next hub, is not taken for a dead one."""
     place = folder / "spool"
     place.mkdir()
     spool = Spool(str(place), new_session())
@@ -204,7 +206,7 @@ def test_a_folder_that_is_removed(folder: Path) -> None:
 
 
 def test_a_producer_and_a_folder_that_appears(folder: Path) -> None:
-    """Messages go by memory while there is no folder, and by file from the first one after a hub made one."""
+    """Messages are in memory while there is no folder, and in files from the first one after a hub created it."""
     with HubProcess(folder) as hub:
         path = Path(hub.socket + ".spool")
         path.rename(folder / "elsewhere")
@@ -228,7 +230,9 @@ def test_a_producer_and_a_folder_that_appears(folder: Path) -> None:
 
 
 def test_a_folder_that_is_not_ours_alone(folder: Path) -> None:
-    """A folder to which others can write, or a group without the sticky bit, is not used, nor a link to a good one."""
+    """
+    A folder that other users can write to, or a group without the sticky bit, is not used, nor is a link to a good one.
+    """
     place = folder / "spool"
     place.mkdir()
     spool = Spool(str(place), new_session())
@@ -248,7 +252,7 @@ def test_a_folder_that_is_not_ours_alone(folder: Path) -> None:
 
 
 def test_a_folder_that_is_swapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes to stand at its path between the check and the use gets no file: the folder that was checked does."""
+    """If the path is replaced between check and use, the files go to the folder that was checked."""
     place, checked = folder / "spool", folder / "checked"
     place.mkdir()
     real = trust.check_folder
@@ -278,7 +282,7 @@ def test_a_folder_that_is_swapped(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_lock_that_cannot_be_had_leaves_nothing(folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the lock cannot get its name there is memory, and neither file nor descriptor is left."""
+    """If the lock cannot get its name, memory is used, and neither file nor descriptor is left."""
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "broken")

@@ -1,4 +1,4 @@
-"""The clients of `mpsr bench` that are applications: what they send, and what they say of it."""
+"""The application clients of `mpsr bench`: the messages that they send, and the results that they report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from tests.support import HubProcess
 def test_they_send_what_they_say(
     hub: HubProcess, monkeypatch: pytest.MonkeyPatch, number: int, client: Callable[[Orders], dict[str, Any]]
 ) -> None:
-    """Whole rounds, each message once and in order; the cost of a call to the hub, to a file, and the ratio."""
+    """
+    They send whole rounds, each message once and in order, and report the cost of a call to hub and file, and the
+    ratio.
+    """
     monkeypatch.setattr("sys.stdin", io.StringIO("go\n"))
     results = client(Orders(hub.socket, number, "", 2 * ROUND, 0.0, 130, 1000, True))
     assert results["messages"] == 2 * ROUND

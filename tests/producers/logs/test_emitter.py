@@ -1,4 +1,4 @@
-"""Where log libraries leave their records: room, its want, and what comes after closing."""
+"""The outlet of a log library: room, lack of room, and use after closing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.producers.helpers import dropped, stuffed, until_waiting
 from tests.support import PATIENCE_S, HubProcess, eventually
 
 SMALL = 16 << 10
-PAD = {"pad": "x" * 60}  # larger than what `stuffed` has left room for
+PAD = {"pad": "x" * 60}  # larger than the room that `stuffed` has left
 
 
 @contextlib.contextmanager
 def without_room(path: str, **options: Any) -> Iterator[tuple[Outlet, Producer, int]]:
-    """An outlet whose producer is full, and how many messages that took; there is no hub at *path* yet."""
+    """An outlet whose producer is full, and the number of messages that filled it; there is no hub at *path* yet."""
     producer = Producer(path, tag="test", backlog_bytes_max=SMALL, spool=False)
     try:
         yield Outlet(producer=producer, **options), producer, stuffed(producer)
@@ -34,7 +34,7 @@ def without_room(path: str, **options: Any) -> Iterator[tuple[Outlet, Producer, 
 
 
 def test_records_arrive(hub: HubProcess, tag: str) -> None:
-    """Record, tag and time are as they were given."""
+    """Record, tag and time arrive unchanged."""
     outlet = Outlet(hub.socket)
     outlet.send({"a": [1]}, tag, 1_700_000_000_123_456_789)
     outlet.close(PATIENCE_S)
@@ -43,7 +43,7 @@ def test_records_arrive(hub: HubProcess, tag: str) -> None:
 
 
 def test_what_cannot_be_sent_is_mended(hub: HubProcess, tag: str) -> None:
-    """A record with an object in it, one that is too large, and a tag that is none: all of them arrive."""
+    """A record with an object, a record that is too large and an invalid tag all arrive."""
     outlet = Outlet(hub.socket)
     outlet.send({"x": int}, tag, None)
     outlet.send({"x": "y" * RECORD_BYTES_MAX}, tag, None)
@@ -59,7 +59,7 @@ def test_what_cannot_be_sent_is_mended(hub: HubProcess, tag: str) -> None:
 
 
 def test_it_waits_for_room_and_the_message_is_kept(folder: Path) -> None:
-    """While the budget lasts a message waits for the hub, and is not lost."""
+    """While the budget lasts, a message waits for the hub and is not lost."""
     with without_room(str(folder / "hub.sock"), wait_s_max=PATIENCE_S) as (outlet, producer, held):
         waiter = threading.Thread(target=outlet.send, args=({"n": held, **PAD}, None, None))
         waiter.start()
@@ -72,16 +72,16 @@ def test_it_waits_for_room_and_the_message_is_kept(folder: Path) -> None:
 
 
 def test_an_outage_costs_its_budget_once(folder: Path) -> None:
-    """However many messages find no room, together they wait for the budget, and are dropped, counted, reported."""
+    """All messages without room together wait for one budget; then they are dropped, counted and reported."""
     with without_room(str(folder / "hub.sock"), wait_s_max=0.2) as (outlet, producer, held):
         begun = time.monotonic()
         for number in range(100):
             outlet.send({"n": number, **PAD}, None, None)
-        assert time.monotonic() - begun < 5.0  # a wait each would be 20 seconds
+        assert time.monotonic() - begun < 5.0  # one wait per message would take 20 seconds
         assert outlet.dropped == 100
-        assert not outlet._patience._waiting  # or time without a wait would count
+        assert not outlet._patience._waiting  # else time without a wait would count
         with HubProcess(folder) as hub:
-            outlet.flush(PATIENCE_S)  # raises nothing, and leaves it to the owner of the producer to hear of drops
+            outlet.flush(PATIENCE_S)  # raises nothing: drops are reported to the owner of the producer
             with pytest.raises(NotAcknowledged) as late:
                 producer.flush(PATIENCE_S)
             assert (late.value.count, late.value.dropped) == (0, 100)
@@ -94,14 +94,14 @@ def test_an_outage_costs_its_budget_once(folder: Path) -> None:
 
 
 def test_who_never_waits(folder: Path) -> None:
-    """With a budget of nothing a full backlog drops at once."""
+    """With a budget of 0 a full backlog drops at once."""
     with without_room(str(folder / "hub.sock"), wait_s_max=0.0) as (outlet, _, _):
         outlet.send({"n": 1, **PAD}, None, None)
         assert outlet.dropped == 1
 
 
 def test_it_opens_again(hub: HubProcess, tag: str) -> None:
-    """What is left after closing arrives too, from any number of threads and in the order of each."""
+    """Messages sent after closing arrive, from any number of threads, in the order of each thread."""
     outlet = Outlet(hub.socket)
     outlet.send({"n": 0}, tag, None)
     outlet.close(PATIENCE_S)
@@ -124,7 +124,7 @@ def test_it_opens_again(hub: HubProcess, tag: str) -> None:
 
 
 def test_closed_while_somebody_waits(folder: Path) -> None:
-    """Who waits for room when the outlet is closed leaves its message with the one that opens again."""
+    """If the outlet is closed while a thread waits for room, its message goes to the reopened producer."""
     outlet = Outlet(str(folder / "hub.sock"), wait_s_max=PATIENCE_S)
     outlet.producer = Producer(str(folder / "hub.sock"), backlog_bytes_max=SMALL, spool=False)
     stuffed(outlet.producer)
@@ -140,7 +140,9 @@ def test_closed_while_somebody_waits(folder: Path) -> None:
 
 
 def test_a_producer_of_somebody_elses(hub: HubProcess, tag: str) -> None:
-    """It is used, flushed and not closed; after its owner has closed it, that is an error."""
+    """
+    A producer of another owner is used and flushed, but not closed; after its owner has closed it, sending raises.
+    """
     with Producer(hub.socket, tag=tag) as producer:
         outlet = Outlet(producer=producer)
         outlet.send({"n": 0}, None, None)
@@ -152,7 +154,7 @@ def test_a_producer_of_somebody_elses(hub: HubProcess, tag: str) -> None:
 
 
 def test_close_says_what_it_costs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Messages that no hub has taken, and that lie in no file, are named on standard error."""
+    """Messages that no hub has received, and that are in no file, are reported on standard error."""
     with without_room(str(folder / "hub.sock")) as (_, producer, held):
         outlet = Outlet(str(folder / "hub.sock"))
         outlet.producer = producer
@@ -161,7 +163,7 @@ def test_close_says_what_it_costs(folder: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_tag_of_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mpsr spawn` says what a process is called; empty is not said."""
+    """`mpsr spawn` sets the tag of a process; an empty one is none."""
     monkeypatch.setenv("MPSR_TAG", "worker.1")
     assert tag_of_process() == "worker.1"
     monkeypatch.setenv("MPSR_TAG", "")

@@ -12,7 +12,7 @@ from producers.logs.exceptions import CHAIN_MAX, FRAMES_MAX, as_fields, as_text,
 
 class Shop:
     class Refused(Exception):
-        """An exception with a place of its own."""
+        """An exception class inside another class."""
 
 
 class Broken(Exception):
@@ -23,7 +23,7 @@ class Broken(Exception):
 def caught(function: Any) -> Exception:
     try:
         function()
-    except Exception as error:  # noqa: BLE001  whatever the case raises
+    except Exception as error:  # noqa: BLE001  each case raises its own
         return error
     raise AssertionError("nothing was raised")
 
@@ -59,7 +59,7 @@ def refuse_instead() -> None:
 
 
 def test_an_exception() -> None:
-    """Type, module, message and frames, the last of which is where it was raised."""
+    """It has type, module, message and frames; the last frame is where it was raised."""
     fields = fields_of(refuse)
     frames = fields.pop("frames")
     assert fields == {"type": "Shop.Refused", "module": __name__, "message": "no card"}
@@ -71,7 +71,7 @@ def test_an_exception() -> None:
     ("function", "key"), [(refuse_because, "cause"), (refuse_while, "context"), (refuse_instead, None)]
 )
 def test_chains(function: Any, key: str | None) -> None:
-    """What caused it, or was being handled, is inside; `from None` means that it is not."""
+    """Cause and context are inside; `from None` leaves the context out."""
     fields = fields_of(function)
     assert [name for name in ("cause", "context") if name in fields] == ([key] if key else [])
     if key:
@@ -79,7 +79,7 @@ def test_chains(function: Any, key: str | None) -> None:
 
 
 def test_groups_and_notes() -> None:
-    """A group has its members, a note is kept."""
+    """A group has its members, and a note is kept."""
     group = ExceptionGroup("two", [caught(refuse), ValueError("x")])
     group.add_note("seen twice")
     fields = as_fields((type(group), group, None))
@@ -88,7 +88,7 @@ def test_groups_and_notes() -> None:
 
 
 def test_it_always_ends() -> None:
-    """A chain in a circle, a long one and a deep traceback are cut; the frames nearest to the fault stay."""
+    """A circular chain, a long chain and a deep traceback are cut; the frames nearest to the fault stay."""
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
     assert as_fields((ValueError, first, None))["cause"] == {
@@ -114,14 +114,14 @@ def test_it_always_ends() -> None:
 
 
 def test_exceptions_that_cannot_be_written_down() -> None:
-    """Its own `__str__` failing is said in its place."""
+    """A failing `__str__` is described instead of its text."""
     error = Broken()
     assert as_fields((Broken, error, None))["message"] == "<Broken, whose str raises RuntimeError>"
     assert "Broken" in as_text((Broken, error, None))
 
 
 def test_text_is_pythons_own() -> None:
-    """The text is what the interpreter would print."""
+    """The text is the one that the interpreter would print."""
     error = caught(refuse_because)
     text = as_text((type(error), error, error.__traceback__))
     assert text.startswith("Traceback (most recent call last):\n")
@@ -130,7 +130,7 @@ def test_text_is_pythons_own() -> None:
 
 
 def test_exc_info_of() -> None:
-    """An exception, a tuple, True while one is handled; everything else means that there is none."""
+    """An exception, a tuple, and True while one is handled are accepted; everything else means no exception."""
     error = caught(refuse)
     whole = (Shop.Refused, error, error.__traceback__)
     assert exc_info_of(error) == whole

@@ -25,7 +25,7 @@ if importlib.util.find_spec("gunicorn") is None:
 
 
 def configuration() -> str:
-    """Return the indented lines of the docstring, but for the command."""
+    """Return the indented lines of the docstring, without the command."""
     text = ast.get_docstring(ast.parse(EXAMPLE.read_text())) or ""
     lines = [line for line in text.splitlines() if re.match(r"    (?!gunicorn )", line)]
     return textwrap.dedent("\n".join(lines))
@@ -40,7 +40,7 @@ def get(path: Path, url: str) -> bytes:
 
 
 def test_gunicorn(folder: Path) -> None:
-    """What the application, its workers and gunicorn log is in the journal, each with the pid of who logged it."""
+    """The logs of the application, its workers and gunicorn are in the journal, each with the pid of its process."""
     config, bound = folder / "gunicorn.conf.py", folder / "web"
     config.write_text(configuration())
     command = [sys.executable, "-m", "gunicorn", "-c", str(config), "-b", f"unix:{bound}"]

@@ -1,4 +1,4 @@
-"""`HubHandler` in a program's `logging`: what becomes of a record."""
+"""`HubHandler` in a program's `logging`: how a record is sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHERE = ("pathname", "lineno", "func", "thread", "process")
 
 @pytest.fixture
 def handler(hub: HubProcess) -> Iterator[HubHandler]:
-    """A handler of the tests' hub."""
+    """A handler that sends to the tests' hub."""
     handler = HubHandler(hub.socket)
     yield handler
     handler.close()
@@ -35,7 +35,7 @@ def handler(hub: HubProcess) -> Iterator[HubHandler]:
 
 @pytest.fixture
 def log(tag: str, handler: HubHandler) -> Iterator[logging.Logger]:
-    """A logger of the name *tag*, with that handler alone."""
+    """A logger named *tag*, with only that handler."""
     logger = logging.getLogger(tag)
     logger.propagate = False
     logger.setLevel(1)
@@ -46,7 +46,7 @@ def log(tag: str, handler: HubHandler) -> Iterator[logging.Logger]:
 
 @pytest.fixture
 def records(hub: HubProcess, tag: str, handler: HubHandler) -> Records:
-    """What has arrived under *tag*."""
+    """The messages that have arrived under *tag*."""
 
     def arrived() -> list[dict[str, Any]]:
         handler.producer.flush(PATIENCE_S)
@@ -60,7 +60,7 @@ def without(record: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 
 def test_a_record_keeps_its_structure(log: logging.Logger, records: Records) -> None:
-    """Level, message, logger and place are fields of their own, and what is in `extra` stands beside them."""
+    """Level, message, logger and place are separate fields, and the fields of `extra` are beside them."""
     log.warning("%d of %s", 3, "ten", extra={"order": 17, "tags": ["a", {"b": None}]})
     (record,) = records()
     line = test_a_record_keeps_its_structure.__code__.co_firstlineno + 2
@@ -72,7 +72,7 @@ def test_a_record_keeps_its_structure(log: logging.Logger, records: Records) -> 
 
 
 def test_reserved_names_win(log: logging.Logger, records: Records) -> None:
-    """An extra field with a name of ours gets a `_` behind it, as many as it takes; so does one that is absent now."""
+    """An extra field with a reserved name gets as many trailing `_` as needed, even if the reserved field is absent."""
     log.info("x", extra={"level": 1, "level_": 2, "logger": 3, "task": 4, "traceback": 5, "func": 6, REPR_KEY: 7})
     (record,) = records()
     assert (record["level"], record["logger"]) == ("info", log.name)
@@ -89,7 +89,7 @@ def test_reserved_names_win(log: logging.Logger, records: Records) -> None:
 
 
 def test_levels(log: logging.Logger, records: Records) -> None:
-    """Names in lower case, those of one's own too."""
+    """Level names are in lower case, also custom ones."""
     logging.addLevelName(25, "NOTICE")
     for level in (10, 20, 25, 30, 40, 50, 33):
         log.log(level, "x")
@@ -98,7 +98,7 @@ def test_levels(log: logging.Logger, records: Records) -> None:
 
 
 def test_an_exception_is_data_and_text(log: logging.Logger, records: Records) -> None:
-    """`exc_info` has type, message, frames, `traceback` what Python prints; without an exception there is neither."""
+    """`exc_info` has type, message and frames, `traceback` the text of Python; without an exception both are absent."""
     try:
         raise KeyError("total")
     except KeyError as error:
@@ -115,13 +115,13 @@ def test_an_exception_is_data_and_text(log: logging.Logger, records: Records) ->
 
 
 def test_stack_info(log: logging.Logger, records: Records) -> None:
-    """The stack is text, as `logging` makes it."""
+    """The stack is text, as `logging` formats it."""
     log.info("here", stack_info=True)
     assert records()[0]["stack_info"].startswith("Stack (most recent call last):\n")
 
 
 def test_task_thread_and_process(log: logging.Logger, records: Records) -> None:
-    """Each by its name."""
+    """Task, thread and process are given by name."""
 
     async def main() -> None:
         task = asyncio.current_task()
@@ -143,7 +143,7 @@ def test_task_thread_and_process(log: logging.Logger, records: Records) -> None:
 
 
 def test_time_is_the_records(hub: HubProcess, tag: str, handler: HubHandler) -> None:
-    """To the nanosecond that the record's float means."""
+    """The time is the record's float, exact to the nanosecond."""
     made = [logging.makeLogRecord({"name": tag, "created": when}) for when in (1_700_000_000.1234567, 0.5, 1e9)]
     for record in made:
         handler.handle(record)
@@ -166,7 +166,7 @@ def test_time_is_the_records(hub: HubProcess, tag: str, handler: HubHandler) -> 
 def test_tags(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, given: str | None, variable: str | None, expected: str
 ) -> None:
-    """The one that was given, else `$MPSR_TAG`, else the logger's name; of the root logger: python."""
+    """The tag is the given one, else `$MPSR_TAG`, else the logger's name, which is `python` for the root logger."""
     if variable:
         monkeypatch.setenv("MPSR_TAG", variable)
     with HubProcess(folder) as hub:
@@ -178,7 +178,7 @@ def test_tags(
 
 
 class Counting:
-    """Counts how often somebody writes it down."""
+    """Counts how often it is formatted."""
 
     count = 0
 
@@ -188,7 +188,7 @@ class Counting:
 
 
 def test_a_formatter_makes_the_message(tag: str, handler: HubHandler, records: Records) -> None:
-    """`message` is what it returns; with one or without, arguments are formatted once."""
+    """`message` is the formatter's output; with or without one, arguments are formatted once."""
     counting = Counting()
     record = logging.LogRecord(tag, logging.INFO, "", 0, "%s", (counting,), None)  # pytest's handlers format too
     handler.handle(record)
@@ -207,7 +207,10 @@ def test_arguments_that_do_not_fit(
     monkeypatch: pytest.MonkeyPatch,
     is_loud: bool,
 ) -> None:
-    """The mistake is told as `logging` does, if it is to be; the message arrives with its arguments beside it."""
+    """
+    The mistake is reported as in `logging`, if `raiseExceptions` is set; the message arrives with its arguments beside
+    it.
+    """
     monkeypatch.setattr(logging, "raiseExceptions", is_loud)
     handler.handle(logging.LogRecord(tag, logging.INFO, "", 0, "%d orders", ("many",), None))
     (record,) = records()
@@ -216,7 +219,7 @@ def test_arguments_that_do_not_fit(
 
 
 def test_what_cannot_be_sent_gets_its_repr(log: logging.Logger, records: Records) -> None:
-    """Objects, cycles, huge integers and half characters: nothing is lost, and the record says what was replaced."""
+    """Objects, cycles, huge integers and lone surrogates: nothing is lost, and the record lists the replaced values."""
     ring: list[Any] = []
     ring.append(ring)
     log.info("\udcff", extra={"path": Path("/a"), "ring": ring, "huge": 2**70, "map": {(1, 2): 3}, "fine": 4})
@@ -233,7 +236,7 @@ def test_what_cannot_be_sent_gets_its_repr(log: logging.Logger, records: Records
 
 
 def test_a_repr_that_logs(log: logging.Logger, records: Records) -> None:
-    """Logging while something is logged is no loop: what it says arrives before."""
+    """A log call while another is formatted is no loop: its message arrives first."""
 
     class Chatty:
         def __repr__(self) -> str:
@@ -246,7 +249,7 @@ def test_a_repr_that_logs(log: logging.Logger, records: Records) -> None:
 
 
 def test_a_dict_as_message(log: logging.Logger, records: Records) -> None:
-    """Its fields are the record's; `message` is its own, if it has one."""
+    """The fields of a dict become fields of the record; `message` is its own, if it has one."""
     log.info({"event": "paid", "order": 17, "level": "info"})
     log.info({"message": "paid", "lineno": "mine"}, extra={"n": 1})
     first, second = records()
@@ -257,7 +260,7 @@ def test_a_dict_as_message(log: logging.Logger, records: Records) -> None:
 
 
 def test_filters(log: logging.Logger, handler: HubHandler, records: Records) -> None:
-    """What a filter refuses is not sent; what it puts into the record is."""
+    """A record that a filter refuses is not sent; fields that a filter adds are."""
 
     def add(record: logging.LogRecord) -> bool:
         record.request = "r1"
@@ -270,7 +273,7 @@ def test_filters(log: logging.Logger, handler: HubHandler, records: Records) -> 
 
 
 def test_a_queue_in_front(log: logging.Logger, handler: HubHandler, records: Records) -> None:
-    """Records that went through the standard library's queue keep what it leaves of them."""
+    """Records that passed through the standard library's queue handler keep the fields that it leaves."""
     waiting: queue.SimpleQueue[Any] = queue.SimpleQueue()
     listener = logging.handlers.QueueListener(waiting, handler)
     log.removeHandler(handler)
@@ -284,7 +287,7 @@ def test_a_queue_in_front(log: logging.Logger, handler: HubHandler, records: Rec
 
 
 def test_configuration(hub: HubProcess, tag: str) -> None:
-    """By `dictConfig`, and again: the handler of a logger that keeps it goes on after everything was closed once."""
+    """`dictConfig` works, also twice: a logger's handler that was closed meanwhile goes on."""
     section = {"class": "producers.HubHandler", "path": hub.socket, "tag": tag, "level": "INFO"}
     config = {"version": 1, "disable_existing_loggers": False, "handlers": {"hub": section}}
     logging.config.dictConfig({**config, "loggers": {f"{tag}.a": {"handlers": ["hub"], "propagate": False}}})
@@ -300,7 +303,7 @@ def test_configuration(hub: HubProcess, tag: str) -> None:
 
 
 def test_nothing_of_logging_is_locked_while_it_waits(folder: Path) -> None:
-    """While one thread waits for room in the backlog, the handler's lock is free."""
+    """While one thread waits for room in the backlog, the lock of the handler is free."""
     producer = Producer(str(folder / "s"), backlog_bytes_max=8 << 10, spool=False)
     stuffed(producer)
     handler = HubHandler(producer=producer, wait_s_max=PATIENCE_S)
@@ -319,7 +322,7 @@ def test_nothing_of_logging_is_locked_while_it_waits(folder: Path) -> None:
 def test_nothing_is_raised_into_the_application(
     hub: HubProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, is_loud: bool
 ) -> None:
-    """A producer that its owner has closed is a fault for `handleError`, which says so or does not."""
+    """A producer that its owner has closed is a fault for `handleError`, which reports it or not."""
     monkeypatch.setattr(logging, "raiseExceptions", is_loud)
     producer = Producer(hub.socket)
     handler = HubHandler(producer=producer)
@@ -329,7 +332,7 @@ def test_nothing_is_raised_into_the_application(
 
 
 def test_a_record_of_nothing(folder: Path) -> None:
-    """A record that was made by hand, and has no name, is sent too."""
+    """A record that was made by hand, without a name, is sent too."""
     with HubProcess(folder) as hub:
         handler = HubHandler(hub.socket)
         handler.handle(logging.makeLogRecord({}))
@@ -339,7 +342,7 @@ def test_a_record_of_nothing(folder: Path) -> None:
 
 
 def test_drops_are_counted(folder: Path) -> None:
-    """What finds no room within the budget is dropped, and `dropped` says how many."""
+    """Messages that find no room within the budget are dropped, and `dropped` counts them."""
     producer = Producer(str(folder / "s"), backlog_bytes_max=8 << 10, spool=False)
     stuffed(producer)
     handler = HubHandler(producer=producer, wait_s_max=0)

@@ -1,4 +1,4 @@
-"""`HubHandler` in processes of their own: the end of a program, and logging about logging."""
+"""`HubHandler` in processes of their own: the end of a program, and logs about logging."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def messages(hub: HubProcess, tag: str, count: int) -> list[str]:
 
 @pytest.mark.parametrize("end", ["pass", "sys.exit(3)", "raise ValueError", "os.kill(os.getpid(), 9)", "os._exit(0)"])
 def test_the_last_words(folder: Path, end: str) -> None:
-    """Whatever the end of a program: every log call that returned is in the journal, the last one too."""
+    """However the program ends, the message of every log call that returned is in the journal, including the last."""
     script = f"""
 import logging, os, sys
 from producers import HubHandler
@@ -42,7 +42,9 @@ for number in range(100):
 
 @pytest.mark.parametrize("first", ["import atexit, logging", "import atexit"])
 def test_hooks_that_run_at_exit_log_too(hub: HubProcess, tag: str, first: str) -> None:
-    """After all producers were closed, whether logging or the hook came first."""
+    """
+    A hook that logs after all producers were closed is recorded, whether logging or the hook was registered first.
+    """
     script = f"""
 {first}
 def last_words():
@@ -59,7 +61,7 @@ logging.warning("before")
 
 
 def test_our_own_log_is_no_loop(folder: Path) -> None:
-    """What a producer logs about itself is said on standard error, and is no message to the hub."""
+    """The log of a producer goes to standard error, and not to the hub."""
     script = f"""
 import logging
 from producers import HubHandler
@@ -83,7 +85,7 @@ handler.producer.flush({PATIENCE_S})
 
 
 def test_a_program_that_uses_a_hub_of_its_own(folder: Path) -> None:
-    """Hub and handler in one process, everything logged: the hub's work makes no messages."""
+    """With hub and handler in one process and everything logged, the hub's work causes no messages."""
     script = f"""
 import asyncio, logging
 from hub import Hub

@@ -1,4 +1,4 @@
-"""loguru, with `HubHandler` as one of its sinks."""
+"""loguru, with `HubHandler` as a sink."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ loguru = pytest.importorskip("loguru", reason="loguru is not installed")
 
 
 def logged(hub: HubProcess, tag: str, **options: Any) -> list[dict[str, Any]]:
-    """Log through loguru, and return what has arrived."""
+    """Log through loguru, and return the messages that have arrived."""
     logger = loguru.logger
     logger.remove()
     number = logger.add(HubHandler(hub.socket, tag=tag), **options)
@@ -27,7 +27,7 @@ def logged(hub: HubProcess, tag: str, **options: Any) -> list[dict[str, Any]]:
 
 
 def test_a_sink(hub: HubProcess, tag: str) -> None:
-    """What is bound stands at the top level; levels are loguru's; the place is the caller's."""
+    """Bound values are top-level fields, levels are loguru's, and the place is the caller's."""
     paid, failed = logged(hub, tag, format="{message}")
     assert (paid["message"], paid["level"], paid["order"], paid["level_"]) == ("paid 3", "success", 17, "mine")
     assert (paid["logger"], paid["pathname"], paid["func"]) == (__name__, __file__, "logged")
@@ -37,7 +37,7 @@ def test_a_sink(hub: HubProcess, tag: str) -> None:
 
 @pytest.mark.parametrize("by", ["{message}", lambda _: "{message}"], ids=["text", "function"])
 def test_an_exception(hub: HubProcess, tag: str, by: Any) -> None:
-    """The message is the message, the traceback a field of its own, and the exception is data."""
+    """Message and traceback are separate fields, and the exception is data."""
     _, failed = logged(hub, tag, format=by)
     assert failed["message"] == "failed"
     assert failed["traceback"].startswith("Traceback (most recent call last):\n")
@@ -46,6 +46,6 @@ def test_an_exception(hub: HubProcess, tag: str, by: Any) -> None:
 
 
 def test_from_a_thread_of_its_own(hub: HubProcess, tag: str) -> None:
-    """With `enqueue` the same arrives."""
+    """With `enqueue` the same message arrives."""
     paid, failed = logged(hub, tag, format="{message}", enqueue=True)
     assert (paid["message"], failed["message"]) == ("paid 3", "failed")

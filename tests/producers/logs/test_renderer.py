@@ -1,4 +1,4 @@
-"""structlog to the hub: chain, loggers, exceptions, tasks, and the way through `logging`."""
+"""structlog to the hub: chain, loggers, exceptions, tasks, and the path through `logging`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _as_new() -> Iterator[None]:
 
 
 class Shop:
-    """A program that logs with structlog, and what has arrived of it."""
+    """A program that logs with structlog, and its messages that have arrived."""
 
     def __init__(self, hub: HubProcess, tag: str, *processors: Any, **options: Any) -> None:
         self.factory = HubLoggerFactory(hub.socket)
@@ -48,7 +48,7 @@ class Shop:
 
 
 def test_an_event_is_sent_as_it_is(hub: HubProcess, tag: str) -> None:
-    """With its fields, nested ones too, in their order; the tag is the logger's name, the level the method's."""
+    """Its fields arrive in order, nested ones too; the tag is the logger's name, the level the method's."""
     shop = Shop(hub, tag)
     shop.log.bind(order=17).warning("paid", items=[{"n": 1}, None])
     (record,) = shop.records()
@@ -56,7 +56,7 @@ def test_an_event_is_sent_as_it_is(hub: HubProcess, tag: str) -> None:
 
 
 def test_levels(hub: HubProcess, tag: str) -> None:
-    """What a processor says is kept; else it is the method's name, in the words of `mpsr logs --level`."""
+    """A level set by a processor is kept; otherwise it is the method's name, as `mpsr logs --level` spells it."""
     shop = Shop(hub, tag)
     for name in ("debug", "info", "warning", "error", "critical", "exception", "fatal"):
         getattr(shop.log, name)("x")
@@ -69,7 +69,7 @@ def test_levels(hub: HubProcess, tag: str) -> None:
     ("method", "level"), [("warn", "warning"), ("exception", "error"), ("fatal", "critical"), ("msg", "info")]
 )
 def test_levels_of_other_loggers(method: str, level: str) -> None:
-    """Bound loggers that name the method as it was called come out with the same levels."""
+    """Bound loggers that pass on the name of the called method get the same levels."""
     (event,), _ = HubRenderer()(None, method, {"event": "x"})
     assert event["level"] == level
 
@@ -94,14 +94,14 @@ NOON = datetime.datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=datetime.UTC)
     ],
 )
 def test_times(timestamp: Any, expected: int | None) -> None:
-    """The event's timestamp becomes the message's time; what is none stays where it is."""
+    """The event's timestamp becomes the message's time; a value that is not a time stays in the event."""
     (event,), options = HubRenderer()(None, "info", {"event": "x", "timestamp": timestamp})
     assert options.get("time_ns") == expected
     assert ("timestamp" in event) is (expected is None)
 
 
 def test_the_time_of_a_stamper(hub: HubProcess, tag: str) -> None:
-    """structlog's own TimeStamper, in both of its usual forms; without one a message has its time too."""
+    """structlog's TimeStamper works in both of its usual formats; without one a message has a time, too."""
     for stamper in (TimeStamper(fmt="iso"), TimeStamper()):
         shop = Shop(hub, tag, stamper)
         shop.log.info("x")
@@ -113,7 +113,9 @@ def test_the_time_of_a_stamper(hub: HubProcess, tag: str) -> None:
 
 
 def test_exceptions(hub: HubProcess, tag: str) -> None:
-    """`exc_info` is data, with the text in `traceback`, however it was given; what a processor made of it stays."""
+    """
+    `exc_info` is data, with the text in `traceback`, in whatever form it was given; a processor's own version stays.
+    """
     shop = Shop(hub, tag)
     try:
         raise KeyError("total")
@@ -133,7 +135,7 @@ def test_exceptions(hub: HubProcess, tag: str) -> None:
 
 
 def test_what_cannot_be_sent_gets_its_repr(hub: HubProcess, tag: str) -> None:
-    """As with the handler of `logging`: nothing is lost, nothing raised."""
+    """As with the handler of `logging`, nothing is lost and nothing is raised."""
     shop = Shop(hub, tag)
     shop.log.info("x", kind=int, huge=2**70)
     (record,) = shop.records()
@@ -142,7 +144,7 @@ def test_what_cannot_be_sent_gets_its_repr(hub: HubProcess, tag: str) -> None:
 
 
 def test_contextvars_and_async_loggers(hub: HubProcess, tag: str) -> None:
-    """What is bound to a task is in its events; `ainfo` and its like arrive with the exception of their task."""
+    """Values bound to a task are in its events; `ainfo` and the like arrive with the exception of their task."""
     shop = Shop(hub, tag, structlog.contextvars.merge_contextvars)
 
     async def handle(request: int) -> None:
@@ -167,14 +169,14 @@ def test_contextvars_and_async_loggers(hub: HubProcess, tag: str) -> None:
 
 
 def test_other_renderers(hub: HubProcess, tag: str) -> None:
-    """A chain that ends in text sends text: the factory serves every chain."""
+    """A chain that ends in text sends text: the factory works with every chain."""
     shop = Shop(hub, tag, add_log_level, JSONRenderer(), raw=True)
     shop.log.info("x", n=1)
     assert shop.records() == [{"message": '{"n": 1, "event": "x", "level": "info"}'}]
 
 
 def test_names_and_tags(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The given tag, else `$MPSR_TAG`, else the logger's name; `add_logger_name` knows the name."""
+    """The tag is the given one, else `$MPSR_TAG`, else the logger's name; `add_logger_name` reads the name."""
     renderer = HubRenderer()
     with Producer(hub.socket, tag=f"{tag}.default") as producer:
         structlog.configure(processors=[structlog.stdlib.add_logger_name, renderer])
@@ -190,7 +192,7 @@ def test_names_and_tags(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_nothing_is_raised_into_the_application(hub: HubProcess, capsys: pytest.CaptureFixture[str]) -> None:
-    """A fault is said on standard error."""
+    """A fault is reported on standard error."""
     producer = Producer(hub.socket)
     structlog.configure(processors=[HubRenderer()], logger_factory=HubLoggerFactory(producer=producer))
     producer.close()
@@ -199,7 +201,7 @@ def test_nothing_is_raised_into_the_application(hub: HubProcess, capsys: pytest.
 
 
 def test_through_logging(hub: HubProcess, tag: str) -> None:
-    """structlog in front of `logging`: `wrap_for_formatter` gives the handler the event itself, no text of it."""
+    """With structlog in front of `logging`, `wrap_for_formatter` passes the event dict to the handler, not text."""
     handler = HubHandler(hub.socket)
     logger = logging.getLogger(tag)
     logger.propagate = False

@@ -1,4 +1,4 @@
-"""Whatever somebody logs: what cannot be sent as it is, and how it comes out."""
+"""Values that cannot be sent as they are, and what is sent instead."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CASES: dict[str, tuple[Any, Any, list[str]]] = {
     "surrogate in a key": ({"\udcff": 1}, {"\\udcff": 1}, ["x.\\udcff (the key)"]),
     "huge key": ({2**64: 1}, {str(2**64): 1}, [f"x.{2**64} (the key)"]),
     "keys that become alike": ({Odd(): 1, "<odd>": 2}, {"<odd>": 1, "<odd>_": 2}, ["x.<odd> (the key)"]),
-    "set": ({1, 2**70}, None, None),  # type: ignore[dict-item]  # an order of its own
+    "set": ({1, 2**70}, None, None),  # type: ignore[dict-item]  # a class with its own order
     "other mappings": (types.MappingProxyType({"a": 1}), {"a": 1}, []),
     "dicts of a kind": (collections.OrderedDict(a=Odd()), {"a": "<odd>"}, ["x.a"]),
     "queue": (collections.deque([1]), "deque([1])", ["x"]),
@@ -64,7 +64,7 @@ CASES: dict[str, tuple[Any, Any, list[str]]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_cannot_be_sent_gets_its_repr(name: str) -> None:
-    """A `repr` stands in its place, the record says where, and everything else is as it was."""
+    """A `repr` takes its place, the record lists the path, and everything else is unchanged."""
     value, expected, paths = CASES[name]
     result = mended({"before": 1, "x": value, "after": [2]})
     assert (result["before"], result["after"]) == (1, [2])
@@ -76,7 +76,7 @@ def test_what_cannot_be_sent_gets_its_repr(name: str) -> None:
 
 
 def test_what_it_is_given_is_not_changed() -> None:
-    """Whoever logs goes on using its values."""
+    """The logged values are not modified: the application goes on using them."""
     odd = Odd()
     value = {"a": [odd], "b": {"\udcff": odd}}
     record = {"x": value}
@@ -85,7 +85,7 @@ def test_what_it_is_given_is_not_changed() -> None:
 
 
 def test_too_deep() -> None:
-    """What is nested deeper than a reader can follow is text from there on."""
+    """Values nested deeper than a reader can follow become text."""
     value: Any = []
     for _ in range(5000):
         value = [value]
@@ -94,18 +94,18 @@ def test_too_deep() -> None:
     while isinstance(inner, list):
         depth, inner = depth + 1, inner[0]
     assert depth == DEPTH_MAX
-    assert inner.startswith(("<list, whose repr raises RecursionError", "[[["))  # Python 3.12 writes all of it
+    assert inner.startswith(("<list, whose repr raises RecursionError", "[[["))  # Python 3.12 prints all of it
     assert len(result[REPR_KEY]) == 1
 
 
 def test_the_same_value_twice_is_no_cycle() -> None:
-    """Only what contains itself does."""
+    """Only a value that contains itself is a cycle."""
     shared = [1]
     assert mended({"x": [shared, shared], "y": Odd()})["x"] == [[1], [1]]
 
 
 def test_the_list_of_paths_has_an_end() -> None:
-    """A thousand bad values are all there, the first hundred of them named."""
+    """A thousand bad values are all sent, and the first hundred are listed."""
     result = mended({"x": [Odd()] * 1000})
     assert result["x"] == ["<odd>"] * 1000
     assert result[REPR_KEY] == [f"x[{index}]" for index in range(PATHS_MAX)]
@@ -113,12 +113,12 @@ def test_the_list_of_paths_has_an_end() -> None:
 
 @pytest.mark.parametrize("text", ["x" * (RECORD_BYTES_MAX + 1), b"x" * (RECORD_BYTES_MAX + 1)], ids=["text", "bytes"])
 def test_too_large(text: Any) -> None:
-    """What no frame holds is cut, and the record says what; the short fields beside it are whole."""
+    """A text that no frame can hold is cut, and the record lists it; the short fields beside it are whole."""
     assert mended({"a": 1, "x": [text]}) == {"a": 1, "x": [text[:CUT_CHARACTERS]], CUT_KEY: ["x[0]"]}
 
 
 def test_too_many() -> None:
-    """A record that is too large for its number of values is kept as the text of each field."""
+    """A record with too many values for a frame is kept as the text of each field."""
     result = mended({"a": 1, "x": ["y" * 1000] * (RECORD_BYTES_MAX // 1000)})
     assert result["a"] == "1"
     assert result["x"].startswith("['yyy")
@@ -126,6 +126,6 @@ def test_too_many() -> None:
 
 
 def test_represent_and_say() -> None:
-    """`repr` and `str`, of anything."""
+    """They return `repr` and `str` of any value."""
     assert (represent("a\udcff"), say("a\udcff"), say(Odd())) == (r"'a\udcff'", r"a\udcff", "<odd>")
     assert say(Broken()) == "<Broken, whose str raises RuntimeError>"

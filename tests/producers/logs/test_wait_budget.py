@@ -1,4 +1,4 @@
-"""The budget of an outage, with a clock by hand."""
+"""The budget of an outage, with a fake clock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def spend(patience: Patience, clock: Clock, seconds: float, *, acknowledged: int
 
 
 def test_all_waits_of_an_outage_share_one_budget(clock: Clock) -> None:
-    """Each wait may last as long as those before it have left over; time in between costs nothing."""
+    """Each wait may use what earlier waits have left of the budget; time between waits costs nothing."""
     patience = Patience(1.0, clock)
     allowed = []
     for seconds in (0.25, 0.5, 5.0, 5.0):
@@ -38,7 +38,7 @@ def test_all_waits_of_an_outage_share_one_budget(clock: Clock) -> None:
 
 
 def test_those_who_wait_together_spend_it_together(clock: Clock) -> None:
-    """The application waits no longer in total than the budget, whoever waits, and however they overlap."""
+    """The total wait does not exceed the budget, however many threads wait and however the waits overlap."""
     patience = Patience(1.0, clock)
     assert patience.begin("a", acknowledged=0, pending=9) == 1.0
     clock.now += 0.75
@@ -59,14 +59,14 @@ def test_those_who_wait_together_spend_it_together(clock: Clock) -> None:
 def test_an_outage_ends_when_half_of_what_waited_is_acknowledged(
     clock: Clock, acknowledged: int, allowed: float
 ) -> None:
-    """Then, and not by the first sign of life, the budget is whole again."""
+    """The budget is restored then, and not by the first acknowledgement."""
     patience = Patience(1.0, clock)
     assert spend(patience, clock, 1.0, acknowledged=1000, pending=100) == 1.0
     assert spend(patience, clock, 1.0, acknowledged=acknowledged, pending=100) == allowed
 
 
 def test_a_new_outage_forgets_who_waited(clock: Clock) -> None:
-    """Threads that a forked child does not have are not waited for; one that comes back late costs nothing."""
+    """Threads that a forked child does not have are not counted; a thread that returns late costs nothing."""
     patience = Patience(1.0, clock)
     patience.begin("lost", acknowledged=500, pending=100)
     clock.now += 50
@@ -76,5 +76,5 @@ def test_a_new_outage_forgets_who_waited(clock: Clock) -> None:
 
 
 def test_no_budget_is_no_wait(clock: Clock) -> None:
-    """With 0 nobody ever waits."""
+    """With 0 no thread ever waits."""
     assert spend(Patience(0.0, clock), clock, 1.0) == 0.0

@@ -1,4 +1,4 @@
-"""Where messages go without room: waited for, dropped, counted, told."""
+"""Messages without room: waited for, dropped, counted, reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def parcel(number: int, tag: str = "w.1") -> Parcel:
 
 
 def test_what_finds_no_room_is_dropped_and_told(folder: Path) -> None:
-    """Without a hub a full backlog costs what comes then; with it back a loss stands in its place, and all goes on."""
+    """With a full backlog and no hub, later messages are dropped; when the hub is back, a loss takes their place."""
     path = str(folder / "hub.sock")
     with Producer(path, backlog_bytes_max=20_000, spool=False) as producer:
         delivery = Delivery(producer, None, patience_s=0.05)
@@ -29,7 +29,7 @@ def test_what_finds_no_room_is_dropped_and_told(folder: Path) -> None:
         while delivery.offer(parcel(kept)):
             kept += 1
         for number in range(kept, kept + 5):
-            delivery.insist(parcel(number))  # the first waits as long as patience lasts, the others not at all
+            delivery.insist(parcel(number))  # the first waits until patience runs out, the others not at all
         assert (delivery.dropped, delivery.dropped_bytes > 2500) == (50, True)
         assert delivery.offer(parcel(0)), "without patience it is dropped at once"
         assert delivery.dropped == 60
@@ -47,7 +47,7 @@ def test_what_finds_no_room_is_dropped_and_told(folder: Path) -> None:
 
 
 def test_a_console_that_stands_still_stops_nobody(folder: Path) -> None:
-    """What finds no room there is not shown, and that is said; the hub has it all."""
+    """Lines without room on the console are left out, and their number is shown; the hub gets all of them."""
     read_end, write_end = os.pipe()
     with HubProcess(folder) as hub, Producer(hub.socket) as producer:
         console = Console(write_end, ["w.1"], is_coloured=False)
@@ -75,7 +75,7 @@ def test_a_console_that_stands_still_stops_nobody(folder: Path) -> None:
 
 @pytest.mark.parametrize("is_coloured", [False, True])
 def test_lines_on_the_console(is_coloured: bool) -> None:
-    """Time, name, text; every line of a message has them; names are as wide as the widest."""
+    """Every line of a message has time, name and text; names are padded to the widest."""
     read_end, write_end = os.pipe()
     console = Console(write_end, ["web.1", "worker.10"], is_coloured=is_coloured)
     assert console.show("web.1", [b"a\nb", b"\xff"])
@@ -90,7 +90,7 @@ def test_lines_on_the_console(is_coloured: bool) -> None:
 
 
 def test_a_console_nobody_reads_any_more(folder: Path) -> None:
-    """A closed pipe costs what is shown, and nothing else."""
+    """A closed pipe affects only the console."""
     read_end, write_end = os.pipe()
     os.close(read_end)
     console = Console(write_end, ["w.1"], is_coloured=False)

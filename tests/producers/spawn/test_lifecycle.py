@@ -1,4 +1,4 @@
-"""The supervisor's decisions: histories as data, and seeded ones with children that do as they like."""
+"""The supervisor's decisions: histories as data, and seeded ones with children that behave at random."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ HISTORIES: dict[str, tuple[Policy, list[Step], int | None]] = {
 
 @pytest.mark.parametrize("name", HISTORIES)
 def test_histories(name: str) -> None:
-    """Each event has these actions, and the end has this exit code (None: it is not over)."""
+    """Each event leads to these actions, and the end to this exit code (None: not over)."""
     policy, steps, exit_code = HISTORIES[name]
     history = History(["a", "b"], policy)
     assert history.begin() == [Start("a"), Start("b")]
@@ -143,7 +143,7 @@ def test_histories(name: str) -> None:
 
 
 def test_everything_is_told() -> None:
-    """Start, end, restart, kill and giving up are told, with pid, exit code and signal."""
+    """Start, exit, restart, kill and giving up are reported, with pid, exit code and signal."""
     history = History(["a"], Policy(restart=ALWAYS, attempts_max=2, stop_timeout_s=1, backoff_min_s=1))
     told: list[tuple[str, dict[str, Any]]] = []
     events: list[tuple[float, Event]] = [
@@ -171,7 +171,7 @@ def test_everything_is_told() -> None:
 
 
 class World:
-    """Children that live, die, obey, disobey and leave others behind, as the dice say, on a clock of its own."""
+    """Children that at random live, die, obey, disobey and leave processes behind, with a fake clock."""
 
     def __init__(self, seed: int) -> None:
         self.dice = dice = random.Random(seed)
@@ -186,8 +186,8 @@ class World:
         )
         self.history = History(self.names, self.policy)
         self.now = 0.0
-        self.leaders: dict[str, float] = {}  # running, and when they will end by themselves
-        self.groups: dict[str, float] = {}  # others of a group whose leader has gone, likewise
+        self.leaders: dict[str, float] = {}  # running children, and when they will exit by themselves
+        self.groups: dict[str, float] = {}  # the same for the rest of a group whose leader has exited
         self.stopped_at: float | None = None
         self.starts = 0
 
@@ -212,7 +212,7 @@ class World:
             if self.history.is_stopping and self.stopped_at is None:
                 self.stopped_at = self.now
         assert not self.leaders
-        if self.stopped_at is not None:  # twice: a leader that took its time, and others of its group that took theirs
+        if self.stopped_at is not None:  # twice: once for a slow leader, once for the rest of its group
             assert self.now <= self.stopped_at + 2 * (self.policy.stop_timeout_s + KILLED_S + LOOK_S) + 1
 
     def feed(self, event: Event) -> None:
@@ -259,7 +259,7 @@ class World:
 
 @pytest.mark.parametrize("first", range(0, 2000, 250))
 def test_seeded_histories(first: int) -> None:
-    """Whatever children do: no double start, none after a stop or beside an old group, and everything ends in time."""
+    """No child is started twice, after a stop, or beside its old group, and everything ends in time."""
     for seed in range(first, first + 250):
         world = World(seed)
         try:

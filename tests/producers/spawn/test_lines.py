@@ -39,24 +39,24 @@ MESSAGES = [b"one", b"", b"two", b"\xff\xfe", TRACEBACK, b"three\r", b"last"]
 
 @pytest.mark.parametrize("step", [1, 2, 7, len(DATA)])
 def test_lines_come_out_however_they_arrive(step: int) -> None:
-    """Empty lines, foreign bytes, a traceback, a last line without its end: each is one message, in order."""
+    """An empty line, non-text bytes, a traceback and a last line without a line end are one message each, in order."""
     assert messages_of(runs_of(DATA, step)) == MESSAGES
 
 
 def test_what_is_no_line_end_stays() -> None:
-    """A carriage return without a line feed is text, at the end too."""
+    """A carriage return without a line feed is text, also at the end."""
     assert messages_of(runs_of(b"10%\r20%\r\n100%\r", 3)) == [b"10%\r20%", b"100%\r"]
 
 
 def test_nothing_is_joined_on_demand() -> None:
-    """With Join.NONE each line is a message, at once."""
+    """With Join.NONE each line is a message at once."""
     lines = Lines(join=Join.NONE)
     assert messages_of(lines.receive(TRACEBACK + b"\n")) == TRACEBACK.split(b"\n")
     assert not lines.is_holding
 
 
 def test_what_waits_to_be_joined_can_be_asked_for() -> None:
-    """`is_holding` says that `flush` has something to give; half a line stays."""
+    """`is_holding` says whether `flush` has messages to return; half a line does not count."""
     lines = Lines()
     assert lines.receive(TRACEBACK + b"\nhal") == []
     assert lines.is_holding
@@ -67,7 +67,7 @@ def test_what_waits_to_be_joined_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("step", [1, 3, 64, 1000])
 def test_a_line_over_the_limit_comes_in_parts(step: int) -> None:
-    """Its parts have the limit's size, all but the first are marked, and the lines around it are whole."""
+    """Its parts have the size of the limit, all but the first are marked, and the lines around it are whole."""
     long = bytes(random.Random(1).choices(b"abc", k=250))
     runs = runs_of(b"before\n" + long + b"\nafter\n", step, line_bytes_max=100)
     records = records_of(runs)
@@ -79,7 +79,7 @@ def test_a_line_over_the_limit_comes_in_parts(step: int) -> None:
 
 @pytest.mark.parametrize("step", [1, 50, 1000])
 def test_a_part_does_not_end_within_a_character(step: int) -> None:
-    """Text of any width is cut between characters, so that each part can be read."""
+    """Text is cut between characters, so that each part is valid UTF-8."""
     text = "aä€😀" * 50
     records = records_of(runs_of(text.encode() + b"\n", step, line_bytes_max=64))
     assert "".join(record["message"] for record in records) == text
@@ -87,12 +87,12 @@ def test_a_part_does_not_end_within_a_character(step: int) -> None:
 
 
 def test_what_is_no_text_is_cut_all_the_same() -> None:
-    """Continuation bytes without end are cut at the limit."""
+    """An endless sequence of continuation bytes is cut at the limit."""
     assert b"".join(messages_of(runs_of(b"\x80" * 1000, 10, line_bytes_max=64))) == b"\x80" * 1000
 
 
 def test_a_long_line_does_not_join_what_was_held() -> None:
-    """A traceback that waits comes out before the parts of a long line."""
+    """A held traceback comes out before the parts of a long line."""
     data = TRACEBACK + b"\n" + b"x" * 250 + b"\n"
     for step in (1, len(data)):
         messages = messages_of(runs_of(data, step, line_bytes_max=100))
@@ -100,7 +100,7 @@ def test_a_long_line_does_not_join_what_was_held() -> None:
 
 
 def test_a_twenty_mebibyte_line_costs_its_length() -> None:
-    """The parts come out while it arrives, and not more than one is held."""
+    """Its parts come out while it arrives, and at most one is held."""
     lines, held = Lines(line_bytes_max=1 << 20), 0
     parts = 0
     for _ in range(20 * 16):
@@ -126,7 +126,9 @@ JSON_LINES: list[tuple[bytes, dict[str, Any], int]] = [
 
 @pytest.mark.parametrize(("line", "record", "time_ns"), JSON_LINES)
 def test_a_json_object_is_its_own_record(line: bytes, record: dict[str, Any], time_ns: int) -> None:
-    """Its time is the message's, its fields the record's; what is none, or cannot be kept, is text."""
+    """
+    Its time is the message's, its fields are the record's; a line that is not an object, or cannot be kept, is text.
+    """
     for data in (line + b"\n", b"a\n" + line + b"\nb\n"):
         runs = runs_of(data, len(data))
         packed = b"".join(pack(run, "stdout", NOW) for run in runs)
@@ -137,12 +139,12 @@ def test_a_json_object_is_its_own_record(line: bytes, record: dict[str, Any], ti
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 65535, 65536])
 def test_entries_of_every_length(length: int) -> None:
-    """The text's header has the right form for each length."""
+    """The header of the text has the right msgpack format for each length."""
     assert records_of([Run([b"x" * length])], "stderr") == [{"stream": "stderr", "message": "x" * length}]
 
 
 def test_random_streams_lose_nothing() -> None:
-    """All bytes but the line ends come out, in order, for any cut of any stream and any way of joining."""
+    """All bytes except line ends come out, in order, for any cut of any stream and any way of joining."""
     dice = random.Random(7)
     pieces = [b"a", b"\n", b" b\n", b"{", b"}\n", TRACEBACK + b"\n", b"x" * 90, b"\r\n", "€".encode(), b"\xff"]
     for _ in range(300):

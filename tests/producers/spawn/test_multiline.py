@@ -1,4 +1,4 @@
-"""Lines that belong together: what Python prints, and what only looks like it."""
+"""Lines that belong together: real tracebacks, and text that only resembles them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def joined(lines: list[bytes], step: int, *, indent: bool = False, bytes_max: in
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_traceback_of_python_is_one_message(name: str) -> None:
-    """What this interpreter prints is joined to one message, between others, however it arrives."""
+    """A traceback of this interpreter becomes one message among others, however its lines arrive."""
     run = subprocess.run([sys.executable, "-c", SCRIPTS[name]], capture_output=True, check=False)
     traceback = run.stderr.rstrip(b"\n")
     assert HEAD in traceback
@@ -61,7 +61,7 @@ TABLE: list[tuple[str, bool, list[str], list[str]]] = [
 
 @pytest.mark.parametrize(("name", "indent", "lines", "messages"), TABLE, ids=[row[0] for row in TABLE])
 def test_the_table(name: str, indent: bool, lines: list[str], messages: list[str]) -> None:
-    """These lines make these messages, in steps of any size (T: a head, L: the sentence between two)."""
+    """These lines make these messages, in steps of any size (T: a head, L: the sentence between two tracebacks)."""
 
     def full(text: str) -> bytes:
         link = "During handling of the above exception, another exception occurred:"
@@ -72,7 +72,7 @@ def test_the_table(name: str, indent: bool, lines: list[str], messages: list[str
 
 
 def test_what_is_held_is_bounded() -> None:
-    """A traceback over the limit comes out in pieces; no line is lost."""
+    """A traceback over the limit comes out in pieces, and no line is lost."""
     lines = [HEAD, *(b"  line %d" % n for n in range(100)), b"E"]
     done = joined(lines, 1, bytes_max=200)
     assert b"\n".join(done) == b"\n".join(lines)

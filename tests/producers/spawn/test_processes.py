@@ -1,4 +1,4 @@
-"""Children as they are started: what they inherit, how they end, who hears of it."""
+"""Child processes: what they inherit, how they end, how their exit is reported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def output_of(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes, int]:
 
 @pytest.fixture(params=[set(), {signal.SIGHUP, signal.SIGINT}], ids=["plain", "nohup"])
 def ignored(request: pytest.FixtureRequest) -> Iterator[set[int]]:
-    """Let this process ignore these signals, as if it had been started so, and those that Python ignores."""
+    """Ignore these signals, as if this process had been started so, and those that Python ignores."""
     before = {number: signal.getsignal(number) for number in signal.valid_signals() - OF_PYTHON}
     for number, handler in before.items():
         if number in request.param or handler is signal.SIG_IGN:
@@ -43,7 +43,9 @@ def ignored(request: pytest.FixtureRequest) -> Iterator[set[int]]:
 
 
 def test_a_child_inherits_nothing_of_ours(ignored: set[int]) -> None:
-    """No descriptor, no session, no variable that Python added, no ignored signal that our parent has not chosen."""
+    """
+    It has no descriptor, session or variable of ours, and ignores only the signals that our parent chose to ignore.
+    """
     with open(os.devnull) as ours:
         os.set_inheritable(ours.fileno(), True)
         script = ["sh", "-c", "ls /proc/self/fd | wc -l; grep SigIgn /proc/self/status; echo ${LC_CTYPE-none}"]
@@ -54,7 +56,7 @@ def test_a_child_inherits_nothing_of_ours(ignored: set[int]) -> None:
 
 
 def test_a_child_leads_a_session_and_keeps_its_locale() -> None:
-    """A group of its own, and the variables that it was given."""
+    """It has its own group, and the variables that it was given."""
     script = ["sh", "-c", "echo $LC_CTYPE; [ $(ps -o sid= -p $$) = $$ ] && echo leads"]
     out, _, _ = output_of(processes.start(script, env={**os.environ, "LC_CTYPE": "C.UTF-8"}))
     assert out.split() == [b"C.UTF-8", b"leads"]
@@ -63,7 +65,7 @@ def test_a_child_leads_a_session_and_keeps_its_locale() -> None:
 @pytest.mark.parametrize(("name", "code"), [("no-such-command", 127), ("/etc/passwd", 126)])
 @linux
 def test_what_cannot_be_run_says_so(name: str, code: int) -> None:
-    """On its standard error, with the codes of a shell."""
+    """It reports on its standard error, and exits with the codes of a shell."""
     out, err, found = output_of(processes.start([name], env=os.environ))
     assert (out, err.startswith(b"mpsr: cannot run " + name.encode()), found) == (b"", True, code)
 
@@ -71,7 +73,7 @@ def test_what_cannot_be_run_says_so(name: str, code: int) -> None:
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 @pytest.mark.parametrize("by_thread", [False, True])
 def test_an_end_is_heard_of_once(run: object, by_thread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the process waited for; with pidfds and without."""
+    """The callback runs once, after the process was waited for, with pidfds and without."""
     if by_thread:
         monkeypatch.delattr(os, "pidfd_open", raising=False)
 
@@ -89,7 +91,7 @@ def test_an_end_is_heard_of_once(run: object, by_thread: bool, monkeypatch: pyte
 @linux
 @pytest.mark.parametrize("death_signal", [signal.SIGKILL, signal.SIGTERM])
 def test_a_child_dies_with_its_parent(tmp_path: Path, death_signal: signal.Signals) -> None:
-    """SIGKILL of the parent gives the child its signal."""
+    """SIGKILL of the parent sends the child its signal."""
     script = f"""
 import os, signal, time
 from producers.spawn import processes
@@ -108,7 +110,7 @@ time.sleep(600)"""
 
 @linux
 def test_a_parent_that_died_before_is_noticed() -> None:
-    """The child that asks too late, of a parent that is not its own any more, ends itself."""
+    """A child that requests the signal after its parent has died ends itself."""
     command = processes._shim(os.environ, signal.SIGKILL)
     position = command.index(str(os.getpid()))
     command[position] = str(os.getpid() + 1)
@@ -117,7 +119,7 @@ def test_a_parent_that_died_before_is_noticed() -> None:
 
 
 def test_a_group_is_empty_when_nobody_is_left() -> None:
-    """Signals go to all of it, and it is known when it is gone."""
+    """A signal reaches the whole group, and the group is reported empty when it is."""
     process = processes.start(["sh", "-c", "sleep 600 & exec sleep 600"], env=os.environ, stdout=None, stderr=None)
     assert processes.signal_group(process.pid, signal.SIGKILL)
     process.wait(PATIENCE_S)

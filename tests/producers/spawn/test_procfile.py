@@ -8,7 +8,7 @@ from producers.spawn.procfile import COUNT_MAX, parse_env, parse_formation, pars
 
 
 def test_a_procfile_is_names_and_commands_in_order() -> None:
-    """Comments and blank lines are skipped; a command is kept as it is, colons and quotes too."""
+    """Comments and blank lines are skipped; a command is kept unchanged, with its colons and quotes."""
     text = "# it\n\nweb: python app.py --port $PORT\n  work-er_2:echo 'a: b' # no comment\r\n"
     assert parse_procfile(text) == {"web": "python app.py --port $PORT", "work-er_2": "echo 'a: b' # no comment"}
 
@@ -24,7 +24,7 @@ def test_a_procfile_is_names_and_commands_in_order() -> None:
     ],
 )
 def test_a_procfile_that_says_nothing_is_an_error(text: str, said: str) -> None:
-    """The line is named."""
+    """The error names the line."""
     with pytest.raises(ValueError, match=said):
         parse_procfile(text)
 
@@ -45,12 +45,12 @@ def test_a_procfile_that_says_nothing_is_an_error(text: str, said: str) -> None:
     ],
 )
 def test_a_variable(line: str, value: str) -> None:
-    """Quotes are taken off, comments too; nothing is expanded."""
+    """Quotes and comments are removed; nothing is expanded."""
     assert parse_env(f"# it\n{line}\n") == {"K": value}
 
 
 def test_a_line_of_env_that_is_no_variable_is_an_error() -> None:
-    """The line is named."""
+    """The error names the line."""
     with pytest.raises(ValueError, match=r"line 2: '1A=b'"):
         parse_env("A=b\n1A=b\n")
 
@@ -66,19 +66,19 @@ def test_a_line_of_env_that_is_no_variable_is_an_error() -> None:
     ],
 )
 def test_a_formation(words: list[str], counts: dict[str, int]) -> None:
-    """NAME=N says how many, NAME alone that only the named ones run."""
+    """NAME=N sets the number; with a NAME alone, only the given names run."""
     assert parse_formation(words, ["web", "worker"]) == counts
 
 
 @pytest.mark.parametrize("word", ["x=1", "web=", "web=-1", "web=two", f"web={COUNT_MAX + 1}", "web=²"])
 def test_a_formation_that_cannot_be(word: str) -> None:
-    """It says what would be right."""
+    """The error gives the correct form."""
     with pytest.raises(ValueError, match=r"web"):
         parse_formation([word], ["web"])
 
 
 def test_ports_are_as_foreman_gives_them() -> None:
-    """A hundred for each name, one for each child, from $PORT or 5000."""
+    """PORT rises by 100 for each name and by 1 for each child, from $PORT or 5000."""
     assert [port_of(0, 1, {}), port_of(1, 2, {}), port_of(2, 1, {"PORT": "80"}), port_of(0, 1, {"PORT": "x"})] == [
         "5000",
         "5101",
