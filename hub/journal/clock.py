@@ -1,19 +1,21 @@
 """
-The times that a journal gives, whatever happens to the machine's clock.
+The journal's times, independent of how the machine's clock is set.
 
-Clocks are set wrong: by a flat battery, a virtual machine that was paused, a typing error. `received` never decreases,
-so a date far ahead would stay for ever. It follows a clock that is set ahead by `JUMP_S` at once, and from then on
-`CATCH_UP` times as fast as time passes; after a stop, by `STOP_S` at once. When the clock is right again, `received`
-stands still until the clock has reached it: at most hours later, not years.
+A clock can be set wrong by a flat battery, a paused virtual machine or a typing error. `received` never decreases, so a
+date far ahead would stay for ever. When the clock is set ahead, `received` follows by up to `JUMP_S` at once, and then
+gains at most `CATCH_UP` seconds for each second that passes. At the start of a hub it follows by up to `STOP_S` at
+once. When the clock is right again, `received` stands still until the clock has reached it. An error of one minute
+costs hours at most, not years.
 
-Age is measured by the real clock, never ahead of `received`: nothing expires years early because the clock was wrong
-for a minute, and nothing is kept for years because it was.
+Age is measured by the real clock, limited to `received`. A clock that was wrong for a minute neither expires messages
+years early nor keeps them for years.
 
 Always true:
-- `received` never decreases, and neither does `steady`, which no setting of the clock moves;
+- `received` never decreases;
+- `steady` never decreases, and setting the clock does not move it;
 - `real` is at most `received`.
 
-Source: clock_gettime(2). CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not.
+Source: clock_gettime(2). CLOCK_BOOTTIME advances while the machine sleeps, CLOCK_MONOTONIC does not.
 """
 
 from __future__ import annotations
@@ -27,19 +29,22 @@ from hub.entries import NS
 JUMP_S = 3600
 CATCH_UP = 100
 STOP_S = 30 * 86_400
-"""A hub that was stopped for longer than this catches up like after any other jump."""
+"""After a longer stop, `received` catches up as after any other jump."""
 PLAUSIBLE_S = 1_735_689_600
-"""The beginning of 2025. No hub ran before, so a clock that says so has not been set yet: leaving it is no jump."""
+"""
+The beginning of 2025. No hub ran before, so an earlier time means that the clock is not set yet. The step from there to
+the real time is not limited.
+"""
 
 
 class Moment(NamedTuple):
-    """One reading, in nanoseconds: *received* and *real* since the epoch, *steady* since any fixed moment."""
+    """One reading, in nanoseconds: *received* and *real* since the epoch, *steady* since an arbitrary fixed moment."""
 
     received: int
     real: int
     steady: int
     ahead: int
-    """How far the machine's clock is ahead of *received*; negative if it is behind. Zero while all is well."""
+    """Machine's clock minus *received*: positive if the clock is ahead, negative if it is behind. Normally zero."""
 
 
 def steady_ns() -> int:
@@ -49,7 +54,7 @@ def steady_ns() -> int:
 
 
 class Clock:
-    """Gives the times of one life of a journal, whose newest message was received at *last*."""
+    """The clock of one run of a journal. *last* is the time of receipt of its newest message."""
 
     def __init__(
         self, last: int = 0, *, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = steady_ns
@@ -61,7 +66,7 @@ class Clock:
         self._allowance = STOP_S * NS
 
     def read(self) -> Moment:
-        """Return the times now."""
+        """Return the current times."""
         wall, steady = self._wall(), self._steady()
         elapsed = max(steady - self._read_at, 0)
         self._read_at += elapsed
@@ -72,9 +77,9 @@ class Clock:
         return Moment(self._last, min(wall, self._last), self._read_at, wall - self._last)
 
     def _follow(self, wall: int, elapsed: int) -> int:
-        """Return what is received now: the time on the wall as far as it is allowed."""
+        """Return the new *received*: the machine's clock, as far as the allowance permits."""
         expected = self._last + elapsed
-        # What is left of the allowance for a stop is used up first; it is not renewed.
+        # The larger allowance after a stop is used up first; it is not renewed.
         self._allowance = max(self._allowance, min(self._allowance + elapsed * CATCH_UP, JUMP_S * NS))
         received = max(self._last, min(wall, expected + self._allowance))
         self._allowance -= max(received - expected, 0)
