@@ -143,7 +143,7 @@ class Journal:
                 self._waiting.discard(future)
 
     async def keep(self, keep_bytes: int, keep_s: float | None) -> None:
-        """Change the limits of size in bytes and of age in seconds. They apply from the next `expire` or new segment."""
+        """Change the limits of size (bytes) and age (seconds). They apply from the next `expire` or new segment."""
         self._check_open()
         await self._do(lambda: self._writer.keep(keep_bytes, keep_s))
 
