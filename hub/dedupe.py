@@ -54,7 +54,7 @@ class Dedupe:
         self._window_ns = int(window_s * NS)
         self._sessions: _Table[int] = _Table(rows_max)  # session -> highest counter; the least recently used first
         self._foreign: _Table[int] = _Table(rows_max)  # key -> first seen; the oldest first
-        self._unpacked: dict[bytes, tuple[bytes, int]] = {}  # own chunk ids of the commit that is being decided
+        self._unpacked: dict[bytes, tuple[bytes, int]] = {}  # our own chunk ids of the commit that is being decided
 
     def bound(self, rows_max: int) -> None:
         """Limit each table to *rows_max* rows from now on."""
@@ -134,7 +134,7 @@ class Dedupe:
                 self._foreign.put(user, key, now)
 
     def _unpack(self, chunk: bytes) -> tuple[bytes, int] | None:
-        """Return session and counter if it is an own chunk id, and keep them for `remember`."""
+        """Return session and counter if it is one of our own chunk ids, and keep them for `remember`."""
         own = unpack_own(chunk)
         if own is not None:
             self._unpacked[chunk] = own

@@ -61,7 +61,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     *entries* is one msgpack array. *count* is the number of messages in it; group markers do not count. *chunk* is the
     msgpack encoding of the sender's chunk id, byte for byte, or None if the sender wants no acknowledgement. The hub
     assigns *sequence* (of the first message) and *received*; both are 0 before that. *crc* is the CRC-32 of the
-    entries, or None; the decoders compute it while the entries are in the CPU cache.
+    entries, or None; the decoders compute it on arrival.
     """
 
     tag: bytes

@@ -6,8 +6,8 @@ message contains. Only the remaining batches are decoded, and only wanted entrie
 
 Always true:
 - skipping never changes the result;
-- a gap in the journal is a message under `mpsr.loss`. It passes every filter except the tag's, because any message may
-  be missing;
+- a gap in the journal is a message under `mpsr.loss`. It passes every filter except *tag* and *until*, because any
+  message may be missing;
 - an unreadable entry is a message under `mpsr.loss` too. It has no fields, so it meets no condition on them.
 
 Not here: finding places (hub.journal.reader), one condition (hub.query.condition), output (hub.query.rendering).
