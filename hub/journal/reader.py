@@ -71,7 +71,7 @@ def sequence_before(files: Files, received: int) -> int:
     firsts = list_segments(files)
 
     def begun(index: int) -> int:
-        for first in firsts[index:]:  # a damaged or deleted segment counts as being as new as the next one
+        for first in firsts[index:]:  # a damaged or deleted segment takes the time of the next one
             with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
                 if segment.header is not None:
                     return segment.header.received

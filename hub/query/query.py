@@ -5,7 +5,7 @@ Cheap tests come first. A batch is skipped by its tag, peer and time, or because
 message contains. Only the remaining batches are decoded, and only wanted entries become messages.
 
 Always true:
-- skipping never changes the result;
+- skipping a batch never changes the result;
 - a gap in the journal is a message under `mpsr.loss`. It passes every filter except *tag* and *until*, because any
   message may be missing;
 - an unreadable entry is a message under `mpsr.loss` too. It has no fields, so it meets no condition on them.

@@ -74,7 +74,7 @@ class History:
         repeats = [each for each in self.rng.sample(self.stored, min(len(self.stored), 2)) if each.chunk]
         commit = self.life.append(*repeats, *self.sent)
         assert commit.stored == sum(each.count for each in self.sent)
-        assert commit.duplicates >= sum(1 for each in repeats if each.count)  # without messages, a chunk is no duplicate
+        assert commit.duplicates >= sum(1 for each in repeats if each.count)  # without messages: never a duplicate
         self.stored += self.sent
         self.sent = []
         assert commit.last_sequence == self.last_sequence
