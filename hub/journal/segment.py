@@ -95,7 +95,7 @@ class Segment:
         self._data = b""
 
     def is_zero_at(self, offset: int) -> bool:
-        """Return whether *offset* is followed by zeros or by the end of the file."""
+        """Return whether the bytes of a block's fixed part at *offset* are zeros or after the end of the file."""
         return not any(self._files.read(self._handle, offset, BLOCK_BYTES))
 
     def resume_behind(self, place: int, sequence: int, seed: int, *, sealed: bool) -> Block | None:

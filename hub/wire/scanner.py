@@ -1,10 +1,10 @@
 """
 Finds the ends of msgpack objects in a stream that arrives in pieces.
 
-Plan. The only state is the number of missing objects: a scalar or a string reduces it by 1, an array of n increases it
-by n - 1. Whole objects in the data are passed by msgpack's `skip`, in C. The object in which the data ends is walked
-header by header, in Python. On such an object `skip` scans bytes without result. An amount of walking in proportion to
-them must follow before `skip` is tried again, so that the number of scans of each byte is bounded.
+Plan. There is no stack, only the number of missing objects: a scalar or a string reduces it by 1, an array of n
+increases it by n - 1. Whole objects in the data are passed by msgpack's `skip`, in C. The object in which the data ends
+is walked header by header, in Python. On such an object `skip` scans bytes without result. An amount of walking in
+proportion to them must follow before `skip` is tried again, so that the number of scans of each byte is bounded.
 
 Always true:
 - the work for an arrival is proportional to its bytes, not to the bytes before it;
