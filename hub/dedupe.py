@@ -1,21 +1,22 @@
 """
-Recognises a chunk that is sent again, so that it is acknowledged again and stored once.
+Recognises resent chunks, so that they are acknowledged again and stored once.
 
-Nothing of one user is ever a resend of another's: every row belongs to the user id that the kernel reports for the
-sender (for a spool file: its owner).
+Every row belongs to the user id that the kernel reports for the sender (for a spool file: its owner). So a chunk of one
+user is never mistaken for a resend of another user's chunk.
 
-- Chunk ids of our own producers are a session and a rising counter. One row a session, its highest counter, recognises
-  a resend after any delay.
-- Other clients' ids may be content hashes, or counters that restart with the program. A chunk is a resend only if its
-  user, tag, id and content (length and CRC-32 of the entries) are the same as before, within `window_s` of the first.
+- Chunk ids of our own producers are a session and a rising counter. One row per session, its highest counter,
+  recognises a resend after any delay.
+- Ids of other clients may be content hashes, or counters that restart with the program. A chunk is a resend only if its
+  user, tag, id and content (length and CRC-32 of the entries) equal those of a chunk first received at most `window_s`
+  before.
 
 Always true:
-- deciding (`unseen`) changes nothing; `remember` is called when the chunks are safe;
-- a chunk without messages takes no row: there is nothing that could be stored twice;
-- each table has a limit in rows over all users. Beyond it, the user with the most rows loses its oldest one, so nobody
-  can push out the rows of a user with fewer.
+- deciding (`unseen`) changes no row; `remember` is called after the chunks are committed;
+- a chunk without messages takes no row: it contains nothing that could be stored twice;
+- each table has a limit in rows for all users together. Above it, the user with the most rows loses its oldest row, so
+  no user can push out the rows of a user with fewer.
 
-Not here: keeping the tables on disk (hub.journal puts a snapshot into each segment).
+Not here: storing the tables (hub.journal writes a snapshot into each segment).
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ from hub.message import Batch
 from hub.wire.chunkid import unpack_own
 
 ROWS_MAX = 65_536
-"""In each table. A host that starts 65,536 producers of one user forgets the first of them."""
+"""Per table. If one user starts more than 65,536 producers, its least recent session is forgotten."""
 ROW_BYTES = 56
-"""What a row of each table takes in a snapshot, both together: 22 bytes of session, 16 of key, counter, headers."""
+"""Size of one row of each table in a snapshot, both together: 22 bytes of session, 16 of key, counter, headers."""
 WINDOW_S = 600.0
 
 Row = TypeVar("Row")
@@ -47,21 +48,21 @@ _decode = msgspec.msgpack.Decoder(
 
 
 class Dedupe:
-    """Remembers chunks. Times are nanoseconds of a clock that nobody sets: the window must not move with the date."""
+    """Remembers chunks. Times are nanoseconds of a steady clock: setting the date must not move the window."""
 
     def __init__(self, *, window_s: float = WINDOW_S, rows_max: int = ROWS_MAX) -> None:
         self._window_ns = int(window_s * NS)
-        self._sessions: _Table[int] = _Table(rows_max)  # session -> highest counter; the one unused longest first
+        self._sessions: _Table[int] = _Table(rows_max)  # session -> highest counter; the least recently used first
         self._foreign: _Table[int] = _Table(rows_max)  # key -> first seen; the oldest first
-        self._unpacked: dict[bytes, tuple[bytes, int]] = {}  # of the commit that is being decided
+        self._unpacked: dict[bytes, tuple[bytes, int]] = {}  # our own chunk ids of the commit that is being decided
 
     def bound(self, rows_max: int) -> None:
-        """Hold at most *rows_max* rows in each table from now on."""
+        """Limit each table to *rows_max* rows from now on."""
         self._sessions.bound(rows_max)
         self._foreign.bound(rows_max)
 
     def unseen(self, batches: Sequence[Batch], now: int) -> list[Batch]:
-        """Return the batches that were not received before; of those that repeat each other, the first."""
+        """Return the batches that were not received before. Of batches that repeat each other, return the first."""
         self._unpacked.clear()
         highest: dict[tuple[int, bytes], int] = {}
         seen: set[tuple[int, bytes]] = set()
@@ -85,7 +86,7 @@ class Dedupe:
         return unseen
 
     def remember(self, batches: Iterable[Batch], now: int) -> None:
-        """Take note of batches that are safe now."""
+        """Record committed batches."""
         for batch in batches:
             if batch.chunk is None or not batch.count:
                 continue
@@ -102,9 +103,9 @@ class Dedupe:
 
     def snapshot(self, now: int) -> bytes:
         """
-        Return all that is remembered, in msgpack: ``[[[user, [[session, counter], …]], …], [[user, [key, …]], …]]``.
+        Return both tables in msgpack: ``[[[user, [[session, counter], …]], …], [[user, [key, …]], …]]``.
 
-        A user's sessions begin with the one unused longest, the keys with the oldest.
+        The sessions of a user are ordered by last use, the least recent first; the keys by age, the oldest first.
         """
         sessions = [(user, list(rows.items())) for user, rows in self._sessions.users()]
         foreign = [
@@ -115,9 +116,9 @@ class Dedupe:
 
     def restore(self, snapshot: bytes, now: int) -> None:
         """
-        Begin again with what `snapshot` returned. Raises ValueError if it is not one.
+        Replace both tables by the contents of a snapshot. Raises ValueError if *snapshot* is not one.
 
-        The window of every key begins again: if somebody sets the clock, nobody knows how long the hub was stopped.
+        The window of every key starts again, because the clock may have been set while the hub was stopped.
         """
         try:
             sessions, foreign = _decode(snapshot)
@@ -133,7 +134,7 @@ class Dedupe:
                 self._foreign.put(user, key, now)
 
     def _unpack(self, chunk: bytes) -> tuple[bytes, int] | None:
-        """Return session and counter, if it is one of ours, and keep them for `remember`."""
+        """Return session and counter if it is one of our own chunk ids, and keep them for `remember`."""
         own = unpack_own(chunk)
         if own is not None:
             self._unpacked[chunk] = own
@@ -145,7 +146,9 @@ class Dedupe:
 
 
 class _Table(Generic[Row]):
-    """Rows of many users, each user's in the order in which they were put; bounded over all of them."""
+    """
+    Rows of many users. Each user's rows are in the order of their last `put`. One limit applies to all users together.
+    """
 
     def __init__(self, rows_max: int) -> None:
         self._rows_max = rows_max
@@ -154,8 +157,8 @@ class _Table(Generic[Row]):
     def clear(self) -> None:
         self._rows: dict[int, OrderedDict[bytes, Row]] = {}
         self._count = 0
-        self._holders: dict[int, dict[int, None]] = {}  # number of rows -> the users with that many
-        self._most = 0  # at least what the largest holder has
+        self._holders: dict[int, dict[int, None]] = {}  # number of rows -> the users that have exactly this number
+        self._most = 0  # upper bound of the largest number of rows of a user
 
     def bound(self, rows_max: int) -> None:
         self._rows_max = rows_max
@@ -166,7 +169,7 @@ class _Table(Generic[Row]):
         return None if rows is None else rows.get(key)
 
     def put(self, user: int, key: bytes, row: Row) -> None:
-        """Make *row* the user's youngest."""
+        """Add or replace *row*, as the user's newest."""
         rows = self._rows.get(user)
         if rows is None:
             rows = self._rows[user] = OrderedDict()
@@ -178,7 +181,7 @@ class _Table(Generic[Row]):
             self._shrink()
 
     def drop_oldest_while(self, user: int, condition: Callable[[Row], bool]) -> None:
-        """Drop a user's oldest rows as long as *condition* holds for them."""
+        """Drop a user's oldest rows while *condition* holds for them."""
         while (rows := self._rows.get(user)) and condition(next(iter(rows.values()))):
             self._drop_oldest(user)
 
@@ -200,7 +203,7 @@ class _Table(Generic[Row]):
         self._resized(user, len(rows) + 1, len(rows))
 
     def _resized(self, user: int, before: int, after: int) -> None:
-        """Keep count, and know the largest holder without looking at all of them."""
+        """Update the counts, so that the largest holder is found without scanning all users."""
         self._count += after - before
         if before:
             holders = self._holders[before]
@@ -213,7 +216,7 @@ class _Table(Generic[Row]):
 
 
 def _key(batch: Batch) -> bytes:
-    """Return what tag, chunk id and content are known by."""
+    """Return the digest that identifies tag, chunk id and content."""
     assert batch.chunk is not None
     crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
     digest = hashlib.blake2b(_CONTENT.pack(len(batch.entries), crc), digest_size=16)

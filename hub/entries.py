@@ -1,12 +1,12 @@
 """
-The one format behind the wire: entries in msgpack.
+Entries: the one message format, in msgpack.
 
 An *entry* is ``[time, record]`` or ``[[time, metadata], record]`` (Fluent Forward v1 and v1.5). The entries of a batch
-are one msgpack array with a five-byte header (``dd`` and a big-endian count), on the way, on disk and to the readers.
+are one msgpack array with a five-byte header (``dd`` and a big-endian count), in the hub, on disk and for readers.
 
 Always true:
-- what was accepted is kept as it came; nothing is decoded before somebody reads;
-- reading never raises because of what somebody sent: an entry that cannot be read comes out as `Unreadable`.
+- accepted entries are kept byte for byte; they are decoded only when they are read;
+- reading never raises because of the bytes: an entry that cannot be read is returned as `Unreadable`.
 
 Not here: frames (hub.wire), messages with sequence and peer (hub.message).
 Source: the event modes and EventTime of the Fluent Forward protocol, v1 and v1.5.
@@ -34,36 +34,37 @@ _FIXEXT8_TYPE_0 = 0xD700
 _STAMPED = struct.Struct(">BBBII")  # array of 2, fixext8, type 0, seconds, nanoseconds
 _MARKER_SECONDS = (0xFFFFFFFF, 0xFFFFFFFE)
 _GROUP_MARKERS = tuple(seconds * NS for seconds in _MARKER_SECONDS)
-_MARKER_BYTES = b"\x00\xff\xff\xff"  # ext type 0 and the first bytes of its time
+_MARKER_BYTES = b"\x00\xff\xff\xff"  # ext type 0 and the first bytes of the marker's time
 _PAIRS = (b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02")
 OVERFLOW = b"\xc9\xff\xff\xff\xff"
-"""An ext32 whose length and type byte wrap around to nothing in `skip`."""
+"""An ext32 whose length plus its type byte overflows to 0 in msgpack's `skip`."""
 _SECONDS_MAX = 0xFFFFFFFF
-# A pair whose first element is an array that begins with a group marker; up to 4 of its seconds may be nanoseconds.
+# An array of two whose first element is an array that begins with a group marker. The nanoseconds of the marker may
+# hold up to 4 of its seconds.
 _MARKER_TIMES = [_EVENT_TIME.pack(seconds - more, more * NS) for seconds in _MARKER_SECONDS for more in range(5)]
 _match_marker = re.compile(
     b"(?:%b)(?:[\x91-\x9f]|\xdc(?!\0\0)..|\xdd(?!\0\0\0\0)....)(?:\xd7|\xc7\x08|\xc8\0\x08|\xc9\0\0\0\x08)\0(?:%b)"
     % (b"|".join(map(re.escape, _PAIRS)), b"|".join(map(re.escape, _MARKER_TIMES))),
     re.DOTALL,
 ).match
-_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # what calendars reach, in seconds since the epoch
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # range of calendars, in seconds since the epoch
 
 
 class EventTime(int):
-    """Nanoseconds since the epoch, as the wire's ext type 0; a plain int there means seconds."""
+    """Nanoseconds since the epoch, from ext type 0. A plain int on the wire means seconds."""
 
     __slots__ = ()
 
 
 class Entry(NamedTuple):
-    """One decoded entry; *time* is in nanoseconds, or None where the sender gave none."""
+    """One decoded entry. *time* is in nanoseconds since the epoch, or None if the sender gave none."""
 
     time: int | None
     record: dict[Any, Any]
 
 
 class Unreadable(NamedTuple):
-    """One entry that is not a message: why, and its bytes."""
+    """One entry that is not a message: the reason, and its bytes."""
 
     reason: str
     raw: bytes
@@ -83,15 +84,17 @@ _decode_pairs = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, dict[Any, Any]]]
 _decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
 _decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
 split_fast = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-"""Returns the bytes of each element; raises where they are no array of whole objects, or nested too deeply for it."""
+"""
+Returns the bytes of each element. Raises if the bytes are not an array of whole objects, or are nested too deeply.
+"""
 _check = msgspec.msgpack.Decoder(msgspec.Raw).decode
-# What the two libraries raise on bytes they cannot decode, seen by experiment: bad UTF-8 is not a DecodeError, an
-# unhashable key is a TypeError, an ext timestamp out of range a ValueError or OverflowError.
+# What the two libraries raise on undecodable bytes, found by experiment: bad UTF-8 is not a DecodeError, an unhashable
+# key is a TypeError, an ext timestamp out of range a ValueError or OverflowError.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError, OverflowError, RecursionError)
 
 
 def stamp(time_ns: int) -> bytes:
-    """Return what stands before a record: array of two, *time_ns* as EventTime (1970 to 2106, else cut there)."""
+    """Return the bytes before a record: array of two, *time_ns* as EventTime (clamped to 1970 to 2106)."""
     seconds, nanoseconds = divmod(time_ns, NS)
     if not 0 <= seconds <= _SECONDS_MAX:
         seconds, nanoseconds = (0, 0) if seconds < 0 else (_SECONDS_MAX, NS - 1)
@@ -99,16 +102,16 @@ def stamp(time_ns: int) -> bytes:
 
 
 UNSTAMPED = b"\x92\xc0"
-"""What stands before a record whose sender gave no time."""
+"""The bytes before a record whose sender gave no time."""
 
 
 def array_header(count: int) -> bytes:
-    """Return the five bytes in front of *count* entries."""
+    """Return the five-byte header of *count* entries."""
     return _HEADER.pack(0xDD, count)
 
 
 def array_length(entries: bytes | memoryview) -> int:
-    """Return how many entries, group markers included, the array says it has."""
+    """Return the length of the array according to its header, group markers included."""
     length: int = _HEADER.unpack_from(entries)[1]
     return length
 
@@ -120,10 +123,11 @@ def join(parts: Iterable[bytes | memoryview], count: int) -> bytes:
 
 def is_well_formed(entries: bytes | memoryview) -> bool:
     """
-    Return whether nesting, lengths and count hold. Nothing is built; 30 ns an entry (traps: `skip` is no check).
+    Return whether nesting, lengths and count are valid. Nothing is built; 30 ns per entry.
 
-    The answer does not depend on how much of the stack its caller has left: what is nested deeper than msgspec can
-    follow from here is checked by `skip`, which follows 1,024 levels from anywhere.
+    msgpack's `skip` alone is not a check: it misses a length that overflows. The result does not depend on the
+    remaining stack: entries nested too deeply for msgspec at this point are checked by `skip`, which always follows
+    1,024 levels.
     """
     try:
         _check(entries)
@@ -135,12 +139,14 @@ def is_well_formed(entries: bytes | memoryview) -> bool:
 
 
 def begins_with_pair(packed: bytes | memoryview) -> bool:
-    """Return whether the first object of *packed* is an array of two, as an entry is."""
+    """Return whether the first object of *packed* is an array of two, like an entry."""
     return bytes(packed[:5]).startswith(_PAIRS)
 
 
 def count_objects(packed: bytes | memoryview) -> tuple[int, int]:
-    """Return how many whole msgpack objects *packed* begins with, and where the last of them ends."""
+    """
+    Return the number of whole msgpack objects that *packed* begins with, and the offset of the end of the last one.
+    """
     unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))
     unpacker.feed(packed)
     count = end = 0
@@ -153,12 +159,12 @@ def count_objects(packed: bytes | memoryview) -> tuple[int, int]:
 
 
 def count_well_formed(packed: memoryview) -> tuple[int, int]:
-    """Return the same, of objects that are well-formed: `skip` does not see everything."""
+    """Return the same for well-formed objects. It finds the faults that `skip` misses."""
     count, end = count_objects(packed)
     if not count or is_well_formed(join((packed[:end],), count)):
         return count, end
     ends = _ends(packed, count)
-    good, bad = 0, count  # so many hold; so many do not
+    good, bad = 0, count  # objects known to be well-formed; objects known to contain a fault
     while bad - good > 1:
         middle = (good + bad) // 2
         if is_well_formed(join((packed[ends[good] : ends[middle]],), middle - good)):
@@ -169,31 +175,32 @@ def count_well_formed(packed: memoryview) -> tuple[int, int]:
 
 
 def may_have_markers(entries: bytes | memoryview) -> bool:
-    """Return whether there may be group markers: they are looked for only if the first entry has metadata."""
+    """Return whether group markers are possible: the first entry must have metadata."""
     return entries[5:7] == b"\x92\x92" and _MARKER_BYTES in bytes(entries)
 
 
 def count_messages(entries: bytes | memoryview) -> int:
-    """Return how many messages there are: all entries but group markers (only in the form with metadata)."""
+    """Return the number of messages: all entries except group markers (which occur only in the form with metadata)."""
     length = array_length(entries)
     return length - count_markers(entries) if length and may_have_markers(entries) else length
 
 
 def count_markers(entries: bytes | memoryview) -> int:
-    """Return how many of the entries are group markers."""
+    """Return the number of group markers among the entries."""
     return sum(map(bool, map(_match_marker, _split(entries)))) if _MARKER_BYTES in bytes(entries) else 0
 
 
 def is_marker(entry: bytes | memoryview) -> bool:
-    """Return whether one entry, or what it begins with, is a group marker."""
+    """Return whether *entry*, or the beginning of it, is a group marker."""
     return _match_marker(entry) is not None
 
 
 def pairs(entries: bytes | memoryview, count: int) -> Sequence[tuple[msgspec.Raw, dict[Any, Any]]] | None:
     """
-    Return time and record of each message, the time still packed (`time_of` reads it): a third of the time of `read`.
+    Return the time and the record of each message, or None if that is not possible.
 
-    None where that is not possible: group markers, an entry that is no message, bytes that are no text.
+    The time is still packed; `time_of` decodes it. This takes a third of the time of `read`. It is not possible with
+    group markers, entries that are not messages, or invalid UTF-8.
     """
     if array_length(entries) != count:
         return None
@@ -204,7 +211,7 @@ def pairs(entries: bytes | memoryview, count: int) -> Sequence[tuple[msgspec.Raw
 
 
 def time_of(packed: msgspec.Raw) -> int | Unreadable | None:
-    """Return nanoseconds since the epoch, None where the sender gave no time, `Unreadable` for what is no time."""
+    """Return nanoseconds since the epoch, None if the sender gave no time, or `Unreadable` if it is not a time."""
     try:
         kind, seconds, nanoseconds = _PACKED_TIME.unpack(packed)
         if kind == _FIXEXT8_TYPE_0:
@@ -219,7 +226,7 @@ def time_of(packed: msgspec.Raw) -> int | Unreadable | None:
 
 
 def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
-    """Yield the *count* messages of *entries*, in order; whatever cannot be read comes out as `Unreadable`."""
+    """Yield the *count* messages of *entries* in order. An entry that cannot be read is yielded as `Unreadable`."""
     found = pairs(entries, count)
     if found is None:
         yield from read_each(entries, count)
@@ -233,7 +240,7 @@ def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable
 
 
 def read_each(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:
-    """Yield the same as `read`, entry by entry: where `pairs` has found that it cannot be done at once."""
+    """Yield the same as `read`, entry by entry. It is used if `pairs` returned None."""
     skip_markers = array_length(entries) != count
     raws: Sequence[_Raw] | None = None
     try:
@@ -255,14 +262,14 @@ def _split(entries: bytes | memoryview) -> Sequence[_Raw]:
     """Return the bytes of each entry."""
     try:
         return split_fast(entries)
-    except RecursionError:  # nested deeper than msgspec can follow from here; `skip` can
+    except RecursionError:  # nested too deeply for msgspec at this point; `skip` can follow
         view = memoryview(entries)[ARRAY_HEADER_BYTES:]
         ends = _ends(view, array_length(entries))
         return [view[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _ends(packed: memoryview, count: int) -> list[int]:
-    """Return 0, and where each of the first *count* objects ends; they are known to be there."""
+    """Return 0 and the end of each of the first *count* objects. The caller knows that they are whole."""
     unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))
     unpacker.feed(packed)
     ends = [0]
@@ -273,7 +280,9 @@ def _ends(packed: memoryview, count: int) -> list[int]:
 
 
 def _read_one(raw: _Raw) -> object:
-    """Return the decoded value; bad UTF-8 is replaced, and what nothing can decode comes out as `Unreadable`."""
+    """
+    Return the decoded value. Invalid UTF-8 is replaced; a value that cannot be decoded is returned as `Unreadable`.
+    """
     try:
         return _decode_one(raw)
     except _UNDECODABLE:
@@ -293,7 +302,7 @@ def _is_group_marker(value: object) -> bool:
 
 
 def _as_entry(value: object) -> Entry | Unreadable | str:
-    """Return the entry that a decoded value is, or why it is none."""
+    """Return the entry that *value* represents, or the reason why it is not one."""
     if isinstance(value, Unreadable):
         return value
     if not (isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict)):
@@ -311,6 +320,6 @@ def _as_entry(value: object) -> Entry | Unreadable | str:
 
 
 def _seconds_to_ns(seconds: float) -> int | None:
-    if not _YEAR_1 <= seconds < _YEAR_10000:  # infinity and not a number too
+    if not _YEAR_1 <= seconds < _YEAR_10000:  # also true for infinity and NaN
         return None
     return math.floor(seconds) * NS + round(seconds % 1 * NS)

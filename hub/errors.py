@@ -1,24 +1,24 @@
 """
-Every error of the hub, sorted by who must act.
+Every error of the hub, grouped by who must act.
 
     MpsrError
     ├── UsageError                  the caller asked for something impossible: exit code 2
-    │   ├── ConfigError             a flag, a variable or the file says something impossible
+    │   ├── ConfigError             a flag, a variable or the file has an impossible value
     │   ├── SocketPathTooLong
     │   ├── UnknownGroup
     │   └── ReceiverTaken           a second receiver asked for the inbox
     ├── SocketError                 the operator: the hub cannot have its socket
-    │   ├── SocketInUse             a live hub answers there (its pid, where known)
-    │   └── NotASocket              something else is at the path, and it is left alone
+    │   ├── SocketInUse             a live hub answers there (its pid, if known)
+    │   └── NotASocket              something else is at the path; it is not touched
     ├── JournalError                the operator: our disk
     │   ├── JournalLocked           another hub has it
     │   ├── JournalUnusable         cannot be read or written as it is
     │   ├── JournalTooNew           written by a newer mpsr
-    │   ├── JournalLost             its lock file is gone, so another hub may write to it: this one must not
-    │   └── JournalUnavailable      for now: no space, a failed sync; what was given is still the caller's
-    └── HubClosed                   the hub was stopped while somebody waited for it
+    │   ├── JournalLost             its lock file is gone: another hub may write to it, so this one must not
+    │   └── JournalUnavailable      temporary: no space, a failed sync; the caller keeps its batches
+    └── HubClosed                   the hub was stopped during the call
 
-What a producer did wrong is not an exception but data: `hub.message.Loss`.
+An error of a producer is not an exception but data: `hub.message.Loss`. `CloseConnection` is not an error.
 
 Errors carry fields; the sentence is in ``__str__``.
 """
@@ -27,15 +27,15 @@ from __future__ import annotations
 
 
 class MpsrError(Exception):
-    """Anything this package raises on purpose."""
+    """Base class of the errors that this package raises on purpose."""
 
 
 class UsageError(MpsrError):
-    """Asked for wrongly; nothing was changed."""
+    """The request was invalid. Nothing has been changed."""
 
 
 class ConfigError(UsageError):
-    """What the hub is told is wrong; *origin* is the file, the variable or the flag."""
+    """An invalid setting; *origin* is the file, the variable or the flag."""
 
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(origin, reason)
@@ -46,7 +46,7 @@ class ConfigError(UsageError):
 
 
 class SocketPathTooLong(UsageError):
-    """A socket address holds only so many bytes (unix(7): 108 with the final NUL on Linux)."""
+    """The path exceeds the length of a socket address (unix(7): 108 bytes with the final NUL on Linux)."""
 
     def __init__(self, path: str, length: int, limit: int) -> None:
         super().__init__(path, length, limit)
@@ -57,7 +57,7 @@ class SocketPathTooLong(UsageError):
 
 
 class UnknownGroup(UsageError):
-    """The group named for the socket does not exist on this machine."""
+    """The group given for the socket does not exist on this machine."""
 
     def __init__(self, group: str) -> None:
         super().__init__(group)
@@ -68,14 +68,14 @@ class UnknownGroup(UsageError):
 
 
 class ReceiverTaken(UsageError):
-    """There is one receiver."""
+    """The hub already has its receiver."""
 
     def __str__(self) -> str:
         return "this hub already has its receiver; there can be only one (end that loop first)"
 
 
 class SocketError(MpsrError):
-    """The hub cannot have its socket."""
+    """The hub cannot listen on its socket."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -95,7 +95,7 @@ class SocketInUse(SocketError):
 
 
 class NotASocket(SocketError):
-    """A file, directory or symlink is at the path; it was not touched."""
+    """A file, directory or symlink is at the path. It was not touched."""
 
     def __init__(self, path: str, kind: str) -> None:
         super().__init__(path, f"a {kind} is already there, and it is not ours to remove (choose another --socket)")
@@ -114,7 +114,7 @@ class JournalError(MpsrError):
 
 
 class JournalLocked(JournalError):
-    """Another hub writes to this journal."""
+    """Another hub is writing to this journal."""
 
     def __init__(self, path: str, pid: int | None) -> None:
         owner = f"process {pid}" if pid else "another process"
@@ -123,11 +123,11 @@ class JournalLocked(JournalError):
 
 
 class JournalUnusable(JournalError):
-    """It is missing, is not a folder, or may not be read or written."""
+    """The journal is missing, is not a folder, or cannot be read or written."""
 
 
 class JournalTooNew(JournalError):
-    """Its format is newer than this program."""
+    """The format of the journal is newer than this program."""
 
     def __init__(self, path: str, version: int, known: int) -> None:
         super().__init__(path, f"its format is version {version}, this mpsr knows up to {known} (upgrade mpsr)")
@@ -135,14 +135,14 @@ class JournalTooNew(JournalError):
 
 
 class JournalLost(JournalError):
-    """Our lock on it is no longer in place; nothing was written or acknowledged since."""
+    """Our lock on the journal is no longer in place. The commit at hand is not acknowledged."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "its lock file was removed or replaced, so another hub may write to it (start again)")
 
 
 class JournalUnavailable(JournalError):
-    """Nothing of what was given has been committed; it can be given again later."""
+    """None of the given batches has been committed. They can be given again later."""
 
 
 class HubClosed(MpsrError):
@@ -153,7 +153,7 @@ class HubClosed(MpsrError):
 
 
 class CloseConnection(Exception):
-    """Raised by a command's handler: send *result* as the reply, then close this connection."""
+    """Raised by the handler of a request: send *result* as the reply, then close this connection."""
 
     def __init__(self, result: object = None) -> None:
         super().__init__(result)

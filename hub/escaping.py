@@ -1,18 +1,18 @@
 """
-Text from somebody else, made safe for a terminal: what could steer it, or hide from its reader, becomes an escape.
+Makes foreign text safe for a terminal: characters that could control it, or deceive its reader, are escaped.
 
-One definition for every output. Escaped are the characters of the categories Cc (control characters), Cf (format
-characters: direction of writing, zero width), Zl and Zp (separators of lines and paragraphs), Cs, Co and unassigned:
-what `str.isprintable` refuses, except spaces of category Zs (U+00A0, U+3000), which are text.
+There is one definition for all outputs. The escaped characters are those of the categories Cc (control characters), Cf
+(format characters: direction of writing, zero width), Zl and Zp (line and paragraph separators), Cs, Co and unassigned.
+These are the characters that `str.isprintable` rejects, except spaces of category Zs (U+00A0, U+3000), which are text.
 
-U+200C and U+200D, the non-joiner and the joiner, are category Cf, and Persian, the scripts of India and many emoji are
-not legible without them. People may see them between two characters of such scripts (from U+0600 on), where they change
-what is drawn. Anywhere else they are invisible, could make two texts look alike, and are escaped. JSON is for programs,
-which read an escape as the character, so JSON escapes them everywhere.
+U+200C and U+200D, the zero width non-joiner and joiner, are in category Cf, but Persian, the scripts of India and many
+emoji are not legible without them. Output for people keeps them between two characters of such scripts (from U+0600
+on), where they change the display. Elsewhere they are invisible and could make two texts look alike, so they are
+escaped. JSON is for programs, which decode an escape to its character, so JSON escapes them everywhere.
 
 Always true:
-- `escape` and `escape_json` return one line, `escape_lines` returns one line more than the text has line feeds;
-- printable text, the common case, costs one `isprintable`, and nothing is copied.
+- `escape` and `escape_json` return one line; `escape_lines` keeps the line feeds of the text;
+- printable text, the common case, costs one `isprintable` and no copy.
 
 Not here: which parts of a message are shown (hub.query.rendering), the hub's own log (hub.log).
 Source: Unicode Standard Annex 44 (General_Category), 9 (bidirectional text); Technical Standard 39 (join controls).
@@ -23,10 +23,10 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# What is neither a letter, a digit, nor printable ASCII: few characters of a text, and those that are escaped.
+# Everything except letters, digits and printable ASCII: rare in text, and a superset of the escaped characters.
 _CANDIDATE = re.compile(r"[^\w\x20-\x7e]")
 _JOINS = ("\u200c", "\u200d")
-_JOINING_MIN = "\u0600"  # where Arabic begins; Latin, Greek, Cyrillic and Hebrew, below it, do without join controls
+_JOINING_MIN = "\u0600"  # the beginning of Arabic; Latin, Greek, Cyrillic and Hebrew, before it, need no join controls
 
 
 def escape(text: str) -> str:
@@ -35,14 +35,14 @@ def escape(text: str) -> str:
 
 
 def escape_lines(text: str, indent: str = "") -> str:
-    """Return *text* for people with its line feeds and tabs; each line after the first is indented by *indent*."""
+    """Return *text* for people. Line feeds and tabs are kept; each line after the first is indented by *indent*."""
     if text.isprintable():
         return text
     return f"\n{indent}".join("\t".join(map(escape, line.split("\t"))) for line in text.split("\n"))
 
 
 def escape_json(text: str) -> str:
-    """Return JSON *text*, which has no control characters outside of its strings, with ``\\uXXXX`` in them."""
+    """Return JSON *text* with ``\\uXXXX`` escapes. *text* has no control characters outside of its strings."""
     return text if text.isprintable() else _CANDIDATE.sub(_for_programs, text)
 
 
@@ -59,7 +59,7 @@ def _for_people(match: re.Match[str]) -> str:
 
 
 def _is_joining(match: re.Match[str]) -> bool:
-    """Return whether what was found stands between two visible characters of scripts that join."""
+    """Return whether the match is between two visible characters of scripts that join."""
     text, at = match.string, match.start()
     neighbours = text[max(at - 1, 0) : at] + text[at + 1 : at + 2]
     return len(neighbours) == 2 and neighbours.isprintable() and min(neighbours) >= _JOINING_MIN
@@ -69,5 +69,5 @@ def _for_programs(match: re.Match[str]) -> str:
     character = match[0]
     if _is_harmless(character):
         return character
-    units = character.encode("utf-16-be", "surrogatepass")  # two beyond the BMP, as RFC 8259 wants them
+    units = character.encode("utf-16-be", "surrogatepass")  # two units for a character beyond the BMP (RFC 8259)
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

@@ -1,11 +1,11 @@
 """
-The values that travel: peer, message, batch, loss.
+The values that pass through the hub: peer, message, batch, loss.
 
-A batch is what arrives, commits and is acknowledged together; a message is one entry of it, decoded when somebody asks.
-A loss is what could not be kept, said in a message of its own under the tag `LOSS_TAG`.
+A batch is the unit of arrival, commit and acknowledgement. A message is one entry of a batch, decoded on demand. A loss
+describes what could not be kept; it is stored as a message under the tag `LOSS_TAG`.
 
-Always true: values do not change; a batch's entries are one msgpack array (hub.entries).
-Not here: how they come off the wire (hub.wire) or lie on disk (hub.journal.block).
+Always true: values do not change; the entries of a batch are one msgpack array (hub.entries).
+Not here: their form on the wire (hub.wire) and on disk (hub.journal.block).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hub import entries as codec
 
 LOSS_TAG = b"mpsr.loss"
 OWN_TAGS = frozenset({LOSS_TAG})
-"""Tags under which only the hub itself speaks."""
+"""Tags reserved for the hub's own messages."""
 CLIENT_SUFFIX = b".client"
-"""What a client sends under one of them is stored under that tag with this behind it."""
+"""Suffix appended to a reserved tag under which a client sends."""
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who wrote: process, user, group and command name of the process that connected, as the kernel says."""
+    """The connected process: process id, user id, group id and command name, as the kernel reports them."""
 
     pid: int = 0
     uid: int = -1
@@ -38,7 +38,7 @@ UNKNOWN_PEER = Peer(verified=False)
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One thing that a producer sent, and what the hub adds. Times are nanoseconds since the epoch."""
+    """One message: what the producer sent, and what the hub adds. Times are nanoseconds since the epoch."""
 
     tag: str
     time: int
@@ -49,7 +49,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
 
 class Origin(Protocol):
-    """Where a batch came from, and where its acknowledgement goes."""
+    """The source of a batch, and the receiver of its acknowledgement."""
 
     def acknowledge(self, batch: Batch) -> None: ...
 
@@ -58,10 +58,10 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     """
     Messages that travel, commit and are acknowledged together.
 
-    *entries* is one msgpack array; *count* the messages in it (group markers are not messages); *chunk* the msgpack
-    encoding of the sender's chunk id, exactly as it came, or None where the sender wants no acknowledgement. *sequence*
-    (of the first message) and *received* are the hub's, 0 before it has given them. *crc* is the CRC-32 of the entries
-    where somebody has computed it: those that take them off the wire do, for they have them at hand.
+    *entries* is one msgpack array. *count* is the number of messages in it; group markers do not count. *chunk* is the
+    msgpack encoding of the sender's chunk id, byte for byte, or None if the sender wants no acknowledgement. The hub
+    assigns *sequence* (of the first message) and *received*; both are 0 before that. *crc* is the CRC-32 of the
+    entries, or None; the decoders compute it on arrival.
     """
 
     tag: bytes
@@ -75,7 +75,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     crc: int | None = None
 
     def messages(self) -> Iterator[Message]:
-        """Yield the messages, decoded now; an entry that is none comes out as a loss at its own sequence."""
+        """Yield the messages, decoded now. An unreadable entry becomes a loss at its own sequence."""
         tag = self.tag.decode("utf-8", "replace")
         for sequence, entry in enumerate(codec.read(self.entries, self.count), self.sequence):
             if isinstance(entry, codec.Entry):
@@ -84,27 +84,27 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
                 yield self.loss(tag, entry, sequence)
 
     def message(self, tag: str, time: int | None, record: dict[Any, Any], sequence: int) -> Message:
-        """Return one of the entries as a message; without a time of its own it has that of its arrival."""
+        """Return an entry as a message. If *time* is None, its time is the time of receipt."""
         return Message(tag, self.received if time is None else time, record, sequence, self.received, self.peer)
 
     def loss(self, tag: str, entry: codec.Unreadable, sequence: int) -> Message:
-        """Return what stands in the place of an entry that cannot be read."""
+        """Return the loss that replaces an unreadable entry."""
         reason = f"unreadable entry: {entry.reason}"
         record = {"reason": reason, "count": 1, "tag": tag, "sample": entry.raw[:64].hex()}
         return Message(LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
 
     def acknowledge(self) -> None:
-        """Tell the producer that this batch is safe. Once; of a batch that a `Hub` gave, a second time does nothing."""
+        """Acknowledge the batch to its producer. Call it once; on a batch from a `Hub`, a second call does nothing."""
         if self.origin is not None:
             self.origin.acknowledge(self)
 
 
 class Loss(msgspec.Struct, frozen=True):
     """
-    Something that could not be kept: why, how many messages (1 where that cannot be known), how many bytes, a sample.
+    Data that could not be kept: the reason, the number of messages (1 if unknown) and bytes, a sample.
 
-    *chunk* is set when the sender waits for an acknowledgement of what was lost: it gets one, or it would resend for
-    ever. *fatal* means that the stream cannot be read any further.
+    *chunk* is set if the sender waits for an acknowledgement of the lost data. It gets one, or it would resend for
+    ever. *fatal* means that the rest of the stream cannot be read.
     """
 
     reason: str
@@ -117,10 +117,10 @@ class Loss(msgspec.Struct, frozen=True):
 
     def as_batch(self, *, peer: Peer, origin: Origin | None = None) -> Batch:
         """
-        Return the loss as a message under `LOSS_TAG`, to be kept like any other.
+        Return the loss as a batch of one message under `LOSS_TAG`, to be stored like any other.
 
-        Its time is that of its receipt. So the same loss, sent again by a client that waits for its acknowledgement,
-        is the same bytes, and is recognised.
+        Its time is the time of receipt, so a client that resends the same lost data produces the same bytes, and
+        deduplication recognises it.
         """
         record: dict[str, object] = {"reason": self.reason, "count": self.count, "bytes": self.lost_bytes}
         if self.tag:

@@ -1,7 +1,7 @@
 """
 Default locations: socket, journal, configuration file.
 
-Not here: what the hub can be told (hub.service.settings), the options of a command (hub.cli).
+Not here: the hub's settings (hub.service.settings), the options of a command (hub.cli).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ SYSTEM_CONFIG = "/etc/mpsr/hub.toml"
 
 
 def default_socket() -> str:
-    """Return the path of the hub's socket: ``$MPSR_SOCKET``, else one under the user's or the system's run folder."""
+    """Return the path of the hub's socket: ``$MPSR_SOCKET``, or a path in the user's or the system's run folder."""
     if path := os.environ.get(SOCKET_VARIABLE):
         return path
     if os.geteuid() == 0:
         return "/run/mpsr/hub.sock"
     run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     if not os.path.isdir(run):
-        run = _state_home()  # cron and su give none; a folder of our own, never one in /tmp that others can make first
+        run = _state_home()  # cron and su set none; never /tmp, where another user can create the folder first
     return os.path.join(run, "mpsr", "hub.sock")
 
 
 def default_journal() -> str:
-    """Return the folder of the journal: ``$MPSR_JOURNAL``, else one under the user's or the system's state folder."""
+    """Return the folder of the journal: ``$MPSR_JOURNAL``, or a path in the user's or the system's state folder."""
     if path := os.environ.get(JOURNAL_VARIABLE):
         return path
     if os.geteuid() == 0:
@@ -37,7 +37,7 @@ def default_journal() -> str:
 
 
 def config_file(named: str | None = None, environ: Mapping[str, str] | None = None) -> str | None:
-    """Return the hub's configuration file: the one *named*, ``$MPSR_CONFIG``, the user's, the system's; or None."""
+    """Return the hub's configuration file: *named*, ``$MPSR_CONFIG``, the user's, the system's, or None."""
     environ = os.environ if environ is None else environ
     if path := named or environ.get(CONFIG_VARIABLE):
         return os.path.abspath(path)

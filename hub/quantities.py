@@ -1,8 +1,8 @@
 """
-Sizes, durations and moments as people write them: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339.
+Sizes, durations and moments in text form: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339.
 
-Always true: a size is exact to the byte; a moment without a zone is local time; a duration given as a moment is in the
-past.
+Always true: a size is exact to the byte; a moment without a zone is local time; a duration given as a moment means that
+long ago.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that *text* means: ``1048576``, ``64MiB``, ``1GiB``, ``10MB``. Raises ValueError."""
+    """Return the number of bytes in *text*: ``1048576``, ``64MiB``, ``1GiB``, ``10MB``. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if match is None or match[3].lower() not in _SIZE_UNITS:
         raise ValueError(f"not a size: {text!r} (write it like 64MiB, 1GiB or 1048576)")
@@ -29,7 +29,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_length(text: str) -> float:
-    """Return the seconds that ``90s``, ``10m``, ``2h``, ``1.5d`` or ``2w`` are; ValueError for anything else."""
+    """Return the number of seconds in *text*: ``90s``, ``10m``, ``2h``, ``1.5d``, ``2w``. Raises ValueError."""
     match = _LENGTH.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"not a length of time: {text!r} (write it like 90s, 10m, 2h, 7d)")
@@ -37,7 +37,7 @@ def parse_length(text: str) -> float:
 
 
 def parse_moment(text: str, now_ns: int) -> int:
-    """Return nanoseconds since the epoch; ValueError for what is no moment."""
+    """Return nanoseconds since the epoch. *now_ns* is the current time. Raises ValueError if *text* is not a moment."""
     text = text.strip()
     if _LENGTH.fullmatch(text):
         return now_ns - round(parse_length(text) * NS)

@@ -1,10 +1,13 @@
 """
-Blocks and segment headers: their bytes, packed and unpacked side by side.
+The bytes of blocks and segment headers. Each pack function stands beside its unpack function.
 
-Source: FORMAT.md, "Segment" and "Block".
-Always true: a length is bounded before it is believed; a CRC covers everything behind itself; unpacking raises nothing
-because of what the bytes are, it gives None.
+Always true:
+- a length is checked against its limit before it is used;
+- a CRC covers all bytes that follow it, except the entries, which have a CRC of their own;
+- unpacking never raises because of the bytes: it returns None.
+
 Not here: where blocks are (hub.journal.segment), which of them count (hub.journal.recovery).
+Source: FORMAT.md, "Segment" and "Block".
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from hub.message import Batch, Peer
 
 VERSION = 1
 HEADER_BYTES_MAX = 128 << 10
-"""More than the wire lets through: a tag of 4 KiB, a chunk id in 64 KiB of options."""
+"""More than the wire accepts: a tag of 4 KiB, a chunk id in 64 KiB of options."""
 ENTRIES_BYTES_MAX = 1 << 30
 SNAPSHOT_BYTES_MAX = 64 << 20
 
@@ -29,7 +32,7 @@ _CRC_FROM = 12
 SEGMENT_HEADER_BYTES = _SEGMENT.size
 
 _BLOCK = struct.Struct("<IIIIQIIQQ")
-_HEAD, _REST = struct.Struct("<II"), struct.Struct("<IIQIIQQ")  # the same in two: the CRC is over the second
+_HEAD, _REST = struct.Struct("<II"), struct.Struct("<IIQIIQQ")  # the same in two parts: the CRC covers the second
 _MAGIC = 0x424D504D
 BLOCK_MAGIC_BYTES = _MAGIC.to_bytes(4, "little")
 BLOCK_BYTES = _BLOCK.size
@@ -41,10 +44,10 @@ _decode_header = msgspec.msgpack.Decoder(tuple[bytes, bytes | None, int, int, in
 
 class SegmentHeader(NamedTuple):
     """
-    What a segment begins with.
+    The header of a segment. Times are nanoseconds since the epoch.
 
-    No block before it was received later than *received*; *created* is when it was made by the real clock, by which it
-    expires (hub.journal.clock). Nanoseconds since the epoch.
+    No earlier block of the journal was received later than *received*. *created* is the real time at which the segment
+    was created; expiry by age uses it (hub.journal.clock).
     """
 
     version: int
@@ -56,12 +59,12 @@ class SegmentHeader(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """How long it is on disk."""
+        """Length on disk in bytes."""
         return SEGMENT_HEADER_BYTES + len(self.snapshot)
 
 
 def pack_segment_header(header: SegmentHeader) -> bytes:
-    """Return the bytes that a segment begins with."""
+    """Return the header of a segment, ready to be written at offset 0."""
     fields = (*header[1:-1], len(header.snapshot))
     packed = _SEGMENT.pack(_SEGMENT_MAGIC, 0, header.version, *fields) + header.snapshot
     crc = zlib.crc32(memoryview(packed)[_CRC_FROM:])
@@ -69,7 +72,7 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
 
 
 def segment_header_bytes(data: bytes) -> int | None:
-    """Return how many bytes of the file the header that begins with *data* has; None if it is no header."""
+    """Return the length in bytes of the header that *data* begins with, or None if it is no header."""
     if len(data) < SEGMENT_HEADER_BYTES or data[:8] != _SEGMENT_MAGIC:
         return None
     length: int = _SEGMENT.unpack_from(data)[-1]
@@ -77,7 +80,7 @@ def segment_header_bytes(data: bytes) -> int | None:
 
 
 def unpack_segment_header(data: bytes) -> SegmentHeader | None:
-    """Return the header that *data* begins with, None if it is not whole."""
+    """Return the header that *data* begins with, or None if it is not whole."""
     size = segment_header_bytes(data)
     if size is None or len(data) < size:
         return None
@@ -88,7 +91,7 @@ def unpack_segment_header(data: bytes) -> SegmentHeader | None:
 
 
 class Block(msgspec.Struct, frozen=True):
-    """The fixed part of a block, and where it is."""
+    """The fixed part of a block, and its offset in the file."""
 
     offset: int
     crc: int
@@ -102,22 +105,22 @@ class Block(msgspec.Struct, frozen=True):
 
     @property
     def end(self) -> int:
-        """Offset of the first byte behind it."""
+        """Offset of the first byte after the block."""
         return self.offset + BLOCK_BYTES + self.header_bytes + self.entries_bytes
 
     @property
     def next_sequence(self) -> int:
-        """The sequence behind its last message."""
+        """The sequence after that of its last message."""
         return self.sequence + self.count
 
 
 def seed_of(hub_id: bytes) -> int:
-    """Return what the CRC of this journal's blocks begins with."""
+    """Return the initial CRC value for the blocks of this journal."""
     return zlib.crc32(hub_id)
 
 
 def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int, seed: int) -> tuple[bytes, int]:
-    """Return everything of the block that stands before the entries, and the length of the whole block."""
+    """Return the bytes of the block before its entries, and the length of the whole block in bytes."""
     peer = batch.peer
     header = _encode_header((batch.tag, batch.chunk, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
     assert len(header) <= HEADER_BYTES_MAX
@@ -130,7 +133,7 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
 
 
 def unpack_block(data: bytes | memoryview, at: int, offset: int) -> Block | None:
-    """Return the fixed part at *at* of *data*, which is at *offset* of the file; None if it cannot be one."""
+    """Return the fixed part at *at* in *data*, which is at *offset* in the file. Return None if it cannot be one."""
     if len(data) - at < BLOCK_BYTES:
         return None
     magic, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit = _BLOCK.unpack_from(
@@ -150,7 +153,7 @@ def is_front_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -
 
 
 def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
-    """Return whether the CRCs of the block at *at* of *data* match."""
+    """Return whether the CRCs of the block at *at* in *data* match."""
     middle = at + BLOCK_BYTES + block.header_bytes
     end = middle + block.entries_bytes
     if len(data) < end or not is_front_whole(block, data, at, seed):
@@ -159,7 +162,7 @@ def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool
 
 
 def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | None:
-    """Return the batch of a whole block; None if its header is not what we write."""
+    """Return the batch of a whole block, or None if its header is not in our format."""
     start = at + BLOCK_BYTES
     middle = start + block.header_bytes
     view = memoryview(data)

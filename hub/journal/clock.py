@@ -1,5 +1,5 @@
 """
-The times that a journal gives, whatever happens to the machine's clock.
+The journal's times, independent of how the machine's clock is set.
 
 Clocks are set wrong: by a flat battery, a virtual machine that was paused, a typing error. `received` never decreases,
 so a date far ahead would stay for ever. It follows a clock that is set ahead by `JUMP_S` at once, and from then on
@@ -16,7 +16,7 @@ Always true:
 
 Not covered: a journal whose very first message is received while the clock is wrong has nothing to compare it with.
 
-Source: clock_gettime(2). CLOCK_BOOTTIME goes on while the machine sleeps, CLOCK_MONOTONIC does not.
+Source: clock_gettime(2). CLOCK_BOOTTIME advances while the machine sleeps, CLOCK_MONOTONIC does not.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from hub.entries import NS
 JUMP_S = 3600
 CATCH_UP = 100
 STOP_S = 30 * 86_400
-"""A hub that was stopped for longer than this catches up like after any other jump."""
+"""After a longer stop, `received` catches up as after any other jump."""
 PLAUSIBLE_S = 1_735_689_600
-"""The beginning of 2025. No hub ran before, so a clock that says so has not been set yet: leaving it is no jump."""
+"""
+The beginning of 2025. No hub ran before, so an earlier time means that the clock is not set yet. The step from there to
+the real time is not limited.
+"""
 
 
 class Moment(NamedTuple):
@@ -43,7 +46,7 @@ class Moment(NamedTuple):
     expiry: int
     steady: int
     ahead: int
-    """How far the machine's clock is ahead of *received*; negative if it is behind. Zero while all is well."""
+    """Machine's clock minus *received*: positive if the clock is ahead, negative if it is behind. Normally zero."""
 
 
 def steady_ns() -> int:
@@ -53,7 +56,7 @@ def steady_ns() -> int:
 
 
 class Clock:
-    """Gives the times of one life of a journal, whose newest message was received at *last*."""
+    """The clock of one run of a journal. *last* is the time of receipt of its newest message."""
 
     def __init__(
         self, last: int = 0, *, wall: Callable[[], int] = time.time_ns, steady: Callable[[], int] = steady_ns
@@ -65,7 +68,7 @@ class Clock:
         self._read_at = steady()
 
     def read(self) -> Moment:
-        """Return the times now."""
+        """Return the current times."""
         wall, steady = self._wall(), self._steady()
         elapsed = max(steady - self._read_at, 0)
         self._read_at += elapsed

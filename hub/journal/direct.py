@@ -1,14 +1,14 @@
 """
-Large writes past the page cache.
+Large writes that bypass the page cache.
 
-The kernel wants whole pages from a page's boundary in memory and in the file, so what is to be written is laid out in a
-buffer of our own, with the bytes that stand before it in its first page, and zeros behind it in its last.
+The kernel requires whole pages, aligned in memory and in the file. So data is copied into a page-aligned buffer: the
+first page begins with the bytes that precede *offset*, the last page ends with zeros.
 
 Always true:
-- what stands before *offset* in its page is written again as it is; what is behind the end in its page becomes zero;
-- a file system that cannot do this is no error: whoever asked writes in the ordinary way.
+- the bytes before *offset* in its page are written again unchanged; the bytes after the end in its page become zero;
+- a file system without direct writes is not an error: the caller writes in the ordinary way.
 
-Not here: syncing. These writes are as unsafe as any other until the file is synced.
+Not here: syncing. Like any other write, these are durable only after a sync.
 Source: open(2), O_DIRECT; measured in tests/benchmarks/README.md.
 """
 
@@ -22,27 +22,30 @@ from collections.abc import Sequence
 
 Part = bytes | bytearray | memoryview
 PAGE_BYTES = 4096
-"""What every file system in use can write at once: the largest sector of a disk."""
+"""An alignment that every file system in use accepts: the largest sector size of a disk."""
 BUFFER_BYTES = 4 << 20
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)
 _IMPOSSIBLE = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOSYS, errno.EACCES, errno.EPERM)
-"""What file systems say that have no such writes, a machine without /proc, or one that does not let us use it."""
+"""Errors that mean "never here": no direct writes in the file system, no /proc, or no permission to use it."""
 _NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What an ordinary write needs nothing of: one more descriptor, pages to pin."""
+"""Errors of resources that an ordinary write does not need: one more descriptor, pages to pin."""
 
 
 class DirectWriter:
-    """Writes to one file at a time; from one thread."""
+    """Writes to one file at a time, from one thread."""
 
     def __init__(self) -> None:
         self._buffer: memoryview | None = None
-        self._handle = -1  # as its owner opened it
-        self._direct = -1  # the same file, opened once more
-        self._tail = -1  # the offset whose page's beginning stands in the buffer
-        self._is_possible = bool(_O_DIRECT)  # as far as we know
+        self._handle = -1  # as opened by its owner
+        self._direct = -1  # the same file, opened with O_DIRECT
+        self._tail = -1  # the offset whose page's first bytes are in the buffer
+        self._is_possible = bool(_O_DIRECT)  # until a write shows otherwise
 
     def write(self, handle: int, offset: int, parts: Sequence[Part]) -> bool:
-        """Write all *parts* one behind the other; False where that is impossible: then write them all otherwise."""
+        """
+        Write all *parts* one after the other. Return False if that is impossible: then write all of them in the
+        ordinary way.
+        """
         if not self._is_possible:
             return False
         try:
@@ -60,14 +63,14 @@ class DirectWriter:
         return True
 
     def forget(self, handle: int) -> None:
-        """Let go of a file that is about to be closed."""
+        """Close our descriptor of a file that is about to be closed."""
         if handle == self._handle and handle != -1:
             self._handle = self._tail = -1
-            with contextlib.suppress(OSError):  # nothing is owed to it: what counts was synced through its owner
+            with contextlib.suppress(OSError):  # no data is lost: the owner's descriptor was synced
                 os.close(self._direct)
 
     def _lay_out(self, handle: int, offset: int) -> memoryview:
-        """Return the buffer, with what stands before *offset* in its page at its beginning."""
+        """Return the buffer. It begins with the bytes that precede *offset* in its page."""
         if self._buffer is None:
             self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
         before = offset % PAGE_BYTES

@@ -1,14 +1,15 @@
 """
-The journal's only door to the disk.
+The journal's only access to the disk.
 
-`Files` is what the journal needs of a folder, small enough for a test's disk that forgets, fills up and fails;
-`DiskFiles` is the real one.
+`Files` is the set of operations that the journal needs. It is small, so that a test can replace it with a disk that
+forgets, fills up or fails. `DiskFiles` is the real one.
 
-A large write goes past the page cache where the file system can (`hub.journal.direct`): a third of the time, a tenth of
-the processor, and the programs of this host keep their cache. A small one is worth caching, for who follows reads it.
+A large write bypasses the page cache if the file system can (hub.journal.direct). That takes a third of the time and a
+tenth of the CPU, and other programs keep their cache. A small write goes through the cache, because a following reader
+reads it soon.
 
 Always true: everything here blocks, so the event loop never calls it; errors are OSError.
-Not here: what the bytes mean.
+Not here: the meaning of the bytes.
 Source: pwritev(2), fdatasync(2), posix_fallocate(3); IOV_MAX is 1024 on Linux.
 """
 
@@ -23,12 +24,12 @@ from hub.journal.direct import PAGE_BYTES, DirectWriter, Part
 
 _PARTS_MAX = 1024
 DIRECT_BYTES = 256 << 10
-"""From this size on a write past the page cache is the faster one."""
+"""From this size on, a direct write is faster."""
 __all__ = ["DIRECT_BYTES", "DiskFiles", "Files", "Part"]
 
 
 class Files(Protocol):
-    """A folder of files. A *handle* is an open file, as an int."""
+    """A folder of files. A *handle* is an open file, as an int. Offsets and sizes are in bytes."""
 
     def list(self) -> list[str]: ...
 
@@ -36,25 +37,28 @@ class Files(Protocol):
         """Open for reading."""
 
     def create(self, name: str, size: int) -> int:
-        """Make a file of *size* zeros that must not exist yet, open for writing; all of its space is reserved."""
+        """Create a file of *size* zeros, opened for writing. It must not exist yet. All of its space is reserved."""
 
     def read(self, handle: int, offset: int, size: int) -> bytes:
-        """Return up to *size* bytes; fewer only at the end of the file. What the disk cannot read comes as zeros."""
+        """
+        Return *size* bytes, or fewer at the end of the file. Bytes that the disk cannot read (EIO) are returned as
+        zeros.
+        """
 
     def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
-        """Write all *parts* one behind the other."""
+        """Write all *parts* one after the other."""
 
     def sync(self, handle: int) -> None:
         """Return when all data written to *handle* is on stable storage."""
 
     def sync_all(self, handle: int) -> None:
-        """The same, for everything about the file, its size included."""
+        """Do the same for the data and all metadata of the file, its size included."""
 
     def sync_folder(self) -> None:
-        """Return when the names made and removed are on stable storage."""
+        """Return when all created and removed names are on stable storage."""
 
     def truncate(self, name: str, size: int) -> None:
-        """Cut the file to *size* bytes, and return when all of it is on stable storage."""
+        """Cut the file to *size* bytes. Return when all of it is on stable storage."""
 
     def size(self, handle: int) -> int: ...
 
@@ -63,10 +67,10 @@ class Files(Protocol):
     def remove(self, name: str) -> None: ...
 
     def rename(self, name: str, new_name: str) -> None:
-        """Give a file another name in one step, in place of what had that name."""
+        """Rename a file in one step. A file that has *new_name* is replaced."""
 
     def is_named(self, handle: int, name: str) -> bool:
-        """Return whether *name* is still the name of the open file, or of none."""
+        """Return whether *name* refers to the open file, or to no file."""
 
     def is_linked(self, handle: int) -> bool:
         """Return whether the open file still has a name."""
@@ -115,7 +119,7 @@ class DiskFiles:
         return b"".join(parts)
 
     def _read_around(self, handle: int, offset: int, size: int) -> bytes:
-        """Read page by page: a bad sector must cost what is in it, and no checksum takes its zeros for data."""
+        """Read page by page. A bad sector costs only its own page, and no checksum accepts the zeros as data."""
         end = min(offset + size, self.size(handle))
         parts = []
         while offset < end:
@@ -131,14 +135,14 @@ class DiskFiles:
 
     def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
         if (total := sum(map(len, parts))) >= DIRECT_BYTES:
-            has_room = offset + total <= self.size(handle) - PAGE_BYTES  # a whole page must not make the file longer
+            has_room = offset + total <= self.size(handle) - PAGE_BYTES  # padding must not extend the file
             if has_room and self._direct.write(handle, offset, parts):
                 return
         for first in range(0, len(parts), _PARTS_MAX):
             group = parts[first : first + _PARTS_MAX]
             size = sum(map(len, group))
             written = os.pwritev(handle, group, offset)
-            if written < size:  # a signal, or a nearly full disk
+            if written < size:  # interrupted by a signal, or a nearly full disk
                 rest = memoryview(b"".join(group))[written:]
                 while rest:
                     written += (more := os.pwrite(handle, rest, offset + written))
@@ -190,7 +194,7 @@ class DiskFiles:
         return os.fstat(handle).st_nlink > 0
 
 
-# macOS has neither; ftruncate leaves a hole there, and a full disk is found at the write.
+# macOS has neither function. ftruncate leaves a hole there, and a full disk is found by the write.
 def _allocate(handle: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(handle, 0, size)

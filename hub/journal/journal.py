@@ -1,14 +1,14 @@
 """
-The journal as the rest of the hub sees it: append, read, wait_beyond, expire.
+The journal's interface to the rest of the hub: append, read, wait_beyond, expire.
 
-The writer runs on one thread of its own; the event loop hands it work through a queue and never touches the disk.
+The writer runs on its own thread. The event loop passes it work through a queue and never touches the disk.
 
 Always true:
-- one process, and one `Journal` in it, writes to a folder;
-- when `append` returns, what was given is committed; when it raises, nothing of it is;
-- what `read` gives is committed.
+- one `Journal` in one process writes to a folder;
+- when `append` returns, its batches are committed; when it raises, none of them is;
+- `read` returns committed messages only.
 
-Not here: what the bytes are (hub.journal.block), commits (hub.journal.writer).
+Not here: the bytes (hub.journal.block), commits (hub.journal.writer).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Journal:
     """
     A durable, ordered store of batches in the folder *path*.
 
-    Make one with `Journal.open` in a running event loop, and `close` it.
+    Create it with `Journal.open` in a running event loop, and `close` it.
     """
 
     def __init__(self, path: str, files: Files, writer: Writer, recovered: Recovered, lock: LockFile | None) -> None:
@@ -68,10 +68,10 @@ class Journal:
         files: Files | None = None,
     ) -> Journal:
         """
-        Open the journal in the folder *path*, which is made if it is missing; *keep_bytes* and, if it is given,
-        *keep_s* bound what is kept.
+        Open the journal in the folder *path*, and create the folder if it is missing.
 
-        Raises JournalLocked, JournalUnusable or JournalTooNew, with nothing changed.
+        *keep_bytes* limits the size of the journal. *keep_s*, if given, limits the age of its messages in seconds.
+        Raises JournalLocked, JournalUnusable or JournalTooNew; then nothing has been changed.
         """
         if keep_bytes < KEEP_BYTES_MIN:
             raise JournalUnusable(path, f"{keep_bytes} bytes are too few ({KEEP_BYTES_MIN} at least)")
@@ -111,29 +111,29 @@ class Journal:
 
     @property
     def bytes(self) -> int:
-        """Bytes on disk, preallocated ones included."""
+        """Size on disk in bytes, preallocated space included."""
         return self._writer.bytes
 
     @property
     def commit_bytes_max(self) -> int:
-        """How much to give `append` at once, at most; one batch more does no harm."""
+        """The largest size in bytes to pass to one `append`. It may be exceeded by one batch."""
         return self._writer.commit_bytes_max
 
     async def append(self, batches: Sequence[Batch]) -> Commit:
         """
-        Commit *batches* in order, all or none, resends left out.
+        Commit *batches* in order, all or none. Resends are left out.
 
-        Raises JournalUnavailable: give them again. Raises JournalLost: another hub may have the journal.
+        Raises JournalUnavailable: append the same batches again. Raises JournalLost: another hub may own the journal.
         """
         self._check_open()
         return await self._do(lambda: self._writer.append(batches))
 
     def read(self, *, after: int = 0) -> Reader:
-        """Return a reader of what is committed behind sequence *after*. It blocks on the disk: use it on a thread."""
+        """Return a reader of the messages committed after *sequence*. It blocks on the disk: use it on a thread."""
         return Reader(self._files, after=after, path=self.path, committed=lambda: self._writer.last_sequence)
 
     async def wait_beyond(self, sequence: int) -> None:
-        """Return when a message behind *sequence* is committed."""
+        """Return when a message after *sequence* is committed."""
         while self.last_sequence <= sequence:
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiting.add(future)
@@ -143,22 +143,22 @@ class Journal:
                 self._waiting.discard(future)
 
     async def keep(self, keep_bytes: int, keep_s: float | None) -> None:
-        """Bound what is kept otherwise, from now on."""
+        """Change the limits of size (bytes) and age (seconds). They apply from the next `expire` or new segment."""
         self._check_open()
         await self._do(lambda: self._writer.keep(keep_bytes, keep_s))
 
     async def expire(self) -> int:
-        """Delete the oldest segments beyond the limit; return how many."""
+        """Delete the oldest segments beyond the limits. Return the number of segments deleted."""
         self._check_open()
         return await self._do(self._writer.expire)
 
     async def check_lock(self) -> None:
-        """Raises JournalLost if the lock on the folder is not in place any more."""
+        """Raise JournalLost if the lock on the folder is no longer in place."""
         self._check_open()
         await self._do(self._writer.check_ours)
 
     async def close(self) -> None:
-        """Seal the journal, end the thread, let go of the lock. Raises JournalUnavailable if the last sync failed."""
+        """Seal the journal, end the thread, release the lock. Raises JournalUnavailable if the last sync failed."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -175,13 +175,13 @@ class Journal:
             raise JournalUnusable(self.path, "it is closed")
 
     async def _do(self, work: Callable[[], T]) -> T:
-        """Run *work* on the journal's thread. It runs to its end even if the caller is cancelled."""
+        """Run *work* on the journal's thread. It runs to completion even if the caller is cancelled."""
         future: asyncio.Future[T] = self._loop.create_future()
 
         def run() -> None:
             try:
                 result = work()
-            except BaseException as error:  # noqa: BLE001  carried to the caller as it is
+            except BaseException as error:  # noqa: BLE001  passed to the caller unchanged
                 self._loop.call_soon_threadsafe(self._settle, future, None, error)
             else:
                 self._loop.call_soon_threadsafe(self._settle, future, result, None)
@@ -190,7 +190,7 @@ class Journal:
         return await future
 
     def _settle(self, future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-        """Give the caller what its work came to, and wake who waits for a commit, though the caller be cancelled."""
+        """Pass the result or the error to the caller, and wake all waiters, even if the caller was cancelled."""
         waiting, self._waiting = self._waiting, set()
         for waiter in waiting:
             if not waiter.done():
@@ -205,7 +205,7 @@ class Journal:
             future.set_result(result)
 
     def _run(self) -> None:
-        """The thread: one piece of work at a time; with durability ``relaxed``, a sync every second."""
+        """Run the thread: one piece of work at a time. With durability ``relaxed``, sync once a second."""
         sync_at: float | None = None
         while True:
             if not self._writer.is_unsynced:
@@ -222,13 +222,14 @@ class Journal:
                 work()
             if sync_at is not None and time.monotonic() >= sync_at:
                 sync_at = None
-                # OSError: the segment is given up, and the next commit begins another. JournalLost: that one says so.
+                # After OSError the segment is given up, and the next commit begins another. JournalLost is raised again
+                # by the next commit.
                 with contextlib.suppress(OSError, JournalLost):
                     self._writer.sync()
 
 
 def _lock(path: str) -> LockFile:
-    """Return the lock of the folder *path*, which is made if it is missing."""
+    """Return the lock of the folder *path*. Create the folder if it is missing."""
     try:
         _make_folder(path)
         return LockFile(os.path.join(path, "lock"))
@@ -239,7 +240,7 @@ def _lock(path: str) -> LockFile:
 
 
 def _make_folder(path: str) -> None:
-    """Make the folder *path* and those above it, durably: what is in it is no safer than its own name."""
+    """Create the folder *path* and its parents, durably: a file is only as durable as the name of its folder."""
     if not os.path.isdir(path):
         above = os.path.dirname(os.path.abspath(path))
         if not os.path.exists(above):

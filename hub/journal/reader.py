@@ -1,9 +1,12 @@
 """
-Reading a journal forward, from any process: with read permission and nothing else.
+Reads a journal forward, from any process. Only read permission is needed.
 
-Always true: sequences rise; nothing is given twice; nothing is passed over in silence: what is missing comes out as a
-`Gap`; `read` can be called again and goes on where it stopped.
-Not here: which messages are wanted (hub.query.query), waiting for more.
+Always true:
+- sequences rise, and no message is returned twice;
+- missing sequences are never skipped silently: they are returned as a `Gap`;
+- `read` can be called again, and continues where it stopped.
+
+Not here: which messages are wanted (hub.query.query), waiting for more (hub.journal.journal).
 Source: FORMAT.md, "Reading".
 """
 
@@ -26,7 +29,7 @@ _TIME_MAX = (1 << 64) - 1
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """Sequences that are not there any more: *count* from *sequence* on, why, and where."""
+    """Sequences that are no longer in the journal: *count* of them from *sequence* on, the reason, and the place."""
 
     sequence: int
     count: int
@@ -35,7 +38,7 @@ class Gap(msgspec.Struct, frozen=True):
     received: int
 
     def as_batch(self) -> Batch:
-        """Return the gap as a loss at its first sequence, for those who read messages."""
+        """Return the gap as a loss at its first sequence, for callers that read messages."""
         loss = Loss(f"{self.reason} ({self.place})", self.count, tag=b"")
         batch = loss.as_batch(peer=UNKNOWN_PEER)
         return Batch(LOSS_TAG, batch.entries, 1, None, UNKNOWN_PEER, None, self.sequence, self.received)
@@ -43,10 +46,10 @@ class Gap(msgspec.Struct, frozen=True):
 
 def open_reader(folder: str, *, after: int = 0, since: int | None = None) -> Reader:
     """
-    Return a reader of the journal in *folder*, of what is behind sequence *after*; *since*, a time of receipt in
-    nanoseconds, lets it leave out segments that are older.
+    Return a reader of the journal in *folder* that begins after sequence *after*.
 
-    Raises JournalUnusable if there is no journal, or it may not be read.
+    *since* is a time of receipt in nanoseconds; older segments are skipped. Raises JournalUnusable if no journal exists
+    or it cannot be read.
     """
     files = DiskFiles(folder)
     try:
@@ -62,11 +65,13 @@ def open_reader(folder: str, *, after: int = 0, since: int | None = None) -> Rea
 
 
 def sequence_before(files: Files, received: int) -> int:
-    """Return a sequence behind which everything is that was received at *received* or later; segments are halved."""
+    """
+    Return a sequence that precedes every message received at *received* or later. Binary search over the segments.
+    """
     firsts = list_segments(files)
 
     def begun(index: int) -> int:
-        for first in firsts[index:]:  # a damaged or deleted one counts as young as the next
+        for first in firsts[index:]:  # a damaged or deleted segment takes the time of the next one
             with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
                 if segment.header is not None:
                     return segment.header.received
@@ -78,9 +83,10 @@ def sequence_before(files: Files, received: int) -> int:
 
 class Reader:
     """
-    Read the batches whose last message is behind sequence *after*.
+    Reads the batches whose last message has a sequence above *after*.
 
-    *committed* bounds what is given, for readers in the hub; others see what is written.
+    *committed* returns the last sequence that may be read; readers in the hub use it. Other readers see everything that
+    is written.
     """
 
     def __init__(
@@ -90,18 +96,18 @@ class Reader:
         self._path = path
         self._committed = committed or (lambda: SEQUENCE_MAX)
         self._expected = after + 1
-        self._has_begun = after > 0  # before that, what has expired is nobody's loss
+        self._has_begun = after > 0  # until then, expired messages are not a gap
         self._segment: Segment | None = None
         self._offset = 0
-        self._sequence = 0  # that a block there has
-        self._limit: int | None = None  # the next segment's first sequence, once there is one
+        self._sequence = 0  # the sequence expected at the offset
+        self._limit: int | None = None  # the next segment's first sequence, once it exists
         self._seal: Seal | None = None  # of the last segment, if the journal was closed in order
         self._seed = 0
         self._received = 0
 
     @property
     def last_sequence(self) -> int:
-        """The last sequence that was passed."""
+        """The last sequence that was returned or skipped."""
         return self._expected - 1
 
     def close(self) -> None:
@@ -110,13 +116,15 @@ class Reader:
             self._segment = None
 
     def read(self, *, follow: bool = False) -> Iterator[Batch | Gap]:
-        """Yield what there is now. With *follow*, more is expected, so the end is not searched for damage each time."""
+        """
+        Yield what the journal holds now. *follow*: more is expected, so zeros at the end are not searched for damage.
+        """
         while self._segment is not None or self._enter(self._expected):
             assert self._segment is not None
             yield from self._read_segment(self._segment, follow=follow)
             if not self._leave():
                 break
-        if self._limit is None and self._seal is not None:  # a journal that was closed in order had all of these
+        if self._limit is None and self._seal is not None:  # a journal closed in order contained all of these
             yield from self._gap(self._seal.next_sequence, "at the end of the journal")
 
     def _read_segment(self, segment: Segment, *, follow: bool) -> Iterator[Batch | Gap]:
@@ -125,16 +133,16 @@ class Reader:
         while True:
             block = segment.block_at(self._offset, self._seed) or self._look_behind(segment, follow=follow)
             if block is None or (self._limit is not None and block.sequence >= self._limit):
-                return  # the end, or what is behind the end of a segment that was given up
+                return  # the end, or blocks after the end of a segment that was given up
             if block.next_sequence - 1 > committed:
-                segment.forget()  # it may be taken back, and something else written in its place
+                segment.forget()  # it may be withdrawn, and other bytes written in its place
                 return
             yield from self._gap(block.sequence, f"{segment.name} before offset {block.offset}")
             is_new = block.next_sequence > self._expected
             batch = segment.batch(block) if is_new else None
             if is_new and batch is None:
                 yield from self._gap(block.next_sequence, f"{segment.name} at offset {block.offset}")
-            # All is changed before the caller has it: who stops here gets the next one next time.
+            # The state is updated before the yield: a caller that stops here gets the next batch next time.
             self._has_begun = True
             self._expected = max(self._expected, block.next_sequence)
             self._received = block.received
@@ -143,7 +151,7 @@ class Reader:
                 yield batch
 
     def _look_behind(self, segment: Segment, *, follow: bool) -> Block | None:
-        """Return the block to go on with where there is none, if that is damage."""
+        """At a place without a block: return the next whole block if the place is damaged, or None if it is the end."""
         sealed = self._limit is not None or is_sealed(self._seal, segment.first_sequence, self._offset)
         if not sealed and follow and segment.is_zero_at(self._offset):
             return None
@@ -151,18 +159,18 @@ class Reader:
         return segment.resume_behind(self._offset, self._sequence, self._seed, sealed=sealed, below=below)
 
     def _leave(self) -> bool:
-        """Go to the next segment, if there is one."""
+        """Move to the next segment, if one exists."""
         assert self._segment is not None
         if self._segment.is_replaced:
             return self._go_to(self._segment.first_sequence)
         following = self._following(self._segment)
         if following is None or following - 1 > self._committed():
-            return False  # what is here is not all committed yet
+            return False  # not all of this segment is committed yet
         if following != self._limit:
             self._limit = following
-            return True  # look once more, knowing now that nothing is written there any longer
+            return True  # read again: now that the next segment exists, nothing more is written here
         if self._segment.first_sequence in list_segments(self._files):
-            self._has_begun = True  # it has not expired, so what could not be read of it is missing
+            self._has_begun = True  # it has not expired, so its unreadable messages are a gap
         return self._go_to(following)
 
     def _go_to(self, sequence: int) -> bool:
@@ -170,12 +178,12 @@ class Reader:
         return self._enter(sequence)
 
     def _enter(self, sequence: int) -> bool:
-        """Open the segment that holds *sequence*, or the oldest behind it."""
+        """Open the segment that contains *sequence*, or the oldest one after it."""
         while firsts := list_segments(self._files):
             first = firsts[max(bisect.bisect_right(firsts, sequence) - 1, 0)]
             try:
                 segment = Segment(self._files, first)
-            except FileNotFoundError:  # expired this moment
+            except FileNotFoundError:  # expired after it was listed
                 continue
             except OSError as error:
                 raise JournalUnusable(self._path, f"cannot be read: {error.strerror}") from error
@@ -220,7 +228,7 @@ class Reader:
         return firsts[index] if index < len(firsts) else None
 
     def _gap(self, sequence: int, place: str) -> Iterator[Gap]:
-        """Yield the gap between what was expected and *sequence*, if there is one."""
+        """Yield the gap between the expected sequence and *sequence*, if any."""
         missing = sequence - self._expected
         if missing > 0:
             first, self._expected = self._expected, sequence

@@ -1,8 +1,11 @@
 """
-Opening a journal after any death: find its end, cut what was never acknowledged, remember what was received.
+Opens a journal after any kind of stop: finds its end, cuts off what was never acknowledged, restores deduplication.
 
-Always true: a block counts only if every block of its commit up to it is whole; damage costs what is damaged, and its
-sequences stay missing, at the end of a journal that was closed in order too.
+Always true:
+- a block counts only if all earlier blocks of its commit are whole;
+- damage costs only the damaged blocks. Their sequences stay missing, also at the end of a journal that was closed in
+  order.
+
 Not here: the first new segment (hub.journal.writer).
 Source: FORMAT.md, "Recovery".
 """
@@ -23,11 +26,15 @@ HUB_ID_BYTES = 16
 
 
 UNREADABLE = (1 << 64) - 1
-"""When a segment was made whose header is damaged: it counts as young, and the next readable one decides."""
+"""
+The time of creation of a segment whose header is damaged: later than any other, so that the next readable one decides.
+"""
 
 
 class Kept(NamedTuple):
-    """A segment, the bytes of its file, and when it was made by the real clock."""
+    """
+    A segment: its first sequence, the size of its file in bytes, and the real time of its creation in nanoseconds.
+    """
 
     first_sequence: int
     bytes: int
@@ -35,7 +42,7 @@ class Kept(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """What a journal holds, once everything that does not count is cut."""
+    """The contents of a journal after everything that does not count is cut off."""
 
     hub_id: bytes
     next_sequence: int
@@ -47,12 +54,12 @@ class Recovered(NamedTuple):
 
 def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recovered:
     """
-    Bring the journal into order and *dedupe* up to date; *now* is the time on its clock.
+    Repair the journal and bring *dedupe* up to date; *now* is the time on its clock.
 
     Raises JournalTooNew or JournalUnusable, with nothing changed, and OSError.
     """
     firsts, seal = list_segments(files), read_seal(files)
-    if not firsts:  # somebody has removed them; sequences are not given again all the same
+    if not firsts:  # the segments were removed by hand; their sequences are still not reused
         next_sequence = seal.next_sequence if seal else 1
         return Recovered(seal.hub_id if seal else os.urandom(HUB_ID_BYTES), next_sequence, 0, [], 0, next_sequence - 1)
     _refuse_misplaced(files, firsts, path)
@@ -64,9 +71,9 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
         with Segment(files, first) as segment:
             end = walk.segment(segment, following)
             cut = segment.written_behind(end) if following is None else 0
-    # Also where nothing is cut: a hub that was killed may not have synced what counts from now on.
+    # Also if nothing is cut: a hub that was killed may not have synced the blocks that count from now on.
     files.truncate(segment_name(firsts[-1]), end)
-    # A last segment without messages is not kept: the next one has its name, and takes its place in one step.
+    # A last segment without messages is dropped: the next one has the same name and replaces it in one step.
     kept = firsts if walk.next_sequence > firsts[-1] else firsts[:-1]
     segments = [_kept(files, first) for first in kept]
     return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
@@ -112,7 +119,7 @@ class _Walk:
         self.missing = 0
 
     def segment(self, segment: Segment, following: int | None) -> int:
-        """Take in one segment; return where its last block that counts ends."""
+        """Read one segment. Return the offset of the end of its last block that counts."""
         header = segment.header
         self.last_received = max(self.last_received, header.received if header else 0)
         self._pass_to(segment.first_sequence)
@@ -135,14 +142,14 @@ class _Walk:
                 self._dedupe.remember((batch,), self._now)
             offset = block.end
         if following is None:
-            # Damage with a torn commit behind it: what was damaged is cut too, but its sequences were given already.
+            # Damage followed by a torn commit: the damaged blocks are cut too, but their sequences had been assigned.
             self._pass_to(segment.sequence_behind(offset, self.next_sequence, self._seed))
             if self._seal is not None:
                 self._pass_to(self._seal.next_sequence)
         return offset
 
     def _pass_to(self, sequence: int) -> None:
-        """Go on at *sequence*; what is before it and was not seen is missing."""
+        """Continue at *sequence*. Unseen sequences before it count as missing."""
         self.missing += max(sequence - self.next_sequence, 0)
         self.next_sequence = max(self.next_sequence, sequence)
 

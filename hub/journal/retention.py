@@ -1,7 +1,7 @@
 """
-How much of the past is kept: which segments may go.
+Retention: which segments may be deleted.
 
-Always true: whole segments only, oldest first; never the newest; never one that a reader still needs.
+Always true: only whole segments, the oldest first; never the newest; never one that a reader still needs.
 Not here: deleting (hub.journal.writer).
 """
 
@@ -21,42 +21,50 @@ NOTHING_NEEDED = (1 << 64) - 1
 
 
 def segment_bytes_for(keep_bytes: int) -> int:
-    """Return how large segments are in a journal of *keep_bytes*: an eighth of it, so that expiry stays gentle."""
+    """
+    Return the size of segments in a journal of *keep_bytes*: an eighth of it, so that expiry removes little at a time.
+    """
     return max(SEGMENT_BYTES_MIN, min(SEGMENT_BYTES, keep_bytes // 8))
 
 
 AGE_STEPS = 8
-"""With a limit on age, a segment is sealed after an eighth of it, for only whole segments can go."""
+"""With a limit on age, a segment is sealed after an eighth of the limit, because only whole segments can be deleted."""
 
 
 def rows_max_for(keep_bytes: int) -> int:
     """
-    Return how many rows each table of deduplication may have in a journal of *keep_bytes*.
+    Return the maximum number of rows in each deduplication table in a journal of *keep_bytes*.
 
-    Each segment begins with all of them. They take a quarter of it at most, or a small journal would hold nothing else.
+    Each segment begins with all rows. They take at most a quarter of it; otherwise a small journal would hold nothing
+    else.
     """
     return min(ROWS_MAX, segment_bytes_for(keep_bytes) // 4 // ROW_BYTES)
 
 
 def batch_bytes_max_for(keep_bytes: int) -> int:
-    """Return the size of the largest batch that a journal of *keep_bytes* takes: no message may push out all others."""
+    """Return the size of the largest batch that a journal of *keep_bytes* accepts: no batch may push out all others."""
     return keep_bytes // 8
 
 
 def commit_bytes_max_for(keep_bytes: int) -> int:
-    """Return the size that a commit to a journal of *keep_bytes* should not exceed: half a segment, one batch apart."""
+    """
+    Return the size that a commit to a journal of *keep_bytes* should not exceed: half a segment. One batch may exceed
+    it.
+    """
     return segment_bytes_for(keep_bytes) // 2
 
 
 def plan_expiry(segments: Sequence[Kept], *, keep_bytes: int, needed_from: int, older_than: int = 0) -> int:
     """
-    Return how many of the oldest *segments* go: until all is within *keep_bytes* and nothing is only of before
-    *older_than* (nanoseconds since the epoch), and nothing needed is touched.
+    Return how many of the oldest *segments* to delete.
+
+    Segments are deleted until the total is within *keep_bytes* and no segment holds only messages from before
+    *older_than* (nanoseconds since the epoch). Segments with a sequence of *needed_from* or above are kept.
     """
     total = sum(segment.bytes for segment in segments)
     count = 0
     for segment, (following, created) in zip(segments, _with_ages(segments)[1:], strict=False):
-        is_old = created < older_than  # nothing in *segment* was received after that
+        is_old = created < older_than  # *created* is the next segment's: nothing in *segment* is newer
         if not (is_old or total > keep_bytes) or following.first_sequence > needed_from:
             break
         total -= segment.bytes
@@ -66,9 +74,9 @@ def plan_expiry(segments: Sequence[Kept], *, keep_bytes: int, needed_from: int, 
 
 def _with_ages(segments: Sequence[Kept]) -> list[tuple[Kept, int]]:
     """
-    Return each segment, and when it was made at the latest: no later than the next one.
+    Return each segment with the latest time at which it can have been created: no later than any newer segment.
 
-    That decides where a header is damaged, or the clock was ahead.
+    This corrects segments whose header is damaged, or which were created while the clock was ahead.
     """
     latest = accumulate((segment.created for segment in reversed(segments)), min)
     return list(zip(reversed(segments), latest, strict=True))[::-1]

@@ -1,12 +1,12 @@
 """
-The seal: what a journal that was closed in order ended with.
+The seal: where a journal that was closed in order ended.
 
-Without it the end of a journal is where the last whole block is, and a bad sector there would look like the torn end of
-a commit that nobody was told of. The seal lies in a file of its own, and so most likely in another sector.
+Without the seal, the journal ends at its last whole block, and a bad sector there would look like the torn end of an
+unacknowledged commit. The seal is a separate file, and so most likely in another sector.
 
-Always true: a seal never says too much. Every sequence below its *next_sequence* was given, and every byte of its
-segment before *end* was committed, also when the journal went on after it.
-Here alone: packing and unpacking, reading and writing it.
+Always true: a seal is a lower bound, also after the journal has continued. Every sequence below *next_sequence* was
+assigned, and every byte of its segment before *end* was committed.
+Here alone: packing and unpacking, reading and writing the seal.
 Source: FORMAT.md, "Seal".
 """
 
@@ -27,7 +27,7 @@ _CRC_FROM = 12
 
 
 class Seal(NamedTuple):
-    """The journal's last segment, where its last block ends, and the sequence that the next message gets."""
+    """The journal's last segment, the offset where its last block ends, and the sequence of the next message."""
 
     hub_id: bytes
     first_sequence: int
@@ -36,18 +36,18 @@ class Seal(NamedTuple):
 
 
 def is_sealed(seal: Seal | None, first_sequence: int, offset: int) -> bool:
-    """Return whether what was at *offset* of a segment was committed, so that a place without a block is damage."""
+    """Return whether *offset* of a segment was committed. A place without a block there is damage."""
     return seal is not None and seal.first_sequence == first_sequence and offset < seal.end
 
 
 def pack_seal(seal: Seal) -> bytes:
-    """Return the bytes of the file."""
+    """Return the contents of the file."""
     packed = _SEAL.pack(_MAGIC, 0, *seal)
     return packed[:8] + zlib.crc32(packed[_CRC_FROM:]).to_bytes(4, "little") + packed[_CRC_FROM:]
 
 
 def unpack_seal(data: bytes) -> Seal | None:
-    """Return the seal that *data* is, None if it is not whole."""
+    """Return the seal in *data*, or None if it is not whole."""
     if len(data) != _SEAL.size:
         return None
     magic, crc, *fields = _SEAL.unpack(data)
@@ -57,7 +57,7 @@ def unpack_seal(data: bytes) -> Seal | None:
 
 
 def read_seal(files: Files) -> Seal | None:
-    """Return the seal of a journal, None if there is none that is whole."""
+    """Return the journal's seal, or None if there is no whole one."""
     try:
         handle = files.open(NAME)
     except OSError:
@@ -71,7 +71,7 @@ def read_seal(files: Files) -> Seal | None:
 
 
 def write_seal(files: Files, seal: Seal) -> None:
-    """Put the seal in place of the one before, durably. Raises OSError, and then the one before is still there."""
+    """Replace the previous seal, durably. Raises OSError; then either seal is in place, whole."""
     with contextlib.suppress(FileNotFoundError):
         files.remove(_NEW)
     handle = files.create(_NEW, _SEAL.size)

@@ -1,7 +1,7 @@
 """
 One segment file, read forward.
 
-Always true: what is given is whole; reading never raises because of what the bytes are.
+Always true: only whole blocks are returned; reading never raises because of the bytes.
 Not here: the bytes of a block (hub.journal.block), which segment comes next (hub.journal.reader), writing.
 Source: FORMAT.md.
 """
@@ -86,20 +86,20 @@ class Segment:
 
     @property
     def is_replaced(self) -> bool:
-        """Return whether another file has the name now: this one was given up before anything in it counted."""
+        """Whether another file has the name now: this segment was given up before any of its blocks was committed."""
         return not self._files.is_named(self._handle, self.name)
 
     @property
     def size(self) -> int:
-        """Bytes of the file, preallocated ones included."""
+        """Size of the file in bytes, preallocated space included."""
         return self._files.size(self._handle)
 
     def block_at(self, offset: int, seed: int) -> Block | None:
-        """Return the block at *offset* if it is whole."""
+        """Return the block at *offset*, or None if it is not whole."""
         block = self._block_in_window(offset, seed)
         if block is not None:
             return block
-        self._load(offset, BLOCK_BYTES)  # it may have been written since, or go on behind the window
+        self._load(offset, BLOCK_BYTES)  # it may be newly written, or extend beyond the window
         block = unpack_block(self._data, 0, offset)
         if block is None or block.end > self.size:
             return None
@@ -108,29 +108,31 @@ class Segment:
         return self._block_in_window(offset, seed)
 
     def batch(self, block: Block) -> Batch | None:
-        """Return the batch of a block that `block_at` gave just now."""
+        """Return the batch of *block*, which must be the last block that `block_at` returned."""
         return unpack_batch(block, self._data, block.offset - self._base)
 
     def forget(self) -> None:
-        """Let what was read be read again: a block that is not committed may be taken back."""
+        """Discard the window. An uncommitted block may be withdrawn, so it must be read again."""
         self._data = b""
 
     def is_zero_at(self, offset: int) -> bool:
-        """Return whether nothing seems to be written at *offset*: zeros, or the end of the file."""
+        """Return whether the bytes of a block's fixed part at *offset* are zeros or after the end of the file."""
         return not any(self._files.read(self._handle, offset, BLOCK_BYTES))
 
     def resume_behind(
         self, place: int, sequence: int, seed: int, *, sealed: bool, below: int = SEQUENCE_MAX
     ) -> Block | None:
         """
-        Return the first whole block behind *place*, where none is, if that is damage; None if *place* is the end.
+        *place* has no whole block. Return the next whole block after it if *place* is damaged, or None if it is the
+        end.
 
         *sequence* is the one that a block at *place* would have, *below* the first one of the next segment. A block
         that cannot have come after *place* was quoted inside a message.
 
-        It is damage if the segment is sealed, or if a commit that begins behind *place* is there: that could only begin
-        when the commit at *place* was synced. Otherwise it is a torn commit, or one being written. Where the first
-        whole block itself lacks the beginning of its commit, the same is asked of that place.
+        *place* is damaged if the segment is sealed, or if a commit that begins after *place* exists: that commit could
+        only begin after the one at *place* was synced. Otherwise it is a torn commit, or one that is being written. If
+        the first whole block after *place* lacks the beginning of its own commit, the same rule is applied to that
+        beginning.
         """
         first = None
         offset, hole = self._behind(place, seed), place
@@ -140,7 +142,7 @@ class Segment:
                 if place < block.commit_offset < block.offset:
                     hole = block.commit_offset
             if sealed or block.commit_offset > hole:
-                # While we looked behind it, a commit that was being written at *place* may have become whole.
+                # Look again: a commit that was being written at *place* may be whole by now.
                 return self.block_at(place, seed) or self.block_at(first.offset, seed)
             offset = block.end
         return None
@@ -155,7 +157,7 @@ class Segment:
         return sequence
 
     def written_behind(self, place: int) -> int:
-        """Return how far behind *place* the file is not zero."""
+        """Return the number of bytes from *place* to the last byte that is not zero."""
         last = place
         for offset in range(place, self.size, _WINDOW_BYTES):
             if written := self._files.read(self._handle, offset, _WINDOW_BYTES).rstrip(b"\0"):
@@ -184,16 +186,17 @@ class Segment:
             data = self._files.read(self._handle, offset, _WINDOW_BYTES)
             at = data.find(BLOCK_MAGIC_BYTES)
             while at != -1:
-                # Messages may be full of the magic, so nothing is read again for what cannot be a block.
+                # Messages may be full of the magic, so a candidate that cannot be a block is rejected without another
+                # read.
                 block = unpack_block(data, at, offset + at)
                 if block is not None and expected.may_be(block):
                     block = self.block_at(offset + at, seed)
                     if block is not None:
                         return block
                 at = data.find(BLOCK_MAGIC_BYTES, at + 1)
-            if len(data) < BLOCK_BYTES:  # a hub that started meanwhile has cut what is behind the end
+            if len(data) < BLOCK_BYTES:  # a hub that started meanwhile has truncated the file
                 return None
-            offset += len(data) - BLOCK_BYTES + 1  # the fixed part may lie across two windows
+            offset += len(data) - BLOCK_BYTES + 1  # the fixed part may straddle two windows
         return None
 
     def _block_in_window(self, offset: int, seed: int) -> Block | None:
@@ -202,7 +205,7 @@ class Segment:
         return block if block is not None and is_whole(block, self._data, at, seed) else None
 
     def _load(self, offset: int, size: int) -> None:
-        """Read the window from *offset* on, *size* bytes at least if the file has them."""
+        """Read the window at *offset*: at least *size* bytes, unless the file is shorter."""
         self._data = self._files.read(self._handle, offset, max(size, _WINDOW_BYTES))
         self._base = offset
 

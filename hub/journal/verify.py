@@ -1,8 +1,8 @@
 """
-Checking a journal: every header, every block, order and holes.
+Checks a journal: every header, every block, the order, gaps.
 
-Always true: it needs read permission and nothing else, and changes nothing; it may run beside a hub.
-Not here: whether entries can be decoded (readers show those that cannot, each at its own sequence).
+Always true: it needs only read permission and changes nothing; it may run while a hub writes.
+Not here: whether entries can be decoded (a reader returns each unreadable entry as a loss at its own sequence).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hub.journal.segment import Segment, list_segments
 
 
 class Verified(NamedTuple):
-    """What was checked, and the first fault, None if there is none."""
+    """The number of messages, batches and segments checked, and the first fault, or None."""
 
     messages: int
     batches: int
@@ -27,11 +27,11 @@ class Verified(NamedTuple):
 
 
 def verify(files: Files, *, path: str = "", progress: Callable[[int], None] = lambda messages: None) -> Verified:
-    """Check the journal; stop at the first fault. *progress* is called now and then with the messages checked."""
+    """Check the journal; stop at the first fault. *progress* is called every 1000 batches with the messages checked."""
     messages = batches = 0
     firsts = list_segments(files)
     for first in firsts:
-        # A hub beside us may let one expire this moment.
+        # A running hub may delete it as expired at this moment.
         with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
             if segment.misplaced is not None:
                 return Verified(0, 0, len(firsts), f"{segment.name}: its header says {segment.misplaced}")

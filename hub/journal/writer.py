@@ -1,16 +1,16 @@
 """
-The one writer of a journal: commits, segments, expiry. Everything here blocks and runs on one thread.
+The only writer of a journal: commits, segments, expiry. Everything here blocks and runs on one thread.
 
 Always true:
-- `append` returns when its batches are on stable storage (durability ``fsync``), or raises and has kept nothing: then
-  the same batches can be given again;
-- what deduplication remembers changes with the commit, never before it;
-- a failed write or sync is never tried again in the same file;
-- nothing is written, cut, deleted or acknowledged while the lock is not in place: it is looked at before each change,
-  and once more between a sync and its acknowledgement. Another hub can only have begun after that look, so it finds
-  everything that was acknowledged.
+- with durability ``fsync``, `append` returns when its batches are on stable storage. After JournalUnavailable none of
+  them is kept, and the same batches can be appended again;
+- deduplication is updated after the commit, never before it;
+- a failed write or sync is never retried in the same file;
+- without the lock nothing is written, cut, deleted or acknowledged. The lock is checked before each change, and again
+  between a sync and its acknowledgement. Another hub can only have begun after that check, so it finds everything that
+  was acknowledged.
 
-Not here: the thread and the event loop's side of it (hub.journal.journal).
+Not here: the thread, and the event loop's side of it (hub.journal.journal).
 Source: FORMAT.md, "Commit".
 """
 
@@ -43,24 +43,24 @@ from hub.message import Batch
 Durability = Literal["fsync", "relaxed"]
 RELAXED_SYNC_S = 1.0
 COMMIT_BYTES_MAX = 4 << 20
-"""Above 2 MiB throughput is flat, and only latency grows."""
+"""Above 2 MiB, throughput is flat and latency grows."""
 _NEW = "new.tmp"
-_JOIN_BYTES = 4096  # smaller entries are copied behind their block's front: fewer parts for one system call
+_JOIN_BYTES = 4096  # smaller entries are copied after their block's front: fewer parts for one system call
 
 
 class Commit(NamedTuple):
-    """What one `append` did."""
+    """The result of one `append`."""
 
     last_sequence: int
     stored: int  # messages
     stored_bytes: int
     duplicates: int  # batches
     received: int
-    clock_ahead: int  # nanoseconds: the machine's clock against `received`
+    clock_ahead: int  # nanoseconds: the machine's clock minus `received`
 
 
 class _Active(NamedTuple):
-    """The segment being written."""
+    """The segment that is being written."""
 
     handle: int
     first_sequence: int
@@ -72,11 +72,11 @@ class Writer:
     """
     Writes a recovered journal.
 
-    *clock* makes the clock of this life from the time of the newest message, *is_ours* asks whether the lock on the
+    *clock* creates the clock of this run from the time of the newest message. *is_ours* returns whether the lock on the
     folder is in place.
     """
 
-    def __init__(  # noqa: PLR0913  all but the first three by name
+    def __init__(  # noqa: PLR0913  all except the first three are keyword-only
         self,
         files: Files,
         recovered: Recovered,
@@ -102,15 +102,15 @@ class Writer:
         self._next_sequence = recovered.next_sequence
         self._sealed = list(recovered.segments)
         self._active: _Active | None = None
-        self._position = 0  # behind the last committed block of the active segment
-        self._synced = 0  # behind the last one that is surely on stable storage
+        self._position = 0  # the end of the last committed block of the active segment
+        self._synced = 0  # the end of the last block known to be on stable storage
         self._expired = 0  # segments deleted
         self.is_unsynced = False
         self.needed_from = NOTHING_NEEDED
         """The lowest sequence that a reader still needs."""
 
     def keep(self, keep_bytes: int, keep_s: float | None) -> None:
-        """Bound what is kept: at the next `expire`, or when a segment is begun."""
+        """Change the limits. They apply to the next `expire`, or when the next segment is begun."""
         self._keep_bytes = keep_bytes
         self._dedupe.bound(rows_max_for(keep_bytes))
         self._keep_ns = None if keep_s is None else int(keep_s * NS)
@@ -124,15 +124,15 @@ class Writer:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all segments, preallocated ones included. Any thread may ask."""
+        """Size of all segments in bytes, preallocated space included. Thread-safe."""
         active = self._active
         return sum(segment.bytes for segment in self._sealed) + (active.size if active else 0)
 
     def append(self, batches: Sequence[Batch]) -> Commit:
         """
-        Keep *batches* in this order, without those that were received before, and those without messages.
+        Commit *batches* in this order. Resends and batches without messages are left out.
 
-        Raises JournalUnavailable, or JournalLost, after which nothing is kept any more.
+        Raises JournalUnavailable, or JournalLost; after JournalLost every further call raises it too.
         """
         self.check_ours()
         now = self._clock.read()
@@ -168,16 +168,17 @@ class Writer:
                 write_seal(self._files, Seal(self._hub_id, self._next_sequence, 0, self._next_sequence))
 
     def check_ours(self) -> None:
-        """Raises JournalLost if the lock is not in place, and ever after."""
+        """Raise JournalLost if the lock is not in place, or was found missing before."""
         if self._is_lost or not self._is_ours():
             self._is_lost = True
             raise JournalLost(self._path)
 
     def sync(self) -> None:
         """
-        Durability ``relaxed``: put on stable storage what was written since the last time.
+        Durability ``relaxed``: sync everything written since the last sync.
 
-        Raises OSError, and has given the segment up: what was written to it may be lost. Raises JournalLost.
+        Raises OSError; then the segment is given up, and what was written to it since the last sync may be lost. Raises
+        JournalLost.
         """
         self.check_ours()
         try:
@@ -189,7 +190,7 @@ class Writer:
 
     def expire(self) -> int:
         """
-        Delete the oldest segments beyond the limits of size and age; return how many.
+        Delete the oldest segments beyond the limits of size and age. Return the number of segments deleted.
 
         Sealed first is a segment that was made an eighth of the age ago, or for a larger journal than this is now.
         Raises OSError or JournalLost.
@@ -197,7 +198,7 @@ class Writer:
         self.check_ours()
         now = self._clock.read()
         active, before = self._active, self._expired
-        if active is not None and active.created > now.real:  # made while the clock was ahead
+        if active is not None and active.created > now.real:  # created while the clock was ahead
             self._active = active = active._replace(created=now.real)
         is_due = active is not None and (self._is_old(active.created, now) or active.size > 2 * self._segment_bytes)
         if active is not None and is_due and self._next_sequence > active.first_sequence:
@@ -212,7 +213,7 @@ class Writer:
         return self._keep_ns is not None and now.expiry - created > self._keep_ns // AGE_STEPS
 
     def _expire(self, now: Moment, *, new_bytes: int = 0) -> None:
-        """Delete what is beyond the limits, with room for a new segment of *new_bytes*."""
+        """Delete what exceeds the limits, with room for a new segment of *new_bytes*."""
         segments = [*self._sealed]
         if self._active is not None:
             segments.append(Kept(self._active.first_sequence, self._active.size, self._active.created))
@@ -224,18 +225,18 @@ class Writer:
             needed_from=self.needed_from,
             older_than=0 if self._keep_ns is None else now.expiry - self._keep_ns,
         )
-        # Until there is a new segment, the newest sealed one is all that knows where sequences go on.
+        # Without an active segment, only the newest sealed one records the next sequence.
         count = max(min(count, len(self._sealed) - (self._active is None)), 0)
         for segment in self._sealed[:count]:
             self.check_ours()
             with contextlib.suppress(FileNotFoundError):
                 self._files.remove(segment_name(segment.first_sequence))
-                self._files.sync_folder()  # one by one: after a power cut a later one is not missing before an earlier
+                self._files.sync_folder()  # one by one: no power cut removes a segment but keeps an older one
         del self._sealed[:count]
         self._expired += count
 
     def close(self) -> None:
-        """Seal the active segment, and the journal. Raises OSError if the last sync fails."""
+        """Seal the active segment, then the journal. Raises OSError if the last sync fails."""
         if self._is_lost or not self._is_ours():
             self._is_lost = True
             if self._active is not None:
@@ -246,9 +247,9 @@ class Writer:
             return
         active = self._active
         self._retire()
-        # A segment without messages is replaced by the next hub: of its bytes the seal must say nothing.
+        # The next hub replaces a segment without messages, so the seal must claim none of its bytes.
         end = self._position if self._next_sequence > active.first_sequence else 0
-        with contextlib.suppress(OSError):  # a full disk: then the journal ends as after a kill
+        with contextlib.suppress(OSError):  # a full disk: the next hub recovers as after a kill
             write_seal(self._files, Seal(self._hub_id, active.first_sequence, end, self._next_sequence))
 
     def _sync(self) -> None:
@@ -281,7 +282,7 @@ class Writer:
         parts: list[Part] = []
         total, sequence = 0, self._next_sequence
         for batch in batches:
-            # Of what was not synced a power cut may leave any part: nothing behind a hole in it may count.
+            # A power cut may keep any part of what is not synced. So nothing after a hole in it may count.
             front, size = pack_block(
                 batch, sequence=sequence, received=received, commit_offset=self._synced, seed=self._seed
             )
@@ -297,7 +298,7 @@ class Writer:
         self.check_ours()
         snapshot = self._dedupe.snapshot(now.steady)
         header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now.received, now.real, snapshot)
-        # A large snapshot must not fill the segment, or there would be a new one for each commit.
+        # A large snapshot must not fill the segment; otherwise each commit would begin a new one.
         size = max(self._segment_bytes, header.bytes + max(commit_bytes, self._segment_bytes // 2))
         self._expire(now, new_bytes=size)
         with contextlib.suppress(FileNotFoundError):
@@ -316,15 +317,15 @@ class Writer:
         self._position = self._synced = header.bytes
 
     def _retire(self) -> None:
-        """Seal the active segment; one without messages is left for its successor, which has its name, to replace."""
+        """Seal the active segment. One without messages is left: its successor has the same name and replaces it."""
         active, self._active = self._active, None
         assert active is not None
         self._files.close(active.handle)
         if self._is_lost or not self._is_ours():
             self._is_lost = True
             return
-        # What is committed is safe without it, and recovery would do it too; but it gives space back, and takes what
-        # failed from the eyes of readers.
+        # Committed blocks are safe without this, and recovery would do it too. It frees space, and hides failed writes
+        # from readers.
         with contextlib.suppress(OSError):
             self._files.truncate(segment_name(active.first_sequence), self._position)
         if self._next_sequence > active.first_sequence:

@@ -1,10 +1,11 @@
 """
-One condition on a record: ``KEY=VALUE``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or the least level.
+One condition on a record: ``KEY=VALUE``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or a minimum level.
 
-A key may be dotted (``http.status`` finds ``{"http": {"status": 200}}``, and a key with a dot in it). A number is
-compared with a number as a number, everything else as text; true, false and null are written so.
+A key may be dotted: ``http.status`` matches ``{"http": {"status": 200}}``, and a key that contains the dot. A number in
+the record is compared as a number; it differs from every VALUE that is not a number. All other values are compared as
+text; true, false and null are written in this form.
 
-Always true: a key that is not there differs from every value, and is neither less nor greater.
+Always true: a missing key differs from every value, and is neither less nor greater.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _NUMBERS = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"), (10,
 
 
 class Condition:
-    """A condition on a field. Raises ValueError if *text* is not of the form."""
+    """A condition on a field. Raises ValueError if *text* does not have this form."""
 
     def __init__(self, text: str) -> None:
         match = _FORM.fullmatch(text)
@@ -47,11 +48,11 @@ class Condition:
 
     @property
     def needles(self) -> list[bytes]:
-        """Bytes without each of which no record meets this."""
+        """Byte strings that every matching record contains."""
         return [] if self._operator == "!=" else [part.encode() for part in self._path]
 
     def holds(self, record: dict[Any, Any]) -> bool:
-        """Return whether *record* meets this."""
+        """Return whether *record* meets the condition."""
         value = record.get(self._key, _ABSENT)
         if value is _ABSENT:
             value = _dig(record, self._path)
@@ -65,12 +66,12 @@ class Condition:
             return self._operator == "!=" if self._number is None else self._compare(value, self._number)
         try:
             return self._compare(str(value), self._text)
-        except RecursionError:  # nested too deep to be written down
+        except RecursionError:  # nested too deeply for str()
             return self._operator == "!="
 
 
 class LevelCondition:
-    """The record's ``level`` is at least *name*; numbers are those of Python's `logging`."""
+    """The record's ``level`` is at least *name*. Numeric levels are those of Python's `logging`."""
 
     def __init__(self, name: str) -> None:
         rank = rank_of(name)
@@ -80,13 +81,13 @@ class LevelCondition:
         self.needles = [b"level"]
 
     def holds(self, record: dict[Any, Any]) -> bool:
-        """Return whether *record* meets this."""
+        """Return whether *record* meets the condition."""
         rank = rank_of(record.get("level"))
         return rank is not None and rank >= self._rank
 
 
 def rank_of(level: object) -> int | None:
-    """Return a level's place in `LEVELS`, None for what is no level."""
+    """Return the index of a level in `LEVELS`, or None if it is not a level."""
     if isinstance(level, str):
         return _RANKS.get(level) or _RANKS.get(level.lower())
     if isinstance(level, (int, float)) and not isinstance(level, bool):

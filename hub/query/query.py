@@ -1,12 +1,15 @@
 """
-Which messages are wanted: filters over a journal, forward or the last of them.
+Selects messages: filters over a journal, forward or the last N.
 
-What is cheap is asked first: a batch is passed over by its tag, its peer and its time, or because a text that must be
-in a wanted message is nowhere in its bytes; only then are its entries decoded, and only what is wanted is a message.
+Cheap tests come first. A batch is skipped by its tag, peer and time, or because its bytes lack a text that every wanted
+message contains. Only the remaining batches are decoded, and only wanted entries become messages.
 
-Always true: passing over never changes the result; a gap in the journal is a message under `mpsr.loss` that passes
-every filter but the tag's, for it may have been anything; an entry that cannot be read is one too, and has no fields,
-so it meets no condition on them.
+Always true:
+- skipping a batch never changes the result;
+- a gap in the journal is a message under `mpsr.loss`. It passes every filter except *tag* and *until*, because any
+  message may be missing;
+- an unreadable entry is a message under `mpsr.loss` too. It has no fields, so it meets no condition on them.
+
 Not here: finding places (hub.journal.reader), one condition (hub.query.condition), output (hub.query.rendering).
 """
 
@@ -25,9 +28,9 @@ from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Batch, Message
 from hub.query.condition import Condition, LevelCondition
 
-_PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters means itself
-# A regular expression of ASCII characters that means the same whatever is around the text, and whatever else is in it:
-# no anchors, no dot, no classes of characters by meaning, no flags.
+_PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters matches itself literally
+# A regular expression of ASCII characters whose matches do not depend on the surrounding text: no anchors, no dot, no
+# Unicode character classes, no flags.
 _SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
 _LOSS = LOSS_TAG.decode()
 Filter = Callable[[dict[Any, Any]], bool]
@@ -35,11 +38,15 @@ Filter = Callable[[dict[Any, Any]], bool]
 
 class Query:
     """
-    What is wanted of a journal; everything that is given must hold.
+    The filters of a query. A message must pass all of them.
 
-    *tag* is a glob over tags, or several of which one must match, *grep* a regular expression to be found in a string
-    of the record, *where* conditions on its fields, *level* the least level, *pid* the writer, *since* and *until*
-    bounds of `received`, in nanoseconds.
+    - *tag*: a glob over tags, or several, of which one must match;
+    - *grep*: a regular expression, searched in the strings of the record;
+    - *where*: conditions on fields of the record;
+    - *level*: the minimum level;
+    - *pid*: the process id of the writer;
+    - *since*, *until*: bounds of `received`, in nanoseconds since the epoch.
+
     Raises re.error for *grep*, ValueError for *level*.
     """
 
@@ -75,7 +82,7 @@ class Query:
         self._holds = _all_of(filters)
 
     def messages(self, batches: Iterator[Batch | Gap]) -> Iterator[Message]:
-        """Yield the messages wanted of *batches*; ends at the first batch that was received after *until*."""
+        """Yield the wanted messages of *batches*. Stop at the first batch received after *until*."""
         for found in batches:
             if self._until is not None and found.received > self._until:
                 return
@@ -96,18 +103,18 @@ class Query:
             entries = bytes(batch.entries)
             if not all(needle in entries for needle in self._needles):
                 return False
-        # Text lies in msgpack as it is, so what can be found in a string can be found in the bytes of all.
+        # Strings are stored unchanged in msgpack, so a match in a string is also a match in the bytes of the batch.
         return self._search is None or self._search(str(batch.entries, "latin-1")) is not None
 
     def _wanted(self, batch: Batch, *, is_tagged: bool) -> Iterator[Message]:
-        """Yield what is wanted of a batch; of one with another tag, only what cannot be read."""
+        """Yield the wanted messages of a batch. If its tag does not match, yield only the unreadable entries."""
         if self._holds is None:
             yield from (message for message in batch.messages() if is_tagged or message.tag == _LOSS)
         elif is_tagged:
             yield from self._that_hold(batch, self._holds)
 
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterator[Message]:
-        """Yield the messages whose record passes; times are read of those alone."""
+        """Yield the messages whose record passes. Only their times are decoded."""
         tag = batch.tag.decode("utf-8", "replace")
         pairs = codec.pairs(batch.entries, batch.count)
         if pairs is not None:
@@ -122,7 +129,7 @@ class Query:
 
 def last(folder: str, query: Query, count: int, *, after: int = 0) -> tuple[list[Message], int]:
     """
-    Return the last *count* messages wanted behind sequence *after*, and the last sequence of all that were looked at.
+    Return the last *count* wanted messages after sequence *after*, and the last sequence that was read.
 
     Segments are read from the newest back, so the end of a large journal is found without reading all of it.
     """
@@ -156,14 +163,14 @@ def _before(batches: Iterator[Batch | Gap], until: int | None) -> Iterator[Batch
 
 
 def _all_of(filters: Sequence[Filter]) -> Filter | None:
-    """Return the filter that holds when all of *filters* do, None if there are none."""
+    """Return a filter that passes if all of *filters* pass, or None if there are none."""
     if len(filters) < 2:
         return filters[0] if filters else None
     return lambda record: all(holds(record) for holds in filters)
 
 
 def _grep_filter(pattern: str) -> Filter:
-    """Return whether *pattern* is found in a string anywhere in a record; keys are no strings of the record."""
+    """Return a filter that searches *pattern* in all strings of a record, at any depth. Keys are not searched."""
     search: Callable[[str], object] = re.compile(pattern).search
     if _PLAIN.fullmatch(pattern):
         search = _search_plain(pattern)
@@ -181,12 +188,12 @@ def _grep_filter(pattern: str) -> Filter:
 
 
 def _search_plain(text: str) -> Callable[[str], object]:
-    """Return what finds *text*, like a regular expression's search, but sooner."""
+    """Return a replacement for a regular expression's search that finds a literal *text* faster."""
     return lambda value: True if text in value else None
 
 
 def _finds(search: Callable[[str], object], value: object) -> bool:
-    """Return whether *search* finds something in a string in *value*, however deep (so without recursion)."""
+    """Return whether *search* matches a string in *value*, at any depth. Not recursive, so that depth is no limit."""
     waiting = [value]
     while waiting:
         value = waiting.pop()

@@ -1,10 +1,15 @@
 """
-Messages as people and programs read them: pretty, json, text.
+Formats messages for people and programs: pretty, json, text.
 
-Always true: whatever a record holds, something comes out; JSON output is one valid object a line; pretty output is a
-line, then further lines of texts and tracebacks, indented; nothing of a producer's in either can steer a terminal
-(hub.escaping); text output is raw. Pretty output leaves out what a record of Python's logging contains twice, and what
-is the default.
+Always true:
+- every record produces output;
+- JSON output is one valid object per line;
+- pretty output is one line, then indented lines of texts and tracebacks;
+- in JSON and pretty output no byte of a producer can control a terminal (hub.escaping);
+- text output contains the message's text unescaped.
+
+Pretty output omits fields of Python's logging that repeat others or have their default value.
+
 Not here: which messages (hub.query.query), where they go (hub.cli).
 """
 
@@ -21,11 +26,11 @@ from hub.escaping import escape, escape_json, escape_lines
 from hub.message import Message
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
-_SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, as RFC 3339 has them
+_SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, the range of RFC 3339
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
-_UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # what a record of Python's logging need not say
-_INDENT = "    "  # so that no line of a text can pass for one of ours
+_UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # default values of Python's logging, not shown
+_INDENT = "    "  # no line of a text can pass for one of ours
 _LEVEL_COLOURS = {
     "warning": _YELLOW,
     "warn": _YELLOW,
@@ -37,7 +42,11 @@ _LEVEL_COLOURS = {
 
 
 def render_json(message: Message) -> str:
-    """Return one JSON object: sequence, time, received (RFC 3339, nanoseconds), tag, pid, uid, gid, comm, record."""
+    """
+    Return one JSON object: sequence, time, received (RFC 3339, nanoseconds), tag, pid, uid, gid, comm, record.
+
+    ``"verified": false`` is added before the record if the kernel does not vouch for the whole peer.
+    """
     peer = message.peer
     fields: dict[str, Any] = {
         "sequence": message.sequence,
@@ -55,13 +64,15 @@ def render_json(message: Message) -> str:
 
 
 def render_text(message: Message) -> str:
-    """Return what the message says, and nothing else: its text, or its record as JSON."""
+    """Return only the text of the message, or its record as JSON if it has no text."""
     text = _text_of(message.record)
     return text if text is not None else escape_json(_json(message.record))
 
 
 def render_pretty(message: Message) -> str:
-    """Return local time (with the date, if it is not today), tag, who, level, text, the remaining fields, where."""
+    """
+    Return local time (with the date, if it is not today), tag, peer, level, text, the remaining fields, source line.
+    """
     return _pretty(message, lambda text, colour: text)
 
 
@@ -71,7 +82,7 @@ def render_pretty_coloured(message: Message) -> str:
 
 
 def rfc3339(time_ns: int) -> str:
-    """Return a time as ``2026-11-20T10:00:00.123456789Z``; one outside the years 1 to 9999 is cut there."""
+    """Return a time as ``2026-11-20T10:00:00.123456789Z``, clamped to the years 1 to 9999."""
     seconds, nanoseconds = _split(time_ns)
     if seconds != _last_second[0]:
         moment = time.gmtime(seconds)
@@ -79,11 +90,13 @@ def rfc3339(time_ns: int) -> str:
     return f"{_last_second[1]}.{nanoseconds:09d}Z"
 
 
-_last_second: list[Any] = [None, ""]  # neighbouring messages mostly share it
+_last_second: list[Any] = [None, ""]  # neighbouring messages usually share it
 
 
 def _split(time_ns: int) -> tuple[int, int]:
-    """Return seconds and nanoseconds that a calendar has: a producer's time is any number."""
+    """
+    Return seconds and nanoseconds. Seconds are clamped to the calendar's range, because a producer may send any time.
+    """
     seconds, nanoseconds = divmod(time_ns, NS)
     return min(max(seconds, _SECONDS_MIN), _SECONDS_MAX), nanoseconds
 
@@ -99,7 +112,7 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     shown |= {"level"} if isinstance(level, str) else set()
     blocks = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
     shown.update(blocks, _said_elsewhere(message, blocks))
-    blocks = [key for key in blocks if record[key].strip() not in (text or "")]  # a formatter may have put them there
+    blocks = [key for key in blocks if record[key].strip() not in (text or "")]  # a formatter may have added them
     where = _where(record)
     shown.update(("pathname", "lineno", "func") if where else ())
     fields = [f"{key}={_value(value)}" for key, value in record.items() if key not in shown]
@@ -113,7 +126,7 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
 
 
 def _said_elsewhere(message: Message, blocks: list[str]) -> Iterator[str]:
-    """Yield the fields of a record of Python's logging that would only repeat what is shown."""
+    """Yield the fields of a record of Python's logging that repeat what is already shown."""
     record = message.record
     yield from (key for key, value in _UNSAID.items() if record.get(key) == value)
     if record.get("logger") in (message.tag, "root"):
@@ -123,7 +136,7 @@ def _said_elsewhere(message: Message, blocks: list[str]) -> Iterator[str]:
 
 
 def _where(record: dict[Any, Any]) -> str:
-    """Return the place in a program that a record of Python's logging names, as ``web.py:42``."""
+    """Return the source line in a record of Python's logging, as ``web.py:42``, or nothing."""
     pathname, lineno = record.get("pathname"), record.get("lineno")
     if not isinstance(pathname, str) or not isinstance(lineno, int):
         return ""
@@ -154,7 +167,7 @@ def _foreign(value: object) -> object:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """Return *value* with every key a string, and nothing nested deeper than a JSON encoder can follow."""
+    """Return *value* with all keys as strings, cut below the depth that a JSON encoder can follow."""
     if depth > 200:
         return "…"
     if isinstance(value, dict):

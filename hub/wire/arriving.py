@@ -1,12 +1,12 @@
 """
-A frame on its way: its outside is known, the rest comes in pieces.
+A frame that arrives in pieces: its outside is known, its body is not whole.
 
-The end of a payload is known by its declared length, the end of other entries is found as they come (hub.wire.scanner).
-The options behind it are found the same way. A payload over the limit passes and is not held: its options are read,
-for the chunk id.
+The end of a payload is known from its declared length; the end of other entries is found on arrival (hub.wire.scanner),
+and so is the end of the options that follow. A payload over the limit is discarded as it arrives. Its options are still
+read, for the chunk id.
 
-Always true: an arrival costs what arrived; what is held is what has arrived of this frame.
-Not here: what is in the frame (hub.wire.forward, hub.wire.payload).
+Always true: the work for an arrival is proportional to its bytes; only received bytes of this frame are held.
+Not here: the content of the frame (hub.wire.forward, hub.wire.payload).
 """
 
 from __future__ import annotations
@@ -34,16 +34,19 @@ _SAMPLE_BYTES = 64
 
 
 class Arriving:
-    """The frame at *at* of *data*, with this *outer*. Feed it with `take` until it `is_whole`. Raises Incomplete."""
+    """
+    The frame at *at* of *data*, whose outside is *outer*. Feed it with `take` until `is_whole`. Raises Incomplete,
+    Malformed.
+    """
 
     def __init__(self, data: bytes, at: int, outer: Outer, frame_bytes_max: int) -> None:
         self.tag = data[outer.tag]
         self.is_declared = outer.packed is not None
         self.is_message = not self.is_declared and not is_array(data[outer.body])
-        """Whether it is a Message frame: then its body is one entry without the first byte."""
+        """Whether it is a Message frame. Then its body is one entry without the entry's first byte."""
         self.count = 1
-        """How many entries there are, where the length is not declared."""
-        self._left = 0  # bytes of the payload that are still to come
+        """Number of entries, if the length is not declared."""
+        self._left = 0  # bytes of the payload that have not arrived
         self._scanner = Scanner(0)
         start = outer.body
         if outer.packed is not None:
@@ -57,7 +60,7 @@ class Arriving:
             start, self.count = _read_array(data, outer.body)
             self._scanner = Scanner(self.count)
         self.start = start
-        """Where the payload, or the entries, begin in *data*."""
+        """Offset in *data* where the payload, or the entries, begin."""
         self.is_oversize = self.is_declared and start - at + self._left > frame_bytes_max
         self.head = b"" if self.is_oversize else data[at:start]
         self.body = Parts()
@@ -70,7 +73,7 @@ class Arriving:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it is there."""
+        """Whether the whole frame has arrived."""
         return self._is_body_whole and (not self._is_option_due or self._option_scanner.is_done)
 
     @property
@@ -79,13 +82,15 @@ class Arriving:
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes of it are held."""
+        """Number of bytes of the frame that are held."""
         return len(self.head) + self.body.held_bytes + self._options.held_bytes
 
     def take(self, data: bytes, at: int) -> int:
         """
-        Take what belongs to the frame from *at* on; return where that ends: less far than *data* if the frame is whole,
-        or if it took long: then the rest is to be given again. Raises Malformed.
+        Take the bytes from *at* on that belong to the frame. Return the offset where they end.
+
+        If the result is less than the length of *data*, the frame is whole, or the scanner reached its limit: then pass
+        the rest again. Raises Malformed.
         """
         if not self._is_body_whole:
             at = self._take_body(data, at)
@@ -117,21 +122,21 @@ class Arriving:
         return read_option(self._options.take(), 0)[0] if self._is_option_due else NO_OPTION
 
     def begin(self) -> bytes:
-        """Return what the frame begins with."""
+        """Return the first 64 bytes of the frame."""
         return (self.head + self.body.begin(_SAMPLE_BYTES) + self._options.begin(_SAMPLE_BYTES))[:_SAMPLE_BYTES]
 
     def take_all(self, behind: memoryview) -> bytes:
-        """Return all that is held of the frame, as it came, and what is *behind* it."""
+        """Return all held bytes of the frame in their original order, followed by *behind*."""
         return b"".join((self.head, self.body.take(), self._options.take(), behind))
 
     def oversize_loss(self, option: Option) -> Loss:
-        """Return the loss of a frame over the limit; only bytes that came are counted."""
+        """Return the loss of a frame over the limit. Only received bytes are counted."""
         count = credible_count(option.size, self._passed_bytes)
         reason = oversize_reason(self._frame_bytes_max)
         return Loss(reason, count, self._passed_bytes, self._sample, self.tag, option.chunk)
 
     def half_loss(self) -> Loss:
-        """Return the loss of a frame that the stream ended in."""
+        """Return the loss of a frame that is cut off by the end of the stream."""
         if self.is_oversize:
             return self.oversize_loss(NO_OPTION)
         return Loss("half a frame at the end of the stream", lost_bytes=self.held_bytes, sample=self.begin())

@@ -1,10 +1,10 @@
 """
-Texts that arrived together, to batches: what lines and length-prefixed JSON have in common.
+Gathers texts that arrived together into batches; used by lines and length-prefixed JSON.
 
-Each text is decided by itself: a JSON object is a command or a message (hub.wire.jsonlines), all else is a message of
-plain text (hub.wire.text). Nothing is refused.
+Each text is decided on its own: a JSON object is a request or a message (hub.wire.jsonlines), everything else is a
+plain text message (hub.wire.text). No text is refused.
 
-Always true: neighbouring messages of one tag are one batch; the order of everything is kept.
+Always true: adjacent messages with the same tag form one batch; the order of all items is kept.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from hub.wire.payload import Unopened
 
 TEXTS_MAX = 3000
 """
-How many texts one `receive` takes: 0.4 µs for one of plain text, 2.5 µs for JSON with a tag and a time of its own. A
-read of lines of 100 bytes is taken in one go.
+Maximum number of texts per `receive`. A plain text takes 0.4 µs, JSON with its own tag and time 2.5 µs. A read of
+100-byte lines is decoded in one call.
 """
 
 
 class Gathering:
-    """Takes texts and losses, gives units."""
+    """Takes texts and losses, returns items."""
 
     def __init__(self, peer: Peer, origin: Origin | None) -> None:
         self._peer = peer
@@ -39,7 +39,7 @@ class Gathering:
         self._entries: list[bytes] = []
 
     def add(self, line: bytes) -> None:
-        """Take one text."""
+        """Add one text."""
         parsed = jsonlines.parse(line) if line.startswith(b"{") and len(line) <= JSON_BYTES_MAX else None
         if isinstance(parsed, Request):
             self._flush()
@@ -52,19 +52,19 @@ class Gathering:
         self._entries.append(entry)
 
     def add_large(self, parts: list[bytes]) -> None:
-        """Take one text that came in *parts* and is too large to be copied here."""
+        """Add one text that arrived in *parts* and is too large to be copied here."""
         self._flush()
         size = sum(map(len, parts))
         work = partial(text.open_text, parts, self._peer, self._origin)
         self._items.add(Unopened(work, size, size + text.OVERHEAD_BYTES))
 
     def add_loss(self, loss: Loss) -> None:
-        """Take word of a text that could not be kept."""
+        """Add the loss of a text that could not be kept."""
         self._flush()
         self._items.add_loss(loss)
 
     def take(self) -> Sequence[Batch | Loss | Request | Unopened]:
-        """Return all that was taken since the last time."""
+        """Return everything added since the last call."""
         self._flush()
         return self._items.take()
 

@@ -1,8 +1,8 @@
 """
-Half a frame, in the parts that it came in.
+Half a frame, as the parts in which it arrived.
 
-Always true: what is held costs about its own bytes: small parts are joined as they come, for an object each would cost
-more, and large ones are left as they are, for joining all at each would be quadratic.
+Always true: the memory used is close to the bytes held. Small parts are joined on arrival, because an object for each
+would cost more. Large parts are not joined, because joining everything on each arrival would be quadratic.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _PART_BYTES = 4 << 10
 
 
 class Parts:
-    """Bytes put behind one another, and taken all at once."""
+    """Bytes that are appended, and taken all at once."""
 
     __slots__ = ("_parts", "held_bytes")
 
@@ -20,7 +20,7 @@ class Parts:
         self.held_bytes = 0
 
     def add(self, data: bytes) -> None:
-        """Put *data* behind what is held."""
+        """Append *data*."""
         if not data:
             return
         if self._parts and len(self._parts[-1]) < _PART_BYTES:
@@ -30,15 +30,15 @@ class Parts:
         self.held_bytes += len(data)
 
     def begin(self, size: int) -> bytes:
-        """Return the first *size* bytes of what is held, or less: those of the first parts."""
+        """Return the first *size* held bytes, or fewer: it reads only the first two parts."""
         return b"".join(self._parts[:2])[:size]
 
     def take(self) -> bytes:
-        """Return all that is held, and hold nothing."""
+        """Return all held bytes joined, and clear the buffer."""
         parts = self.take_parts()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def take_parts(self) -> list[bytes]:
-        """Return all that is held, as it is held, and hold nothing: joining a large frame takes long."""
+        """Return all held parts, and clear the buffer. Joining a large frame takes long, so this does not."""
         parts, self._parts, self.held_bytes = self._parts, [], 0
         return parts

@@ -2,10 +2,10 @@
 Checks the entries of a large payload, in pieces, on a thread.
 
 Always true:
-- the answer is that of `hub.entries.is_well_formed` for the array of these entries, and of those before a fault;
-- no piece keeps the interpreter to itself for more than some milliseconds, one entry of any size included.
+- the result is that of `hub.entries.is_well_formed` for all entries, or for the entries before the first fault;
+- no piece holds the interpreter for more than a few milliseconds, even if one entry spans many pieces.
 
-Not here: what becomes of the entries (hub.wire.payload).
+Not here: what is done with the entries (hub.wire.payload).
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from hub.wire.scanner import Scanner
 
 PIECE_BYTES = 16 << 10
 """16,384 objects of one byte take 1.5 ms."""
-_SEARCH_BYTES = 256 << 10  # a search of bytes made to be slow takes 1.3 ms
-_HEAD_BYTES = 32  # enough to see whether an entry is a group marker
+_SEARCH_BYTES = 256 << 10  # takes at most 1.3 ms, for bytes made to be slow
+_HEAD_BYTES = 32  # enough to recognise a group marker
 
 
 class Checked(NamedTuple):
-    """How many objects are well-formed, how many of them are messages, where they end, and the fault after them."""
+    """
+    Number of well-formed objects, number of messages among them, offset of their end, and the fault after them or "".
+    """
 
     objects: int
     messages: int
@@ -64,9 +66,9 @@ def check(data: bytes, at: int) -> Checked:
 def _pass_one(data: bytes, at: int) -> int:
     """Return the length of the one entry at *at*. Raises Malformed."""
     view, rest = memoryview(data), len(data) - at
-    # Room for all of it from the beginning: to grow would mean to copy, tens of MiB at once.
+    # Allocate for the whole entry at once: growing would copy tens of MiB in one step.
     unpacker = msgpack.Unpacker(read_size=rest + 1, max_buffer_size=rest + 1)
-    unpacker.feed(b"\x91")  # the array that entries stand in
+    unpacker.feed(b"\x91")  # the array that contains the entries
     for start in range(at, len(data), PIECE_BYTES):
         unpacker.feed(view[start : start + PIECE_BYTES])
         try:
@@ -84,7 +86,7 @@ def _pass_one(data: bytes, at: int) -> int:
 
 
 def _check_overflow(data: bytes, at: int, end: int) -> None:
-    """Raise Malformed if the one object there holds a length that overflows, which `skip` does not see."""
+    """Raise Malformed if the object at *at* contains a length that overflows, which `skip` does not detect."""
     overlap = len(codec.OVERFLOW) - 1
     for start in range(at, end, _SEARCH_BYTES):
         if data.find(codec.OVERFLOW, start, min(start + _SEARCH_BYTES + overlap, end)) != -1:
@@ -93,7 +95,7 @@ def _check_overflow(data: bytes, at: int, end: int) -> None:
             _give_way()
     else:
         return
-    scanner = Scanner(1, is_strict=True)  # it may be in a string
+    scanner = Scanner(1, is_strict=True)  # the bytes may also be part of a string
     for start in range(at, end, PIECE_BYTES):
         piece = data[start : min(start + PIECE_BYTES, end)]
         passed = 0
@@ -104,5 +106,5 @@ def _check_overflow(data: bytes, at: int, end: int) -> None:
 
 
 def _give_way() -> None:
-    """Let the event loop have the interpreter, before it has to ask for it."""
+    """Release the interpreter to the event loop before it has to request it."""
     time.sleep(0)

@@ -1,8 +1,9 @@
 """
-Chunk ids: how they stand in a msgpack map, and which of them are our own producers'.
+Chunk ids: their msgpack encoding, and the format of our own.
 
-A chunk id is echoed with the same bytes and the same msgpack type, so it is carried as its msgpack encoding and never
-looked into, but for one question: is it ``mpsr.<session>.<counter>``, a session of ours and a counter that only rises?
+A chunk id is echoed with the same bytes and the same msgpack type. So it is kept as its msgpack encoding and not
+interpreted, with one exception: ``mpsr.<session>.<counter>`` is a session of our own producers and a counter that only
+rises.
 
 Here alone: packing and unpacking of both forms.
 """
@@ -14,34 +15,34 @@ import re
 import msgpack
 
 SESSION_LENGTH = 22
-"""Characters of a session: 128 random bits in URL-safe base64."""
+"""Length of a session in characters: 128 random bits in URL-safe base64."""
 
 COUNTER_MAX = 16**16 - 1
 _PREFIX = b"mpsr."
 _TEXT_LENGTH = len(_PREFIX) + SESSION_LENGTH + 1 + 16
-_OURS = bytes((0xD9, _TEXT_LENGTH)) + _PREFIX  # str8, as msgpack encodes a text of that length
+_OURS = bytes((0xD9, _TEXT_LENGTH)) + _PREFIX  # str8, the msgpack encoding of a string of this length
 OWN_PATTERN = re.escape(_OURS) + rb"[A-Za-z0-9_-]{%d}\.[0-9a-f]{16}" % SESSION_LENGTH
-"""Matches one of our chunk ids, packed."""
+"""Matches one of our own chunk ids, packed."""
 _match_own = re.compile(OWN_PATTERN).fullmatch
 _SESSION = slice(len(_OURS), len(_OURS) + SESSION_LENGTH)
 
 
 def pack(chunk: str | bytes) -> bytes:
-    """Return the msgpack encoding of a chunk id, in its own type; any bytes may be inside a str (surrogateescape)."""
+    """Return the msgpack encoding of a chunk id, in its own type. A str may contain any bytes (surrogateescape)."""
     packed: bytes = msgpack.packb(chunk, unicode_errors="surrogateescape")
     return packed
 
 
 def pack_own(session: str, counter: int) -> bytes:
-    """Return the msgpack encoding of our chunk id; *session* has `SESSION_LENGTH` characters."""
+    """Return the msgpack encoding of one of our own chunk ids. *session* has `SESSION_LENGTH` characters."""
     return pack(f"mpsr.{session}.{counter:016x}")
 
 
 def unpack_own(chunk: bytes) -> tuple[bytes, int] | None:
-    """Return session and counter of one of our chunk ids, None for anybody else's."""
+    """Return session and counter of one of our own chunk ids, or None for a foreign one."""
     return (chunk[_SESSION], int(chunk[-16:], 16)) if _match_own(chunk) is not None else None
 
 
 def is_own(chunk: bytes) -> bool:
-    """Return whether the chunk id looks like one of ours."""
+    """Return whether the chunk id has the length and the prefix of one of our own."""
     return len(chunk) == 2 + _TEXT_LENGTH and chunk.startswith(_OURS)

@@ -1,10 +1,10 @@
 """
-Compressed payloads: gzip members and zstd frames, several in a row.
+Decompresses payloads: gzip members and zstd frames, one or more in sequence.
 
-Always true: what is made of a payload is bounded, by its own size too (a bomb costs the limit and some MiB), and so is
-the work; one that ends in the middle is spoilt, never taken for a whole one.
-Not here: what the bytes mean (hub.wire.payload), on which thread this runs (hub.connection).
-Source: CompressedPackedForward of the Fluent Forward protocol; fluentd appends compressed pieces into one chunk.
+Always true: the output is limited, also in proportion to the input (a bomb costs the limit and a few MiB), and so is
+the work. A payload that is cut off is `Spoilt`, never taken for a whole one.
+Not here: the meaning of the bytes (hub.wire.payload), the thread on which this runs (hub.connection).
+Source: CompressedPackedForward of the Fluent Forward protocol; fluentd appends compressed pieces to one chunk.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ else:
     import zstandard
 
 PIECES_MAX = 10_000
-"""Each costs a new context, however small it is."""
+"""Each piece costs a new context, even if it is tiny."""
 RATIO_MAX = 1032
 """
-So many bytes may come out of one: as many as gzip can make of one. What comes out is stored, and pushes out what others
-have stored; a frame of zstd can make 64 MiB of 2 KiB. Logs reach 5 to 50, a text that repeats itself 500.
+Maximum output bytes per input byte: the maximum of gzip. The output is stored, and displaces messages of other users; a
+zstd frame can expand 2 KiB to 64 MiB. Logs reach ratios of 5 to 50, repetitive text 500.
 """
 FLOOR_BYTES = 64 << 10
-"""And of a payload of any size, so much may come out: small ones have nothing but their repetition."""
+"""The output limit is never below this: in small payloads the ratio can be high."""
 
 
 class TooLarge(Exception):  # becomes a Loss before it leaves hub.wire
-    """More than the limit would come out."""
+    """The output would exceed the limit."""
 
 
 class Spoilt(Exception):  # becomes a Loss before it leaves hub.wire
-    """Not what it says it is, or cut short."""
+    """The data is not in the declared format, or is cut off."""
 
 
 class TooManyPieces(Spoilt):
-    """More pieces than its reader is willing to open."""
+    """The payload has more pieces than the caller allows."""
 
 
 class _Piece(Protocol):
-    """What decompresses one gzip member or zstd frame."""
+    """Decompressor of one gzip member or zstd frame."""
 
     @property
     def eof(self) -> bool: ...
@@ -55,23 +55,26 @@ class _Piece(Protocol):
 
 
 class _Method(NamedTuple):
-    """How pieces are opened, and how many bytes one byte can become."""
+    """How to create a decompressor, and the maximum number of bytes that one byte can expand to."""
 
     piece: Callable[[], _Piece]
     expansion: int
 
 
-_OUTPUT_BYTES = 4 << 20  # of one window: what a bomb costs beyond the limit
-_WINDOW_BYTES_MIN = 32  # fewer at a time would cost more than what comes out of them
+_OUTPUT_BYTES = 4 << 20  # per window: the cost of a bomb beyond the limit
+_WINDOW_BYTES_MIN = 32  # smaller windows would cost more than their output
 
 
 def output_bytes_max(payload_bytes: int, bytes_max: int) -> int:
-    """Return how much may come out of *payload_bytes* compressed bytes: *bytes_max* at most."""
+    """Return the output limit for *payload_bytes* compressed bytes, at most *bytes_max*."""
     return min(max(FLOOR_BYTES, RATIO_MAX * payload_bytes), bytes_max)
 
 
 def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int = PIECES_MAX) -> bytes:
-    """Return what *payload* holds, at most *limit* bytes. Raises TooLarge, Spoilt, or KeyError for another method."""
+    """
+    Return the decompressed *payload*, at most *limit* bytes. Raises TooLarge, Spoilt, TooManyPieces; KeyError for an
+    unknown *method*.
+    """
     make, expansion = METHODS[method]
     window_bytes = max(min(limit, _OUTPUT_BYTES) // expansion, _WINDOW_BYTES_MIN)
     parts: list[bytes] = []
@@ -104,10 +107,10 @@ else:
     _FAULTS = (zlib.error, zstandard.ZstdError)
 
     def _zstd_piece() -> _Piece:
-        return zstandard.ZstdDecompressor().decompressobj()  # its own context: others may be open on other threads
+        return zstandard.ZstdDecompressor().decompressobj()  # its own context: other threads may decompress too
 
 
-# What a byte can become: in gzip 1,032 bytes; in zstd, four bytes can be a block of 128 KiB.
+# Expansion of one byte: 1,032 bytes in gzip; in zstd, four bytes can be a block of 128 KiB.
 METHODS = {
     "gzip": _Method(lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), 1032),
     "zstd": _Method(_zstd_piece, 32 << 10),

@@ -1,7 +1,9 @@
 """
-Which protocol a connection speaks: its first byte decides, once.
+Selects the protocol of a connection by its first byte, once.
 
-Always true: every first byte has a decoder; no text protocol begins with a byte of a msgpack array (0x90 and up).
+Always true: every first byte has a decoder. Bytes that begin a msgpack array (0x90 to 0x9F, 0xDC, 0xDD) and nil (0xC0)
+select Forward; no JSON, syslog or ASCII line begins with one. 0xDC and 0xDD also begin UTF-8 characters (U+0700 to
+U+077F): a connection whose text begins with one is taken for Forward.
 """
 
 from __future__ import annotations
@@ -17,16 +19,16 @@ from hub.wire.lines import LineDecoder
 from hub.wire.payload import Unopened
 
 Unit = Batch | Loss | Request | Unopened
-"""What comes off the wire: messages, word of what could not be kept, a command, a payload still to be opened."""
+"""An item: messages, a loss, a request, or a payload that still has to be opened."""
 
 
 class Decoder(Protocol):
     """
-    Bytes in, units out: no socket, no clock, no waiting.
+    Bytes in, items out: no socket, no clock, no waiting.
 
-    One `receive` of up to 256 KiB is a short step, a few milliseconds, whatever the bytes are. While the decoder
-    `has_more`, it holds bytes that it has not decoded: give others a turn, then call ``receive(b"")``. `finish` decodes
-    all that is left, however long that takes.
+    One `receive` of up to 256 KiB takes a few milliseconds at most, whatever the bytes are. While `has_more` is true,
+    the decoder holds bytes that it has not decoded: let other connections run, then call ``receive(b"")``. `finish`
+    decodes everything that is left, without a limit on time.
     """
 
     @property
@@ -41,7 +43,7 @@ class Decoder(Protocol):
 
 
 class DecoderClass(Protocol):
-    """How a decoder is made: for the bytes of one peer, whose acknowledgements go to *origin*."""
+    """Constructor of a decoder: for the bytes of one peer, whose acknowledgements go to *origin*."""
 
     def __call__(self, peer: Peer, origin: Origin | None, *, frame_bytes_max: int) -> Decoder: ...
 
@@ -55,5 +57,5 @@ DECODERS: tuple[DecoderClass, ...] = tuple(_BY_FIRST_BYTE.get(first, LineDecoder
 
 
 def decoder_class(first_byte: int) -> DecoderClass:
-    """Return what decodes a connection that begins with *first_byte*."""
+    """Return the decoder for a connection that begins with *first_byte*."""
     return DECODERS[first_byte]

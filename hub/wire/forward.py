@@ -1,22 +1,21 @@
 """
 Fluent Forward: a byte stream to batches and losses.
 
-Plan. Frames that are whole in what arrived are cut up there: PackedForward by the declared length, the others by
-msgpack's `skip`. A frame that is not whole is an `Arriving` one, in which nothing is looked at twice. Message frames
-that begin with the same bytes and want no acknowledgement are gathered into one batch, a slice each. A frame of more
-than `INLINE_BYTES` leaves as `Unopened`, like a payload that takes long to open. Whatever becomes a batch has been
-checked.
+Plan. Frames that are whole in the received data are cut there: PackedForward by the declared length, the others by
+msgpack's `skip`. A frame that is not whole becomes an `Arriving`, which scans no byte twice. Message frames that begin
+with the same bytes and want no acknowledgement are gathered into one batch, one slice each. A frame of more than
+`INLINE_BYTES` is returned as `Unopened`, like a payload that takes long to open. Every batch has been checked.
 
 Always true:
-- nothing before a fault is lost by it: what came before is given first, then one `Loss`;
+- a fault does not lose what precedes it: earlier items are returned first, then one `Loss`;
 - half a frame costs its own bytes, and a slow sender costs no more than a fast one;
-- one `receive` takes some milliseconds at worst: its work is bounded (`WORK_MAX`), and the next call does the rest;
+- one `receive` takes a few milliseconds at most: its work is limited by `WORK_MAX`, and the next call does the rest;
 - a fault inside a frame whose end is known costs that frame; a fault in the framing is fatal;
-- a frame over the limit costs that frame if its length is declared (PackedForward), else it is fatal.
+- a frame over the limit costs that frame if its length is declared (PackedForward); otherwise it is fatal.
 
-Not here: the anatomy of a frame (hub.wire.frame), its payload (hub.wire.payload), the handshake (a Unix socket has file
+Not here: the parts of a frame (hub.wire.frame), its payload (hub.wire.payload), the handshake (a Unix socket has file
 permissions).
-Source: Fluent Forward protocol v1 and v1.5; what clients really send: fluentd, Fluent Bit, Docker, Go, Python, Node.
+Source: Fluent Forward protocol v1 and v1.5; the traffic of real clients: fluentd, Fluent Bit, Docker, Go, Python, Node.
 """
 
 from __future__ import annotations
@@ -54,11 +53,11 @@ from hub.wire.scanner import end_of_objects
 
 WORK_MAX = 1000
 """
-The work of one `receive`, in frames of any kind: 2 to 6 µs each, a little for its bytes included. A read of our own
-producers' is 20 frames, or 1,500 of one message each.
+Maximum work of one `receive`, in frames of any kind. A frame costs 2 to 6 µs, including a little for its bytes. One
+read of our own producers holds 20 frames, or 1,500 of one message each.
 """
-_OPTION_BYTES_A_FRAME = 64  # options that are not ours are looked at pair by pair, 50 ns a byte at worst
-_RUN_MAX = 10_000  # Message frames that begin like the one before, in one go: 0.3 µs each
+_OPTION_BYTES_A_FRAME = 64  # foreign options are read pair by pair, at most 50 ns a byte
+_RUN_MAX = 10_000  # Message frames that begin like the one before, per call: 0.3 µs each
 _CUT_AT_ONCE_A_FRAME = 32  # Message frames cut at once: 0.1 µs each
 _NIL = 0xC0
 _match_nils = re.compile(b"\xc0+").match
@@ -66,9 +65,9 @@ _match_nils = re.compile(b"\xc0+").match
 
 class ForwardDecoder:
     """
-    Cut a byte stream into batches and losses. Feed it with `receive`, and say `finish` at the end of the stream.
+    Cuts a byte stream into batches and losses. Feed it with `receive`, and call `finish` at the end of the stream.
 
-    While it `has_more`, give others a turn, and call `receive` with nothing new.
+    While `has_more` is true, let other connections run, then call ``receive(b"")``.
     """
 
     def __init__(
@@ -76,26 +75,28 @@ class ForwardDecoder:
     ) -> None:
         self._frame_bytes_max = frame_bytes_max
         self._repeats = Repeats()
-        self._rest = b""  # arrived, and not decoded yet
+        self._rest = b""  # received, not decoded yet
         self._half = b""  # the beginning of a frame whose outside is not whole
-        self._needed = 0  # worth looking again when so many bytes of it are held
+        self._needed = 0  # bytes of it that must be held before it is read again
         self._arriving: Arriving | None = None
-        self._may_cut = False  # many messages at once: tried once in each arrival
+        self._may_cut = False  # whether to try to cut many messages at once; tried once per arrival
         self._output = Output(peer, origin, frame_bytes_max)
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes are held: half a frame, and what is not decoded yet."""
+        """Number of bytes held: half a frame, and received bytes that are not decoded yet."""
         arriving = self._arriving.held_bytes if self._arriving is not None else 0
         return len(self._half) + len(self._rest) + arriving
 
     @property
     def has_more(self) -> bool:
-        """Whether `receive` has something to do although nothing new has arrived."""
+        """Whether `receive` has work to do without new bytes."""
         return bool(self._rest)
 
     def receive(self, data: bytes) -> Sequence[Batch | Loss | Unopened]:
-        """Return what *data* completes, or the first part of it. After a fatal loss it must not be fed again."""
+        """
+        Return the items that *data* completes, or the first part of them. Do not call it again after a fatal loss.
+        """
         self._may_cut = bool(data)
         self._output.work = WORK_MAX
         at = 0
@@ -115,7 +116,7 @@ class ForwardDecoder:
         return self._output.take()
 
     def finish(self) -> Sequence[Batch | Loss | Unopened]:
-        """Return all that is left, the loss of the half frame that the stream ended in too."""
+        """Return everything that is left, including the loss of half a frame at the end of the stream."""
         items: list[Batch | Loss | Unopened] = []
         while self._rest:
             items += self.receive(b"")
@@ -130,20 +131,20 @@ class ForwardDecoder:
     # Frames that are not whole.
 
     def _begin(self, data: bytes, at: int, outer: Outer) -> tuple[bytes, int]:
-        """Take what is there of the frame at *at*; return where to go on."""
+        """Take the available bytes of the frame at *at*. Return the data and the offset to continue with."""
         arriving = Arriving(data, at, outer, self._frame_bytes_max)
         rest, place = self._go_on(arriving, data, arriving.start)
-        # Else the scanner has found an end where `skip` did not, and this would go on for ever.
+        # Otherwise the scanner found an end where `skip` did not, and this would loop for ever.
         assert rest is data or not rest
         return rest, place
 
     def _go_on(self, arriving: Arriving, data: bytes, at: int) -> tuple[bytes, int]:
-        """Take what belongs to the frame from *at* on; return where to go on."""
+        """Take the bytes from *at* on that belong to the frame. Return the data and the offset to continue with."""
         self._output.work -= 1
         at = arriving.take(data, at)
         if not arriving.is_whole:
             self._arriving = arriving
-            self._rest = data[at:]  # there is a rest if the scanner has done enough for once
+            self._rest = data[at:]  # not empty if the scanner reached its limit for one call
             return b"", 0
         if not arriving.is_declared and arriving.held_bytes <= INLINE_BYTES:
             self._arriving = None
@@ -162,14 +163,14 @@ class ForwardDecoder:
     # Whole frames.
 
     def _decode(self, data: bytes, at: int) -> None:
-        """Cut up the frames from *at* on, as many as one step may take; hold what is behind them."""
+        """Cut the frames from *at* on, up to the work limit. Hold the bytes that follow."""
         try:
             while at < len(data):
                 if self._output.work <= 0:
                     self._rest = data[at:]
                     return
                 if data[at] == _NIL:
-                    at = _match_nils(data, at).end()  # type: ignore[union-attr]  # there is one
+                    at = _match_nils(data, at).end()  # type: ignore[union-attr]  # it matches at least one
                     continue
                 self._output.work -= 1
                 if (frame := self._repeats.next(data, at, self._frame_bytes_max)) is not None:
@@ -185,7 +186,10 @@ class ForwardDecoder:
             self._fail(fault, data[at : at + 64])
 
     def _packed_frame(self, data: bytes, at: int, outer: Outer) -> tuple[bytes, int]:
-        """Cut up the PackedForward frame at *at*, or take what is there of it; return where to go on."""
+        """
+        Cut the PackedForward frame at *at*, or take its available bytes. Return the data and the offset to continue
+        with.
+        """
         assert outer.packed is not None
         option, end = NO_OPTION, outer.packed.stop
         if len(data) < end + (outer.size == 3):
@@ -207,9 +211,9 @@ class ForwardDecoder:
 
     def _run(self, data: bytes, at: int, outer: Outer) -> tuple[bytes, int]:
         """
-        Cut up the frames from *at* on by msgpack's own idea of where each ends; gather plain Message frames.
+        Cut the frames from *at* on where msgpack's `skip` finds their ends. Gather plain Message frames.
 
-        Return where to go on.
+        Return the data and the offset to continue with.
         """
         if self._may_cut:
             at = self._many_messages(data, at, outer)
@@ -247,7 +251,9 @@ class ForwardDecoder:
         return data, at
 
     def _many_messages(self, data: bytes, at: int, outer: Outer) -> int:
-        """Cut up the plain Message frames of one tag at *at*, if there are many; return where the rest begins."""
+        """
+        Cut the plain Message frames of one tag at *at* if there are many. Return the offset where the rest begins.
+        """
         self._may_cut = False
         if outer.size == 3 and not is_array(data[outer.body]) and len(data) <= self._frame_bytes_max:
             many = cut_at_once(data, at, data[at : outer.body + 1])
@@ -259,7 +265,7 @@ class ForwardDecoder:
         return at
 
     def _frame(self, data: bytes, at: int, end: int, run: Run) -> Run:
-        """Cut up one whole frame; return the run that the next frame may continue."""
+        """Cut one whole frame. Return the run that the next frame may continue."""
         if data[at] == _NIL:
             return run
         outer = read_outer(data, at)
@@ -282,7 +288,7 @@ class ForwardDecoder:
         stop, option = end, NO_OPTION
         if outer.size == 4:
             stop = end_of_objects(data, outer.body, end, 2)
-            if data[stop:end] != b"\x80":  # Go's logger always sends a map, and mostly this one
+            if data[stop:end] != b"\x80":  # Go's logger always sends a map, usually this one
                 option = self._read_option(data, stop)
         if option.chunk is not None or run.tag != tag:
             self._add_run(run)
@@ -291,8 +297,8 @@ class ForwardDecoder:
         if option.chunk is not None:
             self._add_run(run, option.chunk)
             return Run()
-        if outer.size == 3 and len(data) <= self._frame_bytes_max:  # so that all frames here are within the limit
-            # The time's first byte is part of the prefix: what begins so is a Message frame too.
+        if outer.size == 3 and len(data) <= self._frame_bytes_max:  # so that all frames in *data* are within the limit
+            # The prefix includes the first byte of the time. So whatever begins with it is a Message frame too.
             run.prefix, run.cut = data[at : outer.body + 1], outer.body - at
         return run
 
@@ -302,7 +308,7 @@ class ForwardDecoder:
         return option
 
     def _add_run(self, run: Run, chunk: bytes | None = None) -> None:
-        """Give the gathered Message frames as one batch."""
+        """Emit the gathered Message frames as one batch."""
         slices, run.slices = run.slices, []
         if not slices:
             return
@@ -323,7 +329,7 @@ class ForwardDecoder:
         self._output.add_payload(tag, memoryview(data)[start:stop], option._replace(size=count))
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
-        """End the stream here: everything from the fault on is one loss."""
+        """End the stream here. Everything from the fault on is one loss."""
         self._rest = self._half = b""
         self._arriving = None
         reason = f"malformed Forward frame: {fault.reason}"

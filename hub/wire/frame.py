@@ -1,5 +1,5 @@
 """
-The anatomy of a Fluent Forward frame: its encoders and, beside them, the readers of its outside.
+The parts of a Fluent Forward frame: encoders, and the readers of its outside.
 
 A *frame* is one msgpack array of the stream:
 
@@ -7,7 +7,7 @@ A *frame* is one msgpack array of the stream:
     [tag, [entry, ...], option]   Forward
     [tag, time, record, option]   Message
 
-The option is a map, nil or absent. Readers look at headers only, and say `Incomplete` or `Malformed`.
+The option is a map, nil or absent. Readers read only headers. They raise `Incomplete` or `Malformed`.
 
 Not here: cutting a stream into frames (hub.wire.forward), entries (hub.entries).
 Source: Fluent Forward protocol v1 and v1.5.
@@ -27,15 +27,17 @@ FRAME_BYTES_MAX = 64 << 20
 TAG_BYTES_MAX = 4 << 10
 OPTION_BYTES_MAX = 64 << 10
 INLINE_BYTES = 256 << 10
-"""A frame or line up to this size is taken apart at once, in some milliseconds at worst; a larger one on a thread."""
+"""A frame or line of up to this size is decoded at once, in a few milliseconds at most; a larger one on a thread."""
 CHUNK_BYTES_MAX = 1 << 10
-"""With tag and peer it goes into the header of a block, which has a limit; Fluent Bit reads acks below 512 bytes."""
+"""
+Chunk id, tag and peer are stored in the header of a block, which has a limit. Fluent Bit reads acks below 512 bytes.
+"""
 UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError, RecursionError)
 NESTING_MAX = 1024
-"""So many levels msgpack's `skip` follows, frame and record together; nothing beyond that is taken."""
+"""The nesting depth that msgpack's `skip` can follow, frame and record together. Deeper frames are rejected."""
 
 _OPTION_BYTES_USUAL = 256
-_OPTION_BYTES_BUILT = 4 << 10  # to build a dict of all that is in larger ones would take milliseconds
+_OPTION_BYTES_BUILT = 4 << 10  # building a dict of larger ones would take milliseconds
 _USED_OPTIONS = frozenset(
     header + name
     for name in (b"chunk", b"size", b"compressed", b"fluent_signal")
@@ -50,12 +52,12 @@ _CONTAINERS = (*range(0x80, 0xA0), *range(0xDC, 0xE0))
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U32_MAX = 0xFFFFFFFF
-_OWN_OPTION = b"\x82\xa5chunk"  # as `encode_frame_tail` begins: four fifths of the time are saved by knowing it
+_OWN_OPTION = b"\x82\xa5chunk"  # the beginning of `encode_frame_tail`: recognising it saves four fifths of the time
 _match_own_option = re.compile(_OWN_OPTION + b"(" + chunkid.OWN_PATTERN + rb")\xa4size\xce(.{4})", re.DOTALL).match
 
 
 class Incomplete(Exception):
-    """The frame at hand is not whole; *needed* bytes of it, at least, settle more."""
+    """The frame is not whole. At least *needed* bytes of it are required to read further."""
 
     def __init__(self, needed: int = 0) -> None:
         super().__init__(needed)
@@ -71,16 +73,16 @@ class Malformed(Exception):
 
 
 class Outer(NamedTuple):
-    """The outside of a frame: where its parts are in the data."""
+    """The outside of a frame: the offsets of its parts in the data."""
 
-    size: int  # elements of the array
+    size: int  # number of elements of the array
     tag: slice
-    body: int  # where element 1 begins
+    body: int  # offset of element 1
     packed: slice | None  # the payload, for PackedForward
 
 
 class Option(NamedTuple):
-    """What we use of a frame's options; *chunk* is the packed chunk id."""
+    """The options of a frame that the hub uses. *chunk* is the packed chunk id."""
 
     chunk: bytes | None = None
     size: int | None = None
@@ -92,21 +94,21 @@ NO_OPTION = Option()
 
 
 def why_not(fault: Exception) -> str:
-    """Return how it is said what is wrong with bytes that *fault*, one of `UNPACK_FAULTS`, was raised for."""
+    """Return the description of *fault*, one of `UNPACK_FAULTS`, for a loss."""
     if isinstance(fault, msgpack.StackError):
         return f"nested more than {NESTING_MAX} levels deep"
     return f"not msgpack ({type(fault).__name__})"
 
 
 def oversize_reason(limit: int) -> str:
-    """Return how it is said that a frame is too large."""
+    """Return the description of a frame over the limit, for a loss."""
     return f"a frame over the limit of {limit} bytes"
 
 
 def look_why_not(entries: bytes | memoryview) -> str:
-    """Return the same for the first of *entries* that are not well-formed."""
+    """Return the description of the first fault in *entries*, which are not well-formed."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(entries) + 1)
-    unpacker.feed(b"\x91")  # the array that entries stand in
+    unpacker.feed(b"\x91")  # the array that contains the entries
     unpacker.feed(entries)
     try:
         unpacker.skip()
@@ -114,16 +116,16 @@ def look_why_not(entries: bytes | memoryview) -> str:
         return "not msgpack (cut off)"
     except UNPACK_FAULTS as fault:
         return why_not(fault)
-    return "not msgpack"  # `skip` does not see everything (hub.entries)
+    return "not msgpack"  # `skip` does not detect all faults (hub.entries)
 
 
 def encode_frame_head(tag: bytes, payload_bytes: int) -> bytes:
-    """Return what stands before the entries of a PackedForward frame with options."""
+    """Return the bytes before the entries of a PackedForward frame with options."""
     return b"\x93" + _str_header(len(tag)) + tag + b"\xc6" + _U32.pack(payload_bytes)
 
 
 def encode_frame_tail(chunk: bytes, count: int) -> bytes:
-    """Return the options that end a PackedForward frame; *chunk* is a packed chunk id."""
+    """Return the options at the end of a PackedForward frame. *chunk* is a packed chunk id."""
     return b"\x82\xa5chunk" + chunk + b"\xa4size\xce" + _U32.pack(count)
 
 
@@ -133,7 +135,9 @@ def encode_ack(chunk: bytes) -> bytes:
 
 
 def decode_acks(unpacker: msgpack.Unpacker, data: bytes) -> list[bytes]:
-    """Feed *data*; return the packed chunk ids of all acknowledgements now whole. ValueError on anything else."""
+    """
+    Feed *data*. Return the packed chunk ids of all acknowledgements that are whole. Raises ValueError on anything else.
+    """
     acks = []
     try:
         unpacker.feed(data)
@@ -156,7 +160,7 @@ def _str_header(length: int) -> bytes:
 
 
 def read_outer(data: bytes, at: int) -> Outer:
-    """Read the outside of the frame at *at*, as far as its second element's header."""
+    """Read the outside of the frame at *at*, up to the header of its second element. Raises Incomplete, Malformed."""
     needed = 0
     try:
         first = data[at]
@@ -183,7 +187,9 @@ def read_outer(data: bytes, at: int) -> Outer:
 
 
 def _read_text(data: bytes, at: int) -> slice | None:
-    """Return where the str or bin at *at* is, None for another type; IndexError or struct.error: too short."""
+    """
+    Return where the str or bin at *at* is, or None for another type. Raises IndexError or struct.error if too short.
+    """
     first = data[at]
     if 0xA0 <= first <= 0xBF:
         return slice(at + 1, at + 1 + (first & 0x1F))
@@ -201,7 +207,7 @@ def is_array(first: int) -> bool:
 
 
 def read_array(data: bytes, at: int) -> tuple[int, int]:
-    """Return where the array's elements begin and how many there are; struct.error: too short."""
+    """Return the offset of the array's elements and their number. Raises struct.error if too short."""
     first = data[at]
     if first == 0xDC:
         return at + 3, _U16.unpack_from(data, at + 1)[0]
@@ -211,26 +217,28 @@ def read_array(data: bytes, at: int) -> tuple[int, int]:
 
 
 def read_own_option(data: bytes, at: int) -> tuple[Option, int] | None:
-    """Read the options at *at* if they are whole and our own producers'."""
+    """Read the options at *at* if they are whole and written by our own producers; otherwise return None."""
     if data.startswith(_OWN_OPTION, at) and (own := _match_own_option(data, at)) is not None:
         return Option(own[1], _U32.unpack(own[2])[0]), own.end()
     return None
 
 
 def own_head(data: bytes, at: int, outer: Outer) -> bytes:
-    """Return what the frame at *at* begins with up to its payload's length, if it is such as ours are; else nothing."""
+    """
+    Return the bytes of the frame at *at* before its payload's length if they have the form of our own frames, else b"".
+    """
     if outer.packed is None or outer.size != 3 or data[outer.packed.start - 5] != 0xC6:
         return b""
     return data[at : outer.packed.start - 4]
 
 
 def payload_behind(data: bytes, start: int) -> slice:
-    """Return where the payload is whose length stands at *start*. struct.error: too short."""
+    """Return where the payload is whose length is at *start*. Raises struct.error if too short."""
     return slice(start + 4, start + 4 + _U32.unpack_from(data, start)[0])
 
 
 def read_option(data: bytes, at: int) -> tuple[Option, int]:
-    """Read the options at *at*, a map or nil; return them and where they end."""
+    """Read the options at *at*, a map or nil. Return them and the offset of their end. Raises Incomplete, Malformed."""
     if (own := read_own_option(data, at)) is not None:
         return own
     window = memoryview(data)[at : at + OPTION_BYTES_MAX]
@@ -251,7 +259,7 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
 
 def _end_of_option(window: memoryview) -> int:
     unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
-    unpacker.feed(window[:_OPTION_BYTES_USUAL])  # what is fed is copied
+    unpacker.feed(window[:_OPTION_BYTES_USUAL])  # fed bytes are copied
     try:
         unpacker.skip()
     except msgpack.OutOfData:
@@ -262,7 +270,9 @@ def _end_of_option(window: memoryview) -> int:
 
 
 def _used_options(packed: bytes) -> bytes:
-    """Return a map of those pairs of a large map that we use: the others may be built of 60,000 lists."""
+    """
+    Return a map with only the used pairs of a large map. The others may contain 60,000 lists, which are not built.
+    """
     unpacker = msgpack.Unpacker(max_buffer_size=len(packed))
     unpacker.feed(packed)
     skip, tell = unpacker.skip, unpacker.tell

@@ -1,8 +1,8 @@
 """
-What a decoder returns from one call, in order.
+The items that a decoder returns from one call, in order.
 
-Always true: losses without a chunk id that say the same of the same tag are one loss, with the sum of their counts and
-bytes and the first one's sample. A loss with a chunk id is never merged: each is acknowledged.
+Always true: losses without a chunk id that have the same reason and tag are merged into the first one: their counts and
+bytes are added. A loss with a chunk id is never merged, because each is acknowledged. A fatal loss is never merged.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _T = TypeVar("_T")
 
 
 class Items(Generic[_T]):
-    """Collects batches, losses, and whatever else a decoder returns."""
+    """Collects batches, losses, and the other items of a decoder."""
 
     def __init__(self) -> None:
         self._items: list[_T | Batch | Loss] = []
         self._losses: dict[tuple[str, bytes], tuple[int, int, int]] = {}  # place, count, bytes
 
     def add(self, item: _T | Batch) -> None:
-        """Put *item* behind the others."""
+        """Append *item*."""
         self._items.append(item)
 
     def add_loss(self, loss: Loss) -> None:
-        """Put *loss* behind the others, or into the one that says the same."""
+        """Append *loss*, or merge it into an equal one."""
         if loss.chunk is not None or loss.fatal:
             self._items.append(loss)
             return
@@ -42,7 +42,7 @@ class Items(Generic[_T]):
             self._losses[key] = place, count + loss.count, lost_bytes + loss.lost_bytes
 
     def take(self) -> Sequence[_T | Batch | Loss]:
-        """Return everything since the last time."""
+        """Return everything added since the last call."""
         for place, count, lost_bytes in self._losses.values():
             loss = self._items[place]
             assert isinstance(loss, Loss)

@@ -1,11 +1,12 @@
 """
-A JSON object on a line: a command if it has a ``jsonrpc`` member, else a message.
+A JSON object on a line: a request if it has a ``jsonrpc`` member, otherwise a message.
 
-``tag`` (a string) and ``time`` (RFC 3339, or seconds since the epoch) are taken out of the object; the rest is the
-record. A ``tag`` or ``time`` that cannot be used stays in the record.
+``tag`` (a string) and ``time`` (RFC 3339, or seconds since the epoch) are removed from the object; the rest is the
+record. An unusable ``tag`` or ``time`` stays in the record.
 
-Always true: what is no JSON object, or cannot stand in msgpack, is None here, and the caller keeps it as text.
-Not here: cutting lines (hub.wire.lines), the JSON-RPC forms (hub.wire.jsonrpc).
+Always true: for a line that is not a JSON object, or cannot be encoded in msgpack, the result is None, and the caller
+keeps the line as text.
+Not here: cutting lines (hub.wire.lines), the forms of JSON-RPC (hub.wire.jsonrpc).
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from hub.wire.frame import TAG_BYTES_MAX
 TAG = b"json"
 JSON_BYTES_MAX = 64 << 10
 """
-The caller keeps a longer line as text. To decode a line and to encode it again costs up to 16 µs a KiB (an array of
-empty arrays; 1 to 8 for others), twice that when all of Python's garbage is collected meanwhile, and up to 25 times its
-bytes of memory: 2 ms and 1.6 MiB for the longest, 8 ms for a read of such lines.
+The caller keeps a longer line as text.
+
+Decoding and re-encoding a line takes up to 16 µs per KiB (an array of empty arrays; 1 to 8 for others), twice that
+during a full garbage collection, and memory of up to 25 times its bytes: 2 ms and 1.6 MiB for the longest line, 8 ms
+for a read of such lines.
 """
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -34,7 +37,7 @@ _TIME_NS_MAX = _TIME_S_MAX * NS
 
 
 def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
-    """Return a request, or a message as tag and entry, or None if the line is neither."""
+    """Return a request, a message as tag and entry, or None if the line is neither."""
     try:
         value = _decode(line)
         if "jsonrpc" in value:
@@ -62,7 +65,9 @@ def _take_time(value: dict[str, Any]) -> bytes:
 
 
 def parse_time(time: object) -> int | None:
-    """Return nanoseconds since the epoch, 1970 to 2106, for RFC 3339 text or a number of seconds; None for others."""
+    """
+    Return nanoseconds since the epoch (1970 to 2106) for RFC 3339 text or a number of seconds, or None for others.
+    """
     if isinstance(time, str):
         return _parse_rfc3339(time)
     if isinstance(time, bool) or not isinstance(time, (int, float)) or not 0 <= time < _TIME_S_MAX:
@@ -72,7 +77,7 @@ def parse_time(time: object) -> int | None:
 
 def _parse_rfc3339(text: str) -> int | None:
     try:
-        moment = datetime.datetime.fromisoformat(text.upper())  # `t` and `z` are RFC 3339 too
+        moment = datetime.datetime.fromisoformat(text.upper())  # RFC 3339 permits `t` and `z`
     except ValueError:
         return None
     if moment.tzinfo is None:
@@ -86,7 +91,7 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 
 def _fraction_ns(text: str) -> int:
-    """Return the fraction of a second in RFC 3339 text, all nine digits of it (datetime keeps six)."""
+    """Return the fraction of a second in RFC 3339 text, with nine digits (datetime keeps six)."""
     _, dot, rest = text.replace(",", ".").partition(".")
     if not dot:
         return 0

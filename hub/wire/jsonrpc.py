@@ -1,9 +1,9 @@
 """
-JSON-RPC 2.0 on one line each: requests and their replies, both ways.
+JSON-RPC 2.0, one object per line: requests and replies, encoded and decoded.
 
-Always true: a request without an id (a notification) has no reply; a reply is one line of JSON; what a reply echoes of
-its request is short.
-Not here: what the methods do (hub.control.methods), who carries the lines. Batches of requests (arrays) are not read.
+Always true: a request without an id (a notification) gets no reply; a reply is one line of JSON; the parts of a request
+that a reply echoes are short.
+Not here: the methods (hub.control.methods), sending the lines. Batches of requests (arrays) are not supported.
 Source: the JSON-RPC 2.0 specification, sections 4 and 5.
 """
 
@@ -18,29 +18,32 @@ NOT_ALLOWED = -32001
 
 
 METHOD_CHARS_MAX = 64
-"""A longer method is none of ours; it is not echoed."""
+"""No method of ours has a longer name. A longer name is not echoed."""
 ID_CHARS_MAX = 128
-"""A longer id makes a request invalid and is not echoed: clients send numbers and UUIDs. A number has 64 bits."""
+"""
+A request with a longer id is invalid, and its id is not echoed: clients send numbers and UUIDs. A number has at most 64
+bits.
+"""
 REQUEST_BYTES_MAX = 16 << 10
-"""A longer request is not kept while it waits for its turn: ours are a method and some words."""
+"""A longer request is invalid, so that a waiting request is small. Valid ones are a method and a few words."""
 MESSAGE_CHARS_MAX = 1024
-"""A longer error message is cut off: it may quote what the client sent."""
+"""A longer error message is cut off, because it may quote the client's data."""
 _ID_MIN, _ID_MAX = -(1 << 63), (1 << 64) - 1
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A command: *method* and *params* (a list or a map), and the *id* that its reply carries, if it wants one."""
+    """A request: *method*, *params* (a list or a map), and the *id* for its reply, if it wants one."""
 
     method: str
     params: list[Any] | dict[str, Any] | None = None
     id: str | int | float | None = None
     wants_reply: bool = True
     fault: str | None = None
-    """Why this is no valid request; then *method* is empty."""
+    """The reason why the request is invalid; then *method* is empty."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """An answer: a result, or an error's code and message."""
+    """A reply: a result, or the code and the message of an error."""
 
     id: str | int | float | None
     result: Any = None
@@ -49,7 +52,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def encode_request(method: str, params: list[Any] | dict[str, Any] | None, id: int) -> bytes:  # noqa: A002  its name
-    """Return the line that asks for *method*."""
+    """Return the line that calls *method*."""
     request: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "id": id}
     if params is not None:
         request["params"] = params
@@ -58,9 +61,9 @@ def encode_request(method: str, params: list[Any] | dict[str, Any] | None, id: i
 
 def as_request(value: dict[str, Any], size: int = 0) -> Request:
     """
-    Return the request that a JSON object with a ``jsonrpc`` member is; one with a *fault* if it is not valid.
+    Return the request in a JSON object with a ``jsonrpc`` member. If it is invalid, *fault* is set.
 
-    *size* is the number of bytes that it came in.
+    *size* is the number of bytes of the line.
     """
     id_ = value.get("id")
     if fault := _fault_of_id(id_):
@@ -96,19 +99,19 @@ def _fault_of(value: dict[str, Any], size: int) -> str | None:
 
 
 def encode_result(id: str | int | float | None, result: object) -> bytes:  # noqa: A002
-    """Return the line that answers with *result*."""
+    """Return the line that replies with *result*."""
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "result": result}) + b"\n"
 
 
 def encode_error(id: str | int | float | None, code: int, message: str) -> bytes:  # noqa: A002
-    """Return the line that answers with an error; a long *message* is cut off."""
+    """Return the line that replies with an error. A long *message* is cut off."""
     if len(message) > MESSAGE_CHARS_MAX:
         message = message[:MESSAGE_CHARS_MAX] + "…"
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}) + b"\n"
 
 
 def decode_reply(line: bytes) -> Reply:
-    """Return the reply on *line*; ValueError if it is none."""
+    """Return the reply on *line*. Raises ValueError if it is not one."""
     value = msgspec.json.decode(line)
     if not isinstance(value, dict) or value.get("jsonrpc") != "2.0" or not ("result" in value or "error" in value):
         raise ValueError("not a JSON-RPC reply")

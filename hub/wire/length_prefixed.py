@@ -1,11 +1,14 @@
 """
-JSON with its length in front: four bytes, big-endian, then so many bytes of JSON.
+Length-prefixed JSON: a four-byte big-endian length, then the JSON of this length.
 
-What a text may be is the same as on a line (hub.wire.batcher): an object is a command or a message, and what is no
-object is plain text. Commands are answered with a line.
+A text is treated like a line (hub.wire.batcher): a JSON object is a request or a message, anything else is plain text.
 
-Always true: a text over the limit costs that text, one loss of the bytes that came, and the stream goes on behind it;
-half a text costs its own bytes; one `receive` takes a bounded number of texts, the next call the others.
+Always true:
+- a text over the limit costs that text: it becomes one loss of the received bytes, and the stream continues after it;
+- half a text costs its own bytes;
+- one `receive` decodes a limited number of texts, and the next call the others.
+
+Not here: replies. They are lines without a length (hub.connection).
 """
 
 from __future__ import annotations
@@ -21,36 +24,36 @@ from hub.wire.jsonrpc import Request
 from hub.wire.payload import Unopened
 
 _LENGTH = struct.Struct(">I")
-_WINDOW_BYTES = 256 << 10  # one read: that much JSON takes 6 ms at worst
+_WINDOW_BYTES = 256 << 10  # one read: JSON of this size takes 6 ms at most
 
 
 class PrefixedDecoder:
-    """Cut a byte stream by its lengths. Feed it with `receive`, and say `finish` at the end."""
+    """Cuts a byte stream by its lengths. Feed it with `receive`, and call `finish` at the end of the stream."""
 
     def __init__(
         self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
     ) -> None:
         self._gathering = Gathering(peer, origin)
         self._text_bytes_max = frame_bytes_max
-        self._rest = b""  # arrived, and not decoded yet
-        self._length = b""  # the part of a length that is there
-        self._left: int | None = None  # bytes still to come of the text that is on its way
+        self._rest = b""  # received, not decoded yet
+        self._length = b""  # the received part of a length
+        self._left: int | None = None  # bytes of the current text that have not arrived
         self._half = Parts()
-        self._dropped = 0  # bytes of it that came, if it is over the limit
+        self._dropped = 0  # bytes of the current text that were discarded, if it is over the limit
         self._sample = b""
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes are held: half a text, and what is not decoded yet."""
+        """Number of bytes held: half a text, and received bytes that are not decoded yet."""
         return self._half.held_bytes + len(self._length) + len(self._rest)
 
     @property
     def has_more(self) -> bool:
-        """Whether `receive` has something to do although nothing new has arrived."""
+        """Whether `receive` has work to do without new bytes."""
         return bool(self._rest)
 
     def receive(self, data: bytes) -> Sequence[Batch | Loss | Request | Unopened]:
-        """Return what *data* completes, or the first part of it."""
+        """Return the items that *data* completes, or the first part of them."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         at = 0
@@ -62,7 +65,7 @@ class PrefixedDecoder:
         return self._gathering.take()
 
     def finish(self) -> Sequence[Batch | Loss | Request | Unopened]:
-        """Return all that is left, the loss of the half text that the stream ended in too."""
+        """Return everything that is left, including the loss of half a text at the end of the stream."""
         units: list[Batch | Loss | Request | Unopened] = []
         while self._rest:
             units += self.receive(b"")
@@ -78,11 +81,11 @@ class PrefixedDecoder:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the text that is on its way is over the limit."""
+        """Whether the current text is over the limit."""
         return self._left is not None and self._left + self._half.held_bytes + self._dropped > self._text_bytes_max
 
     def _take(self, data: bytes, at: int) -> int:
-        """Take a length, or what is there of a text; return where that ends."""
+        """Take a length, or the available bytes of a text. Return the offset where they end."""
         if self._left is None:
             length = self._length + data[at : at + _LENGTH.size - len(self._length)]
             at += len(length) - len(self._length)

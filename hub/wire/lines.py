@@ -1,14 +1,14 @@
 """
 Lines: a byte stream to batches, requests and losses.
 
-Each line is decided by itself: a JSON object is a command or a message (hub.wire.jsonlines), everything else is text
-(hub.wire.text). Nothing is refused: a line that fails its guess is text. A last line without a newline counts.
+Each line is decided on its own: a JSON object is a request or a message (hub.wire.jsonlines), everything else is text
+(hub.wire.text). No line is refused: a line that is not valid JSON is text. A last line without a newline counts.
 
 Always true:
-- neighbouring messages of one tag that arrived together are one batch, in order;
-- a line over the limit costs that line: one loss, and the stream goes on behind it;
-- a slow sender costs no more than a fast one: what was searched is not searched again;
-- one `receive` takes a bounded number of lines: what is left over is decoded by the next call.
+- adjacent messages of one tag that arrived together form one batch, in order;
+- a line over the limit costs that line: it becomes one loss, and the stream continues after it;
+- a slow sender costs no more than a fast one: searched bytes are not searched again;
+- one `receive` decodes a limited number of lines, and the next call the others.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from hub.wire.frame import FRAME_BYTES_MAX, INLINE_BYTES
 from hub.wire.jsonrpc import Request
 from hub.wire.payload import Unopened
 
-_WINDOW_BYTES = 256 << 10  # one read: that much JSON takes 6 ms at worst
+_WINDOW_BYTES = 256 << 10  # one read: JSON of this size takes 6 ms at most
 
 
 class LineDecoder:
-    """Cut a byte stream into lines, and lines into messages. Feed it with `receive`, and say `finish` at the end."""
+    """Cuts a byte stream into lines, and lines into messages. Feed it with `receive`, and call `finish` at the end."""
 
     def __init__(
         self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
     ) -> None:
         self._gathering = Gathering(peer, origin)
         self._line_bytes_max = frame_bytes_max
-        self._rest = b""  # arrived, and not decoded yet
+        self._rest = b""  # received, not decoded yet
         self._half = Parts()
-        self._dropped = 0  # bytes of the line over the limit that is passing through
-        self._sample = b""  # of it
+        self._dropped = 0  # bytes discarded of the current line, if it is over the limit
+        self._sample = b""  # of that line
 
     @property
     def held_bytes(self) -> int:
-        """How many bytes are held: half a line, and what is not decoded yet."""
+        """Number of bytes held: half a line, and received bytes that are not decoded yet."""
         return self._half.held_bytes + len(self._rest)
 
     @property
     def has_more(self) -> bool:
-        """Whether `receive` has something to do although nothing new has arrived."""
+        """Whether `receive` has work to do without new bytes."""
         return bool(self._rest)
 
     def receive(self, data: bytes) -> Sequence[Batch | Loss | Request | Unopened]:
-        """Return what *data* completes, or the first part of it."""
+        """Return the items that *data* completes, or the first part of them."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         at = 0
@@ -57,7 +57,7 @@ class LineDecoder:
             at = self._end_half(data)
         stop = data.rfind(b"\n", at, at + _WINDOW_BYTES)
         if stop == -1:
-            at = self._end_half(data, at)  # of a line of more than one read, if its end is there
+            at = self._end_half(data, at)  # of a line longer than one read, if its end has arrived
         else:
             lines = data[at:stop].split(b"\n", TEXTS_MAX)
             if len(lines) > TEXTS_MAX:
@@ -72,7 +72,7 @@ class LineDecoder:
         return self._gathering.take()
 
     def finish(self) -> Sequence[Batch | Loss | Request | Unopened]:
-        """Return all that is left, the last line too if it had no newline."""
+        """Return everything that is left, including a last line without a newline."""
         units: list[Batch | Loss | Request | Unopened] = []
         while self._rest:
             units += self.receive(b"")
@@ -80,7 +80,9 @@ class LineDecoder:
         return [*units, *self._gathering.take()]
 
     def _end_half(self, data: bytes, at: int = 0) -> int:
-        """Put the end of the line at *at* behind what is held, if it is there; return where to go on."""
+        """
+        Append the end of the line at *at* to the held part, if it has arrived. Return the offset to continue with.
+        """
         end = data.find(b"\n", at)
         if end == -1:
             return at
@@ -101,7 +103,7 @@ class LineDecoder:
             self._half.add(data)
 
     def _end_line(self) -> None:
-        """What is held is a whole line, if anything is."""
+        """Decode the held bytes as a whole line, if any."""
         if self._dropped:
             self._end_of_dropped()
         elif self._half.held_bytes > INLINE_BYTES:

@@ -1,18 +1,17 @@
 """
-What a frame carries, to batches and losses: the entries of any frame, compressed or not.
+The payload of a frame, to batches and losses: the entries of any frame, compressed or not.
 
-Opening a payload has two ways. What takes a few milliseconds at worst is opened at once: entries that are as many as
-the frame says, up to `INLINE_BYTES` of them; less, where they must be counted, sorted out or decompressed. Everything
-else comes out of the decoder `Unopened`, and its `open` is called on a thread.
+A payload is opened in one of two ways. A payload that takes at most a few milliseconds is opened at once: up to
+`INLINE_BYTES` of entries whose number is the declared one, or less if they must be counted, sorted out or decompressed.
+Any other payload leaves the decoder as `Unopened`, and its `open` is called on a thread.
 
 Always true:
-- whatever becomes a batch has been checked (nesting, lengths, count); of entries with a fault in the middle those
-  before it are kept;
-- a chunk id is carried by exactly one of what comes out, so that it is acknowledged once;
-- no number that a client gives is believed: of n bytes at most n // 3 messages are counted as lost, for no message is
-  shorter; of a compressed payload that cannot be opened, n is its compressed size.
+- every batch has been checked (nesting, lengths, count); if entries have a fault, the entries before it are kept;
+- exactly one of the resulting items carries the chunk id, so the chunk is acknowledged once;
+- no number from a client is trusted: of n bytes, at most n // 3 messages are counted as lost, because no message is
+  shorter. For a compressed payload that cannot be opened, n is its compressed size.
 
-Not here: where a frame ends (hub.wire.forward), how to decompress (hub.wire.compression).
+Not here: where a frame ends (hub.wire.forward), decompression (hub.wire.compression).
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from hub.wire.compression import RATIO_MAX, Spoilt, TooLarge, TooManyPieces, dec
 from hub.wire.frame import INLINE_BYTES, Option
 
 QUICK_BYTES = 16 << 10
-"""Counting and sorting out entries up to this size takes 3 ms at worst."""
+"""Counting and sorting out entries of up to this size takes at most 3 ms."""
 OPENED_AT_ONCE_BYTES = 64 << 10
-"""A compressed payload of up to `QUICK_BYTES` is opened at once if no more than this comes out: 2 ms at worst."""
+"""A compressed payload of up to `QUICK_BYTES` is opened at once if its output is at most this: at most 2 ms."""
 _PIECES_AT_ONCE = 16
 _ENTRY_BYTES_MIN = 3  # 92 c0 80
 _SLICE_BYTES = 1 << 20
@@ -42,10 +41,10 @@ Parts = Sequence[bytes | memoryview]
 
 class Unopened(msgspec.Struct, frozen=True):
     """
-    What takes too long to open on the event loop: call `open` on a thread, once.
+    A payload that takes too long to open on the event loop. Call `open` once, on a thread.
 
-    What comes out are batches and losses; a loss may be fatal. *held_bytes* are held meanwhile, and up to
-    *opened_bytes_max* come out.
+    It returns batches and losses; a loss may be fatal. Until then *held_bytes* are held. The output is at most
+    *opened_bytes_max* bytes.
     """
 
     open: Callable[[], Sequence[Batch | Loss]]
@@ -55,10 +54,10 @@ class Unopened(msgspec.Struct, frozen=True):
 
 class Label(msgspec.Struct, frozen=True):
     """
-    What a payload's frame says of it, and where it comes from.
+    The frame's information about a payload, and the payload's source.
 
-    *is_message* says that it is the one entry of a Message frame: then a fault in it ends the stream, for nobody knows
-    where the frame ends.
+    *is_message*: the payload is the one entry of a Message frame. A fault in it ends the stream, because the end of the
+    frame is unknown.
     """
 
     tag: bytes
@@ -68,12 +67,15 @@ class Label(msgspec.Struct, frozen=True):
     is_message: bool = False
 
     def loss(self, reason: str, payload_bytes: int, sample: bytes) -> Loss:
-        """Return the loss of a whole payload."""
+        """Return the loss of a whole payload. Its size is *payload_bytes*."""
         count = credible_count(self.option.size, payload_bytes)
         return Loss(reason, count, payload_bytes, sample, self.tag, self.option.chunk)
 
     def batches(self, entries: bytes, messages: int) -> Sequence[Batch]:
-        """Return the batch; one without messages only if somebody waits for its acknowledgement."""
+        """
+        Return the batch as a sequence. A batch without messages is left out, unless the sender waits for its
+        acknowledgement.
+        """
         chunk = self.option.chunk
         if not messages and chunk is None:
             return ()
@@ -81,12 +83,14 @@ class Label(msgspec.Struct, frozen=True):
 
 
 def credible_count(claimed: int | None, payload_bytes: int) -> int:
-    """Return how many messages were lost with a payload: as many as its client says, if they fit, and at least 1."""
+    """
+    Return the number of messages lost with a payload: the number claimed by the client, if it fits, and at least 1.
+    """
     return max(min(claimed or 1, payload_bytes // _ENTRY_BYTES_MIN), 1)
 
 
 def quick_entries(payload: memoryview, claimed: int | None) -> bytes | None:
-    """Return the entries of a payload if they are as many messages as is claimed and all is well, else None."""
+    """Return the entries of a payload if they are well-formed and *claimed* messages, or else None."""
     if not claimed or not claimed <= len(payload) <= INLINE_BYTES or not codec.begins_with_pair(payload):
         return None
     entries = codec.join((payload,), claimed)
@@ -94,7 +98,7 @@ def quick_entries(payload: memoryview, claimed: int | None) -> bytes | None:
 
 
 def open_payload(label: Label, payload: memoryview) -> Sequence[Batch | Loss | Unopened]:
-    """Return the entries of a payload that is not compressed, now if that is quick."""
+    """Return the entries of an uncompressed payload, now if that is quick."""
     if payload and not codec.begins_with_pair(payload):
         return (_no_entries(label, payload),)
     if (entries := quick_entries(payload, label.option.size)) is not None:
@@ -105,12 +109,15 @@ def open_payload(label: Label, payload: memoryview) -> Sequence[Batch | Loss | U
 
 
 def unopened(label: Label, parts: Parts, size: int) -> Unopened:
-    """Return what opens a payload of *size* bytes that came in *parts* and is not compressed."""
+    """Return an `Unopened` for an uncompressed payload of *size* bytes in *parts*."""
     return Unopened(partial(sort_out, label, parts), size, size + codec.ARRAY_HEADER_BYTES)
 
 
 def sort_out(label: Label, parts: Parts) -> Sequence[Batch | Loss]:
-    """Check, count and return the entries of a payload; at a fault, those before it, and the loss of the others."""
+    """
+    Check and count the entries of a payload, and return them. At a fault, return those before it and the loss of the
+    rest.
+    """
     claimed = label.option.size or 0
     parts = _in_bytes(parts)
     entries = b"".join((codec.array_header(claimed), *parts))
@@ -133,7 +140,7 @@ def sort_out(label: Label, parts: Parts) -> Sequence[Batch | Loss]:
         return (Loss(reason, lost, rest, sample, label.tag, label.option.chunk),)
     kept = _in_bytes([memoryview(entries)[codec.ARRAY_HEADER_BYTES : checked.end]])
     entries = b"".join((codec.array_header(checked.objects), *kept))
-    # The loss first, so that it is safe too when the entries' acknowledgement goes out.
+    # The loss comes first, so that it is stored before the acknowledgement of the entries is sent.
     return (Loss(reason, lost, rest, sample, label.tag), *label.batches(entries, checked.messages))
 
 
@@ -142,7 +149,7 @@ def _no_entries(label: Label, payload: memoryview) -> Loss:
 
 
 def _in_bytes(parts: Parts) -> Parts:
-    """Return *parts* as bytes of a moderate size: then joining them leaves the interpreter to others meanwhile."""
+    """Return *parts* as bytes of a moderate size, so that joining them releases the interpreter between parts."""
     if len(parts) == 1 and len(parts[0]) <= _SLICE_BYTES:
         return parts
     return [
@@ -156,7 +163,9 @@ def _in_bytes(parts: Parts) -> Parts:
 
 
 def open_compressed(label: Label, parts: Parts, size: int, bytes_max: int) -> Sequence[Batch | Loss | Unopened]:
-    """Return the entries of a payload of *size* compressed bytes, at most *bytes_max* of them, now if that is quick."""
+    """
+    Return the entries of a payload of *size* compressed bytes, now if that is quick. The output is at most *bytes_max*.
+    """
     if size <= QUICK_BYTES:
         payload = memoryview(b"".join(parts))
         limit = min(OPENED_AT_ONCE_BYTES, output_bytes_max(size, bytes_max))

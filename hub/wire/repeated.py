@@ -1,7 +1,8 @@
 """
-PackedForward frames that begin like the one before, with options as our own producers write them: most of all frames.
+A fast path for PackedForward frames that begin like the previous one and have options of our own producers: most
+frames.
 
-Always true: what is read here is what `hub.wire.frame` would have read; anything else is left to it.
+Always true: the result equals that of `hub.wire.frame`; all other frames are left to it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from hub.wire.frame import Option, Outer, own_head, payload_behind, read_own_opt
 
 
 class Repeated(NamedTuple):
-    """A whole frame: its tag, where its payload is, its options, and where it ends."""
+    """A whole frame: its tag, where its payload is, its options, and the offset of its end."""
 
     tag: bytes
     payload: slice
@@ -21,7 +22,7 @@ class Repeated(NamedTuple):
 
 
 class Repeats:
-    """Knows how the last PackedForward frame of a stream began."""
+    """Remembers the beginning of the last PackedForward frame of a stream."""
 
     __slots__ = ("_head", "_tag")
 
@@ -30,11 +31,13 @@ class Repeats:
         self._tag = b""
 
     def note(self, data: bytes, at: int, outer: Outer) -> None:
-        """Take note of the whole frame at *at*."""
+        """Remember the whole frame at *at*."""
         self._head, self._tag = own_head(data, at, outer), data[outer.tag]
 
     def next(self, data: bytes, at: int, frame_bytes_max: int) -> Repeated | None:
-        """Return the frame at *at* if it is whole, within the limit, and begins and ends as expected."""
+        """
+        Return the frame at *at* if it is whole, within the limit, and begins and ends as expected; otherwise None.
+        """
         head = self._head
         if not head or not data.startswith(head, at) or len(data) < at + len(head) + 4:
             return None

@@ -1,15 +1,16 @@
 """
-Runs: Message frames of one tag, one behind the other, that become one batch.
+Runs: consecutive Message frames of one tag that become one batch.
 
-A Message frame ``[tag, time, record]`` and its entry ``[time, record]`` differ in their first bytes only, the *prefix*:
-header, tag, and the first byte of the time, which tells a Message frame from the other kinds.
+A Message frame ``[tag, time, record]`` and its entry ``[time, record]`` differ only in their first bytes, the *prefix*:
+header, tag, and the first byte of the time, which distinguishes a Message frame from the other kinds.
 
-`cut_at_once` does that for a whole read with one replacement instead of a step for each frame. Is every whole object as
-long as what stands between two prefixes, then each is a frame that begins with one. A record that quotes a prefix makes
-a difference, and so do frames of another kind among them: then the frames are cut one by one. To count them would not
-do: a text can be made that quotes a prefix and hides a frame of another kind, and the sum is right.
+`cut_at_once` replaces all prefixes of a read in one operation instead of one step per frame. If every whole object has
+the length of the bytes from one prefix to the next, each object is a frame that begins with a prefix. A record that
+contains a prefix makes a difference, and so do frames of another kind; then the frames are cut one by one. Comparing
+the numbers of objects and prefixes would not be enough: one record that contains a prefix can hide one frame of another
+kind.
 
-Always true: what is cut at once is what would be cut one by one, whoever wrote the records.
+Always true: frames cut at once give the same entries as frames cut one by one, whatever the records contain.
 Not here: frames that want an acknowledgement, the ends of frames (hub.wire.forward).
 """
 
@@ -23,13 +24,13 @@ import msgspec
 
 from hub import entries as codec
 
-_NO_PREFIX = b"\xc1"  # the one byte that msgpack never uses: nothing begins with it
-_RUN_MIN = 8  # fewer are as quickly cut one by one
-_RUN_MAX = 16_000  # 2 ms; a read has so many only if they are shorter than 16 bytes
+_NO_PREFIX = b"\xc1"  # a byte that msgpack never uses: no frame begins with it
+_RUN_MIN = 8  # fewer are cut one by one just as fast
+_RUN_MAX = 16_000  # 2 ms; a read holds more only if they are shorter than 16 bytes
 
 
 class Run:
-    """Message frames gathered one by one: the slices that hold time and record."""
+    """Message frames gathered one by one: slices that hold time and record."""
 
     __slots__ = ("cut", "prefix", "slices", "tag")
 
@@ -42,13 +43,14 @@ class Run:
 
 def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] | None:
     """
-    Return the entries of the frames from *at* to the last that begins with *prefix*, how many, and where that begins.
+    Return the entries of the frames from *at* up to the last *prefix*, their number, and the offset of that last
+    prefix.
 
-    None where they are few, or anything else is among them.
+    Return None if there are few, or anything else is among them.
     """
     last = data.rfind(prefix, at)
     frames = data[at:last]
-    rests = frames.split(prefix, _RUN_MAX + 1)  # nothing, and the rest of each frame
+    rests = frames.split(prefix, _RUN_MAX + 1)  # an empty part, and the rest of each frame
     if len(rests) > _RUN_MAX + 1:
         last -= len(prefix) + len(rests.pop())
         frames = data[at:last]
@@ -66,7 +68,7 @@ def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] |
 
 
 def count_good(slices: Sequence[bytes]) -> int:
-    """Return how many of *slices*, not all of which hold, come before the first that does not."""
+    """Return the number of *slices* before the first faulty one. At least one is faulty."""
     good, bad = 0, len(slices)
     while bad - good > 1:
         middle = (good + bad) // 2

@@ -1,20 +1,20 @@
 """
-Where msgpack objects end, in a stream that comes in pieces.
+Finds the ends of msgpack objects in a stream that arrives in pieces.
 
-Plan. Only the number of missing objects is kept: a scalar or a string makes it one less, an array of n makes it n - 1
-more. Whole objects at hand are passed with msgpack's `skip`, in C. The object that the data ends in is walked header by
-header, in Python. `skip` looks at the bytes of such an object in vain: as much walking pays for it before it is tried
-again, so that the number of looks at each byte is bounded.
+Plan. There is no stack, only the number of missing objects: a scalar or a string reduces it by 1, an array of n
+increases it by n - 1. Whole objects in the data are passed by msgpack's `skip`, in C. The object in which the data ends
+is walked header by header, in Python. On such an object `skip` scans bytes without result. An amount of walking in
+proportion to them must follow before `skip` is tried again, so that the number of scans of each byte is bounded.
 
 Always true:
-- an arrival costs what arrived, whatever is held already;
-- a few words are held, whatever is announced; strings pass and are not held;
-- one call is a short step: it stops after `STEPS_MAX`, and goes on when it is called again.
+- the work for an arrival is proportional to its bytes, not to the bytes before it;
+- the scanner holds a few words, whatever lengths are announced; it does not hold strings;
+- one call is a short step: it stops after `STEPS_MAX`, and continues when called again.
 
-`skip` takes an ext32 of 2**32 - 1 bytes for an empty one (the length overflows), and so does this, so that both agree
-where an object ends. A strict scanner finds these: it walks everything.
+`skip` takes an ext32 of 2**32 - 1 bytes for an empty one, because the length overflows. The scanner does the same, so
+that both agree on where an object ends. A strict scanner detects it: it walks every header.
 
-Not here: nesting (every object that becomes a message is checked: hub.wire.payload).
+Not here: nesting (every object that becomes a message is checked in hub.wire.payload).
 """
 
 from __future__ import annotations
@@ -26,18 +26,20 @@ from hub.wire.frame import UNPACK_FAULTS, Malformed, why_not
 
 STEPS_MAX = 10_000
 """A header walked in Python is one step, about 0.3 µs."""
-_SKIP_BYTES_MIN = 256  # fewer are walked as quickly
+_SKIP_BYTES_MIN = 256  # fewer are walked just as fast
 _SKIP_BYTES_MAX = 64 << 10  # 65,536 objects of one byte take 5 ms
-_SKIP_STEPS = 40  # what an Unpacker costs, and the copy that it makes
-_OBJECTS_A_STEP = 4  # that `skip` passes, one call for each
-_WALK_MIN = 16  # most frames that are cut in two end within that many headers
-_BYTES_A_STEP = 32  # that `skip` looks at in the time of a step, and more
+_SKIP_STEPS = 40  # cost of an Unpacker and of the copy that it makes
+_OBJECTS_A_STEP = 4  # objects passed by `skip` in the time of a step, one call each
+_WALK_MIN = 16  # most frames that are cut in two end within this number of headers
+_BYTES_A_STEP = 32  # bytes scanned by `skip` in the time of a step; in fact more
 _U32_MAX = 0xFFFFFFFF
 _NEVER_USED = 0xC1
 
 
 def _table() -> tuple[tuple[int, int, int], ...]:
-    """Return for each first byte: bytes of a length, bytes of a body beside that length, objects inside (for each)."""
+    """
+    Return for each first byte: bytes of its length, bytes of its body besides that length, objects inside (per unit).
+    """
     rows = [(0, 0, 0)] * 256
     for count in range(16):
         rows[0x80 | count], rows[0x90 | count] = (0, 0, 2 * count), (0, 0, count)
@@ -59,15 +61,15 @@ _TABLE = _table()
 
 
 class Scanner:
-    """Finds the end of a number of *objects*. Feed it with `scan` until it `is_done`."""
+    """Finds the end of a number of *objects*. Feed it with `scan` until `is_done`."""
 
     __slots__ = ("_debt", "_head", "_is_strict", "_missing", "_passing")
 
     def __init__(self, objects: int, *, is_strict: bool = False) -> None:
         self._missing = objects
-        self._passing = 0  # bytes of a string, or of a number, that are still to come
-        self._head = b""  # the part of a header that is there
-        self._debt = 0  # headers to be walked before `skip` is tried again
+        self._passing = 0  # bytes of a string or a number that have not arrived
+        self._head = b""  # the received part of a header
+        self._debt = 0  # headers to walk before `skip` is tried again
         self._is_strict = is_strict
 
     @property
@@ -77,8 +79,9 @@ class Scanner:
 
     def scan(self, data: bytes, at: int = 0) -> int:
         """
-        Look at *data* from *at* on; return how far it is passed: to its end, or to the end of the last object, or less
-        far after `STEPS_MAX`: the rest of *data* is then to be given again. Raises Malformed.
+        Scan *data* from *at* on. Return the offset reached: the end of *data*, the end of the last object, or less.
+
+        It is less after `STEPS_MAX`; then pass the rest of *data* again. Raises Malformed.
         """
         if self._head:
             at = self._complete_head(data, at)
@@ -100,14 +103,17 @@ class Scanner:
         return at
 
     def _complete_head(self, data: bytes, at: int) -> int:
-        """Put together a header that came in parts; return where in *data* it ends."""
+        """Complete a header that arrived in parts. Return the offset in *data* where it ends."""
         held, self._head = self._head, b""
         header = held + data[at : at + 4]
         _, end = self._walk(header, 0, 1)
         return at + end - len(held)
 
     def _walk(self, data: bytes, at: int, steps: int) -> tuple[int, int]:
-        """Walk over at most *steps* headers, and over what is there of their bodies; return how many, and how far."""
+        """
+        Walk over at most *steps* headers and the available bytes of their bodies. Return the headers walked and the
+        offset.
+        """
         missing, end, left = self._missing, len(data), steps
         while left and missing and at < end:
             first = data[at]
@@ -141,7 +147,10 @@ class Scanner:
         return steps - left, at
 
     def _skip(self, data: bytes, at: int) -> tuple[int, int, int]:
-        """Pass whole objects; return how many, how far, and how many bytes of the next were looked at in vain."""
+        """
+        Pass whole objects. Return their number, the offset, and the number of bytes of the next one scanned without
+        result.
+        """
         window = memoryview(data)[at : at + _SKIP_BYTES_MAX]
         unpacker = msgpack.Unpacker(max_buffer_size=len(window))
         unpacker.feed(window)
@@ -161,7 +170,7 @@ class Scanner:
 
 
 def end_of_objects(data: bytes, at: int, end: int, count: int) -> int:
-    """Return where the *count* objects at *at* end; they are known to end before *end*."""
+    """Return the offset where the *count* objects at *at* end. The caller knows that they end at or before *end*."""
     if not count:
         return at
     unpacker = msgpack.Unpacker(max_buffer_size=ARRAY_HEADER_BYTES + end - at)

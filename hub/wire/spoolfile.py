@@ -1,34 +1,35 @@
 """
-A producer's memory as a file: what is not acknowledged yet, so that the hub can read it when the producer is dead.
+The spool file: a producer's unacknowledged messages, which the hub reads when the producer is dead.
 
-A *segment* is a header and, behind it, the PackedForward frames that the producer sends, byte for byte. All words are
-little-endian and aligned, so that one store of the processor writes one: a process that is killed leaves each whole.
+A *segment* is a header, followed by the PackedForward frames that the producer sends, byte for byte. All words are
+little-endian and aligned, so the processor writes each with one store, and a killed process leaves each word whole.
 
     0   8 bytes   magic
     8   u64       state: messages of the open chunk << 40 | offset of the first byte that does not count
     16  u64       counter of the first chunk in this segment
     24  u64       chunks up to this counter are on the hub's disk
-    32  u64       offset of the open chunk, where the state has messages
+    32  u64       offset of the open chunk, if the state has messages
     40  u32 u32   version, process id
     48  22 bytes  session
-    72  16 bytes  command name, filled with zeros
+    72  16 bytes  command name, padded with zeros
     96            frames
 
-The last frame may be *open*: its length and its options are not written yet, or only half. The state says where it
-ends. A chunk counts as cut by the state's next store: what the hub completes is what the producer would have sent.
+The last frame may be *open*: its length and its options are not written, or only in part. The state gives its end. A
+chunk is cut by the next store of the state. The hub completes an open frame to the bytes that the producer would have
+sent.
 
-Files: ``<session>.lock``, locked (lockf) while the process lives, and ``<session>.<number>.seg``. A lock is made under
-another name, ``<session>.lock.<8 hex digits>``, and renamed when it is held.
+Files: ``<session>.lock``, locked (lockf) while the process lives, and ``<session>.<number>.seg``. A lock file is
+created under another name, ``<session>.lock.<8 hex digits>``, and renamed after it is locked.
 
-Reading takes a segment in pieces: one piece, and one step from piece to piece, is a bounded amount of work, because a
-file may be 64 MiB of the smallest frames there can be. A frame is exactly what `encode_frame_head` and
-`encode_frame_tail` write around its entries; anything else is damage.
+A segment is read in pieces, because a file may hold 64 MiB of the smallest frames. Each piece, and each step from piece
+to piece, is a bounded amount of work. A frame is exactly what `encode_frame_head` and `encode_frame_tail` write around
+its entries; anything else is damage.
 
 Always true:
-- reading raises nothing because of what is in a file; what cannot be read is reported as `Spoilt`;
-- a segment of a newer version is no damage (`newer_version`): another hub can read it.
+- reading never raises because of the contents of a file; unreadable bytes are returned as `Spoilt`;
+- a segment of a newer version is not damage (`newer_version`): a newer hub can read it.
 
-Here alone: writing the header, and reading it back.
+Here alone: writing the header, and reading it.
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ from hub.wire.frame import TAG_BYTES_MAX, encode_frame_tail
 
 HEADER_BYTES = 96
 STATE, FIRST, ACKNOWLEDGED, OPEN = 1, 2, 3, 4
-"""Words of the header, counted from its beginning."""
+"""Words of 8 bytes in the header, by index."""
 COUNT_SHIFT = 40
 POSITION_MASK = (1 << COUNT_SHIFT) - 1
 FOLDER_SUFFIX = ".spool"
 PIECE_BYTES = 32 << 10
-"""One step of reading. It holds 370 of the smallest frames: 0.3 ms to pass over, 4 ms to decode."""
+"""Size of one step of reading. It holds 370 of the smallest frames: 0.3 ms to skip, 4 ms to decode."""
 _MAGIC = b"MPSRSPL\n"
 _VERSION = 1
 _FIXED = struct.Struct(f"<8sQQQQII{SESSION_LENGTH}s2x16s")
 _LENGTH = struct.Struct(">I")
 _LENGTH_MAX = 0xFFFFFFFF
 _TAG_LENGTH = struct.Struct(">H")
-_HEAD_BYTES_MAX = 1 + 3 + TAG_BYTES_MAX  # up to the payload
+_HEAD_BYTES_MAX = 1 + 3 + TAG_BYTES_MAX  # the bytes before the payload
 _TAIL_BYTES = len(encode_frame_tail(pack_own("-" * SESSION_LENGTH, 0), 0))
 _LOCK = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.lock")
 _SEGMENT = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.([0-9]{{8}})\.seg")
@@ -66,7 +67,7 @@ IS_POSSIBLE = sys.byteorder == "little"
 
 
 class Spool(NamedTuple):
-    """What the header of a segment says."""
+    """The header of a segment."""
 
     session: str
     pid: int
@@ -79,7 +80,7 @@ class Spool(NamedTuple):
 
 
 class Spoilt(NamedTuple):
-    """Bytes that are no frames, though they should be."""
+    """Bytes that should be frames, and are not."""
 
     reason: str
     lost_bytes: int
@@ -87,7 +88,7 @@ class Spoilt(NamedTuple):
 
 
 def folder_beside(socket_path: str) -> str:
-    """Return the folder in which the producers of a hub spool."""
+    """Return the folder in which the producers of the hub at *socket_path* spool."""
     return socket_path + FOLDER_SUFFIX
 
 
@@ -100,19 +101,19 @@ def segment_name(session: str, number: int) -> str:
 
 
 def session_of(name: str) -> str | None:
-    """Return the session whose lock file has this name, None if it is none."""
+    """Return the session whose lock file has this name, or None if it is not the name of a lock file."""
     match = _LOCK.fullmatch(name)
     return match[1] if match is not None else None
 
 
 def session_of_segment(name: str) -> str | None:
-    """Return the session whose segment has this name, None if it is none."""
+    """Return the session whose segment has this name, or None if it is not the name of a segment."""
     match = _SEGMENT.fullmatch(name)
     return match[1] if match is not None else None
 
 
 def is_unseen_lock(name: str) -> bool:
-    """Return whether this is the name of a lock file before it is locked and gets its own name."""
+    """Return whether this is the name of a lock file before it is locked and renamed."""
     return _UNSEEN_LOCK.fullmatch(name) is not None
 
 
@@ -123,7 +124,7 @@ def pack_header(session: str, pid: int, comm: str) -> bytes:
 
 
 def unpack_header(data: bytes) -> Spool | None:
-    """Return what a segment's header says, None if it is none of ours."""
+    """Return the header of a segment, or None if it is not in our format."""
     if len(data) < HEADER_BYTES:
         return None
     magic, state, first, acknowledged, open_at, version, pid, session, comm = _FIXED.unpack_from(data)
@@ -137,7 +138,7 @@ def unpack_header(data: bytes) -> Spool | None:
 
 
 def newer_version(data: bytes) -> int:
-    """Return the version of a segment that is newer than what is read here, 0 for anything else."""
+    """Return the version of a segment with a newer version than ours, or 0 for anything else."""
     if len(data) < HEADER_BYTES:
         return 0
     magic, *_, version, _, _, _ = _FIXED.unpack_from(data)
@@ -145,15 +146,15 @@ def newer_version(data: bytes) -> int:
 
 
 Read = Callable[[int, int], bytes]
-"""Returns the bytes of a file at an offset: as many as are asked for, or fewer at its end."""
+"""Returns *size* bytes of a file at an offset, or fewer at its end. Arguments: offset, size."""
 
 
 def pieces_of(read: Read, size: int, spool: Spool, acknowledged: int) -> Iterator[bytes | Spoilt]:
     """
-    Yield what is not acknowledged of a segment, as its producer would send it, in pieces of about `PIECE_BYTES`.
+    Yield the unacknowledged frames of a segment, as the producer would send them, in pieces of about `PIECE_BYTES`.
 
-    *size* is how much of the file may be read. An empty piece says that there is more to look at. `Spoilt` comes once
-    and last, where something follows that cannot be read.
+    *size* is the number of bytes of the file that may be read. An empty piece means that more follows. If the rest
+    cannot be read, the last item is one `Spoilt`.
     """
     walk = _Walk(read, size, spool, acknowledged)
     try:
@@ -165,11 +166,11 @@ def pieces_of(read: Read, size: int, spool: Spool, acknowledged: int) -> Iterato
 
 
 class _Damage(Exception):
-    """What is not as a producer writes it."""
+    """Bytes that a producer does not write."""
 
 
 class _Walk:
-    """Goes from frame to frame through a segment."""
+    """Walks through the frames of a segment."""
 
     def __init__(self, read: Read, size: int, spool: Spool, acknowledged: int) -> None:
         self._read = read
@@ -179,12 +180,12 @@ class _Walk:
         self._cut_end = min(spool.open_at, self._end) if spool.open_count else self._end
         self.at = HEADER_BYTES
         self._counter = spool.first
-        self._head = b""  # as the last frame began, up to its length
+        self._head = b""  # the beginning of the last frame, up to its length
         tail = encode_frame_tail(pack_own(spool.session, 0), 0)
         self._before_counter, self._after_counter = tail[:-26], tail[-10:-4]
 
     def cut_frames(self) -> Iterator[bytes]:
-        """Yield the frames that were cut. Raises _Damage."""
+        """Yield the cut frames. Raises _Damage."""
         while self.at < self._cut_end:
             window = self._read(self.at, min(PIECE_BYTES, self._cut_end - self.at))
             start, stop = self._whole_frames(window)
@@ -197,7 +198,7 @@ class _Walk:
             raise _Damage("cut off")
 
     def open_frame(self) -> Iterator[bytes]:
-        """Yield the open frame with its length and its options, as its producer would have cut it. Raises _Damage."""
+        """Yield the open frame with its length and options, as its producer would have cut it. Raises _Damage."""
         if not self._spool.open_count or self._counter <= self._acknowledged:
             return
         window = self._read(self.at, min(PIECE_BYTES, self._end - self.at))
@@ -210,7 +211,7 @@ class _Walk:
         yield encode_frame_tail(pack_own(self._spool.session, self._counter), self._spool.open_count)
 
     def _whole_frames(self, window: bytes) -> tuple[int, int]:
-        """Return where in *window* the frames that are not acknowledged begin, and where the last whole one ends."""
+        """Return the offset in *window* of the unacknowledged frames, and the end of the last whole frame."""
         start = at = 0
         while stop := self._frame_end(window, at):
             if self._counter <= self._acknowledged:
@@ -220,7 +221,7 @@ class _Walk:
         return start, at
 
     def _frame_end(self, window: bytes, at: int) -> int:
-        """Return where the frame at *at* ends; 0 if it is not the next one, or not whole in *window*."""
+        """Return the end of the frame at *at*, or 0 if it is not the next one or not whole in *window*."""
         if not self._head or not window.startswith(self._head, at):
             self._head = window[at : _head_end(window, at)]
             if not self._head:
@@ -233,7 +234,7 @@ class _Walk:
         return stop if stop <= len(window) and window.startswith(self._tail(), payload_end) else 0
 
     def _large_frame(self, window: bytes) -> Iterator[bytes]:
-        """Yield the frame that *window* begins with, and does not hold. Raises _Damage."""
+        """Yield the frame at the beginning of *window*, which is larger than *window*. Raises _Damage."""
         head = _head_end(window, 0)
         start = head + _LENGTH.size
         if not head or start > len(window):
@@ -254,12 +255,12 @@ class _Walk:
             yield self._read(start, min(PIECE_BYTES, end - start))
 
     def _tail(self) -> bytes:
-        """Return what the next frame's options begin with: all of them but the number of messages."""
+        """Return the beginning of the next frame's options: everything except the number of messages."""
         return b"%b%016x%b" % (self._before_counter, self._counter, self._after_counter)
 
 
 def _head_end(window: bytes, at: int) -> int:
-    """Return where the length of the frame's payload is, for the frame at *at*; 0 if it is none of ours."""
+    """Return the offset of the payload's length in the frame at *at*, or 0 if the frame is not in our format."""
     try:
         first = window[at + 1]
         if 0xA0 <= first <= 0xBF:

@@ -1,7 +1,7 @@
 """
-Plain text: a line is a message, record ``{"message": line}``, whatever its bytes are.
+Plain text: a line is a message with the record ``{"message": line}``, whatever its bytes are.
 
-Always true: the bytes are kept as they came, valid UTF-8 or not; only the line's end is taken off.
+Always true: the bytes are kept unchanged, valid UTF-8 or not; only the line ending is removed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from hub.message import Batch, Origin, Peer
 
 TAG = b"text"
 OVERHEAD_BYTES = 20
-"""What a batch of one long line has beside the line."""
+"""Rough size in bytes of the entries of one long line without the line itself; exactly 21."""
 
 _BEFORE_TEXT = b"\x81\xa7message"
 _STR16, _STR32 = struct.Struct(">BH"), struct.Struct(">BI")
 
 
 def encode_record(line: bytes) -> bytes:
-    """Return the record that *line* is, in msgpack."""
+    """Return the record of a line, in msgpack."""
     length = len(line)
     if length < 32:
         return b"%b%c%b" % (_BEFORE_TEXT, 0xA0 | length, line)
@@ -36,12 +36,12 @@ def _before_long(length: int) -> bytes:
 
 
 def encode_entry(line: bytes) -> bytes:
-    """Return the entry that *line* is: its time is that of its arrival."""
+    """Return the entry of a line. It has no time, so its time is the time of receipt."""
     return UNSTAMPED + encode_record(line)
 
 
 def open_text(parts: list[bytes], peer: Peer, origin: Origin | None) -> Sequence[Batch]:
-    """Return the batch of one long line that came in *parts*, without its newline."""
+    """Return the batch of one long line in *parts*, without its newline. A carriage return at the end is removed."""
     parts[-1] = parts[-1].removesuffix(b"\r")
     before = array_header(1) + UNSTAMPED + _before_long(sum(map(len, parts)))
     entries = b"".join((before, *parts))

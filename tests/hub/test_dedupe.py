@@ -1,4 +1,6 @@
-"""hub.dedupe: what was received already."""
+"""
+hub.dedupe: which chunks were received before.
+"""
 
 import random
 import zlib
@@ -34,14 +36,14 @@ def is_unseen(
 
 
 def test_a_batch_without_a_chunk_id_is_always_unseen() -> None:
-    """A chunk without an id is never taken for a repeat, not even of itself."""
+    """A chunk without an id is never a resend, not even of itself."""
     dedupe, two = Dedupe(), batches(None, None)
     dedupe.remember(two, NOW)
     assert dedupe.unseen(two, NOW) == two
 
 
 def test_a_session_remembers_its_highest_counter() -> None:
-    """Everything up to it is a repeat, after any time; everything above it and every other session is unseen."""
+    """Every counter up to the highest is a resend, after any time; higher ones and other sessions are unseen."""
     dedupe = Dedupe()
     dedupe.remember(batches(chunk_of(1, 5), chunk_of(1, 3)), NOW)
     for now in (NOW, NOW + 10**6 * NS):
@@ -51,7 +53,7 @@ def test_a_session_remembers_its_highest_counter() -> None:
 
 @pytest.mark.parametrize("counter", [0, 1, chunkid.COUNTER_MAX])
 def test_the_first_and_the_last_counter_are_like_any_other(counter: int) -> None:
-    """A session may begin with any counter, and each survives the snapshot."""
+    """A session may begin with any counter, and every counter survives a snapshot."""
     dedupe, again = Dedupe(), Dedupe()
     assert is_unseen(dedupe, chunk_of(1, counter))
     dedupe.remember(batches(chunk_of(1, counter)), NOW)
@@ -61,7 +63,7 @@ def test_the_first_and_the_last_counter_are_like_any_other(counter: int) -> None
 
 
 def test_a_foreign_id_is_a_repeat_within_the_window_of_its_first() -> None:
-    """A repeat is one under the same tag, up to the window's last nanosecond, and does not lengthen it."""
+    """A resend has the same tag, up to the last nanosecond of the window, and does not extend the window."""
     dedupe = Dedupe(window_s=600)
     chunk = chunkid.pack("abc")
     dedupe.remember(batches(chunk), NOW)
@@ -73,7 +75,7 @@ def test_a_foreign_id_is_a_repeat_within_the_window_of_its_first() -> None:
 
 
 def test_equal_ids_of_two_workers_are_two_chunks() -> None:
-    """Two programs of one user that share a tag and number their chunks from 1 lose nothing to each other."""
+    """Two programs of one user with the same tag and counters from 1 lose nothing."""
     dedupe, one = Dedupe(), chunkid.pack("1")
     first, second = batches(one, text="from a"), batches(one, text="from b")
     assert dedupe.unseen([*first, *second], NOW) == [*first, *second]
@@ -82,7 +84,7 @@ def test_equal_ids_of_two_workers_are_two_chunks() -> None:
 
 
 def test_content_is_compared_by_length_and_checksum() -> None:
-    """A checksum that came with the batch counts like one that is computed here; another length is another chunk."""
+    """A checksum in the batch equals a computed one; another length is another chunk."""
     dedupe, (batch,) = Dedupe(), batches(chunkid.pack("a"))
     dedupe.remember([batch], NOW)
     same = Batch(batch.tag, batch.entries, 1, batch.chunk, ALICE, crc=zlib.crc32(batch.entries))
@@ -93,7 +95,7 @@ def test_content_is_compared_by_length_and_checksum() -> None:
 
 @pytest.mark.parametrize("chunk", [chunk_of(1, 7), chunkid.pack("7")], ids=["own", "foreign"])
 def test_a_chunk_of_one_user_is_no_repeat_of_anothers(chunk: bytes) -> None:
-    """Nobody can have another user's messages taken for resends, whatever ids and content are sent before."""
+    """No chunk of one user is a resend of another user's, whatever ids and content are sent first."""
     dedupe = Dedupe()
     dedupe.remember(batches(chunk, chunk_of(1, chunkid.COUNTER_MAX), peer=BOB), NOW)
     assert is_unseen(dedupe, chunk, peer=ALICE)
@@ -104,7 +106,7 @@ def test_a_chunk_of_one_user_is_no_repeat_of_anothers(chunk: bytes) -> None:
 
 @pytest.mark.parametrize("chunk", [chunk_of(1, chunkid.COUNTER_MAX), chunkid.pack("1")], ids=["own", "foreign"])
 def test_a_chunk_without_messages_takes_no_row(chunk: bytes) -> None:
-    """There is nothing in it that could be stored twice, and nothing that it could stand for."""
+    """A chunk without messages takes no row, because it contains nothing that could be stored twice."""
     dedupe, empty = Dedupe(), Batch(b"app", codec.join((), 0), 0, chunk, ALICE)
     before = dedupe.snapshot(NOW)
     assert dedupe.unseen([empty, empty], NOW) == [empty, empty]
@@ -114,21 +116,21 @@ def test_a_chunk_without_messages_takes_no_row(chunk: bytes) -> None:
 
 
 def test_the_same_loss_sent_again_is_recognised() -> None:
-    """A client whose lost chunk was acknowledged in vain sends it again: that is one loss, not two."""
+    """A loss that is resent because its acknowledgement was lost is stored once."""
     dedupe, loss = Dedupe(), Loss("too large", 3, 1000, b"sample", b"app", chunkid.pack("id"))
     dedupe.remember([loss.as_batch(peer=ALICE)], NOW)
     assert dedupe.unseen([loss.as_batch(peer=ALICE)], NOW + NS) == []
 
 
 def test_tag_and_id_are_not_confused() -> None:
-    """What moves from the end of a tag to the beginning of an id makes another key."""
+    """Bytes moved from the end of a tag to the beginning of an id make another key."""
     dedupe = Dedupe()
     dedupe.remember(batches(b"bc", tag=b"a"), NOW)
     assert is_unseen(dedupe, b"c", tag=b"ab")
 
 
 def test_a_foreign_id_begins_a_new_window_when_it_is_stored_again() -> None:
-    """Beyond its window it is stored like a new one, and recognised from then on."""
+    """After its window, a chunk is stored again, and recognised from then on."""
     dedupe = Dedupe(window_s=10)
     chunk = chunkid.pack("abc")
     dedupe.remember(batches(chunk), NOW)
@@ -137,7 +139,7 @@ def test_a_foreign_id_begins_a_new_window_when_it_is_stored_again() -> None:
 
 
 def test_repeats_among_what_is_asked_together() -> None:
-    """Of two batches with one id, or a session that goes back, the later one is left out; order is kept."""
+    """Of two batches with one id, or of a session that goes back, the later one is left out; the order is kept."""
     chunks = [
         chunk_of(1, 1),
         chunkid.pack("x"),
@@ -152,7 +154,7 @@ def test_repeats_among_what_is_asked_together() -> None:
 
 
 def test_asking_changes_nothing() -> None:
-    """Only `remember` takes note, so a commit that fails may be given again."""
+    """Only `remember` changes a row, so a commit that fails can be repeated."""
     dedupe, asked = Dedupe(), batches(chunk_of(1, 1), chunkid.pack("x"))
     before = dedupe.snapshot(NOW)
     assert dedupe.unseen(asked, NOW) == dedupe.unseen(asked, NOW) == asked
@@ -163,7 +165,7 @@ def test_asking_changes_nothing() -> None:
 
 
 def test_the_session_unused_for_longest_goes_first() -> None:
-    """The number of sessions is bounded; one that is used stays."""
+    """The number of sessions is limited, and the least recently used one is dropped first."""
     dedupe = Dedupe(rows_max=3)
     for session in (1, 2, 3, 1, 4):
         dedupe.remember(batches(chunk_of(session, session)), NOW)
@@ -171,7 +173,7 @@ def test_the_session_unused_for_longest_goes_first() -> None:
 
 
 def test_the_oldest_foreign_id_goes_first() -> None:
-    """The number of foreign ids is bounded too, within the window."""
+    """The number of foreign ids is limited too, within the window."""
     dedupe = Dedupe(rows_max=2)
     for name in "abc":
         dedupe.remember(batches(chunkid.pack(name)), NOW)
@@ -179,7 +181,7 @@ def test_the_oldest_foreign_id_goes_first() -> None:
 
 
 def test_a_user_with_few_rows_keeps_them_whatever_another_sends() -> None:
-    """A flood of sessions and ids pushes out rows of the one who sends it, and of nobody with fewer."""
+    """A flood of sessions and ids pushes out rows of its sender only, and of no user with fewer rows."""
     dedupe = Dedupe(rows_max=100)
     mine = batches(*(chunk_of(session, 1) for session in range(40)), *(chunkid.pack(str(n)) for n in range(40)))
     dedupe.remember(mine, NOW)
@@ -190,7 +192,7 @@ def test_a_user_with_few_rows_keeps_them_whatever_another_sends() -> None:
 
 
 def test_any_users_are_bounded_by_taking_from_the_largest() -> None:
-    """Whoever sends what: the limit holds, and a row goes only from a user with most rows at that moment."""
+    """Whatever is sent, the limit holds, and a row is only taken from a user with the most rows at that moment."""
     rng = random.Random(7)
     dedupe, held = Dedupe(rows_max=50), dict.fromkeys(range(9), 0)
     for number in range(2000):
@@ -211,7 +213,7 @@ def test_any_users_are_bounded_by_taking_from_the_largest() -> None:
 
 
 def test_a_lower_limit_holds_at_once() -> None:
-    """A reload may make the journal smaller: the tables follow, the youngest rows stay."""
+    """A lower limit applies at once, and the newest rows are kept."""
     dedupe = Dedupe(rows_max=100)
     dedupe.remember(batches(*(chunk_of(number, 1) for number in range(100))), NOW)
     dedupe.bound(10)
@@ -219,7 +221,7 @@ def test_a_lower_limit_holds_at_once() -> None:
 
 
 def test_a_row_takes_no_more_of_a_snapshot_than_is_planned() -> None:
-    """The limit in rows is derived from the bytes that a row of each table takes, with the largest numbers."""
+    """A row of each table, with the largest numbers, takes no more bytes than the limit in rows assumes."""
     dedupe = Dedupe()
     peer = Peer(uid=2**32 - 2)
     for number in range(1000):
@@ -228,14 +230,14 @@ def test_a_row_takes_no_more_of_a_snapshot_than_is_planned() -> None:
 
 
 def test_foreign_ids_beyond_the_window_are_let_go() -> None:
-    """They take no room in the next snapshot."""
+    """Foreign ids older than the window are not in the next snapshot."""
     dedupe = Dedupe(window_s=10)
     empty = dedupe.snapshot(NOW)
     dedupe.remember(batches(chunkid.pack("a"), chunkid.pack("b")), NOW)
     assert len(dedupe.snapshot(NOW)) > len(empty)
     only = Dedupe(window_s=10)
     for each in (dedupe, only):
-        each.remember(batches(chunkid.pack("a")), NOW + 11 * NS)  # again, and so the newest
+        each.remember(batches(chunkid.pack("a")), NOW + 11 * NS)  # again, and so the newest one
     assert dedupe.snapshot(NOW + 11 * NS) == only.snapshot(NOW + 11 * NS)
     assert dedupe.snapshot(NOW + 22 * NS) == empty
 
@@ -244,7 +246,7 @@ def test_foreign_ids_beyond_the_window_are_let_go() -> None:
 
 
 def test_a_snapshot_restores_all_of_it() -> None:
-    """After `restore` everything is decided, and forgotten, as before."""
+    """After `restore` every decision is the same as before."""
     rng = random.Random(1)
     dedupe = Dedupe(rows_max=20)
     for _ in range(500):
@@ -260,10 +262,10 @@ def test_a_snapshot_restores_all_of_it() -> None:
 
 
 def test_a_restored_id_has_its_whole_window() -> None:
-    """How long the hub was away is not known for sure, so a chunk that is sent again after it is recognised."""
+    """A restored id has its whole window, because the length of the stop is unknown."""
     dedupe, again = Dedupe(window_s=10), Dedupe(window_s=10)
     dedupe.remember(batches(chunkid.pack("a")), NOW)
-    later = 5  # a clock that began with the machine
+    later = 5  # a clock that starts with the machine
     again.restore(dedupe.snapshot(NOW + 9 * NS), later)
     assert not is_unseen(again, chunkid.pack("a"), later + 10 * NS)
     assert is_unseen(again, chunkid.pack("a"), later + 10 * NS + 1)
@@ -273,7 +275,7 @@ def test_a_restored_id_has_its_whole_window() -> None:
     "snapshot", [b"", b"\x92\x90", b"\xc1", b"\x91\x90", b"\x92\x91\x92\xa1x\x01\x90", b"\x92\x90\x90\0"]
 )
 def test_what_is_no_snapshot_is_refused(snapshot: bytes) -> None:
-    """Truncated, malformed or of another shape: ValueError, and what was remembered stays."""
+    """A truncated or malformed snapshot raises ValueError, and the tables stay unchanged."""
     dedupe = Dedupe()
     dedupe.remember(batches(chunk_of(1, 1)), NOW)
     with pytest.raises(ValueError, match="not a snapshot"):

@@ -1,4 +1,6 @@
-"""Entries: checked without being built, and read whatever they hold."""
+"""
+hub.entries: entries are checked without being built, and read whatever they contain.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +30,13 @@ INNER = b"\x92\x92" + EVENT_TIME + b"\x80\x81\xa3log\xa2hi"
 
 
 def read(*entries: bytes, count: int | None = None) -> list[Entry | Unreadable]:
-    """Return what the entries read as."""
+    """Return the decoded entries."""
     array = codec.join(entries, len(entries))
     return list(codec.read(array, codec.count_messages(array) if count is None else count))
 
 
 def called_deep(frames: int, work: Callable[[], Any]) -> Any:
-    """Return what *work* returns when so many frames are on the stack already."""
+    """Return the result of *work* called with a number of frames on the stack."""
     return called_deep(frames - 1, work) if frames else work()
 
 
@@ -60,7 +62,7 @@ def called_deep(frames: int, work: Callable[[], Any]) -> Any:
         (b"\xcb" + struct.pack(">d", float("inf")), None),
         (b"\xcb" + struct.pack(">d", float("nan")), None),
         (b"\xcb" + struct.pack(">d", 1e300), None),
-        (b"\xcf" + b"\xff" * 8, None),  # no calendar goes so far
+        (b"\xcf" + b"\xff" * 8, None),  # beyond the range of calendars
         (b"\xd3\x80" + bytes(7), None),
         (b"\xd3" + struct.pack(">q", YEAR_1), YEAR_1 * NS),
         (b"\xd3" + struct.pack(">q", YEAR_1 - 1), None),
@@ -75,7 +77,10 @@ def called_deep(frames: int, work: Callable[[], Any]) -> Any:
     ],
 )
 def test_times(time: bytes, expected: int | None) -> None:
-    """Seconds of any type, EventTime in both encodings, alone or with metadata; none, 0 and nonsense are None."""
+    """
+    Seconds of any type and EventTime in both encodings, alone or with metadata, are times; none, 0 and nonsense are
+    None.
+    """
     assert read(b"\x92" + time + b"\x81\xa1a\x01") == [Entry(expected, {"a": 1})]
 
 
@@ -95,7 +100,7 @@ def test_times(time: bytes, expected: int | None) -> None:
     ],
 )
 def test_what_is_no_time(time: bytes) -> None:
-    """A time of another type makes the entry unreadable, and its bytes are shown."""
+    """A time of another type makes the entry unreadable, and its bytes are returned."""
     entry = b"\x92" + time + b"\x80"
     (unreadable,) = read(entry)
     assert isinstance(unreadable, Unreadable)
@@ -116,19 +121,19 @@ def test_what_is_no_time(time: bytes) -> None:
     ],
 )
 def test_a_stamp_is_an_event_time(time_ns: int, expected: tuple[int, int]) -> None:
-    """A stamp is an array of two and an EventTime, cut to what that can hold, and reads as that time."""
+    """A stamp is an array of two and an EventTime, clamped to its range, and decodes to that time."""
     stamp = codec.stamp(time_ns)
     assert stamp == b"\x92\xd7\x00" + struct.pack(">II", *expected)
     assert read(stamp + b"\x80") == [Entry(expected[0] * NS + expected[1], {})]
 
 
 def test_unstamped_is_no_time() -> None:
-    """An entry without a time of its own says so."""
+    """An entry that begins with `UNSTAMPED` has no time."""
     assert read(codec.UNSTAMPED + b"\x80") == [Entry(None, {})]
 
 
 def test_an_event_time_inside_a_record_stays_one() -> None:
-    """Time and plain number can be told apart there as well; other ext types are kept as they are."""
+    """An EventTime inside a record differs from a plain number; other ext types are kept unchanged."""
     (entry,) = read(b"\x92\x01\x82\xa1a" + EVENT_TIME + b"\xa1b\xd4\x05\x07")
     assert isinstance(entry, Entry)
     assert isinstance(entry.record["a"], EventTime)
@@ -152,7 +157,7 @@ def test_an_event_time_inside_a_record_stays_one() -> None:
     ],
 )
 def test_records(record: bytes, expected: dict[Any, Any]) -> None:
-    """Keys of any type, strings of any bytes and every encoding of a map are read."""
+    """Keys of any type, strings of any bytes and every encoding of a map are decoded."""
     assert read(b"\x92\x01" + record) == [Entry(NS, expected)]
 
 
@@ -168,16 +173,16 @@ BAD = [
     (b"\x92\x01\x05", SHAPE),
     (b"\x92\x01\x90", SHAPE),
     (b"\x92\x01\xc0", SHAPE),
-    (b"\x92\x01\x81\x81\x01\x02\x03", TYPE),  # a key that cannot be one
+    (b"\x92\x01\x81\x81\x01\x02\x03", TYPE),  # an invalid key
     (b"\x92\x01\x81\xa1\xff\x81\x90\x01", TYPE),
-    (b"\x92\x01\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12, VALUE),  # a timestamp that is none
+    (b"\x92\x01\x81\xa1a\xc7\x0c\xff" + b"\xff" * 12, VALUE),  # an invalid timestamp
     (b"\x92\x01\x81\xa1a\xc7\x05\xff" + b"\xff" * 5, VALUE),
 ]
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD)
 def test_one_unreadable_entry_does_not_hide_its_neighbours(bad: bytes, reason: str) -> None:
-    """It comes out in its place with its bytes, and the others are read."""
+    """An unreadable entry is returned in its place with its bytes, and the others are decoded."""
     before, unreadable, after = read(b"\x92\x01\x80", bad, b"\x92\x02\x81\xa1\xff\x01")
     assert isinstance(unreadable, Unreadable)
     assert unreadable.raw == bad
@@ -186,7 +191,7 @@ def test_one_unreadable_entry_does_not_hide_its_neighbours(bad: bytes, reason: s
 
 
 def test_many_unreadable_entries_are_read_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Entries are split once, not once for each that is unreadable."""
+    """The entries are split once, not once for each unreadable one."""
     splits = 0
     split = codec._split
 
@@ -204,7 +209,7 @@ def test_many_unreadable_entries_are_read_in_one_pass(monkeypatch: pytest.Monkey
 
 
 def test_group_markers_are_counted_out() -> None:
-    """Start and end of a group are entries of the array, but no messages."""
+    """Start and end of a group are entries of the array, but not messages."""
     array = codec.join((START, INNER, INNER, END), 4)
     assert codec.array_length(array) == 4
     assert codec.count_messages(array) == 2
@@ -218,7 +223,7 @@ def test_group_markers_are_counted_out() -> None:
         ((START.replace(b"\xd7", b"\xc7\x08"), INNER, END.replace(b"\xd7", b"\xc7\x08")), 1),
         ((INNER, START, INNER, END, INNER), 3),
         ((INNER,), 1),
-        ((b"\x92" + START[2:12] + b"\x80",), 1),  # without metadata it is an entry of the year 2106
+        ((b"\x92" + START[2:12] + b"\x80",), 1),  # without metadata, it is an entry of the year 2106
         ((b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x01\x80\x80",), 1),
         ((b"\x92\x92\xce\xff\xff\xff\xff\x80\x80",), 1),
         ((INNER, b"\x92\x92" + EVENT_TIME + b"\x80\x81\xa3log\xc4\x0a" + START[2:12]), 2),  # quoted in a record
@@ -227,7 +232,7 @@ def test_group_markers_are_counted_out() -> None:
     ],
 )
 def test_only_markers_are_markers(entries: tuple[bytes, ...], count: int) -> None:
-    """The two times, to the nanosecond, with metadata, are markers; counting and reading agree."""
+    """Only the two marker times, exact to the nanosecond and with metadata, are markers; counting and reading agree."""
     array = codec.join(entries, len(entries))
     assert codec.count_messages(array) == count
     assert len(list(codec.read(array, count))) == count
@@ -241,7 +246,7 @@ def test_only_markers_are_markers(entries: tuple[bytes, ...], count: int) -> Non
     [
         (codec.join((), 0), True),
         (codec.join((b"\x92\x01\x80",), 1), True),
-        (codec.join((b"\x05", b"\xa1\xff"), 2), True),  # shape and UTF-8 are the reader's
+        (codec.join((b"\x05", b"\xa1\xff"), 2), True),  # shape and UTF-8 are checked by the reader
         (codec.join((b"\x92\x01\x80",), 2), False),
         (codec.join((b"\x92\x01\x80", b"\x05"), 1), False),
         (codec.join((b"\x92\x01",), 1), False),
@@ -261,14 +266,16 @@ def test_only_markers_are_markers(entries: tuple[bytes, ...], count: int) -> Non
     ],
 )
 def test_well_formed(array: bytes, expected: bool) -> None:
-    """Nesting, lengths and count hold, or they do not; nothing is raised, and a view is as good as bytes."""
+    """Nesting, lengths and count are checked; nothing is raised, and views are accepted like bytes."""
     assert codec.is_well_formed(array) is expected
     assert codec.is_well_formed(memoryview(array)) is expected
 
 
 @pytest.mark.parametrize("depth", [10, *range(900, 1030), 2000])
 def test_nesting_is_judged_alike_everywhere(depth: int) -> None:
-    """What is well formed does not depend on who asks from how deep in the stack, and it can be read from there."""
+    """
+    The result does not depend on the depth of the caller's stack, and what is well-formed can be read at that depth.
+    """
     array = codec.join((b"\x92\x01\x81\xa1a" + b"\x91" * depth + b"\xc0", START, b"\x92\x02\x80"), 3)
     verdicts = {called_deep(frames, lambda: codec.is_well_formed(array)) for frames in (0, 100, 500)}
     assert len(verdicts) == 1
@@ -295,7 +302,7 @@ def test_nesting_is_judged_alike_everywhere(depth: int) -> None:
     ],
 )
 def test_whole_objects_are_counted(packed: bytes, expected: tuple[int, int]) -> None:
-    """The count stops at the first object that is not whole, and says where."""
+    """The count stops at the first object that is not whole, and its offset is returned."""
     assert codec.count_objects(packed) == expected
     assert codec.count_objects(memoryview(packed)) == expected
 
@@ -314,20 +321,20 @@ def test_whole_objects_are_counted(packed: bytes, expected: tuple[int, int]) -> 
     ],
 )
 def test_the_shape_of_the_first_entry(packed: bytes, expected: bool) -> None:
-    """An array of two in any encoding is a pair."""
+    """An array of two is a pair in any encoding."""
     assert codec.begins_with_pair(packed) is expected
     assert codec.begins_with_pair(memoryview(packed + b"\x01\x80")) is expected
 
 
 def test_joined_parts_are_one_array() -> None:
-    """A header of five bytes and the parts, from bytes or views; it says how many there are."""
+    """Parts, bytes or views, are joined after a five-byte header that contains their count."""
     array = codec.join((b"\x92\x01", memoryview(b"\x80\x92\x02\x80")), 2)
     assert array == b"\xdd\x00\x00\x00\x02\x92\x01\x80\x92\x02\x80"
     assert array[: codec.ARRAY_HEADER_BYTES] == codec.array_header(2)
     assert codec.array_length(memoryview(array)) == 2
 
 
-# Whatever is well formed.
+# Any well-formed entries.
 
 
 def sized(headers: str, data: bytes) -> bytes:
@@ -371,7 +378,7 @@ stamped = st.builds(lambda time, meta, record: b"\x92\x92" + time + meta + recor
 @PROPERTY
 @given(st.lists(objects | pairs | stamped | st.sampled_from([START, END, INNER]), max_size=6))
 def test_whatever_is_well_formed_can_be_read(entries: list[bytes]) -> None:
-    """Reading never raises, gives as many as were counted, and shows the bytes of what it cannot read."""
+    """Reading well-formed entries never raises, returns as many as were counted, and the bytes of unreadable ones."""
     array = codec.join(entries, len(entries))
     if not codec.is_well_formed(array):
         assert any(b"\x91" * 999 in entry or b"\x81\x01" * 999 in entry for entry in entries)
@@ -388,7 +395,7 @@ def test_whatever_is_well_formed_can_be_read(entries: list[bytes]) -> None:
 @PROPERTY
 @given(st.binary(max_size=60), st.integers(0, 6))
 def test_whatever_it_is_is_well_formed_or_not(data: bytes, count: int) -> None:
-    """No bytes raise, and those that pass can be read."""
+    """No bytes raise an exception, and well-formed ones can be read."""
     array = codec.array_header(count) + data
     if codec.is_well_formed(array):
         messages = codec.count_messages(array)
@@ -408,7 +415,7 @@ def test_whatever_it_is_is_well_formed_or_not(data: bytes, count: int) -> None:
     )
 )
 def test_what_we_write_is_what_we_read(rows: list[tuple[int, dict[str, Any]]]) -> None:
-    """A stamp and a record packed by msgpack or msgspec come back with their time and their values."""
+    """A stamp and a record packed by msgpack or msgspec are read back with the same time and values."""
     for pack in (msgpack.packb, msgspec.msgpack.encode):
         array = codec.join((codec.stamp(time) + pack(record) for time, record in rows), len(rows))
         assert list(codec.read(array, len(rows))) == [Entry(time, record) for time, record in rows]
@@ -422,10 +429,10 @@ def test_what_we_write_is_what_we_read(rows: list[tuple[int, dict[str, Any]]]) -
 def test_what_is_counted_as_a_marker_is_read_as_one(
     pair: bytes, metadata: bytes, ext: bytes, seconds: int, nanoseconds: int
 ) -> None:
-    """A group marker is known by its bytes as it is known by its value, in any encoding, readable or not."""
+    """A group marker is recognised by its bytes exactly as by its value, in any encoding, readable or not."""
     time = metadata + ext + struct.pack(">II", seconds, nanoseconds) + (b"" if metadata == b"\x91" else b"\x80")
     is_marker = seconds * NS + nanoseconds in (0xFFFFFFFF * NS, 0xFFFFFFFE * NS)
-    for record in (b"\x80", b"\x81\x90\x01"):  # the second has a key that no dict can have
+    for record in (b"\x80", b"\x81\x90\x01"):  # the second has a key that a dict cannot have
         entry = pair + time + record
         assert codec.is_marker(entry) == is_marker
         array = codec.join((b"\x92\x92\x01\x80\x80", entry), 2)
@@ -437,7 +444,7 @@ def test_what_is_counted_as_a_marker_is_read_as_one(
 
 @pytest.mark.parametrize("place", range(5))
 def test_objects_before_one_that_overflows_are_counted(place: int) -> None:
-    """The first object that is not well-formed is found, wherever it stands; `skip` passes it."""
+    """The first object that is not well-formed is found anywhere, although `skip` passes it."""
     objects = [b"\x92\x01\x80", b"\x05", b"\xc4\x05\xc9\xff\xff\xff\xff", b"\x91\x01"]
     objects.insert(place, b"\xc9\xff\xff\xff\xff")
     packed = memoryview(b"".join(objects))

@@ -1,4 +1,6 @@
-"""hub.errors: each error says what is wrong and what to do about it, in one line."""
+"""
+hub.errors: each error names the fault and its remedy in one line.
+"""
 
 import ast
 from pathlib import Path
@@ -26,7 +28,7 @@ from hub.errors import (
     UsageError,
 )
 
-# What a caller gives as the reason says itself what to do: tests/hub/test_socketfile.py and the journal's tests.
+# A reason given by the caller contains the remedy itself: tests/hub/test_socketfile.py and the journal's tests.
 SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
     (SocketPathTooLong("/s", 120, 107), ("120 bytes", "107", "/s", "choose a shorter --socket")),
     (ConfigError("/etc/x.toml", "mode = 9: why"), ("/etc/x.toml", "mode = 9", "why")),
@@ -49,7 +51,7 @@ SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("error", "parts"), SENTENCES, ids=lambda value: type(value).__name__)
 def test_sentence(error: MpsrError, parts: tuple[str, ...]) -> None:
-    """The sentence is one line that names the thing, the fault and the way out."""
+    """The sentence is one line that names the thing, the fault and the remedy."""
     sentence = str(error)
     assert [part for part in parts if part not in sentence] == []
     assert "\n" not in sentence
@@ -57,7 +59,7 @@ def test_sentence(error: MpsrError, parts: tuple[str, ...]) -> None:
 
 
 def test_no_error_without_a_sentence() -> None:
-    """Every error that the module defines stands in the table above, and in the tree at the module's head."""
+    """Every error that the module defines is in the table above, and in the tree at the head of the module."""
     defined = {value for value in vars(hub.errors).values() if isinstance(value, type) and issubclass(value, MpsrError)}
     assert {type(error) for error, _ in SENTENCES} == defined - {MpsrError, UsageError}
     tree = ast.get_docstring(ast.parse(Path(hub.errors.__file__).read_text())) or ""
@@ -66,13 +68,13 @@ def test_no_error_without_a_sentence() -> None:
 
 @pytest.mark.parametrize(("error", "parts"), SENTENCES, ids=lambda value: type(value).__name__)
 def test_who_must_act(error: MpsrError, parts: tuple[str, ...]) -> None:
-    """An error is the caller's, the socket's, the journal's, or the hub's being stopped: one of them."""
+    """Every error belongs to exactly one of: the caller, the socket, the journal, a stopped hub."""
     kinds = (UsageError, SocketError, JournalError, HubClosed)
     assert sum(isinstance(error, kind) for kind in kinds) == 1
 
 
 def test_close_connection_is_no_fault() -> None:
-    """A handler's wish to close is not among the errors, and carries its reply."""
+    """`CloseConnection` is not one of the errors, and carries its reply."""
     assert not issubclass(CloseConnection, MpsrError)
     assert CloseConnection([1]).result == [1]
     assert CloseConnection().result is None

@@ -1,4 +1,6 @@
-"""hub.escaping: whatever a text holds, a terminal shows it and does nothing else."""
+"""
+hub.escaping: a terminal shows any text and does nothing else.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ EVERY = "".join(map(chr, range(sys.maxunicode + 1)))
 UNSAFE = {
     character for character in EVERY if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 }
-BACKWARDS = EVERY[:0x5C:-1]  # as JSON has it: no quote, no backslash; no two surrogates make a pair
+BACKWARDS = EVERY[:0x5C:-1]  # as in JSON: no quote, no backslash; no two surrogates form a pair
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 HEART_ON_FIRE = "\u2764\ufe0f\u200d\U0001f525"
 I_WANT = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # Persian, with a non-joiner
 
 
 def test_every_character() -> None:
-    """Of all characters exactly those of the unsafe categories are escaped, in both forms, and come back from JSON."""
+    """Exactly the characters of the unsafe categories are escaped, in both forms, and JSON decodes to the original."""
     shown, as_json = escape(EVERY), escape_json(f'"{BACKWARDS}"')
     assert UNSAFE.isdisjoint(shown)
     assert UNSAFE.isdisjoint(as_json)
@@ -54,12 +56,12 @@ def test_every_character() -> None:
     ],
 )
 def test_for_people(text: str, shown: str) -> None:
-    """What steers or hides is an escape; joiners stay where they change what is drawn, and only there."""
+    """Control and hidden characters are escaped; joiners are kept only where they change the display."""
     assert escape(text) == shown
 
 
 def test_lines() -> None:
-    """Line feeds and tabs stay, each further line is indented, and nothing else ends a line."""
+    """Line feeds and tabs are kept, each further line is indented, and nothing else ends a line."""
     assert escape_lines("a\tb\r\nc\u2028d\x0b\x1c\x85\n", "  ") == "a\tb\\x0d\n  c\\u2028d\\x0b\\x1c\\x85\n  "
     assert escape_lines("plain", "  ") == "plain"
 
@@ -73,7 +75,7 @@ def test_lines() -> None:
     ],
 )
 def test_for_programs(value: str, encoded: str) -> None:
-    """JSON has four digits, two times beyond the BMP, joiners too; a program reads what was sent."""
+    """JSON escapes have four digits, two of them beyond the BMP, joiners included; a program reads the original."""
     text = json.dumps(value, ensure_ascii=False)
     assert escape_json(text) == encoded
     assert json.loads(encoded) == value
@@ -81,7 +83,7 @@ def test_for_programs(value: str, encoded: str) -> None:
 
 @given(st.text() | st.text(st.sampled_from(sorted(UNSAFE)[:200] + list(FAMILY + I_WANT + "a\n"))))
 def test_any_text(text: str) -> None:
-    """One line stays one line, lines keep their number, and JSON reads back."""
+    """One line stays one line, the number of lines is kept, and JSON decodes to the original."""
     joins = {"\u200c", "\u200d"}
     assert UNSAFE.isdisjoint(set(escape(text)) - joins)
     assert len(escape(text).splitlines()) <= 1

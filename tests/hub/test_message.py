@@ -1,4 +1,6 @@
-"""Batches and losses as messages."""
+"""
+hub.message: batches and losses as messages.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ PEER = Peer(7, 8, 9, "worker")
 
 
 class Acknowledged:
-    """Where acknowledgements go; remembers them."""
+    """Records acknowledgements."""
 
     def __init__(self) -> None:
         self.batches: list[Batch] = []
@@ -29,7 +31,7 @@ def batch_of(*entries: bytes, tag: bytes = b"t", count: int | None = None) -> Ba
 
 
 def test_messages_of_a_batch() -> None:
-    """Each has the batch's tag and peer, the next sequence, and its own time, or that of its arrival."""
+    """Each message has the batch's tag and peer, the next sequence, and its own time or the time of receipt."""
     batch = batch_of(b"\x92\x01\x81\xa1a\x01", b"\x92\xc0\x80")
     assert list(batch.messages()) == [
         Message("t", NS, {"a": 1}, 100, 5 * NS, PEER),
@@ -38,7 +40,7 @@ def test_messages_of_a_batch() -> None:
 
 
 def test_an_unreadable_entry_is_a_loss_at_its_own_sequence() -> None:
-    """The others keep theirs, and the loss says why, of what, and how it began."""
+    """An unreadable entry becomes a loss with reason, tag and sample, and the others keep their sequences."""
     bad = b"\x92\xa1x\x81\xa1a\xda\x00\x64" + b"x" * 100
     before, loss, after = batch_of(b"\x92\x01\x80", bad, b"\x92\x02\x80").messages()
     assert (before.sequence, loss.sequence, after.sequence) == (100, 101, 102)
@@ -52,7 +54,7 @@ def test_an_unreadable_entry_is_a_loss_at_its_own_sequence() -> None:
 
 
 def test_group_markers_have_no_sequence() -> None:
-    """A batch has as many messages as it says."""
+    """Group markers take no sequence, so a batch has as many messages as its count."""
     marker = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x80"
     entry = b"\x92\x92\x01\x80\x80"
     assert [message.sequence for message in batch_of(marker, entry, entry, count=2).messages()] == [100, 101]
@@ -61,12 +63,12 @@ def test_group_markers_have_no_sequence() -> None:
 
 @pytest.mark.parametrize(("tag", "text"), [(b"", ""), ("ü".encode(), "ü"), (b"a\xff", "a\ufffd")])
 def test_a_tag_of_any_bytes_is_text(tag: bytes, text: str) -> None:
-    """What is not UTF-8 in a tag is replaced when it is read."""
+    """Invalid UTF-8 in a tag is replaced when the message is read."""
     assert [message.tag for message in batch_of(b"\x92\x01\x80", tag=tag).messages()] == [text]
 
 
 def test_a_batch_is_acknowledged_at_its_origin() -> None:
-    """Its origin hears which batch it was; a batch without one has nobody to tell."""
+    """The origin receives the acknowledged batch; a batch without an origin does nothing."""
     origin = Acknowledged()
     batch = Batch(b"t", codec.join((), 0), 0, b"\xa1c", PEER, origin)
     batch.acknowledge()
@@ -82,20 +84,20 @@ def test_values_do_not_change() -> None:
 
 
 def test_nobody_is_known_until_the_kernel_says_so() -> None:
-    """The default peer is not verified; one made from credentials is."""
+    """The default peer is not verified; a peer from the kernel's credentials is."""
     assert not UNKNOWN_PEER.verified
     assert Peer(1, 2, 3).verified
 
 
 def test_a_loss_is_a_message_of_its_own() -> None:
-    """It says why, how many, how many bytes, of what, from whom and how it began; its chunk id goes with it."""
+    """A loss contains reason, number, bytes, tag, peer and sample, and keeps the chunk id."""
     origin = Acknowledged()
     loss = Loss("a reason", 3, 1000, b"\xff" * 100, b"app\xff", b"\xa1c", True)
     batch = loss.as_batch(peer=PEER, origin=origin)
     assert (batch.tag, batch.count, batch.chunk, batch.peer, batch.origin) == (b"mpsr.loss", 1, b"\xa1c", PEER, origin)
     assert codec.is_well_formed(batch.entries)
     (message,) = msgspec.structs.replace(batch, received=7 * NS + 1).messages()
-    assert message.time == 7 * NS + 1  # that of its receipt
+    assert message.time == 7 * NS + 1  # the time of receipt
     assert message.record == {
         "reason": "a reason",
         "count": 3,
@@ -107,7 +109,7 @@ def test_a_loss_is_a_message_of_its_own() -> None:
 
 
 def test_a_loss_says_no_more_than_is_known() -> None:
-    """Without tag and sample there are none in the record, and nobody waits for an acknowledgement."""
+    """A loss without tag and sample has neither in its record, and no chunk id."""
     batch = Loss("a reason").as_batch(peer=UNKNOWN_PEER)
     assert batch.chunk is None
     assert msgpack.unpackb(batch.entries[5:], timestamp=0)[1] == {

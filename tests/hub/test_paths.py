@@ -33,7 +33,10 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_default_places(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, environment: dict[str, str], socket: str, journal: str
 ) -> None:
-    """The variable comes first, then the system's places for root, then the user's; never what others could make."""
+    """
+    The variable comes first, then the system's paths for root, then the user's; never a path that other users can
+    create.
+    """
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     for name, value in environment.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))

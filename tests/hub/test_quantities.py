@@ -1,4 +1,6 @@
-"""hub.quantities: sizes, durations and moments as people write them."""
+"""
+hub.quantities: sizes, durations and moments in text form.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ SECOND = 1_000_000_000
     [("90s", 90), ("10m", 600), ("2h", 7200), ("1.5d", 129_600), ("2w", 1_209_600), ("250ms", 0.25), (" 5 s ", 5)],
 )
 def test_lengths(text: str, seconds: float) -> None:
-    """A number and a unit are a length of time, and as a moment, so long ago."""
+    """A number and a unit are a duration, and as a moment they mean that long ago."""
     assert parse_length(text) == seconds
     assert parse_moment(text, NOW) == NOW - round(seconds * SECOND)
 
@@ -33,20 +35,20 @@ def test_lengths(text: str, seconds: float) -> None:
     ],
 )
 def test_moments_with_a_zone(text: str, expected: int) -> None:
-    """RFC 3339 is that moment, whatever the zone here."""
+    """A moment in RFC 3339 is the same in every local zone."""
     assert parse_moment(text, NOW) == expected
 
 
 @pytest.mark.parametrize("text", ["2026-11-20", "2026-11-20 14:30", "2026-11-20T14:30:05"])
 def test_moments_without_a_zone_are_local(text: str) -> None:
-    """A date, or a date and a time, is meant in local time."""
+    """A date, or a date and a time, is local time."""
     local = datetime.datetime.fromisoformat(text).astimezone()
     assert parse_moment(text, NOW) == int(local.timestamp()) * SECOND
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "10", "10 parsecs", "2026-13-01", "-5m"])
 def test_nonsense_is_refused(text: str) -> None:
-    """The error says how to write one."""
+    """The error for an invalid moment describes the form of a valid one."""
     with pytest.raises(ValueError, match="10m"):
         parse_moment(text, NOW)
     with pytest.raises(ValueError, match="10m"):
@@ -74,7 +76,7 @@ def test_nonsense_is_refused(text: str) -> None:
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    """A size is a number and a unit of a thousand or of 1,024, in any case, exact to the byte."""
+    """A size is a number and a unit of 1,000 or 1,024, in any case, exact to the byte."""
     assert parse_size(text) == size
 
 
@@ -82,7 +84,7 @@ def test_sizes(text: str, size: int) -> None:
     "text", ["", " ", "MiB", "-1", "1e3", "5i", "5ib", "1.", ".5", "1 2", "64MiB/s", "0x10", "nan", "9" * 400, "1_000"]
 )
 def test_what_is_no_size(text: str) -> None:
-    """Anything else is a ValueError that shows how a size is written."""
+    """Anything else raises a ValueError that describes the form of a size."""
     with pytest.raises(ValueError, match="write it like 64MiB"):
         parse_size(text)
 

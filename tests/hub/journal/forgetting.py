@@ -1,13 +1,14 @@
 """
 A disk in memory that forgets what was not synced, fills up and fails.
 
-A process sees what was written last. A power cut leaves, of everything that was not synced, any mix: each page as it
-was, as it became, or torn; each size and each name old or new. A failed sync drops its pages: the process goes on
-seeing them, a later sync succeeds without writing them (fsyncgate). A killed process loses nothing but its handles.
+A process sees its last writes. A power cut leaves any mix of everything that was not synced: each page old, new or
+torn; each size and each name old or new. A failed sync drops its pages: the process still sees them, and a later sync
+succeeds without writing them (fsyncgate). A killed process loses only its handles.
 
-`after_kill` and `after_power_cut` give the disk that the next process finds, and leave this one as it is.
-Every change is a *step*; `watch` is called before each with its name, and `fail` makes one fail:
-create, page, sync, sync_all, sync_folder, truncate, truncate_sync, rename, remove.
+`after_kill` and `after_power_cut` return the disk that the next process finds, and do not change this one.
+
+Every change is a *step*. `watch` is called before each step with its name, and `fail` makes a step fail: create, page,
+sync, sync_all, sync_folder, truncate, truncate_sync, rename, remove.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from hub.journal.files import Part
 
 PAGE_BYTES = 512
 Choose = Callable[[int], int]
-"""Picks one of so many possibilities."""
+"""Chooses one of a number of possibilities."""
 
 
 class _File:
-    """What is seen of a file, and what the disk may hold instead."""
+    """The visible state of a file, and the states that the disk may hold instead."""
 
     _numbers = itertools.count()
 
     def __init__(self, data: bytearray, sizes: list[int]) -> None:
         self.number = next(self._numbers)
-        self.data = data  # never shortened: an old size may come back
-        self.sizes = sizes  # that the disk may have, the one seen last
-        self.pages: dict[int, list[bytes]] = {}  # not surely on disk: every content it may have there
-        self.dirty: set[int] = set()  # the pages of these that the next sync writes
+        self.data = data  # never shortened: an old size may return
+        self.sizes = sizes  # sizes that the disk may hold, the visible one last
+        self.pages: dict[int, list[bytes]] = {}  # pages that may not be on disk: every content each may have there
+        self.dirty: set[int] = set()  # those whose pages the next sync writes
 
     def write_page(self, page: int, offset: int, data: bytes) -> None:
         start = page * PAGE_BYTES
@@ -68,14 +69,14 @@ class _File:
 
 
 class ForgettingFiles:
-    """A folder on such a disk; *capacity* is its size in bytes."""
+    """A folder on such a disk. *capacity* is its size in bytes."""
 
     def __init__(self, capacity: int = 1 << 40) -> None:
         self.capacity = capacity
         self.watch: Callable[[str], None] = lambda step: None
-        self._names: dict[str, list[_File | None]] = {}  # what each may name on disk, what is seen last
+        self._names: dict[str, list[_File | None]] = {}  # files that each name may have on disk, the visible one last
         self._handles: dict[int, _File] = {}
-        self._numbers = itertools.count(3)  # a handle is never used again, so that a stale one is noticed
+        self._numbers = itertools.count(3)  # handles are never reused, so that a stale one is noticed
         self._faults: dict[str, list[int]] = {}
 
     def is_linked(self, handle: int) -> bool:
@@ -84,11 +85,11 @@ class ForgettingFiles:
     # What happens to it.
 
     def fail(self, step: str, code: int = errno.EIO, *, after: int = 0, times: int = 1) -> None:
-        """Let *step* fail so many *times*, once it has succeeded *after* times."""
+        """Let *step* fail *times* times, after *after* successes."""
         self._faults[step] = [0] * after + [code] * times
 
     def after_kill(self) -> ForgettingFiles:
-        """Return the disk as the next process finds it when this one was killed."""
+        """Return the disk as the next process finds it after this one was killed."""
         copies: dict[int, _File] = {}
 
         def copy(file: _File | None) -> _File | None:
@@ -99,7 +100,7 @@ class ForgettingFiles:
         return disk
 
     def after_power_cut(self, choose: Choose, *, tear_at: int = PAGE_BYTES // 2) -> ForgettingFiles:
-        """Return the disk as it may be found after a power cut."""
+        """Return one possible disk after a power cut."""
         disk = ForgettingFiles(self.capacity)
         for name, files in sorted(self._names.items()):
             if (file := files[choose(len(files))]) is not None:
@@ -107,7 +108,7 @@ class ForgettingFiles:
         return disk
 
     def power_cuts(self, rng: random.Random, most: int) -> Iterator[ForgettingFiles]:
-        """Yield every disk that a power cut may leave, or *most* of them at random if there are more."""
+        """Yield every disk that a power cut may leave, or *most* random ones if there are more."""
         possible = 1
 
         def newest(count: int) -> int:
@@ -123,7 +124,7 @@ class ForgettingFiles:
                 yield self.after_power_cut(rng.randrange, tear_at=rng.randrange(PAGE_BYTES))
 
     def contents(self) -> tuple[dict[str, int], dict[int, bytes]]:
-        """Return what is seen: the number of the file that has each name, and each file's bytes, open ones too."""
+        """Return the visible state: the file number of each name, and the bytes of each file, open ones included."""
         named = {name: file for name, files in self._names.items() if (file := files[-1]) is not None}
         files = (*named.values(), *self._handles.values())
         seen = {file.number: bytes(file.data[: file.sizes[-1]]) for file in files}
@@ -131,7 +132,7 @@ class ForgettingFiles:
 
     @property
     def is_lying(self) -> bool:
-        """Return whether something is seen that a failed sync has dropped, so that no later sync will write it."""
+        """Return whether a visible page was dropped by a failed sync, so that no later sync will write it."""
         return any(file.pages.keys() - file.dirty for files in self._names.values() for file in files if file)
 
     @property
@@ -139,7 +140,7 @@ class ForgettingFiles:
         return len(self._handles)
 
     def overwrite(self, name: str, data: bytes) -> None:
-        """Put *data* in place of all that the file holds, or make it: damage, not a write."""
+        """Replace the contents of a file by *data*, or create it: damage, not a write."""
         self._names[name] = [_File(bytearray(data), [len(data)])]
 
     def _step(self, step: str) -> None:
@@ -160,7 +161,7 @@ class ForgettingFiles:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return file
 
-    # What is done with it: hub.journal.files.Files.
+    # Operations: hub.journal.files.Files.
 
     def list(self) -> list[str]:
         return [name for name, files in self._names.items() if files[-1] is not None]
@@ -235,8 +236,8 @@ class ForgettingFiles:
 
 
 def every_choice() -> Iterator[Choose]:
-    """Yield choosers, each for one run of the same code, that together make every combination of choices."""
-    made: list[tuple[int, int]] = []  # the choice, of how many
+    """Yield choosers, one for each run of the same code, that together make every combination of choices."""
+    made: list[tuple[int, int]] = []  # (the choice, the number of possibilities)
     while True:
         position = 0
 

@@ -1,4 +1,6 @@
-"""Expiry by age: the writer's part (hub.journal.writer) and the plan's (hub.journal.retention)."""
+"""
+hub.journal.writer and hub.journal.retention: expiry by age.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ HOUR = 3600
     ("older_than", "needed_from", "goes"),
     [
         (0, NOTHING_NEEDED, 0),
-        (20, NOTHING_NEEDED, 0),  # the first may hold what was received just before 20
+        (20, NOTHING_NEEDED, 0),  # the first may hold messages received just before 20
         (21, NOTHING_NEEDED, 1),
         (31, NOTHING_NEEDED, 2),
         (1000, NOTHING_NEEDED, 3),  # never the newest
@@ -30,7 +32,7 @@ HOUR = 3600
     ],
 )
 def test_what_is_only_of_before_goes(older_than: int, needed_from: int, goes: int) -> None:
-    """A segment goes when the next one was begun before the limit: then nothing in it is younger."""
+    """A segment expires if the next one was begun before the limit, because then all of its messages are older."""
     assert plan_expiry(FOUR, keep_bytes=KEEP_BYTES, needed_from=needed_from, older_than=older_than) == goes
 
 
@@ -58,7 +60,7 @@ def a_writer(files: ForgettingFiles, clock: Clock) -> Writer:
 
 
 def test_nothing_lives_much_longer_than_it_should() -> None:
-    """With a message an hour and a look an hour, what is kept is never older than nine eighths of the limit."""
+    """With one message and one expiry per hour, no kept message is older than nine eighths of the limit."""
     files, clock = ForgettingFiles(), Clock()
     writer = a_writer(files, clock)
     received = []
@@ -74,7 +76,7 @@ def test_nothing_lives_much_longer_than_it_should() -> None:
 
 
 def test_age_is_known_after_a_new_start() -> None:
-    """When a segment was begun is read from it again, so that a restart does not make it young."""
+    """The time of creation is read from the segment, so a restart does not make it newer."""
     files, clock = ForgettingFiles(), Clock()
     writer = a_writer(files, clock)
     writer.append([batch("old")])
@@ -83,14 +85,14 @@ def test_age_is_known_after_a_new_start() -> None:
     writer = a_writer(files, clock)
     writer.append([batch("new")])
     clock.now += HOUR * NS
-    assert writer.expire() == 0  # the second segment was begun an hour ago: the first may hold what came before
+    assert writer.expire() == 0  # the second segment was begun an hour ago: the first may hold older messages
     clock.now += 8 * HOUR * NS
     assert writer.expire() >= 1
     assert all(stored.sequence == 2 for stored in read_all(files))
 
 
 def test_an_idle_journal_makes_no_new_segments() -> None:
-    """Where nothing is written nothing is sealed, however often it is looked at."""
+    """Without writes nothing is sealed, however often `expire` is called."""
     files, clock = ForgettingFiles(), Clock()
     writer = a_writer(files, clock)
     writer.append([batch("m")])
@@ -105,7 +107,7 @@ def test_an_idle_journal_makes_no_new_segments() -> None:
 
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_damaged_header_is_as_young_as_the_next(damaged: int) -> None:
-    """Nothing goes before its time because a header cannot be read, and nothing stays for ever because of it."""
+    """A segment with an unreadable header expires neither early nor never."""
     segments = [*FOUR]
     segments[damaged] = Kept(segments[damaged].first_sequence, 100)
     for older_than in range(60):
@@ -116,13 +118,15 @@ def test_a_damaged_header_is_as_young_as_the_next(damaged: int) -> None:
 
 
 def test_a_segment_made_in_the_future_is_no_younger_than_the_next() -> None:
-    """A clock that was years ahead for one segment keeps nothing for years."""
+    """A clock that was years ahead for one segment keeps no segment for years."""
     segments = [Kept(1, 100, 10), Kept(11, 100, 9000), Kept(21, 100, 30), Kept(31, 100, 40)]
     assert plan_expiry(segments, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=31) == 2
 
 
 def test_one_commit_twenty_years_ahead_changes_nothing_for_expiry() -> None:
-    """What is kept after such a commit, and after a restart, is what an undisturbed journal keeps."""
+    """
+    After a commit with a clock twenty years ahead, and after a restart, expiry keeps what it keeps without that commit.
+    """
     files, wall, steady = ForgettingFiles(), Clock(), Clock()
     wall.now = steady.now = PLAUSIBLE_S * NS + 10**18
     writer = None

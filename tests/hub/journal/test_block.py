@@ -56,7 +56,7 @@ def whole(data: bytes, at: int = 0, seed: int = SEED) -> Block | None:
     ],
 )
 def test_a_block_comes_back_as_it_was(given: Batch) -> None:
-    """Tag, entries, count, chunk id and peer are the same after packing and unpacking, wherever the block lies."""
+    """Tag, entries, count, chunk id and peer are the same after packing and unpacking, at any offset."""
     data = b"before" + packed(given) + b"behind"
     block = whole(data, 6)
     assert block is not None
@@ -69,7 +69,7 @@ def test_a_block_comes_back_as_it_was(given: Batch) -> None:
 
 
 def test_a_block_cut_anywhere_is_not_whole() -> None:
-    """However much of its end is missing, or is zeros instead, it does not count."""
+    """A block whose end is missing or zeros does not count, at any length."""
     data = packed(own("a", 1, 2))
     for length in range(len(data)):
         assert whole(data[:length]) is None
@@ -77,7 +77,7 @@ def test_a_block_cut_anywhere_is_not_whole() -> None:
 
 
 def test_a_block_with_any_bit_flipped_is_not_whole() -> None:
-    """No single flip goes unnoticed, in the fixed part, the header or the entries."""
+    """Every single bit flip is detected, in the fixed part, the header and the entries."""
     data = packed(own("a", 1, 2))
     assert whole(data) is not None
     for bit in range(8 * len(data)):
@@ -85,12 +85,12 @@ def test_a_block_with_any_bit_flipped_is_not_whole() -> None:
 
 
 def test_a_block_of_another_journal_is_not_whole() -> None:
-    """The CRC is seeded with the hub id."""
+    """The CRC is seeded with the hub id, so a block of another journal does not count."""
     assert whole(packed(own("a", 1)), seed=seed_of(bytes(16))) is None
 
 
 def test_the_longest_header_that_the_wire_lets_through_is_read_again() -> None:
-    """A tag and a chunk id at their limits do not make a block that is written and never read."""
+    """A block with the longest tag and the longest chunk id can be read again."""
     peer = Peer(1 << 22, (1 << 32) - 1, (1 << 32) - 1, "�" * 64)
     given = Batch(b"t" * TAG_BYTES_MAX, b"\xdd\0\0\0\0", 1, chunkid.pack("c" * OPTION_BYTES_MAX), peer)
     data = packed(given)
@@ -108,18 +108,18 @@ def test_the_longest_header_that_the_wire_lets_through_is_read_again() -> None:
         (8, (HEADER_BYTES_MAX + 1).to_bytes(4, "little")),
         (12, (ENTRIES_BYTES_MAX + 1).to_bytes(4, "little")),
         (16, bytes(8)),  # sequences begin at 1
-        (40, (OFFSET + 1).to_bytes(8, "little")),  # a commit that begins behind its block
+        (40, (OFFSET + 1).to_bytes(8, "little")),  # a commit that begins after its block
     ],
 )
 def test_what_no_block_has_is_refused_before_it_is_believed(at: int, value: bytes) -> None:
-    """Magic, lengths, sequence and commit offset are bounded before anything is read by them."""
+    """Magic, lengths, sequence and commit offset are checked before they are used."""
     data = packed(own("a", 1))
     assert unpack_block(data, 0, OFFSET) is not None
     assert unpack_block(data[:at] + value + data[at + len(value) :], 0, OFFSET) is None
 
 
 def test_a_whole_block_whose_header_is_not_ours_gives_no_batch() -> None:
-    """A header that is no msgpack, or of another shape or type, gives None and raises nothing."""
+    """A header that is not msgpack, or of another shape or type, returns None and raises nothing."""
     for header in (b"", b"\xc1", b"\x90", b"\x97\xc4\0\xc0\1\1\1\xa1\xff\xc3", b"\x97\x01\xc0\1\1\1\xa1x\xc3"):
         block = Block(0, 0, len(header), 0, 1, 1, 0, 0, 0)
         assert unpack_batch(block, bytes(BLOCK_BYTES) + header, 0) is None
@@ -127,7 +127,7 @@ def test_a_whole_block_whose_header_is_not_ours_gives_no_batch() -> None:
 
 @pytest.mark.parametrize("snapshot", [b"", b"\x92\x90\x90", bytes(5000)])
 def test_a_segment_header_comes_back_as_it_was(snapshot: bytes) -> None:
-    """All fields are the same after packing and unpacking, whatever is behind."""
+    """All fields are the same after packing and unpacking, whatever bytes follow."""
     header = HEADER._replace(snapshot=snapshot)
     data = pack_segment_header(header)
     assert len(data) == header.bytes == segment_header_bytes(data) == SEGMENT_HEADER_BYTES + len(snapshot)
@@ -135,7 +135,7 @@ def test_a_segment_header_comes_back_as_it_was(snapshot: bytes) -> None:
 
 
 def test_a_segment_header_cut_or_flipped_anywhere_is_none() -> None:
-    """Neither a missing end nor a single flip goes unnoticed, the version's included."""
+    """A missing end and every single bit flip are detected, also in the version."""
     data = pack_segment_header(HEADER)
     for length in range(len(data)):
         assert unpack_segment_header(data[:length]) is None
@@ -144,21 +144,21 @@ def test_a_segment_header_cut_or_flipped_anywhere_is_none() -> None:
 
 
 def test_the_length_of_a_snapshot_is_bounded() -> None:
-    """A length beyond the limit is not believed."""
+    """A snapshot length above the limit is rejected."""
     data = pack_segment_header(HEADER)
     assert segment_header_bytes(data[:56] + SNAPSHOT_BYTES_MAX.to_bytes(4, "little")) is not None
     assert segment_header_bytes(data[:48] + (SNAPSHOT_BYTES_MAX + 1).to_bytes(4, "little")) is None
 
 
 def test_a_newer_version_is_told_from_damage() -> None:
-    """A header of a later version that keeps the common fields is given, with its version, for the caller to refuse."""
+    """A header of a later version with the common fields is returned with its version, and the caller refuses it."""
     header = unpack_segment_header(pack_segment_header(HEADER._replace(version=9)))
     assert header is not None
     assert header.version == 9
 
 
 def test_the_bytes_are_those_of_the_format() -> None:
-    """Magic, order and widths of the fields are as FORMAT.md says, so that a journal of today can be read tomorrow."""
+    """Magic, order and widths of the fields are as in FORMAT.md, so that a journal of today can be read later."""
     data = packed(Batch(b"t", b"\xdd\0\0\0\1\xc0", 1, None, Peer(2, 3, 4, "c", True)), sequence=0x0102)
     header = b"\x97\xc4\x01t\xc0\x02\x03\x04\xa1c\xc3"
     lengths = len(header).to_bytes(4, "little") + (6).to_bytes(4, "little")

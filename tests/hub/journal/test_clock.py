@@ -1,4 +1,6 @@
-"""hub.journal.clock: what a journal makes of a clock that is set wrong, and right again."""
+"""
+hub.journal.clock: the journal's times when the machine's clock is set wrong, and right again.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ YEAR_S, DAY_S = 365 * 86_400, 86_400
 
 
 class Machine:
-    """Two clocks: one that cannot be set, one that is *wrong_s* ahead. Times are seconds."""
+    """Two clocks: a steady one, and one that is *wrong_s* ahead. Times are in seconds."""
 
     def __init__(self, *, last_s: float = NOW_S, stopped_s: float = 0) -> None:
         self.now_s, self.wrong_s = float(last_s + stopped_s), 0.0
@@ -39,21 +41,24 @@ class Machine:
 
 
 def test_a_clock_that_goes_on_is_followed() -> None:
-    """While nobody sets it, all times are the machine's."""
+    """While the clock is not set, all times are the machine's."""
     machine = Machine()
     for seconds in (0, 1, 0.001, 3600, 10 * DAY_S):
         assert machine.after(seconds) == (0, 0)
 
 
 def test_twenty_years_ahead_for_one_commit_are_an_hour() -> None:
-    """A clock that is years ahead leaves an hour, which is over an hour after the clock is right."""
+    """
+    A clock that was years ahead leaves `received` one hour ahead, and one hour after the clock is right the lead is
+    gone.
+    """
     machine = Machine()
     machine.after(1)
     machine.after(60)
     received, _ = machine.after(1, wrong_s=20 * YEAR_S)
     assert received == pytest.approx(JUMP_S, abs=60)
     received, real = machine.after(1, wrong_s=0)
-    assert received == pytest.approx(JUMP_S, abs=60)  # it stands still: it never goes back
+    assert received == pytest.approx(JUMP_S, abs=60)  # `received` stands still: it never decreases
     assert real == 0
     assert machine.after(JUMP_S + 60) == (0, 0)
 
@@ -81,7 +86,7 @@ def test_expiry_is_right_again_hours_after_a_long_stop() -> None:
 
 
 def test_a_start_years_ahead_is_bounded_too() -> None:
-    """A machine that boots with a wrong date, and gets the right one, is behind for as long as a stop may be."""
+    """After a boot with a wrong date, `received` is ahead by at most the allowance for a stop."""
     machine = Machine()
     assert machine.after(1, wrong_s=20 * YEAR_S)[0] == pytest.approx(STOP_S, abs=60)
     assert machine.after(1, wrong_s=0)[1] == 0
@@ -90,13 +95,13 @@ def test_a_start_years_ahead_is_bounded_too() -> None:
 
 @pytest.mark.parametrize("stopped_s", [1, DAY_S, STOP_S - 1])
 def test_a_stop_is_no_jump(stopped_s: float) -> None:
-    """A hub that was stopped for up to a month has the right time at once."""
+    """After a stop of up to a month, `received` follows the clock at once."""
     assert Machine(stopped_s=stopped_s).after(0) == (0, 0)
 
 
 @pytest.mark.parametrize("late_s", [10 * DAY_S, 5 * YEAR_S])
 def test_a_clock_that_stays_ahead_is_caught_up_with(late_s: float) -> None:
-    """A machine that was paused without its clocks is behind at first, and right after a hundredth of that time."""
+    """After a pause of the machine without its clocks, `received` is late, and right after a hundredth of that time."""
     machine = Machine()
     machine.after(1)
     machine.wrong_s = late_s  # the clock is right from now on: it is the steady one that missed something
@@ -108,14 +113,14 @@ def test_a_clock_that_stays_ahead_is_caught_up_with(late_s: float) -> None:
 
 
 def test_a_clock_that_was_never_set_is_left_at_once() -> None:
-    """A small computer begins in 1970 and gets the time from the network: no message of today is late."""
+    """On a computer whose clock starts in 1970, `received` follows the network's time at once."""
     machine = Machine(last_s=1000)
     assert machine.after(1, wrong_s=NOW_S)[0] == NOW_S
     assert machine.after(DAY_S)[0] == NOW_S
 
 
 def test_the_first_message_of_a_journal_has_the_clocks_time() -> None:
-    """Where nothing was received before, there is nothing to compare with."""
+    """Without an earlier message, the first time is that of the clock."""
     now = [NOW_S * NS]
     clock = Clock(wall=lambda: now[0], steady=lambda: now[0] - 7)
     for _ in range(3):
@@ -124,7 +129,7 @@ def test_the_first_message_of_a_journal_has_the_clocks_time() -> None:
 
 
 def test_nothing_ever_goes_back_and_no_age_runs_ahead() -> None:
-    """Whatever is done to the clock: `received` rises, by no more than is allowed; `real` is never above it."""
+    """However the clock is set, `received` rises by no more than the allowance, and `real` is never above it."""
     rng = random.Random(3)
     machine = Machine()
     machine.after(0)
@@ -142,5 +147,5 @@ def test_nothing_ever_goes_back_and_no_age_runs_ahead() -> None:
 
 
 def test_the_steady_clock_goes_on() -> None:
-    """It is a clock of the system, in nanoseconds."""
+    """The steady clock is a clock of the system, in nanoseconds."""
     assert 0 < steady_ns() <= steady_ns()

@@ -1,4 +1,6 @@
-"""hub.journal.direct: large writes past the page cache say the same as ordinary ones."""
+"""
+hub.journal.direct: large writes that bypass the page cache have the same result as ordinary ones.
+"""
 
 import errno
 import itertools
@@ -32,7 +34,7 @@ def _need_direct_writes(folder: Path) -> None:
 
 
 def test_small_and_large_writes_lie_behind_one_another(tmp_path: Path) -> None:
-    """At any offset, of any sizes, in any turn, with a reader looking at every moment: the bytes are those given."""
+    """Writes at any offset, of any size, in any order, with a reader at every moment, leave the given bytes."""
     dice = random.Random(7)
     files = DiskFiles(str(tmp_path))
     handle = files.create("a", SIZE)
@@ -54,7 +56,7 @@ def test_small_and_large_writes_lie_behind_one_another(tmp_path: Path) -> None:
 
 
 def test_a_file_never_grows(tmp_path: Path) -> None:
-    """A write that ends in the last page is an ordinary one."""
+    """A write that ends in the last page is an ordinary one, so the file does not grow."""
     files = DiskFiles(str(tmp_path))
     size = DIRECT_BYTES + 1000
     handle = files.create("a", size)
@@ -66,7 +68,7 @@ def test_a_file_never_grows(tmp_path: Path) -> None:
 
 
 def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
-    """Nothing is kept of a closed file: neither its tail nor what it was opened as."""
+    """After a file is closed, neither its tail nor its direct descriptor is kept."""
     _need_direct_writes(tmp_path)
     files = DiskFiles(str(tmp_path))
     number = len(os.listdir("/proc/self/fd"))
@@ -83,7 +85,7 @@ def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
 
 
 def test_the_page_cache_is_left_to_others(tmp_path: Path) -> None:
-    """A large write is really a direct one: what it wrote needs no page of the cache, and is read back by the disk."""
+    """A large write leaves no page in the cache, and is read back from the disk."""
     _need_direct_writes(tmp_path)
     files = DiskFiles(str(tmp_path))
     handle = files.create("a", SIZE)
@@ -95,7 +97,7 @@ def test_the_page_cache_is_left_to_others(tmp_path: Path) -> None:
 
 
 def _is_cached(handle: int, offset: int) -> bool:
-    """Return whether the byte there can be read without the disk."""
+    """Return whether the byte at the offset can be read without the disk."""
     try:
         return os.preadv(handle, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except BlockingIOError:
@@ -108,7 +110,7 @@ def _is_cached(handle: int, offset: int) -> bool:
 def test_a_file_system_without_direct_writes_gets_ordinary_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Found out at the first large write; it and all others are ordinary then."""
+    """If the first large write finds no direct writes, it and all later ones are ordinary."""
     tried = 0
 
     def refuse(*_: object) -> int:
@@ -129,7 +131,7 @@ def test_a_file_system_without_direct_writes_gets_ordinary_ones(
 
 
 def test_another_error_is_the_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EIO is no reason to try otherwise."""
+    """EIO is raised, and the write is not retried in the ordinary way."""
 
     def fail(*_: object) -> int:
         raise OSError(errno.EIO, "Input/output error")
@@ -152,7 +154,9 @@ def _descriptors() -> int:
 
 @pytest.mark.parametrize("most", [PAGE_BYTES, 512, 100, 1_000_000])
 def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """Whatever part of it the kernel takes at a time, one that no direct write can follow too, all is written."""
+    """
+    All bytes are written, whatever part the kernel takes at a time, even a part that no direct write can continue.
+    """
     _need_direct_writes(tmp_path)
     real, files = os.pwrite, DiskFiles(str(tmp_path))
     handle = files.create("a", SIZE)
@@ -169,7 +173,10 @@ def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: 
 def test_what_fails_in_the_middle_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A write that fails after a part of it harms nothing before it and keeps nothing open; the next file is direct."""
+    """
+    A write that fails in the middle changes nothing before it and leaves nothing open; the next file is written
+    directly.
+    """
     _need_direct_writes(tmp_path)
     real, files = os.pwrite, DiskFiles(str(tmp_path))
     descriptors = _descriptors()
@@ -205,7 +212,9 @@ def test_what_fails_in_the_middle_leaves_what_was_there(
 def test_without_another_descriptor_a_write_is_an_ordinary_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, again: bool
 ) -> None:
-    """A hub that may open nothing more still commits; what may be otherwise later is tried again, the rest is not."""
+    """
+    Without free descriptors a commit still succeeds; a temporary error is tried again later, a permanent one is not.
+    """
     _need_direct_writes(tmp_path)
     files, tried = DiskFiles(str(tmp_path)), 0
 
@@ -228,7 +237,7 @@ def test_without_another_descriptor_a_write_is_an_ordinary_one(
 
 
 def test_a_file_that_nobody_may_write_is_an_error(tmp_path: Path) -> None:
-    """What an ordinary write cannot do either is said as it is."""
+    """An error that an ordinary write raises too is raised unchanged."""
     files = DiskFiles(str(tmp_path))
     files.close(files.create("a", SIZE))
     handle = files.open("a")
@@ -238,7 +247,7 @@ def test_a_file_that_nobody_may_write_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_reader_beside_it_never_sees_what_was_there_change(tmp_path: Path) -> None:
-    """The page that a direct write begins in is written again: a reader sees what stands in it all the while."""
+    """A reader sees the bytes before the write unchanged while their page is written again."""
     dice = random.Random(3)
     files = DiskFiles(str(tmp_path))
     handle, data = files.create("a", SIZE), dice.randbytes(SIZE)

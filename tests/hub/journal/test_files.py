@@ -1,4 +1,6 @@
-"""hub.journal.files: the real folder, and that the tests' disk does the same."""
+"""
+hub.journal.files: the real folder, and the tests' disk with the same behaviour.
+"""
 
 import errno
 import os
@@ -14,12 +16,12 @@ from tests.hub.journal.forgetting import PAGE_BYTES, ForgettingFiles, every_choi
 
 @pytest.fixture(params=["disk", "memory"])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
-    """Both implementations: what holds here holds for the disk that the other tests break."""
+    """Both implementations: the tests' disk must behave like the real one."""
     return DiskFiles(str(tmp_path)) if request.param == "disk" else ForgettingFiles()
 
 
 def test_a_new_file_is_zeros(files: Files) -> None:
-    """It has its whole size at once."""
+    """A new file is zeros of its whole size at once."""
     handle = files.create("a", 5000)
     assert files.size(handle) == 5000
     assert files.read(handle, 0, 6000) == bytes(5000)
@@ -28,7 +30,7 @@ def test_a_new_file_is_zeros(files: Files) -> None:
 
 
 def test_a_file_is_made_once(files: Files) -> None:
-    """A name that is there is an error, and the file stays as it is."""
+    """Creating a name that exists is an error, and the file stays unchanged."""
     handle = files.create("a", 10)
     files.write(handle, 0, [b"0123456789"])
     with pytest.raises(FileExistsError):
@@ -38,9 +40,9 @@ def test_a_file_is_made_once(files: Files) -> None:
 
 
 def test_parts_are_written_one_behind_the_other(files: Files) -> None:
-    """Any number of parts of any kind, across pages, at any offset."""
+    """Any number of parts of any kind is written, across pages, at any offset."""
     rng = random.Random(1)
-    parts = [rng.randbytes(rng.randrange(9)) for _ in range(3000)]  # more than one system call takes
+    parts = [rng.randbytes(rng.randrange(9)) for _ in range(3000)]  # more than one system call accepts
     mixed = [bytearray(part) if index % 3 else memoryview(part) for index, part in enumerate(parts)]
     handle = files.create("a", 50_000)
     files.write(handle, 777, mixed)
@@ -52,7 +54,7 @@ def test_parts_are_written_one_behind_the_other(files: Files) -> None:
 
 
 def test_reading_stops_at_the_end(files: Files) -> None:
-    """Fewer bytes than asked for come back only there, and none behind it."""
+    """A read returns fewer bytes only at the end of the file, and none after it."""
     handle = files.create("a", 10)
     files.write(handle, 0, [b"0123456789"])
     assert files.read(handle, 8, 5) == b"89"
@@ -61,7 +63,7 @@ def test_reading_stops_at_the_end(files: Files) -> None:
 
 
 def test_cutting_a_file_shows_to_those_who_have_it_open(files: Files) -> None:
-    """They read fewer bytes, and are not harmed."""
+    """Readers of an open file that is cut read fewer bytes, and get no error."""
     handle = files.create("a", 5000)
     files.write(handle, 0, [b"x" * 5000])
     files.truncate("a", 100)
@@ -73,7 +75,7 @@ def test_cutting_a_file_shows_to_those_who_have_it_open(files: Files) -> None:
 
 
 def test_names_are_given_and_taken(files: Files) -> None:
-    """A rename takes the place of what had the name; the old file can still be read by those who have it open."""
+    """A rename replaces a file of that name; the old file can still be read through open handles."""
     handles = [files.create(name, 10) for name in ("a", "b")]
     files.write(handles[0], 0, [b"a"])
     assert [files.is_named(handle, "b") for handle in handles] == [False, True]
@@ -100,16 +102,16 @@ def test_names_are_given_and_taken(files: Files) -> None:
     ],
 )
 def test_what_is_not_there_is_not_found(files: Files, action: Callable[[Files], object]) -> None:
-    """FileNotFoundError, whatever is asked."""
+    """Every operation on a missing file raises FileNotFoundError."""
     with pytest.raises(FileNotFoundError):
         action(files)
 
 
-# The real disk alone.
+# The real disk only.
 
 
 def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the system takes a part only, a signal or a nearly full disk, the rest is written behind it."""
+    """After a short write (a signal, or a nearly full disk), the rest is written after it."""
     real, real_one = os.pwritev, os.pwrite
     monkeypatch.setattr(os, "pwritev", lambda handle, parts, offset: real(handle, [b"".join(parts)[:7]], offset))
     monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: real_one(handle, data[:5], offset))
@@ -122,7 +124,7 @@ def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_short_read_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the system gives less than asked for, the rest is read behind it."""
+    """After a short read, the rest is read after it."""
     files = DiskFiles(str(tmp_path))
     handle = files.create("a", 100)
     files.write(handle, 0, [bytes(range(100))])
@@ -134,7 +136,7 @@ def test_a_short_read_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_bad_sector_costs_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk cannot read comes as zeros, and all around it as it is; another error is an error."""
+    """Unreadable pages are returned as zeros and their neighbours unchanged; any other error is raised."""
     data, bad, fault = os.urandom(5 * 4096 + 100), range(4096, 2 * 4096), errno.EIO
     (tmp_path / "f").write_bytes(data)
     files, pread = DiskFiles(str(tmp_path)), os.pread
@@ -156,7 +158,7 @@ def test_a_bad_sector_costs_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_file_without_space_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk is found when the file is made, and what was made of it goes away again."""
+    """A full disk is found when the file is created, and the incomplete file is removed."""
 
     def full(handle: int, offset: int, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -170,7 +172,7 @@ def test_a_file_without_space_is_not_left_behind(tmp_path: Path, monkeypatch: py
 
 
 def test_space_is_reserved(tmp_path: Path) -> None:
-    """The blocks of a new file are its own before anything is written to it."""
+    """The blocks of a new file are allocated before anything is written to it."""
     if not hasattr(os, "posix_fallocate"):
         pytest.skip("no posix_fallocate here")
     files = DiskFiles(str(tmp_path))
@@ -178,7 +180,7 @@ def test_space_is_reserved(tmp_path: Path) -> None:
     assert (tmp_path / "a").stat().st_blocks * 512 >= 1 << 20
 
 
-# The disk of the tests: what a power cut leaves.
+# The tests' disk: the results of a power cut.
 
 
 def cuts(files: ForgettingFiles) -> set[tuple[str, bytes]]:
@@ -198,7 +200,7 @@ def two_pages(first: bytes, second: bytes) -> bytes:
 
 
 def test_unsynced_pages_are_old_new_or_torn() -> None:
-    """Each by itself: a later page may be there where an earlier one is not."""
+    """Each unsynced page is independent: a later page may be on disk where an earlier one is not."""
     files = ForgettingFiles()
     handle = files.create("a", 2 * PAGE_BYTES)
     files.sync_all(handle)
@@ -213,7 +215,7 @@ def test_unsynced_pages_are_old_new_or_torn() -> None:
 
 
 def test_unsynced_names_and_sizes_are_old_or_new() -> None:
-    """A rename may be undone, a file that was removed may come back, a cut one may be long again."""
+    """A rename may be undone, a removed file may return, a cut file may be long again."""
     files = ForgettingFiles()
     handle = files.create("a", 3)
     files.write(handle, 0, [b"abc"])
@@ -229,7 +231,7 @@ def test_unsynced_names_and_sizes_are_old_or_new() -> None:
 
 
 def test_a_failed_sync_drops_its_pages() -> None:
-    """The next one succeeds and writes nothing of them, although they can still be read."""
+    """The sync after a failed one succeeds and writes none of the dropped pages, although they can still be read."""
     files = ForgettingFiles()
     handle = files.create("a", PAGE_BYTES)
     files.sync_all(handle)
@@ -247,7 +249,7 @@ def test_a_failed_sync_drops_its_pages() -> None:
 
 
 def test_a_killed_process_loses_nothing_but_gains_no_safety() -> None:
-    """What it wrote is seen by the next one, and a power cut may still take it."""
+    """The next process sees the writes of a killed one, and a power cut may still lose them."""
     files = ForgettingFiles()
     handle = files.create("a", 2)
     files.sync_all(handle)

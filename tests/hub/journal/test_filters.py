@@ -1,4 +1,6 @@
-"""hub.query.query with all its filters, against brute force over every message."""
+"""
+hub.query.query: all filters, compared with brute force over every message.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,14 @@ START = 1_700_000_000 * NS
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A journal of some segments; each batch is received a second after the one before."""
+    """A journal of several segments; each batch is received a second after the one before."""
     folder, rng = tmp_path_factory.mktemp("filters"), random.Random(5)
     seconds = iter(range(1 << 30))
     life = Life(DiskFiles(str(folder)), segment_bytes=20_000, clock=lambda: START + next(seconds) * NS)
     for number in range(300):
         records = [record(rng) for _ in range(rng.randrange(1, 6))]
         parts = [codec.stamp(START) + msgspec.msgpack.encode(each) for each in records]
-        parts += [b"\x05"] if number % 50 == 0 else []  # no message
+        parts += [b"\x05"] if number % 50 == 0 else []  # not a message
         tag, peer = rng.choice([b"app.web", b"app.db", b"sys"]), Peer(rng.randrange(1, 4), 0, 0, "x")
         life.append(Batch(tag, codec.join(parts, len(parts)), len(parts), None, peer))
     life.writer.close()
@@ -67,7 +69,7 @@ def strings(value: object) -> list[str]:
 
 
 def wanted(message: Message, filters: dict[str, Any]) -> bool:
-    """Say it again, slowly, and without passing over anything."""
+    """Return the expected result: every message is decoded and tested."""
     unreadable = message.tag == "mpsr.loss"
     by_fields = {"grep", "where", "level"} & filters.keys()
     return (
@@ -105,7 +107,7 @@ FILTERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: ",".join(filters) or "none")
 def test_filters_give_what_brute_force_gives(journal: str, filters: dict[str, Any]) -> None:
-    """Forward, and the last ten: the same messages as when each is looked at."""
+    """Forward and for the last ten, the filters return the same messages as brute force."""
     query = Query(**filters)
     expected = [message.sequence for message in everything(journal) if wanted(message, filters)]
     reader = open_reader(journal, since=query.since)
@@ -116,7 +118,7 @@ def test_filters_give_what_brute_force_gives(journal: str, filters: dict[str, An
 
 @pytest.mark.parametrize("tag", ["app.*", "sys", "mpsr.*", "*", "nothing"])
 def test_a_tag_filter_keeps_what_cannot_be_read_of_that_tag(journal: str, tag: str) -> None:
-    """An entry that cannot be read is shown with its batch's tag, and with the losses."""
+    """An unreadable entry is shown with its batch's tag, and with the losses."""
     pattern = re.compile(tag.replace(".", r"\.").replace("*", ".*"))
     reader = Reader(DiskFiles(journal))
     expected = []
@@ -132,7 +134,9 @@ def test_a_tag_filter_keeps_what_cannot_be_read_of_that_tag(journal: str, tag: s
 
 
 def test_a_time_is_found_by_halving(journal: str) -> None:
-    """Everything received at a time or later lies behind the sequence that is found, and not a segment more."""
+    """
+    Every message received at or after a time has a sequence above the one found, which is off by less than a segment.
+    """
     files = DiskFiles(journal)
     firsts = list_segments(files)
     for second in (0, 1, 57, 150, 299, 1000):

@@ -1,8 +1,10 @@
 """
-The journal as a whole: random histories against a list.
+The journal as a whole: random histories, compared with a list.
 
-Producers send and send again; the disk fails, fills up, is killed and loses power at any step, recovery's own included.
-MPSR_HISTORIES in the environment says how many histories there are (300), MPSR_HISTORY the first one's number (0).
+Producers send and resend; the disk fails, fills up, and the process is killed or loses power at any step, also during
+recovery.
+
+Environment: MPSR_HISTORIES is the number of histories (300), MPSR_HISTORY the number of the first one (0).
 """
 
 import itertools
@@ -31,7 +33,7 @@ class Died(BaseException):
 
 
 class History:
-    """One history, all of it from one seed."""
+    """One history, generated from one seed."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -39,8 +41,8 @@ class History:
         self.keep_bytes = self.rng.choice([1 << 40, 1 << 40, 5 * self.segment_bytes])
         self.disk = ForgettingFiles()
         self.names = itertools.count(1)
-        self.stored: list[Batch] = []  # by sequence; all of it was acknowledged, or found after a crash
-        self.sent: list[Batch] = []  # and not acknowledged
+        self.stored: list[Batch] = []  # by sequence: acknowledged, or found after a crash
+        self.sent: list[Batch] = []  # not acknowledged
         self.cursor = 0
         self.life = self.open()
         self.reader = self.new_reader()
@@ -64,21 +66,21 @@ class History:
         self.reader.close()
         assert self.disk.open_files == 0
 
-    # What happens.
+    # Events.
 
     def send(self) -> None:
-        """Send something new, and what is not acknowledged yet, and perhaps something that is."""
+        """Send a new batch, the unacknowledged ones, and sometimes an acknowledged one."""
         self.sent += [self.new_batch() for _ in range(self.rng.choice([1, 1, 2, 5]))]
         repeats = [each for each in self.rng.sample(self.stored, min(len(self.stored), 2)) if each.chunk]
         commit = self.life.append(*repeats, *self.sent)
         assert commit.stored == sum(each.count for each in self.sent)
-        assert commit.duplicates >= sum(1 for each in repeats if each.count)  # what has no messages is no duplicate
+        assert commit.duplicates >= sum(1 for each in repeats if each.count)  # without messages: never a duplicate
         self.stored += self.sent
         self.sent = []
         assert commit.last_sequence == self.last_sequence
 
     def trouble(self) -> None:
-        """Some step fails, once or for longer."""
+        """A step fails, once or several times."""
         step = self.rng.choice(STEPS)
         self.disk.fail(step, after=self.rng.randrange(4), times=self.rng.choice([1, 1, 2, 6]))
         try:
@@ -88,12 +90,12 @@ class History:
         self.disk.fail(step, times=0)
 
     def look(self) -> None:
-        """The hub's own reader has exactly what is committed, from where it was."""
+        """The hub's own reader returns exactly the committed messages after its last place."""
         everything = {item for item in expected(self.stored) if item.sequence > self.cursor}
         oldest = min(list_segments(self.disk))
         for item in map(stored, self.reader.read(follow=self.rng.random() < 0.5)):
             if self.cursor == 0 and item.sequence <= oldest:
-                self.cursor = item.sequence - 1  # it begins where the journal does
+                self.cursor = item.sequence - 1  # it begins at the beginning of the journal
             assert item.sequence == self.cursor + 1
             self.cursor += item.messages
             assert item in everything or (item.entries is None and self.cursor < oldest)
@@ -110,7 +112,7 @@ class History:
         self.check_kept(self.disk)
 
     def crash(self) -> None:
-        """The process dies at some step; what comes after may die too."""
+        """The process dies at some step; the next process may die too."""
         oldest = self.die_at(self.send, self.rng.randrange(12))
         while True:
             if self.rng.random() < 0.5 and not self.disk.is_lying:
@@ -125,7 +127,7 @@ class History:
         self.reader = self.new_reader()
 
     def die_at(self, run: object, step: int) -> int:
-        """Call *run* and let the process die at its *step*th step, or just behind it; return what was oldest then."""
+        """Call *run*, and let the process die at or just after step *step*. Return the oldest sequence at that time."""
         steps = itertools.count()
 
         def watch(name: str) -> None:
@@ -141,10 +143,10 @@ class History:
         self.disk.watch = lambda name: None
         return min(list_segments(self.disk), default=1)
 
-    # What holds.
+    # Invariants.
 
     def find(self, oldest: int) -> None:
-        """After a crash everything acknowledged is there, and of what was under way the beginning of a commit."""
+        """After a crash, everything acknowledged exists, and of the pending batches a prefix of a commit."""
         items = read_all(self.disk)
         check_order(items)
         first = items[0].sequence if items else self.life.writer.last_sequence + 1
@@ -169,7 +171,7 @@ class History:
             self.stored += self.sent
             self.sent = []
 
-    # Who takes part.
+    # Participants.
 
     def open(self) -> Life:
         return Life(self.disk, segment_bytes=self.segment_bytes, keep_bytes=self.keep_bytes)
@@ -193,7 +195,9 @@ class History:
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_histories(group: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever happens, what was acknowledged is there once, in its order; what was not is taken when sent again."""
+    """
+    In any history, acknowledged messages are stored once and in order, and unacknowledged ones are stored when resent.
+    """
     for seed in range(FIRST + group, FIRST + COUNT, GROUPS):
         monkeypatch.setattr(segment_module, "_WINDOW_BYTES", (1 << 20, 300, 64)[seed % 3])
         try:

@@ -1,4 +1,6 @@
-"""hub.journal.journal: the event loop's side, on a real disk, and whose folder it is."""
+"""
+hub.journal.journal: the event loop's side on a real disk, and the ownership of the folder.
+"""
 
 import asyncio
 import errno
@@ -57,7 +59,7 @@ def read(journal: Journal, *, after: int = 0) -> list[Stored]:
 
 
 class WatchedFiles(DiskFiles):
-    """A real folder whose syncs of data can be waited for, and made to fail."""
+    """A real folder. A test can wait for its syncs of data, and make them fail."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
@@ -75,7 +77,9 @@ class WatchedFiles(DiskFiles):
 
 
 def test_what_is_appended_can_be_read(tmp_path: Path) -> None:
-    """Sequences count up from 1, `read` gives what is committed, behind any of them, and a restart changes nothing."""
+    """
+    Sequences count up from 1, `read` returns the committed messages after any of them, and a restart changes nothing.
+    """
 
     async def main() -> None:
         batches = [own("a", 1, 2), foreign("x"), batch("p", 3)]
@@ -97,7 +101,7 @@ def test_what_is_appended_can_be_read(tmp_path: Path) -> None:
 
 
 def test_many_append_at_once(tmp_path: Path) -> None:
-    """Each caller gets its own commit, and a reader on a thread has all of them in order, gaps none, while they run."""
+    """Each of many callers gets its own commit, and a reader on a thread has all batches in order without gaps."""
 
     async def main() -> None:
         async with opened(tmp_path, keep_bytes=64 << 20) as journal:
@@ -129,7 +133,7 @@ def test_many_append_at_once(tmp_path: Path) -> None:
 
 
 def test_the_oldest_expire(tmp_path: Path) -> None:
-    """The journal stays within its bytes; a reader that had begun is told what it missed, a new one begins later."""
+    """The journal stays within its size; a reader in the middle gets a gap, and a new one begins later."""
 
     async def main() -> None:
         async with opened(tmp_path) as journal:
@@ -154,7 +158,7 @@ def test_the_oldest_expire(tmp_path: Path) -> None:
 
 
 def test_waiting_ends_with_the_commit_that_is_waited_for(tmp_path: Path) -> None:
-    """`wait_beyond` returns at once if it is there already, else when it is; who gives up waiting is forgotten."""
+    """`wait_beyond` returns at once or after the commit, and forgets a cancelled caller."""
 
     async def main() -> None:
         async with opened(tmp_path) as journal:
@@ -176,7 +180,7 @@ def test_waiting_ends_with_the_commit_that_is_waited_for(tmp_path: Path) -> None
 
 
 def test_an_append_that_nobody_waits_for_is_committed_all_the_same(tmp_path: Path) -> None:
-    """If its caller is cancelled, what is committed can be read, is waited for, and is no gap to anybody."""
+    """Batches of a cancelled `append` can be read, waited for, and are no gap."""
 
     async def main() -> None:
         async with opened(tmp_path) as journal:
@@ -196,7 +200,7 @@ def test_an_append_that_nobody_waits_for_is_committed_all_the_same(tmp_path: Pat
 
 
 def test_what_cannot_be_written_is_given_back(tmp_path: Path) -> None:
-    """JournalUnavailable names the journal; nothing of the batches is there, and they are taken when all is well."""
+    """JournalUnavailable names the journal; none of the batches is stored, and they are accepted later."""
 
     async def main() -> None:
         files = ForgettingFiles()
@@ -220,7 +224,7 @@ def test_what_cannot_be_written_is_given_back(tmp_path: Path) -> None:
 
 
 def test_closing_seals_the_journal(tmp_path: Path) -> None:
-    """No space stays reserved, the thread has ended, and closing again does nothing."""
+    """After closing no space is reserved and the thread has ended; closing again does nothing."""
 
     async def main() -> None:
         journal = await Journal.open(str(tmp_path))
@@ -235,7 +239,7 @@ def test_closing_seals_the_journal(tmp_path: Path) -> None:
 
 
 def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
-    """It says so, and does not let its caller wait for ever."""
+    """A closed journal raises an error, and no caller waits for ever."""
 
     async def main() -> None:
         journal = await Journal.open(str(tmp_path))
@@ -249,7 +253,7 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
 
 
 def test_closing_ends_though_the_last_sync_fails(tmp_path: Path) -> None:
-    """The error comes out, and the folder is free again."""
+    """If the last sync fails, closing raises the error and releases the folder."""
 
     async def main() -> None:
         files = WatchedFiles(str(tmp_path))
@@ -268,7 +272,7 @@ def test_closing_ends_though_the_last_sync_fails(tmp_path: Path) -> None:
 
 
 def test_relaxed_syncs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An append that nothing follows is synced all the same."""
+    """With durability ``relaxed``, an append without a successor is synced."""
     monkeypatch.setattr(journal_module, "RELAXED_SYNC_S", 0.05)
 
     async def main() -> None:
@@ -283,9 +287,9 @@ def test_relaxed_syncs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_relaxed_syncs_under_constant_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though there is always more to write, the sync is not put off."""
+    """Under constant load the sync is not postponed."""
     looks = itertools.count()
-    clock = SimpleNamespace(monotonic=lambda: next(looks) / 100)  # a hundredth of a second a look
+    clock = SimpleNamespace(monotonic=lambda: next(looks) / 100)  # polls every hundredth of a second
     monkeypatch.setattr(journal_module, "time", clock)
 
     async def main() -> None:
@@ -307,7 +311,7 @@ def test_relaxed_syncs_under_constant_load(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_fsync_needs_no_timer(tmp_path: Path) -> None:
-    """With durability ``fsync`` every commit is synced once, and nothing else is."""
+    """With durability ``fsync``, every commit causes one sync, and nothing else does."""
 
     async def main() -> None:
         files = WatchedFiles(str(tmp_path))
@@ -322,7 +326,7 @@ def test_fsync_needs_no_timer(tmp_path: Path) -> None:
 
 
 def test_relaxed_gives_up_a_segment_whose_sync_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the timer's sync has failed, nothing is written to that file any more."""
+    """After a failed sync of the timer, nothing more is written to that file."""
     monkeypatch.setattr(journal_module, "RELAXED_SYNC_S", 0.05)
 
     async def main() -> None:
@@ -331,7 +335,7 @@ def test_relaxed_gives_up_a_segment_whose_sync_failed(tmp_path: Path, monkeypatc
             files.fails = True
             await journal.append([own("a", 1)])
             assert await asyncio.to_thread(files.synced.wait, PATIENCE_S)
-            await journal.expire()  # behind the sync on the same thread
+            await journal.expire()  # after the sync on the same thread
             files.fails = False
             await journal.append([own("a", 2)])
             assert sorted(path.name for path in tmp_path.glob("*.seg")) == [segment_name(1), segment_name(2)]
@@ -340,7 +344,7 @@ def test_relaxed_gives_up_a_segment_whose_sync_failed(tmp_path: Path, monkeypatc
     run(main())
 
 
-# Whose folder it is.
+# Ownership of the folder.
 
 HOLDER = """
 import asyncio, os, sys
@@ -370,7 +374,9 @@ def holder(path: Path, *args: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_another_process_is_refused(tmp_path: Path) -> None:
-    """It is told which process has the journal, as long as that lives; nothing needs cleaning up after a kill."""
+    """
+    A second process is refused with the pid of the first one while that lives; after a kill nothing needs cleaning up.
+    """
 
     async def main() -> None:
         with holder(tmp_path) as process:
@@ -386,7 +392,7 @@ def test_another_process_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_does_not_keep_the_journal(tmp_path: Path) -> None:
-    """When the process that opened it is dead, a child that it forked is no owner."""
+    """A forked child does not keep the journal after the death of the process that opened it."""
 
     async def main() -> None:
         with holder(tmp_path, "fork") as process:
@@ -399,7 +405,9 @@ def test_a_forked_child_does_not_keep_the_journal(tmp_path: Path) -> None:
 
 
 def test_a_second_journal_in_the_process_is_refused(tmp_path: Path) -> None:
-    """By any path to the folder, also while the first is being opened, and a refusal does not free the folder."""
+    """
+    A second journal is refused by any path to the folder, also during the first open, and does not release the folder.
+    """
 
     async def main() -> None:
         (tmp_path / "link").symlink_to(tmp_path / "real")
@@ -447,7 +455,9 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("change", ["remove", "replace", "move the folder"])
 def test_two_journals_never_acknowledge_what_the_other_cannot_see(tmp_path: Path, change: str) -> None:
-    """When the lock file is gone another hub may open the journal: the first takes nothing more, and loses nothing."""
+    """
+    After the lock file is removed, another hub may open the journal; the first accepts nothing more and loses nothing.
+    """
     folder = tmp_path / "journal"
 
     async def main() -> None:
@@ -478,7 +488,7 @@ def test_two_journals_never_acknowledge_what_the_other_cannot_see(tmp_path: Path
 
 
 def test_nobody_else_may_read_the_lock(tmp_path: Path) -> None:
-    """A reader of the journal that locks it for reading would keep the next hub from starting."""
+    """The lock file has mode 0600, because another user's shared lock would keep the next hub from starting."""
 
     async def main() -> None:
         async with opened(tmp_path):
@@ -488,13 +498,13 @@ def test_nobody_else_may_read_the_lock(tmp_path: Path) -> None:
 
 
 def test_too_small_a_journal_is_refused(tmp_path: Path) -> None:
-    """Nothing is made."""
+    """A size that is too small is refused, and nothing is created."""
     refusing(tmp_path / "new", JournalUnusable, "bytes are too few", keep_bytes=KEEP_BYTES_MIN - 1)
     assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
-    """A file in place of the folder, or of one above it, or a folder in place of the lock."""
+    """A file in place of the folder or its parent, and a folder in place of the lock, are errors in one sentence."""
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "journal" / "lock").mkdir(parents=True)
     refusing(tmp_path / "file", JournalUnusable, "cannot be written: File exists")
@@ -504,7 +514,7 @@ def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
 
 
 def test_a_new_folder_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each folder that is made is synced into the one above it, and not again."""
+    """Each created folder is synced into its parent, once."""
     synced = []
     real = DiskFiles.sync_folder
 
@@ -528,7 +538,7 @@ def test_a_new_folder_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("call", ["pwritev", "posix_fallocate"])
 def test_a_full_disk_at_the_start_is_said(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever finds it first, it is said in one sentence, and the journal can be opened when there is space."""
+    """On a full disk the error is one sentence, and the journal can be opened when there is space."""
 
     def full(*args: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -545,7 +555,7 @@ def test_a_full_disk_at_the_start_is_said(call: str, tmp_path: Path, monkeypatch
 
 
 def test_a_journal_that_was_never_readable_is_refused(tmp_path: Path) -> None:
-    """Damaged headers and newer formats are refused, nothing is changed, and the folder is not kept locked."""
+    """Damaged headers and newer formats are refused, nothing is changed, and the folder is not left locked."""
     newer = pack_segment_header(SegmentHeader(2, bytes(16), 1, 0, 0, b""))
     for data, error in ((newer, JournalTooNew), (b"x" * 100, JournalUnusable), (newer, JournalTooNew)):
         (tmp_path / segment_name(1)).write_bytes(data)
@@ -555,7 +565,7 @@ def test_a_journal_that_was_never_readable_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_torn_end_is_cut_and_told(tmp_path: Path) -> None:
-    """What a crash left behind the last commit is gone after opening, and how much it was is known."""
+    """The bytes after the last commit are cut when the journal is opened, and their number is reported."""
 
     async def main() -> None:
         async with opened(tmp_path) as journal:

@@ -1,4 +1,6 @@
-"""hub.journal.reader: reading forward, beside a writer that does all it can do."""
+"""
+hub.journal.reader: reading forward, beside a writer that does everything a writer can do.
+"""
 
 import os
 import random
@@ -38,7 +40,7 @@ BATCHES += [own("a", number, number % 3 + 1, size=300) for number in range(3, 12
 
 @pytest.fixture
 def disk() -> ForgettingFiles:
-    """A journal of several segments, a commit a batch."""
+    """A journal of several segments, with one batch per commit."""
     disk = ForgettingFiles()
     life = Life(disk)
     for each in BATCHES:
@@ -52,18 +54,18 @@ def rest(reader: Reader, *, follow: bool = False) -> list[Stored]:
 
 
 def test_everything_is_read_in_order(disk: ForgettingFiles) -> None:
-    """Every batch with messages once, and the reader knows how far it came."""
+    """Every batch with messages is read once, and the reader reports its last sequence."""
     reader = Reader(disk)
     assert rest(reader) == expected(BATCHES)
     assert reader.last_sequence == sum(each.count for each in BATCHES)
     assert rest(reader) == []
     reader.close()
-    assert rest(reader) == []  # closed, it goes on all the same
+    assert rest(reader) == []  # a closed reader continues
     reader.close()
 
 
 def test_reading_begins_behind_any_sequence(disk: ForgettingFiles) -> None:
-    """The first batch is the one whose last message is behind it, wherever in the journal it lies."""
+    """Reading begins with the batch whose last message is after the sequence, anywhere in the journal."""
     everything = expected(BATCHES)
     last = everything[-1].sequence + everything[-1].messages - 1
     for after in range(last + 3):
@@ -75,7 +77,7 @@ def test_reading_begins_behind_any_sequence(disk: ForgettingFiles) -> None:
 
 
 def test_reading_can_be_broken_off_anywhere(disk: ForgettingFiles) -> None:
-    """Who stops after a batch, or a gap, has the next one next time: nothing comes twice, nothing is passed over."""
+    """A caller that stops after a batch or a gap gets the next one later: nothing twice, nothing skipped."""
     block = blocks_of(disk, list_segments(disk)[1])[1]
     name = segment_name(list_segments(disk)[1])
     disk.overwrite(name, flipped(seen_of(disk, list_segments(disk)[1]), 8 * block.offset))
@@ -89,7 +91,7 @@ def test_reading_can_be_broken_off_anywhere(disk: ForgettingFiles) -> None:
 
 
 def test_a_reader_in_the_hub_is_given_what_is_committed(disk: ForgettingFiles) -> None:
-    """Only batches all of whose messages are at or below the bound come out, each when the bound has reached it."""
+    """A batch is returned only when all of its messages are within the bound."""
     everything = expected(BATCHES)
     committed = 0
     reader, items = Reader(disk, committed=lambda: committed), []
@@ -100,7 +102,7 @@ def test_a_reader_in_the_hub_is_given_what_is_committed(disk: ForgettingFiles) -
 
 
 def test_a_commit_taken_back_is_never_given_in_the_hub() -> None:
-    """What a reader saw before it was committed is looked at again: something else may be there by then."""
+    """An uncommitted block is read again, because other bytes may have replaced it."""
     disk = ForgettingFiles()
     life = Life(disk)
     reader = Reader(disk, committed=lambda: life.writer.last_sequence)
@@ -126,7 +128,7 @@ def test_a_commit_taken_back_is_never_given_in_the_hub() -> None:
 
 
 def test_what_expired_before_a_reader_began_is_no_gap(disk: ForgettingFiles) -> None:
-    """A new reader begins with the oldest message kept."""
+    """A new reader begins with the oldest message kept, without a gap."""
     first, second = list_segments(disk)[:2]
     disk.remove(segment_name(first))
     assert read_all(disk) == [item for item in expected(BATCHES) if item.sequence >= second]
@@ -134,7 +136,7 @@ def test_what_expired_before_a_reader_began_is_no_gap(disk: ForgettingFiles) -> 
 
 @pytest.mark.parametrize("after", [1, 5, 9])
 def test_what_expired_under_a_reader_is_a_gap(disk: ForgettingFiles, after: int) -> None:
-    """A reader with a place is told how many it missed; the segment that it has open it reads to the end."""
+    """A reader with a place gets the number of messages it missed; it reads its open segment to the end."""
     everything, firsts = expected(BATCHES), list_segments(disk)
     resumed, opened = Reader(disk, after=after), Reader(disk)
     begun = [stored(next(opened.read()))]
@@ -150,7 +152,7 @@ def test_what_expired_under_a_reader_is_a_gap(disk: ForgettingFiles, after: int)
 
 
 def test_all_that_a_reader_waited_for_may_expire(disk: ForgettingFiles) -> None:
-    """If nothing but an empty segment is left, the gap is told all the same, and at once."""
+    """If only an empty segment is left, the gap is reported at once."""
     Life(disk)
     firsts = list_segments(disk)
     reader = Reader(disk, after=2)
@@ -163,7 +165,7 @@ def test_all_that_a_reader_waited_for_may_expire(disk: ForgettingFiles) -> None:
 
 @pytest.mark.parametrize("follow", [False, True])
 def test_any_flip_in_a_sealed_segment_is_one_gap_of_one_block(disk: ForgettingFiles, follow: bool) -> None:
-    """Exactly the messages of the damaged block are missing; where a header is damaged, none is."""
+    """A bit flip costs exactly the messages of the damaged block, and in a header none."""
     everything = expected(BATCHES)
     first = list_segments(disk)[0]
     data, blocks = seen_of(disk, first), blocks_of(disk, first)
@@ -179,7 +181,7 @@ def test_any_flip_in_a_sealed_segment_is_one_gap_of_one_block(disk: ForgettingFi
 
 
 def test_a_flip_in_the_active_segment_is_a_gap_once_there_is_more(disk: ForgettingFiles) -> None:
-    """While nothing later is behind it, it may be a commit being written; then it is a gap."""
+    """While no later commit follows, a damaged block may be a commit being written; then it is a gap."""
     disk = ForgettingFiles()
     life = Life(disk)
     life.append(own("a", 1))
@@ -196,7 +198,7 @@ def test_a_flip_in_the_active_segment_is_a_gap_once_there_is_more(disk: Forgetti
 
 
 def test_a_damaged_end_of_a_sealed_segment_is_told_at_once() -> None:
-    """Although its successor is empty, its name says that something is missing."""
+    """The name of an empty successor is enough to report the missing messages."""
     disk = ForgettingFiles()
     batches = [own("a", 1), own("a", 2, 2)]
     Life(disk).append(*batches)
@@ -216,7 +218,7 @@ def test_a_missing_segment_is_a_gap(disk: ForgettingFiles) -> None:
 
 
 def test_a_header_that_cannot_be_read_is_a_gap_of_its_batch() -> None:
-    """A block that is whole but not ours to read is missing like a damaged one."""
+    """A whole block whose header cannot be decoded is missing like a damaged one."""
     disk = ForgettingFiles()
     life = Life(disk)
     life.append(own("a", 1))
@@ -231,7 +233,7 @@ def test_a_header_that_cannot_be_read_is_a_gap_of_its_batch() -> None:
 
 
 def test_a_gap_is_a_loss_to_those_who_read_messages() -> None:
-    """It says how many, why and where, at the first missing sequence."""
+    """The loss has count, reason and place, at the first missing sequence."""
     (message,) = Gap(5, 3, "gone", "there", 77).as_batch().messages()
     assert (message.tag, message.sequence, message.received, message.time) == (LOSS_TAG.decode(), 5, 77, 77)
     assert message.record["count"] == 3
@@ -243,7 +245,7 @@ def test_a_gap_is_a_loss_to_those_who_read_messages() -> None:
 
 
 class State(NamedTuple):
-    """What can be seen of the folder at one moment."""
+    """The visible state of the folder at one moment."""
 
     names: dict[str, int]
     files: dict[int, bytes]
@@ -251,7 +253,7 @@ class State(NamedTuple):
 
 
 class Replay(ForgettingFiles):
-    """A history of a folder, for a reader: whenever it asks, time may have gone on."""
+    """A history of a folder for a reader: time may advance at each of its operations."""
 
     def __init__(self, states: list[State], passes: Callable[[], int]) -> None:
         super().__init__()
@@ -296,7 +298,7 @@ class Replay(ForgettingFiles):
 
 
 class Recorder:
-    """Writes a history down, state by state."""
+    """Records a history, state by state."""
 
     def __init__(self) -> None:
         self.disk = ForgettingFiles()
@@ -323,7 +325,10 @@ class Recorder:
 
 
 def steady() -> Recorder:
-    """One life: commits of a page and of many, rolls, failures in new and older segments, a segment replaced twice."""
+    """
+    One run: commits of one page and of many, new segments, failures in new and older segments, a segment replaced
+    twice.
+    """
     recorder = Recorder()
     append, fail = recorder.append, recorder.disk.fail
     fail("sync", times=2)
@@ -343,7 +348,7 @@ def steady() -> Recorder:
 
 
 def restarts() -> Recorder:
-    """Several lives, ended in order or not, the same empty segment replaced again and again."""
+    """Several runs, ended in order or not; the same empty segment is replaced again and again."""
     recorder = Recorder()
     for number in range(1, 5):
         recorder.append(own("a", number), own("b", number, 2, size=200 * number))
@@ -357,7 +362,7 @@ def restarts() -> Recorder:
 
 
 def run_beside(recorder: Recorder, seed: int, *, in_hub: bool) -> list[Stored]:
-    """Return what a reader is given that looks at moments of the history that *seed* chooses."""
+    """Return the items of a reader that reads at moments of the history chosen by *seed*."""
     rng = random.Random(seed)
     pace = rng.choice([1, 3, 10, 40])
     files = Replay(recorder.states, lambda: rng.randrange(pace + 1) if rng.random() < 0.5 else 0)
@@ -376,7 +381,7 @@ def run_beside(recorder: Recorder, seed: int, *, in_hub: bool) -> list[Stored]:
 def test_beside_a_writer_nothing_is_missed_or_given_twice(
     history: Callable[[], Recorder], in_hub: bool, window_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However its looks fall between the writer's steps, a reader has each batch once, in order, without a gap."""
+    """However its reads fall between the writer's steps, a reader has each batch once, in order, without a gap."""
     recorder = history()
     monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
     for seed in range(200):
@@ -384,7 +389,7 @@ def test_beside_a_writer_nothing_is_missed_or_given_twice(
 
 
 def test_a_reader_that_sleeps_once_misses_nothing() -> None:
-    """Wherever it stands still once, for however long, it goes on where it was."""
+    """A reader that pauses once, anywhere and for any time, continues where it was."""
     recorder = Recorder()
     fail = recorder.disk.fail
     fail("sync")
@@ -406,7 +411,7 @@ def test_a_reader_that_sleeps_once_misses_nothing() -> None:
 
 
 def test_beside_a_writer_that_lets_segments_expire_every_gap_is_true() -> None:
-    """What a slow reader missed is told exactly, and what it did not miss is there."""
+    """A slow reader gets exact gaps for what it missed, and all other messages."""
     recorder = Recorder()
     recorder.begin(keep_bytes=3000, segment_bytes=1000)
     for number in range(1, 30):
@@ -428,7 +433,7 @@ def test_beside_a_writer_that_lets_segments_expire_every_gap_is_true() -> None:
 
 
 def test_a_follower_does_not_search_the_rest_of_the_segment(disk: ForgettingFiles) -> None:
-    """While there is nothing new it looks at one place, not at all the space that is reserved behind it."""
+    """Without new blocks, a following reader reads one place, not the whole preallocated space."""
     asked = []
 
     class Counting(ForgettingFiles):
@@ -452,7 +457,7 @@ def test_a_follower_does_not_search_the_rest_of_the_segment(disk: ForgettingFile
 
 @pytest.mark.parametrize("kind", ["nothing", "file"])
 def test_where_no_journal_is(kind: str, tmp_path: Path) -> None:
-    """A missing folder, or something else in its place, is said in one sentence."""
+    """A missing folder, or something else in its place, is an error in one sentence."""
     path = tmp_path / "journal"
     if kind == "file":
         path.write_bytes(b"")
@@ -461,7 +466,7 @@ def test_where_no_journal_is(kind: str, tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_an_empty_journal(tmp_path: Path) -> None:
-    """Nothing comes out, and what is written later does."""
+    """An empty folder yields nothing, and later messages are read."""
     reader = open_reader(str(tmp_path))
     assert rest(reader) == []
     life = Life(DiskFiles(str(tmp_path)))
@@ -473,7 +478,7 @@ def test_an_empty_folder_is_an_empty_journal(tmp_path: Path) -> None:
 
 
 def test_reading_needs_read_permission_and_nothing_else(tmp_path: Path) -> None:
-    """No file is made, changed or locked."""
+    """Reading creates, changes and locks no file."""
     life = Life(DiskFiles(str(tmp_path)))
     life.append(own("a", 1))
     life.writer.close()
@@ -489,14 +494,14 @@ def test_reading_needs_read_permission_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_segment_that_is_no_file_is_said(tmp_path: Path) -> None:
-    """An error of the system is told with the journal's name."""
+    """An error of the system is reported with the journal's name."""
     os.symlink(segment_name(1), tmp_path / segment_name(1))
     with pytest.raises(JournalUnusable, match="cannot be read: Too many levels"):
         rest(open_reader(str(tmp_path)))
 
 
 def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
-    """What is before it is read, and it is not guessed at."""
+    """Segments before one of a newer format are read; the newer one raises an error."""
     last = list_segments(disk)[-1]
     disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, 0, b"")))
     reader = Reader(disk, path="/the/journal")
@@ -512,7 +517,7 @@ def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
 
 
 def by_brute_force(disk: ForgettingFiles, received: int) -> list[Stored]:
-    """Return what was received at *received* or later, found by reading everything."""
+    """Return the messages received at *received* or later, found by reading everything."""
     reader = Reader(disk)
     try:
         return [stored(item) for item in reader.read() if isinstance(item, Gap) or item.received >= received]
@@ -522,7 +527,7 @@ def by_brute_force(disk: ForgettingFiles, received: int) -> list[Stored]:
 
 @pytest.mark.parametrize("damaged", [(), (0,), (1,), (2,), (1, 2), (0, 1, 2, 3), "last", "all but one"])
 def test_a_search_by_time_finds_what_reading_everything_finds(damaged: tuple[int, ...] | str) -> None:
-    """For each moment, the time of a segment's begin included, whichever headers are damaged, and for equal times."""
+    """A search by time equals reading everything, at any moment, with damaged headers and equal times."""
     disk, times = ForgettingFiles(), [1000]
     life = Life(disk, clock=lambda: times[-1])
     for number in range(1, 60):

@@ -1,8 +1,7 @@
 """
 hub.journal.recovery: a table of crashes.
 
-The disk is hub.journal's whole world here, so what it may do is done to it at every moment: the process is killed, or
-the power is cut and of what was not synced any mix is there.
+The disk is simulated. At every step, the process is killed, or the power is cut and any mix of unsynced data is left.
 """
 
 import random
@@ -46,7 +45,7 @@ History = Callable[[ForgettingFiles, Producers], None]
 
 
 def small_commits(disk: ForgettingFiles, producers: Producers) -> None:
-    """Every kind of batch, alone and with others, in one segment."""
+    """All kinds of batches, alone and with others, in one segment."""
     life = Life(disk)
     producers.send(life, own("a", 1))
     producers.send(life, own("a", 2), foreign("x", 2), batch("plain"))
@@ -56,7 +55,7 @@ def small_commits(disk: ForgettingFiles, producers: Producers) -> None:
 
 
 def segment_rolls(disk: ForgettingFiles, producers: Producers) -> None:
-    """Several segments, one of them made for a commit larger than any, one filled to its last byte."""
+    """Several segments: one of them for a commit larger than a segment, one filled to its last byte."""
     life = Life(disk)
     for number in range(1, 12):
         producers.send(life, own("a", number), own("b", number, 2))
@@ -66,7 +65,7 @@ def segment_rolls(disk: ForgettingFiles, producers: Producers) -> None:
 
 
 def reopenings(disk: ForgettingFiles, producers: Producers) -> None:
-    """Lives that end well, lives that do not, and one that does nothing."""
+    """Runs that are closed in order, runs that are not, and one without messages."""
     for number in range(1, 4):
         life = Life(disk)
         producers.send(life, own("a", 2 * number), foreign(f"x{number}"))
@@ -79,7 +78,7 @@ def reopenings(disk: ForgettingFiles, producers: Producers) -> None:
 
 
 def expiry(disk: ForgettingFiles, producers: Producers) -> None:
-    """A journal that never holds more than three segments, and then only two."""
+    """A journal that never holds more than three segments, and later two."""
     life = Life(disk, segment_bytes=700, keep_bytes=2100)
     for number in range(1, 9):
         producers.send(life, own("a", number, size=200), foreign(f"x{number}"))
@@ -113,7 +112,7 @@ def moments_of(history: History) -> list[Moment]:
 
 
 def check_moment(moment: Moment, rng: random.Random, most: int) -> list[Moment]:
-    """Check every way to die at this moment, *most* of the power cuts; return where it could have died again."""
+    """Check every way to die at this moment, at most *most* of the power cuts. Return the moments of the next crash."""
     keeps_from = min(list_segments(moment.disk), default=1)
     again = check_recovery(moment.disk.after_kill(), moment.producers, keeps_from=keeps_from)
     for disk in moment.disk.power_cuts(rng, most):
@@ -123,7 +122,7 @@ def check_moment(moment: Moment, rng: random.Random, most: int) -> list[Moment]:
 
 @pytest.mark.parametrize("history", HISTORIES)
 def test_nothing_acknowledged_is_lost_at_any_moment(history: History) -> None:
-    """Whenever the process dies, each acknowledged batch is there once, and each other one once it is sent again."""
+    """After a crash at any moment, each acknowledged batch is stored once, and each other one once it is resent."""
     rng = random.Random(1)
     for moment in moments_of(history):
         check_moment(moment, rng, 100)
@@ -134,7 +133,7 @@ def test_nothing_acknowledged_is_lost_at_any_moment(history: History) -> None:
 def test_nothing_is_lost_by_a_crash_during_recovery(
     history: History, window_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same holds if it dies again while it recovers or just after, and once more after that."""
+    """The same holds after a second crash during or just after recovery, and a third one after that."""
     monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
     rng = random.Random(2)
     second = [again for moment in rng.sample(moments_of(history), 20) for again in check_moment(moment, rng, 3)]
@@ -144,7 +143,7 @@ def test_nothing_is_lost_by_a_crash_during_recovery(
 
 
 def test_a_power_cut_after_failures_loses_nothing() -> None:
-    """The same holds for a power cut around failed writes and syncs, whatever became of the pages."""
+    """The same holds for a power cut around failed writes and syncs, whatever the disk kept."""
     rng = random.Random(3)
     for moment in moments_of(failures):
         for disk in moment.disk.power_cuts(rng, 60):
@@ -152,7 +151,7 @@ def test_a_power_cut_after_failures_loses_nothing() -> None:
 
 
 def test_what_a_killed_hub_wrote_is_synced_before_it_counts() -> None:
-    """A commit that was written and not synced is kept, and a power cut cannot take it from then on."""
+    """A commit that was written and not synced is kept, and is on stable storage after recovery."""
     disk, producers = ForgettingFiles(), Producers()
     life = Life(disk)
     large = own("a", 1, size=3 * 2048)  # fills its segment to the last byte, so there is nothing to cut
@@ -165,12 +164,12 @@ def test_what_a_killed_hub_wrote_is_synced_before_it_counts() -> None:
 
 
 def test_deduplication_knows_the_same_after_recovery() -> None:
-    """Sessions, foreign ids and their times are recovered exactly, from the snapshot and the blocks behind it."""
+    """Sessions, foreign ids and their times are recovered exactly, from the snapshot and the blocks after it."""
     disk, producers = ForgettingFiles(), Producers()
     life = Life(disk)
     for number in range(1, 12):
         producers.send(life, own("a", number), foreign(f"x{number}"))
-        life.append(own("a", number))  # a repeat changes nothing
+        life.append(own("a", number))  # a resend changes nothing
         dedupe = Dedupe()
         recover(disk.after_kill(), dedupe, now=NS)
         assert dedupe.snapshot(NS) == life.dedupe.snapshot(NS)
@@ -180,7 +179,7 @@ def test_deduplication_knows_the_same_after_recovery() -> None:
 
 
 def three_commits(*, reopened: bool) -> tuple[ForgettingFiles, list[Batch], list[Block]]:
-    """Return a disk with a last segment of three commits, 2 + 3 + 1 batches; with *reopened*, it is sealed."""
+    """Return a disk with a last segment of three commits of 2, 3 and 1 batches; with *reopened*, it is sealed."""
     disk = ForgettingFiles()
     life = Life(disk, segment_bytes=4096)
     batches = [own("a", 1), foreign("x", 2), own("a", 2, 3), foreign("y"), own("a", 3, 2), own("a", 4)]
@@ -193,13 +192,13 @@ def three_commits(*, reopened: bool) -> tuple[ForgettingFiles, list[Batch], list
 
 
 def without(items: list[Stored], index: int) -> list[Stored]:
-    """Return *items* with a gap in place of one."""
+    """Return *items* with one of them replaced by a gap."""
     return [*items[:index], items[index]._replace(entries=None, chunk=None), *items[index + 1 :]]
 
 
 @pytest.mark.parametrize("index", range(5))
 def test_damage_with_a_later_commit_behind_it_keeps_what_follows(index: int) -> None:
-    """Whichever bit flips in an acknowledged block, its sequences alone are missing, and none is given again."""
+    """A bit flip in an acknowledged block costs its sequences only, and none is assigned again."""
     disk, batches, blocks = three_commits(reopened=False)
     data, block = seen_of(disk, 1), blocks[index]
     for bit in range(8 * block.offset, 8 * block.end):
@@ -212,7 +211,7 @@ def test_damage_with_a_later_commit_behind_it_keeps_what_follows(index: int) -> 
 
 
 def test_a_flip_in_the_last_commit_cuts_it() -> None:
-    """The last commit cannot be told from a torn one: it is cut, and may be sent again."""
+    """A damaged last commit looks like a torn one: it is cut, and can be resent."""
     disk, batches, blocks = three_commits(reopened=False)
     data, block = seen_of(disk, 1), blocks[-1]
     for bit in range(8 * block.offset, 8 * block.end):
@@ -227,7 +226,7 @@ def test_a_flip_in_the_last_commit_cuts_it() -> None:
 
 @pytest.mark.parametrize("index", range(6))
 def test_damage_in_a_sealed_segment_keeps_what_follows(index: int) -> None:
-    """In a sealed segment every flip is damage, in its last commit too."""
+    """In a sealed segment every flip is damage, also in its last commit."""
     disk, batches, blocks = three_commits(reopened=True)
     data, block = seen_of(disk, 1), blocks[index]
     for bit in range(8 * block.offset, 8 * block.end, 5):
@@ -240,7 +239,7 @@ def test_damage_in_a_sealed_segment_keeps_what_follows(index: int) -> None:
 
 
 def test_a_block_behind_a_torn_one_of_its_commit_is_no_duplicate() -> None:
-    """Of a commit torn in its first, second or third block, what is behind is cut, and the resend of all is stored."""
+    """If a commit is torn in any block, everything after that is cut, and the resend of the whole commit is stored."""
     disk, batches, blocks = three_commits(reopened=False)
     data = seen_of(disk, 1)
     for torn in (2, 3, 4):
@@ -256,9 +255,7 @@ def test_a_block_behind_a_torn_one_of_its_commit_is_no_duplicate() -> None:
 
 
 def test_damage_right_before_a_torn_commit_takes_no_chunk_for_a_duplicate() -> None:
-    """
-    A whole block of a torn commit behind a damaged one does not count, and no sequence that was given is given again.
-    """
+    """A whole block of a torn commit after a damaged block does not count, and no sequence is assigned twice."""
     disk, batches, blocks = three_commits(reopened=False)
     data = bytearray(seen_of(disk, 1)[: blocks[4].end] + bytes(1000))
     data[blocks[1].end - 1] ^= 1  # the end of the first commit: acknowledged, damaged
@@ -267,7 +264,7 @@ def test_damage_right_before_a_torn_commit_takes_no_chunk_for_a_duplicate() -> N
     damaged.overwrite(segment_name(1), bytes(data))
     assert read_all(damaged) == expected(batches[:1])
     life = Life(damaged)
-    assert life.recovered.next_sequence == 7  # behind the damaged and the torn block, whose sequences are known
+    assert life.recovered.next_sequence == 7  # after the damaged and the torn block, whose sequences are known
     commit = life.append(*batches[2:5])
     assert (commit.duplicates, commit.stored) == (0, 6)
     gap = Stored(2, 5, None)
@@ -275,7 +272,7 @@ def test_damage_right_before_a_torn_commit_takes_no_chunk_for_a_duplicate() -> N
 
 
 def test_damage_in_two_commits_keeps_what_is_whole() -> None:
-    """Two damaged places in two commits, with a third commit behind them, cost just what is damaged."""
+    """Damage in two commits, with a third commit after them, costs only the damaged blocks."""
     disk, batches, blocks = three_commits(reopened=False)
     data = bytearray(seen_of(disk, 1))
     data[blocks[1].end - 1] ^= 1
@@ -288,7 +285,7 @@ def test_damage_in_two_commits_keeps_what_is_whole() -> None:
 
 
 def test_a_quoted_block_is_not_taken_for_one() -> None:
-    """A part of this journal sent through it does not make a torn commit look like damage with later commits behind."""
+    """A part of this journal inside a message does not make a torn commit look like damage."""
     disk, batches, blocks = three_commits(reopened=True)
     quoted = seen_of(disk, 1)[: blocks[-1].end]
     entries = b"\xdd\0\0\0\1\xc6" + len(quoted).to_bytes(4, "big") + quoted
@@ -307,7 +304,7 @@ def test_a_quoted_block_is_not_taken_for_one() -> None:
 
 
 def test_a_damaged_header_of_the_last_segment_costs_nothing() -> None:
-    """Whichever bit flips there, recovery begins one segment earlier and still knows every message and chunk."""
+    """After a flip in the last header, recovery begins one segment earlier and knows every message and chunk."""
     disk, batches, _ = three_commits(reopened=True)
     life = Life(disk)
     more = [own("a", 5), foreign("z", 2)]
@@ -329,7 +326,7 @@ def test_a_damaged_header_of_the_last_segment_costs_nothing() -> None:
 
 
 def test_a_damaged_header_of_an_empty_last_segment_costs_nothing() -> None:
-    """Sequences go on behind the sealed segment before it, or where its name says."""
+    """Sequences continue after the previous sealed segment, or at the number in the name."""
     disk, batches, _ = three_commits(reopened=True)
     disk.overwrite(segment_name(11), bytes(4096))
     life = Life(disk)
@@ -338,7 +335,7 @@ def test_a_damaged_header_of_an_empty_last_segment_costs_nothing() -> None:
 
 
 def test_a_given_up_segment_before_a_damaged_header_is_read_to_its_end() -> None:
-    """What failed and could not be cut off does not count: neither its sequences nor its chunks."""
+    """Blocks that failed and could not be cut do not count: neither their sequences nor their chunks."""
     disk = ForgettingFiles()
     life = Life(disk)
     life.append(own("a", 1))
@@ -357,7 +354,7 @@ def test_a_given_up_segment_before_a_damaged_header_is_read_to_its_end() -> None
 
 
 def test_a_name_says_how_far_sequences_had_come() -> None:
-    """With the last header and the end of the segment before it damaged, no sequence is given twice all the same."""
+    """With the last header and the end of the previous segment damaged, no sequence is assigned twice."""
     disk, batches, blocks = three_commits(reopened=True)
     disk.overwrite(segment_name(1), seen_of(disk, 1)[: blocks[-1].offset])
     disk.overwrite(segment_name(11), bytes(4096))
@@ -482,7 +479,7 @@ def test_no_quoted_block_takes_the_sequences_away() -> None:
 
 
 def test_a_newer_format_is_refused_with_nothing_changed() -> None:
-    """A version above ours, in the newest segment, is refused, whatever is in the segments before."""
+    """A newer version in the newest segment is refused, whatever the earlier segments contain."""
     disk, _, _ = three_commits(reopened=True)
     disk.overwrite(segment_name(11), pack_segment_header(SegmentHeader(2, bytes(16), 11, 5, 5, b"unknown")) + bytes(99))
     check_refused(disk, JournalTooNew)
@@ -493,11 +490,11 @@ def check_refused(disk: ForgettingFiles, kind: type[Exception]) -> None:
     with pytest.raises(kind, match="/the/journal"):
         recover(disk, Dedupe(), now=NS, path="/the/journal")
     assert [disk.contents()[1][number] for number in disk.contents()[0].values()] == before
-    assert disk.open_files <= 2  # those of the lives before
+    assert disk.open_files <= 2  # those of the earlier runs
 
 
 def test_what_is_no_segment_is_left_alone() -> None:
-    """Other names, digits of other scripts among them, are neither read nor removed."""
+    """Files with other names, also with digits of other scripts, are neither read nor removed."""
     disk = ForgettingFiles()
     others = [
         "lock",
@@ -520,7 +517,7 @@ def test_what_is_no_segment_is_left_alone() -> None:
 
 
 def test_received_never_decreases_over_lives() -> None:
-    """A clock that was set back does not show, neither within a life nor after the next recovery."""
+    """A clock that was set back has no effect on `received`, neither in a run nor after the next recovery."""
     disk = ForgettingFiles()
     received = []
     for start in (1000, 500, 700):
@@ -531,7 +528,7 @@ def test_received_never_decreases_over_lives() -> None:
 
 
 def test_relaxed_loses_nothing_when_it_is_killed() -> None:
-    """With durability ``relaxed``, what was acknowledged survives the process, synced or not."""
+    """With durability ``relaxed``, acknowledged messages survive the process, synced or not."""
     disk, producers = ForgettingFiles(), Producers()
 
     def run() -> None:
@@ -544,7 +541,7 @@ def test_relaxed_loses_nothing_when_it_is_killed() -> None:
 
 
 def test_relaxed_keeps_what_was_synced_over_a_power_cut() -> None:
-    """What was synced is there in order; of what came later a beginning, without holes, and nothing else."""
+    """After a power cut, synced messages exist in order, followed by a prefix of the later ones without holes."""
     rng = random.Random(5)
     for seed in range(60):
         disk, batches = ForgettingFiles(), [own("a", number, size=seed) for number in range(1, 20)]
@@ -564,7 +561,7 @@ def test_relaxed_keeps_what_was_synced_over_a_power_cut() -> None:
 
 
 def test_a_chunk_id_counts_although_its_messages_cannot_be_read() -> None:
-    """Entries that nobody can decode are stored and recognised like any others."""
+    """Entries that cannot be decoded are stored and recognised like any others."""
     disk = ForgettingFiles()
     odd = Batch(b"\xff", b"\xdd\0\0\0\1\xc1", 1, chunkid.pack(b"\xff\x00"))
     Life(disk).append(odd)
@@ -573,7 +570,7 @@ def test_a_chunk_id_counts_although_its_messages_cannot_be_read() -> None:
 
 
 def test_a_snapshot_that_is_none_is_an_error() -> None:
-    """A header that is whole but holds no snapshot was not written by us."""
+    """A whole header without a valid snapshot is an error."""
     disk = ForgettingFiles()
     disk.overwrite(
         segment_name(1), pack_segment_header(SegmentHeader(1, bytes(16), 1, 0, 0, msgspec.msgpack.encode([1])))
@@ -598,7 +595,9 @@ def closed() -> tuple[ForgettingFiles, list[Batch], list[Block]]:
 
 
 def test_the_end_of_a_closed_journal_is_known() -> None:
-    """Wherever its end is cut or wiped: what is missing is reported as damage, and no sequence is given again."""
+    """
+    Wherever the end is cut or wiped, the missing messages are reported as damage, and no sequence is assigned again.
+    """
     disk, batches, blocks = closed()
     data = seen_of(disk, 1)
     for place in range(blocks[0].offset, len(data), 5):
@@ -616,7 +615,7 @@ def test_the_end_of_a_closed_journal_is_known() -> None:
 
 
 def test_any_flip_in_a_closed_journal_costs_one_block() -> None:
-    """Also in its last commit, which without a seal could not be told from a torn one."""
+    """A flip costs one block, also in the last commit, which without a seal would look torn."""
     disk, batches, blocks = closed()
     data = seen_of(disk, 1)
     for index, block in enumerate(blocks):
@@ -629,7 +628,7 @@ def test_any_flip_in_a_closed_journal_costs_one_block() -> None:
 
 
 def test_a_seal_says_nothing_of_what_came_after_it() -> None:
-    """A hub that was started again and killed leaves a torn commit like any other."""
+    """After a restart and a kill, a torn commit is cut in spite of the older seal."""
     disk, batches, _ = closed()
     life = Life(disk)
     more = [own("a", 3), own("a", 4)]
@@ -643,7 +642,7 @@ def test_a_seal_says_nothing_of_what_came_after_it() -> None:
 
 
 def test_the_seal_of_an_idle_life_does_not_vouch_for_the_next() -> None:
-    """A life without messages leaves a segment that the next one replaces: of its bytes the seal says nothing."""
+    """The seal of a run without messages claims no bytes of its segment, because the next run replaces it."""
     disk, batches, _ = closed()
     Life(disk).writer.close()
     life = Life(disk)
@@ -657,7 +656,7 @@ def test_the_seal_of_an_idle_life_does_not_vouch_for_the_next() -> None:
 
 
 def test_sequences_go_on_although_all_segments_were_removed() -> None:
-    """Whatever is left of the folder: while the seal is there, no sequence is given twice."""
+    """While the seal exists, no sequence is assigned twice, whatever other files are left."""
     disk, _, _ = closed()
     for first in list_segments(disk):
         disk.remove(segment_name(first))
@@ -669,7 +668,7 @@ def test_sequences_go_on_although_all_segments_were_removed() -> None:
 
 @pytest.mark.parametrize("change", [{"hub_id": bytes(16), "next_sequence": 999}, {"next_sequence": 5}])
 def test_a_seal_of_another_journal_or_time_is_no_harm(change: dict[str, Any]) -> None:
-    """A journal is not taken for damaged because of a seal that belongs to another, or to its own past."""
+    """A seal of another journal, or an older one of this journal, causes no damage report."""
     disk, batches, _ = closed()
     seal = read_seal(disk)
     assert seal is not None
@@ -679,7 +678,7 @@ def test_a_seal_of_another_journal_or_time_is_no_harm(change: dict[str, Any]) ->
 
 
 def test_a_kill_or_power_cut_while_it_is_closed_loses_nothing() -> None:
-    """At every step of a close, the seal's included, what was acknowledged is there."""
+    """At every step of a close, acknowledged messages survive a kill and a power cut."""
     disk, producers = ForgettingFiles(), Producers()
     life = Life(disk)
     for number in range(1, 4):
@@ -690,11 +689,13 @@ def test_a_kill_or_power_cut_while_it_is_closed_loses_nothing() -> None:
             check_recovery(after, moment.producers)
 
 
-# Whose chunks they are.
+# Owners of chunks.
 
 
 def test_a_chunk_of_another_user_or_content_is_stored_after_any_recovery() -> None:
-    """From blocks and from a snapshot alike: a resend is one of the same user, tag, id and content."""
+    """
+    A chunk is a resend only with the same user, tag, id and content, after recovery from blocks and from a snapshot.
+    """
     disk = ForgettingFiles()
     mine = [own("a", 1), foreign("x")]
     theirs = [msgspec.structs.replace(each, peer=Peer(9, 7777, 7777, "other")) for each in mine]
@@ -708,7 +709,7 @@ def test_a_chunk_of_another_user_or_content_is_stored_after_any_recovery() -> No
 
 
 def test_empty_chunks_are_acknowledged_and_leave_nothing() -> None:
-    """A chunk without messages is not stored, and what has its id later is."""
+    """A chunk without messages is not stored, and a later chunk with its id is."""
     disk = ForgettingFiles()
     life, empty = Life(disk), batch("empty", 0, chunk=own("a", 1).chunk)
     for _ in range(2):

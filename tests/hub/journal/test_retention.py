@@ -1,4 +1,6 @@
-"""hub.journal.retention: how much of the past is kept."""
+"""
+hub.journal.retention: which segments are deleted.
+"""
 
 import random
 
@@ -38,12 +40,12 @@ FOUR = [Kept(1, 100), Kept(11, 100), Kept(21, 50), Kept(31, 100)]
     ],
 )
 def test_the_oldest_go_until_the_rest_fits(segments: list[Kept], keep_bytes: int, needed_from: int, goes: int) -> None:
-    """Whole segments, oldest first, no more than needed, never the newest, never one that a reader needs."""
+    """Expiry deletes whole segments, the oldest first, no more than needed, never the newest, never a needed one."""
     assert plan_expiry(segments, keep_bytes=keep_bytes, needed_from=needed_from) == goes
 
 
 def test_the_plan_is_the_least_that_fits() -> None:
-    """Over random journals: what is left fits, or one more may not go, and one less would not have been enough."""
+    """In random journals, the rest fits or no more may be deleted, and one segment less would not be enough."""
     rng = random.Random(1)
     for _ in range(500):
         segments, first = [], 1

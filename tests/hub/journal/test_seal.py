@@ -1,4 +1,6 @@
-"""hub.journal.seal: what a journal ended with; what it is good for is tested with recovery and readers."""
+"""
+hub.journal.seal: the file itself; its effects are tested with recovery and readers.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ SEAL = Seal(bytes(range(16)), 41, 2048, 77)
 
 
 def test_the_bytes_are_those_of_the_format() -> None:
-    """Magic, order and widths of the fields are as FORMAT.md says."""
+    """Magic, order and widths of the fields are as in FORMAT.md."""
     rest = bytes(range(16)) + b"\x29" + bytes(7) + b"\0\x08" + bytes(6) + b"\x4d" + bytes(7)
     assert pack_seal(SEAL) == b"MPSREND\n" + zlib.crc32(rest).to_bytes(4, "little") + rest
     assert unpack_seal(pack_seal(SEAL)) == SEAL
 
 
 def test_what_is_not_whole_is_none() -> None:
-    """Cut anywhere, with any bit flipped, or with something behind it, it is no seal."""
+    """A seal that is cut, has any bit flipped, or is followed by other bytes, is rejected."""
     data = pack_seal(SEAL)
     assert not any(unpack_seal(data[:size]) for size in range(len(data)))
     assert not any(unpack_seal(flipped(data, bit)) for bit in range(8 * len(data)))
@@ -31,7 +33,7 @@ def test_what_is_not_whole_is_none() -> None:
 
 
 def test_it_is_written_durably_and_read_back() -> None:
-    """After `write_seal` no power cut takes it; without one there is none."""
+    """After `write_seal` no power cut removes the seal; without a call there is none."""
     disk = ForgettingFiles()
     assert read_seal(disk) is None
     write_seal(disk, SEAL)
@@ -44,7 +46,7 @@ def test_it_is_written_durably_and_read_back() -> None:
 
 @pytest.mark.parametrize("step", ["create", "page", "sync_all", "rename"])
 def test_a_failure_leaves_the_seal_before(step: str) -> None:
-    """A disk that fails or is full costs the new seal, not the old one, and the next attempt succeeds."""
+    """A failed or full disk costs the new seal, not the old one, and the next attempt succeeds."""
     disk = ForgettingFiles()
     write_seal(disk, SEAL)
     disk.fail(step, errno.ENOSPC)
@@ -58,14 +60,14 @@ def test_a_failure_leaves_the_seal_before(step: str) -> None:
 
 
 def test_a_damaged_file_is_no_seal() -> None:
-    """It is ignored, as if there were none."""
+    """A damaged seal is ignored."""
     disk = ForgettingFiles()
     disk.overwrite(NAME, pack_seal(SEAL)[:-1])
     assert read_seal(disk) is None
 
 
 def test_what_it_says_of_a_place() -> None:
-    """It vouches for its own segment alone, and for nothing behind the last block."""
+    """A seal covers its own segment only, up to the end of the last block."""
     assert is_sealed(SEAL, 41, 2047)
     assert not is_sealed(SEAL, 41, 2048)
     assert not is_sealed(SEAL, 42, 5)

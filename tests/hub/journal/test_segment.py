@@ -19,7 +19,7 @@ START = len(HEADER)
 
 
 class CountingFiles(ForgettingFiles):
-    """Remembers how many bytes were asked for, read by read."""
+    """Records the number of bytes requested by each read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ def broken(data: bytes, *blocks: Block) -> bytes:
 
 
 def test_segments_are_found_by_name() -> None:
-    """Names are twenty decimal digits; they come back rising, and nothing else does."""
+    """Only names of twenty decimal digits are listed, in rising order."""
     files = ForgettingFiles()
     names = [1, 300, 20, (1 << 64) - 1]
     for first in names:
@@ -76,7 +76,9 @@ def test_segments_are_found_by_name() -> None:
 
 @pytest.mark.parametrize("window_bytes", [1 << 20, 1000, 100, 48])
 def test_blocks_are_read_one_behind_the_other(window_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the window, each block is found at its place, and gives its batch; blocks larger than it too."""
+    """
+    Each block is found at its offset and returns its batch, whatever the window, also if it is larger than the window.
+    """
     monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
     data, blocks, batches = commits((1, 2000, 3), (40,), (100, 5000))
     segment = opened(data + bytes(1000))
@@ -93,7 +95,7 @@ def test_blocks_are_read_one_behind_the_other(window_bytes: int, monkeypatch: py
 
 
 def test_a_block_written_since_is_seen() -> None:
-    """A place that was looked at before it was written, in whole or in part, is looked at again."""
+    """A place that was read before it was written, in whole or in part, is read again."""
     data, blocks, _ = commits((10,), (10,))
     files = ForgettingFiles()
     handle = files.create(segment_name(FIRST), 10_000)
@@ -106,7 +108,7 @@ def test_a_block_written_since_is_seen() -> None:
 
 
 def test_what_was_read_is_forgotten_on_demand() -> None:
-    """A block that was taken back is given from memory until `forget`, and never after it."""
+    """A withdrawn block is returned from memory until `forget`, and not after it."""
     data, blocks, _ = commits((10,), (10,))
     files = ForgettingFiles()
     handle = files.create(segment_name(FIRST), len(data))
@@ -119,15 +121,16 @@ def test_what_was_read_is_forgotten_on_demand() -> None:
     assert segment.block_at(blocks[1].offset, SEED) is None
 
 
-# The second number is the block that reading goes on with behind the first damaged one; None: the end of the journal.
+# The second number is the block with which reading continues after the first damaged one. None is the end of the
+# journal.
 DAMAGE: list[tuple[tuple[int, ...], int | None, int | None]] = [
     ((0,), 1, 1),  # blocks 0, 1, 2 are one commit, 3, 4 and 5 the next, 6 the last
     ((1,), 2, 2),
     ((2,), 3, 3),
     ((0, 1, 2), 3, 3),
     ((1, 3), 2, 2),
-    ((2, 3), 4, 4),  # two commits damaged, and a third behind them
-    ((2, 3, 6), None, 4),  # the second might be torn: nothing of it counts, and nothing says that it does
+    ((2, 3), 4, 4),  # two damaged commits, and a third one after them
+    ((2, 3, 6), None, 4),  # the second might be torn: it does not count, and proves nothing
     ((2, 4, 6), 3, 3),
     ((3,), 4, 4),
     ((3, 6), None, 4),  # torn
@@ -143,7 +146,7 @@ DAMAGE: list[tuple[tuple[int, ...], int | None, int | None]] = [
 def test_damage_is_told_from_a_torn_commit(
     damaged: tuple[int, ...], active: int | None, sealed: int | None, window_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a later commit behind the place proves that the place was committed; in a sealed segment any block does."""
+    """Only a block of a later commit proves that a place was committed; in a sealed segment any block does."""
     monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
     data, blocks, batches = commits((10, 20, 30), (10, 900, 30), (5,))
     segment = opened(broken(data, *(blocks[index] for index in damaged)) + bytes(500))
@@ -158,7 +161,7 @@ def test_damage_is_told_from_a_torn_commit(
 
 
 def test_a_block_far_before_the_proof_gives_its_own_batch() -> None:
-    """Where the later commit lies in another window, the block to go on with is read again."""
+    """If the later commit is in another window, the block to continue with is read again."""
     data, blocks, batches = commits((10, 20, 1 << 20, 1 << 20), (5,))
     segment = opened(broken(data, blocks[0]))
     found = segment.resume_behind(blocks[0].offset, FIRST, SEED, sealed=False)
@@ -169,7 +172,7 @@ def test_a_block_far_before_the_proof_gives_its_own_batch() -> None:
 
 
 def test_a_commit_that_becomes_whole_meanwhile_is_no_damage() -> None:
-    """If the writer finishes this commit and the next while a reader searches behind it, the reader gets this one."""
+    """If the writer finishes this commit and the next during a search, the reader gets this one."""
     data, blocks, _ = commits((10, 10), (10,))
 
     class Racing(ForgettingFiles):
@@ -189,7 +192,7 @@ def test_a_commit_that_becomes_whole_meanwhile_is_no_damage() -> None:
 
 
 def test_sequences_behind_a_place_are_those_of_later_commits() -> None:
-    """Blocks of the commit at the place itself say nothing, for nobody was told of them."""
+    """Blocks of the commit at the place itself do not count, because it was not acknowledged."""
     data, blocks, _ = commits((10, 20), (10, 20))
     segment = opened(data)
     assert segment.sequence_behind(blocks[0].offset, 10, SEED) == 12
@@ -199,7 +202,7 @@ def test_sequences_behind_a_place_are_those_of_later_commits() -> None:
 
 
 def test_a_lower_sequence_behind_a_place_is_a_quotation() -> None:
-    """A whole block below the expected sequence is a part of some message."""
+    """A whole block below the expected sequence is message content."""
     data, blocks, _ = commits((10,), (10,), (10,))
     segment = opened(broken(data, blocks[0]))
     assert segment.resume_behind(blocks[0].offset, blocks[2].sequence, SEED, sealed=True) == blocks[2]
@@ -207,13 +210,13 @@ def test_a_lower_sequence_behind_a_place_is_a_quotation() -> None:
 
 
 def test_written_bytes_behind_a_place() -> None:
-    """Counted up to the last byte that is not zero."""
+    """Bytes are counted up to the last one that is not zero."""
     segment = opened(HEADER + b"\0\0x\0y\0\0")
     assert [segment.written_behind(START + at) for at in range(8)] == [5, 4, 3, 2, 1, 0, 0, 0]
 
 
 def test_a_search_through_messages_full_of_magic_reads_once() -> None:
-    """Bytes that look like the beginning of blocks do not make the search read the file again for each of them."""
+    """Bytes that look like the magic of blocks do not make the search read the file again for each of them."""
     files = CountingFiles()
     files.overwrite(segment_name(FIRST), HEADER + b"MPMB" * 10_000)
     segment = Segment(files, FIRST)
@@ -223,7 +226,7 @@ def test_a_search_through_messages_full_of_magic_reads_once() -> None:
 
 
 def test_no_more_is_read_than_the_file_has() -> None:
-    """A damaged length is checked against the file before memory is asked for."""
+    """A damaged length is checked against the file before memory is allocated."""
     data, blocks, _ = commits((10,), (10,))
     files = CountingFiles()
     for bit in range(8 * (START + 8), 8 * (START + 16)):
@@ -237,14 +240,14 @@ def test_no_more_is_read_than_the_file_has() -> None:
 
 @pytest.mark.parametrize("data", [b"", HEADER[:20], HEADER[:-1], flipped(HEADER, 300), bytes(BLOCK_BYTES)])
 def test_a_damaged_header_is_none(data: bytes) -> None:
-    """Reading goes on all the same, from the first whole block."""
+    """With a damaged header, reading continues with the first whole block."""
     with opened(data) as segment:
         assert segment.header is None
         assert segment.resume_behind(0, FIRST, SEED, sealed=True) is None
 
 
 def test_a_file_that_lost_its_name_is_replaced_only_by_another() -> None:
-    """A segment that expired is not replaced, one whose name went to another file is."""
+    """A segment that expired is not replaced; one whose name belongs to another file is."""
     files = ForgettingFiles()
     handles = [files.create(name, 10) for name in (segment_name(FIRST), "new.tmp")]
     with Segment(files, FIRST) as segment:
@@ -257,7 +260,7 @@ def test_a_file_that_lost_its_name_is_replaced_only_by_another() -> None:
 
 
 def test_a_file_that_is_cut_meanwhile_is_not_searched_byte_by_byte() -> None:
-    """A hub that starts truncates the last segment while a reader looks through its empty end: that is its end."""
+    """A segment that is truncated during a search of its empty end simply ends there."""
     data, blocks, _ = commits((100,), (100,))
     counted = CutMeanwhile(len(data))
     counted.overwrite(segment_name(FIRST), data + bytes(1 << 20))
@@ -267,7 +270,7 @@ def test_a_file_that_is_cut_meanwhile_is_not_searched_byte_by_byte() -> None:
 
 
 class CutMeanwhile(ForgettingFiles):
-    """A disk on which a file is cut to *size* once somebody has asked for its size."""
+    """A disk that cuts a file to *size* when its size is read."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -32,7 +32,7 @@ def fault_of(disk: ForgettingFiles) -> str:
 
 
 def test_a_whole_journal_has_no_fault(disk: ForgettingFiles) -> None:
-    """Everything is counted, whether a hub has it open or not; an empty folder is whole too."""
+    """Everything is counted, whether a hub has the journal open or not; an empty folder is valid too."""
     messages, batches = sum(each.count for each in BATCHES), len(BATCHES)
     assert verify(disk) == Verified(messages, batches, len(list_segments(disk)), None)
     Life(disk).writer.close()
@@ -41,7 +41,9 @@ def test_a_whole_journal_has_no_fault(disk: ForgettingFiles) -> None:
 
 
 def test_every_flip_is_named(disk: ForgettingFiles) -> None:
-    """Whichever bit of a sealed segment flips, the fault says which sequences are missing, or whose header it is."""
+    """
+    For every bit flip in a sealed segment, the fault names the missing sequences or the segment with the bad header.
+    """
     first = list_segments(disk)[1]
     data, blocks, name = seen_of(disk, first), blocks_of(disk, first), segment_name(first)
     for bit in range(0, 8 * len(data), 7):
@@ -54,7 +56,7 @@ def test_every_flip_is_named(disk: ForgettingFiles) -> None:
 
 
 def test_damage_at_the_end_of_a_journal_that_was_reopened_is_named() -> None:
-    """The empty segment behind it says how far sequences had come."""
+    """Damage at the end is found, because the empty segment after it records the next sequence."""
     disk = ForgettingFiles()
     Life(disk).append(own("a", 1), own("a", 2))
     Life(disk)
@@ -63,34 +65,34 @@ def test_damage_at_the_end_of_a_journal_that_was_reopened_is_named() -> None:
 
 
 def test_a_missing_segment_is_named(disk: ForgettingFiles) -> None:
-    """From its first sequence to the one before the next."""
+    """The fault names the sequences from the first of the missing segment to the one before the next segment."""
     firsts = list_segments(disk)
     disk.remove(segment_name(firsts[1]))
     assert fault_of(disk).startswith(f"sequences {firsts[1]} to {firsts[2] - 1} are missing")
 
 
 def test_what_has_expired_is_no_fault(disk: ForgettingFiles) -> None:
-    """A journal begins with the oldest segment kept."""
+    """A journal that begins with the oldest kept segment has no fault."""
     disk.remove(segment_name(1))
     assert verify(disk).fault is None
 
 
 def test_a_segment_under_a_wrong_name_is_named(disk: ForgettingFiles) -> None:
-    """The name must be the first sequence that its header says."""
+    """A segment whose name differs from the first sequence in its header is a fault."""
     last = list_segments(disk)[-1]
     disk.rename(segment_name(last), segment_name(last + 1))
     assert fault_of(disk) == f"{segment_name(last + 1)}: its header says {last}"
 
 
 def test_entries_that_are_no_msgpack_are_named() -> None:
-    """A block may be whole and hold what nobody can read."""
+    """A whole block whose entries are not msgpack is a fault."""
     disk = ForgettingFiles()
     Life(disk).append(own("a", 1, 2), Batch(b"t", b"\xdd\0\0\0\2\xc0", 2))
     assert verify(disk) == Verified(2, 1, 1, "sequence 3: entries are not msgpack")
 
 
 def test_time_that_goes_back_is_named() -> None:
-    """Batches of one journal never do; a segment of another time put between does."""
+    """A segment whose times are before those of the previous one is a fault."""
     disk = ForgettingFiles()
     times = [5]
     life = Life(disk, clock=lambda: times[-1])
@@ -105,7 +107,7 @@ def test_time_that_goes_back_is_named() -> None:
 
 
 def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
-    """It is not called damaged."""
+    """A newer format is reported as such, not as damage."""
     last = list_segments(disk)[-1]
     disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, 0, b"")))
     with pytest.raises(JournalTooNew):
@@ -113,7 +115,7 @@ def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
 
 
 def test_progress_is_told(disk: ForgettingFiles) -> None:
-    """Every thousand batches, with the messages checked so far."""
+    """Progress is reported every thousand batches, with the messages checked."""
     Life(disk).append(*(batch("p", 2) for _ in range(2500)))
     told: list[int] = []
     verified = verify(disk, progress=told.append)
@@ -123,7 +125,7 @@ def test_progress_is_told(disk: ForgettingFiles) -> None:
 
 
 def test_a_segment_that_expires_meanwhile_is_no_fault(disk: ForgettingFiles) -> None:
-    """A hub may delete the oldest between a look at the names and the opening."""
+    """A segment that a hub deletes between listing and opening is no fault."""
 
     class Expiring(ForgettingFiles):
         def open(self, name: str) -> int:
@@ -141,7 +143,7 @@ def test_a_segment_that_expires_meanwhile_is_no_fault(disk: ForgettingFiles) -> 
 
 
 def test_verifying_changes_nothing(disk: ForgettingFiles) -> None:
-    """It makes no step on the disk, and leaves no file open."""
+    """Verifying makes no step on the disk, and leaves no file open."""
     before = disk.open_files
     steps: list[str] = []
     disk.watch = steps.append

@@ -1,4 +1,6 @@
-"""hub.journal.writer: commits, segments, expiry, and a disk that does not do what it is told."""
+"""
+hub.journal.writer: commits, segments, expiry, and a disk that fails.
+"""
 
 import errno
 import random
@@ -43,14 +45,14 @@ def disk() -> ForgettingFiles:
 
 
 def steps_of(disk: ForgettingFiles) -> list[str]:
-    """Return the list that each step of the disk is put on from now on."""
+    """Return a list to which each step of the disk is appended from now on."""
     steps: list[str] = []
     disk.watch = steps.append
     return steps
 
 
 class Tail:
-    """A reader that looks now and then: one of the hub, which is given what is committed, or one of another process."""
+    """A reader that reads at intervals: one of the hub, limited to committed messages, or one of another process."""
 
     def __init__(self, life: Life, *, in_hub: bool) -> None:
         committed = (lambda: life.writer.last_sequence) if in_hub else None
@@ -65,7 +67,7 @@ class Tail:
 
 
 def test_a_commit_tells_what_it_did(disk: ForgettingFiles) -> None:
-    """Last sequence, messages and bytes stored, duplicates left out, and when."""
+    """A commit reports last sequence, messages and bytes stored, duplicates left out, and time."""
     life = Life(disk, clock=lambda: 7)
     three = [own("a", 1, 2), batch("p"), own("a", 1, 2)]
     assert life.append(*three) == Commit(3, 3, sum(len(each.entries) for each in three[:2]), 1, 7, 0)
@@ -75,7 +77,7 @@ def test_a_commit_tells_what_it_did(disk: ForgettingFiles) -> None:
 
 
 def test_an_appended_batch_is_on_stable_storage(disk: ForgettingFiles) -> None:
-    """When `append` returns, a power cut can take nothing of it."""
+    """When `append` returns, no power cut can lose any of its batches."""
     life, batches = Life(disk), []
     for number in range(1, 20):
         batches.append(own("a", number, size=100 * number % 700))
@@ -85,7 +87,7 @@ def test_an_appended_batch_is_on_stable_storage(disk: ForgettingFiles) -> None:
 
 
 def test_a_commit_is_one_write_and_one_sync(disk: ForgettingFiles) -> None:
-    """A commit in a begun segment costs nothing else; a repeat costs nothing at all."""
+    """A commit in an existing segment is one write and one sync; a resend is neither."""
     life = Life(disk)
     steps = steps_of(disk)
     life.append(own("a", 1), own("a", 2), foreign("x"))
@@ -95,7 +97,9 @@ def test_a_commit_is_one_write_and_one_sync(disk: ForgettingFiles) -> None:
 
 
 def test_a_segment_is_sealed_before_the_next_is_begun(disk: ForgettingFiles) -> None:
-    """It is cut to its last block, and the next has its name durably before a block is written to it."""
+    """
+    The old segment is cut to its last block, and the new one has its name durably before a block is written to it.
+    """
     life = Life(disk)
     life.append(own("a", 1, size=1000))
     steps = steps_of(disk)
@@ -107,7 +111,7 @@ def test_a_segment_is_sealed_before_the_next_is_begun(disk: ForgettingFiles) -> 
 
 
 def test_a_commit_is_never_split(disk: ForgettingFiles) -> None:
-    """One that does not fit goes into the next segment as a whole, which is made larger if it must be."""
+    """A commit that does not fit goes into the next segment as a whole, which is made larger if necessary."""
     life = Life(disk)
     life.append(own("a", 1))
     large = [own("a", number, size=500) for number in range(2, 12)]
@@ -140,7 +144,7 @@ def seen_of_block(of: Batch) -> bytes:
 
 
 def test_many_batches_of_any_size_make_one_commit(disk: ForgettingFiles) -> None:
-    """Small and large entries, bytes and views, more than one system call takes."""
+    """Small and large entries, bytes and views, more than one system call accepts, make one commit."""
     rng = random.Random(1)
     batches = [own("a", number, size=rng.choice([1, 30, 4000, 9000])) for number in range(1, 1500)]
     views = [Batch(each.tag, memoryview(each.entries), each.count, each.chunk) for each in batches]
@@ -149,7 +153,7 @@ def test_many_batches_of_any_size_make_one_commit(disk: ForgettingFiles) -> None
 
 
 def test_a_large_snapshot_does_not_fill_the_segment(disk: ForgettingFiles) -> None:
-    """However many sessions are remembered, a segment has room for many commits."""
+    """Whatever the number of sessions, a segment has room for many commits."""
     life = Life(disk)
     for number in range(1, 200):
         life.append(own(f"session{number}-", 1))
@@ -161,7 +165,7 @@ def test_a_large_snapshot_does_not_fill_the_segment(disk: ForgettingFiles) -> No
 
 
 def test_time_does_not_go_back(disk: ForgettingFiles) -> None:
-    """A clock that steps back gives the time before, until it has caught up."""
+    """After the clock steps back, `received` stands still until the clock has caught up."""
     times = [7]
     life = Life(disk, clock=lambda: times[-1])
     received = []
@@ -172,7 +176,7 @@ def test_time_does_not_go_back(disk: ForgettingFiles) -> None:
 
 
 def test_bytes_are_those_of_the_files(disk: ForgettingFiles) -> None:
-    """Sealed segments and the whole of the active one."""
+    """The size is that of the sealed segments and of the whole active one."""
     life = Life(disk)
     for number in range(1, 30):
         life.append(own("a", number))
@@ -184,7 +188,7 @@ def test_bytes_are_those_of_the_files(disk: ForgettingFiles) -> None:
 
 # Failures.
 
-# What fails, how often it succeeds before; in an append that stays in its segment, and in one that begins another.
+# The failing step, and its successes before; in an append that stays in its segment, and in one that begins another.
 STAYING = [("page", 0), ("page", 1), ("page", 2), ("sync", 0)]
 ROLLING = [
     *STAYING,
@@ -202,7 +206,7 @@ AFTER = [own("a", 3), own("b", 2, size=900), own("a", 4, size=900)]
 
 
 def life_before_a_failure(*, before: int, rolling: bool) -> tuple[ForgettingFiles, Life, list[Batch]]:
-    """Return a life in which *before* batches were committed, and they; with *rolling*, its segment is nearly full."""
+    """Return a writer after *before* batches, and the batches; with *rolling*, its segment is nearly full."""
     disk = ForgettingFiles()
     life = Life(disk, segment_bytes=4096)
     done = [*BEFORE[:before], *([own("filler", 1, size=3300)] if rolling else [])]
@@ -220,8 +224,8 @@ def test_a_failure_is_met_by_a_new_segment(
     before: int, rolling: bool, step: str, after: int, truncating_fails: bool
 ) -> None:
     """
-    Whatever fails once, the commit succeeds all the same, in a segment that is new; nothing is lost to a power cut,
-    and every reader, open at the time or not, has each batch once.
+    After any single failure the commit succeeds in a new segment: no power cut loses a batch, and every reader has each
+    batch once.
     """
     disk, life, done = life_before_a_failure(before=before, rolling=rolling)
     tails = [Tail(life, in_hub=True), Tail(life, in_hub=False)]
@@ -264,14 +268,14 @@ def test_two_failures_keep_nothing_and_the_same_can_be_given_again(
     before: int, rolling: bool, step: str, after: int, truncating_fails: bool, different: bool
 ) -> None:
     """
-    If the second attempt fails too, nothing of it is stored or remembered, and what is given next, be it the same or
-    something else, is stored once, for the hub's readers too.
+    If the second attempt fails too, nothing is stored or remembered, and the next batches, the same or others, are
+    stored once.
     """
     disk, life, done = life_before_a_failure(before=before, rolling=rolling)
     tail = Tail(life, in_hub=True)
     tail.look()
     snapshot, sequence = life.dedupe.snapshot(NS), life.writer.last_sequence
-    disk.fail("sync")  # the first attempt, if what is to fail comes only with a new segment
+    disk.fail("sync")  # the first attempt, if only a new segment can cause the failure
     disk.fail(step, errno.ENOSPC, after=after, times=20)
     if truncating_fails:
         disk.fail("truncate", times=20)
@@ -301,7 +305,7 @@ def test_two_failures_keep_nothing_and_the_same_can_be_given_again(
 
 
 def test_what_failed_is_never_synced_again(disk: ForgettingFiles) -> None:
-    """After a failed sync the kernel may have dropped the pages, so the commit is written anew, to another file."""
+    """After a failed sync the kernel may have dropped the pages, so the commit is written to another file."""
     life = Life(disk)
     life.append(own("a", 1))
     steps = steps_of(disk)
@@ -325,7 +329,7 @@ def test_a_commit_that_failed_leaves_nothing_behind_the_last_good_one(disk: Forg
 
 
 def test_a_full_disk_refuses_until_there_is_space(disk: ForgettingFiles) -> None:
-    """Nothing is lost or stored twice while the disk is full, and it goes on with the same batches afterwards."""
+    """While the disk is full, nothing is lost or stored twice, and the same batches succeed later."""
     disk.capacity = 3 * SEGMENT_BYTES
     life, batches = Life(disk), []
     refused = 0
@@ -346,7 +350,7 @@ def test_a_full_disk_refuses_until_there_is_space(disk: ForgettingFiles) -> None
 
 
 def test_a_journal_within_its_limit_never_needs_more_than_the_limit(disk: ForgettingFiles) -> None:
-    """Old segments are deleted before a new one is made, so a disk of that size is enough."""
+    """Old segments are deleted before a new one is created, so a disk of the journal's limit is enough."""
     disk.capacity = 4 * SEGMENT_BYTES
     life = Life(disk, keep_bytes=4 * SEGMENT_BYTES)
     for number in range(1, 200):
@@ -371,7 +375,9 @@ def test_an_empty_segment_that_was_given_up_takes_no_space(disk: ForgettingFiles
 
 
 def test_the_oldest_segments_expire(disk: ForgettingFiles) -> None:
-    """The journal stays within its limit, what is kept is its end, and the order of names survives a power cut."""
+    """
+    The journal stays within its limit, keeps its newest messages, and deletes in an order that survives a power cut.
+    """
     life = Life(disk, keep_bytes=4 * SEGMENT_BYTES)
     batches = []
     for number in range(1, 60):
@@ -389,7 +395,7 @@ def test_the_oldest_segments_expire(disk: ForgettingFiles) -> None:
 
 
 def test_what_is_still_needed_does_not_expire(disk: ForgettingFiles) -> None:
-    """The segment that holds `needed_from`, and all behind it, stays beyond every limit."""
+    """The segment that holds `needed_from`, and all later ones, are kept beyond every limit."""
     life = Life(disk, keep_bytes=0)
     life.writer.needed_from = 5
     for number in range(1, 30):
@@ -403,7 +409,7 @@ def test_what_is_still_needed_does_not_expire(disk: ForgettingFiles) -> None:
 
 
 def test_a_resend_is_recognised_after_its_batch_has_expired(disk: ForgettingFiles) -> None:
-    """What was received is remembered beyond the messages themselves, over a restart too."""
+    """Deduplication covers expired messages too, also after a restart."""
     life = Life(disk, keep_bytes=2 * SEGMENT_BYTES)
     first = [own("a", 1), foreign("x")]
     life.append(*first)
@@ -415,7 +421,7 @@ def test_a_resend_is_recognised_after_its_batch_has_expired(disk: ForgettingFile
 
 
 def test_the_last_segment_stays_until_there_is_a_newer(disk: ForgettingFiles) -> None:
-    """It is all that knows where sequences go on, and what was received."""
+    """The last segment is kept, because only it records the next sequence and the last time of receipt."""
     life = Life(disk, keep_bytes=0)
     life.append(own("a", 1))
     life.writer.close()
@@ -436,7 +442,7 @@ def test_the_last_segment_stays_until_there_is_a_newer(disk: ForgettingFiles) ->
 
 
 def test_a_segment_that_somebody_else_deleted_is_not_missed(disk: ForgettingFiles) -> None:
-    """Expiry goes on with the next."""
+    """If a segment was already deleted by hand, expiry continues with the next."""
     life = Life(disk, keep_bytes=0)
     for number in range(1, 4):
         life.writer.needed_from = 1
@@ -451,7 +457,7 @@ def test_a_segment_that_somebody_else_deleted_is_not_missed(disk: ForgettingFile
 
 
 def test_relaxed_does_not_sync_each_commit(disk: ForgettingFiles) -> None:
-    """It writes, and syncs when it is told to, when the segment is full, and at the end."""
+    """Durability ``relaxed`` syncs when `sync` is called, when the segment is full, and on closing."""
     life = Life(disk, durability="relaxed")
     steps = steps_of(disk)
     life.append(own("a", 1))
@@ -471,7 +477,9 @@ def test_relaxed_does_not_sync_each_commit(disk: ForgettingFiles) -> None:
 
 
 def test_relaxed_gives_a_segment_up_whose_sync_failed(disk: ForgettingFiles) -> None:
-    """The next sync of the same file would succeed and mean nothing, so what comes next goes to another."""
+    """
+    After a failed sync, the next batches go to another file, because a later sync of the same file would prove nothing.
+    """
     life = Life(disk, durability="relaxed")
     life.append(own("a", 1))
     disk.fail("sync")
@@ -489,7 +497,7 @@ def test_relaxed_gives_a_segment_up_whose_sync_failed(disk: ForgettingFiles) -> 
 
 
 def test_relaxed_close_tells_that_its_sync_failed(disk: ForgettingFiles) -> None:
-    """The error comes out, and no file stays open."""
+    """If the last sync fails, closing raises the error and leaves no file open."""
     life = Life(disk, durability="relaxed")
     life.append(own("a", 1))
     disk.fail("sync")
@@ -498,11 +506,11 @@ def test_relaxed_close_tells_that_its_sync_failed(disk: ForgettingFiles) -> None
     assert disk.open_files == 0
 
 
-# A lock that is not in place any more.
+# A lock that is no longer in place.
 
 
 class Lock:
-    """Whether the lock is in place; it goes after *looks* looks."""
+    """The state of the lock: it is in place for *looks* checks."""
 
     def __init__(self, looks: int = 1 << 30) -> None:
         self.looks = looks
@@ -514,7 +522,7 @@ class Lock:
 
 @pytest.mark.parametrize("durability", ["fsync", "relaxed"])
 def test_nothing_is_written_without_the_lock(disk: ForgettingFiles, durability: Durability) -> None:
-    """Whatever is asked of a writer whose lock is gone: it changes nothing, and says so, for ever."""
+    """Without the lock, every operation of the writer changes nothing and raises JournalLost, for ever."""
     lock = Lock()
     life = Life(disk, durability=durability, is_ours=lock)
     life.append(own("a", 1))
@@ -523,7 +531,7 @@ def test_nothing_is_written_without_the_lock(disk: ForgettingFiles, durability: 
     for work in (lambda: life.append(own("a", 2)), life.writer.expire, life.writer.sync, life.writer.check_ours):
         with pytest.raises(JournalLost, match="lock file was removed or replaced"):
             work()
-        lock.looks = 5  # somebody else's, by now
+        lock.looks = 5  # owned by another process
     life.writer.close()
     assert steps == []
     assert disk.contents() == before
@@ -615,7 +623,7 @@ def test_a_smaller_journal_is_small_soon(disk: ForgettingFiles) -> None:
 
 
 def test_a_small_journal_keeps_its_size_whatever_is_remembered() -> None:
-    """With full tables of deduplication and the largest commits, all segments together are within the limit."""
+    """With full deduplication tables and the largest commits, all segments together are within the limit."""
     disk, keep_bytes = ForgettingFiles(), KEEP_BYTES_MIN
     dedupe = Dedupe()
     recovered = recover(disk, dedupe, now=NS)

@@ -1,5 +1,5 @@
 """
-What the journal's tests share: batches, a writer with small segments, reading back, and what must hold after a crash.
+Shared by the journal's tests: batches, a writer with small segments, reading back, and the invariants after a crash.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PEER = Peer(4321, 1000, 1000, "tests", True)
 
 
 def batch(name: str, count: int = 1, *, chunk: bytes | None = None, size: int = 40, tag: bytes = b"app") -> Batch:
-    """Return a batch of *count* messages of about *size* bytes, each with its name in it."""
+    """Return a batch of *count* messages of about *size* bytes. Each message contains its name."""
     records = [{"name": f"{name}/{number}", "pad": "." * size} for number in range(count)]
     parts = [codec.stamp(NS) + msgspec.msgpack.encode(record) for record in records]
     return Batch(tag, codec.join(parts, count), count, chunk, PEER)
@@ -48,17 +48,17 @@ def foreign(name: str, count: int = 1, *, size: int = 40) -> Batch:
 
 
 def ticking() -> Callable[[], int]:
-    """Return a clock that goes on by a microsecond whenever it is looked at."""
+    """Return a clock that advances by a microsecond at each call."""
     return itertools.count(1_700_000_000 * NS, 1000).__next__
 
 
 def clock_of(now: Callable[[], int]) -> Callable[[int], Clock]:
-    """Return what makes a journal's clock of one that nobody sets: all its times go on together."""
+    """Return a constructor of a journal's clock whose times all advance together."""
     return lambda last: Clock(last, wall=now, steady=now)
 
 
 class Life:
-    """One life of a hub's writing side: recover, begin, append."""
+    """One run of a hub's writing side: recover, begin, append."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Life:
 
 
 class Stored(NamedTuple):
-    """A batch as it was read back, or a gap."""
+    """A batch that was read back, or a gap."""
 
     sequence: int
     messages: int
@@ -106,7 +106,9 @@ def stored(item: Batch | Gap) -> Stored:
 
 
 def expected(batches: Iterable[Batch], sequence: int = 1) -> list[Stored]:
-    """Return how *batches* come back if the first message has *sequence*; batches without messages do not."""
+    """
+    Return *batches* as they are read back if the first message has *sequence*. Batches without messages are left out.
+    """
     result = []
     for each in batches:
         if each.count:
@@ -116,7 +118,7 @@ def expected(batches: Iterable[Batch], sequence: int = 1) -> list[Stored]:
 
 
 def read_all(files: Files, *, after: int = 0, committed: Callable[[], int] | None = None) -> list[Stored]:
-    """Read the journal from end to end."""
+    """Read the journal from beginning to end."""
     reader = Reader(files, after=after, committed=committed)
     try:
         return [stored(item) for item in reader.read()]
@@ -125,14 +127,14 @@ def read_all(files: Files, *, after: int = 0, committed: Callable[[], int] | Non
 
 
 def check_order(items: Sequence[Stored]) -> None:
-    """Sequences go on without holes, repeats or gaps."""
+    """Assert that sequences have no holes, repeats or gaps."""
     for item, following in itertools.pairwise(items):
         assert following.sequence == item.sequence + item.messages, (item, following)
     assert not [item for item in items if item.entries is None]
 
 
 class Producers:
-    """What the senders know: what was acknowledged, in the order of its commits, and what is under way."""
+    """The knowledge of the senders: acknowledged batches in commit order, and pending ones."""
 
     def __init__(self) -> None:
         self.acknowledged: list[Batch] = []
@@ -143,7 +145,7 @@ class Producers:
         return sum(batch.count for batch in self.acknowledged)
 
     def send(self, life: Life, *batches: Batch) -> None:
-        """Send new batches, and take their acknowledgement."""
+        """Send new batches, and record their acknowledgement."""
         self.sent = batches
         commit = life.append(*batches)
         self.acknowledged += batches
@@ -157,7 +159,7 @@ class Producers:
 
 
 class Moment(NamedTuple):
-    """A disk just before one of its steps, and what the producers know then."""
+    """A disk just before one of its steps, and the senders' knowledge at that time."""
 
     disk: ForgettingFiles
     producers: Producers
@@ -181,9 +183,10 @@ def moments(disk: ForgettingFiles, producers: Producers, run: Callable[[], objec
 
 def check_recovery(disk: ForgettingFiles, producers: Producers, *, keeps_from: int = 1) -> list[Moment]:
     """
-    Open what a crash left, let the producers send again what was not acknowledged, and check that all is there, once.
+    Open the journal after a crash, let the producers resend what was not acknowledged, and check that all is stored
+    once.
 
-    *keeps_from* is the lowest sequence that had not expired. Returns the moments at which it could have died again.
+    *keeps_from* is the lowest sequence that had not expired. Returns the moments of the next crash.
     """
     again = producers.copy()
     return moments(disk, again, lambda: _check_recovery(disk, again, keeps_from))
@@ -202,7 +205,7 @@ def _check_recovery(disk: ForgettingFiles, producers: Producers, keeps_from: int
     under_way = [batch for batch in producers.sent if batch.count]
     assert kept == expected(under_way, producers.last_sequence + 1)[: len(kept)]
 
-    # What was under way and is kept is as safe as the rest from now on; what is not is sent again, and much besides.
+    # Pending batches that were kept are as durable as the rest from now on; the others are resent, with many more.
     missing = [batch for batch in producers.sent if batch.chunk and batch not in under_way[: len(kept)]]
     producers.acknowledged += under_way[: len(kept)]
     producers.sent = tuple(missing)
@@ -227,7 +230,7 @@ def seen_of(disk: ForgettingFiles, first_sequence: int) -> bytes:
 
 
 def blocks_of(disk: ForgettingFiles, first_sequence: int) -> list[Block]:
-    """Return the blocks of a segment in which nothing is amiss."""
+    """Return the blocks of an undamaged segment."""
     blocks = []
     with Segment(disk, first_sequence) as segment:
         assert segment.header is not None
@@ -239,7 +242,7 @@ def blocks_of(disk: ForgettingFiles, first_sequence: int) -> list[Block]:
 
 
 def flipped(data: bytes, bit: int) -> bytes:
-    """Return *data* with one bit the other way."""
+    """Return *data* with one bit flipped."""
     changed = bytearray(data)
     changed[bit // 8] ^= 1 << bit % 8
     return bytes(changed)

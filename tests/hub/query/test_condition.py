@@ -60,26 +60,28 @@ RECORD: dict[Any, Any] = {
     ],
 )
 def test_a_condition_holds_or_not(text: str, holds: bool) -> None:
-    """Numbers compare as numbers, all else as text; what is not there differs from everything."""
+    """Numbers compare as numbers, all other values as text, and a missing key differs from every value."""
     assert Condition(text).holds(RECORD) is holds
 
 
 @pytest.mark.parametrize("text", ["", "status", "=200", "status 200"])
 def test_what_is_no_condition_is_refused(text: str) -> None:
-    """The error says how to write one."""
+    """The error for an invalid condition describes the form of a valid one."""
     with pytest.raises(ValueError, match="KEY=VALUE"):
         Condition(text)
 
 
 def test_needles_are_in_every_record_that_meets_the_condition() -> None:
-    """A batch without these bytes cannot hold a record that is wanted; of `!=` there are none."""
+    """Every matching record contains the needles; `!=` has none."""
     assert Condition("http.status=1").needles == [b"http", b"status"]
     assert Condition("a!=1").needles == []
     assert LevelCondition("error").needles == [b"level"]
 
 
 def test_levels_are_ordered() -> None:
-    """A level and all that are worse hold, by any usual name, in any case, and as the numbers of `logging`."""
+    """
+    A condition matches a level and all more severe ones, by any usual name, in any case, and as numbers of `logging`.
+    """
     warning = LevelCondition("WARN")
     worse = {"warning", "Error", "err", "exception", "CRITICAL", "fatal", "alert", "emerg", 30, 35, 40, 50}
     other = {"trace", "debug", "info", "notice", 10, 20, 0, "nonsense", None, True}
@@ -91,7 +93,7 @@ def test_levels_are_ordered() -> None:
 
 
 def test_what_is_nested_too_deep_to_be_written_down_equals_nothing() -> None:
-    """A reader goes on behind a record that is kept though Python cannot show it."""
+    """A record that is nested too deeply for str() differs from every value, and raises nothing."""
     deep: list[Any] = []
     for _ in range(5000):
         deep = [deep]

@@ -1,4 +1,6 @@
-"""hub.query.query: which messages are wanted, forward or the last of them."""
+"""
+hub.query.query: which messages are wanted, forward or the last N.
+"""
 
 import random
 from collections.abc import Iterator
@@ -45,7 +47,7 @@ THREE = [batch_of(b"app.web", {"n": 1}, {"n": 2}), batch_of(b"app.db", {"n": 3})
     ],
 )
 def test_tags_match_a_glob(tag: str | None, numbers: list[int]) -> None:
-    """The whole tag, case and all; bytes that are no text are matched as they are shown."""
+    """A glob matches the whole tag, case-sensitive; a tag that is not UTF-8 is matched in its displayed form."""
     assert [number for _, number in found(Query(tag=tag), *THREE)] == numbers
 
 
@@ -63,7 +65,7 @@ def test_tags_match_a_glob(tag: str | None, numbers: list[int]) -> None:
     ],
 )
 def test_strings_anywhere_in_the_record_are_searched(grep: str, numbers: list[int]) -> None:
-    """Values, however deep; keys and numbers are not strings of the record."""
+    """A search covers strings at any depth, but neither keys nor numbers."""
     records = [
         {"n": 1, "message": "time"},
         {"n": 2, "a": {"b": [1, {"c": "refused"}]}, "key": 7},
@@ -74,7 +76,7 @@ def test_strings_anywhere_in_the_record_are_searched(grep: str, numbers: list[in
 
 
 def test_batches_of_other_tags_are_not_decoded() -> None:
-    """What is not wanted costs nothing, and cannot fail."""
+    """Unwanted batches are not decoded, so they cost nothing and cannot fail."""
 
     class Undecodable(Batch, frozen=True):
         def messages(self) -> Iterator[Message]:
@@ -84,7 +86,7 @@ def test_batches_of_other_tags_are_not_decoded() -> None:
 
 
 def test_a_gap_passes_every_filter_but_the_tags() -> None:
-    """It may have been anything, so a search shows it; who asks for another tag does not see it."""
+    """A gap passes every filter except the tag's, because any message may be missing."""
     gap = Gap(5, 3, "gone", "there", 0)
     for query, shown in (
         (Query(), 1),
@@ -96,14 +98,14 @@ def test_a_gap_passes_every_filter_but_the_tags() -> None:
 
 
 def test_an_entry_that_cannot_be_read_is_a_loss_at_its_place() -> None:
-    """It is shown among the others; it has no fields, so no condition on them finds it."""
+    """An unreadable entry is returned as a loss in its place, and no condition on fields matches it."""
     odd = Batch(b"t", codec.join([b"\x05", codec.stamp(5) + b"\x81\xa1n\x01"], 2), 2, None)
     assert found(Query(), odd) == [(LOSS_TAG.decode(), None), ("t", 1)]
     assert found(Query(grep="unreadable"), odd) == []
 
 
 def a_journal(folder: Path, rng: random.Random) -> None:
-    """Make a journal of a few segments, some empty, damaged at the end or the middle, or gone."""
+    """Create a journal of several segments, some empty, damaged at the end or in the middle, or missing."""
     files = DiskFiles(str(folder))
     life = Life(files, segment_bytes=rng.choice([500, 2000]))
     for number in range(rng.randrange(40)):
@@ -124,7 +126,10 @@ def a_journal(folder: Path, rng: random.Random) -> None:
 
 
 def test_the_last_are_those_that_reading_everything_would_end_with(tmp_path: Path) -> None:
-    """For any filters, count and place, over whole and damaged journals, and so is the sequence they end at."""
+    """
+    For any filters, count and place, on whole and damaged journals, the last messages and their end equal those of a
+    full read.
+    """
     rng = random.Random(1)
     queries = [Query(), Query(tag="app.*"), Query(grep="b"), Query(tag="*b", grep="[ab]"), Query(tag="none")]
     gaps = 0
@@ -149,7 +154,7 @@ def test_the_last_are_those_that_reading_everything_would_end_with(tmp_path: Pat
 def test_the_end_of_a_large_journal_is_found_without_reading_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the segments that hold what is wanted are opened."""
+    """Only the segments that contain wanted messages are opened."""
     life = Life(DiskFiles(str(tmp_path)), segment_bytes=1000)
     for number in range(50):
         life.append(batch_of(b"t", {"n": number, "pad": "." * 500}))

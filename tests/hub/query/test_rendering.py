@@ -1,4 +1,6 @@
-"""hub.query.rendering: whatever a producer sent, every form of output says it."""
+"""
+hub.query.rendering: every record produces output in every form.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,13 @@ def message(record: dict[Any, Any], *, time_ns: int = 1_500_000_000, tag: str = 
 
 
 def sent(*packed_entries: bytes, tag: bytes = b"app") -> list[Message]:
-    """Return the messages that come of entries as a producer packed them."""
+    """Return the messages of entries in a producer's encoding."""
     entries = codec.join(packed_entries, len(packed_entries))
     return list(Batch(tag, entries, len(packed_entries), None, PEER, None, 1, 1).messages())
 
 
 def test_json() -> None:
-    """JSON is one object of everything known, times as RFC 3339 with nanoseconds."""
+    """JSON output is one object of all known fields, with times in RFC 3339 and nanoseconds."""
     assert json.loads(render_json(message({"a": [1, None]}))) == {
         "sequence": 7,
         "time": "1970-01-01T00:00:01.500000000Z",
@@ -56,7 +58,7 @@ def test_json() -> None:
 
 
 def test_a_claim_is_marked() -> None:
-    """A peer that the kernel did not vouch for is marked as such, and only that."""
+    """Only a peer that the kernel did not verify is marked as such."""
     assert json.loads(render_json(message({}, peer=UNKNOWN_PEER)))["verified"] is False
     assert "verified" not in json.loads(render_json(message({})))
 
@@ -85,14 +87,14 @@ def test_a_claim_is_marked() -> None:
     ],
 )
 def test_text_and_pretty(record: dict[Any, Any], text: str | None, pretty: str) -> None:
-    """Text is what the record says, else the record; pretty is when, what, who, then the text and the other fields."""
+    """Text output is the text or else the record; pretty output is time, tag, peer, text and the other fields."""
     if text is not None:
         assert render_text(message(record)) == text
     assert render_pretty(message(record)) == f"1970-01-01 00:00:01.500 app web[42] {pretty}".rstrip()
 
 
 def test_colours() -> None:
-    """Colours are added and nothing else; a level has its own."""
+    """Colours change nothing else, and each level has its own."""
     shown = message({"message": "m", "level": "ERROR", "a": 1})
     coloured = render_pretty_coloured(shown)
     assert re.sub(r"\x1b\[\d+m", "", coloured) == render_pretty(shown)
@@ -116,14 +118,14 @@ def test_colours() -> None:
     ],
 )
 def test_rfc3339(time_ns: int, shown: str) -> None:
-    """A time is shown to the nanosecond; one that no calendar has, at the calendar's end."""
+    """A time is shown to the nanosecond, and clamped to the range of the calendar."""
     assert rfc3339(time_ns) == shown
 
 
 @given(st.datetimes())
 @settings(max_examples=100)
 def test_rfc3339_is_what_others_read(moment: datetime.datetime) -> None:
-    """Every moment of the calendar is shown as others read it."""
+    """Every time in the range is shown as other libraries read it."""
     delta = moment.replace(tzinfo=datetime.UTC) - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
     time_ns = (delta.days * 86400 + delta.seconds) * 10**9 + delta.microseconds * 1000
     assert rfc3339(time_ns) == f"{moment.isoformat(timespec='microseconds')}000Z"
@@ -167,7 +169,7 @@ AWKWARD = {
 
 @pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_records(name: str) -> None:
-    """Whatever a record holds, each form says something, and JSON is one valid object on one line."""
+    """Any record produces output in each form, and JSON is one valid object on one line."""
     (shown,) = sent(AWKWARD[name])
     for render in ALL:
         render(shown).encode()
@@ -177,7 +179,7 @@ def test_awkward_records(name: str) -> None:
 
 
 def test_replacement_characters() -> None:
-    """Text that is no UTF-8 is shown with replacement characters, its tag too."""
+    """Text and tags that are not UTF-8 are shown with replacement characters."""
     (shown,) = sent(packed(1, {"message": "a\udcffb"}), tag=b"t\xff")
     assert json.loads(render_json(shown))["record"] == {"message": "a\ufffdb"}
     assert render_text(shown) == "a\ufffdb"
@@ -192,7 +194,7 @@ values = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dic
 @given(st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(), st.none()), st.dictionaries(keys, values, max_size=4))
 @settings(max_examples=150)
 def test_any_record(when: Any, record: dict[Any, Any]) -> None:
-    """Any time and any record that msgpack can hold comes out, in every form."""
+    """Any time and any record in msgpack produces output in every form."""
     (shown,) = sent(packed(when, record))
     for render in ALL:
         render(shown).encode()
@@ -200,7 +202,7 @@ def test_any_record(when: Any, record: dict[Any, Any]) -> None:
 
 
 def test_pretty_shows_tracebacks_and_no_control_characters() -> None:
-    """A traceback stands behind its line, indented; escape sequences are shown, not obeyed, in any field."""
+    """A traceback follows its line, indented; escape sequences in any field are shown as text."""
     trace = 'Traceback (most recent call last):\n  File "a.py", line 1\nValueError: no\n'
     record = {"level": "error", "event": "failed\x1b[2J", "exception": trace, "n": 1, "other": "a\x07b"}
     lines = render_pretty(Message("app\x1b]0;x", 0, record)).split("\n")
@@ -221,7 +223,7 @@ def test_pretty_shows_tracebacks_and_no_control_characters() -> None:
     ],
 )
 def test_pretty_cannot_be_made_to_forge_a_line(tag: str, record: dict[str, Any], shown: str) -> None:
-    """Whatever a producer puts into tag, keys, level or text, a line that begins like ours is ours."""
+    """No producer can forge a line of pretty output, by tag, keys, level or text."""
     line = render_pretty(Message(tag, time.time_ns(), record))
     assert line.endswith(f" {shown}")
 
@@ -233,7 +235,10 @@ STEERING = "\x1b[2J\x7f\x9b1m\u061c\u200b\u202e\u2028\ufeff\ue000\U000e0041"
     "record", [{"message": STEERING}, {STEERING: [STEERING]}, {"exception": STEERING, "level": STEERING}]
 )
 def test_nothing_steers_a_terminal(record: dict[str, Any]) -> None:
-    """Tag, command name, keys, values and tracebacks: JSON and pretty output are printable, and JSON loses nothing."""
+    """
+    JSON and pretty output are printable, whatever tag, command name, keys, values and tracebacks contain, and JSON
+    loses nothing.
+    """
     steering = message(record, tag=STEERING, peer=Peer(1, 2, 3, STEERING))
     line = render_json(steering)
     assert line.isprintable()
@@ -244,13 +249,13 @@ def test_nothing_steers_a_terminal(record: dict[str, Any]) -> None:
 
 
 def test_text_is_raw_and_a_record_in_it_is_json() -> None:
-    """Text output is what was sent, byte for byte; a record without a text is JSON like any other."""
+    """Text output is the text byte for byte; a record without a text is JSON."""
     assert render_text(message({"message": STEERING})) == STEERING
     assert render_text(message({"a": STEERING})).isprintable()
 
 
 def test_pretty_shows_the_date_of_another_day() -> None:
-    """Yesterday's lines do not look like today's."""
+    """A line of another day shows its date."""
     assert re.match(r"2023-11-1\d \d\d:", render_pretty(Message("t", 1_700_000_000_000_000_000, {})))
     assert re.match(r"\d\d:\d\d:\d\d\.", render_pretty(Message("t", time.time_ns(), {})))
 
@@ -285,6 +290,6 @@ TRACE = "Traceback (most recent call last):\nKeyError: 'x'"
     ],
 )
 def test_a_record_of_pythons_logging(more: dict[str, Any], shown: str) -> None:
-    """What repeats the tag, the text or the traceback, or goes without saying, is left out; the place is short."""
+    """Fields of Python's logging that repeat tag, text or traceback, or have their default value, are left out."""
     line = render_pretty(message({**LOGGED, **more}))
     assert line == f"1970-01-01 00:00:01.500 app web[42] {shown}"

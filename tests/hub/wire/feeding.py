@@ -1,8 +1,8 @@
 """
-What the tests of decoders share: feeding one in pieces, and a view of what came out that does not depend on the pieces.
+Shared by the tests of decoders: feeding in pieces, and a view of the items that does not depend on the pieces.
 
-How messages are gathered into batches depends on what arrived together; which messages, chunk ids and losses there are,
-and in which order, does not. `seen` shows only that.
+How messages are gathered into batches depends on what arrived together. The messages, chunk ids and losses and their
+order do not. `seen` returns only these.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 def feed(decoder: Decoder, *pieces: bytes) -> list[Unit]:
-    """Feed all *pieces* and the end of the stream, and open payloads; stop at a fatal loss, as a connection does."""
+    """Feed all *pieces* and the end of the stream, and open payloads. Stop at a fatal loss, as a connection does."""
     units: list[Unit] = []
     for piece in pieces:
         for step in steps(decoder, piece):
@@ -42,7 +42,7 @@ def feed(decoder: Decoder, *pieces: bytes) -> list[Unit]:
 
 
 def steps(decoder: Decoder, piece: bytes) -> Iterator[Sequence[Unit]]:
-    """Feed *piece*; yield what comes out of each step, until the decoder has no more."""
+    """Feed *piece*. Yield the items of each step until the decoder has no more."""
     yield decoder.receive(piece)
     while decoder.has_more:
         yield decoder.receive(b"")
@@ -73,15 +73,15 @@ CUTS = st.lists(st.integers(0, 1 << 30), max_size=12)
 
 
 def is_fatal(unit: Unit) -> bool:
-    """Return whether the stream ends with *unit*."""
+    """Return whether *unit* ends the stream."""
     return isinstance(unit, Loss) and unit.fatal
 
 
 def seen(units: Sequence[Unit]) -> list[Any]:
     """
-    Return each message, chunk id, loss and request in order, whatever the batches they came in.
+    Return each message, chunk id, loss and request in order, independent of batches.
 
-    Losses that say the same, without a chunk id, are one with the first: how many there are depends on what arrived
+    Losses without a chunk id that have the same reason are merged into the first: their number depends on what arrived
     together.
     """
     rows: list[Any] = []
@@ -92,7 +92,7 @@ def seen(units: Sequence[Unit]) -> list[Any]:
             if unit.chunk is not None:
                 rows.append(("chunk", unit.tag, unit.chunk))
         elif isinstance(unit, Loss):
-            # Why and where a stream cannot be read any further is said in other words when less of it is there.
+            # The reason and the place of a fatal fault depend on the amount of data available.
             if unit.fatal:
                 rows.append(("fatal", unit.chunk))
                 continue
@@ -110,7 +110,7 @@ def seen(units: Sequence[Unit]) -> list[Any]:
 
 
 def messages(units: Sequence[Unit]) -> list[tuple[str, int | None, dict[Any, Any]]]:
-    """Return tag, time and record of every message; AssertionError if there is anything else."""
+    """Return tag, time and record of every message. AssertionError if there is any other item."""
     rows = []
     for unit in units:
         assert isinstance(unit, Batch), unit

@@ -1,8 +1,8 @@
 """
-Streams that are made to cost a hub more than they cost their sender: time on the event loop, memory, log lines, rows.
+Streams that cost a hub more than they cost their sender: time on the event loop, memory, log lines, rows.
 
-Each is a function that yields what one connection sends, in reads of at most 256 KiB, *size* bytes or a little more.
-`STREAMS` is the table of them. A docstring says what the stream aims at.
+Each is a function that yields the bytes of one connection, in reads of at most 256 KiB, *size* bytes or slightly more.
+`STREAMS` is the table of them. Each docstring names the target of the stream.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Stream = Callable[[int], Iterator[bytes]]
 
 
 def stream(function: Stream) -> Stream:
-    """Put a stream into the table."""
+    """Add a stream to the table."""
     STREAMS[function.__name__] = function
     return function
 
 
 def repeated(unit: bytes, size: int) -> Iterator[bytes]:
-    """Yield *unit* again and again, in whole reads."""
+    """Yield *unit* repeatedly, in whole reads."""
     reads = unit * (READ_BYTES // len(unit) + 2)
     for at in range(0, size, READ_BYTES):
         start = at % len(unit)
@@ -63,7 +63,7 @@ def packed(payload: bytes, **option: object) -> bytes:
 
 
 def fit(size: int) -> int:
-    """Return how large a payload may be that is just within a frame's limit."""
+    """Return the size of the largest payload within a frame's limit."""
     return min(size, FRAME_BYTES - 100)
 
 
@@ -75,12 +75,12 @@ def array32(count: int) -> bytes:
     return b"\xdd" + count.to_bytes(4, "big")
 
 
-# Small frames: each costs some microseconds, whatever is in it.
+# Small frames: each costs a few microseconds, whatever it contains.
 
 
 @stream
 def frames_of_three_bytes(size: int) -> Iterator[bytes]:
-    """PackedForward frames without a payload: 87,000 in a read, and nothing comes out."""
+    """PackedForward frames without a payload: 87,000 in a read, and no item."""
     return repeated(b"\x92\xa0\xa0", size)
 
 
@@ -92,7 +92,7 @@ def frames_with_options(size: int) -> Iterator[bytes]:
 
 @stream
 def frames_with_chunk_ids(size: int) -> Iterator[bytes]:
-    """PackedForward frames of nothing, each of which wants an acknowledgement."""
+    """Empty PackedForward frames, each of which wants an acknowledgement."""
     return repeated(b"\x93\xa0\xa0\x81\xa5chunk\xa1c", size)
 
 
@@ -110,7 +110,7 @@ def heartbeats(size: int) -> Iterator[bytes]:
 
 @stream
 def heartbeats_among_messages(size: int) -> Iterator[bytes]:
-    """Nils that msgpack passes one by one, for a message is before them."""
+    """Nils that msgpack passes one by one, because a message precedes them."""
     return repeated(b"\x93\xa1a\xc0\x80" + b"\xc0" * 10_000, size)
 
 
@@ -128,37 +128,37 @@ def messages_of_two_tags(size: int) -> Iterator[bytes]:
 
 @stream
 def messages_that_almost_run(size: int) -> Iterator[bytes]:
-    """Message frames that look as if they could be cut at once, and cannot."""
+    """Message frames that look as if they could be cut at once, but cannot."""
     return repeated(b"\x93\xa0\xc0\x80" * 999 + b"\x93\xa0\xc0\x81\xa4\x93\xa0\xc0\x80\xc0", size)
 
 
 @stream
 def messages_with_chunk_ids(size: int) -> Iterator[bytes]:
-    """Message frames with options: an acknowledgement each."""
+    """Message frames with options: one acknowledgement each."""
     return repeated(b"\x94\xa0\xc0\x80\x81\xa5chunk\xa1c", size)
 
 
 @stream
 def options_of_many_keys(size: int) -> Iterator[bytes]:
-    """Option maps as large as they may be, a dict of 20,000 keys each."""
+    """Option maps of the maximum size, a dict of 20,000 keys each."""
     return repeated(b"\x93\xa0\xa0" + msgpack.packb(dict.fromkeys(range(200, 15_000))), size)
 
 
 @stream
 def options_of_empty_arrays(size: int) -> Iterator[bytes]:
-    """Option maps as large as they may be, 60,000 lists each."""
+    """Option maps of the maximum size, 60,000 lists each."""
     return repeated(b"\x93\xa0\xa0\x81\x01\xdc" + (60_000).to_bytes(2, "big") + b"\x90" * 60_000, size)
 
 
 @stream
 def options_of_messages(size: int) -> Iterator[bytes]:
-    """The same behind Message frames, where msgpack passes them first."""
+    """The same after Message frames, where msgpack passes them first."""
     return repeated(b"\x94\xa0\xc0\x80\x81\x01\xdc" + (6000).to_bytes(2, "big") + b"\x90" * 6000, size)
 
 
 @stream
 def options_that_drip(size: int) -> Iterator[bytes]:
-    """Options of 60,000 bytes, byte by byte: to look at them again at each arrival is quadratic."""
+    """Options of 60,000 bytes, byte by byte: reading them again at each arrival would be quadratic."""
     yield b"\x93\xa0\xa0\x81\x01\xdc\xff\xff"
     for _ in range(min(size, 60_000)):
         yield b"\x90"
@@ -166,7 +166,7 @@ def options_that_drip(size: int) -> Iterator[bytes]:
 
 @stream
 def a_tag_that_drips(size: int) -> Iterator[bytes]:
-    """A tag as long as it may be, byte by byte."""
+    """A tag of the maximum length, byte by byte."""
     yield b"\x93\xda\x10\x00"
     for _ in range(min(size, 4096)):
         yield b"t"
@@ -185,25 +185,25 @@ def a_message_that_drips(size: int) -> Iterator[bytes]:
 
 @stream
 def losses(size: int) -> Iterator[bytes]:
-    """Frames whose payload holds no entry: one loss each, of as many messages as a frame can claim."""
+    """Frames whose payload contains no entry: one loss each, with the largest count that a frame can claim."""
     return repeated(b"\x93\xa0\xa1\x05\x81\xa4size\xce\xff\xff\xff\xff", size)
 
 
 @stream
 def losses_with_chunk_ids(size: int) -> Iterator[bytes]:
-    """The same with a chunk id: each loss has to be acknowledged."""
+    """The same with a chunk id: each loss must be acknowledged."""
     return repeated(b"\x93\xa0\xa1\x05\x82\xa4size\xce\xff\xff\xff\xff\xa5chunk\xa1c", size)
 
 
 @stream
 def losses_of_many_tags(size: int) -> Iterator[bytes]:
-    """The same with a tag for each, so that no two losses say the same."""
+    """The same with a different tag each, so that no two losses can be merged."""
     return repeated(b"".join(b"\x93\xa2%c%c\xa1\x05\x80" % (n >> 8, n & 255) for n in range(30_000)), size)
 
 
 @stream
 def signals(size: int) -> Iterator[bytes]:
-    """Frames that are no logs, each for a reason of its own."""
+    """Frames that are not logs, each for a different reason."""
     return repeated(
         b"".join(b"\x93\xa0\xa0\x81\xadfluent_signal\xcd%c%c" % (n >> 8, n & 255) for n in range(9000)), size
     )
@@ -211,7 +211,7 @@ def signals(size: int) -> Iterator[bytes]:
 
 @stream
 def an_oversize_frame(size: int) -> Iterator[bytes]:
-    """A payload of 4 GiB that claims as many messages, and of which little comes."""
+    """A payload of 4 GiB that claims as many messages, and of which little arrives."""
     return begun(b"\x93\xa1t\xc6\xff\xff\xff\xff", b"\x92\xc0\x80", size)
 
 
@@ -229,7 +229,7 @@ def oversize_frames(size: int) -> Iterator[bytes]:
 
 @stream
 def tiny_entries(size: int) -> Iterator[bytes]:
-    """One frame of entries of three bytes, as many as it says."""
+    """One frame of three-byte entries, with the correct count."""
     count = fit(size) // 3
     head = b"\x93\xa1t\xc6" + (3 * count).to_bytes(4, "big")
     return begun(head, b"\x92\xc0\x80", 3 * count, b"\x81\xa4size" + b"\xce" + count.to_bytes(4, "big"))
@@ -237,14 +237,14 @@ def tiny_entries(size: int) -> Iterator[bytes]:
 
 @stream
 def tiny_entries_miscounted(size: int) -> Iterator[bytes]:
-    """The same with a wrong count: they have to be counted."""
+    """The same with a wrong count: they must be counted."""
     count = fit(size) // 3
     return begun(b"\x93\xa1t\xc6" + (3 * count).to_bytes(4, "big"), b"\x92\xc0\x80", 3 * count, b"\x81\xa4size\x07")
 
 
 @stream
 def objects_of_one_byte(size: int) -> Iterator[bytes]:
-    """One frame of objects that are no entries, one byte each, after a first one that is."""
+    """One frame of one-byte objects that are not entries, after one that is."""
     count = fit(size) - 3
     head = b"\x93\xa1t\xc6" + (count + 3).to_bytes(4, "big") + b"\x92\xc0\x80"
     return begun(head, b"\xc0", count, b"\x81\xa4size\x07")
@@ -252,19 +252,22 @@ def objects_of_one_byte(size: int) -> Iterator[bytes]:
 
 @stream
 def many_miscounted_frames(size: int) -> Iterator[bytes]:
-    """Frames that are just opened at once, of objects of one byte that have to be counted."""
+    """Frames just small enough to be opened at once, of one-byte objects that must be counted."""
     return repeated(packed(b"\x92\xc0\x80" + b"\xc0" * 16_000, size=7), size)
 
 
 @stream
 def many_large_frames(size: int) -> Iterator[bytes]:
-    """Frames that are just opened at once, of one-byte objects as many as they say."""
+    """Frames just small enough to be opened at once, of one-byte objects with the correct count."""
     return repeated(packed(b"\x92\xc0\x80" + b"\xc0" * 250_000, size=250_001), size)
 
 
 @stream
 def a_fault_at_the_end(size: int) -> Iterator[bytes]:
-    """Entries whose last one holds a length that overflows, which `skip` does not see: the fault has to be searched."""
+    """
+    Entries of which the last contains a length that overflows, which `skip` does not detect: the fault must be
+    searched.
+    """
     count = fit(size) // 3
     length = 3 * count + 6
     head = b"\x93\xa1t\xc6" + length.to_bytes(4, "big")
@@ -273,13 +276,13 @@ def a_fault_at_the_end(size: int) -> Iterator[bytes]:
 
 @stream
 def faults_at_the_end(size: int) -> Iterator[bytes]:
-    """The same in many frames that are just opened at once."""
+    """The same in many frames just small enough to be opened at once."""
     return repeated(packed(b"\x92\xc0\x80" + b"\xc0" * 16_000 + b"\xc9\xff\xff\xff\xff\x01"), size)
 
 
 @stream
 def overflows_in_strings(size: int) -> Iterator[bytes]:
-    """One entry of strings that hold what looks like a length that overflows: each has to be looked at."""
+    """One entry of strings that contain what looks like a length that overflows: each must be checked."""
     unit = b"\xa5\xc9\xff\xff\xff\xff"
     count = fit(size) // len(unit)
     entry = b"\x92\xc0\x81\xc0" + array32(count)
@@ -289,7 +292,7 @@ def overflows_in_strings(size: int) -> Iterator[bytes]:
 
 @stream
 def an_entry_of_tiny_objects(size: int) -> Iterator[bytes]:
-    """One entry that holds millions of objects of one byte."""
+    """One entry that contains millions of one-byte objects."""
     count = fit(size)
     entry = b"\x92\xc0\x81\xc0" + array32(count)
     head = b"\x93\xa1t\xc6" + (len(entry) + count).to_bytes(4, "big") + entry
@@ -298,19 +301,19 @@ def an_entry_of_tiny_objects(size: int) -> Iterator[bytes]:
 
 @stream
 def deep_entries(size: int) -> Iterator[bytes]:
-    """Entries nested as deep as the hub follows: too deep for its quick check."""
+    """Entries nested to the maximum depth: too deep for the quick check."""
     return repeated(packed(b"".join([b"\x92\xc0\x81\xc0" + b"\x91" * 1000 + b"\xc0"] * 16), size=16), size)
 
 
 @stream
 def deep_large_frames(size: int) -> Iterator[bytes]:
-    """The same in frames as large as are opened at once."""
+    """The same in frames of the maximum size that is opened at once."""
     return repeated(packed(b"".join([b"\x92\xc0\x81\xc0" + b"\x91" * 1000 + b"\xc0"] * 250), size=250), size)
 
 
 @stream
 def group_markers(size: int) -> Iterator[bytes]:
-    """Entries all of which are group markers, and have to be told from messages."""
+    """Entries that are all group markers, and must be distinguished from messages."""
     marker = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x80"
     count = fit(size) // len(marker)
     head = b"\x93\xa1t\xc6" + (count * len(marker)).to_bytes(4, "big")
@@ -328,7 +331,7 @@ def many_group_markers(size: int) -> Iterator[bytes]:
 
 @stream
 def a_forward_frame_of_tiny_entries(size: int) -> Iterator[bytes]:
-    """A Forward frame of millions of entries, whose end has to be found."""
+    """A Forward frame of millions of entries, whose end must be found."""
     count = fit(size) // 3
     return begun(b"\x93\xa1t" + array32(count), b"\x92\xc0\x80", 3 * count, b"\x80")
 
@@ -347,7 +350,7 @@ def a_message_of_tiny_objects(size: int) -> Iterator[bytes]:
 
 @stream
 def a_message_of_one_string(size: int) -> Iterator[bytes]:
-    """A Message frame with one string as long as it may be, in which nothing needs to be looked at."""
+    """A Message frame with one string of the maximum length, whose bytes need no scan."""
     return begun(
         b"\x93\xa1t\xc0\x81\xc0" + str32(fit(size)), b"x" * 100, fit(size) // 100 * 100, b"x" * (fit(size) % 100)
     )
@@ -355,7 +358,7 @@ def a_message_of_one_string(size: int) -> Iterator[bytes]:
 
 @stream
 def a_message_of_long_strings(size: int) -> Iterator[bytes]:
-    """A Message frame of strings longer than what the scanner looks at in one go, tiny objects between them."""
+    """A Message frame of strings longer than one window of the scanner, with tiny objects between them."""
     unit = str32(70_000) + b"x" * 70_000 + b"\x90" * 10_000
     count = fit(size) // len(unit)
     return begun(b"\x93\xa1t\xc0\x81\xc0" + array32(count * 10_001), unit, count * len(unit))
@@ -363,7 +366,7 @@ def a_message_of_long_strings(size: int) -> Iterator[bytes]:
 
 @stream
 def nested_arrays_without_end(size: int) -> Iterator[bytes]:
-    """Arrays in arrays, each with tiny objects before the next: what is looked at in vain has to be paid for."""
+    """Nested arrays, each with tiny objects before the next: scans without result must be limited."""
     return begun(b"\x93\xa1t\xc0", b"\xdd\x7f\xff\xff\xff" + b"\xc0" * 300, fit(size))
 
 
@@ -377,13 +380,13 @@ def nesting_in_small_reads(size: int) -> Iterator[bytes]:
 
 @stream
 def large_forward_frames(size: int) -> Iterator[bytes]:
-    """Forward frames as large as are taken apart at once, in reads that cut each in two."""
+    """Forward frames of the maximum size that is decoded at once, in reads that cut each in two."""
     return repeated(b"\x92\xa1t" + array32(80_000) + b"\x92\xc0\x80" * 80_000, size)
 
 
 @stream
 def messages_that_overflow(size: int) -> Iterator[bytes]:
-    """Many messages of one run, the last of which is not well-formed: it has to be found."""
+    """Many messages of one run, the last of which is not well-formed and must be found."""
     yield b"\x93\xa0\xc0\x80" * 60_000 + b"\x93\xa0\xc0\xc9\xff\xff\xff\xff"
 
 
@@ -402,19 +405,19 @@ def _zstd_zeros() -> bytes:
 
 @stream
 def gzip_of_64_kib(size: int) -> Iterator[bytes]:
-    """Frames of 124 bytes that hold 64 KiB of tiny entries each."""
+    """Frames of 124 bytes that contain 64 KiB of tiny entries each."""
     return repeated(packed(_gzip(b"\x92\xc0\x80" * 21_000), compressed="gzip"), size)
 
 
 @stream
 def gzip_bombs(size: int) -> Iterator[bytes]:
-    """Frames of some KiB that hold MiB of tiny entries."""
+    """Frames of a few KiB that contain MiB of tiny entries."""
     return repeated(packed(_gzip(b"\x92\xc0\x80" * 4_000_000), compressed="gzip"), size)
 
 
 @stream
 def zstd_bombs(size: int) -> Iterator[bytes]:
-    """Frames of 2 KiB that hold 64 MiB."""
+    """Frames of 2 KiB that expand to 64 MiB."""
     return repeated(packed(_zstd_zeros(), compressed="zstd"), size)
 
 
@@ -432,7 +435,7 @@ def empty_zstd_frames(size: int) -> Iterator[bytes]:
 
 @stream
 def no_gzip(size: int) -> Iterator[bytes]:
-    """Frames that say they are compressed, and are not: a loss each."""
+    """Frames that claim to be compressed and are not: one loss each."""
     return repeated(packed(b"x", compressed="gzip"), size)
 
 
@@ -441,7 +444,7 @@ def no_gzip(size: int) -> Iterator[bytes]:
 
 @stream
 def newlines(size: int) -> Iterator[bytes]:
-    """Empty lines: a message each."""
+    """Empty lines: one message each."""
     return repeated(b"\n", size)
 
 
@@ -453,7 +456,7 @@ def objects_on_lines(size: int) -> Iterator[bytes]:
 
 @stream
 def tags_on_lines(size: int) -> Iterator[bytes]:
-    """JSON lines of alternating tags: a batch each."""
+    """JSON lines of alternating tags: one batch each."""
     return repeated(b'{"tag":"a"}\n{"tag":"b"}\n', size)
 
 
@@ -477,19 +480,19 @@ def json_in_an_array(size: int) -> Iterator[bytes]:
 
 @stream
 def json_lines_at_the_limit(size: int) -> Iterator[bytes]:
-    """Lines as long as are decoded, of empty arrays."""
+    """Lines of the maximum length that is decoded, of empty arrays."""
     return repeated(b'{"a":[' + b"[]," * 21_800 + b"[]]}\n", size)
 
 
 @stream
 def json_with_many_keys(size: int) -> Iterator[bytes]:
-    """Lines as long as are decoded, of short keys."""
+    """Lines of the maximum length that is decoded, of short keys."""
     return repeated(b"{" + b",".join(b'"%x":[]' % n for n in range(6500)) + b"}\n", size)
 
 
 @stream
 def a_line_of_text(size: int) -> Iterator[bytes]:
-    """One line as long as it may be."""
+    """One line of the maximum length."""
     return begun(b"x", b"x", fit(size), b"\n")
 
 
@@ -508,13 +511,13 @@ def a_line_without_end(size: int) -> Iterator[bytes]:
 
 @stream
 def requests(size: int) -> Iterator[bytes]:
-    """Requests, a reply each."""
+    """Requests, one reply each."""
     return repeated(b'{"jsonrpc":"2.0","method":"","id":1}\n', size)
 
 
 @stream
 def requests_to_echo(size: int) -> Iterator[bytes]:
-    """Requests whose method and id are as long as a JSON line may be."""
+    """Requests whose method and id are as long as a JSON line permits."""
     long = b"m" * 60_000
     return repeated(b'{"jsonrpc":"2.0","method":"%b","id":"%b"}\n' % (long, long), size)
 
@@ -530,7 +533,7 @@ def a_request_to_echo(size: int) -> Iterator[bytes]:
 
 @stream
 def texts_of_nothing(size: int) -> Iterator[bytes]:
-    """Lengths of 0: a message each."""
+    """Lengths of 0: one message each."""
     return repeated(bytes(4), size)
 
 

@@ -1,4 +1,6 @@
-"""hub.wire.checking: the entries of a large payload, in pieces, and the same verdict."""
+"""
+hub.wire.checking: the entries of a large payload are checked in pieces, with the same result.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ entries = st.sampled_from(
 
 @st.composite
 def payloads(draw: st.DrawFn) -> bytes:
-    """Return entries in a row, sometimes with damage."""
+    """Return consecutive entries, sometimes with damage."""
     data = bytearray(b"".join(draw(st.lists(entries, max_size=12))))
     for _ in range(draw(st.integers(0, 2))):
         at = draw(st.integers(0, len(data)))
@@ -43,7 +45,7 @@ def payloads(draw: st.DrawFn) -> bytes:
 
 
 def one_by_one(payload: bytes) -> tuple[int, int]:
-    """Return how many objects are well-formed, each looked at alone, and where they end."""
+    """Return the number of well-formed objects, each checked alone, and the offset of their end."""
     count, _ = codec.count_objects(payload)
     unpacker = msgpack.Unpacker(max_buffer_size=len(payload) + 1)
     unpacker.feed(payload)
@@ -59,7 +61,7 @@ def one_by_one(payload: bytes) -> tuple[int, int]:
 @PROPERTY
 @given(payloads(), st.sampled_from([1, 5, 16, 100, 32 << 10]))
 def test_pieces_give_the_verdict_of_the_whole(payload: bytes, piece_bytes: int) -> None:
-    """How many hold, where they end, whether there is a fault, and how many are messages: the same for any piece."""
+    """Number of valid objects, their end, the fault and the number of messages are the same for any size of piece."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checking, "PIECE_BYTES", piece_bytes)
         patch.setattr(checking, "_SEARCH_BYTES", piece_bytes)
@@ -86,7 +88,7 @@ def test_pieces_give_the_verdict_of_the_whole(payload: bytes, piece_bytes: int) 
     ids=["arrays", "a string", "no overflow", "overflow", "cut off", "no msgpack", "too deep"],
 )
 def test_one_entry_larger_than_a_piece(entry: bytes, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is checked in pieces too, with what stands before and behind it."""
+    """An entry larger than a piece is checked in pieces too, with the entries before and after it."""
     ways = 0
 
     def give_way() -> None:
@@ -106,7 +108,7 @@ def test_one_entry_larger_than_a_piece(entry: bytes, fault: str, monkeypatch: py
 
 
 def test_a_marker_larger_than_a_piece_is_a_marker() -> None:
-    """A group marker with a long record is no message, wherever it stands."""
+    """A group marker with a long record is not a message, wherever it is."""
     long = MARKER[:-1] + b"\x81\xa1a\xdb\x00\x01\x00\x00" + b"x" * (1 << 16)
     payload = METADATA + long + MARKER + METADATA
     checked = check(HEAD + payload, len(HEAD))

@@ -1,4 +1,6 @@
-"""Chunk ids: kept as they came, and ours are told from others."""
+"""
+hub.wire.chunkid: chunk ids are kept unchanged, and our own are recognised.
+"""
 
 from __future__ import annotations
 
@@ -18,32 +20,32 @@ TEXT = f"mpsr.{SESSION}.000000000000001f"
 @PROPERTY
 @given(st.text(max_size=400) | st.binary(max_size=70_000))
 def test_packing_keeps_value_and_type(chunk: str | bytes) -> None:
-    """A chunk id packed is a chunk id unpacked, text as str and bytes as bin."""
+    """A packed chunk id unpacks to the same value and type, text as str and bytes as bin."""
     assert msgpack.unpackb(chunkid.pack(chunk)) == chunk
 
 
 def test_a_text_may_hold_any_bytes() -> None:
-    """What msgpack read with surrogateescape is packed with the bytes it had."""
+    """A str read with surrogateescape is packed with its original bytes."""
     packed = b"\xa4\x80\xff\xed\xa0"
     assert chunkid.pack(msgpack.unpackb(packed, unicode_errors="surrogateescape")) == packed
 
 
 @pytest.mark.parametrize("counter", [0, 1, 31, 2**32, chunkid.COUNTER_MAX])
 def test_our_own_ids_are_recognised(counter: int) -> None:
-    """Session and counter come back from an id of ours."""
+    """Session and counter are read back from one of our own ids."""
     packed = chunkid.pack_own(SESSION, counter)
     assert chunkid.is_own(packed)
     assert chunkid.unpack_own(packed) == (SESSION.encode(), counter)
 
 
 def test_our_own_ids_are_what_the_wire_makes_of_them() -> None:
-    """An id of ours is a plain str to msgpack, so that it comes back from any hub with the same bytes."""
+    """Our own ids are plain str in msgpack, so any hub echoes the same bytes."""
     assert msgpack.unpackb(OURS) == TEXT
     assert chunkid.pack(TEXT) == OURS
 
 
 def test_our_own_ids_rise_as_bytes() -> None:
-    """The counter has a fixed width: ids of a session sort in the order they were made."""
+    """The counter has a fixed width, so the ids of a session sort in the order of their creation."""
     packed = [chunkid.pack_own(SESSION, counter) for counter in (0, 9, 10, 255, 256, 2**40, chunkid.COUNTER_MAX)]
     assert packed == sorted(packed)
 
@@ -69,12 +71,12 @@ FOREIGN = {
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_others_ids_are_not_ours(name: str) -> None:
-    """Whatever only looks like an id of ours is compared as a whole: reading a counter into it would lose messages."""
+    """An id that only resembles our own is foreign, because a wrong counter would lose messages."""
     assert chunkid.unpack_own(chunkid.pack(FOREIGN[name])) is None
 
 
 @pytest.mark.parametrize("packed", [chunkid.pack(TEXT.encode()), b"\xda\x00" + OURS[1:], b"", b"\xd9", OURS + b"\x00"])
 def test_an_id_of_another_type_is_not_ours(packed: bytes) -> None:
-    """Our ids are str8, as msgpack packs them; as bin or in another form they are somebody else's."""
+    """Our own ids are str8, as msgpack packs them; a bin or another encoding is foreign."""
     assert chunkid.unpack_own(packed) is None
     assert not chunkid.is_own(packed)

@@ -35,13 +35,13 @@ TEXT = b"".join(b"line %d of a log\n" % number for number in range(1000))
 
 
 def test_every_method_is_tried_here() -> None:
-    """The table of methods and these tests know the same."""
+    """The table of methods and these tests have the same entries."""
     assert METHODS.keys() == COMPRESSORS.keys()
 
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_several_pieces_in_a_row_are_one_payload(method: str) -> None:
-    """Pieces compressed one by one, empty ones too, come out joined; nothing in is nothing out."""
+    """Consecutive pieces, empty ones included, are decompressed and joined; empty input gives empty output."""
     compress = COMPRESSORS[method]
     packed = compress(TEXT) + compress(b"") + compress(TEXT[:10])
     assert decompress(memoryview(packed), method, 1 << 20) == TEXT + TEXT[:10]
@@ -50,7 +50,7 @@ def test_several_pieces_in_a_row_are_one_payload(method: str) -> None:
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_the_limit_is_exact(method: str) -> None:
-    """What is as large as the limit comes out; one byte more, over all pieces together, does not."""
+    """Output of exactly the limit is returned; one byte more, over all pieces together, is refused."""
     packed = memoryview(COMPRESSORS[method](TEXT[:5000]) + COMPRESSORS[method](TEXT[5000:]))
     assert decompress(packed, method, len(TEXT)) == TEXT
     with pytest.raises(TooLarge):
@@ -59,7 +59,7 @@ def test_the_limit_is_exact(method: str) -> None:
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_a_cut_payload_is_spoilt_at_every_byte(method: str) -> None:
-    """A payload that ends in the middle of a piece is never taken for a whole one."""
+    """A payload that ends in the middle of a piece is spoilt at every byte."""
     compress = COMPRESSORS[method]
     packed, border = compress(TEXT[:300]) + compress(TEXT), len(compress(TEXT[:300]))
     for cut in range(1, len(packed)):
@@ -72,7 +72,7 @@ def test_a_cut_payload_is_spoilt_at_every_byte(method: str) -> None:
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_garbage_is_spoilt(method: str) -> None:
-    """What is not compressed, or has a flipped byte, is spoilt."""
+    """A payload that is not compressed, or has a flipped byte, is spoilt."""
     for garbage in (b"no such thing at all", b"\x1f\x8b" + b"\xff" * 40, b"\x28\xb5\x2f\xfd" + b"\xff" * 40):
         with pytest.raises(Spoilt):
             decompress(memoryview(garbage), method, 1 << 20)
@@ -80,7 +80,7 @@ def test_garbage_is_spoilt(method: str) -> None:
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_a_bomb_costs_no_more_than_the_limit(method: str) -> None:
-    """256 MiB of zeros in some kilobytes are refused, and memory does not jump."""
+    """256 MiB of zeros in a few kilobytes are refused, without a peak in memory."""
     bomb = COMPRESSORS[method](bytes(256 << 20))
     tracemalloc.start()
     try:
@@ -93,7 +93,7 @@ def test_a_bomb_costs_no_more_than_the_limit(method: str) -> None:
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 def test_pieces_without_end_are_spoilt(method: str) -> None:
-    """So many empty pieces that opening them would take long are refused; fewer are opened."""
+    """Too many empty pieces are refused; fewer are opened."""
     empty = COMPRESSORS[method](b"")
     assert decompress(memoryview(empty * PIECES_MAX), method, 10) == b""
     with pytest.raises(Spoilt, match="pieces"):
@@ -101,13 +101,13 @@ def test_pieces_without_end_are_spoilt(method: str) -> None:
 
 
 def test_fewer_pieces_may_be_asked_for() -> None:
-    """Who has no time for many pieces gets an error that says so."""
+    """A caller may set a lower number of pieces, and gets `TooManyPieces`."""
     with pytest.raises(TooManyPieces):
         decompress(memoryview(gzip.compress(b"x") * 3), "gzip", 10, pieces_max=2)
 
 
 def test_what_may_come_out_is_bounded_by_what_went_in() -> None:
-    """It is as much as gzip can make of it, 64 KiB of anything, and never more than the limit."""
+    """The output is limited to the ratio of gzip, at least 64 KiB, and never above the given limit."""
     assert output_bytes_max(0, 1 << 30) == output_bytes_max(10, 1 << 30) == FLOOR_BYTES
     assert output_bytes_max(1000, 1 << 30) == 1000 * RATIO_MAX
     assert output_bytes_max(1000, 5000) == 5000

@@ -1,4 +1,6 @@
-"""The Forward decoder: what clients really send, in one piece and in many, and what happens when it is spoilt."""
+"""
+hub.wire.forward: the traffic of real clients, in one piece and in many, and with damage.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +130,7 @@ def in_one(data: bytes) -> list[bytes]:
 @pytest.mark.parametrize("pieces", [in_one, single_bytes])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_what_clients_send(name: str, pieces: Callable[[bytes], list[bytes]]) -> None:
-    """Each form of the protocol gives its messages, and its chunk id with the bytes and the type it came in."""
+    """Each form of the protocol gives its messages, and its chunk id with the same bytes and type."""
     hexadecimal, expected, chunk = EXAMPLES[name]
     peer = Peer(7, 8, 9, "x")
     units = feed(ForwardDecoder(peer), *pieces(bytes.fromhex(hexadecimal)))
@@ -138,7 +140,7 @@ def test_what_clients_send(name: str, pieces: Callable[[bytes], list[bytes]]) ->
 
 
 def test_entries_are_kept_as_they_came() -> None:
-    """What a packed frame holds is stored byte for byte, behind one array header."""
+    """The entries of a packed frame are stored byte for byte, after one array header."""
     payload = bytes.fromhex(PACKED)
     (unit,) = feed(ForwardDecoder(), b"\x92\xa1t\xc4" + bytes((len(payload),)) + payload)
     assert isinstance(unit, Batch)
@@ -146,7 +148,7 @@ def test_entries_are_kept_as_they_came() -> None:
 
 
 def test_message_frames_of_one_tag_that_arrive_together_are_one_batch() -> None:
-    """Neighbouring Message frames are gathered by tag; one with a chunk id is a batch of its own."""
+    """Adjacent Message frames are gathered by tag; one with a chunk id is a batch of its own."""
     one, other = b"\x93\xa1a\x01\x80", b"\x93\xa1b\x01\x80"
     asking = b"\x94\xa1a\x01\x80\x81\xa5chunk\xa1c"
     signed, nil = b"\x94\xa1a\xd2\0\0\0\1\x80\x80", b"\x93\xa1a\xc0\x80"
@@ -163,7 +165,7 @@ def test_message_frames_of_one_tag_that_arrive_together_are_one_batch() -> None:
 @pytest.mark.parametrize("name", ["fluent_signal", "compressed"])
 @pytest.mark.parametrize("chunk", [None, "abc"])
 def test_a_payload_that_is_no_log_is_one_loss(name: str, chunk: str | None) -> None:
-    """Metrics, traces and unknown compression are a loss of as many as were announced, acknowledged if asked for."""
+    """Metrics, traces and unknown compression are a loss of the announced number, acknowledged on request."""
     option = {name: {"fluent_signal": 1, "compressed": "lz4"}[name], "size": 3, **({"chunk": chunk} if chunk else {})}
     data = msgpack.packb(["t", b"\x93 opaque ", option])
     loss, batch = feed(ForwardDecoder(), data + b"\x93\xa1t\x01\x80")
@@ -177,7 +179,7 @@ def test_a_payload_that_is_no_log_is_one_loss(name: str, chunk: str | None) -> N
     "payload", [b"2024-01-01T00:00:00Z", b"\x1f\x8b\x08\x00rest", b"\x05" * 9, b"\x93\x01\x80\x80", b"\xc1", b"\x80"]
 )
 def test_a_payload_that_does_not_begin_with_a_pair_is_one_loss(payload: bytes) -> None:
-    """Text, or compressed bytes that nobody announced, are not taken for messages byte by byte."""
+    """Text, or unannounced compressed bytes, are one loss and not parsed as messages."""
     (loss,) = feed(ForwardDecoder(), msgpack.packb(["t", payload, {"chunk": "c"}]))
     assert isinstance(loss, Loss)
     assert (loss.count, loss.sample, loss.chunk, loss.fatal) == (1, payload, b"\xa1c", False)
@@ -186,7 +188,7 @@ def test_a_payload_that_does_not_begin_with_a_pair_is_one_loss(payload: bytes) -
 # Spoilt payloads.
 
 GOOD = b"\x92\x01\x81\xa1a\x01"
-OVERFLOW = b"\x92\x01\xc9\xff\xff\xff\xff"  # to msgpack's `skip` a whole entry
+OVERFLOW = b"\x92\x01\xc9\xff\xff\xff\xff"  # a whole entry for msgpack's `skip`
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ OVERFLOW = b"\x92\x01\xc9\xff\xff\xff\xff"  # to msgpack's `skip` a whole entry
 )
 @pytest.mark.parametrize("size", [None, 2, 3, 10])
 def test_a_spoilt_payload_keeps_what_stands_before(rest: bytes, lost: int, size: int | None) -> None:
-    """Whole entries before the fault are kept, the rest is one loss, and the chunk id is there once, last."""
+    """Whole entries before the fault are kept, the rest is one loss, and only the last item carries the chunk id."""
     option = {"chunk": "c", **({"size": size} if size else {})}
     units = feed(ForwardDecoder(), msgpack.packb(["t", GOOD * 2 + rest, option]) + b"\x93\xa1t\x01\x80")
     loss, batch, after = units
@@ -209,7 +211,7 @@ def test_a_spoilt_payload_keeps_what_stands_before(rest: bytes, lost: int, size:
 
 @pytest.mark.parametrize("payload", [OVERFLOW, b"\x92\x01\xc1", b"\x92\x01"])
 def test_a_payload_without_a_whole_entry_is_acknowledged_as_a_loss(payload: bytes) -> None:
-    """Where nothing can be kept, the loss carries the chunk id: the client would resend for ever."""
+    """If nothing can be kept, the loss carries the chunk id, because the client would resend for ever."""
     (loss,) = feed(ForwardDecoder(), msgpack.packb(["t", payload, {"chunk": "c", "size": 4}]))
     assert isinstance(loss, Loss)
     assert (loss.count, loss.lost_bytes, loss.chunk, loss.fatal) == (
@@ -222,14 +224,14 @@ def test_a_payload_without_a_whole_entry_is_acknowledged_as_a_loss(payload: byte
 
 @pytest.mark.parametrize("body", [b"\x90", b"\xc4\x00", b"\xa0"])
 def test_an_empty_chunk_is_acknowledged(body: bytes) -> None:
-    """A chunk id without entries is a batch of none, so that its client goes on."""
+    """A chunk id without entries is an empty batch, so that it is acknowledged."""
     (batch,) = feed(ForwardDecoder(), b"\x93\xa1t" + body + b"\x81\xa5chunk\xa1c")
     assert isinstance(batch, Batch)
     assert (batch.count, batch.chunk) == (0, b"\xa1c")
 
 
 def test_an_overflowing_ext_in_a_forward_frame_costs_what_follows_it() -> None:
-    """The object that `skip` takes for a whole one is found, and entries before it are kept."""
+    """An object that only `skip` takes for a whole one is found, and the entries before it are kept."""
     units = feed(ForwardDecoder(), b"\x93\xa1t\x93" + GOOD + OVERFLOW + GOOD + b"\x81\xa5chunk\xa1c")
     assert [(batch.count, batch.chunk) for batch in batches(units)] == [(1, b"\xa1c")]
     assert [(loss.lost_bytes, loss.fatal) for loss in losses(units)] == [(13, False)]
@@ -275,12 +277,12 @@ FAULTS = {
 @pytest.mark.parametrize("before", range(4))
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_broken_frame_costs_nothing_before_it(name: str, before: int) -> None:
-    """What stands before a fault is kept, once; then there is exactly one loss, and it is fatal."""
+    """Frames before a fault are kept, once; then exactly one fatal loss follows."""
     fault = FAULTS[name]
     start = b"".join(BEFORE[:before])
     expected = [("entry", b"t", b"\x92" + bytes((number, 0x80))) for number in range(1, before + 1)]
     expected_rows = [*expected, ("fatal", None)]
-    # All at once, something behind it; alone; byte by byte (the long ones in larger pieces).
+    # All at once, with data after it; alone; byte by byte (the long ones in larger pieces).
     for pieces in (
         [start + fault + b"\x93\xa1t\x09\x80"],
         [start + fault],
@@ -291,7 +293,7 @@ def test_a_broken_frame_costs_nothing_before_it(name: str, before: int) -> None:
 
 
 def test_a_fault_says_why_and_shows_the_bytes() -> None:
-    """The loss at a fault has the reason and the frame's first 64 bytes, however much came before and behind."""
+    """The loss at a fault has the reason and the first 64 bytes of the frame, whatever came before and after."""
     for broken, reason in (
         (b"\x93\xa1t\x01\x81\xa1a\xc1", "not msgpack (FormatError)"),
         (b"\x93\x01\xa1t\x80", "the tag is not a string"),
@@ -303,21 +305,21 @@ def test_a_fault_says_why_and_shows_the_bytes() -> None:
                 assert isinstance(loss, Loss)
                 assert loss.reason == f"malformed Forward frame: {reason}"
                 assert loss.sample == shown[:64]
-    long = b"\x93\xa1t\x01\x93\xda\xff\xff" + b"x" * 65535 + b"\x01"  # scanned on where it stopped
+    long = b"\x93\xa1t\x01\x93\xda\xff\xff" + b"x" * 65535 + b"\x01"  # the scanner continued where it stopped
     (loss,) = feed(ForwardDecoder(), long, b"\xc1")
     assert isinstance(loss, Loss)
     assert (loss.sample, loss.fatal) == (long[:64], True)
 
 
 def test_a_message_that_overflows_and_wants_an_acknowledgement_gets_one() -> None:
-    """The fatal loss carries the chunk id of the frame that was lost, and messages before it are there once."""
+    """The fatal loss carries the chunk id of the lost frame, and messages before it are returned once."""
     units = feed(ForwardDecoder(), b"\x93\xa1t\x01\x80\x94\xa1t\x01\xc9\xff\xff\xff\xff\x81\xa5chunk\xa1c")
     assert seen(units) == [("entry", b"t", b"\x92\x01\x80"), ("fatal", b"\xa1c")]
 
 
 @pytest.mark.parametrize("depth", [*range(950, 1030), 5000])
 def test_deep_nesting_is_a_message_or_a_loss(depth: int) -> None:
-    """However deep a record is, nothing is raised, and what is accepted can be read, from deep in the stack too."""
+    """At any depth of a record nothing is raised, and accepted records can be read, from a deep stack too."""
     record = b"\x81\xa1a" + b"\x91" * depth + b"\xc0"
     entry = b"\x92\x01" + record
     for frame in (
@@ -343,7 +345,9 @@ def called_deep(frames: int, work: Callable[[], Sequence[object]]) -> Sequence[o
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if "heartbeats" not in name])
 def test_half_a_frame_at_the_end_is_one_loss(name: str) -> None:
-    """A stream may end anywhere: whole frames are kept, the bytes of the half one are counted, no answer is owed."""
+    """
+    At any end of a stream, whole frames are kept, the bytes of half a frame are counted, and it is not acknowledged.
+    """
     frame = bytes.fromhex(EXAMPLES[name][0])
     for end in range(1, len(frame)):
         for pieces in ([BEFORE[0] + frame[:end]], [BEFORE[0], *single_bytes(frame[:end])]):

@@ -1,4 +1,6 @@
-"""The Forward decoder at its limits: long frames, small reads, frames over the limit, memory and time."""
+"""
+hub.wire.forward at its limits: long frames, small reads, frames over the limit, memory and time.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ from tests.hub.wire.feeding import batches, cut, feed, losses, seen, single_byte
     ],
 )
 def test_an_absurd_declared_length_costs_only_what_arrives(start: bytes) -> None:
-    """Memory is taken for bytes that are there, not for bytes that are announced; the end of the stream counts them."""
+    """Memory is allocated for received bytes, not for announced ones; the end of the stream counts them."""
     decoder = ForwardDecoder()
     decoder.receive(b"")
     tracemalloc.start()
@@ -48,7 +50,7 @@ def test_an_absurd_declared_length_costs_only_what_arrives(start: bytes) -> None
 
 
 def test_many_small_reads_hold_about_their_own_bytes() -> None:
-    """Half a frame that trickles in costs its bytes, not an object for each read."""
+    """Half a frame in many small reads costs about its own bytes, not an object for each read."""
     decoder = ForwardDecoder()
     decoder.receive(b"\x92\xa1t\xc6\x01\x00\x00\x00")
     pieces = [bytes((number % 251, 1)) for number in range(251)]
@@ -63,7 +65,7 @@ def test_many_small_reads_hold_about_their_own_bytes() -> None:
 
 
 class CountingUnpacker(msgpack.Unpacker):
-    """Counts the bytes that msgpack is given to look at."""
+    """Counts the bytes that are fed to msgpack."""
 
     fed = 0
 
@@ -91,7 +93,7 @@ class CountingUnpacker(msgpack.Unpacker):
 def test_a_long_frame_in_small_reads_is_looked_at_once(
     frame: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """msgpack is given each byte of a long frame a bounded number of times, however small the reads are."""
+    """Each byte of a long frame is fed to msgpack a bounded number of times, however small the reads are."""
     monkeypatch.setattr(msgpack, "Unpacker", CountingUnpacker)
     fed = []
     for size in (1 << 20, 4 << 20):
@@ -108,7 +110,7 @@ def test_a_long_frame_in_small_reads_is_looked_at_once(
 def test_a_half_frame_is_put_together_only_when_it_is_worth_it(
     module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A long payload, and options that trickle in behind it, are joined a few times, not once for each read."""
+    """A long payload, and options that arrive slowly after it, are joined a few times, not once for each read."""
     looks = 0
     reader = getattr(module, name)
 
@@ -141,7 +143,7 @@ def test_a_half_frame_is_put_together_only_when_it_is_worth_it(
 )
 @pytest.mark.parametrize("piece", [b"\x90", b"\x90" * 100])
 def test_what_drips_in_is_looked_at_once(head: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of half a frame, whatever is missing, msgpack and the scanner see what arrives, not what is held of it."""
+    """Whatever part of a frame is missing, msgpack and the scanner read the new bytes, not the held ones."""
     looked_at = 0
     scan = Scanner.scan
 
@@ -162,7 +164,7 @@ def test_what_drips_in_is_looked_at_once(head: bytes, piece: bytes, monkeypatch:
 
 
 def test_options_are_not_built_before_they_are_whole() -> None:
-    """A few bytes that announce many nested arrays take no memory and no time, however often more bytes come."""
+    """A few bytes that announce many nested arrays take no memory and no time, at every further arrival."""
     decoder = ForwardDecoder()
     decoder.receive(b"\x93\xa1t\xc4\x00\x81\x01")
     tracemalloc.start()
@@ -175,7 +177,7 @@ def test_options_are_not_built_before_they_are_whole() -> None:
 
 
 def test_large_options_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an option map of 60,000 lists only what we use is built, and it means the same."""
+    """Only the used part of an option map of 60,000 lists is built, with the same result."""
     built = []
     unpackb = msgpack.unpackb
 
@@ -198,7 +200,7 @@ def test_large_options_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_many_frames_are_decoded_in_steps() -> None:
-    """One call takes a thousand frames, and holds the others until it is called again, in order."""
+    """One call decodes a thousand frames and holds the others until it is called again, in order."""
     frames = [b"\x93\xa1t\xc4\x03\x92%c\x80\x81\xa5chunk\xa3%03d" % (n & 127, n & 511) for n in range(2500)]
     decoder = ForwardDecoder()
     data = b"".join(frames)
@@ -211,7 +213,7 @@ def test_many_frames_are_decoded_in_steps() -> None:
     first = decoder.receive(data)
     assert decoder.has_more
     assert decoder.held_bytes == len(b"".join(frames[WORK_MAX:]))
-    again = decoder.receive(frames[0])  # what comes meanwhile is taken behind it
+    again = decoder.receive(frames[0])  # bytes that arrive in between are appended
     assert seen([*first, *again, *decoder.finish()])[-2:] == seen(whole)[:2]
     assert decoder.held_bytes == 0
 
@@ -242,7 +244,7 @@ def pieces_of(data: bytes) -> list[list[bytes]]:
     ],
 )
 def test_a_packed_frame_over_the_limit_costs_itself(option: bytes, chunk: bytes | None, count: int) -> None:
-    """It is one loss with tag, size and chunk id, however it arrives, and the stream goes on behind it."""
+    """A packed frame over the limit is one loss with tag, size and chunk id in any pieces, and the stream continues."""
     for pieces in pieces_of(MESSAGE + OVER + option + MESSAGE):
         units = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
         assert seen(units) == [AFTER, ("loss", REASON, b"o", chunk, count), AFTER]
@@ -251,7 +253,7 @@ def test_a_packed_frame_over_the_limit_costs_itself(option: bytes, chunk: bytes 
 
 
 def test_a_frame_over_the_limit_without_options_is_told_when_it_ends() -> None:
-    """The loss does not wait for whatever comes next."""
+    """The loss of a frame without options is returned at its end, without waiting for more bytes."""
     frame = b"\x92" + OVER[1:]
     for behind, rows in ((b"", []), (MESSAGE, [AFTER])):
         for pieces in pieces_of(frame + behind):
@@ -263,7 +265,7 @@ def test_a_frame_over_the_limit_without_options_is_told_when_it_ends() -> None:
 
 
 def test_a_frame_over_the_limit_holds_nothing_but_its_options() -> None:
-    """Its payload is let go as it comes."""
+    """The payload of a frame over the limit is discarded as it arrives."""
     decoder = ForwardDecoder(frame_bytes_max=LIMIT)
     for byte in single_bytes(OVER):
         decoder.receive(byte)
@@ -274,7 +276,7 @@ def test_a_frame_over_the_limit_holds_nothing_but_its_options() -> None:
 
 
 def test_many_frames_over_the_limit_in_one_read() -> None:
-    """Each costs itself, however many there are: nothing recurses, and what says the same is said together."""
+    """Any number of frames over the limit in one read is handled without recursion, and equal losses are merged."""
     units = feed(ForwardDecoder(frame_bytes_max=10), (OVER + b"\x80") * 3000 + MESSAGE)
     assert len(losses(units)) < 10
     assert sum(loss.count for loss in losses(units)) == 3000
@@ -283,7 +285,7 @@ def test_many_frames_over_the_limit_in_one_read() -> None:
 
 
 def test_a_stream_that_ends_inside_a_frame_over_the_limit_lost_what_had_come() -> None:
-    """The loss counts bytes that arrived, not bytes that were announced."""
+    """The loss counts received bytes, not announced ones."""
     head = b"\x93\xa1o\xc6\xff\xff\xff\xff"
     for pieces in ([head + b"x" * 100], [head, b"x" * 100], single_bytes(head + b"x" * 100)):
         (loss,) = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
@@ -295,13 +297,13 @@ def test_a_stream_that_ends_inside_a_frame_over_the_limit_lost_what_had_come() -
 
 
 def test_broken_options_behind_a_frame_over_the_limit_are_fatal() -> None:
-    """Nobody can tell where the next frame begins."""
+    """Broken options after a frame over the limit are fatal, because the next frame's beginning is unknown."""
     for pieces in pieces_of(MESSAGE + OVER + b"\x05"):
         assert seen(feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)) == [AFTER, ("fatal", None)]
 
 
 def test_a_frame_of_exactly_the_limit_is_taken() -> None:
-    """The limit counts from the frame's first byte to the end of its payload; options have their own."""
+    """The limit is from the first byte of the frame to the end of its payload; options have their own."""
     payload = ENTRY * 10
     frame = b"\x93\xa1o\xc4" + bytes((len(payload),)) + payload
     option = b"\x81\xa5chunk\xa3abc"
@@ -322,7 +324,7 @@ def test_a_frame_of_exactly_the_limit_is_taken() -> None:
     ],
 )
 def test_a_frame_of_undeclared_length_over_the_limit_is_fatal(frame: bytes) -> None:
-    """Where its end is not known beforehand, a frame over the limit ends the stream, whole or not."""
+    """A frame over the limit whose length is not declared ends the stream, whole or not."""
     for pieces in ([MESSAGE + frame + MESSAGE], [MESSAGE, frame], cut(MESSAGE + frame, range(0, len(frame), 100))):
         units = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
         assert seen(units) == [AFTER, ("fatal", None)]
@@ -331,7 +333,7 @@ def test_a_frame_of_undeclared_length_over_the_limit_is_fatal(frame: bytes) -> N
 @pytest.mark.parametrize("size", [200, 100_000])
 @pytest.mark.parametrize("name", ["message", "message of four", "forward"])
 def test_a_frame_of_undeclared_length_and_exactly_the_limit_is_taken(name: str, size: int) -> None:
-    """One byte more is too much, whole or in pieces."""
+    """A frame of exactly the limit is accepted and one more byte is not, whole or in pieces."""
     string = b"\x81\xa1a\xdb" + size.to_bytes(4, "big") + b"x" * size
     frame = {
         "message": b"\x93\xa1t\x01" + string,
@@ -357,18 +359,18 @@ def test_a_frame_of_undeclared_length_and_exactly_the_limit_is_taken(name: str, 
 
 
 def test_nothing_of_a_long_frame_is_left_behind() -> None:
-    """A short frame behind a long one comes out as soon as it is whole, whatever its bytes look like."""
+    """A short frame after a long one is returned as soon as it is whole, whatever its bytes are."""
     decoder = ForwardDecoder()
     long = b"\x93\xa1t\x01\x81\xa1a\xdb" + (100_000).to_bytes(4, "big") + b"x" * 100_000
     assert not decoder.receive(long[:70_000])
     assert len(batches(decoder.receive(long[70_000:]))) == 1
     assert not decoder.receive(b"\x93\xa1t\x01\x81\xa1a\xa3x")
-    assert len(batches(decoder.receive(b"\x92\x92"))) == 1  # the end of a string, and not the beginning of an array
+    assert len(batches(decoder.receive(b"\x92\x92"))) == 1  # the end of a string, not the beginning of an array
 
 
 @pytest.mark.parametrize("size", [10, 100_000])
 def test_options_that_never_end_are_fatal(size: int) -> None:
-    """Behind a payload of any length, options are held up to their own limit and no further."""
+    """After a payload of any length, options are held up to their own limit only."""
     decoder = ForwardDecoder()
     entry = b"\x92\x01\x81\xa1a\xdb" + size.to_bytes(4, "big") + b"x" * size
     decoder.receive(b"\x93\xa1t\xc6" + len(entry).to_bytes(4, "big") + entry + b"\x81\x01\xdb\xff\xff\xff\xff")
@@ -382,7 +384,7 @@ def test_options_that_never_end_are_fatal(size: int) -> None:
 
 
 def test_a_half_frame_far_over_the_limit_in_one_read_is_fatal() -> None:
-    """One read may hold more than the decoder ever would."""
+    """Half a frame far over the limit in one read is fatal."""
     (loss,) = feed(
         ForwardDecoder(frame_bytes_max=LIMIT), b"\x93\xa1t\x01\x81\xa1a\xdb\x00\x40\x00\x00" + b"x" * (3 << 20)
     )
@@ -392,7 +394,7 @@ def test_a_half_frame_far_over_the_limit_in_one_read_is_fatal() -> None:
 
 @pytest.mark.parametrize("frame", [b"\x93\xa1t\x01\x81\xa1a\xdb", b"\x94\xa1t\x01\x81\xa1a\xdb"])
 def test_what_follows_a_long_frame_does_not_count_against_it(frame: bytes) -> None:
-    """A frame just within the limit, whose last read brings many more frames, is taken."""
+    """A frame just within the limit is accepted if its last read contains many more frames."""
     long = frame + (99_900).to_bytes(4, "big") + b"x" * 99_900 + (b"\x80" if frame[0] == 0x94 else b"")
     units = feed(ForwardDecoder(frame_bytes_max=100_000), long[:70_000], long[70_000:] + MESSAGE * 40_000)
     assert sum(batch.count for batch in batches(units)) == 40_001

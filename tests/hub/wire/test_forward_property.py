@@ -1,4 +1,6 @@
-"""The Forward decoder, whatever arrives and however it is cut: properties over random streams."""
+"""
+hub.wire.forward: properties over random streams, cut in any way.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, is_fatal,
 
 LIMIT = 4000
 Frame = tuple[bytes, list[Any]]
-"""The bytes of a frame, and what is to be seen of it."""
+"""The bytes of a frame, and its expected items."""
 
 times = st.sampled_from([b"\x00", b"\x07", b"\xce\x55\xec\xe6\xf8", b"\xd2\x55\xec\xe6\xf8", b"\xc0"]) | st.binary(
     min_size=8, max_size=8
@@ -85,7 +87,7 @@ def entry_frames(draw: st.DrawFn) -> Frame:
 
 @st.composite
 def lost_frames(draw: st.DrawFn) -> Frame:
-    """Return a frame that is a loss: no log, or over the limit."""
+    """Return a frame that becomes a loss: not a log, or over the limit."""
     tag, chunk = draw(tags), b"\xa5chunk\xa1c"
     body, option, reason = draw(
         st.sampled_from(
@@ -122,7 +124,7 @@ def decoder() -> ForwardDecoder:
 @PROPERTY
 @given(streams, CUTS)
 def test_a_stream_means_the_same_however_it_is_cut(stream: Frame, places: list[int]) -> None:
-    """Any row of frames gives its messages, chunk ids and losses in order: whole, byte by byte, and cut anywhere."""
+    """Any sequence of frames gives the same messages, chunk ids and losses whole, byte by byte, and cut anywhere."""
     data, expected = stream
     for pieces in ([data], single_bytes(data), cut(data, places)):
         assert seen(feed(decoder(), *pieces)) == expected
@@ -131,7 +133,7 @@ def test_a_stream_means_the_same_however_it_is_cut(stream: Frame, places: list[i
 @PROPERTY
 @given(streams, broken, CUTS)
 def test_garbage_behind_a_stream_costs_nothing_before_it(stream: Frame, garbage: bytes, places: list[int]) -> None:
-    """Everything before the garbage is kept; the garbage is exactly one loss, a fatal one."""
+    """Everything before garbage is kept, and the garbage is exactly one fatal loss."""
     data, expected = stream
     for pieces in ([data + garbage], single_bytes(data + garbage), cut(data + garbage, places)):
         assert seen(feed(decoder(), *pieces)) == [*expected, ("fatal", None)]
@@ -140,7 +142,7 @@ def test_garbage_behind_a_stream_costs_nothing_before_it(stream: Frame, garbage:
 @PROPERTY
 @given(streams, frames(), st.integers(1, 1 << 20), CUTS)
 def test_half_a_frame_behind_a_stream_is_one_loss(stream: Frame, last: Frame, place: int, places: list[int]) -> None:
-    """Everything before the half frame is kept; the half frame is at most one loss, and nobody is told it is safe."""
+    """Everything before half a frame is kept, and the half frame is at most one loss and not acknowledged."""
     data, expected = stream
     half = last[0][: place % len(last[0])]
     for pieces in ([data + half], single_bytes(data + half), cut(data + half, places)):
@@ -155,7 +157,7 @@ def test_half_a_frame_behind_a_stream_is_one_loss(stream: Frame, last: Frame, pl
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """Return a row of frames with a few bytes changed, put in, or left out."""
+    """Return frames with a few bytes changed, inserted or removed."""
     data = bytearray(draw(streams)[0])
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
@@ -177,7 +179,7 @@ SPICE = [
 @PROPERTY
 @given(damaged() | st.binary(max_size=300), CUTS)
 def test_nothing_that_arrives_raises(data: bytes, places: list[int]) -> None:
-    """Whatever the bytes are, they become messages and losses, at most one fatal and then last, and all can be read."""
+    """Any bytes become messages and losses, with at most one fatal loss at the end, and all messages can be read."""
     for pieces in ([data], single_bytes(data), cut(data, places)):
         units = feed(decoder(), *pieces)
         assert not any(is_fatal(unit) for unit in units[:-1])
@@ -190,7 +192,7 @@ def test_nothing_that_arrives_raises(data: bytes, places: list[int]) -> None:
 @PROPERTY
 @given(damaged() | st.binary(max_size=300), CUTS)
 def test_damage_means_the_same_however_it_is_cut(data: bytes, places: list[int]) -> None:
-    """What is kept of a damaged stream does not depend on how it arrived."""
+    """The items of a damaged stream do not depend on how it is cut."""
     expected = seen(feed(decoder(), data))
     assert seen(feed(decoder(), *single_bytes(data))) == expected
     assert seen(feed(decoder(), *cut(data, places))) == expected
@@ -199,7 +201,7 @@ def test_damage_means_the_same_however_it_is_cut(data: bytes, places: list[int])
 @PROPERTY
 @given(streams, CUTS)
 def test_held_bytes_are_the_bytes_of_the_half_frame(stream: Frame, places: list[int]) -> None:
-    """Between frames nothing is held, and never more than was fed since the last whole frame."""
+    """Nothing is held between frames, and never more than was fed since the last whole frame."""
     fed = decoder()
     total = 0
     for piece in cut(stream[0], places):
@@ -209,12 +211,12 @@ def test_held_bytes_are_the_bytes_of_the_half_frame(stream: Frame, places: list[
     assert fed.held_bytes == 0
 
 
-# The same where everything is large, and every step is short.
+# The same with tiny limits: everything is large, and every step is short.
 
 
 @contextlib.contextmanager
 def small_limits(inline_bytes: int) -> Iterator[None]:
-    """Treat frames of a few bytes as large ones: unopened, in pieces, a frame a step."""
+    """Treat frames of a few bytes as large ones: unopened, in pieces, one frame per step."""
     with pytest.MonkeyPatch.context() as patch:
         for module in (forward, output, payload):
             patch.setattr(module, "INLINE_BYTES", inline_bytes)
@@ -231,7 +233,7 @@ def small_limits(inline_bytes: int) -> Iterator[None]:
 @PROPERTY
 @given(streams, CUTS, st.sampled_from([5, 30, 100]))
 def test_large_frames_mean_the_same_as_small_ones(stream: Frame, places: list[int], inline_bytes: int) -> None:
-    """Any row of frames gives the same when its frames are opened elsewhere, however it is cut; nothing stays held."""
+    """Frames that are opened elsewhere give the same items as small ones, however they are cut; nothing stays held."""
     data, expected = stream
     with small_limits(inline_bytes):
         for pieces in ([data], single_bytes(data), cut(data, places)):
@@ -244,7 +246,7 @@ def test_large_frames_mean_the_same_as_small_ones(stream: Frame, places: list[in
 @PROPERTY
 @given(damaged() | st.binary(max_size=300), CUTS, st.sampled_from([5, 30, 100]))
 def test_damage_in_large_frames_means_the_same(data: bytes, places: list[int], inline_bytes: int) -> None:
-    """What is kept of a damaged stream does not depend on where it is opened, nor on how it arrived."""
+    """The items of a damaged stream do not depend on where it is opened and how it is cut."""
     expected = seen(feed(decoder(), data))
     with small_limits(inline_bytes):
         for pieces in ([data], single_bytes(data), cut(data, places)):

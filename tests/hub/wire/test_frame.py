@@ -1,4 +1,6 @@
-"""The anatomy of a frame: encoders and readers agree, with each other, with msgpack and with the reference's bytes."""
+"""
+hub.wire.frame: encoders and readers agree with each other, with msgpack and with the bytes of the specification.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ ENTRY = b"\x92\x01\x81\xa1a\x01"
 
 
 def unpacker() -> msgpack.Unpacker:
-    """Return one as producers.link makes it."""
+    """Return an unpacker with the settings of producers.link."""
     return msgpack.Unpacker(unicode_errors="surrogateescape", strict_map_key=False, max_buffer_size=1 << 20)
 
 
@@ -46,7 +48,7 @@ def unpacker() -> msgpack.Unpacker:
     ],
 )
 def test_an_acknowledgement_has_the_bytes_of_the_reference(chunk: bytes, expected: str) -> None:
-    """It is a map of one, and fluentd's newline stays in the id."""
+    """An acknowledgement is a map of one, and the newline in fluentd's id is kept."""
     assert encode_ack(chunk) == bytes.fromhex(expected)
 
 
@@ -56,7 +58,7 @@ acked = st.text(max_size=300) | st.binary(max_size=300)
 @PROPERTY
 @given(st.lists(acked, max_size=6), CUTS)
 def test_acknowledgements_come_back_as_they_were_sent(chunks: list[str | bytes], places: list[int]) -> None:
-    """Any chunk ids, text or bytes, several in a read or cut in any place, come out in order and in their own type."""
+    """Any chunk ids, text or bytes, several in a read or cut anywhere, are returned in order and in their own type."""
     packed = [chunkid.pack(chunk) for chunk in chunks]
     reader = unpacker()
     data = b"".join(map(encode_ack, packed))
@@ -70,7 +72,7 @@ def test_an_acknowledgement_may_hold_any_bytes() -> None:
 
 @pytest.mark.parametrize("reply", [{}, {"ack": None}, {"ack": 1}, {"other": "x"}, {1: 2}])
 def test_a_reply_without_an_id_acknowledges_nothing(reply: dict[Any, Any]) -> None:
-    """Vector's empty map and other maps are passed over."""
+    """Vector's empty map and other maps are ignored."""
     assert decode_acks(unpacker(), msgpack.packb(reply) + encode_ack(b"\xa1c")) == [b"\xa1c"]
 
 
@@ -81,7 +83,7 @@ def test_a_reply_without_an_id_acknowledges_nothing(reply: dict[Any, Any]) -> No
         b"\xc1",
         b"HTTP/1.1 400",
         b"\x91\x80",
-        b"\x81\x90\x01",  # a key that cannot be one
+        b"\x81\x90\x01",  # an invalid key
         b"\x81\xa3ack\xdb\xff\xff\xff\xff" + b"x" * (2 << 20),
         b"\x81\xa3ack\xc9\xff\xff\xff\xff",
         b"\x81\xa3ack\xc7\x0c\xff" + b"\xff" * 12,
@@ -91,7 +93,7 @@ def test_a_reply_without_an_id_acknowledges_nothing(reply: dict[Any, Any]) -> No
     ],
 )
 def test_anything_else_from_a_hub_is_a_value_error(data: bytes) -> None:
-    """A producer that talks to something else hears so in one way, whatever was said."""
+    """Any other reply raises ValueError."""
     with pytest.raises(ValueError, match="not an acknowledgement"):
         decode_acks(unpacker(), data)
 
@@ -99,7 +101,7 @@ def test_anything_else_from_a_hub_is_a_value_error(data: bytes) -> None:
 @PROPERTY
 @given(st.binary(max_size=60))
 def test_no_answer_raises_anything_but_a_value_error(data: bytes) -> None:
-    """Whatever the other side says is acknowledgements, not yet whole, or a ValueError."""
+    """Any bytes are acknowledgements, incomplete, or a ValueError."""
     try:
         acks = decode_acks(unpacker(), data)
     except ValueError:
@@ -110,7 +112,7 @@ def test_no_answer_raises_anything_but_a_value_error(data: bytes) -> None:
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, TAG_BYTES_MAX])
 @pytest.mark.parametrize("count", [1, 3, 1000])
 def test_a_frame_of_our_own_comes_back_whole(length: int, count: int) -> None:
-    """Head, entries and tail are one PackedForward frame to msgpack and to the decoder, for tags of every length."""
+    """Head, entries and tail are one PackedForward frame for msgpack and for the decoder, with tags of every length."""
     tag, payload, chunk = b"t" * length, ENTRY * count, chunkid.pack_own("s" * 22, 7)
     frame = encode_frame_head(tag, len(payload)) + payload + encode_frame_tail(chunk, count)
     assert msgpack.unpackb(frame) == [
@@ -125,7 +127,9 @@ def test_a_frame_of_our_own_comes_back_whole(length: int, count: int) -> None:
 
 
 def test_heads_and_tails_of_one_tag_have_one_length() -> None:
-    """A producer makes room before it knows length and count, and writes them where they will stand."""
+    """
+    Head and tail have a fixed length for one tag, so a producer can reserve space before it knows length and count.
+    """
     assert len({len(encode_frame_head(b"t", size)) for size in (0, 1, 2**32 - 1)}) == 1
     assert encode_frame_head(b"t", 7)[-4:] == (7).to_bytes(4, "big")
     tails = {len(encode_frame_tail(chunkid.pack_own("s" * 22, n), n)) for n in (0, 1, 2**32 - 1)}
@@ -149,7 +153,7 @@ OUTERS = [
 
 @pytest.mark.parametrize(("data", "size", "tag", "packed"), OUTERS)
 def test_the_outside_of_a_frame(data: bytes, size: int, tag: bytes, packed: tuple[int, int] | None) -> None:
-    """Its header says where tag and payload are, wherever it begins; each byte less of it is `Incomplete`."""
+    """The outside of a frame gives the places of tag and payload at any offset; with fewer bytes it is `Incomplete`."""
     for before in (b"", b"\xc1\xc1\xc1"):
         outer = read_outer(before + data, len(before))
         assert (outer.size, (before + data)[outer.tag]) == (size, tag)
@@ -184,7 +188,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("value", "expected"), OPTIONS)
 def test_options(value: object, expected: object) -> None:
-    """What is of use is taken, in its own type, and everything else is passed over."""
+    """Used options are returned in their own type, and all others are ignored."""
     data = msgpack.packb(value)
     assert read_option(b"..." + data + b"\x93", 3) == (expected, 3 + len(data))
     for end in range(len(data)):
@@ -209,13 +213,13 @@ def test_options(value: object, expected: object) -> None:
     ],
 )
 def test_options_that_are_none(data: bytes) -> None:
-    """Another type, no msgpack, too deep and too long are malformed, and say so."""
+    """Options of another type, not msgpack, too deep or too long are malformed, with a reason."""
     with pytest.raises(Malformed, match=r"options|chunk id"):
         read_option(data, 0)
 
 
 def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
-    """The longest chunk id with the longest tag is far below what the journal reads back as one header."""
+    """The longest chunk id with the longest tag is far below the header limit of the journal."""
     chunk = "c" * (CHUNK_BYTES_MAX - 3)
     data = msgpack.packb({"chunk": chunk})
     assert read_option(data, 0)[0].chunk == msgpack.packb(chunk)
@@ -235,5 +239,5 @@ def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
     ],
 )
 def test_what_is_wrong_is_said(entries: bytes, why: str) -> None:
-    """Of entries that do not hold it is said why, and where there is a limit it is named."""
+    """The reason for entries that are not well-formed names the fault, and the limit if there is one."""
     assert look_why_not(entries) == why

@@ -1,4 +1,6 @@
-"""Streams made to cost time, memory and log lines: no step is long, no claim is believed, whatever they are."""
+"""
+Hostile streams cost a bounded amount of time, memory and log lines: every step is short, and no claim is trusted.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +19,15 @@ from tests.hub.wire.feeding import is_fatal, losses, steps
 from tests.hub.wire.hostile import READ_BYTES, STREAMS
 
 SIZE = 300_000
-"""More than one read."""
+"""Larger than one read."""
 STEP_S = 0.020
 OPENED_MAX = 3
-"""Of the payloads of one stream, which are all alike."""
+"""Number of payloads tested per stream; they are all alike."""
 
 
 @pytest.fixture(autouse=True)
 def _without_the_garbage_of_others() -> Iterator[None]:
-    """The objects of the whole test run are no part of a hub, and collecting them is no part of a step."""
+    """Exclude objects of the whole test run from garbage collection, which would distort the time of a step."""
     gc.collect()
     gc.freeze()
     yield
@@ -33,7 +35,7 @@ def _without_the_garbage_of_others() -> Iterator[None]:
 
 
 def decoded(name: str) -> tuple[list[float], list[Unit], int]:
-    """Feed a stream; return the CPU time of each step, what came out, and how many bytes were fed."""
+    """Feed a stream. Return the CPU time of each step, the items, and the number of bytes fed."""
     durations: list[float] = []
     units: list[Unit] = []
     fed = 0
@@ -55,7 +57,9 @@ def decoded(name: str) -> tuple[list[float], list[Unit], int]:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_no_step_is_long(name: str) -> None:
-    """One call of `receive` takes less than 20 ms of CPU time (the better of two runs: others use the machine)."""
+    """
+    One call of `receive` takes less than 20 ms of CPU time (the better of two runs, because the machine is shared).
+    """
     first, second = decoded(name)[0], decoded(name)[0]
     assert len(first) == len(second)
     assert max(map(min, first, second)) < STEP_S
@@ -64,8 +68,8 @@ def test_no_step_is_long(name: str) -> None:
 @pytest.mark.parametrize("name", STREAMS)
 def test_no_claim_is_believed_and_no_piece_of_opening_is_long(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    What is lost is no more than what was sent, at most a message for each three bytes, or for each loss; and where a
-    payload is checked on a thread, no piece keeps the interpreter for 20 ms of CPU time.
+    A loss counts at most one message per three bytes sent or per loss, and no piece of checking on a thread holds the
+    interpreter for 20 ms of CPU time.
     """
     pieces = timed_pieces(monkeypatch)
     _, units, fed = decoded(name)
@@ -81,7 +85,7 @@ def test_no_claim_is_believed_and_no_piece_of_opening_is_long(name: str, monkeyp
 
 
 def timed_pieces(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return a list that fills with the CPU time of each piece that is checked."""
+    """Return a list to which the CPU time of each checked piece is appended."""
     began = 0.0
     pieces: list[float] = []
 
@@ -103,7 +107,7 @@ def timed_pieces(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_losses_without_chunk_ids_are_few() -> None:
-    """Thousands of losses that say the same are one for each step."""
+    """Thousands of equal losses are merged into one per step."""
     durations, units, _ = decoded("losses")
     assert all(isinstance(unit, Loss) for unit in units)
     assert len(units) <= len(durations)
@@ -111,7 +115,7 @@ def test_losses_without_chunk_ids_are_few() -> None:
 
 
 def test_a_bomb_gives_no_more_than_its_size_allows() -> None:
-    """64 MiB out of 2 KiB of zstd are a loss."""
+    """2 KiB of zstd that expand to 64 MiB are a loss."""
     unit = next(unit for unit in decoded("zstd_bombs")[1] if isinstance(unit, Unopened))
     (loss,) = unit.open()
     assert isinstance(loss, Loss)
@@ -119,7 +123,7 @@ def test_a_bomb_gives_no_more_than_its_size_allows() -> None:
 
 
 def test_every_stream_is_what_it_says() -> None:
-    """Streams are as long as they are asked to be, except those that drip, in reads of an ordinary size."""
+    """Streams have the requested size, except those that drip, in reads of an ordinary size."""
     lengths = {name: [len(read) for read in stream(SIZE)] for name, stream in STREAMS.items()}
     assert {name for name in STREAMS if sum(lengths[name]) < SIZE // 2} == {
         "options_that_drip",

@@ -1,4 +1,6 @@
-"""hub.wire.items: losses that say the same are one."""
+"""
+hub.wire.items: equal losses are merged.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ BATCH = Batch(b"t", b"\xdd\0\0\0\0", 0)
 
 
 def test_losses_that_say_the_same_are_one() -> None:
-    """Counts and bytes are summed, the first sample is kept, and the loss stands where the first one stood."""
+    """Counts and bytes are added, and the first sample and the first place are kept."""
     items: Items[None] = Items()
     items.add(BATCH)
     items.add_loss(Loss("a", 2, 10, b"one", b"t"))
@@ -28,7 +30,7 @@ def test_losses_that_say_the_same_are_one() -> None:
 
 
 def test_a_loss_that_is_acknowledged_or_fatal_stays_what_it_is() -> None:
-    """Each chunk id gets its answer, and what ends the stream comes last."""
+    """A loss with a chunk id or a fatal one is never merged."""
     items: Items[None] = Items()
     several = [Loss("a"), Loss("a", chunk=b"\xa1c"), Loss("a", chunk=b"\xa1c"), Loss("a", fatal=True)]
     for loss in several:
@@ -37,7 +39,7 @@ def test_a_loss_that_is_acknowledged_or_fatal_stays_what_it_is() -> None:
 
 
 def test_what_was_taken_is_gone() -> None:
-    """A loss of the next call is a loss of its own."""
+    """A loss of the next call is a separate one."""
     items: Items[None] = Items()
     items.add_loss(Loss("a"))
     assert items.take() == [Loss("a")]

@@ -1,4 +1,6 @@
-"""JSON objects on a line: tag and time are taken out if they are of use; what msgpack cannot hold is no message."""
+"""
+hub.wire.jsonlines: usable tags and times are removed from the object; what msgpack cannot encode is not a message.
+"""
 
 from __future__ import annotations
 
@@ -57,17 +59,17 @@ TIMES: dict[str, int] = {
 
 @pytest.mark.parametrize("time", TIMES)
 def test_a_time_is_taken_out(time: str) -> None:
-    """RFC 3339 to the nanosecond, with any offset, and seconds become the entry's time."""
+    """RFC 3339 to the nanosecond with any offset, and seconds, become the entry's time."""
     assert parsed(f'{{"time": {time}, "a": 1}}') == ("json", TIMES[time], {"a": 1})
 
 
 @pytest.mark.parametrize(
     "time",
     [
-        '"2024-01-01T00:00:00"',  # where?
+        '"2024-01-01T00:00:00"',  # no zone
         '"2024-01-01"',
         '"2024-13-01T00:00:00Z"',
-        '"2024-01-01T23:59:60Z"',  # no calendar of ours has leap seconds
+        '"2024-01-01T23:59:60Z"',  # our calendar has no leap seconds
         '"1969-12-31T23:59:59.999999999Z"',
         '"2106-02-07T06:28:16Z"',
         '"now"',
@@ -87,13 +89,13 @@ def test_a_time_is_taken_out(time: str) -> None:
     ],
 )
 def test_a_time_that_cannot_be_used_stays_in_the_record(time: str) -> None:
-    """The message has the time of its arrival then, and nothing that was sent is missing."""
+    """With an unusable time, the message has the time of receipt, and its record keeps the value."""
     assert parsed(f'{{"time": {time}, "a": 1}}') == ("json", None, {"time": json.loads(time), "a": 1})
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, True, None, b"2024-01-01T00:00:00Z"])
 def test_no_number_of_seconds_is_no_time(value: object) -> None:
-    """What JSON cannot say is no time either."""
+    """Only finite numbers in range are times."""
     assert jsonlines.parse_time(value) is None
 
 
@@ -104,7 +106,7 @@ def test_no_number_of_seconds_is_no_time(value: object) -> None:
     st.integers(-14 * 60, 14 * 60),
 )
 def test_any_moment_of_these_years_is_kept_to_the_nanosecond(seconds: int, nanoseconds: int, offset: int) -> None:
-    """The time of a line is the moment that was written, in whatever zone."""
+    """Any time in range is kept to the nanosecond, in any zone."""
     zone = datetime.timezone(datetime.timedelta(minutes=offset))
     whole = datetime.datetime.fromtimestamp(seconds, zone).isoformat()
     text = f"{whole[:-6]}.{nanoseconds:09d}{whole[-6:]}"
@@ -114,7 +116,7 @@ def test_any_moment_of_these_years_is_kept_to_the_nanosecond(seconds: int, nanos
 @PROPERTY
 @given(st.text(alphabet="0123456789-+:.,TZtz W", max_size=40) | st.floats() | st.integers() | st.text(max_size=30))
 def test_no_time_raises(value: object) -> None:
-    """Whatever stands where a time should is nanoseconds that a stamp can hold, or None."""
+    """Any value of ``time`` gives nanoseconds that fit into a stamp, or None."""
     time_ns = jsonlines.parse_time(value)
     assert time_ns is None or 0 <= time_ns < (1 << 32) * NS
 
@@ -124,7 +126,7 @@ def test_no_time_raises(value: object) -> None:
     [('"app"', "app"), ('"a.b c/ü"', "a.b c/ü"), (f'"{"t" * TAG_BYTES_MAX}"', "t" * TAG_BYTES_MAX)],
 )
 def test_a_tag_is_taken_out(tag: str, expected: str) -> None:
-    """Text of a tag's length is the message's tag."""
+    """A string within the limit becomes the message's tag."""
     assert parsed(f'{{"a": 1, "tag": {tag}}}') == (expected, None, {"a": 1})
 
 
@@ -132,7 +134,7 @@ def test_a_tag_is_taken_out(tag: str, expected: str) -> None:
     "tag", ['""', "1", "null", '["a"]', f'"{"t" * (TAG_BYTES_MAX + 1)}"', f'"{"ü" * (TAG_BYTES_MAX // 2 + 1)}"']
 )
 def test_a_tag_that_cannot_be_used_stays_in_the_record(tag: str) -> None:
-    """The message has the default tag then."""
+    """With an unusable tag, the message has the default tag."""
     assert parsed(f'{{"a": 1, "tag": {tag}}}') == ("json", None, {"a": 1, "tag": json.loads(tag)})
 
 
@@ -161,12 +163,12 @@ def test_a_tag_that_cannot_be_used_stays_in_the_record(tag: str) -> None:
     ],
 )
 def test_what_is_no_message_is_none(line: bytes) -> None:
-    """No object, no JSON, and numbers and strings that msgpack cannot hold are the caller's to keep as text."""
+    """Values that are not objects, not JSON, or not encodable in msgpack are None."""
     assert jsonlines.parse(line) is None
 
 
 def test_an_object_becomes_its_msgpack() -> None:
-    """Everything JSON can say is in the record, in its order; a name given twice counts once, the last."""
+    """Every JSON value is in the record, in its order; of equal names the last one counts."""
     line = '{"z": [1, -1.5, true, null, "ü"], "a": {"b": 18446744073709551615}, "a b": "", "z2": 1, "z2": 2} \r'
     result = jsonlines.parse(line.encode())
     assert isinstance(result, tuple)
@@ -181,7 +183,7 @@ def test_an_object_becomes_its_msgpack() -> None:
 
 
 def test_a_jsonrpc_member_makes_it_a_command() -> None:
-    """A command keeps its `tag` and `time`, and one that is not valid says why."""
+    """A request keeps its `tag` and `time`, and an invalid one has a fault."""
     request = jsonlines.parse(
         b'{"jsonrpc": "2.0", "method": "m", "params": {"tag": "t", "time": 1}, "id": "x", "tag": "t"}'
     )
@@ -203,7 +205,7 @@ json_values = st.recursive(
     st.dictionaries(st.text(max_size=5) | st.sampled_from(["tag", "time", "jsonrpc", "id"]), json_values, max_size=5)
 )
 def test_any_object_is_a_message_a_command_or_none(value: dict[str, Any]) -> None:
-    """Nothing raises, and a message holds what was sent: what is not in the record is its tag or its time."""
+    """Nothing is raised, and every member of a message is in its record, its tag or its time."""
     result = jsonlines.parse(json.dumps(value).encode())
     if isinstance(result, tuple):
         (read,) = codec.read(codec.join((result[1],), 1), 1)
@@ -218,5 +220,5 @@ def test_any_object_is_a_message_a_command_or_none(value: dict[str, Any]) -> Non
 @PROPERTY
 @given(st.binary(max_size=100).map(lambda data: b"{" + data))
 def test_no_line_raises(line: bytes) -> None:
-    """Whatever stands behind a brace, there is a result or None."""
+    """Any bytes after a brace give a result or None."""
     jsonlines.parse(line)

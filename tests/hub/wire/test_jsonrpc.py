@@ -1,4 +1,6 @@
-"""JSON-RPC: requests and replies, valid and not, both ways."""
+"""
+hub.wire.jsonrpc: requests and replies, valid and invalid, encoded and decoded.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ V = {"jsonrpc": "2.0"}
     ],
 )
 def test_a_valid_request(value: dict[str, Any], expected: Request) -> None:
-    """Method, params and id come out as they were sent, and there is no fault."""
+    """Method, params and id are returned unchanged, without a fault."""
     request = jsonrpc.as_request(value)
     assert request == expected
     assert request.wants_reply
@@ -38,7 +40,7 @@ def test_a_valid_request(value: dict[str, Any], expected: Request) -> None:
 
 
 def test_a_notification_wants_no_reply() -> None:
-    """A request without an id is not answered; one whose id is null is."""
+    """A request without an id gets no reply; one with a null id does."""
     assert not jsonrpc.as_request({**V, "method": "m"}).wants_reply
     assert jsonrpc.as_request({**V, "method": "m", "id": None}).wants_reply
 
@@ -62,7 +64,7 @@ def test_a_notification_wants_no_reply() -> None:
     ],
 )
 def test_an_invalid_request_has_a_fault_and_is_answered(value: dict[str, Any], id_: object) -> None:
-    """It says why, has no method that could run, and keeps the id that the error's reply is to carry."""
+    """An invalid request has a fault, no method that could run, and the id for the error reply."""
     request = jsonrpc.as_request(value)
     assert request.fault
     assert request.method == ""
@@ -74,14 +76,14 @@ def test_an_invalid_request_has_a_fault_and_is_answered(value: dict[str, Any], i
     "id_", ["x" * 128, "x" * 129, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**400], ids=lambda id_: f"{id_}"[:9]
 )
 def test_a_long_id_is_not_echoed(id_: str | int) -> None:
-    """An id of more than 128 characters or 64 bits makes the request invalid, and the error has none."""
+    """An id of more than 128 characters or 64 bits makes the request invalid, and the error has no id."""
     is_short = (len(id_) <= 128) if isinstance(id_, str) else -(2**63) <= id_ < 2**64
     request = jsonrpc.as_request({**V, "method": "m", "id": id_})
     assert (request.id, request.method, bool(request.fault)) == ((id_, "m", False) if is_short else (None, "", True))
 
 
 def test_a_long_method_is_not_echoed() -> None:
-    """A method of more than 64 characters is none: the request is invalid and does not hold it."""
+    """A method of more than 64 characters makes the request invalid, and is not held."""
     assert jsonrpc.as_request({**V, "method": "m" * 64, "id": 1}).method == "m" * 64
     request = jsonrpc.as_request({**V, "method": "m" * 65, "id": 1})
     assert (request.id, request.method) == (1, "")
@@ -89,7 +91,7 @@ def test_a_long_method_is_not_echoed() -> None:
 
 
 def test_a_large_request_is_invalid_and_holds_nothing() -> None:
-    """A request is small: one of more than 16 KiB is answered with an error, and its parameters are let go."""
+    """A request of more than 16 KiB is invalid, and its parameters are not held."""
     line = jsonrpc.encode_request("m", ["x" * (16 << 10)], 1)
     request = jsonlines.parse(line)
     assert isinstance(request, Request)
@@ -101,14 +103,14 @@ def test_a_large_request_is_invalid_and_holds_nothing() -> None:
 
 
 def test_a_long_error_message_is_cut_off() -> None:
-    """What an error quotes does not make its reply large."""
+    """A long error message is cut off, so that the reply is short."""
     reply = jsonrpc.decode_reply(jsonrpc.encode_error(1, -1, "x" * 100_000))
     assert reply.message == "x" * 1024 + "…"
 
 
 @pytest.mark.parametrize("params", [None, [], [1, "ü"], {}, {"a": None}])
 def test_requests_go_both_ways(params: Any) -> None:
-    """What is encoded is one line, and decodes to the same request."""
+    """An encoded request is one line, and decodes to the same request."""
     line = jsonrpc.encode_request("m.n", params, 7)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
@@ -116,7 +118,7 @@ def test_requests_go_both_ways(params: Any) -> None:
 
 
 def test_error_codes_are_those_of_the_specification() -> None:
-    """Section 5.1 of JSON-RPC 2.0."""
+    """The error codes are those of section 5.1 of JSON-RPC 2.0."""
     assert (jsonrpc.PARSE_ERROR, jsonrpc.INVALID_REQUEST, jsonrpc.METHOD_NOT_FOUND) == (-32700, -32600, -32601)
     assert (jsonrpc.INVALID_PARAMS, jsonrpc.INTERNAL_ERROR) == (-32602, -32603)
 
@@ -134,7 +136,7 @@ values = (
 @PROPERTY
 @given(ids, values)
 def test_results_go_both_ways(id_: str | int | None, result: object) -> None:
-    """A reply is one line, whatever the result, and comes out as it went in."""
+    """A reply is one line, whatever the result, and decodes to the same result."""
     line = jsonrpc.encode_result(id_, result)
     assert line.count(b"\n") == 1
     assert jsonrpc.decode_reply(line) == Reply(id_, result)
@@ -143,7 +145,7 @@ def test_results_go_both_ways(id_: str | int | None, result: object) -> None:
 @PROPERTY
 @given(ids, st.integers(-33000, 0), st.text())
 def test_errors_go_both_ways(id_: str | int | None, code: int, message: str) -> None:
-    """An error is one line, whatever the message, and comes out as it went in."""
+    """An error is one line, whatever the message, and decodes to the same error."""
     line = jsonrpc.encode_error(id_, code, message)
     assert line.count(b"\n") == 1
     assert jsonrpc.decode_reply(line) == Reply(id_, code=code, message=message)
@@ -160,7 +162,7 @@ def test_errors_go_both_ways(id_: str | int | None, code: int, message: str) -> 
     ],
 )
 def test_replies_of_others(value: dict[str, Any], expected: Reply) -> None:
-    """A reply that leaves something out is still one."""
+    """A reply with missing members is accepted."""
     assert jsonrpc.decode_reply(json.dumps({**V, **value}).encode()) == expected
 
 
@@ -181,6 +183,6 @@ def test_replies_of_others(value: dict[str, Any], expected: Reply) -> None:
     ],
 )
 def test_what_is_no_reply_is_a_value_error(line: bytes) -> None:
-    """An error that is none is not taken for a success."""
+    """An invalid error raises ValueError and is not taken for success."""
     with pytest.raises(ValueError, match=r"."):
         jsonrpc.decode_reply(line)

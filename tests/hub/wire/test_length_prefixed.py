@@ -1,4 +1,6 @@
-"""hub.wire.length_prefixed: JSON with its length in front."""
+"""
+hub.wire.length_prefixed: JSON after its length.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,7 @@ ROWS: list[object] = [
 
 
 def test_texts_come_out_whole_however_they_arrive() -> None:
-    """At once, byte by byte, and in random cuts: the same messages, commands and losses, in order."""
+    """At once, byte by byte, and in random cuts, the messages, requests and losses are the same, in order."""
     stream = prefixed(*TEXTS)
     assert decoded(stream, []) == ROWS
     rng = random.Random(3)
@@ -84,7 +86,7 @@ def test_texts_come_out_whole_however_they_arrive() -> None:
 
 @pytest.mark.parametrize("cut", range(1, 12))
 def test_a_cut_stream_is_one_loss(cut: int) -> None:
-    """Half a length or half a text at the end is a loss; what is before it is kept."""
+    """Half a length or half a text at the end is a loss, and everything before it is kept."""
     stream = prefixed(b'{"n": 1}') + prefixed(b"12345678")[:cut]
     kept, *rest = decoded(stream, [])
     assert kept == ("json", {"n": 1})
@@ -93,7 +95,7 @@ def test_a_cut_stream_is_one_loss(cut: int) -> None:
 
 
 def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
-    """A length of 4 GiB holds no memory while its bytes pass, and only the bytes that came are counted."""
+    """A length of 4 GiB allocates no memory, and only received bytes are counted."""
     decoder = PrefixedDecoder(frame_bytes_max=1000)
     units: list[Unit] = [*decoder.receive(b"\xff\xff\xff\xff")]
     for _ in range(100):
@@ -104,7 +106,7 @@ def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
 
 
 def test_many_texts_are_decoded_in_steps() -> None:
-    """One call takes some thousand texts, and holds the others until it is called again, in order."""
+    """One call decodes a few thousand texts and holds the others until it is called again, in order."""
     decoder = PrefixedDecoder()
     data = prefixed(*(b"%d" % number for number in range(2 * TEXTS_MAX + 5)))
     taken = [said(list(step)) for step in steps(decoder, data)]
@@ -117,7 +119,7 @@ def test_many_texts_are_decoded_in_steps() -> None:
 
 @pytest.mark.parametrize("piece_bytes", [1000, 100_000, 1 << 20])
 def test_a_large_text_is_opened_elsewhere(piece_bytes: int) -> None:
-    """A text of more than 256 KiB keeps its place and its bytes, and is not put together in the decoder."""
+    """A text of more than 256 KiB keeps its place and its bytes, and is not joined in the decoder."""
     data = prefixed(b"before", b"x" * 300_000, b"after")
     decoder = PrefixedDecoder()
     units = [u for piece in cut(data, range(0, len(data), piece_bytes)) for step in steps(decoder, piece) for u in step]
@@ -127,7 +129,7 @@ def test_a_large_text_is_opened_elsewhere(piece_bytes: int) -> None:
 
 
 def test_only_bytes_that_came_are_lost() -> None:
-    """A text over the limit that ends in the middle is a loss of what came of it."""
+    """A text over the limit that is cut off is a loss of its received bytes."""
     for before in (b"", prefixed(b"a")):
         rows = decoded(before + b"\xff\xff\xff\xff" + b"x" * 70, [])
         assert rows[-1] == ("a text over the limit of 1000 bytes", 70, b"x" * 64)

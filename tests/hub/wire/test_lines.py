@@ -1,4 +1,6 @@
-"""Lines: each decided by itself, cut anywhere, over the limit, and never refused."""
+"""
+hub.wire.lines: each line is decided on its own, cut anywhere, over the limit, and never refused.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ LINES = {
 
 @pytest.mark.parametrize("name", LINES)
 def test_what_a_line_is(name: str) -> None:
-    """A JSON object is a message of its own tag, everything else is text; cut anywhere it is the same."""
+    """A JSON object is a message with its own tag, everything else is text, cut anywhere."""
     data, expected = LINES[name]
     for pieces in ([data], single_bytes(data), *(cut(data, [place]) for place in range(1, len(data)))):
         assert messages(feed(LineDecoder(), *pieces)) == expected
@@ -80,7 +82,7 @@ def test_neighbours_of_one_tag_are_one_batch() -> None:
 
 
 def test_a_command_stands_where_it_was_sent() -> None:
-    """A request comes out between the messages before and behind it."""
+    """A request is returned between the messages before and after it."""
     data = b'a\n{"jsonrpc": "2.0", "method": "m", "id": 1}\nb\n{"jsonrpc": "2.0", "method": "n"}'
     one, request, other, last = feed(LineDecoder(), data)
     assert (request, last) == (Request("m", None, 1), Request("n", wants_reply=False))
@@ -99,7 +101,9 @@ LIMIT = 100
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 @pytest.mark.parametrize("before", [b"", b"a\n", b"a\nb\r\n\n"])
 def test_a_line_over_the_limit_costs_that_line(before: bytes, length: int, end: bytes) -> None:
-    """It is one loss with its bytes and how it began, and the lines around it are kept, however it arrives."""
+    """
+    A line over the limit is one loss with its bytes and a sample, and the lines around it are kept, in any pieces.
+    """
     line = bytes(range(32, 128)) + b"x" * (length - 96)
     after = b'{"n": 1}\nlast\n' if end else b""
     data = before + line + end + after
@@ -123,7 +127,7 @@ def test_a_line_over_the_limit_costs_that_line(before: bytes, length: int, end: 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 def test_a_line_of_exactly_the_limit_is_kept(end: bytes) -> None:
-    """The limit counts everything but the newline, in the first line of a read and in the others."""
+    """The limit counts all bytes except the newline, in the first line of a read and in the others."""
     line = b"x" * (LIMIT - len(end.rstrip(b"\n"))) + end
     data = line * (3 if end else 1)
     for pieces in ([data], single_bytes(data), cut(data, [7])):
@@ -134,7 +138,7 @@ def test_a_line_of_exactly_the_limit_is_kept(end: bytes) -> None:
 
 
 def test_a_carriage_return_counts_in_every_line() -> None:
-    """One byte too long with it is too long, in the first line of a read and in the others."""
+    """A carriage return counts towards the limit, in the first line of a read and in the others."""
     data = (b"x" * LIMIT + b"\r\n") * 3
     for pieces in ([data], single_bytes(data), cut(data, [7, 300])):
         units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
@@ -143,7 +147,7 @@ def test_a_carriage_return_counts_in_every_line() -> None:
 
 
 def test_a_command_over_the_limit_is_a_loss() -> None:
-    """The limit comes first, whatever the line would have been."""
+    """A request over the limit is a loss."""
     request = json.dumps({"jsonrpc": "2.0", "method": "m" * LIMIT, "id": 1}).encode()
     (loss, batch) = feed(LineDecoder(frame_bytes_max=LIMIT), request + b"\nx\n")
     assert isinstance(loss, Loss)
@@ -151,7 +155,7 @@ def test_a_command_over_the_limit_is_a_loss() -> None:
 
 
 def test_a_line_over_the_limit_holds_nothing() -> None:
-    """What will be lost anyway is let go as it comes, and the limit bounds what is held before."""
+    """A line over the limit is discarded as it arrives, and the held part before that is within the limit."""
     decoder = LineDecoder(frame_bytes_max=LIMIT)
     held = []
     for byte in single_bytes(b"x" * 500):
@@ -165,7 +169,7 @@ def test_a_line_over_the_limit_holds_nothing() -> None:
 
 
 def test_many_small_reads_hold_about_their_own_bytes() -> None:
-    """Half a line that trickles in costs its bytes, not an object for each read."""
+    """Half a line in many small reads costs about its own bytes, not an object for each read."""
     decoder = LineDecoder()
     pieces = [bytes((33 + number, 34)) for number in range(200)]
     tracemalloc.start()
@@ -179,7 +183,7 @@ def test_many_small_reads_hold_about_their_own_bytes() -> None:
 
 
 class SearchedBytes(bytes):
-    """A read that counts how much of it is searched for line ends."""
+    """A read that counts the bytes searched for line ends."""
 
     searched = 0
 
@@ -189,7 +193,7 @@ class SearchedBytes(bytes):
 
 
 def test_a_long_line_in_small_reads_is_searched_once() -> None:
-    """What was searched for a line end is not searched again when more of the line comes."""
+    """Bytes searched for a line end are not searched again when more of the line arrives."""
     SearchedBytes.searched = 0
     pieces = [SearchedBytes(b"x" * 1000) for _ in range(500)]
     (batch,) = feed(LineDecoder(), *pieces, b"\n")
@@ -200,7 +204,7 @@ def test_a_long_line_in_small_reads_is_searched_once() -> None:
 
 @pytest.mark.parametrize("depth", [*range(900, 1010, 3), 5000, 100_000])
 def test_deeply_nested_json_is_a_message_or_text(depth: int) -> None:
-    """However deep an object is, nothing is raised, and the line is there when it is read."""
+    """At any depth of an object nothing is raised, and the line can be read."""
     line = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
     (batch,) = feed(LineDecoder(), line + b"\n")
     assert isinstance(batch, Batch)
@@ -229,7 +233,7 @@ streams = st.tuples(st.lists(lines, max_size=8), st.sampled_from([b"\n", b"\r\n"
 @PROPERTY
 @given(streams | st.binary(max_size=200), CUTS)
 def test_a_stream_means_the_same_however_it_is_cut(data: bytes, places: list[int]) -> None:
-    """Whatever the lines are, nothing raises, and whole, byte by byte and cut anywhere they give the same in order."""
+    """Any lines give the same items in order, whole, byte by byte and cut anywhere, and raise nothing."""
     expected = seen(feed(LineDecoder(frame_bytes_max=LIMIT), data))
     assert seen(feed(LineDecoder(frame_bytes_max=LIMIT), *single_bytes(data))) == expected
     assert seen(feed(LineDecoder(frame_bytes_max=LIMIT), *cut(data, places))) == expected
@@ -240,7 +244,7 @@ def test_a_stream_means_the_same_however_it_is_cut(data: bytes, places: list[int
 @PROPERTY
 @given(streams | st.binary(max_size=200))
 def test_what_lines_become_can_be_read(data: bytes) -> None:
-    """Each batch is well formed and reads as entries, as many as it says."""
+    """Each batch is well-formed, and has as many readable entries as its count."""
     for batch in batches(feed(LineDecoder(), data)):
         assert codec.is_well_formed(batch.entries)
         entries = list(codec.read(batch.entries, batch.count))
@@ -251,7 +255,7 @@ def test_what_lines_become_can_be_read(data: bytes) -> None:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
 @pytest.mark.parametrize("piece_bytes", [1000, 100_000, 1 << 20])
 def test_a_large_line_is_text_that_is_opened_elsewhere(end: bytes, piece_bytes: int) -> None:
-    """A line of more than 256 KiB keeps its place, its bytes and its tag, and is not put together in the decoder."""
+    """A line of more than 256 KiB keeps its place, its bytes and its tag, and is not joined in the decoder."""
     line = b'{"a": "' + b"x" * 300_000 + b'"}'
     data = b"before\n" + line + end + (b"after\n" if end else b"")
     decoder = LineDecoder()
@@ -268,7 +272,7 @@ def test_a_large_line_is_text_that_is_opened_elsewhere(end: bytes, piece_bytes: 
 
 
 def test_long_json_is_text() -> None:
-    """A line over the limit for JSON is kept as it came; one at the limit is decoded."""
+    """A line over the limit for JSON is kept unchanged as text; one at the limit is decoded."""
     for length, tag in ((JSON_BYTES_MAX, "json"), (JSON_BYTES_MAX + 1, "text")):
         line = b'{"a":"' + b"x" * (length - 8) + b'"}'
         ((found, _, _),) = messages(feed(LineDecoder(), line + b"\n"))
@@ -276,7 +280,7 @@ def test_long_json_is_text() -> None:
 
 
 def test_many_lines_are_decoded_in_steps() -> None:
-    """One call takes some thousand lines, and holds the others until it is called again, in order."""
+    """One call decodes a few thousand lines and holds the others until it is called again, in order."""
     lines = [b"%d" % number for number in range(3 * TEXTS_MAX + 5)]
     decoder = LineDecoder()
     data = b"\n".join(lines) + b"\nhalf"
@@ -291,7 +295,7 @@ def test_many_lines_are_decoded_in_steps() -> None:
 
 
 class CountingBytes(bytes):
-    """Counts the bytes that a search may look at."""
+    """Counts the bytes that a search may read."""
 
     searched = 0
 
@@ -305,7 +309,7 @@ class CountingBytes(bytes):
 
 
 def test_a_line_that_drips_is_searched_once() -> None:
-    """What is held is not searched again: a few looks at each byte that arrives."""
+    """Held bytes are not searched again: each arriving byte is searched a few times."""
     CountingBytes.searched = 0
     decoder = LineDecoder()
     for _ in range(10_000):

@@ -1,4 +1,6 @@
-"""hub.wire.payload: compressed frames, from the stream to messages."""
+"""
+hub.wire.payload: compressed frames, from the stream to messages.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,19 @@ def frame(payload: bytes, **option: object) -> bytes:
 
 
 def repeated(size: int) -> bytes:
-    """Return bytes that repeat themselves every 16 KiB."""
+    """Return bytes that repeat every 16 KiB."""
     return random.Random(1).randbytes(16 << 10) * (size >> 14)
 
 
 def decoded(stream: bytes, limit: int = 1 << 20) -> list[Unit]:
-    """Return what a stream holds, its payloads opened."""
+    """Return the items of a stream with its payloads opened."""
     return feed(ForwardDecoder(frame_bytes_max=limit), stream)
 
 
 @pytest.mark.parametrize("method", COMPRESSORS)
 @pytest.mark.parametrize("size", [{}, {"size": 100}, {"size": 7}, {"size": 99999}])
 def test_a_compressed_chunk_is_stored_decompressed(method: str, size: dict[str, int]) -> None:
-    """The entries come out as they were sent, whatever the size says, and the chunk id is carried once."""
+    """The entries are returned unchanged, whatever the declared size, and one item carries the chunk id."""
     compress = COMPRESSORS[method]
     payload = compress(PAYLOAD[:500]) + compress(PAYLOAD[500:])
     (batch,) = decoded(frame(payload, chunk="id", compressed=method, **size))
@@ -48,7 +50,7 @@ def test_a_compressed_chunk_is_stored_decompressed(method: str, size: dict[str, 
 
 
 def test_text_is_not_compressed() -> None:
-    """fluentd says ``compressed: text`` of every plain chunk."""
+    """fluentd sends ``compressed: text`` with every plain chunk."""
     (batch,) = decoded(frame(PAYLOAD, compressed="text"))
     assert isinstance(batch, Batch)
     assert batch.count == 100
@@ -67,7 +69,7 @@ def test_text_is_not_compressed() -> None:
     ],
 )
 def test_what_cannot_be_opened_is_one_loss_and_acknowledged(payload: bytes, method: str, reason: str) -> None:
-    """A bomb, a spoilt or unknown payload is a loss with the chunk id; the frame behind it is read."""
+    """A bomb, a spoilt payload or an unknown method is a loss with the chunk id, and the next frame is read."""
     stream = frame(payload, chunk="bad", compressed=method, size=3) + frame(PAYLOAD, chunk="good")
     loss, batch = decoded(stream)
     assert isinstance(loss, Loss)
@@ -78,7 +80,7 @@ def test_what_cannot_be_opened_is_one_loss_and_acknowledged(payload: bytes, meth
 
 
 def test_a_fault_inside_keeps_what_is_before_it() -> None:
-    """Entries before a fault in a decompressed payload are kept; the chunk id is carried by them alone."""
+    """Entries before a fault in a decompressed payload are kept, and only they carry the chunk id."""
     loss, batch = decoded(frame(gzip.compress(PAYLOAD + b"\xc1\xc1"), chunk="id", compressed="gzip", size=102))
     assert isinstance(loss, Loss)
     assert isinstance(batch, Batch)
@@ -90,7 +92,7 @@ def test_a_fault_inside_keeps_what_is_before_it() -> None:
     ("claimed", "size", "count"), [(None, 100, 1), (0, 100, 1), (5, 100, 5), (2**32 - 1, 100, 33), (9, 2, 1), (9, 0, 1)]
 )
 def test_a_claim_is_bounded_by_the_bytes(claimed: int | None, size: int, count: int) -> None:
-    """No message is shorter than three bytes, so n bytes held at most n // 3."""
+    """n bytes count as at most n // 3 lost messages, because no message is shorter than three bytes."""
     assert credible_count(claimed, size) == count
 
 
@@ -129,7 +131,7 @@ ENTRY = msgpack.packb([1, {"n": 1}])
     ],
 )
 def test_what_takes_long_is_not_opened_by_the_decoder(stream: bytes, is_unopened: bool) -> None:
-    """Small and well-counted payloads are batches at once, others come unopened; it is the bytes that decide."""
+    """Small payloads with a correct count are batches at once, others are `Unopened`; the bytes decide."""
     (unit,) = [unit for step in steps(ForwardDecoder(), stream) for unit in step]
     assert isinstance(unit, Unopened) == is_unopened
     (batch,) = opened([unit])
@@ -143,7 +145,7 @@ def test_what_takes_long_is_not_opened_by_the_decoder(stream: bytes, is_unopened
 
 
 def test_the_chunk_id_of_a_large_frame_comes_with_its_batch() -> None:
-    """Forward and Message frames of any size are acknowledged like others."""
+    """Forward and Message frames of any size are acknowledged."""
     large = "x" * 300_000
     for body in ([[[1, {"n": large}]]], [1, {"n": large}]):
         (batch,) = feed(ForwardDecoder(), msgpack.packb(["app", *body, {"chunk": "id"}]))
@@ -152,7 +154,10 @@ def test_the_chunk_id_of_a_large_frame_comes_with_its_batch() -> None:
 
 
 def test_a_fault_in_a_large_message_is_fatal() -> None:
-    """As in a small one: nobody can tell where the next frame begins. Its chunk id is answered."""
+    """
+    A fault in a large Message frame is fatal, because the next frame's beginning is unknown, and the loss carries the
+    chunk id.
+    """
     record = b"\x82\xa1a\xdb\x00\x05\x00\x00" + b"x" * (5 << 16) + b"\xa1b\xc9\xff\xff\xff\xff"
     (loss,) = feed(ForwardDecoder(), b"\x94\xa1t\x01" + record + b"\x81\xa5chunk\xa1c")
     assert isinstance(loss, Loss)
@@ -161,7 +166,7 @@ def test_a_fault_in_a_large_message_is_fatal() -> None:
 
 
 def test_large_parts_are_joined_where_others_can_run() -> None:
-    """Joining bytes leaves the interpreter to others, joining views does not: none is left, and none is large."""
+    """No views and no large parts are joined, because only joining bytes releases the interpreter between parts."""
     parts = _in_bytes([memoryview(bytes(3_000_000)), bytes(2_000_000)])
     assert all(isinstance(part, bytes) for part in parts)
     assert [len(part) for part in parts] == [1 << 20, 1 << 20, 3_000_000 - (2 << 20), 2_000_000]

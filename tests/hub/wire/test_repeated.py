@@ -1,4 +1,6 @@
-"""hub.wire.repeated: frames that begin like the one before, read faster, mean the same."""
+"""
+hub.wire.repeated: frames that begin like the previous one are read faster, with the same result.
+"""
 
 import random
 from typing import Any
@@ -11,7 +13,7 @@ from tests.hub.clients import frame_of
 
 
 def test_frames_of_ours_among_others_are_cut_alike() -> None:
-    """Frames that begin like the one before are read faster, and mean the same: whole, byte by byte, and in between."""
+    """Our own frames among others give the same items, whole, byte by byte, and in between."""
     frames = [frame_of(pack_own("s" * 22, n), {"n": n, "x": "x" * (n % 7)}, tag=b"app") for n in range(1, 9)]
     odd = [
         frame_of(pack_own("s" * 22, 9), {"n": 9}, tag=b"apq"),
@@ -35,7 +37,7 @@ def test_frames_of_ours_among_others_are_cut_alike() -> None:
 
 
 def test_an_oversize_frame_that_begins_alike_is_a_loss_like_any_other() -> None:
-    """The limit holds for it too, and the connection goes on behind it."""
+    """A repeated frame over the limit is a loss like any other, and the connection continues."""
     small = frame_of(pack_own("s" * 22, 1), {"n": 1}, tag=b"app")
     large = frame_of(pack_own("s" * 22, 2), {"x": "x" * 5000}, tag=b"app")
     decoder = ForwardDecoder(frame_bytes_max=1000)

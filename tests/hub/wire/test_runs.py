@@ -1,4 +1,6 @@
-"""hub.wire.runs: many Message frames cut at once are the same as one by one."""
+"""
+hub.wire.runs: Message frames cut at once give the same result as frames cut one by one.
+"""
 
 import random
 
@@ -35,7 +37,7 @@ def records_of(stream: bytes, step: int) -> list[object]:
 
 
 def test_all_frames_but_the_last_are_cut() -> None:
-    """The last one may be a half."""
+    """All frames except the last are cut, because the last one may not be whole."""
     frames = [message({"n": number}) for number in range(50)]
     stream = b"".join(frames)
     found = cut_at_once(b"xx" + stream + b"\x93", 2, PREFIX)
@@ -65,7 +67,7 @@ QUOTED = {"quoted": PREFIX.decode("latin-1") * 3, "bytes": PREFIX * 2}
 )
 @pytest.mark.parametrize("at", [0, 20, 99])
 def test_something_else_among_them_changes_nothing(odd: bytes, at: int) -> None:
-    """Whatever is between the frames, and whatever records quote, all comes out as it does frame by frame."""
+    """Whatever is between the frames, and whatever records contain, the result is that of cutting one by one."""
     frames = [message({"n": number, "é": "ü"}) for number in range(100)]
     stream = b"".join((*frames[:at], odd, *frames[at:]))
     one_by_one = records_of(stream, 7)
@@ -75,7 +77,7 @@ def test_something_else_among_them_changes_nothing(odd: bytes, at: int) -> None:
 
 
 def test_a_record_made_to_deceive_is_not_cut_wrongly() -> None:
-    """A record that holds whole frames, in the number that would make the sum right, is still one record."""
+    """A record that contains whole frames, in a number that makes the sums equal, is still one record."""
     inner = b"".join(message({"n": number}) for number in range(10))
     frames = [message({"raw": inner}) for _ in range(20)]
     assert cut_at_once(b"".join(frames), 0, PREFIX) is None
@@ -83,20 +85,22 @@ def test_a_record_made_to_deceive_is_not_cut_wrongly() -> None:
 
 
 DECOY = "\U0001f4e3app\u05d0"
-"""A text that quotes the prefix: whoever writes into a log may choose it."""
+"""A text that contains the prefix. A user who writes into a log chooses it."""
 
 
 @pytest.mark.parametrize("front", ["a", "ab", "abc"])
 def test_a_text_made_to_hide_a_frame_hides_nothing(front: str) -> None:
     """
-    Two texts of one record quote the prefix and, one byte further on, the header of a text that reaches over the next
-    frame, of another tag: the number of objects and prefixes is the same, with the prefix cut out too.
+    No frame is hidden by a record with two texts that contain the prefix.
+
+    One byte further on, each text contains the header of a text that reaches over the next frame, of another tag. The
+    number of objects and prefixes is the same, also with the prefix cut out.
     """
     assert PREFIX in DECOY.encode()
     hidden = message({"secret": "what somebody else did" * 4}, msgpack.packb("other"))
     found = 0
     for length in range(0x80, 0xC0):
-        reach = bytes((0xD9, length)).decode()  # as a text it is a letter, as msgpack the header of a text
+        reach = bytes((0xD9, length)).decode()  # a letter in text, the header of a text in msgpack
         decoy = message({"m": DECOY, "n": front + reach + "c" * 32})
         frames = [message({"n": number}) for number in range(10)]
         stream = b"".join((*frames, decoy, hidden, *frames))
@@ -107,7 +111,7 @@ def test_a_text_made_to_hide_a_frame_hides_nothing(front: str) -> None:
 
 
 def _would_be_deceived(stream: bytes) -> bool:
-    """Return whether counting says that all is well."""
+    """Return whether comparing the numbers finds no difference."""
     frames = stream[: stream.rfind(PREFIX)]
     count = frames.count(PREFIX)
     entries = join((frames.replace(PREFIX, b"\x92" + PREFIX[-1:]),), count)
@@ -115,7 +119,7 @@ def _would_be_deceived(stream: bytes) -> bool:
 
 
 def told(stream: bytes, step: int) -> list[object]:
-    """Return tag and record of each message and the reason of each loss, in order, up to one that ends it."""
+    """Return tag and record of each message and the reason of each loss, in order, up to a fatal one."""
     decoder = ForwardDecoder()
     found: list[object] = []
     for at in range(0, len(stream), step):
@@ -133,7 +137,10 @@ def told(stream: bytes, step: int) -> list[object]:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
-    """Frames of many kinds, their records full of prefixes, headers and whole frames, in any order, cut anywhere."""
+    """
+    Frames of many kinds, with records full of prefixes, headers and whole frames, in any order and cut anywhere, give
+    the same.
+    """
     dice = random.Random(seed)
     time = entry({})[1:-1]
     tags = (TAG, b"\xa3apq", b"\xa1\x93", b"\xd9\x03app", b"\xa0")
@@ -167,14 +174,14 @@ def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
 
 @pytest.mark.parametrize("depth", [10, 500, 900, 1500])
 def test_deep_records_among_them_change_nothing(depth: int) -> None:
-    """What is nested deeper than one check can follow is judged as it is frame by frame."""
+    """Records nested too deeply for one check are judged as if cut one by one."""
     deep = b"\x93" + TAG + entry({"deep": 0})[1:-1] + b"\x91" * depth + b"\xc0"
     stream = b"".join([*(message({"n": number}) for number in range(20)), deep, *[message({"n": 20})] * 20])
     assert told(stream, len(stream)) == told(stream, 11)
 
 
 def test_a_fault_among_them_loses_nothing_before_it() -> None:
-    """Frames before what is no msgpack are kept; the rest is one loss."""
+    """Frames before a fault are kept, and the rest is one loss."""
     frames = [message({"n": number}) for number in range(60)]
     stream = b"".join((*frames[:40], b"\xc1\xc1", *frames[40:]))
     found = records_of(stream, len(stream))

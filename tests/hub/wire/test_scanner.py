@@ -1,4 +1,6 @@
-"""hub.wire.scanner: where objects end, however they arrive, and how little is looked at for it."""
+"""
+hub.wire.scanner: where objects end, in any pieces, and how few bytes are scanned for it.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ HEADERS = [
 
 
 def scan(scanner: Scanner, pieces: list[bytes]) -> tuple[int, int]:
-    """Feed *pieces*; return how many bytes were passed, and how many calls it took."""
+    """Feed *pieces*. Return the number of bytes passed and the number of calls."""
     passed = calls = 0
     for piece in pieces:
         at = 0
@@ -76,7 +78,7 @@ def scan(scanner: Scanner, pieces: list[bytes]) -> tuple[int, int]:
 
 @pytest.mark.parametrize("header", HEADERS, ids=bytes.hex)
 def test_every_header_is_known(header: bytes) -> None:
-    """Each kind of object ends where msgpack's `skip` says, whole and byte by byte, and not before."""
+    """Each kind of object ends where msgpack's `skip` finds its end, whole and byte by byte, and not before."""
     for pieces in ([header + b"\x01"], single_bytes(header + b"\x01")):
         scanner = Scanner(1)
         assert scan(scanner, pieces)[0] == len(header)
@@ -90,7 +92,7 @@ def test_every_header_is_known(header: bytes) -> None:
 @PROPERTY
 @given(st.lists(values, min_size=1, max_size=8), CUTS, st.binary(max_size=9))
 def test_the_end_is_found_however_it_arrives(objects: list[Any], places: list[int], behind: bytes) -> None:
-    """Whole, byte by byte, and cut anywhere, with `skip` and without: the end is that of the last object."""
+    """Whole, byte by byte, and cut anywhere, with `skip` and without, the end is that of the last object."""
     data = b"".join(map(msgpack.packb, objects))
     for pieces in ([data + behind], single_bytes(data + behind), cut(data + behind, places)):
         for is_strict in (False, True):
@@ -107,14 +109,14 @@ def test_the_end_is_found_however_it_arrives(objects: list[Any], places: list[in
 @pytest.mark.parametrize("piece_bytes", [1, 7, 100, 1000, 1 << 20])
 @pytest.mark.parametrize("is_strict", [False, True])
 def test_what_is_no_msgpack_is_malformed(piece_bytes: int, is_strict: bool) -> None:
-    """The byte that msgpack never uses is found where an object should begin, and not inside a string."""
+    """The byte that msgpack never uses is a fault at the beginning of an object, and not inside a string."""
     data = b"\x92" + msgpack.packb(b"\xc1" * 500) + b"\xc1" + b"\xc0" * 300
     with pytest.raises(Malformed):
         scan(Scanner(1, is_strict=is_strict), cut(data, range(0, len(data), piece_bytes)))
 
 
 def test_a_length_that_overflows_is_found_by_a_strict_scanner_alone() -> None:
-    """It is an object for the others, as for `skip`; inside a string it is nothing for anybody."""
+    """Only a strict scanner reports a length that overflows, and never inside a string."""
     overflow = b"\xc9\xff\xff\xff\xff"
     assert scan(Scanner(2), [overflow + b"\x01"])[0] == 6
     with pytest.raises(Malformed, match="overflows"):
@@ -124,7 +126,7 @@ def test_a_length_that_overflows_is_found_by_a_strict_scanner_alone() -> None:
 
 
 def test_deep_nesting_is_malformed_where_it_is_seen() -> None:
-    """What is nested deeper than msgpack follows is not passed in one go."""
+    """Nesting deeper than msgpack supports is malformed where `skip` finds it."""
     with pytest.raises(Malformed, match="1024 levels"):
         Scanner(1).scan(b"\x91" * 2000)
 
@@ -140,7 +142,7 @@ SHAPES = {
 
 
 class CountingUnpacker(msgpack.Unpacker):
-    """Counts the bytes that msgpack has looked at."""
+    """Counts the bytes that msgpack has scanned."""
 
     seen = 0
 
@@ -157,7 +159,7 @@ class CountingUnpacker(msgpack.Unpacker):
 def test_each_byte_is_looked_at_a_bounded_number_of_times(
     shape: str, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bytes that `skip` looks at and headers that are walked grow with the stream, not with what is held of it."""
+    """The bytes scanned by `skip` and the headers walked grow with the stream, not with the held bytes."""
     walked = 0
     walk = Scanner._walk
 
@@ -187,7 +189,7 @@ def test_a_call_takes_a_bounded_number_of_steps(shape: str, monkeypatch: pytest.
 
 
 def test_nothing_is_held_but_a_few_words() -> None:
-    """However much is announced, the scanner remembers a count."""
+    """Whatever is announced, the scanner holds only a count."""
     scanner = Scanner(1)
     scan(scanner, [b"\xdd\xff\xff\xff\xff"] * 10_000)
     assert not scanner.is_done

@@ -1,4 +1,6 @@
-"""Spooled segments: what the hub reads of them, whole, cut off, with a wrong bit, and at any moment of a backlog."""
+"""
+hub.wire.spoolfile: what the hub reads of a segment: whole, cut off, with a flipped bit, and at any moment of a backlog.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ TAIL = len(encode_frame_tail(pack_own(SESSION, 0), 0))
 
 
 class Files:
-    """Allocates memory as a spool does, and lets the test read it as the hub would after a kill."""
+    """Allocates memory like a spool, and lets the test read it as the hub would after a kill."""
 
     def __init__(self) -> None:
         self.memories: list[Memory] = []
@@ -67,7 +69,7 @@ def entry(number: int, size: int = 0) -> bytes:
 
 
 def frames_of(data: bytes, spool: Spool, acknowledged: int) -> list[bytes | Spoilt]:
-    """Return the frames of a segment, each whole, and `Spoilt` last if there is damage."""
+    """Return the whole frames of a segment, and `Spoilt` last if there is damage."""
     read = lambda at, size: data[at : at + size]  # noqa: E731
     pieces = list(pieces_of(read, len(data), spool, acknowledged))
     spoilt = [piece for piece in pieces if isinstance(piece, Spoilt)]
@@ -90,7 +92,7 @@ def frames(images: list[bytes]) -> list[bytes | Spoilt]:
 
 
 def numbers(frame: bytes | Spoilt) -> list[Any]:
-    """Return the numbers in a frame, as the hub's decoder reads it; it says itself what it cannot read."""
+    """Return the numbers in a frame, decoded by the hub's decoder."""
     assert isinstance(frame, bytes), frame
     batches = [unit for unit in ForwardDecoder().receive(frame) if isinstance(unit, Batch)]
     entries = (item for batch in batches for item in read(batch.entries, batch.count))
@@ -98,7 +100,7 @@ def numbers(frame: bytes | Spoilt) -> list[Any]:
 
 
 def segment(*, is_open: bool) -> tuple[bytes, list[int]]:
-    """Return a segment of three cut chunks, and perhaps an open one; and where each ends."""
+    """Return a segment of three cut chunks, and optionally an open one, and the end of each."""
     files = Files()
     backlog = Backlog(session=SESSION, allocate=files.allocate)
     ends = []
@@ -119,7 +121,7 @@ WHOLE = {0: [0, 1], 1: [2, 3], 2: [4, 5], 3: [6, 7]}
 
 
 def test_names_and_header() -> None:
-    """Names and headers that are written are read back; other names and headers are none of ours."""
+    """Written names and headers are read back; other names and headers are rejected."""
     assert session_of(lock_name(SESSION)) == session_of_segment(segment_name(SESSION, 7)) == SESSION
     for name in (
         "",
@@ -141,7 +143,7 @@ def test_names_and_header() -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_what_was_appended_is_read(is_open: bool) -> None:
-    """Each chunk is one whole frame with its id, and the open one is what its producer would have cut."""
+    """Each chunk is one whole frame with its id, and the open one is as its producer would have cut it."""
     data, _ = segment(is_open=is_open)
     read_frames = frames([data])
     assert [numbers(frame) for frame in read_frames] == [WHOLE[at] for at in range(3 + is_open)]
@@ -160,7 +162,7 @@ def test_what_was_appended_is_read(is_open: bool) -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_cut_at_every_byte(is_open: bool) -> None:
-    """Wherever the file ends, the chunks that are whole are read, and what is missing is one `Spoilt`."""
+    """Wherever the file ends, whole chunks are read, and the missing bytes are one `Spoilt`."""
     data, ends = segment(is_open=is_open)
     for size in range(ends[-1] + 1):
         spool = unpack_header(data[:size])
@@ -178,17 +180,20 @@ def test_cut_at_every_byte(is_open: bool) -> None:
         assert [numbers(frame) for frame in whole] == [WHOLE[at] for at in range(kept)]
 
 
-# Wrong bits.
+# Flipped bits.
 
 
 def flips(data: bytes, places: range) -> list[tuple[int, bytes]]:
-    """Return *data* with each bit of some bytes wrong, and where."""
+    """Return *data* with each bit of some bytes flipped, and the place."""
     return [(at, data[:at] + bytes((data[at] ^ 1 << bit,)) + data[at + 1 :]) for at in places for bit in range(8)]
 
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_a_wrong_bit_in_the_framing(is_open: bool) -> None:
-    """Chunks before it are whole; where nobody can see it no message is lost; else the rest is one `Spoilt`."""
+    """
+    Chunks before a flipped bit are whole; if the flip is undetectable no message is lost, otherwise the rest is one
+    `Spoilt`.
+    """
     data, ends = segment(is_open=is_open)
     found = 0
     for number, (start, end) in enumerate(pairwise([HEADER_BYTES, *ends])):
@@ -208,7 +213,7 @@ def test_a_wrong_bit_in_the_framing(is_open: bool) -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_a_wrong_bit_in_the_header(is_open: bool) -> None:
-    """Nothing raises, nothing is read twice or in another order; what no check can find is what is acknowledged."""
+    """With a flipped bit in the header nothing is raised, and nothing is read twice or in another order."""
     data, ends = segment(is_open=is_open)
     every = [number for at in range(len(ends)) for number in WHOLE[at]]
     for at, flipped in flips(data, range(HEADER_BYTES)):
@@ -231,7 +236,7 @@ def test_a_wrong_bit_in_the_header(is_open: bool) -> None:
 @settings(max_examples=200, derandomize=True)
 @given(st.binary(max_size=400), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_anything(tail: bytes, state: int, first: int, open_at: int) -> None:
-    """Whatever is in a file, reading it ends, raises nothing, and gives at most one `Spoilt`, the last."""
+    """Reading any file ends, raises nothing, and yields at most one `Spoilt`, at the end."""
     header = bytearray(pack_header(SESSION, 1, "x"))
     header[8:24] = state.to_bytes(8, "little") + first.to_bytes(8, "little")
     header[32:40] = open_at.to_bytes(8, "little")
@@ -246,7 +251,7 @@ def test_anything(tail: bytes, state: int, first: int, open_at: int) -> None:
 
 
 def test_frames_that_are_no_producers() -> None:
-    """Forward and Message frames, another's chunk ids and a counter that leaps are damage, not messages."""
+    """Forward and Message frames, foreign chunk ids and a counter with a gap are damage, not messages."""
     for frame in (
         msgpack.packb(["t", [[1, {}]], {"chunk": "x"}]),
         msgpack.packb(["t", 1, {}, {"chunk": "x"}]),
@@ -262,7 +267,7 @@ def test_frames_that_are_no_producers() -> None:
             assert spool is not None
             (spoilt,) = frames_of(bytes(data), spool, 0)
             assert isinstance(spoilt, Spoilt)
-            words[STATE], words[4] = 1 << COUNT_SHIFT | len(data), len(data)  # or as a cut one before an open one
+            words[STATE], words[4] = 1 << COUNT_SHIFT | len(data), len(data)  # or of a cut frame before an open one
 
 
 # Any moment of a backlog.
@@ -283,7 +288,7 @@ STEP = st.one_of(
 
 
 class Model:
-    """A backlog, and what must be in its files; beside it there may be what was let go out of turn."""
+    """A backlog, and the expected contents of its files; chunks dropped out of order may be in the files too."""
 
     def __init__(self) -> None:
         self.files = Files()
@@ -291,7 +296,7 @@ class Model:
             session=SESSION, bytes_max=4 * SEGMENT, chunk_bytes_max=2000, allocate=self.files.allocate
         )
         self.needed: set[int] = set()
-        self.sent: dict[bytes, list[int]] = {}  # what is in each chunk that was sent
+        self.sent: dict[bytes, list[int]] = {}  # the contents of each sent chunk
         self.number = self.tag = 0
 
     def append(self, size: int) -> None:
@@ -337,7 +342,7 @@ class Model:
 
 
 def test_dropped_behind_what_is_under_way() -> None:
-    """Once all before it is acknowledged, a dropped chunk is not read."""
+    """Once all earlier chunks are acknowledged, a dropped chunk is not read."""
     files = Files()
     backlog = Backlog(session=SESSION, allocate=files.allocate, chunk_bytes_max=1)
     for number in range(3):
@@ -356,7 +361,7 @@ DO |= {"acknowledge": Model.acknowledge, "drop": Model.drop}
 @settings(max_examples=80, derandomize=True)
 @given(st.lists(STEP, max_size=40))
 def test_any_moment(steps: list[tuple[str, int]]) -> None:
-    """Killed after any step, what was appended and not acknowledged or dropped is read, once and in order."""
+    """After a kill at any step, everything appended and neither acknowledged nor dropped is read, once and in order."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("producers.backlog.SEGMENT_BYTES", SEGMENT)
         model = Model()
@@ -376,7 +381,9 @@ def test_any_moment(steps: list[tuple[str, int]]) -> None:
 
 
 def test_between_any_two_stores() -> None:
-    """Killed at any line of the backlog's code: what was appended before is read, once and in order, and no damage."""
+    """
+    After a kill at any line of the backlog's code, everything appended before is read, once, in order, without damage.
+    """
     dice = random.Random(1)
     looked = 0
 

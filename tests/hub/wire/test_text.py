@@ -1,4 +1,6 @@
-"""Text: a line is a message, whatever its bytes are."""
+"""
+hub.wire.text: a line is a message, whatever its bytes are.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,14 @@ from tests.hub.wire.feeding import PROPERTY
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 65_535, 65_536, 200_000])
 def test_a_line_of_any_length_is_one_record(length: int) -> None:
-    """Around each boundary of msgpack's string headers the record is a map of one text."""
+    """At each boundary of msgpack's string headers the record is a map of one string."""
     assert msgpack.unpackb(text.encode_record(b"x" * length)) == {"message": "x" * length}
 
 
 @PROPERTY
 @given(st.binary(max_size=300))
 def test_bytes_are_kept_as_they_came(line: bytes) -> None:
-    """The bytes stand in the entry unchanged, valid UTF-8 or not, with no time of their own."""
+    """The bytes are in the entry unchanged, valid UTF-8 or not, without a time."""
     entry = text.encode_entry(line)
     assert msgpack.unpackb(entry, raw=True) == [None, {b"message": line}]
     (read,) = codec.read(codec.join((entry,), 1), 1)
