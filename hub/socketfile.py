@@ -9,6 +9,8 @@ and mode, listen, rename. Whoever can see the path can already connect, with the
 Always true:
 - only a dead socket is replaced; a file, folder or link at the path, or at the other name, is refused untouched;
 - no other user can put something in the place of the socket, or of its lock: the folder is checked (hub.trust);
+- where the kernel can (Linux 6.16), clients cannot pass descriptors: the last close of one may wait for hours in the
+  thread that reads from the socket, for example the close of a TCP socket that lingers;
 - owner and mode are set through a descriptor of the socket's file that was looked at, never by its name, and the umask
   is left alone: it belongs to the whole process, and other threads make files meanwhile.
 
@@ -33,6 +35,7 @@ from hub.trust import Untrusted, check
 
 PATH_BYTES_MAX = 107 if os.uname().sysname == "Linux" else 103
 BACKLOG = 4096
+_SO_PASSRIGHTS = 83  # Linux 6.16; Python has no name for it
 _CHOOSE_A_FOLDER = "choose a --socket in a folder of yours"
 _CHOOSE_ANOTHER = "choose a --socket in a folder that only you or root can write to"
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
@@ -80,6 +83,7 @@ class SocketFile:
     @classmethod
     def adopt(cls, sock: socket.socket) -> SocketFile:
         """Take a listening, non-blocking socket that its maker keeps open. An abstract name is written ``@name``."""
+        _refuse_descriptors(sock)
         name = os.fsdecode(sock.getsockname())
         return cls(f"@{name[1:]}" if name.startswith("\0") else name, sock, _identity(name))
 
@@ -190,6 +194,7 @@ def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_resu
         sock.bind(temporary)
         try:
             identity = _permit(temporary, mode, gid)
+            _refuse_descriptors(sock)
             sock.listen(BACKLOG)
             os.rename(temporary, path)
         except BaseException:
@@ -200,6 +205,12 @@ def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_resu
         sock.close()
         raise
     return sock, identity
+
+
+def _refuse_descriptors(sock: socket.socket) -> None:
+    """Have the kernel refuse messages with descriptors, from clients that connect from now on."""
+    with contextlib.suppress(OSError):  # an older kernel
+        sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
 
 def _permit(path: str, mode: int, gid: int, *, known: os.stat_result | None = None) -> os.stat_result:

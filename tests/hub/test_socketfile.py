@@ -584,3 +584,28 @@ def test_an_abstract_name_is_adopted() -> None:
         file = SocketFile.adopt(sock)
         assert (file.path, file.is_kept) == (f"@mpsr-adopt-{os.getpid()}", True)
         file.remove()
+
+
+def test_clients_cannot_pass_descriptors(tmp_path: Path) -> None:
+    """Closing what a client passes could hold up the hub for as long as the client likes: the kernel refuses it."""
+    path = str(tmp_path / "s")
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(path + "2")
+    made.listen()
+    made.setblocking(False)
+    for file in (SocketFile.bind(path), SocketFile.adopt(made)):
+        try:
+            file.sock.getsockopt(socket.SOL_SOCKET, 83)
+        except OSError:
+            pytest.skip("this kernel cannot refuse descriptors (before 6.16)")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(file.path)
+            for is_accepted in (False, True):
+                with pytest.raises(PermissionError):
+                    socket.send_fds(client, [b"x"], [0])
+                if not is_accepted:
+                    accepted, _ = file.sock.accept()
+            client.sendall(b"x")
+            assert accepted.recv(2) == b"x"
+            accepted.close()
+        file.close()
