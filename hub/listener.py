@@ -163,7 +163,7 @@ class Listener:
         return True
 
     async def _accept_last(self) -> bool:
-        """Accept the backlog, unless it is kept, and stop every connection. Return False if a shortage prevents accepting for now."""
+        """Accept the backlog, unless it is kept, and stop every connection. Return False during a shortage."""
         try:
             if not self._file.is_kept:
                 for _ in iter(self._accept_some, False):
@@ -218,10 +218,7 @@ class Listener:
             await self._room.wait()
 
     async def _wait_out(self, error: OSError) -> None:
-        """
-        After a shortage of descriptors or memory, wait until a connection ends or `RETRY_S` pass. Raises any other
-        error.
-        """
+        """After a shortage, wait until a connection ends or `RETRY_S` pass. Raises any other error."""
         if error.errno == errno.ECONNABORTED:
             return
         if error.errno not in _FOR_NOW:

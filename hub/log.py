@@ -43,9 +43,7 @@ def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> str 
 
 
 class _Verbatim(str):
-    """
-    Text that the console renderer prints unchanged. It prints some values by `repr`, which would escape them twice.
-    """
+    """Text that the console renderer prints unchanged; others it prints by `repr`, which escapes them twice."""
 
     __slots__ = ()
     __repr__ = str.__str__

@@ -70,9 +70,7 @@ def _shortened(value: object) -> object:
 
 
 class Allowance:
-    """
-    Allow *per_s* uses per second on average, and a burst of up to one second's uses; beyond that, the caller waits.
-    """
+    """*per_s* uses per second on average, in bursts of up to one second's uses; beyond that, the caller waits."""
 
     __slots__ = ("_at", "_clock", "_per_s", "_sleep", "_used")
 

@@ -169,7 +169,9 @@ def group_id(group: str | None) -> int:
 
 def _refuse_what_is_there(path: str) -> None:
     """
-    Return if *path* does not exist or is a socket with no listener. Raises NotASocket, SocketInUse or SocketError.
+    Return if *path* does not exist or is a socket with no listener.
+
+    Raises NotASocket, SocketInUse or SocketError.
     """
     try:
         there = os.lstat(path)

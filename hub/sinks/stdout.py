@@ -34,9 +34,7 @@ class Follower:
         threading.Thread(target=self._run, name="mpsr-show", daemon=True).start()
 
     async def finish(self, timeout_s: float) -> bool:
-        """
-        Show the remaining batches. Return False if that takes longer than *timeout_s*; the rest is not waited for.
-        """
+        """Show the remaining batches. Return False, without the rest, after *timeout_s*."""
         self._waking.cancel()
         self._is_ending = True
         self._more.set()
