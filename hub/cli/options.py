@@ -85,7 +85,7 @@ MOMENT = Parsed("time", _parse_moment)
 
 
 def usage_error(message: str) -> click.UsageError:
-    """Return the error for options that do not fit together. The caller raises it."""
+    """Return a usage error, for the caller to raise."""
     return click.UsageError(message, click.get_current_context())
 
 
