@@ -1,9 +1,9 @@
 """
-The receiver: many producers, one Unix socket, one order.
+The receiver of mpsr: many producers, one Unix socket, one order.
 
     from hub import Hub
 
-Loaded when asked for: importing this package costs nothing.
+Always true: each name is imported on first use, so importing this package is cheap.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODULES = {
 }
 
 
-if not TYPE_CHECKING:  # or a type checker would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker would accept any attribute otherwise
 
     def __getattr__(name: str) -> object:
         if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""``python -m hub``: the hub in the foreground, like ``mpsr hub``."""
+"""``python -m hub``: run the hub in the foreground, like ``mpsr hub``."""
 
 import sys
 

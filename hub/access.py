@@ -1,18 +1,21 @@
 """
-Who may do what: send messages, read what the hub knows, control it.
+Access rules: which peers may send messages, read the hub's state, and control the hub.
 
-A *rule* names a peer: ``uid:1000``, ``user:www-data``, ``gid:33``, ``group:adm``, ``comm:nginx`` or ``all``. Whoever a
-``deny`` rule names may not; else whoever an ``allow`` rule names may; without ``allow`` rules everybody may send, and
-nobody read or control. The hub's own user and root may everything that no ``deny`` rule takes from them.
+A *rule* names peers: ``uid:1000``, ``user:www-data``, ``gid:33``, ``group:adm``, ``comm:nginx`` or ``all``. A peer that
+a ``deny`` rule names is refused. Otherwise a peer that an ``allow`` rule names is allowed. Without ``allow`` rules,
+every peer may send, and no peer may read or control. The hub's own user and root have every right that no ``deny`` rule
+takes from them.
 
 Always true:
-- rules that change count at once, for connections that are open too;
-- what is refused is counted; it is reported as a loss once a second for each user at most, so that nobody fills a
-  journal by being refused;
-- where the groups of a peer cannot be known, a ``deny`` rule by group names it, an ``allow`` rule by group does not.
+- a change of the rules takes effect at once, also for open connections;
+- every refusal is counted, but reported as a loss at most once a second per user, so that refused messages cannot fill
+  the journal;
+- if the groups of a peer are unknown, a ``deny`` rule by group names it and an ``allow`` rule by group does not.
 
-Not here: what is refused how (hub.connection). A command name is what the process calls itself: a convenience, and no
-protection from somebody who wants in. Where the kernel names no peers (macOS), no rule names anybody.
+A process chooses its own command name, so ``comm`` rules are a convenience and no protection against an attacker. If
+the kernel does not identify a peer (macOS), only the rule ``all`` names it, and what is not denied is allowed.
+
+Not here: how a refusal is reported (hub.intake, hub.connection).
 """
 
 from __future__ import annotations
@@ -31,23 +34,27 @@ Right = Literal["send", "read", "control"]
 RIGHTS: tuple[Right, ...] = ("send", "read", "control")
 SAY_S = 1.0
 SAID_MAX = 1024
-"""Users whose refusals are remembered. One that is forgotten loses the count of what was not reported yet."""
+"""Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""
 _KINDS = ("uid", "user", "gid", "group", "comm")
 
 
 Groups = frozenset[int] | None
-"""The groups of a peer; None where they cannot be known."""
+"""The groups of a peer; None if they are unknown."""
 
 
 class Rule(NamedTuple):
-    """One rule: *kind* is ``uid``, ``gid``, ``comm`` or ``all``; *text* is how it was written."""
+    """One rule: *kind* is ``uid``, ``gid``, ``comm`` or ``all``; *text* is the rule as written."""
 
     kind: str
     value: int | str
     text: str
 
     def names(self, peer: Peer, groups: Groups, *, if_unknown: bool) -> bool:
-        """Return whether this rule names *peer*, which is in *groups*; *if_unknown* where only these could decide."""
+        """
+        Return whether this rule names *peer*, a member of *groups*.
+
+        Return *if_unknown* for a rule by group if *groups* is None.
+        """
         if self.kind == "uid":
             return peer.uid == self.value
         if self.kind == "gid":
@@ -56,7 +63,7 @@ class Rule(NamedTuple):
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule that *text* is; ValueError for anything else, a user or group that is not here included."""
+    """Parse a rule. Raises ValueError for invalid text and for a user or group that does not exist on this host."""
     kind, colon, value = text.strip().partition(":")
     if kind == "all" and not colon:
         return Rule("all", "", "all")
@@ -78,7 +85,7 @@ def parse_rule(text: str) -> Rule:
 
 
 class Rules(NamedTuple):
-    """What is said about one right."""
+    """The rules for one right."""
 
     allow: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
@@ -97,18 +104,18 @@ class Access:
         self._clock = clock
         self._rules: Mapping[Right, Rules] = rules or {}
         self.methods: Mapping[str, Right] = methods or {}
-        """The right that each command takes; the others are everybody's."""
-        self._unsaid: OrderedDict[int, tuple[float, int]] = OrderedDict()  # by uid: when last reported, refusals since
+        """The right that each command requires. Commands that are not listed require none."""
+        self._unsaid: OrderedDict[int, tuple[float, int]] = OrderedDict()  # by uid: last report (s), refusals since
         self.version = 0
-        """Another one after each change."""
+        """Rises with each change of the rules."""
 
     def change(self, rules: Mapping[Right, Rules]) -> None:
-        """Let other rules count from now on."""
+        """Replace the rules."""
         self._rules = rules
         self.version += 1
 
     def may(self, right: Right, peer: Peer, groups: Groups) -> bool:
-        """Return whether *peer*, which is in *groups*, has the right."""
+        """Return whether *peer*, a member of *groups*, has the right."""
         rules = self._rules.get(right, Rules())
         if any(rule.names(peer, groups, if_unknown=True) for rule in rules.deny):
             return False
@@ -119,7 +126,11 @@ class Access:
         return right == "send" and not rules.allow
 
     def note_refusal(self, peer: Peer, count: int) -> int:
-        """Take note of *count* refusals; return how many are to be told of now, 0 if some were a moment ago."""
+        """
+        Count *count* refusals of the peer's user.
+
+        Return the number of refusals to report now; 0 if the last report is less than `SAY_S` old.
+        """
         now = self._clock()
         said, unsaid = self._unsaid.pop(peer.uid, (now - SAY_S, 0))
         is_due = now - said >= SAY_S
@@ -130,7 +141,11 @@ class Access:
 
 
 class Gate:
-    """The rights of one connection; *groups* is asked when the rules are."""
+    """
+    The rights of one connection, cached until the rules change.
+
+    *groups* returns the groups of the peer; it is called once per change of the rules.
+    """
 
     __slots__ = ("_access", "_groups", "_peer", "_rights", "_version")
 
@@ -142,7 +157,7 @@ class Gate:
         self._rights: dict[Right, bool] = {}
 
     def may(self, right: Right) -> bool:
-        """Return whether the peer has the right, by the rules in force."""
+        """Return whether the peer has the right under the current rules."""
         if self._version != self._access.version:
             groups = self._groups()
             self._rights = {each: self._access.may(each, self._peer, groups) for each in RIGHTS}
@@ -150,9 +165,9 @@ class Gate:
         return self._rights[right]
 
     def right_to(self, method: str) -> Right | None:
-        """Return the right that a command takes, if any."""
+        """Return the right that a command requires; None if it requires none."""
         return self._access.methods.get(method)
 
     def refuse(self, count: int) -> int:
-        """Take note that something of this peer was refused; return how many refusals are to be told of now."""
+        """Count *count* refusals of this peer; return the number of refusals to report now."""
         return self._access.note_refusal(self._peer, count)

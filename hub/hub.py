@@ -1,14 +1,19 @@
 """
-The hub: a Unix socket, a task for each connection, one inbox, and whoever iterates is the single receiver.
+The hub as a library object: a Unix socket, one task per connection, one inbox. The loop that iterates over it is the
+single receiver.
 
     async with Hub("/run/user/1000/mpsr.sock") as hub:
         async for message in hub:
             print(message.tag, message.record, message.peer.pid)
 
-A bare hub keeps nothing on disk: a batch is acknowledged when the loop asks for the next one, so it means "handled".
-The service (hub.service.service) is a hub whose receiver is the journal.
+A bare hub stores nothing on disk. It acknowledges a batch when the loop asks for the next one, so an acknowledgement
+means "handled".
 
-Always true: one receiver; a batch that the loop did not finish is not acknowledged, so its producer sends it again.
+Always true:
+- there is one receiver, and a second is refused;
+- a batch that the loop did not finish is not acknowledged, so its producer sends it again.
+
+Not here: the service, a hub whose receiver writes to the journal (hub.service.service).
 """
 
 from __future__ import annotations
@@ -45,12 +50,13 @@ log = get_logger("mpsr.hub")
 
 class Hub:
     """
-    Receive messages on the Unix socket *path* (default: see `hub.paths.default_socket`).
+    Receive messages on the Unix socket *path* (default: `hub.paths.default_socket`).
 
-    *sock* is a listening Unix socket that somebody made for the hub and keeps open; then *path*, *mode* and *group*
-    are its maker's business. With *waits*, whoever connects waits until `accept` is called.
-    *commands* maps JSON-RPC methods to functions of the request and its peer; what they return is the reply. *access*
-    says who may send, and ask for what; without it, whoever can open the socket may everything.
+    *sock* is a listening Unix socket that another process made and keeps open; *path*, *mode* and *group* are ignored
+    then. With *waits*, clients wait in the backlog until `accept` is called.
+    *commands* maps JSON-RPC methods to functions of the request and its peer; the return value is the reply.
+    *access* holds the rules for sending and for commands. Without it, every client that can open the socket may send
+    and call every command.
     Entering raises SocketInUse, NotASocket, SocketPathTooLong, UnknownGroup or SocketError.
     """
 
@@ -73,7 +79,7 @@ class Hub:
         self.metrics = Metrics()
         self._waits = waits
         self.on_connection_end: Callable[[], None] | None = None
-        """Called whenever a connection has ended."""
+        """Called after each end of a connection."""
         self._mode = mode
         self._group = group
         self._commands = commands if commands is not None else {}
@@ -84,16 +90,16 @@ class Hub:
         self._inbox: Inbox | None = None
         self._opener: Opener | None = None
         self.users = Users()
-        """Those that are connected, and what each may use."""
+        """The users, and the share of each in the hub's resources."""
         self._listener: Listener | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._dedupe = Dedupe()
         self._sequence = 0
         self._taken: Taken | None = None
         self._unfinished: Batch | None = None
-        """The batch that a loop was given last; the next one asked for says that it is handled."""
+        """The batch that the loop received last. It counts as handled when the loop asks for the next one."""
         self._unread: Iterator[Message] | None = None
-        """What a loop over messages has not been given of it."""
+        """The messages of `_unfinished` that a loop over messages has not received yet."""
 
     async def __aenter__(self) -> Hub:
         if self._listener is not None:
@@ -116,7 +122,7 @@ class Hub:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Whoever leaves the block no longer receives: nothing that is left will be handled, so nothing is waited for.
+        # The receiver has left the block, so remaining batches cannot be handled: do not wait for them.
         await self.stop(timeout_s=0)
 
     def __aiter__(self) -> AsyncIterator[Message]:
@@ -124,36 +130,36 @@ class Hub:
 
     def batches(self) -> AsyncIterator[Batch]:
         """
-        Yield batches, each acknowledged when the next is asked for, or by hand. Ends when the hub is stopped.
+        Yield batches. Each is acknowledged when the next is requested, or earlier by `Batch.acknowledge`.
 
-        A loop that is left in the middle of a batch can be followed by another, which goes on there. Raises
-        ReceiverTaken while there is another loop.
+        The iteration ends when the hub is stopped. A loop that ends in the middle of a batch can be followed by another
+        loop, which continues there. Raises ReceiverTaken while another loop runs.
         """
         return _Batches(self)
 
     @property
     def inbox(self) -> Inbox:
-        """The inbox, for a receiver that is not this object's own iterator."""
+        """The inbox, for a receiver other than this object's own iterator."""
         if self._inbox is None:
             raise RuntimeError("enter the Hub first: async with Hub(path) as hub")
         return self._inbox
 
     @property
     def connections(self) -> int:
-        """How many producers are connected now."""
+        """The number of open connections."""
         return self._listener.connections if self._listener is not None else 0
 
     def accept(self) -> None:
-        """Begin to accept connections, if the hub was told to wait with that."""
+        """Begin to accept connections. Called on entering unless *waits* is set."""
         assert self._listener is not None
         self._accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
         self._accepting.add_done_callback(self._accept_ended)
 
     async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """
-        No new producers, read what was sent, let the receiver finish it; then the iteration ends.
+        Accept no new producers, read what was sent, and let the receiver finish it. Then the iteration ends.
 
-        The receiver must be running meanwhile. Returns how many connections were not done in time.
+        The receiver must be running. Returns the number of connections that were cut off at the deadline.
         """
         if self._listener is None or self._inbox is None:
             return 0
@@ -171,18 +177,22 @@ class Hub:
             self.on_connection_end()
 
     def _accept_ended(self, task: asyncio.Task[None]) -> None:
-        """The accept loop ends by being cancelled; if it failed, the iteration must not wait for ever."""
+        """Log a failure of the accept loop and end the iteration, which would wait for ever otherwise."""
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("listener.failed", error=repr(error))
             self.inbox.close()
 
     def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
-        """Change what can while connections are open. Raises UnknownGroup or SocketError, with nothing changed."""
+        """
+        Change settings that can change while connections are open.
+
+        Raises UnknownGroup or SocketError, with nothing changed.
+        """
         assert self._listener is not None
         self._listener.change(mode=mode, group=group, connections_max=bounded_connections(connections_max))
 
     def intake(self, peer: Peer, gate: Gate) -> Intake:
-        """Return what accepts messages of *peer*, from any source."""
+        """Return the intake for messages of *peer*, from any source."""
         assert self._opener is not None
         user = self.users.of(peer.uid)
         return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate)
@@ -193,7 +203,7 @@ class Hub:
         return Connection(sock, intake, commands=self._commands, frame_bytes_max=self._frame_bytes_max)
 
     async def _next_batch(self) -> Batch | None:
-        """Finish the last batch: it is handled. Return the next with messages that are new, None at the end."""
+        """Finish the last batch. Return the next batch that is not a resend; None after a stop."""
         self._finish()
         while taken := await self.inbox.take(1):
             batch, self._taken = taken[0], taken
@@ -223,13 +233,13 @@ class Hub:
 
 
 class _Batches:
-    """One loop over the batches of a hub. It is the receiver until it ends, or nobody has it any longer."""
+    """One loop over the batches of a hub. It is the receiver until it ends or is garbage-collected."""
 
     def __init__(self, hub: Hub, *, again: bool = True) -> None:
         self._hub = hub
         self._receiving = contextlib.ExitStack()
         self._receiving.enter_context(hub.inbox.receiving())
-        self._unfinished = hub._unfinished if again else None  # by the loop before
+        self._unfinished = hub._unfinished if again else None  # by the previous loop
 
     def __aiter__(self) -> _Batches:
         return self
@@ -243,16 +253,20 @@ class _Batches:
         return batch
 
     async def aclose(self) -> None:
-        """Let another loop be the receiver."""
+        """Release the inbox, so that another loop can be the receiver."""
         self._receiving.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_receiving"):  # not if it was refused
+        if hasattr(self, "_receiving"):  # it is missing if another loop was the receiver
             self._receiving.close()
 
 
 class _Messages:
-    """One loop over the messages of a hub: what it was given counts as handled for the next loop."""
+    """
+    One loop over the messages of a hub.
+
+    The next loop continues after the last message that this one returned.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -270,7 +284,7 @@ class _Messages:
 
 
 class _Once:
-    """Passes the first acknowledgement of a batch on: by hand, or by the loop."""
+    """The origin of a batch: passes on the first acknowledgement, from the caller or from the loop, and no other."""
 
     __slots__ = ("_origin",)
 

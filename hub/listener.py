@@ -1,17 +1,17 @@
 """
-The accept loop: one task for each connection, and no more connections than we can serve.
+The accept loop: one task per connection, and a limit on connections.
 
-Our own loop and not the event loop's server: that one closes new connections when descriptors run out, with what they
-sent; this one waits, and the backlog waits with it.
+It replaces the event loop's server. That server closes new connections when descriptors run out, and the data they have
+sent is lost. This loop stops accepting instead, so that clients wait in the backlog.
 
 Always true:
-- a user has at most half of the connections that the others leave free, and one at least; further ones are closed at
-  once, so that they delay nobody;
-- nobody else who connected is lost: on `stop` the backlog is accepted and read too, or it is there for the next hub;
-- a step on the loop accepts or stops at most `STEP_MAX` connections;
-- a connection that fails is logged and ends alone.
+- a user has at most half of the connections that the other users leave free, and at least one. While the hub runs,
+  further ones are closed at once, so that they delay no other user;
+- no other connection is lost: `stop` accepts and reads the backlog, or leaves it to the next hub if the socket is kept;
+- one step on the event loop accepts or stops at most `STEP_MAX` connections;
+- an error in one connection is logged and ends only that connection.
 
-Not here: the socket's file (hub.socketfile), what a connection does (hub.connection).
+Not here: the socket's file (hub.socketfile), the work of a connection (hub.connection).
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from hub.users import User, Users
 
 CONNECTIONS_MAX = 10_000
 DESCRIPTORS_EACH = 2
-"""What a connection may need: its socket, and another to watch it by while its client does not read."""
+"""Descriptors per connection: the socket, and a duplicate to watch it while its client does not read (hub.outbox)."""
 DESCRIPTORS_RESERVED = 64
-"""For everything else: journal, spool, log, event loop, libraries."""
+"""Descriptors for the rest: journal, spool, log, event loop, libraries."""
 STEP_MAX = 32
-"""Connections accepted in one step: some milliseconds."""
+"""Maximum connections accepted in one step; a step takes some milliseconds."""
 SEND_BUFFER_BYTES = 1 << 20
-"""The kernel counts a small acknowledgement as 768 bytes: the default holds 278 of them, this some thousands."""
+"""The kernel counts a small acknowledgement as 768 bytes. Its default buffer holds 278 of them; this one, thousands."""
 RETRY_S = 0.1
 _FOR_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 log = get_logger("mpsr.listener")
 
 
 def bounded_connections(connections_max: int) -> int:
-    """Return *connections_max*, or fewer if this process may not open enough descriptors."""
+    """Return *connections_max*, reduced to what the descriptor limit of this process allows."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return connections_max
@@ -59,9 +59,10 @@ def bounded_connections(connections_max: int) -> int:
 
 class Listener:
     """
-    Accepts connections on a bound socket.
+    Accept connections on a bound socket.
 
-    *connect* makes what serves one, *on_end* is called when one has ended, *identify* names the peer of a socket.
+    *connect* makes the `Connection` for a socket. *on_end* is called when a connection has ended. *identify* returns
+    the peer of a socket.
     """
 
     def __init__(
@@ -86,15 +87,15 @@ class Listener:
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._room = asyncio.Event()
         self._is_stopping = False
-        self._is_short = False  # of descriptors or memory
+        self._is_short = False  # out of descriptors or memory
 
     @property
     def connections(self) -> int:
-        """How many are connected now."""
+        """The number of open connections."""
         return len(self._connections)
 
     async def run(self) -> None:
-        """Accept for ever; cancelled by its owner."""
+        """Accept until cancelled by the owner."""
         while True:
             await self._wait_for_client()
             try:
@@ -114,17 +115,17 @@ class Listener:
 
     async def stop(self, *, timeout_s: float) -> int:
         """
-        Take the path away, accept who is waiting, read what all have sent, and let the connections end.
+        Remove the path, accept the backlog, read what all clients have sent, and let the connections end.
 
-        With a socket that is kept open for the next hub, its path stays, and who is waiting waits for that.
+        If the socket is kept open for the next hub, its path stays and its backlog waits for that hub.
 
-        Returns how many had not ended in time (their batches were not committed; they were cut off).
+        Returns the number of connections that were cut off at the deadline; their last batches were not committed.
         """
         self._is_stopping = True
         self._file.remove()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        while not await self._accept_last() and loop.time() < deadline:  # out of descriptors: accept more as some end
+        while not await self._accept_last() and loop.time() < deadline:  # out of descriptors: accept more when some end
             await self._wait_a_little()
         late: set[asyncio.Task[None]] = set()
         if self._connections:
@@ -137,7 +138,7 @@ class Listener:
         return len(late)
 
     async def _wait_for_client(self) -> None:
-        """Wait until somebody is in the backlog. Not by `sock_accept`: cancelled, it can lose whom it accepted."""
+        """Wait until the backlog is not empty. A cancelled `sock_accept` can lose the connection that it accepted."""
         loop, handle = asyncio.get_running_loop(), self._file.sock.fileno()
         arrived = asyncio.Event()
         loop.add_reader(handle, arrived.set)
@@ -147,7 +148,7 @@ class Listener:
             loop.remove_reader(handle)
 
     def _accept_some(self) -> bool:
-        """Accept some of the backlog, as far as the limit allows; True if there may be more."""
+        """Accept up to `STEP_MAX` connections within the limit. Return True if the backlog may hold more."""
         for _ in range(STEP_MAX):
             if len(self._connections) >= self._connections_max and not self._is_stopping:
                 return False
@@ -162,7 +163,7 @@ class Listener:
         return True
 
     async def _accept_last(self) -> bool:
-        """Accept and end everybody; False if some could not be accepted for now."""
+        """Accept the backlog, unless it is kept, and stop every connection. Return False during a shortage."""
         try:
             if not self._file.is_kept:
                 for _ in iter(self._accept_some, False):
@@ -177,7 +178,7 @@ class Listener:
         return True
 
     def _start(self, sock: socket.socket) -> None:
-        """Serve a client, unless its user has its share of the connections."""
+        """Serve a client, or close its socket if its user has its share of the connections."""
         sock.setblocking(False)
         peer = self._identify(sock)
         user = self._users.of(peer.uid)
@@ -203,7 +204,7 @@ class Listener:
         except Exception:  # noqa: BLE001  logged with its traceback, at most once a second for each user
             connection.user.lines.log(log.exception, "connection.failed", peer_pid=connection.peer.pid)
         finally:
-            sock.close()  # a second time, unless it never came to `run`
+            sock.close()  # `run` closes it too, if it was reached
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._connections.pop(task).user.connections -= 1
@@ -217,12 +218,12 @@ class Listener:
             await self._room.wait()
 
     async def _wait_out(self, error: OSError) -> None:
-        """Out of descriptors or memory: wait until somebody leaves, or a while; anything else is a fault of ours."""
+        """After a shortage, wait until a connection ends or `RETRY_S` pass. Raises any other error."""
         if error.errno == errno.ECONNABORTED:
             return
         if error.errno not in _FOR_NOW:
             raise error
-        if not self._is_short:  # once, until somebody is accepted again
+        if not self._is_short:  # log once until the next successful accept
             self._is_short = True
             self._log_paused(error.strerror or str(error))
         await self._wait_a_little()
@@ -231,8 +232,8 @@ class Listener:
         self._lines.log(log.warning, "listener.paused", connections=len(self._connections), reason=reason)
 
     async def _wait_a_little(self) -> None:
-        """Wait until a connection ends, or a while."""
+        """Wait until a connection ends, at most `RETRY_S`."""
         self._room.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_S):  # not wait_for, which can swallow being cancelled (3.11)
+            async with asyncio.timeout(RETRY_S):  # not wait_for, which can swallow a cancellation (3.11)
                 await self._room.wait()

@@ -1,12 +1,12 @@
 """
-The hub's own log: to standard error, through structlog; colours on a terminal, JSON elsewhere.
+The hub's own log: written to standard error through structlog, coloured on a terminal and JSON elsewhere.
 
 Always true:
-- a program that uses `Hub` as a library gets warnings on standard error and nothing on standard output, however it has
-  configured structlog for itself;
-- logging never raises: a hub whose standard error is closed, or read by nobody any more, goes on without a log;
-- nothing that a client chose (its command name, a method, text in an error) can steer a terminal, or pass for a line of
-  ours: on a terminal every value is escaped (hub.escaping), and JSON is ASCII.
+- a program that uses `Hub` as a library gets warnings on standard error and nothing on standard output, whatever its
+  own structlog configuration is;
+- logging never raises: if standard error is closed or its reader has ended, the hub continues without a log;
+- text that a client chose (its command name, a method, part of an error) can neither control a terminal nor imitate a
+  line of this log: on a terminal every value is escaped (hub.escaping), and JSON is ASCII.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import structlog
 
 from hub.escaping import escape, escape_lines
 
-_NO_STANDARD_ERROR = (OSError, ValueError, AttributeError)  # nobody reads it; closed; None, if it never was open
+_NO_STANDARD_ERROR = (OSError, ValueError, AttributeError)  # its reader has ended; closed; None, if it was never open
 
 
 class _StandardError:
-    """A logger that writes where `sys.stderr` points at the moment."""
+    """A logger that writes to the current `sys.stderr`."""
 
     def msg(self, text: str) -> None:
         try:
@@ -36,21 +36,21 @@ class _StandardError:
 
 
 def _render(logger: Any, method: str, event: structlog.typing.EventDict) -> str | bytes | structlog.typing.EventDict:
-    """Return the line: chosen when it is written, for standard error may be another file by then."""
+    """Return the line. The format is chosen at each event, because `sys.stderr` may change."""
     if _is_terminal():
         return _console(logger, method, {key: _shown(key, value) for key, value in event.items()})
     return _json(logger, method, event)
 
 
 class _Verbatim(str):
-    """Text that the renderer for terminals takes as it is: it would quote some by `repr`, which escapes once more."""
+    """Text that the console renderer prints unchanged; others it prints by `repr`, which escapes them twice."""
 
     __slots__ = ()
     __repr__ = str.__str__
 
 
 def _shown(key: str, value: object) -> object:
-    """Return a field as a terminal may have it: a traceback in lines, everything else on one line."""
+    """Return a field as printed on a terminal: a traceback on several lines, any other value on one line."""
     if key in _LINES and isinstance(value, str):
         return _INDENT + escape_lines(value, _INDENT)
     is_plain = isinstance(value, str) and value and _QUOTED.isdisjoint(value)
@@ -71,7 +71,7 @@ def _drop_below(logger: Any, method: str, event: structlog.typing.EventDict) -> 
 
 
 def _order(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Put first what one looks for first."""
+    """Move time, level and event to the front."""
     return {**{key: event.pop(key) for key in _HEAD if key in event}, **event}
 
 
@@ -102,6 +102,6 @@ def get_logger(name: str) -> Any:
 
 
 def set_level(level: int) -> None:
-    """Write events of *level* (as in `logging`) and above; warnings until this is called."""
+    """Write events of at least *level* (as in `logging`). The default is `logging.WARNING`."""
     global _level  # noqa: PLW0603  one process has one log
     _level = level

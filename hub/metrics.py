@@ -1,7 +1,7 @@
 """
-What the hub counts. Each part adds to its own fields; nobody subtracts.
+The hub's counters. Each part of the hub adds to its own fields; no field ever decreases.
 
-Not here: gauges (how much is held, how many are connected), which are asked of their owners (hub.control.methods).
+Not here: gauges (bytes held, open connections), which are read from their owners (hub.control.methods).
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ import dataclasses
 
 @dataclasses.dataclass(slots=True)
 class Metrics:
-    """Counters since the hub was started."""
+    """Counters since the start of the hub."""
 
     messages: int = 0
-    """Messages committed (a bare Hub: given to its loop), resends not counted."""
+    """Messages committed (in a bare Hub: given to its loop), without resends."""
     batches: int = 0
     bytes: int = 0
     """Bytes of the committed messages, as received."""
     commits: int = 0
     commits_failed: int = 0
-    """Times that the disk did not take a commit; it is tried again each second, and producers wait."""
+    """Failed attempts to commit. A failed commit is retried every second, and producers wait."""
     duplicates: int = 0
-    """Batches that were received before, and acknowledged again."""
+    """Batches that were resends: acknowledged again, not stored again."""
     losses: int = 0
-    """Messages that were lost, as far as that can be counted; what was lost is said under ``mpsr.loss``."""
+    """Messages lost, as far as they can be counted. Each loss is described by a message under ``mpsr.loss``."""
     refused: int = 0
-    """Messages and commands of peers that may not send or ask (hub.access)."""
+    """Messages and commands refused by an access rule (hub.access)."""
     adopted: int = 0
     """Messages read from the spools of dead producers."""
     connections_accepted: int = 0
     connections_refused: int = 0
-    """Connections that were closed at once because their user had its share."""
+    """Connections closed at once because their user had its share."""
     connections_broken_off: int = 0
-    """Connections that stood still in the middle of a frame while memory was short."""
+    """Connections closed because they stalled in the middle of a frame while memory was short."""
     commands: int = 0
     acks: int = 0
     acks_dropped: int = 0
-    """Acknowledgements that a client did not read in time."""
+    """Acknowledgements dropped because the client did not read them."""

@@ -1,11 +1,12 @@
 """
-Payloads that take long to open (compressed ones, very large ones), on threads of their own.
+Opens payloads that take long to open (compressed or very large ones) on its own threads.
 
 Always true:
-- a user has one payload at a time that is being opened, so that its others, and not another user's, wait for it;
-- the event loop's own threads (journal, spool, name service) never wait for a payload.
+- at most one payload of a user is opened at a time, so that a user's payloads wait for each other and not for those of
+  other users;
+- other threads (the journal's, the spool's, the event loop's default pool) never wait for a payload.
 
-Not here: what is in a payload (hub.wire.payload), who may send one (hub.intake).
+Not here: the contents of a payload (hub.wire.payload), access (hub.intake).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from hub.users import User
 from hub.wire.payload import Unopened
 
 THREADS = 2
-"""Decompression lets other threads run; with two, a slow payload does not delay the quick ones of other users."""
+"""Decompression lets other threads run. With two threads, a slow payload does not delay fast ones of other users."""
 
 
 class Opener:
-    """Opens payloads. *budget* is the hub's: what comes out has to have room."""
+    """Opens payloads. The opened payload counts against *budget*, the hub's budget."""
 
     def __init__(self, budget: Budget, *, threads: int = THREADS) -> None:
         self._budget = budget
@@ -32,14 +33,14 @@ class Opener:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="mpsr-open")
 
     async def open(self, payload: Unopened, user: User, holding: Holding) -> Sequence[Batch | Loss]:
-        """Return what is inside, when it is the user's turn, a thread is free and there is room."""
+        """Return the contents of *payload*. Waits for the user's turn, a free thread and room in the budget."""
         async with user.opening:
             while True:
                 await self._budget.room_to_open(holding)
                 async with self._free:
-                    if self._budget.may_open(holding):  # else somebody else's payload has filled it meanwhile
+                    if self._budget.may_open(holding):  # false if another payload took the room meanwhile
                         return await asyncio.get_running_loop().run_in_executor(self._executor, payload.open)
 
     def close(self) -> None:
-        """Let the threads end when they are done with what they have begun."""
+        """Cancel waiting work. Running work finishes."""
         self._executor.shutdown(wait=False, cancel_futures=True)

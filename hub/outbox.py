@@ -1,18 +1,18 @@
 """
-What the hub says to one client: acknowledgements and replies, sent on our own socket object.
+Acknowledgements and replies to one client, sent on our own socket object.
 
-Not through a stream writer or transport: one that hits EPIPE takes the unread input with it, and the input is what we
-are here for.
+A stream writer or transport is not used: when it meets EPIPE, it discards the unread input, which must be kept.
 
 Always true:
-- sending never waits and never raises; a client that does not read costs at most `bytes_max`, whatever the replies:
-  a reply that is larger is not begun, and a small one counts with what it costs beside its bytes;
-- what is begun is finished or nothing more is sent: half a reply is never followed by another;
-- one step sends at most `SENDS_MAX` replies: a client with many to read does not hold up the loop;
-- past the limit replies are dropped and counted, all from then on, and when the client begins to read again `on_stale`
-  is called: it must reconnect to learn what it missed.
+- `send` never waits and never raises;
+- a client that does not read costs at most `bytes_max`. A larger reply is not begun, and each kept reply counts
+  `REPLY_OVERHEAD_BYTES` in addition to its size;
+- a reply that has been begun is finished, or nothing more is sent: part of a reply is never followed by another reply;
+- one step sends at most `SENDS_MAX` replies, so that a client with many replies does not hold up the event loop;
+- beyond the limit, that reply and all later ones are dropped and counted. When the replies kept before are sent,
+  `on_stale` is called: the client must reconnect to learn what it missed.
 
-Source: send(2), EPIPE and EAGAIN. A dup of the descriptor is watched, for the event loop owns the original.
+Source: send(2), EPIPE and EAGAIN. A duplicate of the descriptor is watched, because the event loop owns the original.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from collections.abc import Callable
 
 OUTBOX_BYTES_MAX = 256 << 10
 REPLY_OVERHEAD_BYTES = 64
-"""What a kept reply costs beside its bytes, so that thousands of small ones are not free."""
+"""Bytes counted for a kept reply in addition to its size, so that thousands of small replies are not free."""
 SENDS_MAX = 256
-"""Replies sent in one step: a millisecond."""
+"""Maximum replies sent in one step; a step takes about 1 ms."""
 _FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
 class Outbox:
-    """Sends, and holds what the kernel does not take yet."""
+    """Sends replies, and holds those that the kernel does not accept yet."""
 
     def __init__(self, sock: socket.socket, *, on_stale: Callable[[], None], bytes_max: int = OUTBOX_BYTES_MAX) -> None:
         self._sock = sock
@@ -45,10 +45,10 @@ class Outbox:
         self._emptied: asyncio.Future[None] | None = None
         self._is_broken = False
         self.dropped = 0
-        """Replies that were not sent because the client did not read."""
+        """Replies dropped because the client did not read."""
 
     def send(self, data: bytes) -> None:
-        """Send *data*, one whole reply, as far as the kernel takes it; keep the rest for later."""
+        """Send *data*, one whole reply, as far as the kernel accepts it. Keep the rest for later."""
         if self._is_broken:
             return
         if self._unsent or self.dropped or len(data) + REPLY_OVERHEAD_BYTES > self._bytes_max:
@@ -59,7 +59,7 @@ class Outbox:
             self._keep(data[sent:])
 
     async def emptied(self, timeout_s: float) -> None:
-        """Wait until all that is kept is sent, or the client is gone, but no longer than *timeout_s*."""
+        """Wait until every kept reply is sent or the client has disconnected, at most *timeout_s*."""
         if not self._unsent:
             return
         self._emptied = asyncio.get_running_loop().create_future()
@@ -68,7 +68,7 @@ class Outbox:
                 await self._emptied
 
     def close(self) -> None:
-        """Forget what is unsent."""
+        """Discard unsent replies. Later calls of `send` do nothing."""
         self._is_broken = True
         self._unsent.clear()
         self._unwatch()
@@ -77,7 +77,7 @@ class Outbox:
         cost = len(data) + REPLY_OVERHEAD_BYTES
         if self.dropped or self._unsent_bytes + cost > self._bytes_max:
             self.dropped += 1
-            if self.dropped == 1 and not self._unsent:  # it alone is too large: nothing is to be read before it
+            if self.dropped == 1 and not self._unsent:  # it alone exceeds the limit, and no kept reply comes before it
                 self._on_stale()
             return
         self._unsent.append(data)
@@ -85,7 +85,7 @@ class Outbox:
         if self._watched == -1:
             try:
                 self._watched = os.dup(self._sock.fileno())
-            except OSError:  # out of descriptors: the client learns by our closing
+            except OSError:  # out of descriptors: closing the connection informs the client
                 self.close()
                 self._on_stale()
                 return
@@ -96,7 +96,7 @@ class Outbox:
             return self._sock.send(data, _FLAGS)
         except (BlockingIOError, InterruptedError):
             return 0
-        except OSError:  # the client is gone; what it sent is still being read
+        except OSError:  # the client has disconnected; its input is still read
             self.close()
             return 0
 

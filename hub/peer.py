@@ -1,7 +1,8 @@
 """
-Who is at the other end of a socket: the kernel's word.
+The peer of a connected socket, as the kernel reports it.
 
-Source: unix(7), SO_PEERCRED (the process that connected, also after it forked); proc(5), /proc/PID/comm.
+Source: unix(7), SO_PEERCRED (names the process that connected, even if a forked child uses the socket now); proc(5),
+/proc/PID/comm.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from hub.message import UNKNOWN_PEER, Peer
 
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # Linux; Python has no name for it
-_GROUPS_BYTES_MAX = 1024  # the most that Python's getsockopt takes: 256 groups
+_GROUPS_BYTES_MAX = 1024  # the limit of Python's getsockopt: 256 groups
 _ALL_GROUPS_BYTES = 4 * 65_536
-"""NGROUPS_MAX: no process is in more groups."""
+"""NGROUPS_MAX (65,536) groups of 4 bytes."""
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """Return the process that connected *sock*; not verified where the kernel does not say."""
+    """Return the process that connected *sock*; an unverified peer if the kernel does not report it."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:  # macOS
         return UNKNOWN_PEER
@@ -34,9 +35,9 @@ def peer_of(sock: socket.socket) -> Peer:
 
 def groups_of(sock: socket.socket, peer: Peer) -> frozenset[int] | None:
     """
-    Return all groups of the process that connected *sock*; None where the kernel names it, but not its groups.
+    Return all groups of the process that connected *sock*; None if the kernel reports the process but not its groups.
 
-    A peer that is not verified has no groups that could be asked for.
+    An unverified peer has the one group of its `Peer`.
     """
     if not peer.verified:
         return frozenset((peer.gid,))
@@ -49,7 +50,7 @@ def groups_of(sock: socket.socket, peer: Peer) -> frozenset[int] | None:
 
 
 def _many_groups(sock: socket.socket) -> bytes | None:
-    """Return what SO_PEERGROUPS says of a process in more groups than Python can be told of, None if it fails."""
+    """Return the SO_PEERGROUPS of a process in more than 256 groups; None if the call fails."""
     import ctypes  # rarely needed
 
     try:
@@ -63,7 +64,7 @@ def _many_groups(sock: socket.socket) -> bytes | None:
 
 
 def _command_name(pid: int) -> str:
-    """Return the command name of a process, empty if it is gone already."""
+    """Return the command name of a process; empty if the process has ended."""
     try:
         handle = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

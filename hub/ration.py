@@ -1,10 +1,10 @@
 """
-How often something may happen: lines of the hub's log, and messages about losses.
+Rate limits for the hub's log lines and for messages about losses.
 
-Always true: what a client can cause again and again costs the hub a bounded number of log lines each second, and the
-lines that are left out are counted in the next line of their kind.
+Always true: an event that a client can repeat costs the hub a bounded number of log lines per second. Lines left out
+are counted, and the next line of the same kind reports the count.
 
-Not here: whose ration it is (hub.users).
+Not here: the objects that belong to a user (hub.users).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import time
 from collections.abc import Awaitable, Callable
 
 LINE_S = 1.0
-"""Seconds between two lines of one kind: enough to see that it goes on, too few to fill a disk."""
+"""Seconds between two lines of one kind: enough to show that it continues, too few to fill a disk."""
 FIELD_CHARS_MAX = 1000
-"""Of one value in a line: a client may have chosen it."""
+"""Longest value in a line; a client may have chosen it."""
 
 Clock = Callable[[], float]
 
 
 class Ration:
-    """One line every *every_s* seconds."""
+    """Allow one line per *every_s* seconds."""
 
     __slots__ = ("_clock", "_every_s", "_left_out", "_next_at")
 
@@ -33,7 +33,7 @@ class Ration:
         self._left_out = 0
 
     def take(self) -> int | None:
-        """Return how many were left out since the last one, or None if this one is to be left out too."""
+        """Return the number of lines left out since the last one; None if this line is to be left out too."""
         now = self._clock()
         if now < self._next_at:
             self._left_out += 1
@@ -44,16 +44,16 @@ class Ration:
 
 
 class Lines:
-    """The log lines that one user can cause: a `Ration` for each kind of event."""
+    """The log lines that one user causes: one `Ration` per kind of event."""
 
     __slots__ = ("_clock", "_rations")
 
     def __init__(self, *, clock: Clock = time.monotonic) -> None:
         self._clock = clock
-        self._rations: dict[str, Ration] = {}  # by event: a name in our code, so there are few
+        self._rations: dict[str, Ration] = {}  # by event; events are names in our code, so they are few
 
     def log(self, write: Callable[..., object], event: str, **fields: object) -> None:
-        """Call *write* (such as ``log.warning``), unless there was a line about such an *event* a moment ago."""
+        """Call *write* (such as ``log.warning``), unless a line about *event* was written less than `LINE_S` ago."""
         ration = self._rations.get(event)
         if ration is None:
             ration = self._rations[event] = Ration(clock=self._clock)
@@ -70,7 +70,7 @@ def _shortened(value: object) -> object:
 
 
 class Allowance:
-    """*per_s* in each second, and up to one second's worth at once; beyond that the caller waits."""
+    """*per_s* uses per second on average, in bursts of up to one second's uses; beyond that, the caller waits."""
 
     __slots__ = ("_at", "_clock", "_per_s", "_sleep", "_used")
 
@@ -88,8 +88,8 @@ class Allowance:
         self._at = clock()
 
     async def take(self) -> None:
-        """Take one; return when it may be used. Callers are served in the order of their calls."""
-        # A leaky bucket that may run over: what is over it is the queue of those that wait.
+        """Take one use; return when it is available. Callers are served in the order of their calls."""
+        # A leaky bucket that may overflow. The overflow is the queue of waiting callers.
         now = self._clock()
         self._used = max(self._used - (now - self._at) * self._per_s, 0.0) + 1.0
         self._at = now

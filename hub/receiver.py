@@ -1,9 +1,12 @@
 """
-The single receiver: everything that has arrived goes into the journal, then everybody is told.
+The single receiver: append to the journal everything that has arrived, then acknowledge it.
 
-Always true: nothing is acknowledged before its commit is synced; while the journal cannot take anything, nothing is
-lost: the inbox fills, the sockets are not read, and producers wait or choose.
-Not here: resends (hub.dedupe, inside the commit).
+Always true:
+- nothing is acknowledged before its commit is synced;
+- while the journal is unavailable, nothing is lost: the inbox fills, the sockets are not read, and producers wait or
+  choose what to drop.
+
+Not here: resends (hub.dedupe, applied inside the commit).
 """
 
 from __future__ import annotations
@@ -23,16 +26,20 @@ from hub.metrics import Metrics
 
 COMMIT_INTERVAL_S = 0.02
 ACKNOWLEDGED_MAX = 1024
-"""Batches acknowledged in one step on the loop: a millisecond."""
+"""Maximum batches acknowledged in one step on the event loop; a step takes about 1 ms."""
 RETRY_S = 1.0
 CLOCK_TOLERANCE_S = 1.0
-"""A difference that ordinary corrections of a clock make is no event."""
+"""Smaller differences are ordinary clock corrections and are not logged."""
 UNWATCHED = contextlib.nullcontext()
 log = get_logger("mpsr.receiver")
 
 
 class Receiver:
-    """Takes from *inbox*, appends to *journal*, acknowledges. *watch* is entered around each call to the journal."""
+    """
+    Take from *inbox*, append to *journal*, acknowledge.
+
+    *watch* is entered around each call to the journal.
+    """
 
     def __init__(
         self,
@@ -50,9 +57,9 @@ class Receiver:
 
     async def run(self) -> None:
         """
-        Commit whatever has arrived, then tell each producer that it is safe; ends when the inbox is closed.
+        Commit whatever has arrived, then acknowledge it, until the inbox is closed.
 
-        Raises JournalLost if another hub may have the journal; then nobody is told anything.
+        Raises JournalLost if another hub may have the journal. The batches of that commit are not acknowledged.
         """
         with self._inbox.receiving():
             while batches := await self._inbox.take(self._journal.commit_bytes_max, COMMIT_INTERVAL_S):
@@ -64,10 +71,10 @@ class Receiver:
         for number, batch in enumerate(batches, 1):
             batch.acknowledge()
             if number % ACKNOWLEDGED_MAX == 0:
-                await asyncio.sleep(0)  # others have their turn
+                await asyncio.sleep(0)  # let other tasks run
 
     async def _commit(self, batches: Sequence[Batch]) -> Commit:
-        """Append, however long it takes the disk to be willing."""
+        """Append *batches*, retrying every `RETRY_S` while the journal is unavailable."""
         failed = False
         while True:
             try:
@@ -88,7 +95,7 @@ class Receiver:
                 return commit
 
     def _look_at_clock(self, ahead: int) -> None:
-        """Log that the machine's clock was set to another time than messages are received at, and when they agree."""
+        """Log when the system clock departs from the time used for `received`, and when the two agree again."""
         is_wrong = abs(ahead) > CLOCK_TOLERANCE_S * NS
         if is_wrong and not self._is_clock_wrong:
             action = (

@@ -1,10 +1,11 @@
 """
-The listening socket and its file, taken so that two hubs cannot have the same path.
+The listening socket and its file, bound so that two hubs cannot have the same path.
 
-Or a socket that somebody made for us (systemd): then its file, its permissions and its backlog are not ours.
+The socket may also come from another process (systemd). Its file, permissions and backlog belong to that process then.
 
-Order: folder, lock (beside the socket, never removed), look at what is there, probe it, bind another name, set owner
-and mode, listen, rename. Whoever can see the path can already connect, with the right permissions.
+Order of binding: make the folder, take the lock (a file beside the socket, never removed), check what exists at the
+path, probe it, bind under a temporary name, set owner and mode, listen, rename. A client that can see the path can
+connect to it, with the right permissions.
 
 Always true:
 - only a dead socket is replaced; a file, folder or link at the path, or at the other name, is refused untouched;
@@ -15,8 +16,8 @@ Always true:
   is left alone: it belongs to the whole process, and other threads make files meanwhile.
 
 Not here: accepting (hub.listener).
-Source: unix(7); rename(2) replaces whatever is there, so it is looked at first, under the lock; open(2), O_PATH; a
-socket that is bound gives its file the mode that fchmod gave to it, less the umask (Linux).
+Source: unix(7); rename(2), which replaces an existing file, so the path is checked first, under the lock; open(2),
+O_PATH; on Linux, a bound socket's file gets the mode set by fchmod on the socket, less the umask.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic 
 
 
 class SocketFile:
-    """A bound, listening, non-blocking socket at *path*. Make it with `SocketFile.bind` or `SocketFile.adopt`."""
+    """A bound, listening, non-blocking socket at *path*. Create it with `SocketFile.bind` or `SocketFile.adopt`."""
 
     def __init__(
         self, path: str, sock: socket.socket, identity: os.stat_result | None, lock: LockFile | None = None
@@ -60,10 +61,10 @@ class SocketFile:
             raise SocketPathTooLong(path, length, PATH_BYTES_MAX)
         gid = group_id(group)
         folder = os.path.dirname(path)
-        check_folder(path)  # first: nothing is made in another user's folder
+        check_folder(path)  # before anything is made in another user's folder
         try:
             _make_folder(folder)
-            check_folder(path)  # another user may have made it meanwhile
+            check_folder(path)  # again: another user may have made the folder meanwhile
             lock = LockFile(path + ".lock")
         except LockTaken as taken:
             raise SocketInUse(path, taken.pid) from None
@@ -89,11 +90,15 @@ class SocketFile:
 
     @property
     def is_kept(self) -> bool:
-        """Whether its maker goes on listening when we stop: who is in the backlog then is the next hub's."""
+        """Whether the maker of the socket keeps listening after we stop. Its backlog is left to the next hub then."""
         return self._lock is None and (self._identity is None or self._is_in_place())
 
     def permit(self, mode: int, group: str | None) -> None:
-        """Give the path another mode and group, if it is ours. Raises UnknownGroup or SocketError, nothing changed."""
+        """
+        Change mode and group of the socket's file, if we bound it and it is still in place.
+
+        Raises UnknownGroup or SocketError, with nothing changed.
+        """
         gid = group_id(group)
         if self._lock is None or not self._is_in_place():
             return
@@ -103,13 +108,13 @@ class SocketFile:
             raise SocketError(self.path, f"{error.strerror} (choose a group of yours)") from error
 
     def remove(self) -> None:
-        """Take the path away, if it is still ours; who is in the backlog can still be accepted."""
+        """Remove the path, if it is still ours. Clients in the backlog can still be accepted."""
         with contextlib.suppress(OSError):
             if self._lock is not None and self._lock.is_held and self._is_in_place():
                 os.unlink(self.path)
 
     def close(self) -> None:
-        """Close the socket and let go of the lock. A backlog that is not kept is lost: accept it first."""
+        """Close the socket and release the lock. Unless the socket is kept, its backlog is lost: accept it first."""
         self.sock.close()
         if self._lock is not None:
             self._lock.release()
@@ -120,7 +125,7 @@ class SocketFile:
 
 
 def check_folder(path: str) -> None:
-    """Check that no other user can take the place of a socket at *path*; folders may be missing. Raises SocketError."""
+    """Check that no other user can replace a socket at *path*. Folders may be missing. Raises SocketError."""
     try:
         check(os.path.dirname(path))
     except Untrusted as error:
@@ -131,7 +136,7 @@ def check_folder(path: str) -> None:
 
 
 def _make_folder(folder: str) -> None:
-    """Make a folder that is missing, and those above it. Raises OSError."""
+    """Create a missing folder and its missing parents. Raises OSError."""
     try:
         os.mkdir(folder, 0o755 if os.geteuid() == 0 else 0o700)
     except FileNotFoundError:
@@ -143,7 +148,7 @@ def _make_folder(folder: str) -> None:
 
 
 def _identity(path: str) -> os.stat_result | None:
-    """Return what the file at *path* is known by, None if there is none."""
+    """Return the stat of the file at *path*, to recognise it later; None if no file exists."""
     try:
         return os.lstat(path)
     except (OSError, ValueError):  # ValueError: an abstract name
@@ -151,7 +156,7 @@ def _identity(path: str) -> os.stat_result | None:
 
 
 def group_id(group: str | None) -> int:
-    """Return the number of a group, by its name or number, -1 for None. Raises UnknownGroup."""
+    """Return the id of a group, given by name or number; -1 for None. Raises UnknownGroup."""
     if group is None:
         return -1
     if group.isdecimal():  # in a container the host's groups have no names
@@ -163,7 +168,11 @@ def group_id(group: str | None) -> int:
 
 
 def _refuse_what_is_there(path: str) -> None:
-    """Return if there is nothing at *path*, or a socket on which nobody listens."""
+    """
+    Return if *path* does not exist or is a socket with no listener.
+
+    Raises NotASocket, SocketInUse or SocketError.
+    """
     try:
         there = os.lstat(path)
     except FileNotFoundError:
@@ -173,7 +182,7 @@ def _refuse_what_is_there(path: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         result = probe.connect_ex(path)
-        if result in (0, errno.EAGAIN):  # EAGAIN: a full backlog, so somebody is there
+        if result in (0, errno.EAGAIN):  # EAGAIN: the backlog is full, so a process listens
             raise SocketInUse(path, peer_of(probe).pid or None)
     if result not in (errno.ECONNREFUSED, errno.ENOENT):
         reason = f"a socket is there that cannot be asked: {os.strerror(result)}"
@@ -181,7 +190,7 @@ def _refuse_what_is_there(path: str) -> None:
 
 
 def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_result]:
-    """Return the socket that listens at *path*, and what its file is known by."""
+    """Return a socket that listens at *path*, and the stat of its file."""
     temporary = _other_name(path)
     _refuse_what_is_there(temporary)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
@@ -215,11 +224,11 @@ def _refuse_descriptors(sock: socket.socket) -> None:
 
 def _permit(path: str, mode: int, gid: int, *, known: os.stat_result | None = None) -> os.stat_result:
     """
-    Give our socket at *path* its mode and group, where they differ, and return what its file is known by.
+    Set mode and group of our socket at *path*, where they differ. Return the stat of the file, to recognise it later.
 
-    With *known* it has to be that file. Raises OSError.
+    With *known*, the file must be that file. Raises OSError.
     """
-    if not hasattr(os, "O_PATH"):  # macOS opens no socket; its folder was checked
+    if not hasattr(os, "O_PATH"):  # macOS cannot open a socket; the folder was checked
         os.chown(path, -1, gid, follow_symlinks=False)
         os.chmod(path, mode)
         return os.lstat(path)
@@ -240,7 +249,7 @@ def _permit(path: str, mode: int, gid: int, *, known: os.stat_result | None = No
 
 
 def _other_name(path: str) -> str:
-    """Return a name beside *path*, its own where a socket address has room for it, else one as long as *path*."""
+    """Return the temporary name: *path* with ``~`` appended if the address has room, else a name as long as *path*."""
     if len(os.fsencode(path)) < PATH_BYTES_MAX:
         return path + "~"
     folder, name = os.path.split(path)

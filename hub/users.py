@@ -1,11 +1,12 @@
 """
-What all connections of one user share: memory, number of connections, time on the loop, losses, log lines.
+State shared by all connections of one user: memory, number of connections, time on the loop, losses, log lines.
 
-A user is a uid, as the kernel reports it. Peers that the kernel does not name (macOS) are one user together.
+A user is a uid as the kernel reports it. Peers that the kernel does not identify (macOS) share one user.
 
-Always true: while somebody uses a uid's `User` there is one; afterwards the last `RECENT_MAX` that came are remembered,
-so that nobody gets a fresh ration by connecting again.
-Not here: what a share is (hub.budget), a turn (hub.turn), a ration (hub.ration).
+Always true: a uid has one `User` while it is in use. Afterwards the `RECENT_MAX` users created last are kept, so that
+reconnecting does not give a user a fresh ration.
+
+Not here: the size of a share (hub.budget), a turn (hub.turn), a ration (hub.ration).
 """
 
 from __future__ import annotations
@@ -19,29 +20,33 @@ from hub.ration import Allowance, Lines
 from hub.turn import Round, Turn
 
 LOSSES_PER_S = 100.0
-"""Messages about losses that one user can cause in a second: 30 KB of journal."""
+"""Maximum messages about losses per second and user: 30 KB of journal."""
 RECENT_MAX = 1024
 
 
 class User:
-    """One uid."""
+    """One uid and its shares."""
 
     __slots__ = ("__weakref__", "account", "connections", "lines", "losses", "opening", "turn", "uid")
 
     def __init__(self, uid: int, shared: Round | None = None) -> None:
         self.uid = uid
         self.connections = 0
-        """How many are open."""
+        """The number of open connections."""
         self.account = Account()
         self.turn = Turn(shared)
         self.losses = Allowance(LOSSES_PER_S)
         self.lines = Lines()
-        """The lines of the hub's log that it causes."""
+        """The log lines that this user causes."""
         self.opening = asyncio.Lock()
-        """Held by the one payload of this user that is being opened."""
+        """Held while a payload of this user is opened."""
 
     def may_connect(self, connections: int, connections_max: int) -> bool:
-        """Return whether one of *connections* more may be this user's: half of what the others leave free, or one."""
+        """
+        Return whether this user may open one more connection while *connections* of all users are open.
+
+        The limit is half of what the other users leave free, and at least one.
+        """
         return self.connections < max(half_of_rest(connections_max, connections - self.connections), 1)
 
 

@@ -1,7 +1,7 @@
 """
-What tests share: a real hub process, and waiting for events.
+Shared test helpers: a real hub process, and waiting for conditions.
 
-Always true: nothing here waits for a while and hopes; every wait is for something, and only a failure meets its limit.
+Always true: no helper sleeps for a fixed time. Each wait is for a condition, and only a failing test reaches its limit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE_S = 30.0
 
 
 def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE_S) -> Any:
-    """Return the first true value of *condition*, which nothing announces; AssertionError if it never comes."""
+    """Poll *condition* and return its first true value. Raises AssertionError after *timeout* seconds."""
     pause = threading.Event()
     for _ in range(int(timeout / 0.005)):
         if value := condition():
@@ -35,12 +35,12 @@ def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PA
 
 
 def mpsr(*args: str, stdin: bytes = b"", timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[bytes]:
-    """Run the command to its end."""
+    """Run a command of `mpsr` to its end."""
     return subprocess.run([*MPSR, *args], input=stdin, capture_output=True, timeout=timeout, check=False)
 
 
 class HubProcess:
-    """`mpsr hub` as a process of its own, listening when the constructor returns."""
+    """`mpsr hub` in a separate process; it listens when the constructor returns."""
 
     def __init__(self, folder: Path, *args: str, env: dict[str, str] | None = None, stdout: Path | None = None) -> None:
         self.socket = str(folder / "hub.sock")
@@ -52,7 +52,7 @@ class HubProcess:
         self.start()
 
     def start(self) -> None:
-        """Start it, again if need be, and wait until it listens."""
+        """Start the hub, also again after its end, and wait until it listens."""
         command = [*MPSR, "hub", "--socket", self.socket, "--journal", self.journal, *self._args]
         with self._stdout.open("ab") as stdout:
             self.process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, env=self._env)
@@ -63,22 +63,22 @@ class HubProcess:
         assert self.process.poll() is None, self.log
 
     def stop(self) -> int:
-        """Stop it gracefully; return its exit code."""
+        """Stop the hub gracefully; return its exit code."""
         self.process.terminate()
         return self._wait()
 
     def kill(self) -> None:
-        """Kill it as the out-of-memory killer would."""
+        """Send SIGKILL to the hub."""
         self.process.kill()
         self._wait()
 
     def stats(self) -> dict[str, Any]:
-        """Return its counters."""
+        """Return the hub's counters."""
         counters: dict[str, Any] = call("stats", path=self.socket)
         return counters
 
     def messages(self, tag: str | None = None) -> list[Message]:
-        """Return what is in its journal, read as another process would."""
+        """Return the messages in the journal, read as another process does."""
         return read_messages(self.journal, tag)
 
     def __enter__(self) -> HubProcess:
@@ -110,7 +110,7 @@ class HubProcess:
 
 
 def read_messages(journal: str, tag: str | None = None) -> list[Message]:
-    """Return all messages of a journal."""
+    """Return all messages in a journal."""
     reader = open_reader(journal)
     try:
         return list(Query(tag=tag).messages(reader.read()))

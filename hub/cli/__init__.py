@@ -1,9 +1,10 @@
 """
-`mpsr`: arguments in, calls out.
+The command line, `mpsr`: parses arguments and calls the package.
 
-Each command has a file of its name, imported when it is run, so that `mpsr send` starts fast.
+Each command has a file of its name, which is imported only when the command runs, so that `mpsr send` starts fast.
 
-Exit codes: 0 done; 1 failed, and one line on standard error says what and what to do; 2 wrong usage or configuration.
+Exit codes: 0 done; 1 failed, with one line on standard error that says what happened and what to do; 2 wrong usage or
+configuration.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ _COMMANDS = (
     "uninstall",
     "verify",
 )
-"""Each in a file of its name."""
+"""Each is defined in the file of its name."""
 
 
 class _Commands(click.Group):
-    """The commands, each loaded from its file when it is needed."""
+    """The commands, each imported from its file when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -67,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> None:
     from hub.errors import MpsrError, UsageError
     from producers.errors import ProducerError
 
-    for descriptor in (0, 1, 2):  # what was closed must not become a socket's or a journal's number
+    for descriptor in (0, 1, 2):  # a socket or the journal must not get the number of a closed one
         try:
             os.fstat(descriptor)
         except OSError:
@@ -86,7 +87,7 @@ def main(args: Sequence[str] | None = None) -> None:
         code = _complain(error, 2)
     except (MpsrError, ProducerError) as error:
         code = _complain(error, 1)
-    except OSError as error:  # a full disk behind standard output, a folder that is not there
+    except OSError as error:  # a full disk under standard output, a missing folder
         code = _complain(error, 1)
         discard_output()
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,4 +1,4 @@
-"""`mpsr bench`: measure this machine."""
+"""`mpsr bench`: measures a hub on this machine."""
 
 from __future__ import annotations
 

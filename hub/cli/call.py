@@ -1,4 +1,4 @@
-"""`mpsr call`: one request to a running hub."""
+"""`mpsr call`: sends one request to a running hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mpsr config`: what the hub is told, and by whom."""
+"""`mpsr config`: shows the hub's configuration and the origin of each value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mpsr demo`: a hub and five producers in one process."""
+"""`mpsr demo`: runs a hub and five producers in one process."""
 
 from __future__ import annotations
 

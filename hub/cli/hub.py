@@ -1,4 +1,4 @@
-"""`mpsr hub`: the service, in the foreground."""
+"""`mpsr hub`: runs the service in the foreground."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _with_keys(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* an option for each key of the configuration, as text: what it means is said in one place."""
+    """Add an option for each configuration key, as text: only hub.service.settings parses values."""
     for key in reversed(KEYS):
         text = f"{key.help}{_default(key)}" + (" Repeatable." if key.is_list else "")
         command = click.option(key.flag, key.name, metavar=key.metavar, help=text, multiple=key.is_list)(command)
@@ -78,9 +78,9 @@ def _printer() -> Callable[[Batch | Gap], None]:
         lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
         data = memoryview(lines.encode("utf-8", "replace"))
         try:
-            while data:  # not through sys.stdout: its lock would be held while nobody reads, and at exit
+            while data:  # not through sys.stdout: its lock would stay held while nothing reads, and at exit
                 data = data[os.write(1, data) :]
-        except OSError:  # nobody looks any more; the hub goes on
+        except OSError:  # the reader has ended; the hub continues
             discard_output()
 
     return show

@@ -1,8 +1,9 @@
 """
-`mpsr install`: the hub as a service of systemd.
+`mpsr install`: installs the hub as a systemd service.
 
-Always true: a file that differs is replaced only with --force; without it, nothing else is written either.
-Not here: what the files say (hub.service.units).
+Always true: a file that differs is replaced only with --force; without --force, nothing is written then.
+
+Not here: the contents of the unit files (hub.service.units).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from hub.cli.systemctl import (
 from hub.service.units import SYSTEM_STATE, SYSTEM_USER, Scope, unit_files
 
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
-"""What ProtectHome= and PrivateTmp= hide from the system's service."""
+"""Folders that ProtectHome= and PrivateTmp= hide from the system's service."""
 
 
 @click.command()
@@ -82,7 +83,7 @@ allow      usermod -aG {SYSTEM_USER} NAME""",
 
 
 def _unreachable(command: Sequence[str]) -> str:
-    """Return why the system's service cannot run *command*, empty if it can."""
+    """Return why the system's service cannot run *command*; empty if it can."""
     for path in (command[0], sys.executable, sys.prefix, sys.base_prefix):
         real = os.path.realpath(path)
         if real.startswith(_HIDDEN):
@@ -102,9 +103,9 @@ def _above(path: str) -> list[str]:
 
 def _write(files: dict[str, str], *, force: bool) -> bool:
     """
-    Write what is not there yet; say whether something else was.
+    Write the files that are missing or differ. Return whether a file that differed was replaced.
 
-    Raises NotInstalled, without *force* with nothing changed, if something else is there.
+    Raises NotInstalled if a file cannot be written, and, without *force*, if one differs; nothing is changed then.
     """
     before = {path: content(path) for path in files}
     differing = [path for path, text in files.items() if before[path] not in (None, text)]

@@ -1,4 +1,4 @@
-"""`mpsr logs`: the journal, read from a process of its own."""
+"""`mpsr logs`: reads the journal in its own process, without the hub."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
 FOLLOW_S = 0.1
-"""How often a follower looks: half of the delay it promises."""
+"""Seconds between two reads of a follower: half of the promised delay."""
 
 
 @click.command()
@@ -56,7 +56,7 @@ def logs(journal: str | None, follow: bool, count: int | None, after: int, outpu
     folder = journal or default_journal()
     query, render = _query(filters), renderer(output)
     try:
-        while follow and not os.path.exists(folder):  # no hub has run yet
+        while follow and not os.path.exists(folder):  # no hub has run yet, so no journal exists
             time.sleep(FOLLOW_S)
         reader = open_reader(folder, after=after, since=query.since)
         if count is not None:

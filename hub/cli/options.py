@@ -1,8 +1,9 @@
 """
-Options that several subcommands have, the types of options, and where output goes.
+Options shared by several commands, option types, and output.
 
-Always true: a wrong value is a usage error that says what would be right; what goes wrong is one line on standard
-error, and nothing in it that somebody else chose (an answer, a name, a field) can steer the terminal.
+Always true:
+- a wrong value is a usage error that names a correct alternative;
+- an error is one line on standard error, and text from outside (answers, names, fields) cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return what was given; else what the hub's file says, where no variable says otherwise."""
+    """Return the option's value, else the value in the hub's file unless a variable is set."""
     assert param.name is not None
     if value is not None or os.environ.get(f"MPSR_{param.name.upper()}") or config_file() is None:
         return value
@@ -47,7 +48,7 @@ journal_option = click.option(
 
 
 class Parsed(click.ParamType[Any]):
-    """A value that a function reads from text; what the function says in a ValueError is the error."""
+    """A value that *parse* reads from text. The text of its ValueError is the error message."""
 
     def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
         self.name = name
@@ -84,17 +85,17 @@ MOMENT = Parsed("time", _parse_moment)
 
 
 def usage_error(message: str) -> click.UsageError:
-    """Return the error for options that do not fit, raised by the caller."""
+    """Return a usage error, for the caller to raise."""
     return click.UsageError(message, click.get_current_context())
 
 
 def complain(problem: object) -> None:
-    """Write one line to standard error: what went wrong."""
+    """Write one line about a problem to standard error."""
     click.echo(f"mpsr: {escape(str(problem))}", err=True)
 
 
 def renderer(output: str | None) -> Callable[[Message], str]:
-    """Return what makes lines of messages: as asked, else pretty, in colours on a terminal."""
+    """Return the function that renders a message: as requested, else pretty, with colours on a terminal."""
     from hub.query.rendering import RENDERERS, render_pretty_coloured
 
     if (
@@ -108,7 +109,7 @@ def renderer(output: str | None) -> Callable[[Message], str]:
 
 
 def write(lines: Iterable[str]) -> None:
-    """Write lines to standard output, now. Raises BrokenPipeError."""
+    """Write lines to standard output and flush. Raises BrokenPipeError."""
     out = sys.stdout.buffer
     for line in lines:
         out.write(line.encode("utf-8", "replace") + b"\n")
@@ -116,5 +117,5 @@ def write(lines: Iterable[str]) -> None:
 
 
 def discard_output() -> None:
-    """Let standard output go nowhere: who read us has gone, and the interpreter writes once more at exit."""
+    """Redirect standard output to /dev/null: its reader has ended, and the interpreter flushes once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

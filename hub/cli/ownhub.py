@@ -1,10 +1,12 @@
 """
-The hub that `mpsr spawn --hub` starts: a process of its own, started again if it dies, stopped last.
+The hub that `mpsr spawn --hub` starts: a separate process, restarted if it dies, stopped last.
 
-Its log goes to our standard error. If we are killed it is asked to stop, and takes what its producers have sent.
+Its log goes to our standard error. If this process is killed, the hub gets SIGTERM, receives what its producers have
+sent, and ends.
 
-Always true: when `start` returns the hub that listens is this one.
-Not here: what it is told (hub.cli.spawn), how children are started and restarted (producers.spawn).
+Always true: when `start` returns, the hub that listens is this one (if the kernel reports its process id).
+
+Not here: the hub's configuration (hub.cli.spawn), starting and restarting of children (producers.spawn).
 """
 
 from __future__ import annotations
@@ -26,13 +28,13 @@ from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.supervisor import Spec, Supervisor
 
 PATIENCE_S = 30.0
-"""So long it may take until it listens: it looks through its journal first."""
+"""Longest time until the hub listens: it recovers its journal first."""
 STOP_TIMEOUT_S = 30.0
 NAME = "hub"
 
 
 class HubNotStarted(MpsrError):
-    """The hub of --hub ended, or does not listen; *reason* says it."""
+    """The hub of --hub ended or does not listen; *reason* says which."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -43,7 +45,7 @@ class HubNotStarted(MpsrError):
 
 
 class OwnHub:
-    """Run *command*, which is to listen at *path*."""
+    """Runs *command*, a hub that listens at *path*."""
 
     def __init__(self, command: Sequence[str], path: str, console: Console | None) -> None:
         self._path = path
@@ -55,7 +57,7 @@ class OwnHub:
         self._ended = asyncio.Event()
 
     async def start(self, producer: Producer) -> None:
-        """Return when it listens, and *producer* is connected to it. Raises HubNotStarted."""
+        """Return when the hub listens and *producer* is connected to it. Raises HubNotStarted."""
         loop = asyncio.get_running_loop()
         self._running = loop.create_task(self._supervisor.run(), name="mpsr-hub")
         ended = loop.create_task(self._ended.wait())
@@ -63,21 +65,21 @@ class OwnHub:
         try:
             await asyncio.wait((ended, connected), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done() and connected.exception() is None and not self._is_listening():
-                await asyncio.wait((ended,), timeout=PATIENCE_S)  # another hub is there: ours will say so
+                await asyncio.wait((ended,), timeout=PATIENCE_S)  # another hub listens there: ours ends and logs that
             if connected.done() and isinstance(refusal := connected.exception(), NotTrusted):
                 raise HubNotStarted(str(refusal))
             if ended.done() or not self._is_listening():
                 raise HubNotStarted("it ended (see above)" if ended.done() else f"nobody listens at {self._path}")
         finally:
             ended.cancel()
-            connected.add_done_callback(lambda done: done.cancelled() or done.exception())  # it has been said
+            connected.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is reported already
 
     def give_up(self) -> None:
-        """Wait no longer for its start."""
+        """Stop waiting for the hub to start."""
         self._ended.set()
 
     async def stop(self) -> None:
-        """Stop it, and wait for its end."""
+        """Stop the hub, and wait until it has ended."""
         if self._running is not None:
             self._supervisor.stop()
             await self._running

@@ -1,4 +1,4 @@
-"""`mpsr send`: starts fast, for it is used in shell loops."""
+"""`mpsr send`: sends messages. It starts fast, because it is used in shell loops."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def send(
     extra = dict(map(_field, fields))
     lines: Iterable[bytes] = map(os.fsencode, message) if message else _standard_input()
     failed = False
-    producer = Producer(socket, tag=tag, spool=False)  # what is not acknowledged is the caller's, by our exit code
+    producer = Producer(socket, tag=tag, spool=False)  # the exit code leaves unacknowledged messages to the caller
     try:
         for number, line in enumerate(lines, 1):
             fault = _send_line(producer, line, extra, as_json=as_json, timeout=timeout)
@@ -50,7 +50,7 @@ def send(
                 failed = True
         _flush(producer, timeout)
     finally:
-        with contextlib.suppress(NotAcknowledged):  # flushed, or given up with an error that is on its way
+        with contextlib.suppress(NotAcknowledged):  # flushed, or an error is being raised already
             producer.close(timeout=0)
     return 1 if failed else 0
 
@@ -68,7 +68,7 @@ def _standard_input() -> Iterator[bytes]:
 
 
 def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_json: bool, timeout: float) -> str | None:
-    """Send one line; return what is wrong with it, if it is not one that can be sent."""
+    """Send one line; return why it cannot be sent, None if it was accepted."""
     from hub.wire.text import encode_record
 
     if not as_json and not extra:
@@ -88,9 +88,9 @@ def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_jso
 
 def _with_room(hand_over: Callable[[float], None], producer: Producer, timeout: float) -> str | None:
     """
-    Hand over one message, which may have to wait for room; return what is wrong with it.
+    Send one message, waiting for room if necessary; return why it cannot be sent, None if it was accepted.
 
-    Raises BacklogFull or NotConnected; NotTrusted at once, for no time makes room then.
+    Raises BacklogFull or NotConnected. Raises NotTrusted at once, because waiting cannot make room then.
     """
     try:
         try:
@@ -105,9 +105,9 @@ def _with_room(hand_over: Callable[[float], None], producer: Producer, timeout: 
 
 def _flush(producer: Producer, timeout: float) -> None:
     """
-    Wait for the acknowledgements, while some still come in time.
+    Wait for the acknowledgements. The wait goes on while some arrive within each *timeout*.
 
-    Raises NotAcknowledged, also if anything was dropped; NotTrusted at once, for waiting does not help then.
+    Raises NotAcknowledged, also if a message was dropped. Raises NotTrusted at once, because waiting cannot help then.
     """
     left, dropped = producer.pending, 0
     wait_s = timeout if not left or _is_connected(producer, timeout) else 0.0
@@ -126,7 +126,7 @@ def _flush(producer: Producer, timeout: float) -> None:
 
 
 def _is_connected(producer: Producer, timeout: float) -> bool:
-    """Return whether the hub answers in time. Raises NotTrusted."""
+    """Return whether the hub accepts a connection within *timeout*. Raises NotTrusted."""
     try:
         producer.connect(timeout)
     except NotTrusted:

@@ -1,4 +1,4 @@
-"""`mpsr spawn`: run commands as supervised producers, their output captured."""
+"""`mpsr spawn`: runs commands as supervised producers and captures their output."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Wishes(NamedTuple):
-    """What was asked for."""
+    """The options of one run."""
 
     socket: str
     policy: Policy
     options: Options
     quiet: bool
-    hub: tuple[str, ...]  # the hub's command; empty: there is one, or there will be
+    hub: tuple[str, ...]  # the hub's command; empty without --hub
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -169,12 +169,12 @@ def _run(main: Callable[[], Any]) -> int:
 
 
 async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
-    """Start the hub, if it is to be ours, then the children; stop the other way round."""
+    """Start the hub with --hub, then the children. Stop in reverse order."""
     from producers.blocking import Producer
     from producers.spawn.console import Console
     from producers.spawn.delivery import Delivery
 
-    processes.adopt()  # before the first child: what that leaves behind at once would be another's
+    processes.adopt()  # before the first child: its early orphans would go to another process
     names = [spec.name for spec in specs]
     is_coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     console = None if wishes.quiet else Console(1, names, is_coloured=is_coloured)
@@ -184,7 +184,7 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
     hub = OwnHub(wishes.hub, wishes.socket, console) if wishes.hub else None
     reaping = asyncio.get_running_loop().create_task(_reap())
     warning = None if hub is not None else asyncio.get_running_loop().create_task(_warn(producer))
-    with _Signals(children, hub):  # to the end: what is left to be done has a limit
+    with _Signals(children, hub):  # until the end: the remaining work has a time limit
         try:
             if hub is not None:
                 await hub.start(producer)
@@ -202,7 +202,7 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
 
 
 def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
-    """Say what is not kept; return the exit code."""
+    """Report messages that are not stored; return the exit code."""
     if delivery.dropped:
         lost = f"{delivery.dropped:,} messages ({delivery.dropped_bytes:,} bytes)"
         complain(f"{lost} were dropped: the hub was away, and there was no more room")
@@ -212,7 +212,11 @@ def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
 
 
 def _close(producer: Any, *, has_own_hub: bool) -> NotAcknowledged | None:
-    """Close it; return what that costs. Our own hub may just be starting again: it is waited for."""
+    """
+    Close the producer; return the error for messages that were not acknowledged.
+
+    With our own hub, wait for the hub first: it may be restarting.
+    """
     try:
         if has_own_hub:
             producer.flush(FLUSH_TIMEOUT_S)
@@ -226,26 +230,26 @@ def _close(producer: Any, *, has_own_hub: bool) -> NotAcknowledged | None:
 
 
 async def _warn(producer: Any) -> None:
-    """Say it, if there is no hub."""
+    """Report a missing hub."""
     try:
         await asyncio.to_thread(producer.connect, NO_HUB_S)
     except NotTrusted as error:
         click.echo(f"mpsr: {error}; the output waits", err=True)
     except NotConnected as error:
         complain(f"{error}; the output waits for one (start `mpsr hub`, or add --hub)")
-    except ProducerError:  # all is over already
+    except ProducerError:  # the run has ended
         pass
 
 
 async def _reap() -> None:
-    """Wait for orphans as they end; the loop keeps the signal that announces it to itself."""
+    """Reap orphans every `REAP_S`. SIGCHLD is not available, because the event loop handles it."""
     while True:
         await asyncio.sleep(REAP_S)
         processes.reap()
 
 
 class _Signals:
-    """While it lasts, our signals are the children's."""
+    """While entered, SIGINT and SIGTERM stop the children, and the signals of `_PASSED_ON` are passed on to them."""
 
     def __init__(self, children: Supervisor, hub: OwnHub | None) -> None:
         self._children = children

@@ -1,8 +1,10 @@
 """
-What `mpsr spawn` is to run: children, from arguments, a Procfile and files of variables.
+The children of `mpsr spawn`, from arguments, a Procfile and files of variables.
 
-Always true: what cannot be read, found or understood is a usage error that names it, before anything is started.
-Not here: what these files mean (producers.spawn.procfile), running (hub.cli.spawn).
+Always true: a file or command that cannot be read, found or parsed is a usage error that names it, raised before
+anything is started.
+
+Not here: the format of these files (producers.spawn.procfile), running (hub.cli.spawn).
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ CHILDREN_MAX = 10_000
 
 
 def specs_of_procfile(procfile: str, words: Sequence[str], env_files: Sequence[str], socket: str) -> list[Spec]:
-    """Return a child for each process, as often as *words* say; they run in the Procfile's folder, by the shell."""
+    """
+    Return the children of a Procfile, as many of each process as *words* say.
+
+    They run through the shell in the Procfile's folder.
+    """
     folder = os.path.dirname(os.path.abspath(procfile))
     beside = os.path.join(folder, ".env")
     given = _environment(env_files or ([beside] if os.path.exists(beside) else []))
@@ -82,7 +88,7 @@ def _parsed(file: str, parse: Callable[[str], dict[str, str]]) -> dict[str, str]
 
 
 def with_stdin(specs: list[Spec], name: str | None) -> list[Spec]:
-    """Return the same, one of which has our standard input: NAME.N, or the first of NAME."""
+    """Return *specs*; the child *name* (NAME.N, or NAME for NAME.1) gets our standard input."""
     if name is None:
         return specs
     wanted = name if any(spec.name == name for spec in specs) else f"{name}.1"

@@ -1,4 +1,4 @@
-"""`mpsr stats`: the counters of a running hub."""
+"""`mpsr stats`: shows the counters of a running hub."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
             except NotConnected as error:
                 if not before:
                     raise
-                complain(error)  # it may come back
+                complain(error)  # the hub may come back
                 time.sleep(WATCH_S)
                 continue
             if before and not as_json and sys.stdout.isatty():
@@ -47,7 +47,7 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
 
 
 def _table(counters: dict[str, float], before: dict[str, float]) -> str:
-    """Return a line for each counter, and what it gained a second since *before*."""
+    """Return one line per counter, with its gain per second since *before*."""
     width = max(map(len, counters))
     seconds = (counters["uptime_s"] - before.get("uptime_s", 0.0)) or WATCH_S
     lines = []

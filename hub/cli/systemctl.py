@@ -1,7 +1,7 @@
 """
-What `mpsr install` and `mpsr uninstall` have in common: for whom, where the files are, and the manager.
+Shared by `mpsr install` and `mpsr uninstall`: the scope, the file locations, and the service manager.
 
-Always true: systemctl is run only where a manager runs; elsewhere the commands are shown.
+Always true: systemctl is run only where a service manager runs; elsewhere the commands are printed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PATIENCE_S = 120.0
 
 
 class NotInstalled(MpsrError):
-    """The service is not, or not completely, what was asked for."""
+    """The service could not be installed or removed completely."""
 
 
 def scope_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --user and --system, one of which is to be given, as the argument *scope*."""
+    """Add --user and --system, of which one is required, as the argument *scope*."""
     user = click.option("--user", "scope", flag_value="user", help="For you: runs as you, with your own journal.")
     system = click.option("--system", "scope", flag_value="system", help="For the host: runs as the user mpsr.")
     return user(system(command))
@@ -56,7 +56,7 @@ def journal_of(scope: Scope) -> str:
 
 
 def hub_command() -> list[str]:
-    """Return what runs this program's hub: the `mpsr` that was called, else the one beside this interpreter."""
+    """Return the command that runs this hub: the `mpsr` that was called, else the one beside the interpreter."""
     beside = os.path.join(os.path.dirname(sys.executable), "mpsr")
     for path in (os.path.abspath(sys.argv[0]), beside):
         if os.path.basename(path) == "mpsr" and os.access(path, os.X_OK):
@@ -80,7 +80,7 @@ def content(path: str) -> str | None:
 
 
 def manage(scope: Scope, calls: Sequence[Sequence[str]]) -> None:
-    """Run systemctl, or show what to run where no manager does."""
+    """Run systemctl, or print its commands where no service manager runs."""
     for call in calls:
         command = [*systemctl(scope), *call]
         if shutil.which("systemctl") and _has_manager(scope):
@@ -94,7 +94,11 @@ def systemctl(scope: Scope) -> list[str]:
 
 
 def _has_manager(scope: Scope) -> bool:
-    """Say whether a manager answers. Source: sd_booted(3); a user's has its socket in the user's runtime folder."""
+    """
+    Return whether a service manager runs.
+
+    Source: sd_booted(3). A user's manager has its socket in the user's runtime folder.
+    """
     if scope == "system":
         return os.path.isdir("/run/systemd/system")
     run = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"

@@ -1,7 +1,7 @@
 """
-`mpsr uninstall`: the service of systemd and its files, removed.
+`mpsr uninstall`: removes the systemd service and its files.
 
-Always true: what was not written by `mpsr install` is never removed, and the journal never.
+Always true: only files written by `mpsr install` are removed, and never the journal.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hub.service.units import HEADING, SYSTEM_USER, Scope, unit_files
 
 _END = (
     ("disable", "mpsr.socket", "mpsr.service"),
-    # The socket alone at first: its path is gone then, and the hub serves who still waits in it before it ends.
+    # The socket first, alone: its path is removed, and the hub serves the clients in its backlog before it ends.
     ("stop", "--job-mode=ignore-dependencies", "mpsr.socket"),
     ("stop", "mpsr.service"),
 )

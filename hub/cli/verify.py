@@ -1,4 +1,4 @@
-"""`mpsr verify`: is the journal whole?"""
+"""`mpsr verify`: checks that the journal is whole."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """
-The commands that a running hub answers: a table of JSON-RPC methods.
+The commands of a running hub: a table of JSON-RPC methods.
 
-Always true: a command answers from what is in memory, and does not wait for the disk (`reload` is the exception).
-Not here: the form of requests and replies (hub.wire.jsonrpc).
+Always true: a command answers from memory and does not wait for the disk, except `reload`.
+
+Not here: the format of requests and replies (hub.wire.jsonrpc).
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from hub.message import Peer
 from hub.wire.jsonrpc import Request
 
 RIGHTS: Mapping[str, Right] = {"stats": "read", "reload": "control"}
-"""The right that a command takes; `ping` is everybody's who can open the socket."""
+"""The right that each command requires. `ping` requires only access to the socket."""
 
 
 class Commands:
-    """What the commands know of, and their table. *reload* reads the configuration again."""
+    """The commands and their table. *reload* reads the configuration again."""
 
     def __init__(self, reload: Callable[[], Awaitable[object]]) -> None:
         self._reload = reload
@@ -38,19 +39,19 @@ class Commands:
         }
 
     def attach(self, hub: Hub, journal: Journal) -> None:
-        """Name the hub and the journal that the commands speak of."""
+        """Set the hub and the journal that the commands report on."""
         self._hub, self._journal = hub, journal
 
     def ping(self, request: Request, peer: Peer) -> str:
-        """Answer ``"pong"``."""
+        """Return ``"pong"``."""
         return "pong"
 
     async def reload(self, request: Request, peer: Peer) -> object:
-        """Read the configuration again and answer what has changed, and what needs a restart."""
+        """Read the configuration again. Return what has changed and what needs a restart."""
         return await self._reload()
 
     def stats(self, request: Request, peer: Peer) -> dict[str, int | float]:
-        """Answer the counters since the start, and what is held now. Bytes, seconds."""
+        """Return the counters since the start, and the gauges. Units are bytes and seconds."""
         assert self._hub is not None and self._journal is not None
         return {
             **dataclasses.asdict(self._hub.metrics),
@@ -66,7 +67,7 @@ class Commands:
 
 
 def rss_bytes() -> int:
-    """Return the memory of this process that is its own: RssAnon and RssShmem of proc(5), 0 where there is none."""
+    """Return this process's own memory in bytes: RssAnon plus RssShmem of proc(5); 0 where proc is missing."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             lines = [line.split() for line in status if line.startswith(("RssAnon:", "RssShmem:"))]

@@ -1,8 +1,9 @@
 """
-Whether a hub could start with a configuration, found out without starting one.
+Checks whether a hub could start with a configuration, without starting one.
 
-Always true: nothing is made, changed or deleted. What only the start itself can find out (another hub at the socket) is
-left to it.
+Always true: nothing is made, changed or deleted.
+
+Not here: conditions that only the start itself can find, such as another hub at the socket (hub.socketfile).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hub.socketfile import PATH_BYTES_MAX, check_folder, group_id
 
 
 def check_start(config: Config) -> None:
-    """Raises what the start would: UnknownGroup, SocketPathTooLong, SocketError, JournalUnusable."""
+    """Raise what the start would raise: UnknownGroup, SocketPathTooLong, SocketError or JournalUnusable."""
     group_id(config.group)
     if (length := len(os.fsencode(config.socket))) > PATH_BYTES_MAX:
         raise SocketPathTooLong(config.socket, length, PATH_BYTES_MAX)
@@ -27,7 +28,7 @@ def check_start(config: Config) -> None:
 
 
 def _fault_of(folder: str) -> str:
-    """Return why *folder* could not be made or written to, empty if it could."""
+    """Return why *folder* could not be made or written to; empty if it could."""
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder):

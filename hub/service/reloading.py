@@ -1,9 +1,13 @@
 """
-A running hub is told otherwise: the configuration is read again, and what can change does.
+Reloads the configuration of a running hub. Settings that can change at run time take effect; the others are reported
+as needing a restart.
 
-Always true: an invalid configuration changes nothing, and says so; no connection and no message is dropped by a reload;
-what needs a restart is named and stays as it was.
-Not here: which keys those are (hub.service.settings).
+Always true:
+- an invalid configuration changes nothing and is reported;
+- a reload drops no connection and no message;
+- a setting that needs a restart is named, and keeps its value.
+
+Not here: the keys that can change at run time (hub.service.settings).
 """
 
 from __future__ import annotations
@@ -26,9 +30,9 @@ log = get_logger("mpsr.reload")
 
 class Reloader:
     """
-    Holds the configuration in force; *load* reads it again.
+    Holds the configuration in force. *load* reads the configuration again.
 
-    *follow_socket* gives the folder of the spools the permissions that the socket has now.
+    *follow_socket* gives the spool folder the permissions that the socket has now.
     """
 
     def __init__(
@@ -73,5 +77,5 @@ class Reloader:
             await self._journal.keep(new.journal_size, new.retain)
             try:
                 await self._journal.expire()
-            except JournalUnavailable as error:  # what is too much goes with the next segment
+            except JournalUnavailable as error:  # the next segment that is begun expires them
                 log.error("journal.unavailable", error=str(error))

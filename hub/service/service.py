@@ -1,16 +1,18 @@
 """
-The hub as a service: a `Hub` whose receiver is the journal, and its commands.
+The hub as a service: a `Hub` whose receiver writes to the journal, and its commands.
 
-Start: descriptors, journal (locked and recovered), receiver, socket; then systemd is told.
-Stop, in the order the data flows:
+Start, in this order: inherited socket, descriptor limit, journal (locked and recovered), socket, receiver, spools of
+dead producers (for at most `FIRST_LOOK_S`), accepting; then systemd is notified.
 
-1. no new producers: the path goes away, the backlog is accepted (systemd's socket: it waits for the next hub);
-2. what producers have sent is read;
-3. it is committed and acknowledged;
-4. whoever follows in this process sees the last of it;
-5. the journal is sealed and closed, always.
+Stop, in the order in which the data flows:
 
-Not here: options and exit codes (hub.cli), what can be told (hub.service.settings), a reload (hub.service.reloading).
+1. accept no new producers: remove the path and accept the backlog (systemd's socket: leave both to the next hub);
+2. read what producers have sent;
+3. commit and acknowledge it;
+4. let a follower in this process show the last messages;
+5. seal and close the journal, always.
+
+Not here: options and exit codes (hub.cli), settings (hub.service.settings), reloads (hub.service.reloading).
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
 LOCK_INTERVAL_S = 1.0
 FIRST_LOOK_S = 5.0
-"""So long at most connections wait until what dead producers have left is read: their successors come behind it."""
+"""Longest wait before connections are accepted: messages of dead producers are stored before their successors'."""
 log = get_logger("mpsr.service")
 
 
@@ -57,7 +59,7 @@ class Service:
     """
     Run a hub until it is stopped.
 
-    *show* is called, on a thread, with each batch that was committed; *load* reads the configuration again.
+    *show* is called on a thread with each committed batch. *load* reads the configuration again.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Service:
         self._reloader: Reloader | None = None
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM, SIGINT or `stop`, and stop gracefully. Raises what hub.errors names."""
+        """Start, serve until SIGTERM, SIGINT or `stop`, and stop gracefully. Raises the errors of hub.errors."""
         config = self._config
         self._notifier = Notifier.from_environment()
         made = inherited_sockets().get(SOCKET_NAME)
@@ -91,7 +93,7 @@ class Service:
         log.info("hub.stopped", last_sequence=journal.last_sequence)
 
     def stop(self) -> None:
-        """Ask for a graceful stop."""
+        """Request a graceful stop."""
         self._stopping.set()
 
     async def _serve(self, journal: Journal, made: socket.socket | None) -> None:
@@ -145,7 +147,7 @@ class Service:
                 missing=recovered.missing,
             )
             self._notifier.ready()
-            gc.freeze()  # what is here now stays: a full collection that looked at it would hold up the loop for 10 ms
+            gc.freeze()  # existing objects stay; scanning them in a full collection would block the loop for 10 ms
             try:
                 await self._until_stopped(receiving, guarding)
                 await self._stop(hub, journal, receiving)
@@ -156,7 +158,7 @@ class Service:
                     task.cancel()
 
     def _adoption(self, hub: Hub, access: Access, frame_bytes_max: int) -> Adoption:
-        """Return what reads the producers' spools."""
+        """Return the reader of the producers' spools."""
         adoption = Adoption(
             SpoolFolder(folder_beside(hub.path), hub.path),
             hub.intake,
@@ -169,7 +171,7 @@ class Service:
         return adoption
 
     async def _until_stopped(self, receiving: asyncio.Task[None], guarding: asyncio.Task[None]) -> None:
-        """Return when a stop is asked for. Raises what ended the others, or SocketError if nobody is accepted."""
+        """Wait for a stop request. Raises what ended the receiver or the guard; SocketError if accepting failed."""
         stopping = asyncio.create_task(self._stopping.wait())
         await asyncio.wait((stopping, receiving, guarding), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -184,7 +186,7 @@ class Service:
         return self._config if self._reloader is None else self._reloader.config
 
     async def _reload(self) -> object:
-        """Read the configuration again. Raises what hub.errors names, with nothing changed."""
+        """Read the configuration again. Raises the errors of hub.errors, with nothing changed."""
         assert self._reloader is not None
         self._notifier.reloading()
         try:
@@ -193,21 +195,25 @@ class Service:
             self._notifier.ready()
 
     def _hang_up(self, had_terminal: bool) -> None:
-        """SIGHUP: a reload, or a terminal that is gone."""
+        """Handle SIGHUP: reload, or stop if the terminal has closed."""
         if had_terminal and not _has_terminal():
             self.stop()
             return
         task = asyncio.get_running_loop().create_task(self._reload(), name="mpsr-reload")
-        task.add_done_callback(lambda done: done.exception())  # it has been said
+        task.add_done_callback(lambda done: done.exception())  # it is logged already
 
     async def _guard(self, journal: Journal) -> None:
-        """Look after the journal's lock, also while nothing is written. Raises JournalLost."""
+        """Check the journal's lock every `LOCK_INTERVAL_S`, even while nothing is written. Raises JournalLost."""
         while True:
             await asyncio.sleep(LOCK_INTERVAL_S)
             await journal.check_lock()
 
     async def _expire(self, journal: Journal) -> None:
-        """Delete what is too old, now and then; what is too much goes whenever a segment is begun."""
+        """
+        Delete segments older than `retain`, every `retain / AGE_STEPS` (0.1 to 60 s).
+
+        Segments beyond `journal_size` are deleted when a new segment is begun.
+        """
         while True:
             retain_s = self._in_force.retain
             wait_s = EXPIRY_INTERVAL_S if retain_s is None else retain_s / AGE_STEPS
@@ -221,14 +227,14 @@ class Service:
                 log.error("journal.unavailable", error=str(error))
 
     async def _tell(self, hub: Hub, journal: Journal) -> None:
-        """Say now and then what `systemctl status` shows."""
+        """Send the status line for `systemctl status` every `STATUS_INTERVAL_S`."""
         while self._notifier.is_active:
             received, size = f"{hub.metrics.messages:,} messages since the start", f"{journal.bytes / 2**20:,.0f} MiB"
             self._notifier.status(f"{received}, {hub.connections:,} connections, {size} of journal")
             await asyncio.sleep(STATUS_INTERVAL_S)
 
     async def _stop(self, hub: Hub, journal: Journal, receiving: asyncio.Task[None]) -> None:
-        """Stop within one deadline. Raises JournalUnavailable if the disk did not take everything by then."""
+        """Stop within one deadline. Raises JournalUnavailable if the disk did not accept everything by then."""
         loop, timeout_s = asyncio.get_running_loop(), self._in_force.stop_timeout
         deadline = loop.time() + timeout_s
         self._notifier.stopping()
@@ -252,7 +258,7 @@ def _has_terminal() -> bool:
 
 
 def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: one a connection, and some."""
+    """Raise the soft limit on descriptors to the hard limit: each connection needs one or two."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS says "unlimited" and means 10,240
+    with contextlib.suppress(ValueError, OSError):  # macOS reports "unlimited" but allows 10,240
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,13 +1,15 @@
 """
-What the hub is told: a table of keys, and the value of each from a flag, a variable, the file, or nobody.
+The configuration of the hub: a table of keys. Each value comes from a flag, a variable, the file or the default.
 
-Flag before variable before file before default. A key ``journal_size`` is the flag ``--journal-size``, the variable
-``MPSR_JOURNAL_SIZE`` and the line ``journal_size = "2GiB"``. The file is ``--config FILE`` or ``MPSR_CONFIG``, else
-``$XDG_CONFIG_HOME/mpsr/hub.toml``, else ``/etc/mpsr/hub.toml``, the first that is there; none is needed.
+A flag overrides a variable, a variable the file, the file the default. The key ``journal_size`` is the flag
+``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line ``journal_size = "2GiB"``. The file is
+``--config FILE`` or ``MPSR_CONFIG``, else the first that exists of ``$XDG_CONFIG_HOME/mpsr/hub.toml`` and
+``/etc/mpsr/hub.toml``. No file is needed.
 
-Always true: nothing is believed halfway: a wrong value or key anywhere is a `ConfigError` that names it, and what would
-be right, before anything is started or deleted.
-Not here: what the values do (hub.service.service), where things are by default (hub.paths).
+Always true: a configuration is valid as a whole or refused. A wrong key or value is a `ConfigError` that names it and a
+correct alternative, raised before anything is started or deleted.
+
+Not here: the effect of the values (hub.service.service), default locations (hub.paths).
 Source: TOML 1.0.
 """
 
@@ -33,7 +35,7 @@ PREFIX = "MPSR_"
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """What a hub is told. Sizes are bytes, lengths of time seconds."""
+    """The configuration of a hub. Sizes are bytes, durations are seconds."""
 
     socket: str
     mode: int
@@ -61,7 +63,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Key(NamedTuple):
-    """One key: how text becomes its value, its default as text, what it is for, and whether a reload can change it."""
+    """One key: its parser, its default as text, its help, and whether a reload can change it."""
 
     name: str
     parse: Callable[[str], Any]
@@ -81,7 +83,7 @@ class Key(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What a key is set to: the value, as it was written, and by whom."""
+    """The value of a key, its text as written, and its origin: flag, variable, file or ``default``."""
 
     value: Any
     text: str | Sequence[str]
@@ -89,7 +91,7 @@ class Value(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Everything in force, and where it comes from."""
+    """The configuration in force, and the origin of each value."""
 
     config: Config
     values: Mapping[str, Value]
@@ -196,7 +198,11 @@ def load(
     file: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Return what is in force. *flags* are as they were written, by key; *file* must be there. Raises ConfigError."""
+    """
+    Return the configuration in force.
+
+    *flags* holds the text of each flag, by key. *file* must exist. Raises ConfigError.
+    """
     environ = os.environ if environ is None else environ
     path = config_file(file, environ)
     written = _read_file(path) if path is not None else {}
@@ -216,13 +222,13 @@ def load(
 
 
 def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
-    """Return the keys that differ: those that can change while the hub runs, and those that need a restart."""
+    """Return the keys that differ: those that can change at run time, and those that need a restart."""
     differ = [key for key in KEYS if getattr(old, key.name) != getattr(new, key.name)]
     return [key.name for key in differ if key.is_live], [key.name for key in differ if not key.is_live]
 
 
 def configured(name: str) -> str | None:
-    """Return what the file says of a key, None if it says nothing, or may not be read. Raises ConfigError."""
+    """Return a key's value from the file; None if it is not set or the file is not readable. Raises ConfigError."""
     path = config_file()
     if path is None or not os.access(path, os.R_OK):
         return None
@@ -232,7 +238,7 @@ def configured(name: str) -> str | None:
 
 
 def example() -> str:
-    """Return a whole file, every key with a comment and commented out."""
+    """Return a complete file: each key with a comment, and commented out."""
     lines = ["# What `mpsr hub` is told: /etc/mpsr/hub.toml, or ~/.config/mpsr/hub.toml. No key is needed.", ""]
     for key in KEYS:
         reload = "a reload changes it" if key.is_live else "needs a restart"
@@ -261,7 +267,7 @@ def _read_file(path: str) -> dict[str, Any]:
 
 
 def _value(key: Key, given: object, origin: str) -> Value:
-    """Return the value of what was written, of the type that it has in a file, or as text. Raises ConfigError."""
+    """Parse a value, given as text or with its type in a TOML file. Raises ConfigError."""
     try:
         if key.is_list:
             if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):

@@ -1,12 +1,12 @@
 """
-What the hub and systemd say to each other: the notify protocol, and listening sockets that were made for us.
+The systemd interface: the notify protocol, and inherited listening sockets.
 
 Always true:
-- a `Notifier` never raises and never waits; without a manager that listens it does nothing;
-- what must arrive (ready, stopping, reloading) goes out with the next message if the manager's socket was full;
-- the variables are taken out of the environment: no child believes that it was meant.
+- a `Notifier` never raises and never waits; without a service manager it does nothing;
+- the states ready, stopping and reloading are not lost if the manager's socket is full: the next message carries them;
+- the variables are removed from the environment, so that no child process uses them.
 
-Not here: when it is said (hub.service.service), whether the hub is alive (hub.service.watchdog), unit files
+Not here: when each state is sent (hub.service.service), the health of the hub (hub.service.watchdog), unit files
 (hub.service.units).
 Source: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 """
@@ -28,53 +28,57 @@ _LISTEN_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFD
 
 
 class Notifier:
-    """Tells the manager at *address* (a path, or ``@`` and an abstract name) how we are; nobody, if it is empty."""
+    """
+    Sends states to the service manager at *address*: a path, or ``@`` and an abstract name.
+
+    With an empty address, it does nothing.
+    """
 
     def __init__(self, address: str = "", *, watchdog_s: float | None = None) -> None:
         self.watchdog_s = watchdog_s
-        """So long the manager waits for `watchdog`; None if it does not."""
+        """Longest interval between calls of `watchdog` that the manager tolerates; None if it has no watchdog."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._owed = ""
         self._sock: socket.socket | None = None
         if address.startswith(("/", "@")):
-            with contextlib.suppress(OSError):  # out of descriptors: then without
+            with contextlib.suppress(OSError):  # out of descriptors: continue without a manager
                 self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0))
                 self._sock.setblocking(False)
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> Notifier:
-        """Return the notifier that the environment asks for."""
+        """Return the notifier for NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID; remove them from *environ*."""
         address, limit_us = environ.pop("NOTIFY_SOCKET", ""), environ.pop("WATCHDOG_USEC", "")
         meant = _decimal(environ.pop("WATCHDOG_PID", "")) in (None, os.getpid())
         return cls(address, watchdog_s=(_decimal(limit_us) or 0) / 1e6 or None if meant else None)
 
     @property
     def is_active(self) -> bool:
-        """Whether there is a manager."""
+        """Whether states are sent."""
         return self._sock is not None
 
     def ready(self) -> None:
-        """Say that the hub accepts, at the start and after `reloading`."""
+        """Report that the hub accepts connections, at the start and after `reloading`."""
         self._send("READY=1", owed=True)
 
     def stopping(self) -> None:
-        """Say that the hub is about to end."""
+        """Report that the hub is stopping."""
         self._send("STOPPING=1", owed=True)
 
     def reloading(self) -> None:
-        """Say that the configuration is read again; `ready` follows."""
+        """Report that the configuration is being read again; `ready` follows."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", owed=True)
 
     def status(self, text: str) -> None:
-        """Say in one line how the hub is."""
+        """Report the state of the hub as one line of text."""
         self._send("STATUS=" + text.replace("\n", " "))
 
     def watchdog(self) -> None:
-        """Say that the hub is alive."""
+        """Report that the hub is alive."""
         self._send("WATCHDOG=1")
 
     def close(self) -> None:
-        """Say nothing any more."""
+        """Send nothing any more."""
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -86,7 +90,7 @@ class Notifier:
             self._sock.sendto(f"{self._owed}{state}\n".encode("utf-8", "replace"), self._address)
         except BlockingIOError:
             self._owed += f"{state}\n" if owed else ""
-        except (OSError, ValueError):  # nobody is there; ValueError: no such name can be
+        except (OSError, ValueError):  # no manager listens; ValueError: the name is invalid
             pass
         else:
             self._owed = ""
@@ -94,9 +98,9 @@ class Notifier:
 
 def inherited_sockets(environ: MutableMapping[str, str] = os.environ) -> dict[str, socket.socket]:
     """
-    Return the listening sockets that were made for us, by name: non-blocking, and not for our children.
+    Return the inherited listening sockets by name. They are non-blocking and not inherited by child processes.
 
-    Raises SocketError if something else was passed to us, or one that has no use here.
+    Raises SocketError if a descriptor is not one listening Unix stream socket named `SOCKET_NAME`.
     """
     pid, passed, named, _ = (environ.pop(name, "") for name in _LISTEN_VARIABLES)
     count = _decimal(passed) or 0
@@ -110,7 +114,7 @@ def inherited_sockets(environ: MutableMapping[str, str] = os.environ) -> dict[st
 
 
 def _listening(descriptor: int) -> socket.socket:
-    """Return what listens at *descriptor*, or raise SocketError; then the descriptor is left as it was."""
+    """Return the listening socket at *descriptor*. Raises SocketError; the descriptor stays open then."""
     try:
         os.set_inheritable(descriptor, False)
         sock = socket.socket(fileno=descriptor)

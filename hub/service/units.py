@@ -1,14 +1,15 @@
 """
-The unit files of the hub: a socket that systemd holds, and the service behind it; for the system a user of its own.
+The unit files of the hub: a socket that systemd holds, the service, and for the system the user that it runs as.
 
 Always true:
 - the socket outlives the service: its folder is kept when the service stops (RuntimeDirectoryPreserve=), or systemd
-  would remove the file of the socket that it still listens on;
-- the hub sees who sends: user ids are the host's (no PrivateUsers=), command names readable (no ProtectProc=);
-- the hub may set the bit by which the files in a folder get its group, for the spools (no RestrictSUIDSGID=);
-- what the manager of a user cannot do (anything with a mount namespace needs PrivateUsers=) is in the system's only.
+  would remove the file of the socket on which it still listens;
+- the hub can identify senders: user ids are the host's (no PrivateUsers=), command names readable (no ProtectProc=);
+- the hub may set the setgid bit, which gives files in the spool folder its group (no RestrictSUIDSGID=);
+- settings that a user's manager cannot apply (mount namespaces, which need PrivateUsers= there) are only in the
+  system's unit.
 
-Not here: where the files go, and systemctl (hub.cli.install, hub.cli.systemctl).
+Not here: where the files are installed, and systemctl (hub.cli.install, hub.cli.systemctl).
 Source: systemd.unit(5), systemd.service(5), systemd.socket(5), systemd.exec(5), sysusers.d(5).
 """
 
@@ -134,10 +135,10 @@ u {SYSTEM_USER} - "mpsr message hub" {SYSTEM_STATE}
 
 def unit_files(scope: Scope, *, folder: str, command: Sequence[str], journal: str) -> dict[str, str]:
     """
-    Return the text of each file by its path: the units in *folder*, and what makes the user.
+    Return the text of each file by its path: the units in *folder*, and for the system the sysusers.d file.
 
-    *command* runs the hub in the foreground; *journal* is the folder that it keeps its messages in. In the path of a
-    program, no character of UNFIT can be written.
+    *command* runs the hub in the foreground. The path of its program must not contain a character of `UNFIT`.
+    *journal* is the journal's folder.
     """
     is_system = scope == "system"
     sock = _SOCKET.format(owner=_SYSTEM_SOCKET if is_system else "")
@@ -154,6 +155,6 @@ def unit_files(scope: Scope, *, folder: str, command: Sequence[str], journal: st
 
 
 def _quoted(word: str) -> str:
-    """Return *word* so that a unit file means it literally."""
+    """Return *word* quoted so that systemd reads it literally."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return escaped if _PLAIN.fullmatch(escaped) else f'"{escaped}"'

@@ -1,9 +1,11 @@
 """
-Whether the hub is alive: the receiver is idle, or gets on.
+Feeds the service manager's watchdog while the receiver is idle or makes progress.
 
-Always true: the manager's watchdog is fed as long as no call to the journal lasts longer than the watchdog's time; a
-call that fails (a full disk, tried again each second) has ended, so it is no reason to starve.
-Not here: how the manager is told (hub.service.systemd). A stuck event loop needs nothing: it feeds nobody.
+Always true: the watchdog is fed unless a call to the journal lasts longer than the watchdog's time. A call that fails
+(a full disk, retried every second) has ended, so it does not stop the feeding. A stuck event loop needs no detection
+here, because it feeds nothing.
+
+Not here: the notify protocol (hub.service.systemd).
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from collections.abc import Callable
 from hub.log import get_logger
 
 FEEDINGS = 4
-"""So many fit into the watchdog's time; systemd wants two at least."""
+"""Feedings per watchdog time; sd_watchdog_enabled(3) recommends two."""
 log = get_logger("mpsr.watchdog")
 
 
 class Watchdog:
-    """Calls *feed* while all is well, never if *limit_s* is None. Enter it around each call to the journal."""
+    """
+    Calls *feed* while no call to the journal lasts longer than *limit_s* seconds; never if *limit_s* is None.
+
+    Enter it around each call to the journal.
+    """
 
     def __init__(
         self, feed: Callable[[], None], limit_s: float | None, *, clock: Callable[[], float] = time.monotonic
@@ -38,13 +44,13 @@ class Watchdog:
         self._busy_since = None
 
     async def run(self) -> None:
-        """Look after it for ever; cancelled by its owner."""
+        """Check and feed until cancelled by the owner."""
         while self._limit_s is not None:
             self.look(self._limit_s)
             await asyncio.sleep(self._limit_s / FEEDINGS)
 
     def look(self, limit_s: float) -> None:
-        """Feed, unless the journal is stuck for longer than *limit_s*."""
+        """Feed, unless a call to the journal has lasted longer than *limit_s*. Log the first time that it has."""
         busy_s = 0.0 if self._busy_since is None else self._clock() - self._busy_since
         if busy_s <= limit_s:
             self._is_starving = False

@@ -1,10 +1,10 @@
 """
-Showing what is committed, as it is committed, without ever holding up the hub.
+Shows messages as they are committed, without delaying the hub.
 
-It reads the journal on a thread of its own, so whoever looks at the output may be as slow as he likes; a daemon thread,
-so one who looks no longer does not keep the hub from ending.
+A thread reads the journal, so that a slow reader of the output delays nothing. It is a daemon thread, so that a reader
+that has stopped does not keep the hub from ending.
 
-Always true: everything committed since the start is shown, in order, before `finish` returns, unless its time is over.
+Always true: everything committed after the start is shown, in order, before `finish` returns True.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hub.message import Batch
 
 
 class Follower:
-    """Calls *show*, on its thread, with each batch that *journal* commits from now on."""
+    """Calls *show*, on its own thread, with each batch committed after construction."""
 
     def __init__(self, journal: Journal, show: Callable[[Batch | Gap], None]) -> None:
         self._journal = journal
@@ -34,7 +34,7 @@ class Follower:
         threading.Thread(target=self._run, name="mpsr-show", daemon=True).start()
 
     async def finish(self, timeout_s: float) -> bool:
-        """Show what is left; False if that took longer than *timeout_s*, and is given up."""
+        """Show the remaining batches. Return False, without the rest, after *timeout_s*."""
         self._waking.cancel()
         self._is_ending = True
         self._more.set()

@@ -1,12 +1,11 @@
 """
-The spool of one dead session of one user, read bit by bit into batches and losses.
+The spool of one dead session of one user, read in small parts into batches and losses.
 
 Always true:
-- one part is a bounded amount of work, whatever is in the files; it is done on a thread, as a step of `parts`;
-- every file is checked when it is opened, at each part: only a file of this user, to which nobody else can have
-  written, says anything about this spool;
+- one part is a bounded amount of work, whatever the files contain. Each part is a step of `parts`, done on a thread;
+- every file is checked each time it is opened. Only a file of this user that no other user can have written to counts;
 - no header of another user's file counts, not even for the same session;
-- the kernel vouches for the owner alone: pid and command name are what the file claims.
+- the kernel identifies only the owner; process id and command name are the file's claim.
 
 Not here: the bytes of a segment (hub.wire.spoolfile), turns, storing and removing (hub.sources.spool).
 """
@@ -33,17 +32,17 @@ from hub.wire.spoolfile import (
 )
 
 SEGMENT_BYTES_MAX = 2 << 20
-"""What is read of a segment, beside a message of its own, which may be larger."""
+"""Maximum bytes read of a segment, in addition to one frame of the largest size."""
 _LAST = 1 << 64
 
 
 class Part(NamedTuple):
-    """What one step gave."""
+    """The result of one step."""
 
     items: Sequence[Item] = ()
     read_bytes: int = 0
     held_bytes: int = 0
-    """Bytes of half a frame."""
+    """Bytes of an incomplete frame."""
     is_refused: bool = False
     """Whether the owner of a file may not open the socket."""
 
@@ -59,9 +58,10 @@ class _Segment(NamedTuple):
 
 class DeadSpool:
     """
-    What user *uid* left of *session*: *files*, the lock too.
+    The spool of user *uid* for *session*. *files* are its files, including the lock.
 
-    *accept* makes the intake of a peer; *admits* says whether the owner of a file with this group may open the socket.
+    *accept* makes the intake for a peer. *admits* returns whether the owner of a file with that group may open the
+    socket.
     """
 
     def __init__(
@@ -78,9 +78,9 @@ class DeadSpool:
         self.session = session
         self.files = files
         self.intake: Intake | None = None
-        """What accepts its messages; None before its first segment was looked at, or if there is none."""
+        """The intake for its messages; None until its segments are examined, or if it has none."""
         self.newer_version = 0
-        """The version of its files if a newer hub has to read them: then they stay."""
+        """The format version of its files if only a newer hub can read them; they are kept then. Else 0."""
         self._folder = folder
         self._uid = uid
         self._accept = accept
@@ -89,7 +89,7 @@ class DeadSpool:
         self._frame_bytes_max = frame_bytes_max
 
     def parts(self) -> Iterator[Part]:
-        """Read all of it. Raises OSError."""
+        """Read the whole spool. Raises OSError."""
         segments: list[_Segment] = []
         for file in self.files:
             if session_of_segment(file.name) is not None:
@@ -111,12 +111,12 @@ class DeadSpool:
                 yield Part(is_refused=True)
 
     def _look_at(self, file: File) -> Sequence[_Segment]:
-        """Return the segment in *file*, if there is one. Raises OSError."""
+        """Return the segment in *file*, if it has one. Raises OSError."""
         try:
             data, there = self._read(file.name, file.inode, 0, HEADER_BYTES)
         except FileNotFoundError:
             return ()
-        if not data.strip(b"\0"):  # it died before it wrote anything
+        if not data.strip(b"\0"):  # the producer died before it wrote anything
             return ()
         self.newer_version = newer_version(data) or self.newer_version
         header = unpack_header(data)
@@ -125,7 +125,7 @@ class DeadSpool:
         return (_Segment(file.name, file.inode, header, data[:64], there.st_size, there.st_gid),)
 
     def _parts_of(self, segment: _Segment, acknowledged: int, decoder: ForwardDecoder) -> Iterator[Part]:
-        """Read one segment. A fault of its frames is a loss, and ends it."""
+        """Read one segment. An invalid frame is a loss and ends the segment."""
         if segment.header is None:
             yield Part((Loss("a spool with damage: no header", 1, segment.size, segment.sample),))
             return
@@ -141,13 +141,13 @@ class DeadSpool:
                 items = decoder.receive(piece) if piece else ()
                 yield Part(items, len(piece), decoder.held_bytes)
                 if any(isinstance(item, Loss) and item.fatal for item in items):
-                    return  # it was changed while it was read
-        except FileNotFoundError:  # removed by its owner, or because it was too much
+                    return  # the file was changed while it was read
+        except FileNotFoundError:  # removed by its owner, or as excess
             pass
         yield Part(decoder.finish())
 
     def _read(self, name: str, inode: int, at: int, size: int) -> tuple[bytes, os.stat_result]:
-        """Return bytes of a file and what it is. Raises OSError; FileNotFoundError also if it is another one."""
+        """Return bytes of a file and its stat. Raises OSError; FileNotFoundError also if another file has the name."""
         with self._folder.open_file(name) as (handle, there):
             if there.st_ino != inode or there.st_uid != self._uid:
                 raise FileNotFoundError(name)

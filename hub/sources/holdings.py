@@ -1,20 +1,21 @@
 """
-What each user keeps in the spool folder: one look through it, user by user, within limits.
+What each user keeps in the spool folder, found by one scan (a *look*), with limits per user.
 
-Files of one session that belong to different users are different spools: who knows the name of another's session can
-make files with it, and they say nothing about that session.
+Files of one session that belong to different users are separate spools. A user who knows another user's session can
+create files with its name, and they do not affect that session.
 
 Always true:
-- what is no spool file is removed, unless it belongs to root or to the hub's user, who alone can have put it there;
-- a user keeps at most `FILES_MAX` files; a file more is removed when it is seen;
-- while the file system is short of room, a user keeps more than `1 / BYTES_SHARE` of it for `PATIENCE_S` at most;
-- segments are unlinked and never cut short: the memory that a living process has mapped stays, and it goes on;
-- a lock that is held is never removed, because a process without a lock passes for dead;
-- what is removed is counted, so that it becomes a loss of that user's, and no limit depends on what others keep;
-- what stays all the same, because it cannot be removed, is remembered and reported once.
+- a file that is not a spool file is removed, unless it belongs to root or to the hub's user and only they can have put
+  it there;
+- a user keeps at most `FILES_MAX` files; each further file is removed when it is found;
+- while the file system is short of room, a user keeps more than `1 / BYTES_SHARE` of it for at most `PATIENCE_S`;
+- segments are unlinked and never truncated, so that a living process can still use the memory that it has mapped;
+- a held lock is never removed, because a process without a lock counts as dead;
+- removed files are counted and reported as a loss of their user, and no limit depends on what other users keep;
+- a file that cannot be removed is remembered and reported once.
 
-Not bounded by this: locks that processes hold (their descriptors bound them); see hub.sources.spoolfolder for the rest.
-Not here: reading what is left (hub.sources.deadspool), reporting (hub.sources.spool).
+Not bounded here: locks that processes hold (their descriptor limits bound them); see hub.sources.spoolfolder.
+Not here: reading the spools (hub.sources.deadspool), reporting (hub.sources.spool).
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ from hub.sources.spoolfolder import SpoolFolder
 from hub.wire.spoolfile import is_unseen_lock, session_of, session_of_segment
 
 FILES_MAX = 16_384
-"""Files of one user: 4,096 producers with four each. Looking at them takes 60 ms."""
+"""Maximum files per user: 4,096 producers with four each. Scanning them takes 60 ms."""
 BYTES_SHARE = 4
-"""A user may keep a quarter of the file system, and more of it while a quarter of it is free."""
+"""A user may keep a quarter of the file system, and more while a quarter of the file system is free."""
 ENTRIES_MAX = 1 << 20
-"""Names that are looked at in one look: a folder that grows faster than it is read must not keep it from ending."""
+"""Maximum names per look, so that a look ends even if the folder grows faster than it is read."""
 PATIENCE_S = 60.0
-"""A user may be over its share that long: a hub that comes back finds what has piled up, and needs time to read it."""
+"""Longest time that a user may exceed its share: a hub that restarts needs time to read what has accumulated."""
 PATIENCE_RATIO = 60
-"""Time below the share that gives one second of it back: nobody is over its share for more than a minute an hour."""
+"""Seconds within the share that restore one second of patience: a user exceeds it for at most a minute per hour."""
 UNSEEN_S = 60.0
-"""A lock gets its name at once; what has none after this time is what a killed process left."""
+"""A lock is renamed at once. One that still has its temporary name after this time was left by a killed process."""
 UNSEEN_BYTES_MAX = 4 << 10
-"""One block: there is a process id in it."""
+"""Largest size of a lock: one block, which holds a process id."""
 _STEP_ENTRIES = 256
 _BLOCK = 512
 
 
 class File(NamedTuple):
-    """A file as it was seen."""
+    """A file as it was found."""
 
     name: str
     inode: int
@@ -56,35 +57,35 @@ class File(NamedTuple):
 
 @dataclasses.dataclass(slots=True)
 class Holding:
-    """What one user keeps."""
+    """The files of one user."""
 
     uid: int
     sessions: dict[str, list[File]] = dataclasses.field(default_factory=dict)
-    """All files of each session, the lock too."""
+    """All files of each session, including the lock."""
     files: int = 0
     bytes: int = 0
     removed_files: int = 0
-    """Spool files that were too much."""
+    """Spool files removed because they exceeded a limit."""
     removed_bytes: int = 0
     foreign_files: int = 0
-    """What is no spool file."""
+    """Removed files that are not spool files."""
     foreign_name: str = ""
-    """One of these."""
+    """The name of one of them."""
     stuck_files: int = 0
-    """What is no spool file or is too much and stays all the same, seen for the first time."""
+    """Files that should be removed but cannot be, found for the first time."""
     stuck_name: str = ""
 
 
 class Patience:
-    """How much longer each user may be over its share. Times are seconds of a clock that only rises."""
+    """The time that each user may still exceed its share. Times are seconds of a monotonic clock."""
 
     def __init__(self) -> None:
-        self._left_s: dict[int, float] = {}  # of those that have not all of it
+        self._left_s: dict[int, float] = {}  # of users that have spent some of it
         self._over: frozenset[int] = frozenset()
         self._at = 0.0
 
     def spent(self, over: Collection[int], now: float) -> set[int]:
-        """Take note which users are *over* their share now; return those of them that have no patience left."""
+        """Record which users exceed their share (*over*) now; return those that have no patience left."""
         passed_s, self._at = now - self._at, now
         for uid in set(self._left_s) - self._over:
             self._left_s[uid] += passed_s / PATIENCE_RATIO
@@ -98,9 +99,10 @@ class Patience:
 
 class Look:
     """
-    One look. *left_alone* are names that were given up, and their inodes; those that are gone are taken out of it.
+    One scan of the folder.
 
-    *now* is the time in seconds of a clock that only rises, *today* the same since the epoch.
+    *left_alone* maps names that were given up to their inodes; names that no longer exist are removed from it.
+    *now* is the time of a monotonic clock, *today* the time since the epoch, both in seconds.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class Look:
         self._today = today
 
     def steps(self) -> Iterator[None]:
-        """Look, in steps of a bounded length. Raises OSError."""
+        """Scan the folder in steps of bounded length. Raises OSError."""
         seen = set()
         for count, (name, there) in enumerate(self._folder.entries(), 1):
             if self._left_alone.get(name, there.st_ino) != there.st_ino:
@@ -159,7 +161,7 @@ class Look:
             holding.sessions.setdefault(session, []).append(file)
 
     def _take_foreign(self, holding: Holding, file: File, there: os.stat_result) -> None:
-        """Remove what is no spool file."""
+        """Remove a file that is not a spool file."""
         is_ours = there.st_uid in (0, os.geteuid()) and (there.st_nlink == 1 or stat.S_ISDIR(there.st_mode))
         if not is_ours and self._folder.remove(file.name, file.inode, holding.uid):
             holding.foreign_files += 1
@@ -169,7 +171,11 @@ class Look:
             self._give_up(holding, file)
 
     def _limit_bytes(self) -> Iterator[None]:
-        """While there is little room, remove what is too much of those that are out of patience, the same each time."""
+        """
+        While the file system is short of room, remove excess segments of users without patience.
+
+        The sessions are taken in the same order each time.
+        """
         size, free = self._folder.room()
         bytes_max = size // BYTES_SHARE
         is_short = free < bytes_max
@@ -185,7 +191,7 @@ class Look:
                 yield
 
     def _remove(self, holding: Holding, file: File) -> None:
-        """Remove a segment that is too much."""
+        """Remove an excess segment."""
         if self._folder.remove(file.name, file.inode, holding.uid):
             holding.removed_files += 1
             holding.removed_bytes += file.bytes
@@ -194,7 +200,7 @@ class Look:
             self._give_up(holding, file)
 
     def _remove_unlocked(self, holding: Holding, file: File) -> None:
-        """Remove a lock, unless a process holds it: without it what that process writes would pass for a dead one's."""
+        """Remove a lock unless a process holds it: without a lock, that process would count as dead."""
         try:
             is_gone = not self._folder.is_unlocked(file.name) or self._folder.remove(file.name, file.inode, holding.uid)
         except OSError:
@@ -203,7 +209,7 @@ class Look:
             self._give_up(holding, file)
 
     def _give_up(self, holding: Holding, file: File) -> None:
-        """Leave a file alone that stays: it is reported when it is seen for the first time."""
+        """Leave a file that cannot be removed, and count it the first time."""
         if file.name not in self._left_alone and holding.files <= FILES_MAX:
             self._left_alone[file.name] = file.inode
             holding.stuck_files += 1

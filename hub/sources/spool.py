@@ -1,20 +1,21 @@
 """
-What dead producers have left: read from their spools as from a connection, stored, and removed.
+Adopts the spools of dead producers: reads them like a connection, stores their messages, and removes the files.
 
-A producer is dead when no process holds the lock of its session. The folder is looked at when the hub starts, soon
-after a connection has ended, and every `LOOK_S`, because a socket that a forked child inherited hides the end.
+A producer is dead when no process holds the lock of its session. The folder is scanned when the hub starts, soon after
+a connection has ended, and every `LOOK_S`, because a forked child that inherits the socket hides the end of its parent.
 
-One look finds what each user keeps; a task for each user reads what its dead sessions left, all users at the same
-time. Reading is done in steps on one thread, and the users' steps take turns there.
+One scan (a *look*) finds what each user keeps. One task per user reads the dead sessions, for all users concurrently.
+Reading is done in steps on one thread, where the steps of all users take turns.
 
 Always true:
-- a file is removed when everything in it is on the hub's disk, and not before; what was stored already is not again;
-- what is in a file can do no more than what comes over a connection: the same intake accepts it;
-- no user waits for another: neither for the mass of its files, nor for its memory, its losses or its refusals;
-- after a step the thread rests as long as the step took, so that the event loop has the interpreter;
-- what one user's files cause in the log is rationed.
+- an adopted file is removed only after everything in it is on the hub's disk; messages that were stored before are not
+  stored again;
+- a file has no more effect than the same bytes on a connection: the same intake accepts them;
+- no user waits for another user's files, memory, losses or refusals;
+- after a step the thread sleeps as long as the step took, so that the event loop gets the interpreter;
+- log lines caused by one user's files are rationed.
 
-Not here: the folder (hub.sources.spoolfolder), what users may keep (hub.sources.holdings), reading
+Not here: the folder (hub.sources.spoolfolder), limits per user (hub.sources.holdings), reading
 (hub.sources.spoolreader), writing (producers.spool).
 """
 
@@ -46,9 +47,9 @@ from hub.users import Users
 
 LOOK_S = 5.0
 PAUSE_S, PAUSE_MAX_S = 0.1, 0.5
-"""Between two looks, however many connections end, and however long a look took: no mass of files delays others."""
+"""Shortest and longest pause between two looks, however many connections end and however long a look takes."""
 PAUSE_RATIO = 10
-"""Between these two, a pause lasts as many times as long as the last look took."""
+"""Between these limits, a pause lasts this many times as long as the last look."""
 _LOOK_STEP_S = 0.003
 _TOO_MUCH = f"removed: more than {FILES_MAX} spool files of a user, or 1/{BYTES_SHARE} of a nearly full file system"
 T = TypeVar("T")
@@ -57,9 +58,9 @@ log = get_logger("mpsr.adoption")
 
 class Adoption:
     """
-    Adopts what is left in *folder*. `run` is its task.
+    Adopts the spools in *folder*. `run` is its task.
 
-    *accept* makes the intake of a peer with the rights of a gate.
+    *accept* makes the intake for a peer, with the rights of a gate.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Adoption:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.has_looked = asyncio.Event()
-        """Whether what was left at the start is adopted: what its producers send now comes after it."""
+        """Set when the spools found at the start are adopted. What is sent from then on comes after them."""
         self._folder = folder
         self._accept = accept
         self._users = users
@@ -84,7 +85,7 @@ class Adoption:
         self._clock = clock
         self._ended = asyncio.Event()
         self._is_closed = False
-        self._left_alone: dict[str, int] = {}  # the thread's
+        self._left_alone: dict[str, int] = {}  # used on the thread only
         self._patience = Patience()
         self._readers: dict[int, SpoolReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,16 +93,16 @@ class Adoption:
         self._rests_until = 0.0
 
     def connection_ended(self) -> None:
-        """Look soon: it may have been a process that died."""
+        """Look soon: the process of the connection may have died."""
         self._ended.set()
 
     async def follow_socket(self) -> None:
-        """Have the folder as open as the socket is now."""
+        """Adapt the folder to the current permissions of the socket."""
         if not self._is_closed:
             await self._on_thread(self._folder.prepare)
 
     async def run(self) -> None:
-        """Adopt until the inbox is closed; cancelled by its owner."""
+        """Adopt until the inbox is closed or the owner cancels this task."""
         try:
             while not self._is_closed:
                 self._ended.clear()
@@ -116,22 +117,22 @@ class Adoption:
             self.close()
 
     async def sweep(self) -> None:
-        """Look once, and adopt all that is found."""
+        """Look once, and adopt everything that is found."""
         await self.look()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """End all work; the thread lets go of the folder when it is done with its step. A second time does nothing."""
+        """Cancel all tasks. The thread closes the folder after its current step. A second call does nothing."""
         self._is_closed = True
         for task in self._tasks:
             task.cancel()
-        with contextlib.suppress(RuntimeError):  # it was shut down before
+        with contextlib.suppress(RuntimeError):  # it is shut down already
             self._executor.submit(self._folder.close)
         self._executor.shutdown(wait=False)
 
     async def look(self) -> None:
-        """Look through the folder, and let each user's task go on with what is found."""
+        """Look through the folder, and give each user's task what was found."""
         if not await self._on_thread(self._folder.prepare):
             return
         look = Look(self._folder, self._left_alone, self._patience, now=self._clock(), today=time.time())
@@ -155,13 +156,13 @@ class Adoption:
             task = asyncio.create_task(self._adopt(reader), name=f"mpsr-adopt-{holding.uid}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        elif reader.offered is not None:  # not reported yet
+        elif reader.offered is not None:  # the last look is not reported yet
             holding.removed_files += reader.offered.removed_files
             holding.removed_bytes += reader.offered.removed_bytes
         reader.offered = holding
 
     def _wait_for_first(self) -> None:
-        """After the first look: note when all that it found is adopted."""
+        """After the first look, set `has_looked` when everything that it found is adopted."""
         if self.has_looked.is_set():
             return
         found = set(self._tasks)
@@ -180,7 +181,7 @@ class Adoption:
         reader: SpoolReader
 
         def accept(peer: Peer) -> Intake:
-            # The file's owner is known for certain, and the rules that name users, groups and commands apply to it.
+            # The owner of the file is certain, so rules by user, group and command apply to it.
             return self._accept(peer, Gate(self._access, msgspec.structs.replace(peer, verified=True), groups))
 
         def groups() -> Groups:
@@ -198,20 +199,20 @@ class Adoption:
     # One user's task.
 
     async def _adopt(self, reader: SpoolReader) -> None:
-        """Adopt what one user left, as far as it is dead."""
+        """Adopt the dead sessions of one user."""
         try:
             while not reader.is_done:
                 await self._adopt_some(reader)
         except HubClosed:
             self._is_closed = True
             self._ended.set()
-        except Exception:  # noqa: BLE001  a fault of ours with one user's files costs no other user anything
+        except Exception:  # noqa: BLE001  an error of ours with one user's files must not affect other users
             reader.user.lines.log(log.exception, "spool.failed", uid=reader.user.uid)
         finally:
             del self._readers[reader.user.uid]
 
     async def _adopt_some(self, reader: SpoolReader) -> None:
-        """Read on for one step, and accept what comes out. Raises HubClosed."""
+        """Read for one step, and accept the result. Raises HubClosed."""
         intake = reader.intake
         if (holding := reader.take_offer()) is not None and holding.removed_files:
             await intake.lose(Loss(_TOO_MUCH, holding.removed_files, holding.removed_bytes))
@@ -231,7 +232,7 @@ class Adoption:
             reader.learn_groups(await asyncio.to_thread(_groups_of, reader.user.uid))
 
     async def _accept_part(self, intake: Intake, part: Part) -> None:
-        """Accept what came out of a file, as of a connection. Raises HubClosed."""
+        """Accept a part of a file as if it came from a connection. Raises HubClosed."""
         before = intake.messages
         intake.budget.arrived(intake.holding, part.read_bytes)
         intake.budget.decoded(intake.holding, len(part.items))
@@ -241,7 +242,7 @@ class Adoption:
             elif intake.gate.may("send"):
                 await intake.take(part.items)
             else:
-                for item in part.items:  # all of it is removed, so all of it is counted
+                for item in part.items:  # the whole file is removed, so every item is counted
                     intake.refuse("send", getattr(item, "count", 1))
         finally:
             intake.budget.keep(intake.holding, part.held_bytes)
@@ -255,7 +256,7 @@ class Adoption:
             intake.user.lines.log(log.info, "spool.adopted", uid=peer.uid, **fields)
 
     def _report_names(self, holding: Holding) -> None:
-        """Log what was found that is no spool file."""
+        """Log the files that are not spool files, and those that could not be removed."""
         lines = self._users.of(holding.uid).lines
         if holding.foreign_files:
             fields = {"files": holding.foreign_files, "name": holding.foreign_name, "action": "removed"}
@@ -267,7 +268,7 @@ class Adoption:
     # The thread.
 
     async def _on_thread(self, work: Callable[..., T], *args: object) -> T:
-        """Return what *work* returns. It takes its turn with the steps of all users."""
+        """Return the result of *work*, which takes its turn with the steps of all users."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._paced, work, *args)
 
     def _paced(self, work: Callable[..., T], *args: object) -> T:
@@ -281,7 +282,7 @@ class Adoption:
 
 
 def _advance(steps: Iterator[None]) -> bool:
-    """Do some steps of a look; return whether it is done."""
+    """Do some steps of a look; return whether it is finished."""
     ends_at = time.thread_time() + _LOOK_STEP_S
     while time.thread_time() < ends_at:
         if next(steps, steps) is steps:
@@ -290,7 +291,7 @@ def _advance(steps: Iterator[None]) -> bool:
 
 
 def _groups_of(uid: int) -> Groups:
-    """Return the groups of a user, by the user database; None for one that it does not know."""
+    """Return a user's groups from the user database; None if the database does not know the user."""
     try:
         user = pwd.getpwuid(uid)
         return frozenset(os.getgrouplist(user.pw_name, user.pw_gid))

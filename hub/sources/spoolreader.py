@@ -1,12 +1,12 @@
 """
-What one user left: its dead sessions, one after the other, in steps of a bounded length.
+Reads the dead sessions of one user, one after the other, in steps of bounded length.
 
 Always true:
-- a step takes about `STEP_S` of CPU time, and gives the event loop no more than `STEP_ITEMS` and one piece to do;
+- a step takes about `STEP_S` of CPU time, and gives the event loop at most `STEP_ITEMS` items plus those of one piece;
 - a session is removed in the step after all of it is stored, its lock last;
-- what cannot be removed, what cannot be read, and what only a newer hub can read is left alone from then on.
+- files that cannot be removed, cannot be read, or need a newer hub are left alone afterwards.
 
-Not here: reading one session (hub.sources.deadspool), storing what comes out (hub.sources.spool).
+Not here: reading one session (hub.sources.deadspool), storing the result (hub.sources.spool).
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from hub.users import User
 from hub.wire.spoolfile import session_of
 
 STEP_S = 0.003
-"""CPU time. The interpreter passes itself on to a thread that waits after 5 ms."""
+"""CPU time of a step. The interpreter switches to a waiting thread after 5 ms."""
 STEP_ITEMS = 128
-"""With a piece of the smallest frames 500: 4 ms on the event loop, in the user's turn."""
+"""With a piece of the smallest frames there are 500 items: 4 ms on the event loop, in the user's turn."""
 STEP_SPOOLS = 64
-"""Sessions that end in one step, and are committed together."""
+"""Maximum sessions that end in one step; they are committed together."""
 _FOR_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
-"""What another look may find otherwise."""
+"""Errors that may have passed by the next look."""
 
 
 class Step(NamedTuple):
-    """What one step on the thread did."""
+    """The result of one step on the thread."""
 
     parts: list[tuple[Intake, Part]]
     ended: list[DeadSpool]
     notes: list[tuple[str, dict[str, Any]]]
-    """Events for the log, and their fields."""
+    """Log events and their fields."""
 
 
 class SpoolReader:
     """
-    Reads what *user* left in *folder*. A step is done on a thread, and meanwhile the event loop leaves it alone.
+    Reads the spools of *user* in *folder*. A step runs on a thread; the event loop does not use the reader meanwhile.
 
-    *accept* makes the intake of a peer; *left_alone* are names that are passed over, and their inodes.
+    *accept* makes the intake for a peer. *left_alone* maps names that are skipped to their inodes.
     """
 
     def __init__(
@@ -62,15 +62,15 @@ class SpoolReader:
     ) -> None:
         self.user = user
         self.offered: Holding | None = None
-        """What a look found since the last step."""
+        """The result of a look since the last step."""
         self.groups: Groups = None
         self.wants_groups = False
-        """Whether it cannot go on before `learn_groups`."""
+        """Whether `learn_groups` must be called before the next step."""
         self.current: DeadSpool | None = None
         self.held_bytes = 0
-        """What is held of half a frame."""
+        """Bytes held of an incomplete frame."""
         self.stored: list[DeadSpool] = []
-        """What is to be removed."""
+        """Stored spools that the next step removes."""
         self._general = accept(Peer(uid=user.uid, verified=False))
         self._folder = folder
         self._accept = accept
@@ -83,7 +83,7 @@ class SpoolReader:
 
     @property
     def intake(self) -> Intake:
-        """What accepts the messages of the current session, or reports about the user while there is none."""
+        """The intake of the current session; without one, the intake for reports about the user."""
         return self._general if self.current is None or self.current.intake is None else self.current.intake
 
     @property
@@ -92,7 +92,7 @@ class SpoolReader:
         return is_idle and self.offered is None and not self.stored and not self._to_remove
 
     def take_offer(self) -> Holding | None:
-        """Go on with what the last look found, if there was one; return it."""
+        """Continue with the result of the last look, if there is a new one; return it."""
         holding, self.offered = self.offered, None
         if holding is not None:
             self._waiting = dict(sorted(holding.sessions.items(), reverse=True))
@@ -101,17 +101,17 @@ class SpoolReader:
         return holding
 
     def learn_groups(self, groups: Groups) -> None:
-        """Go on, with the groups that the user database knows."""
+        """Continue with the user's groups from the user database."""
         self.groups, self._knows_groups, self.wants_groups = groups, True, False
 
     # On the thread.
 
     def step(self, bytes_max: int) -> Step:
-        """Remove what is stored; read on, about *bytes_max* at most."""
+        """Remove stored sessions, then read on; *bytes_max* is exceeded by at most one part."""
         step = Step([], [], [])
         ends_at, read_bytes, items = time.thread_time() + STEP_S, 0, 0
         for spool in self.stored:
-            # From its end on: the lock comes last.
+            # Taken from the end, so the lock comes last.
             self._to_remove += sorted(spool.files, key=lambda file: session_of(file.name) is None)
         self.stored = []
         self._remove_stored(ends_at, step)
@@ -128,7 +128,11 @@ class SpoolReader:
         return step
 
     def _next(self, step: Step) -> bool:
-        """Look at the next session, and begin with it if it is dead; False if there is none now."""
+        """
+        Check the next session, and begin it if it is dead.
+
+        Return False if no session is waiting, or if the groups are needed first.
+        """
         if not self._waiting:
             return False
         session, files = self._waiting.popitem()
@@ -159,7 +163,7 @@ class SpoolReader:
         self._parts = self.current.parts()
 
     def _read_on(self, step: Step) -> Part:
-        """Do one part of the current session, if there is one; note its end."""
+        """Read one part of the current session, if there is one; record its end."""
         spool, part = self.current, Part()
         if spool is None:
             return part
@@ -185,7 +189,7 @@ class SpoolReader:
         step.notes.append(("spool.newer", fields))
 
     def _remove_stored(self, ends_at: float, step: Step) -> None:
-        """Remove what belongs to this user of the sessions that are stored, the lock of each last."""
+        """Remove this user's files of the stored sessions, the lock of each last."""
         stuck: list[File] = []
         while self._to_remove and time.thread_time() < ends_at:
             file = self._to_remove.pop()

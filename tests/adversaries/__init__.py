@@ -1,1 +1,1 @@
-"""Attackers beside ordinary producers: `python -m tests.adversaries --help`."""
+"""Attackers beside ordinary producers. Usage: `python -m tests.adversaries --help`."""

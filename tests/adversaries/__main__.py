@@ -37,7 +37,7 @@ WIDTHS = (19, 5, 5, 16, 16, 6, 6, 7, 5, 7, 8)
 
 
 def row(result: Result) -> str:
-    """Return one line of the table, what is wrong below it."""
+    """Return one line of the table, followed by the faults."""
     cells = (
         result.name,
         f"{result.share:.2f}",
@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("attackers are other users: run this as root")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores SIGINT
     seconds = DEFAULT_S if options.minutes is None else options.minutes * 60 / len(options.only)
     print(f"seed={options.seed} seconds={seconds:g} each")
     print(_line(HEADINGS), flush=True)

@@ -1,8 +1,8 @@
 """
-The table of attacks: what attacks, and how to see that it was an attack.
+The table of attacks: the plays of each attack, and a check that the attack took place.
 
-A defence may take the blow out of an attack: it refuses, cuts off, or reads no further. So each *bite* accepts that as
-well, and nothing less: an attack that did nothing is a failure of the rig, and no success of the hub.
+A defence may weaken an attack: the hub refuses, cuts off, or stops reading. Each *bite* accepts these outcomes too, and
+no others. An attack that did nothing is a failure of the rig and not a success of the hub.
 
 Always true: every play is in one row, and in `everything`.
 """
@@ -22,18 +22,18 @@ MIB = 1 << 20
 
 
 class Attack(NamedTuple):
-    """*plays*, each by a user of its own; *bite* looks at all that they did."""
+    """One attack: each of *plays* runs as a separate user; *bite* checks the sum of their reports."""
 
     plays: tuple[Play, ...]
     bite: Callable[[Counter[str]], bool]
     reads_journal: bool = False
     cpu_max: float = math.inf
-    """Of one processor: what the hub may spend on it."""
+    """Highest CPU usage of the hub, in processors."""
     share_min: float = 0.5
-    """Of its quiet throughput: what the producer keeps that suffers most."""
+    """Lowest share of its quiet throughput that any producer keeps."""
     ping_ms_max: float = 50.0
     arrival_ms_max: float = 250.0
-    """The 99th percentiles of a ping on an open connection, and on a new one."""
+    """Highest 99th percentiles of a ping: `ping_ms_max` on an open connection, `arrival_ms_max` on a new one."""
 
 
 def _nothing(did: Counter[str]) -> bool:
@@ -41,7 +41,7 @@ def _nothing(did: Counter[str]) -> bool:
 
 
 def _streams(count: int, least_bytes: int) -> Callable[[Counter[str]], bool]:
-    """Return what asks whether *count* streams were sent, or stopped by the hub, after *least_bytes*."""
+    """Return a *bite*: at least *count* streams were sent or stopped by the hub, with at least *least_bytes* in all."""
 
     def bite(did: Counter[str]) -> bool:
         return did["pushed"] + did["blocked"] + did["cut_off"] >= count and did["bytes"] >= least_bytes
@@ -50,7 +50,7 @@ def _streams(count: int, least_bytes: int) -> Callable[[Counter[str]], bool]:
 
 
 ATTACKS: dict[str, Attack] = {
-    "nothing": Attack((), _nothing),  # the measure of the rig itself
+    "nothing": Attack((), _nothing),  # the baseline: the rig without an attack
     "half_frames": Attack((streams.half_frames,), _streams(2, MIB)),
     "unread_echoes": Attack((streams.unread_echoes,), _streams(streams.ECHOES, MIB)),
     "json_trees": Attack((streams.json_trees,), _streams(1, MIB)),
@@ -60,13 +60,13 @@ ATTACKS: dict[str, Attack] = {
     "hard_links": Attack((forgeries.hard_links,), lambda did: did["links"] + did["refused"] >= 2),
     "stolen_sessions": Attack((forgeries.stolen_sessions,), lambda did: did["files"] >= 2),
     "idle_crowd": Attack((crowds.idle_crowd,), lambda did: did["held"] >= 1000 or did["cut_off"] >= 100),
-    # 20,000 bytes a second, one in a system call each: more than half a processor means that others are read again.
+    # 20,000 bytes per second, one per system call. More than half a processor means that earlier bytes are read again.
     "drips": Attack((crowds.drips,), lambda did: did["drops"] >= 1000 or did["cut_off"] >= 100, cpu_max=0.5),
     "losses": Attack((streams.losses,), _streams(1, 60_000)),
     "stolen_ids": Attack((forgeries.stolen_ids,), lambda did: did["forged"] >= 100, reads_journal=True),
     "many_sessions": Attack((forgeries.many_sessions,), lambda did: did["acks"] >= 1000 or did["cut_off"] >= 1),
     "costly_entries": Attack((streams.costly_entries,), _streams(1, MIB)),
-    # New connections stand in the kernel's one queue, behind those of the storm: 4096 of them.
+    # New connections wait in the kernel's single backlog after those of the storm, up to 4096.
     "connect_storm": Attack((crowds.connect_storm,), lambda did: did["connections"] >= 500, arrival_ms_max=1000.0),
     "refused_requests": Attack((streams.refused_requests,), lambda did: did["errors"] >= 20 or did["cut_off"] >= 1),
 }
@@ -74,7 +74,7 @@ ATTACKS["everything"] = Attack(
     tuple(play for attack in ATTACKS.values() for play in attack.plays),
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
-    # Seventeen users who take all they can have sixteen shares of everything, of the machine's processors too.
+    # Sixteen attackers, each taking all it can, leave little of any resource, including the machine's processors.
     share_min=0.1,
     ping_ms_max=500.0,
     arrival_ms_max=5000.0,

@@ -1,4 +1,4 @@
-"""Attacks by how many connections there are, or how often, and not by what they send."""
+"""Attacks by the number or the rate of connections, and not by the data sent."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.adversaries.stage import Stage
 IDLE = 10_000
 DRIPPERS, DRIP_S = 200, 0.01
 DRIPPED_FIRST = 60_000
-"""Bytes before the drip: as many as a decoder may look at again whenever something arrives."""
+"""Bytes sent before the drip, which a bad decoder would scan again at each arrival."""
 LOOK_EVERY = 100
 
 
 def idle_crowd(stage: Stage) -> Iterator[None]:
-    """Ten thousand connections that send nothing, as many as the hub takes, held."""
+    """Holds ten thousand connections, the hub's maximum, that send nothing."""
     while True:
         yield
         held: list[socket.socket] = []
@@ -34,7 +34,7 @@ def idle_crowd(stage: Stage) -> Iterator[None]:
 
 
 def _still_open(stage: Stage, held: list[socket.socket]) -> list[socket.socket]:
-    """Return those that the hub has not closed."""
+    """Return the connections that the hub has not closed."""
     poll = select.poll()
     for client in held:
         poll.register(client, select.POLLIN)
@@ -50,7 +50,7 @@ def _still_open(stage: Stage, held: list[socket.socket]) -> list[socket.socket]:
 
 
 def drips(stage: Stage) -> Iterator[None]:
-    """Two hundred connections in the middle of a frame or a line, each sent on byte by byte."""
+    """Two hundred connections in the middle of a frame or a line, each continued byte by byte."""
     tag = stage.tag.encode()
     packed_tag, huge = pack(tag.decode()), b"\x00\x0f\xff\xff"
     entries, pairs = b"\x92\xc0\x81\xa1a\xa1b" * (DRIPPED_FIRST // 7), b"\xa1a\xa1b" * (DRIPPED_FIRST // 4)
@@ -85,7 +85,7 @@ def drips(stage: Stage) -> Iterator[None]:
 
 
 def connect_storm(stage: Stage) -> Iterator[None]:
-    """Connects and closes as fast as it can; some connections send a byte."""
+    """Connects and closes as fast as possible; some connections send a byte."""
     while True:
         yield
         while stage.goes_on():

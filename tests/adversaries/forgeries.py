@@ -1,4 +1,6 @@
-"""Attacks by names and files that are others': spool files, chunk ids, sessions; the attacker may read the journal."""
+"""
+Attacks with the names and files of other users: spool files, chunk ids, sessions. The attacker may read the journal.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,12 @@ SMALL_FILES_MAX = 20_000
 FORGED_AHEAD = 20
 MANY_AT_ONCE = 500
 MANY_MAX = 140_000
-"""In an act: twice what the hub's tables of sessions and of foreign ids hold, and some."""
+"""Maximum per act: more than twice the size of the hub's tables of sessions and of foreign ids."""
 ENTRY = b"\x92\xc0\x81\xa1n\x00"
 
 
 def _segment(session: str, frames: bytes, *, first: int = 1, acknowledged: int = 0) -> bytes:
-    """Return a spool's segment as its producer would have written it, but with these claims."""
+    """Return a spool segment in a producer's format, with forged claims in its header."""
     header = bytearray(pack_header(session, os.getpid(), "forged"))
     for word, value in ((STATE, HEADER_BYTES + len(frames)), (FIRST, first), (ACKNOWLEDGED, acknowledged)):
         struct.pack_into("<Q", header, 8 * word, value)
@@ -38,7 +40,7 @@ def _frame(tag: str, packed_id: bytes, entries: bytes = ENTRY, count: int = 1) -
 
 
 def _place(stage: Stage, name: str, data: bytes) -> None:
-    """Put a file into the spool's folder, whole."""
+    """Put a whole file into the spool folder."""
     folder = folder_beside(stage.socket)
     unseen = os.path.join(folder, f".{name}")
     try:
@@ -54,7 +56,7 @@ def _place(stage: Stage, name: str, data: bytes) -> None:
 
 
 def acknowledged_spool(stage: Stage) -> Iterator[None]:
-    """A spool file of 66 MiB, a million frames, all of which count as acknowledged; another when it is gone."""
+    """A spool file of 66 MiB with a million frames, all declared as acknowledged; a new one when it is gone."""
     session = new_session()
     one = _frame(stage.tag, pack_own(session, 0))
     before, after = one.split(b"%016x" % 0)
@@ -70,7 +72,7 @@ def acknowledged_spool(stage: Stage) -> Iterator[None]:
 
 
 def small_spools(stage: Stage) -> Iterator[None]:
-    """Thousands of spool files of one message each, and others that are none."""
+    """Thousands of spool files of one message each, and files that are not spool files."""
     while True:
         yield
         for number in range(SMALL_FILES_MAX):
@@ -86,7 +88,7 @@ def small_spools(stage: Stage) -> Iterator[None]:
 
 
 def hard_links(stage: Stage) -> Iterator[None]:
-    """Hard links in the spool to a file of root's that everybody may write: its messages would be root's."""
+    """Hard links in the spool folder to a world-writable file of root: its messages would count as root's."""
     while True:
         yield
         while stage.goes_on():
@@ -103,7 +105,7 @@ def hard_links(stage: Stage) -> Iterator[None]:
 
 
 def stolen_sessions(stage: Stage) -> Iterator[None]:
-    """Spool files with the session of a producer that is about to die: all of it would count as acknowledged."""
+    """Spool files with the session of a producer that is about to die, which declare all of it as acknowledged."""
     while True:
         yield
         session = stage.facts["session"]
@@ -115,7 +117,7 @@ def stolen_sessions(stage: Stage) -> Iterator[None]:
 
 
 def stolen_ids(stage: Stage) -> Iterator[None]:
-    """Empty frames under the victims' tags, with the chunk ids that they use next, and with their highest counter."""
+    """Empty frames under the victims' tags, with the chunk ids that they use next and with their highest counter."""
     while True:
         yield
         try:
@@ -136,7 +138,7 @@ def stolen_ids(stage: Stage) -> Iterator[None]:
 
 
 def _forged(reader: Reader) -> Iterator[bytes]:
-    """Yield frames without messages for what the victims have sent since."""
+    """Yield frames without messages for the chunks that the victims have sent since."""
     for batch in reader.read(follow=True):
         if isinstance(batch, Gap) or batch.chunk is None or not batch.tag.startswith(b"ordinary."):
             continue
@@ -151,7 +153,7 @@ def _forged(reader: Reader) -> Iterator[bytes]:
 
 
 def many_sessions(stage: Stage) -> Iterator[None]:
-    """More sessions, and more foreign chunk ids, than the hub remembers of everybody."""
+    """More sessions, and more foreign chunk ids, than the hub remembers for all users."""
     while True:
         yield
         clients = stage.connect_many(1)

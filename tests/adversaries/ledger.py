@@ -1,7 +1,7 @@
 """
-What the journal holds of the ordinary producers, checked as it is read.
+Checks the messages of the ordinary producers in the journal, as they are read.
 
-Always true: a message is its sender's by the user that the kernel names, never by its tag, which an attacker may use.
+Always true: the sender of a message is the user reported by the kernel, never the tag, which an attacker may use.
 """
 
 from __future__ import annotations
@@ -16,45 +16,49 @@ from hub.message import Batch
 
 BUCKET_NS = 100_000_000
 FAULTS_MAX = 100
-"""Kinds of faults that are kept: four for each producer, and some; an attacker chooses tags."""
+"""Maximum faults kept, by tag and kind: more than four per producer. Attackers choose tags, so a limit is needed."""
 
 
 class Author(NamedTuple):
-    """The user that sends under a tag, and whether all of it is to arrive in order."""
+    """The user that sends under a tag, and whether its messages must arrive in order."""
 
     uid: int
     is_ordered: bool
 
 
 class _Row:
-    """What has arrived under one tag."""
+    """The messages that arrived under one tag."""
 
     def __init__(self) -> None:
         self.next = 0
         self.early: set[int] = set()
-        self.buckets: Counter[int] = Counter()  # messages by when they were received
+        self.buckets: Counter[int] = Counter()  # messages by time of receipt
         self.latest_ns = 0
 
 
 class Ledger:
-    """Reads the journal in *folder* for the *authors*, by tag; everything else must be by one of the *strangers*."""
+    """
+    Reads the journal in *folder* and checks the messages of the *authors*, by tag.
+
+    All other messages must come from one of the *strangers*.
+    """
 
     def __init__(self, folder: str, authors: Mapping[str, Author], strangers: frozenset[int]) -> None:
         self.losses = 0
         self._authors = authors
         self._strangers = strangers
-        self._faults: dict[tuple[str, str], tuple[str, int]] = {}  # by tag and kind: the first, and how many
+        self._faults: dict[tuple[str, str], tuple[str, int]] = {}  # by tag and kind: first text, count
         self._rows = {tag: _Row() for tag in authors}
         self._reader = open_reader(folder)
         self._sequence = 0
 
     @property
     def faults(self) -> list[str]:
-        """What is wrong, the first of each kind under each tag."""
+        """The faults: the first of each kind under each tag, with the number of further ones."""
         return [text if count == 1 else f"{text}, and {count - 1} more" for text, count in self._faults.values()]
 
     def read(self) -> None:
-        """Take in what has been written since."""
+        """Read the batches written since the last call."""
         for batch in self._reader.read(follow=True):
             if isinstance(batch, Gap):
                 self._fail(
@@ -73,17 +77,17 @@ class Ledger:
         self._reader.close()
 
     def stored(self, tag: str) -> int:
-        """Return how many of the first messages under *tag* are there, without a hole."""
+        """Return the number of messages under *tag* up to the first missing one."""
         return self._rows[tag].next
 
     def rate(self, tag: str, begin_ns: int, end_ns: int) -> float:
-        """Return messages a second received between the two times."""
+        """Return the messages received per second between the two times."""
         first, last = -(-begin_ns // BUCKET_NS), end_ns // BUCKET_NS
         buckets = self._rows[tag].buckets
         return sum(buckets[bucket] for bucket in range(first, last)) / max((last - first) * BUCKET_NS / 1e9, 0.1)
 
     def latest_s(self, tag: str) -> float:
-        """Return when the last message under *tag* was received, in seconds since the epoch; infinite if none was."""
+        """Return the time of receipt of the last message under *tag*, in seconds since the epoch; infinity if none."""
         return self._rows[tag].latest_ns / 1e9 or math.inf
 
     def _take(self, batch: Batch) -> None:

@@ -1,11 +1,11 @@
 """
 The ordinary load: six kinds of producers that number their messages, producers that die, and two that measure pings.
 
-Each has a fixed, modest rate, so that what is measured is whether the hub lets them keep it, and not how fast this
-machine is. A producer that is held up does not catch up.
+Each has a fixed, modest rate. The measurement shows whether the hub lets producers keep that rate, not how fast the
+machine is. A producer that is delayed does not catch up.
 
-Always true: a producer reports how many messages it has sent and how many were acknowledged; the numbers that it sent
-are 0 to sent - 1.
+Always true: a producer reports how many messages it has sent and how many were acknowledged; the sent messages have the
+numbers 0 to sent - 1.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PATIENCE_S = 30.0
 """Longest time after the attacks until everything is acknowledged."""
 PING_S, NEWCOMER_S = 0.02, 0.1
 RESEND_EVERY, RESEND_DELAY = 7, 60
-"""Each 7th tick the chunk of 60 ticks before, or the first, is sent again, as after a lost acknowledgement."""
+"""Every 7th tick, the chunk of 60 ticks ago, or the first, is resent, as after a lost acknowledgement."""
 DYING_MESSAGES = 50
 
 
@@ -90,30 +90,30 @@ async def _asynchronous(stage: Stage) -> None:
 
 
 def foreign(stage: Stage) -> Iterator[None]:
-    """A Forward client with chunk ids of its own, which waits for each acknowledgement."""
+    """A Forward client with its own chunk ids, which waits for each acknowledgement."""
     yield
     _raw(stage, lambda number: pack(f"{stage.tag}-{number}"))
     yield
 
 
 def resending(stage: Stage) -> Iterator[None]:
-    """The same with sessions and counters, as our own producers have them."""
+    """A client like `foreign`, with sessions and counters like those of our own producers."""
     yield
     idle, busy = new_session(), new_session()
-    first = pack_own(idle, 0)  # nothing else comes from this session, until it is sent again at the end
+    first = pack_own(idle, 0)  # this session's only chunk, resent at the end
     _raw(stage, lambda number: pack_own(busy, number) if number else first, last=0)
     yield
 
 
 def bulky(stage: Stage) -> Iterator[None]:
-    """A foreign client with frames of 300 KB, more than one read of the hub."""
+    """A foreign client with frames of 300 KB, larger than one read of the hub."""
     yield
     _raw(stage, lambda number: pack(f"{stage.tag}-{number}"), BULKY_FILLING)
     yield
 
 
 def _raw(stage: Stage, id_of: Callable[[int], bytes], filling: str = FILLING, *, last: int = -1) -> None:
-    """Deliver chunks and some of them again, at the end chunk *last* or one of the latest."""
+    """Deliver chunks and resend some; at the end resend the first (*last* is 0) or one of the latest."""
     client = _Raw(stage.socket)
     frames: list[bytes] = []  # the latest
     count, first = 0, b""
@@ -132,7 +132,7 @@ def _raw(stage: Stage, id_of: Callable[[int], bytes], filling: str = FILLING, *,
 
 
 class _Raw:
-    """Delivers a frame and waits for its acknowledgement; after a broken connection it sends again on a new one."""
+    """Delivers a frame and waits for its acknowledgement. After a broken connection it resends on a new one."""
 
     def __init__(self, path: str) -> None:
         self.cut_off = 0
@@ -140,7 +140,7 @@ class _Raw:
         self._sock: socket.socket | None = None
 
     def deliver(self, frame: bytes) -> None:
-        """Raises TimeoutError."""
+        """Deliver *frame*. Raises TimeoutError after `PATIENCE_S`."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             try:
@@ -165,7 +165,7 @@ class _Raw:
 
 
 def lines(stage: Stage) -> Iterator[None]:
-    """JSON lines, a few on a connection of their own each time, unacknowledged: a shell script, or cron."""
+    """JSON lines, a few per connection, unacknowledged, like those of a shell script or cron job."""
     yield
     sent = 0
     for _ in stage.ticks(TICK_S):
@@ -177,13 +177,13 @@ def lines(stage: Stage) -> Iterator[None]:
             sent += PER_TICK
         except OSError:
             stage.did["cut_off"] += 1
-            break  # nobody knows what arrived
+            break  # the number that arrived is unknown
     stage.did["sent"] = sent
     yield
 
 
 def dying(stage: Stage) -> Iterator[None]:
-    """A producer that dies with messages in its spool, which the hub is to adopt; it reports its session."""
+    """A producer that dies with messages in its spool, which the hub must adopt; it reports its session."""
     yield
     out = Outgoing(stage.socket, tag=stage.tag)
     for number in range(DYING_MESSAGES):
@@ -195,7 +195,7 @@ def dying(stage: Stage) -> Iterator[None]:
 
 
 def pinging(stage: Stage) -> Iterator[None]:
-    """Pings on one connection, one each 20 ms, and how late each answer is."""
+    """Pings on one connection, one every 20 ms, and the delay of each answer."""
     yield
     client = connect(stage.socket, timeout=None)
     _measure(stage, PING_S, lambda: _ping(client))
@@ -203,7 +203,7 @@ def pinging(stage: Stage) -> Iterator[None]:
 
 
 def arriving(stage: Stage) -> Iterator[None]:
-    """Pings on a new connection each, as `mpsr call ping` does."""
+    """Pings on a new connection each, like `mpsr call ping`."""
     yield
 
     def ping() -> None:
@@ -226,7 +226,7 @@ def _ping(client: socket.socket) -> None:
 
 
 def _measure(stage: Stage, every_s: float, ping: Callable[[], None]) -> None:
-    """Ping at fixed times. A ping that could not be sent in time counts from when it was due."""
+    """Ping at fixed times. The delay of a ping that could not be sent in time counts from its due time."""
     samples = stage.findings["samples"] = []
     due = time.monotonic()
     while stage.pause(max(due - time.monotonic(), 0.0)):
@@ -242,4 +242,4 @@ def _measure(stage: Stage, every_s: float, ping: Callable[[], None]) -> None:
 
 KINDS: tuple[Callable[[Stage], Iterator[None]], ...] = (blocking, asynchronous, foreign, resending, bulky, lines)
 ORDERED = ("blocking", "asynchronous", "foreign", "resending", "bulky")
-"""The kinds that have one connection. Messages of several connections have no order among each other."""
+"""The kinds with one connection. Messages on different connections have no defined order."""

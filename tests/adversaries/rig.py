@@ -1,20 +1,20 @@
 """
-One run: a hub, the ordinary load, attacks and quiet times by turns, and what came of it.
+One run: a hub, the ordinary load, alternating quiet times and attacks, and the result.
 
     start ─▶ warm up ─▶ (quiet ─▶ attack ─▶ until the hub answers again) ─▶ … ─▶ end ─▶ all is in the journal
 
-Quiet times and attacks alternate, so that a machine that becomes slower does so for both. During each attack a producer
+Quiet times and attacks alternate, so that a machine that becomes slower affects both. During each attack, a producer
 dies with messages in its spool.
 
 What must hold afterwards:
-- what was acknowledged is stored, once, in order; also what dead producers left, and soon;
-- each producer's throughput under attack is above half of its own in quiet times;
-- pings are answered in time, by those that are connected and by those that come anew;
-- the hub's memory, its log, the losses that it reports and counts are bounded by what attackers paid for;
-- nobody is taken for another user, no ordinary client is cut off, and the hub stops as it should.
+- acknowledged messages are stored, once, in order; messages of dead producers too, within `ADOPTION_S`;
+- each producer's throughput under attack is at least `share_min` of its throughput in quiet times;
+- pings are answered in time, on open and on new connections;
+- the hub's memory, its log, and the losses that it reports and counts are bounded by the attackers' effort;
+- no user's messages are attributed to another user, no ordinary client is cut off, and the hub stops with exit code 0.
 
-Attackers run at a lower priority of the CPU: how a kernel shares that among users is an administrator's choice, and not
-what is measured. The hub is root's here, its users are members of its socket's group.
+Attackers run at a lower CPU priority: the kernel's division of CPU time among users is the administrator's choice and
+is not measured. The hub runs as root here, its users are members of its socket's group.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from tests.support import HubProcess, eventually
 PRODUCERS = 20
 ATTACK_S, QUIET_S, WARM_UP_S = 5.0, 2.0, 1.0
 ROUNDS_MAX = 50
-"""Each has a process that waits for its death; a longer run has longer rounds."""
+"""Each round needs a process that waits to die. A run with more time has longer rounds."""
 MEMORY_MIB_MAX = 400.0
 ANSWERS_S, PATIENCE_S = 0.25, 30.0
-"""The hub has recovered when it answers within the first; it must have recovered after the second."""
+"""The hub has recovered when it answers a ping within `ANSWERS_S`; it must recover within `PATIENCE_S`."""
 ADOPTION_S = 10.0
-"""Longest time from a death until what was left is stored: the hub looks at least each 5 s."""
+"""Longest time from a death until the spool is stored; the hub scans the folder every 5 s."""
 LOG_LINES, LOG_LINES_PER_S, LOSSES, LOSSES_PER_S = 100, 10.0, 1000, 200.0
-"""Limits: a constant part, and a part per second and attacking user."""
+"""Limits: a constant part, and a part per second and attacker."""
 FIRST_UID, FIRST_ATTACKER, GROUP, JOURNAL_GROUP = 61_000, 62_000, 61_000, 61_999
 NICE = 10
 
 
 class Result(NamedTuple):
-    """What was measured, and what is wrong."""
+    """The measurements and the faults."""
 
     name: str
     faults: list[str]
@@ -70,7 +70,7 @@ class Result(NamedTuple):
 
 
 class Rig:
-    """One hub, everybody around it, and one attack."""
+    """One hub, its ordinary load, and one attack."""
 
     def __init__(self, folder: Path, name: str, seed: int) -> None:
         self.name = name
@@ -87,11 +87,11 @@ class Rig:
         self._attack_cpu_s = 0.0
 
     def run(self, seconds: float) -> Result:
-        """Attack for *seconds* in all."""
+        """Attack for *seconds* in all, in rounds; return the result."""
         rounds = min(max(1, int(seconds // ATTACK_S)), ROUNDS_MAX)
         _make_folders(self._folder, Path(self._journal))
         with contextlib.ExitStack() as stack:
-            # All before the first thread.
+            # All actors are forked before the first thread starts.
             producers = [self._hire(stack, ordinary.KINDS[at % len(ordinary.KINDS)]) for at in range(PRODUCERS)]
             clocks = [self._hire(stack, play) for play in (ordinary.pinging, ordinary.arriving)]
             dying = [self._hire(stack, ordinary.dying) for _ in range(rounds)]
@@ -131,7 +131,7 @@ class Rig:
         self._recover()
 
     def _recover(self) -> None:
-        """Wait until the hub answers as if nothing had been."""
+        """Wait until the hub answers within `ANSWERS_S`."""
         begin = time.monotonic()
         while time.monotonic() < begin + PATIENCE_S:
             with contextlib.suppress(ProducerError):
@@ -175,7 +175,7 @@ class Rig:
         return result
 
     def _await_adoption(self, ledger: Ledger) -> None:
-        """Wait until what the dead have left is stored, or it is too late for that."""
+        """Wait until the spools of the dead producers are stored, at most `ADOPTION_S` after the last death."""
 
         def is_there() -> bool:
             ledger.read()
@@ -185,7 +185,7 @@ class Rig:
             eventually(is_there, timeout=max(ADOPTION_S + max(self._deaths.values()) - time.time(), 1.0))
 
     def _stop(self, hub: HubProcess) -> None:
-        """Stop it; what it does not give back in time is a fault."""
+        """Stop the hub; a late end or a nonzero exit code is a fault."""
         if hub.process.poll() is not None:
             self.faults.append(f"the hub ended by itself ({hub.process.returncode}): {hub.log[-3:]}")
             return
@@ -197,7 +197,7 @@ class Rig:
         if code:
             self.faults.append(f"the hub's exit code is {code}")
 
-    # What came of it.
+    # The result.
 
     def _judge(
         self, result: Result, ledger: Ledger, reports: dict[str, Counter[str]], losses: int, attackers: int
@@ -238,12 +238,12 @@ class Rig:
         return sum(end - begin for begin, end in self.windows["attack"])
 
     def _shares(self, ledger: Ledger, tags: list[str]) -> tuple[float, float]:
-        """Return the throughput under attack in parts of that in quiet times: of all, and of the one that had least."""
+        """Return the throughput under attack as a share of that in quiet times: of all producers, and the lowest."""
 
         def rates(kind: str, tag: str) -> list[float]:
             return [ledger.rate(tag, int(begin * 1e9), int(end * 1e9)) for begin, end in self.windows[kind]]
 
-        # The best of the quiet times: after an attack the hub may not be itself.
+        # The best of the quiet times: the hub may still be recovering from an attack.
         quiet = {tag: max(rates("quiet", tag)) for tag in tags}
         attacked = {tag: sum(rates("attack", tag)) / len(self.windows["attack"]) for tag in tags}
         if not all(quiet.values()):
@@ -252,7 +252,7 @@ class Rig:
         return sum(attacked.values()) / sum(quiet.values()), min(attacked[tag] / quiet[tag] for tag in tags)
 
     def _latencies(self, clock: Actor) -> tuple[float, float]:
-        """Return median and 99th percentile in milliseconds, of the pings that were due in an attack."""
+        """Return the median and the 99th percentile in milliseconds of the pings due during attacks."""
         did, findings = self._report_of(clock)
         if did["cut_off"]:
             self.faults.append(f"{clock.name}: cut off")
@@ -267,7 +267,7 @@ class Rig:
         return samples[len(samples) // 2], samples[min(int(len(samples) * 0.99), len(samples) - 1)]
 
     def _adoption_s(self, ledger: Ledger) -> float:
-        """Return the longest time from a death until what was left was stored."""
+        """Return the longest time in seconds from a death until the spool was stored."""
         return max((ledger.latest_s(tag) - death for tag, death in self._deaths.items()), default=0.0)
 
     # Actors.
@@ -289,7 +289,7 @@ class Rig:
         return Stage(self._socket, self._journal, tag, f"{self._seed} {tag}")
 
     def _report_of(self, actor: Actor) -> tuple[Counter[str], dict[str, Any]]:
-        """Return what an actor did and found; nothing, and a fault, if it failed."""
+        """Return an actor's counters and findings; if it failed, record a fault and return empty ones."""
         try:
             return actor.report()
         except ActorFailed as error:
@@ -300,7 +300,7 @@ class Rig:
 def run(name: str, *, seconds: float, seed: int) -> Result:
     """Run one attack against a fresh hub."""
     with tempfile.TemporaryDirectory(prefix="mpsr-") as folder:
-        os.chmod(folder, 0o755)  # others are to reach the socket
+        os.chmod(folder, 0o755)  # other users must reach the socket
         return Rig(Path(folder), name, seed).run(seconds)
 
 
@@ -323,7 +323,7 @@ def _wait(seconds: float) -> None:
 
 
 def _cpu_s(pid: int) -> float:
-    """Return the CPU time of a process (proc(5)), 0 if it is gone."""
+    """Return the CPU time of a process (proc(5)); 0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -332,7 +332,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _memory_mib(pid: int) -> float:
-    """Return the most memory that a process has ever had (VmHWM of proc(5)), infinite if it is gone."""
+    """Return the peak memory of a process (VmHWM of proc(5)); infinity if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

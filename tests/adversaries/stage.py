@@ -1,14 +1,14 @@
 """
-A process of its own under a user of its own, which acts when the rig orders it and reports what it did.
+A process that runs as its own user, acts when the rig orders it, and reports the result.
 
-What it does is a *play*: a generator that prepares itself, and acts once after each `yield`, as long as its stage goes
-on. What it counts meanwhile is its report.
+Its action is a *play*: a generator that prepares itself, and acts once after each `yield` while its stage goes on. The
+counters that it fills are its report.
 
 Always true:
-- an actor never outlives the rig: the end of its socket is the end of it;
-- after its first line it is no longer root, and executes nothing, so that it needs no access to our files.
+- an actor never outlives the rig: it ends when its socket is closed;
+- an actor drops root before it runs its play, and executes no program, so it needs no access to our files.
 
-Not here: what they do (ordinary, streams, crowds, forgeries), when (rig).
+Not here: the plays (ordinary, streams, crowds, forgeries), their schedule (rig).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from typing import Any
 
 DESCRIPTORS = 16_384
 REPORT_S = 60.0
-"""Longer than any play takes to end; only a failure meets it."""
+"""Longest wait for a report; longer than any play takes to end."""
 _SENT_AT_ONCE = _READ_AT_ONCE = 256 << 10
 
 
 class Stage:
-    """Where a play happens: the hub's paths, dice, what it has done so far, whether it goes on."""
+    """The environment of a play: the hub's paths, random numbers, counters, and whether the act goes on."""
 
     def __init__(self, hub_socket: str, journal: str, tag: str, seed: str) -> None:
         self.socket = hub_socket
@@ -44,14 +44,14 @@ class Stage:
         self.dice = random.Random(seed)
         self.did: Counter[str] = Counter()
         self.findings: dict[str, Any] = {}
-        """What it reports besides."""
+        """Further results in the report."""
         self.facts: dict[str, Any] = {}
-        """What the rig lets an attacker know, in its order."""
+        """What the rig tells an attacker in its order."""
         self.until = 0.0
         self._orders: socket.socket | None = None
 
     def goes_on(self) -> bool:
-        """Whether neither the time of this act is over nor the rig has ended it."""
+        """Return whether the act's time is not over and the rig has not ended it."""
         return self.pause(0.0)
 
     def pause(self, seconds: float) -> bool:
@@ -61,14 +61,14 @@ class Stage:
         return not select.select([self._orders], [], [], seconds)[0] and time.monotonic() < self.until
 
     def ticks(self, every_s: float) -> Iterator[float]:
-        """Yield the time of each tick; what was missed is not made up for."""
+        """Yield the due time of each tick. Missed ticks are not made up for."""
         due = time.monotonic()
         while self.pause(max(due - time.monotonic(), 0.0)):
             yield due
             due = max(due + every_s, time.monotonic() - every_s)
 
     def connect(self) -> socket.socket | None:
-        """Return a connection, None if the hub takes none now; it does not block afterwards."""
+        """Return a non-blocking connection; None if the hub accepts none now."""
         client = socket.socket(socket.AF_UNIX)
         client.setblocking(False)
         try:
@@ -81,7 +81,7 @@ class Stage:
         return client
 
     def connect_many(self, count: int) -> list[socket.socket]:
-        """Return *count* connections, as far as the hub takes them while the act goes on."""
+        """Return up to *count* connections; fewer if the act ends first."""
         clients: list[socket.socket] = []
         while len(clients) < count and self.goes_on():
             if (client := self.connect()) is not None:
@@ -91,7 +91,7 @@ class Stage:
         return clients
 
     def send(self, client: socket.socket, data: bytes | memoryview) -> int:
-        """Send what the kernel takes now; return how much, -1 if the hub has cut us off."""
+        """Send as much as the kernel accepts; return the number of bytes, -1 if the hub has closed the connection."""
         try:
             sent = client.send(data[:_SENT_AT_ONCE])
         except BlockingIOError:
@@ -105,9 +105,10 @@ class Stage:
         self, streams: dict[socket.socket, bytes], *, replies: bool = False, patience_s: float = math.inf
     ) -> list[socket.socket]:
         """
-        Send all of these at the same time, until each is through, stands still for a while, or is cut off; each counts.
+        Send all *streams* concurrently, until each is sent or cut off, or none progresses for *patience_s*.
 
-        Returns those that are not cut off. With *replies* what the hub answers is read meanwhile.
+        Counts the outcomes. Returns the clients that are not cut off. With *replies*, the hub's replies are read and
+        counted meanwhile.
         """
         rest = {client: memoryview(data) for client, data in streams.items()}
         alive, moved = list(streams), time.monotonic()
@@ -131,7 +132,7 @@ class Stage:
         return alive
 
     def read(self, *clients: socket.socket) -> None:
-        """Take what the hub has answered by now, and count what it is."""
+        """Read and count the replies that have arrived."""
         for client in clients:
             with contextlib.suppress(OSError):
                 while data := client.recv(_READ_AT_ONCE):
@@ -140,7 +141,7 @@ class Stage:
                     self.did["errors"] += data.count(b'"error"')
 
     def perform(self, play: Callable[[Stage], Iterator[None]], orders: socket.socket) -> None:
-        """Act as ordered, until there are no more orders."""
+        """Act as ordered until the rig closes the socket."""
         self._orders = orders
         lines = orders.makefile("rb", buffering=0)
         acts = play(self)
@@ -152,12 +153,12 @@ class Stage:
             self.facts, self.until = order["facts"], order["until"] or math.inf
             next(acts)
             if not order["until"]:
-                lines.readline()  # the order that ended it
+                lines.readline()  # the order that ended the act
             orders.sendall(json.dumps([self.did, self.findings]).encode() + b"\n")
 
 
 class Actor:
-    """The process, as the rig sees it. It prepares itself at once; *groups*: the first is its own."""
+    """The process as the rig sees it. It prepares its play at once. The first of *groups* is its primary group."""
 
     def __init__(
         self,
@@ -180,16 +181,16 @@ class Actor:
         self._sock.settimeout(REPORT_S)
 
     def order(self, *, seconds: float | None = None, **facts: Any) -> None:
-        """Begin an act, of *seconds*, or until `stop`."""
+        """Begin an act that lasts *seconds*, or until `stop`."""
         until = None if seconds is None else time.monotonic() + seconds
         self._send_order({"until": until, "facts": facts})
 
     def stop(self) -> None:
-        """End an act that was begun without an end."""
+        """End an act that was begun without a duration."""
         self._send_order({})
 
     def report(self) -> tuple[Counter[str], dict[str, Any]]:
-        """Return what it did in its act, and what it found. Raises ActorFailed."""
+        """Return the counters and the findings of the act. Raises ActorFailed."""
         try:
             line = self._reports.readline()
         except TimeoutError:
@@ -200,7 +201,7 @@ class Actor:
         return Counter(did), findings
 
     def end(self) -> None:
-        """Let it exit as it stands, closing nothing; SIGKILL if it does not."""
+        """Let the process exit without closing anything; send SIGKILL after 5 s."""
         self._reports.close()
         self._sock.close()
         deadline = time.monotonic() + 5
@@ -211,12 +212,12 @@ class Actor:
                 time.sleep(0.005)
 
     def _send_order(self, order: dict[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has failed, and its report has the reason
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has failed; its report has the reason
             self._sock.sendall(json.dumps(order).encode() + b"\n")
 
 
 class ActorFailed(Exception):
-    """A play raised, or its process died: a fault of the rig, or of what it speaks to."""
+    """A play raised, or its process died: an error in the rig or in the hub."""
 
 
 def _child(
@@ -227,9 +228,9 @@ def _child(
     groups: Sequence[int],
     nice: int,
 ) -> None:
-    """Become another user and act; never returns."""
+    """Become another user and act. Never returns."""
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rig ends, and with it its actors
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rig handles it and ends its actors
         os.closerange(3, orders.fileno())
         os.closerange(orders.fileno() + 1, DESCRIPTORS)
         hard = max(DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
@@ -239,7 +240,7 @@ def _child(
         os.setgid(groups[0])
         os.setuid(uid)
         stage.perform(play, orders)
-    except BaseException:  # noqa: BLE001  the rig reports it
+    except BaseException:  # noqa: BLE001  sent to the rig, which reports it
         with contextlib.suppress(OSError):
             orders.setblocking(True)
             orders.sendall(json.dumps([{}, {"error": traceback.format_exc()}]).encode() + b"\n")

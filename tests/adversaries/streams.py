@@ -1,8 +1,8 @@
 """
-Attacks by what is sent: a few connections, bytes that cost the hub more than they cost their sender.
+Attacks by the data sent: a few connections, with bytes that cost the hub more than the sender.
 
-The first line of each play is what it does; the table (tests.adversaries.attacks) decides whether it was done. A play
-that is cut off goes on as an attacker would: it connects again.
+The first line of each play states what it sends; the table (tests.adversaries.attacks) checks that it was sent. A play
+that is cut off continues as an attacker would: it reconnects.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ MIB = 1 << 20
 HALF_FRAME_BYTES, HALF_FRAME_DECLARED = 40 * MIB, 60 * MIB
 ECHO_BYTES, ECHOES = 24 * MIB, 8
 JSON_BYTES = 32 * MIB
-OPENED_BYTES = 60 * MIB  # below the hub's limit of 64 MiB, so that nothing is refused for its size alone
-LARGE_STREAMS_MAX, BOMBS_MAX = 8, 12  # in one act: what the hub stores of them must fit the disk
+OPENED_BYTES = 60 * MIB  # below the hub's limit of 64 MiB, so the size alone is no reason for refusal
+LARGE_STREAMS_MAX, BOMBS_MAX = 8, 12  # per act: the stored messages must fit the disk
 TINY_ENTRY = b"\x92\xc0\x80"
-LOSING_FRAME = b"\x92\xa1a\xc4\x01\xc1"  # a whole frame whose payload is none: a loss of 6 bytes
+LOSING_FRAME = b"\x92\xa1a\xc4\x01\xc1"  # a whole frame with an invalid payload: a loss of 6 bytes
 LOSING_FRAMES, LOSSES_BYTES_MAX = 10_000, 4 * MIB
 DEPTHS = (400, 900, 1_000_000)
 BATCH = 20
 STANDSTILL_S = 0.5
-"""A stream that has not moved for this time is as far in as it gets."""
+"""A stream that has not progressed for this time will not progress further."""
 
 
 def half_frames(stage: Stage) -> Iterator[None]:
@@ -51,7 +51,7 @@ def half_frames(stage: Stage) -> Iterator[None]:
 
 
 def unread_echoes(stage: Stage) -> Iterator[None]:
-    """Eight requests of 24 MiB whose method the error repeats, five times as long; the replies are never read."""
+    """Eight requests of 24 MiB whose method the error repeats at five times the size; the replies are never read."""
     request = b'{"jsonrpc":"2.0","id":1,"method":"' + b"\x7f" * ECHO_BYTES + b'"}\n'  # DEL: an escape of an escape
     while True:
         yield
@@ -62,13 +62,13 @@ def unread_echoes(stage: Stage) -> Iterator[None]:
 
 
 def json_trees(stage: Stage) -> Iterator[None]:
-    """JSON lines of 32 MiB that are millions of empty objects, in a list and in an object."""
+    """JSON lines of 32 MiB with millions of empty objects, in a list and in an object."""
     objects = b"[" + b"{}," * (JSON_BYTES // 3) + b"{}]"
     yield from _repeated(stage, [objects + b"\n", b'{"a":' + objects + b"}\n"], LARGE_STREAMS_MAX)
 
 
 def compression_bombs(stage: Stage) -> Iterator[None]:
-    """Frames of some kilobytes, gzip and zstd, that are 60 MiB of messages when opened."""
+    """Frames of some kilobytes, gzip and zstd, that expand to 60 MiB of messages."""
     opened = b"\x92\xc0\x81\xa1a\xa1b" * (OPENED_BYTES // 7)
     bombs = {method: compress(opened) for method, compress in COMPRESSORS.items()}
     del opened
@@ -92,14 +92,14 @@ def compression_bombs(stage: Stage) -> Iterator[None]:
 
 
 def losses(stage: Stage) -> Iterator[None]:
-    """Frames of 6 bytes that are a loss each, by the ten thousand, and frames that claim 4,294,967,295 messages."""
+    """Tens of thousands of frames of 6 bytes that are a loss each, and frames that claim 4,294,967,295 messages."""
     tag = stage.tag.encode()
     claim = encode_frame_head(tag, 1) + b"\xc1" + b"\x81\xa4size\xce\xff\xff\xff\xff"
     yield from _repeated(stage, [LOSING_FRAME * LOSING_FRAMES, claim * 100], LOSSES_BYTES_MAX // 60_000)
 
 
 def costly_entries(stage: Stage) -> Iterator[None]:
-    """Frames of 60 MiB whose entries have three bytes, and of 32 MiB nested hundreds deep, or too deep."""
+    """Frames of 60 MiB with entries of three bytes, and frames of 30 MiB nested hundreds deep or too deep."""
     yield from _repeated(stage, _costly_frames(stage.tag), LARGE_STREAMS_MAX)
 
 
@@ -115,7 +115,7 @@ def _costly_frames(tag: str) -> list[bytes]:
 
 
 def refused_requests(stage: Stage) -> Iterator[None]:
-    """Requests that are refused, unknown, wrong, or whose id is a megabyte; every reply is read."""
+    """Requests that are refused, unknown or invalid, or have an id of a megabyte; every reply is read."""
     requests: list[dict[str, object]] = [
         {"method": "stats", "id": 1},
         {"method": "reload", "id": 2},
@@ -139,7 +139,7 @@ def refused_requests(stage: Stage) -> Iterator[None]:
 
 
 def _repeated(stage: Stage, streams: list[bytes], times: int) -> Iterator[None]:
-    """Send these by turns, at most *times* in an act, on two connections; read what is answered."""
+    """Send *streams* in turn on two connections, at most *times* per act; read the replies."""
     while True:
         yield
         clients = stage.connect_many(2)

@@ -1,4 +1,4 @@
-"""Attackers beside ordinary producers: no user can hurt another."""
+"""No user can hurt another: attackers beside ordinary producers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.adversaries.attacks import ATTACKS
 from tests.adversaries.rig import run
 
 SUITE_S = 3.0
-"""Of each attack in the suite; `python -m tests.adversaries` takes ten seconds, or more."""
+"""Duration of each attack in the suite; `python -m tests.adversaries` attacks for ten seconds or more."""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="attackers are other users")
 
 
@@ -19,6 +19,6 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="attackers are other u
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nobody_is_hurt(name: str, request: pytest.FixtureRequest) -> None:
-    """Beside each attack everybody's messages are stored once, in order and in time, and the hub stays small."""
+    """During each attack, ordinary messages are stored once, in order and in time, and the hub stays small."""
     result = run(name, seconds=SUITE_S, seed=request.config.getoption("--seed"))
     assert not result.faults, row(result)

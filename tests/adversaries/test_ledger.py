@@ -1,4 +1,4 @@
-"""The ledger and the table of attacks: what is wrong is found, and an attack that did nothing is none."""
+"""The ledger finds each kind of fault, and the table rejects an attack that did nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRANGER = 3
 
 
 class FakeReader:
-    """Gives what the test has prepared."""
+    """A reader that returns prepared batches."""
 
     def __init__(self, *given: Batch | Gap) -> None:
         self.given = given
@@ -65,13 +65,13 @@ def ledger_of(monkeypatch: pytest.MonkeyPatch, *given: Batch | Gap) -> Ledger:
     ],
 )
 def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch, given: list[Batch | Gap], fault: str | None) -> None:
-    """Twice, out of order, missing, another user's name, a gap: each is a fault, and nothing else is."""
+    """A duplicate, a wrong order, a missing message, a wrong user and a gap are faults; nothing else is."""
     faults = ledger_of(monkeypatch, *given).faults
     assert (faults == []) if fault is None else (fault in faults[0])
 
 
 def test_faults_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many of one kind are one line, and many tags do not make an endless list."""
+    """Many faults of one kind are one line, and many tags do not make an endless list."""
     read = ledger_of(monkeypatch, stored("ordered", 1, 0, 0, 0, 0))
     assert read.faults == ["ordered: 0 is stored twice, and 2 more"]
     forged = [stored(f"tag {number}", 0, 0, sequence=number + 1) for number in range(2 * FAULTS_MAX)]
@@ -79,7 +79,7 @@ def test_faults_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Messages without a hole, and the rate of those that were received between two times."""
+    """`stored` counts messages up to the first missing one; `rate` counts those received between two times."""
     first = stored("loose", 2, *range(10), received=BUCKET_NS)
     second = stored("loose", 2, *range(11, 21), sequence=11, received=5 * BUCKET_NS)
     read = ledger_of(monkeypatch, first, second)
@@ -90,6 +90,6 @@ def test_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ATTACKS.keys() - {"nothing"})
 def test_an_attack_that_did_nothing_is_none(name: str) -> None:
-    """Nothing done, or connected and nothing sent, does not count as an attack."""
+    """Doing nothing, or connecting without sending, does not count as an attack."""
     assert not ATTACKS[name].bite(Counter())
     assert not ATTACKS[name].bite(Counter(connections=2))

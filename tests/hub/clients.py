@@ -1,7 +1,7 @@
 """
-What the hub's tests share: both event loops, and clients of a hub that are plain sockets.
+Shared by the hub's tests: both event loops, and clients that are plain sockets.
 
-Not here: a hub in a process of its own (tests.support).
+Not here: a hub in a separate process (tests.support).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ both_loops = pytest.mark.parametrize("run", [_with(asyncio.run), _with(uvloop.ru
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Let the loop go on until *condition* holds."""
-    while not condition():  # noqa: ASYNC110  what is waited for announces nothing
+    """Run the event loop until *condition* holds."""
+    while not condition():  # noqa: ASYNC110  the condition has no event
         await asyncio.sleep(0)
 
 
 def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> socket.socket:
-    """Return a connected socket, *data* sent."""
+    """Return a connected socket that has sent *data*."""
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(timeout)
     client.connect(path)
@@ -47,13 +47,13 @@ def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> so
 
 
 def chunk(name: str | bytes | None, count: int = 1, *, tag: bytes = b"app", text: str = "x") -> bytes:
-    """Return a PackedForward frame of *count* messages ``{"n": index, "text": text}``, with *name* as its chunk id."""
+    """Return a PackedForward frame of *count* messages ``{"n": index, "text": text}`` with the chunk id *name*."""
     packed = None if name is None else chunkid.pack(name)
     return frame_of(packed, *({"n": index, "text": text} for index in range(count)), tag=tag)
 
 
 def own_chunk(counter: int, *, session: str = "s" * chunkid.SESSION_LENGTH) -> bytes:
-    """Return the same of one message, with a chunk id as our own producers give it."""
+    """Return a PackedForward frame of one message, with a chunk id like those of our own producers."""
     return frame_of(chunkid.pack_own(session, counter), {"n": counter})
 
 
@@ -67,7 +67,7 @@ def frame_of(packed_id: bytes | None, *records: dict[str, Any], tag: bytes = b"a
 
 
 def read_acks(client: socket.socket, count: int) -> list[str | bytes]:
-    """Return the next *count* chunk ids that are acknowledged; fewer if the hub closes before."""
+    """Return the next *count* acknowledged chunk ids; fewer if the hub closes first."""
     return [reply["ack"] for reply in _replies(client, count)]
 
 
@@ -85,7 +85,7 @@ def _replies(client: socket.socket, count: int) -> Iterator[dict[str, Any]]:
 
 
 def read_to_end(client: socket.socket) -> bytes:
-    """Return all that the hub says until it closes; a reset is an end as well."""
+    """Return what the hub sends until it closes or resets the connection."""
     data = b""
     try:
         while more := client.recv(65536):

@@ -1,5 +1,5 @@
 """
-One connection over a real socket pair, and the test at its other end.
+A test rig: one connection over a real socket pair, with the test at the other end.
 
 Not here: a listener, a hub, a process.
 """
@@ -26,7 +26,7 @@ PEER = Peer(11, 22, 33, "me")
 
 
 class Spy(socket.socket):
-    """A socket that remembers what was sent with each call."""
+    """A socket that records the data of each send call."""
 
     def __init__(self, original: socket.socket) -> None:
         super().__init__(fileno=original.detach())
@@ -39,7 +39,7 @@ class Spy(socket.socket):
 
 
 class Rig:
-    """A connection and its client; unless *receives* is false, a receiver that keeps and acknowledges what comes."""
+    """A connection and its client. Unless *receives* is false, a receiver keeps and acknowledges its batches."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Rig:
                 return
 
     async def say(self, data: bytes) -> None:
-        """Send *data*, however long it takes."""
+        """Send all of *data*, waiting for the kernel as needed."""
         await asyncio.to_thread(self.client.sendall, data)
 
     async def say_and_close(self, data: bytes) -> None:
@@ -107,7 +107,7 @@ class Rig:
         return await asyncio.to_thread(read_acks, self.client, count)
 
     async def rest(self) -> bytes:
-        """Return what the hub says until it closes."""
+        """Return what the hub sends until it closes."""
         return await asyncio.to_thread(read_to_end, self.client)
 
     @property

@@ -1,4 +1,4 @@
-"""hub.access: rules, and who may do what by them."""
+"""hub.access: rules, and the rights that they give."""
 
 import os
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def allowed(peer: Peer = OTHER, **given: str) -> set[Right]:
     ],
 )
 def test_deny_goes_before_allow_and_allow_before_the_default(given: dict[str, str], expected: set[str]) -> None:
-    """Somebody else may send, and nothing more, unless rules say otherwise."""
+    """Without rules for it, a foreign peer may send and nothing more."""
     assert allowed(OTHER, **given) == expected
 
 
@@ -53,21 +53,21 @@ def test_deny_goes_before_allow_and_allow_before_the_default(given: dict[str, st
     ],
 )
 def test_groups_that_nobody_knows(given: dict[str, str], expected: set[str]) -> None:
-    """A rule that denies by group names such a peer, a rule that allows by group does not."""
+    """If the groups are unknown, a deny rule by group names the peer and an allow rule does not."""
     access = Access(rules(**given))
     assert {right for right in RIGHTS if access.may(right, OTHER, None)} == expected
 
 
 @pytest.mark.parametrize("uid", [0, os.geteuid()])
 def test_the_hubs_own_user_and_root_may_everything(uid: int) -> None:
-    """Rules that allow others lock nobody out; rules that deny do."""
+    """Allow rules for others do not lock them out; deny rules do."""
     peer = Peer(pid=1, uid=uid, gid=1, comm="x")
     assert allowed(peer, send_allow="uid:4321") == set(RIGHTS)
     assert allowed(peer, read_deny=f"uid:{uid}") == {"send", "control"}
 
 
 def test_a_peer_nobody_knows_is_named_by_no_rule() -> None:
-    """Where the kernel does not say who it is, the socket's permissions are all there is."""
+    """No rule by uid names a peer that the kernel does not identify; it may do what is not denied."""
     assert allowed(UNKNOWN_PEER, send_allow="uid:1", read_deny="uid:1") == set(RIGHTS)
 
 
@@ -77,7 +77,7 @@ def test_a_peer_nobody_knows_is_named_by_no_rule() -> None:
      ("comm:a b", "comm", "a b"), ("all", "all", ""), (" uid:5 ", "uid", 5)],
 )  # fmt: skip
 def test_rules_are_read(text: str, kind: str, value: int | str) -> None:
-    """By number, by name, by command."""
+    """Rules are parsed by number, name and command."""
     rule = parse_rule(text)
     assert (rule.kind, rule.value) == (kind, value)
 
@@ -89,13 +89,13 @@ def test_rules_are_read(text: str, kind: str, value: int | str) -> None:
      ("", "not a rule"), ("all:x", "not a rule")],
 )  # fmt: skip
 def test_what_is_no_rule_says_what_would_be(text: str, said: str) -> None:
-    """The sentence has an example, or where to look."""
+    """The error has an example of a rule, or names where to look."""
     with pytest.raises(ValueError, match=said):
         parse_rule(text)
 
 
 def test_a_change_counts_for_open_connections() -> None:
-    """The gate asks again when the rules have changed, and only then."""
+    """The gate applies changed rules, and asks for the groups once per change."""
     asked = 0
 
     def groups() -> frozenset[int]:
@@ -111,7 +111,7 @@ def test_a_change_counts_for_open_connections() -> None:
 
 
 def test_refusals_are_told_of_once_a_second_for_each_user() -> None:
-    """Those in between are in the next number."""
+    """Refusals in between are added to the next report."""
     now = 100.0
     access = Access(clock=lambda: now)
     assert [access.note_refusal(OTHER, 3), access.note_refusal(OTHER, 4), access.note_refusal(OTHER, 5)] == [3, 0, 0]

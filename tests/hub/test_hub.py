@@ -1,4 +1,4 @@
-"""hub.hub: the hub as a library, on both event loops: one receiver, acknowledged when handled, given once."""
+"""hub.hub: the hub as a library, on both event loops: one receiver, acknowledged when handled, received once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> str:
 
 
 def said(client: socket.socket) -> bytes:
-    """Return what the hub has said by now."""
+    """Return the data that the hub has sent so far."""
     client.setblocking(False)
     try:
         return client.recv(65536)
@@ -43,7 +43,7 @@ async def turns(count: int = 20) -> None:
 
 @contextlib.asynccontextmanager
 async def handling(hub: Hub) -> AsyncIterator[list[Batch]]:
-    """Handle whatever comes, meanwhile; give what was handled."""
+    """Handle batches in the background; yield the list of handled batches."""
     got: list[Batch] = []
 
     async def handle() -> None:
@@ -60,7 +60,7 @@ async def handling(hub: Hub) -> AsyncIterator[list[Batch]]:
 
 @both_loops
 def test_messages(run: Run, path: str) -> None:
-    """Each message comes with tag, time, record, who wrote it, and a number, in one order, from several protocols."""
+    """Each message has tag, time, record, peer and sequence, in one order, from several protocols."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -87,7 +87,7 @@ def test_messages(run: Run, path: str) -> None:
 
 @both_loops
 def test_acknowledged_when_the_next_is_asked_for(run: Run, path: str) -> None:
-    """While a batch is being handled its client hears nothing; when the loop comes back for more it does."""
+    """A batch is acknowledged when the loop asks for the next one, not before."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -106,7 +106,7 @@ def test_acknowledged_when_the_next_is_asked_for(run: Run, path: str) -> None:
 
 @both_loops
 def test_acknowledged_by_hand_once(run: Run, path: str) -> None:
-    """A batch acknowledged by hand is acknowledged then, and not again when the next is asked for."""
+    """A batch acknowledged explicitly is not acknowledged again when the next is requested."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -133,7 +133,7 @@ def test_acknowledged_by_hand_once(run: Run, path: str) -> None:
 
 @both_loops
 def test_a_second_receiver_is_refused(run: Run, path: str) -> None:
-    """Whoever iterates while somebody does is refused, by either kind of iteration, and the first goes on."""
+    """A second loop of either kind is refused while one runs, and the first continues."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -156,7 +156,7 @@ def test_a_second_receiver_is_refused(run: Run, path: str) -> None:
 
 @both_loops
 def test_a_crash_of_the_handler_means_redelivery(run: Run, path: str) -> None:
-    """What the loop did not finish is not acknowledged: its producer gives it to the next hub, and only that."""
+    """The unfinished batch is not acknowledged: its producer sends it, and only it, to the next hub."""
 
     def produce(producer: Producer) -> None:
         producer.send({"n": 1})
@@ -186,7 +186,7 @@ def test_a_crash_of_the_handler_means_redelivery(run: Run, path: str) -> None:
 @both_loops
 @pytest.mark.parametrize("make", [lambda n: chunk(f"id {n}"), own_chunk], ids=["foreign", "own"])
 def test_a_resend_is_given_once(run: Run, path: str, make: Callable[[int], bytes]) -> None:
-    """A client that reconnects and resends is acknowledged again, and its batch not given again, by no iteration."""
+    """A resend after a reconnect is acknowledged again and not received again, by any iteration."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -202,7 +202,7 @@ def test_a_resend_is_given_once(run: Run, path: str, make: Callable[[int], bytes
 
 @both_loops
 def test_the_window_of_foreign_ids_is_from_the_first(run: Run, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An id that comes again and again is a resend only within ten minutes of the first, not of the last."""
+    """A repeated id is a resend only within ten minutes of its first use, not of its last."""
     now = [10**18]
     monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
 
@@ -221,7 +221,7 @@ def test_the_window_of_foreign_ids_is_from_the_first(run: Run, path: str, monkey
 
 @both_loops
 def test_stop_ends_the_iteration(run: Run, path: str) -> None:
-    """A stop from elsewhere lets the loop handle all that was sent, acknowledges it, and then the loop ends."""
+    """After a stop the loop handles all that was sent, which is acknowledged; then the loop ends."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -245,7 +245,7 @@ def test_stop_ends_the_iteration(run: Run, path: str) -> None:
 
 @both_loops
 def test_leaving_waits_for_nobody(run: Run, path: str) -> None:
-    """Leaving the block closes everybody at once, unacknowledged, and frees the path."""
+    """Leaving the block closes all connections at once, unacknowledged, and frees the path."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -264,7 +264,7 @@ def test_leaving_waits_for_nobody(run: Run, path: str) -> None:
 
 @both_loops
 def test_a_stop_that_was_cancelled(run: Run, path: str) -> None:
-    """Who gives up on a stop and leaves the block leaves nothing behind: no socket, no lock, no connection."""
+    """A cancelled stop followed by leaving the block leaves no socket, no lock and no connection."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -284,14 +284,14 @@ def test_a_stop_that_was_cancelled(run: Run, path: str) -> None:
 
 @both_loops
 def test_a_failed_accept_loop_ends_the_iteration(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """When nobody can be accepted any more for a reason that stays, the loop does not wait for ever, and it is said."""
+    """If accepting fails for good, the iteration ends and the error is logged."""
 
     async def main() -> None:
         ours, other = socket.socketpair()
         other.send(b"x")
         async with Hub(path) as hub:
             assert hub._listener is not None
-            os.dup2(ours.fileno(), hub._listener._file.sock.fileno(), inheritable=False)  # one that does not listen
+            os.dup2(ours.fileno(), hub._listener._file.sock.fileno(), inheritable=False)  # does not listen
             assert [message async for message in hub] == []
         ours.close()
         other.close()
@@ -318,7 +318,7 @@ def test_entered_once(path: str) -> None:
 
 
 def test_refusals(path: str, tmp_path: Path) -> None:
-    """A path that is taken or no socket is refused on entering, and nothing is left running."""
+    """A path that is taken or is not a socket is refused on entering, and nothing is left running."""
 
     async def main() -> None:
         async with Hub(path) as hub:
@@ -336,7 +336,7 @@ def test_refusals(path: str, tmp_path: Path) -> None:
 
 @both_loops
 def test_commands(run: Run, path: str) -> None:
-    """A hub answers the commands it was given, whether somebody iterates or not; it can be stopped by one."""
+    """A hub answers its commands with or without an iteration; a command can stop it."""
     stop = asyncio.Event()
 
     def leave(request: Request, peer: Peer) -> object:
@@ -356,7 +356,7 @@ def test_commands(run: Run, path: str) -> None:
 
 @both_loops
 def test_its_limits(run: Run, path: str) -> None:
-    """A frame over the limit is a loss and acknowledged; connections beyond the limit wait."""
+    """A frame over the limit is a loss and is acknowledged; connections beyond the limit wait."""
 
     async def main() -> None:
         async with Hub(path, frame_bytes_max=10_000, connections_max=1) as hub:
@@ -401,7 +401,7 @@ asyncio.run(main(sys.argv[1]))
 
 
 def test_a_library_is_quiet(path: str) -> None:
-    """A program that uses a hub has standard output for itself; warnings go to standard error, whatever it set up."""
+    """A hub writes nothing to standard output, and warnings to standard error, whatever the program configured."""
     ran = subprocess.run([sys.executable, "-c", LIBRARY, path], capture_output=True, text=True, timeout=30, check=True)
     assert ran.stdout == ""
     assert [json.loads(line)["event"] for line in ran.stderr.splitlines()] == ["message.lost"]
@@ -409,7 +409,7 @@ def test_a_library_is_quiet(path: str) -> None:
 
 @both_loops
 def test_a_loop_that_was_left_can_be_followed_by_another(run: Run, path: str) -> None:
-    """The next loop goes on behind the message that the last one was given, and the batch is acknowledged once."""
+    """The next loop continues after the last message received, and the batch is acknowledged once."""
 
     async def scenario() -> None:
         async with Hub(path) as hub:
@@ -429,7 +429,7 @@ def test_a_loop_that_was_left_can_be_followed_by_another(run: Run, path: str) ->
 
 @both_loops
 def test_a_batch_that_was_left_is_given_again(run: Run, path: str) -> None:
-    """A loop over batches that follows another begins with the batch that was not finished."""
+    """A following loop over batches begins with the unfinished batch."""
 
     async def scenario() -> None:
         async with Hub(path) as hub:
@@ -445,7 +445,7 @@ def test_a_batch_that_was_left_is_given_again(run: Run, path: str) -> None:
 @both_loops
 @pytest.mark.parametrize("is_left", [True, False], ids=["in place", "gone"])
 def test_a_socket_made_by_others(run: Run, path: str, is_left: bool) -> None:
-    """A stop finishes who is connected; who waits in the backlog is the next hub's, or ours if the path is gone."""
+    """A stop finishes open connections; the backlog is left to the next hub, or received if the path is gone."""
 
     async def main() -> None:
         with socket.socket(socket.AF_UNIX) as made:
@@ -456,7 +456,7 @@ def test_a_socket_made_by_others(run: Run, path: str, is_left: bool) -> None:
                 assert hub.path == path
                 served = connect(path, chunk("served"))
                 assert await asyncio.to_thread(read_acks, served, 1) == ["served"]
-                waiting = connect(path, chunk("waiting"))  # the loop does not turn before the stop
+                waiting = connect(path, chunk("waiting"))  # the event loop does not run before the stop
                 waiting.shutdown(socket.SHUT_WR)
                 if not is_left:
                     os.unlink(path)

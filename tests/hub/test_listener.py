@@ -1,4 +1,4 @@
-"""hub.listener: nobody who connected is lost, at the limit, without descriptors, or at the end."""
+"""hub.listener: no connection is lost, at the limit, without descriptors, or at the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.support import eventually
 
 
 class Site:
-    """A listener, and a receiver that keeps what comes; it acknowledges unless told not to."""
+    """A listener, and a receiver that keeps batches and acknowledges them unless told not to."""
 
     accepting: asyncio.Task[None]
 
@@ -106,7 +106,7 @@ def leave_messages(path: str, count: int) -> None:
 
 @both_loops
 def test_many_at_once(run: Run, path: str) -> None:
-    """A thousand clients are connected together, each is heard, and each is acknowledged."""
+    """A thousand clients connect together; each is received and acknowledged."""
 
     async def main() -> None:
         async with serving(path) as site:
@@ -124,7 +124,7 @@ def test_many_at_once(run: Run, path: str) -> None:
 
 @both_loops
 def test_the_limit(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """At the limit the others wait in the backlog, and come in as some leave; nobody is lost."""
+    """At the limit, further clients wait in the backlog and are accepted when others leave; none is lost."""
 
     async def main() -> None:
         async with serving(path, connections_max=3, peers=itertools.count()) as site:
@@ -149,7 +149,7 @@ def test_the_limit(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> N
 @both_loops
 @pytest.mark.parametrize("turns", range(8))
 def test_stop_loses_nobody(run: Run, path: str, turns: int) -> None:
-    """Clients that connected, wrote and closed before the stop are all received, whatever the loop is about then."""
+    """Clients that connected, wrote and closed before the stop are all received, at any point of the loop."""
 
     async def main() -> None:
         async with serving(path) as site:
@@ -166,7 +166,7 @@ def test_stop_loses_nobody(run: Run, path: str, turns: int) -> None:
 
 
 async def stop(site: Site, timeout_s: float = 30.0) -> int:
-    """Stop as `hub.hub` does: first the accept loop, then the listener."""
+    """Stop as `hub.hub` does: the accept loop first, then the listener."""
     site.accepting.cancel()
     await asyncio.wait((site.accepting,))
     return await site.listener.stop(timeout_s=timeout_s)
@@ -174,7 +174,7 @@ async def stop(site: Site, timeout_s: float = 30.0) -> int:
 
 @both_loops
 def test_stop_at_the_limit(run: Run, path: str) -> None:
-    """Who still waits in the backlog because of the limit is accepted and read at a stop."""
+    """Clients in the backlog because of the limit are accepted and read at a stop."""
 
     async def main() -> None:
         async with serving(path, connections_max=2, peers=itertools.count()) as site:
@@ -192,7 +192,7 @@ def test_stop_at_the_limit(run: Run, path: str) -> None:
 
 @both_loops
 def test_stop_ends_a_client_that_never_stops(run: Run, path: str) -> None:
-    """A client that sends without end is read for a bounded while and then cut: the stop comes to its end."""
+    """A client that sends without end is read for a bounded time and then cut off, so that the stop ends."""
     pour = (
         "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
         "while True: s.sendall((b'x' * 4095 + b'\\n') * 16)"
@@ -212,7 +212,7 @@ def test_stop_ends_a_client_that_never_stops(run: Run, path: str) -> None:
 
 @both_loops
 def test_who_is_late_is_cut_off(run: Run, path: str) -> None:
-    """A connection whose batches nobody acknowledges in time is cut, and counted; nothing of it stays open."""
+    """A connection whose batches are not acknowledged in time is cut off and counted; nothing stays open."""
 
     async def main() -> None:
         async with serving(path) as site:
@@ -229,7 +229,7 @@ def test_who_is_late_is_cut_off(run: Run, path: str) -> None:
 
 @both_loops
 def test_a_stop_that_was_cancelled_can_be_finished(run: Run, path: str) -> None:
-    """Who gives up waiting for a stop can stop again, and the path is free for another."""
+    """A cancelled stop can be repeated, and then the path is free."""
 
     async def main() -> None:
         async with serving(path) as site:
@@ -255,7 +255,7 @@ def test_a_stop_that_was_cancelled_can_be_finished(run: Run, path: str) -> None:
 def test_a_failing_connection_ends_alone(
     run: Run, path: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of ours in one connection is logged, its client is closed, and the others go on."""
+    """An error of ours in one connection is logged and closes it; the others continue."""
 
     async def broken(intake: Intake, loss: Loss) -> None:
         raise ZeroDivisionError
@@ -279,12 +279,12 @@ def test_a_failing_connection_ends_alone(
 
 @both_loops
 def test_a_fault_of_the_listening_socket_is_raised(run: Run, path: str) -> None:
-    """What is not a shortage ends the accept loop with the error, for its owner to see."""
+    """An error other than a shortage ends the accept loop and is raised to its owner."""
 
     async def main() -> None:
         file = SocketFile.bind(path)
         file.sock.close()
-        file.sock, other = socket.socketpair()  # one that does not listen
+        file.sock, other = socket.socketpair()  # a socket that does not listen
         other.send(b"x")
         site = Site.__new__(Site)
         site.listener = Listener(file, site._connect, users=Users(), metrics=Metrics())
@@ -325,7 +325,7 @@ while os.dup(0) < 970:  # the program itself uses most of them
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("at_stop", [False, True], ids=["running", "at the stop"])
 def test_out_of_descriptors(path: str, tmp_path: Path, loop: str, at_stop: bool) -> None:
-    """Without descriptors, clients wait in the backlog, and are read when others leave, or the hub stops."""
+    """Without descriptors, clients wait in the backlog, and are read when others leave or the hub stops."""
     command = [sys.executable, "-c", SHORT_OF_DESCRIPTORS, loop, path]
     with (
         (tmp_path / "log").open("w+") as log,

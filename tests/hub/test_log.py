@@ -1,4 +1,4 @@
-"""hub.log: the hub's own log goes to standard error, whole and in order, and never stops the hub."""
+"""hub.log: the hub's log goes to standard error, whole and in order, and never stops the hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _level() -> Iterator[None]:
 
 
 def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """An event is a line of JSON: when, how bad, what, then the part and its fields."""
+    """An event is a line of JSON: time, level, event, then the part and its fields."""
     get_logger("mpsr.test").warning("thing.happened", path="/a\nb", count=3, odd=object)
     out, err = capsys.readouterr()
     event = json.loads(err)
@@ -45,7 +45,7 @@ def test_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_levels(capsys: pytest.CaptureFixture[str], level: int | None, shown: list[str]) -> None:
-    """Warnings and worse are written, until another level is set."""
+    """Warnings and worse are written until another level is set."""
     if level is not None:
         set_level(level)
     log = get_logger("mpsr.test")
@@ -55,7 +55,7 @@ def test_levels(capsys: pytest.CaptureFixture[str], level: int | None, shown: li
 
 
 def test_an_exception_comes_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    """What `log.exception` says shows where it came from."""
+    """`log.exception` includes the traceback."""
     try:
         raise ZeroDivisionError("why")
     except ZeroDivisionError:
@@ -79,7 +79,7 @@ print("alive")
 
 
 def on_a_terminal(script: str) -> tuple[str, bytes]:
-    """Return what a program prints, and what its terminal gets as its standard error."""
+    """Return a program's standard output, and what a terminal receives as its standard error."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-W", "always", "-c", script]
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, timeout=30, check=True)
@@ -95,7 +95,7 @@ def on_a_terminal(script: str) -> tuple[str, bytes]:
 
 
 def test_colours_on_a_terminal() -> None:
-    """On a terminal an event is one coloured line, and a traceback is readable; the log library does not complain."""
+    """On a terminal an event is one coloured line, and a traceback is readable; structlog does not warn."""
     printed, shown = on_a_terminal(SAY)
     assert printed == "alive\n"
     assert b"\x1b[" in shown
@@ -119,7 +119,7 @@ except ValueError:
 
 
 def test_nothing_in_the_log_steers_a_terminal() -> None:
-    """Names, errors, other values, events and tracebacks are escaped once, and no line of them passes for ours."""
+    """All values, events and tracebacks are escaped once, and no line of them imitates the log's."""
     _, shown = on_a_terminal(STEER)
     text = re.sub(r"\x1b\[\d*m", "", shown.decode()).replace("\r\n", "\n")
     assert text.replace("\n", "").isprintable()
@@ -136,7 +136,7 @@ def test_nothing_in_the_log_steers_a_terminal() -> None:
 
 
 def test_json_of_the_log_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where no terminal is, an event is JSON in printable ASCII, safe for what shows it later."""
+    """Without a terminal, an event is JSON in printable ASCII."""
     get_logger("mpsr.test").warning("thing.happened", comm="\x1b\x7f\x9b\u202e\U000e0041")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.isascii()
@@ -148,7 +148,7 @@ def test_json_of_the_log_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
     "way", ["2>&-", "2> /dev/full", "2> >(exec 2>&-; exit)"], ids=["closed", "full", "nobody reads"]
 )
 def test_without_standard_error(way: str) -> None:
-    """A program whose standard error is closed, full, or read by nobody goes on."""
+    """A program whose standard error is closed, full, or without a reader continues."""
     many = SAY.replace('log.warning("thing.happened", count=3)', 'for n in range(2000): log.warning("x" * 100)')
     command = ["bash", "-c", f'"$0" -c "$1" {way}', sys.executable, many]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
@@ -156,7 +156,7 @@ def test_without_standard_error(way: str) -> None:
 
 
 def test_standard_error_may_change(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A logger writes where standard error is when it writes, and nowhere if that was closed or taken away."""
+    """A logger writes to the current standard error, and nowhere if that is closed or None."""
     log = get_logger("mpsr.test")
     with open(os.devnull, "w", encoding="utf-8") as file:
         monkeypatch.setattr(sys, "stderr", file)

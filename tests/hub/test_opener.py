@@ -1,4 +1,4 @@
-"""hub.opener: payloads on threads, one a user, and only while there is room."""
+"""hub.opener: payloads on threads, one per user at a time, and only while there is room."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.hub.clients import Run, both_loops, until
 
 
 class Payload:
-    """A payload that takes as long as the test wants."""
+    """A payload whose opening takes as long as the test wants."""
 
     def __init__(self) -> None:
         self.began = threading.Event()
@@ -32,7 +32,7 @@ class Payload:
 
 @both_loops
 def test_one_user_s_payloads_do_not_delay_another_s(run: Run) -> None:
-    """While one of a user's many payloads takes long, another user's is opened; then comes the first user's next."""
+    """While one of a user's payloads is slow, another user's is opened; then comes the first user's next."""
 
     async def main() -> None:
         budget = Budget()
@@ -57,7 +57,7 @@ def test_one_user_s_payloads_do_not_delay_another_s(run: Run) -> None:
 
 @both_loops
 def test_the_loop_s_own_threads_stay_free(run: Run) -> None:
-    """With all of our threads busy, others still have theirs."""
+    """While all opener threads are busy, the event loop's default threads are free."""
 
     async def main() -> None:
         opener = Opener(Budget())
@@ -79,7 +79,7 @@ def test_the_loop_s_own_threads_stay_free(run: Run) -> None:
 
 @both_loops
 def test_without_room_only_one_is_opened(run: Run) -> None:
-    """What comes out needs memory: while there is none, one payload in the whole hub is opened and stored at a time."""
+    """Without room in the budget, one payload in the whole hub is opened and stored at a time."""
 
     async def main() -> None:
         budget = Budget(bytes_max=1 << 20)

@@ -1,4 +1,4 @@
-"""hub.outbox: what is said to a client that reads, reads late, never reads, or is gone."""
+"""hub.outbox: replies to a client that reads, reads late, never reads, or has disconnected."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ def replies(count: int) -> list[bytes]:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """The hub's end, with a small buffer, and the client's."""
+    """The hub's end, with a small buffer, and the client's end."""
     ours, client = socket.socketpair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
     ours.setblocking(False)
@@ -35,7 +35,7 @@ def never() -> None:
 
 
 async def read(client: socket.socket, count: int) -> bytes:
-    """Return *count* bytes, fewer at the end."""
+    """Return *count* bytes; fewer at the end."""
     data = b""
     while len(data) < count and (more := await asyncio.get_running_loop().sock_recv(client, 65536)):
         data += more
@@ -61,7 +61,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 @both_loops
 def test_sends_at_once(run: Run, pair: Pair) -> None:
-    """What the kernel takes is on its way when `send` returns; nothing is left open."""
+    """Data that the kernel accepts is sent when `send` returns; nothing is left open."""
     ours, client = pair
 
     async def main() -> None:
@@ -79,7 +79,7 @@ def test_sends_at_once(run: Run, pair: Pair) -> None:
 @both_loops
 @pytest.mark.parametrize("size", [1000, 200_000])
 def test_a_client_that_reads_late_gets_everything(run: Run, pair: Pair, size: int) -> None:
-    """Replies that the kernel does not take, or takes half of, arrive whole and in order once the client reads."""
+    """Replies that the kernel accepts late or in part arrive whole and in order once the client reads."""
     ours, client = pair
     said = [(b"%06d" % index).ljust(size, b".") for index in range(200_000 // size)]
 
@@ -102,7 +102,7 @@ def test_a_client_that_reads_late_gets_everything(run: Run, pair: Pair, size: in
 
 @both_loops
 def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) -> None:
-    """Past the limit replies are dropped and counted; who reads then gets the first ones, whole, and no more."""
+    """Past the limit replies are dropped and counted; a late reader gets the first ones, whole, and no more."""
     ours, client = pair
     stale: list[int] = []
 
@@ -114,7 +114,7 @@ def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) 
         assert not stale
         kept = 1000 - outbox.dropped
         assert kept * 1000 <= 50_000 + 4 * 8192
-        outbox.send(b"x")  # a small one that would fit: it must not pass those that were dropped
+        outbox.send(b"x")  # it would fit, but must not overtake the dropped ones
         data = await read(client, kept * 1000)
         await outbox.emptied(60)
         assert (data, stale) == (b"".join(replies(kept)), [1])
@@ -128,7 +128,7 @@ def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) 
 
 @both_loops
 def test_what_is_begun_is_finished(run: Run, pair: Pair) -> None:
-    """A reply of which the kernel has taken a part is kept to its end."""
+    """A reply of which the kernel has accepted a part is sent to its end."""
     ours, client = pair
 
     async def main() -> None:
@@ -146,7 +146,7 @@ def test_what_is_begun_is_finished(run: Run, pair: Pair) -> None:
 @both_loops
 @pytest.mark.parametrize("before", [0, 1])
 def test_a_reply_over_the_limit_is_not_begun(run: Run, pair: Pair, before: int) -> None:
-    """Nothing of it is sent or kept, and the client is closed when it has read what came before."""
+    """It is neither sent nor kept, and the client is closed after it has read the earlier replies."""
     ours, client = pair
 
     async def main() -> None:
@@ -167,7 +167,7 @@ def test_a_reply_over_the_limit_is_not_begun(run: Run, pair: Pair, before: int) 
 
 @both_loops
 def test_small_replies_count_with_what_they_cost(run: Run, pair: Pair) -> None:
-    """Of replies of one byte no more are kept than their objects leave room for."""
+    """Kept one-byte replies use less memory than the limit, objects included."""
     ours, _ = pair
 
     async def main() -> None:
@@ -183,7 +183,7 @@ def test_small_replies_count_with_what_they_cost(run: Run, pair: Pair) -> None:
 
 @both_loops
 def test_nothing_follows_half_a_reply(run: Run, pair: Pair) -> None:
-    """A client that was told to reconnect gets no half reply with another behind it, however it reads."""
+    """After dropped replies, a client never gets part of a reply followed by another, however it reads."""
     ours, client = pair
 
     async def main() -> None:
@@ -208,7 +208,7 @@ def test_nothing_follows_half_a_reply(run: Run, pair: Pair) -> None:
 @both_loops
 @pytest.mark.parametrize("unsent", [0, 100])
 def test_a_client_that_is_gone(run: Run, pair: Pair, unsent: int) -> None:
-    """A broken pipe is no error, frees what was kept, and what the client had sent before can still be read."""
+    """A broken pipe is no error, frees kept replies, and earlier input can still be read."""
     ours, client = pair
     client.sendall(b"last words")
 
@@ -231,7 +231,7 @@ def test_a_client_that_is_gone(run: Run, pair: Pair, unsent: int) -> None:
 
 @both_loops
 def test_emptied_waits_no_longer_than_told(run: Run, pair: Pair) -> None:
-    """Who does not read is waited for as long as was said."""
+    """`emptied` waits for a client that does not read no longer than the timeout."""
     ours, _ = pair
 
     async def main() -> None:
@@ -247,7 +247,7 @@ def test_emptied_waits_no_longer_than_told(run: Run, pair: Pair) -> None:
 
 @both_loops
 def test_emptied_ends_with_close(run: Run, pair: Pair) -> None:
-    """Who waits for the rest is woken when the rest is forgotten."""
+    """`emptied` returns when `close` discards the rest."""
     ours, _ = pair
 
     async def main() -> None:
@@ -264,7 +264,7 @@ def test_emptied_ends_with_close(run: Run, pair: Pair) -> None:
 
 @both_loops
 def test_no_descriptor_leaks(run: Run) -> None:
-    """Many clients that read late, never, or go, leave no descriptor behind."""
+    """Many clients that read late, never, or disconnect leave no descriptor open."""
 
     async def one(way: str) -> None:
         ours, client = socket.socketpair()
@@ -295,7 +295,7 @@ def test_no_descriptor_leaks(run: Run) -> None:
 
 @both_loops
 def test_out_of_descriptors(run: Run, pair: Pair) -> None:
-    """Without a descriptor to watch by, the client is told by being closed: it is stale at once."""
+    """Without a descriptor to watch, the client is stale at once and is closed."""
     ours, client = pair
     stale: list[int] = []
 
@@ -326,7 +326,7 @@ def test_out_of_descriptors(run: Run, pair: Pair) -> None:
 
 @both_loops
 def test_a_closed_socket(run: Run, pair: Pair) -> None:
-    """Sending on a socket that is closed already, and its number perhaps somebody else's, does nothing."""
+    """Sending on a closed socket, whose number may be reused, does nothing."""
     ours, client = pair
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""hub.peer: the kernel's word on who connected."""
+"""hub.peer: the peer as the kernel reports it."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def comm() -> str:
     ("name", "seen"), [("my job", "my job"), ("\udcff\udcfe", "\ufffd\ufffd"), ("x" * 40, "x" * 15), ("a\nb", "a\nb")]
 )
 def test_another_process(tmp_path: Path, name: str, seen: str) -> None:
-    """A process is known by pid, uid, gid and command name, whatever bytes the name has; once gone, by all but that."""
+    """A process is known by pid, uid, gid and command name, with any bytes in the name; after its end, without name."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -48,7 +48,7 @@ def test_another_process(tmp_path: Path, name: str, seen: str) -> None:
 
 
 def test_a_forked_child_speaks_for_its_parent(tmp_path: Path) -> None:
-    """Who connected is named, also when a child of it uses the connection."""
+    """The process that connected is the peer, even if a forked child uses the connection."""
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
@@ -64,7 +64,7 @@ def test_a_forked_child_speaks_for_its_parent(tmp_path: Path) -> None:
 
 
 def test_where_the_kernel_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A closed socket, or a system without SO_PEERCRED, gives a peer that is not verified."""
+    """A closed socket, or a system without SO_PEERCRED, gives an unverified peer."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid(), comm())
@@ -76,7 +76,7 @@ def test_where_the_kernel_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_descriptor_is_kept() -> None:
-    """Asking many times leaves no descriptor open."""
+    """Many calls leave no descriptor open."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         peer_of(ours)
@@ -87,7 +87,7 @@ def test_no_descriptor_is_kept() -> None:
 
 
 def test_all_groups_of_a_peer() -> None:
-    """The kernel reports them with the socket; a peer that it does not name has none to ask for."""
+    """The kernel reports a peer's groups with the socket; an unverified peer has none beside its gid."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         assert groups_of(ours, peer_of(ours)) == frozenset({os.getegid(), *os.getgroups()})
@@ -97,7 +97,7 @@ def test_all_groups_of_a_peer() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can set groups")
 @pytest.mark.parametrize("count", [256, 257, 1000, 65_536])
 def test_many_groups(tmp_path: Path, count: int) -> None:
-    """However many groups a process is in, all of them are known: more than Python's own call can return too."""
+    """All groups of a process are known, even more than Python's own call can return."""
     groups = range(100_000, 100_000 + count)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(str(tmp_path / "s"))
@@ -116,7 +116,7 @@ def test_many_groups(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("number", [errno.ERANGE, errno.ENOPROTOOPT])
 def test_groups_that_the_kernel_does_not_report(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """If it fails, with the larger buffer too, the groups are unknown, and not none."""
+    """If the calls fail, also with the larger buffer, the groups are unknown, not empty."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         peer = peer_of(ours)

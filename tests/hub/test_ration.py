@@ -1,4 +1,4 @@
-"""hub.ration: one line a second, counted, shortened; and an allowance that makes its users wait."""
+"""hub.ration: one line per second, counted, shortened; and an allowance that makes callers wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Clock:
 
 
 def test_one_in_a_while_and_the_others_are_counted() -> None:
-    """The first is let through, further ones are counted until the time is over; the next one reports them once."""
+    """The first is allowed, further ones are counted until the time is over; the next reports the count."""
     clock = Clock()
     ration = Ration(clock=clock)
     assert [ration.take() for _ in range(5)] == [0, None, None, None, None]
@@ -26,7 +26,7 @@ def test_one_in_a_while_and_the_others_are_counted() -> None:
 
 
 def test_each_kind_of_line_has_its_own_ration() -> None:
-    """A flood of one event hides no other, and a line says how many like it were left out."""
+    """A flood of one event hides no other, and a line reports how many like it were left out."""
     clock, written = Clock(), []
     lines = Lines(clock=clock)
 
@@ -46,14 +46,14 @@ def test_each_kind_of_line_has_its_own_ration() -> None:
 
 
 def test_what_a_client_wrote_is_shortened() -> None:
-    """A value of a megabyte costs a line of bounded length."""
+    """A value of a megabyte produces a line of bounded length."""
     written: list[object] = []
     Lines().log(lambda event, **fields: written.extend(fields.values()), "a.happened", text="x" * (1 << 20), count=5)
     assert written == ["x" * FIELD_CHARS_MAX + "...", 5]
 
 
 def test_an_allowance_lets_a_second_s_worth_through_and_then_keeps_to_the_rate() -> None:
-    """A burst is free; after it each waits its part of a second, in the order of asking; idle time gives no more."""
+    """A burst does not wait; later callers wait in order of calling; idle time saves at most one second's uses."""
     clock = Clock()
     waits: list[float] = []
 

@@ -1,4 +1,4 @@
-"""hub.receiver: histories as data, with a journal that says when, and whether, it takes what it is given."""
+"""hub.receiver: histories as data, with a journal that accepts or refuses at chosen times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.hub.clients import until
 
 
 class Scene:
-    """An inbox, a receiver and its journal; *events* is what happened, in order."""
+    """An inbox, a receiver and its journal; *events* is the history, in order."""
 
     def __init__(self) -> None:
         self.inbox = Inbox()
@@ -94,7 +94,7 @@ HISTORIES = [
 
 @pytest.mark.parametrize(("history", "expected"), [row[1:] for row in HISTORIES], ids=[row[0] for row in HISTORIES])
 def test_history(monkeypatch: pytest.MonkeyPatch, history: str, expected: str) -> None:
-    """Whatever the journal says: everything is given until it is taken, in order, and told only then."""
+    """Whatever the journal returns, batches are retried until stored, in order, and acknowledged only then."""
     monkeypatch.setattr("hub.receiver.RETRY_S", 0)
 
     async def main() -> None:
@@ -115,7 +115,7 @@ def test_history(monkeypatch: pytest.MonkeyPatch, history: str, expected: str) -
 
 
 def test_the_same_batches_are_given_again(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """An outage is logged once, with what is done about it; the very same batches are given; their room stays taken."""
+    """An outage is logged once, with the action; the same batches are retried and keep their room."""
     monkeypatch.setattr("hub.receiver.RETRY_S", 0)
 
     async def main() -> None:
@@ -139,7 +139,7 @@ def test_the_same_batches_are_given_again(monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_a_clock_that_was_set_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """When it is ahead or behind by more than a second, and when it agrees again."""
+    """It is logged when the clock differs by more than a second, and when it agrees again."""
 
     async def main() -> None:
         scene = Scene()
@@ -156,7 +156,7 @@ def test_a_clock_that_was_set_is_logged_once(capsys: pytest.CaptureFixture[str])
 
 
 def test_what_the_journal_does_not_take_keeps_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the journal takes nothing, what was taken from the inbox counts; afterwards its room is free."""
+    """While the journal is unavailable, taken batches count against the inbox; afterwards their room is free."""
     monkeypatch.setattr("hub.receiver.RETRY_S", 0)
 
     async def main() -> None:
@@ -175,7 +175,7 @@ def test_what_the_journal_does_not_take_keeps_its_room(monkeypatch: pytest.Monke
 
 
 def test_many_acknowledgements_take_turns_with_others() -> None:
-    """The loop goes round while thousands of batches are acknowledged."""
+    """The event loop runs other tasks while thousands of batches are acknowledged."""
 
     async def main() -> None:
         scene = Scene()
@@ -197,7 +197,7 @@ def test_many_acknowledgements_take_turns_with_others() -> None:
 
 
 def test_commits_are_bounded() -> None:
-    """Of a full inbox no more than the largest commit is given at once, in order."""
+    """At most the largest commit is taken from a full inbox at once, in order."""
 
     async def main() -> None:
         scene = Scene()
@@ -217,7 +217,7 @@ def test_commits_are_bounded() -> None:
 
 
 def test_counts() -> None:
-    """Messages, bytes, commits, batches and duplicates are what the journal said, added up."""
+    """Messages, bytes, commits, batches and duplicates add up the journal's results."""
 
     async def main() -> None:
         scene = Scene()
@@ -236,7 +236,7 @@ def test_counts() -> None:
 
 
 def test_another_fault_ends_it() -> None:
-    """A fault that is not an outage is raised to its owner, nothing acknowledged, and the inbox can be taken over."""
+    """An error other than an outage is raised; nothing is acknowledged, and the inbox is free for a new receiver."""
 
     async def main() -> None:
         scene = Scene()

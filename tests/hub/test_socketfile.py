@@ -1,4 +1,4 @@
-"""hub.socketfile: one hub at one path, with the right owner and mode, and nothing else harmed."""
+"""hub.socketfile: one hub per path, with the right owner and mode, and no other file is harmed."""
 
 import errno
 import grp
@@ -31,7 +31,7 @@ def bound(path: str | Path, mode: int = 0o660, group: str | None = None) -> Iter
 
 
 def ask(path: str | Path) -> int:
-    """Return 0 if somebody listens at *path*, else why not."""
+    """Return 0 if a process listens at *path*, else the errno of connecting."""
     with socket.socket(socket.AF_UNIX) as client:
         client.setblocking(False)
         return client.connect_ex(str(path))
@@ -64,7 +64,7 @@ for line in sys.stdin:  # a path: listen there; an empty line: let go
 
 
 class Binder:
-    """Another process that listens where it is told."""
+    """Another process that listens at the path that it is given."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
@@ -93,7 +93,7 @@ class Binder:
 
 
 def test_listens_and_goes(tmp_path: Path) -> None:
-    """While bound the path answers; removed, those in the backlog can still be accepted; the lock file stays."""
+    """While bound, the path answers; after `remove` the backlog can still be accepted; the lock file stays."""
     path = tmp_path / "s"
     file = SocketFile.bind(str(path))
     with socket.socket(socket.AF_UNIX) as client:
@@ -111,7 +111,7 @@ def test_listens_and_goes(tmp_path: Path) -> None:
 
 
 def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relative path means what it meant at the start, also at the end."""
+    """A relative path keeps its meaning from the start to the end."""
     monkeypatch.chdir(tmp_path)
     with bound("s"):
         monkeypatch.chdir("/")
@@ -120,7 +120,7 @@ def test_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_dead_socket_is_replaced(tmp_path: Path) -> None:
-    """The socket of a hub that died is taken over, and so is what it left under the other name."""
+    """The socket of a dead hub is replaced, and so is one under the temporary name."""
     for name in ("s", "s~"):
         dead_socket(tmp_path / name)
     assert ask(tmp_path / "s") == errno.ECONNREFUSED
@@ -132,7 +132,7 @@ def test_a_dead_socket_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["s", "s~"])
 @pytest.mark.parametrize("kind", ["file", "folder", "symbolic link", "dangling link", "FIFO"])
 def test_what_is_no_socket_is_left_alone(tmp_path: Path, name: str, kind: str) -> None:
-    """A file, folder, link or FIFO at the path, or at the other name, is refused and stays what it is."""
+    """A file, folder, link or FIFO at the path, or at the temporary name, is refused and unchanged."""
     path = tmp_path / name
     if kind == "file":
         path.write_text("precious")
@@ -154,12 +154,12 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path, name: str, kind: str) -
     if kind == "file":
         assert path.read_text() == "precious"
         path.unlink()
-        with bound(tmp_path / "s"):  # nothing is held by having been refused
+        with bound(tmp_path / "s"):  # the refusal has released everything
             pass
 
 
 def test_a_live_hub_is_refused_by_name(tmp_path: Path) -> None:
-    """A second hub is told which process has the path, and the first goes on."""
+    """The error of a second hub names the process that has the path, and the first continues."""
     with Binder() as other:
         assert other.bind(tmp_path / "s") == "listening"
         before = os.lstat(tmp_path / "s").st_ino
@@ -170,19 +170,19 @@ def test_a_live_hub_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_live_server_that_is_no_hub_is_refused_by_name(tmp_path: Path) -> None:
-    """Somebody else's listening socket, without a lock of ours, is refused, named by the kernel."""
+    """A foreign listening socket without a lock is refused; the kernel names its process."""
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         server.listen(0)
         with pytest.raises(SocketInUse, match=f"process {os.getpid()} is already listening"):
             SocketFile.bind(str(tmp_path / "s"))
-        with pytest.raises(SocketInUse, match="another process"):  # its backlog is full now: who it is stays unknown
+        with pytest.raises(SocketInUse, match="another process"):  # its backlog is full now, so its process is unknown
             SocketFile.bind(str(tmp_path / "s"))
         assert (tmp_path / "s").is_socket()
 
 
 def test_a_socket_of_another_type_is_refused(tmp_path: Path) -> None:
-    """A live datagram socket cannot be asked, and is left alone."""
+    """A live datagram socket cannot be probed, and is left alone."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "s"))
         before = os.lstat(tmp_path / "s").st_ino
@@ -192,19 +192,19 @@ def test_a_socket_of_another_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_second_hub_in_the_same_process(tmp_path: Path) -> None:
-    """It is refused too, by any name of the folder, and the first one's lock outlives the try."""
+    """It is refused too, by any name of the folder, and the first one's lock is still held."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     with bound(tmp_path / "real/s") as first, Binder() as other:
         for path in ("real/s", "link/s", "real/../real/s"):
             with pytest.raises(SocketInUse, match=f"process {os.getpid()} "):
                 SocketFile.bind(str(tmp_path / path))
-        first.remove()  # from here on only the lock says that it is taken
+        first.remove()  # from here on only the lock shows that it is taken
         assert f"process {os.getpid()} is already listening" in other.bind(tmp_path / "real/s")
 
 
 def test_neighbours_do_not_meet(tmp_path: Path) -> None:
-    """Paths that differ in little, or look like the other name of one, are separate sockets."""
+    """Similar paths, or a path that equals the temporary name of another, are separate sockets."""
     names = ["~s", "as", "bs", "+s"]
     files = [SocketFile.bind(str(tmp_path / name)) for name in names]
     assert [ask(tmp_path / name) for name in names] == [0] * 4
@@ -218,7 +218,7 @@ def test_neighbours_do_not_meet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("length", [PATH_BYTES_MAX - 1, PATH_BYTES_MAX])
 @pytest.mark.parametrize("first", ["x", "~"])
 def test_the_longest_path(tmp_path: Path, length: int, first: str) -> None:
-    """A path as long as a socket address holds can be listened at, and be connected to."""
+    """A path of the maximum length can be bound and connected to."""
     room = length - len(os.fsencode(tmp_path)) - 1
     path = tmp_path / first.ljust(room, "y")
     with bound(path):
@@ -228,7 +228,7 @@ def test_the_longest_path(tmp_path: Path, length: int, first: str) -> None:
 
 
 def test_a_path_too_long(tmp_path: Path) -> None:
-    """One byte more is refused before anything is made, saying how long it is and may be."""
+    """One byte more is refused before anything is made; the error has both lengths."""
     path = tmp_path / "new" / ("ü" * PATH_BYTES_MAX)
     with pytest.raises(SocketPathTooLong, match=rf"{len(os.fsencode(path))} bytes long, {PATH_BYTES_MAX} at most"):
         SocketFile.bind(str(path))
@@ -246,17 +246,17 @@ def test_an_unknown_group(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
-    """A folder that cannot be made is said, with the way out."""
+    """A folder that cannot be made is reported, with a remedy."""
     (tmp_path / "file").touch()
     with pytest.raises(SocketError, match=r"cannot listen on .*/file/s: .*: .*/file.* \(choose a --socket in"):
         SocketFile.bind(str(tmp_path / "file/s"))
 
 
 def test_a_folder_of_others(tmp_path: Path) -> None:
-    """A folder that may not be written is said, with the way out."""
+    """A folder that is not writable is reported, with a remedy."""
     tmp_path.chmod(0o500)
     user = os.geteuid()
-    os.seteuid(user or 65534)  # root may do everything
+    os.seteuid(user or 65534)  # root may write anywhere
     try:
         with pytest.raises(SocketError, match=r"Permission denied.*\(choose a --socket in"):
             SocketFile.bind(str(tmp_path / "s"))
@@ -266,7 +266,7 @@ def test_a_folder_of_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
 def test_mode_and_group(tmp_path: Path, mode: int) -> None:
-    """The socket has the mode asked for, whatever the umask, and the group."""
+    """The socket has the requested mode and group, whatever the umask."""
     groups = grp.getgrall() if os.geteuid() == 0 else [grp.getgrgid(os.getegid())]
     old = os.umask(0o077)
     try:
@@ -297,7 +297,7 @@ print(seen)
 
 
 def test_who_sees_the_path_can_connect(tmp_path: Path) -> None:
-    """Mode, group and listening are settled before the socket comes to its path."""
+    """Mode, group and listening are set before the socket appears at its path."""
     group = (grp.getgrall() if os.geteuid() == 0 else [grp.getgrgid(os.getegid())])[-1]
     command = [sys.executable, "-W", "ignore", "-c", AT_THE_RENAME, str(tmp_path / "s"), group.gr_name]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
@@ -305,7 +305,7 @@ def test_who_sees_the_path_can_connect(tmp_path: Path) -> None:
 
 
 def test_the_folder(tmp_path: Path) -> None:
-    """A folder that is missing is made: for everybody to enter if it is root's, else for its user alone."""
+    """A missing folder is made: accessible to all users if made by root, else only to its user."""
     old = os.umask(0o022)
     try:
         with bound(tmp_path / "a/b/s"):
@@ -316,7 +316,7 @@ def test_the_folder(tmp_path: Path) -> None:
 
 
 def test_the_folders_above(tmp_path: Path) -> None:
-    """Folders that are missing above it are made as it is, whatever the umask: another could be written by all."""
+    """Missing parents get the same mode, whatever the umask: a world-writable parent would be unsafe."""
     old = os.umask(0)
     try:
         with bound(tmp_path / "a/b/c/s"):
@@ -327,7 +327,7 @@ def test_the_folders_above(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_all_can_write(tmp_path: Path) -> None:
-    """It is refused with its name and the way out, and nothing is made in it; sticky, as /tmp, it is taken."""
+    """It is refused by name with a remedy, and nothing is made in it; a sticky one, like /tmp, is accepted."""
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
@@ -346,7 +346,7 @@ def test_a_folder_that_all_can_write(tmp_path: Path) -> None:
 
 @NEEDS_ROOT
 def test_a_folder_of_another_user() -> None:
-    """Root too refuses it; the user himself does not."""
+    """Root refuses it too; its owner accepts it."""
     with open_folder() as folder:
         folder.chmod(0o1777)
         theirs = folder / "theirs"
@@ -365,7 +365,7 @@ def test_a_folder_of_another_user() -> None:
 
 @NEEDS_ROOT
 def test_a_folder_that_another_user_makes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made by somebody else between the look and the making, it is refused as well."""
+    """A folder that another user makes between check and mkdir is refused as well."""
     tmp_path.chmod(0o1777)
     real = os.mkdir
 
@@ -401,7 +401,7 @@ print(*seen, oct(os.stat(sys.argv[1]).st_mode), os.stat(sys.argv[1]).st_gid)
 
 @NEEDS_ROOT
 def test_owner_and_mode_are_set_by_descriptor(tmp_path: Path) -> None:
-    """At the start and at a reload chmod and chown are given descriptors; the umask, other threads' too, stays."""
+    """At start and reload chmod and chown get descriptors; the umask is never changed."""
     command = [sys.executable, "-W", "ignore", "-c", BY_DESCRIPTOR, str(tmp_path / "s")]
     ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=True)
     assert ran.stdout == "os.chmod os.chown os.chmod os.chown os.chmod 0o140666 2\n"
@@ -410,7 +410,7 @@ def test_owner_and_mode_are_set_by_descriptor(tmp_path: Path) -> None:
 @NEEDS_ROOT
 @pytest.mark.parametrize("what", ["file", "second name", "symbolic link", "another's socket", "another socket"])
 def test_what_comes_to_its_place_is_left_alone(tmp_path: Path, what: str) -> None:
-    """What stands where our socket should be keeps owner and mode: a root-only file is not given to a group."""
+    """A file in place of our socket keeps owner and mode: a root-only file is not given to a group."""
     path, precious = tmp_path / "s", tmp_path / "precious"
     with bound(path) as file:
         known = os.lstat(path)
@@ -437,7 +437,7 @@ def test_what_comes_to_its_place_is_left_alone(tmp_path: Path, what: str) -> Non
 
 
 def test_a_second_name_of_another_socket(tmp_path: Path) -> None:
-    """A socket of ours that serves something else keeps its mode when it comes to the place of the one just bound."""
+    """Another socket of ours that takes the place of the new one keeps its mode."""
     dead_socket(tmp_path / "other")
     (tmp_path / "other").chmod(0o600)
     os.link(tmp_path / "other", tmp_path / "s~")
@@ -447,7 +447,7 @@ def test_a_second_name_of_another_socket(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_a_second_name(tmp_path: Path) -> None:
-    """A file that has come to the lock's place under a second name is refused and keeps its contents."""
+    """A file at the lock's path that has a second name is refused and keeps its contents."""
     (tmp_path / "precious").write_text("secret")
     os.link(tmp_path / "precious", tmp_path / "s.lock")
     with pytest.raises(SocketError, match="it has a second name"):
@@ -456,7 +456,7 @@ def test_a_lock_that_is_a_second_name(tmp_path: Path) -> None:
 
 
 def test_only_our_own_is_removed(tmp_path: Path) -> None:
-    """What came to stand at the path in place of our socket stays there, and another hub's after our end as well."""
+    """A file that replaced our socket stays, and so does another hub's socket after our end."""
     path = tmp_path / "s"
     with bound(path):
         path.rename(tmp_path / "moved")
@@ -477,7 +477,7 @@ def test_only_our_own_is_removed(tmp_path: Path) -> None:
 
 
 def test_killed(tmp_path: Path) -> None:
-    """A hub that was killed leaves path and lock to the next, also if a child it forked lives on."""
+    """A killed hub leaves path and lock to the next, even if its forked child lives on."""
     script = (
         "import os, sys, signal; from hub.socketfile import SocketFile; SocketFile.bind(sys.argv[1])\n"
         "if (child := os.fork()) == 0: signal.pause()\n"
@@ -490,7 +490,7 @@ def test_killed(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         try:
-            # The child has the listening socket too, so the path still answers; the lock is free.
+            # The child shares the listening socket, so the path still answers; the lock is free.
             with pytest.raises(SocketInUse, match=f"process {process.pid} "):
                 SocketFile.bind(str(tmp_path / "s"))
             (tmp_path / "s").unlink()
@@ -503,7 +503,7 @@ def test_killed(tmp_path: Path) -> None:
 
 
 def test_two_hubs_race_for_one_path(tmp_path: Path) -> None:
-    """In every round exactly one of two processes has the path; once it answers it always does, with the right mode."""
+    """In every round exactly one of two processes gets the path; once it answers it always does, with its mode."""
     with Binder() as one, Binder() as two:
         for turn in range(20):
             path = tmp_path / f"{turn}"
@@ -527,7 +527,7 @@ def test_two_hubs_race_for_one_path(tmp_path: Path) -> None:
 
 @contextmanager
 def made(path: str | Path) -> Iterator[socket.socket]:
-    """A listening socket, as systemd would make it."""
+    """A listening socket, as systemd makes it."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
         os.chmod(path, 0o604)
@@ -537,7 +537,7 @@ def made(path: str | Path) -> Iterator[socket.socket]:
 
 
 def test_an_adopted_socket_stays(tmp_path: Path) -> None:
-    """A socket that somebody made keeps its path, mode and backlog through our end, and there is no lock."""
+    """An adopted socket keeps its path, mode and backlog after our end, and has no lock."""
     with made(tmp_path / "s") as sock:
         file = SocketFile.adopt(sock.dup())
         assert (file.path, file.is_kept) == (str(tmp_path / "s"), True)
@@ -557,7 +557,7 @@ def test_an_adopted_socket_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["nothing", "another"])
 def test_an_adopted_socket_that_lost_its_path(what: str, tmp_path: Path) -> None:
-    """Nobody listens after us if the path is gone, or another's: so the backlog is ours. The other's is left alone."""
+    """If its path is gone or replaced, its backlog is ours to accept; a replacement is left alone."""
     with made(tmp_path / "s") as sock:
         file = SocketFile.adopt(sock.dup())
         (tmp_path / "s").unlink()
@@ -570,14 +570,14 @@ def test_an_adopted_socket_that_lost_its_path(what: str, tmp_path: Path) -> None
 
 
 def test_a_bound_socket_is_not_kept(tmp_path: Path) -> None:
-    """What we made ourselves ends with us."""
+    """A socket that we bound ends with us."""
     with bound(tmp_path / "s") as file:
         assert not file.is_kept
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
 def test_an_abstract_name_is_adopted() -> None:
-    """A name without a file cannot be lost, and is written with an @."""
+    """A socket without a file is always kept, and its name is written with an @."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(f"\0mpsr-adopt-{os.getpid()}")
         sock.listen()

@@ -1,4 +1,4 @@
-"""hub.users: one object for a uid while somebody uses it, and its share of the connections."""
+"""hub.users: one object per uid in use, and its share of the connections."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hub.users import RECENT_MAX, Users
 
 
 def test_a_uid_has_one_user() -> None:
-    """All that ask for a uid get the same user, others another one."""
+    """All requests for a uid return the same user; another uid has another user."""
     users = Users()
     assert users.of(5) is users.of(5)
     assert users.of(6) is not users.of(5)
 
 
 def test_users_are_forgotten_and_not_too_soon() -> None:
-    """A user that nobody uses is remembered while few others come, and forgotten then; one in use never is."""
+    """An unused user is kept while few others come, then forgotten; a user in use is never forgotten."""
     users = Users()
     used, unused = users.of(1), id(users.of(2))
     used.connections = 7
@@ -48,7 +48,7 @@ def test_users_are_forgotten_and_not_too_soon() -> None:
     ],
 )
 def test_a_user_has_half_of_what_the_others_leave(own: int, others: int, connections_max: int, may: bool) -> None:
-    """The first that takes all it can gets half of the connections, the next a quarter, and everybody one."""
+    """The first greedy user gets half of the connections, the next a quarter, and every user one."""
     user = Users().of(1)
     user.connections = own
     assert user.may_connect(own + others, connections_max) is may

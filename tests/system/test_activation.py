@@ -1,7 +1,8 @@
 """
-The hub under a manager: a test that plays systemd, makes the socket, reads what the hub says, kills it and starts it.
+The hub under a service manager. The test plays systemd: it makes the socket, reads the notifications, kills and starts
+the hub.
 
-The socket outlives the hub: nobody who connects is ever refused, and what is acknowledged is there once, in order.
+The socket outlives the hub: no connect is ever refused, and what is acknowledged is stored once, in order.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(sys.argv[2], sys.argv[2:])
 """
-"""The manager's child, before it becomes the hub: it alone knows its process id."""
+"""Runs in the manager's child before it becomes the hub: LISTEN_PID needs the child's process id."""
 
 
 class Manager:
-    """Plays systemd for one hub. *watchdog_s* as WatchdogSec=."""
+    """Plays systemd for one hub. *watchdog_s* corresponds to WatchdogSec=."""
 
     def __init__(self, folder: Path, *, watchdog_s: float = 1.0) -> None:
         self.path = str(folder / "hub.sock")
@@ -65,13 +66,13 @@ class Manager:
         self.process = subprocess.Popen(command, env=self._env, pass_fds=[handle], stderr=self._log)
 
     def wait_until_ready(self) -> None:
-        """Return when the hub says that it accepts."""
+        """Return when the hub has sent READY=1."""
         self.wait_for("READY", since=0)
         assert self.process is not None
         assert self.process.poll() is None
 
     def wait_for(self, name: str, *, since: int) -> dict[str, str]:
-        """Return the first message with *name* among those from number *since* on."""
+        """Return the first message that contains *name*, from message number *since* on."""
         with self._heard:
             found = self._heard.wait_for(lambda: [m for m in self.said[since:] if name in m], PATIENCE_S)
         assert found, f"never said: {name}"
@@ -84,7 +85,7 @@ class Manager:
         return self.process.wait(PATIENCE_S)
 
     def mark(self) -> int:
-        """Return how much was said, with all that has arrived by now."""
+        """Return the number of messages received, once everything sent so far has arrived."""
         since = len(self.said)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"MARK=1", self._notify.getsockname())
@@ -92,7 +93,7 @@ class Manager:
         return len(self.said)
 
     def forget(self) -> None:
-        """Forget what was said."""
+        """Forget the messages received so far."""
         self.said.clear()
 
     def messages(self) -> list[Message]:
@@ -124,7 +125,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 
 class Knocker(threading.Thread):
-    """A client that connects anew for each message, and sends it until it is acknowledged."""
+    """A client that opens a new connection for each message and resends it until it is acknowledged."""
 
     def __init__(self, path: str, tag: str) -> None:
         super().__init__(daemon=True)
@@ -142,13 +143,13 @@ class Knocker(threading.Thread):
             self.acknowledged += 1
 
     def end(self) -> None:
-        """Finish the message on its way, and end."""
+        """Finish the current message, and end."""
         self._stopping.set()
         self.join(PATIENCE_S)
         assert not self.is_alive()
 
     def _send(self, number: int) -> bool:
-        """Say whether the hub has the message."""
+        """Return whether the hub acknowledged the message."""
         name = f"{self.tag} {number}"
         try:
             client = connect(self._path)
@@ -189,20 +190,20 @@ class Worker:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def end(self) -> int:
-        """End it; return how many messages it had acknowledged, all it sent."""
+        """End the process; return the number of acknowledged messages, which is all that it sent."""
         said, _ = self._process.communicate(timeout=90)
         assert self._process.returncode == 0
         return int(said)
 
     def kill(self) -> None:
-        """Kill it, if it has not ended."""
+        """Kill the process if it still runs."""
         if self._process.returncode is None:
             self._process.kill()
             self._process.communicate()
 
 
 def test_killed_and_started_under_load(manager: Manager) -> None:
-    """Through kills and stops no connect is refused, and every acknowledged message is there once, in order."""
+    """Through kills and stops no connect is refused, and each acknowledged message is stored once, in order."""
     manager.start()
     manager.wait_until_ready()
     knockers = [Knocker(manager.path, f"knocker.{n}") for n in range(4)]
@@ -215,7 +216,7 @@ def test_killed_and_started_under_load(manager: Manager) -> None:
             number = signal.SIGTERM if turn % 3 == 2 else signal.SIGKILL
             assert manager.end(number) == (0 if number == signal.SIGTERM else -number)
             manager.forget()
-            connect(manager.path, f"turn {turn}\n".encode()).close()  # there is no hub
+            connect(manager.path, f"turn {turn}\n".encode()).close()  # no hub runs
             manager.start()
             manager.wait_until_ready()
         _wait_for_progress(knockers, 25)
@@ -239,7 +240,7 @@ def test_killed_and_started_under_load(manager: Manager) -> None:
 
 
 def _wait_for_progress(knockers: list[Knocker], count: int) -> None:
-    """Wait until each of them has had *count* more messages acknowledged."""
+    """Wait until each knocker has *count* more acknowledged messages."""
     targets = [knocker.acknowledged + count for knocker in knockers]
     eventually(
         lambda: all(k.acknowledged >= target for k, target in zip(knockers, targets, strict=True)),
@@ -250,7 +251,7 @@ def _wait_for_progress(knockers: list[Knocker], count: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_who_comes_between_two_hubs(manager: Manager, number: signal.Signals) -> None:
-    """Those who connect, send and go while no hub runs are received by the next, as far as the backlog holds."""
+    """Clients that connect, send and close while no hub runs are received by the next, up to the backlog."""
     manager.start()
     manager.wait_until_ready()
     manager.end(number)
@@ -265,7 +266,7 @@ def test_who_comes_between_two_hubs(manager: Manager, number: signal.Signals) ->
 
 
 def test_what_the_manager_hears(manager: Manager) -> None:
-    """Ready when it accepts, alive, how it is, and that it stops; the socket and its file stay."""
+    """The hub reports ready, alive, status and stopping; the socket and its file stay."""
     manager.start()
     manager.wait_until_ready()
     assert list(manager.said[0]) == ["READY"]
@@ -297,7 +298,7 @@ main()
 
 
 def test_a_stuck_journal_starves_the_watchdog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a write does not come back, the hub says nothing of being alive; when it does, it is alive again."""
+    """While a write is stuck, the hub does not feed the watchdog; when it returns, feeding resumes."""
     os.mkfifo(tmp_path / "gate")
     monkeypatch.setenv("GATE", str(tmp_path / "gate"))
     manager = Manager(tmp_path, watchdog_s=0.4)
@@ -312,14 +313,14 @@ def test_a_stuck_journal_starves_the_watchdog(tmp_path: Path, monkeypatch: pytes
             (tmp_path / "gate").open("w").close()
             assert read_acks(client, 1) == ["stuck"]
             manager.wait_for("WATCHDOG", since=second)
-        # Nobody opens the gate for what follows: a stuck hub is to be killed.
+        # The gate stays closed from here on: a stuck hub must be killed.
         assert manager.end(signal.SIGKILL) == -signal.SIGKILL
     finally:
         manager.close()
 
 
 def test_a_descriptor_that_does_not_fit(manager: Manager, tmp_path: Path) -> None:
-    """Anything but a listening Unix stream socket is said in one line; nothing is made, the exit code is 1."""
+    """A descriptor other than a listening Unix stream socket is one line and exit code 1; nothing is made."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
         datagrams.bind(str(tmp_path / "datagrams"))
         manager.start(passed=datagrams)

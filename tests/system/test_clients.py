@@ -1,4 +1,4 @@
-"""Clients that are not ours, as their users run them: fluent-logger, socat, nc, and any program that writes bytes."""
+"""Foreign clients as their users run them: fluent-logger, socat, nc, and any program that writes bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
 
 
 def wait_for(hub: HubProcess, count: int) -> list[Message]:
-    """Return the messages once there are *count*: these clients take no acknowledgement to wait for."""
+    """Return the messages once *count* are stored. These clients have no acknowledgement to wait for."""
     eventually(lambda: hub.stats()["messages"] >= count, f"{count} messages")
     return hub.messages()
 
@@ -40,7 +40,7 @@ def need(program: str) -> str:
 
 
 def test_fluent_logger(hub: HubProcess) -> None:
-    """fluent-logger over unix:// is understood, with whole seconds and with nanoseconds, in order."""
+    """fluent-logger over unix:// is decoded, with whole seconds and with nanoseconds, in order."""
     for precise in (False, True):
         sender = fluent.sender.FluentSender("app", host=f"unix://{hub.socket}", nanosecond_precision=precise)
         for number in range(1000):
@@ -68,7 +68,7 @@ def test_fluent_logging_handler(hub: HubProcess) -> None:
 
 
 def test_socat(hub: HubProcess) -> None:
-    """`echo hello | socat - UNIX-CONNECT:hub.sock` works; a last line without newline counts; JSON is a record."""
+    """`echo hello | socat - UNIX-CONNECT:hub.sock` works; a last line without a newline counts; JSON is a record."""
     socat = need("socat")
     given = b'hello\n{"tag": "app", "time": 1700000000.5, "n": 1}\n{broken json\nlast'
     subprocess.run([socat, "-", f"UNIX-CONNECT:{hub.socket}"], input=given, check=True, timeout=30)
@@ -84,7 +84,7 @@ def test_socat(hub: HubProcess) -> None:
 
 
 def test_socat_asks_a_command(hub: HubProcess) -> None:
-    """A JSON-RPC line is answered on the same connection, and is no message."""
+    """A JSON-RPC line is answered on the same connection and is not a message."""
     socat = need("socat")
     request = b'{"jsonrpc": "2.0", "id": 7, "method": "ping"}\n'
     done = subprocess.run(
@@ -102,7 +102,7 @@ def test_netcat(hub: HubProcess) -> None:
 
 
 def test_a_client_that_writes_and_goes_away(hub: HubProcess) -> None:
-    """What any language's client writes before it closes is one message, newline or not."""
+    """The bytes that a client writes before it closes are one message, with or without a newline."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(hub.socket)
         client.sendall(b"Hello from producer 0")
@@ -110,7 +110,7 @@ def test_a_client_that_writes_and_goes_away(hub: HubProcess) -> None:
 
 
 def test_garbage_costs_its_own_connection_only(hub: HubProcess) -> None:
-    """What came before the garbage is kept, there is one loss, and another connection does not notice."""
+    """Data before the garbage is kept, there is one loss, and other connections are unaffected."""
     whole = b"\x93\xa3app\xce\x65\x53\xf1\x00\x81\xa1n\x01"
     with socket.socket(socket.AF_UNIX) as honest, socket.socket(socket.AF_UNIX) as garbled:
         honest.connect(hub.socket)
@@ -128,7 +128,7 @@ def test_garbage_costs_its_own_connection_only(hub: HubProcess) -> None:
 
 
 def test_kill_of_a_client_keeps_what_the_kernel_has(hub: HubProcess) -> None:
-    """What a producer handed to the kernel is kept when it is killed the next moment."""
+    """Data that a producer handed to the kernel is kept when the producer is killed directly after."""
     program = "import os,socket,sys; s=socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); "
     program += "s.sendall(b''.join(b'line %d\\n' % n for n in range(5000))); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", program, hub.socket], check=False, timeout=30)
@@ -137,7 +137,7 @@ def test_kill_of_a_client_keeps_what_the_kernel_has(hub: HubProcess) -> None:
 
 
 def test_a_thousand_connections_at_once(hub: HubProcess) -> None:
-    """1,000 clients are connected at the same time, each sends, and every line is there."""
+    """1,000 clients are connected at the same time, each sends a line, and every line is stored."""
     clients = [socket.socket(socket.AF_UNIX) for _ in range(1000)]
     try:
         for client in clients:

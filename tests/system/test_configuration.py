@@ -1,4 +1,4 @@
-"""Configuration with real processes: `mpsr config`, `mpsr hub --check`, reloads, and who may do what."""
+"""Configuration with real processes: `mpsr config`, `mpsr hub --check`, reloads, and access rules."""
 
 import json
 import os
@@ -17,7 +17,7 @@ ME = f"uid:{os.geteuid()}"
 
 
 class Configured:
-    """A hub with a file of its own."""
+    """A hub with its own configuration file."""
 
     def __init__(self, folder: Path, text: str = "") -> None:
         self.file = folder / "hub.toml"
@@ -28,7 +28,7 @@ class Configured:
         self.file.write_text(text)
 
     def hang_up(self, event: str) -> dict[str, Any]:
-        """Send SIGHUP; return what the hub says of it."""
+        """Send SIGHUP; return the log event that follows."""
         before = len(self._said(event))
         self.hub.process.send_signal(signal.SIGHUP)
         said: list[dict[str, Any]] = eventually(lambda: self._said(event)[before:], event)
@@ -39,7 +39,7 @@ class Configured:
 
 
 def test_check_starts_nothing(tmp_path: Path) -> None:
-    """A valid configuration is said to be so, and neither socket nor journal is made."""
+    """A valid configuration is reported as valid, and neither socket nor journal is made."""
     done = mpsr("hub", "--check", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j"))
     assert (done.returncode, done.stdout) == (0, b"mpsr: valid (no file)\n")
     assert os.listdir(tmp_path) == []
@@ -58,7 +58,7 @@ def test_check_starts_nothing(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("check", [["--check"], []])
 def test_a_wrong_configuration_is_one_line(line: str, code: int, said: str, check: list[str], tmp_path: Path) -> None:
-    """It says what is wrong and what would be right; nothing is started or made, with --check or without."""
+    """The line names the fault and a correct value; nothing is started or made, with or without --check."""
     path = tmp_path / "hub.toml"
     others = {"socket": str(tmp_path / "s"), "journal": str(tmp_path / "j")}
     others.pop(line.partition(" ")[0], None)
@@ -71,7 +71,7 @@ def test_a_wrong_configuration_is_one_line(line: str, code: int, said: str, chec
 
 
 def test_config_says_what_is_in_force_and_why(tmp_path: Path) -> None:
-    """Each key, its value, and where it comes from; the example is a file."""
+    """Each key, its value and its origin are shown; the example is a valid file."""
     path = tmp_path / "hub.toml"
     path.write_text('retain = "7d"\nsend_deny = ["uid:5", "comm:x"]')
     environ = {**os.environ, "MPSR_MODE": "0666"}
@@ -88,7 +88,7 @@ def test_config_says_what_is_in_force_and_why(tmp_path: Path) -> None:
 
 
 def test_a_reload_changes_what_can_change(tmp_path: Path) -> None:
-    """By signal and by command; what needs a restart is named; an open connection and its messages stay."""
+    """A reload by signal or command names what needs a restart; open connections and their messages stay."""
     configured = Configured(tmp_path)
     with configured.hub as hub, Producer(hub.socket) as producer:
         producer.send({"n": 1})
@@ -107,11 +107,11 @@ def test_a_reload_changes_what_can_change(tmp_path: Path) -> None:
         producer.send({"n": 2})
         producer.flush(30)
         assert [message.record["n"] for message in hub.messages()] == [1, 2]
-        assert hub.stats()["connections_accepted"] == 3  # the producer's, the reload's and this one
+        assert hub.stats()["connections_accepted"] == 3  # the connections of the producer, the reload and this call
 
 
 def test_a_smaller_journal_expires_at_once(tmp_path: Path) -> None:
-    """The oldest go, the newest stay."""
+    """The oldest segments are deleted, the newest stay."""
     configured = Configured(tmp_path, 'journal_size = "64MiB"')
     with configured.hub as hub, Producer(hub.socket) as producer:
         for number in range(24):
@@ -126,7 +126,7 @@ def test_a_smaller_journal_expires_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["journal_size", 'journal_size = "1"', 'retain = "1d"\ngroup = "no-such-group"'])
 def test_an_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
-    """It is said in the log and to the caller; the hub goes on as it was."""
+    """The error is logged and returned to the caller; the hub continues unchanged."""
     configured = Configured(tmp_path)
     with configured.hub as hub:
         configured.write(text)
@@ -138,7 +138,7 @@ def test_an_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
 
 
 def test_who_may_not_send_is_refused(tmp_path: Path) -> None:
-    """Its connection ends, a counter and a loss say so, nothing is kept; allowed again, it sends again, once."""
+    """Its connection is closed, a counter and a loss report it, nothing is kept. Allowed again, it sends once."""
     configured = Configured(tmp_path)
     with configured.hub as hub, Producer(hub.socket) as producer:
         producer.send({"n": 1})
@@ -160,7 +160,7 @@ def test_who_may_not_send_is_refused(tmp_path: Path) -> None:
 
 
 def test_who_may_not_ask_gets_an_error(tmp_path: Path) -> None:
-    """In the caller's own protocol; what it asked for is not done; everybody may ping."""
+    """The error comes in the caller's protocol and the command is not executed; every client may ping."""
     configured = Configured(tmp_path, f'read_deny = ["{ME}"]\ncontrol_deny = ["{ME}"]')
     with configured.hub as hub:
         assert call("ping", path=hub.socket) == "pong"
@@ -175,7 +175,7 @@ def test_who_may_not_ask_gets_an_error(tmp_path: Path) -> None:
 
 
 def test_commands_find_the_configured_hub(tmp_path: Path) -> None:
-    """Where the file names socket and journal, nobody else has to."""
+    """Commands take socket and journal from the file."""
     with HubProcess(tmp_path) as hub:
         path = tmp_path / "hub.toml"
         path.write_text(f'socket = "{hub.socket}"\njournal = "{hub.journal}"')
@@ -188,7 +188,7 @@ def test_commands_find_the_configured_hub(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_is_gone_ends_the_hub(tmp_path: Path) -> None:
-    """SIGHUP from a closed terminal is a graceful stop, not a reload for nobody."""
+    """SIGHUP from a closed terminal is a graceful stop, not a reload."""
     ours, theirs = os.openpty()
     command = [*MPSR, "hub", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j")]
     hub = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)

@@ -1,7 +1,8 @@
 """
-Every way a process begins, by every way it ends, with the hub there, away and killed: what `send` took arrives, once.
+Every way a process begins, combined with every way it ends, while the hub runs, is away, or is killed: each message
+that `send` accepted arrives once.
 
-Each test runs all beginnings at once, each in a program of its own whose workers end in all the ways there are.
+Each test runs all beginnings at once, each in a separate program, whose workers end in all ways.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def folder() -> Iterator[Path]:
 
 
 class Families:
-    """One program for each beginning, and a worker in it for each ending."""
+    """One program per beginning, with one worker per ending."""
 
     def __init__(self, folder: Path, socket: str) -> None:
         self._folder = folder
@@ -124,18 +125,18 @@ class Families:
             self.pids[f"{method}: parent"] = self._parents[method].pid
 
     def until_half(self) -> None:
-        """Wait until each worker stands at its gate."""
+        """Wait until each worker has sent half and waits at its gate."""
         for worker in self.workers:
             line = eventually(lambda: b"half " in (text := self._told(worker)) and text, worker).split(b"half ")[1]  # noqa: B023
             self.pids[worker] = int(line.split()[0])
 
     def go_on(self) -> None:
-        """Let all of them go on."""
+        """Let all workers continue."""
         for worker in self.workers:
             (self._folder / f"gate {worker}").open("wb").close()
 
     def end(self) -> None:
-        """Kill who does not end by itself, in mid-sending; wait for all."""
+        """Kill the workers that do not end by themselves, while they send; wait for all."""
         for worker in self.workers:
             if (number := SIGNALS.get(worker.partition(": ")[2])) is not None:
                 eventually(lambda: self.told(worker) > COUNT, worker)  # noqa: B023
@@ -144,14 +145,14 @@ class Families:
             assert parent.wait(2 * PATIENCE_S) == 0, (self._folder / f"{method}.err").read_text()
 
     def kill(self) -> None:
-        """Leave nobody behind, however the test went."""
+        """Kill every remaining process, whatever the result of the test."""
         for parent in self._parents.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(parent.pid, signal.SIGKILL)
             parent.wait()
 
     def told(self, worker: str) -> int:
-        """Return how many calls of `send` returned, as far as the worker came to say so."""
+        """Return the number of calls of `send` that returned, as far as the worker reported them."""
         return self._told(worker).count(b".\n")
 
     def _told(self, worker: str) -> bytes:
@@ -160,7 +161,7 @@ class Families:
 
 
 def check(families: Families, messages: list[Message]) -> None:
-    """Fail unless everything that was sent is there, once, in order, from the right process."""
+    """Fail unless every sent message is stored once, in order, from the right process."""
     by_tag: dict[str, list[Message]] = {}
     for message in messages:
         by_tag.setdefault(message.tag, []).append(message)
@@ -179,10 +180,10 @@ def check(families: Families, messages: list[Message]) -> None:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("hub_is", ["up", "down", "killed"])
 def test_every_beginning_and_every_end(folder: Path, hub_is: str) -> None:
-    """What was sent before any end of a process of any beginning is in the journal once, in order, as its own."""
+    """Messages sent before any end of a process of any beginning are stored once, in order, as its own."""
     with HubProcess(folder) as hub:
         if hub_is == "down":
-            hub.kill()  # it has made the folder for the spools
+            hub.kill()  # it has made the spool folder
         families = Families(folder, hub.socket)
         try:
             families.until_half()

@@ -2,8 +2,8 @@
 Faults around a hub, in real processes: stopped and killed readers, a hub killed at chosen system calls.
 
 Not here: the disk and the clock (tests.system.test_faults_disk), clients (tests.system.test_faults_clients), kills of
-producers (tests.system.test_kill), power cuts (tests.system.test_power_cut), all at once (tests.soak), hostile users
-(tests.adversaries).
+producers (tests.system.test_kill), power cuts (tests.system.test_power_cut), everything at once (tests.soak), hostile
+users (tests.adversaries).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FILLING = "x" * 10_000
 
 
 def fill(path: str, count: int, start: int = 0) -> None:
-    """Send so many messages of 10 kB, and see them acknowledged."""
+    """Send *count* messages of 10 kB and wait for their acknowledgements."""
     with Producer(path, tag="app", chunk_bytes_max=50_000) as producer:
         for number in range(start, start + count):
             producer.send({"n": number, "x": FILLING})
@@ -57,7 +57,7 @@ def is_whole(journal: str) -> bool:
 
 
 class Logs:
-    """`mpsr logs` as a process, and the lines it has written."""
+    """`mpsr logs` as a process, and the lines that it has written."""
 
     def __init__(self, journal: str, *args: str) -> None:
         command = [*MPSR, "logs", "--journal", journal, "--output", "json", *args]
@@ -83,7 +83,7 @@ class Logs:
 
 
 def test_a_stopped_reader_goes_on_at_the_oldest_and_says_what_it_missed(tmp_path: Path) -> None:
-    """`mpsr logs -f` that slept while its segment expired shows one loss, of all it missed, and what is there."""
+    """`mpsr logs -f`, stopped while its segment expired, shows one loss for all it missed, then the rest."""
     with HubProcess(tmp_path, *SMALL) as hub:
         fill(hub.socket, 3)
         logs = Logs(hub.journal, "-f")
@@ -106,13 +106,13 @@ def test_a_stopped_reader_goes_on_at_the_oldest_and_says_what_it_missed(tmp_path
 
 
 def test_a_reader_killed_in_mid_output_harms_nothing(tmp_path: Path) -> None:
-    """A reader that dies while it writes leaves hub, journal and other readers as they were."""
+    """A reader that dies while it writes does not affect the hub, the journal or other readers."""
     with HubProcess(tmp_path, *SMALL) as hub:
         fill(hub.socket, 200)
         command = [*MPSR, "logs", "--journal", hub.journal, "-f"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
             assert reader.stdout is not None
-            assert reader.stdout.read(1)  # and no more: it stands in mid-output
+            assert reader.stdout.read(1)  # no more is read, so it blocks in mid-output
             reader.kill()
         assert reader.returncode == -signal.SIGKILL
         fill(hub.socket, 20, start=200)
@@ -124,18 +124,18 @@ def test_a_reader_killed_in_mid_output_harms_nothing(tmp_path: Path) -> None:
 # Kills of the hub at chosen moments.
 
 _KILLS = [
-    *(("ftruncate", when) for when in (1, 2)),  # the lock's, recovery's
-    *(("fsync", when) for when in (1, 2, 3)),  # recovery's, a header's, a name's
-    *(("fallocate", when) for when in (1, 2)),  # the first segment, and one under load
+    *(("ftruncate", when) for when in (1, 2)),  # of the lock, of recovery
+    *(("fsync", when) for when in (1, 2, 3)),  # of recovery, of a header, of a name
+    *(("fallocate", when) for when in (1, 2)),  # of the first segment, of one under load
     *(("rename", when) for when in (1, 2)),
-    *(("unlink", when) for when in (1, 2, 3)),  # what is expired
-    *(("pwritev2", when) for when in (1, 2, 9)),  # a header, commits
+    *(("unlink", when) for when in (1, 2, 3)),  # of expired segments
+    *(("pwritev2", when) for when in (1, 2, 9)),  # of a header, of commits
     *(("fdatasync", when) for when in (1, 9)),
 ]
 
 
 class _Follower:
-    """Everything that the journal shows, read as it comes, so that expiry takes nothing from it."""
+    """All messages of the journal, read as they are committed, before they expire."""
 
     def __init__(self, journal: str) -> None:
         self.numbers: dict[str, list[int]] = {}
@@ -168,7 +168,7 @@ class _Follower:
 
 
 def _hub_killed_at(hub: HubProcess, call: str, when: int, size: tuple[str, str] = SMALL) -> None:
-    """Run a hub that a kernel hook kills when one of its threads makes the call for the *when*-th time."""
+    """Run a hub that a kernel hook kills when a thread makes the system call *call* the *when*-th time."""
     hook = (
         "strace",
         "-D",
@@ -185,7 +185,7 @@ def _hub_killed_at(hub: HubProcess, call: str, when: int, size: tuple[str, str] 
 
 
 def test_a_hub_killed_in_recovery_expiry_and_making_of_segments(tmp_path: Path) -> None:
-    """Killed at its system calls, again and again, under load, it loses, doubles and reorders nothing."""
+    """Killed repeatedly at its system calls under load, the hub loses, duplicates and reorders nothing."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     kills = _KILLS[:]
@@ -216,7 +216,7 @@ def test_a_hub_killed_in_recovery_expiry_and_making_of_segments(tmp_path: Path) 
 
 
 def test_a_hub_killed_in_large_writes(tmp_path: Path) -> None:
-    """Killed before, between and behind its writes past the page cache, it loses, doubles and reorders nothing."""
+    """Killed before, between and after its direct writes, the hub loses, duplicates and reorders nothing."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     size = ("--journal-size", "1GiB")

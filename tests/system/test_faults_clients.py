@@ -1,5 +1,5 @@
 """
-Clients of a hub that do everything wrong, in real processes: what they cost is theirs, and the honest are served.
+Clients of a hub that misbehave in every way, in real processes: only they bear the cost, and honest clients are served.
 
 Not here: the decoders one by one (tests.hub.wire), one connection's part (tests.hub.test_connection).
 """
@@ -37,7 +37,7 @@ CLIENTS = int(os.environ.get("MPSR_CLIENTS", "4000"))
 
 @contextlib.contextmanager
 def _honest(hub: HubProcess) -> Iterator[Producer]:
-    """A producer that is served before, while and after the block runs."""
+    """A producer that is served before, during and after the block."""
     with Producer(hub.socket, tag="honest") as producer:
         producer.send({"n": 0})
         producer.flush(timeout=30)
@@ -62,7 +62,7 @@ def _loss_records(hub: HubProcess) -> list[dict[str, Any]]:
     return [message.record for message in hub.messages() if message.tag == LOSS]
 
 
-# Clients that do not read, or do not go on.
+# Clients that do not read, or stop sending.
 
 CROWD = """
 import contextlib, resource, socket, sys
@@ -83,7 +83,7 @@ sys.stdin.read()
 
 
 class Crowd:
-    """A process of many clients, each of which sends the same and then stands still for ever."""
+    """A process with many clients; each sends the same data and then stalls for ever."""
 
     def __init__(self, hub: HubProcess, count: int, data: bytes) -> None:
         file = Path(hub.socket).with_name("crowd")
@@ -92,7 +92,7 @@ class Crowd:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def wait(self) -> None:
-        """Wait until all have sent."""
+        """Wait until all clients have sent."""
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"there\n"
 
@@ -110,7 +110,7 @@ MANY_LOSSES = "from hub import users; users.LOSSES_PER_S = 1e6"
 def test_clients_that_read_no_acks_and_4000_in_mid_frame_hold_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Honest clients are served beside two that never read and 4,000 that stop in mid-frame; each costs its own."""
+    """Honest clients are served beside two that never read and 4,000 that stall in mid-frame; each costs its own."""
     script = f"{MANY_LOSSES}\nfrom hub.cli import main\nmain()"
     monkeypatch.setattr(support, "MPSR", (sys.executable, "-c", script))
     count = min(CLIENTS, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200) // 2 * 2
@@ -140,7 +140,7 @@ def test_clients_that_read_no_acks_and_4000_in_mid_frame_hold_up_nobody(
 def _is_crowded(hub: HubProcess, connections: int) -> bool:
     try:
         return bool(hub.stats()["connections"] >= connections)
-    except NotConnected:  # it has not accepted them all, and takes no more before it has
+    except NotConnected:  # it accepts the crowd first
         return False
 
 
@@ -154,7 +154,7 @@ budget.Budget.__init__.__kwdefaults__["stall_s"] = 0.2
 def test_half_frames_beyond_the_budget_are_broken_off_and_the_honest_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Half frames of twice the hub's budget: those that stand still go, each as one loss, and memory stays bounded."""
+    """Of incomplete frames of twice the budget, stalled ones are closed, each as one loss; memory is bounded."""
     script = f"{BUDGET}\nfrom hub.cli import main\nmain()"
     monkeypatch.setattr(support, "MPSR", (sys.executable, "-c", script))
     half = b"\x93\xa3app\xc6\x00\x20\x00\x00" + b"x" * (1 << 20)
@@ -174,7 +174,7 @@ def test_half_frames_beyond_the_budget_are_broken_off_and_the_honest_are_served(
 
 
 def test_what_a_client_sends_that_closes_without_reading_is_stored(tmp_path: Path) -> None:
-    """A client that sends and is gone, its acknowledgements unread, has everything stored, and so has one killed."""
+    """All data is stored of a client that closes without reading its acknowledgements, or is killed."""
     frames = b"".join(chunk(f"{number}", tag=b"gone", text="x" * 500) for number in range(2000))
     with HubProcess(tmp_path) as hub:
         for _ in range(2):
@@ -188,11 +188,11 @@ def test_what_a_client_sends_that_closes_without_reading_is_stored(tmp_path: Pat
     assert sum(message.tag == "gone" for message in messages) == sum(message.tag == "dead" for message in messages)
 
 
-# Frames that are too much.
+# Frames that are too large.
 
 
 def _bomb(method: str) -> bytes:
-    """Return 65 MiB of entries, compressed: not to less than a bomb that is refused for its ratio."""
+    """Return 65 MiB of entries, compressed less strongly than a bomb that is refused for its ratio."""
     if method == "gzip":
         return gzip.compress(msgpack.packb([1, {"text": "x" * (1 << 20)}]) * 65, 1)
     zstandard = pytest.importorskip("zstandard")
@@ -205,7 +205,7 @@ def _compressed(method: str, payload: bytes, name: str) -> bytes:
 
 
 def test_what_is_too_large_is_one_loss_and_acknowledged_and_the_connection_goes_on(tmp_path: Path) -> None:
-    """A declared frame over the limit and bombs of every kind cost themselves; before and behind them all is kept."""
+    """A frame declared over the limit and bombs of every kind are losses; data before and after them is kept."""
     size = FRAME_BYTES_MAX + (1 << 20)
     with HubProcess(tmp_path) as hub, connect(hub.socket) as client:
         client.sendall(chunk("before"))
@@ -232,7 +232,7 @@ def test_what_is_too_large_is_one_loss_and_acknowledged_and_the_connection_goes_
 
 @pytest.mark.parametrize("kind", ["Message", "Forward"])
 def test_a_frame_of_undeclared_length_over_the_limit_ends_its_connection(kind: str, tmp_path: Path) -> None:
-    """Nobody knows its end: it is one loss, not acknowledged, its connection is closed; nothing before it is lost."""
+    """Its end is unknown: it is one unacknowledged loss, and the connection is closed; earlier data is kept."""
     piece = b"\xc6" + (1 << 20).to_bytes(4, "big") + bytes(1 << 20)
     start = b"\x94\xa3app\x01\xdd\0\0\1\0" if kind == "Message" else b"\x93\xa3app\xdd\0\0\1\0"
     with HubProcess(tmp_path) as hub, connect(hub.socket) as client, _honest(hub):
@@ -256,7 +256,7 @@ def test_a_frame_of_undeclared_length_over_the_limit_ends_its_connection(kind: s
 
 
 def _nested(kind: str, depth: int) -> bytes:
-    """Return a frame whose record holds *depth* lists, one in another."""
+    """Return a frame whose record holds *depth* nested lists."""
     record = b"\x81\xa1x" + b"\x91" * depth + b"\xc0"
     entry = b"\x92\x01" + record
     if kind == "Message":
@@ -270,8 +270,8 @@ def _nested(kind: str, depth: int) -> bytes:
 
 def test_nesting_is_kept_up_to_a_limit_and_beyond_it_the_loss_names_it(tmp_path: Path) -> None:
     """
-    1,000 levels are kept and every reader goes on behind them; 1,500 and 100,000 are a loss that names the limit, or,
-    as a line, a text, as 1,000 are there already; memory does not jump.
+    1,000 levels are kept, and every reader continues after them. 1,500 and 100,000 levels are a loss that names the
+    limit. A JSON line with any of these depths is stored as text. Memory does not jump.
     """
     kinds, depths = ("Message", "Forward", "PackedForward", "line"), (1000, 1500, 100_000)
     with HubProcess(tmp_path) as hub:
@@ -305,7 +305,7 @@ def test_nesting_is_kept_up_to_a_limit_and_beyond_it_the_loss_names_it(tmp_path:
 
 
 def test_entries_that_are_no_messages_show_as_losses_at_their_own_sequence(tmp_path: Path) -> None:
-    """Valid msgpack that is no message costs itself: its neighbours are kept, readers and `verify` go on."""
+    """Valid msgpack that is not a message is one loss; its neighbours are kept, readers and `verify` continue."""
     odd: list[Any] = [["soon", {}], [1, ["no", "map"]], [1, {"a": 1}, 2], 5, None, [[1, {}], "x"], {"a": 1}, [None, {}]]
     entries = [[1, {"n": -1}], *(entry for n, one in enumerate(odd) for entry in (one, [1, {"n": n}]))]
     payload = b"".join(map(msgpack.packb, entries)) + b"\x92\x01\x81\xa1x\xa2\xff\xff\x92\x01\x81\xa1n\x63"
@@ -360,7 +360,7 @@ GARBAGE: dict[str, bytes] = {
 
 
 def test_garbage_is_one_loss_each_and_costs_no_memory(tmp_path: Path) -> None:
-    """Whatever a client sends, it is one loss and its connection's end, little memory, and nobody else's trouble."""
+    """Any garbage is one loss and ends its connection; it costs little memory and affects no other client."""
     with HubProcess(tmp_path) as hub, connect(hub.socket) as honest:
         honest.sendall(chunk("first"))
         assert read_acks(honest, 1) == ["first"]

@@ -1,9 +1,10 @@
 """
-Faults of the disk and the clock under a hub, in real processes: no space, failed syncs, slow ones, a smaller journal, a
-flipped bit, time that goes back.
+Faults of the disk and the clock under a hub, in real processes: no space, failed syncs, slow syncs, a smaller journal,
+a flipped bit, a clock that goes back.
 
-Where the kernel cannot be asked for a fault, strace makes a call of the hub's fail, or the hub is started by a script
-that puts something else at the journal's door or in place of the clock.
+Where the kernel cannot produce a fault, strace makes a call of the hub fail, or a script that starts the hub replaces
+the journal's file functions or the clock.
+
 Not here: kills and readers (tests.system.test_faults), power cuts (tests.system.test_power_cut).
 """
 
@@ -44,7 +45,7 @@ def _events(hub: HubProcess, name: str) -> int:
 
 
 def _script(text: str) -> tuple[str, ...]:
-    """Return how a hub is started with *text* run before it."""
+    """Return the command of a hub that runs *text* before it starts."""
     return (sys.executable, "-c", f"{text}\nfrom hub.cli import main\nmain()")
 
 
@@ -61,7 +62,7 @@ _SMALL_DISKS = {
 
 
 def _small_disk(kind: str, disk: Path) -> tuple[str, ...]:
-    """Return what gives the command behind it a file system of 2 MiB on *disk*, which nobody else sees."""
+    """Return a command prefix that mounts a file system with 2 MiB free on *disk*, visible to that command only."""
     flags, mount = _SMALL_DISKS[kind]
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
@@ -78,12 +79,12 @@ def _small_disk(kind: str, disk: Path) -> tuple[str, ...]:
 def test_a_full_disk_makes_producers_wait_and_loses_nothing(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without space the hub says so once and keeps trying; when space returns all is there, once and in order."""
+    """Without space the hub logs it once and retries; with space again, all is stored once, in order."""
     disk = tmp_path / "journal"
     disk.mkdir()
     monkeypatch.setattr(support, "MPSR", (*_small_disk(kind, disk), *MPSR))
     with HubProcess(tmp_path, *SMALL) as hub, Producer(hub.socket, tag="app", chunk_bytes_max=400_000) as producer:
-        inside = f"/proc/{hub.process.pid}/root{disk}"  # nobody else sees what is mounted there
+        inside = f"/proc/{hub.process.pid}/root{disk}"  # the mount is visible only to the hub
         for number in range(300):
             producer.send({"n": number, "x": FILLING})
         eventually(lambda: _events(hub, "journal.unavailable"), "it says so")
@@ -102,7 +103,7 @@ def test_a_full_disk_makes_producers_wait_and_loses_nothing(
         assert hub.stop() == 0
 
 
-# What fails.
+# Failing calls.
 
 _FAILURES = {
     "one sync": ("fdatasync", "EIO", "3", 0),
@@ -122,7 +123,7 @@ _FAILURES = {
 def test_what_fails_once_or_for_a_while_loses_nothing(
     failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call of the journal's that fails costs at most a segment and a wait that is said once; nothing is lost."""
+    """A failing call of the journal costs at most a segment and a wait, logged once; nothing is lost."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     call, error, when, said = _FAILURES[failure]
@@ -155,7 +156,7 @@ def test_what_fails_once_or_for_a_while_loses_nothing(
         assert is_whole(hub.journal)
 
 
-# What is slow.
+# Slow syncs.
 
 SLOW = """
 import threading, time
@@ -173,7 +174,7 @@ for name in ("sync", "sync_all", "sync_folder", "truncate"):
 
 @contextmanager
 def _pouring(path: str, clients: int) -> Iterator[None]:
-    """So many clients send without an end, and wait only when the hub does not read."""
+    """*clients* clients send without end, and wait only while the hub does not read."""
     stop, frames = threading.Event(), [chunk(None, 500, tag=b"poured", text="x" * 100)] * 10
 
     def pour() -> None:
@@ -193,7 +194,7 @@ def _pouring(path: str, clients: int) -> Iterator[None]:
 
 
 def test_a_slow_disk_costs_throughput_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With syncs that take 200 ms commits are rare and large; memory stays flat, and nobody loses patience."""
+    """With syncs of 200 ms commits are rare and large; memory stays flat, and no client times out."""
     monkeypatch.setattr(support, "MPSR", _script(SLOW))
     with HubProcess(tmp_path) as hub:
         workers = [Worker(hub.socket, f"worker.{number}", number) for number in range(2)]
@@ -235,7 +236,7 @@ HOUR = 3600 * NS
 
 
 def test_a_clock_that_steps_back_an_hour_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`received` never decreases, over a restart too; nothing is lost, doubled or expired, and time goes on later."""
+    """`received` never decreases, even over a restart; nothing is lost, duplicated or expired; time resumes later."""
     monkeypatch.setattr(support, "MPSR", _script(CLOCK))
     clock = tmp_path / "clock"
 
@@ -269,11 +270,11 @@ def test_a_clock_that_steps_back_an_hour_loses_nothing(tmp_path: Path, monkeypat
     assert len(since.stdout.splitlines()) == 101, "and it is found by time"
 
 
-# What is kept.
+# Expiry and damage.
 
 
 def test_a_journal_made_smaller_expires_the_oldest_and_nothing_else(tmp_path: Path) -> None:
-    """A hub told to keep less deletes the oldest segments when it opens the journal; the rest is whole."""
+    """A hub with a smaller journal_size deletes the oldest segments when it opens the journal."""
     with HubProcess(tmp_path, "--journal-size", "8MiB") as hub:
         fill(hub.socket, 700)
         assert len(hub.messages()) == 700
@@ -298,7 +299,7 @@ def test_a_journal_made_smaller_expires_the_oldest_and_nothing_else(tmp_path: Pa
 
 
 def _sizes(journal: str) -> dict[int, int]:
-    """Return how large each segment is, by its first sequence."""
+    """Return the size of each segment, by its first sequence."""
     return {
         first: os.stat(os.path.join(journal, segment_name(first))).st_size
         for first in list_segments(DiskFiles(journal))
@@ -306,7 +307,7 @@ def _sizes(journal: str) -> dict[int, int]:
 
 
 def test_a_flipped_bit_costs_its_batch_and_no_other(tmp_path: Path) -> None:
-    """`verify` names a damaged batch, `logs` shows one loss in its place, the hub opens the journal and goes on."""
+    """`verify` names a damaged batch, `logs` shows one loss in its place, the hub opens the journal and continues."""
     with HubProcess(tmp_path) as hub, Producer(hub.socket, tag="app") as producer:
         for number in range(0, 30, 3):
             for each in range(number, number + 3):
@@ -328,8 +329,9 @@ def test_a_flipped_bit_costs_its_batch_and_no_other(tmp_path: Path) -> None:
 
 def flip_a_bit(journal: str, first: int, index: int = 0, *, sequence: int = 0) -> tuple[int, int]:
     """
-    Flip a bit in the middle of the entries of a segment's batch: of number *index*, or of *sequence*, though it is
-    damaged. Return its first sequence and its messages.
+    Flip a bit in the middle of the entries of a batch: number *index*, or the one with *sequence*, even if damaged.
+
+    Returns the batch's first sequence and its number of messages.
     """
     with Segment(DiskFiles(journal), first) as segment, open(os.path.join(journal, segment_name(first)), "r+b") as file:
         assert segment.header is not None
@@ -361,7 +363,7 @@ def _check_loss(journal: str, sequence: int, count: int, total: int) -> None:
 def test_a_clock_twenty_years_ahead_for_one_commit_is_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`received` is hours ahead afterwards, not decades, the jump is logged, nothing expires or is stored twice."""
+    """`received` is then hours ahead, not decades; the jump is logged; nothing expires or is stored twice."""
     monkeypatch.setattr(support, "MPSR", _script(CLOCK))
     clock = tmp_path / "clock"
     years = 20 * 365 * 24 * HOUR

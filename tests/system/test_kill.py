@@ -1,7 +1,7 @@
 """
-A seeded history of SIGKILLs: of the hub, of producers, of both, under load; and what must be true afterwards.
+A seeded history of SIGKILLs under load: of the hub, of producers, of both; and the state that must follow.
 
-`pytest tests/system/test_kill.py --kills 200 --seed 7` runs a long one.
+`pytest tests/system/test_kill.py --kills 200 --seed 7` runs a long history.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ with Producer(path, tag=tag, chunk_bytes_max=int(chunk) or dice.choice([500, 500
 
 
 class Worker:
-    """A producer process, and how many of its messages were acknowledged; *chunk*: how large its chunks are."""
+    """A producer process with chunks of *chunk* messages, and the number of its acknowledged messages."""
 
     def __init__(self, path: str, tag: str, seed: float, chunk: int = 0) -> None:
         self.tag = tag
@@ -68,7 +68,7 @@ class Worker:
 def test_kills_of_hub_and_producers_lose_double_and_reorder_nothing(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Whatever is killed, each producer's messages are there once, in order, without holes, all acknowledged ones."""
+    """Each producer's messages are stored once, in order, without holes, all acknowledged ones included."""
     kills, seed = request.config.getoption("--kills"), request.config.getoption("--seed")
     dice = random.Random(seed)
     names = iter(range(1, 1 << 30))

@@ -1,4 +1,4 @@
-"""What is tested is what a user installs."""
+"""The tests run against the package that a user installs."""
 
 import sysconfig
 from importlib.metadata import distribution
@@ -15,7 +15,7 @@ def test_the_tests_import_the_installed_package() -> None:
 
 
 def test_the_wheel_holds_what_is_not_code() -> None:
-    """The type markers, the description of the format, the examples and the licence are installed with the code."""
+    """The type markers, FORMAT.md, the examples and the licence are installed with the code."""
     installed = {str(file) for file in distribution("mpsr").files or ()}
     assert installed >= {"hub/py.typed", "producers/py.typed", "hub/journal/FORMAT.md"}
     assert any(name.startswith("producers/examples/") for name in installed)

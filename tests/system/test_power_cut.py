@@ -1,10 +1,11 @@
 """
-A real hub's writes and syncs, recorded by strace, and what a power cut at each of them leaves to the next hub.
+A real hub's writes and syncs, recorded by strace, and the journal that a power cut at each of them leaves to the next
+hub.
 
-The record is replayed on a disk that forgets (tests.hub.journal.forgetting): what reached it before the cut without a
-sync is there, is not, or is torn, page by page. Three hubs are recorded: one that syncs each commit, one that syncs
-once a second (durability ``relaxed``), one that keeps nothing for long. `MPSR_POWER_CUTS=100 MPSR_SEED=7 pytest
-tests/system/test_power_cut.py` is a long run of it.
+The record is replayed on a disk that forgets (tests.hub.journal.forgetting): data written before the cut without a sync
+is present, missing or torn, page by page. Three hubs are recorded: one that syncs each commit, one that syncs once a
+second (durability ``relaxed``), one that expires quickly. `MPSR_POWER_CUTS=100 MPSR_SEED=7 pytest
+tests/system/test_power_cut.py` is a long run.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ _PATH = re.compile(r"^\d+<((?:\\x[0-9a-f]{2})*)>")
 
 
 class Operation(NamedTuple):
-    """One call that changed the journal, or told a client that something is safe."""
+    """One call that changed the journal, or that acknowledged something to a client."""
 
     call: str
-    name: str  # of the file; empty: the folder
+    name: str  # name of the file; empty for the folder
     data: bytes = b""
     number: int = 0  # offset or size
     new_name: str = ""
@@ -59,7 +60,7 @@ class Operation(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """A hub that is recorded: its options, how many chunks each producer sends, and a call awaited halfway, idle."""
+    """A recorded hub: its options, the chunks per producer, and a call to wait for halfway, without load."""
 
     options: tuple[str, ...]
     chunks: int
@@ -77,7 +78,7 @@ RECORDINGS = {
 
 
 def _record(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Operation]:
-    """Let producers send to a hub under strace; return what it did."""
+    """Let producers send to a hub under strace; return its operations."""
     trace, recording = folder / "trace", RECORDINGS[kind]
     monkeypatch.setattr(support, "MPSR", (*STRACE, "-o", str(trace), *support.MPSR))
     with HubProcess(folder, *recording.options) as hub:
@@ -118,7 +119,7 @@ def _produce(producer: int, path: str, half: int, chunks: int) -> None:
 
 
 def _operations(text: str, journal: str) -> Iterator[Operation]:
-    """Yield what concerns the journal. A call counts when it has returned; an acknowledgement when it is begun."""
+    """Yield the journal's operations. A call counts when it has returned, an acknowledgement when it is begun."""
     begun: dict[str, str] = {}
     for line in text.splitlines():
         if unfinished := _UNFINISHED.match(line):
@@ -131,7 +132,7 @@ def _operations(text: str, journal: str) -> Iterator[Operation]:
         if resumed := _RESUMED.match(line):
             if resumed[2] == "sendto":
                 continue
-            line = begun.pop(resumed[1]) + resumed[3]  # noqa: PLW2901  the whole of it
+            line = begun.pop(resumed[1]) + resumed[3]  # noqa: PLW2901  the whole line
         if found := _CALL.match(line):
             _, call, arguments, result = found.groups()
             if call == "sendto":
@@ -188,7 +189,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _replay(operations: Sequence[Operation]) -> Iterator[tuple[ForgettingFiles, Operation]]:
-    """Yield the disk behind each operation, and the operation."""
+    """Yield the disk after each operation, and the operation."""
     disk = ForgettingFiles()
     for operation in operations:
         _apply(disk, operation)
@@ -197,7 +198,7 @@ def _replay(operations: Sequence[Operation]) -> Iterator[tuple[ForgettingFiles, 
 
 def _apply(disk: ForgettingFiles, operation: Operation) -> None:
     call, name = operation.call, operation.name
-    if call in ("ack", "create"):  # a file is made together with its space: of no size, it is one of its possible sizes
+    if call in ("ack", "create"):  # a file is made with its space: size 0 is one of its possible sizes
         return
     if call == "unlink":
         disk.remove(name)
@@ -222,11 +223,11 @@ def _apply(disk: ForgettingFiles, operation: Operation) -> None:
 
 
 Truth = dict[int, tuple[bytes, int, bytes]]
-"""By its first sequence: each batch's chunk id, how many messages, their bytes."""
+"""The batches by first sequence: chunk id, number of messages, bytes."""
 
 
 def _truth(operations: Sequence[Operation]) -> Truth:
-    """Return what the hub has written, read as it went, so that what has expired is in it."""
+    """Return everything that the hub has written, read while it was recorded, before it expired."""
     truth: Truth = {}
     reader = None
     for disk, operation in _replay(operations):
@@ -244,8 +245,9 @@ def test_a_power_cut_at_any_moment_keeps_what_is_promised(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Wherever a recorded hub loses its power, all acknowledged chunks are there, once, in order, without holes; of a
-    relaxed one, all that was written before the last sync, and no holes either.
+    Wherever a recorded hub loses power, all acknowledged chunks are stored, once, in order, without holes.
+
+    For the relaxed hub, this holds for everything written before the last sync.
     """
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
@@ -264,7 +266,7 @@ def test_a_power_cut_at_any_moment_keeps_what_is_promised(
         elif operation.call == "fdatasync":
             safe = max([safe, *(batch.sequence + batch.count - 1 for batch in reader.read(follow=True))])
         if next_call == "ack":
-            continue  # more is promised then, of the same disk
+            continue  # the next operation promises more about the same disk
         oldest = min(list_segments(disk), default=1)
         for after in (disk.after_kill(), *(_power_cut(disk, dice) for _ in range(CUTS))):
             torn += _check(after, truth, safe, oldest, dice)
@@ -273,7 +275,7 @@ def test_a_power_cut_at_any_moment_keeps_what_is_promised(
 
 
 def _check_recording(kind: str, operations: Sequence[Operation], truth: Truth) -> None:
-    """What the hub has written is what was sent, once and in order; and all that is to be cut has happened."""
+    """The hub has written what was sent, once and in order, and every operation to be cut has occurred."""
     numbers: list[list[int]] = [[] for _ in range(PRODUCERS)]
     expected = 1
     for sequence, (_, count, entries) in truth.items():
@@ -295,7 +297,7 @@ def _check_recording(kind: str, operations: Sequence[Operation], truth: Truth) -
 
 
 def _power_cut(disk: ForgettingFiles, dice: random.Random) -> ForgettingFiles:
-    """Return a disk on which, of what was not synced, most, few or half of the pages have arrived."""
+    """Return a disk on which most, few or half of the unsynced pages have arrived."""
     bias = dice.choice([0.1, 0.5, 0.9])
 
     def choose(count: int) -> int:
@@ -305,7 +307,7 @@ def _power_cut(disk: ForgettingFiles, dice: random.Random) -> ForgettingFiles:
 
 
 def _check(disk: ForgettingFiles, truth: Truth, safe: int, oldest: int, dice: random.Random) -> bool:
-    """Open what the cut has left, and what a second cut leaves of that; return whether something torn was cut off."""
+    """Open the journal left by the cut, and by a second cut; return whether a torn end was cut off."""
     if not list_segments(disk):
         assert not safe
         return False
@@ -317,12 +319,12 @@ def _check(disk: ForgettingFiles, truth: Truth, safe: int, oldest: int, dice: ra
     _check_stored(disk, truth, last, oldest)
     for producer in range(PRODUCERS):
         _check_resends(dedupe, truth, last, producer)
-    _check_stored(_power_cut(disk, dice), truth, last, oldest)  # a second cut takes back nothing that was counted
+    _check_stored(_power_cut(disk, dice), truth, last, oldest)  # a second cut removes nothing that recovery counted
     return recovered.cut_bytes > 0
 
 
 def _check_stored(disk: ForgettingFiles, truth: Truth, last: int, oldest: int) -> None:
-    """All is there up to *last*, from *oldest* on at least; a segment whose deletion was not synced may be back."""
+    """Messages up to *last* are stored, at least from *oldest*; a segment whose unlink was unsynced may reappear."""
     found = _read(disk)
     first = next(iter(found), last + 1)
     assert first <= oldest, "more has expired than the hub had deleted"
@@ -330,7 +332,7 @@ def _check_stored(disk: ForgettingFiles, truth: Truth, last: int, oldest: int) -
 
 
 def _check_resends(dedupe: Dedupe, truth: Truth, last: int, producer: int) -> None:
-    """What is there is known, so a resend is not stored again; the producer's next chunk is not, so it is stored."""
+    """Resends of stored chunks are recognised; the producer's next chunk is not, so it is stored."""
     prefix = chunkid.pack_own(_session(producer), 0)[:-16]
     kept = sum(chunk.startswith(prefix) and sequence <= last for sequence, (chunk, _, _) in truth.items())
     peer = Peer(uid=os.geteuid())

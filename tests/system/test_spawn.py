@@ -1,4 +1,4 @@
-"""`mpsr spawn` as a user types it: real children, real signals, a real hub."""
+"""`mpsr spawn` as a user runs it: real children, real signals, a real hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINUX = sys.platform.startswith("linux")
 
 
 class Spawned:
-    """A running `mpsr spawn`; what it shows goes to a file."""
+    """A running `mpsr spawn`, whose output goes to a file."""
 
     def __init__(self, folder: Path, *args: str, stdin: bytes | None = None, command: Sequence[str] = MPSR) -> None:
         self.shown = folder / "shown"
@@ -40,7 +40,7 @@ class Spawned:
         eventually(lambda: self.says(text), text)
 
     def pid_of(self, name: str) -> int:
-        """Return the process id of the last life of a child."""
+        """Return the process id of a child's last life."""
         self.until(f"{name} started")
         return int(self.shown.read_text().rpartition(f"{name} started (pid ")[2].partition(")")[0])
 
@@ -71,12 +71,12 @@ def sh(script: str) -> list[str]:
 
 
 def texts(messages: list[Message]) -> list[str]:
-    """Return what the messages say: text, or the event."""
+    """Return the text or the event of each message."""
     return [str(message.record.get("message", message.record.get("event"))) for message in messages]
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether there is such a process, and it is no zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         return state_of(pid) not in ("Z", "X")
     except FileNotFoundError:
@@ -84,7 +84,7 @@ def is_alive(pid: int) -> bool:
 
 
 def state_of(pid: int) -> str:
-    """Return the state of a process, as proc(5) has it."""
+    """Return the state of a process (proc(5))."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
@@ -98,7 +98,7 @@ needs_proc = pytest.mark.skipif(not LINUX, reason="looks into /proc")
 
 
 def test_a_child_is_told_from_its_start_to_its_end(hub: HubProcess) -> None:
-    """Start, both streams, exit code: messages under NAME.N, in order, with stream and message."""
+    """Start, both streams and exit code are messages under NAME.N, in order, with stream and message."""
     done = run(hub, "--tag", "w", "-n", "2", *sh("echo out $MPSR_TAG $MPSR_INDEX $MPSR_SOCKET; echo err >&2; exit 3"))
     assert done.returncode == 3
     for index in (1, 2):
@@ -117,12 +117,12 @@ def test_a_child_is_told_from_its_start_to_its_end(hub: HubProcess) -> None:
     [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("nothing-there", 127)],
 )
 def test_the_exit_code_is_the_childs(hub: HubProcess, script: str, code: int) -> None:
-    """A code as it is, a signal as 128 and its number."""
+    """An exit code is passed on; a signal becomes 128 plus its number."""
     assert run(hub, *sh(script)).returncode == code
 
 
 def test_the_exit_code_is_the_first_failing_childs(hub: HubProcess, tmp_path: Path) -> None:
-    """Children that succeed do not count, later failures neither; with --any-exit ignore all run to their end."""
+    """Successful children and later failures do not count; with --any-exit ignore all run to their end."""
     script = f"""case $MPSR_INDEX in
       1) exit 0;;
       2) touch {tmp_path}/failed; exit 5;;
@@ -132,14 +132,14 @@ def test_the_exit_code_is_the_first_failing_childs(hub: HubProcess, tmp_path: Pa
 
 @pytest.mark.parametrize(("command", "code"), [("no-such-command", 2), ("/etc/passwd", 2)])
 def test_what_cannot_be_run_is_a_usage_error(hub: HubProcess, command: str, code: int) -> None:
-    """It is said before anything is started."""
+    """The error is reported before anything is started."""
     done = run(hub, "--", command)
     assert (done.returncode, done.stderr.count(b"there is no command")) == (code, 1)
 
 
 @needs_proc
 def test_a_killed_child_is_restarted_and_told(hub: HubProcess, tmp_path: Path) -> None:
-    """SIGKILL of a child with --restart on-failure: the signal is told, another life begins, exit code 0."""
+    """SIGKILL of a child with --restart on-failure: the signal is a message, the child restarts, exit code 0."""
     script = f"[ -e {tmp_path}/second ] && echo life && exit 0; touch {tmp_path}/second; echo life; sleep 600"
     with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--restart", "on-failure", *sh(script)) as spawned:
         spawned.until("| life")
@@ -154,7 +154,7 @@ def test_a_killed_child_is_restarted_and_told(hub: HubProcess, tmp_path: Path) -
 
 @needs_proc
 def test_children_do_not_outlive_a_killed_supervisor(hub: HubProcess, tmp_path: Path) -> None:
-    """SIGKILL of the supervisor: no direct child is left, and what it had read is in the journal."""
+    """After SIGKILL of the supervisor no direct child is left, and the output it had read is stored."""
     with Spawned(tmp_path, "--socket", hub.socket, "-n", "3", "--tag", "w", *sh("echo up; exec sleep 600")) as spawned:
         pids = [spawned.pid_of(f"w.{index}") for index in (1, 2, 3)]
         eventually(lambda: all("up" in texts(hub.messages(f"w.{index}")) for index in (1, 2, 3)), "all are up")
@@ -165,7 +165,7 @@ def test_children_do_not_outlive_a_killed_supervisor(hub: HubProcess, tmp_path: 
 
 @needs_proc
 def test_a_killed_hub_costs_nothing(hub: HubProcess, tmp_path: Path) -> None:
-    """SIGKILL of the hub while children talk: every line is there once, in order."""
+    """After SIGKILL of the hub while children write, every line is stored once, in order."""
     script = f"i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); [ $i != 10000 ] || touch {tmp_path}/half; done"
     with Spawned(tmp_path, "--socket", hub.socket, "-q", "--tag", "w", "-n", "2", *sh(script)) as spawned:
         eventually((tmp_path / "half").exists, "they are half way")
@@ -179,7 +179,7 @@ def test_a_killed_hub_costs_nothing(hub: HubProcess, tmp_path: Path) -> None:
 
 @needs_proc
 def test_a_stubborn_child_is_killed_with_its_group(hub: HubProcess, tmp_path: Path) -> None:
-    """SIGTERM, SIGKILL after --stop-timeout, to what it started as well; exit code 0, for it was asked for."""
+    """SIGTERM, then SIGKILL after --stop-timeout, to the whole group; exit code 0, because a stop was requested."""
     script = "trap '' TERM; sleep 600 & echo $! ; while :; do sleep 600; done"
     with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--stop-timeout", "0.3", *sh(script)) as spawned:
         leader = spawned.pid_of("w.1")
@@ -192,7 +192,7 @@ def test_a_stubborn_child_is_killed_with_its_group(hub: HubProcess, tmp_path: Pa
 
 @needs_proc
 def test_others_of_a_group_have_their_time_to_end(hub: HubProcess, tmp_path: Path) -> None:
-    """A shell that dies of SIGTERM at once does not cost what it runs its graceful end."""
+    """A shell that dies of SIGTERM at once does not cost its children their graceful end."""
     program = (
         f"trap 'sleep 0.3; echo graceful; touch {tmp_path}/graceful; exit 0' TERM; echo up; while :; do sleep 0.1; done"
     )
@@ -206,7 +206,7 @@ def test_others_of_a_group_have_their_time_to_end(hub: HubProcess, tmp_path: Pat
 
 @needs_proc
 def test_nobody_is_waited_for_who_left_the_group(hub: HubProcess, tmp_path: Path) -> None:
-    """A daemon that keeps the pipe open does not hold up the end."""
+    """A daemon that keeps the pipe open does not delay the end."""
     with Spawned(
         tmp_path, "--socket", hub.socket, "--tag", "w", *sh("setsid sleep 600 & echo $! ; printf half; exit 4")
     ) as spawned:
@@ -220,7 +220,7 @@ def test_nobody_is_waited_for_who_left_the_group(hub: HubProcess, tmp_path: Path
 
 @needs_proc
 def test_no_zombies(hub: HubProcess, tmp_path: Path) -> None:
-    """A child that has ended is waited for while others run."""
+    """A child that has ended is reaped while others run."""
     script = "[ $MPSR_INDEX = 3 ] && exec sleep 600; exit 0"
     with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "-n", "3", *sh(script)) as spawned:
         spawned.until("w.1 ended")
@@ -230,7 +230,7 @@ def test_no_zombies(hub: HubProcess, tmp_path: Path) -> None:
         assert spawned.wait() == 0
 
 
-# The supervisor goes on only when its first child has ended, as if the machine were busy.
+# The supervisor continues only when its first child has ended, as on a busy machine.
 LATE = """
 import os
 from producers.spawn import processes
@@ -248,7 +248,7 @@ from hub.cli import main; main()
 @needs_proc
 @pytest.mark.parametrize("command", [MPSR, (sys.executable, "-c", LATE)], ids=["in time", "late"])
 def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path, command: Sequence[str]) -> None:
-    """What a child left behind, at once or later, also outside of its group, is waited for when it ends."""
+    """Orphans of a child, early or late, also outside its group, are reaped when they end."""
     script = f"setsid sh -c 'until [ -e {tmp_path}/go ]; do sleep 0.01; done' & echo $!; exit 0"
     with Spawned(
         tmp_path,
@@ -272,7 +272,7 @@ def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path, command: Sequenc
 
 
 def test_signals_are_passed_on(hub: HubProcess, tmp_path: Path) -> None:
-    """SIGHUP, SIGUSR1 and SIGUSR2 reach the child, and it is its business what follows."""
+    """SIGHUP, SIGUSR1 and SIGUSR2 reach the child, which decides what follows."""
     script = """for s in HUP USR1; do trap "echo got $s" $s; done; trap 'echo got USR2; exit 9' USR2
       echo up; while :; do sleep 0.05; done"""
     with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", *sh(script)) as spawned:
@@ -284,7 +284,7 @@ def test_signals_are_passed_on(hub: HubProcess, tmp_path: Path) -> None:
 
 
 def test_our_own_lines_do_not_steer_the_terminal(hub: HubProcess) -> None:
-    """A name is shown escaped; what a child prints is not ours to change."""
+    """A name is shown escaped; a child's output is not changed."""
     done = run(hub, "--tag", "\x1b[2J\u202e", *sh(r"printf '\033[1mbold\n'"))
     assert done.returncode == 0
     ours, said = done.stdout.decode().replace("\x1b[1mbold", "BOLD"), done.stdout
@@ -294,7 +294,7 @@ def test_our_own_lines_do_not_steer_the_terminal(hub: HubProcess) -> None:
 
 
 def test_standard_input_goes_to_one_child(hub: HubProcess) -> None:
-    """--stdin names it; the others have /dev/null."""
+    """The child named by --stdin gets standard input; the others have /dev/null."""
     done = run(hub, "--tag", "w", "-n", "2", "--stdin", "w.2", *sh("cat; echo end"), stdin=b"ours\n")
     assert done.returncode == 0
     assert texts(hub.messages("w.1"))[1:-1] == ["end"]
@@ -303,7 +303,7 @@ def test_standard_input_goes_to_one_child(hub: HubProcess) -> None:
 
 
 def test_a_long_line_is_not_split_at_16_kib(hub: HubProcess) -> None:
-    """20 MiB without a line feed come in parts of --line-max, marked, and are whole together; 300 KiB are one."""
+    """20 MiB without a line feed arrive in marked parts of --line-max that join to the whole; 300 KiB are one."""
     script = "import sys; sys.stdout.write('a' * (20 << 20) + '\\n' + 'b' * 300_000 + '\\n')"
     assert run(hub, "-q", "--tag", "w", "--", sys.executable, "-c", script).returncode == 0
     *parts, last = hub.messages("w.1")[1:-1]
@@ -313,14 +313,14 @@ def test_a_long_line_is_not_split_at_16_kib(hub: HubProcess) -> None:
 
 
 def test_foreign_bytes_are_kept(hub: HubProcess) -> None:
-    """What is no UTF-8 is in the journal byte for byte."""
+    """Bytes that are not UTF-8 are in the journal unchanged."""
     assert run(hub, "-q", "--tag", "w", *sh(r"printf '\377\376\000\n'")).returncode == 0
     assert b"\xff\xfe\x00" in b"".join(path.read_bytes() for path in Path(hub.journal).glob("*.seg"))
     assert texts(hub.messages("w.1"))[1] == "\ufffd\ufffd\x00"
 
 
 def test_a_traceback_is_one_message_while_the_child_lives(hub: HubProcess, tmp_path: Path) -> None:
-    """It is joined, and given out although nothing follows it."""
+    """The traceback is joined, and sent although no line follows it."""
     script = "import traceback, time\ntry: 1 / 0\nexcept Exception: traceback.print_exc()\ntime.sleep(600)"
     with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--", sys.executable, "-c", script) as spawned:
         messages = eventually(lambda: hub.messages("w.1")[1:], "the traceback is there")
@@ -332,7 +332,7 @@ def test_a_traceback_is_one_message_while_the_child_lives(hub: HubProcess, tmp_p
 
 
 def test_json_lines_are_records(hub: HubProcess) -> None:
-    """A JSON object is the record, with the stream added."""
+    """A JSON object becomes the record, with the stream added."""
     assert run(hub, "--tag", "w", *sh("""echo '{"level": "warning", "n": 1}'""")).returncode == 0
     assert hub.messages("w.1")[1].record == {"stream": "stdout", "level": "warning", "n": 1}
 
@@ -341,7 +341,7 @@ def test_json_lines_are_records(hub: HubProcess) -> None:
 @pytest.mark.parametrize("order", ["oe", "eo"])
 @pytest.mark.parametrize("end", ["exec sleep 600", "exit 0"])
 def test_the_stream_that_was_written_first_comes_first(hub: HubProcess, tmp_path: Path, order: str, end: str) -> None:
-    """Even of what was written while the supervisor stood still, also by a child that ended meanwhile."""
+    """Order is kept even for output written while the supervisor was stopped, or by a child that has ended."""
     say = {"o": "echo out", "e": "echo err >&2"}
     said = "; ".join(say[one] for one in order)
     script = f"echo up; until [ -e {tmp_path}/go ]; do sleep 0.01; done; {said}; touch {tmp_path}/done; {end}"
@@ -362,7 +362,7 @@ def test_the_stream_that_was_written_first_comes_first(hub: HubProcess, tmp_path
 
 
 def test_a_procfile(hub: HubProcess, tmp_path: Path) -> None:
-    """Names, counts, .env beside it, PORT, the folder; the end of one stops the rest."""
+    """Names, counts, the .env file beside it, PORT and the folder apply; the end of one process stops the rest."""
     folder = tmp_path / "app"
     folder.mkdir()
     (folder / "Procfile").write_text(
@@ -378,7 +378,7 @@ def test_a_procfile(hub: HubProcess, tmp_path: Path) -> None:
 
 
 def test_wrong_usage_says_what_is_right(hub: HubProcess, tmp_path: Path) -> None:
-    """Exit code 2 and one reason."""
+    """Wrong usage exits with code 2 and names one reason."""
     procfile = tmp_path / "P"
     procfile.write_text("web: true\n")
     for args, said in [
@@ -394,7 +394,7 @@ def test_wrong_usage_says_what_is_right(hub: HubProcess, tmp_path: Path) -> None
 
 
 def test_with_a_hub_of_its_own(tmp_path: Path) -> None:
-    """--hub starts a hub, keeps what was said, and stops it last."""
+    """--hub starts a hub, stores the output, and stops the hub last."""
     socket, journal = str(tmp_path / "own.sock"), str(tmp_path / "own")
     done = mpsr("spawn", "--hub", "--socket", socket, "--journal", journal, "--tag", "w", *sh("echo said"))
     assert done.returncode == 0, done.stderr
@@ -404,7 +404,7 @@ def test_with_a_hub_of_its_own(tmp_path: Path) -> None:
 
 @needs_proc
 def test_its_own_hub_is_restarted(tmp_path: Path) -> None:
-    """SIGKILL of the hub of --hub costs nothing: it is started again, and has every line once."""
+    """After SIGKILL the hub of --hub is restarted, and every line is stored once."""
     socket, journal = str(tmp_path / "own.sock"), str(tmp_path / "own")
     script = f"echo before; until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo after"
     with Spawned(tmp_path, "--hub", "--socket", socket, "--journal", journal, "--tag", "w", *sh(script)) as spawned:
@@ -418,7 +418,7 @@ def test_its_own_hub_is_restarted(tmp_path: Path) -> None:
 
 @needs_proc
 def test_its_own_hub_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
-    """SIGKILL of the supervisor stops the hub of --hub, gracefully."""
+    """SIGKILL of the supervisor stops the hub of --hub gracefully."""
     socket, journal = str(tmp_path / "own.sock"), str(tmp_path / "own")
     with Spawned(tmp_path, "--hub", "--socket", socket, "--journal", journal, *sh("exec sleep 600")) as spawned:
         hub, child = spawned.pid_of("hub"), spawned.pid_of("sh.1")
@@ -429,7 +429,7 @@ def test_its_own_hub_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_is_there_already_is_not_replaced(hub: HubProcess, tmp_path: Path) -> None:
-    """--hub beside a running hub fails, says so, and starts nothing."""
+    """--hub beside a running hub fails with an error, and starts nothing."""
     done = run(hub, "--hub", "--journal", str(tmp_path / "other"), "--tag", "w", *sh("echo said"))
     assert done.returncode == 1
     assert b"the hub did not start" in done.stderr
@@ -437,7 +437,7 @@ def test_a_hub_that_is_there_already_is_not_replaced(hub: HubProcess, tmp_path: 
 
 
 def test_without_a_hub_it_is_said(tmp_path: Path) -> None:
-    """The children run; what is not acknowledged is said at the end, and is a failure."""
+    """The children run; unacknowledged output is reported at the end, and is a failure."""
     done = mpsr("spawn", "--socket", str(tmp_path / "none.sock"), "--tag", "w", *sh("echo said; sleep 1.5"))
     assert done.returncode == 1
     assert b"the output waits for one" in done.stderr

@@ -1,8 +1,8 @@
 """
-A socket in a folder that a stranger made, replaced, or listens at: whatever connects to a hub refuses it in one line.
+A stranger has made the socket's folder, replaced the socket, or listens at its path: every client refuses, in one line.
 
-Mallory does as the attacks did: makes the folder first, or takes the socket's place, or listens where root has bound.
-Alice is the one who would send. Nothing of hers may reach Mallory, and nobody waits for what time does not heal.
+Mallory acts as an attacker: makes the folder first, takes the socket's place, or listens where root has bound. Alice
+wants to send. Nothing of hers may reach Mallory, and no client waits for a fault that waiting cannot cure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 import hub.cli.call
-import hub.cli.send  # loaded here: Alice may not be able to read where it lies
+import hub.cli.send  # imported here: Alice may be unable to read its file
 import hub.cli.stats
 import hub.wire.text
 from hub.cli import main
@@ -38,7 +38,7 @@ WAY_OUT = "; choose a socket in a folder that only you or root can write to"
 
 
 class Trap:
-    """A socket at *path* at which Mallory listens."""
+    """A socket at *path* on which Mallory listens."""
 
     def __init__(self, path: Path, reason: str) -> None:
         self.path = str(path)
@@ -55,7 +55,7 @@ class Trap:
         self.sock.setblocking(False)
 
     def caught(self) -> bytes:
-        """Return everything that anybody has sent here."""
+        """Return everything that clients have sent to this socket."""
         text = b""
         while True:
             try:
@@ -68,14 +68,14 @@ class Trap:
 
 @pytest.fixture(params=["folder", "open folder", "socket", "listener"])
 def trap(request: pytest.FixtureRequest) -> Iterator[Trap]:
-    """Each way in which a stranger came to listen at the path."""
+    """Each way in which a stranger can listen at the path."""
     with open_folder() as root:
         tmp, run = root / "tmp", root / "run"
         tmp.mkdir()
         tmp.chmod(0o1777)
         run.mkdir()
         shared = ", in a folder that others can write to"
-        if request.param == "socket":  # in /tmp itself
+        if request.param == "socket":  # the path is in /tmp itself
             trap = Trap(tmp / "s", f"{tmp}/s belongs to user {MALLORY}{shared}")
             trap.listen()
         elif request.param == "listener":
@@ -86,7 +86,7 @@ def trap(request: pytest.FixtureRequest) -> Iterator[Trap]:
             os.chown(tmp / "x", MALLORY, MALLORY)
             trap = Trap(tmp / "x/s", f"{tmp}/x belongs to user {MALLORY}{shared}")
             trap.listen()
-        else:  # it was the hub's, and everybody could write to it
+        else:  # the hub's folder was world-writable
             (run / "x").mkdir()
             (run / "x").chmod(0o777)
             trap = Trap(run / "x/s", f"{run}/x can be written by everybody")
@@ -96,7 +96,7 @@ def trap(request: pytest.FixtureRequest) -> Iterator[Trap]:
 
 
 def mpsr(*args: str) -> str:
-    """Run the command in this process; return its exit code and what it wrote to standard error."""
+    """Run the command in this process; return its exit code and its standard error."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said), pytest.raises(SystemExit) as ended:
         main(args)
@@ -105,14 +105,14 @@ def mpsr(*args: str) -> str:
 
 @pytest.mark.parametrize("command", [("send", "--timeout", "3600", "secret"), ("stats",), ("call", "ping")])
 def test_the_commands(trap: Trap, command: tuple[str, ...]) -> None:
-    """`mpsr send`, `stats` and `call` say it in one line, at once, and exit with 1."""
+    """`mpsr send`, `stats` and `call` report it in one line, at once, and exit with 1."""
     said = as_user(ALICE, lambda: mpsr(command[0], "--socket", trap.path, *command[1:]))
     assert said == f"1: mpsr: the hub at {trap.path} is not trusted: {trap.reason}\n"
     assert trap.caught() == b""
 
 
 def test_much_that_is_sent(trap: Trap, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than the backlog holds does not wait for room that will not come."""
+    """A producer with more messages than the backlog holds fails at once instead of waiting for room."""
     lines = io.BytesIO(b"x" * 100_000 + b"\n")
 
     def send() -> str:
@@ -124,7 +124,7 @@ def test_much_that_is_sent(trap: Trap, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_library(trap: Trap) -> None:
-    """`connect` and `call` raise NotTrusted at once; a producer keeps what it has, and says why in `last_error`."""
+    """`connect` and `call` raise NotTrusted at once; a producer keeps its messages, and sets `last_error`."""
 
     def use() -> str:
         with pytest.raises(NotTrusted) as refused:
@@ -144,7 +144,7 @@ def test_the_library(trap: Trap) -> None:
 
 
 def test_the_library_with_asyncio(trap: Trap) -> None:
-    """The same for `AsyncProducer`."""
+    """`AsyncProducer` behaves like `Producer`."""
 
     async def use() -> str:
         producer = AsyncProducer(trap.path, spool=False)
@@ -161,7 +161,7 @@ def test_the_library_with_asyncio(trap: Trap) -> None:
 
 
 def test_logging(trap: Trap) -> None:
-    """A handler raises nothing into the application, and sends nothing."""
+    """A handler raises nothing into the application and sends nothing."""
 
     def use() -> str:
         handler = HubHandler(trap.path)
@@ -177,7 +177,7 @@ def test_logging(trap: Trap) -> None:
 
 
 def test_a_place_that_is_mended() -> None:
-    """A producer keeps trying: as soon as the folder is safe, everything arrives."""
+    """A producer keeps retrying: as soon as the folder is safe, everything arrives."""
     with open_folder() as root, HubProcess(root / "x") as running:
         (root / "x").chmod(0o777)
         with Producer(running.socket, tag="t", spool=False) as producer:
@@ -190,7 +190,7 @@ def test_a_place_that_is_mended() -> None:
 
 
 def test_the_hub_of_a_third_user() -> None:
-    """As systemd and containers have it: the hub's user owns folder and socket, root listens; the group may send."""
+    """As with systemd and containers: the hub's user owns folder and socket, root listens; the group may send."""
     with open_folder() as root:
         run = root / "mpsr"
         run.mkdir()
@@ -217,7 +217,7 @@ def test_the_hub_of_a_third_user() -> None:
 @pytest.mark.parametrize("owner", ["0", "the socket's", "Alice", "a stranger"])
 @pytest.mark.parametrize("is_up", [True, False])
 def test_whose_spool(owner: str, is_up: bool) -> None:
-    """A producer's files go where root, itself or the socket's owner reads them, whether the hub is there or not."""
+    """A producer uses a spool folder of root, itself or the socket's owner only, with or without a hub."""
     uid = {"0": 0, "the socket's": HUB, "Alice": ALICE, "a stranger": MALLORY}[owner]
     with open_folder() as root:
         run = root / "mpsr"
@@ -246,7 +246,7 @@ def test_whose_spool(owner: str, is_up: bool) -> None:
 
 
 def test_a_stranger_who_makes_the_spool_in_tmp() -> None:
-    """In /tmp everybody can make the folder beside a socket; what waits for a hub that is away is not put there."""
+    """In /tmp any user can make the spool folder, so messages for an absent hub are not put there."""
     with open_folder() as root:
         root.chmod(0o1777)
         path = root / "s"
@@ -266,7 +266,7 @@ def test_a_stranger_who_makes_the_spool_in_tmp() -> None:
 
 @pytest.mark.parametrize("is_up", [True, False])
 def test_a_spool_in_a_folder_of_root(is_up: bool) -> None:
-    """Where root made all folders, the hub's user is known by its socket: without one its spool is not used."""
+    """Where root made all folders, only the socket identifies the hub's user: without it the spool is not used."""
     with open_folder() as root:
         path = root / "s"
         if is_up:
@@ -287,7 +287,7 @@ def test_a_spool_in_a_folder_of_root(is_up: bool) -> None:
 
 
 def test_processes_without_a_safe_place() -> None:
-    """`mpsr spawn` runs its children all the same, says why their output waits, and with --hub why there is none."""
+    """`mpsr spawn` still runs its children and reports why output waits; with --hub, why no hub starts."""
     with open_folder() as root:
         shared = root / "shared"
         shared.mkdir()
@@ -299,7 +299,7 @@ def test_processes_without_a_safe_place() -> None:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             assert f"mpsr: {reason}; the output waits\n" in iter(process.stderr.readline, "")
-            (root / "gate").write_text("said\n")  # and then it ends
+            (root / "gate").write_text("said\n")  # then the child ends
             assert process.wait(PATIENCE_S) == 1
         done = run_mpsr("spawn", *socket_at, "--hub", "--", "true")
         said = done.stderr.decode()

@@ -1,7 +1,7 @@
 """
-What one user sends is never taken for a resend of what another has sent: a real hub, users with real ids.
+Messages of one user are never taken for a resend of another user's: a real hub, users with real ids.
 
-Mallory knows everything that Alice knows: tags, chunk ids, and her session, from reading the journal.
+Mallory knows everything that Alice knows (tags, chunk ids, her session) from reading the journal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ pytestmark = NEEDS_ROOT
 
 @pytest.fixture
 def hub() -> Iterator[HubProcess]:
-    """A hub to which everybody may send."""
+    """A hub to which every user may send."""
     with open_folder() as folder:
         (folder / "run").mkdir()
         with HubProcess(folder / "run", "--mode", "0666") as hub:
@@ -28,7 +28,7 @@ def hub() -> Iterator[HubProcess]:
 
 
 def acknowledged(uid: int, path: str, *frames: bytes) -> int:
-    """Send frames, each with a chunk id, as the user *uid*; return how many were acknowledged."""
+    """Send frames with chunk ids as the user *uid*; return the number of acknowledgements."""
 
     def send_all() -> int:
         with connect(path, b"".join(frames)) as client:
@@ -38,14 +38,14 @@ def acknowledged(uid: int, path: str, *frames: bytes) -> int:
 
 
 def test_chunks_sent_before_under_the_same_ids_take_nothing_away(hub: HubProcess) -> None:
-    """Empty or full, under the victim's tag and all its ids to come: what the victim sends is stored."""
+    """Chunks under the victim's tag and future ids, empty or full, do not prevent the victim's from being stored."""
     ids = [str(number) for number in range(1, 101)]
     empty = [frame_of(chunkid.pack(each), tag=b"app.orders") for each in ids]
     full = [chunk(each, tag=b"app.orders", text="mallory") for each in ids]
     assert acknowledged(MALLORY, hub.socket, *empty, *full) == 200
     mine = [chunk(each, tag=b"app.orders", text=f"order {each}") for each in ids]
     same = [chunk(each, tag=b"app.orders", text="mallory") for each in ids]
-    for _ in range(2):  # sent again, after a lost acknowledgement
+    for _ in range(2):  # the second time as after a lost acknowledgement
         assert acknowledged(ALICE, hub.socket, *mine, *same) == 200
     stored = hub.messages("app.orders")
     alices = [message.record["text"] for message in stored if message.peer.uid == ALICE]
@@ -54,7 +54,7 @@ def test_chunks_sent_before_under_the_same_ids_take_nothing_away(hub: HubProcess
 
 
 def test_two_workers_that_number_their_chunks_alike_lose_nothing(hub: HubProcess) -> None:
-    """Programs of one user that share a tag and begin with chunk 1 are told apart by what they send."""
+    """Programs of one user with one tag and equal chunk numbers are distinguished by content."""
     for worker in ("one", "two"):
         frames = [chunk(str(number), text=f"{worker} {number}") for number in range(100)]
         assert acknowledged(ALICE, hub.socket, *frames) == 100
@@ -62,7 +62,7 @@ def test_two_workers_that_number_their_chunks_alike_lose_nothing(hub: HubProcess
 
 
 def test_a_session_that_is_known_to_others_goes_on(hub: HubProcess) -> None:
-    """Its highest counter, sent by another user, is nothing to it, before a restart of the hub or after."""
+    """Its highest counter, sent by another user, does not affect it, before and after a restart of the hub."""
     run_session(hub, "before")
     hub.kill()
     hub.start()
@@ -70,7 +70,7 @@ def test_a_session_that_is_known_to_others_goes_on(hub: HubProcess) -> None:
 
 
 def run_session(hub: HubProcess, name: str) -> None:
-    """Let Alice send, Mallory interfere, and Alice send more; all of it is there."""
+    """Let Alice send, Mallory interfere, and Alice send again; check that all her messages are stored."""
     session = f"{name:_<22}"
     frames = [
         frame_of(chunkid.pack_own(session, number), {"n": number}, tag=name.encode()) for number in range(1, 1001)

@@ -1,4 +1,4 @@
-"""The command line as a user types it: real processes, their output, their exit codes."""
+"""The command line as a user runs it: real processes, their output, their exit codes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def json_lines(output: bytes) -> list[dict[str, object]]:
 
 
 def test_demo_prints_the_lines_of_the_tokio_example() -> None:
-    """`mpsr demo` prints exactly those lines, messages in any order, and exits with 0."""
+    """`mpsr demo` prints exactly those lines, with messages in any order, and exits with 0."""
     done = mpsr("demo")
     lines = done.stdout.decode().splitlines()
     assert (done.returncode, done.stderr) == (0, b"")
@@ -49,7 +49,7 @@ def test_demo_prints_the_lines_of_the_tokio_example() -> None:
 
 @pytest.mark.parametrize("command", ["", "hub", "demo", "send", "logs", "stats", "call", "verify"])
 def test_every_command_explains_itself(command: str) -> None:
-    """`--help` says what a command does, and those with options show an example."""
+    """`--help` describes the command; commands with options show an example."""
     done = mpsr(*filter(None, (command, "--help")))
     assert done.returncode == 0
     assert b"Usage: mpsr" in done.stdout
@@ -57,7 +57,7 @@ def test_every_command_explains_itself(command: str) -> None:
 
 
 def test_send_sends_arguments(hub: HubProcess) -> None:
-    """Each argument is one message, on disk when the command has ended."""
+    """Each argument is one message, on disk when the command ends."""
     done = mpsr("send", "--socket", hub.socket, "--tag", "t", "-F", "version=1.2", "one", "two words")
     assert (done.returncode, done.stderr) == (0, b"")
     records = [message.record for message in hub.messages("t")]
@@ -65,7 +65,7 @@ def test_send_sends_arguments(hub: HubProcess) -> None:
 
 
 def test_send_streams_standard_input(hub: HubProcess) -> None:
-    """Each line is one message, whatever its bytes, a last one without newline and empty ones too."""
+    """Each line is one message, with any bytes, including empty lines and a last one without newline."""
     lines = [b"first", b"", b"\xff\xfe not UTF-8", "später".encode(), *(b"%d" % n for n in range(50_000)), b"last"]
     assert mpsr("send", "--socket", hub.socket, stdin=b"\n".join(lines)).returncode == 0
     expected = [line.decode("utf-8", "replace") for line in lines]
@@ -73,7 +73,7 @@ def test_send_streams_standard_input(hub: HubProcess) -> None:
 
 
 def test_send_json_reports_bad_lines_and_sends_the_rest(hub: HubProcess) -> None:
-    """A line that is no JSON object is named on standard error, exit code 1, and costs nothing else."""
+    """A line that is not a JSON object is named on standard error, exit code 1; the others are sent."""
     done = mpsr("send", "--socket", hub.socket, "--json", "-F", "k=v", stdin=b'{"a": 1}\nnot json\n[1]\n{"a": 2}\n')
     assert done.returncode == 1
     assert done.stderr.count(b"\n") == 2
@@ -82,7 +82,7 @@ def test_send_json_reports_bad_lines_and_sends_the_rest(hub: HubProcess) -> None
 
 
 def test_send_says_of_what_is_too_large_that_it_was_not_sent(hub: HubProcess) -> None:
-    """A line that no hub would keep is named, exit code 1; the others are sent."""
+    """A line larger than any hub accepts is named, exit code 1; the others are sent."""
     done = mpsr("send", "--socket", hub.socket, stdin=b"small\n" + b"x" * (65 << 20) + b"\nlast\n")
     assert (done.returncode, done.stderr.startswith(b"mpsr: message 2 was not sent: ")) == (1, True)
     assert [message.record["message"] for message in hub.messages()] == ["small", "last"]
@@ -99,7 +99,7 @@ def test_send_says_of_what_is_too_large_that_it_was_not_sent(hub: HubProcess) ->
     ],
 )
 def test_odd_numbers_are_usage_errors(args: tuple[str, ...]) -> None:
-    """They are refused with what would be right, not obeyed and not met with a traceback."""
+    """Invalid numbers are refused with a correct range, without a traceback."""
     done = mpsr(*args)
     assert (done.returncode, b"Traceback" in done.stderr, b"Error: Invalid value" in done.stderr) == (2, False, True)
 
@@ -109,7 +109,7 @@ def test_odd_numbers_are_usage_errors(args: tuple[str, ...]) -> None:
     [([5], "", 1), ([5], "no hub", 1), ([3, 3], "", 2), ([3, 1, 1], "", 3), ([3, 0], "", 2), ([3], "no hub", 1)],
 )
 def test_send_waits_as_long_as_acknowledgements_come(left: list[int], reason: str, waits: int) -> None:
-    """A hub that takes and says nothing costs the timeout once; one that says something, slowly, is waited for."""
+    """A silent hub costs the timeout once; a hub that acknowledges slowly is waited for."""
 
     class Slow:
         pending = 5
@@ -130,7 +130,7 @@ def test_send_waits_as_long_as_acknowledgements_come(left: list[int], reason: st
 
 
 def test_send_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1 if anything was dropped, although everything else is on the hub's disk."""
+    """The exit code is 1 if a message was dropped, even if all others are on disk."""
 
     class Dropping(Producer):
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -152,7 +152,7 @@ def test_send_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_output_that_cannot_be_written_is_one_line(hub: HubProcess) -> None:
-    """A full device behind standard output is an error of one line; a closed one is nothing."""
+    """A full device under standard output is an error of one line; a closed one is none."""
     mpsr("send", "--socket", hub.socket, "x")
     for command, code in (
         (["logs", "--journal", hub.journal], 1),
@@ -180,7 +180,7 @@ def test_logs_follow_waits_for_the_first_hub(tmp_path: Path) -> None:
 
 
 def test_send_without_a_hub_says_so(tmp_path: Path) -> None:
-    """No hub: one line that says what and where, exit code 1."""
+    """Without a hub, one line names the socket, exit code 1."""
     done = mpsr("send", "--socket", str(tmp_path / "absent.sock"), "--timeout", "0.2", "hello")
     assert done.returncode == 1
     assert done.stderr.decode().splitlines() == [
@@ -189,7 +189,7 @@ def test_send_without_a_hub_says_so(tmp_path: Path) -> None:
 
 
 def test_send_survives_a_restart_of_the_hub(hub: HubProcess) -> None:
-    """A hub killed in the middle of the stream loses and doubles nothing."""
+    """A hub killed in the middle of the stream loses and duplicates nothing."""
     sending = subprocess.Popen([*MPSR, "send", "--socket", hub.socket], stdin=subprocess.PIPE)
     assert sending.stdin is not None
     for part in range(10):
@@ -227,7 +227,7 @@ def test_logs_filters_and_formats(hub: HubProcess) -> None:
 
 
 def test_logs_finds_by_fields_level_writer_and_time(hub: HubProcess) -> None:
-    """Conditions, level, pid, since and until select; what is no condition, level or time is a usage error."""
+    """Conditions, level, pid, since and until filter; an invalid one is a usage error."""
     mpsr("send", "--socket", hub.socket, "--json", stdin=b'{"n": 1, "level": "info"}\n{"n": 2, "level": "error"}\n')
     mpsr("send", "--socket", hub.socket, "--json", stdin=b'{"n": 3, "level": "critical", "a": {"b": "x"}}\n')
 
@@ -251,7 +251,7 @@ def test_logs_finds_by_fields_level_writer_and_time(hub: HubProcess) -> None:
 
 
 def test_retain_lets_the_old_go(tmp_path: Path) -> None:
-    """With `--retain` what is older goes by itself, and the hub says so."""
+    """With `--retain` older messages expire by themselves, and the hub logs it."""
     with HubProcess(tmp_path, "--retain", "1s") as hub:
         mpsr("send", "--socket", hub.socket, "old")
         eventually(lambda: [event for event in hub.log if event["event"] == "journal.expired"])
@@ -262,7 +262,7 @@ def test_retain_lets_the_old_go(tmp_path: Path) -> None:
 
 
 def test_compressed_chunks_are_stored_and_acknowledged(hub: HubProcess) -> None:
-    """gzip and zstd chunks, small and large, come out in order with the others."""
+    """gzip and zstd chunks, small and large, are stored in order with the others."""
     entries = [[1_700_000_000, {"n": number, "filling": "x" * 50}] for number in range(3000)]
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(hub.socket)
@@ -276,7 +276,7 @@ def test_compressed_chunks_are_stored_and_acknowledged(hub: HubProcess) -> None:
 
 
 def test_stats_watch_goes_on(hub: HubProcess) -> None:
-    """`stats --watch` tells again and again; Ctrl-C ends it with 0."""
+    """`stats --watch` prints repeatedly; Ctrl-C ends it with 0."""
     watching = subprocess.Popen([*MPSR, "stats", "--socket", hub.socket, "--watch", "--json"], stdout=subprocess.PIPE)
     assert watching.stdout is not None
     assert [json.loads(watching.stdout.readline())["messages"] for _ in range(2)] == [0, 0]
@@ -289,8 +289,8 @@ def test_stats_watch_goes_on(hub: HubProcess) -> None:
     "options", ["", "--chunk 1 --no-ack", "--client producer", "--client async", "--pattern connect"]
 )
 def test_bench_measures_and_checks(options: str) -> None:
-    """A short run finds everything it sent in the journal, and prints the promised figures."""
-    folder = str(Path(__file__).parent)  # a disk, most probably; the folder for temporary files may be memory
+    """A short run finds all its messages in the journal, and prints the promised figures."""
+    folder = str(Path(__file__).parent)  # most probably a disk; the temporary folder may be in memory
     done = mpsr("bench", "--folder", folder, "--messages", "2000", "--json", *options.split(), timeout=100)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -301,7 +301,7 @@ def test_bench_measures_and_checks(options: str) -> None:
 
 
 def test_bench_with_a_full_journal() -> None:
-    """`--full` fills the journal first, and measures then."""
+    """`--full` fills the journal before measuring."""
     folder = str(Path(__file__).parent)
     done = mpsr("bench", "--folder", folder, "--messages", "100000", "--full", "--json", timeout=100)
     assert done.returncode == 0, done.stderr
@@ -316,26 +316,26 @@ def test_bench_with_a_full_journal() -> None:
     ],
 )
 def test_bench_says_what_it_cannot_do(args: tuple[str, ...], says: bytes) -> None:
-    """A folder that is not there, chunks that no hub takes: one line, exit code 1."""
+    """A missing folder, or chunks larger than any hub accepts: one line, exit code 1."""
     done = mpsr("bench", *args)
     assert (done.returncode, done.stderr.count(b"\n"), says in done.stderr) == (1, 1, True)
 
 
 def test_bench_refuses_memory() -> None:
-    """A file system in memory is no disk: one line, exit code 1."""
+    """A file system in memory is refused: one line, exit code 1."""
     done = mpsr("bench", "--folder", "/dev/shm")
     assert (done.returncode, b"which is memory" in done.stderr) == (1, True)
 
 
 def test_logs_reads_when_no_hub_runs(hub: HubProcess) -> None:
-    """The journal of a hub that is down, stopped or killed, is read as it is."""
+    """The journal of a stopped or killed hub is readable."""
     mpsr("send", "--socket", hub.socket, "kept")
     hub.kill()
     assert mpsr("logs", "--journal", hub.journal, "--output", "text").stdout == b"kept\n"
 
 
 def test_logs_follow_skips_nothing(hub: HubProcess) -> None:
-    """`logs -f` shows what was there and what comes, over a kill and a new start of the hub; Ctrl-C ends it with 0."""
+    """`logs -f` shows old and new messages, over a kill and restart of the hub; Ctrl-C ends it with 0."""
     mpsr("send", "--socket", hub.socket, "0")
     command = [*MPSR, "logs", "--journal", hub.journal, "-f", "--output", "text"]
     following = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -352,7 +352,7 @@ def test_logs_follow_skips_nothing(hub: HubProcess) -> None:
 
 
 def test_a_closed_pipe_ends_logs_quietly(hub: HubProcess) -> None:
-    """`mpsr logs | head -1` says nothing about the pipe."""
+    """`mpsr logs | head -1` reports no error about the pipe."""
     mpsr("send", "--socket", hub.socket, stdin=b"line\n" * 200_000)
     reading = subprocess.Popen(
         [*MPSR, "logs", "--journal", hub.journal], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -366,7 +366,7 @@ def test_a_closed_pipe_ends_logs_quietly(hub: HubProcess) -> None:
 
 
 def test_logs_without_a_journal_says_so(tmp_path: Path) -> None:
-    """No journal: one line, exit code 1; a bad regular expression: exit code 2."""
+    """A missing journal: one line, exit code 1; an invalid regular expression: exit code 2."""
     done = mpsr("logs", "--journal", str(tmp_path / "absent"))
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
     assert b"there is no journal here" in done.stderr
@@ -378,7 +378,7 @@ STEERING = "\x1b[2J\r\x9b1m\u202e\u200b\u2028"
 
 @contextlib.contextmanager
 def answering(path: str, **reply: Any) -> Iterator[None]:
-    """Answer one request at *path* with *reply*, and raw: a hub that is none."""
+    """Answer one request at *path* with *reply*, unescaped, as a fake hub."""
     with FakeHub(path) as fake:
 
         def answer() -> None:
@@ -395,12 +395,12 @@ def answering(path: str, **reply: Any) -> Iterator[None]:
 
 
 def printable(output: bytes) -> bool:
-    """Whether a terminal shows *output*, and does nothing else."""
+    """Return whether a terminal shows *output* and executes none of it."""
     return output.decode().replace("\n", "").isprintable()
 
 
 def test_no_answer_steers_the_terminal(tmp_path: Path) -> None:
-    """Whatever answers at the socket: `call` and `stats` print it, and its errors, escaped, an error on one line."""
+    """`call` and `stats` print any answer and its errors escaped, an error on one line."""
     path = str(tmp_path / "fake.sock")
     with answering(path, result={STEERING: STEERING}):
         done = mpsr("call", "--socket", path, "ping")
@@ -415,7 +415,7 @@ def test_no_answer_steers_the_terminal(tmp_path: Path) -> None:
 
 
 def test_no_complaint_steers_the_terminal(tmp_path: Path) -> None:
-    """What names a folder, a field or an argument names it escaped: `verify`, `send`, wrong usage."""
+    """`verify`, `send` and usage errors print folders, fields and arguments escaped."""
     done = mpsr("verify", "--journal", str(tmp_path / STEERING))
     assert (done.returncode, done.stderr.count(b"\n"), printable(done.stderr)) == (1, 1, True)
     line = json.dumps({STEERING: [10**30]}).encode()
@@ -446,7 +446,7 @@ def test_stats_and_call_ask_the_hub(hub: HubProcess) -> None:
 
 
 def test_verify_counts_and_finds_the_fault(hub: HubProcess) -> None:
-    """`verify` counts what is whole with exit code 0, and names the first fault with exit code 1."""
+    """`verify` counts a whole journal with exit code 0, and names the first fault with exit code 1."""
     for number in range(3):
         mpsr("send", "--socket", hub.socket, f"message {number}")
     done = mpsr("verify", "--journal", hub.journal)
@@ -464,7 +464,7 @@ def test_verify_counts_and_finds_the_fault(hub: HubProcess) -> None:
 
 
 def test_print_shows_what_is_committed(tmp_path: Path) -> None:
-    """`hub --print` prints each message, all of them before it ends."""
+    """`hub --print` prints each message before it ends."""
     output = tmp_path / "printed"
     with HubProcess(tmp_path, "--print", stdout=output) as hub:
         mpsr("send", "--socket", hub.socket, stdin=b"".join(b"line %d\n" % n for n in range(5000)))
@@ -489,7 +489,7 @@ def test_print_shows_what_is_committed(tmp_path: Path) -> None:
     ],
 )
 def test_a_hub_that_cannot_start_says_why(tmp_path: Path, args: tuple[str, ...], code: int, says: str) -> None:
-    """Wrong usage is exit code 2, a failure exit code 1, each said on standard error."""
+    """Wrong usage is exit code 2, a failure exit code 1, each with a reason on standard error."""
     given = dict(zip(args[::2], args[1::2], strict=True))
     defaults = {"--socket": str(tmp_path / "s"), "--journal": str(tmp_path / "j")}
     flat = [word for pair in {**defaults, **given}.items() for word in pair]
@@ -499,7 +499,7 @@ def test_a_hub_that_cannot_start_says_why(tmp_path: Path, args: tuple[str, ...],
 
 
 def test_a_hub_without_standard_streams(tmp_path: Path) -> None:
-    """Started with standard input, output and error closed, the hub serves, and stops with exit code 0."""
+    """With standard input, output and error closed, the hub runs, and stops with exit code 0."""
     path = str(tmp_path / "s")
     command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *MPSR, "hub", "--socket", path]
     running = subprocess.Popen([*command, "--journal", str(tmp_path / "j")])
@@ -514,6 +514,6 @@ def test_a_hub_without_standard_streams(tmp_path: Path) -> None:
 
 
 def test_python_m_hub_is_mpsr_hub(tmp_path: Path) -> None:
-    """`python -m hub` takes the same options."""
+    """`python -m hub` takes the same options as `mpsr hub`."""
     done = subprocess.run([MPSR[0], "-m", "hub", "--help"], capture_output=True, check=False, timeout=30)
     assert b"mpsr hub" in done.stdout

@@ -1,4 +1,4 @@
-"""hub.cli.install: `mpsr install` and `mpsr uninstall`, as a user calls them, on a machine of the test's making."""
+"""hub.cli.install: `mpsr install` and `mpsr uninstall` as a user runs them, on a simulated machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Home:
         monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
 
     def begin_manager(self, answer: str = "exit 0") -> None:
-        """Let a manager run, whose systemctl notes its arguments and does *answer*."""
+        """Add a manager whose systemctl records its arguments and executes *answer*."""
         (self._folder / "run/systemd").mkdir(parents=True, exist_ok=True)
         (self._folder / "run/systemd/private").touch()
         (self._folder / "bin").mkdir(exist_ok=True)
@@ -45,7 +45,7 @@ class Home:
         return self.calls.read_text().splitlines() if self.calls.exists() else []
 
     def run(self, *args: str) -> tuple[int, str, str]:
-        """Return exit code, standard output, standard error."""
+        """Return exit code, standard output and standard error."""
         with pytest.raises(SystemExit) as ended:
             main(args)
         out, said = self._capsys.readouterr()
@@ -71,7 +71,7 @@ def test_for_whom(verb: str, home: Home) -> None:
 
 @pytest.mark.parametrize("scope", ["user", "system"])
 def test_print(scope: str, home: Home) -> None:
-    """--print shows each file under its path, complete, and writes nothing."""
+    """--print shows each file in full under its path, and writes nothing."""
     code, out, _ = home.run("install", f"--{scope}", "--print")
     assert (code, home.texts(), home.called()) == (0, {}, [])
     shown = dict(part.split("\n", 1) for part in out.removeprefix("### ").split("\n### "))
@@ -85,7 +85,7 @@ def test_print(scope: str, home: Home) -> None:
 
 
 def test_without_a_manager(home: Home) -> None:
-    """The files are written, and the commands that are left to do are shown in order; a second time changes nothing."""
+    """The files are written, and the remaining commands are shown in order; a second run changes nothing."""
     code, out, said = home.run("install", "--user")
     assert (code, said, sorted(home.texts())) == (0, "", sorted(NAMES))
     to_do = [line.split(None, 2)[2] for line in out.splitlines() if line.startswith("to do")]
@@ -98,7 +98,7 @@ def test_without_a_manager(home: Home) -> None:
 
 
 def test_with_a_manager(home: Home) -> None:
-    """The manager is told to load the units, and to start socket and service; in reverse the socket is first."""
+    """The manager loads the units and starts socket and service; uninstalling stops the socket first."""
     home.begin_manager()
     assert home.run("install", "--user")[::2] == (0, "")
     assert home.called() == ["--user daemon-reload", "--user enable --now mpsr.socket mpsr.service"]
@@ -119,7 +119,7 @@ def test_with_a_manager(home: Home) -> None:
 
 
 def test_what_differs_is_not_replaced_unasked(home: Home) -> None:
-    """A unit that was changed is named, and nothing at all is written; --force says that it is replaced."""
+    """A changed unit is named, and nothing at all is written; --force replaces it and reports that."""
     home.run("install", "--user")
     whole = home.texts()
     (home.units / "mpsr.socket").unlink()
@@ -134,7 +134,7 @@ def test_what_differs_is_not_replaced_unasked(home: Home) -> None:
 
 
 def test_what_is_not_ours_is_not_removed(home: Home) -> None:
-    """Units that `mpsr install` did not write stay, and so does their service; without any, that is said."""
+    """Units that `mpsr install` did not write stay, and so does their service; a missing unit is reported."""
     home.begin_manager()
     home.units.mkdir(parents=True)
     for name in NAMES:
@@ -152,14 +152,14 @@ def test_what_is_not_ours_is_not_removed(home: Home) -> None:
     [("echo Access denied >&2; echo more >&2; exit 1", "Access denied"), ("exit 4", "exit code 4")],
 )
 def test_a_manager_that_refuses(answer: str, reason: str, home: Home) -> None:
-    """What systemctl says is passed on in one line, with the command to run again."""
+    """The error of systemctl is reported in one line, with the command to repeat."""
     home.begin_manager(answer)
     code, _, said = home.run("install", "--user")
     assert (code, said) == (1, f"mpsr: systemctl --user daemon-reload: {reason} (put it right, and run it again)\n")
 
 
 def test_a_folder_that_cannot_be_written(home: Home, tmp_path: Path) -> None:
-    """It is said in one line."""
+    """An unwritable folder is reported in one line."""
     (tmp_path / "config").write_text("no folder")
     code, _, said = home.run("install", "--user")
     assert (code, said) == (1, f"mpsr: {home.units}/mpsr.socket cannot be written: Not a directory\n")
@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_written(home: Home, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["install", "uninstall"])
 def test_the_system_is_roots(verb: str, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user is told the command that would do it."""
+    """Another user gets the command to run as root."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(install, "_unreachable", lambda command: "")
     code, out, said = home.run(verb, "--system")
@@ -178,7 +178,7 @@ def test_the_system_is_roots(verb: str, home: Home, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("has_sysusers", [True, False])
 def test_for_the_system(has_sysusers: bool, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units and user are made, the user before the service is started; afterwards the user and the journal stay."""
+    """The user is made before the service starts; after uninstalling, the user and the journal stay."""
     ran: list[str] = []
     real: Callable[..., dict[str, str]] = units.unit_files
     root = tmp_path / "root"
@@ -206,7 +206,7 @@ def test_for_the_system(has_sysusers: bool, home: Home, tmp_path: Path, monkeypa
 
 
 def test_a_program_that_the_system_could_not_run(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installation in somebody's home is refused for the system, and what to do instead is said."""
+    """An installation in a home folder is refused for the system, with a remedy."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     program = Path("/tmp") / tmp_path.relative_to("/") / "mpsr"
     monkeypatch.setattr(sys, "argv", [str(program)])
@@ -220,7 +220,7 @@ def test_a_program_that_the_system_could_not_run(home: Home, tmp_path: Path, mon
     [("/home/a/bin/mpsr", 0o755, "does not see"), ("opt/mpsr", 0o700, "is closed to other"), ("opt/mpsr", 0o755, "")],
 )
 def test_reachable(name: str, mode: int, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ProtectHome= hides, and what lies in a closed folder, cannot be run by the system's service."""
+    """The system's service cannot run a program that ProtectHome= hides or that is in a closed folder."""
     for word in ("executable", "prefix", "base_prefix"):
         monkeypatch.setattr(sys, word, "/usr")
     monkeypatch.setattr(install, "_HIDDEN", ("/home/",))
@@ -236,7 +236,7 @@ def test_reachable(name: str, mode: int, fault: str, tmp_path: Path, monkeypatch
 
 
 def test_the_program_is_the_one_that_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A link called mpsr is kept as it is, for it outlives an upgrade; else one beside the interpreter, or none."""
+    """A link called mpsr is kept, because it outlives an upgrade; else the one beside the interpreter, or none."""
     (tmp_path / "bin").mkdir()
     link = tmp_path / "bin/mpsr"
     link.symlink_to(sys.executable)

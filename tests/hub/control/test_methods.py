@@ -1,4 +1,4 @@
-"""hub.control.methods: what a running hub answers about itself."""
+"""hub.control.methods: a running hub's answers about itself."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ STATS = {
 
 
 async def nothing() -> None:
-    """A reload of nothing."""
+    """A reload that does nothing."""
 
 
 @both_loops
 def test_stats(run: Run, tmp_path: Path) -> None:
-    """The counters say what happened, and the gauges what is: messages, resends, losses, connections, bytes."""
+    """The counters and the gauges are right: messages, resends, losses, connections, bytes."""
     path = str(tmp_path / "s")
 
     async def main() -> None:
@@ -72,7 +72,7 @@ def test_stats(run: Run, tmp_path: Path) -> None:
 
 @both_loops
 def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
-    """While nobody takes, what is in the inbox is shown, and a command is answered all the same."""
+    """While nothing takes from the inbox, its bytes are shown, and commands are answered."""
     path = str(tmp_path / "s")
 
     async def main() -> None:
@@ -96,7 +96,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
 
 
 def test_rss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is what is this process's own; zero where the system does not say."""
+    """The memory is the process's own; zero where proc is missing."""
     fields = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     assert rss_bytes() == pytest.approx(sum(map(int, fields)) * 1024, rel=0.1)
 
@@ -108,7 +108,7 @@ def test_rss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_command_says_what_it_does() -> None:
-    """Each method of the table has a docstring, for whoever documents it."""
+    """Each method of the table has a docstring."""
     table = Commands(nothing).table
     assert sorted(table) == ["ping", "reload", "stats"]
     assert RIGHTS == {"reload": "control", "stats": "read"}

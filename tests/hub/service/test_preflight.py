@@ -1,4 +1,4 @@
-"""hub.service.preflight: what the start would refuse is found without one."""
+"""hub.service.preflight: finds what the start would refuse, without a start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hub.socketfile import SocketFile
 
 @pytest.mark.parametrize("path", ["shared/s", "shared/new/s", "file/s", "file/new/s"])
 def test_a_folder_that_will_not_do(tmp_path: Path, path: str) -> None:
-    """The check says word for word what the start would say, and makes nothing."""
+    """The check refuses what the start refuses, and makes nothing."""
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared").chmod(0o777)
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""hub.service.service: the hub as a process: what it accepted is on disk, however it ends; and it is the only one."""
+"""hub.service.service: the hub as a process. What it accepted is on disk, however it ends, and only one hub runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def events(hub: HubProcess, name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it(hub: HubProcess, number: signal.Signals) -> None:
-    """SIGTERM and SIGINT: all that was accepted is committed and acknowledged, the path is gone, the code is 0."""
+    """After SIGTERM or SIGINT everything accepted is committed and acknowledged, the path is gone, the code is 0."""
     for n in range(200):
         connect(hub.socket, f"line {n}\n".encode()).close()
     clients = [connect(hub.socket, chunk(f"id {n}", 5, tag=b"app")) for n in range(50)]
@@ -59,7 +59,7 @@ def test_a_signal_stops_it(hub: HubProcess, number: signal.Signals) -> None:
 
 
 def test_stopped_in_full_flow_and_started_again(hub: HubProcess) -> None:
-    """Producers that never pause, a hub that is stopped, killed and started: every message is there once, in order."""
+    """With steady producers and a hub stopped, killed and restarted, each message is stored once, in order."""
     producers = [Producer(hub.socket, tag=f"p{n}", chunk_bytes_max=2000, linger_s=0) for n in range(3)]
     finish = threading.Event()
 
@@ -67,7 +67,7 @@ def test_stopped_in_full_flow_and_started_again(hub: HubProcess) -> None:
         while not finish.is_set():
             producer.send({"n": counts[0]})
             counts[0] += 1
-            if counts[0] % 500 == 0:  # so that there are thousands of them, and not a million
+            if counts[0] % 500 == 0:  # to produce thousands of messages and not a million
                 producer.flush(60)
 
     counts = [[0] for _ in producers]
@@ -98,7 +98,7 @@ def test_stopped_in_full_flow_and_started_again(hub: HubProcess) -> None:
 
 
 def test_print(tmp_path: Path) -> None:
-    """What was committed is printed, all of it, the last of it too, in order."""
+    """All committed messages are printed, including the last, in order."""
     with HubProcess(tmp_path, "--print", stdout=tmp_path / "out") as hub:
         with Producer(hub.socket, tag="app") as producer:
             for n in range(2000):
@@ -112,7 +112,7 @@ def test_print(tmp_path: Path) -> None:
 
 
 def test_print_to_nobody(tmp_path: Path) -> None:
-    """A hub whose printed output nobody reads any more goes on receiving, and stops as always."""
+    """A hub whose printed output is no longer read continues, and stops as usual."""
     os.mkfifo(tmp_path / "out")
     reader = os.open(tmp_path / "out", os.O_RDONLY | os.O_NONBLOCK)
     with HubProcess(tmp_path, "--print", stdout=tmp_path / "out") as hub:
@@ -136,7 +136,7 @@ def test_print_to_nobody(tmp_path: Path) -> None:
 def test_a_second_hub_is_refused(
     hub: HubProcess, tmp_path: Path, socket_of: str, journal_of: str, sentence: str
 ) -> None:
-    """A hub on a socket or journal that another has says so in one line, which process, and ends with 1."""
+    """A hub on a taken socket or journal names the other process in one line and exits with 1."""
     sockets = {"first": hub.socket, "second": str(tmp_path / "second.sock")}
     journals = {"first": hub.journal, "second": str(tmp_path / "second")}
     ran = mpsr("hub", "--socket", sockets[socket_of], "--journal", journals[journal_of])
@@ -160,7 +160,7 @@ def test_a_second_hub_is_refused(
     ],
 )
 def test_what_it_cannot_have(tmp_path: Path, options: list[str], code: int, words: str) -> None:
-    """What cannot be had is said in one line, with the code for whose mistake it is."""
+    """A group, socket or journal that cannot be used is one line, with exit code 2 for usage, else 1."""
     (tmp_path / "file").touch()
     given = [option.format(tmp=tmp_path) for option in options]
     defaults = ["--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j")]
@@ -172,7 +172,7 @@ def test_what_it_cannot_have(tmp_path: Path, options: list[str], code: int, word
 
 
 def test_killed_hubs_leave_nothing_in_the_way(hub: HubProcess) -> None:
-    """After a kill the next hub has the same socket and journal, and everything acknowledged."""
+    """After a kill the next hub gets the same socket and journal, with everything acknowledged."""
     for n in range(3):
         client = connect(hub.socket, chunk(f"{n}"))
         assert read_acks(client, 1) == [f"{n}"]
@@ -185,7 +185,7 @@ def test_killed_hubs_leave_nothing_in_the_way(hub: HubProcess) -> None:
 
 
 def test_relaxed(tmp_path: Path) -> None:
-    """With relaxed durability a crash of the hub costs nothing that was acknowledged."""
+    """With relaxed durability a crash of the hub loses nothing that was acknowledged."""
     with HubProcess(tmp_path, "--durability", "relaxed") as hub:
         clients = [connect(hub.socket, chunk(f"{n}", 10)) for n in range(20)]
         assert [read_acks(client, 1) for client in clients] == [[f"{n}"] for n in range(20)]
@@ -199,7 +199,7 @@ def test_relaxed(tmp_path: Path) -> None:
 
 
 def test_mode_and_start(tmp_path: Path) -> None:
-    """The socket has the mode asked for; the first line of the log says where everything is."""
+    """The socket has the requested mode; the first line of the log names socket, journal and process."""
     with HubProcess(tmp_path, "--mode", "0600") as hub:
         assert os.stat(hub.socket).st_mode & 0o777 == 0o600
         (started,) = events(hub, "hub.listening")
@@ -208,13 +208,13 @@ def test_mode_and_start(tmp_path: Path) -> None:
 
 
 def memory(hub: HubProcess) -> int:
-    """Return the most memory that the hub ever had, in bytes."""
+    """Return the hub's peak memory in bytes."""
     status = Path(f"/proc/{hub.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) << 10
 
 
 def test_memory_is_bounded(hub: HubProcess) -> None:
-    """200 MB from four clients that never wait cost the hub a bounded amount of memory, and arrive."""
+    """200 MB from four clients that never wait arrive at a bounded cost of memory."""
     before = memory(hub)
     piece = (b"x" * 9999 + b"\n") * 100
 
@@ -236,7 +236,7 @@ def test_memory_is_bounded(hub: HubProcess) -> None:
 
 
 def test_out_of_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub that may have few descriptors makes the rest wait and loses nobody, at work or at the stop."""
+    """A hub with few descriptors makes further clients wait and loses none, while it runs or at the stop."""
     monkeypatch.setattr(support, "MPSR", ("sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *support.MPSR))
     with HubProcess(tmp_path) as hub:
         idle = [connect(hub.socket) for _ in range(50)]
@@ -257,7 +257,7 @@ def test_out_of_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_it_takes_what_descriptors_it_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A low soft limit, as shells have it, is raised: more clients than that are connected at once."""
+    """A low soft limit is raised: more clients than the limit are connected at once."""
     monkeypatch.setattr(support, "MPSR", ("sh", "-c", 'ulimit -S -n 40; exec "$@"', "sh", *support.MPSR))
     with HubProcess(tmp_path) as hub:
         clients = [connect(hub.socket, chunk(f"{n}")) for n in range(100)]
@@ -268,7 +268,7 @@ def test_it_takes_what_descriptors_it_may(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_nobody_reads_its_log(tmp_path: Path) -> None:
-    """A hub whose log nobody reads any more goes on: what is wrong is kept as a loss, and it stops as always."""
+    """A hub whose log is no longer read continues: faults are stored as losses, and it stops as usual."""
     command = [*support.MPSR, "hub", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j")]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
@@ -288,7 +288,7 @@ def test_nobody_reads_its_log(tmp_path: Path) -> None:
 
 
 class BrokenJournal:
-    """A journal that takes nothing: *error* is what it says."""
+    """A journal that stores nothing and raises *error*."""
 
     def __init__(self, journal: Journal, error: Exception) -> None:
         self._journal, self._error = journal, error
@@ -320,7 +320,7 @@ async def connected(path: str, data: bytes) -> socket.socket:
 
 @both_loops
 def test_a_disk_that_stays_full(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop while the journal takes nothing ends with an error; what was not kept was not acknowledged."""
+    """A stop while the journal is unavailable raises an error; unstored messages were not acknowledged."""
     monkeypatch.setattr("hub.receiver.RETRY_S", 0.001)
     broken(monkeypatch, JournalUnavailable("/j", "no space"))
 
@@ -340,7 +340,7 @@ def test_a_disk_that_stays_full(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
 def test_a_hub_whose_lock_is_gone_ends(tmp_path: Path, busy: bool) -> None:
-    """Within a second, or at the next message: it acknowledges nothing more, and says what happened."""
+    """Within a second, or at the next message, it ends with an error; it acknowledges nothing more."""
     with HubProcess(tmp_path) as hub:
         with connect(hub.socket, chunk("first")) as client:
             assert read_acks(client, 1) == ["first"]
@@ -359,7 +359,7 @@ def test_a_hub_whose_lock_is_gone_ends(tmp_path: Path, busy: bool) -> None:
 
 @both_loops
 def test_a_receiver_that_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours in the receiver stops the service, which raises it; journal and socket are free again."""
+    """An error of ours in the receiver stops the service, which raises it; journal and socket are free again."""
     broken(monkeypatch, ZeroDivisionError("ours"))
 
     async def main() -> None:
@@ -383,7 +383,7 @@ def test_a_receiver_that_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
 
 @both_loops
 def test_show_is_called_with_everything(run: Run, tmp_path: Path) -> None:
-    """Whoever follows in this process sees what was committed from the start on, up to the last, and nothing older."""
+    """*show* gets everything committed after the start, up to the last, and nothing older."""
 
     async def main() -> None:
         for expected in ([1, 2, 3], [4, 5, 6]):
@@ -403,7 +403,7 @@ def test_show_is_called_with_everything(run: Run, tmp_path: Path) -> None:
 
 @both_loops
 def test_a_taken_socket_frees_the_journal(run: Run, tmp_path: Path) -> None:
-    """A service that cannot have its socket gives the journal back."""
+    """A service that cannot bind its socket releases the journal."""
 
     async def main() -> None:
         with socket.socket(socket.AF_UNIX) as other:
@@ -419,7 +419,7 @@ def test_a_taken_socket_frees_the_journal(run: Run, tmp_path: Path) -> None:
 
 @both_loops
 def test_cancelled(run: Run, tmp_path: Path) -> None:
-    """A service that is cancelled closes everything: clients, socket, journal."""
+    """A cancelled service closes its clients, its socket and its journal."""
 
     async def main() -> None:
         running = asyncio.create_task(Service(config(tmp_path)).run())

@@ -1,4 +1,4 @@
-"""hub.service.settings: every key, from everywhere, and what is said of a wrong one."""
+"""hub.service.settings: every key, from every origin, and the errors for wrong ones."""
 
 import os
 import tomllib
@@ -28,13 +28,13 @@ def written(tmp_path: Path) -> Path:
 
 
 def test_the_table_has_every_key() -> None:
-    """What is tested here is all there is."""
+    """These tests cover every key."""
     assert {*GIVEN, *RULES} == {key.name for key in KEYS} == set(settings.Config.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", GIVEN)
 def test_each_key_comes_from_a_flag_a_variable_or_the_file(name: str, written: Path) -> None:
-    """The first of them that says something counts, and is named as where it comes from."""
+    """The first of them that sets the key counts, and is named as its origin."""
     variable = "MPSR_" + name.upper()
     by_file = load(file=str(written), environ={})
     by_variable = load(file=os.devnull, environ={variable: GIVEN[name]})
@@ -47,7 +47,7 @@ def test_each_key_comes_from_a_flag_a_variable_or_the_file(name: str, written: P
 
 @pytest.mark.parametrize("name", RULES)
 def test_rules_are_lists(name: str, tmp_path: Path) -> None:
-    """Repeated flags, a list in the file, commas in the variable."""
+    """Rules are repeated flags, a list in the file, and separated by commas in the variable."""
     path = tmp_path / "hub.toml"
     path.write_text(f'{name} = ["uid:1", "all"]')
     found = [
@@ -83,7 +83,7 @@ def test_rules_are_lists(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_line_is_named_with_what_would_be_right(line: str, said: str, tmp_path: Path) -> None:
-    """File, key, value, and advice, in one line."""
+    """One line names file, key, value and a remedy."""
     path = tmp_path / "hub.toml"
     path.write_bytes(line.encode("latin-1"))
     with pytest.raises(ConfigError) as raised:
@@ -101,14 +101,14 @@ def test_a_wrong_line_is_named_with_what_would_be_right(line: str, said: str, tm
     ],
 )
 def test_a_wrong_flag_or_variable_is_named(flags: dict[str, str], environ: dict[str, str], said: str) -> None:
-    """It is where the mistake is."""
+    """The error names the flag or the variable."""
     with pytest.raises(ConfigError) as raised:
         load(flags, environ=environ)
     assert str(raised.value).startswith(said)
 
 
 def test_the_users_file_goes_before_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file counts, whole; none is needed; a named one must be there."""
+    """One file counts, as a whole; none is needed; a named one must exist."""
     system = tmp_path / "etc.toml"
     monkeypatch.setattr("hub.paths.SYSTEM_CONFIG", str(system))
     environ = {"XDG_CONFIG_HOME": str(tmp_path)}
@@ -126,13 +126,13 @@ def test_the_users_file_goes_before_the_systems(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_flags_path_is_relative_to_where_one_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In a file it must be absolute, for nobody is anywhere then."""
+    """A path in a flag may be relative; a path in a file must be absolute."""
     monkeypatch.chdir(tmp_path)
     assert load({"journal": "j"}, file=os.devnull, environ={}).config.journal == str(tmp_path / "j")
 
 
 def test_the_example_is_a_file_and_says_all(tmp_path: Path) -> None:
-    """As it is, it changes nothing; with its comment signs away it is valid (but for groups of that host)."""
+    """The example changes nothing; without its comment signs it is valid (except for groups of this host)."""
     text = example()
     assert tomllib.loads(text) == {}
     lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#") and line[1] not in " ("]
@@ -143,7 +143,7 @@ def test_the_example_is_a_file_and_says_all(tmp_path: Path) -> None:
 
 
 def test_changes_are_told_apart() -> None:
-    """What a reload can change, and what it cannot."""
+    """Changes are split into those that a reload applies and those that need a restart."""
     old = load(file=os.devnull, environ={}).config
     new = load({"socket": "/a", "retain": "1d", "log_level": "debug", "inbox_size": "2MiB"}, environ={}).config
     assert changes(old, old) == ([], [])
@@ -151,7 +151,7 @@ def test_changes_are_told_apart() -> None:
 
 
 def test_other_commands_find_what_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mpsr logs` needs no --journal where the file has one."""
+    """`mpsr logs` needs no --journal if the file sets one."""
     path = tmp_path / "hub.toml"
     path.write_text('journal = "/srv/journal"')
     monkeypatch.setenv("MPSR_CONFIG", str(path))

@@ -1,4 +1,4 @@
-"""hub.service.systemd: what is said to the manager, byte by byte, and which sockets are taken from it."""
+"""hub.service.systemd: the notifications, byte by byte, and the sockets taken from the manager."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSTRACT = pytest.param("@", marks=pytest.mark.skipif(sys.platform != "linux", r
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
-    """The socket that a manager reads."""
+    """The socket that the manager reads."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
         sock.setblocking(False)
@@ -38,7 +38,7 @@ def heard(manager: socket.socket) -> list[str]:
 
 
 def test_what_is_said(manager: socket.socket) -> None:
-    """Each state is one datagram of `NAME=value` lines as sd_notify(3) has them."""
+    """Each state is one datagram of `NAME=value` lines as in sd_notify(3)."""
     notifier = Notifier(manager.getsockname())
     assert notifier.is_active
     notifier.ready()
@@ -61,7 +61,7 @@ def test_what_is_said(manager: socket.socket) -> None:
 
 @pytest.mark.parametrize("prefix", ["/", ABSTRACT])
 def test_both_kinds_of_names(prefix: str, tmp_path: Path) -> None:
-    """The manager's socket may be a file, or have an abstract name."""
+    """The manager's socket may be a file or have an abstract name."""
     address = str(tmp_path / "notify") if prefix == "/" else f"@mpsr-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address if prefix == "/" else f"\0{address[1:]}")
@@ -77,7 +77,7 @@ def test_both_kinds_of_names(prefix: str, tmp_path: Path) -> None:
     "address", ["", "relative", "vsock:2:1", "/no/such/socket", "/" + "x" * 200, "@" + "x" * 200, "/\0"]
 )
 def test_nobody_there(address: str) -> None:
-    """Without a manager, or one whose name cannot be, nothing happens and nothing is raised."""
+    """Without a manager, or with an invalid address, nothing is sent and nothing is raised."""
     notifier = Notifier(address)
     assert notifier.is_active == address.startswith(("/", "@"))
     for say in (notifier.ready, notifier.stopping, notifier.reloading, notifier.watchdog):
@@ -87,7 +87,7 @@ def test_nobody_there(address: str) -> None:
 
 
 def test_a_manager_that_does_not_read(manager: socket.socket) -> None:
-    """A full socket is never waited for; what must arrive goes out with the next message, once, in order."""
+    """A full socket is not waited for; important states go out with the next message, once, in order."""
     notifier = Notifier(manager.getsockname())
     filler_count = 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
@@ -124,7 +124,7 @@ def test_a_manager_that_does_not_read(manager: socket.socket) -> None:
     ],
 )
 def test_the_watchdogs_time(limit: str, pid: str | None, expected: float | None) -> None:
-    """WATCHDOG_USEC is taken if it is a number above zero and WATCHDOG_PID does not name another; both go."""
+    """WATCHDOG_USEC counts if it is positive and WATCHDOG_PID names no other process; both are removed."""
     environ = {"WATCHDOG_USEC": limit}
     if pid is not None:
         environ["WATCHDOG_PID"] = str(os.getpid()) if pid == "ours" else pid
@@ -145,13 +145,13 @@ def test_the_watchdogs_time(limit: str, pid: str | None, expected: float | None)
     ids=str,
 )
 def test_not_meant(environ: dict[str, str]) -> None:
-    """No descriptors, or another process's: nothing is taken, and the variables go nevertheless."""
+    """Without descriptors, or with another process's, nothing is taken, but the variables are removed."""
     environ = {name: str(os.getpid()) if value == "ours" else value for name, value in environ.items()}
     environ["HOME"] = "/"
     assert (inherited_sockets(environ), environ) == ({}, {"HOME": "/"})
 
 
-# Descriptors begin at 3, so what is taken is looked at in a process of its own.
+# Inherited descriptors begin at 3, so they are tested in a separate process.
 TAKE = """
 import os, socket, sys
 kind, path, names, count = sys.argv[1:]
@@ -194,7 +194,7 @@ def take(kind: str, path: Path, names: str = "mpsr", count: str = "1") -> tuple[
 
 @pytest.mark.parametrize("names", ["mpsr", "-"])
 def test_a_listening_socket_is_taken(names: str, tmp_path: Path) -> None:
-    """Descriptor 3 is taken by its name, or alone without one: non-blocking, closed in children, variables gone."""
+    """Descriptor 3 is taken by name, or alone without one: non-blocking, not inherited, variables removed."""
     assert take("listening", tmp_path / "s", names) == ("mpsr 3 True False False []\n", "")
 
 
@@ -213,13 +213,13 @@ def test_a_listening_socket_is_taken(names: str, tmp_path: Path) -> None:
     ],
 )
 def test_anything_else_is_refused(kind: str, names: str, count: str, sentence: str, tmp_path: Path) -> None:
-    """What is not one listening Unix stream socket of our name is an error: one line that says what would be right."""
+    """Anything but one listening Unix stream socket of our name is an error of one line with a remedy."""
     out, said = take(kind, tmp_path / "s", names, count)
     assert (out, said.count("\n"), said[: len(sentence)]) == ("", 1, sentence)
 
 
 def test_a_refused_descriptor_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is refused is not closed: it was not ours."""
+    """A refused descriptor is not closed, because it is not ours."""
     with socket.socket(socket.AF_UNIX) as sock:
         monkeypatch.setattr("hub.service.systemd.FIRST_DESCRIPTOR", sock.fileno())
         environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}

@@ -1,4 +1,4 @@
-"""hub.service.units: unit files that systemd takes, means what we mean, and finds safe."""
+"""hub.service.units: unit files that systemd accepts, reads as intended, and rates as safe."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="
 SCOPES: list[Scope] = ["user", "system"]
 EXPOSURE_MAX = 0.8
 """
-systemd 252 says 0.7: it has Unix sockets, a root folder and setgid, sees users and processes, may read the clock.
-Newer ones look at more.
+systemd 252 rates 0.7: Unix sockets, a root folder, setgid, visible users and processes, a readable clock. Newer
+versions check more.
 """
 NEEDS_A_NAMESPACE = re.compile(r"^(Protect\w+|Private\w+|ProcSubset|\w+Paths)=", re.M)
 
 
 def written(folder: Path, scope: Scope, command: list[str] | None = None) -> list[Path]:
-    """Write the units to *folder*; return where they are."""
+    """Write the units to *folder*; return their paths."""
     if command is None:
         command = [str(executable(folder / "mpsr")), "hub"]
     files = unit_files(scope, folder=str(folder), command=command, journal="/var/lib/mpsr/journal")
@@ -49,7 +49,7 @@ def analyze(scope: Scope, *args: str, folder: Path) -> subprocess.CompletedProce
 
 
 def section(text: str, name: str) -> configparser.SectionProxy:
-    """Return a section; of a key that is there twice, the last."""
+    """Return a section; of a repeated key, the last value."""
     parser = configparser.RawConfigParser(strict=False, comment_prefixes="#", delimiters="=")
     parser.read_string(text)
     return parser[name]
@@ -58,7 +58,7 @@ def section(text: str, name: str) -> configparser.SectionProxy:
 @needs_systemd
 @pytest.mark.parametrize("scope", SCOPES)
 def test_systemd_takes_them(scope: Scope, tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say."""
+    """`systemd-analyze verify` reports nothing."""
     ran = analyze(scope, "verify", *map(str, written(tmp_path, scope)), folder=tmp_path)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
@@ -66,7 +66,7 @@ def test_systemd_takes_them(scope: Scope, tmp_path: Path) -> None:
 @needs_systemd
 @pytest.mark.parametrize("name", ["a b", "a%h", "ü", "a;b", "-a", "@a"])
 def test_a_path_means_itself(name: str, tmp_path: Path) -> None:
-    """Whatever is in the path of the program, systemd finds it, and would not find another."""
+    """systemd finds a program at a path with any characters, and would report a missing one."""
     program = executable(tmp_path / name / "mpsr")
     units = written(tmp_path, "system", [str(program), "hub"])
     ran = analyze("system", "verify", *map(str, units), folder=tmp_path)
@@ -79,7 +79,7 @@ def test_a_path_means_itself(name: str, tmp_path: Path) -> None:
 
 @needs_systemd
 def test_the_systems_service_is_locked_in(tmp_path: Path) -> None:
-    """`systemd-analyze security` finds no more exposed than what the hub is for."""
+    """`systemd-analyze security` rates no more exposed than the hub's purpose requires."""
     _, service = written(tmp_path, "system")
     ran = analyze("system", "security", "--offline=true", str(service), folder=tmp_path)
     found = re.search(r"Overall exposure level for mpsr.service: ([\d.]+)", ran.stdout)
@@ -89,7 +89,7 @@ def test_the_systems_service_is_locked_in(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_socket_outlives_the_service(scope: Scope) -> None:
-    """The socket has the name that the hub asks for, lies in a folder that stays, and the start is never given up."""
+    """The socket has the expected name and is in a kept folder; the service is restarted without limit."""
     texts = {
         os.path.basename(path): text
         for path, text in unit_files(scope, folder="/", command=["/x"], journal="/j").items()
@@ -97,7 +97,7 @@ def test_the_socket_outlives_the_service(scope: Scope) -> None:
     sock, service = section(texts["mpsr.socket"], "Socket"), section(texts["mpsr.service"], "Service")
     assert (sock["FileDescriptorName"], sock["ListenStream"]) == (SOCKET_NAME, "%t/mpsr/hub.sock")
     assert (service["RuntimeDirectory"], service["RuntimeDirectoryPreserve"]) == ("mpsr", "yes")
-    assert ("ExecStartPre" in sock) == (scope == "system")  # or the socket would lose its group at the first start
+    assert ("ExecStartPre" in sock) == (scope == "system")  # else the socket loses its group at the first start
     assert (service["Type"], service["Restart"]) == ("notify", "always")
     assert section(texts["mpsr.service"], "Unit")["StartLimitIntervalSec"] == "0"
     assert set(texts) - {"mpsr.socket", "mpsr.service"} == ({"mpsr.conf"} if scope == "system" else set())
@@ -106,7 +106,7 @@ def test_the_socket_outlives_the_service(scope: Scope) -> None:
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_the_hub_sees_who_sends(scope: Scope) -> None:
-    """User ids are the host's, /proc/PID/comm is readable, setgid allowed; nothing of a user's needs PrivateUsers=."""
+    """User ids are the host's, /proc/PID/comm is readable, setgid allowed; no user setting needs PrivateUsers=."""
     service = unit_files(scope, folder="/", command=["/x"], journal="/j")["/mpsr.service"]
     settings = section(service, "Service")
     assert "PrivateUsers" not in settings

@@ -1,4 +1,4 @@
-"""hub.service.watchdog: fed while the receiver is idle or gets on, starved when the journal is stuck."""
+"""hub.service.watchdog: fed while the receiver is idle or makes progress, starved when the journal is stuck."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Clock:
 
 
 class Kennel:
-    """A watchdog, its clock, and how often it was fed."""
+    """A watchdog, its clock, and the number of feedings."""
 
     def __init__(self) -> None:
         self.fed = 0
@@ -41,7 +41,7 @@ class Kennel:
         self.fed += 1
 
     def is_fed(self, after_s: float) -> bool:
-        """Let time pass, look, and say whether that fed it."""
+        """Let time pass and check once; return whether that fed the watchdog."""
         self.clock.now += after_s
         before = self.fed
         self.watchdog.look(LIMIT_S)
@@ -49,13 +49,13 @@ class Kennel:
 
 
 def test_idle_is_well() -> None:
-    """A receiver that has nothing to do is alive, however long."""
+    """An idle receiver is alive, however long it is idle."""
     kennel = Kennel()
     assert [kennel.is_fed(seconds) for seconds in (0, LIMIT_S, 1e6)] == [True] * 3
 
 
 def test_one_long_call_starves_and_its_end_feeds() -> None:
-    """A call is well up to the watchdog's time, not beyond; when it ends all is well, and the next counts anew."""
+    """A call beyond the watchdog's time stops the feeding; its end resumes it, and the next call starts anew."""
     kennel = Kennel()
     with kennel.watchdog:
         assert [kennel.is_fed(seconds) for seconds in (0, LIMIT_S / 2, LIMIT_S / 2, 0.001, LIMIT_S)] == [
@@ -71,7 +71,7 @@ def test_one_long_call_starves_and_its_end_feeds() -> None:
 
 
 def test_many_short_calls_are_well() -> None:
-    """Time adds up only within one call."""
+    """The time of several calls does not add up."""
     kennel = Kennel()
     for _ in range(10):
         with kennel.watchdog:
@@ -79,7 +79,7 @@ def test_many_short_calls_are_well() -> None:
 
 
 def test_a_call_that_fails_has_ended() -> None:
-    """An error out of the journal ends the call like a success."""
+    """An exception from the journal ends the call like a return."""
     kennel = Kennel()
     with pytest.raises(JournalUnavailable), kennel.watchdog:
         raise JournalUnavailable("/", "no space")
@@ -87,7 +87,7 @@ def test_a_call_that_fails_has_ended() -> None:
 
 
 def test_it_says_once_that_the_journal_is_stuck(capfd: pytest.CaptureFixture[str]) -> None:
-    """The log has one line for a call that is stuck, and one for the next."""
+    """The log has one line per stuck call."""
     kennel = Kennel()
     for _ in range(2):
         with kennel.watchdog:
@@ -98,14 +98,14 @@ def test_it_says_once_that_the_journal_is_stuck(capfd: pytest.CaptureFixture[str
 
 
 def test_it_looks_several_times_within_its_time() -> None:
-    """Without delay at first, then so often that a look that comes late starves nobody; not at all without a limit."""
+    """It checks at once, then often enough that one late check starves nothing; without a limit, never."""
     times: list[float] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
         watchdog = Watchdog(lambda: times.append(loop.time()), 0.04)
         task = asyncio.create_task(watchdog.run())
-        while len(times) < 5:  # noqa: ASYNC110  what is waited for announces nothing
+        while len(times) < 5:  # noqa: ASYNC110  the condition has no event
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait((task,))
@@ -117,7 +117,7 @@ def test_it_looks_several_times_within_its_time() -> None:
 
 
 class SlowJournal:
-    """A journal whose calls end when, and as, they are told to."""
+    """A journal whose calls end when the test ends them, with its result."""
 
     path = "/"
     commit_bytes_max = 1 << 20
@@ -131,12 +131,12 @@ class SlowJournal:
 
 
 def test_the_receiver_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk, tried again and again, is well for ever; a call that does not come back is not."""
+    """A full disk, retried again and again, is no fault; a call that does not return is."""
     monkeypatch.setattr("hub.receiver.RETRY_S", 0.0)
     kennel, journal = Kennel(), SlowJournal()
 
     async def called() -> asyncio.Future[Commit]:
-        while journal.call is None or journal.call.done():  # noqa: ASYNC110  it announces nothing
+        while journal.call is None or journal.call.done():  # noqa: ASYNC110  the condition has no event
             await asyncio.sleep(0)
         return journal.call
 

@@ -1,4 +1,4 @@
-"""hub.sinks.stdout: showing what is committed, without holding up the hub."""
+"""hub.sinks.stdout: shows committed messages without delaying the hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def batch(number: int) -> Batch:
 
 
 def test_everything_committed_from_the_start_on_is_shown_in_order(tmp_path: Path) -> None:
-    """What was there before is not shown; all that is committed until the end is, once."""
+    """Earlier messages are not shown; everything committed until the end is, once."""
     shown: list[int] = []
 
     def show(found: Batch | Gap) -> None:
@@ -38,7 +38,7 @@ def test_everything_committed_from_the_start_on_is_shown_in_order(tmp_path: Path
 
 
 def test_one_who_does_not_look_holds_nothing_up(tmp_path: Path) -> None:
-    """While *show* stands still, commits go on, and the end is not waited for longer than was said."""
+    """While *show* blocks, commits continue, and `finish` returns at its timeout."""
     released = threading.Event()
 
     def show(_: Batch | Gap) -> None:

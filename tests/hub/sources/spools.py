@@ -1,5 +1,5 @@
 """
-What tests of adoption share: a folder beside a socket, what producers and others leave in it, other users.
+Shared by the tests of adoption: a folder beside a socket, files left by producers and other users, other users.
 
 Not here: a hub process (tests.support).
 """
@@ -39,15 +39,15 @@ from producers.spool import Spool
 from tests.support import PATIENCE_S
 
 STRANGER, SECOND_STRANGER = 54_321, 54_322
-"""Users that the user database does not know."""
+"""Users that are not in the user database."""
 GROUP = 54_400
-"""The group of the socket."""
+"""The socket's group."""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 @contextlib.contextmanager
 def beside_a_socket(mode: int = 0o660, *, gid: int = -1) -> Iterator[Path]:
-    """Give the path for a spool folder, beside the file of a socket; other users can reach it."""
+    """Yield the path for a spool folder beside a socket file; other users can reach it."""
     base = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
     try:
         base.chmod(0o755)
@@ -61,7 +61,7 @@ def beside_a_socket(mode: int = 0o660, *, gid: int = -1) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def without_collection() -> Iterator[None]:
-    """Measure steps without the garbage collector: what it takes depends on what the tests before have left."""
+    """Measure steps without the garbage collector, whose time depends on the objects of earlier tests."""
     gc.collect()
     gc.disable()
     try:
@@ -81,7 +81,7 @@ def folder_at(path: Path) -> SpoolFolder:
 
 
 def start_as(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> int:
-    """Call *do* in a child that is another user; return its process id. It ends with 0 if nothing was raised."""
+    """Call *do* in a child process as another user; return its process id. It exits with 0 if nothing was raised."""
     pid = os.fork()
     if pid:
         return pid
@@ -94,20 +94,20 @@ def start_as(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) 
         os.umask(0o077)
         do()
         code = 0
-    except Exception:  # noqa: BLE001  a child's failure is shown, and counts by its code
+    except Exception:  # noqa: BLE001  a child's failure is shown, and its exit code is checked
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
 def as_user(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> int:
-    """Call *do* in a child that is another user; return how it ended, 0 if nothing was raised."""
+    """Call *do* in a child process as another user; return its exit status, 0 if nothing was raised."""
     return os.waitstatus_to_exitcode(os.waitpid(start_as(uid, do, groups=groups), 0)[1])
 
 
 @contextlib.contextmanager
 def living(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) -> Iterator[None]:
-    """Have a process of another user that has done *do*, and lives."""
+    """Keep a process of another user alive that has called *do*."""
     ready, told = os.pipe()
 
     def do_and_live() -> None:
@@ -126,7 +126,7 @@ def living(uid: int, do: Callable[[], object], *, groups: Sequence[int] = ()) ->
         os.waitpid(pid, 0)
 
 
-# What is left.
+# Files that are left.
 
 
 def entry(number: int) -> bytes:
@@ -134,7 +134,7 @@ def entry(number: int) -> bytes:
 
 
 def leave(path: Path | str, count: int, *, acknowledged: int = 0, chunk_bytes_max: int = 100, session: str = "") -> str:
-    """Leave *count* messages as a dead producer would; return its session."""
+    """Leave *count* messages like a dead producer; return its session."""
     session = session or new_session()
     spool = Spool(str(path), session)
     backlog = Backlog(session=session, allocate=spool.allocate, chunk_bytes_max=chunk_bytes_max)
@@ -156,7 +156,7 @@ def frame(session: str, counter: int, entries: bytes, count: int, *, tag: bytes 
 
 
 def segment(session: str, frames: Sequence[bytes], *, acknowledged: int = 0, first: int = 1) -> bytes:
-    """Return a segment with these frames."""
+    """Return a segment with *frames*."""
     data = bytearray(pack_header(session, 7, "hand") + b"".join(frames))
     words = memoryview(data)[:HEADER_BYTES].cast("Q")
     words[STATE], words[FIRST], words[ACKNOWLEDGED] = len(data), first, acknowledged
@@ -165,21 +165,21 @@ def segment(session: str, frames: Sequence[bytes], *, acknowledged: int = 0, fir
 
 
 def write(path: Path, data: bytes = b"", *, mode: int = 0o640) -> Path:
-    """Make a file as a producer does, whatever the umask."""
+    """Create a file like a producer, whatever the umask."""
     path.write_bytes(data)
     path.chmod(mode)
     return path
 
 
 def leave_segment(path: Path, data: bytes, session: str, *, number: int = 1) -> Path:
-    """Leave a segment made by hand, and a lock that nobody holds; return the segment's path."""
+    """Leave a hand-made segment and a lock that no process holds; return the segment's path."""
     if not (path / lock_name(session)).exists():
         write(path / lock_name(session))
     return write(path / segment_name(session, number), data)
 
 
 class Rig:
-    """An adoption, and a receiver that keeps and acknowledges what comes, unless *receives* is false."""
+    """An adoption, and a receiver that keeps and acknowledges batches unless *receives* is false."""
 
     def __init__(self, path: Path, *, rules: Rules | None = None, receives: bool = True) -> None:
         self._path = path
@@ -188,11 +188,11 @@ class Rig:
         self.metrics = Metrics()
         self.got: list[Batch] = []
         self.now = 1000.0
-        """What the adoption's clock shows."""
+        """The time of the adoption's clock."""
         self.begin()
 
     def begin(self) -> None:
-        """Be a hub that has just started."""
+        """Make an adoption like that of a hub that has just started."""
         self.inbox = Inbox()
         self.users = Users()
         self._opener = Opener(self.inbox.budget)
@@ -218,7 +218,7 @@ class Rig:
             batches.release()
 
     def run(self, main: Callable[[], Awaitable[None]] | None = None) -> Rig:
-        """Sweep once, or do *main*."""
+        """Sweep once, or run *main*."""
 
         async def guarded() -> None:
             async with asyncio.timeout(PATIENCE_S):
@@ -241,5 +241,5 @@ class Rig:
         return [record["n"] for record in self.records()]
 
     def reasons(self) -> list[object]:
-        """Return why something was lost."""
+        """Return the reasons of the losses."""
         return [record["reason"] for record in self.records(b"mpsr.loss")]

@@ -1,4 +1,4 @@
-"""hub.sources.deadspool: one dead session of one user, in parts of bounded work, by what its own files say."""
+"""hub.sources.deadspool: one dead session of one user, read in bounded parts, from its own files only."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def spool_of(
     folder: SpoolFolder, session: str, *, uid: int | None = None, admits: Callable[[int], bool] = lambda _: True
 ) -> DeadSpool:
     files = [File(name, there.st_ino, there.st_size) for name, there in folder.entries() if name.startswith(session)]
-    accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731  what is accepted is the adoption's business
+    accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731  accepting is tested with the adoption
     uid = os.geteuid() if uid is None else uid
     return DeadSpool(folder, uid, session, files, accept=accept, admits=admits, frame_bytes_max=FRAME_BYTES_MAX)
 
 
 def read(spool: DeadSpool) -> tuple[list[Any], list[str]]:
-    """Return the numbers in what is left, and why something is lost; each part is held to its bound."""
+    """Return the numbers of the messages and the reasons of the losses; check the bound of each part."""
     numbers: list[Any] = []
     reasons: list[str] = []
     parts = spool.parts()
@@ -76,7 +76,7 @@ def read(spool: DeadSpool) -> tuple[list[Any], list[str]]:
 
 
 def test_what_is_left_is_read(path: Path, folder: SpoolFolder) -> None:
-    """Segments in the order of their chunks, as the peer that the file claims, with the owner that the kernel knows."""
+    """Segments are read in the order of their chunks, as the claimed peer with the owner from the kernel."""
     session = leave(path, 80_000, chunk_bytes_max=5000)
     paths = sorted(path.glob("*.seg"))
     assert len(paths) > 1
@@ -90,7 +90,7 @@ def test_what_is_left_is_read(path: Path, folder: SpoolFolder) -> None:
 
 
 def test_what_others_wrote_says_nothing(path: Path, folder: SpoolFolder) -> None:
-    """Not of this user, replaced, or with another's session in it: no field of it counts for the rest."""
+    """Files of another user, replaced, or with another session's header do not affect the rest."""
     session = leave(path, 10)
     spool = spool_of(folder, session, uid=os.geteuid() + 1)
     assert (read(spool), spool.intake) == (([], []), None)
@@ -102,14 +102,14 @@ def test_what_others_wrote_says_nothing(path: Path, folder: SpoolFolder) -> None
 
 
 def test_not_admitted(path: Path, folder: SpoolFolder) -> None:
-    """Nothing of a file is read whose owner may not open the socket, whatever the other files are."""
+    """A file whose owner may not open the socket is not read, whatever the other files are."""
     session = leave(path, 10)
     parts = list(spool_of(folder, session, admits=lambda _: False).parts())
     assert [part for part in parts if part != Part()] == [Part(is_refused=True)]
 
 
 def test_a_newer_version(path: Path, folder: SpoolFolder) -> None:
-    """Nothing of a session is read if a newer version wrote one of its segments."""
+    """A session is not read if a newer version wrote one of its segments."""
     session = leave(path, 10)
     data = bytearray(pack_header(session, 1, "x"))
     data[40] = 2
@@ -165,7 +165,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], int, list[str]]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_part_is_short(path: Path, folder: SpoolFolder, name: str) -> None:
-    """Whatever is in a file, each part takes less than 20 ms of CPU time, and what is whole before damage is read."""
+    """Each part takes less than 20 ms of CPU time for any contents, and data before damage is read."""
     make, count, reasons = HOSTILE[name]
     left = leave_segment(path, make(), SESSION)
     if name == "a terabyte of zeros":
@@ -176,7 +176,7 @@ def test_a_part_is_short(path: Path, folder: SpoolFolder, name: str) -> None:
 
 
 def test_garbage_is_one_loss(path: Path, folder: SpoolFolder) -> None:
-    """A segment without a header is lost as a whole; one that was never written to is nothing."""
+    """A segment without a header is one loss; one that was never written to is nothing."""
     for number, (content, lost) in enumerate({
         b"": 0,
         bytes(5000): 0,
@@ -191,7 +191,7 @@ def test_garbage_is_one_loss(path: Path, folder: SpoolFolder) -> None:
 
 
 def test_a_file_that_changes_while_it_is_read(path: Path, folder: SpoolFolder) -> None:
-    """Removed or overwritten, it costs what is behind, and nothing waits for it."""
+    """A file removed or overwritten while it is read loses only its rest, and the reader does not wait."""
     for change in (Path.unlink, lambda left: left.write_bytes(b"\xc1" * 100)):
         left = leave_segment(path, segment(SESSION, tiny(10_000)), SESSION)
         parts = spool_of(folder, SESSION).parts()

@@ -1,4 +1,6 @@
-"""hub.sources.holdings: what lies in the folder is known by user; what is no spool, and what is too much, goes."""
+"""
+hub.sources.holdings: the files in the folder by user; files that are not spool files or exceed a limit are removed.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ def names(holding: Holding) -> set[str]:
 
 
 def test_one_session_of_two_users_is_two(path: Path, folder: SpoolFolder) -> None:
-    """A file that another user makes for a session belongs to that user's session of the same name."""
+    """A file of another user for a session belongs to that user's session of the same name."""
     session = leave(path, 10)
     theirs = segment_name(session, 7)
     assert as_user(STRANGER, lambda: write(path / theirs, b"x" * 5000), groups=[GROUP]) == 0
@@ -73,7 +75,7 @@ def test_one_session_of_two_users_is_two(path: Path, folder: SpoolFolder) -> Non
 
 
 def test_what_is_no_spool_is_removed(path: Path, folder: SpoolFolder) -> None:
-    """Other names, kinds of files, links and files that others can write go, and are counted once for their user."""
+    """Other names, kinds, links and files writable for others are removed, and counted once for their user."""
     session = leave(path, 10)
     roots = write(path.parent / "roots", b"roots", mode=0o666)
 
@@ -96,7 +98,7 @@ def test_what_is_no_spool_is_removed(path: Path, folder: SpoolFolder) -> None:
 
 
 def test_what_stays_is_reported_once(path: Path, folder: SpoolFolder) -> None:
-    """A folder that is not empty, and what belongs to root, is left alone; another file of that name is not."""
+    """A folder that is not empty and files of root are left alone; a new file of that name is not."""
     (path / "ours").touch()
     assert as_user(STRANGER, lambda: (path / "theirs" / "inside").mkdir(parents=True), groups=[GROUP]) == 0
     left_alone: dict[str, int] = {}
@@ -114,7 +116,7 @@ def test_what_stays_is_reported_once(path: Path, folder: SpoolFolder) -> None:
 
 
 def test_a_lock_before_it_has_its_name(path: Path, folder: SpoolFolder) -> None:
-    """It stays while it may be on its way to its name, or is held; then it goes."""
+    """It stays while it may still be renamed or is held; then it is removed."""
     held, fresh = (path / f"{new_session()}.lock.0123abcd" for _ in range(2))
     lock = LockFile(str(held))
     write(fresh)
@@ -128,7 +130,7 @@ def test_a_lock_before_it_has_its_name(path: Path, folder: SpoolFolder) -> None:
 
 
 def test_too_many_files(path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments beyond the limit, and locks that nobody holds, go and are counted; others, and held locks, stay."""
+    """Excess segments and unheld locks are removed and counted; other files and held locks stay."""
     monkeypatch.setattr(holdings, "FILES_MAX", 5)
     ours = {name for _ in range(2) for name in (lock_name(leave(path, 1)),)}
 
@@ -154,7 +156,7 @@ def test_too_many_files(path: Path, folder: SpoolFolder, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("free", [10_000, 30_000])
 def test_too_many_bytes(path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch, free: int) -> None:
-    """While there is little room, sessions beyond a quarter of it lose their segments, of each user by itself."""
+    """While room is short, sessions beyond a quarter of it lose their segments, for each user separately."""
     monkeypatch.setattr(folder, "room", lambda: (100_000, free))
 
     def plant(letters: str) -> None:
@@ -179,7 +181,7 @@ def test_too_many_bytes(path: Path, folder: SpoolFolder, monkeypatch: pytest.Mon
 
 
 def test_patience() -> None:
-    """Each user has its own; it is spent while the user is over its share, and comes back slowly."""
+    """Each user has its own; it is spent while the user exceeds its share, and is restored slowly."""
     patience = Patience()
     assert patience.spent([1], 1000.0) == set()
     assert patience.spent([1, 2], 1000.0 + PATIENCE_S - 1) == set()
@@ -197,7 +199,7 @@ def test_patience() -> None:
 def test_a_folder_that_grows_while_it_is_looked_at(
     path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look ends after a number of names."""
+    """A look ends after a maximum number of names."""
     monkeypatch.setattr(holdings, "ENTRIES_MAX", 10)
     for _ in range(20):
         write(path / lock_name(new_session()))

@@ -1,4 +1,4 @@
-"""hub.sources.spool: what dead producers left arrives once, in order, as theirs, at no other user's cost."""
+"""hub.sources.spool: messages of dead producers arrive once, in order, as theirs, at no other user's cost."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ def path() -> Iterator[Path]:
 
 @pytest.fixture
 def base(path: Path) -> Path:
-    """A folder for a hub process, whose path is short enough for a socket, and which other users can reach."""
+    """A folder for a hub process, with a path short enough for a socket, accessible to other users."""
     (path.parent / "hub").mkdir()
     (path.parent / "hub").chmod(0o755)
     return path.parent / "hub"
 
 
-# What is left.
+# Spools that are left.
 
 
 def test_what_is_left_arrives(path: Path) -> None:
-    """Cut chunks and the open one, in order, with uid of the file's owner, pid and name as declared; nothing stays."""
+    """All chunks arrive in order, with the uid of the file's owner and the declared pid and name; no file stays."""
     leave(path, 100)
     rig = Rig(path).run()
     assert rig.numbers() == list(range(100))
@@ -86,7 +86,7 @@ def test_what_is_left_arrives(path: Path) -> None:
 
 
 def test_acknowledged_is_not_sent_again(path: Path) -> None:
-    """What its producer knew to be stored is passed over, in every segment."""
+    """Chunks that the producer knew to be stored are skipped, in every segment."""
     for acknowledged in (1, 30, 40_000):
         leave(path, 80_000, acknowledged=acknowledged)
         numbers = Rig(path).run().numbers()
@@ -95,7 +95,7 @@ def test_acknowledged_is_not_sent_again(path: Path) -> None:
 
 
 def test_a_file_stays_until_all_of_it_is_stored(path: Path) -> None:
-    """While anything waits for the disk everything is there, and an inbox that closes loses nothing."""
+    """While a message waits for the disk all files stay, and an inbox that closes loses nothing."""
     leave(path, 100)
     before = sorted(os.listdir(path))
     rig = Rig(path, receives=False)
@@ -111,7 +111,7 @@ def test_a_file_stays_until_all_of_it_is_stored(path: Path) -> None:
             batch.acknowledge()
         for each in together:
             each.release()
-        for _ in range(50):  # an adoption that removes too early has its chance
+        for _ in range(50):  # gives a premature removal time to happen
             assert sorted(await asyncio.to_thread(os.listdir, path)) == before
         taken[-1].acknowledge()
         await sweeping
@@ -125,7 +125,7 @@ def test_a_file_stays_until_all_of_it_is_stored(path: Path) -> None:
 
 
 def test_it_ends_with_the_inbox(path: Path) -> None:
-    """When the hub takes nothing more, the task ends, and what is left stays."""
+    """When the inbox is closed, the task ends, and the files stay."""
     rig = Rig(path)
 
     async def main() -> None:
@@ -141,7 +141,7 @@ def test_it_ends_with_the_inbox(path: Path) -> None:
 
 
 def test_compressed_is_damage(path: Path) -> None:
-    """A frame that our producers never write is not read, and nothing is decompressed."""
+    """A compressed frame, which our producers never write, is damage, and nothing is decompressed."""
     session = new_session()
     packer = zlib.compressobj(wbits=31)
     payload = packer.compress(entry(0) + entry(1)) + packer.flush()
@@ -170,7 +170,7 @@ def test_damage_costs_what_is_behind_it(path: Path) -> None:
 
 
 def test_a_newer_version_stays(path: Path) -> None:
-    """What a newer producer left is no loss, and there for the next hub."""
+    """Spools of a newer version are no loss, and stay for a newer hub."""
     session = new_session()
     data = bytearray(pack_header(session, 1, "x"))
     data[40] = 2
@@ -184,7 +184,7 @@ def test_a_newer_version_stays(path: Path) -> None:
 
 
 def test_the_living_are_left_alone(path: Path) -> None:
-    """A producer of the same process keeps its files and its lock; closed, it leaves what no hub has taken."""
+    """A living producer keeps its files and its lock; closed, it leaves what no hub has stored."""
     socket = path.with_suffix("")
     spool = path
     producer = Producer(socket)
@@ -204,7 +204,7 @@ def test_the_living_are_left_alone(path: Path) -> None:
 
 
 def test_a_child_does_not_keep_the_dead_alive(path: Path) -> None:
-    """What a killed process left is adopted while a child that it forked lives."""
+    """The spool of a killed process is adopted while a child that it forked lives."""
     socket = path.with_suffix("")
     spool = path
     (ready, told), (wait, release) = os.pipe(), os.pipe()
@@ -234,7 +234,7 @@ def test_a_child_does_not_keep_the_dead_alive(path: Path) -> None:
 
 @needs_root
 def test_another_users_file_for_a_session(path: Path) -> None:
-    """It says nothing about the session: neither what is acknowledged, nor that its process lives; both are adopted."""
+    """It affects neither the session's acknowledgements nor its lock; both spools are adopted."""
     session = leave(path, 10)
     for name in (lock_name(session), segment_name(session, 1)):
         os.chown(path / name, STRANGER, GROUP)
@@ -262,7 +262,7 @@ def test_another_users_file_for_a_session(path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("rule", [f"uid:{NOBODY}", "group:nogroup", "comm:hand", "all"])
 def test_refused(path: Path, rule: str) -> None:
-    """A user that may not send is refused here too, by its groups as well: counted, reported, removed."""
+    """A user that may not send is refused here too, also by its groups: counted, reported, removed."""
     session = new_session()
     frames = [frame(session, counter, entry(counter), 1) for counter in (1, 2)]
 
@@ -290,7 +290,7 @@ def test_refused(path: Path, rule: str) -> None:
     ],
 )
 def test_a_user_whose_groups_nobody_knows(path: Path, deny: str, allow: str, numbers: list[int]) -> None:
-    """The file's group proves nothing about its writer: any rule by group decides against it."""
+    """The file's group proves nothing about its writer: every rule by group counts against it."""
     session = new_session()
     data = segment(session, [frame(session, 1, entry(1), 1)])
     assert as_user(STRANGER, lambda: write(path / segment_name(session, 1), data), groups=[GROUP, 77]) == 0
@@ -305,7 +305,7 @@ def test_a_user_whose_groups_nobody_knows(path: Path, deny: str, allow: str, num
 
 @needs_root
 def test_a_user_who_may_not_open_the_socket(path: Path) -> None:
-    """After the socket was closed to its group, nothing of that group gets in by a file that is still there."""
+    """After the socket is closed to its group, no remaining file of that group is accepted."""
     session = new_session()
     data = segment(session, [frame(session, 1, entry(1), 1)])
     assert as_user(STRANGER, lambda: write(path / segment_name(session, 1), data), groups=[GROUP]) == 0
@@ -319,7 +319,7 @@ def test_a_user_who_may_not_open_the_socket(path: Path) -> None:
 
 @needs_root
 def test_a_link_to_roots_file(path: Path) -> None:
-    """Text that somebody wrote into a file of root's is not stored as root's, whichever way the file came here."""
+    """Text that another user wrote into a file of root is not stored as root's, in whatever way it got here."""
     session = new_session()
     data = segment(session, [frame(session, 1, entry(1), 1)])
     linked = write(path.parent / "linked", data, mode=0o666)
@@ -339,7 +339,7 @@ def test_a_link_to_roots_file(path: Path) -> None:
 
 @needs_root
 def test_no_user_waits_for_another(path: Path) -> None:
-    """While a mass of one user's files is adopted, and even while its losses wait, another's message arrives early."""
+    """While many files of one user are adopted, and while its losses wait, another user's message arrives early."""
     for number in range(2000):
         session = f"{number:022}"
         data = segment(session, [frame(session, 1, entry(number), 1)]) if number % 2 else b"garbage"
@@ -359,7 +359,7 @@ def test_no_user_waits_for_another(path: Path) -> None:
 
 @needs_root
 def test_what_is_too_much_is_a_loss(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a user keeps beyond the limits is removed, after a time, and reported as lost, once; others lose nothing."""
+    """Excess files are removed after a time and reported as lost once; other users lose nothing."""
     monkeypatch.setattr("hub.sources.spoolfolder.SpoolFolder.room", lambda _: (100_000, 1000))
     rig = Rig(path)
 
@@ -391,7 +391,7 @@ def test_what_is_too_much_is_a_loss(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @needs_root
 def test_log_lines_are_rationed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """However many files of one user are wrong, a second has one line of each kind about it, and one about another."""
+    """Any number of bad files of one user cause one log line of each kind per second; another user has its own."""
 
     def plant() -> None:
         for number in range(100):
@@ -418,7 +418,7 @@ def test_log_lines_are_rationed(path: Path, capsys: pytest.CaptureFixture[str]) 
 
 @needs_root
 def test_steps_on_the_loop_are_short(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the worst files that are known, no callback on the event loop takes 20 ms of CPU time."""
+    """With the worst known files, no callback on the event loop takes 20 ms of CPU time."""
     session = new_session()
     frames = [frame(session, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, 30_001)]
     leave_segment(path, segment(session, frames), session)
@@ -448,7 +448,7 @@ def test_steps_on_the_loop_are_short(path: Path, monkeypatch: pytest.MonkeyPatch
 @needs_root
 @pytest.mark.parametrize("is_member", [True, False])
 def test_another_user(base: Path, is_member: bool) -> None:
-    """A member of the socket's group spools, whatever its umask, and is named by its file; who is none keeps memory."""
+    """A member of the socket's group spools, whatever its umask, and its file names it; others keep memory."""
     with HubProcess(base, "--mode", "0666", "--group", "daemon") as hub:
         spool = Path(folder_beside(hub.socket))
         described = spool.stat()
@@ -475,7 +475,7 @@ def test_another_user(base: Path, is_member: bool) -> None:
 
 
 def test_files_can_be_read_by_the_hub(path: Path) -> None:
-    """Whatever the umask: the hub's group may read a spool, and nobody else."""
+    """Whatever the umask, the hub's group may read a spool, and other users may not."""
     before = os.umask(0o077)
     try:
         leave(path, 1)
@@ -488,7 +488,7 @@ def test_files_can_be_read_by_the_hub(path: Path) -> None:
 
 
 def test_a_hub_that_is_killed_while_it_adopts(base: Path) -> None:
-    """Killed again and again in mid-adoption: nothing is doubled, nothing is missing, each session is in order."""
+    """Killed repeatedly during adoption, it duplicates and loses nothing, and each session is in order."""
     with HubProcess(base) as hub:
         spool = Path(folder_beside(hub.socket))
         hub.kill()
@@ -512,7 +512,7 @@ def test_a_hub_that_is_killed_while_it_adopts(base: Path) -> None:
 
 
 def test_what_a_dead_producer_left_comes_before_its_successor(tmp_path: Path) -> None:
-    """A hub that starts reads what was left before it accepts, so a program that was restarted keeps its order."""
+    """A starting hub reads the spools before it accepts, so a restarted program keeps its order."""
     code = (
         "import os, sys; from producers import Producer; p = Producer(sys.argv[1], tag='app')\n"
         "for n in range(int(sys.argv[2])): p.send({'life': sys.argv[3], 'n': n})\n"
@@ -531,7 +531,7 @@ def test_what_a_dead_producer_left_comes_before_its_successor(tmp_path: Path) ->
 
 @needs_root
 def test_a_reload_of_the_mode(base: Path) -> None:
-    """The folder follows the socket: by a reload, and when somebody changes the socket's file by hand."""
+    """The folder follows the socket after a reload, and after a manual change of the socket's file."""
     config = base / "hub.toml"
     config.write_text('mode = "0660"\n')
     with HubProcess(base, "--config", str(config)) as hub:
@@ -545,13 +545,13 @@ def test_a_reload_of_the_mode(base: Path) -> None:
         there = spool.stat()
         assert (stat.S_IMODE(there.st_mode), there.st_gid) == (SHARED_MODE, os.stat(hub.socket).st_gid)
         os.chmod(hub.socket, 0o600)
-        hub.stats()  # a connection that ends
+        hub.stats()  # this connection ends
         eventually(lambda: stat.S_IMODE(spool.stat().st_mode) == 0o700, "it follows")
 
 
 @needs_root
 def test_a_folder_of_a_stranger(base: Path) -> None:
-    """The hub serves, says so once, and reads nothing from there."""
+    """The hub runs, logs it once, and reads nothing from there."""
     spool = base / "hub.sock.spool"
     spool.mkdir()
     leave(spool, 10)

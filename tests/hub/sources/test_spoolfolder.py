@@ -1,4 +1,6 @@
-"""hub.sources.spoolfolder: as open as the socket, the hub's alone, and files that only their owner can have written."""
+"""
+hub.sources.spoolfolder: permissions like the socket's, owned by the hub, and files that only their owner has written.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ UNDEFINED_ID = 0xFFFFFFFF
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """The place of a spool folder, beside the socket of a group."""
+    """The path of a spool folder, beside the socket of a group."""
     with beside_a_socket(gid=GROUP if os.geteuid() == 0 else -1) as place:
         yield place
 
@@ -33,11 +35,11 @@ def described(path: Path) -> tuple[int, int, int]:
 
 
 def acl(*entries: tuple[int, int, int]) -> bytes:
-    """Return an access control list as the kernel has it: tag, permissions and id of each entry."""
+    """Return an access control list in the kernel's format: tag, permissions and id of each entry."""
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
 
-# As open as the socket.
+# The socket's permissions.
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,7 @@ def acl(*entries: tuple[int, int, int]) -> bytes:
     [(0o600, PRIVATE_MODE), (0o660, SHARED_MODE), (0o666, SHARED_MODE), (0o640, PRIVATE_MODE), (0o606, PRIVATE_MODE)],
 )
 def test_as_open_as_the_socket(path: Path, socket_mode: int, mode: int) -> None:
-    """The group may make files if it may open the socket, others never; the group is the socket's."""
+    """The group may create files if it may open the socket, other users never; the group is the socket's."""
     socket_path = path.with_suffix("")
     socket_path.chmod(socket_mode)
     assert folder_at(path).prepare()
@@ -55,7 +57,7 @@ def test_as_open_as_the_socket(path: Path, socket_mode: int, mode: int) -> None:
 
 @needs_root
 def test_it_follows_the_socket(path: Path) -> None:
-    """Whenever the folder is prepared, it gets what the socket has now; a socket that is gone changes nothing."""
+    """Each `prepare` applies the socket's current permissions; a missing socket changes nothing."""
     folder, socket_path = folder_at(path), path.with_suffix("")
     for mode, gid, expected in (
         (0o660, GROUP, SHARED_MODE),
@@ -73,7 +75,7 @@ def test_it_follows_the_socket(path: Path) -> None:
 
 
 def test_nothing_is_changed_that_is_right(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A service that is forbidden to change permissions uses a folder that has them."""
+    """A service that may not change permissions can use a folder that has them already."""
     assert folder_at(path).prepare()
 
     def forbidden(*_: Any) -> None:
@@ -85,7 +87,7 @@ def test_nothing_is_changed_that_is_right(path: Path, monkeypatch: pytest.Monkey
 
 
 def test_no_socket_file(path: Path) -> None:
-    """Without a socket's file nobody can say who may use the folder, and none is made; an abstract name has no file."""
+    """Without a socket file, as for an abstract name, no folder is made."""
     path.with_suffix("").unlink()
     assert not folder_at(path).prepare()
     path.with_suffix("").touch()
@@ -97,7 +99,7 @@ def test_no_socket_file(path: Path) -> None:
 
 @needs_root
 def test_a_group_that_the_hub_cannot_give(path: Path) -> None:
-    """A hub that is not in the socket's group keeps the folder to itself, and says so."""
+    """A hub that is not in the socket's group keeps the folder to itself, and logs it."""
     os.chown(path.parent, STRANGER, STRANGER)
 
     def prepare() -> None:
@@ -120,7 +122,7 @@ def test_a_group_that_the_hub_cannot_give(path: Path) -> None:
 
 @needs_root
 def test_an_inherited_access_control_list(path: Path) -> None:
-    """The parent's default list would let a user in whom the socket does not; it is taken away."""
+    """An inherited default list, which would admit users that the socket does not, is removed."""
     everything = acl((1, 7, UNDEFINED_ID), (2, 7, STRANGER), (4, 0, UNDEFINED_ID), (16, 7, UNDEFINED_ID),
                      (32, 0, UNDEFINED_ID))  # fmt: skip
     try:
@@ -137,11 +139,11 @@ def test_an_inherited_access_control_list(path: Path) -> None:
     assert described(path) == (SHARED_MODE, 0, GROUP)
 
 
-# Nobody else's.
+# Folders of others.
 
 
 def test_what_is_no_folder(path: Path) -> None:
-    """A file, a link and a path that leads nowhere are refused as they are."""
+    """A file, a link and a dangling path are refused and unchanged."""
     elsewhere = path.parent / "elsewhere"
     elsewhere.mkdir(0o755)
     makers: list[Callable[[], object]] = [
@@ -162,7 +164,7 @@ def test_what_is_no_folder(path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("mode", [0o700, 0o3730, 0o777])
 def test_a_folder_of_somebody_else(path: Path, mode: int) -> None:
-    """Not used, and not taken over: its maker could list what is in it, and keeps descriptors of it."""
+    """It is neither used nor taken over: its maker could list it, and may hold descriptors of it."""
     path.mkdir()
     os.chown(path, STRANGER, GROUP)
     path.chmod(mode)
@@ -174,7 +176,7 @@ def test_a_folder_of_somebody_else(path: Path, mode: int) -> None:
 
 
 def test_a_folder_that_everybody_can_write_to(path: Path) -> None:
-    """Not used: nobody knows who has made what is in it."""
+    """It is not used: the makers of its files are unknown."""
     path.mkdir()
     path.chmod(0o1777)
     assert not folder_at(path).prepare()
@@ -182,7 +184,7 @@ def test_a_folder_that_everybody_can_write_to(path: Path) -> None:
 
 
 def test_a_folder_that_is_replaced(path: Path) -> None:
-    """What is opened and removed is in the folder that was checked; the next look takes the new one, if it may."""
+    """Files are opened and removed in the checked folder; the next look uses the new one if it is allowed."""
     folder = folder_at(path)
     assert folder.prepare()
     seen = write(path / "seen").stat()
@@ -207,7 +209,7 @@ def test_a_folder_that_is_replaced(path: Path) -> None:
 @needs_root
 @pytest.mark.parametrize("kind", ["link", "group", "others", "list", "fifo", "symlink", "folder", "sound"])
 def test_a_file_that_another_can_have_written(path: Path, kind: str) -> None:
-    """Only a regular file with one name, and no write permission beside its owner's, is opened."""
+    """Only a regular file with one link, and write permission for its owner only, is opened."""
     folder = folder_at(path)
     assert folder.prepare()
     roots = write(path.parent / "roots", b"text", mode={"group": 0o660, "others": 0o602}.get(kind, 0o640))
@@ -234,12 +236,12 @@ def test_a_file_that_another_can_have_written(path: Path, kind: str) -> None:
         with folder.open_file("x") as (handle, _):
             assert os.pread(handle, 10, 0) == b"text"
     else:
-        with pytest.raises(OSError), folder.open_file("x"):  # noqa: PT011  which one depends on the kind
+        with pytest.raises(OSError), folder.open_file("x"):  # noqa: PT011  the error depends on the kind
             pass
 
 
 def test_what_is_checked_is_what_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that gets a second name between a look at it and its opening is refused."""
+    """A file that gets a second link between check and open is refused."""
     folder = folder_at(path)
     assert folder.prepare()
     write(path / "x")
@@ -260,8 +262,8 @@ def test_what_is_checked_is_what_is_read(path: Path, monkeypatch: pytest.MonkeyP
     [
         (0o600, 0, 0, None, True),
         (0o600, STRANGER, GROUP, frozenset({GROUP}), False),
-        (0o660, STRANGER, GROUP, None, True),  # made here, so by a member
-        (0o660, STRANGER, STRANGER, None, False),  # made elsewhere, by nobody knows whom
+        (0o660, STRANGER, GROUP, None, True),  # made in this folder, so by a member
+        (0o660, STRANGER, STRANGER, None, False),  # made elsewhere, by an unknown user
         (0o660, STRANGER, STRANGER, frozenset({GROUP}), True),
         (0o660, STRANGER, STRANGER, frozenset({1}), False),
         (0o666, STRANGER, STRANGER, None, True),
@@ -271,7 +273,7 @@ def test_what_is_checked_is_what_is_read(path: Path, monkeypatch: pytest.MonkeyP
 def test_who_may_open_the_socket(
     path: Path, mode: int, uid: int, gid: int, groups: frozenset[int] | None, expected: bool
 ) -> None:
-    """By owner, group and mode of the socket, as the kernel decides it."""
+    """Owner, group and mode of the socket decide, as in the kernel."""
     path.with_suffix("").chmod(mode)
     folder = folder_at(path)
     assert folder.prepare()
@@ -280,7 +282,7 @@ def test_who_may_open_the_socket(
 
 @needs_root
 def test_the_owner_of_the_socket(path: Path) -> None:
-    """Systemd may have made the socket another user's."""
+    """A socket made by systemd may belong to another user, who is admitted."""
     folder = folder_at(path)
     os.chown(path.with_suffix(""), STRANGER, GROUP)
     for mode, expected in ((0o660, True), (0o460, False)):
@@ -308,7 +310,7 @@ def test_whose_lock_counts(path: Path) -> None:
 
 
 def test_only_what_was_seen_is_removed(path: Path) -> None:
-    """A file that has come to stand at the name stays; a folder goes if it is empty; what is gone is gone."""
+    """A new file of that name stays; a folder is removed if it is empty; a missing file counts as removed."""
     folder, uid = folder_at(path), os.geteuid()
     assert folder.prepare()
     first = write(path / "x").stat().st_ino
@@ -329,7 +331,7 @@ def test_only_what_was_seen_is_removed(path: Path) -> None:
 
 
 def test_no_descriptor_is_kept(path: Path) -> None:
-    """However often it is prepared, one is open; closed, none."""
+    """After any number of calls of `prepare` one descriptor is open; after `close` none."""
     before = len(os.listdir("/proc/self/fd"))
     folder = folder_at(path)
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""hub.sources.spoolreader: the dead sessions of one user, step by step, removed when they are stored."""
+"""hub.sources.spoolreader: the dead sessions of one user, read in steps, removed when stored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def path() -> Iterator[Path]:
 
 
 class Rig:
-    """A reader of what the user of this process left, and what its steps gave."""
+    """A reader of the spools of this process's user, and the results of its steps."""
 
     def __init__(self, path: Path) -> None:
         self.folder: SpoolFolder = folder_at(path)
@@ -60,7 +60,7 @@ class Rig:
         self.worst_s = 0.0
 
     def look(self) -> None:
-        """Offer what is there now."""
+        """Offer the files that exist now."""
         look = Look(self.folder, self.left_alone, Patience(), now=0, today=time.time())
         assert all(step is None for step in look.steps())
         self.reader.offered = look.holdings.get(os.geteuid())
@@ -76,13 +76,13 @@ class Rig:
         return step
 
     def run(self) -> None:
-        """Go on until there is nothing more to do, with what is stored at once."""
+        """Run steps until the reader is done; each result counts as stored at once."""
         while not self.reader.is_done:
             self.reader.stored = self.step().ended
 
     @property
     def count(self) -> int:
-        """How many messages came out."""
+        """The number of messages read."""
         items = (item for step in self.steps for _, part in step.parts for item in part.items)
         return sum(item.count for item in items if isinstance(item, Batch))
 
@@ -92,7 +92,7 @@ class Rig:
 
 
 def test_removed_when_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything is there until it is reported as stored; then it goes, the lock last."""
+    """All files stay until reported as stored; then they are removed, the lock last."""
     leave(path, 100)
     before = set(os.listdir(path))
     rig = Rig(path)
@@ -116,7 +116,7 @@ def test_removed_when_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_living_are_left_alone(path: Path) -> None:
-    """A session whose lock is held is not read; when it is dead, a later look finds it."""
+    """A session whose lock is held is not read; a look after its death finds it."""
     session = new_session()
     spool = Spool(str(path), session)
     memory = spool.allocate(1 << 20)
@@ -133,7 +133,7 @@ def test_the_living_are_left_alone(path: Path) -> None:
 
 
 def test_a_mass_of_small_ones(path: Path) -> None:
-    """Many sessions end in one step, and no step is long or gives much to do."""
+    """Many sessions end in one step, and no step is long or yields many items."""
     for number in range(1000):
         session = f"{number:022}"
         leave_segment(path, segment(session, [frame(session, 1, b"\x92\xc0\x80", 1)]), session)
@@ -148,7 +148,7 @@ def test_a_mass_of_small_ones(path: Path) -> None:
 
 
 def test_tiny_frames(path: Path) -> None:
-    """A step gives a bounded number of items to do, whatever the frames are."""
+    """A step yields a bounded number of items, whatever the frames are."""
     session = new_session()
     frames = [frame(session, counter, b"\x92\xc0\x80", 1, tag=b"") for counter in range(1, 20_001)]
     leave_segment(path, segment(session, frames), session)
@@ -162,7 +162,7 @@ def test_tiny_frames(path: Path) -> None:
 
 
 def test_a_step_ends_by_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever takes the time, looking, reading or removing: a step does a little more than there is time for."""
+    """A step ends soon after its time is over, whether it examines, reads or removes files."""
     session = new_session()
     leave_segment(path, segment(session, [frame(session, 1, bytes(20 << 20), 1)], acknowledged=1), session)
     for number in range(100):
@@ -199,7 +199,7 @@ def test_a_step_ends_by_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_cannot_be_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is reported once and not read again, by this reader or another; a new file of that name is read."""
+    """It is reported once and not read again, by any reader; a new file of that name is read."""
     session = leave(path, 100)
     rig = Rig(path)
     monkeypatch.setattr(rig.folder, "remove", lambda *_: False)
@@ -218,7 +218,7 @@ def test_what_cannot_be_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_newer_version_stays(path: Path) -> None:
-    """What a newer producer left is reported once, and left to a hub that knows it."""
+    """It is reported once, and left to a newer hub."""
     session = new_session()
     data = bytearray(pack_header(session, 1, "x"))
     data[40] = 2
@@ -233,7 +233,7 @@ def test_a_newer_version_stays(path: Path) -> None:
 
 @pytest.mark.parametrize("is_passing", [True, False])
 def test_what_cannot_be_read(path: Path, monkeypatch: pytest.MonkeyPatch, is_passing: bool) -> None:
-    """It costs no other session anything; it is tried again if that may help, else left alone."""
+    """It affects no other session; it is retried if the error may pass, else left alone."""
     session, other = "a" * 22, "b" * 22
     for each in (session, other):
         leave(path, 10, session=each)
@@ -257,7 +257,7 @@ def test_what_cannot_be_read(path: Path, monkeypatch: pytest.MonkeyPatch, is_pas
 
 
 def test_an_offer_while_a_session_is_read(path: Path) -> None:
-    """What another look found is read after it, and the session in hand goes on where it is."""
+    """The new offer is read after the current session, which continues."""
     session = leave(path, 80_000, chunk_bytes_max=5000)
     rig = Rig(path)
     rig.look()
