@@ -86,6 +86,8 @@ class Spool:
         self.fault = ""
         """Why there are no files; empty while there are."""
         self._session = session
+        self._name = secrets.token_urlsafe(16)
+        """What the names of its files begin with: not the session, which readers of the journal know."""
         self._socket = socket
         self._owner = owner or Owner()
         self._opened: _Folder | None = None
@@ -120,7 +122,7 @@ class Spool:
             return
         self._is_closed = True
         if not keep and self._opened is not None:
-            self._opened.unlink(spoolfile.lock_name(self._session))
+            self._opened.unlink(spoolfile.lock_name(self._name))
         self._lock.release()
         self._close_folder()
 
@@ -160,7 +162,7 @@ class Spool:
         Lock a file under a temporary name, then rename it: an unlocked file of the final name would look like a dead
         owner's.
         """
-        path = os.path.join(self.folder, spoolfile.lock_name(self._session))
+        path = os.path.join(self.folder, spoolfile.lock_name(self._name))
         unseen = f"{path}.{secrets.token_hex(4)}"
         lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.handle)  # the hub must be able to read it
         try:
@@ -173,7 +175,7 @@ class Spool:
 
     def _make_segment(self, folder: _Folder, size: int) -> Memory:
         self._number += 1
-        name = spoolfile.segment_name(self._session, self._number)
+        name = spoolfile.segment_name(self._name, self._number)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(name, flags, MODE, dir_fd=folder.handle)
         try:

@@ -76,6 +76,8 @@ class DeadSpool:
         frame_bytes_max: int,
     ) -> None:
         self.session = session
+        """What the names of its files begin with. The session itself is in their headers, for others may know that."""
+        self._session = ""
         self.files = files
         self.intake: Intake | None = None
         """The intake for its messages; None until its segments are examined, or if it has none."""
@@ -120,8 +122,10 @@ class DeadSpool:
             return ()
         self.newer_version = newer_version(data) or self.newer_version
         header = unpack_header(data)
-        if header is not None and header.session != self.session:
-            header = None
+        if header is not None:
+            self._session = self._session or header.session
+            if header.session != self._session:
+                header = None
         return (_Segment(file.name, file.inode, header, data[:64], there.st_size, there.st_gid),)
 
     def _parts_of(self, segment: _Segment, acknowledged: int, decoder: ForwardDecoder) -> Iterator[Part]:

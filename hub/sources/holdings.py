@@ -33,7 +33,7 @@ FILES_MAX = 16_384
 """Maximum files per user: 4,096 producers with four each. Scanning them takes 60 ms."""
 BYTES_SHARE = 4
 """A user may keep a quarter of the file system, and more while a quarter of the file system is free."""
-ENTRIES_MAX = 1 << 20
+ENTRIES_MAX = 1 << 24
 """Maximum names per look, so that a look ends even if the folder grows faster than it is read."""
 PATIENCE_S = 60.0
 """Longest time that a user may exceed its share: a hub that restarts needs time to read what has accumulated."""
@@ -45,6 +45,10 @@ UNSEEN_BYTES_MAX = 4 << 10
 """Largest size of a lock: one block, which holds a process id."""
 _STEP_ENTRIES = 256
 _BLOCK = 512
+
+
+Known = tuple[int, int]
+"""Inode and owner: an inode alone is used again at once, and by another user."""
 
 
 class File(NamedTuple):
@@ -108,7 +112,7 @@ class Look:
     def __init__(
         self,
         folder: SpoolFolder,
-        left_alone: MutableMapping[str, int],
+        left_alone: MutableMapping[str, Known],
         patience: Patience,
         *,
         now: float,
@@ -117,6 +121,8 @@ class Look:
         self.holdings: dict[int, Holding] = {}
         self._folder = folder
         self._left_alone = left_alone
+        self.is_complete = True
+        """Whether every name was seen. Of an incomplete look no session may be read: it may lack its first segment."""
         self._patience = patience
         self._now = now
         self._today = today
@@ -125,7 +131,8 @@ class Look:
         """Scan the folder in steps of bounded length. Raises OSError."""
         seen = set()
         for count, (name, there) in enumerate(self._folder.entries(), 1):
-            if self._left_alone.get(name, there.st_ino) != there.st_ino:
+            known = there.st_ino, there.st_uid
+            if self._left_alone.get(name, known) != known:
                 del self._left_alone[name]  # another file has this name now
             self._take(name, there)
             if name in self._left_alone:
@@ -133,9 +140,11 @@ class Look:
             if count % _STEP_ENTRIES == 0:
                 yield
             if count == ENTRIES_MAX:
+                self.is_complete = False
                 break
-        for name in self._left_alone.keys() - seen:
-            del self._left_alone[name]
+        if self.is_complete:
+            for name in self._left_alone.keys() - seen:
+                del self._left_alone[name]
         yield from self._limit_bytes()
 
     def _take(self, name: str, there: os.stat_result) -> None:
@@ -211,6 +220,6 @@ class Look:
     def _give_up(self, holding: Holding, file: File) -> None:
         """Leave a file that cannot be removed, and count it the first time."""
         if file.name not in self._left_alone and holding.files <= FILES_MAX:
-            self._left_alone[file.name] = file.inode
+            self._left_alone[file.name] = file.inode, holding.uid
             holding.stuck_files += 1
             holding.stuck_name = file.name

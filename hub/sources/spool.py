@@ -40,7 +40,7 @@ from hub.log import get_logger
 from hub.message import Loss, Peer
 from hub.metrics import Metrics
 from hub.sources.deadspool import Part
-from hub.sources.holdings import BYTES_SHARE, FILES_MAX, Holding, Look, Patience
+from hub.sources.holdings import BYTES_SHARE, FILES_MAX, Holding, Known, Look, Patience
 from hub.sources.spoolfolder import SpoolFolder
 from hub.sources.spoolreader import SpoolReader
 from hub.users import Users
@@ -85,7 +85,7 @@ class Adoption:
         self._clock = clock
         self._ended = asyncio.Event()
         self._is_closed = False
-        self._left_alone: dict[str, int] = {}  # used on the thread only
+        self._left_alone: dict[str, Known] = {}  # used on the thread only
         self._patience = Patience()
         self._readers: dict[int, SpoolReader] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -144,6 +144,8 @@ class Adoption:
             log.warning("spool.unreadable", folder=self._folder.path, error=error.strerror)
             return
         for holding in look.holdings.values():
+            if not look.is_complete:
+                holding.sessions.clear()
             self._offer(holding)
 
     def _offer(self, holding: Holding) -> None:

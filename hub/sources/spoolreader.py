@@ -20,7 +20,7 @@ from hub.access import Groups
 from hub.intake import Intake
 from hub.message import Peer
 from hub.sources.deadspool import DeadSpool, Part
-from hub.sources.holdings import File, Holding
+from hub.sources.holdings import File, Holding, Known
 from hub.sources.spoolfolder import SpoolFolder
 from hub.users import User
 from hub.wire.spoolfile import session_of
@@ -57,7 +57,7 @@ class SpoolReader:
         user: User,
         *,
         accept: Callable[[Peer], Intake],
-        left_alone: MutableMapping[str, int],
+        left_alone: MutableMapping[str, Known],
         frame_bytes_max: int,
     ) -> None:
         self.user = user
@@ -207,7 +207,7 @@ class SpoolReader:
 
     def _leave_alone(self, files: Sequence[File]) -> None:
         for file in files:
-            self._left_alone[file.name] = file.inode
+            self._left_alone[file.name] = file.inode, self.user.uid
 
     def _is_left_alone(self, files: Sequence[File]) -> bool:
-        return any(self._left_alone.get(file.name) == file.inode for file in files)
+        return any(self._left_alone.get(file.name) == (file.inode, self.user.uid) for file in files)
