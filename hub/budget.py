@@ -2,15 +2,15 @@
 Memory: one budget for what the hub holds, in bytes; each user gets a share of it.
 
 It counts batches in the inbox, frames that are not whole, bytes that have arrived and are not decoded, and what was
-decoded and is not in the inbox yet. A user may
-hold half of what the other users leave free: the first that takes all it can gets half of the budget, the second a
-quarter, and a newcomer always finds room.
+decoded and is not in the inbox yet. A user may hold half of what the other users leave free: the first that takes all
+it can gets half of the budget, the second a quarter, and a newcomer always finds room.
 
 Always true:
 - a user over its share reads and decodes no more, with three exceptions, so that it goes on at all:
   each of its connections may hold `FREE_BYTES`, and one piece of a read more;
   while nothing of the user's is decoded and not stored, one of its connections decodes what it has read;
-  one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored;
+  one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users
+  take turns at this: of those that wait, it is one that was never favoured, or longest ago;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
   `FREE_BYTES` + `PIECE_BYTES` for each connection: 200 MB for 10,000 connections that send all they can. The rest
   waits in the kernel's buffers, which the number of connections bounds;
@@ -55,7 +55,7 @@ def half_of_rest(limit: int, others: int) -> int:
 class Account:
     """What one user holds, and its connections that wait for memory."""
 
-    __slots__ = ("decoded_bytes", "decoders", "held_bytes", "queue", "queued_bytes", "readers")
+    __slots__ = ("decoded_bytes", "decoders", "favoured_at", "held_bytes", "queue", "queued_bytes", "readers")
 
     def __init__(self) -> None:
         self.held_bytes = 0
@@ -66,6 +66,8 @@ class Account:
         """The part that is on its way there."""
         self.queue: deque[Any] = deque()
         """The inbox's: batches that nobody has taken."""
+        self.favoured_at = 0.0
+        """When one of its connections last was the favoured one."""
         self.readers: deque[Holding] = deque()
         """Connections that wait for room to read on in the middle of a frame, or to open a payload."""
         self.decoders: deque[Holding] = deque()
@@ -303,12 +305,14 @@ class Budget:
         self._favour_next()
 
     def _favour_next(self) -> None:
-        """Let one go on, of the user that holds least."""
+        """Let one go on, of the user whose turn it is: favoured longest ago, or never; of those the smallest."""
         if self._favoured is None:
             accounts = [each for each in self._waiting if each.readers and self.room(each) < PIECE_BYTES]
             if accounts:
-                self._favoured = min(accounts, key=lambda account: account.held_bytes).readers[0]
-                self._favoured_at, self._is_whole = self._clock(), False
+                account = min(accounts, key=lambda account: (account.favoured_at, account.held_bytes))
+                self._favoured = account.readers[0]
+                self._favoured_at = account.favoured_at = self._clock()
+                self._is_whole = False
                 self._favoured.wake()
 
     # Those that stall.

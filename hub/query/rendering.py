@@ -15,6 +15,7 @@ Not here: which messages (hub.query.query), where they go (hub.cli).
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -31,6 +32,7 @@ _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
 _UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # default values of Python's logging, not shown
 _INDENT = "    "  # no line of a text can pass for one of ours
+_ONE_WORD = re.compile(r"[^\s\[\]\"\\]+").fullmatch
 _LEVEL_COLOURS = {
     "warning": _YELLOW,
     "warn": _YELLOW,
@@ -117,12 +119,17 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     shown.update(("pathname", "lineno", "func") if where else ())
     fields = [f"{key}={_value(value)}" for key, value in record.items() if key not in shown]
     rest = escape(" ".join(filter(None, [*fields, where])))
-    who = f"{message.peer.comm or '?'}[{message.peer.pid}]"
-    parts = [paint(moment, _GREY), paint(escape(message.tag), _CYAN), paint(escape(who), _GREY)]
+    who = f"{_name(message.peer.comm or '?')}[{message.peer.pid}]"
+    parts = [paint(moment, _GREY), paint(_name(message.tag), _CYAN), paint(who, _GREY)]
     if isinstance(level, str):
         parts.append(paint(escape(level), _LEVEL_COLOURS.get(level.lower(), "")))
     line = " ".join([*parts, *filter(None, (escape_lines(text or "", _INDENT), paint(rest, _GREY)))])
     return "\n".join([line, *(_INDENT + escape_lines(record[key].rstrip("\n"), _INDENT) for key in blocks)])
+
+
+def _name(text: str) -> str:
+    """Return a tag or a command name, in quotes if it could be taken for more than one column."""
+    return escape(text) if _ONE_WORD(text) else escape(_json(text))
 
 
 def _said_elsewhere(message: Message, blocks: list[str]) -> Iterator[str]:

@@ -161,6 +161,31 @@ def test_the_user_that_holds_least_goes_on_first() -> None:
     run(main())
 
 
+def test_users_take_turns_at_the_one_place() -> None:
+    """A user that always comes back with less than another's large frame does not keep it from going on."""
+
+    async def main() -> None:
+        clock = Clock()
+        budget = Budget(bytes_max=LIMIT, clock=clock)
+        full, large, small = Source(budget), Source(budget), Account()
+        for source in (full, large):
+            source.read(budget.room(source.account))
+        task = large.reading()
+        for _ in range(3):
+            clock.now += 1
+            returning = Source(budget, small)
+            returning.read(budget.room(small) + 1)
+            waiting = returning.reading()
+            await turns()
+            if task.done():
+                break
+            assert waiting.done()
+            budget.keep(returning, 0)
+        assert task.done()
+
+    run(main())
+
+
 def test_nobody_waits_behind_another_user() -> None:
     """While a user's connections wait, another's decode and read on; memory that it frees goes to its own."""
 

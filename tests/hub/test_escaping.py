@@ -18,6 +18,9 @@ EVERY = "".join(map(chr, range(sys.maxunicode + 1)))
 UNSAFE = {
     character for character in EVERY if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 }
+INVISIBLE = set(map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0)))
+INVISIBLE |= set(map(chr, (0x16FE4, 0x1D159, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
+UNSAFE |= INVISIBLE
 BACKWARDS = EVERY[:0x5C:-1]  # as in JSON: no quote, no backslash; no two surrogates form a pair
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 HEART_ON_FIRE = "\u2764\ufe0f\u200d\U0001f525"
@@ -25,7 +28,7 @@ I_WANT = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # Persian, with a n
 
 
 def test_every_character() -> None:
-    """Exactly the characters of the unsafe categories are escaped, in both forms, and JSON decodes to the original."""
+    """Exactly the unsafe and the invisible characters are escaped, in both forms, and JSON decodes to the original."""
     shown, as_json = escape(EVERY), escape_json(f'"{BACKWARDS}"')
     assert UNSAFE.isdisjoint(shown)
     assert UNSAFE.isdisjoint(as_json)
@@ -53,6 +56,8 @@ def test_every_character() -> None:
         ("\u0645\u200d\u200d\u0645", "\u0645\\u200d\\u200d\u0645"),
         ("\u0645\u200d\u202e", "\u0645\\u200d\\u202e"),
         ("\u05d0\u200c\u05d1", "\u05d0\\u200c\u05d1"),
+        ("ad\u3164min \ufe0f\U000e0101", r"ad\u3164min \ufe0f\U000e0101"),
+        ("\u2764\ufe0f\ufe0f", "\u2764\ufe0f\\ufe0f"),
     ],
 )
 def test_for_people(text: str, shown: str) -> None:

@@ -208,14 +208,15 @@ def test_pretty_shows_tracebacks_and_no_control_characters() -> None:
     lines = render_pretty(Message("app\x1b]0;x", 0, record)).split("\n")
     assert lines[1:] == [f"    {line}" for line in trace.rstrip().split("\n")]
     assert lines[0].endswith("error failed\\x1b[2J n=1 other=a\\x07b")
-    assert "app\\x1b]0;x" in lines[0]
+    assert '"app\\u001b]0;x" ?[0]' in lines[0]
     assert render_text(Message("t", 0, {"message": "raw\x1b[0m"})) == "raw\x1b[0m"
 
 
 @pytest.mark.parametrize(
     ("tag", "record", "shown"),
     [
-        ("a\nb", {"message": "x"}, "a\\x0ab ?[0] x"),
+        ("a\nb", {"message": "x"}, '"a\\nb" ?[0] x'),
+        ("app mpsr[1]", {"message": "x"}, '"app mpsr[1]" ?[0] x'),
         ("t", {"message": "x\n12:00 forged"}, "t ?[0] x\n    12:00 forged"),
         ("t", {"message": "x", "a\nb": 1}, "t ?[0] x a\\x0ab=1"),
         ("t", {"message": "x\u202ey"}, "t ?[0] x\\u202ey"),
@@ -226,6 +227,13 @@ def test_pretty_cannot_be_made_to_forge_a_line(tag: str, record: dict[str, Any],
     """No producer can forge a line of pretty output, by tag, keys, level or text."""
     line = render_pretty(Message(tag, time.time_ns(), record))
     assert line.endswith(f" {shown}")
+
+
+def test_pretty_cannot_be_made_to_forge_a_column() -> None:
+    """A command name that looks like more than one column is in quotes; a name with a hyphen or colon is not."""
+    forged = render_pretty(message({"message": "x"}, peer=Peer(7, 2, 3, 'a[1] "b')))
+    assert ' "a[1] \\"b"[7] x' in forged
+    assert " kworker/0:1-x[7] x" in render_pretty(message({"message": "x"}, peer=Peer(7, 2, 3, "kworker/0:1-x")))
 
 
 STEERING = "\x1b[2J\x7f\x9b1m\u061c\u200b\u202e\u2028\ufeff\ue000\U000e0041"
