@@ -168,19 +168,22 @@ def test_users_take_turns_at_the_one_place() -> None:
         clock = Clock()
         budget = Budget(bytes_max=LIMIT, clock=clock)
         full, large, small = Source(budget), Source(budget), Account()
-        for source in (full, large):
-            source.read(budget.room(source.account))
-        task = large.reading()
+        full.read(32 << 20)
+        large.read(20 << 20)
+        task, before = large.reading(), None
         for _ in range(3):
             clock.now += 1
             returning = Source(budget, small)
-            returning.read(budget.room(small) + 1)
+            returning.read(7 << 20)
             waiting = returning.reading()
             await turns()
+            if before is not None:
+                budget.keep(before, 0)  # its frame is whole, and stored
+                await turns()
+            before = returning
             if task.done():
                 break
             assert waiting.done()
-            budget.keep(returning, 0)
         assert task.done()
 
     run(main())
