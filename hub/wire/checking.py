@@ -10,7 +10,9 @@ Not here: what is done with the entries (hub.wire.payload).
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import msgpack
@@ -22,6 +24,9 @@ from hub.wire.scanner import Scanner
 PIECE_BYTES = 16 << 10
 """16,384 objects of one byte take 1.5 ms."""
 _SEARCH_BYTES = 256 << 10  # takes at most 1.3 ms, for bytes made to be slow
+_COPY_BYTES_MAX = 1 << 20
+_SECOND_COPY = threading.Lock()
+"""For the copy of a large entry, of which there is one in the process at a time: it may be as large as a frame."""
 _HEAD_BYTES = 32  # enough to recognise a group marker
 
 
@@ -65,6 +70,11 @@ def check(data: bytes, at: int) -> Checked:
 
 def _pass_one(data: bytes, at: int) -> int:
     """Return the length of the one entry at *at*. Raises Malformed."""
+    with _SECOND_COPY if len(data) - at > _COPY_BYTES_MAX else nullcontext():
+        return _pass_a_copy(data, at)
+
+
+def _pass_a_copy(data: bytes, at: int) -> int:
     view, rest = memoryview(data), len(data) - at
     # Allocate for the whole entry at once: growing would copy tens of MiB in one step.
     unpacker = msgpack.Unpacker(read_size=rest + 1, max_buffer_size=rest + 1)

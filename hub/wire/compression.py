@@ -70,10 +70,10 @@ def output_bytes_max(payload_bytes: int, bytes_max: int) -> int:
     return min(max(FLOOR_BYTES, RATIO_MAX * payload_bytes), bytes_max)
 
 
-def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int = PIECES_MAX) -> bytes:
+def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int = PIECES_MAX) -> list[bytes]:
     """
-    Return the decompressed *payload*, at most *limit* bytes. Raises TooLarge, Spoilt, TooManyPieces; KeyError for an
-    unknown *method*.
+    Return the decompressed *payload* in parts, at most *limit* bytes. Raises TooLarge, Spoilt, TooManyPieces; KeyError
+    for an unknown *method*.
     """
     make, expansion = METHODS[method]
     window_bytes = max(min(limit, _OUTPUT_BYTES) // expansion, _WINDOW_BYTES_MIN)
@@ -97,7 +97,7 @@ def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int 
                 raise TooLarge
             parts.append(part)
         at -= len(piece.unused_data)
-    return b"".join(parts)
+    return parts
 
 
 if sys.version_info >= (3, 14):

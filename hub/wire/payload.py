@@ -16,6 +16,7 @@ Not here: where a frame ends (hub.wire.forward), decompression (hub.wire.compres
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -36,7 +37,8 @@ _PIECES_AT_ONCE = 16
 _ENTRY_BYTES_MIN = 3  # 92 c0 80
 _SLICE_BYTES = 1 << 20
 
-Parts = Sequence[bytes | memoryview]
+Parts = list[bytes] | list[memoryview]
+"""A payload as it arrived. Whoever joins the parts takes them out."""
 
 
 class Unopened(msgspec.Struct, frozen=True):
@@ -119,27 +121,29 @@ def sort_out(label: Label, parts: Parts) -> Sequence[Batch | Loss]:
     rest.
     """
     claimed = label.option.size or 0
-    parts = _in_bytes(parts)
-    entries = b"".join((codec.array_header(claimed), *parts))
+    joined = _join(parts, codec.array_header(claimed))
+    entries = joined.getvalue()
     size = len(entries) - codec.ARRAY_HEADER_BYTES
     if size and not codec.begins_with_pair(memoryview(entries)[codec.ARRAY_HEADER_BYTES :]):
         return (_no_entries(label, memoryview(entries)[codec.ARRAY_HEADER_BYTES :]),)
     checked = check(entries, codec.ARRAY_HEADER_BYTES)
     rest = len(entries) - checked.end
-    if not checked.fault:
-        if checked.objects != claimed:
-            entries = b"".join((codec.array_header(checked.objects), *parts))
-        return label.batches(entries, checked.messages)
     sample = entries[checked.end : checked.end + 64]
-    if label.is_message:
+    if checked.fault and label.is_message:
         reason = f"malformed Forward frame: {checked.fault}"
         return (Loss(reason, 1, size, entries[5:69], label.tag, label.option.chunk, fatal=True),)
+    if checked.fault or checked.objects != claimed:
+        del entries  # so that it is changed in place
+        joined.truncate(checked.end)
+        joined.seek(0)
+        joined.write(codec.array_header(checked.objects))
+        entries = joined.getvalue()
+    if not checked.fault:
+        return label.batches(entries, checked.messages)
     lost = credible_count(claimed - checked.objects if claimed > checked.objects else 1, rest)
     reason = f"entries that are {checked.fault}"
     if not checked.objects:
         return (Loss(reason, lost, rest, sample, label.tag, label.option.chunk),)
-    kept = _in_bytes([memoryview(entries)[codec.ARRAY_HEADER_BYTES : checked.end]])
-    entries = b"".join((codec.array_header(checked.objects), *kept))
     # The loss comes first, so that it is stored before the acknowledgement of the entries is sent.
     return (Loss(reason, lost, rest, sample, label.tag), *label.batches(entries, checked.messages))
 
@@ -148,15 +152,19 @@ def _no_entries(label: Label, payload: memoryview) -> Loss:
     return label.loss("a payload that does not begin with [time, record]", len(payload), bytes(payload[:64]))
 
 
-def _in_bytes(parts: Parts) -> Parts:
-    """Return *parts* as bytes of a moderate size, so that joining them releases the interpreter between parts."""
-    if len(parts) == 1 and len(parts[0]) <= _SLICE_BYTES:
-        return parts
-    return [
-        part if isinstance(part, bytes) else bytes(part[at : at + _SLICE_BYTES])
-        for part in parts
-        for at in range(0, len(part) if isinstance(part, memoryview) else 1, _SLICE_BYTES)
-    ]
+def _join(parts: Parts, header: bytes = b"") -> io.BytesIO:
+    """
+    Take *parts* out of their list, and return them joined. Of a large payload there is never a second copy, and no step
+    is long.
+    """
+    joined = io.BytesIO(bytes(len(header) + sum(map(len, parts))))  # zeros: the kernel gives memory when it is used
+    joined.write(header)
+    parts.reverse()
+    while parts:
+        part = memoryview(parts.pop())
+        for at in range(0, len(part), _SLICE_BYTES):
+            joined.write(part[at : at + _SLICE_BYTES])
+    return joined
 
 
 # Compressed payloads.
@@ -176,13 +184,13 @@ def open_compressed(label: Label, parts: Parts, size: int, bytes_max: int) -> Se
         except Spoilt as error:
             return (_spoilt(label, payload, error),)
         else:
-            return open_payload(label, memoryview(opened))
+            return open_payload(label, memoryview(b"".join(opened)))
     work = partial(_open_compressed, label, parts, bytes_max)
     return (Unopened(work, size, output_bytes_max(size, bytes_max)),)
 
 
 def _open_compressed(label: Label, parts: Parts, bytes_max: int) -> Sequence[Batch | Loss]:
-    payload = memoryview(b"".join(_in_bytes(parts)))
+    payload = memoryview(_join(parts).getvalue())
     limit = output_bytes_max(len(payload), bytes_max)
     try:
         opened = decompress(payload, _method(label), limit)
@@ -191,7 +199,8 @@ def _open_compressed(label: Label, parts: Parts, bytes_max: int) -> Sequence[Bat
         return (label.loss(f"{_method(label)} of more than {bound}", len(payload), bytes(payload[:64])),)
     except Spoilt as error:
         return (_spoilt(label, payload, error),)
-    return sort_out(label, [opened])
+    del payload
+    return sort_out(label, opened)
 
 
 def _method(label: Label) -> str:

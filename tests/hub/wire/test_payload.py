@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import tracemalloc
 import zlib
 
 import msgpack
@@ -14,7 +15,7 @@ import pytest
 from hub.message import Batch, Loss
 from hub.wire.detect import Unit
 from hub.wire.forward import ForwardDecoder
-from hub.wire.payload import Unopened, _in_bytes, credible_count
+from hub.wire.payload import Parts, Unopened, _join, credible_count
 from tests.hub.wire.feeding import feed, opened, steps
 from tests.hub.wire.test_compression import COMPRESSORS
 
@@ -165,8 +166,21 @@ def test_a_fault_in_a_large_message_is_fatal() -> None:
     assert loss.reason.startswith("malformed Forward frame: not msgpack")
 
 
-def test_large_parts_are_joined_where_others_can_run() -> None:
-    """No views and no large parts are joined, because only joining bytes releases the interpreter between parts."""
-    parts = _in_bytes([memoryview(bytes(3_000_000)), bytes(2_000_000)])
-    assert all(isinstance(part, bytes) for part in parts)
-    assert [len(part) for part in parts] == [1 << 20, 1 << 20, 3_000_000 - (2 << 20), 2_000_000]
+def test_a_large_payload_is_never_there_twice() -> None:
+    """Parts are let go as they are joined, and the result is handed out, and its header changed, without a copy."""
+    size = 8 << 20
+    parts: Parts = [bytes(size // 8) for _ in range(8)]
+    tracemalloc.start()
+    try:
+        joined = _join(parts, b"12345")
+        value = joined.getvalue()
+        assert (value[:5], value.count(0), len(value)) == (b"12345", size, size + 5)
+        del value
+        joined.truncate(size)
+        joined.seek(0)
+        joined.write(b"54321")
+        assert joined.getvalue()[:6] == b"54321\0"
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * size
+    finally:
+        tracemalloc.stop()
+    assert parts == []
