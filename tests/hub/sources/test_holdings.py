@@ -199,7 +199,7 @@ def test_patience() -> None:
 def test_a_folder_that_grows_while_it_is_looked_at(
     path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look ends after a maximum number of names, and is complete only if it saw all; what it did not see stays left alone."""
+    """A look ends after a maximum number of names, and is complete if it saw all; what it missed stays left alone."""
     monkeypatch.setattr(holdings, "ENTRIES_MAX", 10)
     for _ in range(20):
         write(path / lock_name(new_session()))
