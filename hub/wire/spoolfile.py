@@ -18,9 +18,9 @@ The last frame may be *open*: its length and its options are not written, or onl
 chunk is cut by the next store of the state. The hub completes an open frame to the bytes that the producer would have
 sent.
 
-Files: ``<name>.lock``, locked (lockf) while the process lives, and ``<name>.<number>.seg``. A lock file is created under
-another name, ``<name>.lock.<8 hex digits>``, and renamed after it is locked. The name is random, in the form of a
-session, and is not the session: each reader of the journal knows that, and could create the files first.
+Files: ``<name>.lock``, locked (lockf) while the process lives, and ``<name>.<number>.seg``. A lock file is created
+under another name, ``<name>.lock.<8 hex digits>``, and renamed after it is locked. The name is random and has the form
+of a session. It is not the session: readers of the journal know that, and could create the files first.
 
 A segment is read in pieces, because a file may hold 64 MiB of the smallest frames. Each piece, and each step from piece
 to piece, is a bounded amount of work. A frame is exactly what `encode_frame_head` and `encode_frame_tail` write around
