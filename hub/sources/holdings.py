@@ -1,8 +1,8 @@
 """
 What each user keeps in the spool folder, found by one scan (a *look*), with limits per user.
 
-The files of one user whose names begin alike are a *spool*. Files of other users with such names belong to other spools,
-and do not affect it.
+The files of one user whose names begin with the same 22 characters are a *spool*. Files of other users with such names
+belong to other spools, and do not affect it.
 
 Always true:
 - a file that is not a spool file is removed, unless it belongs to root or to the hub's user and only they can have put
@@ -105,8 +105,8 @@ class Look:
     """
     One scan of the folder.
 
-    *left_alone* maps names that were given up to the file that each one was; other files and missing names are removed from
-    it.
+    *left_alone* maps names that were given up to inode and owner. An entry is removed when its name is missing or
+    belongs to another file.
     *now* is the time of a monotonic clock, *today* the time since the epoch, both in seconds.
     """
 
