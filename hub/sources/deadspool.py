@@ -1,10 +1,11 @@
 """
-The spool of one dead session of one user, read in small parts into batches and losses.
+One spool of a dead process, all files of one name and one user, read in small parts into batches and losses.
 
 Always true:
 - one part is a bounded amount of work, whatever the files contain. Each part is a step of `parts`, done on a thread;
 - every file is checked each time it is opened. Only a file of this user that no other user can have written to counts;
-- no header of another user's file counts, not even for the same session;
+- no header of another user's file counts, not even in a file of the same name;
+- one spool has one session, that of its first valid header; a segment with another one is damaged;
 - the kernel identifies only the owner; process id and command name are the file's claim.
 
 Not here: the bytes of a segment (hub.wire.spoolfile), turns, storing and removing (hub.sources.spool).
@@ -25,9 +26,9 @@ from hub.wire.spoolfile import (
     HEADER_BYTES,
     Spoilt,
     Spool,
+    name_of_segment,
     newer_version,
     pieces_of,
-    session_of_segment,
     unpack_header,
 )
 
@@ -58,7 +59,7 @@ class _Segment(NamedTuple):
 
 class DeadSpool:
     """
-    The spool of user *uid* for *session*. *files* are its files, including the lock.
+    The spool of user *uid* whose file names begin with *name*. *files* are its files, including the lock.
 
     *accept* makes the intake for a peer. *admits* returns whether the owner of a file with that group may open the
     socket.
@@ -68,16 +69,16 @@ class DeadSpool:
         self,
         folder: SpoolFolder,
         uid: int,
-        session: str,
+        name: str,
         files: Sequence[File],
         *,
         accept: Callable[[Peer], Intake],
         admits: Callable[[int], bool],
         frame_bytes_max: int,
     ) -> None:
-        self.session = session
-        """What the names of its files begin with. The session itself is in their headers, for others may know that."""
-        self._session = ""
+        self.name = name
+        """What the names of its files begin with. It is not the session, which is in their headers."""
+        self._session = ""  # unknown until a valid header is found
         self.files = files
         self.intake: Intake | None = None
         """The intake for its messages; None until its segments are examined, or if it has none."""
@@ -93,8 +94,8 @@ class DeadSpool:
     def parts(self) -> Iterator[Part]:
         """Read the whole spool. Raises OSError."""
         segments: list[_Segment] = []
-        for file in self.files:
-            if session_of_segment(file.name) is not None:
+        for file in sorted(self.files):  # by number: the first valid header gives the session
+            if name_of_segment(file.name) is not None:
                 segments += self._look_at(file)
                 yield Part()
         if self.newer_version or not segments:

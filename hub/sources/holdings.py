@@ -1,8 +1,8 @@
 """
 What each user keeps in the spool folder, found by one scan (a *look*), with limits per user.
 
-Files of one session that belong to different users are separate spools. A user who knows another user's session can
-create files with its name, and they do not affect that session.
+The files of one user whose names begin with the same 22 characters are a *spool*. Files of other users with such names
+belong to other spools, and do not affect it.
 
 Always true:
 - a file that is not a spool file is removed, unless it belongs to root or to the hub's user and only they can have put
@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterator, MutableMapping
 from typing import NamedTuple
 
 from hub.sources.spoolfolder import SpoolFolder
-from hub.wire.spoolfile import is_unseen_lock, session_of, session_of_segment
+from hub.wire.spoolfile import is_unseen_lock, name_of_lock, name_of_segment
 
 FILES_MAX = 16_384
 """Maximum files per user: 4,096 producers with four each. Scanning them takes 60 ms."""
@@ -64,8 +64,8 @@ class Holding:
     """The files of one user."""
 
     uid: int
-    sessions: dict[str, list[File]] = dataclasses.field(default_factory=dict)
-    """All files of each session, including the lock."""
+    spools: dict[str, list[File]] = dataclasses.field(default_factory=dict)
+    """All files of each spool, including the lock, by what their names begin with."""
     files: int = 0
     bytes: int = 0
     removed_files: int = 0
@@ -105,7 +105,8 @@ class Look:
     """
     One scan of the folder.
 
-    *left_alone* maps names that were given up to their inodes; names that no longer exist are removed from it.
+    *left_alone* maps names that were given up to inode and owner. An entry is removed when its name is missing or
+    belongs to another file.
     *now* is the time of a monotonic clock, *today* the time since the epoch, both in seconds.
     """
 
@@ -122,7 +123,7 @@ class Look:
         self._folder = folder
         self._left_alone = left_alone
         self.is_complete = True
-        """Whether every name was seen. Of an incomplete look no session may be read: it may lack its first segment."""
+        """Whether every name was seen. No spool of an incomplete look may be read: it may lack its first segment."""
         self._patience = patience
         self._now = now
         self._today = today
@@ -131,6 +132,9 @@ class Look:
         """Scan the folder in steps of bounded length. Raises OSError."""
         seen = set()
         for count, (name, there) in enumerate(self._folder.entries(), 1):
+            if count > ENTRIES_MAX:
+                self.is_complete = False
+                break
             known = there.st_ino, there.st_uid
             if self._left_alone.get(name, known) != known:
                 del self._left_alone[name]  # another file has this name now
@@ -139,9 +143,6 @@ class Look:
                 seen.add(name)
             if count % _STEP_ENTRIES == 0:
                 yield
-            if count == ENTRIES_MAX:
-                self.is_complete = False
-                break
         if self.is_complete:
             for name in self._left_alone.keys() - seen:
                 del self._left_alone[name]
@@ -152,10 +153,10 @@ class Look:
         if holding is None:
             holding = self.holdings[there.st_uid] = Holding(there.st_uid)
         file = File(name, there.st_ino, there.st_blocks * _BLOCK)
-        session = session_of_segment(name) or session_of(name)
-        is_lock = session_of_segment(name) is None
-        is_unseen = session is None and is_unseen_lock(name) and file.bytes <= UNSEEN_BYTES_MAX
-        if not self._folder.is_sound(there) or (session is None and not is_unseen):
+        spool = name_of_segment(name) or name_of_lock(name)
+        is_lock = name_of_segment(name) is None
+        is_unseen = spool is None and is_unseen_lock(name) and file.bytes <= UNSEEN_BYTES_MAX
+        if not self._folder.is_sound(there) or (spool is None and not is_unseen):
             self._take_foreign(holding, file, there)
             return
         holding.files += 1
@@ -166,8 +167,8 @@ class Look:
                 self._remove_unlocked(holding, file)
         elif is_too_much:
             self._remove(holding, file)
-        elif session is not None:
-            holding.sessions.setdefault(session, []).append(file)
+        elif spool is not None:
+            holding.spools.setdefault(spool, []).append(file)
 
     def _take_foreign(self, holding: Holding, file: File, there: os.stat_result) -> None:
         """Remove a file that is not a spool file."""
@@ -183,7 +184,7 @@ class Look:
         """
         While the file system is short of room, remove excess segments of users without patience.
 
-        The sessions are taken in the same order each time.
+        The spools are taken in the same order each time.
         """
         size, free = self._folder.room()
         bytes_max = size // BYTES_SHARE
@@ -191,11 +192,11 @@ class Look:
         over = [uid for uid, holding in self.holdings.items() if is_short and holding.bytes > bytes_max]
         for uid in self._patience.spent(over, self._now):
             holding = self.holdings[uid]
-            for session in sorted(holding.sessions, reverse=True):
+            for spool in sorted(holding.spools, reverse=True):
                 if holding.bytes <= bytes_max:
                     break
-                for file in holding.sessions[session]:
-                    if session_of(file.name) is None:
+                for file in holding.spools[spool]:
+                    if name_of_lock(file.name) is None:
                         self._remove(holding, file)
                 yield
 

@@ -1,10 +1,10 @@
 """
 Adopts the spools of dead producers: reads them like a connection, stores their messages, and removes the files.
 
-A producer is dead when no process holds the lock of its session. The folder is scanned when the hub starts, soon after
+A producer is dead when no process holds the lock of its spool. The folder is scanned when the hub starts, soon after
 a connection has ended, and every `LOOK_S`, because a forked child that inherits the socket hides the end of its parent.
 
-One scan (a *look*) finds what each user keeps. One task per user reads the dead sessions, for all users concurrently.
+One scan (a *look*) finds what each user keeps. One task per user reads the dead spools, for all users concurrently.
 Reading is done in steps on one thread, where the steps of all users take turns.
 
 Always true:
@@ -145,14 +145,14 @@ class Adoption:
             return
         for holding in look.holdings.values():
             if not look.is_complete:
-                holding.sessions.clear()
+                holding.spools.clear()
             self._offer(holding)
 
     def _offer(self, holding: Holding) -> None:
         self._report_names(holding)
         reader = self._readers.get(holding.uid)
         if reader is None:
-            if not holding.sessions and not holding.removed_files:
+            if not holding.spools and not holding.removed_files:
                 return
             reader = self._readers[holding.uid] = self._reader(holding.uid)
             task = asyncio.create_task(self._adopt(reader), name=f"mpsr-adopt-{holding.uid}")
@@ -201,7 +201,7 @@ class Adoption:
     # One user's task.
 
     async def _adopt(self, reader: SpoolReader) -> None:
-        """Adopt the dead sessions of one user."""
+        """Adopt the dead spools of one user."""
         try:
             while not reader.is_done:
                 await self._adopt_some(reader)

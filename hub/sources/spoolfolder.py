@@ -125,17 +125,17 @@ class SpoolFolder:
         finally:
             os.close(handle)
 
-    def is_dead(self, session: str, uid: int) -> bool:
+    def is_dead(self, name: str, uid: int) -> bool:
         """
-        Return whether no process of user *uid* holds the lock of *session*. Raises OSError.
+        Return whether no process of user *uid* holds the lock of the spool *name*. Raises OSError.
 
-        A lock of another user is ignored: that user could keep the session alive for ever.
+        A lock of another user is ignored: that user could keep the spool from being read for ever.
         """
-        name = lock_name(session)
+        lock = lock_name(name)
         try:
-            if os.stat(name, dir_fd=self._handle, follow_symlinks=False).st_uid != uid:
+            if os.stat(lock, dir_fd=self._handle, follow_symlinks=False).st_uid != uid:
                 return True
-            return self.is_unlocked(name)
+            return self.is_unlocked(lock)
         except FileNotFoundError:  # the lock is removed last
             return True
 

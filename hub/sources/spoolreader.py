@@ -1,12 +1,12 @@
 """
-Reads the dead sessions of one user, one after the other, in steps of bounded length.
+Reads the dead spools of one user, one after the other, in steps of bounded length.
 
 Always true:
 - a step takes about `STEP_S` of CPU time, and gives the event loop at most `STEP_ITEMS` items plus those of one piece;
-- a session is removed in the step after all of it is stored, its lock last;
+- a spool is removed in the step after all of it is stored, its lock last;
 - files that cannot be removed, cannot be read, or need a newer hub are left alone afterwards.
 
-Not here: reading one session (hub.sources.deadspool), storing the result (hub.sources.spool).
+Not here: reading one spool (hub.sources.deadspool), storing the result (hub.sources.spool).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from hub.sources.deadspool import DeadSpool, Part
 from hub.sources.holdings import File, Holding, Known
 from hub.sources.spoolfolder import SpoolFolder
 from hub.users import User
-from hub.wire.spoolfile import session_of
+from hub.wire.spoolfile import name_of_lock
 
 STEP_S = 0.003
 """CPU time of a step. The interpreter switches to a waiting thread after 5 ms."""
 STEP_ITEMS = 128
 """With a piece of the smallest frames there are 500 items: 4 ms on the event loop, in the user's turn."""
 STEP_SPOOLS = 64
-"""Maximum sessions that end in one step; they are committed together."""
+"""Maximum spools that end in one step; they are committed together."""
 _FOR_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 """Errors that may have passed by the next look."""
 
@@ -48,7 +48,7 @@ class SpoolReader:
     """
     Reads the spools of *user* in *folder*. A step runs on a thread; the event loop does not use the reader meanwhile.
 
-    *accept* makes the intake for a peer. *left_alone* maps names that are skipped to their inodes.
+    *accept* makes the intake for a peer. *left_alone* maps names that are skipped to their files.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class SpoolReader:
 
     @property
     def intake(self) -> Intake:
-        """The intake of the current session; without one, the intake for reports about the user."""
+        """The intake of the current spool; without one, the intake for reports about the user."""
         return self._general if self.current is None or self.current.intake is None else self.current.intake
 
     @property
@@ -95,9 +95,9 @@ class SpoolReader:
         """Continue with the result of the last look, if there is a new one; return it."""
         holding, self.offered = self.offered, None
         if holding is not None:
-            self._waiting = dict(sorted(holding.sessions.items(), reverse=True))
+            self._waiting = dict(sorted(holding.spools.items(), reverse=True))
             if self.current is not None:
-                self._waiting.pop(self.current.session, None)
+                self._waiting.pop(self.current.name, None)
         return holding
 
     def learn_groups(self, groups: Groups) -> None:
@@ -107,12 +107,12 @@ class SpoolReader:
     # On the thread.
 
     def step(self, bytes_max: int) -> Step:
-        """Remove stored sessions, then read on; *bytes_max* is exceeded by at most one part."""
+        """Remove stored spools, then read on; *bytes_max* is exceeded by at most one part."""
         step = Step([], [], [])
         ends_at, read_bytes, items = time.thread_time() + STEP_S, 0, 0
         for spool in self.stored:
             # Taken from the end, so the lock comes last.
-            self._to_remove += sorted(spool.files, key=lambda file: session_of(file.name) is None)
+            self._to_remove += sorted(spool.files, key=lambda file: name_of_lock(file.name) is None)
         self.stored = []
         self._remove_stored(ends_at, step)
         while (
@@ -129,32 +129,32 @@ class SpoolReader:
 
     def _next(self, step: Step) -> bool:
         """
-        Check the next session, and begin it if it is dead.
+        Check the next spool, and begin it if it is dead.
 
-        Return False if no session is waiting, or if the groups are needed first.
+        Return False if no spool is waiting, or if the groups are needed first.
         """
         if not self._waiting:
             return False
-        session, files = self._waiting.popitem()
+        name, files = self._waiting.popitem()
         try:
-            if self._is_left_alone(files) or not self._folder.is_dead(session, self.user.uid):
+            if self._is_left_alone(files) or not self._folder.is_dead(name, self.user.uid):
                 return True
         except OSError as error:
-            self._give_up(files, session, error, step)
+            self._give_up(files, name, error, step)
             return True
         if not self._knows_groups:
-            self._waiting[session] = files
+            self._waiting[name] = files
             self.wants_groups = True
             return False
-        self._begin(session, files)
+        self._begin(name, files)
         return True
 
-    def _begin(self, session: str, files: Sequence[File]) -> None:
+    def _begin(self, name: str, files: Sequence[File]) -> None:
         uid = self.user.uid
         self.current = DeadSpool(
             self._folder,
             uid,
-            session,
+            name,
             files,
             accept=self._accept,
             admits=lambda gid: self._folder.admits(uid, gid, self.groups),
@@ -163,7 +163,7 @@ class SpoolReader:
         self._parts = self.current.parts()
 
     def _read_on(self, step: Step) -> Part:
-        """Read one part of the current session, if there is one; record its end."""
+        """Read one part of the current spool, if there is one; record its end."""
         spool, part = self.current, Part()
         if spool is None:
             return part
@@ -172,7 +172,7 @@ class SpoolReader:
         except StopIteration:
             self._end(spool, step)
         except OSError as error:
-            self._give_up(spool.files, spool.session, error, step)
+            self._give_up(spool.files, spool.name, error, step)
             self.current = None
         self.held_bytes = part.held_bytes
         if spool.intake is not None and (part.read_bytes or part.items or part.is_refused or self.current is None):
@@ -185,11 +185,11 @@ class SpoolReader:
             step.ended.append(spool)
             return
         self._leave_alone(spool.files)
-        fields = {"session": spool.session, "version": spool.newer_version, "action": "left to a newer hub"}
+        fields = {"name": spool.name, "version": spool.newer_version, "action": "left to a newer hub"}
         step.notes.append(("spool.newer", fields))
 
     def _remove_stored(self, ends_at: float, step: Step) -> None:
-        """Remove this user's files of the stored sessions, the lock of each last."""
+        """Remove this user's files of the stored spools, the lock of each last."""
         stuck: list[File] = []
         while self._to_remove and time.thread_time() < ends_at:
             file = self._to_remove.pop()
@@ -200,10 +200,10 @@ class SpoolReader:
             fields = {"files": len(stuck), "name": stuck[0].name, "action": "what is in it is stored"}
             step.notes.append(("spool.not_removed", fields))
 
-    def _give_up(self, files: Sequence[File], session: str, error: OSError, step: Step) -> None:
+    def _give_up(self, files: Sequence[File], name: str, error: OSError, step: Step) -> None:
         if error.errno not in _FOR_NOW:
             self._leave_alone(files)
-        step.notes.append(("spool.unreadable", {"session": session, "error": error.strerror}))
+        step.notes.append(("spool.unreadable", {"name": name, "error": error.strerror}))
 
     def _leave_alone(self, files: Sequence[File]) -> None:
         for file in files:

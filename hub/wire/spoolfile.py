@@ -18,8 +18,9 @@ The last frame may be *open*: its length and its options are not written, or onl
 chunk is cut by the next store of the state. The hub completes an open frame to the bytes that the producer would have
 sent.
 
-Files: ``<session>.lock``, locked (lockf) while the process lives, and ``<session>.<number>.seg``. A lock file is
-created under another name, ``<session>.lock.<8 hex digits>``, and renamed after it is locked.
+Files: ``<name>.lock``, locked (lockf) while the process lives, and ``<name>.<number>.seg``. A lock file is created
+under another name, ``<name>.lock.<8 hex digits>``, and renamed after it is locked. The name is random and has the form
+of a session. It is not the session: readers of the journal know that, and could create the files first.
 
 A segment is read in pieces, because a file may hold 64 MiB of the smallest frames. Each piece, and each step from piece
 to piece, is a bounded amount of work. A frame is exactly what `encode_frame_head` and `encode_frame_tail` write around
@@ -59,6 +60,7 @@ _LENGTH_MAX = 0xFFFFFFFF
 _TAG_LENGTH = struct.Struct(">H")
 _HEAD_BYTES_MAX = 1 + 3 + TAG_BYTES_MAX  # the bytes before the payload
 _TAIL_BYTES = len(encode_frame_tail(pack_own("-" * SESSION_LENGTH, 0), 0))
+_SESSION = re.compile(rb"[A-Za-z0-9_-]{%d}" % SESSION_LENGTH)
 _LOCK = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.lock")
 _SEGMENT = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.([0-9]{{8}})\.seg")
 _UNSEEN_LOCK = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.lock\.[0-9a-f]{{8}}")
@@ -92,23 +94,23 @@ def folder_beside(socket_path: str) -> str:
     return socket_path + FOLDER_SUFFIX
 
 
-def lock_name(session: str) -> str:
-    return f"{session}.lock"
+def lock_name(name: str) -> str:
+    return f"{name}.lock"
 
 
-def segment_name(session: str, number: int) -> str:
-    return f"{session}.{number:08}.seg"
+def segment_name(name: str, number: int) -> str:
+    return f"{name}.{number:08}.seg"
 
 
-def session_of(name: str) -> str | None:
-    """Return the session whose lock file has this name, or None if it is not the name of a lock file."""
-    match = _LOCK.fullmatch(name)
+def name_of_lock(file: str) -> str | None:
+    """Return what the name of this lock file begins with, or None if it is not the name of a lock file."""
+    match = _LOCK.fullmatch(file)
     return match[1] if match is not None else None
 
 
-def session_of_segment(name: str) -> str | None:
-    """Return the session whose segment has this name, or None if it is not the name of a segment."""
-    match = _SEGMENT.fullmatch(name)
+def name_of_segment(file: str) -> str | None:
+    """Return what the name of this segment begins with, or None if it is not the name of a segment."""
+    match = _SEGMENT.fullmatch(file)
     return match[1] if match is not None else None
 
 
@@ -128,7 +130,7 @@ def unpack_header(data: bytes) -> Spool | None:
     if len(data) < HEADER_BYTES:
         return None
     magic, state, first, acknowledged, open_at, version, pid, session, comm = _FIXED.unpack_from(data)
-    if magic != _MAGIC or version != _VERSION or not session.isascii():
+    if magic != _MAGIC or version != _VERSION or not _SESSION.fullmatch(session):
         return None
     position, open_count = state & POSITION_MASK, state >> COUNT_SHIFT
     if position < HEADER_BYTES:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.wire.spoolfile import folder_beside
+from hub.wire.spoolfile import folder_beside, unpack_header
 from producers import NotAcknowledged, Producer, outgoing
 from producers.connecting import connected_socket
 from producers.owner import Owner
@@ -156,7 +156,9 @@ def test_what_was_under_way_is_not_sent_again_as_another(fake: FakeHub) -> None:
     sessions = [chunk.id.split(".")[1] for chunk in chunks]
     assert sessions[0] == sessions[1] == sessions[2] != sessions[3]
     assert int(chunks[3].id[-16:], 16) == 1
-    assert {path.name.split(".")[0] for path in folder.iterdir()} == {sessions[0]}
+    assert len({path.name.split(".")[0] for path in folder.iterdir()}) == 1
+    headers = [unpack_header(path.read_bytes()) for path in folder.glob("*.seg")]
+    assert {header and header.session for header in headers} == {sessions[0]}
 
 
 def test_a_session_that_nobody_has_used() -> None:

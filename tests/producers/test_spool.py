@@ -44,20 +44,36 @@ def test_a_segment_is_a_file(folder: Path, spool: Spool) -> None:
     finally:
         os.umask(before)
     assert [memory.is_file for memory in memories] == [True, True]
-    session = spool._session
-    names = {lock_name(session), segment_name(session, 1), segment_name(session, 2)}
+    name = spool._name
+    names = {lock_name(name), segment_name(name, 1), segment_name(name, 2)}
     assert set(os.listdir(folder)) == names
-    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in names} == {0o640}
-    described = (folder / segment_name(session, 1)).stat()
+    assert {stat.S_IMODE((folder / file).stat().st_mode) for file in names} == {0o640}
+    described = (folder / segment_name(name, 1)).stat()
     assert (described.st_size, described.st_blocks * 512 >= SIZE) == (SIZE, True), "no holes"
     header = unpack_header(memories[0].map[:HEADER_BYTES])
     assert header is not None
-    assert (header.session, header.pid, header.position) == (session, os.getpid(), HEADER_BYTES)
+    assert (header.session, header.pid, header.position) == (spool._session, os.getpid(), HEADER_BYTES)
     memories[0].map[HEADER_BYTES:SIZE] = bytes(SIZE - HEADER_BYTES)
     assert spool.is_in_use
     memories[0].free()
     memories[0].free()
-    assert not (folder / segment_name(session, 1)).exists()
+    assert not (folder / segment_name(name, 1)).exists()
+
+
+def test_names_that_nobody_can_know(folder: Path) -> None:
+    """The names of a producer's files do not contain its session; two producers of one process have different ones."""
+    spools = [Spool(str(folder), new_session()) for _ in range(2)]
+    assert [spool.allocate(SIZE).is_file for spool in spools] == [True, True]
+    files = os.listdir(folder)
+    assert sorted(files) == sorted(
+        file for spool in spools for file in (lock_name(spool._name), segment_name(spool._name, 1))
+    )
+    assert len(set(files)) == 4
+    assert not [file for file in files for spool in spools if spool._session in file]
+    sessions = {header.session for path in folder.glob("*.seg") if (header := unpack_header(path.read_bytes()))}
+    assert sessions == {spool._session for spool in spools}
+    for spool in spools:
+        spool.close(keep=False)
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -267,17 +283,17 @@ def test_a_folder_that_is_swapped(folder: Path, monkeypatch: pytest.MonkeyPatch)
     before = descriptors()
     spool = Spool(str(place), new_session())
     memory = spool.allocate(SIZE)
-    session = spool._session
+    name = spool._name
     assert (memory.is_file, os.listdir(place)) == (True, [])
-    assert set(os.listdir(checked)) == {lock_name(session), segment_name(session, 1)}
+    assert set(os.listdir(checked)) == {lock_name(name), segment_name(name, 1)}
     assert not spool.is_in_use
     memory.free()
     del memory  # with its descriptor
-    assert os.listdir(checked) == [lock_name(session)]
+    assert os.listdir(checked) == [lock_name(name)]
     assert spool.allocate(SIZE).is_file
-    assert set(os.listdir(place)) == {lock_name(session), segment_name(session, 2)}, "the next look finds the new one"
+    assert set(os.listdir(place)) == {lock_name(name), segment_name(name, 2)}, "the next look finds the new one"
     spool.close(keep=False)
-    assert os.listdir(place) == [segment_name(session, 2)]
+    assert os.listdir(place) == [segment_name(name, 2)]
     assert descriptors() == before
 
 

@@ -133,10 +133,24 @@ def entry(number: int) -> bytes:
     return stamp(number) + msgpack.packb({"n": number})
 
 
-def leave(path: Path | str, count: int, *, acknowledged: int = 0, chunk_bytes_max: int = 100, session: str = "") -> str:
-    """Leave *count* messages like a dead producer; return its session."""
+def named(spool: Spool, name: str) -> Spool:
+    """Give the files of *spool* a known name, unless it is empty."""
+    spool._name = name or spool._name
+    return spool
+
+
+def leave(
+    path: Path | str,
+    count: int,
+    *,
+    acknowledged: int = 0,
+    chunk_bytes_max: int = 100,
+    name: str = "",
+    session: str = "",
+) -> str:
+    """Leave *count* messages like a dead producer; return what the names of its files begin with."""
     session = session or new_session()
-    spool = Spool(str(path), session)
+    spool = named(Spool(str(path), session), name)
     backlog = Backlog(session=session, allocate=spool.allocate, chunk_bytes_max=chunk_bytes_max)
     for number in range(count):
         assert backlog.append(b"left", entry(number))
@@ -148,7 +162,7 @@ def leave(path: Path | str, count: int, *, acknowledged: int = 0, chunk_bytes_ma
     assert spool.is_in_use
     backlog.close(keep=True)
     spool.close(keep=True)
-    return session
+    return spool._name
 
 
 def frame(session: str, counter: int, entries: bytes, count: int, *, tag: bytes = b"left") -> bytes:
@@ -171,11 +185,11 @@ def write(path: Path, data: bytes = b"", *, mode: int = 0o640) -> Path:
     return path
 
 
-def leave_segment(path: Path, data: bytes, session: str, *, number: int = 1) -> Path:
+def leave_segment(path: Path, data: bytes, name: str, *, number: int = 1) -> Path:
     """Leave a hand-made segment and a lock that no process holds; return the segment's path."""
-    if not (path / lock_name(session)).exists():
-        write(path / lock_name(session))
-    return write(path / segment_name(session, number), data)
+    if not (path / lock_name(name)).exists():
+        write(path / lock_name(name))
+    return write(path / segment_name(name, number), data)
 
 
 class Rig:

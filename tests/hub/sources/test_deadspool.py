@@ -1,4 +1,4 @@
-"""hub.sources.deadspool: one dead session of one user, read in bounded parts, from its own files only."""
+"""hub.sources.deadspool: one spool of one dead process, read in bounded parts, from its own files only."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def folder(path: Path) -> SpoolFolder:
 
 
 def spool_of(
-    folder: SpoolFolder, session: str, *, uid: int | None = None, admits: Callable[[int], bool] = lambda _: True
+    folder: SpoolFolder, name: str, *, uid: int | None = None, admits: Callable[[int], bool] = lambda _: True
 ) -> DeadSpool:
-    files = [File(name, there.st_ino, there.st_size) for name, there in folder.entries() if name.startswith(session)]
+    found = [File(file, there.st_ino, there.st_size) for file, there in folder.entries() if file.startswith(name)]
     accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731  accepting is tested with the adoption
     uid = os.geteuid() if uid is None else uid
-    return DeadSpool(folder, uid, session, files, accept=accept, admits=admits, frame_bytes_max=FRAME_BYTES_MAX)
+    return DeadSpool(folder, uid, name, found, accept=accept, admits=admits, frame_bytes_max=FRAME_BYTES_MAX)
 
 
 def read(spool: DeadSpool) -> tuple[list[Any], list[str]]:
@@ -77,44 +77,58 @@ def read(spool: DeadSpool) -> tuple[list[Any], list[str]]:
 
 def test_what_is_left_is_read(path: Path, folder: SpoolFolder) -> None:
     """Segments are read in the order of their chunks, as the claimed peer with the owner from the kernel."""
-    session = leave(path, 80_000, chunk_bytes_max=5000)
+    name = leave(path, 80_000, chunk_bytes_max=5000)
     paths = sorted(path.glob("*.seg"))
     assert len(paths) > 1
     for number, each in enumerate(reversed(paths)):
-        each.rename(path / f"{session}.{90_000_000 + number}.seg")
-    spool = spool_of(folder, session)
+        each.rename(path / f"{name}.{90_000_000 + number}.seg")
+    spool = spool_of(folder, name)
     assert read(spool) == (list(range(80_000)), [])
     assert spool.intake is not None
-    name = Path("/proc/self/comm").read_text().strip()
-    assert spool.intake.peer == Peer(os.getpid(), os.geteuid(), path.stat().st_gid, name, verified=False)
+    comm = Path("/proc/self/comm").read_text().strip()
+    assert spool.intake.peer == Peer(os.getpid(), os.geteuid(), path.stat().st_gid, comm, verified=False)
 
 
 def test_what_others_wrote_says_nothing(path: Path, folder: SpoolFolder) -> None:
     """Files of another user, replaced, or with another session's header do not affect the rest."""
-    session = leave(path, 10)
-    spool = spool_of(folder, session, uid=os.geteuid() + 1)
+    session = new_session()
+    name = leave(path, 10, session=session)
+    spool = spool_of(folder, name, uid=os.geteuid() + 1)
     assert (read(spool), spool.intake) == (([], []), None)
-    leave_segment(path, segment(new_session(), [], acknowledged=1 << 63), session, number=2)
-    assert read(spool_of(folder, session)) == (list(range(10)), ["a spool with damage: no header"])
-    spool = spool_of(folder, session)
-    write(path / "new", segment(session, [], acknowledged=1 << 63)).rename(path / segment_name(session, 2))
+    leave_segment(path, segment(new_session(), [], acknowledged=1 << 63), name, number=2)
+    assert read(spool_of(folder, name)) == (list(range(10)), ["a spool with damage: no header"])
+    spool = spool_of(folder, name)
+    write(path / "new", segment(session, [], acknowledged=1 << 63)).rename(path / segment_name(name, 2))
     assert read(spool) == (list(range(10)), [])
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_two_sessions_of_one_name(path: Path, folder: SpoolFolder, is_reversed: bool) -> None:
+    """The segment with the lowest number gives the session, in whatever order files are found; another is one loss."""
+    first, second = (
+        segment(session, [frame(session, 1, entry(n), 1)]) for n, session in enumerate(("1" * 22, "2" * 22))
+    )
+    for number, data in enumerate((b"garbage", first, second), 1):
+        leave_segment(path, data, SESSION, number=number)
+    spool = spool_of(folder, SESSION)
+    spool.files = sorted(spool.files, reverse=is_reversed)
+    assert read(spool) == ([0], ["a spool with damage: no header"] * 2)
 
 
 def test_not_admitted(path: Path, folder: SpoolFolder) -> None:
     """A file whose owner may not open the socket is not read, whatever the other files are."""
-    session = leave(path, 10)
-    parts = list(spool_of(folder, session, admits=lambda _: False).parts())
+    name = leave(path, 10)
+    parts = list(spool_of(folder, name, admits=lambda _: False).parts())
     assert [part for part in parts if part != Part()] == [Part(is_refused=True)]
 
 
 def test_a_newer_version(path: Path, folder: SpoolFolder) -> None:
-    """A session is not read if a newer version wrote one of its segments."""
-    session = leave(path, 10)
-    data = bytearray(pack_header(session, 1, "x"))
+    """A spool is not read if a newer version wrote one of its segments."""
+    name = leave(path, 10)
+    data = bytearray(pack_header(SESSION, 1, "x"))
     data[40] = 2
-    leave_segment(path, bytes(data), session, number=2)
-    spool = spool_of(folder, session)
+    leave_segment(path, bytes(data), name, number=2)
+    spool = spool_of(folder, name)
     assert (read(spool), spool.newer_version, spool.intake) == (([], []), 2, None)
 
 
@@ -182,12 +196,12 @@ def test_garbage_is_one_loss(path: Path, folder: SpoolFolder) -> None:
         bytes(5000): 0,
         bytes(range(256)) * 20: 1,
         pack_header("s" * 22, 1, "x")[:50]: 1,
-        pack_header("o" * 22, 1, "x") + bytes(100): 1,
+        pack_header("o" * 21 + "/", 1, "x") + bytes(100): 1,
     }.items()):  # fmt: skip
-        session = f"{number:022}"
-        leave_segment(path, content, session)
-        assert read(spool_of(folder, session)) == ([], ["a spool with damage: no header"] * lost)
-        assert (path / lock_name(session)).exists()
+        name = f"{number:022}"
+        leave_segment(path, content, name)
+        assert read(spool_of(folder, name)) == ([], ["a spool with damage: no header"] * lost)
+        assert (path / lock_name(name)).exists()
 
 
 def test_a_file_that_changes_while_it_is_read(path: Path, folder: SpoolFolder) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from hub.lockfile import LockFile
 from hub.sources import holdings
-from hub.sources.holdings import PATIENCE_RATIO, PATIENCE_S, Holding, Look, Patience
+from hub.sources.holdings import PATIENCE_RATIO, PATIENCE_S, Holding, Known, Look, Patience
 from hub.sources.spoolfolder import SpoolFolder
 from hub.wire.spoolfile import lock_name, segment_name
 from producers.backlog import new_session
@@ -47,7 +47,7 @@ def folder(path: Path) -> SpoolFolder:
 
 def look(
     folder: SpoolFolder,
-    left_alone: dict[str, int] | None = None,
+    left_alone: dict[str, Known] | None = None,
     patience: Patience | None = None,
     *,
     now: float = 0,
@@ -61,38 +61,38 @@ def look(
 
 
 def names(holding: Holding) -> set[str]:
-    return {file.name for files in holding.sessions.values() for file in files}
+    return {file.name for files in holding.spools.values() for file in files}
 
 
-def test_one_session_of_two_users_is_two(path: Path, folder: SpoolFolder) -> None:
-    """A file of another user for a session belongs to that user's session of the same name."""
-    session = leave(path, 10)
-    theirs = segment_name(session, 7)
+def test_one_name_of_two_users_is_two_spools(path: Path, folder: SpoolFolder) -> None:
+    """A file of another user with the name of a spool belongs to that user's spool of the same name."""
+    name = leave(path, 10)
+    theirs = segment_name(name, 7)
     assert as_user(STRANGER, lambda: write(path / theirs, b"x" * 5000), groups=[GROUP]) == 0
     found = look(folder)
-    assert (names(found[0]), names(found[STRANGER])) == ({lock_name(session), segment_name(session, 1)}, {theirs})
+    assert (names(found[0]), names(found[STRANGER])) == ({lock_name(name), segment_name(name, 1)}, {theirs})
     assert (found[STRANGER].files, found[STRANGER].bytes) == (1, 8192)
 
 
 def test_what_is_no_spool_is_removed(path: Path, folder: SpoolFolder) -> None:
     """Other names, kinds, links and files writable for others are removed, and counted once for their user."""
-    session = leave(path, 10)
+    name = leave(path, 10)
     roots = write(path.parent / "roots", b"roots", mode=0o666)
 
     def plant() -> None:
         (path / "what is this").touch()
-        (path / f"{session}.1.seg").touch()
-        (path / segment_name(session, 2)).symlink_to("/etc/passwd")
-        os.mkfifo(path / segment_name(session, 3))
-        (path / segment_name(session, 4)).mkdir()
-        write(path / segment_name(session, 5), mode=0o660)
-        os.link(roots, path / segment_name(session, 6))
-        write(path / f"{session}.lock.0123abcd", b"x" * 5000)
+        (path / f"{name}.1.seg").touch()
+        (path / segment_name(name, 2)).symlink_to("/etc/passwd")
+        os.mkfifo(path / segment_name(name, 3))
+        (path / segment_name(name, 4)).mkdir()
+        write(path / segment_name(name, 5), mode=0o660)
+        os.link(roots, path / segment_name(name, 6))
+        write(path / f"{name}.lock.0123abcd", b"x" * 5000)
 
     assert as_user(STRANGER, plant, groups=[GROUP]) == 0
     found = look(folder)
     assert (found[STRANGER].foreign_files, found[0].foreign_files) == (7, 1), "a link is counted for the file's owner"
-    assert {path.name for path in path.iterdir()} == names(found[0]) == {lock_name(session), segment_name(session, 1)}
+    assert {path.name for path in path.iterdir()} == names(found[0]) == {lock_name(name), segment_name(name, 1)}
     assert roots.read_bytes() == b"roots"
     assert {holding.foreign_files for holding in look(folder).values()} == {0}
 
@@ -101,7 +101,7 @@ def test_what_stays_is_reported_once(path: Path, folder: SpoolFolder) -> None:
     """A folder that is not empty and files of root are left alone; a new file of that name is not."""
     (path / "ours").touch()
     assert as_user(STRANGER, lambda: (path / "theirs" / "inside").mkdir(parents=True), groups=[GROUP]) == 0
-    left_alone: dict[str, int] = {}
+    left_alone: dict[str, Known] = {}
     found = look(folder, left_alone)
     assert (found[0].stuck_files, found[0].stuck_name) == (1, "ours")
     assert (found[STRANGER].stuck_files, found[STRANGER].stuck_name) == (1, "theirs")
@@ -199,8 +199,25 @@ def test_patience() -> None:
 def test_a_folder_that_grows_while_it_is_looked_at(
     path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A look ends after a maximum number of names, and says that it is not complete."""
+    """A look ends after a maximum number of names, and is complete if it saw all; what it missed stays left alone."""
     monkeypatch.setattr(holdings, "ENTRIES_MAX", 10)
     for _ in range(20):
         write(path / lock_name(new_session()))
-    assert look(folder)[0].files == 10
+    left_alone = {"beyond": (1, 0)}
+    found = Look(folder, left_alone, Patience(), now=0, today=0)
+    assert all(step is None for step in found.steps())
+    assert (found.holdings[0].files, found.is_complete, set(left_alone)) == (10, False, {"beyond"})
+    monkeypatch.setattr(holdings, "ENTRIES_MAX", 20)
+    found = Look(folder, left_alone, Patience(), now=0, today=0)
+    assert all(step is None for step in found.steps())
+    assert (found.holdings[0].files, found.is_complete, set(left_alone)) == (20, True, set())
+
+
+def test_an_inode_that_another_user_has_now(path: Path, folder: SpoolFolder) -> None:
+    """A name is left alone only while its file has the inode and the owner that it had."""
+    name = leave(path, 10)
+    inodes = {left.name: left.stat().st_ino for left in path.iterdir()}
+    for uid, kept in ((0, set(inodes)), (STRANGER, set())):
+        left_alone = {file: (inode, uid) for file, inode in inodes.items()}
+        assert list(look(folder, left_alone)[0].spools) == [name]
+        assert set(left_alone) == kept

@@ -42,6 +42,7 @@ from tests.hub.sources.spools import (
     leave,
     leave_segment,
     living,
+    named,
     needs_root,
     permit,
     segment,
@@ -233,16 +234,17 @@ def test_a_child_does_not_keep_the_dead_alive(path: Path) -> None:
 
 
 @needs_root
-def test_another_users_file_for_a_session(path: Path) -> None:
-    """It affects neither the session's acknowledgements nor its lock; both spools are adopted."""
-    session = leave(path, 10)
-    for name in (lock_name(session), segment_name(session, 1)):
-        os.chown(path / name, STRANGER, GROUP)
+def test_another_users_file_for_a_spool(path: Path) -> None:
+    """It affects neither the spool's acknowledgements nor its lock, even if its name and session are known."""
+    session = new_session()
+    name = leave(path, 10, session=session)
+    for file in (lock_name(name), segment_name(name, 1)):
+        os.chown(path / file, STRANGER, GROUP)
     data = segment(session, [frame(session, 1, entry(77), 1)])
 
     def attack() -> None:
-        write(path / segment_name(session, 2), segment(session, [], acknowledged=1 << 63))
-        write(path / segment_name(session, 3), data)
+        write(path / segment_name(name, 2), segment(session, [], acknowledged=1 << 63))
+        write(path / segment_name(name, 3), data)
 
     assert as_user(STRANGER + 1, attack, groups=[GROUP]) == 0
     rig = Rig(path).run()
@@ -251,12 +253,57 @@ def test_another_users_file_for_a_session(path: Path) -> None:
         by_user.setdefault(batch.peer.uid, []).extend(message.record["n"] for message in batch.messages())
     assert by_user == {STRANGER: list(range(10))}
     assert os.listdir(path) == []
-    leave(path, 10, session=session)
-    (path / lock_name(session)).unlink()
-    os.chown(path / segment_name(session, 1), STRANGER, GROUP)
-    with living(STRANGER + 1, lambda: Spool(str(path), session).allocate(4096), groups=[GROUP]):
+    leave(path, 10, name=name, session=session)
+    (path / lock_name(name)).unlink()
+    os.chown(path / segment_name(name, 1), STRANGER, GROUP)
+    with living(STRANGER + 1, lambda: named(Spool(str(path), session), name).allocate(4096), groups=[GROUP]):
         assert rig.run().numbers()[-10:] == list(range(10)), "that user's lock does not keep it"
-        assert lock_name(session) in os.listdir(path)
+        assert lock_name(name) in os.listdir(path)
+
+
+@needs_root
+def test_an_inode_that_another_user_has_now(path: Path) -> None:
+    """A file that was left alone is read when another user has its inode and its name."""
+    session = new_session()
+    data = segment(session, [frame(session, 1, entry(1), 1)])
+    newer = bytearray(data)
+    newer[40] = 2
+    left = leave_segment(path, bytes(newer), session)
+    for each in path.iterdir():
+        os.chown(each, STRANGER, GROUP)
+    rig = Rig(path)
+
+    async def main() -> None:
+        for _ in range(2):
+            await rig.adoption.sweep()
+        assert left.read_bytes() == newer
+        left.write_bytes(data)
+        await rig.adoption.sweep()
+        assert left.read_bytes() == data, "it is the same file of the same user"
+        for each in path.iterdir():
+            os.chown(each, 0, GROUP)
+        await rig.adoption.sweep()
+
+    assert rig.run(main).numbers() == [1]
+    assert os.listdir(path) == []
+
+
+def test_an_incomplete_look_adopts_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a look does not see every name, all files stay until one does; then all are adopted."""
+    for _ in range(3):
+        leave(path, 10)
+    before = set(os.listdir(path))
+    rig = Rig(path)
+
+    async def main() -> None:
+        monkeypatch.setattr(holdings, "ENTRIES_MAX", len(before) - 1)
+        await rig.adoption.sweep()
+        assert (rig.got, set(os.listdir(path))) == ([], before)
+        monkeypatch.setattr(holdings, "ENTRIES_MAX", len(before))
+        await rig.adoption.sweep()
+
+    assert sorted(map(str, rig.run(main).numbers())) == sorted(map(str, [*range(10)] * 3))
+    assert os.listdir(path) == []
 
 
 @needs_root
@@ -345,7 +392,7 @@ def test_no_user_waits_for_another(path: Path) -> None:
         data = segment(session, [frame(session, 1, entry(number), 1)]) if number % 2 else b"garbage"
         os.chown(leave_segment(path, data, session), STRANGER, GROUP)
         os.chown(path / lock_name(session), STRANGER, GROUP)
-    leave(path, 1, session="z" * 22)
+    leave(path, 1, name="z" * 22)
     rig = Rig(path)
 
     async def main() -> None:

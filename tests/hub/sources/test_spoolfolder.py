@@ -293,17 +293,16 @@ def test_the_owner_of_the_socket(path: Path) -> None:
 
 @needs_root
 def test_whose_lock_counts(path: Path) -> None:
-    """A process is alive if it holds the lock of its session, and the lock belongs to the same user."""
+    """A process is alive if it holds the lock of its spool, and the lock belongs to the same user."""
     folder = folder_at(path)
     assert folder.prepare()
-    session = new_session()
-    assert folder.is_dead(session, 0), "there is no lock"
-    spool = Spool(str(path), session)
+    spool = Spool(str(path), new_session())
+    assert folder.is_dead(spool._name, 0), "there is no lock"
     spool.allocate(4096)
-    assert not folder.is_dead(session, 0)
-    assert folder.is_dead(session, STRANGER), "the lock of another user"
+    assert not folder.is_dead(spool._name, 0)
+    assert folder.is_dead(spool._name, STRANGER), "the lock of another user"
     spool.close(keep=True)
-    assert folder.is_dead(session, 0)
+    assert folder.is_dead(spool._name, 0)
     theirs = write(path / lock_name(new_session()))
     os.chown(theirs, STRANGER, GROUP)
     assert folder.is_dead(theirs.name.removesuffix(".lock"), 0)

@@ -1,4 +1,4 @@
-"""hub.sources.spoolreader: the dead sessions of one user, read in steps, removed when stored."""
+"""hub.sources.spoolreader: the dead spools of one user, read in steps, removed when stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from hub.message import Batch
 from hub.sources.deadspool import DeadSpool
-from hub.sources.holdings import Look, Patience
+from hub.sources.holdings import Known, Look, Patience
 from hub.sources.spoolfolder import SpoolFolder
 from hub.sources.spoolreader import STEP_ITEMS, STEP_S, STEP_SPOOLS, SpoolReader, Step
 from hub.users import User
@@ -47,7 +47,7 @@ class Rig:
     def __init__(self, path: Path) -> None:
         self.folder: SpoolFolder = folder_at(path)
         assert self.folder.prepare()
-        self.left_alone: dict[str, int] = {}
+        self.left_alone: dict[str, Known] = {}
         accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731
         self.reader = SpoolReader(
             self.folder,
@@ -200,17 +200,17 @@ def test_a_step_ends_by_the_clock(path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_cannot_be_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is reported once and not read again, by any reader; a new file of that name is read."""
-    session = leave(path, 100)
+    name = leave(path, 100)
     rig = Rig(path)
     monkeypatch.setattr(rig.folder, "remove", lambda *_: False)
     for _ in range(3):
         rig.look()
         rig.run()
     assert (rig.count, rig.notes) == (100, ["spool.not_removed"])
-    for name in os.listdir(path):
-        (path / name).unlink()
+    for file in os.listdir(path):
+        (path / file).unlink()
     rig.look()
-    leave(path, 10, session=session)
+    leave(path, 10, name=name)
     for _ in range(2):
         rig.look()
         rig.run()
@@ -231,17 +231,28 @@ def test_a_newer_version_stays(path: Path) -> None:
     assert set(os.listdir(path)) == {lock_name(session), segment_name(session, 1)}
 
 
+def test_left_alone_is_a_file(path: Path) -> None:
+    """A spool is skipped only if one of its files has the inode and the owner of the file that was left alone."""
+    leave(path, 10)
+    rig = Rig(path)
+    for uid, count in ((os.geteuid(), 0), (os.geteuid() + 1, 10)):
+        rig.look()
+        rig.left_alone.update((left.name, (left.stat().st_ino, uid)) for left in path.glob("*.seg"))
+        rig.run()
+        assert rig.count == count
+
+
 @pytest.mark.parametrize("is_passing", [True, False])
 def test_what_cannot_be_read(path: Path, monkeypatch: pytest.MonkeyPatch, is_passing: bool) -> None:
-    """It affects no other session; it is retried if the error may pass, else left alone."""
-    session, other = "a" * 22, "b" * 22
-    for each in (session, other):
-        leave(path, 10, session=each)
+    """It affects no other spool; it is retried if the error may pass, else left alone."""
+    bad, other = "a" * 22, "b" * 22
+    for each in (bad, other):
+        leave(path, 10, name=each)
     rig = Rig(path)
     original = rig.folder.open_file
 
     def open_file(name: str) -> Any:
-        if name.startswith(session):
+        if name.startswith(bad):
             raise OSError(24 if is_passing else 13, "no")
         return original(name)
 
@@ -258,7 +269,7 @@ def test_what_cannot_be_read(path: Path, monkeypatch: pytest.MonkeyPatch, is_pas
 
 def test_an_offer_while_a_session_is_read(path: Path) -> None:
     """The new offer is read after the current session, which continues."""
-    session = leave(path, 80_000, chunk_bytes_max=5000)
+    name = leave(path, 80_000, chunk_bytes_max=5000)
     rig = Rig(path)
     rig.look()
     while not rig.count:
@@ -268,4 +279,4 @@ def test_an_offer_while_a_session_is_read(path: Path) -> None:
     rig.look()
     rig.run()
     assert rig.count == 80_100
-    assert session not in rig.reader._waiting
+    assert name not in rig.reader._waiting

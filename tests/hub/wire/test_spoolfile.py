@@ -30,12 +30,12 @@ from hub.wire.spoolfile import (
     folder_beside,
     is_unseen_lock,
     lock_name,
+    name_of_lock,
+    name_of_segment,
     newer_version,
     pack_header,
     pieces_of,
     segment_name,
-    session_of,
-    session_of_segment,
     unpack_header,
 )
 from producers import backlog as backlog_module
@@ -122,7 +122,7 @@ WHOLE = {0: [0, 1], 1: [2, 3], 2: [4, 5], 3: [6, 7]}
 
 def test_names_and_header() -> None:
     """Written names and headers are read back; other names and headers are rejected."""
-    assert session_of(lock_name(SESSION)) == session_of_segment(segment_name(SESSION, 7)) == SESSION
+    assert name_of_lock(lock_name(SESSION)) == name_of_segment(segment_name(SESSION, 7)) == SESSION
     for name in (
         "",
         "x.lock",
@@ -131,13 +131,14 @@ def test_names_and_header() -> None:
         f"{SESSION}.00000001.seg~",
         f"../{SESSION}.lock",
     ):
-        assert session_of(name) is session_of_segment(name) is None
+        assert name_of_lock(name) is name_of_segment(name) is None
     assert is_unseen_lock(f"{SESSION}.lock.0123abcd")
     assert not any(map(is_unseen_lock, (f"{SESSION}.lock", f"{SESSION}.lock.0123abcg", f"{SESSION}.lock.0123abcde")))
     assert folder_beside("/run/hub.sock") == "/run/hub.sock.spool"
     spool = unpack_header(pack_header(SESSION, 42, "a command of more than sixteen bytes"))
     assert spool == (SESSION, 42, "a command of mor", 0, 0, HEADER_BYTES, 0, 0)
     assert unpack_header(pack_header(SESSION, 1, "\xe4" * 9 + "\udcff")) is not None
+    assert [unpack_header(pack_header(SESSION[:-1] + last, 1, "x")) for last in "./\0\n"] == [None] * 4
     assert list(frames_of(pack_header(SESSION, 42, ""), spool, 0)) == []
 
 
