@@ -22,6 +22,8 @@ OWN_TAGS = frozenset({LOSS_TAG})
 """Tags reserved for the hub's own messages."""
 CLIENT_SUFFIX = b".client"
 """Suffix appended to a reserved tag under which a client sends."""
+CLIENT_LOSS_TAG = LOSS_TAG + CLIENT_SUFFIX
+"""What a client says it lost, and what it sent and nobody can read."""
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -75,7 +77,10 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     crc: int | None = None
 
     def messages(self) -> Iterator[Message]:
-        """Yield the messages, decoded now. An unreadable entry becomes a loss at its own sequence."""
+        """
+        Yield the messages, decoded now. An unreadable entry becomes a loss at its own sequence, under
+        `CLIENT_LOSS_TAG`: the hub has lost nothing, and counts nothing.
+        """
         tag = self.tag.decode("utf-8", "replace")
         for sequence, entry in enumerate(codec.read(self.entries, self.count), self.sequence):
             if isinstance(entry, codec.Entry):
@@ -91,7 +96,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         """Return the loss that replaces an unreadable entry."""
         reason = f"unreadable entry: {entry.reason}"
         record = {"reason": reason, "count": 1, "tag": tag, "sample": entry.raw[:64].hex()}
-        return Message(LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
+        return Message(CLIENT_LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
 
     def acknowledge(self) -> None:
         """Acknowledge the batch to its producer. Call it once; on a batch from a `Hub`, a second call does nothing."""

@@ -35,7 +35,7 @@ def _default(key: Key) -> str:
 @_with_keys
 @click.option("--config", metavar="FILE", help="Read this file.  [default: hub.toml in ~/.config/mpsr or /etc/mpsr]")
 @click.option("--check", is_flag=True, help="Say whether all of this is valid, and start nothing.")
-@click.option("--print", "show", is_flag=True, help="Print each message as it is committed.")
+@click.option("--print", "show", is_flag=True, help="Print each message as it is committed, of frames up to 256 KiB.")
 def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
     """Run the hub in the foreground. SIGTERM and Ctrl-C stop it; nothing accepted is lost. SIGHUP reloads.
 
@@ -69,13 +69,23 @@ def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
     uvloop.run(serve())
 
 
+_PRINTED_BYTES_MAX = 256 << 10
+"""A larger frame is not decoded for `--print`: its values can take 80 times its size, and too long."""
+
+
 def _printer() -> Callable[[Batch | Gap], None]:
+    from hub.escaping import escape
+    from hub.message import Batch
     from hub.query.query import Query
 
     query, render = Query(), renderer(None)
 
     def show(batch: Batch | Gap) -> None:
-        lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
+        if isinstance(batch, Batch) and len(batch.entries) > _PRINTED_BYTES_MAX:
+            tag = escape(batch.tag.decode("utf-8", "replace"))
+            lines = f"not printed: {batch.count} messages of {tag}, {len(batch.entries)} bytes; see `mpsr logs`\n"
+        else:
+            lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
         data = memoryview(lines.encode("utf-8", "replace"))
         try:
             while data:  # not through sys.stdout: its lock would stay held while nothing reads, and at exit

@@ -8,7 +8,7 @@ Always true:
 - skipping a batch never changes the result;
 - a gap in the journal is a message under `mpsr.loss`. It passes every filter except *tag* and *until*, because any
   message may be missing;
-- an unreadable entry is a message under `mpsr.loss` too. It has no fields, so it meets no condition on them.
+- an unreadable entry is a message under `mpsr.loss.client` too. It has no fields, so it meets no condition on them.
 
 Not here: finding places (hub.journal.reader), one condition (hub.query.condition), output (hub.query.rendering).
 """
@@ -25,7 +25,7 @@ from hub import entries as codec
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, Reader, sequence_before
 from hub.journal.segment import list_segments
-from hub.message import LOSS_TAG, Batch, Message
+from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message
 from hub.query.condition import Condition, LevelCondition
 
 _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters matches itself literally
@@ -33,6 +33,7 @@ _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of thes
 # Unicode character classes, no flags.
 _SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
 _LOSS = LOSS_TAG.decode()
+_UNREADABLE = CLIENT_LOSS_TAG.decode()
 Filter = Callable[[dict[Any, Any]], bool]
 
 
@@ -66,7 +67,8 @@ class Query:
         self._pid = pid
         tags = (tag,) if isinstance(tag, str) else tag or ()
         self._tag = re.compile("|".join(map(fnmatch.translate, tags))).match if tags else None
-        self._wants_losses = self._tag is not None and self._tag(_LOSS) is not None
+        self._wants_gaps = self._tag is None or self._tag(_LOSS) is not None
+        self._wants_unreadable = self._tag is not None and self._tag(_UNREADABLE) is not None
         self._search: Callable[[str], object] | None = None
         conditions: list[Condition | LevelCondition] = [*where]
         if level is not None:
@@ -87,11 +89,11 @@ class Query:
             if self._until is not None and found.received > self._until:
                 return
             if isinstance(found, Gap):
-                if self._tag is None or self._wants_losses:
+                if self._wants_gaps:
                     yield from found.as_batch().messages()
             elif self._may_hold(found):
                 tagged = self._tag is None or self._tag(found.tag.decode("utf-8", "replace")) is not None
-                if tagged or self._wants_losses:
+                if tagged or self._wants_unreadable:
                     yield from self._wanted(found, is_tagged=tagged)
 
     def _may_hold(self, batch: Batch) -> bool:
@@ -109,7 +111,7 @@ class Query:
     def _wanted(self, batch: Batch, *, is_tagged: bool) -> Iterator[Message]:
         """Yield the wanted messages of a batch. If its tag does not match, yield only the unreadable entries."""
         if self._holds is None:
-            yield from (message for message in batch.messages() if is_tagged or message.tag == _LOSS)
+            yield from (message for message in batch.messages() if is_tagged or message.tag == _UNREADABLE)
         elif is_tagged:
             yield from self._that_hold(batch, self._holds)
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from hub import entries as codec
-from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss, Message, Peer
+from hub.message import UNKNOWN_PEER, Batch, Loss, Message, Peer
 
 NS = codec.NS
 PEER = Peer(7, 8, 9, "worker")
@@ -44,7 +44,7 @@ def test_an_unreadable_entry_is_a_loss_at_its_own_sequence() -> None:
     bad = b"\x92\xa1x\x81\xa1a\xda\x00\x64" + b"x" * 100
     before, loss, after = batch_of(b"\x92\x01\x80", bad, b"\x92\x02\x80").messages()
     assert (before.sequence, loss.sequence, after.sequence) == (100, 101, 102)
-    assert (loss.tag, loss.time, loss.peer) == (LOSS_TAG.decode(), 5 * NS, PEER)
+    assert (loss.tag, loss.time, loss.peer) == ("mpsr.loss.client", 5 * NS, PEER)
     assert loss.record == {
         "reason": "unreadable entry: a str is not a time",
         "count": 1,

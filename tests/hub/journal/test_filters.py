@@ -70,7 +70,7 @@ def strings(value: object) -> list[str]:
 
 def wanted(message: Message, filters: dict[str, Any]) -> bool:
     """Return the expected result: every message is decoded and tested."""
-    unreadable = message.tag == "mpsr.loss"
+    unreadable = message.tag == "mpsr.loss.client"
     by_fields = {"grep", "where", "level"} & filters.keys()
     return (
         message.received >= filters.get("since", 0)

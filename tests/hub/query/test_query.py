@@ -100,7 +100,7 @@ def test_a_gap_passes_every_filter_but_the_tags() -> None:
 def test_an_entry_that_cannot_be_read_is_a_loss_at_its_place() -> None:
     """An unreadable entry is returned as a loss in its place, and no condition on fields matches it."""
     odd = Batch(b"t", codec.join([b"\x05", codec.stamp(5) + b"\x81\xa1n\x01"], 2), 2, None)
-    assert found(Query(), odd) == [(LOSS_TAG.decode(), None), ("t", 1)]
+    assert found(Query(), odd) == [("mpsr.loss.client", None), ("t", 1)]
     assert found(Query(grep="unreadable"), odd) == []
 
 

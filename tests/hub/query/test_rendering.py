@@ -198,7 +198,7 @@ def test_any_record(when: Any, record: dict[Any, Any]) -> None:
     (shown,) = sent(packed(when, record))
     for render in ALL:
         render(shown).encode()
-    assert json.loads(render_json(shown))["tag"] in ("app", "mpsr.loss")
+    assert json.loads(render_json(shown))["tag"] in ("app", "mpsr.loss.client")
 
 
 def test_pretty_shows_tracebacks_and_no_control_characters() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from hub.errors import JournalUnavailable, SocketInUse
@@ -109,6 +110,19 @@ def test_print(tmp_path: Path) -> None:
         lines = (tmp_path / "out").read_text().splitlines()
         assert [line.rpartition("] ")[2] for line in lines[:2000]] == [f"number {n}" for n in range(2000)]
         assert len(lines) == len(hub.messages()) == 2100
+
+
+def test_print_decodes_no_large_frame(tmp_path: Path) -> None:
+    """A frame whose values would take much memory is stored, and printed as one line without its messages."""
+    entries = msgpack.packb([1, {"a": [{}] * 300_000}])
+    with HubProcess(tmp_path, "--print", stdout=tmp_path / "out") as hub:
+        connect(hub.socket, msgpack.packb(["big\x1b", entries])).close()
+        connect(hub.socket, b"small\n").close()
+        assert hub.stop() == 0
+        assert len(hub.messages()) == 2
+    small, big = sorted((tmp_path / "out").read_text().splitlines())
+    assert big == f"not printed: 1 messages of big\\x1b, {len(entries) + 5} bytes; see `mpsr logs`"
+    assert small.endswith("] small")
 
 
 def test_print_to_nobody(tmp_path: Path) -> None:
