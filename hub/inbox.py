@@ -127,8 +127,8 @@ class Inbox:
         self.budget.close()
 
     def _take(self, bytes_max: int) -> list[_Item]:
-        is_crowded = self._queued_bytes > max(bytes_max, CROWD_BYTES)
-        items = self._take_in_turn(bytes_max) if is_crowded else self._take_by_arrival(bytes_max)
+        in_turn = len(self._ready) < 2 or self._queued_bytes > max(bytes_max, CROWD_BYTES)
+        items = self._take_in_turn(bytes_max) if in_turn else self._take_by_arrival(bytes_max)
         self._queued_bytes -= sum(map(_SIZE, items))
         return items
 
