@@ -32,6 +32,9 @@ ROUND_BYTES = READ_BYTES
 CROWD_BYTES = 4 << 20
 """More than that in the inbox is a crowd, of which the users are served in turn: what one commit does not take."""
 
+TAKEN_MAX = 2048
+"""Batches taken at once. Of the smallest, a commit takes 10 ms then: four times as many in one would only come later."""
+
 _Item = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
 _ARRIVAL, _BATCH, _SIZE = itemgetter(0), itemgetter(1), itemgetter(3)
 
@@ -62,6 +65,7 @@ class Inbox:
         self.budget = budget or Budget()
         self._arrivals = 0
         self._ready: deque[Account] = deque()  # users with batches to take
+        self._queued = 0
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
         self._due = asyncio.Event()  # somebody waits for an acknowledgement, or there is a lot
@@ -84,6 +88,7 @@ class Inbox:
         self._arrivals += 1
         account.queue.append((self._arrivals, batch, holding, size))
         self.budget.enqueue(holding, size)
+        self._queued += 1
         self._queued_bytes += size
         self._arrived.set()
         if batch.chunk is not None or self._queued_bytes >= LINGER_BYTES:
@@ -102,7 +107,8 @@ class Inbox:
 
     async def take(self, bytes_max: int, linger_s: float = 0.0) -> Taken:
         """
-        Take all that has arrived, up to *bytes_max* or one batch; wait for the first. Empty when the inbox is closed.
+        Take what has arrived, up to *bytes_max* or one batch, and `TAKEN_MAX`; wait for the first. Empty when the inbox
+        is closed.
 
         While nobody waits for an acknowledgement, up to *linger_s* more is waited for more.
         """
@@ -127,8 +133,10 @@ class Inbox:
         self.budget.close()
 
     def _take(self, bytes_max: int) -> list[_Item]:
-        in_turn = len(self._ready) < 2 or self._queued_bytes > max(bytes_max, CROWD_BYTES)
+        is_crowded = self._queued_bytes > max(bytes_max, CROWD_BYTES) or self._queued > TAKEN_MAX
+        in_turn = is_crowded or len(self._ready) == 1
         items = self._take_in_turn(bytes_max) if in_turn else self._take_by_arrival(bytes_max)
+        self._queued -= len(items)
         self._queued_bytes -= sum(map(_SIZE, items))
         return items
 
@@ -137,7 +145,7 @@ class Inbox:
         for item in heapq.merge(*(account.queue for account in self._ready)):
             items.append(item)
             bytes_max -= item[3]
-            if bytes_max <= 0:
+            if bytes_max <= 0:  # before there are `TAKEN_MAX`: there are no more
                 break
         for _, _, holding, _ in items:
             holding.account.queue.popleft()
@@ -146,11 +154,11 @@ class Inbox:
 
     def _take_in_turn(self, bytes_max: int) -> list[_Item]:
         items: list[_Item] = []
-        while bytes_max > 0 and self._ready:
+        while bytes_max > 0 and self._ready and len(items) < TAKEN_MAX:
             account = self._ready.popleft()
             round_bytes = min(bytes_max, ROUND_BYTES)
             bytes_max -= round_bytes
-            while round_bytes > 0 and account.queue:
+            while round_bytes > 0 and account.queue and len(items) < TAKEN_MAX:
                 items.append(account.queue.popleft())
                 round_bytes -= items[-1][3]
             bytes_max += round_bytes  # what is left of it, or what it was too much
