@@ -33,7 +33,7 @@ CROWD_BYTES = 4 << 20
 """More than that in the inbox is a crowd, of which the users are served in turn: what one commit does not take."""
 
 TAKEN_MAX = 2048
-"""Batches taken at once. Of the smallest, a commit takes 10 ms then: four times as many in one would only come later."""
+"""Batches taken at once: a commit of that many tiny ones takes 10 ms, and larger ones are no faster."""
 
 _Item = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
 _ARRIVAL, _BATCH, _SIZE = itemgetter(0), itemgetter(1), itemgetter(3)
