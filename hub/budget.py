@@ -142,14 +142,16 @@ class Budget:
 
     def room(self, account: Account) -> int:
         """Return how many bytes more a user may hold; below zero if it is over its share."""
-        held = account.held_bytes
-        return half_of_rest(self._bytes_max, self.loose_bytes + self.queued_bytes - held) - held
+        # half_of_rest(bytes_max, all - held) - held, in one step
+        return (self._bytes_max - self.loose_bytes - self.queued_bytes - account.held_bytes) // 2
 
     # What is held.
 
     def arrived(self, holding: Holding, size: int) -> None:
         """Count *size* bytes that were read."""
-        self._count_loose(holding, size)
+        holding.loose_bytes += size
+        holding.account.held_bytes += size
+        self.loose_bytes += size
         if holding.loose_bytes - holding.decoded_bytes > READ_BYTES:
             holding.moved_bytes += size
             if holding.moved_bytes >= READ_BYTES or holding not in self._large:
@@ -158,21 +160,25 @@ class Budget:
 
     def decoded(self, holding: Holding, items: int) -> None:
         """Count *items* on their way into the inbox, until `keep`."""
-        size = items * ITEM_BYTES
+        size, account = items * ITEM_BYTES, holding.account
         holding.decoded_bytes += size
-        holding.account.decoded_bytes += size
-        self._count_loose(holding, size)
+        account.decoded_bytes += size
+        holding.loose_bytes += size
+        account.held_bytes += size
+        self.loose_bytes += size
 
     def keep(self, holding: Holding, size: int) -> None:
         """Count *size* bytes from now on as what is not in the inbox: the rest has become whole, or was let go."""
-        loose_bytes = holding.loose_bytes - holding.decoded_bytes
-        holding.account.decoded_bytes -= holding.decoded_bytes
+        account, before = holding.account, holding.loose_bytes
+        if holding is self._favoured and size < before - holding.decoded_bytes:
+            self._is_whole = True
+        account.decoded_bytes -= holding.decoded_bytes
         holding.decoded_bytes = 0
-        self._count_loose(holding, size - holding.loose_bytes)
+        holding.loose_bytes = size
+        account.held_bytes += size - before
+        self.loose_bytes += size - before
         if size <= READ_BYTES:
             self._large.discard(holding)
-        if size < loose_bytes and holding is self._favoured:
-            self._is_whole = True
         self._freed(holding)
 
     def enqueue(self, holding: Holding, size: int) -> None:
@@ -215,9 +221,12 @@ class Budget:
         """Return how many bytes may be read now; 0 if `room_to_read` has to be waited for."""
         if self._is_favoured(holding):
             return READ_BYTES
-        free, room = FREE_BYTES - holding.loose_bytes, self.room(holding.account)
+        room = self.room(holding.account)
+        if room >= READ_BYTES:
+            return READ_BYTES
+        free = FREE_BYTES - holding.loose_bytes
         least = max(free, PIECE_BYTES) if free > 0 else 0
-        return min(max(least, room if room >= PIECE_BYTES else 0), READ_BYTES)
+        return max(least, room if room >= PIECE_BYTES else 0)
 
     async def room_to_read(self, holding: Holding) -> None:
         """Return when *holding* may read on, or has ended."""
@@ -233,18 +242,27 @@ class Budget:
         if not self.may_open(holding):
             await self._wait(holding, holding.account.readers, self.may_open)
 
+    def may_decode(self, holding: Holding) -> bool:
+        """Return whether `room_to_decode` need not be waited for."""
+        account = holding.account
+        return (
+            holding.queued_bytes < self._share_bytes_max
+            and not account.decoders
+            and self._has_room_for_batches(holding)
+        )
+
     async def room_to_decode(self, holding: Holding) -> None:
         """Return when the inbox has room for what *holding* has read."""
         if holding.queued_bytes >= self._share_bytes_max:
             await self._wait_for_own(holding)
         lane = holding.account.decoders
-        if lane or not self._may_decode(holding):
-            await self._wait(holding, lane, self._may_decode)
+        if lane or not self._has_room_for_batches(holding):
+            await self._wait(holding, lane, self._has_room_for_batches)
 
     def _may_read_on(self, holding: Holding) -> bool:
         return holding.has_ended or self.may_open(holding)
 
-    def _may_decode(self, holding: Holding) -> bool:
+    def _has_room_for_batches(self, holding: Holding) -> bool:
         account = holding.account
         return not (account.queued_bytes or account.decoded_bytes) or self.room(account) > 0
 
@@ -283,7 +301,8 @@ class Budget:
         """Some memory is free: pass it on."""
         if holding is self._favoured and self._is_whole and not holding.queued_bytes:
             self._favoured = None
-        self._wake_soon()
+        if self._waiting:
+            self._wake_soon()
 
     def _wake_soon(self) -> None:
         """Wake those that may go on, once in each round of the loop."""
@@ -300,7 +319,7 @@ class Budget:
             room = self.room(account)
             if room >= PIECE_BYTES:
                 _wake_first(account.readers, room)
-            if account.decoders and self._may_decode(account.decoders[0]):
+            if account.decoders and self._has_room_for_batches(account.decoders[0]):
                 _wake_first(account.decoders, room)
         self._favour_next()
 
@@ -355,11 +374,6 @@ class Budget:
                 favoured.break_off()
 
     # Counting.
-
-    def _count_loose(self, holding: Holding, size: int) -> None:
-        holding.loose_bytes += size
-        holding.account.held_bytes += size
-        self.loose_bytes += size
 
     def _count_queued(self, holding: Holding, size: int) -> None:
         holding.queued_bytes += size

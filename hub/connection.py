@@ -22,10 +22,11 @@ import enum
 import inspect
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import cast
 
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.errors import CloseConnection, HubClosed
-from hub.intake import Intake
+from hub.intake import Intake, Item
 from hub.log import get_logger
 from hub.message import Loss, Peer
 from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES, Outbox
@@ -114,14 +115,15 @@ class Connection(asyncio.BufferedProtocol):
             self._pause()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._budget.buffer[: self._budget.readable_bytes(self._holding) or PIECE_BYTES]
+        readable_bytes = self._budget.readable_bytes(self._holding)
+        return self._budget.buffer[: min(readable_bytes, PAUSE_BYTES - self._arrived.held_bytes) or PIECE_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._arrived.add(bytes(self._budget.buffer[:nbytes]))
+        self._arrived.add(self._budget.buffer[:nbytes].tobytes())
         self._budget.arrived(self._holding, nbytes)
         self._turn.spend(ARRIVAL_S)
-        is_enough = self._arrived.held_bytes >= PAUSE_BYTES or not self._budget.readable_bytes(self._holding)
-        if is_enough or self._turn.is_spent:
+        is_enough = self._arrived.held_bytes >= PAUSE_BYTES or self._turn.is_spent
+        if is_enough or not self._budget.readable_bytes(self._holding):
             self._pause()
         self._wake()
 
@@ -213,16 +215,20 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _handle(self, units: Sequence[Unit]) -> bool:
         """Give messages and losses to the intake, answer requests; False when the connection is to be closed."""
-        for unit in units:
+        start = 0
+        for at, unit in enumerate(units):
             if isinstance(unit, jsonrpc.Request):
+                if not await self._take(units[start:at]):
+                    return False
                 if self._turn.is_spent:
                     await self._turn.come()
-                goes_on = await self._answer(unit)
-            else:
-                goes_on = await self._intake.take((unit,))
-            if not goes_on:
-                return False
-        return True
+                if not await self._answer(unit):
+                    return False
+                start = at + 1
+        return await self._take(units[start:])
+
+    async def _take(self, items: Sequence[Unit]) -> bool:
+        return not items or await self._intake.take(cast("Sequence[Item]", items))
 
     async def _answer(self, request: jsonrpc.Request) -> bool:
         """Run a command and send its reply; False when the connection is to be closed."""

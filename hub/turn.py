@@ -25,7 +25,7 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-TURN_S = 0.005
+TURN_S = 0.003
 """An answer takes a few rounds: users that ask for too much delay it by 20 to 40 ms."""
 WOKEN_MAX = 64
 """How many of those that wait look in each round whether it is their turn: enough cheap steps to fill one."""
@@ -75,6 +75,11 @@ class Turn:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
+    def is_free(self) -> bool:
+        """Whether `come` need not be waited for."""
+        return self._used_s < TURN_S and not self._waiting
+
+    @property
     def is_spent(self) -> bool:
         """Whether the time of this round is used up: go on after `come`."""
         return self._used_s >= TURN_S
@@ -90,7 +95,7 @@ class Turn:
 
     async def come(self) -> None:
         """Return when the next step may be done: at once, unless the user's time is used up or others wait for it."""
-        if self._used_s < TURN_S and not self._waiting:
+        if self.is_free:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._shared.waiting += not self._waiting

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hub.budget import ITEM_BYTES, Account, Holding
 from hub.errors import HubClosed, ReceiverTaken
-from hub.inbox import LINGER_BYTES, ROUND_BYTES, Inbox
+from hub.inbox import LINGER_BYTES, ROUND_BYTES, TAKEN_MAX, Inbox
 from hub.message import Batch
 
 FOREVER = 3600.0
@@ -196,6 +196,21 @@ def test_users_are_served_in_turn_while_there_is_a_crowd() -> None:
         taken = names(await inbox.take(2 * ROUND_BYTES)).split()
         assert [name for name in taken if name.startswith("m")] == ["m0", "m1", "m2"]
         assert [name for name in taken if name.startswith("g")] == ["g0", "g1"]
+
+    run(main())
+
+
+def test_tiny_batches_by_the_thousand_are_taken_in_parts() -> None:
+    """No more than a short commit takes are taken at once, and another user's come with the first of them."""
+
+    async def main() -> None:
+        inbox, greedy, modest = Inbox(), source(), source()
+        for number in range(2 * TAKEN_MAX):
+            inbox.put(batch(f"g{number}", ITEM_BYTES), greedy)
+        inbox.put(batch("m", ITEM_BYTES), modest)
+        taken = [names(await inbox.take(1 << 30)).split() for _ in range(3)]
+        assert [len(each) for each in taken] == [TAKEN_MAX, TAKEN_MAX, 1]
+        assert taken[0][-1] == "m"
 
     run(main())
 

@@ -180,7 +180,7 @@ def test_many_acknowledgements_take_turns_with_others() -> None:
     async def main() -> None:
         scene = Scene()
         receiving = asyncio.create_task(scene.receiver.run())
-        count = 3 * ACKNOWLEDGED_MAX
+        count = 2 * ACKNOWLEDGED_MAX
         for number in range(count):
             await scene.put(f"{number}")
         await scene.step("wait")
