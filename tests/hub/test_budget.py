@@ -487,9 +487,11 @@ def test_who_is_broken_off() -> None:
     other, small = large(budget, 8 << 20), large(budget, 1 << 20)
     fresh = large(budget, 20 << 20)
     fresh.moved_at = 2000.0
+    held_up = large(budget, 20 << 20)
+    budget.hold_up(held_up, True)
     waiter = Source(budget)
     waiter.read(2 << 20)
-    everybody = [small, other, first, second, fresh]
+    everybody = [small, other, first, second, fresh, held_up]
     assert plan_break_off(everybody, waiter.account, 1999.0) == [second, first, other]
 
 

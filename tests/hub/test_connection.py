@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import socket
@@ -11,8 +12,9 @@ import msgpack
 import pytest
 
 from hub.budget import READ_BYTES, SHARE_BYTES_MAX, Budget
-from hub.connection import PAUSE_BYTES
+from hub.connection import ACKS_MAX, PAUSE_BYTES
 from hub.inbox import Inbox
+from hub.message import Batch
 from hub.wire import chunkid
 from tests.hub.clients import Run, both_loops, chunk, frame_of, own_chunk, records, until
 from tests.hub.rig import PEER, Rig
@@ -141,6 +143,30 @@ def test_own_acks_are_joined(run: Run) -> None:
             rig.may_receive.set()
             assert len(await rig.acks(10)) == 10
             assert len(rig.sock.sends) == 1
+
+    run(main())
+
+
+@both_loops
+def test_many_acks_are_sent_in_short_steps(run: Run) -> None:
+    """What becomes safe at one moment is acknowledged in order, a bounded number in each round of the loop."""
+    ids = [f"{n}" for n in range(3 * ACKS_MAX)]
+
+    async def main() -> None:
+        async with Rig(receives=False) as rig:
+            rig.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+            await rig.say(b"".join(map(chunk, ids)))
+            taken: list[Batch] = []
+            while len(taken) < len(ids):
+                taken += await rig.inbox.take(1 << 30)
+            for batch in taken:
+                batch.acknowledge()
+            sent = [0]
+            while sent[-1] < len(ids):
+                await asyncio.sleep(0)
+                sent.append(len(rig.sock.sends))
+            assert max(after - before for before, after in itertools.pairwise(sent)) == ACKS_MAX
+            assert await rig.acks(len(ids)) == ids
 
     run(main())
 

@@ -323,6 +323,7 @@ def test_arrivals_wait_for_their_turn_and_are_decoded_together(path: str) -> Non
             for _ in range(100):
                 client.send(b"x")
                 await asyncio.sleep(0)
+            assert connection._is_paused, "the kernel holds the rest"
             await until(lambda: sum(decoded) == 100)
             assert len(decoded) < 5
 

@@ -19,7 +19,7 @@ import pytest
 from hub.connection import Connection
 from hub.inbox import Inbox
 from hub.intake import Intake
-from hub.listener import Listener
+from hub.listener import STEP_MAX, Listener
 from hub.message import Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -118,6 +118,24 @@ def test_many_at_once(run: Run, path: str) -> None:
             for client in clients:
                 client.close()
             await until(lambda: not site.listener.connections)
+
+    run(main())
+
+
+@both_loops
+def test_a_flood_is_accepted_in_short_steps(run: Run, path: str) -> None:
+    """However many wait in the backlog, in one round of the loop only some of them are accepted."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            clients = [connect(path) for _ in range(5 * STEP_MAX)]
+            seen = [0]
+            while seen[-1] < len(clients):
+                await asyncio.sleep(0)
+                seen.append(site.listener.connections)
+            assert max(after - before for before, after in itertools.pairwise(seen)) == STEP_MAX
+            for client in clients:
+                client.close()
 
     run(main())
 

@@ -114,3 +114,37 @@ def test_without_room_only_one_is_opened(run: Run) -> None:
         opener.close()
 
     run(main())
+
+
+@both_loops
+def test_memory_that_fills_while_all_threads_are_busy(run: Run) -> None:
+    """A payload that had room when it began to wait for a thread is not opened when there is none any more."""
+
+    async def main() -> None:
+        budget = Budget(bytes_max=1 << 20)
+        opener = Opener(budget)
+        users = [User(uid) for uid in range(THREADS + 2)]
+        holdings = [Holding(user.account) for user in users]
+        payloads = [Payload() for _ in range(THREADS + 1)]
+        tasks = [
+            asyncio.create_task(opener.open(payloads[at].unopened, users[at], holdings[at]))
+            for at in range(THREADS + 1)
+        ]
+        await until(lambda: sum(each.began.is_set() for each in payloads) == THREADS)
+        favoured = asyncio.create_task(budget.room_to_open(holdings[-1]))
+        await favoured
+        budget.arrived(holdings[-1], 2 << 20)
+        await budget.room_to_open(holdings[-1])  # the place of the favoured one is taken
+        payloads[0].may_end.set()
+        await tasks[0]
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not payloads[-1].began.is_set()
+        budget.keep(holdings[-1], 0)
+        await until(payloads[-1].began.is_set)
+        for each in payloads:
+            each.may_end.set()
+        await asyncio.gather(*tasks)
+        opener.close()
+
+    run(main())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.outbox import OUTBOX_BYTES_MAX, Outbox
+from hub.outbox import OUTBOX_BYTES_MAX, SENDS_MAX, Outbox
 from tests.hub.clients import Run, both_loops
 
 REPLY = b"%06d" + b"." * 994
@@ -160,6 +160,36 @@ def test_a_reply_over_the_limit_is_not_begun(run: Run, pair: Pair, before: int) 
         assert await read(client, 200_000 * before) == b"B" * 200_000 * before
         await stale.wait()
         assert (read_now(client), outbox.dropped) == (b"", 1)
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+def test_many_replies_are_sent_in_short_steps(run: Run, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that reads at last gets thousands of replies, a bounded number in each step."""
+    ours, client = pair
+    sends: list[int] = []
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=never)
+        for number in range(2000):
+            outbox.send(b"%04d" % number)
+        send, flush = outbox._try, outbox._flush
+
+        def counting(data: bytes) -> int:
+            sends[-1] += 1
+            return send(data)
+
+        def stepping() -> None:
+            sends.append(0)
+            flush()
+
+        monkeypatch.setattr(outbox, "_try", counting)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        asyncio.get_running_loop().add_writer(outbox._watched, stepping)
+        assert await read(client, 8000) == b"".join(b"%04d" % number for number in range(2000))
+        assert max(sends) == SENDS_MAX
         outbox.close()
 
     run(main())
