@@ -82,6 +82,8 @@ class LockFile:
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
                     raise
                 raise LockTaken(int(owner) if owner.isdigit() else None) from None
+            there = os.fstat(self._handle)
+            self._identity = there.st_dev, there.st_ino  # no other file gets this inode while the handle is open
             self.is_held = True
             _held_here.add(self._key)
             with contextlib.suppress(OSError):  # a full disk: the file then lacks our process id
@@ -91,11 +93,11 @@ class LockFile:
     def is_in_place(self) -> bool:
         """Return whether the file still has its name: another process may have removed it."""
         try:
-            held = os.fstat(self._handle)
             try:
-                return os.path.samestat(held, os.lstat(self._key))
+                there = os.lstat(self._key)
             except PermissionError:  # this process has become another user, without access
-                return held.st_nlink > 0
+                return os.fstat(self._handle).st_nlink > 0
+            return (there.st_dev, there.st_ino) == self._identity
         except OSError:
             return False
 

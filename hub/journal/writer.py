@@ -134,11 +134,12 @@ class Writer:
 
         Raises JournalUnavailable, or JournalLost; after JournalLost every further call raises it too.
         """
-        self.check_ours()
         now = self._clock.read()
         unseen = self._dedupe.unseen(batches, now.steady)
         kept = [batch for batch in unseen if batch.count]
-        if kept:
+        if not kept:
+            self.check_ours()
+        else:
             try:
                 self._commit(kept, now)
             except OSError:

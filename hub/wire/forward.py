@@ -217,8 +217,9 @@ class ForwardDecoder:
         """
         if self._may_cut:
             at = self._many_messages(data, at, outer)
-        unpacker = msgpack.Unpacker(max_buffer_size=INLINE_BYTES)
-        unpacker.feed(memoryview(data)[at : at + INLINE_BYTES])
+        window = memoryview(data)[at : at + INLINE_BYTES]
+        unpacker = msgpack.Unpacker(read_size=len(window), max_buffer_size=INLINE_BYTES)  # it allocates `read_size`
+        unpacker.feed(window)
         start, run = at, Run()
         skip, tell, is_next = unpacker.skip, unpacker.tell, data.startswith
         try:

@@ -258,7 +258,7 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
 
 
 def _end_of_option(window: memoryview) -> int:
-    unpacker = msgpack.Unpacker(max_buffer_size=OPTION_BYTES_MAX)
+    unpacker = msgpack.Unpacker(read_size=_OPTION_BYTES_USUAL, max_buffer_size=OPTION_BYTES_MAX)
     unpacker.feed(window[:_OPTION_BYTES_USUAL])  # fed bytes are copied
     try:
         unpacker.skip()
