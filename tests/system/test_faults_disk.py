@@ -105,7 +105,7 @@ def test_a_full_disk_makes_producers_wait_and_loses_nothing(
 
 # Failing calls.
 
-# The number of the call in each thread. The thread that opens the journal makes 5 fsync, 2 rename and 2 fallocate calls.
+# Calls are counted in each thread. The one that opens the journal makes 5 fsync, 2 rename and 2 fallocate calls.
 _FAILURES = {
     "one sync": ("fdatasync", "EIO", "3", 0),
     "a sync and the next": ("fdatasync", "EIO", "3..4", 1),
