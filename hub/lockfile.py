@@ -91,15 +91,16 @@ class LockFile:
                 os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
 
     def is_in_place(self) -> bool:
-        """Return whether the file still has its name: another process may have removed it."""
+        """Return whether the lock is held and the file still has its name: another process may have removed it."""
+        if not self.is_held:
+            return False
         try:
-            try:
-                there = os.lstat(self._key)
-            except PermissionError:  # this process has become another user, without access
-                return os.fstat(self._handle).st_nlink > 0
-            return (there.st_dev, there.st_ino) == self._identity
+            there = os.lstat(self._key)
+        except PermissionError:  # this process has become another user, without access
+            return os.fstat(self._handle).st_nlink > 0
         except OSError:
             return False
+        return (there.st_dev, there.st_ino) == self._identity
 
     def rename(self, path: str) -> None:
         """Rename the file. It stays locked throughout. Raises OSError."""

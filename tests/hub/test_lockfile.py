@@ -27,8 +27,10 @@ def test_a_second_one_in_this_process_is_refused_and_harms_nothing(tmp_path: Pat
             LockFile(path)
         assert taken.value.pid == os.getpid()
     assert subprocess.run([sys.executable, "-c", HOLDER, path], capture_output=True, check=False).returncode == 1
+    assert lock.is_in_place()
     lock.release()
     lock.release()
+    assert not lock.is_in_place(), "its file is there, and is no longer ours"
     LockFile(path).release()
 
 
