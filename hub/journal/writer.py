@@ -170,9 +170,13 @@ class Writer:
 
     def check_ours(self) -> None:
         """Raise JournalLost if the lock is not in place, or was found missing before."""
-        if self._is_lost or not self._is_ours():
-            self._is_lost = True
+        if not self._has_lock():
             raise JournalLost(self._path)
+
+    def _has_lock(self) -> bool:
+        """Return whether the lock is in place. Once it was found missing, it stays lost."""
+        self._is_lost = self._is_lost or not self._is_ours()
+        return not self._is_lost
 
     def sync(self) -> None:
         """
@@ -238,8 +242,7 @@ class Writer:
 
     def close(self) -> None:
         """Seal the active segment, then the journal. Raises OSError if the last sync fails."""
-        if self._is_lost or not self._is_ours():
-            self._is_lost = True
+        if not self._has_lock():
             if self._active is not None:
                 self._retire()
             return
@@ -322,8 +325,7 @@ class Writer:
         active, self._active = self._active, None
         assert active is not None
         self._files.close(active.handle)
-        if self._is_lost or not self._is_ours():
-            self._is_lost = True
+        if not self._has_lock():
             return
         # Committed blocks are safe without this, and recovery would do it too. It frees space, and hides failed writes
         # from readers.

@@ -38,7 +38,7 @@ _ENTRY_BYTES_MIN = 3  # 92 c0 80
 _SLICE_BYTES = 1 << 20
 
 Parts = list[bytes] | list[memoryview]
-"""A payload as it arrived. Whoever joins the parts takes them out."""
+"""The parts of a payload, in the order of arrival. Joining them empties the list."""
 
 
 class Unopened(msgspec.Struct, frozen=True):

@@ -146,7 +146,7 @@ def test_one_at_a_time_goes_on_beyond_its_share() -> None:
 
 
 def test_the_user_that_holds_least_goes_on_first() -> None:
-    """Of several users beyond their share the one with least gets the one place, whoever asked first."""
+    """Of several users over their share, the one that holds least goes on first, in whatever order they asked."""
 
     async def main() -> None:
         budget = Budget(bytes_max=LIMIT)

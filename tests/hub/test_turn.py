@@ -1,4 +1,4 @@
-"""hub.turn: within a round of the loop a user gets so much, the others have theirs, and nobody waits without need."""
+"""hub.turn: each user has a limited time in a round of the loop, and nobody waits longer than necessary."""
 
 from __future__ import annotations
 

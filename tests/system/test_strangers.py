@@ -214,6 +214,22 @@ def test_the_hub_of_a_third_user() -> None:
             (run / "s").unlink()
 
 
+def leave_socket(path: Path) -> None:
+    """Leave a socket of the hub's user at *path*. Nobody listens."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+    os.chown(path, HUB, HUB)
+
+
+def spool_fault(path: Path) -> str:
+    """Send a message to the hub at *path*, and return why it is not put into the spool, or ""."""
+    producer = Producer(path)
+    producer.send({"message": "secret"})
+    stats = producer.stats()
+    assert bool(stats["spool"]) != bool(stats["spool_fault"])
+    return str(stats["spool_fault"])
+
+
 @pytest.mark.parametrize("owner", ["0", "the socket's", "Alice", "a stranger"])
 @pytest.mark.parametrize("is_up", [True, False])
 def test_whose_spool(owner: str, is_up: bool) -> None:
@@ -225,22 +241,13 @@ def test_whose_spool(owner: str, is_up: bool) -> None:
         os.chown(run, HUB, HUB)
         path = run / "s"
         if is_up:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.bind(str(path))
-            os.chown(path, HUB, HUB)
+            leave_socket(path)
         spool = Path(folder_beside(str(path)))
         spool.mkdir()
         os.chown(spool, uid, ALICE)
         spool.chmod(0o3770)
 
-        def use() -> str:
-            producer = Producer(path)
-            producer.send({"message": "secret"})
-            stats = producer.stats()
-            assert bool(stats["spool"]) != bool(stats["spool_fault"])
-            return str(stats["spool_fault"])
-
-        said = as_user(ALICE, use)
+        said = as_user(ALICE, lambda: spool_fault(path))
         assert said == (f"{spool}: belongs to user {MALLORY}" if owner == "a stranger" else "")
         assert {stat.S_IMODE(file.stat().st_mode) for file in spool.iterdir()} == (set() if said else {0o640})
 
@@ -255,12 +262,7 @@ def test_a_stranger_who_makes_the_spool_in_tmp() -> None:
         os.chown(spool, MALLORY, MALLORY)
         spool.chmod(0o3777)
 
-        def use() -> str:
-            producer = Producer(path)
-            producer.send({"message": "secret"})
-            return str(producer.stats()["spool_fault"])
-
-        assert as_user(ALICE, use) == f"{spool}: belongs to user {MALLORY}"
+        assert as_user(ALICE, lambda: spool_fault(path)) == f"{spool}: belongs to user {MALLORY}"
         assert os.listdir(spool) == []
 
 
@@ -270,20 +272,13 @@ def test_a_spool_in_a_folder_of_root(is_up: bool) -> None:
     with open_folder() as root:
         path = root / "s"
         if is_up:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.bind(str(path))
-            os.chown(path, HUB, HUB)
+            leave_socket(path)
         spool = Path(folder_beside(str(path)))
         spool.mkdir()
         os.chown(spool, HUB, ALICE)
         spool.chmod(0o3730)
 
-        def use() -> str:
-            producer = Producer(path)
-            producer.send({"message": "secret"})
-            return str(producer.stats()["spool_fault"])
-
-        assert as_user(ALICE, use) == ("" if is_up else f"{spool}: belongs to user {HUB}")
+        assert as_user(ALICE, lambda: spool_fault(path)) == ("" if is_up else f"{spool}: belongs to user {HUB}")
 
 
 def test_processes_without_a_safe_place() -> None:
