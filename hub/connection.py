@@ -193,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
         while not self._arrived.held_bytes:
             if self._end is not None:
                 return False
-            if not self._budget.readable_bytes(self._holding):
+            if self._is_paused and not self._budget.readable_bytes(self._holding):
                 await self._budget.room_to_read(self._holding)
             elif self._left_bytes is not None:
                 self._read_last()

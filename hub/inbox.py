@@ -72,6 +72,8 @@ class _Lanes:
             return None
         if self.held_bytes > CROWD_BYTES or self._count > TAKEN_MAX:
             account = self._ready[0]
+        elif len(self._ready) == 1:
+            account = self._ready[0]
         else:
             account = min(self._ready, key=lambda account: _ARRIVAL(account.queue[0]))
         item: _Item = account.queue.popleft()

@@ -12,7 +12,8 @@ in which they began to wait. Users that have to wait share one turn: ten of them
 Always true:
 - in one round of the loop a user's steps take `TURN_S` and one step more, however many connections it has, and so do
   the steps of all users together that had to wait;
-- a user that has not used up its time never waits for another one, and its step costs two readings of the clock.
+- a user that uses less than half of that in each round never waits for another one, and its step costs two readings of
+  the clock.
 
 Not here: cutting the work into steps (hub.intake, hub.wire).
 """
@@ -27,6 +28,8 @@ from types import TracebackType
 
 TURN_S = 0.003
 """An answer takes a few rounds: users that ask for too much delay it by 20 to 40 ms."""
+_UNNOTICED_S = TURN_S / 2
+"""Until then nothing is renewed: for a busy client, renewing in each round would cost as much as half of its messages."""
 WOKEN_MAX = 64
 """How many of those that wait look in each round whether it is their turn: enough cheap steps to fill one."""
 
@@ -89,7 +92,7 @@ class Turn:
         self._used_s += seconds
         if self._had_to_wait:
             self._shared.used_s += seconds
-        if not self._is_active:
+        if self._used_s >= _UNNOTICED_S and not self._is_active:
             self._is_active = True
             self._shared.renew_later(self)
 

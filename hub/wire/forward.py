@@ -215,6 +215,7 @@ class ForwardDecoder:
 
         Return the data and the offset to continue with.
         """
+        begin = at
         if self._may_cut:
             at = self._many_messages(data, at, outer)
         window = memoryview(data)[at : at + INLINE_BYTES]
@@ -229,7 +230,7 @@ class ForwardDecoder:
                 if is_next(run.prefix, at):
                     run.slices.append(data[at + run.cut : end])
                 else:
-                    run = self._frame(data, at, end, run)
+                    run = self._frame(data, at, end, run, outer if at == begin else None)
                     self._output.work -= 1
                 at = end
                 if self._output.work <= 0:
@@ -265,11 +266,11 @@ class ForwardDecoder:
                 self._may_cut = True
         return at
 
-    def _frame(self, data: bytes, at: int, end: int, run: Run) -> Run:
-        """Cut one whole frame. Return the run that the next frame may continue."""
+    def _frame(self, data: bytes, at: int, end: int, run: Run, outer: Outer | None) -> Run:
+        """Cut one whole frame, whose outside may be known. Return the run that the next frame may continue."""
         if data[at] == _NIL:
             return run
-        outer = read_outer(data, at)
+        outer = outer or read_outer(data, at)
         tag = data[outer.tag]
         if outer.packed is not None:
             self._add_run(run)
@@ -327,7 +328,7 @@ class ForwardDecoder:
         start, count = read_array(data, outer.body)
         stop = end_of_objects(data, start, end, count)
         option = self._read_option(data, stop) if outer.size == 3 else NO_OPTION
-        self._output.add_payload(tag, memoryview(data)[start:stop], option._replace(size=count))
+        self._output.add_payload(tag, memoryview(data)[start:stop], Option(option.chunk, count, option.compressed, option.signal))
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
         """End the stream here. Everything from the fault on is one loss."""

@@ -52,6 +52,8 @@ _CONTAINERS = (*range(0x80, 0xA0), *range(0xDC, 0xE0))
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _U32_MAX = 0xFFFFFFFF
+_FIXSTR_MIN, _FIXSTR_MAX = 0xA0, 0xBF
+_ONLY_CHUNK = b"\x81\xa5chunk"
 _OWN_OPTION = b"\x82\xa5chunk"  # the beginning of `encode_frame_tail`: recognising it saves four fifths of the time
 _match_own_option = re.compile(_OWN_OPTION + b"(" + chunkid.OWN_PATTERN + rb")\xa4size\xce(.{4})", re.DOTALL).match
 
@@ -191,8 +193,8 @@ def _read_text(data: bytes, at: int) -> slice | None:
     Return where the str or bin at *at* is, or None for another type. Raises IndexError or struct.error if too short.
     """
     first = data[at]
-    if 0xA0 <= first <= 0xBF:
-        return slice(at + 1, at + 1 + (first & 0x1F))
+    if _FIXSTR_MIN <= first <= _FIXSTR_MAX:
+        return slice(at + 1, at + 1 + first - _FIXSTR_MIN)
     if first in (0xC6, 0xDB):
         return slice(at + 5, at + 5 + _U32.unpack_from(data, at + 1)[0])
     if first in (0xC5, 0xDA):
@@ -239,8 +241,8 @@ def payload_behind(data: bytes, start: int) -> slice:
 
 def read_option(data: bytes, at: int) -> tuple[Option, int]:
     """Read the options at *at*, a map or nil. Return them and the offset of their end. Raises Incomplete, Malformed."""
-    if (own := read_own_option(data, at)) is not None:
-        return own
+    if (usual := read_own_option(data, at) or _read_only_chunk(data, at)) is not None:
+        return usual
     window = memoryview(data)[at : at + OPTION_BYTES_MAX]
     try:
         end = _end_of_option(window)  # first, because it builds nothing: three bytes can announce half a megabyte
@@ -255,6 +257,15 @@ def read_option(data: bytes, at: int) -> tuple[Option, int]:
     except UNPACK_FAULTS as error:
         raise Malformed(f"options that are {why_not(error)}") from error
     return _as_option(value or {}), at + end
+
+
+def _read_only_chunk(data: bytes, at: int) -> tuple[Option, int] | None:
+    """Read the options at *at* if they are whole and only a short chunk id; otherwise return None."""
+    start = at + len(_ONLY_CHUNK)
+    if not data.startswith(_ONLY_CHUNK, at) or start >= len(data) or not _FIXSTR_MIN < data[start] <= _FIXSTR_MAX:
+        return None
+    end = start + 1 + data[start] - _FIXSTR_MIN
+    return (Option(data[start:end]), end) if end <= len(data) else None
 
 
 def _end_of_option(window: memoryview) -> int:

@@ -14,7 +14,7 @@ from hub.journal.reader import Reader
 from hub.journal.recovery import recover
 from hub.journal.retention import KEEP_BYTES_MIN, batch_bytes_max_for
 from hub.journal.segment import list_segments, segment_name
-from hub.journal.writer import Commit, Durability, Writer
+from hub.journal.writer import LOOK_NS, Commit, Durability, Writer
 from hub.message import Batch, Peer
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
@@ -524,7 +524,7 @@ class Lock:
 def test_nothing_is_written_without_the_lock(disk: ForgettingFiles, durability: Durability) -> None:
     """Without the lock, every operation of the writer changes nothing and raises JournalLost, for ever."""
     lock = Lock()
-    life = Life(disk, durability=durability, is_ours=lock)
+    life = Life(disk, durability=durability, is_ours=lock, clock=ticking(LOOK_NS))
     life.append(own("a", 1))
     before, steps = disk.contents(), steps_of(disk)
     lock.looks = 0
@@ -552,6 +552,23 @@ def test_a_commit_is_not_announced_if_the_lock_went_meanwhile(disk: ForgettingFi
     assert again.append(own("a", 1)).duplicates == 1
     assert again.append(own("a", 2)).duplicates == 1  # it was synced, and may be found
     assert read_all(again.files) == expected([own("a", 1), own("a", 2)])
+
+
+@pytest.mark.parametrize("durability", ["fsync", "relaxed"])
+def test_commits_in_quick_succession_share_a_look_but_none_is_acknowledged(
+    disk: ForgettingFiles, durability: Durability
+) -> None:
+    """Without the lock, what was written since the last look is not acknowledged, and nothing follows it."""
+    lock = Lock()
+    life = Life(disk, durability=durability, is_ours=lock)
+    life.append(own("a", 1))
+    lock.looks = 0
+    with pytest.raises(JournalLost):
+        life.append(own("a", 2))
+    steps = steps_of(disk)
+    with pytest.raises(JournalLost):
+        life.append(own("a", 3))
+    assert (steps, life.writer.last_sequence) == ([], 1)
 
 
 @pytest.mark.parametrize("step", ["create", "page", "sync_all"])
@@ -597,7 +614,7 @@ def test_after_a_failure_nothing_is_done_without_the_lock(disk: ForgettingFiles)
 
 def test_a_deleted_segment_is_noticed(disk: ForgettingFiles) -> None:
     """Nothing is acknowledged into a file without a name: the next commit begins a new segment, and the gap is seen."""
-    life = Life(disk)
+    life = Life(disk, clock=ticking(LOOK_NS))
     life.append(own("a", 1, 3))
     disk.remove(segment_name(1))
     life.append(own("a", 2))

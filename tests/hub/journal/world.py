@@ -47,9 +47,9 @@ def foreign(name: str, count: int = 1, *, size: int = 40) -> Batch:
     return batch(name, count, chunk=chunkid.pack(name), size=size)
 
 
-def ticking() -> Callable[[], int]:
-    """Return a clock that advances by a microsecond at each call."""
-    return itertools.count(1_700_000_000 * NS, 1000).__next__
+def ticking(step: int = 1000) -> Callable[[], int]:
+    """Return a clock that advances by *step* nanoseconds at each call."""
+    return itertools.count(1_700_000_000 * NS, step).__next__
 
 
 def clock_of(now: Callable[[], int]) -> Callable[[int], Clock]:
