@@ -219,10 +219,8 @@ class Budget:
 
     def readable_bytes(self, holding: Holding) -> int:
         """Return how many bytes may be read now; 0 if `room_to_read` has to be waited for."""
-        if self._is_favoured(holding):
-            return READ_BYTES
         room = self.room(holding.account)
-        if room >= READ_BYTES:
+        if room >= READ_BYTES or self._is_favoured(holding):
             return READ_BYTES
         free = FREE_BYTES - holding.loose_bytes
         least = max(free, PIECE_BYTES) if free > 0 else 0

@@ -22,7 +22,6 @@ import enum
 import inspect
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import cast
 
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.errors import CloseConnection, HubClosed
@@ -163,7 +162,7 @@ class Connection(asyncio.BufferedProtocol):
         self._end_by(End.STALLED)
 
     async def _read_all(self) -> None:
-        while await self._has_arrived():
+        while self._arrived.held_bytes or await self._has_arrived():
             goes_on = await self._decode_some()
             while goes_on and self._decoder is not None and self._decoder.has_more:
                 goes_on = await self._decode_some()
@@ -183,7 +182,8 @@ class Connection(asyncio.BufferedProtocol):
         """Decode and handle what one step reaches; False when the connection is to be closed."""
         if len(self._acks) > ACKS_MAX:  # before there are more of them
             await self._send_all_acks()
-        await self._intake.ready()
+        if not self._intake.is_ready:
+            await self._intake.ready()
         units = self._decode()
         self._budget.decoded(self._holding, len(units))
         return await self._handle(units)
@@ -215,20 +215,19 @@ class Connection(asyncio.BufferedProtocol):
 
     async def _handle(self, units: Sequence[Unit]) -> bool:
         """Give messages and losses to the intake, answer requests; False when the connection is to be closed."""
-        start = 0
-        for at, unit in enumerate(units):
-            if isinstance(unit, jsonrpc.Request):
-                if not await self._take(units[start:at]):
-                    return False
-                if self._turn.is_spent:
-                    await self._turn.come()
-                if not await self._answer(unit):
-                    return False
-                start = at + 1
-        return await self._take(units[start:])
-
-    async def _take(self, items: Sequence[Unit]) -> bool:
-        return not items or await self._intake.take(cast("Sequence[Item]", items))
+        items: list[Item] = []
+        for unit in units:
+            if not isinstance(unit, jsonrpc.Request):
+                items.append(unit)
+                continue
+            if not await self._intake.take(items):
+                return False
+            if self._turn.is_spent:
+                await self._turn.come()
+            if not await self._answer(unit):
+                return False
+            items = []
+        return await self._intake.take(items)
 
     async def _answer(self, request: jsonrpc.Request) -> bool:
         """Run a command and send its reply; False when the connection is to be closed."""

@@ -70,9 +70,7 @@ class _Lanes:
         if not self._count:
             self._has_end = False
             return None
-        if self.held_bytes > CROWD_BYTES or self._count > TAKEN_MAX:
-            account = self._ready[0]
-        elif len(self._ready) == 1:
+        if len(self._ready) == 1 or self.held_bytes > CROWD_BYTES or self._count > TAKEN_MAX:
             account = self._ready[0]
         else:
             account = min(self._ready, key=lambda account: _ARRIVAL(account.queue[0]))

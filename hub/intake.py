@@ -65,6 +65,11 @@ class Intake:
         self._unsettled = 0
         self._settled: asyncio.Future[None] | None = None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `ready` need not be waited for."""
+        return self.budget.may_decode(self.holding) and self.user.turn.is_free
+
     async def ready(self) -> None:
         """Return when there is room for what comes next, and it is the user's turn on the loop."""
         if not self.budget.may_decode(self.holding):

@@ -29,7 +29,7 @@ from types import TracebackType
 TURN_S = 0.003
 """An answer takes a few rounds: users that ask for too much delay it by 20 to 40 ms."""
 _UNNOTICED_S = TURN_S / 2
-"""Until then nothing is renewed: for a busy client, renewing in each round would cost as much as half of its messages."""
+"""Until then nothing is renewed: renewing in each round would cost a tenth of the throughput of small messages."""
 WOKEN_MAX = 64
 """How many of those that wait look in each round whether it is their turn: enough cheap steps to fill one."""
 

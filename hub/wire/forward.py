@@ -328,7 +328,9 @@ class ForwardDecoder:
         start, count = read_array(data, outer.body)
         stop = end_of_objects(data, start, end, count)
         option = self._read_option(data, stop) if outer.size == 3 else NO_OPTION
-        self._output.add_payload(tag, memoryview(data)[start:stop], Option(option.chunk, count, option.compressed, option.signal))
+        self._output.add_payload(
+            tag, memoryview(data)[start:stop], Option(option.chunk, count, option.compressed, option.signal)
+        )
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
         """End the stream here. Everything from the fault on is one loss."""
