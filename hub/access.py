@@ -32,7 +32,7 @@ from hub.message import Peer
 
 Right = Literal["send", "read", "control"]
 RIGHTS: tuple[Right, ...] = ("send", "read", "control")
-SAY_S = 1.0
+REPORT_S = 1.0
 SAID_MAX = 1024
 """Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""
 _KINDS = ("uid", "user", "gid", "group", "comm")
@@ -105,7 +105,7 @@ class Access:
         self._rules: Mapping[Right, Rules] = rules or {}
         self.methods: Mapping[str, Right] = methods or {}
         """The right that each command requires. Commands that are not listed require none."""
-        self._unsaid: OrderedDict[int, tuple[float, int]] = OrderedDict()  # by uid: last report (s), refusals since
+        self._unreported: OrderedDict[int, tuple[float, int]] = OrderedDict()  # by uid: last report (s), refusals since
         self.version = 0
         """Rises with each change of the rules."""
 
@@ -129,15 +129,15 @@ class Access:
         """
         Count *count* refusals of the peer's user.
 
-        Return the number of refusals to report now; 0 if the last report is less than `SAY_S` old.
+        Return the number of refusals to report now; 0 if the last report is less than `REPORT_S` old.
         """
         now = self._clock()
-        said, unsaid = self._unsaid.pop(peer.uid, (now - SAY_S, 0))
-        is_due = now - said >= SAY_S
-        self._unsaid[peer.uid] = (now, 0) if is_due else (said, unsaid + count)
-        if len(self._unsaid) > SAID_MAX:
-            self._unsaid.popitem(last=False)
-        return unsaid + count if is_due else 0
+        said, unreported = self._unreported.pop(peer.uid, (now - REPORT_S, 0))
+        is_due = now - said >= REPORT_S
+        self._unreported[peer.uid] = (now, 0) if is_due else (said, unreported + count)
+        if len(self._unreported) > SAID_MAX:
+            self._unreported.popitem(last=False)
+        return unreported + count if is_due else 0
 
 
 class Gate:

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.errors import CloseConnection, HubClosed
-from hub.intake import Intake, Item
+from hub.intake import Data, Intake
 from hub.log import get_logger
 from hub.message import Loss, Peer
 from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES, Outbox
@@ -33,7 +33,7 @@ from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import Parts
 from hub.wire.chunkid import is_own
-from hub.wire.detect import Decoder, Unit, decoder_class
+from hub.wire.detect import Decoder, Item, decoder_class
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 
 PAUSE_BYTES = READ_BYTES
@@ -184,9 +184,9 @@ class Connection(asyncio.BufferedProtocol):
             await self._send_all_acks()
         if not self._intake.is_ready:
             await self._intake.ready()
-        units = self._decode()
-        self._budget.decoded(self._holding, len(units))
-        return await self._handle(units)
+        items = self._decode()
+        self._budget.decoded(self._holding, len(items))
+        return await self._handle(items)
 
     async def _has_arrived(self) -> bool:
         """Wait for the next bytes; False at the end."""
@@ -203,7 +203,7 @@ class Connection(asyncio.BufferedProtocol):
                 await self._wakeup
         return True
 
-    def _decode(self) -> Sequence[Unit]:
+    def _decode(self) -> Sequence[Item]:
         with self._turn:
             if self._decoder is not None and self._decoder.has_more:
                 return self._decoder.receive(b"")
@@ -213,21 +213,21 @@ class Connection(asyncio.BufferedProtocol):
                 self._decoder = make(self.peer, self._intake, frame_bytes_max=self._frame_bytes_max)
             return self._decoder.receive(data)
 
-    async def _handle(self, units: Sequence[Unit]) -> bool:
+    async def _handle(self, items: Sequence[Item]) -> bool:
         """Give messages and losses to the intake, answer requests; False when the connection is to be closed."""
-        items: list[Item] = []
-        for unit in units:
-            if not isinstance(unit, jsonrpc.Request):
-                items.append(unit)
+        data: list[Data] = []
+        for item in items:
+            if not isinstance(item, jsonrpc.Request):
+                data.append(item)
                 continue
-            if not await self._intake.take(items):
+            if not await self._intake.take(data):
                 return False
             if self._turn.is_spent:
                 await self._turn.come()
-            if not await self._answer(unit):
+            if not await self._answer(item):
                 return False
-            items = []
-        return await self._intake.take(items)
+            data = []
+        return await self._intake.take(data)
 
     async def _answer(self, request: jsonrpc.Request) -> bool:
         """Run a command and send its reply; False when the connection is to be closed."""
@@ -318,11 +318,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # Acknowledgements.
 
-    def _note_settled(self, chunk: bytes) -> None:
-        """Acknowledge *chunk* together with the others of this moment."""
+    def _note_settled(self, chunk_id: bytes) -> None:
+        """Acknowledge *chunk_id* together with the others of this moment."""
         if not self._acks:
             asyncio.get_running_loop().call_soon(self._send_acks)
-        self._acks.append(chunk)
+        self._acks.append(chunk_id)
 
     def _send_acks(self) -> None:
         acks, self._acks = self._acks[:ACKS_MAX], self._acks[ACKS_MAX:]
@@ -331,11 +331,11 @@ class Connection(asyncio.BufferedProtocol):
         self._metrics.acks += len(acks)
         ours: list[bytes] = []
         with self._turn:
-            for chunk in acks:
-                if is_own(chunk):  # our own producers take several at once, others read one reply at a time
-                    ours.append(encode_ack(chunk))
+            for chunk_id in acks:
+                if is_own(chunk_id):  # our own producers take several at once, others read one reply at a time
+                    ours.append(encode_ack(chunk_id))
                 else:
-                    self._outbox.send(encode_ack(chunk))
+                    self._outbox.send(encode_ack(chunk_id))
             if ours:
                 self._outbox.send(b"".join(ours))
 

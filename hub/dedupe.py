@@ -68,11 +68,11 @@ class Dedupe:
         seen: set[tuple[int, bytes]] = set()
         unseen = []
         for batch in batches:
-            if batch.chunk is None or not batch.count:
+            if batch.chunk_id is None or not batch.count:
                 unseen.append(batch)
                 continue
             user = batch.peer.uid
-            if (own := self._unpack(batch.chunk)) is not None:
+            if (own := self._unpack(batch.chunk_id)) is not None:
                 session, counter = own
                 known = self._sessions.get(user, session)
                 if counter > highest.get((user, session), -1) and (known is None or counter > known):
@@ -88,10 +88,10 @@ class Dedupe:
     def remember(self, batches: Iterable[Batch], now: int) -> None:
         """Record committed batches."""
         for batch in batches:
-            if batch.chunk is None or not batch.count:
+            if batch.chunk_id is None or not batch.count:
                 continue
             user = batch.peer.uid
-            own = self._unpacked.get(batch.chunk) or unpack_own(batch.chunk)
+            own = self._unpacked.get(batch.chunk_id) or unpack_own(batch.chunk_id)
             if own is None:
                 self._foreign.drop_oldest_while(user, lambda first: now - first > self._window_ns)
                 self._foreign.put(user, _key(batch), now)
@@ -133,11 +133,11 @@ class Dedupe:
             for key in keys:
                 self._foreign.put(user, key, now)
 
-    def _unpack(self, chunk: bytes) -> tuple[bytes, int] | None:
+    def _unpack(self, chunk_id: bytes) -> tuple[bytes, int] | None:
         """Return session and counter if it is one of our own chunk ids, and keep them for `remember`."""
-        own = unpack_own(chunk)
+        own = unpack_own(chunk_id)
         if own is not None:
-            self._unpacked[chunk] = own
+            self._unpacked[chunk_id] = own
         return own
 
     def _is_recent(self, user: int, key: bytes, now: int) -> bool:
@@ -217,10 +217,10 @@ class _Table(Generic[Row]):
 
 def _key(batch: Batch) -> bytes:
     """Return the digest that identifies tag, chunk id and content."""
-    assert batch.chunk is not None
+    assert batch.chunk_id is not None
     crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
     digest = hashlib.blake2b(_CONTENT.pack(len(batch.entries), crc), digest_size=16)
     digest.update(len(batch.tag).to_bytes(4, "little"))
     digest.update(batch.tag)
-    digest.update(batch.chunk)
+    digest.update(batch.chunk_id)
     return digest.digest()

@@ -36,7 +36,7 @@ More bytes or batches than that in the inbox are a crowd, of which the users are
 batches takes 10 ms, and larger ones are no faster.
 """
 
-_Item = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
+_Queued = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
 _ARRIVAL, _BATCH, _SIZE = itemgetter(0), itemgetter(1), itemgetter(3)
 
 
@@ -53,7 +53,7 @@ class _Lanes:
     def __len__(self) -> int:
         return self._count + self._has_end
 
-    def add(self, item: _Item | None, *, is_first: bool = False) -> None:
+    def add(self, item: _Queued | None, *, is_first: bool = False) -> None:
         """Put *item* behind those of its user, or in front of them."""
         if item is None:
             self._has_end = True
@@ -65,7 +65,7 @@ class _Lanes:
         self._count += 1
         self.held_bytes += _SIZE(item)
 
-    def next(self) -> _Item | None:
+    def next(self) -> _Queued | None:
         """Take out the oldest; in a crowd, that of the user whose turn it is."""
         if not self._count:
             self._has_end = False
@@ -74,7 +74,7 @@ class _Lanes:
             account = self._ready[0]
         else:
             account = min(self._ready, key=lambda account: _ARRIVAL(account.queue[0]))
-        item: _Item = account.queue.popleft()
+        item: _Queued = account.queue.popleft()
         self._count -= 1
         self.held_bytes -= _SIZE(item)
         self._round_bytes -= _SIZE(item)
@@ -87,7 +87,7 @@ class _Lanes:
         return item
 
 
-class _FairQueue(asyncio.Queue[_Item | None]):
+class _FairQueue(asyncio.Queue[_Queued | None]):
     """The queue of asyncio, with users instead of batches taking turns."""
 
     _queue: _Lanes
@@ -95,17 +95,17 @@ class _FairQueue(asyncio.Queue[_Item | None]):
     def _init(self, maxsize: int) -> None:
         self._queue = _Lanes()
 
-    def _put(self, item: _Item | None) -> None:
+    def _put(self, item: _Queued | None) -> None:
         self._queue.add(item)
 
-    def _get(self) -> _Item | None:
+    def _get(self) -> _Queued | None:
         return self._queue.next()
 
     @property
     def held_bytes(self) -> int:
         return self._queue.held_bytes
 
-    def put_back(self, item: _Item) -> None:
+    def put_back(self, item: _Queued) -> None:
         """Let *item* be the first of its user again."""
         self._queue.add(item, is_first=True)
 
@@ -115,7 +115,7 @@ class Taken(list[Batch]):
 
     __slots__ = ("_budget", "_held")
 
-    def __init__(self, budget: Budget, items: list[_Item]) -> None:
+    def __init__(self, budget: Budget, items: list[_Queued]) -> None:
         super().__init__(map(_BATCH, items))
         self._budget = budget
         self._held: dict[Holding, int] = {}
@@ -154,7 +154,7 @@ class Inbox:
         self._arrivals += 1
         self.budget.enqueue(holding, size)
         self._queue.put_nowait((self._arrivals, batch, holding, size))
-        if batch.chunk is not None or self._first_bytes + self._queue.held_bytes >= LINGER_BYTES:
+        if batch.chunk_id is not None or self._first_bytes + self._queue.held_bytes >= LINGER_BYTES:
             self._due.set()
 
     @contextlib.contextmanager
@@ -195,7 +195,7 @@ class Inbox:
             self._due.set()
             self.budget.close()
 
-    async def _linger(self, first: _Item, linger_s: float) -> None:
+    async def _linger(self, first: _Queued, linger_s: float) -> None:
         self._first_bytes = _SIZE(first)
         try:
             async with asyncio.timeout(linger_s):  # not wait_for, which can swallow being cancelled (3.11)
@@ -208,7 +208,7 @@ class Inbox:
         finally:
             self._first_bytes = 0
 
-    def _take_more(self, bytes_max: int) -> Iterator[_Item]:
+    def _take_more(self, bytes_max: int) -> Iterator[_Queued]:
         while bytes_max > 0 and not self._queue.empty():
             item = self._queue.get_nowait()
             if item is None:

@@ -33,7 +33,7 @@ from hub.wire.payload import Unopened
 BATCHES_MAX = 256
 """Batches put in in one step: half a millisecond."""
 
-Item = Batch | Loss | Unopened
+Data = Batch | Loss | Unopened
 log = get_logger("mpsr.intake")
 
 
@@ -77,7 +77,7 @@ class Intake:
         if not self.user.turn.is_free:
             await self.user.turn.come()
 
-    async def take(self, items: Sequence[Item]) -> bool:
+    async def take(self, items: Sequence[Data]) -> bool:
         """Accept *items*; False when nothing that follows them is to be read. Raises HubClosed."""
         at, turn = 0, self.user.turn
         while at < len(items):
@@ -117,8 +117,8 @@ class Intake:
         self._unsettled -= 1
         if self._unsettled == 0 and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
-        if batch.chunk is not None and self.on_settled is not None:
-            self.on_settled(batch.chunk)
+        if batch.chunk_id is not None and self.on_settled is not None:
+            self.on_settled(batch.chunk_id)
 
     async def all_settled(self) -> None:
         """Return when everything that was accepted is safe."""
@@ -126,7 +126,7 @@ class Intake:
             self._settled = asyncio.get_running_loop().create_future()
             await self._settled
 
-    def _take_batches(self, items: Sequence[Item], at: int) -> int:
+    def _take_batches(self, items: Sequence[Data], at: int) -> int:
         """Put in the batches from *at* on, as many as make a short step; return where the rest begins."""
         for number in range(at, min(at + BATCHES_MAX, len(items))):
             batch = items[number]

@@ -139,13 +139,13 @@ class Listener:
 
     async def _wait_for_client(self) -> None:
         """Wait until the backlog is not empty. A cancelled `sock_accept` can lose the connection that it accepted."""
-        loop, handle = asyncio.get_running_loop(), self._file.sock.fileno()
+        loop, fd = asyncio.get_running_loop(), self._file.sock.fileno()
         arrived = asyncio.Event()
-        loop.add_reader(handle, arrived.set)
+        loop.add_reader(fd, arrived.set)
         try:
             await arrived.wait()
         finally:
-            loop.remove_reader(handle)
+            loop.remove_reader(fd)
 
     def _accept_some(self) -> bool:
         """Accept up to `STEP_MAX` connections within the limit. Return True if the backlog may hold more."""

@@ -21,7 +21,7 @@ _held_here: set[str] = set()
 _one_at_a_time = threading.Lock()
 
 
-def renew() -> None:
+def after_fork() -> None:
     """In a forked child: another thread of the parent may have held the mutex at the fork."""
     global _one_at_a_time  # noqa: PLW0603  the parent's would never be released here
     _one_at_a_time = threading.Lock()
@@ -45,15 +45,15 @@ def is_owner_dead(path: str, *, dir_fd: int | None = None) -> bool:
         if os.path.realpath(path) in _held_here:
             return False
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # it may be a FIFO
-        handle = os.open(path if dir_fd is None else os.path.basename(path), flags, dir_fd=dir_fd)
+        fd = os.open(path if dir_fd is None else os.path.basename(path), flags, dir_fd=dir_fd)
         try:
-            fcntl.lockf(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
             return False
         finally:
-            os.close(handle)
+            os.close(fd)
         return True
 
 
@@ -73,22 +73,22 @@ class LockFile:
         with _one_at_a_time:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())
-            self._handle = _open(self._name(path), mode, is_new, dir_fd)
+            self._fd = _open(self._name(path), mode, is_new, dir_fd)
             try:
-                fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                owner = os.pread(self._handle, 20, 0).strip()
-                os.close(self._handle)
+                owner = os.pread(self._fd, 20, 0).strip()
+                os.close(self._fd)
                 if error.errno not in (errno.EACCES, errno.EAGAIN):
                     raise
                 raise LockTaken(int(owner) if owner.isdigit() else None) from None
-            there = os.fstat(self._handle)
-            self._identity = there.st_dev, there.st_ino  # no other file gets this inode while the handle is open
+            there = os.fstat(self._fd)
+            self._identity = there.st_dev, there.st_ino  # no other file gets this inode while the file is open
             self.is_held = True
             _held_here.add(self._key)
             with contextlib.suppress(OSError):  # a full disk: the file then lacks our process id
-                os.ftruncate(self._handle, 0)
-                os.pwrite(self._handle, b"%d\n" % os.getpid(), 0)
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
 
     def is_in_place(self) -> bool:
         """Return whether the lock is held and the file still has its name: another process may have removed it."""
@@ -97,7 +97,7 @@ class LockFile:
         try:
             there = os.lstat(self._key)
         except PermissionError:  # this process has become another user, without access
-            return os.fstat(self._handle).st_nlink > 0
+            return os.fstat(self._fd).st_nlink > 0
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == self._identity
@@ -119,10 +119,10 @@ class LockFile:
         """Return *path* as passed to system calls: with a descriptor of the folder, its last part."""
         return path if self._dir_fd is None else os.path.basename(path)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: the lock is the parent's. Closing our copy of the descriptor does not release it."""
         self.is_held = False
-        os.close(self._handle)
+        os.close(self._fd)
         _held_here.discard(self._key)
 
     def release(self) -> None:
@@ -130,7 +130,7 @@ class LockFile:
         with _one_at_a_time:
             if self.is_held:
                 self.is_held = False
-                os.close(self._handle)
+                os.close(self._fd)
                 _held_here.discard(self._key)
 
 
@@ -139,14 +139,14 @@ def _open(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
     Open a lock file, creating it if necessary. Raises OSError, also for a file with a second name: it would be emptied.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_EXCL if is_new else 0)
-    handle = os.open(path, flags, mode, dir_fd=dir_fd)
+    fd = os.open(path, flags, mode, dir_fd=dir_fd)
     try:
-        there = os.fstat(handle)
+        there = os.fstat(fd)
         if there.st_nlink > 1:
             raise OSError(errno.EMLINK, "it has a second name, so it may be another file", path)
         if stat.S_IMODE(there.st_mode) != mode:
-            os.fchmod(handle, mode)
+            os.fchmod(fd, mode)
     except BaseException:
-        os.close(handle)
+        os.close(fd)
         raise
-    return handle
+    return fd

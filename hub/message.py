@@ -60,16 +60,16 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     """
     Messages that travel, commit and are acknowledged together.
 
-    *entries* is one msgpack array. *count* is the number of messages in it; group markers do not count. *chunk* is the
-    msgpack encoding of the sender's chunk id, byte for byte, or None if the sender wants no acknowledgement. The hub
-    assigns *sequence* (of the first message) and *received*; both are 0 before that. *crc* is the CRC-32 of the
+    *entries* is one msgpack array. *count* is the number of messages in it; group markers do not count. *chunk_id* is
+    the msgpack encoding of the sender's chunk id, byte for byte, or None if the sender wants no acknowledgement.
+    The hub assigns *sequence* (of the first message) and *received*; both are 0 before that. *crc* is the CRC-32 of the
     entries, or None; the decoders compute it on arrival.
     """
 
     tag: bytes
     entries: bytes | memoryview
     count: int
-    chunk: bytes | None = None
+    chunk_id: bytes | None = None
     peer: Peer = UNKNOWN_PEER
     origin: Origin | None = None
     sequence: int = 0
@@ -108,7 +108,7 @@ class Loss(msgspec.Struct, frozen=True):
     """
     Data that could not be kept: the reason, the number of messages (1 if unknown) and bytes, a sample.
 
-    *chunk* is set if the sender waits for an acknowledgement of the lost data. It gets one, or it would resend for
+    *chunk_id* is set if the sender waits for an acknowledgement of the lost data. It gets one, or it would resend for
     ever. *fatal* means that the rest of the stream cannot be read.
     """
 
@@ -117,7 +117,7 @@ class Loss(msgspec.Struct, frozen=True):
     lost_bytes: int = 0
     sample: bytes = b""
     tag: bytes = b""
-    chunk: bytes | None = None
+    chunk_id: bytes | None = None
     fatal: bool = False
 
     def as_batch(self, *, peer: Peer, origin: Origin | None = None) -> Batch:
@@ -134,4 +134,4 @@ class Loss(msgspec.Struct, frozen=True):
             record["sample"] = self.sample[:64].hex()
         record["peer"] = {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "comm": peer.comm}
         entry = codec.UNSTAMPED + msgspec.msgpack.encode(record)
-        return Batch(LOSS_TAG, codec.join((entry,), 1), 1, self.chunk, peer, origin)
+        return Batch(LOSS_TAG, codec.join((entry,), 1), 1, self.chunk_id, peer, origin)

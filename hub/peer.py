@@ -66,12 +66,12 @@ def _many_groups(sock: socket.socket) -> bytes | None:
 def _command_name(pid: int) -> str:
     """Return the command name of a process; empty if the process has ended."""
     try:
-        handle = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
     try:
-        return os.read(handle, 64).rstrip(b"\n").decode("utf-8", "replace")
+        return os.read(fd, 64).rstrip(b"\n").decode("utf-8", "replace")
     except OSError:
         return ""
     finally:
-        os.close(handle)
+        os.close(fd)

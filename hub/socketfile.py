@@ -232,20 +232,20 @@ def _permit(path: str, mode: int, gid: int, *, known: os.stat_result | None = No
         os.chown(path, -1, gid, follow_symlinks=False)
         os.chmod(path, mode)
         return os.lstat(path)
-    handle = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        there = os.fstat(handle)
+        there = os.fstat(fd)
         is_ours = stat.S_ISSOCK(there.st_mode) and there.st_uid == os.geteuid() and there.st_nlink == 1
         if not is_ours or (known is not None and not os.path.samestat(there, known)):
             raise OSError(errno.EEXIST, "another file has come to its place", path)
-        file = f"/proc/self/fd/{handle}"  # fchown and fchmod refuse an O_PATH descriptor
+        file = f"/proc/self/fd/{fd}"  # fchown and fchmod refuse an O_PATH descriptor
         if gid not in (-1, there.st_gid):
             os.chown(file, -1, gid)
         if stat.S_IMODE(there.st_mode) != mode:
             os.chmod(file, mode)
         return there
     finally:
-        os.close(handle)
+        os.close(fd)
 
 
 def _other_name(path: str) -> str:

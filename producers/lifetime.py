@@ -95,7 +95,7 @@ def _close_all() -> None:
 
 def _renew_all() -> None:
     _mark[0] = 1
-    lockfile.renew()
+    lockfile.after_fork()
     for producer in list(_renewable):
         producer.renew()
 

@@ -130,7 +130,7 @@ class Spool:
         """In a forked child: close the copies of the parent's descriptors."""
         if self._lock is not None and not self._is_closed:
             self._is_closed = True
-            self._lock.forget()
+            self._lock.after_fork()
             self._close_folder()
 
     def _open(self) -> _Folder:

@@ -41,7 +41,7 @@ class BenchError(ProducerError):
     """The benchmark cannot be run with these settings, or failed."""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What to measure; see `mpsr bench --help`."""
 
     folder: str
@@ -56,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     full: bool = False
 
 
-def run(settings: Settings, *, say: Callable[[str], None]) -> dict[str, Any]:
+def run(settings: BenchSettings, *, say: Callable[[str], None]) -> dict[str, Any]:
     """Run the benchmark and return its report. *say* is called with each stage of the work. Raises BenchError."""
     if settings.size * settings.chunk > CHUNK_BYTES_MAX:
         raise BenchError(f"chunks of {settings.size * settings.chunk} bytes are over the limit ({CHUNK_BYTES_MAX})")
@@ -85,7 +85,7 @@ def run(settings: Settings, *, say: Callable[[str], None]) -> dict[str, Any]:
 class _Hub:
     """The hub process that is measured."""
 
-    def __init__(self, folder: str, settings: Settings) -> None:
+    def __init__(self, folder: str, settings: BenchSettings) -> None:
         self.socket = os.path.join(folder, "hub.sock")
         self.journal = os.path.join(folder, "journal")
         free = shutil.disk_usage(folder).free
@@ -112,10 +112,10 @@ class _Hub:
             fields = stat.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def fill(self, settings: Settings) -> None:
+    def fill(self, settings: BenchSettings) -> None:
         """Write one and a half times the journal's size, so that its oldest segments expire."""
         messages = FULL_JOURNAL_BYTES * 3 // 2 // settings.size
-        filling = Settings(folder=settings.folder, messages=messages, size=settings.size)
+        filling = BenchSettings(folder=settings.folder, messages=messages, size=settings.size)
         _load(self, filling, lambda text: None)
 
     def _await_start(self) -> None:
@@ -132,7 +132,7 @@ class _Hub:
 
 
 def _load(
-    hub: _Hub, settings: Settings, say: Callable[[str], None]
+    hub: _Hub, settings: BenchSettings, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[Orders], dict[int, int]]:
     """Run all producers. Return the figures, the orders of each producer, and how many messages each sent."""
     each = -(-settings.messages // settings.producers)
@@ -196,7 +196,7 @@ def _await_messages(hub: _Hub, total: int) -> None:
 
 
 def _report(
-    settings: Settings, figures: dict[str, Any], stats: dict[str, Any], checked: Checked, disk: DiskFigures
+    settings: BenchSettings, figures: dict[str, Any], stats: dict[str, Any], checked: Checked, disk: DiskFigures
 ) -> dict[str, Any]:
     results, seconds = figures["results"], figures["seconds"]
     total = sum(result["messages"] for result in results)

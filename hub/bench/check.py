@@ -49,8 +49,8 @@ class _Expected:
         if self._orders.client in ("producer", "async", "logging", "structlog"):
             for message in batch.messages():
                 self._number(message.record.get("n", -1))
-        elif self._orders.client == "raw" and batch.chunk is not None:
-            self._chunk(batch, batch.chunk)
+        elif self._orders.client == "raw" and batch.chunk_id is not None:
+            self._chunk(batch, batch.chunk_id)
         elif self._orders.client == "raw":
             self._unbatched(batch)
 

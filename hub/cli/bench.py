@@ -54,12 +54,12 @@ def bench(
       mpsr bench --folder /var/tmp
       mpsr bench --chunk 100 --seconds 30 --json
     """
-    from hub.bench.bench import Settings, run
+    from hub.bench.bench import BenchSettings, run
 
     if pattern != "load":
         client = pattern
     producers = producers or (1 if client in APPLICATIONS else 5)
-    asked = Settings(
+    asked = BenchSettings(
         folder=os.path.abspath(folder), producers=producers, messages=messages or 0, client=client, **settings
     )
     report = run(asked, say=_say)

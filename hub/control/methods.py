@@ -57,7 +57,7 @@ class Commands:
             **dataclasses.asdict(self._hub.metrics),
             "connections": self._hub.connections,
             "last_sequence": self._journal.last_sequence,
-            "journal_bytes": self._journal.bytes,
+            "journal_bytes": self._journal.size_bytes,
             "inbox_bytes": self._hub.inbox.held_bytes,
             "half_frame_bytes": self._hub.inbox.budget.loose_bytes,
             "rss_bytes": rss_bytes(),

@@ -58,7 +58,7 @@ class SegmentHeader(NamedTuple):
     snapshot: bytes
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Length on disk in bytes."""
         return SEGMENT_HEADER_BYTES + len(self.snapshot)
 
@@ -122,7 +122,7 @@ def seed_of(hub_id: bytes) -> int:
 def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int, seed: int) -> tuple[bytes, int]:
     """Return the bytes of the block before its entries, and the length of the whole block in bytes."""
     peer = batch.peer
-    header = _encode_header((batch.tag, batch.chunk, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
+    header = _encode_header((batch.tag, batch.chunk_id, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
     assert len(header) <= HEADER_BYTES_MAX
     entries_bytes = len(batch.entries)
     entries_crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
@@ -167,9 +167,9 @@ def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | Non
     middle = start + block.header_bytes
     view = memoryview(data)
     try:
-        tag, chunk, pid, uid, gid, comm, verified = _decode_header(view[start:middle])
+        tag, chunk_id, pid, uid, gid, comm, verified = _decode_header(view[start:middle])
     except (msgspec.MsgspecError, UnicodeError):
         return None
     peer = Peer(pid, uid, gid, comm, verified)
     entries = view[middle : middle + block.entries_bytes]
-    return Batch(tag, entries, block.count, chunk, peer, None, block.sequence, block.received, block.entries_crc)
+    return Batch(tag, entries, block.count, chunk_id, peer, None, block.sequence, block.received, block.entries_crc)

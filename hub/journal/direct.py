@@ -36,12 +36,12 @@ class DirectWriter:
 
     def __init__(self) -> None:
         self._buffer: memoryview | None = None
-        self._handle = -1  # as opened by its owner
+        self._fd = -1  # as opened by its owner
         self._direct = -1  # the same file, opened with O_DIRECT
         self._tail = -1  # the offset whose page's first bytes are in the buffer
         self._is_possible = bool(_O_DIRECT)  # until a write shows otherwise
 
-    def write(self, handle: int, offset: int, parts: Sequence[Part]) -> bool:
+    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> bool:
         """
         Write all *parts* one after the other. Return False if that is impossible: then write all of them in the
         ordinary way.
@@ -49,33 +49,33 @@ class DirectWriter:
         if not self._is_possible:
             return False
         try:
-            if handle != self._handle:
-                self.forget(self._handle)
-                self._direct = os.open(f"/proc/self/fd/{handle}", os.O_WRONLY | os.O_CLOEXEC | _O_DIRECT)
-                self._handle = handle
-            self._write_parts(offset, parts, self._lay_out(handle, offset))
+            if fd != self._fd:
+                self.forget(self._fd)
+                self._direct = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC | _O_DIRECT)
+                self._fd = fd
+            self._write_parts(offset, parts, self._lay_out(fd, offset))
         except OSError as error:
-            self.forget(handle)
+            self.forget(fd)
             self._is_possible = error.errno not in _IMPOSSIBLE
             if self._is_possible and error.errno not in _NOT_NOW:
                 raise
             return False
         return True
 
-    def forget(self, handle: int) -> None:
+    def forget(self, fd: int) -> None:
         """Close our descriptor of a file that is about to be closed."""
-        if handle == self._handle and handle != -1:
-            self._handle = self._tail = -1
+        if fd == self._fd and fd != -1:
+            self._fd = self._tail = -1
             with contextlib.suppress(OSError):  # no data is lost: the owner's descriptor was synced
                 os.close(self._direct)
 
-    def _lay_out(self, handle: int, offset: int) -> memoryview:
+    def _lay_out(self, fd: int, offset: int) -> memoryview:
         """Return the buffer. It begins with the bytes that precede *offset* in its page."""
         if self._buffer is None:
             self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES))
         before = offset % PAGE_BYTES
         if before and self._tail != offset:
-            there = os.pread(handle, before, offset - before)
+            there = os.pread(fd, before, offset - before)
             self._buffer[: len(there)] = there
             self._buffer[len(there) : before] = bytes(before - len(there))
         self._tail = -1
@@ -102,7 +102,7 @@ class DirectWriter:
         self._tail = start + at
 
 
-def _write_all(handle: int, data: memoryview, offset: int) -> None:
+def _write_all(fd: int, data: memoryview, offset: int) -> None:
     while data:
-        written = os.pwrite(handle, data, offset)
+        written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written

@@ -29,7 +29,7 @@ __all__ = ["DIRECT_BYTES", "DiskFiles", "Files", "Part"]
 
 
 class Files(Protocol):
-    """A folder of files. A *handle* is an open file, as an int. Offsets and sizes are in bytes."""
+    """A folder of files. An *fd* is an open file, as an int. Offsets and sizes are in bytes."""
 
     def list(self) -> list[str]: ...
 
@@ -39,19 +39,19 @@ class Files(Protocol):
     def create(self, name: str, size: int) -> int:
         """Create a file of *size* zeros, opened for writing. It must not exist yet. All of its space is reserved."""
 
-    def read(self, handle: int, offset: int, size: int) -> bytes:
+    def read(self, fd: int, offset: int, size: int) -> bytes:
         """
         Return *size* bytes, or fewer at the end of the file. Bytes that the disk cannot read (EIO) are returned as
         zeros.
         """
 
-    def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
+    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> None:
         """Write all *parts* one after the other."""
 
-    def sync(self, handle: int) -> None:
-        """Return when all data written to *handle* is on stable storage."""
+    def sync(self, fd: int) -> None:
+        """Return when all data written to *fd* is on stable storage."""
 
-    def sync_all(self, handle: int) -> None:
+    def sync_all(self, fd: int) -> None:
         """Do the same for the data and all metadata of the file, its size included."""
 
     def sync_folder(self) -> None:
@@ -60,19 +60,19 @@ class Files(Protocol):
     def truncate(self, name: str, size: int) -> None:
         """Cut the file to *size* bytes. Return when all of it is on stable storage."""
 
-    def size(self, handle: int) -> int: ...
+    def size(self, fd: int) -> int: ...
 
-    def close(self, handle: int) -> None: ...
+    def close(self, fd: int) -> None: ...
 
     def remove(self, name: str) -> None: ...
 
     def rename(self, name: str, new_name: str) -> None:
         """Rename a file in one step. A file that has *new_name* is replaced."""
 
-    def is_named(self, handle: int, name: str) -> bool:
+    def is_named(self, fd: int, name: str) -> bool:
         """Return whether *name* refers to the open file, or to no file."""
 
-    def is_linked(self, handle: int) -> bool:
+    def is_linked(self, fd: int) -> bool:
         """Return whether the open file still has a name."""
 
 
@@ -91,41 +91,41 @@ class DiskFiles:
 
     def create(self, name: str, size: int) -> int:
         path = os.path.join(self._folder, name)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
-            _allocate(handle, size)
+            _allocate(fd, size)
         except BaseException:
-            os.close(handle)
+            os.close(fd)
             os.unlink(path)
             raise
-        return handle
+        return fd
 
-    def read(self, handle: int, offset: int, size: int) -> bytes:
+    def read(self, fd: int, offset: int, size: int) -> bytes:
         try:
-            return self._read(handle, offset, size)
+            return self._read(fd, offset, size)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            return self._read_around(handle, offset, size)
+            return self._read_around(fd, offset, size)
 
-    def _read(self, handle: int, offset: int, size: int) -> bytes:
-        data = os.pread(handle, size, offset)
+    def _read(self, fd: int, offset: int, size: int) -> bytes:
+        data = os.pread(fd, size, offset)
         if not data or len(data) == size:
             return data
         parts, got = [data], len(data)
-        while got < size and (data := os.pread(handle, size - got, offset + got)):
+        while got < size and (data := os.pread(fd, size - got, offset + got)):
             parts.append(data)
             got += len(data)
         return b"".join(parts)
 
-    def _read_around(self, handle: int, offset: int, size: int) -> bytes:
+    def _read_around(self, fd: int, offset: int, size: int) -> bytes:
         """Read page by page. A bad sector costs only its own page, and no checksum accepts the zeros as data."""
-        end = min(offset + size, self.size(handle))
+        end = min(offset + size, self.size(fd))
         parts = []
         while offset < end:
             step = min(PAGE_BYTES - offset % PAGE_BYTES, end - offset)
             try:
-                parts.append(self._read(handle, offset, step))
+                parts.append(self._read(fd, offset, step))
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
@@ -133,27 +133,27 @@ class DiskFiles:
             offset += step
         return b"".join(parts)
 
-    def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
+    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> None:
         if (total := sum(map(len, parts))) >= DIRECT_BYTES:
-            has_room = offset + total <= self.size(handle) - PAGE_BYTES  # padding must not extend the file
-            if has_room and self._direct.write(handle, offset, parts):
+            has_room = offset + total <= self.size(fd) - PAGE_BYTES  # padding must not extend the file
+            if has_room and self._direct.write(fd, offset, parts):
                 return
         for first in range(0, len(parts), _PARTS_MAX):
             group = parts[first : first + _PARTS_MAX]
             size = sum(map(len, group))
-            written = os.pwritev(handle, group, offset)
+            written = os.pwritev(fd, group, offset)
             if written < size:  # interrupted by a signal, or a nearly full disk
                 rest = memoryview(b"".join(group))[written:]
                 while rest:
-                    written += (more := os.pwrite(handle, rest, offset + written))
+                    written += (more := os.pwrite(fd, rest, offset + written))
                     rest = rest[more:]
             offset += size
 
-    def sync(self, handle: int) -> None:
-        _fdatasync(handle)
+    def sync(self, fd: int) -> None:
+        _fdatasync(fd)
 
-    def sync_all(self, handle: int) -> None:
-        os.fsync(handle)
+    def sync_all(self, fd: int) -> None:
+        os.fsync(fd)
 
     def sync_folder(self) -> None:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -163,19 +163,19 @@ class DiskFiles:
             os.close(folder)
 
     def truncate(self, name: str, size: int) -> None:
-        handle = os.open(os.path.join(self._folder, name), os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(os.path.join(self._folder, name), os.O_RDWR | os.O_CLOEXEC)
         try:
-            os.ftruncate(handle, size)
-            os.fsync(handle)
+            os.ftruncate(fd, size)
+            os.fsync(fd)
         finally:
-            os.close(handle)
+            os.close(fd)
 
-    def size(self, handle: int) -> int:
-        return os.fstat(handle).st_size
+    def size(self, fd: int) -> int:
+        return os.fstat(fd).st_size
 
-    def close(self, handle: int) -> None:
-        self._direct.forget(handle)
-        os.close(handle)
+    def close(self, fd: int) -> None:
+        self._direct.forget(fd)
+        os.close(fd)
 
     def remove(self, name: str) -> None:
         os.unlink(os.path.join(self._folder, name))
@@ -183,23 +183,23 @@ class DiskFiles:
     def rename(self, name: str, new_name: str) -> None:
         os.rename(os.path.join(self._folder, name), os.path.join(self._folder, new_name))
 
-    def is_named(self, handle: int, name: str) -> bool:
+    def is_named(self, fd: int, name: str) -> bool:
         try:
             there = os.stat(os.path.join(self._folder, name))
         except FileNotFoundError:
             return True
-        return os.path.samestat(os.fstat(handle), there)
+        return os.path.samestat(os.fstat(fd), there)
 
-    def is_linked(self, handle: int) -> bool:
-        return os.fstat(handle).st_nlink > 0
+    def is_linked(self, fd: int) -> bool:
+        return os.fstat(fd).st_nlink > 0
 
 
 # macOS has neither function. ftruncate leaves a hole there, and a full disk is found by the write.
-def _allocate(handle: int, size: int) -> None:
+def _allocate(fd: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(handle, 0, size)
+        os.posix_fallocate(fd, 0, size)
     else:
-        os.ftruncate(handle, size)
+        os.ftruncate(fd, size)
 
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)

@@ -28,7 +28,7 @@ from hub.journal.clock import steady_ns
 from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Reader
 from hub.journal.recovery import Recovered, recover
-from hub.journal.retention import KEEP_BYTES, KEEP_BYTES_MIN
+from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
 from hub.journal.writer import RELAXED_SYNC_S, Commit, Durability, Writer
 from hub.lockfile import LockFile, LockTaken
 from hub.message import Batch
@@ -61,8 +61,8 @@ class Journal:
         cls,
         path: str,
         *,
-        keep_bytes: int = KEEP_BYTES,
-        keep_s: float | None = None,
+        retain_bytes: int = RETAIN_BYTES,
+        retain_s: float | None = None,
         durability: Durability = "fsync",
         dedupe: Dedupe | None = None,
         files: Files | None = None,
@@ -70,11 +70,11 @@ class Journal:
         """
         Open the journal in the folder *path*, and create the folder if it is missing.
 
-        *keep_bytes* limits the size of the journal. *keep_s*, if given, limits the age of its messages in seconds.
+        *retain_bytes* limits the size of the journal. *retain_s*, if given, limits the age of its messages in seconds.
         Raises JournalLocked, JournalUnusable or JournalTooNew; then nothing has been changed.
         """
-        if keep_bytes < KEEP_BYTES_MIN:
-            raise JournalUnusable(path, f"{keep_bytes} bytes are too few ({KEEP_BYTES_MIN} at least)")
+        if retain_bytes < RETAIN_BYTES_MIN:
+            raise JournalUnusable(path, f"{retain_bytes} bytes are too few ({RETAIN_BYTES_MIN} at least)")
         dedupe = dedupe or Dedupe()
 
         def prepare() -> tuple[Files, Writer, Recovered, LockFile | None]:
@@ -87,8 +87,8 @@ class Journal:
                     recovered,
                     dedupe,
                     path=path,
-                    keep_bytes=keep_bytes,
-                    keep_s=keep_s,
+                    retain_bytes=retain_bytes,
+                    retain_s=retain_s,
                     durability=durability,
                     is_ours=(lambda: True) if lock is None else lock.is_in_place,
                 )
@@ -110,9 +110,9 @@ class Journal:
         return self._writer.last_sequence
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Size on disk in bytes, preallocated space included."""
-        return self._writer.bytes
+        return self._writer.size_bytes
 
     @property
     def commit_bytes_max(self) -> int:
@@ -142,10 +142,10 @@ class Journal:
             finally:
                 self._waiting.discard(future)
 
-    async def keep(self, keep_bytes: int, keep_s: float | None) -> None:
+    async def retain(self, retain_bytes: int, retain_s: float | None) -> None:
         """Change the limits of size (bytes) and age (seconds). They apply from the next `expire` or new segment."""
         self._check_open()
-        await self._do(lambda: self._writer.keep(keep_bytes, keep_s))
+        await self._do(lambda: self._writer.retain(retain_bytes, retain_s))
 
     async def expire(self) -> int:
         """Delete the oldest segments beyond the limits. Return the number of segments deleted."""

@@ -208,7 +208,7 @@ class Reader:
         self._limit = self._following(segment)
         seal = read_seal(self._files) if self._limit is None else None
         self._seal = seal if seal is not None and seed_of(seal.hub_id) == self._seed else None
-        self._offset = header.bytes if header else 0
+        self._offset = header.size_bytes if header else 0
         self._sequence = segment.first_sequence
         if segment.first_sequence > self._expected and not self._has_begun:
             self._expected = segment.first_sequence

@@ -37,7 +37,7 @@ class Kept(NamedTuple):
     """
 
     first_sequence: int
-    bytes: int
+    size_bytes: int
     created: int = UNREADABLE
 
 
@@ -123,7 +123,7 @@ class _Walk:
         header = segment.header
         self.last_received = max(self.last_received, header.received if header else 0)
         self._pass_to(segment.first_sequence)
-        offset = header.bytes if header else 0
+        offset = header.size_bytes if header else 0
         while True:
             block = segment.block_at(offset, self._seed)
             if block is None:
@@ -138,7 +138,7 @@ class _Walk:
             self.next_sequence = max(self.next_sequence, block.next_sequence)
             self.last_received = max(self.last_received, block.received)
             batch = segment.batch(block)
-            if batch is not None and batch.chunk is not None:
+            if batch is not None and batch.chunk_id is not None:
                 self._dedupe.remember((batch,), self._now)
             offset = block.end
         if following is None:

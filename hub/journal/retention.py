@@ -15,59 +15,62 @@ from hub.journal.recovery import Kept
 
 SEGMENT_BYTES = 64 << 20
 SEGMENT_BYTES_MIN = 1 << 20
-KEEP_BYTES = 1 << 30
-KEEP_BYTES_MIN = 4 << 20
+RETAIN_BYTES = 1 << 30
+RETAIN_BYTES_MIN = 4 << 20
 NOTHING_NEEDED = (1 << 64) - 1
 
 
-def segment_bytes_for(keep_bytes: int) -> int:
+def segment_bytes_for(retain_bytes: int) -> int:
     """
-    Return the size of segments in a journal of *keep_bytes*: an eighth of it, so that expiry removes little at a time.
+    Return the size of segments in a journal of *retain_bytes*: an eighth of it, so that expiry removes little at a
+    time.
     """
-    return max(SEGMENT_BYTES_MIN, min(SEGMENT_BYTES, keep_bytes // 8))
+    return max(SEGMENT_BYTES_MIN, min(SEGMENT_BYTES, retain_bytes // 8))
 
 
 AGE_STEPS = 8
 """With a limit on age, a segment is sealed after an eighth of the limit, because only whole segments can be deleted."""
 
 
-def rows_max_for(keep_bytes: int) -> int:
+def rows_max_for(retain_bytes: int) -> int:
     """
-    Return the maximum number of rows in each deduplication table in a journal of *keep_bytes*.
+    Return the maximum number of rows in each deduplication table in a journal of *retain_bytes*.
 
     Each segment begins with all rows. They take at most a quarter of it; otherwise a small journal would hold nothing
     else.
     """
-    return min(ROWS_MAX, segment_bytes_for(keep_bytes) // 4 // ROW_BYTES)
+    return min(ROWS_MAX, segment_bytes_for(retain_bytes) // 4 // ROW_BYTES)
 
 
-def batch_bytes_max_for(keep_bytes: int) -> int:
-    """Return the size of the largest batch that a journal of *keep_bytes* accepts: no batch may push out all others."""
-    return keep_bytes // 8
-
-
-def commit_bytes_max_for(keep_bytes: int) -> int:
+def batch_bytes_max_for(retain_bytes: int) -> int:
     """
-    Return the size that a commit to a journal of *keep_bytes* should not exceed: half a segment. One batch may exceed
+    Return the size of the largest batch that a journal of *retain_bytes* accepts: no batch may push out all others.
+    """
+    return retain_bytes // 8
+
+
+def commit_bytes_max_for(retain_bytes: int) -> int:
+    """
+    Return the size that a commit to a journal of *retain_bytes* should not exceed: half a segment. One batch may exceed
     it.
     """
-    return segment_bytes_for(keep_bytes) // 2
+    return segment_bytes_for(retain_bytes) // 2
 
 
-def plan_expiry(segments: Sequence[Kept], *, keep_bytes: int, needed_from: int, older_than: int = 0) -> int:
+def plan_expiry(segments: Sequence[Kept], *, retain_bytes: int, needed_from: int, older_than: int = 0) -> int:
     """
     Return how many of the oldest *segments* to delete.
 
-    Segments are deleted until the total is within *keep_bytes* and no segment holds only messages from before
+    Segments are deleted until the total is within *retain_bytes* and no segment holds only messages from before
     *older_than* (nanoseconds since the epoch). Segments with a sequence of *needed_from* or above are kept.
     """
-    total = sum(segment.bytes for segment in segments)
+    total = sum(segment.size_bytes for segment in segments)
     count = 0
     for segment, (following, created) in zip(segments, _with_ages(segments)[1:], strict=False):
         is_old = created < older_than  # *created* is the next segment's: nothing in *segment* is newer
-        if not (is_old or total > keep_bytes) or following.first_sequence > needed_from:
+        if not (is_old or total > retain_bytes) or following.first_sequence > needed_from:
             break
-        total -= segment.bytes
+        total -= segment.size_bytes
         count += 1
     return count
 

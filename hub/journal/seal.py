@@ -59,26 +59,26 @@ def unpack_seal(data: bytes) -> Seal | None:
 def read_seal(files: Files) -> Seal | None:
     """Return the journal's seal, or None if there is no whole one."""
     try:
-        handle = files.open(NAME)
+        fd = files.open(NAME)
     except OSError:
         return None
     try:
-        return unpack_seal(files.read(handle, 0, _SEAL.size + 1))
+        return unpack_seal(files.read(fd, 0, _SEAL.size + 1))
     except OSError:
         return None
     finally:
-        files.close(handle)
+        files.close(fd)
 
 
 def write_seal(files: Files, seal: Seal) -> None:
     """Replace the previous seal, durably. Raises OSError; then either seal is in place, whole."""
     with contextlib.suppress(FileNotFoundError):
         files.remove(_NEW)
-    handle = files.create(_NEW, _SEAL.size)
+    fd = files.create(_NEW, _SEAL.size)
     try:
-        files.write(handle, 0, (pack_seal(seal),))
-        files.sync_all(handle)
+        files.write(fd, 0, (pack_seal(seal),))
+        files.sync_all(fd)
     finally:
-        files.close(handle)
+        files.close(fd)
     files.rename(_NEW, NAME)
     files.sync_folder()

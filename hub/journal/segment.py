@@ -65,7 +65,7 @@ class Segment:
         self._files = files
         self.first_sequence = first_sequence
         self.name = segment_name(first_sequence)
-        self._handle = files.open(self.name)
+        self._fd = files.open(self.name)
         self._data = b""
         self._base = 0
         header = self._read_header()
@@ -82,17 +82,17 @@ class Segment:
         self.close()
 
     def close(self) -> None:
-        self._files.close(self._handle)
+        self._files.close(self._fd)
 
     @property
     def is_replaced(self) -> bool:
         """Whether another file has the name now: this segment was given up before any of its blocks was committed."""
-        return not self._files.is_named(self._handle, self.name)
+        return not self._files.is_named(self._fd, self.name)
 
     @property
     def size(self) -> int:
         """Size of the file in bytes, preallocated space included."""
-        return self._files.size(self._handle)
+        return self._files.size(self._fd)
 
     def block_at(self, offset: int, seed: int) -> Block | None:
         """Return the block at *offset*, or None if it is not whole."""
@@ -117,7 +117,7 @@ class Segment:
 
     def is_zero_at(self, offset: int) -> bool:
         """Return whether the bytes of a block's fixed part at *offset* are zeros or after the end of the file."""
-        return not any(self._files.read(self._handle, offset, BLOCK_BYTES))
+        return not any(self._files.read(self._fd, offset, BLOCK_BYTES))
 
     def resume_behind(
         self, place: int, sequence: int, seed: int, *, sealed: bool, below: int = SEQUENCE_MAX
@@ -160,7 +160,7 @@ class Segment:
         """Return the number of bytes from *place* to the last byte that is not zero."""
         last = place
         for offset in range(place, self.size, _WINDOW_BYTES):
-            if written := self._files.read(self._handle, offset, _WINDOW_BYTES).rstrip(b"\0"):
+            if written := self._files.read(self._fd, offset, _WINDOW_BYTES).rstrip(b"\0"):
                 last = offset + len(written)
         return last - place
 
@@ -171,7 +171,7 @@ class Segment:
         Where only the entries of a block are damaged, that is its end: its entries may quote blocks.
         """
         while True:
-            data = self._files.read(self._handle, place, BLOCK_BYTES + HEADER_BYTES_MAX)
+            data = self._files.read(self._fd, place, BLOCK_BYTES + HEADER_BYTES_MAX)
             block = unpack_block(data, 0, place)
             if block is None or not is_front_whole(block, data, 0, seed):
                 return place + 1
@@ -183,7 +183,7 @@ class Segment:
         """Return the first whole block at *offset* or behind that may be what is *expected*."""
         size = self.size
         while offset + BLOCK_BYTES <= size:
-            data = self._files.read(self._handle, offset, _WINDOW_BYTES)
+            data = self._files.read(self._fd, offset, _WINDOW_BYTES)
             at = data.find(BLOCK_MAGIC_BYTES)
             while at != -1:
                 # Messages may be full of the magic, so a candidate that cannot be a block is rejected without another
@@ -206,9 +206,9 @@ class Segment:
 
     def _load(self, offset: int, size: int) -> None:
         """Read the window at *offset*: at least *size* bytes, unless the file is shorter."""
-        self._data = self._files.read(self._handle, offset, max(size, _WINDOW_BYTES))
+        self._data = self._files.read(self._fd, offset, max(size, _WINDOW_BYTES))
         self._base = offset
 
     def _read_header(self) -> SegmentHeader | None:
-        size = segment_header_bytes(self._files.read(self._handle, 0, SEGMENT_HEADER_BYTES))
-        return None if size is None else unpack_segment_header(self._files.read(self._handle, 0, size))
+        size = segment_header_bytes(self._files.read(self._fd, 0, SEGMENT_HEADER_BYTES))
+        return None if size is None else unpack_segment_header(self._files.read(self._fd, 0, size))

@@ -68,7 +68,7 @@ class Commit(NamedTuple):
 class _Active(NamedTuple):
     """The segment that is being written."""
 
-    handle: int
+    fd: int
     first_sequence: int
     size: int
     created: int
@@ -89,8 +89,8 @@ class Writer:
         dedupe: Dedupe,
         *,
         path: str = "",
-        keep_bytes: int,
-        keep_s: float | None = None,
+        retain_bytes: int,
+        retain_s: float | None = None,
         durability: Durability = "fsync",
         clock: Callable[[int], Clock] = Clock,
         is_ours: Callable[[], bool] = lambda: True,
@@ -100,7 +100,7 @@ class Writer:
         self._hub_id = recovered.hub_id
         self._seed = seed_of(recovered.hub_id)
         self._dedupe = dedupe
-        self.keep(keep_bytes, keep_s)
+        self.retain(retain_bytes, retain_s)
         self._durability = durability
         self._clock = clock(recovered.last_received)
         self._is_ours = is_ours
@@ -116,13 +116,13 @@ class Writer:
         self.needed_from = NOTHING_NEEDED
         """The lowest sequence that a reader still needs."""
 
-    def keep(self, keep_bytes: int, keep_s: float | None) -> None:
+    def retain(self, retain_bytes: int, retain_s: float | None) -> None:
         """Change the limits. They apply to the next `expire`, or when the next segment is begun."""
-        self._keep_bytes = keep_bytes
-        self._dedupe.bound(rows_max_for(keep_bytes))
-        self._keep_ns = None if keep_s is None else int(keep_s * NS)
-        self._segment_bytes = segment_bytes_for(keep_bytes)
-        self.commit_bytes_max = min(COMMIT_BYTES_MAX, commit_bytes_max_for(keep_bytes))
+        self._retain_bytes = retain_bytes
+        self._dedupe.bound(rows_max_for(retain_bytes))
+        self._retain_ns = None if retain_s is None else int(retain_s * NS)
+        self._segment_bytes = segment_bytes_for(retain_bytes)
+        self.commit_bytes_max = min(COMMIT_BYTES_MAX, commit_bytes_max_for(retain_bytes))
         """Larger commits would make segments larger than planned."""
 
     @property
@@ -130,10 +130,10 @@ class Writer:
         return self._next_sequence - 1
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Size of all segments in bytes, preallocated space included. Thread-safe."""
         active = self._active
-        return sum(segment.bytes for segment in self._sealed) + (active.size if active else 0)
+        return sum(segment.size_bytes for segment in self._sealed) + (active.size if active else 0)
 
     def append(self, batches: Sequence[Batch]) -> Commit:
         """
@@ -222,7 +222,7 @@ class Writer:
 
     def _is_old(self, created: int, now: Moment) -> bool:
         """Return whether a segment made then has had its share of the time that is kept."""
-        return self._keep_ns is not None and now.expiry - created > self._keep_ns // AGE_STEPS
+        return self._retain_ns is not None and now.expiry - created > self._retain_ns // AGE_STEPS
 
     def _expire(self, now: Moment, *, new_bytes: int = 0) -> None:
         """Delete what exceeds the limits, with room for a new segment of *new_bytes*."""
@@ -233,9 +233,9 @@ class Writer:
             segments.append(Kept(self._next_sequence, new_bytes, now.real))
         count = plan_expiry(
             segments,
-            keep_bytes=self._keep_bytes,
+            retain_bytes=self._retain_bytes,
             needed_from=self.needed_from,
-            older_than=0 if self._keep_ns is None else now.expiry - self._keep_ns,
+            older_than=0 if self._retain_ns is None else now.expiry - self._retain_ns,
         )
         # Without an active segment, only the newest sealed one records the next sequence.
         count = max(min(count, len(self._sealed) - (self._active is None)), 0)
@@ -265,7 +265,7 @@ class Writer:
 
     def _sync(self) -> None:
         if self._active is not None and self.is_unsynced:
-            self._files.sync(self._active.handle)
+            self._files.sync(self._active.fd)
             self.is_unsynced = False
 
     def _commit(self, batches: Sequence[Batch], now: Moment) -> None:
@@ -280,7 +280,7 @@ class Writer:
             parts, size = self._pack(batches, now.received)
         assert self._active is not None
         self.is_unsynced = True
-        self._files.write(self._active.handle, self._position, parts)
+        self._files.write(self._active.fd, self._position, parts)
         if self._durability == "fsync":
             self._sync()
         self.check_ours()
@@ -291,7 +291,7 @@ class Writer:
     def _look(self, now: Moment) -> None:
         """Raise JournalLost without the lock, and OSError if the active segment was deleted."""
         self.check_ours()
-        if self._active is not None and not self._files.is_linked(self._active.handle):
+        if self._active is not None and not self._files.is_linked(self._active.fd):
             raise FileNotFoundError(errno.ENOENT, "the segment was deleted", segment_name(self._active.first_sequence))
         self._looked_at = now.steady
 
@@ -316,28 +316,28 @@ class Writer:
         snapshot = self._dedupe.snapshot(now.steady)
         header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now.received, now.real, snapshot)
         # A large snapshot must not fill the segment; otherwise each commit would begin a new one.
-        size = max(self._segment_bytes, header.bytes + max(commit_bytes, self._segment_bytes // 2))
+        size = max(self._segment_bytes, header.size_bytes + max(commit_bytes, self._segment_bytes // 2))
         self._expire(now, new_bytes=size)
         with contextlib.suppress(FileNotFoundError):
             self._files.remove(_NEW)
-        handle = self._files.create(_NEW, size)
+        fd = self._files.create(_NEW, size)
         try:
-            self._files.write(handle, 0, (pack_segment_header(header),))
-            self._files.sync_all(handle)
+            self._files.write(fd, 0, (pack_segment_header(header),))
+            self._files.sync_all(fd)
             self.check_ours()  # again: the disk may have been slow, and the rename replaces what has the name
             self._files.rename(_NEW, segment_name(self._next_sequence))
             self._files.sync_folder()
         except BaseException:
-            self._files.close(handle)
+            self._files.close(fd)
             raise
-        self._active = _Active(handle, self._next_sequence, size, now.real)
-        self._position = self._synced = header.bytes
+        self._active = _Active(fd, self._next_sequence, size, now.real)
+        self._position = self._synced = header.size_bytes
 
     def _retire(self) -> None:
         """Seal the active segment. One without messages is left: its successor has the same name and replaces it."""
         active, self._active = self._active, None
         assert active is not None
-        self._files.close(active.handle)
+        self._files.close(active.fd)
         if not self._has_lock():
             return
         # Committed blocks are safe without this, and recovery would do it too. It frees space, and hides failed writes

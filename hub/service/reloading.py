@@ -74,7 +74,7 @@ class Reloader:
         live, _ = changes(old, new)
         self.config = msgspec.structs.replace(old, **{name: getattr(new, name) for name in live})
         if (old.journal_size, old.retain) != (new.journal_size, new.retain):
-            await self._journal.keep(new.journal_size, new.retain)
+            await self._journal.retain(new.journal_size, new.retain)
             try:
                 await self._journal.expire()
             except JournalUnavailable as error:  # the next segment that is begun expires them

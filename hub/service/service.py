@@ -83,7 +83,7 @@ class Service:
         made = inherited_sockets().get(SOCKET_NAME)
         _raise_descriptor_limit()
         journal = await Journal.open(
-            config.journal, keep_bytes=config.journal_size, keep_s=config.retain, durability=config.durability
+            config.journal, retain_bytes=config.journal_size, retain_s=config.retain, durability=config.durability
         )
         try:
             await self._serve(journal, made)
@@ -222,14 +222,17 @@ class Service:
                 continue
             try:
                 if segments := await journal.expire():
-                    log.info("journal.expired", segments=segments, journal_bytes=journal.bytes)
+                    log.info("journal.expired", segments=segments, journal_bytes=journal.size_bytes)
             except JournalUnavailable as error:
                 log.error("journal.unavailable", error=str(error))
 
     async def _tell(self, hub: Hub, journal: Journal) -> None:
         """Send the status line for `systemctl status` every `STATUS_INTERVAL_S`."""
         while self._notifier.is_active:
-            received, size = f"{hub.metrics.messages:,} messages since the start", f"{journal.bytes / 2**20:,.0f} MiB"
+            received, size = (
+                f"{hub.metrics.messages:,} messages since the start",
+                f"{journal.size_bytes / 2**20:,.0f} MiB",
+            )
             self._notifier.status(f"{received}, {hub.connections:,} connections, {size} of journal")
             await asyncio.sleep(STATUS_INTERVAL_S)
 

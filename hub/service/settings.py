@@ -25,7 +25,7 @@ import msgspec
 
 from hub.access import RIGHTS, Right, Rule, Rules, parse_rule
 from hub.errors import ConfigError
-from hub.journal.retention import KEEP_BYTES_MIN
+from hub.journal.retention import RETAIN_BYTES_MIN
 from hub.journal.writer import Durability
 from hub.paths import config_file, default_journal, default_socket
 from hub.quantities import parse_length, parse_size
@@ -170,7 +170,7 @@ KEYS: tuple[Key, ...] = (
     Key("mode", _parse_mode, lambda: "0660", "Permissions of the socket.", is_live=True, metavar="MODE"),
     Key("group", _parse_group, str, "Group of the socket, by name or number.", is_live=True, metavar="NAME"),
     Key("journal", _parse_path, default_journal, "The journal's folder.", metavar="DIR"),
-    Key("journal_size", _size_of(KEEP_BYTES_MIN), lambda: "1GiB", "How much of the past is kept.",
+    Key("journal_size", _size_of(RETAIN_BYTES_MIN), lambda: "1GiB", "How much of the past is kept.",
         is_live=True, metavar="SIZE"),
     Key("retain", _optional_length, str, "Keep nothing longer than this: 90s, 12h, 7d.", is_live=True,
         metavar="DURATION"),

@@ -17,15 +17,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from hub.intake import Intake, Item
+from hub.intake import Data, Intake
 from hub.message import Loss, Peer
 from hub.sources.holdings import File
 from hub.sources.spoolfolder import SpoolFolder
 from hub.wire.forward import ForwardDecoder
 from hub.wire.spoolfile import (
     HEADER_BYTES,
-    Spoilt,
-    Spool,
+    DamagedRange,
+    SpoolHeader,
     name_of_segment,
     newer_version,
     pieces_of,
@@ -40,7 +40,7 @@ _LAST = 1 << 64
 class Part(NamedTuple):
     """The result of one step."""
 
-    items: Sequence[Item] = ()
+    items: Sequence[Data] = ()
     read_bytes: int = 0
     held_bytes: int = 0
     """Bytes of an incomplete frame."""
@@ -51,7 +51,7 @@ class Part(NamedTuple):
 class _Segment(NamedTuple):
     name: str
     inode: int
-    header: Spool | None
+    header: SpoolHeader | None
     sample: bytes
     size: int
     gid: int
@@ -140,7 +140,7 @@ class DeadSpool:
 
         try:
             for piece in pieces_of(read, min(segment.size, self._bytes_max), segment.header, acknowledged):
-                if isinstance(piece, Spoilt):
+                if isinstance(piece, DamagedRange):
                     yield Part((*decoder.finish(), Loss(piece.reason, 1, piece.lost_bytes, piece.sample)))
                     return
                 items = decoder.receive(piece) if piece else ()
@@ -153,7 +153,7 @@ class DeadSpool:
 
     def _read(self, name: str, inode: int, at: int, size: int) -> tuple[bytes, os.stat_result]:
         """Return bytes of a file and its stat. Raises OSError; FileNotFoundError also if another file has the name."""
-        with self._folder.open_file(name) as (handle, there):
+        with self._folder.open_file(name) as (fd, there):
             if there.st_ino != inode or there.st_uid != self._uid:
                 raise FileNotFoundError(name)
-            return os.pread(handle, size, at), there
+            return os.pread(fd, size, at), there

@@ -56,7 +56,7 @@ class File(NamedTuple):
 
     name: str
     inode: int
-    bytes: int
+    size_bytes: int
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,7 +67,7 @@ class Holding:
     spools: dict[str, list[File]] = dataclasses.field(default_factory=dict)
     """All files of each spool, including the lock, by what their names begin with."""
     files: int = 0
-    bytes: int = 0
+    size_bytes: int = 0
     removed_files: int = 0
     """Spool files removed because they exceeded a limit."""
     removed_bytes: int = 0
@@ -155,12 +155,12 @@ class Look:
         file = File(name, there.st_ino, there.st_blocks * _BLOCK)
         spool = name_of_segment(name) or name_of_lock(name)
         is_lock = name_of_segment(name) is None
-        is_unseen = spool is None and is_unseen_lock(name) and file.bytes <= UNSEEN_BYTES_MAX
+        is_unseen = spool is None and is_unseen_lock(name) and file.size_bytes <= UNSEEN_BYTES_MAX
         if not self._folder.is_sound(there) or (spool is None and not is_unseen):
             self._take_foreign(holding, file, there)
             return
         holding.files += 1
-        holding.bytes += file.bytes
+        holding.size_bytes += file.size_bytes
         is_too_much = holding.files > FILES_MAX
         if is_unseen or (is_lock and is_too_much):
             if is_too_much or self._today - there.st_mtime > UNSEEN_S:
@@ -189,11 +189,11 @@ class Look:
         size, free = self._folder.room()
         bytes_max = size // BYTES_SHARE
         is_short = free < bytes_max
-        over = [uid for uid, holding in self.holdings.items() if is_short and holding.bytes > bytes_max]
+        over = [uid for uid, holding in self.holdings.items() if is_short and holding.size_bytes > bytes_max]
         for uid in self._patience.spent(over, self._now):
             holding = self.holdings[uid]
             for spool in sorted(holding.spools, reverse=True):
-                if holding.bytes <= bytes_max:
+                if holding.size_bytes <= bytes_max:
                     break
                 for file in holding.spools[spool]:
                     if name_of_lock(file.name) is None:
@@ -204,8 +204,8 @@ class Look:
         """Remove an excess segment."""
         if self._folder.remove(file.name, file.inode, holding.uid):
             holding.removed_files += 1
-            holding.removed_bytes += file.bytes
-            holding.bytes -= file.bytes
+            holding.removed_bytes += file.size_bytes
+            holding.size_bytes -= file.size_bytes
         else:
             self._give_up(holding, file)
 

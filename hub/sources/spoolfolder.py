@@ -52,7 +52,7 @@ class SpoolFolder:
         self._socket_path = socket_path
         self._socket: os.stat_result | None = None
         """The last stat of the socket's file, kept because a stopping hub removes the file."""
-        self._handle = -1
+        self._fd = -1
         self._device = 0
         self._fault = ""
 
@@ -60,9 +60,9 @@ class SpoolFolder:
         """Create or adapt the folder to the socket's permissions. Log a fault and return False if it cannot be used."""
         try:
             self._look_at_socket()
-            if self._handle != -1 and not self._is_in_place():
+            if self._fd != -1 and not self._is_in_place():
                 self.close()
-            if self._handle == -1:
+            if self._fd == -1:
                 self._open()
             self._note(self._permit(), "only the hub's own user and root can spool")
         except (OSError, Unusable) as error:
@@ -73,9 +73,9 @@ class SpoolFolder:
 
     def close(self) -> None:
         """Close the descriptor of the folder."""
-        if self._handle != -1:
-            os.close(self._handle)
-            self._handle = -1
+        if self._fd != -1:
+            os.close(self._fd)
+            self._fd = -1
 
     def admits(self, uid: int, gid: int, groups: Groups) -> bool:
         """Return whether the owner of a file with the group *gid* may open the socket."""
@@ -91,14 +91,14 @@ class SpoolFolder:
 
     def room(self) -> tuple[int, int]:
         """Return the size of the file system and its free space, in bytes. Raises OSError."""
-        there = os.fstatvfs(self._handle)
+        there = os.fstatvfs(self._fd)
         return there.f_blocks * there.f_frsize, there.f_bavail * there.f_frsize
 
     # Files.
 
     def entries(self) -> Iterator[tuple[str, os.stat_result]]:
         """Yield each name in the folder and its stat; links are not followed. Raises OSError."""
-        with os.scandir(self._handle) as found:
+        with os.scandir(self._fd) as found:
             for entry in found:
                 with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                     yield entry.name, entry.stat(follow_symlinks=False)
@@ -116,14 +116,14 @@ class SpoolFolder:
     def open_file(self, name: str) -> Iterator[tuple[int, os.stat_result]]:
         """Open a sound file for reading. Raises OSError; FileNotFoundError also if the file is not sound."""
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-        handle = os.open(name, flags, dir_fd=self._handle)
+        fd = os.open(name, flags, dir_fd=self._fd)
         try:
-            there = os.fstat(handle)
+            there = os.fstat(fd)
             if not self.is_sound(there):
                 raise FileNotFoundError(name)
-            yield handle, there
+            yield fd, there
         finally:
-            os.close(handle)
+            os.close(fd)
 
     def is_dead(self, name: str, uid: int) -> bool:
         """
@@ -133,7 +133,7 @@ class SpoolFolder:
         """
         lock = lock_name(name)
         try:
-            if os.stat(lock, dir_fd=self._handle, follow_symlinks=False).st_uid != uid:
+            if os.stat(lock, dir_fd=self._fd, follow_symlinks=False).st_uid != uid:
                 return True
             return self.is_unlocked(lock)
         except FileNotFoundError:  # the lock is removed last
@@ -141,7 +141,7 @@ class SpoolFolder:
 
     def is_unlocked(self, name: str) -> bool:
         """Return whether no process holds the lock *name*. Raises OSError."""
-        return is_owner_dead(os.path.join(self.path, name), dir_fd=self._handle)
+        return is_owner_dead(os.path.join(self.path, name), dir_fd=self._fd)
 
     def remove(self, name: str, inode: int, uid: int) -> bool:
         """
@@ -150,13 +150,13 @@ class SpoolFolder:
         The owner is compared too, because an inode number can be reused at once for a file of another user.
         """
         try:
-            there = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+            there = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
             if (there.st_ino, there.st_uid) != (inode, uid):
                 return True
             if stat.S_ISDIR(there.st_mode):
-                os.rmdir(name, dir_fd=self._handle)  # fails unless it is empty
+                os.rmdir(name, dir_fd=self._fd)  # fails unless it is empty
             else:
-                os.unlink(name, dir_fd=self._handle)
+                os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             return True
         except OSError:
@@ -178,15 +178,15 @@ class SpoolFolder:
 
     def _is_in_place(self) -> bool:
         try:
-            return os.path.samestat(os.fstat(self._handle), os.lstat(self.path))
+            return os.path.samestat(os.fstat(self._fd), os.lstat(self.path))
         except OSError:
             return False
 
     def _open(self) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path, PRIVATE_MODE)
-        self._handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        self._device = os.fstat(self._handle).st_dev
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._device = os.fstat(self._fd).st_dev
 
     def _permit(self) -> str:
         """
@@ -196,7 +196,7 @@ class SpoolFolder:
         cannot use the folder although it should; empty if it can. Raises Unusable or OSError.
         """
         assert self._socket is not None
-        there, own, gid = os.fstat(self._handle), os.geteuid(), self._socket.st_gid
+        there, own, gid = os.fstat(self._fd), os.geteuid(), self._socket.st_gid
         if there.st_uid != own:  # not even root's: a sticky folder's owner can remove any file
             raise Unusable(f"it belongs to user {there.st_uid} (remove it)")
         if there.st_mode & stat.S_IWOTH:
@@ -207,36 +207,36 @@ class SpoolFolder:
             return ""
         self._remove_acls()
         if stat.S_IMODE(there.st_mode) != PRIVATE_MODE and (not is_shared or there.st_gid != gid):
-            os.fchmod(self._handle, PRIVATE_MODE)  # first exclude the previous group
+            os.fchmod(self._fd, PRIVATE_MODE)  # first exclude the previous group
         if not is_shared:
             return ""
         try:
             if there.st_gid != gid:
-                os.fchown(self._handle, -1, gid)
-            os.fchmod(self._handle, mode)
+                os.fchown(self._fd, -1, gid)
+            os.fchmod(self._fd, mode)
         except OSError as error:
             return f"it cannot have the group of the socket, {gid}: {error.strerror}"
         if not self._has(mode, gid):  # the kernel sets setgid only for a member of the group
-            os.fchmod(self._handle, PRIVATE_MODE)
+            os.fchmod(self._fd, PRIVATE_MODE)
             return f"the hub is not in the group of the socket, {gid}"
         return ""
 
     def _has(self, mode: int, gid: int | None) -> bool:
         """Return whether the folder has this mode, this group (unless *gid* is None) and no access control list."""
-        there = os.fstat(self._handle)
+        there = os.fstat(self._fd)
         return stat.S_IMODE(there.st_mode) == mode and gid in (None, there.st_gid) and not self._acls()
 
     def _acls(self) -> list[str]:
         if not hasattr(os, "listxattr"):  # macOS
             return []
         try:
-            return [name for name in os.listxattr(self._handle) if name in _ACLS]
+            return [name for name in os.listxattr(self._fd) if name in _ACLS]
         except OSError:  # the file system has none
             return []
 
     def _remove_acls(self) -> None:
         for name in self._acls():
-            os.removexattr(self._handle, name)
+            os.removexattr(self._fd, name)
 
     def _note(self, fault: str, action: str) -> None:
         """Log a fault when it appears or changes."""

@@ -133,7 +133,7 @@ class Arriving:
         """Return the loss of a frame over the limit. Only received bytes are counted."""
         count = credible_count(option.size, self._passed_bytes)
         reason = oversize_reason(self._frame_bytes_max)
-        return Loss(reason, count, self._passed_bytes, self._sample, self.tag, option.chunk)
+        return Loss(reason, count, self._passed_bytes, self._sample, self.tag, option.chunk_id)
 
     def half_loss(self) -> Loss:
         """Return the loss of a frame that is cut off by the end of the stream."""

@@ -38,11 +38,11 @@ def pack_own(session: str, counter: int) -> bytes:
     return pack(f"mpsr.{session}.{counter:016x}")
 
 
-def unpack_own(chunk: bytes) -> tuple[bytes, int] | None:
+def unpack_own(chunk_id: bytes) -> tuple[bytes, int] | None:
     """Return session and counter of one of our own chunk ids, or None for a foreign one."""
-    return (chunk[_SESSION], int(chunk[-16:], 16)) if _match_own(chunk) is not None else None
+    return (chunk_id[_SESSION], int(chunk_id[-16:], 16)) if _match_own(chunk_id) is not None else None
 
 
-def is_own(chunk: bytes) -> bool:
+def is_own(chunk_id: bytes) -> bool:
     """Return whether the chunk id has the length and the prefix of one of our own."""
-    return len(chunk) == 2 + _TEXT_LENGTH and chunk.startswith(_OURS)
+    return len(chunk_id) == 2 + _TEXT_LENGTH and chunk_id.startswith(_OURS)

@@ -2,7 +2,7 @@
 Decompresses payloads: gzip members and zstd frames, one or more in sequence.
 
 Always true: the output is limited, also in proportion to the input (a bomb costs the limit and a few MiB), and so is
-the work. A payload that is cut off is `Spoilt`, never taken for a whole one.
+the work. A payload that is cut off is `BadCompression`, never taken for a whole one.
 Not here: the meaning of the bytes (hub.wire.payload), the thread on which this runs (hub.connection).
 Source: CompressedPackedForward of the Fluent Forward protocol; fluentd appends compressed pieces to one chunk.
 """
@@ -34,11 +34,11 @@ class TooLarge(Exception):  # becomes a Loss before it leaves hub.wire
     """The output would exceed the limit."""
 
 
-class Spoilt(Exception):  # becomes a Loss before it leaves hub.wire
+class BadCompression(Exception):  # becomes a Loss before it leaves hub.wire
     """The data is not in the declared format, or is cut off."""
 
 
-class TooManyPieces(Spoilt):
+class TooManyPieces(BadCompression):
     """The payload has more pieces than the caller allows."""
 
 
@@ -72,8 +72,8 @@ def output_bytes_max(payload_bytes: int, bytes_max: int) -> int:
 
 def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int = PIECES_MAX) -> list[bytes]:
     """
-    Return the decompressed *payload* in parts, at most *limit* bytes. Raises TooLarge, Spoilt, TooManyPieces; KeyError
-    for an unknown *method*.
+    Return the decompressed *payload* in parts, at most *limit* bytes. Raises TooLarge, BadCompression, TooManyPieces;
+    KeyError for an unknown *method*.
     """
     make, expansion = METHODS[method]
     window_bytes = max(min(limit, _OUTPUT_BYTES) // expansion, _WINDOW_BYTES_MIN)
@@ -86,11 +86,11 @@ def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int 
         while not piece.eof:
             window = payload[at : at + window_bytes]
             if not window:
-                raise Spoilt(f"it ends in the middle of {method}")
+                raise BadCompression(f"it ends in the middle of {method}")
             try:
                 part = piece.decompress(window)
             except _FAULTS as error:
-                raise Spoilt(str(error)) from error
+                raise BadCompression(str(error)) from error
             at += len(window)
             room -= len(part)
             if room < 0:

@@ -18,7 +18,7 @@ from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.lines import LineDecoder
 from hub.wire.payload import Unopened
 
-Unit = Batch | Loss | Request | Unopened
+Item = Batch | Loss | Request | Unopened
 """An item: messages, a loss, a request, or a payload that still has to be opened."""
 
 
@@ -37,9 +37,9 @@ class Decoder(Protocol):
     @property
     def has_more(self) -> bool: ...
 
-    def receive(self, data: bytes) -> Sequence[Unit]: ...
+    def receive(self, data: bytes) -> Sequence[Item]: ...
 
-    def finish(self) -> Sequence[Unit]: ...
+    def finish(self) -> Sequence[Item]: ...
 
 
 class DecoderClass(Protocol):

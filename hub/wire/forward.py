@@ -37,8 +37,8 @@ from hub.wire.frame import (
     Malformed,
     Option,
     Outer,
+    find_fault,
     is_array,
-    look_why_not,
     oversize_reason,
     read_array,
     read_option,
@@ -48,7 +48,7 @@ from hub.wire.frame import (
 from hub.wire.output import Output
 from hub.wire.payload import Unopened
 from hub.wire.repeated import Repeats
-from hub.wire.runs import Run, count_good, cut_at_once
+from hub.wire.runs import MessageRun, count_good, cut_at_once
 from hub.wire.scanner import end_of_objects
 
 WORK_MAX = 1000
@@ -221,7 +221,7 @@ class ForwardDecoder:
         window = memoryview(data)[at : at + INLINE_BYTES]
         unpacker = msgpack.Unpacker(read_size=len(window), max_buffer_size=INLINE_BYTES)  # it allocates `read_size`
         unpacker.feed(window)
-        start, run = at, Run()
+        start, run = at, MessageRun()
         skip, tell, is_next = unpacker.skip, unpacker.tell, data.startswith
         try:
             for _ in range(_RUN_MAX):
@@ -266,7 +266,7 @@ class ForwardDecoder:
                 self._may_cut = True
         return at
 
-    def _frame(self, data: bytes, at: int, end: int, run: Run, outer: Outer | None) -> Run:
+    def _frame(self, data: bytes, at: int, end: int, run: MessageRun, outer: Outer | None) -> MessageRun:
         """Cut one whole frame, whose outside may be known. Return the run that the next frame may continue."""
         if data[at] == _NIL:
             return run
@@ -275,16 +275,16 @@ class ForwardDecoder:
         if outer.packed is not None:
             self._add_run(run)
             self._packed_frame(data, at, outer)
-            return Run()
+            return MessageRun()
         if end - at > self._frame_bytes_max:
             raise Malformed(oversize_reason(self._frame_bytes_max))
         if is_array(data[outer.body]):
             self._add_run(run)
             self._add_forward(tag, data, outer, end)
-            return Run()
+            return MessageRun()
         return self._message(tag, data, outer, at, end, run)
 
-    def _message(self, tag: bytes, data: bytes, outer: Outer, at: int, end: int, run: Run) -> Run:
+    def _message(self, tag: bytes, data: bytes, outer: Outer, at: int, end: int, run: MessageRun) -> MessageRun:
         if outer.size < 3:
             raise Malformed("an array of two that is no Forward frame")
         stop, option = end, NO_OPTION
@@ -292,13 +292,13 @@ class ForwardDecoder:
             stop = end_of_objects(data, outer.body, end, 2)
             if data[stop:end] != b"\x80":  # Go's logger always sends a map, usually this one
                 option = self._read_option(data, stop)
-        if option.chunk is not None or run.tag != tag:
+        if option.chunk_id is not None or run.tag != tag:
             self._add_run(run)
-            run = Run(tag)
+            run = MessageRun(tag)
         run.slices.append(data[outer.body : stop])
-        if option.chunk is not None:
-            self._add_run(run, option.chunk)
-            return Run()
+        if option.chunk_id is not None:
+            self._add_run(run, option.chunk_id)
+            return MessageRun()
         if outer.size == 3 and len(data) <= self._frame_bytes_max:  # so that all frames in *data* are within the limit
             # The prefix includes the first byte of the time. So whatever begins with it is a Message frame too.
             run.prefix, run.cut = data[at : outer.body + 1], outer.body - at
@@ -309,27 +309,27 @@ class ForwardDecoder:
         self._output.work -= (end - at) // _OPTION_BYTES_A_FRAME
         return option
 
-    def _add_run(self, run: Run, chunk: bytes | None = None) -> None:
+    def _add_run(self, run: MessageRun, chunk_id: bytes | None = None) -> None:
         """Emit the gathered Message frames as one batch."""
         slices, run.slices = run.slices, []
         if not slices:
             return
         entries = b"\x92".join((codec.array_header(len(slices)), *slices))
         if codec.is_well_formed(entries):
-            self._output.add(run.tag, entries, len(slices), chunk)
+            self._output.add(run.tag, entries, len(slices), chunk_id)
             return
         good = count_good(slices)
         if good:
             entries = b"\x92".join((codec.array_header(good), *slices[:good]))
             self._output.add(run.tag, entries, good, None)
-        raise Malformed(look_why_not(b"\x92" + slices[good]), slices[good][:64], chunk)
+        raise Malformed(find_fault(b"\x92" + slices[good]), slices[good][:64], chunk_id)
 
     def _add_forward(self, tag: bytes, data: bytes, outer: Outer, end: int) -> None:
         start, count = read_array(data, outer.body)
         stop = end_of_objects(data, start, end, count)
         option = self._read_option(data, stop) if outer.size == 3 else NO_OPTION
         self._output.add_payload(
-            tag, memoryview(data)[start:stop], Option(option.chunk, count, option.compressed, option.signal)
+            tag, memoryview(data)[start:stop], Option(option.chunk_id, count, option.compressed, option.signal)
         )
 
     def _fail(self, fault: Malformed, sample: bytes) -> None:
@@ -337,4 +337,4 @@ class ForwardDecoder:
         self._rest = self._half = b""
         self._arriving = None
         reason = f"malformed Forward frame: {fault.reason}"
-        self._output.add_loss(Loss(reason, sample=fault.sample or sample, chunk=fault.chunk, fatal=True))
+        self._output.add_loss(Loss(reason, sample=fault.sample or sample, chunk_id=fault.chunk_id, fatal=True))

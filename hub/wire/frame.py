@@ -69,9 +69,9 @@ class Incomplete(Exception):
 class Malformed(Exception):
     """The framing is broken."""
 
-    def __init__(self, reason: str, sample: bytes = b"", chunk: bytes | None = None) -> None:
+    def __init__(self, reason: str, sample: bytes = b"", chunk_id: bytes | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.sample, self.chunk = reason, sample, chunk
+        self.reason, self.sample, self.chunk_id = reason, sample, chunk_id
 
 
 class Outer(NamedTuple):
@@ -84,9 +84,9 @@ class Outer(NamedTuple):
 
 
 class Option(NamedTuple):
-    """The options of a frame that the hub uses. *chunk* is the packed chunk id."""
+    """The options of a frame that the hub uses. *chunk_id* is the packed chunk id."""
 
-    chunk: bytes | None = None
+    chunk_id: bytes | None = None
     size: int | None = None
     compressed: str | None = None
     signal: int = 0
@@ -107,7 +107,7 @@ def oversize_reason(limit: int) -> str:
     return f"a frame over the limit of {limit} bytes"
 
 
-def look_why_not(entries: bytes | memoryview) -> str:
+def find_fault(entries: bytes | memoryview) -> str:
     """Return the description of the first fault in *entries*, which are not well-formed."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(entries) + 1)
     unpacker.feed(b"\x91")  # the array that contains the entries
@@ -126,14 +126,14 @@ def encode_frame_head(tag: bytes, payload_bytes: int) -> bytes:
     return b"\x93" + _str_header(len(tag)) + tag + b"\xc6" + _U32.pack(payload_bytes)
 
 
-def encode_frame_tail(chunk: bytes, count: int) -> bytes:
-    """Return the options at the end of a PackedForward frame. *chunk* is a packed chunk id."""
-    return b"\x82\xa5chunk" + chunk + b"\xa4size\xce" + _U32.pack(count)
+def encode_frame_tail(chunk_id: bytes, count: int) -> bytes:
+    """Return the options at the end of a PackedForward frame. *chunk_id* is a packed chunk id."""
+    return b"\x82\xa5chunk" + chunk_id + b"\xa4size\xce" + _U32.pack(count)
 
 
-def encode_ack(chunk: bytes) -> bytes:
+def encode_ack(chunk_id: bytes) -> bytes:
     """Return the acknowledgement of a packed chunk id."""
-    return b"\x81\xa3ack" + chunk
+    return b"\x81\xa3ack" + chunk_id
 
 
 def decode_acks(unpacker: msgpack.Unpacker, data: bytes) -> list[bytes]:

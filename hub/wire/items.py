@@ -30,7 +30,7 @@ class Items(Generic[_T]):
 
     def add_loss(self, loss: Loss) -> None:
         """Append *loss*, or merge it into an equal one."""
-        if loss.chunk is not None or loss.fatal:
+        if loss.chunk_id is not None or loss.fatal:
             self._items.append(loss)
             return
         key = loss.reason, loss.tag

@@ -66,9 +66,9 @@ class PrefixedDecoder:
 
     def finish(self) -> Sequence[Batch | Loss | Request | Unopened]:
         """Return everything that is left, including the loss of half a text at the end of the stream."""
-        units: list[Batch | Loss | Request | Unopened] = []
+        items: list[Batch | Loss | Request | Unopened] = []
         while self._rest:
-            units += self.receive(b"")
+            items += self.receive(b"")
         if self._is_over:
             self._end_of_dropped()
         elif self._left is not None or self._length:
@@ -77,7 +77,7 @@ class PrefixedDecoder:
             self._gathering.add_loss(Loss("half a text at the end of the stream", lost_bytes=lost, sample=sample))
         self._half.take_parts()
         self._left, self._length = None, b""
-        return [*units, *self._gathering.take()]
+        return [*items, *self._gathering.take()]
 
     @property
     def _is_over(self) -> bool:

@@ -73,11 +73,11 @@ class LineDecoder:
 
     def finish(self) -> Sequence[Batch | Loss | Request | Unopened]:
         """Return everything that is left, including a last line without a newline."""
-        units: list[Batch | Loss | Request | Unopened] = []
+        items: list[Batch | Loss | Request | Unopened] = []
         while self._rest:
-            units += self.receive(b"")
+            items += self.receive(b"")
         self._end_line()
-        return [*units, *self._gathering.take()]
+        return [*items, *self._gathering.take()]
 
     def _end_half(self, data: bytes, at: int = 0) -> int:
         """

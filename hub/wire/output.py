@@ -39,10 +39,10 @@ class Output:
         """Return everything added since the last call."""
         return self._items.take()
 
-    def add(self, tag: bytes, entries: bytes, count: int, chunk: bytes | None) -> None:
+    def add(self, tag: bytes, entries: bytes, count: int, chunk_id: bytes | None) -> None:
         """Add *count* entries that have been checked."""
-        if count or chunk is not None:
-            self._items.add(Batch(tag, entries, count, chunk, self._peer, self._origin, crc=zlib.crc32(entries)))
+        if count or chunk_id is not None:
+            self._items.add(Batch(tag, entries, count, chunk_id, self._peer, self._origin, crc=zlib.crc32(entries)))
 
     def add_loss(self, loss: Loss) -> None:
         """Add the loss of what could not be kept."""
@@ -58,7 +58,7 @@ class Output:
         entries = quick_entries(payload, option.size)
         if entries is not None and option.size is not None:
             crc = zlib.crc32(entries)
-            self._items.add(Batch(tag, entries, option.size, option.chunk, self._peer, self._origin, crc=crc))
+            self._items.add(Batch(tag, entries, option.size, option.chunk_id, self._peer, self._origin, crc=crc))
         else:
             self._add_slow(open_payload(self._label(tag, option), payload), len(payload))
 

@@ -26,7 +26,7 @@ import msgspec
 from hub import entries as codec
 from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.checking import check
-from hub.wire.compression import RATIO_MAX, Spoilt, TooLarge, TooManyPieces, decompress, output_bytes_max
+from hub.wire.compression import RATIO_MAX, BadCompression, TooLarge, TooManyPieces, decompress, output_bytes_max
 from hub.wire.frame import INLINE_BYTES, Option
 
 QUICK_BYTES = 16 << 10
@@ -71,17 +71,17 @@ class Label(msgspec.Struct, frozen=True):
     def loss(self, reason: str, payload_bytes: int, sample: bytes) -> Loss:
         """Return the loss of a whole payload. Its size is *payload_bytes*."""
         count = credible_count(self.option.size, payload_bytes)
-        return Loss(reason, count, payload_bytes, sample, self.tag, self.option.chunk)
+        return Loss(reason, count, payload_bytes, sample, self.tag, self.option.chunk_id)
 
     def batches(self, entries: bytes, messages: int) -> Sequence[Batch]:
         """
         Return the batch as a sequence. A batch without messages is left out, unless the sender waits for its
         acknowledgement.
         """
-        chunk = self.option.chunk
-        if not messages and chunk is None:
+        chunk_id = self.option.chunk_id
+        if not messages and chunk_id is None:
             return ()
-        return (Batch(self.tag, entries, messages, chunk, self.peer, self.origin, crc=zlib.crc32(entries)),)
+        return (Batch(self.tag, entries, messages, chunk_id, self.peer, self.origin, crc=zlib.crc32(entries)),)
 
 
 def credible_count(claimed: int | None, payload_bytes: int) -> int:
@@ -131,7 +131,7 @@ def sort_out(label: Label, parts: Parts) -> Sequence[Batch | Loss]:
     sample = entries[checked.end : checked.end + 64]
     if checked.fault and label.is_message:
         reason = f"malformed Forward frame: {checked.fault}"
-        return (Loss(reason, 1, size, entries[5:69], label.tag, label.option.chunk, fatal=True),)
+        return (Loss(reason, 1, size, entries[5:69], label.tag, label.option.chunk_id, fatal=True),)
     if checked.fault or checked.objects != claimed:
         del entries  # so that it is changed in place
         joined.truncate(checked.end)
@@ -143,7 +143,7 @@ def sort_out(label: Label, parts: Parts) -> Sequence[Batch | Loss]:
     lost = credible_count(claimed - checked.objects if claimed > checked.objects else 1, rest)
     reason = f"entries that are {checked.fault}"
     if not checked.objects:
-        return (Loss(reason, lost, rest, sample, label.tag, label.option.chunk),)
+        return (Loss(reason, lost, rest, sample, label.tag, label.option.chunk_id),)
     # The loss comes first, so that it is stored before the acknowledgement of the entries is sent.
     return (Loss(reason, lost, rest, sample, label.tag), *label.batches(entries, checked.messages))
 
@@ -181,8 +181,8 @@ def open_compressed(label: Label, parts: Parts, size: int, bytes_max: int) -> Se
             opened = decompress(payload, _method(label), limit, pieces_max=_PIECES_AT_ONCE)
         except (TooLarge, TooManyPieces):
             pass
-        except Spoilt as error:
-            return (_spoilt(label, payload, error),)
+        except BadCompression as error:
+            return (_bad_compression(label, payload, error),)
         else:
             return open_payload(label, memoryview(b"".join(opened)))
     work = partial(_open_compressed, label, parts, bytes_max)
@@ -197,8 +197,8 @@ def _open_compressed(label: Label, parts: Parts, bytes_max: int) -> Sequence[Bat
     except TooLarge:
         bound = f"{bytes_max} bytes" if limit == bytes_max else f"{RATIO_MAX} times its size"
         return (label.loss(f"{_method(label)} of more than {bound}", len(payload), bytes(payload[:64])),)
-    except Spoilt as error:
-        return (_spoilt(label, payload, error),)
+    except BadCompression as error:
+        return (_bad_compression(label, payload, error),)
     del payload
     return sort_out(label, opened)
 
@@ -208,5 +208,5 @@ def _method(label: Label) -> str:
     return label.option.compressed
 
 
-def _spoilt(label: Label, payload: memoryview, error: Spoilt) -> Loss:
+def _bad_compression(label: Label, payload: memoryview, error: BadCompression) -> Loss:
     return label.loss(f"not {_method(label)}: {error}", len(payload), bytes(payload[:64]))

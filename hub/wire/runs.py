@@ -29,7 +29,7 @@ _RUN_MIN = 8  # fewer are cut one by one just as fast
 _RUN_MAX = 16_000  # 2 ms; a read holds more only if they are shorter than 16 bytes
 
 
-class Run:
+class MessageRun:
     """Message frames gathered one by one: slices that hold time and record."""
 
     __slots__ = ("cut", "prefix", "slices", "tag")

@@ -38,7 +38,7 @@ _NEVER_USED = 0xC1
 
 def _table() -> tuple[tuple[int, int, int], ...]:
     """
-    Return for each first byte: bytes of its length, bytes of its body besides that length, objects inside (per unit).
+    Return for each first byte: bytes of its length, bytes of its body besides that length, objects inside (per item).
     """
     rows = [(0, 0, 0)] * 256
     for count in range(16):

@@ -27,7 +27,7 @@ to piece, is a bounded amount of work. A frame is exactly what `encode_frame_hea
 its entries; anything else is damage.
 
 Always true:
-- reading never raises because of the contents of a file; unreadable bytes are returned as `Spoilt`;
+- reading never raises because of the contents of a file; unreadable bytes are returned as `DamagedRange`;
 - a segment of a newer version is not damage (`newer_version`): a newer hub can read it.
 
 Here alone: writing the header, and reading it.
@@ -68,7 +68,7 @@ _UNSEEN_LOCK = re.compile(rf"([A-Za-z0-9_-]{{{SESSION_LENGTH}}})\.lock\.[0-9a-f]
 IS_POSSIBLE = sys.byteorder == "little"
 
 
-class Spool(NamedTuple):
+class SpoolHeader(NamedTuple):
     """The header of a segment."""
 
     session: str
@@ -81,7 +81,7 @@ class Spool(NamedTuple):
     open_at: int
 
 
-class Spoilt(NamedTuple):
+class DamagedRange(NamedTuple):
     """Bytes that should be frames, and are not."""
 
     reason: str
@@ -125,7 +125,7 @@ def pack_header(session: str, pid: int, comm: str) -> bytes:
     return _FIXED.pack(_MAGIC, HEADER_BYTES, 0, 0, 0, _VERSION, pid, session.encode(), name).ljust(HEADER_BYTES, b"\0")
 
 
-def unpack_header(data: bytes) -> Spool | None:
+def unpack_header(data: bytes) -> SpoolHeader | None:
     """Return the header of a segment, or None if it is not in our format."""
     if len(data) < HEADER_BYTES:
         return None
@@ -136,7 +136,7 @@ def unpack_header(data: bytes) -> Spool | None:
     if position < HEADER_BYTES:
         return None
     name = comm.rstrip(b"\0").decode("utf-8", "replace")
-    return Spool(session.decode(), pid, name, first, acknowledged, position, open_count, open_at)
+    return SpoolHeader(session.decode(), pid, name, first, acknowledged, position, open_count, open_at)
 
 
 def newer_version(data: bytes) -> int:
@@ -151,12 +151,12 @@ Read = Callable[[int, int], bytes]
 """Returns *size* bytes of a file at an offset, or fewer at its end. Arguments: offset, size."""
 
 
-def pieces_of(read: Read, size: int, spool: Spool, acknowledged: int) -> Iterator[bytes | Spoilt]:
+def pieces_of(read: Read, size: int, spool: SpoolHeader, acknowledged: int) -> Iterator[bytes | DamagedRange]:
     """
     Yield the unacknowledged frames of a segment, as the producer would send them, in pieces of about `PIECE_BYTES`.
 
     *size* is the number of bytes of the file that may be read. An empty piece means that more follows. If the rest
-    cannot be read, the last item is one `Spoilt`.
+    cannot be read, the last item is one `DamagedRange`.
     """
     walk = _Walk(read, size, spool, acknowledged)
     try:
@@ -164,7 +164,7 @@ def pieces_of(read: Read, size: int, spool: Spool, acknowledged: int) -> Iterato
         yield from walk.open_frame()
     except _Damage as damage:
         reason = f"a spool with damage: {damage}"
-        yield Spoilt(reason, max(spool.position - walk.at, 0), read(walk.at, 64))
+        yield DamagedRange(reason, max(spool.position - walk.at, 0), read(walk.at, 64))
 
 
 class _Damage(Exception):
@@ -174,7 +174,7 @@ class _Damage(Exception):
 class _Walk:
     """Walks through the frames of a segment."""
 
-    def __init__(self, read: Read, size: int, spool: Spool, acknowledged: int) -> None:
+    def __init__(self, read: Read, size: int, spool: SpoolHeader, acknowledged: int) -> None:
         self._read = read
         self._spool = spool
         self._acknowledged = acknowledged

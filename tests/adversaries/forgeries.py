@@ -140,14 +140,14 @@ def stolen_ids(stage: Stage) -> Iterator[None]:
 def _forged(reader: Reader) -> Iterator[bytes]:
     """Yield frames without messages for the chunks that the victims have sent since."""
     for batch in reader.read(follow=True):
-        if isinstance(batch, Gap) or batch.chunk is None or not batch.tag.startswith(b"ordinary."):
+        if isinstance(batch, Gap) or batch.chunk_id is None or not batch.tag.startswith(b"ordinary."):
             continue
         tag = batch.tag.decode()
-        if own := unpack_own(batch.chunk):
+        if own := unpack_own(batch.chunk_id):
             session = own[0].decode()
             yield from (_frame(tag, pack_own(session, number), b"", 0) for number in (own[1] + 1, COUNTER_MAX))
         else:
-            name, _, number = msgpack.unpackb(batch.chunk).rpartition("-")
+            name, _, number = msgpack.unpackb(batch.chunk_id).rpartition("-")
             for ahead in range(1, FORGED_AHEAD + 1):
                 yield _frame(tag, pack(f"{name}-{int(number) + ahead}"), b"", 0)
 

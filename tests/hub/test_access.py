@@ -120,4 +120,4 @@ def test_refusals_are_told_of_once_a_second_for_each_user() -> None:
     assert [access.note_refusal(OTHER, 1), access.note_refusal(OTHER, 1)] == [10, 0]
     for uid in range(2 * SAID_MAX):
         access.note_refusal(Peer(uid=uid), 1)
-    assert len(access._unsaid) == SAID_MAX
+    assert len(access._unreported) == SAID_MAX

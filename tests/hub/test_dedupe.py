@@ -87,8 +87,8 @@ def test_content_is_compared_by_length_and_checksum() -> None:
     """A checksum in the batch equals a computed one; another length is another chunk."""
     dedupe, (batch,) = Dedupe(), batches(chunkid.pack("a"))
     dedupe.remember([batch], NOW)
-    same = Batch(batch.tag, batch.entries, 1, batch.chunk, ALICE, crc=zlib.crc32(batch.entries))
-    longer = Batch(batch.tag, bytes(batch.entries) + b"\xc0", 1, batch.chunk, ALICE, crc=same.crc)
+    same = Batch(batch.tag, batch.entries, 1, batch.chunk_id, ALICE, crc=zlib.crc32(batch.entries))
+    longer = Batch(batch.tag, bytes(batch.entries) + b"\xc0", 1, batch.chunk_id, ALICE, crc=same.crc)
     assert dedupe.unseen([same], NOW) == []
     assert dedupe.unseen([longer], NOW) == [longer]
 

@@ -93,7 +93,7 @@ def test_acknowledged_when_the_next_is_asked_for(run: Run, path: str) -> None:
         async with Hub(path) as hub:
             client = connect(path, chunk("a") + chunk("b"))
             iteration = hub.batches()
-            assert (await anext(iteration)).chunk == b"\xa1a"
+            assert (await anext(iteration)).chunk_id == b"\xa1a"
             await turns()
             assert said(client) == b""
             await anext(iteration)
@@ -463,7 +463,7 @@ def test_a_socket_made_by_others(run: Run, path: str, is_left: bool) -> None:
                 assert await hub.stop(timeout_s=30) == 0
                 assert read_to_end(served) == b""
                 expected = [b"\xa6served"] if is_left else [b"\xa6served", b"\xa7waiting"]
-                assert [batch.chunk for batch in got] == expected
+                assert [batch.chunk_id for batch in got] == expected
             assert os.path.exists(path) == is_left
             if is_left:
                 async with Hub(sock=made.dup()) as hub, handling(hub):

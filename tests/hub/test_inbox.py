@@ -17,9 +17,9 @@ from hub.message import Batch
 FOREVER = 3600.0
 
 
-def batch(name: str, size: int = 1000, *, chunk: bytes | None = None) -> Batch:
+def batch(name: str, size: int = 1000, *, chunk_id: bytes | None = None) -> Batch:
     """Return a batch that counts *size* bytes in the inbox."""
-    return Batch(name.encode(), bytes(size - ITEM_BYTES), 1, chunk)
+    return Batch(name.encode(), bytes(size - ITEM_BYTES), 1, chunk_id)
 
 
 def names(batches: Sequence[Batch]) -> str:
@@ -128,7 +128,7 @@ def test_lingers_while_nobody_waits(why: str) -> None:
             await turns()
         assert not taking.done()
         if why == "chunk":
-            inbox.put(batch("c", chunk=b"id"), source())
+            inbox.put(batch("c", chunk_id=b"id"), source())
         elif why == "bytes":
             inbox.put(batch("c", LINGER_BYTES - 2000), source())
         else:
@@ -154,13 +154,13 @@ def test_a_chunk_is_not_kept_waiting() -> None:
 
     async def main() -> None:
         inbox = Inbox()
-        inbox.put(batch("a", chunk=b"1"), source())
+        inbox.put(batch("a", chunk_id=b"1"), source())
         assert names(await inbox.take(9999, FOREVER)) == "a"
         inbox.put(batch("b"), source())
         taking = asyncio.create_task(inbox.take(9999, FOREVER))
         await turns()
         assert not taking.done()
-        inbox.put(batch("c", chunk=b"2"), source())
+        inbox.put(batch("c", chunk_id=b"2"), source())
         assert names(await taking) == "b c"
 
     run(main())

@@ -13,7 +13,7 @@ import pytest
 from hub.access import Access, Gate, Right, Rule, Rules
 from hub.errors import HubClosed
 from hub.inbox import Inbox
-from hub.intake import Intake, Item
+from hub.intake import Data, Intake
 from hub.message import LOSS_TAG, Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -72,7 +72,7 @@ def test_a_fatal_loss_is_the_last(run: Run) -> None:
 
     async def main() -> None:
         source = Source()
-        items: list[Item] = [Loss("end", fatal=True), *source.decoded(chunk("a"))]
+        items: list[Data] = [Loss("end", fatal=True), *source.decoded(chunk("a"))]
         assert not await source.intake.take(items)
         assert [batch.tag for batch in await source.taken()] == [LOSS_TAG]
 
@@ -167,7 +167,7 @@ def test_losses_of_a_user_are_reported_at_a_bounded_rate(capsys: pytest.CaptureF
         inbox, greedy = Inbox(), User(5)
         greedy.losses = Allowance(LOSSES_PER_S, clock=lambda: 0.0, sleep=lambda _: asyncio.Event().wait())
         sources = [Source(user=greedy, inbox=inbox) for _ in range(2)]
-        losses = [Loss(f"{number}", chunk=b"x") for number in range(20_000)]
+        losses = [Loss(f"{number}", chunk_id=b"x") for number in range(20_000)]
         tasks = [asyncio.create_task(source.intake.take(losses)) for source in sources]
         for _ in range(100):
             await asyncio.sleep(0)

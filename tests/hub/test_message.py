@@ -94,7 +94,13 @@ def test_a_loss_is_a_message_of_its_own() -> None:
     origin = Acknowledged()
     loss = Loss("a reason", 3, 1000, b"\xff" * 100, b"app\xff", b"\xa1c", True)
     batch = loss.as_batch(peer=PEER, origin=origin)
-    assert (batch.tag, batch.count, batch.chunk, batch.peer, batch.origin) == (b"mpsr.loss", 1, b"\xa1c", PEER, origin)
+    assert (batch.tag, batch.count, batch.chunk_id, batch.peer, batch.origin) == (
+        b"mpsr.loss",
+        1,
+        b"\xa1c",
+        PEER,
+        origin,
+    )
     assert codec.is_well_formed(batch.entries)
     (message,) = msgspec.structs.replace(batch, received=7 * NS + 1).messages()
     assert message.time == 7 * NS + 1  # the time of receipt
@@ -111,7 +117,7 @@ def test_a_loss_is_a_message_of_its_own() -> None:
 def test_a_loss_says_no_more_than_is_known() -> None:
     """A loss without tag and sample has neither in its record, and no chunk id."""
     batch = Loss("a reason").as_batch(peer=UNKNOWN_PEER)
-    assert batch.chunk is None
+    assert batch.chunk_id is None
     assert msgpack.unpackb(batch.entries[5:], timestamp=0)[1] == {
         "reason": "a reason",
         "count": 1,

@@ -336,7 +336,7 @@ def flip_a_bit(journal: str, first: int, index: int = 0, *, sequence: int = 0) -
     """
     with Segment(DiskFiles(journal), first) as segment, open(os.path.join(journal, segment_name(first)), "r+b") as file:
         assert segment.header is not None
-        seed, offset = seed_of(segment.header.hub_id), segment.header.bytes
+        seed, offset = seed_of(segment.header.hub_id), segment.header.size_bytes
         while True:
             file.seek(offset)
             block = segment.block_at(offset, seed) or unpack_block(file.read(BLOCK_BYTES), 0, offset)

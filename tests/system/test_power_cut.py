@@ -235,8 +235,8 @@ def _truth(operations: Sequence[Operation]) -> Truth:
         if operation.call in ("write", "fdatasync"):
             for batch in reader.read(follow=True):
                 assert isinstance(batch, Batch)
-                assert batch.chunk is not None
-                truth[batch.sequence] = batch.chunk, batch.count, bytes(batch.entries)
+                assert batch.chunk_id is not None
+                truth[batch.sequence] = batch.chunk_id, batch.count, bytes(batch.entries)
     return truth
 
 
@@ -347,6 +347,6 @@ def _read(disk: ForgettingFiles) -> Truth:
     for batch in reader.read():
         assert not isinstance(batch, Gap), batch
         assert batch.sequence not in found
-        found[batch.sequence] = batch.chunk or b"", batch.count, bytes(batch.entries)
+        found[batch.sequence] = batch.chunk_id or b"", batch.count, bytes(batch.entries)
     reader.close()
     return found

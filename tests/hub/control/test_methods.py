@@ -60,7 +60,7 @@ def test_stats(run: Run, tmp_path: Path) -> None:
             assert counted["acks"] == 3
             assert counted["bytes"] > 5 * 10
             assert 1 <= counted["commits"] <= 4
-            assert counted["journal_bytes"] == journal.bytes > counted["bytes"]
+            assert counted["journal_bytes"] == journal.size_bytes > counted["bytes"]
             assert (counted["rss_bytes"] > 1 << 20, counted["pid"]) == (True, os.getpid())
             assert 0 <= counted["uptime_s"] <= stats()["uptime_s"]
         receiving.cancel()

@@ -3,7 +3,7 @@ A disk in memory that forgets what was not synced, fills up and fails.
 
 A process sees its last writes. A power cut leaves any mix of everything that was not synced: each page old, new or
 torn; each size and each name old or new. A failed sync drops its pages: the process still sees them, and a later sync
-succeeds without writing them (fsyncgate). A killed process loses only its handles.
+succeeds without writing them (fsyncgate). A killed process loses only its fds.
 
 `after_kill` and `after_power_cut` return the disk that the next process finds, and do not change this one.
 
@@ -76,11 +76,11 @@ class ForgettingFiles:
         self.watch: Callable[[str], None] = lambda step: None
         self._names: dict[str, list[_File | None]] = {}  # files that each name may have on disk, the visible one last
         self._handles: dict[int, _File] = {}
-        self._numbers = itertools.count(3)  # handles are never reused, so that a stale one is noticed
+        self._numbers = itertools.count(3)  # fds are never reused, so that a stale one is noticed
         self._faults: dict[str, list[int]] = {}
 
-    def is_linked(self, handle: int) -> bool:
-        return any(files[-1] is self._handles[handle] for files in self._names.values())
+    def is_linked(self, fd: int) -> bool:
+        return any(files[-1] is self._handles[fd] for files in self._names.values())
 
     # What happens to it.
 
@@ -179,12 +179,12 @@ class ForgettingFiles:
         self._names.setdefault(name, [None]).append(file)
         return self._open(file)
 
-    def read(self, handle: int, offset: int, size: int) -> bytes:
-        file = self._handles[handle]
+    def read(self, fd: int, offset: int, size: int) -> bytes:
+        file = self._handles[fd]
         return bytes(file.data[offset : min(offset + size, file.sizes[-1])])
 
-    def write(self, handle: int, offset: int, parts: Sequence[Part]) -> None:
-        file, data = self._handles[handle], b"".join(parts)
+    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> None:
+        file, data = self._handles[fd], b"".join(parts)
         assert offset + len(data) <= file.sizes[-1], "written behind what was reserved"
         while data:
             page = offset // PAGE_BYTES
@@ -193,11 +193,11 @@ class ForgettingFiles:
             file.write_page(page, offset, now)
             offset, data = offset + len(now), data[len(now) :]
 
-    def sync(self, handle: int) -> None:
-        self._sync(self._handles[handle], "sync", size=False)
+    def sync(self, fd: int) -> None:
+        self._sync(self._handles[fd], "sync", size=False)
 
-    def sync_all(self, handle: int) -> None:
-        self._sync(self._handles[handle], "sync_all", size=True)
+    def sync_all(self, fd: int) -> None:
+        self._sync(self._handles[fd], "sync_all", size=True)
 
     def sync_folder(self) -> None:
         self._step("sync_folder")
@@ -209,11 +209,11 @@ class ForgettingFiles:
         file.sizes.append(min(size, file.sizes[-1]))
         self._sync(file, "truncate_sync", size=True)
 
-    def size(self, handle: int) -> int:
-        return self._handles[handle].sizes[-1]
+    def size(self, fd: int) -> int:
+        return self._handles[fd].sizes[-1]
 
-    def close(self, handle: int) -> None:
-        del self._handles[handle]
+    def close(self, fd: int) -> None:
+        del self._handles[fd]
 
     def remove(self, name: str) -> None:
         self._seen(name)
@@ -226,13 +226,13 @@ class ForgettingFiles:
         self._names[name].append(None)
         self._names.setdefault(new_name, [None]).append(file)
 
-    def is_named(self, handle: int, name: str) -> bool:
-        return self._names.get(name, [None])[-1] in (None, self._handles[handle])
+    def is_named(self, fd: int, name: str) -> bool:
+        return self._names.get(name, [None])[-1] in (None, self._handles[fd])
 
     def _open(self, file: _File) -> int:
-        handle = next(self._numbers)
-        self._handles[handle] = file
-        return handle
+        fd = next(self._numbers)
+        self._handles[fd] = file
+        return fd
 
 
 def every_choice() -> Iterator[Choose]:

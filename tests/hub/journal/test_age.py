@@ -14,7 +14,7 @@ from hub.journal.retention import NOTHING_NEEDED, plan_expiry
 from hub.journal.writer import Writer
 from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
-from tests.hub.journal.world import KEEP_BYTES, NS, SEGMENT_BYTES, batch, clock_of, read_all
+from tests.hub.journal.world import NS, RETAIN_BYTES, SEGMENT_BYTES, batch, clock_of, read_all
 
 FOUR = [Kept(1, 100, 10), Kept(11, 100, 20), Kept(21, 100, 30), Kept(31, 100, 40)]
 HOUR = 3600
@@ -33,7 +33,7 @@ HOUR = 3600
 )
 def test_what_is_only_of_before_goes(older_than: int, needed_from: int, goes: int) -> None:
     """A segment expires if the next one was begun before the limit, because then all of its messages are older."""
-    assert plan_expiry(FOUR, keep_bytes=KEEP_BYTES, needed_from=needed_from, older_than=older_than) == goes
+    assert plan_expiry(FOUR, retain_bytes=RETAIN_BYTES, needed_from=needed_from, older_than=older_than) == goes
 
 
 class Clock:
@@ -50,8 +50,8 @@ def a_writer(files: ForgettingFiles, clock: Clock) -> Writer:
         files,
         recover(files, dedupe, now=clock()),
         dedupe,
-        keep_bytes=KEEP_BYTES,
-        keep_s=8 * HOUR,
+        retain_bytes=RETAIN_BYTES,
+        retain_s=8 * HOUR,
         clock=clock_of(clock),
     )
     writer._segment_bytes = SEGMENT_BYTES
@@ -111,16 +111,16 @@ def test_a_damaged_header_is_as_young_as_the_next(damaged: int) -> None:
     segments = [*FOUR]
     segments[damaged] = Kept(segments[damaged].first_sequence, 100)
     for older_than in range(60):
-        goes = plan_expiry(segments, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than)
-        whole = plan_expiry(FOUR, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than)
-        later = plan_expiry(FOUR, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than - 10)
+        goes = plan_expiry(segments, retain_bytes=RETAIN_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than)
+        whole = plan_expiry(FOUR, retain_bytes=RETAIN_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than)
+        later = plan_expiry(FOUR, retain_bytes=RETAIN_BYTES, needed_from=NOTHING_NEEDED, older_than=older_than - 10)
         assert later <= goes <= whole
 
 
 def test_a_segment_made_in_the_future_is_no_younger_than_the_next() -> None:
     """A clock that was years ahead for one segment keeps no segment for years."""
     segments = [Kept(1, 100, 10), Kept(11, 100, 9000), Kept(21, 100, 30), Kept(31, 100, 40)]
-    assert plan_expiry(segments, keep_bytes=KEEP_BYTES, needed_from=NOTHING_NEEDED, older_than=31) == 2
+    assert plan_expiry(segments, retain_bytes=RETAIN_BYTES, needed_from=NOTHING_NEEDED, older_than=31) == 2
 
 
 def test_one_commit_twenty_years_ahead_changes_nothing_for_expiry() -> None:
@@ -139,17 +139,17 @@ def test_one_commit_twenty_years_ahead_changes_nothing_for_expiry() -> None:
                 files,
                 recover(files, dedupe, now=steady()),
                 dedupe,
-                keep_bytes=KEEP_BYTES,
-                keep_s=8 * HOUR,
+                retain_bytes=RETAIN_BYTES,
+                retain_s=8 * HOUR,
                 clock=lambda last: ReceiptClock(last, wall=wall, steady=steady),
             )
             writer._segment_bytes = SEGMENT_BYTES
             writer.begin()
         if hour == 20:
             wall.now += 20 * 365 * 24 * HOUR * NS
-        writer.append([batch(f"hour {hour}", chunk=chunkid.pack(f"{hour}"))])
+        writer.append([batch(f"hour {hour}", chunk_id=chunkid.pack(f"{hour}"))])
         if hour == 20:
-            assert writer.append([batch(f"hour {hour}", chunk=chunkid.pack(f"{hour}"))]).duplicates == 1
+            assert writer.append([batch(f"hour {hour}", chunk_id=chunkid.pack(f"{hour}"))]).duplicates == 1
             wall.now = steady.now
         writer.expire()
         kept = [stored.sequence for stored in read_all(files)]

@@ -48,7 +48,7 @@ def whole(data: bytes, at: int = 0, seed: int = SEED) -> Block | None:
     [
         own("a", 1, 3),
         batch("no chunk"),
-        batch("nothing", 0, chunk=b"\xa1x"),
+        batch("nothing", 0, chunk_id=b"\xa1x"),
         Batch(b"", b"\xdd\0\0\0\0", 0),
         Batch(b"\xff\xfe", b"\xdd\0\0\0\1\xc1", 1, b"\xc4\x02\xff\x00", Peer(0, -1, -1, "ünïcode", False)),
         Batch(b"view", memoryview(b"\xdd\0\0\0\0"), 0),
@@ -65,7 +65,7 @@ def test_a_block_comes_back_as_it_was(given: Batch) -> None:
     back = unpack_batch(block, data, 6)
     assert back is not None
     assert (back.tag, bytes(back.entries), back.count) == (given.tag, bytes(given.entries), given.count)
-    assert (back.chunk, back.peer, back.sequence, back.received) == (given.chunk, given.peer, 77, 5)
+    assert (back.chunk_id, back.peer, back.sequence, back.received) == (given.chunk_id, given.peer, 77, 5)
 
 
 def test_a_block_cut_anywhere_is_not_whole() -> None:
@@ -98,7 +98,7 @@ def test_the_longest_header_that_the_wire_lets_through_is_read_again() -> None:
     assert block is not None
     back = unpack_batch(block, data, 0)
     assert back is not None
-    assert back.chunk == given.chunk
+    assert back.chunk_id == given.chunk_id
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_segment_header_comes_back_as_it_was(snapshot: bytes) -> None:
     """All fields are the same after packing and unpacking, whatever bytes follow."""
     header = HEADER._replace(snapshot=snapshot)
     data = pack_segment_header(header)
-    assert len(data) == header.bytes == segment_header_bytes(data) == SEGMENT_HEADER_BYTES + len(snapshot)
+    assert len(data) == header.size_bytes == segment_header_bytes(data) == SEGMENT_HEADER_BYTES + len(snapshot)
     assert unpack_segment_header(data) == unpack_segment_header(data + b"behind") == header
 
 

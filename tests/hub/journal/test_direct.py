@@ -19,12 +19,12 @@ SIZE = 12 << 20
 
 
 def _is_possible(folder: Path) -> bool:
-    handle = os.open(folder / "probe", os.O_RDWR | os.O_CREAT, 0o600)
+    fd = os.open(folder / "probe", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        os.posix_fallocate(handle, 0, 2 * PAGE_BYTES)
-        return DirectWriter().write(handle, 0, [b"x"])
+        os.posix_fallocate(fd, 0, 2 * PAGE_BYTES)
+        return DirectWriter().write(fd, 0, [b"x"])
     finally:
-        os.close(handle)
+        os.close(fd)
         os.unlink(folder / "probe")
 
 
@@ -37,21 +37,21 @@ def test_small_and_large_writes_lie_behind_one_another(tmp_path: Path) -> None:
     """Writes at any offset, of any size, in any order, with a reader at every moment, leave the given bytes."""
     dice = random.Random(7)
     files = DiskFiles(str(tmp_path))
-    handle = files.create("a", SIZE)
+    fd = files.create("a", SIZE)
     reader = files.open("a")
     expected = bytearray(dice.randbytes(100))
-    files.write(handle, 0, [bytes(expected)])
+    files.write(fd, 0, [bytes(expected)])
     while len(expected) < SIZE - (6 << 20):
         size = dice.choice([1, 50, 4096, 5000, DIRECT_BYTES, DIRECT_BYTES + dice.randrange(9000), BUFFER_BYTES + 77])
         data = dice.randbytes(size)
         cuts = sorted(dice.randrange(size) for _ in range(3))
         pieces = [data[start:end] for start, end in itertools.pairwise([0, *cuts, size])]
         parts: list[Part] = [pieces[0], memoryview(pieces[1]), bytearray(pieces[2]), pieces[3]]
-        files.write(handle, len(expected), parts)
+        files.write(fd, len(expected), parts)
         expected += data
         assert files.read(reader, 0, len(expected) + 10) == bytes(expected) + bytes(10)
-    assert files.size(handle) == SIZE
-    files.close(handle)
+    assert files.size(fd) == SIZE
+    files.close(fd)
     files.close(reader)
 
 
@@ -59,12 +59,12 @@ def test_a_file_never_grows(tmp_path: Path) -> None:
     """A write that ends in the last page is an ordinary one, so the file does not grow."""
     files = DiskFiles(str(tmp_path))
     size = DIRECT_BYTES + 1000
-    handle = files.create("a", size)
+    fd = files.create("a", size)
     data = os.urandom(size - 3)
-    files.write(handle, 3, [data])
-    assert files.size(handle) == size
-    assert files.read(handle, 0, size) == bytes(3) + data
-    files.close(handle)
+    files.write(fd, 3, [data])
+    assert files.size(fd) == size
+    assert files.read(fd, 0, size) == bytes(3) + data
+    files.close(fd)
 
 
 def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
     files = DiskFiles(str(tmp_path))
     number = len(os.listdir("/proc/self/fd"))
     for name in ("a", "b", "c"):
-        handle = files.create(name, SIZE)
-        files.write(handle, 0, [name.encode() * 10])
-        files.write(handle, 10, [name.encode() * DIRECT_BYTES])
-        files.write(handle, 10 + DIRECT_BYTES, [b"." * DIRECT_BYTES])
-        files.close(handle)
+        fd = files.create(name, SIZE)
+        files.write(fd, 0, [name.encode() * 10])
+        files.write(fd, 10, [name.encode() * DIRECT_BYTES])
+        files.write(fd, 10 + DIRECT_BYTES, [b"." * DIRECT_BYTES])
+        files.close(fd)
         reader = files.open(name)
         assert files.read(reader, 0, DIRECT_BYTES + 11) == name.encode() * (DIRECT_BYTES + 10) + b"."
         files.close(reader)
@@ -88,18 +88,18 @@ def test_the_page_cache_is_left_to_others(tmp_path: Path) -> None:
     """A large write leaves no page in the cache, and is read back from the disk."""
     _need_direct_writes(tmp_path)
     files = DiskFiles(str(tmp_path))
-    handle = files.create("a", SIZE)
-    files.write(handle, 0, [os.urandom(BUFFER_BYTES)])
-    assert not _is_cached(handle, PAGE_BYTES)
-    files.write(handle, BUFFER_BYTES, [os.urandom(DIRECT_BYTES - 1)])
-    assert _is_cached(handle, BUFFER_BYTES + PAGE_BYTES)
-    files.close(handle)
+    fd = files.create("a", SIZE)
+    files.write(fd, 0, [os.urandom(BUFFER_BYTES)])
+    assert not _is_cached(fd, PAGE_BYTES)
+    files.write(fd, BUFFER_BYTES, [os.urandom(DIRECT_BYTES - 1)])
+    assert _is_cached(fd, BUFFER_BYTES + PAGE_BYTES)
+    files.close(fd)
 
 
-def _is_cached(handle: int, offset: int) -> bool:
+def _is_cached(fd: int, offset: int) -> bool:
     """Return whether the byte at the offset can be read without the disk."""
     try:
-        return os.preadv(handle, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        return os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     except BlockingIOError:
         return False
     except OSError as error:
@@ -119,15 +119,15 @@ def test_a_file_system_without_direct_writes_gets_ordinary_ones(
         raise OSError(number, "no")
 
     files = DiskFiles(str(tmp_path))
-    handle = files.create("a", SIZE)
+    fd = files.create("a", SIZE)
     data = os.urandom(DIRECT_BYTES)
     with monkeypatch.context() as patch:
         patch.setattr(direct, "_write_all", refuse)
-        files.write(handle, 5, [data])
-        files.write(handle, 5 + len(data), [data])
+        files.write(fd, 5, [data])
+        files.write(fd, 5 + len(data), [data])
     assert tried == 1
-    assert files.read(handle, 5, 2 * len(data)) == data + data
-    files.close(handle)
+    assert files.read(fd, 5, 2 * len(data)) == data + data
+    files.close(fd)
 
 
 def test_another_error_is_the_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,12 +137,12 @@ def test_another_error_is_the_writers(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.EIO, "Input/output error")
 
     files = DiskFiles(str(tmp_path))
-    handle = files.create("a", SIZE)
+    fd = files.create("a", SIZE)
     _need_direct_writes(tmp_path)
     monkeypatch.setattr(direct, "_write_all", fail)
     with pytest.raises(OSError, match="Input/output"):
-        files.write(handle, 0, [bytes(DIRECT_BYTES)])
-    files.close(handle)
+        files.write(fd, 0, [bytes(DIRECT_BYTES)])
+    files.close(fd)
 
 
 # Faults.
@@ -159,14 +159,14 @@ def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: 
     """
     _need_direct_writes(tmp_path)
     real, files = os.pwrite, DiskFiles(str(tmp_path))
-    handle = files.create("a", SIZE)
+    fd = files.create("a", SIZE)
     before, data = os.urandom(5000), os.urandom(DIRECT_BYTES + 77)
-    files.write(handle, 0, [before])
-    monkeypatch.setattr(os, "pwrite", lambda handle, data, offset: real(handle, data[:most], offset))
-    files.write(handle, 5000, [data])
-    files.write(handle, 5000 + len(data), [data])
-    assert files.read(handle, 0, 5001 + 2 * len(data)) == before + data + data + b"\0"
-    files.close(handle)
+    files.write(fd, 0, [before])
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:most], offset))
+    files.write(fd, 5000, [data])
+    files.write(fd, 5000 + len(data), [data])
+    assert files.read(fd, 0, 5001 + 2 * len(data)) == before + data + data + b"\0"
+    files.close(fd)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
@@ -180,29 +180,29 @@ def test_what_fails_in_the_middle_leaves_what_was_there(
     _need_direct_writes(tmp_path)
     real, files = os.pwrite, DiskFiles(str(tmp_path))
     descriptors = _descriptors()
-    handle = files.create("a", 2 * SIZE)
+    fd = files.create("a", 2 * SIZE)
     before = os.urandom(DIRECT_BYTES + 5)
-    files.write(handle, 0, [before])
+    files.write(fd, 0, [before])
     calls = itertools.count()
 
-    def fail(handle: int, data: memoryview, offset: int) -> int:
+    def fail(fd: int, data: memoryview, offset: int) -> int:
         if next(calls) == 1:
             raise OSError(number, os.strerror(number))
-        return real(handle, data, offset)
+        return real(fd, data, offset)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", fail)
         with pytest.raises(OSError, match=os.strerror(number)):
-            files.write(handle, len(before), [os.urandom(2 * BUFFER_BYTES)])
+            files.write(fd, len(before), [os.urandom(2 * BUFFER_BYTES)])
     assert next(calls) == 2, "an ordinary write was not tried"
-    assert files.read(handle, 0, len(before)) == before
-    files.close(handle)
+    assert files.read(fd, 0, len(before)) == before
+    files.close(fd)
     assert _descriptors() == descriptors
-    handle = files.create("b", SIZE)
-    files.write(handle, 0, [before])
-    assert not _is_cached(handle, 0)
-    assert files.read(handle, 0, len(before)) == before
-    files.close(handle)
+    fd = files.create("b", SIZE)
+    files.write(fd, 0, [before])
+    assert not _is_cached(fd, 0)
+    assert files.read(fd, 0, len(before)) == before
+    files.close(fd)
 
 
 @pytest.mark.parametrize(
@@ -223,34 +223,34 @@ def test_without_another_descriptor_a_write_is_an_ordinary_one(
         tried += 1
         raise OSError(number, os.strerror(number))
 
-    handle = files.create("a", SIZE)
+    fd = files.create("a", SIZE)
     data = os.urandom(DIRECT_BYTES)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)
-        files.write(handle, 3, [data])
-        files.write(handle, 3 + len(data), [data])
+        files.write(fd, 3, [data])
+        files.write(fd, 3 + len(data), [data])
     assert tried == (2 if again else 1)
-    files.write(handle, 3 + 2 * len(data), [data])
-    assert _is_cached(handle, 3 * len(data)) != again
-    assert files.read(handle, 3, 3 * len(data)) == data * 3
-    files.close(handle)
+    files.write(fd, 3 + 2 * len(data), [data])
+    assert _is_cached(fd, 3 * len(data)) != again
+    assert files.read(fd, 3, 3 * len(data)) == data * 3
+    files.close(fd)
 
 
 def test_a_file_that_nobody_may_write_is_an_error(tmp_path: Path) -> None:
     """An error that an ordinary write raises too is raised unchanged."""
     files = DiskFiles(str(tmp_path))
     files.close(files.create("a", SIZE))
-    handle = files.open("a")
+    fd = files.open("a")
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
-        files.write(handle, 0, [bytes(100)])
-    files.close(handle)
+        files.write(fd, 0, [bytes(100)])
+    files.close(fd)
 
 
 def test_a_reader_beside_it_never_sees_what_was_there_change(tmp_path: Path) -> None:
     """A reader sees the bytes before the write unchanged while their page is written again."""
     dice = random.Random(3)
     files = DiskFiles(str(tmp_path))
-    handle, data = files.create("a", SIZE), dice.randbytes(SIZE)
+    fd, data = files.create("a", SIZE), dice.randbytes(SIZE)
     done, wrong, looks = 0, 0, 0
     ended = threading.Event()
 
@@ -268,10 +268,10 @@ def test_a_reader_beside_it_never_sees_what_was_there_change(tmp_path: Path) -> 
     thread.start()
     while done < SIZE - BUFFER_BYTES:
         size = dice.choice([30, 3000, DIRECT_BYTES + dice.randrange(5000)])
-        files.write(handle, done, [data[done : done + size]])
+        files.write(fd, done, [data[done : done + size]])
         done += size
     ended.set()
     thread.join()
-    files.close(handle)
+    files.close(fd)
     assert wrong == 0
     assert looks > 10

@@ -38,7 +38,7 @@ class History:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.segment_bytes = self.rng.choice([600, 1500, 4000])
-        self.keep_bytes = self.rng.choice([1 << 40, 1 << 40, 5 * self.segment_bytes])
+        self.retain_bytes = self.rng.choice([1 << 40, 1 << 40, 5 * self.segment_bytes])
         self.disk = ForgettingFiles()
         self.names = itertools.count(1)
         self.stored: list[Batch] = []  # by sequence: acknowledged, or found after a crash
@@ -59,7 +59,7 @@ class History:
             action()
         self.settle()
         self.look()
-        assert self.life.append(*(each for each in self.stored if each.chunk)).stored == 0
+        assert self.life.append(*(each for each in self.stored if each.chunk_id)).stored == 0
         for after in self.disk.power_cuts(self.rng, 5):
             self.check_kept(after)
         self.life.writer.close()
@@ -71,7 +71,7 @@ class History:
     def send(self) -> None:
         """Send a new batch, the unacknowledged ones, and sometimes an acknowledged one."""
         self.sent += [self.new_batch() for _ in range(self.rng.choice([1, 1, 2, 5]))]
-        repeats = [each for each in self.rng.sample(self.stored, min(len(self.stored), 2)) if each.chunk]
+        repeats = [each for each in self.rng.sample(self.stored, min(len(self.stored), 2)) if each.chunk_id]
         commit = self.life.append(*repeats, *self.sent)
         assert commit.stored == sum(each.count for each in self.sent)
         assert commit.duplicates >= sum(1 for each in repeats if each.count)  # without messages: never a duplicate
@@ -158,7 +158,7 @@ class History:
         assert kept == expected(under_way, self.last_sequence + 1)[: len(kept)]
         self.stored += under_way[: len(kept)]
         assert self.life.writer.last_sequence == self.last_sequence
-        self.sent = [each for each in self.sent if each.chunk and each not in under_way[: len(kept)]]
+        self.sent = [each for each in self.sent if each.chunk_id and each not in under_way[: len(kept)]]
 
     def check_kept(self, disk: ForgettingFiles) -> None:
         items = read_all(disk)
@@ -174,7 +174,7 @@ class History:
     # Participants.
 
     def open(self) -> Life:
-        return Life(self.disk, segment_bytes=self.segment_bytes, keep_bytes=self.keep_bytes)
+        return Life(self.disk, segment_bytes=self.segment_bytes, retain_bytes=self.retain_bytes)
 
     def new_reader(self) -> Reader:
         return Reader(self.disk, after=self.cursor, committed=lambda: self.life.writer.last_sequence)
@@ -188,7 +188,7 @@ class History:
             case 1:
                 return batch(f"plain{number}", count, size=size)
             case 2:
-                return batch("empty", 0, chunk=chunkid.pack(f"empty{number}"))
+                return batch("empty", 0, chunk_id=chunkid.pack(f"empty{number}"))
             case session:
                 return own("abc"[session - 3], number, count, size=size)
 

@@ -22,7 +22,7 @@ from hub.journal import journal as journal_module
 from hub.journal.block import SegmentHeader, pack_segment_header
 from hub.journal.files import DiskFiles, Files
 from hub.journal.journal import Journal
-from hub.journal.retention import KEEP_BYTES_MIN, SEGMENT_BYTES_MIN
+from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
 from hub.journal.segment import segment_name
 from hub.journal.writer import Durability
 from tests.hub.journal.forgetting import ForgettingFiles
@@ -41,9 +41,13 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def opened(
-    path: Path | str, *, files: Files | None = None, durability: Durability = "fsync", keep_bytes: int = KEEP_BYTES_MIN
+    path: Path | str,
+    *,
+    files: Files | None = None,
+    durability: Durability = "fsync",
+    retain_bytes: int = RETAIN_BYTES_MIN,
 ) -> AsyncIterator[Journal]:
-    journal = await Journal.open(str(path), keep_bytes=keep_bytes, durability=durability, files=files)
+    journal = await Journal.open(str(path), retain_bytes=retain_bytes, durability=durability, files=files)
     try:
         yield journal
     finally:
@@ -66,11 +70,11 @@ class WatchedFiles(DiskFiles):
         self.synced = threading.Event()
         self.fails = False
 
-    def sync(self, handle: int) -> None:
+    def sync(self, fd: int) -> None:
         self.synced.set()
         if self.fails:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        super().sync(handle)
+        super().sync(fd)
 
 
 # Appending and reading.
@@ -84,7 +88,7 @@ def test_what_is_appended_can_be_read(tmp_path: Path) -> None:
     async def main() -> None:
         batches = [own("a", 1, 2), foreign("x"), batch("p", 3)]
         async with opened(tmp_path / "new" / "folder") as journal:
-            assert (journal.last_sequence, journal.bytes) == (0, SEGMENT_BYTES_MIN)
+            assert (journal.last_sequence, journal.size_bytes) == (0, SEGMENT_BYTES_MIN)
             commit = await journal.append(batches[:2])
             assert (commit.last_sequence, commit.stored, commit.duplicates) == (3, 3, 0)
             assert (await journal.append(batches)).duplicates == 2
@@ -104,7 +108,7 @@ def test_many_append_at_once(tmp_path: Path) -> None:
     """Each of many callers gets its own commit, and a reader on a thread has all batches in order without gaps."""
 
     async def main() -> None:
-        async with opened(tmp_path, keep_bytes=64 << 20) as journal:
+        async with opened(tmp_path, retain_bytes=64 << 20) as journal:
             seen: list[Stored] = []
             done = threading.Event()
 
@@ -127,7 +131,7 @@ def test_many_append_at_once(tmp_path: Path) -> None:
             done.set()
             await following
             assert [item.sequence for item in seen] == list(range(1, 2 * 8 * 59, 2))
-            assert len({item.chunk for item in seen}) == 8 * 59
+            assert len({item.chunk_id for item in seen}) == 8 * 59
 
     run(main())
 
@@ -142,8 +146,8 @@ def test_the_oldest_expire(tmp_path: Path) -> None:
             assert [stored(item).sequence for item in old.read()] == [1]
             for number in range(2, 21):
                 await journal.append([own("a", number, size=500_000)])
-                assert journal.bytes <= KEEP_BYTES_MIN
-                assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) == journal.bytes
+                assert journal.size_bytes <= RETAIN_BYTES_MIN
+                assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) == journal.size_bytes
             items = read(journal)
             assert 4 <= len(items) < 10
             told = [stored(item) for item in old.read()]
@@ -213,7 +217,7 @@ def test_what_cannot_be_written_is_given_back(tmp_path: Path) -> None:
             assert read(journal) == expected([own("a", 1)])
             assert (await journal.append([own("a", 2), batch("p")])).stored == 2
             files.fail("remove")
-            journal._writer._keep_bytes = 0
+            journal._writer._retain_bytes = 0
             with pytest.raises(JournalUnavailable, match=f"{tmp_path}: Input/output error"):
                 await journal.expire()
 
@@ -294,7 +298,7 @@ def test_relaxed_syncs_under_constant_load(tmp_path: Path, monkeypatch: pytest.M
 
     async def main() -> None:
         files = WatchedFiles(str(tmp_path))
-        async with opened(tmp_path, files=files, durability="relaxed", keep_bytes=1 << 30) as journal:
+        async with opened(tmp_path, files=files, durability="relaxed", retain_bytes=1 << 30) as journal:
             appended = 0
 
             async def load() -> None:
@@ -430,10 +434,10 @@ def test_a_second_journal_in_the_process_is_refused(tmp_path: Path) -> None:
     run(main())
 
 
-def refusing(path: Path, error: type[Exception], match: str, keep_bytes: int = KEEP_BYTES_MIN) -> None:
+def refusing(path: Path, error: type[Exception], match: str, retain_bytes: int = RETAIN_BYTES_MIN) -> None:
     async def main() -> None:
         with pytest.raises(error, match=match):
-            await Journal.open(str(path), keep_bytes=keep_bytes)
+            await Journal.open(str(path), retain_bytes=retain_bytes)
 
     run(main())
 
@@ -473,7 +477,7 @@ def test_two_journals_never_acknowledge_what_the_other_cannot_see(tmp_path: Path
         with pytest.raises(JournalLost, match="start again"):
             await first.check_lock()
         theirs = own("b", 1)
-        args = bytes(theirs.entries).hex(), (theirs.chunk or b"").hex()
+        args = bytes(theirs.entries).hex(), (theirs.chunk_id or b"").hex()
         another = await asyncio.create_subprocess_exec(sys.executable, "-c", ANOTHER, str(folder), *args)
         assert await another.wait() == 0
         with pytest.raises(JournalLost):
@@ -499,7 +503,7 @@ def test_nobody_else_may_read_the_lock(tmp_path: Path) -> None:
 
 def test_too_small_a_journal_is_refused(tmp_path: Path) -> None:
     """A size that is too small is refused, and nothing is created."""
-    refusing(tmp_path / "new", JournalUnusable, "bytes are too few", keep_bytes=KEEP_BYTES_MIN - 1)
+    refusing(tmp_path / "new", JournalUnusable, "bytes are too few", retain_bytes=RETAIN_BYTES_MIN - 1)
     assert not (tmp_path / "new").exists()
 
 

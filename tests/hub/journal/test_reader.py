@@ -34,7 +34,7 @@ from tests.hub.journal.world import (
     stored,
 )
 
-BATCHES = [own("a", 1, 3), foreign("x"), batch("empty", 0, chunk=chunkid.pack("e")), own("a", 2, 2), batch("p", 4)]
+BATCHES = [own("a", 1, 3), foreign("x"), batch("empty", 0, chunk_id=chunkid.pack("e")), own("a", 2, 2), batch("p", 4)]
 BATCHES += [own("a", number, number % 3 + 1, size=300) for number in range(3, 12)]
 
 
@@ -280,21 +280,21 @@ class Replay(ForgettingFiles):
         names = self.go_on().names
         if name not in names:
             raise FileNotFoundError(name)
-        handle = len(self._opened)
-        self._opened[handle] = names[name]
-        return handle
+        fd = len(self._opened)
+        self._opened[fd] = names[name]
+        return fd
 
-    def read(self, handle: int, offset: int, size: int) -> bytes:
-        return self.go_on().files[self._opened[handle]][offset : offset + size]
+    def read(self, fd: int, offset: int, size: int) -> bytes:
+        return self.go_on().files[self._opened[fd]][offset : offset + size]
 
-    def size(self, handle: int) -> int:
-        return len(self.go_on().files[self._opened[handle]])
+    def size(self, fd: int) -> int:
+        return len(self.go_on().files[self._opened[fd]])
 
-    def close(self, handle: int) -> None:
-        assert handle in self._opened
+    def close(self, fd: int) -> None:
+        assert fd in self._opened
 
-    def is_named(self, handle: int, name: str) -> bool:
-        return self.go_on().names.get(name, self._opened[handle]) == self._opened[handle]
+    def is_named(self, fd: int, name: str) -> bool:
+        return self.go_on().names.get(name, self._opened[fd]) == self._opened[fd]
 
 
 class Recorder:
@@ -337,7 +337,7 @@ def steady() -> Recorder:
     append(own("a", 1), foreign("x"))
     fail("sync")
     append(own("a", 2, 2), own("b", 1, size=600), batch("plain"))
-    append(batch("empty", 0, chunk=chunkid.pack("e")))
+    append(batch("empty", 0, chunk_id=chunkid.pack("e")))
     for number in range(3, 9):
         append(own("a", number, size=250), own("b", number, 2))
     fail("page", after=2)
@@ -413,7 +413,7 @@ def test_a_reader_that_sleeps_once_misses_nothing() -> None:
 def test_beside_a_writer_that_lets_segments_expire_every_gap_is_true() -> None:
     """A slow reader gets exact gaps for what it missed, and all other messages."""
     recorder = Recorder()
-    recorder.begin(keep_bytes=3000, segment_bytes=1000)
+    recorder.begin(retain_bytes=3000, segment_bytes=1000)
     for number in range(1, 30):
         recorder.append(own("a", number, number % 3 + 1, size=60))
     oldest = min(list_segments(recorder.disk))
@@ -437,9 +437,9 @@ def test_a_follower_does_not_search_the_rest_of_the_segment(disk: ForgettingFile
     asked = []
 
     class Counting(ForgettingFiles):
-        def read(self, handle: int, offset: int, size: int) -> bytes:
+        def read(self, fd: int, offset: int, size: int) -> bytes:
             asked.append(offset)
-            return super().read(handle, offset, size)
+            return super().read(fd, offset, size)
 
     files = Counting()
     life = Life(files, segment_bytes=5 << 20)

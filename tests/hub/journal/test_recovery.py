@@ -49,7 +49,7 @@ def small_commits(disk: ForgettingFiles, producers: Producers) -> None:
     life = Life(disk)
     producers.send(life, own("a", 1))
     producers.send(life, own("a", 2), foreign("x", 2), batch("plain"))
-    producers.send(life, batch("empty", 0, chunk=chunkid.pack("empty")), own("b", 1))
+    producers.send(life, batch("empty", 0, chunk_id=chunkid.pack("empty")), own("b", 1))
     producers.send(life, own("a", 3, size=900))
     producers.send(life, own("b", 2, 3), own("a", 4), foreign("y"))
 
@@ -79,10 +79,10 @@ def reopenings(disk: ForgettingFiles, producers: Producers) -> None:
 
 def expiry(disk: ForgettingFiles, producers: Producers) -> None:
     """A journal that never holds more than three segments, and later two."""
-    life = Life(disk, segment_bytes=700, keep_bytes=2100)
+    life = Life(disk, segment_bytes=700, retain_bytes=2100)
     for number in range(1, 9):
         producers.send(life, own("a", number, size=200), foreign(f"x{number}"))
-    life.writer._keep_bytes = 1400
+    life.writer._retain_bytes = 1400
     life.writer.expire()
     producers.send(life, own("a", 20))
 
@@ -193,7 +193,7 @@ def three_commits(*, reopened: bool) -> tuple[ForgettingFiles, list[Batch], list
 
 def without(items: list[Stored], index: int) -> list[Stored]:
     """Return *items* with one of them replaced by a gap."""
-    return [*items[:index], items[index]._replace(entries=None, chunk=None), *items[index + 1 :]]
+    return [*items[:index], items[index]._replace(entries=None, chunk_id=None), *items[index + 1 :]]
 
 
 @pytest.mark.parametrize("index", range(5))
@@ -289,7 +289,7 @@ def test_a_quoted_block_is_not_taken_for_one() -> None:
     disk, batches, blocks = three_commits(reopened=True)
     quoted = seen_of(disk, 1)[: blocks[-1].end]
     entries = b"\xdd\0\0\0\1\xc6" + len(quoted).to_bytes(4, "big") + quoted
-    commit = [Batch(b"app", entries, 1, own("c", 1).chunk), own("c", 2)]
+    commit = [Batch(b"app", entries, 1, own("c", 1).chunk_id), own("c", 2)]
     Life(disk, segment_bytes=8192).append(*commit)
     carrier = blocks_of(disk, 11)[0]
     assert blocks[-1].commit_offset > carrier.offset
@@ -314,7 +314,7 @@ def test_a_damaged_header_of_the_last_segment_costs_nothing() -> None:
     data = seen_of(disk, 11)
     with Segment(disk, 11) as segment:
         assert segment.header is not None
-        header_bytes = segment.header.bytes
+        header_bytes = segment.header.size_bytes
     assert header_bytes > SEGMENT_HEADER_BYTES + 40
     for bit in range(8 * header_bytes):
         damaged = disk.after_kill()
@@ -699,7 +699,7 @@ def test_a_chunk_of_another_user_or_content_is_stored_after_any_recovery() -> No
     disk = ForgettingFiles()
     mine = [own("a", 1), foreign("x")]
     theirs = [msgspec.structs.replace(each, peer=Peer(9, 7777, 7777, "other")) for each in mine]
-    other = msgspec.structs.replace(batch("other content"), chunk=mine[1].chunk)
+    other = msgspec.structs.replace(batch("other content"), chunk_id=mine[1].chunk_id)
     Life(disk).append(*mine)
     for _ in range(2):  # from the blocks, then from the snapshot
         life = Life(disk)
@@ -711,7 +711,7 @@ def test_a_chunk_of_another_user_or_content_is_stored_after_any_recovery() -> No
 def test_empty_chunks_are_acknowledged_and_leave_nothing() -> None:
     """A chunk without messages is not stored, and a later chunk with its id is."""
     disk = ForgettingFiles()
-    life, empty = Life(disk), batch("empty", 0, chunk=own("a", 1).chunk)
+    life, empty = Life(disk), batch("empty", 0, chunk_id=own("a", 1).chunk_id)
     for _ in range(2):
         commit = life.append(empty)
         assert (commit.last_sequence, commit.stored, commit.stored_bytes, commit.duplicates) == (0, 0, 0, 0)

@@ -8,9 +8,9 @@ import pytest
 
 from hub.journal.recovery import Kept
 from hub.journal.retention import (
-    KEEP_BYTES,
-    KEEP_BYTES_MIN,
     NOTHING_NEEDED,
+    RETAIN_BYTES,
+    RETAIN_BYTES_MIN,
     SEGMENT_BYTES,
     SEGMENT_BYTES_MIN,
     plan_expiry,
@@ -21,7 +21,7 @@ FOUR = [Kept(1, 100), Kept(11, 100), Kept(21, 50), Kept(31, 100)]
 
 
 @pytest.mark.parametrize(
-    ("segments", "keep_bytes", "needed_from", "goes"),
+    ("segments", "retain_bytes", "needed_from", "goes"),
     [
         ([], 0, NOTHING_NEEDED, 0),
         ([Kept(1, 100)], 0, NOTHING_NEEDED, 0),  # never the newest
@@ -39,9 +39,11 @@ FOUR = [Kept(1, 100), Kept(11, 100), Kept(21, 50), Kept(31, 100)]
         (FOUR, 250, 31, 1),
     ],
 )
-def test_the_oldest_go_until_the_rest_fits(segments: list[Kept], keep_bytes: int, needed_from: int, goes: int) -> None:
+def test_the_oldest_go_until_the_rest_fits(
+    segments: list[Kept], retain_bytes: int, needed_from: int, goes: int
+) -> None:
     """Expiry deletes whole segments, the oldest first, no more than needed, never the newest, never a needed one."""
-    assert plan_expiry(segments, keep_bytes=keep_bytes, needed_from=needed_from) == goes
+    assert plan_expiry(segments, retain_bytes=retain_bytes, needed_from=needed_from) == goes
 
 
 def test_the_plan_is_the_least_that_fits() -> None:
@@ -53,23 +55,23 @@ def test_the_plan_is_the_least_that_fits() -> None:
             segments.append(Kept(first, rng.randrange(1, 100)))
             first += rng.randrange(1, 50)
         keep, needed = rng.randrange(500), rng.choice([NOTHING_NEEDED, rng.randrange(first + 20)])
-        count = plan_expiry(segments, keep_bytes=keep, needed_from=needed)
+        count = plan_expiry(segments, retain_bytes=keep, needed_from=needed)
         allowed = sum(1 for following in segments[1:] if following.first_sequence <= needed)
-        sizes = [sum(segment.bytes for segment in segments[index:]) for index in range(len(segments))]
+        sizes = [sum(segment.size_bytes for segment in segments[index:]) for index in range(len(segments))]
         assert count <= allowed
         assert sizes[count] <= keep or count == allowed
         assert count == 0 or sizes[count - 1] > keep
 
 
 @pytest.mark.parametrize(
-    ("keep_bytes", "expected"),
+    ("retain_bytes", "expected"),
     [
-        (KEEP_BYTES, SEGMENT_BYTES),
-        (8 * KEEP_BYTES, SEGMENT_BYTES),
-        (KEEP_BYTES_MIN, SEGMENT_BYTES_MIN),
+        (RETAIN_BYTES, SEGMENT_BYTES),
+        (8 * RETAIN_BYTES, SEGMENT_BYTES),
+        (RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN),
         (80 << 20, 10 << 20),
     ],
 )
-def test_segments_are_an_eighth(keep_bytes: int, expected: int) -> None:
+def test_segments_are_an_eighth(retain_bytes: int, expected: int) -> None:
     """A journal has about eight segments, between 1 and 64 MiB each."""
-    assert segment_bytes_for(keep_bytes) == expected
+    assert segment_bytes_for(retain_bytes) == expected

@@ -25,9 +25,9 @@ class CountingFiles(ForgettingFiles):
         super().__init__()
         self.asked: list[int] = []
 
-    def read(self, handle: int, offset: int, size: int) -> bytes:
+    def read(self, fd: int, offset: int, size: int) -> bytes:
         self.asked.append(size)
-        return super().read(handle, offset, size)
+        return super().read(fd, offset, size)
 
 
 def commits(*sizes: tuple[int, ...]) -> tuple[bytes, list[Block], list[Batch]]:
@@ -98,12 +98,12 @@ def test_a_block_written_since_is_seen() -> None:
     """A place that was read before it was written, in whole or in part, is read again."""
     data, blocks, _ = commits((10,), (10,))
     files = ForgettingFiles()
-    handle = files.create(segment_name(FIRST), 10_000)
-    files.write(handle, 0, [data[: blocks[0].end]])
+    fd = files.create(segment_name(FIRST), 10_000)
+    files.write(fd, 0, [data[: blocks[0].end]])
     segment = Segment(files, FIRST)
     assert segment.block_at(blocks[0].offset, SEED) == blocks[0]
     for end in range(blocks[1].offset, blocks[1].end):
-        files.write(handle, end, [data[end : end + 1]])
+        files.write(fd, end, [data[end : end + 1]])
         assert (segment.block_at(blocks[1].offset, SEED) is None) == (end + 1 < blocks[1].end)
 
 
@@ -111,8 +111,8 @@ def test_what_was_read_is_forgotten_on_demand() -> None:
     """A withdrawn block is returned from memory until `forget`, and not after it."""
     data, blocks, _ = commits((10,), (10,))
     files = ForgettingFiles()
-    handle = files.create(segment_name(FIRST), len(data))
-    files.write(handle, 0, [data])
+    fd = files.create(segment_name(FIRST), len(data))
+    files.write(fd, 0, [data])
     segment = Segment(files, FIRST)
     assert segment.block_at(blocks[0].offset, SEED) == blocks[0]
     files.truncate(segment_name(FIRST), blocks[1].offset)
@@ -176,10 +176,10 @@ def test_a_commit_that_becomes_whole_meanwhile_is_no_damage() -> None:
     data, blocks, _ = commits((10, 10), (10,))
 
     class Racing(ForgettingFiles):
-        def read(self, handle: int, offset: int, size: int) -> bytes:
+        def read(self, fd: int, offset: int, size: int) -> bytes:
             if offset > blocks[0].offset:
                 self.overwrite_seen(data)
-            return super().read(handle, offset, size)
+            return super().read(fd, offset, size)
 
         def overwrite_seen(self, data: bytes) -> None:
             self._seen(segment_name(FIRST)).data[: len(data)] = data
@@ -249,14 +249,14 @@ def test_a_damaged_header_is_none(data: bytes) -> None:
 def test_a_file_that_lost_its_name_is_replaced_only_by_another() -> None:
     """A segment that expired is not replaced; one whose name belongs to another file is."""
     files = ForgettingFiles()
-    handles = [files.create(name, 10) for name in (segment_name(FIRST), "new.tmp")]
+    fds = [files.create(name, 10) for name in (segment_name(FIRST), "new.tmp")]
     with Segment(files, FIRST) as segment:
         assert not segment.is_replaced
         files.rename("new.tmp", segment_name(FIRST))
         assert segment.is_replaced
         files.remove(segment_name(FIRST))
         assert not segment.is_replaced
-    assert files.open_files == len(handles)
+    assert files.open_files == len(fds)
 
 
 def test_a_file_that_is_cut_meanwhile_is_not_searched_byte_by_byte() -> None:
@@ -278,11 +278,11 @@ class CutMeanwhile(ForgettingFiles):
         self._is_cut = False
         self.reads = 0
 
-    def size(self, handle: int) -> int:
+    def size(self, fd: int) -> int:
         self._is_cut = True
-        return super().size(handle)
+        return super().size(fd)
 
-    def read(self, handle: int, offset: int, size: int) -> bytes:
+    def read(self, fd: int, offset: int, size: int) -> bytes:
         self.reads += self._is_cut
-        data = super().read(handle, offset, size)
+        data = super().read(fd, offset, size)
         return data[: max(self._cut_to - offset, 0)] if self._is_cut else data

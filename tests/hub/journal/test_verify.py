@@ -21,7 +21,7 @@ def disk() -> ForgettingFiles:
     life = Life(disk)
     for each in BATCHES:
         life.append(each)
-    life.append(batch("empty", 0, chunk=chunkid.pack("e")))
+    life.append(batch("empty", 0, chunk_id=chunkid.pack("e")))
     return disk
 
 

@@ -12,7 +12,7 @@ from hub.dedupe import Dedupe
 from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.reader import Reader
 from hub.journal.recovery import recover
-from hub.journal.retention import KEEP_BYTES_MIN, batch_bytes_max_for
+from hub.journal.retention import RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.segment import list_segments, segment_name
 from hub.journal.writer import LOOK_NS, Commit, Durability, Writer
 from hub.message import Batch, Peer
@@ -147,7 +147,7 @@ def test_many_batches_of_any_size_make_one_commit(disk: ForgettingFiles) -> None
     """Small and large entries, bytes and views, more than one system call accepts, make one commit."""
     rng = random.Random(1)
     batches = [own("a", number, size=rng.choice([1, 30, 4000, 9000])) for number in range(1, 1500)]
-    views = [Batch(each.tag, memoryview(each.entries), each.count, each.chunk) for each in batches]
+    views = [Batch(each.tag, memoryview(each.entries), each.count, each.chunk_id) for each in batches]
     Life(disk).append(*views)
     assert read_all(disk) == expected(batches)
 
@@ -180,9 +180,9 @@ def test_bytes_are_those_of_the_files(disk: ForgettingFiles) -> None:
     life = Life(disk)
     for number in range(1, 30):
         life.append(own("a", number))
-        assert life.writer.bytes == sum(len(seen_of(disk, first)) for first in list_segments(disk))
+        assert life.writer.size_bytes == sum(len(seen_of(disk, first)) for first in list_segments(disk))
     life.writer.close()
-    assert life.writer.bytes == sum(len(seen_of(disk, first)) for first in list_segments(disk))
+    assert life.writer.size_bytes == sum(len(seen_of(disk, first)) for first in list_segments(disk))
     assert disk.open_files == 0
 
 
@@ -249,7 +249,7 @@ def test_a_failure_is_met_by_a_new_segment(
         tail.close()
     assert read_all(disk) == expected(batches)
     assert disk.open_files == 0
-    assert Life(disk).append(*(each for each in batches if each.chunk)).stored == 0
+    assert Life(disk).append(*(each for each in batches if each.chunk_id)).stored == 0
 
 
 @pytest.mark.parametrize("different", [False, True])
@@ -352,10 +352,10 @@ def test_a_full_disk_refuses_until_there_is_space(disk: ForgettingFiles) -> None
 def test_a_journal_within_its_limit_never_needs_more_than_the_limit(disk: ForgettingFiles) -> None:
     """Old segments are deleted before a new one is created, so a disk of the journal's limit is enough."""
     disk.capacity = 4 * SEGMENT_BYTES
-    life = Life(disk, keep_bytes=4 * SEGMENT_BYTES)
+    life = Life(disk, retain_bytes=4 * SEGMENT_BYTES)
     for number in range(1, 200):
         life.append(own("a", number, size=200))
-        assert life.writer.bytes <= 4 * SEGMENT_BYTES
+        assert life.writer.size_bytes <= 4 * SEGMENT_BYTES
 
 
 def test_an_empty_segment_that_was_given_up_takes_no_space(disk: ForgettingFiles) -> None:
@@ -378,7 +378,7 @@ def test_the_oldest_segments_expire(disk: ForgettingFiles) -> None:
     """
     The journal stays within its limit, keeps its newest messages, and deletes in an order that survives a power cut.
     """
-    life = Life(disk, keep_bytes=4 * SEGMENT_BYTES)
+    life = Life(disk, retain_bytes=4 * SEGMENT_BYTES)
     batches = []
     for number in range(1, 60):
         batches.append(own("a", number, size=200))
@@ -386,7 +386,7 @@ def test_the_oldest_segments_expire(disk: ForgettingFiles) -> None:
     items = read_all(disk)
     assert 10 < len(items) < len(batches)
     assert items == expected(batches)[-len(items) :]
-    life.writer._keep_bytes = 0
+    life.writer._retain_bytes = 0
     assert life.writer.expire() == 3
     assert life.writer.expire() == 0
     assert len(list_segments(disk)) == 1
@@ -396,7 +396,7 @@ def test_the_oldest_segments_expire(disk: ForgettingFiles) -> None:
 
 def test_what_is_still_needed_does_not_expire(disk: ForgettingFiles) -> None:
     """The segment that holds `needed_from`, and all later ones, are kept beyond every limit."""
-    life = Life(disk, keep_bytes=0)
+    life = Life(disk, retain_bytes=0)
     life.writer.needed_from = 5
     for number in range(1, 30):
         life.append(own("a", number, size=600))
@@ -410,7 +410,7 @@ def test_what_is_still_needed_does_not_expire(disk: ForgettingFiles) -> None:
 
 def test_a_resend_is_recognised_after_its_batch_has_expired(disk: ForgettingFiles) -> None:
     """Deduplication covers expired messages too, also after a restart."""
-    life = Life(disk, keep_bytes=2 * SEGMENT_BYTES)
+    life = Life(disk, retain_bytes=2 * SEGMENT_BYTES)
     first = [own("a", 1), foreign("x")]
     life.append(*first)
     for number in range(1, 30):
@@ -422,14 +422,14 @@ def test_a_resend_is_recognised_after_its_batch_has_expired(disk: ForgettingFile
 
 def test_the_last_segment_stays_until_there_is_a_newer(disk: ForgettingFiles) -> None:
     """The last segment is kept, because only it records the next sequence and the last time of receipt."""
-    life = Life(disk, keep_bytes=0)
+    life = Life(disk, retain_bytes=0)
     life.append(own("a", 1))
     life.writer.close()
     disk.fail("create", times=100)
     with pytest.raises(OSError, match="Input/output error"):
-        Life(disk, keep_bytes=0)
+        Life(disk, retain_bytes=0)
     recovered = recover(disk, Dedupe(), now=NS)
-    writer = Writer(disk, recovered, Dedupe(), keep_bytes=0)
+    writer = Writer(disk, recovered, Dedupe(), retain_bytes=0)
     assert writer.expire() == 0
     with pytest.raises(JournalUnavailable):
         writer.append([own("a", 2)])
@@ -443,7 +443,7 @@ def test_the_last_segment_stays_until_there_is_a_newer(disk: ForgettingFiles) ->
 
 def test_a_segment_that_somebody_else_deleted_is_not_missed(disk: ForgettingFiles) -> None:
     """If a segment was already deleted by hand, expiry continues with the next."""
-    life = Life(disk, keep_bytes=0)
+    life = Life(disk, retain_bytes=0)
     for number in range(1, 4):
         life.writer.needed_from = 1
         life.append(own("a", number, size=1500))
@@ -624,15 +624,15 @@ def test_a_deleted_segment_is_noticed(disk: ForgettingFiles) -> None:
 
 def test_a_smaller_journal_is_small_soon(disk: ForgettingFiles) -> None:
     """After a reload to a smaller size the large segment is sealed, and the limit holds with the next ones."""
-    keep_bytes = 64 << 20
+    retain_bytes = 64 << 20
     recovered, dedupe = recover(disk, Dedupe(), now=NS), Dedupe()
-    writer = Writer(disk, recovered, dedupe, keep_bytes=keep_bytes, clock=clock_of(ticking()))
+    writer = Writer(disk, recovered, dedupe, retain_bytes=retain_bytes, clock=clock_of(ticking()))
     writer.begin()
     writer.append([own("a", 1)])
-    assert writer.bytes > KEEP_BYTES_MIN
-    writer.keep(KEEP_BYTES_MIN, None)
+    assert writer.size_bytes > RETAIN_BYTES_MIN
+    writer.retain(RETAIN_BYTES_MIN, None)
     writer.expire()
-    assert writer.bytes <= KEEP_BYTES_MIN
+    assert writer.size_bytes <= RETAIN_BYTES_MIN
     assert read_all(disk) == expected([own("a", 1)])
 
 
@@ -641,10 +641,10 @@ def test_a_smaller_journal_is_small_soon(disk: ForgettingFiles) -> None:
 
 def test_a_small_journal_keeps_its_size_whatever_is_remembered() -> None:
     """With full deduplication tables and the largest commits, all segments together are within the limit."""
-    disk, keep_bytes = ForgettingFiles(), KEEP_BYTES_MIN
+    disk, retain_bytes = ForgettingFiles(), RETAIN_BYTES_MIN
     dedupe = Dedupe()
     recovered = recover(disk, dedupe, now=NS)
-    writer = Writer(disk, recovered, dedupe, keep_bytes=keep_bytes, clock=clock_of(ticking()))
+    writer = Writer(disk, recovered, dedupe, retain_bytes=retain_bytes, clock=clock_of(ticking()))
     writer.begin()
     for user in range(2):
         for number in range(10_000):
@@ -655,10 +655,10 @@ def test_a_small_journal_keeps_its_size_whatever_is_remembered() -> None:
                 ],
                 NS,
             )
-    largest = batch_bytes_max_for(keep_bytes)
+    largest = batch_bytes_max_for(retain_bytes)
     for number in range(30):
         commit = [batch(f"{number}", size=writer.commit_bytes_max - 1000), batch("last", size=largest)]
         writer.append(commit)
-        assert writer.bytes <= keep_bytes
-        assert sum(len(seen_of(disk, first)) for first in list_segments(disk)) <= keep_bytes
+        assert writer.size_bytes <= retain_bytes
+        assert sum(len(seen_of(disk, first)) for first in list_segments(disk)) <= retain_bytes
     assert len(list_segments(disk)) >= 3

@@ -26,25 +26,25 @@ from tests.hub.journal.forgetting import ForgettingFiles
 
 NS = codec.NS
 SEGMENT_BYTES = 2048
-KEEP_BYTES = 1 << 40
+RETAIN_BYTES = 1 << 40
 PEER = Peer(4321, 1000, 1000, "tests", True)
 
 
-def batch(name: str, count: int = 1, *, chunk: bytes | None = None, size: int = 40, tag: bytes = b"app") -> Batch:
+def batch(name: str, count: int = 1, *, chunk_id: bytes | None = None, size: int = 40, tag: bytes = b"app") -> Batch:
     """Return a batch of *count* messages of about *size* bytes. Each message contains its name."""
     records = [{"name": f"{name}/{number}", "pad": "." * size} for number in range(count)]
     parts = [codec.stamp(NS) + msgspec.msgpack.encode(record) for record in records]
-    return Batch(tag, codec.join(parts, count), count, chunk, PEER)
+    return Batch(tag, codec.join(parts, count), count, chunk_id, PEER)
 
 
 def own(session: str, counter: int, count: int = 1, *, size: int = 40) -> Batch:
     """Return a batch of one of our own producers."""
-    return batch(f"{session}{counter}", count, chunk=chunkid.pack_own(session.ljust(22, "_"), counter), size=size)
+    return batch(f"{session}{counter}", count, chunk_id=chunkid.pack_own(session.ljust(22, "_"), counter), size=size)
 
 
 def foreign(name: str, count: int = 1, *, size: int = 40) -> Batch:
     """Return a batch of a client with chunk ids of its own kind."""
-    return batch(name, count, chunk=chunkid.pack(name), size=size)
+    return batch(name, count, chunk_id=chunkid.pack(name), size=size)
 
 
 def ticking(step: int = 1000) -> Callable[[], int]:
@@ -65,7 +65,7 @@ class Life:
         files: Files,
         *,
         segment_bytes: int = SEGMENT_BYTES,
-        keep_bytes: int = KEEP_BYTES,
+        retain_bytes: int = RETAIN_BYTES,
         durability: Durability = "fsync",
         clock: Callable[[], int] | None = None,
         is_ours: Callable[[], bool] = lambda: True,
@@ -78,7 +78,7 @@ class Life:
             files,
             self.recovered,
             self.dedupe,
-            keep_bytes=keep_bytes,
+            retain_bytes=retain_bytes,
             durability=durability,
             clock=clock_of(self.clock),
             is_ours=is_ours,
@@ -96,13 +96,13 @@ class Stored(NamedTuple):
     sequence: int
     messages: int
     entries: bytes | None  # None: a gap
-    chunk: bytes | None = None
+    chunk_id: bytes | None = None
 
 
 def stored(item: Batch | Gap) -> Stored:
     if isinstance(item, Gap):
         return Stored(item.sequence, item.count, None)
-    return Stored(item.sequence, item.count, bytes(item.entries), item.chunk)
+    return Stored(item.sequence, item.count, bytes(item.entries), item.chunk_id)
 
 
 def expected(batches: Iterable[Batch], sequence: int = 1) -> list[Stored]:
@@ -112,7 +112,7 @@ def expected(batches: Iterable[Batch], sequence: int = 1) -> list[Stored]:
     result = []
     for each in batches:
         if each.count:
-            result.append(Stored(sequence, each.count, bytes(each.entries), each.chunk))
+            result.append(Stored(sequence, each.count, bytes(each.entries), each.chunk_id))
         sequence += each.count
     return result
 
@@ -206,11 +206,11 @@ def _check_recovery(disk: ForgettingFiles, producers: Producers, keeps_from: int
     assert kept == expected(under_way, producers.last_sequence + 1)[: len(kept)]
 
     # Pending batches that were kept are as durable as the rest from now on; the others are resent, with many more.
-    missing = [batch for batch in producers.sent if batch.chunk and batch not in under_way[: len(kept)]]
+    missing = [batch for batch in producers.sent if batch.chunk_id and batch not in under_way[: len(kept)]]
     producers.acknowledged += under_way[: len(kept)]
     producers.sent = tuple(missing)
     assert life.writer.last_sequence == producers.last_sequence
-    commit = life.append(*(batch for batch in producers.acknowledged if batch.chunk), *missing)
+    commit = life.append(*(batch for batch in producers.acknowledged if batch.chunk_id), *missing)
     assert commit.stored == sum(batch.count for batch in missing)
     producers.acknowledged += missing
     producers.sent = ()
@@ -234,7 +234,7 @@ def blocks_of(disk: ForgettingFiles, first_sequence: int) -> list[Block]:
     blocks = []
     with Segment(disk, first_sequence) as segment:
         assert segment.header is not None
-        offset, seed = segment.header.bytes, seed_of(segment.header.hub_id)
+        offset, seed = segment.header.size_bytes, seed_of(segment.header.hub_id)
         while (block := segment.block_at(offset, seed)) is not None:
             blocks.append(block)
             offset = block.end

@@ -71,7 +71,7 @@ def test_one_name_of_two_users_is_two_spools(path: Path, folder: SpoolFolder) ->
     assert as_user(STRANGER, lambda: write(path / theirs, b"x" * 5000), groups=[GROUP]) == 0
     found = look(folder)
     assert (names(found[0]), names(found[STRANGER])) == ({lock_name(name), segment_name(name, 1)}, {theirs})
-    assert (found[STRANGER].files, found[STRANGER].bytes) == (1, 8192)
+    assert (found[STRANGER].files, found[STRANGER].size_bytes) == (1, 8192)
 
 
 def test_what_is_no_spool_is_removed(path: Path, folder: SpoolFolder) -> None:

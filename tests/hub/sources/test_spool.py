@@ -477,10 +477,10 @@ def test_steps_on_the_loop_are_short(path: Path, monkeypatch: pytest.MonkeyPatch
     worst_s = 0.0
     original = asyncio.events.Handle._run
 
-    def run(handle: asyncio.Handle) -> None:
+    def run(fd: asyncio.Handle) -> None:
         nonlocal worst_s
         began = time.thread_time()
-        original(handle)
+        original(fd)
         worst_s = max(worst_s, time.thread_time() - began)
 
     monkeypatch.setattr(asyncio.events.Handle, "_run", run)

@@ -233,8 +233,8 @@ def test_a_file_that_another_can_have_written(path: Path, kind: str) -> None:
             pytest.skip(f"no access control lists here: {error.strerror}")
     assert folder.is_sound(name.lstat()) == (kind == "sound")
     if kind == "sound":
-        with folder.open_file("x") as (handle, _):
-            assert os.pread(handle, 10, 0) == b"text"
+        with folder.open_file("x") as (fd, _):
+            assert os.pread(fd, 10, 0) == b"text"
     else:
         with pytest.raises(OSError), folder.open_file("x"):  # noqa: PT011  the error depends on the kind
             pass

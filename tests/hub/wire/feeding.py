@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.message import Batch, Loss
-from hub.wire.detect import Decoder, Unit
+from hub.wire.detect import Decoder, Item
 from hub.wire.payload import Unopened
 
 PROPERTY = settings(max_examples=100, derandomize=True, database=None)
@@ -30,29 +30,29 @@ FLUENTD_CHUNK = b"\xb9p8n9gmxTQVC8/nh2wlKKeQ==\n"
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
-def feed(decoder: Decoder, *pieces: bytes) -> list[Unit]:
+def feed(decoder: Decoder, *pieces: bytes) -> list[Item]:
     """Feed all *pieces* and the end of the stream, and open payloads. Stop at a fatal loss, as a connection does."""
-    units: list[Unit] = []
+    items: list[Item] = []
     for piece in pieces:
         for step in steps(decoder, piece):
-            units += opened(step)
-            if units and is_fatal(units[-1]):
-                return units
-    return [*units, *opened(decoder.finish())]
+            items += opened(step)
+            if items and is_fatal(items[-1]):
+                return items
+    return [*items, *opened(decoder.finish())]
 
 
-def steps(decoder: Decoder, piece: bytes) -> Iterator[Sequence[Unit]]:
+def steps(decoder: Decoder, piece: bytes) -> Iterator[Sequence[Item]]:
     """Feed *piece*. Yield the items of each step until the decoder has no more."""
     yield decoder.receive(piece)
     while decoder.has_more:
         yield decoder.receive(b"")
 
 
-def opened(units: Iterable[Unit]) -> list[Unit]:
-    """Return *units* with all payloads opened, up to a fatal loss."""
-    found: list[Unit] = []
-    for unit in units:
-        found += unit.open() if isinstance(unit, Unopened) else [unit]
+def opened(items: Iterable[Item]) -> list[Item]:
+    """Return *items* with all payloads opened, up to a fatal loss."""
+    found: list[Item] = []
+    for item in items:
+        found += item.open() if isinstance(item, Unopened) else [item]
         if found and is_fatal(found[-1]):
             break
     return found
@@ -72,12 +72,12 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
 CUTS = st.lists(st.integers(0, 1 << 30), max_size=12)
 
 
-def is_fatal(unit: Unit) -> bool:
-    """Return whether *unit* ends the stream."""
-    return isinstance(unit, Loss) and unit.fatal
+def is_fatal(item: Item) -> bool:
+    """Return whether *item* ends the stream."""
+    return isinstance(item, Loss) and item.fatal
 
 
-def seen(units: Sequence[Unit]) -> list[Any]:
+def seen(items: Sequence[Item]) -> list[Any]:
     """
     Return each message, chunk id, loss and request in order, independent of batches.
 
@@ -86,47 +86,47 @@ def seen(units: Sequence[Unit]) -> list[Any]:
     """
     rows: list[Any] = []
     merged: dict[tuple[str, bytes], int] = {}
-    for unit in units:
-        if isinstance(unit, Batch):
-            rows += [("entry", unit.tag, bytes(raw)) for raw in _split(unit.entries)]
-            if unit.chunk is not None:
-                rows.append(("chunk", unit.tag, unit.chunk))
-        elif isinstance(unit, Loss):
+    for item in items:
+        if isinstance(item, Batch):
+            rows += [("entry", item.tag, bytes(raw)) for raw in _split(item.entries)]
+            if item.chunk_id is not None:
+                rows.append(("chunk", item.tag, item.chunk_id))
+        elif isinstance(item, Loss):
             # The reason and the place of a fatal fault depend on the amount of data available.
-            if unit.fatal:
-                rows.append(("fatal", unit.chunk))
+            if item.fatal:
+                rows.append(("fatal", item.chunk_id))
                 continue
-            key, count = (unit.reason, unit.tag), unit.count
-            if unit.chunk is None and key in merged:
+            key, count = (item.reason, item.tag), item.count
+            if item.chunk_id is None and key in merged:
                 place = merged[key]
                 rows[place] = (*rows[place][:-1], rows[place][-1] + count)
                 continue
-            if unit.chunk is None:
+            if item.chunk_id is None:
                 merged[key] = len(rows)
-            rows.append(("loss", unit.reason, unit.tag, unit.chunk, count))
+            rows.append(("loss", item.reason, item.tag, item.chunk_id, count))
         else:
-            rows.append(unit)
+            rows.append(item)
     return rows
 
 
-def messages(units: Sequence[Unit]) -> list[tuple[str, int | None, dict[Any, Any]]]:
+def messages(items: Sequence[Item]) -> list[tuple[str, int | None, dict[Any, Any]]]:
     """Return tag, time and record of every message. AssertionError if there is any other item."""
     rows = []
-    for unit in units:
-        assert isinstance(unit, Batch), unit
-        entries = list(codec.read(unit.entries, unit.count))
-        assert len(entries) == unit.count
+    for item in items:
+        assert isinstance(item, Batch), item
+        entries = list(codec.read(item.entries, item.count))
+        assert len(entries) == item.count
         for entry in entries:
             assert isinstance(entry, codec.Entry), entry
-            rows.append((unit.tag.decode(), entry.time, entry.record))
+            rows.append((item.tag.decode(), entry.time, entry.record))
     return rows
 
 
-def losses(units: Sequence[Unit]) -> list[Loss]:
+def losses(items: Sequence[Item]) -> list[Loss]:
     """Return the losses."""
-    return [unit for unit in units if isinstance(unit, Loss)]
+    return [item for item in items if isinstance(item, Loss)]
 
 
-def batches(units: Sequence[Unit]) -> list[Batch]:
+def batches(items: Sequence[Item]) -> list[Batch]:
     """Return the batches."""
-    return [unit for unit in units if isinstance(unit, Batch)]
+    return [item for item in items if isinstance(item, Batch)]

@@ -37,19 +37,19 @@ def stream(function: Stream) -> Stream:
     return function
 
 
-def repeated(unit: bytes, size: int) -> Iterator[bytes]:
-    """Yield *unit* repeatedly, in whole reads."""
-    reads = unit * (READ_BYTES // len(unit) + 2)
+def repeated(item: bytes, size: int) -> Iterator[bytes]:
+    """Yield *item* repeatedly, in whole reads."""
+    reads = item * (READ_BYTES // len(item) + 2)
     for at in range(0, size, READ_BYTES):
-        start = at % len(unit)
+        start = at % len(item)
         yield reads[start : start + READ_BYTES]
 
 
-def begun(head: bytes, unit: bytes, size: int, tail: bytes = b"") -> Iterator[bytes]:
-    """Yield *head*, then *unit* as often as it fits into *size* bytes, then *tail*."""
+def begun(head: bytes, item: bytes, size: int, tail: bytes = b"") -> Iterator[bytes]:
+    """Yield *head*, then *item* as often as it fits into *size* bytes, then *tail*."""
     yield head
-    left = size // len(unit) * len(unit)
-    for read in repeated(unit, left):
+    left = size // len(item) * len(item)
+    for read in repeated(item, left):
         yield read[:left]
         left -= len(read)
     if tail:
@@ -283,11 +283,11 @@ def faults_at_the_end(size: int) -> Iterator[bytes]:
 @stream
 def overflows_in_strings(size: int) -> Iterator[bytes]:
     """One entry of strings that contain what looks like a length that overflows: each must be checked."""
-    unit = b"\xa5\xc9\xff\xff\xff\xff"
-    count = fit(size) // len(unit)
+    item = b"\xa5\xc9\xff\xff\xff\xff"
+    count = fit(size) // len(item)
     entry = b"\x92\xc0\x81\xc0" + array32(count)
-    head = b"\x93\xa1t\xc6" + (len(entry) + count * len(unit)).to_bytes(4, "big") + entry
-    return begun(head, unit, count * len(unit), b"\x80")
+    head = b"\x93\xa1t\xc6" + (len(entry) + count * len(item)).to_bytes(4, "big") + entry
+    return begun(head, item, count * len(item), b"\x80")
 
 
 @stream
@@ -359,9 +359,9 @@ def a_message_of_one_string(size: int) -> Iterator[bytes]:
 @stream
 def a_message_of_long_strings(size: int) -> Iterator[bytes]:
     """A Message frame of strings longer than one window of the scanner, with tiny objects between them."""
-    unit = str32(70_000) + b"x" * 70_000 + b"\x90" * 10_000
-    count = fit(size) // len(unit)
-    return begun(b"\x93\xa1t\xc0\x81\xc0" + array32(count * 10_001), unit, count * len(unit))
+    item = str32(70_000) + b"x" * 70_000 + b"\x90" * 10_000
+    count = fit(size) // len(item)
+    return begun(b"\x93\xa1t\xc0\x81\xc0" + array32(count * 10_001), item, count * len(item))
 
 
 @stream

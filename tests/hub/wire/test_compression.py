@@ -14,7 +14,7 @@ from hub.wire.compression import (
     METHODS,
     PIECES_MAX,
     RATIO_MAX,
-    Spoilt,
+    BadCompression,
     TooLarge,
     TooManyPieces,
     decompress,
@@ -66,7 +66,7 @@ def test_a_cut_payload_is_spoilt_at_every_byte(method: str) -> None:
         if cut == border:
             assert b"".join(decompress(memoryview(packed[:cut]), method, 1 << 20)) == TEXT[:300]
         else:
-            with pytest.raises(Spoilt):
+            with pytest.raises(BadCompression):
                 decompress(memoryview(packed[:cut]), method, 1 << 20)
 
 
@@ -74,7 +74,7 @@ def test_a_cut_payload_is_spoilt_at_every_byte(method: str) -> None:
 def test_garbage_is_spoilt(method: str) -> None:
     """A payload that is not compressed, or has a flipped byte, is spoilt."""
     for garbage in (b"no such thing at all", b"\x1f\x8b" + b"\xff" * 40, b"\x28\xb5\x2f\xfd" + b"\xff" * 40):
-        with pytest.raises(Spoilt):
+        with pytest.raises(BadCompression):
             decompress(memoryview(garbage), method, 1 << 20)
 
 
@@ -96,7 +96,7 @@ def test_pieces_without_end_are_spoilt(method: str) -> None:
     """Too many empty pieces are refused; fewer are opened."""
     empty = COMPRESSORS[method](b"")
     assert b"".join(decompress(memoryview(empty * PIECES_MAX), method, 10)) == b""
-    with pytest.raises(Spoilt, match="pieces"):
+    with pytest.raises(BadCompression, match="pieces"):
         decompress(memoryview(empty * (PIECES_MAX + 1)), method, 10)
 
 

@@ -30,8 +30,8 @@ def test_text_is_lines(byte: int) -> None:
 def test_every_first_byte_has_a_decoder(first: int) -> None:
     """No first byte is refused: alone in a stream, it is kept or reported as a loss."""
     assert len(DECODERS) == 256
-    units = feed(decoder_class(first)(Peer(), None, frame_bytes_max=1000), bytes((first,)))
-    assert len(units) == (0 if first == 0xC0 else 1)
+    items = feed(decoder_class(first)(Peer(), None, frame_bytes_max=1000), bytes((first,)))
+    assert len(items) == (0 if first == 0xC0 else 1)
 
 
 def test_a_line_of_text_and_a_frame_by_their_first_byte() -> None:

@@ -133,18 +133,18 @@ def test_what_clients_send(name: str, pieces: Callable[[bytes], list[bytes]]) ->
     """Each form of the protocol gives its messages, and its chunk id with the same bytes and type."""
     hexadecimal, expected, chunk = EXAMPLES[name]
     peer = Peer(7, 8, 9, "x")
-    units = feed(ForwardDecoder(peer), *pieces(bytes.fromhex(hexadecimal)))
-    assert messages(units) == expected
-    assert [batch.chunk for batch in batches(units) if batch.chunk] == ([chunk] if chunk else [])
-    assert {batch.peer for batch in batches(units)} <= {peer}
+    items = feed(ForwardDecoder(peer), *pieces(bytes.fromhex(hexadecimal)))
+    assert messages(items) == expected
+    assert [batch.chunk_id for batch in batches(items) if batch.chunk_id] == ([chunk] if chunk else [])
+    assert {batch.peer for batch in batches(items)} <= {peer}
 
 
 def test_entries_are_kept_as_they_came() -> None:
     """The entries of a packed frame are stored byte for byte, after one array header."""
     payload = bytes.fromhex(PACKED)
-    (unit,) = feed(ForwardDecoder(), b"\x92\xa1t\xc4" + bytes((len(payload),)) + payload)
-    assert isinstance(unit, Batch)
-    assert bytes(unit.entries) == codec.array_header(2) + payload
+    (item,) = feed(ForwardDecoder(), b"\x92\xa1t\xc4" + bytes((len(payload),)) + payload)
+    assert isinstance(item, Batch)
+    assert bytes(item.entries) == codec.array_header(2) + payload
 
 
 def test_message_frames_of_one_tag_that_arrive_together_are_one_batch() -> None:
@@ -152,8 +152,8 @@ def test_message_frames_of_one_tag_that_arrive_together_are_one_batch() -> None:
     one, other = b"\x93\xa1a\x01\x80", b"\x93\xa1b\x01\x80"
     asking = b"\x94\xa1a\x01\x80\x81\xa5chunk\xa1c"
     signed, nil = b"\x94\xa1a\xd2\0\0\0\1\x80\x80", b"\x93\xa1a\xc0\x80"
-    units = feed(ForwardDecoder(), b"".join((one, one, signed, nil, one, other, one, asking, one)))
-    assert [(b.tag, b.count, b.chunk) for b in batches(units)] == [
+    items = feed(ForwardDecoder(), b"".join((one, one, signed, nil, one, other, one, asking, one)))
+    assert [(b.tag, b.count, b.chunk_id) for b in batches(items)] == [
         (b"a", 5, None),
         (b"b", 1, None),
         (b"a", 1, None),
@@ -171,7 +171,7 @@ def test_a_payload_that_is_no_log_is_one_loss(name: str, chunk: str | None) -> N
     loss, batch = feed(ForwardDecoder(), data + b"\x93\xa1t\x01\x80")
     assert isinstance(loss, Loss)
     assert (loss.count, loss.lost_bytes, loss.tag, loss.fatal) == (3, 9, b"t", False)
-    assert loss.chunk == (b"\xa3abc" if chunk else None)
+    assert loss.chunk_id == (b"\xa3abc" if chunk else None)
     assert isinstance(batch, Batch)
 
 
@@ -182,10 +182,10 @@ def test_a_payload_that_does_not_begin_with_a_pair_is_one_loss(payload: bytes) -
     """Text, or unannounced compressed bytes, are one loss and not parsed as messages."""
     (loss,) = feed(ForwardDecoder(), msgpack.packb(["t", payload, {"chunk": "c"}]))
     assert isinstance(loss, Loss)
-    assert (loss.count, loss.sample, loss.chunk, loss.fatal) == (1, payload, b"\xa1c", False)
+    assert (loss.count, loss.sample, loss.chunk_id, loss.fatal) == (1, payload, b"\xa1c", False)
 
 
-# Spoilt payloads.
+# DamagedRange payloads.
 
 GOOD = b"\x92\x01\x81\xa1a\x01"
 OVERFLOW = b"\x92\x01\xc9\xff\xff\xff\xff"  # a whole entry for msgpack's `skip`
@@ -199,12 +199,12 @@ OVERFLOW = b"\x92\x01\xc9\xff\xff\xff\xff"  # a whole entry for msgpack's `skip`
 def test_a_spoilt_payload_keeps_what_stands_before(rest: bytes, lost: int, size: int | None) -> None:
     """Whole entries before the fault are kept, the rest is one loss, and only the last item carries the chunk id."""
     option = {"chunk": "c", **({"size": size} if size else {})}
-    units = feed(ForwardDecoder(), msgpack.packb(["t", GOOD * 2 + rest, option]) + b"\x93\xa1t\x01\x80")
-    loss, batch, after = units
+    items = feed(ForwardDecoder(), msgpack.packb(["t", GOOD * 2 + rest, option]) + b"\x93\xa1t\x01\x80")
+    loss, batch, after = items
     assert isinstance(loss, Loss)
     assert isinstance(batch, Batch)
-    assert (bytes(batch.entries), batch.count, batch.chunk) == (codec.join((GOOD * 2,), 2), 2, b"\xa1c")
-    assert (loss.lost_bytes, loss.sample, loss.chunk, loss.fatal) == (lost, rest[:64], None, False)
+    assert (bytes(batch.entries), batch.count, batch.chunk_id) == (codec.join((GOOD * 2,), 2), 2, b"\xa1c")
+    assert (loss.lost_bytes, loss.sample, loss.chunk_id, loss.fatal) == (lost, rest[:64], None, False)
     assert loss.count == max(min((size or 0) - 2, lost // 3), 1)
     assert isinstance(after, Batch)
 
@@ -214,7 +214,7 @@ def test_a_payload_without_a_whole_entry_is_acknowledged_as_a_loss(payload: byte
     """If nothing can be kept, the loss carries the chunk id, because the client would resend for ever."""
     (loss,) = feed(ForwardDecoder(), msgpack.packb(["t", payload, {"chunk": "c", "size": 4}]))
     assert isinstance(loss, Loss)
-    assert (loss.count, loss.lost_bytes, loss.chunk, loss.fatal) == (
+    assert (loss.count, loss.lost_bytes, loss.chunk_id, loss.fatal) == (
         max(len(payload) // 3, 1),
         len(payload),
         b"\xa1c",
@@ -227,14 +227,14 @@ def test_an_empty_chunk_is_acknowledged(body: bytes) -> None:
     """A chunk id without entries is an empty batch, so that it is acknowledged."""
     (batch,) = feed(ForwardDecoder(), b"\x93\xa1t" + body + b"\x81\xa5chunk\xa1c")
     assert isinstance(batch, Batch)
-    assert (batch.count, batch.chunk) == (0, b"\xa1c")
+    assert (batch.count, batch.chunk_id) == (0, b"\xa1c")
 
 
 def test_an_overflowing_ext_in_a_forward_frame_costs_what_follows_it() -> None:
     """An object that only `skip` takes for a whole one is found, and the entries before it are kept."""
-    units = feed(ForwardDecoder(), b"\x93\xa1t\x93" + GOOD + OVERFLOW + GOOD + b"\x81\xa5chunk\xa1c")
-    assert [(batch.count, batch.chunk) for batch in batches(units)] == [(1, b"\xa1c")]
-    assert [(loss.lost_bytes, loss.fatal) for loss in losses(units)] == [(13, False)]
+    items = feed(ForwardDecoder(), b"\x93\xa1t\x93" + GOOD + OVERFLOW + GOOD + b"\x81\xa5chunk\xa1c")
+    assert [(batch.count, batch.chunk_id) for batch in batches(items)] == [(1, b"\xa1c")]
+    assert [(loss.lost_bytes, loss.fatal) for loss in losses(items)] == [(13, False)]
 
 
 # Broken framing.
@@ -313,8 +313,8 @@ def test_a_fault_says_why_and_shows_the_bytes() -> None:
 
 def test_a_message_that_overflows_and_wants_an_acknowledgement_gets_one() -> None:
     """The fatal loss carries the chunk id of the lost frame, and messages before it are returned once."""
-    units = feed(ForwardDecoder(), b"\x93\xa1t\x01\x80\x94\xa1t\x01\xc9\xff\xff\xff\xff\x81\xa5chunk\xa1c")
-    assert seen(units) == [("entry", b"t", b"\x92\x01\x80"), ("fatal", b"\xa1c")]
+    items = feed(ForwardDecoder(), b"\x93\xa1t\x01\x80\x94\xa1t\x01\xc9\xff\xff\xff\xff\x81\xa5chunk\xa1c")
+    assert seen(items) == [("entry", b"t", b"\x92\x01\x80"), ("fatal", b"\xa1c")]
 
 
 @pytest.mark.parametrize("depth", [*range(950, 1030), 5000])
@@ -327,13 +327,13 @@ def test_deep_nesting_is_a_message_or_a_loss(depth: int) -> None:
         b"\x92\xa1t\x91" + entry,
         b"\x92\xa1t\xc5" + len(entry).to_bytes(2, "big") + entry,
     ):
-        units = feed(ForwardDecoder(), frame)
-        assert len(units) == 1
-        for batch in batches(units):
+        items = feed(ForwardDecoder(), frame)
+        assert len(items) == 1
+        for batch in batches(items):
             assert codec.is_well_formed(batch.entries)
             (read,) = called_deep(300, lambda batch=batch: list(codec.read(batch.entries, batch.count)))  # type: ignore[misc]
             assert isinstance(read, codec.Entry)
-        assert depth > 1000 or batches(units)
+        assert depth > 1000 or batches(items)
 
 
 def called_deep(frames: int, work: Callable[[], Sequence[object]]) -> Sequence[object]:
@@ -354,4 +354,4 @@ def test_half_a_frame_at_the_end_is_one_loss(name: str) -> None:
             batch, loss = feed(ForwardDecoder(), *pieces)
             assert isinstance(batch, Batch)
             assert isinstance(loss, Loss)
-            assert (loss.lost_bytes, loss.sample, loss.chunk, loss.fatal) == (end, frame[:end][:64], None, False)
+            assert (loss.lost_bytes, loss.sample, loss.chunk_id, loss.fatal) == (end, frame[:end][:64], None, False)

@@ -14,7 +14,7 @@ import pytest
 
 from hub.message import Batch, Loss
 from hub.wire import arriving, forward
-from hub.wire.detect import Unit
+from hub.wire.detect import Item
 from hub.wire.forward import WORK_MAX, ForwardDecoder
 from hub.wire.frame import OPTION_BYTES_MAX
 from hub.wire.scanner import Scanner
@@ -99,8 +99,8 @@ def test_a_long_frame_in_small_reads_is_looked_at_once(
     for size in (1 << 20, 4 << 20):
         data = frame(size)
         CountingUnpacker.fed = 0
-        units = feed(ForwardDecoder(), *cut(data, range(0, len(data), 4096)))
-        assert len(batches(units)) == len(units) == 1
+        items = feed(ForwardDecoder(), *cut(data, range(0, len(data), 4096)))
+        assert len(batches(items)) == len(items) == 1
         fed.append(CountingUnpacker.fed / len(data))
     assert max(fed) < 6
     assert fed[1] < fed[0] * 1.2
@@ -125,7 +125,7 @@ def test_a_half_frame_is_put_together_only_when_it_is_worth_it(
     option = b"\x81\xa5chunk" + msgpack.packb("c" * 1000)
     (batch,) = feed(ForwardDecoder(), *cut(head, range(0, len(head), 1024)), *single_bytes(option))
     assert isinstance(batch, Batch)
-    assert batch.chunk == msgpack.packb("c" * 1000)
+    assert batch.chunk_id == msgpack.packb("c" * 1000)
     assert 0 < looks < 6
 
 
@@ -190,11 +190,11 @@ def test_large_options_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     for chunk in (b"\xa5chunk", b"\xd9\x05chunk", b"\xda\x00\x05chunk", b"\xdb\x00\x00\x00\x05chunk"):
         (batch,) = feed(ForwardDecoder(), b"\x93\xa1t\xc4\x03\x92\x01\x80\x84" + many + chunk + b"\xa1c\xa4size\x01")
         assert isinstance(batch, Batch)
-        assert (batch.chunk, batch.count) == (b"\xa1c", 1)
+        assert (batch.chunk_id, batch.count) == (b"\xa1c", 1)
     lists = b"\x82\xa5chunk\xdc\xea\x60" + b"\x90" * 60_000 + b"\xa4size\x01"
     (batch,) = feed(ForwardDecoder(), b"\x93\xa1t\xc4\x03\x92\x01\x80" + lists)
     assert isinstance(batch, Batch)
-    assert batch.chunk is None
+    assert batch.chunk_id is None
     assert built
     assert max(built) < 100
 
@@ -207,7 +207,7 @@ def test_many_frames_are_decoded_in_steps() -> None:
     found = [list(step) for step in steps(decoder, data + frames[0][:5])]
     assert [len(step) for step in found[:2]] == [WORK_MAX, WORK_MAX]
     assert decoder.held_bytes == 5
-    whole = [unit for step in found for unit in step]
+    whole = [item for step in found for item in step]
     assert seen(whole) == seen(feed(ForwardDecoder(), *cut(data, range(0, len(data), 100))))
     decoder = ForwardDecoder()
     first = decoder.receive(data)
@@ -246,9 +246,9 @@ def pieces_of(data: bytes) -> list[list[bytes]]:
 def test_a_packed_frame_over_the_limit_costs_itself(option: bytes, chunk: bytes | None, count: int) -> None:
     """A packed frame over the limit is one loss with tag, size and chunk id in any pieces, and the stream continues."""
     for pieces in pieces_of(MESSAGE + OVER + option + MESSAGE):
-        units = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
-        assert seen(units) == [AFTER, ("loss", REASON, b"o", chunk, count), AFTER]
-        (loss,) = losses(units)
+        items = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert seen(items) == [AFTER, ("loss", REASON, b"o", chunk, count), AFTER]
+        (loss,) = losses(items)
         assert (loss.lost_bytes, loss.sample, loss.fatal) == (len(PAYLOAD), PAYLOAD[:64], False)
 
 
@@ -258,8 +258,8 @@ def test_a_frame_over_the_limit_without_options_is_told_when_it_ends() -> None:
     for behind, rows in ((b"", []), (MESSAGE, [AFTER])):
         for pieces in pieces_of(frame + behind):
             decoder = ForwardDecoder(frame_bytes_max=LIMIT)
-            units = [unit for piece in pieces for unit in decoder.receive(piece)]
-            assert seen(units) == [("loss", REASON, b"o", None, 1), *rows]
+            items = [item for piece in pieces for item in decoder.receive(piece)]
+            assert seen(items) == [("loss", REASON, b"o", None, 1), *rows]
             assert not decoder.finish()
             assert decoder.held_bytes == 0
 
@@ -277,11 +277,11 @@ def test_a_frame_over_the_limit_holds_nothing_but_its_options() -> None:
 
 def test_many_frames_over_the_limit_in_one_read() -> None:
     """Any number of frames over the limit in one read is handled without recursion, and equal losses are merged."""
-    units = feed(ForwardDecoder(frame_bytes_max=10), (OVER + b"\x80") * 3000 + MESSAGE)
-    assert len(losses(units)) < 10
-    assert sum(loss.count for loss in losses(units)) == 3000
-    assert sum(loss.lost_bytes for loss in losses(units)) == 3000 * len(PAYLOAD)
-    assert seen(units)[-1] == AFTER
+    items = feed(ForwardDecoder(frame_bytes_max=10), (OVER + b"\x80") * 3000 + MESSAGE)
+    assert len(losses(items)) < 10
+    assert sum(loss.count for loss in losses(items)) == 3000
+    assert sum(loss.lost_bytes for loss in losses(items)) == 3000 * len(PAYLOAD)
+    assert seen(items)[-1] == AFTER
 
 
 def test_a_stream_that_ends_inside_a_frame_over_the_limit_lost_what_had_come() -> None:
@@ -290,10 +290,10 @@ def test_a_stream_that_ends_inside_a_frame_over_the_limit_lost_what_had_come() -
     for pieces in ([head + b"x" * 100], [head, b"x" * 100], single_bytes(head + b"x" * 100)):
         (loss,) = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
         assert isinstance(loss, Loss)
-        assert (loss.reason, loss.lost_bytes, loss.count, loss.chunk, loss.fatal) == (REASON, 100, 1, None, False)
+        assert (loss.reason, loss.lost_bytes, loss.count, loss.chunk_id, loss.fatal) == (REASON, 100, 1, None, False)
     (loss,) = feed(ForwardDecoder(frame_bytes_max=LIMIT), OVER + b"\x81\xa5chu")
     assert isinstance(loss, Loss)
-    assert (loss.lost_bytes, loss.chunk, loss.fatal) == (len(PAYLOAD), None, False)
+    assert (loss.lost_bytes, loss.chunk_id, loss.fatal) == (len(PAYLOAD), None, False)
 
 
 def test_broken_options_behind_a_frame_over_the_limit_are_fatal() -> None:
@@ -308,10 +308,10 @@ def test_a_frame_of_exactly_the_limit_is_taken() -> None:
     frame = b"\x93\xa1o\xc4" + bytes((len(payload),)) + payload
     option = b"\x81\xa5chunk\xa3abc"
     for pieces in pieces_of(frame + option):
-        (unit,) = feed(ForwardDecoder(frame_bytes_max=len(frame)), *pieces)
-        assert isinstance(unit, Batch)
-        (unit,) = feed(ForwardDecoder(frame_bytes_max=len(frame) - 1), *pieces)
-        assert isinstance(unit, Loss)
+        (item,) = feed(ForwardDecoder(frame_bytes_max=len(frame)), *pieces)
+        assert isinstance(item, Batch)
+        (item,) = feed(ForwardDecoder(frame_bytes_max=len(frame) - 1), *pieces)
+        assert isinstance(item, Loss)
 
 
 @pytest.mark.parametrize(
@@ -326,8 +326,8 @@ def test_a_frame_of_exactly_the_limit_is_taken() -> None:
 def test_a_frame_of_undeclared_length_over_the_limit_is_fatal(frame: bytes) -> None:
     """A frame over the limit whose length is not declared ends the stream, whole or not."""
     for pieces in ([MESSAGE + frame + MESSAGE], [MESSAGE, frame], cut(MESSAGE + frame, range(0, len(frame), 100))):
-        units = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
-        assert seen(units) == [AFTER, ("fatal", None)]
+        items = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert seen(items) == [AFTER, ("fatal", None)]
 
 
 @pytest.mark.parametrize("size", [200, 100_000])
@@ -349,11 +349,11 @@ def test_a_frame_of_undeclared_length_and_exactly_the_limit_is_taken(name: str, 
         cut(frame, range(0, size, 99)),
         cut(frame, [size]),
     ):
-        units = feed(ForwardDecoder(frame_bytes_max=len(frame)), *pieces)
-        assert not losses(units)
-        assert sum(batch.count for batch in batches(units)) == 1 + (MESSAGE in b"".join(pieces))
-        units = feed(ForwardDecoder(frame_bytes_max=len(frame) - 1), *pieces)
-        assert [(loss.fatal, loss.reason) for loss in losses(units)] == [
+        items = feed(ForwardDecoder(frame_bytes_max=len(frame)), *pieces)
+        assert not losses(items)
+        assert sum(batch.count for batch in batches(items)) == 1 + (MESSAGE in b"".join(pieces))
+        items = feed(ForwardDecoder(frame_bytes_max=len(frame) - 1), *pieces)
+        assert [(loss.fatal, loss.reason) for loss in losses(items)] == [
             (True, f"malformed Forward frame: a frame over the limit of {len(frame) - 1} bytes")
         ]
 
@@ -374,12 +374,12 @@ def test_options_that_never_end_are_fatal(size: int) -> None:
     decoder = ForwardDecoder()
     entry = b"\x92\x01\x81\xa1a\xdb" + size.to_bytes(4, "big") + b"x" * size
     decoder.receive(b"\x93\xa1t\xc6" + len(entry).to_bytes(4, "big") + entry + b"\x81\x01\xdb\xff\xff\xff\xff")
-    units: list[Unit] = []
+    items: list[Item] = []
     fed = 7
-    while not units and fed < 2 * OPTION_BYTES_MAX:
-        units += decoder.receive(b"x" * 100)
+    while not items and fed < 2 * OPTION_BYTES_MAX:
+        items += decoder.receive(b"x" * 100)
         fed += 100
-    assert seen(units) == [("fatal", None)]
+    assert seen(items) == [("fatal", None)]
     assert OPTION_BYTES_MAX <= fed < OPTION_BYTES_MAX + 200
 
 
@@ -396,6 +396,6 @@ def test_a_half_frame_far_over_the_limit_in_one_read_is_fatal() -> None:
 def test_what_follows_a_long_frame_does_not_count_against_it(frame: bytes) -> None:
     """A frame just within the limit is accepted if its last read contains many more frames."""
     long = frame + (99_900).to_bytes(4, "big") + b"x" * 99_900 + (b"\x80" if frame[0] == 0x94 else b"")
-    units = feed(ForwardDecoder(frame_bytes_max=100_000), long[:70_000], long[70_000:] + MESSAGE * 40_000)
-    assert sum(batch.count for batch in batches(units)) == 40_001
-    assert not losses(units)
+    items = feed(ForwardDecoder(frame_bytes_max=100_000), long[:70_000], long[70_000:] + MESSAGE * 40_000)
+    assert sum(batch.count for batch in batches(items)) == 40_001
+    assert not losses(items)

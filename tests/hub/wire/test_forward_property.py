@@ -146,13 +146,13 @@ def test_half_a_frame_behind_a_stream_is_one_loss(stream: Frame, last: Frame, pl
     data, expected = stream
     half = last[0][: place % len(last[0])]
     for pieces in ([data + half], single_bytes(data + half), cut(data + half, places)):
-        units = feed(decoder(), *pieces)
-        rows = seen(units)
+        items = feed(decoder(), *pieces)
+        rows = seen(items)
         assert rows[: len(expected)] == expected
-        rest = units[len(units) - len(rows) + len(expected) :]
+        rest = items[len(items) - len(rows) + len(expected) :]
         assert len(rows) - len(expected) == (1 if half else 0)
-        assert not half or isinstance(units[-1], Loss)
-        assert [(loss.chunk, loss.fatal) for loss in losses(rest[-1:])] == ([(None, False)] if half else [])
+        assert not half or isinstance(items[-1], Loss)
+        assert [(loss.chunk_id, loss.fatal) for loss in losses(rest[-1:])] == ([(None, False)] if half else [])
 
 
 @st.composite
@@ -181,9 +181,9 @@ SPICE = [
 def test_nothing_that_arrives_raises(data: bytes, places: list[int]) -> None:
     """Any bytes become messages and losses, with at most one fatal loss at the end, and all messages can be read."""
     for pieces in ([data], single_bytes(data), cut(data, places)):
-        units = feed(decoder(), *pieces)
-        assert not any(is_fatal(unit) for unit in units[:-1])
-        for batch in batches(units):
+        items = feed(decoder(), *pieces)
+        assert not any(is_fatal(item) for item in items[:-1])
+        for batch in batches(items):
             assert codec.is_well_formed(batch.entries)
             assert len(list(codec.read(batch.entries, batch.count))) == batch.count
             assert len(list(batch.messages())) == batch.count
@@ -205,8 +205,8 @@ def test_held_bytes_are_the_bytes_of_the_half_frame(stream: Frame, places: list[
     fed = decoder()
     total = 0
     for piece in cut(stream[0], places):
-        units = fed.receive(piece)
-        total = len(piece) if any(isinstance(unit, Batch) for unit in units) else total + len(piece)
+        items = fed.receive(piece)
+        total = len(piece) if any(isinstance(item, Batch) for item in items) else total + len(piece)
         assert 0 <= fed.held_bytes <= total
     assert fed.held_bytes == 0
 

@@ -26,7 +26,7 @@ from hub.wire.frame import (
     encode_ack,
     encode_frame_head,
     encode_frame_tail,
-    look_why_not,
+    find_fault,
     read_option,
     read_outer,
 )
@@ -122,7 +122,7 @@ def test_a_frame_of_our_own_comes_back_whole(length: int, count: int) -> None:
     ]
     (batch,) = feed(ForwardDecoder(), frame)
     assert isinstance(batch, Batch)
-    assert (batch.tag, batch.count, batch.chunk) == (tag, count, chunk)
+    assert (batch.tag, batch.count, batch.chunk_id) == (tag, count, chunk)
     assert bytes(batch.entries) == codec.join((payload,), count)
 
 
@@ -166,8 +166,8 @@ def test_the_outside_of_a_frame(data: bytes, size: int, tag: bytes, packed: tupl
 OPTIONS = [
     ({}, NO_OPTION),
     (None, NO_OPTION),
-    ({"chunk": "abc"}, NO_OPTION._replace(chunk=b"\xa3abc")),
-    ({"chunk": b"abc"}, NO_OPTION._replace(chunk=b"\xc4\x03abc")),
+    ({"chunk": "abc"}, NO_OPTION._replace(chunk_id=b"\xa3abc")),
+    ({"chunk": b"abc"}, NO_OPTION._replace(chunk_id=b"\xc4\x03abc")),
     ({"chunk": None, "size": None, "compressed": None, "fluent_signal": None}, NO_OPTION),
     ({"chunk": ""}, NO_OPTION),
     ({"chunk": b""}, NO_OPTION),
@@ -222,7 +222,7 @@ def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
     """The longest chunk id with the longest tag is far below the header limit of the journal."""
     chunk = "c" * (CHUNK_BYTES_MAX - 3)
     data = msgpack.packb({"chunk": chunk})
-    assert read_option(data, 0)[0].chunk == msgpack.packb(chunk)
+    assert read_option(data, 0)[0].chunk_id == msgpack.packb(chunk)
     assert CHUNK_BYTES_MAX + TAG_BYTES_MAX < 32 << 10
 
 
@@ -240,4 +240,4 @@ def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
 )
 def test_what_is_wrong_is_said(entries: bytes, why: str) -> None:
     """The reason for entries that are not well-formed names the fault, and the limit if there is one."""
-    assert look_why_not(entries) == why
+    assert find_fault(entries) == why

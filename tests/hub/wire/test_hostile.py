@@ -12,7 +12,7 @@ import pytest
 
 from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.wire import checking, payload
-from hub.wire.detect import Unit, decoder_class
+from hub.wire.detect import Item, decoder_class
 from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.payload import Unopened
 from tests.hub.wire.feeding import is_fatal, losses, steps
@@ -34,10 +34,10 @@ def _without_the_garbage_of_others() -> Iterator[None]:
     gc.unfreeze()
 
 
-def decoded(name: str) -> tuple[list[float], list[Unit], int]:
+def decoded(name: str) -> tuple[list[float], list[Item], int]:
     """Feed a stream. Return the CPU time of each step, the items, and the number of bytes fed."""
     durations: list[float] = []
-    units: list[Unit] = []
+    items: list[Item] = []
     fed = 0
     decoder = None
     for read in STREAMS[name](SIZE):
@@ -47,12 +47,12 @@ def decoded(name: str) -> tuple[list[float], list[Unit], int]:
         began = time.thread_time()
         for step in steps(decoder, read):
             durations.append(time.thread_time() - began)
-            units += step
+            items += step
             assert decoder.held_bytes <= fed
             if step and is_fatal(step[-1]):
-                return durations, units, fed
+                return durations, items, fed
             began = time.thread_time()
-    return durations, units, fed
+    return durations, items, fed
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -72,12 +72,12 @@ def test_no_claim_is_believed_and_no_piece_of_opening_is_long(name: str, monkeyp
     interpreter for 20 ms of CPU time.
     """
     pieces = timed_pieces(monkeypatch)
-    _, units, fed = decoded(name)
-    found = losses(units)
-    for unit in [unit for unit in units if isinstance(unit, Unopened)][:OPENED_MAX]:
-        opened = unit.open()
+    _, items, fed = decoded(name)
+    found = losses(items)
+    for item in [item for item in items if isinstance(item, Unopened)][:OPENED_MAX]:
+        opened = item.open()
         found += losses(opened)
-        assert sum(len(batch.entries) for batch in opened if isinstance(batch, Batch)) <= unit.opened_bytes_max + 5
+        assert sum(len(batch.entries) for batch in opened if isinstance(batch, Batch)) <= item.opened_bytes_max + 5
     assert sum(loss.count for loss in found) <= max(fed // 3, len(found))
     assert sum(loss.lost_bytes for loss in found) <= fed
     assert sum(len(loss.reason) + len(loss.sample) for loss in found) <= 300 * len(found)
@@ -108,16 +108,16 @@ def timed_pieces(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_losses_without_chunk_ids_are_few() -> None:
     """Thousands of equal losses are merged into one per step."""
-    durations, units, _ = decoded("losses")
-    assert all(isinstance(unit, Loss) for unit in units)
-    assert len(units) <= len(durations)
-    assert sum(loss.count for loss in losses(units)) > 15_000
+    durations, items, _ = decoded("losses")
+    assert all(isinstance(item, Loss) for item in items)
+    assert len(items) <= len(durations)
+    assert sum(loss.count for loss in losses(items)) > 15_000
 
 
 def test_a_bomb_gives_no_more_than_its_size_allows() -> None:
     """2 KiB of zstd that expand to 64 MiB are a loss."""
-    unit = next(unit for unit in decoded("zstd_bombs")[1] if isinstance(unit, Unopened))
-    (loss,) = unit.open()
+    item = next(item for item in decoded("zstd_bombs")[1] if isinstance(item, Unopened))
+    (loss,) = item.open()
     assert isinstance(loss, Loss)
     assert loss.reason == "zstd of more than 1032 times its size"
 

@@ -32,7 +32,7 @@ def test_losses_that_say_the_same_are_one() -> None:
 def test_a_loss_that_is_acknowledged_or_fatal_stays_what_it_is() -> None:
     """A loss with a chunk id or a fatal one is never merged."""
     items: Items[None] = Items()
-    several = [Loss("a"), Loss("a", chunk=b"\xa1c"), Loss("a", chunk=b"\xa1c"), Loss("a", fatal=True)]
+    several = [Loss("a"), Loss("a", chunk_id=b"\xa1c"), Loss("a", chunk_id=b"\xa1c"), Loss("a", fatal=True)]
     for loss in several:
         items.add_loss(loss)
     assert items.take() == several

@@ -11,7 +11,7 @@ import pytest
 
 from hub.message import Batch, Loss
 from hub.wire.batcher import TEXTS_MAX
-from hub.wire.detect import Unit
+from hub.wire.detect import Item
 from hub.wire.jsonrpc import Request
 from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.payload import Unopened
@@ -22,29 +22,29 @@ def prefixed(*texts: bytes) -> bytes:
     return b"".join(len(text).to_bytes(4, "big") + text for text in texts)
 
 
-def said(units: list[Unit]) -> list[object]:
+def said(items: list[Item]) -> list[object]:
     """Return messages as tag and record, losses as reason and bytes, requests as their method."""
     rows: list[object] = []
-    for unit in units:
-        if isinstance(unit, Batch):
-            rows += [(message.tag, message.record) for message in unit.messages()]
-        elif isinstance(unit, Loss):
-            rows.append((unit.reason, unit.lost_bytes, unit.sample))
-        elif isinstance(unit, Request):
-            rows.append(unit.method)
+    for item in items:
+        if isinstance(item, Batch):
+            rows += [(message.tag, message.record) for message in item.messages()]
+        elif isinstance(item, Loss):
+            rows.append((item.reason, item.lost_bytes, item.sample))
+        elif isinstance(item, Request):
+            rows.append(item.method)
     return rows
 
 
 def decoded(stream: bytes, cuts: list[int], limit: int = 1000) -> list[object]:
     decoder = PrefixedDecoder(frame_bytes_max=limit)
-    units: list[Unit] = []
+    items: list[Item] = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        units += decoder.receive(stream[start:end])
+        items += decoder.receive(stream[start:end])
     held = decoder.held_bytes
-    units += decoder.finish()
+    items += decoder.finish()
     assert decoder.held_bytes == 0
     assert held <= limit + 4
-    return said(units)
+    return said(items)
 
 
 TEXTS = [
@@ -97,12 +97,12 @@ def test_a_cut_stream_is_one_loss(cut: int) -> None:
 def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
     """A length of 4 GiB allocates no memory, and only received bytes are counted."""
     decoder = PrefixedDecoder(frame_bytes_max=1000)
-    units: list[Unit] = [*decoder.receive(b"\xff\xff\xff\xff")]
+    items: list[Item] = [*decoder.receive(b"\xff\xff\xff\xff")]
     for _ in range(100):
-        units += decoder.receive(bytes(10_000))
+        items += decoder.receive(bytes(10_000))
         assert decoder.held_bytes == 0
-    units += decoder.finish()
-    assert said(units) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
+    items += decoder.finish()
+    assert said(items) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
 
 
 def test_many_texts_are_decoded_in_steps() -> None:
@@ -122,10 +122,10 @@ def test_a_large_text_is_opened_elsewhere(piece_bytes: int) -> None:
     """A text of more than 256 KiB keeps its place and its bytes, and is not joined in the decoder."""
     data = prefixed(b"before", b"x" * 300_000, b"after")
     decoder = PrefixedDecoder()
-    units = [u for piece in cut(data, range(0, len(data), piece_bytes)) for step in steps(decoder, piece) for u in step]
-    assert sum(isinstance(unit, Unopened) for unit in units) == 1
+    items = [u for piece in cut(data, range(0, len(data), piece_bytes)) for step in steps(decoder, piece) for u in step]
+    assert sum(isinstance(item, Unopened) for item in items) == 1
     texts = ["before", "x" * 300_000, "after"]
-    assert said(opened(units)) == [("text", {"message": text}) for text in texts]
+    assert said(opened(items)) == [("text", {"message": text}) for text in texts]
 
 
 def test_only_bytes_that_came_are_lost() -> None:

@@ -71,8 +71,8 @@ def test_neighbours_of_one_tag_are_one_batch() -> None:
     """Lines that arrive together are gathered by tag, in order."""
     peer = Peer(1, 2, 3, "x")
     data = b'a\nb\n{"n": 1}\n{"n": 2}\n{"tag": "t", "n": 3}\nc\n{"n": 4}\n'
-    units = feed(LineDecoder(peer), data)
-    assert [(batch.tag, batch.count, batch.chunk, batch.peer) for batch in batches(units)] == [
+    items = feed(LineDecoder(peer), data)
+    assert [(batch.tag, batch.count, batch.chunk_id, batch.peer) for batch in batches(items)] == [
         (b"text", 2, None, peer),
         (b"json", 2, None, peer),
         (b"t", 1, None, peer),
@@ -115,14 +115,14 @@ def test_a_line_over_the_limit_costs_that_line(before: bytes, length: int, end: 
         cut(data, range(0, len(data), 33)),
         *(cut(data, [n]) for n in range(len(data))),
     ):
-        units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
-        (loss,) = losses(units)
-        assert (loss.lost_bytes, loss.count, loss.tag, loss.chunk, loss.fatal) == (lost, 1, b"", None, False)
+        items = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
+        (loss,) = losses(items)
+        assert (loss.lost_bytes, loss.count, loss.tag, loss.chunk_id, loss.fatal) == (lost, 1, b"", None, False)
         assert loss.reason == f"a line over the limit of {LIMIT} bytes"
         assert loss.sample == line[:64]
-        assert messages(batches(units)) == expected
-        place = next(at for at, unit in enumerate(units) if isinstance(unit, Loss))
-        assert sum(batch.count for batch in batches(units[:place])) == before.count(b"\n")
+        assert messages(batches(items)) == expected
+        place = next(at for at, item in enumerate(items) if isinstance(item, Loss))
+        assert sum(batch.count for batch in batches(items[:place])) == before.count(b"\n")
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
@@ -131,8 +131,8 @@ def test_a_line_of_exactly_the_limit_is_kept(end: bytes) -> None:
     line = b"x" * (LIMIT - len(end.rstrip(b"\n"))) + end
     data = line * (3 if end else 1)
     for pieces in ([data], single_bytes(data), cut(data, [7])):
-        units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
-        assert [len(record["message"]) for _, _, record in messages(units)] == [len(line) - len(end)] * (
+        items = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert [len(record["message"]) for _, _, record in messages(items)] == [len(line) - len(end)] * (
             len(data) // len(line)
         )
 
@@ -141,9 +141,9 @@ def test_a_carriage_return_counts_in_every_line() -> None:
     """A carriage return counts towards the limit, in the first line of a read and in the others."""
     data = (b"x" * LIMIT + b"\r\n") * 3
     for pieces in ([data], single_bytes(data), cut(data, [7, 300])):
-        units = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
-        assert sum(loss.lost_bytes for loss in losses(units)) == 3 * (LIMIT + 1)
-        assert sum(loss.count for loss in losses(units)) == 3
+        items = feed(LineDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert sum(loss.lost_bytes for loss in losses(items)) == 3 * (LIMIT + 1)
+        assert sum(loss.count for loss in losses(items)) == 3
 
 
 def test_a_command_over_the_limit_is_a_loss() -> None:
@@ -260,12 +260,12 @@ def test_a_large_line_is_text_that_is_opened_elsewhere(end: bytes, piece_bytes: 
     data = b"before\n" + line + end + (b"after\n" if end else b"")
     decoder = LineDecoder()
     pieces = cut(data, range(0, len(data), piece_bytes))
-    units = [unit for piece in pieces for step in steps(decoder, piece) for unit in step]
-    units += decoder.finish()
-    assert sum(isinstance(unit, Unopened) for unit in units) == 1
-    texts = [record["message"] for _, _, record in messages(opened(units))]
+    items = [item for piece in pieces for step in steps(decoder, piece) for item in step]
+    items += decoder.finish()
+    assert sum(isinstance(item, Unopened) for item in items) == 1
+    texts = [record["message"] for _, _, record in messages(opened(items))]
     assert texts == ["before", line.decode(), *(["after"] if end else [])]
-    (large,) = opened([unit for unit in units if isinstance(unit, Unopened)])
+    (large,) = opened([item for item in items if isinstance(item, Unopened)])
     assert isinstance(large, Batch)
     assert large.crc == zlib.crc32(large.entries)
     assert codec.is_well_formed(large.entries)

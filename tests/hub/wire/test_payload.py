@@ -13,7 +13,7 @@ import msgpack
 import pytest
 
 from hub.message import Batch, Loss
-from hub.wire.detect import Unit
+from hub.wire.detect import Item
 from hub.wire.forward import ForwardDecoder
 from hub.wire.payload import Parts, Unopened, _join, credible_count
 from tests.hub.wire.feeding import feed, opened, steps
@@ -33,7 +33,7 @@ def repeated(size: int) -> bytes:
     return random.Random(1).randbytes(16 << 10) * (size >> 14)
 
 
-def decoded(stream: bytes, limit: int = 1 << 20) -> list[Unit]:
+def decoded(stream: bytes, limit: int = 1 << 20) -> list[Item]:
     """Return the items of a stream with its payloads opened."""
     return feed(ForwardDecoder(frame_bytes_max=limit), stream)
 
@@ -47,7 +47,7 @@ def test_a_compressed_chunk_is_stored_decompressed(method: str, size: dict[str, 
     (batch,) = decoded(frame(payload, chunk="id", compressed=method, **size))
     assert isinstance(batch, Batch)
     assert [message.record for message in batch.messages()] == [record for _, record in ENTRIES]
-    assert (batch.entries[5:], batch.chunk) == (PAYLOAD, b"\xa2id")
+    assert (batch.entries[5:], batch.chunk_id) == (PAYLOAD, b"\xa2id")
 
 
 def test_text_is_not_compressed() -> None:
@@ -76,7 +76,7 @@ def test_what_cannot_be_opened_is_one_loss_and_acknowledged(payload: bytes, meth
     assert isinstance(loss, Loss)
     assert isinstance(batch, Batch)
     assert reason in loss.reason
-    assert (loss.count, loss.chunk, loss.tag, loss.fatal) == (3, b"\xa3bad", b"app", False)
+    assert (loss.count, loss.chunk_id, loss.tag, loss.fatal) == (3, b"\xa3bad", b"app", False)
     assert batch.count == 100
 
 
@@ -85,8 +85,8 @@ def test_a_fault_inside_keeps_what_is_before_it() -> None:
     loss, batch = decoded(frame(gzip.compress(PAYLOAD + b"\xc1\xc1"), chunk="id", compressed="gzip", size=102))
     assert isinstance(loss, Loss)
     assert isinstance(batch, Batch)
-    assert (loss.count, loss.lost_bytes, loss.chunk) == (1, 2, None)
-    assert (batch.count, batch.chunk) == (100, b"\xa2id")
+    assert (loss.count, loss.lost_bytes, loss.chunk_id) == (1, 2, None)
+    assert (batch.count, batch.chunk_id) == (100, b"\xa2id")
 
 
 @pytest.mark.parametrize(
@@ -133,16 +133,16 @@ ENTRY = msgpack.packb([1, {"n": 1}])
 )
 def test_what_takes_long_is_not_opened_by_the_decoder(stream: bytes, is_unopened: bool) -> None:
     """Small payloads with a correct count are batches at once, others are `Unopened`; the bytes decide."""
-    (unit,) = [unit for step in steps(ForwardDecoder(), stream) for unit in step]
-    assert isinstance(unit, Unopened) == is_unopened
-    (batch,) = opened([unit])
+    (item,) = [item for step in steps(ForwardDecoder(), stream) for item in step]
+    assert isinstance(item, Unopened) == is_unopened
+    (batch,) = opened([item])
     assert isinstance(batch, Batch)
     assert batch.tag == b"app"
     assert batch.crc == zlib.crc32(batch.entries)
     assert batch.count == len(list(batch.messages()))
-    if isinstance(unit, Unopened):
-        assert unit.held_bytes <= len(stream)
-        assert len(batch.entries) <= unit.opened_bytes_max
+    if isinstance(item, Unopened):
+        assert item.held_bytes <= len(stream)
+        assert len(batch.entries) <= item.opened_bytes_max
 
 
 def test_the_chunk_id_of_a_large_frame_comes_with_its_batch() -> None:
@@ -151,7 +151,7 @@ def test_the_chunk_id_of_a_large_frame_comes_with_its_batch() -> None:
     for body in ([[[1, {"n": large}]]], [1, {"n": large}]):
         (batch,) = feed(ForwardDecoder(), msgpack.packb(["app", *body, {"chunk": "id"}]))
         assert isinstance(batch, Batch)
-        assert (batch.count, batch.chunk) == (1, b"\xa2id")
+        assert (batch.count, batch.chunk_id) == (1, b"\xa2id")
 
 
 def test_a_fault_in_a_large_message_is_fatal() -> None:
@@ -162,7 +162,7 @@ def test_a_fault_in_a_large_message_is_fatal() -> None:
     record = b"\x82\xa1a\xdb\x00\x05\x00\x00" + b"x" * (5 << 16) + b"\xa1b\xc9\xff\xff\xff\xff"
     (loss,) = feed(ForwardDecoder(), b"\x94\xa1t\x01" + record + b"\x81\xa5chunk\xa1c")
     assert isinstance(loss, Loss)
-    assert (loss.fatal, loss.chunk, loss.count) == (True, b"\xa1c", 1)
+    assert (loss.fatal, loss.chunk_id, loss.count) == (True, b"\xa1c", 1)
     assert loss.reason.startswith("malformed Forward frame: not msgpack")
 
 

@@ -27,9 +27,9 @@ def test_frames_of_ours_among_others_are_cut_alike() -> None:
 
     def decoded(step: int) -> list[Any]:
         decoder = ForwardDecoder()
-        units = [unit for at in range(0, len(stream), step) for unit in decoder.receive(stream[at : at + step])]
-        assert all(isinstance(unit, Batch) for unit in units)
-        return [(u.tag, u.chunk, m.record) for u in units if isinstance(u, Batch) for m in u.messages()]
+        items = [item for at in range(0, len(stream), step) for item in decoder.receive(stream[at : at + step])]
+        assert all(isinstance(item, Batch) for item in items)
+        return [(u.tag, u.chunk_id, m.record) for u in items if isinstance(u, Batch) for m in u.messages()]
 
     expected = decoded(1)
     assert len(expected) > 250
@@ -41,6 +41,6 @@ def test_an_oversize_frame_that_begins_alike_is_a_loss_like_any_other() -> None:
     small = frame_of(pack_own("s" * 22, 1), {"n": 1}, tag=b"app")
     large = frame_of(pack_own("s" * 22, 2), {"x": "x" * 5000}, tag=b"app")
     decoder = ForwardDecoder(frame_bytes_max=1000)
-    units = decoder.receive(small + large + small)
-    assert [type(unit).__name__ for unit in units] == ["Batch", "Loss", "Batch"]
+    items = decoder.receive(small + large + small)
+    assert [type(item).__name__ for item in items] == ["Batch", "Loss", "Batch"]
     assert large.startswith(encode_frame_head(b"app", 0)[:-4])

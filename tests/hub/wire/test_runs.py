@@ -29,10 +29,10 @@ def message(record: object, tag: bytes = TAG) -> bytes:
 
 def records_of(stream: bytes, step: int) -> list[object]:
     decoder = ForwardDecoder()
-    units = [unit for at in range(0, len(stream), step) for unit in decoder.receive(stream[at : at + step])]
+    items = [item for at in range(0, len(stream), step) for item in decoder.receive(stream[at : at + step])]
     found: list[object] = []
-    for unit in [*units, *decoder.finish()]:
-        found += [m.record for m in unit.messages()] if isinstance(unit, Batch) else [unit]
+    for item in [*items, *decoder.finish()]:
+        found += [m.record for m in item.messages()] if isinstance(item, Batch) else [item]
     return found
 
 
@@ -123,13 +123,13 @@ def told(stream: bytes, step: int) -> list[object]:
     decoder = ForwardDecoder()
     found: list[object] = []
     for at in range(0, len(stream), step):
-        for unit in decoder.receive(stream[at : at + step]):
-            if isinstance(unit, Batch):
-                found += [(m.tag, m.record) for m in unit.messages()]
+        for item in decoder.receive(stream[at : at + step]):
+            if isinstance(item, Batch):
+                found += [(m.tag, m.record) for m in item.messages()]
             else:
-                assert isinstance(unit, Loss)
-                found.append(unit.reason)
-                if unit.fatal:
+                assert isinstance(item, Loss)
+                found.append(item.reason)
+                if item.fatal:
                     return found
     assert not decoder.finish()
     return found

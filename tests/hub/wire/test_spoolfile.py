@@ -25,8 +25,8 @@ from hub.wire.spoolfile import (
     COUNT_SHIFT,
     HEADER_BYTES,
     STATE,
-    Spoilt,
-    Spool,
+    DamagedRange,
+    SpoolHeader,
     folder_beside,
     is_unseen_lock,
     lock_name,
@@ -68,11 +68,11 @@ def entry(number: int, size: int = 0) -> bytes:
     return stamp(number) + msgpack.packb({"n": number, "pad": "x" * size})
 
 
-def frames_of(data: bytes, spool: Spool, acknowledged: int) -> list[bytes | Spoilt]:
-    """Return the whole frames of a segment, and `Spoilt` last if there is damage."""
+def frames_of(data: bytes, spool: SpoolHeader, acknowledged: int) -> list[bytes | DamagedRange]:
+    """Return the whole frames of a segment, and `DamagedRange` last if there is damage."""
     read = lambda at, size: data[at : at + size]  # noqa: E731
     pieces = list(pieces_of(read, len(data), spool, acknowledged))
-    spoilt = [piece for piece in pieces if isinstance(piece, Spoilt)]
+    spoilt = [piece for piece in pieces if isinstance(piece, DamagedRange)]
     assert spoilt in ([], pieces[-1:])
     stream = b"".join(piece for piece in pieces if isinstance(piece, bytes))
     unpacker, ends = msgpack.Unpacker(max_buffer_size=len(stream) + 1), [0]
@@ -83,7 +83,7 @@ def frames_of(data: bytes, spool: Spool, acknowledged: int) -> list[bytes | Spoi
     return [*(stream[start:end] for start, end in pairwise(ends)), *spoilt]
 
 
-def frames(images: list[bytes]) -> list[bytes | Spoilt]:
+def frames(images: list[bytes]) -> list[bytes | DamagedRange]:
     """Read the segments of one session as the hub does."""
     spools = [(spool, data) for data in images if (spool := unpack_header(data)) is not None]
     acknowledged = max((spool.acknowledged for spool, _ in spools), default=0)
@@ -91,10 +91,10 @@ def frames(images: list[bytes]) -> list[bytes | Spoilt]:
     return [frame for spool, data in ordered for frame in frames_of(data, spool, acknowledged)]
 
 
-def numbers(frame: bytes | Spoilt) -> list[Any]:
+def numbers(frame: bytes | DamagedRange) -> list[Any]:
     """Return the numbers in a frame, decoded by the hub's decoder."""
     assert isinstance(frame, bytes), frame
-    batches = [unit for unit in ForwardDecoder().receive(frame) if isinstance(unit, Batch)]
+    batches = [item for item in ForwardDecoder().receive(frame) if isinstance(item, Batch)]
     entries = (item for batch in batches for item in read(batch.entries, batch.count))
     return [item.record["n"] for item in entries if isinstance(item, Entry) and item.record]
 
@@ -163,7 +163,7 @@ def test_what_was_appended_is_read(is_open: bool) -> None:
 
 @pytest.mark.parametrize("is_open", [False, True])
 def test_cut_at_every_byte(is_open: bool) -> None:
-    """Wherever the file ends, whole chunks are read, and the missing bytes are one `Spoilt`."""
+    """Wherever the file ends, whole chunks are read, and the missing bytes are one `DamagedRange`."""
     data, ends = segment(is_open=is_open)
     for size in range(ends[-1] + 1):
         spool = unpack_header(data[:size])
@@ -175,7 +175,7 @@ def test_cut_at_every_byte(is_open: bool) -> None:
         kept = sum(end <= size for end in ends)
         if kept < len(ends):
             last = whole.pop()
-            assert isinstance(last, Spoilt)
+            assert isinstance(last, DamagedRange)
             assert last.lost_bytes == ends[-1] - max([HEADER_BYTES, *ends][kept], HEADER_BYTES)
             assert last.sample == data[:size][([HEADER_BYTES, *ends][kept]) :][:64]
         assert [numbers(frame) for frame in whole] == [WHOLE[at] for at in range(kept)]
@@ -193,7 +193,7 @@ def flips(data: bytes, places: range) -> list[tuple[int, bytes]]:
 def test_a_wrong_bit_in_the_framing(is_open: bool) -> None:
     """
     Chunks before a flipped bit are whole; if the flip is undetectable no message is lost, otherwise the rest is one
-    `Spoilt`.
+    `DamagedRange`.
     """
     data, ends = segment(is_open=is_open)
     found = 0
@@ -203,9 +203,9 @@ def test_a_wrong_bit_in_the_framing(is_open: bool) -> None:
             spool = unpack_header(flipped)
             assert spool is not None
             got = list(frames_of(flipped, spool, 0))
-            spoilt = [frame for frame in got if isinstance(frame, Spoilt)]
+            spoilt = [frame for frame in got if isinstance(frame, DamagedRange)]
             assert spoilt in ([], got[-1:])
-            whole = [numbers(frame) for frame in got if not isinstance(frame, Spoilt)]
+            whole = [numbers(frame) for frame in got if not isinstance(frame, DamagedRange)]
             assert whole == [WHOLE[at] for at in range(len(whole))]
             assert len(whole) >= number if spoilt else len(whole) == len(ends)
             found += len(spoilt)
@@ -225,7 +225,7 @@ def test_a_wrong_bit_in_the_header(is_open: bool) -> None:
             assert at < 16 or 40 <= at < 44 or 48 <= at < 70, "what the hub reports as no header"
             continue
         got = list(frames_of(flipped, spool, spool.acknowledged))
-        whole = [number for frame in got if not isinstance(frame, Spoilt) for number in numbers(frame)]
+        whole = [number for frame in got if not isinstance(frame, DamagedRange) for number in numbers(frame)]
         if 24 <= at < 32:
             assert whole == every[len(every) - len(whole) :]
         else:
@@ -237,7 +237,7 @@ def test_a_wrong_bit_in_the_header(is_open: bool) -> None:
 @settings(max_examples=200, derandomize=True)
 @given(st.binary(max_size=400), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
 def test_anything(tail: bytes, state: int, first: int, open_at: int) -> None:
-    """Reading any file ends, raises nothing, and yields at most one `Spoilt`, at the end."""
+    """Reading any file ends, raises nothing, and yields at most one `DamagedRange`, at the end."""
     header = bytearray(pack_header(SESSION, 1, "x"))
     header[8:24] = state.to_bytes(8, "little") + first.to_bytes(8, "little")
     header[32:40] = open_at.to_bytes(8, "little")
@@ -245,7 +245,7 @@ def test_anything(tail: bytes, state: int, first: int, open_at: int) -> None:
         spool = unpack_header(data)
         if spool is not None:
             got = list(frames_of(data, spool, 0))
-            assert sum(isinstance(frame, Spoilt) for frame in got[:-1]) == 0
+            assert sum(isinstance(frame, DamagedRange) for frame in got[:-1]) == 0
             for frame in got:
                 if isinstance(frame, bytes):
                     ForwardDecoder().receive(frame)
@@ -267,7 +267,7 @@ def test_frames_that_are_no_producers() -> None:
             spool = unpack_header(bytes(data))
             assert spool is not None
             (spoilt,) = frames_of(bytes(data), spool, 0)
-            assert isinstance(spoilt, Spoilt)
+            assert isinstance(spoilt, DamagedRange)
             words[STATE], words[4] = 1 << COUNT_SHIFT | len(data), len(data)  # or of a cut frame before an open one
 
 
