@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import inspect
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hub.budget import PIECE_BYTES, READ_BYTES
-from hub.errors import CloseConnection, HubClosed
+from hub.dispatch import Command, Dispatch
+from hub.errors import HubClosed
 from hub.intake import Data, Intake
 from hub.log import get_logger
-from hub.message import Loss, Peer
-from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES, Outbox
+from hub.message import Loss
+from hub.outbox import Outbox
 from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import Parts
@@ -44,12 +44,9 @@ DRAIN_BYTES_MAX = 16 << 20
 """At a stop, so much more is read of one connection: more than any socket buffer holds, less than a firehose gives."""
 ACKS_MAX = 256
 """Acknowledgements sent in one step: a millisecond."""
-REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES
-METHOD_SHOWN_CHARS = 64
 UNREAD_S = 5.0
 """So long a client that closed its sending half has to read the last of its acknowledgements."""
 
-Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object]]
 log = get_logger("mpsr.connection")
 
 
@@ -57,10 +54,12 @@ class End(enum.Enum):
     """Why nothing more is read of a connection."""
 
     EOF = "eof"
-    CLOSED = "closed"
-    """By us: it broke the protocol, is refused, or a command closes it."""
+    REFUSED = "refused"
+    """By us: it broke the protocol, may not send, or a command closes it."""
     STOPPED = "stopped"
-    """By us: the hub stops, or acknowledgements were dropped."""
+    """By us: the hub stops."""
+    STALE = "stale"
+    """By us: replies were dropped, because the client did not read them. It must reconnect and resend."""
     STALLED = "stood still in the middle of a frame while memory was short"
 
 
@@ -82,14 +81,15 @@ class Connection(asyncio.BufferedProtocol):
         self._holding = intake.holding
         self._turn = intake.user.turn
         self._metrics = intake.metrics
-        self._commands = commands
         self._frame_bytes_max = frame_bytes_max
         self._transport: asyncio.Transport | None = None
         self._outbox = Outbox(sock, on_stale=self._close_stale)
+        self._dispatch = Dispatch(commands, intake, send=self._outbox.send, close=self._refuse)
         self._arrived = Parts()
         self._is_paused = False
         self._end: End | None = None
-        self._left_bytes: int | None = None  # at a stop: how much is still read of what the kernel holds
+        self._ending: End | None = None  # it ends when what the kernel holds is read, or `_left_bytes` of it
+        self._left_bytes = DRAIN_BYTES_MAX
         self._wakeup: asyncio.Future[None] | None = None
         self._decoder: Decoder | None = None
         self._acks: list[bytes] = []
@@ -104,13 +104,13 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def has_ended(self) -> bool:
         """Whether the event loop is to read nothing more."""
-        return self._end is not None or self._left_bytes is not None
+        return self._end is not None or self._ending is not None
 
     # The protocol: called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # a socket's transport reads and writes
-        if self._left_bytes is not None:
+        if self._ending is not None:
             self._pause()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -131,7 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         return True  # keep our half open: acknowledgements are still owed
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._left_bytes is None:  # else the kernel may still hold something
+        if self._ending is None:  # else the kernel may still hold something
             self._end_by(End.EOF)
 
     # The task.
@@ -143,17 +143,19 @@ class Connection(asyncio.BufferedProtocol):
             self._budget.keep(self._holding, 0)
             await self._intake.all_settled()
             await self._send_all_acks()
-            if self._left_bytes is None:
+            await self._dispatch.finished(self._sock)
+            if self._ending is None:
                 await self._outbox.emptied(UNREAD_S)
         except HubClosed:
             self._end_by(End.STOPPED)
         finally:
             self._close()
 
-    def stop(self) -> None:
+    def stop(self, end: End = End.STOPPED) -> None:
         """Read what the client has sent by now, then end as if it had closed."""
-        if self._end is None and self._left_bytes is None:
-            self._left_bytes = DRAIN_BYTES_MAX
+        self._dispatch.stop_soon()
+        if self._end is None and self._ending is None:
+            self._ending = end
             self._pause()
             self._wake()
 
@@ -161,13 +163,19 @@ class Connection(asyncio.BufferedProtocol):
         """End at once, in the middle of a frame: it stands still while others wait for the memory it holds."""
         self._end_by(End.STALLED)
 
+    def _refuse(self) -> None:
+        """Read no more."""
+        self._pause()
+        self._end_by(End.REFUSED)
+
     async def _read_all(self) -> None:
         while self._arrived.held_bytes or await self._has_arrived():
             goes_on = await self._decode_some()
             while goes_on and self._decoder is not None and self._decoder.has_more:
                 goes_on = await self._decode_some()
             if not goes_on:
-                self._end = End.CLOSED
+                self._refuse()
+                self._dispatch.stop_soon()
                 return
             self._count_half()
         if self._decoder is None:
@@ -195,7 +203,7 @@ class Connection(asyncio.BufferedProtocol):
                 return False
             if self._is_paused and not self._budget.readable_bytes(self._holding):
                 await self._budget.room_to_read(self._holding)
-            elif self._left_bytes is not None:
+            elif self._ending is not None:
                 self._read_last()
             else:
                 self._resume()
@@ -224,55 +232,10 @@ class Connection(asyncio.BufferedProtocol):
                 return False
             if self._turn.is_spent:
                 await self._turn.come()
-            if not await self._answer(item):
+            if not self._dispatch.answer(item):
                 return False
             data = []
         return await self._intake.take(data)
-
-    async def _answer(self, request: jsonrpc.Request) -> bool:
-        """Run a command and send its reply; False when the connection is to be closed."""
-        self._metrics.commands += 1
-        goes_on = True
-        try:
-            if (error := self._fault_of(request)) is not None:
-                reply = jsonrpc.encode_error(request.id, *error)
-            else:
-                with self._turn:
-                    result = self._commands[request.method](request, self.peer)
-                if inspect.isawaitable(result):
-                    result = await result
-                reply = jsonrpc.encode_result(request.id, result)
-        except CloseConnection as close:
-            reply, goes_on = jsonrpc.encode_result(request.id, close.result), False
-        except Exception as error:  # noqa: BLE001  a command's failure is its caller's reply, and nobody else's
-            self._log(log.warning, "command.failed", method=request.method, error=repr(error))
-            reply = jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-        if request.wants_reply:
-            self._send_reply(request, reply)
-        return goes_on
-
-    def _fault_of(self, request: jsonrpc.Request) -> tuple[int, str] | None:
-        """Return code and text of the error that answers a request which is not carried out."""
-        if request.fault is not None:
-            return jsonrpc.INVALID_REQUEST, request.fault
-        method, gate = request.method, self._intake.gate
-        if method not in self._commands:
-            known = ", ".join(sorted(self._commands))
-            return jsonrpc.METHOD_NOT_FOUND, f"no method {method[:METHOD_SHOWN_CHARS]!r}; there are: {known}"
-        right = gate.right_to(method)
-        if right is None or gate.may(right):
-            return None
-        self._intake.refuse(right, 1)
-        text = f"uid {self.peer.uid} may not ask for {method!r} (see the hub's key {right}_allow)"
-        return jsonrpc.NOT_ALLOWED, text
-
-    def _send_reply(self, request: jsonrpc.Request, reply: bytes) -> None:
-        """Send *reply*, or an error in the place of one that is too large to be kept for a slow client."""
-        if len(reply) > REPLY_BYTES_MAX:
-            text = f"a reply of {len(reply)} bytes, more than {REPLY_BYTES_MAX}"
-            reply = jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, text)
-        with self._turn:
-            self._outbox.send(reply)
 
     # Reading.
 
@@ -294,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read_last(self) -> None:
         """Take what is in the kernel's buffer, behind what the transport gave us."""
-        assert self._left_bytes is not None
+        assert self._ending is not None
         try:
             data = self._sock.recv(self._budget.readable_bytes(self._holding), socket.MSG_DONTWAIT)
         except OSError:  # EAGAIN: that was all; ECONNRESET: an end like any other
@@ -303,7 +266,7 @@ class Connection(asyncio.BufferedProtocol):
         self._budget.arrived(self._holding, len(data))
         self._left_bytes -= len(data)
         if not data or self._left_bytes <= 0:
-            self._end_by(End.STOPPED)
+            self._end_by(self._ending)
 
     def _wake(self) -> None:
         if self._wakeup is not None and not self._wakeup.done():
@@ -347,13 +310,14 @@ class Connection(asyncio.BufferedProtocol):
     def _close_stale(self) -> None:
         """The client reads again, but replies to it were dropped: it must reconnect and resend."""
         self._log(log.info, "connection.stale", dropped=self._outbox.dropped)
-        self.stop()
+        self.stop(End.STALE)
 
     # The end.
 
     def _close(self) -> None:
         self._end_by(End.STOPPED)
         self._budget.keep(self._holding, 0)
+        self._dispatch.cancel()
         self._metrics.acks_dropped += self._outbox.dropped
         self._outbox.close()
         if self._transport is not None:

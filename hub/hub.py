@@ -29,8 +29,9 @@ import msgspec
 
 from hub.access import Access, Gate
 from hub.budget import INBOX_BYTES_MAX, Budget
-from hub.connection import Command, Connection
+from hub.connection import Connection
 from hub.dedupe import Dedupe
+from hub.dispatch import Command
 from hub.inbox import Inbox, Taken
 from hub.intake import Intake
 from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections

@@ -20,7 +20,7 @@ LAYERS = """
     hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.inbox hub.intake hub.outbox
     hub.journal.*
     hub.query.*
-    hub.connection hub.receiver
+    hub.dispatch hub.connection hub.receiver
     hub.socketfile hub.listener
     hub.hub
     hub.control.*

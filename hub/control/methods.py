@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from hub.access import Right
-from hub.connection import Command
+from hub.dispatch import Command
 from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.message import Peer

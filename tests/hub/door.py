@@ -19,7 +19,8 @@ from types import MappingProxyType
 import pytest
 
 from hub.budget import Budget
-from hub.connection import Command, Connection
+from hub.connection import Connection
+from hub.dispatch import Command
 from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.listener import Listener

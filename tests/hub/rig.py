@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from hub.connection import Command, Connection
+from hub.connection import Connection
+from hub.dispatch import Command
 from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.message import Batch, Peer
