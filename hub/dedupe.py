@@ -23,13 +23,13 @@ from __future__ import annotations
 
 import hashlib
 import struct
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
 
+from hub.checksum import crc32
 from hub.entries import NS
 from hub.message import Batch
 from hub.wire.chunkid import unpack_own
@@ -218,7 +218,7 @@ class _Table(Generic[Row]):
 def _key(batch: Batch) -> bytes:
     """Return the digest that identifies tag, chunk id and content."""
     assert batch.chunk_id is not None
-    crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
+    crc = crc32(batch.entries) if batch.crc is None else batch.crc
     digest = hashlib.blake2b(_CONTENT.pack(len(batch.entries), crc), digest_size=16)
     digest.update(len(batch.tag).to_bytes(4, "little"))
     digest.update(batch.tag)

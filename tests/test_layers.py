@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = """
-    hub.errors hub.escaping hub.paths hub.log
+    hub.errors hub.escaping hub.paths hub.log hub.checksum
     hub.entries hub.quantities hub.lockfile hub.trust
     hub.message hub.metrics hub.access
     hub.wire.*
@@ -34,7 +34,8 @@ LAYERS = """
 ORDER = LAYERS.split()
 
 ONLY = {
-    "hub.journal.*": "hub.errors hub.lockfile hub.entries hub.message hub.metrics hub.dedupe hub.journal.*",
+    "hub.journal.*": "hub.errors hub.checksum hub.lockfile hub.entries hub.message hub.metrics hub.dedupe "
+    "hub.journal.*",
     "hub.query.*": "hub.escaping hub.entries hub.message hub.journal.* hub.query.*",
     "hub.__main__": "hub.cli",
     "producers.spawn.lifecycle": "",

@@ -13,11 +13,11 @@ Source: FORMAT.md, "Segment" and "Block".
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import NamedTuple
 
 import msgspec
 
+from hub.checksum import crc32
 from hub.message import Batch, Peer
 
 VERSION = 1
@@ -67,7 +67,7 @@ def pack_segment_header(header: SegmentHeader) -> bytes:
     """Return the header of a segment, ready to be written at offset 0."""
     fields = (*header[1:-1], len(header.snapshot))
     packed = _SEGMENT.pack(_SEGMENT_MAGIC, 0, header.version, *fields) + header.snapshot
-    crc = zlib.crc32(memoryview(packed)[_CRC_FROM:])
+    crc = crc32(memoryview(packed)[_CRC_FROM:])
     return packed[:8] + crc.to_bytes(4, "little") + packed[_CRC_FROM:]
 
 
@@ -85,7 +85,7 @@ def unpack_segment_header(data: bytes) -> SegmentHeader | None:
     if size is None or len(data) < size:
         return None
     _, crc, version, hub_id, first_sequence, received, created, _ = _SEGMENT.unpack_from(data)
-    if zlib.crc32(memoryview(data)[_CRC_FROM:size]) != crc:
+    if crc32(memoryview(data)[_CRC_FROM:size]) != crc:
         return None
     return SegmentHeader(version, hub_id, first_sequence, received, created, data[SEGMENT_HEADER_BYTES:size])
 
@@ -116,7 +116,7 @@ class Block(msgspec.Struct, frozen=True):
 
 def seed_of(hub_id: bytes) -> int:
     """Return the initial CRC value for the blocks of this journal."""
-    return zlib.crc32(hub_id)
+    return crc32(hub_id)
 
 
 def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int, seed: int) -> tuple[bytes, int]:
@@ -125,10 +125,10 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
     header = _encode_header((batch.tag, batch.chunk_id, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
     assert len(header) <= HEADER_BYTES_MAX
     entries_bytes = len(batch.entries)
-    entries_crc = zlib.crc32(batch.entries) if batch.crc is None else batch.crc
+    entries_crc = crc32(batch.entries) if batch.crc is None else batch.crc
     fields = (len(header), entries_bytes, sequence, batch.count, entries_crc, received, commit_offset)
     rest = _REST.pack(*fields) + header
-    front = _HEAD.pack(_MAGIC, zlib.crc32(rest, seed)) + rest
+    front = _HEAD.pack(_MAGIC, crc32(rest, seed)) + rest
     return front, len(front) + entries_bytes
 
 
@@ -149,7 +149,7 @@ def unpack_block(data: bytes | memoryview, at: int, offset: int) -> Block | None
 def is_front_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
     """Return whether everything before the entries of the block at *at* of *data* is as it was written."""
     middle = at + BLOCK_BYTES + block.header_bytes
-    return len(data) >= middle and zlib.crc32(memoryview(data)[at + 8 : middle], seed) == block.crc
+    return len(data) >= middle and crc32(memoryview(data)[at + 8 : middle], seed) == block.crc
 
 
 def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool:
@@ -158,7 +158,7 @@ def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool
     end = middle + block.entries_bytes
     if len(data) < end or not is_front_whole(block, data, at, seed):
         return False
-    return zlib.crc32(memoryview(data)[middle:end]) == block.entries_crc
+    return crc32(memoryview(data)[middle:end]) == block.entries_crc
 
 
 def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | None:

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
-import zlib
 from typing import NamedTuple
 
+from hub.checksum import crc32
 from hub.journal.files import Files
 
 NAME = "seal"
@@ -43,7 +43,7 @@ def is_sealed(seal: Seal | None, first_sequence: int, offset: int) -> bool:
 def pack_seal(seal: Seal) -> bytes:
     """Return the contents of the file."""
     packed = _SEAL.pack(_MAGIC, 0, *seal)
-    return packed[:8] + zlib.crc32(packed[_CRC_FROM:]).to_bytes(4, "little") + packed[_CRC_FROM:]
+    return packed[:8] + crc32(packed[_CRC_FROM:]).to_bytes(4, "little") + packed[_CRC_FROM:]
 
 
 def unpack_seal(data: bytes) -> Seal | None:
@@ -51,7 +51,7 @@ def unpack_seal(data: bytes) -> Seal | None:
     if len(data) != _SEAL.size:
         return None
     magic, crc, *fields = _SEAL.unpack(data)
-    if magic != _MAGIC or zlib.crc32(data[_CRC_FROM:]) != crc:
+    if magic != _MAGIC or crc32(data[_CRC_FROM:]) != crc:
         return None
     return Seal(*fields)
 

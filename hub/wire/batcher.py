@@ -9,11 +9,11 @@ Always true: adjacent messages with the same tag form one batch; the order of al
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from functools import partial
 
 from hub import entries as codec
+from hub.checksum import crc32
 from hub.message import Batch, Loss, Origin, Peer
 from hub.wire import jsonlines, text
 from hub.wire.items import Items
@@ -72,5 +72,5 @@ class Gathering:
         if self._entries:
             count = len(self._entries)
             entries = codec.join(self._entries, count)
-            self._items.add(Batch(self._tag, entries, count, None, self._peer, self._origin, crc=zlib.crc32(entries)))
+            self._items.add(Batch(self._tag, entries, count, None, self._peer, self._origin, crc=crc32(entries)))
             self._entries = []

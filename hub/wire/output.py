@@ -7,9 +7,9 @@ Not here: how a payload is opened (hub.wire.payload), where frames end (hub.wire
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 
+from hub.checksum import crc32
 from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.arriving import Arriving
 from hub.wire.compression import METHODS
@@ -42,7 +42,7 @@ class Output:
     def add(self, tag: bytes, entries: bytes, count: int, chunk_id: bytes | None) -> None:
         """Add *count* entries that have been checked."""
         if count or chunk_id is not None:
-            self._items.add(Batch(tag, entries, count, chunk_id, self._peer, self._origin, crc=zlib.crc32(entries)))
+            self._items.add(Batch(tag, entries, count, chunk_id, self._peer, self._origin, crc=crc32(entries)))
 
     def add_loss(self, loss: Loss) -> None:
         """Add the loss of what could not be kept."""
@@ -57,7 +57,7 @@ class Output:
         """Add up to `INLINE_BYTES` of uncompressed entries."""
         entries = quick_entries(payload, option.size)
         if entries is not None and option.size is not None:
-            crc = zlib.crc32(entries)
+            crc = crc32(entries)
             self._items.add(Batch(tag, entries, option.size, option.chunk_id, self._peer, self._origin, crc=crc))
         else:
             self._add_slow(open_payload(self._label(tag, option), payload), len(payload))

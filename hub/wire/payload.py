@@ -17,13 +17,13 @@ Not here: where a frame ends (hub.wire.forward), decompression (hub.wire.compres
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import msgspec
 
 from hub import entries as codec
+from hub.checksum import crc32
 from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.checking import check
 from hub.wire.compression import RATIO_MAX, BadCompression, TooLarge, TooManyPieces, decompress, output_bytes_max
@@ -81,7 +81,7 @@ class Label(msgspec.Struct, frozen=True):
         chunk_id = self.option.chunk_id
         if not messages and chunk_id is None:
             return ()
-        return (Batch(self.tag, entries, messages, chunk_id, self.peer, self.origin, crc=zlib.crc32(entries)),)
+        return (Batch(self.tag, entries, messages, chunk_id, self.peer, self.origin, crc=crc32(entries)),)
 
 
 def credible_count(claimed: int | None, payload_bytes: int) -> int:

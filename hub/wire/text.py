@@ -7,9 +7,9 @@ Always true: the bytes are kept unchanged, valid UTF-8 or not; only the line end
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 
+from hub.checksum import crc32
 from hub.entries import UNSTAMPED, array_header
 from hub.message import Batch, Origin, Peer
 
@@ -45,4 +45,4 @@ def open_text(parts: list[bytes], peer: Peer, origin: Origin | None) -> Sequence
     parts[-1] = parts[-1].removesuffix(b"\r")
     before = array_header(1) + UNSTAMPED + _before_long(sum(map(len, parts)))
     entries = b"".join((before, *parts))
-    return [Batch(TAG, entries, 1, None, peer, origin, crc=zlib.crc32(entries))]
+    return [Batch(TAG, entries, 1, None, peer, origin, crc=crc32(entries))]
