@@ -26,8 +26,8 @@ from typing import Any, Unpack, cast
 from producers import lifetime
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, NotTrusted, ProducerClosed
 from producers.lifetime import CLOSE_TIMEOUT_S
-from producers.link import State
-from producers.outgoing import Options, Outgoing
+from producers.link import LinkState
+from producers.outgoing import Outgoing, ProducerOptions
 from producers.record import Record, encode_record, encode_tag, pack_entry
 
 
@@ -35,10 +35,10 @@ class AsyncProducer:
     """
     Send messages to the hub at *path* from the tasks of one event loop. Use it in an ``async with``.
 
-    The options are those of `producers.outgoing.Options`. Where `Producer.send` blocks, `send` awaits.
+    The options are those of `producers.outgoing.ProducerOptions`. Where `Producer.send` blocks, `send` awaits.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[ProducerOptions]) -> None:
         self._out = Outgoing(path, **options)
         self.path = self._out.path
         self._is_closed = False
@@ -106,7 +106,7 @@ class AsyncProducer:
         link = self._link
         link.want()
         self._look()
-        is_over = await self._wait_for(lambda: link.state is State.UP or link.is_refused, timeout)
+        is_over = await self._wait_for(lambda: link.state is LinkState.CONNECTED or link.is_refused, timeout)
         if link.is_refused:
             raise NotTrusted(self.path, link.last_error)
         if not is_over:
@@ -149,9 +149,9 @@ class AsyncProducer:
         if late is not None:
             raise late
 
-    def renew(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child, which has no loop yet: start fresh and leave everything of the parent to the parent."""
-        self._out.forget()
+        self._out.after_fork()
         self._out.begin()
         self._begin()
 
@@ -212,8 +212,8 @@ class AsyncProducer:
         try:
             while True:
                 self._wakeup.clear()
-                if self._link.may_dial(time.monotonic()):
-                    await self._dial()
+                if self._link.may_connect(time.monotonic()):
+                    await self._connect()
                 self._out.warn()
                 self._send()
                 with contextlib.suppress(TimeoutError):
@@ -232,10 +232,10 @@ class AsyncProducer:
         due = self._link.due(time.monotonic())
         return due if due is None else math.ceil(due * 1000) / 1000
 
-    async def _dial(self) -> None:
+    async def _connect(self) -> None:
         try:
             # Not the loop's sock_connect: it treats EAGAIN (a full listen backlog) as a connection in progress.
-            sock = self._out.dial()
+            sock = self._out.connect()
         except OSError as error:
             self._out.failed(error)
             self._notify()

@@ -1,11 +1,11 @@
 """
 Unacknowledged messages, stored as the exact bytes that are sent and resent.
 
-Each message is appended to the *open* chunk. The chunk lies in a segment of memory as a PackedForward frame that lacks
-only its length and its options. Cutting writes these; from then on the bytes of the chunk do not change, so a resend is
-identical. A chunk is released when it is acknowledged.
+Each message is appended to the *open* chunk. The chunk lies in an arena (producers.arena) as a PackedForward frame that
+lacks only its length and its options. Cutting writes these; from then on the bytes of the chunk do not change, so a
+resend is identical. A chunk is released when it is acknowledged.
 
-A segment begins with a header (hub.wire.spoolfile) that says how much of it is valid. If the segment is a file, the hub
+An arena begins with a header (hub.wire.spoolfile) that says how much of it is valid. If the arena is a file, the hub
 can read it after this process has died. A message is safe as soon as `append` returns, without a system call.
 
 Always true:
@@ -13,7 +13,7 @@ Always true:
 - a chunk id is the session and a counter that rises by one;
 - held bytes do not exceed the limit, except for a single message that is larger than the limit;
 - an exception raised by a signal handler leaves the state from before or from after the interrupted call;
-- a segment is reused only when every chunk in it is settled;
+- an arena is reused only when every chunk in it is settled;
 - a message is settled when it, and every message before it, is acknowledged, dropped, or left to the hub in a file.
 
 Not here: when to cut, send and resend (producers.link); locks; sockets.
@@ -30,14 +30,14 @@ from collections.abc import Callable
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 from hub.wire.spoolfile import ACKNOWLEDGED, COUNT_SHIFT, FIRST, HEADER_BYTES, OPEN, STATE
-from producers.segment import Chunk, Segment
+from producers.arena import Arena, Chunk
 from producers.spool import Memory, anonymous
 
 BYTES_MAX = 64 << 20
 CHUNK_BYTES_MAX = 128 << 10
-SEGMENT_BYTES = 1 << 20
+ARENA_BYTES = 1 << 20
 UNSENT_CHUNKS = 64
-_FREE_SEGMENTS = 2  # kept for reuse: their pages are in memory
+_FREE_ARENAS = 2  # kept for reuse: their pages are in memory
 _LENGTH = struct.Struct(">I")
 _TAIL_BYTES = len(encode_frame_tail(pack_own("-" * 22, 0), 0))
 
@@ -69,8 +69,8 @@ class Backlog:
         self._chunks: deque[Chunk] = deque()  # cut chunks, oldest first
         self._by_id: dict[bytes, Chunk] = {}
         self._unsent: deque[Chunk] = deque()  # the tail of _chunks
-        self._segment: Segment | None = None
-        self._free: list[Segment] = []
+        self._arena: Arena | None = None
+        self._free: list[Arena] = []
         self._open_tag: bytes | None = None
         self._open_start = 0
         self._open_head = 0
@@ -96,7 +96,7 @@ class Backlog:
     @property
     def open_bytes(self) -> int:
         """Bytes of the open chunk."""
-        return self._segment.position - self._open_start if self._segment and self._open_tag is not None else 0
+        return self._arena.position - self._open_start if self._arena and self._open_tag is not None else 0
 
     @property
     def is_empty(self) -> bool:
@@ -127,46 +127,49 @@ class Backlog:
         unsent = self._unsent
         if not unsent:
             return False
-        return max(unsent[0].bytes, unsent[-1].bytes) * 2 >= self._chunk_bytes_max or len(unsent) >= UNSENT_CHUNKS
+        return (
+            max(unsent[0].size_bytes, unsent[-1].size_bytes) * 2 >= self._chunk_bytes_max
+            or len(unsent) >= UNSENT_CHUNKS
+        )
 
     def append(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
         """Append one entry, or *count* in one piece. Without room return False and change nothing."""
         size = len(entry)
-        segment = self._segment
+        arena = self._arena
         if (
             self._open_tag != tag
-            or segment is None
-            or segment.position + size + _TAIL_BYTES > segment.size
-            or segment.position - self._open_start + size > self._chunk_bytes_max
+            or arena is None
+            or arena.position + size + _TAIL_BYTES > arena.size
+            or arena.position - self._open_start + size > self._chunk_bytes_max
         ):
-            segment = self._begin(tag, size)
-            if segment is None:
+            arena = self._begin(tag, size)
+            if arena is None:
                 return False
         elif self.held_bytes + size + _TAIL_BYTES > self.bytes_max:
             return False
-        position = segment.position
-        segment.memory[position : position + size] = entry
-        segment.position = position = position + size
+        position = arena.position
+        arena.memory[position : position + size] = entry
+        arena.position = position = position + size
         self.open_count += count
-        segment.words[STATE] = self.open_count << COUNT_SHIFT | position  # from here on the message is safe
+        arena.words[STATE] = self.open_count << COUNT_SHIFT | position  # from here on the message is safe
         self.appended += count
         return True
 
     def cut(self) -> None:
         """Cut the open chunk: it takes no more messages and can be sent."""
-        segment = self._segment
-        if segment is None or not self.open_count:
+        arena = self._arena
+        if arena is None or not self.open_count:
             return
         start, counter = self._open_start, self._counter + 1
         chunk_id = pack_own(self.session, counter)
         payload = start + self._open_head
-        end = segment.position + _TAIL_BYTES
-        _LENGTH.pack_into(segment.memory, payload - _LENGTH.size, segment.position - payload)
-        segment.memory[segment.position : end] = encode_frame_tail(chunk_id, self.open_count)
-        chunk = Chunk(segment, start, end, chunk_id, counter, self.open_count, self.appended)
+        end = arena.position + _TAIL_BYTES
+        _LENGTH.pack_into(arena.memory, payload - _LENGTH.size, arena.position - payload)
+        arena.memory[arena.position : end] = encode_frame_tail(chunk_id, self.open_count)
+        chunk = Chunk(arena, start, end, chunk_id, counter, self.open_count, self.appended)
         # No call follows: a signal handler that raises runs before all of these lines or after them.
-        segment.words[STATE] = segment.position = end
-        segment.chunks += 1
+        arena.words[STATE] = arena.position = end
+        arena.chunks += 1
         self._counter = counter
         self._chunks += (chunk,)
         self._unsent += (chunk,)
@@ -213,7 +216,7 @@ class Backlog:
         self._let_go(at)
         return chunk.count
 
-    def renew(self, session: str, allocate: Allocate, *, leaves_files: bool) -> None:
+    def change_session(self, session: str, allocate: Allocate, *, leaves_files: bool) -> None:
         """
         Begin another session while no chunk is in flight. The messages and their order stay; their chunks get new ids.
 
@@ -222,114 +225,114 @@ class Backlog:
         self.cut()
         self.session, self._allocate, self._counter = session, allocate, 0
         chunks, self._chunks, self._by_id, self._cut_bytes = self._chunks, deque(), {}, 0
-        segments = {*(chunk.segment for chunk in chunks), *self._free, *((self._segment,) if self._segment else ())}
-        self._segment, self._free = None, []
-        for segment in segments:
-            segment.is_retired, segment.chunks = True, 0
+        arenas = {*(chunk.arena for chunk in chunks), *self._free, *((self._arena,) if self._arena else ())}
+        self._arena, self._free = None, []
+        for arena in arenas:
+            arena.is_retired, arena.chunks = True, 0
         left = set()
         for chunk in chunks:
-            if not chunk.is_settled and leaves_files and chunk.segment.is_file:
-                left.add(chunk.segment)
+            if not chunk.is_settled and leaves_files and chunk.arena.is_file:
+                left.add(chunk.arena)
                 self.left += chunk.count
             elif not chunk.is_settled:
                 self._counter += 1
                 chunk.renumber(session, self._counter)
-                chunk.segment.chunks += 1
+                chunk.arena.chunks += 1
                 self._chunks.append(chunk)
                 self._by_id[chunk.id] = chunk
-                self._cut_bytes += chunk.bytes
+                self._cut_bytes += chunk.size_bytes
                 continue
             self._settle(chunk.settled)
-        for segment in segments:
-            if segment not in left and not segment.chunks:
-                segment.free()
-            segment.is_file = False
-            if not segment.chunks:
-                segment.close()
+        for arena in arenas:
+            if arena not in left and not arena.chunks:
+                arena.free()
+            arena.is_file = False
+            if not arena.chunks:
+                arena.close()
         self.rewind()
 
     @property
     def is_all_in_files(self) -> bool:
         """Whether all unacknowledged messages are in files, and so outlive this process."""
-        segments = [chunk.segment for chunk in self._chunks if not chunk.is_settled]
-        if self._segment is not None and self.open_count:
-            segments.append(self._segment)
-        return all(segment.is_file for segment in segments)
+        arenas = [chunk.arena for chunk in self._chunks if not chunk.is_settled]
+        if self._arena is not None and self.open_count:
+            arenas.append(self._arena)
+        return all(arena.is_file for arena in arenas)
 
     def reserve(self) -> bool:
         """Allocate memory for the next message. Return whether it is in a file."""
-        return (self._segment or self._next_segment(HEADER_BYTES)).is_file
+        return (self._arena or self._next_arena(HEADER_BYTES)).is_file
 
     def give_back(self) -> None:
         """Release the memory of an empty backlog, so that the next message allocates again."""
-        if self.is_empty and self._segment is not None:
-            for segment in (self._segment, *self._free):
-                segment.free()
-            self._segment, self._free = None, []
+        if self.is_empty and self._arena is not None:
+            for arena in (self._arena, *self._free):
+                arena.free()
+            self._arena, self._free = None, []
 
     def close(self, *, keep: bool) -> None:
         """Release all memory, and the files unless *keep* is set. Afterwards only the counters are usable."""
-        segments = {id(chunk.segment): chunk.segment for chunk in self._chunks}
-        segments |= {id(segment): segment for segment in (*self._free, self._segment) if segment is not None}
-        for segment in segments.values():
+        arenas = {id(chunk.arena): chunk.arena for chunk in self._chunks}
+        arenas |= {id(arena): arena for arena in (*self._free, self._arena) if arena is not None}
+        for arena in arenas.values():
             if not keep:
-                segment.free()
-            segment.close()
+                arena.free()
+            arena.close()
 
-    def _begin(self, tag: bytes, size: int) -> Segment | None:
+    def _begin(self, tag: bytes, size: int) -> Arena | None:
         """Cut the open chunk and begin one with room for *size* bytes. None if there is no room."""
         head = encode_frame_head(tag, 0)
         needed = len(head) + size + _TAIL_BYTES
         if self.held_bytes and self.held_bytes + (_TAIL_BYTES if self.open_count else 0) + needed > self.bytes_max:
             return None
         self.cut()
-        segment = self._segment
-        if segment is None or segment.position + needed > segment.size:
-            segment = self._next_segment(HEADER_BYTES + needed)
-        start, head_bytes = segment.position, len(head)
+        arena = self._arena
+        if arena is None or arena.position + needed > arena.size:
+            arena = self._next_arena(HEADER_BYTES + needed)
+        start, head_bytes = arena.position, len(head)
         if start == HEADER_BYTES:
-            segment.words[FIRST] = self._counter + 1
-        segment.words[OPEN] = start
-        segment.memory[start : start + head_bytes] = head  # no call until the message follows, as in `cut`
+            arena.words[FIRST] = self._counter + 1
+        arena.words[OPEN] = start
+        arena.memory[start : start + head_bytes] = head  # no call until the message follows, as in `cut`
         self._open_tag, self._open_start, self._open_head = tag, start, head_bytes
-        segment.position = start + head_bytes
-        return segment
+        arena.position = start + head_bytes
+        return arena
 
-    def _next_segment(self, needed: int) -> Segment:
-        old, self._segment = self._segment, None
+    def _next_arena(self, needed: int) -> Arena:
+        old, self._arena = self._arena, None
         if old is not None and not old.chunks:
             self._reuse(old)
-        if needed <= SEGMENT_BYTES and self._free:
-            self._segment = self._free.pop()
+        if needed <= ARENA_BYTES and self._free:
+            self._arena = self._free.pop()
         else:
-            size = max(SEGMENT_BYTES, needed)
-            self._segment = Segment(self._allocate(size), size)
-        return self._segment
+            size = max(ARENA_BYTES, needed)
+            self._arena = Arena(self._allocate(size), size)
+        return self._arena
 
     def _let_go(self, at: int) -> None:
         """Release a chunk. Its messages count as settled when all messages before them are."""
         chunk, before = self._chunks[at], self._chunks[at - 1] if at else None
-        segment = chunk.segment
+        arena = chunk.arena
         del self._chunks[at]
-        self._cut_bytes -= chunk.bytes
-        segment.chunks -= 1
+        self._cut_bytes -= chunk.size_bytes
+        arena.chunks -= 1
         if before is None:
             self.settled += chunk.settled
-            segment.words[ACKNOWLEDGED] = chunk.until
+            arena.words[ACKNOWLEDGED] = chunk.until
         else:
             before.settled += chunk.settled
             before.until = chunk.until
-        if segment.chunks:
+        if arena.chunks:
             return
-        if segment is not self._segment:
-            self._reuse(segment)
+        if arena is not self._arena:
+            self._reuse(arena)
         elif self.open_count:
             pass
-        elif segment.size > SEGMENT_BYTES:  # made for one large message: release the memory
-            self._segment = None
-            segment.free()
-        else:  # the whole segment is free: reuse it, its pages are in memory
-            segment.reset()
+        elif arena.size > ARENA_BYTES:  # made for one large message: release the memory
+            self._arena = None
+            arena.free()
+        else:  # the whole arena is free: reuse it, its pages are in memory
+            arena.reset()
 
     def _settle(self, count: int) -> None:
         """Count messages as settled that come after all held messages."""
@@ -338,9 +341,9 @@ class Backlog:
         else:
             self.settled += count
 
-    def _reuse(self, segment: Segment) -> None:
-        segment.reset()
-        if len(self._free) < _FREE_SEGMENTS and segment.size == SEGMENT_BYTES and not segment.is_retired:
-            self._free.append(segment)
+    def _reuse(self, arena: Arena) -> None:
+        arena.reset()
+        if len(self._free) < _FREE_ARENAS and arena.size == ARENA_BYTES and not arena.is_retired:
+            self._free.append(arena)
         else:
-            segment.free()
+            arena.free()

@@ -29,8 +29,8 @@ from typing import Any, Unpack
 from producers import lifetime
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, NotTrusted, ProducerClosed, ProducerError
 from producers.lifetime import CLOSE_TIMEOUT_S
-from producers.link import State
-from producers.outgoing import Options, Outgoing
+from producers.link import LinkState
+from producers.outgoing import Outgoing, ProducerOptions
 from producers.record import Record, encode_record, encode_tag, pack_entry
 from producers.sender import Sender
 
@@ -40,10 +40,10 @@ class Producer:
     Send messages to the hub at *path* (default: see `hub.paths.default_socket`).
 
     Any thread may use it, as may a signal handler, a finalizer and a forked child. The options are those of
-    `producers.outgoing.Options`.
+    `producers.outgoing.ProducerOptions`.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[Options]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[ProducerOptions]) -> None:
         self._out = Outgoing(path, **options)
         self.path = self._out.path
         self._is_closed = False
@@ -87,7 +87,7 @@ class Producer:
         sender = self._sender
         guard = sender.guard
         if guard.is_inside():  # a signal handler or finalizer interrupted this thread inside
-            guard.aside.append((tag_bytes, entry))
+            guard.deferred.append((tag_bytes, entry))
             sender.wake()
             return
         try:
@@ -96,8 +96,8 @@ class Producer:
                     raise ProducerClosed
                 if sender.thread is None:
                     sender.start()
-                if guard.aside:  # these are older than this message
-                    sender.send_aside()
+                if guard.deferred:  # these are older than this message
+                    sender.send_deferred()
                 if not self._out.put(tag_bytes, entry):
                     self._wait_for_room(tag_bytes, entry, timeout)
                 if self._out.backlog.open_count == 1:  # a chunk was begun, so the one before it may have been cut
@@ -107,8 +107,8 @@ class Producer:
         except BaseException:  # raised by a signal handler, perhaps before `look`
             sender.wake()
             raise
-        if guard.aside:
-            sender.send_aside()
+        if guard.deferred:
+            sender.send_deferred()
 
     def send_entries(self, entries: bytes, count: int, *, tag: str | None = None, timeout: float | None = None) -> None:
         """
@@ -117,12 +117,12 @@ class Producer:
         """
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
         lifetime.note_fork()
-        with self._sender.guard.alone():
+        with self._sender.guard.exclusive():
             if self._is_closed or self._sender.is_stopped:
                 raise ProducerClosed
             if self._sender.thread is None:
                 self._sender.start()
-            self._sender.send_aside()
+            self._sender.send_deferred()
             if not self._out.put(tag_bytes, entries, count):
                 self._wait_for_room(tag_bytes, entries, timeout, count)
             self._sender.look()
@@ -131,7 +131,7 @@ class Producer:
         """
         Count one message that the caller gives up for lack of room; it is reported to the hub like every other drop.
         """
-        with self._sender.guard.alone():
+        with self._sender.guard.exclusive():
             self._out.drop()
 
     def connect(self, timeout: float | None = None) -> None:
@@ -143,10 +143,10 @@ class Producer:
         """
         lifetime.note_fork()
         link = self._out.link
-        with self._sender.guard.alone():
+        with self._sender.guard.exclusive():
             link.want()
             self._sender.look()
-            is_over = self._wait_for(lambda: link.state is State.UP or link.is_refused, timeout)
+            is_over = self._wait_for(lambda: link.state is LinkState.CONNECTED or link.is_refused, timeout)
             if link.is_refused:
                 raise NotTrusted(self.path, link.last_error)
             if not is_over:
@@ -214,7 +214,7 @@ class Producer:
         backlog = self._out.backlog
         is_inside = self._sender.guard.is_inside()
         if not is_inside:
-            self._sender.send_aside()
+            self._sender.send_deferred()
         target = backlog.appended
         with self._sender.guard.lock:
             if not is_inside:  # a signal handler or finalizer cannot wait for the thread it interrupted
@@ -225,10 +225,10 @@ class Producer:
                 )
             return backlog.pending_until(target)
 
-    def renew(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: start fresh and leave everything of the parent to the parent."""
-        self._sender.leave()
-        self._out.forget()
+        self._sender.after_fork()
+        self._out.after_fork()
         self._out.begin()
         self._sender = Sender(self._out, self)
 

@@ -2,11 +2,11 @@
 A lock that a thread cannot deadlock on by interrupting itself.
 
 A signal handler, or a finalizer run by the garbage collector, can interrupt a thread anywhere, also while the thread
-holds this lock. Its work is then put aside, and the next thread to take the lock does it. A handler may also raise an
+holds this lock. Its work is then deferred: the next thread to take the lock does it. A handler may also raise an
 exception, as that of Ctrl-C does. So the lock is taken and released only by `with`, which is one step for a lock
 implemented in C.
 
-Always true: a thread is *inside* exactly while it holds the lock; work that was put aside is always carried out.
+Always true: a thread is *inside* exactly while it holds the lock; deferred work is always carried out.
 Source: signal handlers run between any two steps of the main thread, finalizers between any two of any thread. In
 experiments both deadlocked on a `Lock` and saw half-written data through an `RLock`. Handlers that raise left a lock
 taken if ``__enter__`` or ``__exit__`` was written in Python.
@@ -28,15 +28,15 @@ class Reentered(RuntimeError):
 
 
 class Guard(Generic[T]):
-    """Serialises threads: use ``with guard.alone():``, or ``with guard.lock:`` where being inside does no harm."""
+    """Serialises threads: use ``with guard.exclusive():``, or ``with guard.lock:`` where being inside does no harm."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # an RLock, because it knows its owner in one step
         self.is_inside: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
-        self.aside: deque[T] = deque()
-        """Work that was put aside, to be done with the lock held."""
+        self.deferred: deque[T] = deque()
+        """Work to be done by the next thread that holds the lock."""
 
-    def alone(self) -> AbstractContextManager[object]:
+    def exclusive(self) -> AbstractContextManager[object]:
         """Return the lock. Raises Reentered if the thread is inside."""
         if self.is_inside():
             raise Reentered

@@ -29,31 +29,31 @@ CLOSE_TIMEOUT_S = 5.0
 _MADV_WIPEONFORK = 18  # Linux; not in `mmap` before Python 3.13
 
 
-class Renewable(Protocol):
+class Forkable(Protocol):
     """A producer, as this module sees it."""
 
-    def renew(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: start fresh and leave everything of the parent to the parent."""
 
 
-class Closable(Renewable, Protocol):
+class Closable(Forkable, Protocol):
     def close(self, timeout: float | None) -> None: ...
 
 
-_renewable: weakref.WeakSet[Renewable] = weakref.WeakSet()
+_forkable: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _closable: weakref.WeakSet[Closable] = weakref.WeakSet()
 _mark = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 """Its first byte is 1 in the process that created it, and 0 in a child forked since."""
 
 
-def enter(producer: Renewable) -> None:
+def enter(producer: Forkable) -> None:
     """Have *producer* start fresh after a fork."""
-    _renewable.add(producer)
+    _forkable.add(producer)
 
 
 def enter_closable(producer: Closable) -> None:
     """Have *producer* start fresh after a fork, and have it closed at process exit."""
-    _renewable.add(producer)
+    _forkable.add(producer)
     _closable.add(producer)
 
 
@@ -78,9 +78,9 @@ def _after_fork() -> None:
     try:
         import ctypes  # rarely needed
 
-        ctypes.pythonapi.PyOS_AfterFork_Child()  # calls `_renew_all`, among others
+        ctypes.pythonapi.PyOS_AfterFork_Child()  # calls `_start_fresh`, among others
     except (ImportError, AttributeError):
-        _renew_all()
+        _start_fresh()
 
 
 def _close_all() -> None:
@@ -93,15 +93,15 @@ def _close_all() -> None:
                 sys.stderr.write(f"mpsr: {late}\n")
 
 
-def _renew_all() -> None:
+def _start_fresh() -> None:
     _mark[0] = 1
     lockfile.after_fork()
-    for producer in list(_renewable):
-        producer.renew()
+    for producer in list(_forkable):
+        producer.after_fork()
 
 
 _mark[0] = 1
 with contextlib.suppress(OSError, ValueError):  # other systems: only Python's own hooks
     _mark.madvise(_MADV_WIPEONFORK)
 atexit.register(_close_all)
-os.register_at_fork(after_in_child=_renew_all)
+os.register_at_fork(after_in_child=_start_fresh)

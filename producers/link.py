@@ -1,9 +1,9 @@
 """
 When to connect, what to send and what to resend: the decisions of a producer, without a socket or a clock.
 
-    AWAY ── dialling() ──▶ DIALLING ── connected() ──▶ UP
-     ▲                        │ failed()               │ failed()
-     └──────── back-off ──────┴────────────────────────┘
+    DISCONNECTED ── connecting() ──▶ CONNECTING ── connected() ──▶ CONNECTED
+          ▲                              │ failed()                    │ failed()
+          └────────── back-off ──────────┴─────────────────────────────┘
 
 The owner reports events, takes the frames to send from `outgoing`, and asks `due` when to ask again.
 
@@ -25,8 +25,8 @@ from collections.abc import Callable
 import msgpack
 
 from hub.wire.frame import decode_acks
+from producers.arena import Chunk
 from producers.backlog import Backlog
-from producers.segment import Chunk
 
 LINGER_S = 0.005
 WINDOW_BYTES = 4 << 20
@@ -34,12 +34,12 @@ BACKOFF_MIN_S = 0.02
 BACKOFF_MAX_S = 1.0
 
 
-class State(enum.Enum):
+class LinkState(enum.Enum):
     """The state of the link."""
 
-    AWAY = "away"
-    DIALLING = "dialling"
-    UP = "up"
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
 
 
 class Link:
@@ -54,7 +54,7 @@ class Link:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.backlog = backlog
-        self.state = State.AWAY
+        self.state = LinkState.DISCONNECTED
         self.last_error = ""
         """Why there is no connection, in words; empty while there is one."""
         self.is_refused = False
@@ -84,25 +84,25 @@ class Link:
 
     def want(self) -> None:
         """Connect even if there is nothing to send."""
-        self._is_wanted = self.state is not State.UP
+        self._is_wanted = self.state is not LinkState.CONNECTED
         self.is_refused = False  # decided by the next attempt
 
-    def may_dial(self, now: float) -> bool:
+    def may_connect(self, now: float) -> bool:
         """Return whether there is a reason to connect and the back-off is over."""
-        return self.state is State.AWAY and self._has_reason and now >= self._retry_at
+        return self.state is LinkState.DISCONNECTED and self._has_reason and now >= self._retry_at
 
     @property
     def _has_reason(self) -> bool:
         return self._is_wanted or not self.backlog.is_empty
 
-    def dialling(self) -> None:
-        assert self.state is State.AWAY, self.state
-        self.state = State.DIALLING
+    def connecting(self) -> None:
+        assert self.state is LinkState.DISCONNECTED, self.state
+        self.state = LinkState.CONNECTING
 
     def connected(self) -> None:
         """Note a new connection: everything that is not acknowledged is sent again."""
-        assert self.state is State.DIALLING, self.state
-        self.state = State.UP
+        assert self.state is LinkState.CONNECTING, self.state
+        self.state = LinkState.CONNECTED
         self.last_error = ""
         self._is_wanted = self.is_refused = False
         self.backlog.rewind()
@@ -112,8 +112,8 @@ class Link:
 
     def failed(self, now: float, reason: str, *, is_refused: bool = False) -> None:
         """Note that connecting failed, or that the connection was lost; the back-off begins."""
-        assert self.state is not State.AWAY
-        self.state = State.AWAY
+        assert self.state is not LinkState.DISCONNECTED
+        self.state = LinkState.DISCONNECTED
         self.last_error = reason
         self.is_refused = is_refused
         self._retry_at = now + self._backoff_s * (0.5 + self._jitter() / 2)
@@ -133,7 +133,7 @@ class Link:
 
     def outgoing(self, now: float) -> Chunk | None:
         """Return the next chunk to send, or None if nothing is to be sent now."""
-        if self.state is not State.UP or self._is_window_full:
+        if self.state is not LinkState.CONNECTED or self._is_window_full:
             return None
         backlog = self.backlog
         if not self._is_ripe(now):
@@ -142,7 +142,7 @@ class Link:
             backlog.cut()
         chunk = backlog.next_unsent()
         if chunk is not None:
-            self._in_flight_bytes += chunk.bytes
+            self._in_flight_bytes += chunk.size_bytes
         if not backlog.has_unsent:
             self._unsent_since = self._open_since
         return chunk
@@ -152,9 +152,9 @@ class Link:
         Return in how many seconds to ask again if nothing happens: 0 if there is work now, None if only an event
         matters.
         """
-        if self.state is State.AWAY:
+        if self.state is LinkState.DISCONNECTED:
             return max(self._retry_at - now, 0.0) if self._has_reason else None
-        if self.state is State.DIALLING or self._is_window_full:
+        if self.state is LinkState.CONNECTING or self._is_window_full:
             return None
         if not self.backlog.has_unsent and not self.backlog.open_count:
             return None

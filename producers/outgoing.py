@@ -28,7 +28,7 @@ from hub.wire.spoolfile import folder_beside
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session
 from producers.connecting import connected_socket, describe
 from producers.errors import NotAcknowledged
-from producers.link import LINGER_S, Link, State
+from producers.link import LINGER_S, Link, LinkState
 from producers.owner import Owner
 from producers.record import encode_tag, pack_entry
 from producers.spool import Spool, anonymous
@@ -41,7 +41,7 @@ LOSS_BYTES = 64 << 10
 _has_warned = False
 
 
-class Options(TypedDict, total=False):
+class ProducerOptions(TypedDict, total=False):
     """
     The options of both producers.
 
@@ -106,7 +106,7 @@ class Outgoing:
         self._unreported = 0  # not reported to the caller yet
         self._unchosen = 0  # of those: dropped by no policy of the caller
         self._left_reported = 0  # messages left in files for the hub, as reported to the caller
-        self._judged: tuple[str, State] | None = None  # the last state that needed no warning
+        self._judged: tuple[str, LinkState] | None = None  # the last state that needed no warning
 
     def put(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
         """
@@ -120,7 +120,7 @@ class Outgoing:
             return True
         self.link.hurry()
         if self.when_full == "drop_old":
-            if self.link.state is State.AWAY:
+            if self.link.state is LinkState.DISCONNECTED:
                 backlog.rewind()  # no chunk is in flight
             while dropped := self.backlog.drop_oldest():
                 self._count(dropped)
@@ -138,12 +138,12 @@ class Outgoing:
         if not is_chosen:
             self._unchosen += count
 
-    def dial(self) -> socket.socket:
+    def connect(self) -> socket.socket:
         """
         Return a connection made as the user of the session; a new session is begun if that user changed. Raises
         OSError.
         """
-        self.link.dialling()
+        self.link.connecting()
         if not self._owner.claim():
             self._change_session()
         sock = connected_socket(self.path)
@@ -172,7 +172,7 @@ class Outgoing:
     @property
     def is_left_to_the_hub(self) -> bool:
         """Whether there is nothing to wait for: the hub is away, and all messages for it are in files."""
-        return self.link.state is State.AWAY and bool(self.link.last_error) and self.is_in_files
+        return self.link.state is LinkState.DISCONNECTED and bool(self.link.last_error) and self.is_in_files
 
     @property
     def is_in_files(self) -> bool:
@@ -204,10 +204,10 @@ class Outgoing:
         if self.spool is not None:
             self.spool.close(keep=not is_done)
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: close the copies of what belongs to the parent. `begin` follows."""
         if self.spool is not None:
-            self.spool.forget()
+            self.spool.after_fork()
 
     def warn(self) -> None:
         """
@@ -222,7 +222,8 @@ class Outgoing:
         if judged == self._judged:
             return
         self._judged = judged
-        if self.link.state is State.UP and not os.path.isdir(self.spool.folder):  # a library `Hub` has no folder
+        is_connected = self.link.state is LinkState.CONNECTED
+        if is_connected and not os.path.isdir(self.spool.folder):  # a library `Hub` has no folder
             return
         _has_warned = True
         import logging  # loaded only if there is something to log
@@ -274,7 +275,7 @@ class Outgoing:
         is_in_use = old is not None and old.is_in_use
         session = self._begin_session()
         self._owner.claim()
-        self.backlog.renew(session, self._allocate, leaves_files=is_in_use)
+        self.backlog.change_session(session, self._allocate, leaves_files=is_in_use)
         if old is not None:
             old.close(keep=True)
 

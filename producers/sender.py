@@ -99,28 +99,28 @@ class Sender:
             return  # thread limit, or interpreter shutdown: the hub reads the spool
         lifetime.close_in_worker()
 
-    def send_aside(self) -> None:
-        """Put the messages that were set aside into the backlog, without waiting for room."""
-        aside = self.guard.aside
-        while aside:
+    def send_deferred(self) -> None:
+        """Put the deferred messages into the backlog, without waiting for room."""
+        deferred = self.guard.deferred
+        while deferred:
             with self.guard.lock:
-                if aside:
-                    if self.is_stopped or not self._out.put(*aside[0]):
+                if deferred:
+                    if self.is_stopped or not self._out.put(*deferred[0]):
                         self._out.drop(is_chosen=False)
-                    del aside[0]
+                    del deferred[0]
                 self.look()
 
     def stop(self) -> None:
-        """End the thread, after it has handled the messages that were set aside."""
+        """End the thread, after it has handled the deferred messages."""
         with self.guard.lock:
-            self.send_aside()
+            self.send_deferred()
             self.is_stopped = True
             self.changed.notify_all()
             self.look()
         if self.thread is not None:
             self.thread.join()
 
-    def leave(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: close the copies of the parent's descriptors. The thread does not exist here."""
         self._close_wakers()
         if self._sock is not None:
@@ -147,9 +147,9 @@ class Sender:
                 with self.guard.lock:
                     if self.is_stopped:
                         return
-                    if self._link.may_dial(time.monotonic()):
-                        self._dial(poll)
-                self.send_aside()
+                    if self._link.may_connect(time.monotonic()):
+                        self._connect(poll)
+                self.send_deferred()
                 self._out.warn()
                 self._send(poll)
                 with self.guard.lock:
@@ -170,10 +170,10 @@ class Sender:
                 self.changed.notify_all()
                 self._close_wakers()
 
-    def _dial(self, poll: select.poll) -> None:
+    def _connect(self, poll: select.poll) -> None:
         """Connect, with the lock held."""
         try:
-            self._sock = self._out.dial()
+            self._sock = self._out.connect()
         except OSError as error:
             self._out.failed(error)
             self.changed.notify_all()

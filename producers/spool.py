@@ -54,24 +54,24 @@ class _Folder:
 
     def __init__(self, path: str, owners: Set[int]) -> None:
         # O_PATH: a user who may create files in it may lack permission to list it.
-        self.handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            trust.check_folder(path, os.fstat(self.handle), owners)
+            trust.check_folder(path, os.fstat(self.fd), owners)
         except BaseException:
             self.close()
             raise
 
     def unlink(self, name: str) -> None:
         """Remove a file; errors are ignored."""
-        if self.handle != -1:
+        if self.fd != -1:
             with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=self.handle)
+                os.unlink(name, dir_fd=self.fd)
 
     def close(self) -> None:
         """Close it once: the number may be reused for another file."""
-        handle, self.handle = self.handle, -1
-        if handle != -1:
-            os.close(handle)
+        fd, self.fd = self.fd, -1
+        if fd != -1:
+            os.close(fd)
 
 
 class Spool:
@@ -126,7 +126,7 @@ class Spool:
         self._lock.release()
         self._close_folder()
 
-    def forget(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: close the copies of the parent's descriptors."""
         if self._lock is not None and not self._is_closed:
             self._is_closed = True
@@ -164,7 +164,7 @@ class Spool:
         """
         path = os.path.join(self.folder, spoolfile.lock_name(self._name))
         unseen = f"{path}.{secrets.token_hex(4)}"
-        lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.handle)  # the hub must be able to read it
+        lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.fd)  # the hub must be able to read it
         try:
             lock.rename(path)
         except BaseException:
@@ -177,17 +177,17 @@ class Spool:
         self._number += 1
         name = spoolfile.segment_name(self._name, self._number)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        handle = os.open(name, flags, MODE, dir_fd=folder.handle)
+        fd = os.open(name, flags, MODE, dir_fd=folder.fd)
         try:
-            os.fchmod(handle, MODE)  # independent of the umask
-            os.posix_fallocate(handle, 0, size)
-            os.pwrite(handle, spoolfile.pack_header(self._session, os.getpid(), _command_name()), 0)
-            memory = mmap.mmap(handle, size)
+            os.fchmod(fd, MODE)  # independent of the umask
+            os.posix_fallocate(fd, 0, size)
+            os.pwrite(fd, spoolfile.pack_header(self._session, os.getpid(), _command_name()), 0)
+            memory = mmap.mmap(fd, size)
         except BaseException:
             folder.unlink(name)
             raise
         finally:
-            os.close(handle)
+            os.close(fd)
         self.fault = ""
         return Memory(memory, lambda: folder.unlink(name), is_file=True)
 

@@ -21,7 +21,7 @@ from producers.errors import NotAcknowledged, NotConnected, NotTrusted, Producer
 from producers.spawn import processes
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX, Join
-from producers.spawn.supervisor import Options, Spec, Supervisor
+from producers.spawn.supervisor import OutputOptions, Spec, Supervisor
 
 LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
 NO_HUB_S = 1.0
@@ -35,7 +35,7 @@ class Wishes(NamedTuple):
 
     socket: str
     policy: Policy
-    options: Options
+    options: OutputOptions
     quiet: bool
     hub: tuple[str, ...]  # the hub's command; empty without --hub
 
@@ -150,7 +150,7 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
         attempts_max=attempts,
     )
     hub = _hub_command(path, journal) if with_hub else ()
-    wishes = Wishes(path, policy, Options(Join(join), line_max), quiet, hub)
+    wishes = Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, hub)
     return _run(lambda: _spawn(with_stdin(specs, stdin), wishes))
 
 

@@ -48,7 +48,7 @@ class Part(NamedTuple):
     """Whether the owner of a file may not open the socket."""
 
 
-class _Segment(NamedTuple):
+class _SpoolSegment(NamedTuple):
     name: str
     inode: int
     header: SpoolHeader | None
@@ -93,7 +93,7 @@ class DeadSpool:
 
     def parts(self) -> Iterator[Part]:
         """Read the whole spool. Raises OSError."""
-        segments: list[_Segment] = []
+        segments: list[_SpoolSegment] = []
         for file in sorted(self.files):  # by number: the first valid header gives the session
             if name_of_segment(file.name) is not None:
                 segments += self._look_at(file)
@@ -113,7 +113,7 @@ class DeadSpool:
             else:
                 yield Part(is_refused=True)
 
-    def _look_at(self, file: File) -> Sequence[_Segment]:
+    def _look_at(self, file: File) -> Sequence[_SpoolSegment]:
         """Return the segment in *file*, if it has one. Raises OSError."""
         try:
             data, there = self._read(file.name, file.inode, 0, HEADER_BYTES)
@@ -127,9 +127,9 @@ class DeadSpool:
             self._session = self._session or header.session
             if header.session != self._session:
                 header = None
-        return (_Segment(file.name, file.inode, header, data[:64], there.st_size, there.st_gid),)
+        return (_SpoolSegment(file.name, file.inode, header, data[:64], there.st_size, there.st_gid),)
 
-    def _parts_of(self, segment: _Segment, acknowledged: int, decoder: ForwardDecoder) -> Iterator[Part]:
+    def _parts_of(self, segment: _SpoolSegment, acknowledged: int, decoder: ForwardDecoder) -> Iterator[Part]:
         """Read one segment. An invalid frame is a loss and ends the segment."""
         if segment.header is None:
             yield Part((Loss("a spool with damage: no header", 1, segment.size, segment.sample),))

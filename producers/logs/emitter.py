@@ -5,7 +5,7 @@ Always true:
 - a record is sent whatever it holds (producers.logs.sanitize);
 - a message does not wait while there is room. All messages of one outage together wait at most `wait_s_max`
   (producers.logs.wait_budget); after that messages are dropped, and the number is reported when the hub is back;
-- a closed outlet opens again when a record is sent, as a log file does: `logging.config.dictConfig` closes every
+- a closed emitter opens again when a record is sent, as a log file does: `logging.config.dictConfig` closes every
   handler, and exit hooks log too.
 
 Not here: the contents of a record (producers.logs.handler, producers.logs.renderer); threads, forks, signals and the
@@ -23,8 +23,8 @@ from hub.wire.frame import TAG_BYTES_MAX
 from producers.blocking import Producer
 from producers.errors import BacklogFull, BadRecord, NotAcknowledged, ProducerClosed
 from producers.guard import Reentered
-from producers.logs.sanitize import pack_mended
-from producers.logs.wait_budget import Patience
+from producers.logs.sanitize import pack_sanitized
+from producers.logs.wait_budget import WaitBudget
 from producers.record import FAULTS, pack
 
 WAIT_S_MAX = 1.0
@@ -36,7 +36,7 @@ def tag_of_process() -> str | None:
     return os.environ.get(TAG_VARIABLE) or None
 
 
-class Outlet:
+class Emitter:
     """
     Sends to the hub at *path*, or through *producer*, which its owner then has to close.
 
@@ -52,23 +52,23 @@ class Outlet:
     ) -> None:
         self._path = path
         self._is_owner = producer is None
-        self._patience = Patience(wait_s_max)
+        self._wait_budget = WaitBudget(wait_s_max)
         self.dropped = 0
         self._successors: dict[Producer, Producer] = {}
         self.producer = Producer(path) if producer is None else producer
 
     def send(self, record: dict[Any, Any], tag: str | None, time_ns: int | None) -> None:
-        """Send one message. Raises ProducerClosed if a producer that the outlet does not own was closed."""
+        """Send one message. Raises ProducerClosed if a producer that the emitter does not own was closed."""
         try:
             packed = pack(record)
         except FAULTS:
-            packed = pack_mended(record)
+            packed = pack_sanitized(record)
         try:
             self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)
         except (BacklogFull, ProducerClosed):
-            self._send_patiently(packed, tag, time_ns)
+            self._send_waiting(packed, tag, time_ns)
         except BadRecord:  # too large, or an invalid tag
-            self._send_patiently(pack_mended(record), _fitting(tag), time_ns)
+            self._send_waiting(pack_sanitized(record), _fitting(tag), time_ns)
 
     def flush(self, timeout: float) -> None:
         """Wait up to *timeout* seconds until everything is on the hub's disk. Do not wait if the hub is away."""
@@ -77,7 +77,7 @@ class Outlet:
 
     def close(self, timeout: float) -> None:
         """
-        Close the producer if the outlet owns it, else flush it. Messages that are lost are reported on standard error.
+        Close the producer if the emitter owns it, else flush it. Messages that are lost are reported on standard error.
         """
         if not self._is_owner:
             self.flush(timeout)
@@ -88,10 +88,10 @@ class Outlet:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sys.stderr.write(f"mpsr: {late}\n")
 
-    def _send_patiently(self, packed: bytes, tag: str | None, time_ns: int | None) -> None:
+    def _send_waiting(self, packed: bytes, tag: str | None, time_ns: int | None) -> None:
         who, producer = object(), self.producer
         stats = producer.stats()
-        wait_s = self._patience.begin(who, acknowledged=stats["acknowledged"], pending=stats["pending"])
+        wait_s = self._wait_budget.begin(who, acknowledged=stats["acknowledged"], pending=stats["pending"])
         try:
             producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=wait_s)
         except BacklogFull:
@@ -102,7 +102,7 @@ class Outlet:
             self._open_again(producer)
             self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)
         finally:
-            self._patience.end(who)
+            self._wait_budget.end(who)
 
     def _open_again(self, closed: Producer) -> None:
         if not self._is_owner:

@@ -33,7 +33,7 @@ from typing import Any
 
 from producers.blocking import Producer
 from producers.logs import exceptions
-from producers.logs.emitter import WAIT_S_MAX, Outlet, tag_of_process
+from producers.logs.emitter import WAIT_S_MAX, Emitter, tag_of_process
 from producers.logs.sanitize import CUT_KEY, REPR_KEY, say
 
 CLOSE_TIMEOUT_S = 1.0
@@ -79,18 +79,18 @@ class HubHandler(logging.Handler):
     ) -> None:
         super().__init__(level)
         self._tag = tag or tag_of_process()
-        self._outlet = Outlet(path, producer=producer, wait_s_max=wait_s_max)
-        self._send = self._outlet.send
+        self._emitter = Emitter(path, producer=producer, wait_s_max=wait_s_max)
+        self._send = self._emitter.send
 
     @property
     def producer(self) -> Producer:
         """The producer that sends the messages; it has `stats`."""
-        return self._outlet.producer
+        return self._emitter.producer
 
     @property
     def dropped(self) -> int:
         """Number of messages for which there was no room."""
-        return self._outlet.dropped
+        return self._emitter.dropped
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Emit *record* if the filters let it pass. No lock is held meanwhile."""
@@ -123,11 +123,11 @@ class HubHandler(logging.Handler):
 
     def flush(self) -> None:
         """Wait up to 1 second until everything is on the hub's disk. Do not wait if the hub is away."""
-        self._outlet.flush(CLOSE_TIMEOUT_S)
+        self._emitter.flush(CLOSE_TIMEOUT_S)
 
     def close(self) -> None:
         """Flush and close. A later record opens the handler again, as it does a log file."""
-        self._outlet.close(CLOSE_TIMEOUT_S)
+        self._emitter.close(CLOSE_TIMEOUT_S)
         super().close()
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 from producers.blocking import Producer
 from producers.logs import exceptions
-from producers.logs.emitter import WAIT_S_MAX, Outlet, tag_of_process
+from producers.logs.emitter import WAIT_S_MAX, Emitter, tag_of_process
 
 _NS = 1_000_000_000
 _SECONDS_MAX = 0xFFFFFFFF  # the latest time on the wire
@@ -62,10 +62,10 @@ class HubRenderer:
 class HubLogger:
     """The logger that structlog wraps: sends each event under the tag *name*."""
 
-    def __init__(self, outlet: Outlet, name: str | None, tag: str | None) -> None:
+    def __init__(self, emitter: Emitter, name: str | None, tag: str | None) -> None:
         self.name = name or "root"  # read by `structlog.stdlib.add_logger_name`
         self._tag = tag
-        self._send = outlet.send
+        self._send = emitter.send
 
     def msg(self, event: MutableMapping[str, Any] | str, *, time_ns: int | None = None) -> None:
         """Send *event*. A text, from another renderer, is sent as ``message``."""
@@ -96,22 +96,22 @@ class HubLoggerFactory:
         wait_s_max: float = WAIT_S_MAX,
     ) -> None:
         self._tag = tag or tag_of_process()
-        self._outlet = Outlet(path, producer=producer, wait_s_max=wait_s_max)
+        self._emitter = Emitter(path, producer=producer, wait_s_max=wait_s_max)
 
     def __call__(self, *args: Any) -> HubLogger:
         """Return the logger for ``structlog.get_logger(*args)``. The first argument is its name."""
         name = str(args[0]) if args and args[0] is not None else None
-        return HubLogger(self._outlet, name, self._tag or name)
+        return HubLogger(self._emitter, name, self._tag or name)
 
     @property
     def producer(self) -> Producer:
         """The producer that sends the messages; it has `stats` and `flush`."""
-        return self._outlet.producer
+        return self._emitter.producer
 
     @property
     def dropped(self) -> int:
         """Number of messages for which there was no room."""
-        return self._outlet.dropped
+        return self._emitter.dropped
 
 
 def _as_dict(event: object) -> dict[Any, Any]:

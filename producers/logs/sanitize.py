@@ -26,19 +26,19 @@ CUT_CHARACTERS = 64 << 10
 _KEYS = (str, int, float, bytes)
 
 
-def pack_mended(record: Mapping[Any, Any]) -> bytes:
+def pack_sanitized(record: Mapping[Any, Any]) -> bytes:
     """Return *record* as msgpack, whatever it holds."""
-    packed = _Mender().pack(record)
+    packed = _Sanitizer().pack(record)
     if len(packed) <= RECORD_BYTES_MAX:
         return packed
-    packed = _Mender(CUT_CHARACTERS).pack(record)
+    packed = _Sanitizer(CUT_CHARACTERS).pack(record)
     if len(packed) <= RECORD_BYTES_MAX:
         return packed
     # Still too large: there are too many values rather than long texts.
     return pack({key: _cut(repr(value)) for key, value in list(record.items())[:100]} | {CUT_KEY: ["the record"]})
 
 
-class _Mender:
+class _Sanitizer:
     """Copies values, and replaces those that msgpack cannot hold by text."""
 
     def __init__(self, characters_max: int = sys.maxsize) -> None:

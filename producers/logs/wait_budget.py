@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 
-class Patience:
+class WaitBudget:
     """Allows *wait_s_max* seconds of waiting in each outage."""
 
     def __init__(self, wait_s_max: float, clock: Callable[[], float] = time.monotonic) -> None:

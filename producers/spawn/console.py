@@ -34,10 +34,10 @@ _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
 class Console:
-    """Writes to *descriptor* for the children *names*, with or without colours."""
+    """Writes to *fd* for the children *names*, with or without colours."""
 
-    def __init__(self, descriptor: int, names: Iterable[str], *, is_coloured: bool) -> None:
-        self._descriptor = descriptor
+    def __init__(self, fd: int, names: Iterable[str], *, is_coloured: bool) -> None:
+        self._fd = fd
         shown = {name: escape(name) for name in (SYSTEM, *names)}
         width = max(map(len, shown.values()))
         self._before: dict[str, bytes] = {}
@@ -100,7 +100,7 @@ class Console:
             try:
                 view = memoryview(text)
                 while view:
-                    view = view[os.write(self._descriptor, view) :]
+                    view = view[os.write(self._fd, view) :]
             except OSError:  # the reader is gone; the children go on
                 with self._changed:
                     self._is_broken = True

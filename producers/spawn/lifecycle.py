@@ -129,7 +129,7 @@ class Tell(NamedTuple):
 Action = Start | Signal | Look | Tell
 
 
-class State(enum.Enum):
+class ChildState(enum.Enum):
     """The state of a child."""
 
     NEW = "new"
@@ -139,11 +139,11 @@ class State(enum.Enum):
     ENDED = "ended"
 
 
-class _Child:
-    """The history of one child."""
+class _ChildLifecycle:
+    """The lifecycle of one child."""
 
     def __init__(self) -> None:
-        self.state = State.NEW
+        self.state = ChildState.NEW
         self.pid = 0
         self.started_at = 0.0
         self.failures = 0  # short lives in a row
@@ -153,11 +153,11 @@ class _Child:
         self.restart_s: float | None = None  # the pause before its next start; None: no restart
 
 
-class History:
+class Lifecycle:
     """Decides for the children *names*."""
 
     def __init__(self, names: Iterable[str], policy: Policy) -> None:
-        self._children = {name: _Child() for name in names}
+        self._children = {name: _ChildLifecycle() for name in names}
         self._policy = policy
         self._is_stopping = False
         self._actions: list[Action] = []
@@ -167,7 +167,7 @@ class History:
     @property
     def is_over(self) -> bool:
         """Whether no child runs, and none will be started."""
-        return all(child.state is State.ENDED for child in self._children.values())
+        return all(child.state is ChildState.ENDED for child in self._children.values())
 
     @property
     def is_stopping(self) -> bool:
@@ -175,11 +175,11 @@ class History:
 
     def may_start(self, name: str) -> bool:
         """Whether a Start is still wanted: an event may have cancelled it since it was decided."""
-        return self._children[name].state in (State.NEW, State.WAITING)
+        return self._children[name].state in (ChildState.NEW, ChildState.WAITING)
 
     def may_signal(self, name: str) -> bool:
         """Whether a Signal is still wanted: the group may still have processes."""
-        return self._children[name].state in (State.RUNNING, State.LINGERING)
+        return self._children[name].state in (ChildState.RUNNING, ChildState.LINGERING)
 
     def begin(self) -> list[Action]:
         """Return the first actions."""
@@ -207,17 +207,17 @@ class History:
         actions, self._actions = self._actions, []
         return actions
 
-    def _started(self, name: str, child: _Child, pid: int, now: float) -> None:
-        assert child.state in (State.NEW, State.WAITING), child.state
-        child.state, child.pid, child.started_at, child.due = State.RUNNING, pid, now, None
+    def _started(self, name: str, child: _ChildLifecycle, pid: int, now: float) -> None:
+        assert child.state in (ChildState.NEW, ChildState.WAITING), child.state
+        child.state, child.pid, child.started_at, child.due = ChildState.RUNNING, pid, now, None
         child.kill_at = child.killed_at = None
         self._tell(name, "process.started", pid=pid)
         if self._is_stopping:
             self._terminate(name, child, now)
 
-    def _exited(self, name: str, child: _Child, code: int, now: float, *, has_left: bool) -> None:
-        was_running = child.state is State.RUNNING
-        assert was_running or child.state in (State.NEW, State.WAITING), child.state
+    def _exited(self, name: str, child: _ChildLifecycle, code: int, now: float, *, has_left: bool) -> None:
+        was_running = child.state is ChildState.RUNNING
+        assert was_running or child.state in (ChildState.NEW, ChildState.WAITING), child.state
         lived_s = now - child.started_at if was_running else 0.0
         has_failed = code != 0 and not (self._is_stopping and code in _OBEDIENT)
         self._tell(
@@ -234,14 +234,14 @@ class History:
         if child.restart_s is None:
             self._end_for_good(code, has_failed=has_failed, now=now, child=child)
         if has_left:
-            child.state, child.due = State.LINGERING, now + LOOK_S
+            child.state, child.due = ChildState.LINGERING, now + LOOK_S
             if child.kill_at is None and child.killed_at is None:
                 self._terminate(name, child, now)
         else:
             child.kill_at = None
             self._settle(name, child, now)
 
-    def _pause(self, name: str, child: _Child, code: int, *, has_failed: bool) -> float | None:
+    def _pause(self, name: str, child: _ChildLifecycle, code: int, *, has_failed: bool) -> float | None:
         """Return the pause before the next start, or None if there is no restart."""
         policy = self._policy
         wants = policy.restart is Restart.ALWAYS or (policy.restart is Restart.ON_FAILURE and code != 0)
@@ -253,24 +253,24 @@ class History:
             return None
         return float(min(policy.backoff_min_s * 2 ** min(child.failures - 1, 60), policy.backoff_max_s))
 
-    def _end_for_good(self, code: int, *, has_failed: bool, now: float, child: _Child) -> None:
+    def _end_for_good(self, code: int, *, has_failed: bool, now: float, child: _ChildLifecycle) -> None:
         if has_failed and not self.exit_code:
             self.exit_code = _exit_code(code)
         if self._policy.any_exit is AnyExit.STOP and not self._is_stopping:
             self._is_stopping = True
             self._stop_all(now, but=child)
 
-    def _gone(self, name: str, child: _Child, now: float) -> None:
-        if child.state is State.LINGERING:
+    def _gone(self, name: str, child: _ChildLifecycle, now: float) -> None:
+        if child.state is ChildState.LINGERING:
             child.kill_at = None
             self._settle(name, child, now)
 
-    def _settle(self, name: str, child: _Child, now: float) -> None:
+    def _settle(self, name: str, child: _ChildLifecycle, now: float) -> None:
         """The group is gone: wait for the next start, or end."""
         if child.restart_s is None or self._is_stopping:
-            child.state, child.due = State.ENDED, None
+            child.state, child.due = ChildState.ENDED, None
             return
-        child.state, child.due = State.WAITING, now + child.restart_s
+        child.state, child.due = ChildState.WAITING, now + child.restart_s
         self._tell(name, "process.restarting", level="warning", attempt=child.failures, pause_s=child.restart_s)
 
     def _stop(self, now: float) -> None:
@@ -279,39 +279,39 @@ class History:
             self._stop_all(now)
             return
         for name, child in self._children.items():
-            if child.state in (State.RUNNING, State.LINGERING):
+            if child.state in (ChildState.RUNNING, ChildState.LINGERING):
                 self._kill(name, child, now)
 
-    def _stop_all(self, now: float, but: _Child | None = None) -> None:
+    def _stop_all(self, now: float, but: _ChildLifecycle | None = None) -> None:
         for name, child in self._children.items():
             if child is but:
                 continue
-            if child.state is State.RUNNING:
+            if child.state is ChildState.RUNNING:
                 self._terminate(name, child, now)
-            elif child.state in (State.NEW, State.WAITING):
-                child.state, child.due = State.ENDED, None
+            elif child.state in (ChildState.NEW, ChildState.WAITING):
+                child.state, child.due = ChildState.ENDED, None
 
-    def _terminate(self, name: str, child: _Child, now: float) -> None:
+    def _terminate(self, name: str, child: _ChildLifecycle, now: float) -> None:
         child.kill_at = now + self._policy.stop_timeout_s
         self._actions.append(Signal(name, signal.SIGTERM))
 
-    def _kill(self, name: str, child: _Child, now: float) -> None:
+    def _kill(self, name: str, child: _ChildLifecycle, now: float) -> None:
         child.kill_at, child.killed_at = None, now
         self._tell(name, "process.killed", level="warning", pid=child.pid)
-        if child.state is State.LINGERING:
+        if child.state is ChildState.LINGERING:
             child.due = now + LOOK_S
             self._actions.append(Look(name))  # the id of a group that is gone may be reused
         self._actions.append(Signal(name, signal.SIGKILL))
 
-    def _tick(self, name: str, child: _Child, now: float) -> None:
+    def _tick(self, name: str, child: _ChildLifecycle, now: float) -> None:
         if child.kill_at is not None and now >= child.kill_at:
             self._kill(name, child, now)
         if child.due is None or now < child.due:
             return
-        if child.state is State.WAITING:
+        if child.state is ChildState.WAITING:
             child.due = None
             self._actions.append(Start(name))
-        elif child.state is State.LINGERING:
+        elif child.state is ChildState.LINGERING:
             child.due = now + LOOK_S
             if child.killed_at is not None and now - child.killed_at >= KILLED_S:
                 self._settle(name, child, now)

@@ -43,7 +43,7 @@ class Join(enum.Enum):
     NONE = "none"
 
 
-class Run(NamedTuple):
+class LineRun(NamedTuple):
     """Consecutive messages that are packed alike."""
 
     messages: list[bytes]
@@ -66,7 +66,7 @@ class Lines:
         """Whether complete lines wait to be joined with others; `flush` returns them."""
         return self._joiner is not None and self._joiner.is_holding
 
-    def receive(self, data: bytes) -> list[Run]:
+    def receive(self, data: bytes) -> list[LineRun]:
         """Return the messages that *data* completes."""
         end = data.rfind(b"\n")
         if end == -1:
@@ -79,25 +79,25 @@ class Lines:
             runs += self._hold(data[end + 1 :])
         return runs
 
-    def flush(self) -> list[Run]:
+    def flush(self) -> list[LineRun]:
         """Return the lines that were waiting to be joined."""
         done = [] if self._joiner is None else self._joiner.flush()
-        return [Run(done)] if done else []
+        return [LineRun(done)] if done else []
 
-    def finish(self) -> list[Run]:
+    def finish(self) -> list[LineRun]:
         """Return everything that is left, including a last line without a line end."""
         runs = self._whole(b"".join(self._half), has_end=False) if self._half_bytes else []
         self._half.clear()
         self._half_bytes = 0
         return runs + self.flush()
 
-    def _whole(self, block: bytes, *, has_end: bool = True) -> list[Run]:
+    def _whole(self, block: bytes, *, has_end: bool = True) -> list[LineRun]:
         """Return the messages of complete lines. *block* lacks the last line's ``\\n``, if *has_end*."""
         has_json = b"{" in block and (block.startswith(b"{") or b"\n{" in block)
         lines = block.split(b"\n")
         if has_end and b"\r" in block:
             lines = [line.removesuffix(b"\r") for line in lines]
-        runs: list[Run] = []
+        runs: list[LineRun] = []
         if self._is_rest:
             self._is_rest = False
             runs += self._rest(lines.pop(0), is_rest=True)
@@ -110,10 +110,10 @@ class Lines:
             return runs
         return runs + self._joined(lines, has_json)
 
-    def _joined(self, lines: list[bytes], has_json: bool) -> list[Run]:
+    def _joined(self, lines: list[bytes], has_json: bool) -> list[LineRun]:
         if self._joiner is not None:
             lines = self._joiner.add(lines)
-        return [Run(lines, has_json=has_json)] if lines else []
+        return [LineRun(lines, has_json=has_json)] if lines else []
 
     def _by_length(self, lines: list[bytes]) -> Iterator[tuple[list[bytes], bytes | None]]:
         """Yield the lines within the limit up to each longer line, with that line."""
@@ -124,7 +124,7 @@ class Lines:
                 begin = index + 1
         yield lines[begin:], None
 
-    def _hold(self, data: bytes) -> list[Run]:
+    def _hold(self, data: bytes) -> list[LineRun]:
         self._half.append(data)
         self._half_bytes += len(data)
         if self._half_bytes <= self._line_bytes_max:
@@ -134,13 +134,13 @@ class Lines:
         self._half_bytes = len(self._half[0])
         runs = self.flush() if not self._is_rest else []
         for part in parts:
-            runs.append(Run([part], is_rest=self._is_rest))
+            runs.append(LineRun([part], is_rest=self._is_rest))
             self._is_rest = True
         return runs
 
-    def _rest(self, line: bytes, *, is_rest: bool) -> list[Run]:
+    def _rest(self, line: bytes, *, is_rest: bool) -> list[LineRun]:
         """Return a line in parts. All but the first are marked as continued; with *is_rest* the first is, too."""
-        return [Run([part], is_rest=is_rest or index > 0) for index, part in enumerate(self._parts(line))]
+        return [LineRun([part], is_rest=is_rest or index > 0) for index, part in enumerate(self._parts(line))]
 
     def _parts(self, line: bytes) -> Iterator[bytes]:
         """Yield *line* in parts of the limit. No part ends inside a UTF-8 character."""
@@ -154,7 +154,7 @@ class Lines:
         yield line[begin:]
 
 
-def pack(run: Run, stream: str, time_ns: int) -> bytes:
+def pack(run: LineRun, stream: str, time_ns: int) -> bytes:
     """Return the concatenated entries of a run that arrived at *time_ns*."""
     heads = _Heads(stamp(time_ns) + _record_head(stream, is_rest=run.is_rest))
     messages = run.messages

@@ -160,14 +160,14 @@ def on_exit(process: subprocess.Popen[bytes], call: Callable[[], None]) -> Calla
     loop = asyncio.get_running_loop()
     if not hasattr(os, "pidfd_open"):
         return _on_exit_by_thread(process, call, loop)
-    descriptor = os.pidfd_open(process.pid)
+    fd = os.pidfd_open(process.pid)
 
     def forget() -> None:
-        nonlocal descriptor
-        if descriptor >= 0:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-            descriptor = -1
+        nonlocal fd
+        if fd >= 0:
+            loop.remove_reader(fd)
+            os.close(fd)
+            fd = -1
 
     def ended() -> None:
         if process.poll() is not None:
@@ -175,7 +175,7 @@ def on_exit(process: subprocess.Popen[bytes], call: Callable[[], None]) -> Calla
             forget()
             call()
 
-    loop.add_reader(descriptor, ended)
+    loop.add_reader(fd, ended)
     return forget
 
 

@@ -1,8 +1,8 @@
 """
-The supervisor: starts children, reads their output, and carries out the decisions of their history.
+The supervisor: starts children, reads their output, and carries out the decisions of their lifecycle.
 
     pipes ─▶ select, in the order in which they became readable ─▶ lines ─▶ parcels ─▶ delivery
-    ends, signals, time ─▶ history ─▶ start, signal, tell
+    ends, signals, time ─▶ lifecycle ─▶ start, signal, tell
 
 Always true:
 - the lines of one stream keep their order; a child's start comes before its first line, its exit after its last line
@@ -38,7 +38,7 @@ from producers.spawn.lifecycle import (
     Event,
     Exited,
     Gone,
-    History,
+    Lifecycle,
     Look,
     Policy,
     Signal,
@@ -48,7 +48,7 @@ from producers.spawn.lifecycle import (
     Tell,
     Tick,
 )
-from producers.spawn.lines import LINE_BYTES_MAX, Join, Lines, Run, pack
+from producers.spawn.lines import LINE_BYTES_MAX, Join, LineRun, Lines, pack
 
 READ_BYTES = 256 << 10
 IDLE_S = 0.1
@@ -74,7 +74,7 @@ class Spec(NamedTuple):
     """The signal that it gets when this process is killed."""
 
 
-class Options(NamedTuple):
+class OutputOptions(NamedTuple):
     """How the output is cut into messages."""
 
     join: Join = Join.TRACEBACK
@@ -84,16 +84,16 @@ class Options(NamedTuple):
 class _Stream:
     """One pipe of a child."""
 
-    def __init__(self, child: _Child, name: str, pipe: Any, options: Options) -> None:
+    def __init__(self, child: _ChildProcess, name: str, pipe: Any, options: OutputOptions) -> None:
         self.child = child
         self.name = name
         self.pipe = pipe
-        self.descriptor: int = pipe.fileno()
+        self.fd: int = pipe.fileno()
         self.lines = Lines(join=options.join, line_bytes_max=options.line_bytes_max)
         self.flushing: asyncio.TimerHandle | None = None
 
 
-class _Child:
+class _ChildProcess:
     """One life of a child."""
 
     def __init__(self, spec: Spec, process: subprocess.Popen[bytes]) -> None:
@@ -111,16 +111,16 @@ class Supervisor:
         specs: Sequence[Spec],
         policy: Policy,
         delivery: Delivery,
-        options: Options | None = None,
+        options: OutputOptions | None = None,
         *,
         on_event: Callable[[str, Mapping[str, Any]], None] = lambda event, fields: None,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._history = History(self._specs, policy)
+        self._lifecycle = Lifecycle(self._specs, policy)
         self._delivery = delivery
-        self._options = options or Options()
+        self._options = options or OutputOptions()
         self._on_event = on_event
-        self._children: dict[str, _Child] = {}  # the latest life of each
+        self._children: dict[str, _ChildProcess] = {}  # the latest life of each
         self._streams: set[_Stream] = set()  # open ones, also of earlier lives: other processes may hold the write ends
         self._selector = selectors.DefaultSelector()  # separate: it reports ready pipes in order, which a loop need not
         self._held: deque[Parcel] = deque()
@@ -134,13 +134,13 @@ class Supervisor:
         self._over = over = self._loop.create_future()
         self._listen()
         try:
-            self._do(self._history.begin())
+            self._do(self._lifecycle.begin())
             self._after()
             await over
             for stream in list(self._streams):
                 self._drain(stream)
             await self._caught_up()
-            return self._history.exit_code
+            return self._lifecycle.exit_code
         finally:
             self._end()
 
@@ -157,16 +157,16 @@ class Supervisor:
     # Decisions and their consequences.
 
     def _handle(self, event: Event) -> None:
-        self._do(self._history.handle(event, time.monotonic()))
+        self._do(self._lifecycle.handle(event, time.monotonic()))
         self._after()
 
     def _do(self, actions: Sequence[Action]) -> None:
         for action in actions:
             match action:
                 case Start(name):
-                    if self._history.may_start(name):
+                    if self._lifecycle.may_start(name):
                         self._start(self._specs[name])
-                case Signal(name, number) if self._history.may_signal(name):
+                case Signal(name, number) if self._lifecycle.may_signal(name):
                     processes.signal_group(self._children[name].process.pid, number)
                 case Look(name):
                     if processes.is_group_empty(self._children[name].process.pid):
@@ -181,11 +181,11 @@ class Supervisor:
             self._timer = None
         if self._over is None:
             return
-        if self._history.is_over:
+        if self._lifecycle.is_over:
             if not self._over.done():
                 self._over.set_result(None)
             return
-        due = self._history.due()
+        due = self._lifecycle.due()
         if due is not None:
             self._timer = self._loop.call_later(max(due - time.monotonic(), 0.0), self._handle, Tick())
 
@@ -205,7 +205,7 @@ class Supervisor:
             self._tell(spec.name, "process.not_started", {"level": "error", "error": str(error)})
             self._handle(Exited(spec.name, 126))
             return
-        child = self._children[spec.name] = _Child(spec, process)
+        child = self._children[spec.name] = _ChildProcess(spec, process)
         self._handle(Started(spec.name, process.pid))
         for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
             if pipe is None:
@@ -213,10 +213,10 @@ class Supervisor:
             stream = _Stream(child, name, pipe, self._options)
             child.streams.append(stream)
             self._streams.add(stream)
-            self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+            self._selector.register(stream.fd, selectors.EVENT_READ, stream)
         child.forget = processes.on_exit(process, lambda: self._ended(child))
 
-    def _ended(self, child: _Child) -> None:
+    def _ended(self, child: _ChildProcess) -> None:
         """A child has exited: read its remaining output, then handle the exit."""
         if not self._held:
             self._readable()
@@ -247,7 +247,7 @@ class Supervisor:
     def _read(self, stream: _Stream) -> int:
         """Read once. Return the number of bytes, 0 at the end or if there is no data now."""
         try:
-            data = os.read(stream.descriptor, READ_BYTES)
+            data = os.read(stream.fd, READ_BYTES)
         except BlockingIOError:
             return 0
         if not data:
@@ -264,12 +264,12 @@ class Supervisor:
 
     def _close(self, stream: _Stream) -> None:
         self._take(stream, stream.lines.finish())
-        self._selector.unregister(stream.descriptor)
+        self._selector.unregister(stream.fd)
         stream.child.streams.remove(stream)
         self._streams.remove(stream)
         stream.pipe.close()
 
-    def _take(self, stream: _Stream, runs: Sequence[Run]) -> None:
+    def _take(self, stream: _Stream, runs: Sequence[LineRun]) -> None:
         tag = stream.child.spec.name
         for run in runs:
             entries = pack(run, stream.name, time.time_ns())

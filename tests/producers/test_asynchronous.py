@@ -487,10 +487,10 @@ def test_an_idle_producer_sleeps(run: Run, hub: HubProcess, fake: FakeHub, folde
 
 def count_looks(producer: AsyncProducer, looks: list[int], index: int) -> None:
     """Count in *looks* how often the producer's task asks whether to connect: once per wake-up."""
-    may_dial = producer._out.link.may_dial
+    may_connect = producer._out.link.may_connect
 
     def counted(now: float) -> bool:
         looks[index] += 1
-        return may_dial(now)
+        return may_connect(now)
 
-    producer._out.link.may_dial = counted  # type: ignore[method-assign]
+    producer._out.link.may_connect = counted  # type: ignore[method-assign]

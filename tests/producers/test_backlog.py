@@ -14,8 +14,8 @@ from hub.entries import Entry, read, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, unpack_own
 from hub.wire.forward import ForwardDecoder
-from producers.backlog import SEGMENT_BYTES, Backlog, new_session
-from producers.segment import Chunk
+from producers.arena import Chunk
+from producers.backlog import ARENA_BYTES, Backlog, new_session
 from producers.spool import Memory, anonymous
 from tests.hub.wire.feeding import feed
 
@@ -53,8 +53,8 @@ def test_a_chunk_is_one_frame() -> None:
     tag, payload, option = msgpack.unpackb(frame)
     assert (tag, payload) == ("app.web", entry(0) + entry(1) + entry(2))
     assert option == {"chunk": f"mpsr.{SESSION}.{1:016x}", "size": 3}
-    assert (len(frame), chunk.count) == (chunk.bytes, 3)
-    assert backlog.held_bytes == chunk.bytes
+    assert (len(frame), chunk.count) == (chunk.size_bytes, 3)
+    assert backlog.held_bytes == chunk.size_bytes
     assert msgpack.packb({"ack": option["chunk"]}).endswith(chunk.id)
 
 
@@ -209,9 +209,9 @@ def counting(sizes: list[int]) -> Callable[[int], Memory]:
 
 
 def test_memory_is_used_again() -> None:
-    """However many messages pass, no more segments are allocated than are held at once, plus a few."""
+    """However many messages pass, no more arenas are allocated than are held at once, plus a few."""
     sizes: list[int] = []
-    backlog = Backlog(bytes_max=4 * SEGMENT_BYTES, allocate=counting(sizes))
+    backlog = Backlog(bytes_max=4 * ARENA_BYTES, allocate=counting(sizes))
     waiting: list[Chunk] = []
     for number in range(20_000):
         while not backlog.append(b"t", entry(number, 5000)):
@@ -220,11 +220,11 @@ def test_memory_is_used_again() -> None:
                 backlog.acknowledge(chunk.id)
             del waiting[: len(waiting) // 2]
     assert len(sizes) <= 8
-    assert set(sizes) == {SEGMENT_BYTES}
+    assert set(sizes) == {ARENA_BYTES}
 
 
 def test_memory_stays_warm() -> None:
-    """A backlog that empties again and again stays at the beginning of its first segment."""
+    """A backlog that empties again and again stays at the beginning of its first arena."""
     maps: list[mmap.mmap] = []
 
     def allocate(size: int) -> Memory:
@@ -239,11 +239,11 @@ def test_memory_stays_warm() -> None:
             assert numbers(chunk.frame) == [number]
             backlog.acknowledge(chunk.id)
     assert len(maps) == 1
-    assert maps[0][4096:] == bytes(SEGMENT_BYTES - 4096)
+    assert maps[0][4096:] == bytes(ARENA_BYTES - 4096)
 
 
 def test_the_memory_of_one_huge_message_is_given_back() -> None:
-    """A message larger than a segment has one of its own, which is freed as soon as it is acknowledged."""
+    """A message larger than an arena has one of its own, which is freed as soon as it is acknowledged."""
     maps: list[mmap.mmap] = []
 
     def allocate(size: int) -> Memory:
@@ -253,11 +253,11 @@ def test_the_memory_of_one_huge_message_is_given_back() -> None:
 
     backlog = Backlog(allocate=allocate)
     for number in range(3):
-        backlog.append(b"t", entry(number, 3 * SEGMENT_BYTES))
+        backlog.append(b"t", entry(number, 3 * ARENA_BYTES))
         for chunk in cut_all(backlog):
             backlog.acknowledge(chunk.id)
     backlog.append(b"t", entry(3))
-    assert [len(memory) > SEGMENT_BYTES for memory in maps] == [True, True, True, False]
+    assert [len(memory) > ARENA_BYTES for memory in maps] == [True, True, True, False]
 
 
 def test_no_memory_to_be_had() -> None:
@@ -273,10 +273,10 @@ def test_no_memory_to_be_had() -> None:
     backlog.append(b"t", entry(0))
     refusing = True
     with pytest.raises(OSError, match="Cannot allocate"):
-        backlog.append(b"t", entry(1, 2 * SEGMENT_BYTES))
+        backlog.append(b"t", entry(1, 2 * ARENA_BYTES))
     assert backlog.appended == 1
     refusing = False
-    backlog.append(b"t", entry(2, 2 * SEGMENT_BYTES))
+    backlog.append(b"t", entry(2, 2 * ARENA_BYTES))
     backlog.append(b"t", entry(3))
     chunks = cut_all(backlog)
     assert [numbers(chunk.frame) for chunk in chunks] == [[0], [2], [3]]
@@ -285,7 +285,7 @@ def test_no_memory_to_be_had() -> None:
     assert (backlog.acknowledged, backlog.held_bytes, backlog.is_empty) == (3, 0, True)
 
 
-SIZES = st.sampled_from([0, 0, 10, 100, 700, 5000, 300_000, SEGMENT_BYTES - 200, SEGMENT_BYTES + 1])
+SIZES = st.sampled_from([0, 0, 10, 100, 700, 5000, 300_000, ARENA_BYTES - 200, ARENA_BYTES + 1])
 STEP = st.one_of(
     st.tuples(st.just("append"), SIZES, st.integers(0, 1)),
     st.tuples(st.just("append"), SIZES, st.just(0)),
@@ -296,7 +296,7 @@ STEP = st.one_of(
     st.tuples(st.just("rewind"), st.just(0), st.just(0)),
     st.tuples(st.just("drop"), st.just(0), st.just(0)),
     st.tuples(st.just("place"), st.just(0), st.integers(0, 1)),
-    st.tuples(st.just("renew"), st.just(0), st.integers(0, 1)),
+    st.tuples(st.just("change_session"), st.just(0), st.integers(0, 1)),
 )
 
 
@@ -305,7 +305,7 @@ class History:
 
     def __init__(self) -> None:
         self.is_file = False  # where new memory is allocated
-        self.backlog = Backlog(bytes_max=3 * SEGMENT_BYTES, chunk_bytes_max=2000, allocate=self.allocate)
+        self.backlog = Backlog(bytes_max=3 * ARENA_BYTES, chunk_bytes_max=2000, allocate=self.allocate)
         self.sent: dict[int, tuple[Chunk, bytes]] = {}  # and not settled: counter -> its first bytes
         self.next_counter = 1
         self.pending: set[int] = set()
@@ -357,16 +357,16 @@ class History:
     def place(self, _: int, is_file: int) -> None:
         self.is_file = bool(is_file)
 
-    def renew(self, _: int, leaves_files: int) -> None:
+    def change_session(self, _: int, leaves_files: int) -> None:
         kept, left = [], self.backlog.left
         for chunk, content in self.chunks():
-            if leaves_files and chunk.segment.is_file:
+            if leaves_files and chunk.arena.is_file:
                 self.pending -= set(content)
                 left += len(content)
             else:
                 kept.append(content)
         session = new_session()
-        self.backlog.renew(session, self.allocate, leaves_files=bool(leaves_files))
+        self.backlog.change_session(session, self.allocate, leaves_files=bool(leaves_files))
         after = self.chunks()
         assert ([content for _, content in after], self.backlog.left) == (kept, left)
         assert [unpack_own(chunk.id) for chunk, _ in after] == [(session.encode(), n + 1) for n in range(len(kept))]
@@ -378,7 +378,7 @@ class History:
         backlog = self.backlog
         for chunk, frame in self.sent.values():
             assert chunk.frame == frame
-        assert backlog.held_bytes <= 3 * SEGMENT_BYTES
+        assert backlog.held_bytes <= 3 * ARENA_BYTES
         assert backlog.settled == min(self.pending, default=backlog.appended)
         assert backlog.pending == len(self.pending)
         assert backlog.appended == backlog.acknowledged + backlog.dropped + backlog.left + backlog.pending
@@ -425,12 +425,12 @@ def test_what_was_dropped_behind_what_is_left() -> None:
     backlog.cut()
     assert backlog.next_unsent() is not None
     assert backlog.drop_oldest() == 1
-    backlog.renew(new_session(), anonymous, leaves_files=True)
+    backlog.change_session(new_session(), anonymous, leaves_files=True)
     assert (backlog.settled, backlog.left, backlog.dropped, backlog.is_empty) == (2, 1, 1, True)
 
 
 def test_a_new_session_uses_no_memory_of_the_old_one() -> None:
-    """A new session allocates its own memory; empty segments are freed, and segments left in files are not."""
+    """A new session allocates its own memory; empty arenas are freed, and arenas left in files are not."""
     freed: list[int] = []
 
     def allocate(size: int) -> Memory:
@@ -441,11 +441,11 @@ def test_a_new_session_uses_no_memory_of_the_old_one() -> None:
     made: list[Memory] = []
     backlog = Backlog(chunk_bytes_max=1, allocate=allocate)
     for number in range(4):
-        backlog.append(b"t", entry(number, SEGMENT_BYTES // 2))
+        backlog.append(b"t", entry(number, ARENA_BYTES // 2))
     chunks = cut_all(backlog)
     backlog.acknowledge(chunks[1].id)
     backlog.acknowledge(chunks[0].id)
-    backlog.renew(new_session(), allocate, leaves_files=True)
+    backlog.change_session(new_session(), allocate, leaves_files=True)
     assert (backlog.left, [numbers(chunk.frame) for chunk in cut_all(backlog)]) == (1, [[3]])
     assert sorted(freed) == [0, 1]
     backlog.append(b"t", entry(4))

@@ -217,7 +217,7 @@ def test_maps_that_acknowledge_nothing(fake: FakeHub) -> None:
     second = connection.chunk()
     connection.ack(second)
     eventually(lambda: unacknowledged(producer) == 1, "the second one is acknowledged")
-    assert producer.stats()["state"] == "up"
+    assert producer.stats()["state"] == "connected"
     connection.ack(chunk)
     producer.close(PATIENCE_S)
 

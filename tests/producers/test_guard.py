@@ -41,14 +41,14 @@ def test_inside() -> None:
 
     def other() -> None:
         seen.append(guard.is_inside())
-        with guard.alone():
+        with guard.exclusive():
             seen.append(guard.is_inside())
 
     assert not guard.is_inside()
-    with guard.alone():
+    with guard.exclusive():
         assert guard.is_inside()
         with pytest.raises(Reentered):
-            guard.alone()
+            guard.exclusive()
         thread = threading.Thread(target=other)
         thread.start()
     thread.join()
@@ -65,7 +65,7 @@ def test_not_inside_while_waiting() -> None:
     def interrupt(_: int, __: FrameType | None) -> None:
         seen.append(guard.is_inside())
         if not seen[-1]:
-            with guard.alone():
+            with guard.exclusive():
                 changed.notify_all()
 
     with interrupted(interrupt), guard.lock:
@@ -90,7 +90,7 @@ def test_an_exception_at_any_point_leaves_it_free() -> None:
             try:
                 is_armed = True
                 while True:
-                    with guard.alone():
+                    with guard.exclusive():
                         pass
             except Interruption:
                 is_armed = False
@@ -133,7 +133,7 @@ def test_a_signal_handler_that_sends(hub: HubProcess, tag: str) -> None:
 
 
 def test_what_was_put_aside_comes_first(hub: HubProcess, tag: str) -> None:
-    """A message that was put aside is sent before the next one of the same thread, whichever thread takes it up."""
+    """A deferred message is sent before the next one of the same thread, whichever thread takes it up."""
     with Producer(hub.socket, tag=tag) as producer:
         for number in range(0, 1000, 2):
             with producer._sender.guard.lock:

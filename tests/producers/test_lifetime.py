@@ -158,7 +158,7 @@ def test_unused_and_closed(hub: HubProcess, tag: str, fork: Callable[[], int]) -
         assert descriptors() <= before
         unused.close()
         closed.close()
-        loose.renew()
+        loose.after_fork()
 
     in_child(fork, child)
     unused.close()

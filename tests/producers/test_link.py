@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub.entries import stamp
+from producers.arena import Chunk
 from producers.backlog import Backlog
-from producers.link import BACKOFF_MAX_S, BACKOFF_MIN_S, Link, State
-from producers.segment import Chunk
+from producers.link import BACKOFF_MAX_S, BACKOFF_MIN_S, Link, LinkState
 
 
 class Rig:
@@ -27,12 +27,12 @@ class Rig:
             assert self.backlog.append(b"t", stamp(0) + msgpack.packb({"n": number, "pad": "x" * size}))
             self.link.appended(self.now)
 
-    def dial(self) -> None:
-        assert self.link.may_dial(self.now)
-        self.link.dialling()
+    def connect(self) -> None:
+        assert self.link.may_connect(self.now)
+        self.link.connecting()
 
     def up(self) -> None:
-        self.dial()
+        self.connect()
         self.link.connected()
 
     def out(self) -> list[str]:
@@ -70,33 +70,33 @@ def test_refusals() -> None:
     """A refusal is known until the next attempt ends or `want` is called; retries follow as usual."""
     rig = Rig()
     rig.send(0)
-    rig.dial()
+    rig.connect()
     rig.link.failed(rig.now, "a stranger", is_refused=True)
     assert (rig.link.is_refused, rig.link.last_error) == (True, "a stranger")
     assert rig.wait() == pytest.approx(BACKOFF_MIN_S)
-    rig.dial()
+    rig.connect()
     rig.fail()
     assert not rig.link.is_refused
     for end in (rig.link.want, rig.link.connected):
         rig.wait()
-        rig.dial()
+        rig.connect()
         rig.link.failed(rig.now, "a stranger", is_refused=True)
         if end == rig.link.connected:
             rig.wait()
-            rig.dial()
+            rig.connect()
         end()
         assert not rig.link.is_refused
 
 
 def test_nothing_to_send_is_no_reason_to_connect() -> None:
-    """A link dials only if there is something to send or a connection is wanted."""
+    """A link connects only if there is something to send or a connection is wanted."""
     rig = Rig()
-    assert (rig.link.may_dial(rig.now), rig.link.due(rig.now)) == (False, None)
+    assert (rig.link.may_connect(rig.now), rig.link.due(rig.now)) == (False, None)
     rig.send(0)
-    assert (rig.link.may_dial(rig.now), rig.link.due(rig.now)) == (True, 0.0)
+    assert (rig.link.may_connect(rig.now), rig.link.due(rig.now)) == (True, 0.0)
     wanted = Rig()
     wanted.link.want()
-    assert (wanted.link.may_dial(wanted.now), wanted.link.due(wanted.now)) == (True, 0.0)
+    assert (wanted.link.may_connect(wanted.now), wanted.link.due(wanted.now)) == (True, 0.0)
 
 
 def test_a_want_is_satisfied_by_one_connection() -> None:
@@ -106,7 +106,7 @@ def test_a_want_is_satisfied_by_one_connection() -> None:
     rig.up()
     rig.link.want()
     rig.fail()
-    assert (rig.link.may_dial(rig.now + 10), rig.link.due(rig.now)) == (False, None)
+    assert (rig.link.may_connect(rig.now + 10), rig.link.due(rig.now)) == (False, None)
 
 
 def test_back_off_doubles_up_to_its_limit() -> None:
@@ -115,12 +115,12 @@ def test_back_off_doubles_up_to_its_limit() -> None:
     rig.send(0)
     waited = []
     for _ in range(9):
-        rig.dial()
-        assert rig.link.due(rig.now) is None, "who dials waits for the outcome"
+        rig.connect()
+        assert rig.link.due(rig.now) is None, "while it is connecting, it waits for the outcome"
         rig.fail()
         waited.append(rig.link.due(rig.now))
         assert waited[-1] is not None
-        assert not rig.link.may_dial(rig.now + waited[-1] - 0.001)
+        assert not rig.link.may_connect(rig.now + waited[-1] - 0.001)
         rig.wait()
     assert waited == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0])
     assert (waited[0], waited[-1]) == pytest.approx((BACKOFF_MIN_S, BACKOFF_MAX_S))
@@ -131,7 +131,7 @@ def test_back_off_is_jittered(jitter: float, first: float) -> None:
     """A wait is between half of the back-off and all of it."""
     rig = Rig(jitter=jitter)
     rig.send(0)
-    rig.dial()
+    rig.connect()
     rig.fail()
     assert rig.wait() == pytest.approx(first)
 
@@ -171,15 +171,15 @@ def test_why_there_is_no_hub() -> None:
     """The last error is kept until there is a connection again."""
     rig = Rig()
     rig.send(0)
-    rig.dial()
+    rig.connect()
     rig.fail("no hub")
-    assert (rig.link.state, rig.link.last_error) == (State.AWAY, "no hub")
+    assert (rig.link.state, rig.link.last_error) == (LinkState.DISCONNECTED, "no hub")
     rig.wait()
     rig.up()
-    assert (rig.link.state, rig.link.last_error) == (State.UP, "")
+    assert (rig.link.state, rig.link.last_error) == (LinkState.CONNECTED, "")
 
 
-@pytest.mark.parametrize("steps", ["connected", "failed", "dialling dialling", "dialling connected connected"])
+@pytest.mark.parametrize("steps", ["connected", "failed", "connecting connecting", "connecting connected connected"])
 def test_what_is_not_in_the_table_is_a_mistake_of_ours(steps: str) -> None:
     """Only the transitions of the diagram are allowed."""
     rig = Rig()
@@ -194,12 +194,12 @@ def test_what_is_not_in_the_table_is_a_mistake_of_ours(steps: str) -> None:
 
 
 def test_nothing_goes_out_without_a_connection() -> None:
-    """While away or dialling nothing is sent, even if it is due."""
+    """While disconnected or connecting nothing is sent, even if it is due."""
     rig = Rig()
     rig.send(0, 1)
     rig.link.hurry()
     assert rig.out() == []
-    rig.dial()
+    rig.connect()
     assert rig.out() == []
     rig.link.connected()
     assert rig.out() == ["0", "1"]
@@ -383,13 +383,13 @@ def test_any_history(steps: list[str]) -> None:
             rig.link.hurry()
         elif step == "tick":
             rig.now += 0.3
-        elif step == "fail" and rig.link.state is State.UP:
+        elif step == "fail" and rig.link.state is LinkState.CONNECTED:
             rig.fail()
             on_wire, waiting = [], []
         elif step.startswith("ack") and waiting:
             rig.ack(waiting.pop(0 if step == "ack" else -1))
         elif step == "out":
-            if rig.link.may_dial(rig.now):
+            if rig.link.may_connect(rig.now):
                 rig.up()
             names = rig.out()
             on_wire += names
@@ -399,7 +399,7 @@ def test_any_history(steps: list[str]) -> None:
         assert flat == sorted(set(flat))
         due = rig.link.due(rig.now)
         assert due is None or due >= 0.0
-        assert due != 0.0 or rig.link.may_dial(rig.now) or rig.link.state is State.UP
+        assert due != 0.0 or rig.link.may_connect(rig.now) or rig.link.state is LinkState.CONNECTED
     _settle(rig)
     assert rig.backlog.acknowledged == number
     assert rig.link.due(rig.now) is None
@@ -411,7 +411,7 @@ def _settle(rig: Rig) -> None:
     for _ in range(1000):
         if rig.backlog.is_empty:
             return
-        if rig.link.may_dial(rig.now):
+        if rig.link.may_connect(rig.now):
             rig.up()
         if names := rig.out():
             rig.ack(*names)

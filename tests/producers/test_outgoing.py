@@ -14,7 +14,7 @@ import pytest
 
 from hub.wire.spoolfile import folder_beside
 from producers import AsyncProducer, BacklogFull, NotAcknowledged, Producer, outgoing
-from producers.backlog import SEGMENT_BYTES
+from producers.backlog import ARENA_BYTES
 from producers.link import LINGER_S
 from producers.outgoing import WHEN_FULL
 from producers.spool import Memory
@@ -188,7 +188,7 @@ def test_blocking_has_a_bound(folder: Path) -> None:
 
 def test_drop_old_with_a_hub_that_stalls(fake: FakeHub) -> None:
     """Chunks in flight stay, the waiting ones are dropped from the oldest, and memory stays within its limit."""
-    size = 6 * SEGMENT_BYTES
+    size = 6 * ARENA_BYTES
     producer = Producer(fake.path, when_full="drop_old", backlog_bytes_max=size, spool=False)
     producer.connect(PATIENCE_S)
     connection = fake.accept()
@@ -248,7 +248,7 @@ def test_everything_was_under_way_when_the_hub_died(fake: FakeHub) -> None:
     connection.chunks_until(number - 1)
     fake.sock.close()
     connection.close()
-    eventually(lambda: producer.stats()["state"] == "away", "the connection is lost")
+    eventually(lambda: producer.stats()["state"] == "disconnected", "the connection is lost")
     for _ in range(1000):
         producer.send({"n": number, "pad": PAD})
         number += 1

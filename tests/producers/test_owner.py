@@ -86,7 +86,7 @@ def test_a_daemon_that_drops_its_privileges(is_spooled: bool) -> None:
         ask("kill")
         send(10)
         assert bool(producer.stats()["spool"]) == is_spooled
-        eventually(lambda: producer.stats()["state"] == "away")
+        eventually(lambda: producer.stats()["state"] == "disconnected")
         become(ALICE)
         eventually(lambda: producer._out._owner.uid == ALICE, "it tries to connect, as Alice")
         send(20)
@@ -128,10 +128,10 @@ def test_what_was_under_way_is_not_sent_again_as_another(fake: FakeHub) -> None:
         for number in range(3):
             producer.send({"n": number})
         ask("take all, acknowledge one")
-        eventually(lambda: producer.stats()["state"] == "away" or producer.stats()["acknowledged"])
+        eventually(lambda: producer.stats()["state"] == "disconnected" or producer.stats()["acknowledged"])
         become(ALICE)
         ask("hang up")
-        eventually(lambda: producer.stats()["state"] == "up" and producer.stats()["left"])
+        eventually(lambda: producer.stats()["state"] == "connected" and producer.stats()["left"])
         producer.send({"n": 3})
         ask("take the next")
         assert flushed(producer) == (2, 0)

@@ -18,7 +18,7 @@ from hub import trust
 from hub.lockfile import is_owner_dead
 from hub.wire.spoolfile import HEADER_BYTES, lock_name, segment_name, unpack_header
 from producers import Producer
-from producers.backlog import SEGMENT_BYTES, Backlog, new_session
+from producers.backlog import ARENA_BYTES, Backlog, new_session
 from producers.spool import Spool
 from tests.producers.helpers import descriptors
 from tests.support import PATIENCE_S, HubProcess, eventually
@@ -83,7 +83,7 @@ def test_closing(folder: Path, keep: bool) -> None:
     spool = Spool(str(folder), new_session())
     backlog = Backlog(session=spool._session, allocate=spool.allocate)
     for _ in range(5):
-        backlog.append(b"t", b"x" * (SEGMENT_BYTES // 2))
+        backlog.append(b"t", b"x" * (ARENA_BYTES // 2))
     backlog.close(keep=keep)
     spool.close(keep=keep)
     spool.close(keep=not keep)
@@ -98,7 +98,7 @@ def test_nothing_grows(folder: Path) -> None:
     spool = Spool(str(folder), new_session())
     backlog = Backlog(session=spool._session, allocate=spool.allocate)
     for number in range(2000):
-        assert backlog.append(b"t%d" % (number % 2), b"x" * (20_000 if number % 50 else 3 * SEGMENT_BYTES))
+        assert backlog.append(b"t%d" % (number % 2), b"x" * (20_000 if number % 50 else 3 * ARENA_BYTES))
         backlog.cut()
         if number % 5 == 4:
             while (chunk := backlog.next_unsent()) is not None:

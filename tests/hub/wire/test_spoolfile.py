@@ -364,7 +364,7 @@ DO |= {"acknowledge": Model.acknowledge, "drop": Model.drop}
 def test_any_moment(steps: list[tuple[str, int]]) -> None:
     """After a kill at any step, everything appended and neither acknowledged nor dropped is read, once and in order."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("producers.backlog.SEGMENT_BYTES", SEGMENT)
+        patch.setattr("producers.backlog.ARENA_BYTES", SEGMENT)
         model = Model()
         for what, size in steps:
             DO[what](model, size)
@@ -401,7 +401,7 @@ def test_between_any_two_stores() -> None:
         return look
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("producers.backlog.SEGMENT_BYTES", 4096)
+        patch.setattr("producers.backlog.ARENA_BYTES", 4096)
         model, letting_go = Model(), set[int]()
         before = sys.gettrace()
         for _ in range(400):

@@ -1,4 +1,4 @@
-"""The outlet of a log library: room, lack of room, and use after closing."""
+"""The emitter of a log library: room, lack of room, and use after closing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from hub.wire.frame import TAG_BYTES_MAX
 from producers import NotAcknowledged, Producer, ProducerClosed
-from producers.logs.emitter import Outlet, tag_of_process
+from producers.logs.emitter import Emitter, tag_of_process
 from producers.logs.sanitize import CUT_KEY, REPR_KEY
 from producers.record import RECORD_BYTES_MAX
 from tests.producers.helpers import dropped, stuffed, until_waiting
@@ -24,32 +24,32 @@ PAD = {"pad": "x" * 60}  # larger than the room that `stuffed` has left
 
 
 @contextlib.contextmanager
-def without_room(path: str, **options: Any) -> Iterator[tuple[Outlet, Producer, int]]:
-    """An outlet whose producer is full, and the number of messages that filled it; there is no hub at *path* yet."""
+def without_room(path: str, **options: Any) -> Iterator[tuple[Emitter, Producer, int]]:
+    """An emitter whose producer is full, and the number of messages that filled it; there is no hub at *path* yet."""
     producer = Producer(path, tag="test", backlog_bytes_max=SMALL, spool=False)
     try:
-        yield Outlet(producer=producer, **options), producer, stuffed(producer)
+        yield Emitter(producer=producer, **options), producer, stuffed(producer)
     finally:
         dropped(producer)
 
 
 def test_records_arrive(hub: HubProcess, tag: str) -> None:
     """Record, tag and time arrive unchanged."""
-    outlet = Outlet(hub.socket)
-    outlet.send({"a": [1]}, tag, 1_700_000_000_123_456_789)
-    outlet.close(PATIENCE_S)
+    emitter = Emitter(hub.socket)
+    emitter.send({"a": [1]}, tag, 1_700_000_000_123_456_789)
+    emitter.close(PATIENCE_S)
     (message,) = hub.messages(tag)
     assert (message.record, message.time) == ({"a": [1]}, 1_700_000_000_123_456_789)
 
 
 def test_what_cannot_be_sent_is_mended(hub: HubProcess, tag: str) -> None:
     """A record with an object, a record that is too large and an invalid tag all arrive."""
-    outlet = Outlet(hub.socket)
-    outlet.send({"x": int}, tag, None)
-    outlet.send({"x": "y" * RECORD_BYTES_MAX}, tag, None)
-    outlet.send({"x": tag}, tag + "." * TAG_BYTES_MAX, None)
-    outlet.send({"x": tag}, f"{tag}.\udcff", None)
-    outlet.close(PATIENCE_S)
+    emitter = Emitter(hub.socket)
+    emitter.send({"x": int}, tag, None)
+    emitter.send({"x": "y" * RECORD_BYTES_MAX}, tag, None)
+    emitter.send({"x": tag}, tag + "." * TAG_BYTES_MAX, None)
+    emitter.send({"x": tag}, f"{tag}.\udcff", None)
+    emitter.close(PATIENCE_S)
     odd, large = (message.record for message in hub.messages(tag))
     assert odd == {"x": "<class 'int'>", REPR_KEY: ["x"]}
     assert (len(large["x"]), large[CUT_KEY]) == (64 << 10, ["x"])
@@ -60,83 +60,83 @@ def test_what_cannot_be_sent_is_mended(hub: HubProcess, tag: str) -> None:
 
 def test_it_waits_for_room_and_the_message_is_kept(folder: Path) -> None:
     """While the budget lasts, a message waits for the hub and is not lost."""
-    with without_room(str(folder / "hub.sock"), wait_s_max=PATIENCE_S) as (outlet, producer, held):
-        waiter = threading.Thread(target=outlet.send, args=({"n": held, **PAD}, None, None))
+    with without_room(str(folder / "hub.sock"), wait_s_max=PATIENCE_S) as (emitter, producer, held):
+        waiter = threading.Thread(target=emitter.send, args=({"n": held, **PAD}, None, None))
         waiter.start()
         until_waiting(waiter)
         with HubProcess(folder) as hub:
             waiter.join(PATIENCE_S)
             producer.flush(PATIENCE_S)
             assert [message.record["n"] for message in hub.messages("test")] == list(range(held + 1))
-            assert outlet.dropped == 0
+            assert emitter.dropped == 0
 
 
 def test_an_outage_costs_its_budget_once(folder: Path) -> None:
     """All messages without room together wait for one budget; then they are dropped, counted and reported."""
-    with without_room(str(folder / "hub.sock"), wait_s_max=0.2) as (outlet, producer, held):
+    with without_room(str(folder / "hub.sock"), wait_s_max=0.2) as (emitter, producer, held):
         begun = time.monotonic()
         for number in range(100):
-            outlet.send({"n": number, **PAD}, None, None)
+            emitter.send({"n": number, **PAD}, None, None)
         assert time.monotonic() - begun < 5.0  # one wait per message would take 20 seconds
-        assert outlet.dropped == 100
-        assert not outlet._patience._waiting  # else time without a wait would count
+        assert emitter.dropped == 100
+        assert not emitter._wait_budget._waiting  # else time without a wait would count
         with HubProcess(folder) as hub:
-            outlet.flush(PATIENCE_S)  # raises nothing: drops are reported to the owner of the producer
+            emitter.flush(PATIENCE_S)  # raises nothing: drops are reported to the owner of the producer
             with pytest.raises(NotAcknowledged) as late:
                 producer.flush(PATIENCE_S)
             assert (late.value.count, late.value.dropped) == (0, 100)
             (loss,) = eventually(lambda: hub.messages("mpsr.loss.client"))
             assert loss.record["count"] == 100
             assert len(hub.messages("test")) == held
-            outlet.send({"n": "after"}, None, None)
+            emitter.send({"n": "after"}, None, None)
             producer.flush(PATIENCE_S)
             assert hub.messages("test")[-1].record == {"n": "after"}
 
 
 def test_who_never_waits(folder: Path) -> None:
     """With a budget of 0 a full backlog drops at once."""
-    with without_room(str(folder / "hub.sock"), wait_s_max=0.0) as (outlet, _, _):
-        outlet.send({"n": 1, **PAD}, None, None)
-        assert outlet.dropped == 1
+    with without_room(str(folder / "hub.sock"), wait_s_max=0.0) as (emitter, _, _):
+        emitter.send({"n": 1, **PAD}, None, None)
+        assert emitter.dropped == 1
 
 
 def test_it_opens_again(hub: HubProcess, tag: str) -> None:
     """Messages sent after closing arrive, from any number of threads, in the order of each thread."""
-    outlet = Outlet(hub.socket)
-    outlet.send({"n": 0}, tag, None)
-    outlet.close(PATIENCE_S)
+    emitter = Emitter(hub.socket)
+    emitter.send({"n": 0}, tag, None)
+    emitter.close(PATIENCE_S)
     start = threading.Barrier(4)
 
     def leave(thread: int) -> None:
         start.wait(PATIENCE_S)
         for number in range(50):
-            outlet.send({"thread": thread, "n": number}, tag, None)
+            emitter.send({"thread": thread, "n": number}, tag, None)
 
     threads = [threading.Thread(target=leave, args=(number,)) for number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_S)
-    outlet.close(PATIENCE_S)
+    emitter.close(PATIENCE_S)
     records = eventually(lambda: (found := hub.messages(tag))[200:] and [message.record for message in found])
     for number in range(4):
         assert [record["n"] for record in records if record.get("thread") == number] == list(range(50))
 
 
 def test_closed_while_somebody_waits(folder: Path) -> None:
-    """If the outlet is closed while a thread waits for room, its message goes to the reopened producer."""
-    outlet = Outlet(str(folder / "hub.sock"), wait_s_max=PATIENCE_S)
-    outlet.producer = Producer(str(folder / "hub.sock"), backlog_bytes_max=SMALL, spool=False)
-    stuffed(outlet.producer)
-    waiter = threading.Thread(target=outlet.send, args=({"n": "last", **PAD}, "waited", None))
+    """If the emitter is closed while a thread waits for room, its message goes to the reopened producer."""
+    emitter = Emitter(str(folder / "hub.sock"), wait_s_max=PATIENCE_S)
+    emitter.producer = Producer(str(folder / "hub.sock"), backlog_bytes_max=SMALL, spool=False)
+    stuffed(emitter.producer)
+    waiter = threading.Thread(target=emitter.send, args=({"n": "last", **PAD}, "waited", None))
     waiter.start()
     until_waiting(waiter)
-    outlet.close(0)
+    emitter.close(0)
     waiter.join(PATIENCE_S)
     with HubProcess(folder) as hub:
-        outlet.producer.flush(PATIENCE_S)
+        emitter.producer.flush(PATIENCE_S)
         assert [message.record for message in hub.messages("waited")] == [{"n": "last", **PAD}]
-        outlet.close(PATIENCE_S)
+        emitter.close(PATIENCE_S)
 
 
 def test_a_producer_of_somebody_elses(hub: HubProcess, tag: str) -> None:
@@ -144,21 +144,21 @@ def test_a_producer_of_somebody_elses(hub: HubProcess, tag: str) -> None:
     A producer of another owner is used and flushed, but not closed; after its owner has closed it, sending raises.
     """
     with Producer(hub.socket, tag=tag) as producer:
-        outlet = Outlet(producer=producer)
-        outlet.send({"n": 0}, None, None)
-        outlet.close(PATIENCE_S)
+        emitter = Emitter(producer=producer)
+        emitter.send({"n": 0}, None, None)
+        emitter.close(PATIENCE_S)
         assert len(hub.messages(tag)) == 1
         producer.send({"n": 1})
     with pytest.raises(ProducerClosed):
-        outlet.send({"n": 2}, None, None)
+        emitter.send({"n": 2}, None, None)
 
 
 def test_close_says_what_it_costs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Messages that no hub has received, and that are in no file, are reported on standard error."""
     with without_room(str(folder / "hub.sock")) as (_, producer, held):
-        outlet = Outlet(str(folder / "hub.sock"))
-        outlet.producer = producer
-        outlet.close(0)
+        emitter = Emitter(str(folder / "hub.sock"))
+        emitter.producer = producer
+        emitter.close(0)
     assert capsys.readouterr().err.startswith(f"mpsr: {held} messages are not acknowledged")
 
 

@@ -10,7 +10,16 @@ from typing import Any
 import msgpack
 import pytest
 
-from producers.logs.sanitize import CUT_CHARACTERS, CUT_KEY, DEPTH_MAX, PATHS_MAX, REPR_KEY, pack_mended, represent, say
+from producers.logs.sanitize import (
+    CUT_CHARACTERS,
+    CUT_KEY,
+    DEPTH_MAX,
+    PATHS_MAX,
+    REPR_KEY,
+    pack_sanitized,
+    represent,
+    say,
+)
 from producers.record import RECORD_BYTES_MAX
 
 
@@ -33,7 +42,7 @@ class Hostile(dict[str, Any]):
 
 
 def mended(record: dict[Any, Any]) -> Any:
-    return msgpack.unpackb(pack_mended(record), strict_map_key=False, timestamp=3)
+    return msgpack.unpackb(pack_sanitized(record), strict_map_key=False, timestamp=3)
 
 
 RING: list[Any] = [1]

@@ -17,7 +17,7 @@ from producers.spawn.lifecycle import (
     Event,
     Exited,
     Gone,
-    History,
+    Lifecycle,
     Look,
     Policy,
     Restart,
@@ -131,20 +131,20 @@ HISTORIES: dict[str, tuple[Policy, list[Step], int | None]] = {
 def test_histories(name: str) -> None:
     """Each event leads to these actions, and the end to this exit code (None: not over)."""
     policy, steps, exit_code = HISTORIES[name]
-    history = History(["a", "b"], policy)
-    assert history.begin() == [Start("a"), Start("b")]
+    lifecycle = Lifecycle(["a", "b"], policy)
+    assert lifecycle.begin() == [Start("a"), Start("b")]
     for now, event, expected in steps:
-        assert [action for action in history.handle(event, now) if not isinstance(action, Tell)] == expected, (
+        assert [action for action in lifecycle.handle(event, now) if not isinstance(action, Tell)] == expected, (
             now,
             event,
         )
-    assert history.is_over == (exit_code is not None)
-    assert exit_code is None or history.exit_code == exit_code
+    assert lifecycle.is_over == (exit_code is not None)
+    assert exit_code is None or lifecycle.exit_code == exit_code
 
 
 def test_everything_is_told() -> None:
     """Start, exit, restart, kill and giving up are reported, with pid, exit code and signal."""
-    history = History(["a"], Policy(restart=ALWAYS, attempts_max=2, stop_timeout_s=1, backoff_min_s=1))
+    lifecycle = Lifecycle(["a"], Policy(restart=ALWAYS, attempts_max=2, stop_timeout_s=1, backoff_min_s=1))
     told: list[tuple[str, dict[str, Any]]] = []
     events: list[tuple[float, Event]] = [
         (0.0, Started("a", 7)),
@@ -156,7 +156,7 @@ def test_everything_is_told() -> None:
         (4.5, Exited("a", -signal.SIGSEGV)),
     ]
     for now, event in events:
-        actions = history.handle(event, now)
+        actions = lifecycle.handle(event, now)
         told += [(action.event, action.fields) for action in actions if isinstance(action, Tell)]
     assert told == [
         ("process.started", {"level": "info", "pid": 7}),
@@ -167,7 +167,7 @@ def test_everything_is_told() -> None:
         ("process.exited", {"level": "error", "pid": 8, "exit_code": None, "signal": "SIGSEGV", "seconds": 0.0}),
         ("process.given_up", {"level": "error", "attempts": 2}),
     ]
-    assert history.exit_code == 128 + signal.SIGSEGV
+    assert lifecycle.exit_code == 128 + signal.SIGSEGV
 
 
 class World:
@@ -184,7 +184,7 @@ class World:
             backoff_max_s=dice.choice([0.5, 30.0]),
             attempts_max=dice.randint(1, 6),
         )
-        self.history = History(self.names, self.policy)
+        self.lifecycle = Lifecycle(self.names, self.policy)
         self.now = 0.0
         self.leaders: dict[str, float] = {}  # running children, and when they will exit by themselves
         self.groups: dict[str, float] = {}  # the same for the rest of a group whose leader has exited
@@ -192,10 +192,10 @@ class World:
         self.starts = 0
 
     def run(self) -> None:
-        self.act(self.history.begin())
+        self.act(self.lifecycle.begin())
         stop_at = self.dice.choice([self.dice.uniform(0, 50), 300.0])
-        while not self.history.is_over:
-            due = self.history.due()
+        while not self.lifecycle.is_over:
+            due = self.lifecycle.due()
             times = [time for time in (due, *self.leaders.values(), stop_at) if time is not None]
             self.now = max(self.now, min(times))
             assert self.now < 2000, "it ends"
@@ -209,22 +209,22 @@ class World:
                 self.feed(StopAsked())
             else:
                 self.feed(Tick())
-            if self.history.is_stopping and self.stopped_at is None:
+            if self.lifecycle.is_stopping and self.stopped_at is None:
                 self.stopped_at = self.now
         assert not self.leaders
         if self.stopped_at is not None:  # twice: once for a slow leader, once for the rest of its group
             assert self.now <= self.stopped_at + 2 * (self.policy.stop_timeout_s + KILLED_S + LOOK_S) + 1
 
     def feed(self, event: Event) -> None:
-        self.act(self.history.handle(event, self.now))
+        self.act(self.lifecycle.handle(event, self.now))
 
     def act(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case Start(name):
-                    if self.history.may_start(name):
+                    if self.lifecycle.may_start(name):
                         self.start(name)
-                case Signal(name, number) if self.history.may_signal(name):
+                case Signal(name, number) if self.lifecycle.may_signal(name):
                     self.signal(name, number)
                 case Look(name):
                     if name not in self.groups:

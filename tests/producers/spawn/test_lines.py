@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 
 from hub import entries as codec
-from producers.spawn.lines import Join, Lines, Run, pack
+from producers.spawn.lines import Join, LineRun, Lines, pack
 from producers.spawn.multiline import HEAD
 
 NOW = 1_700_000_000_123_456_789
 TRACEBACK = HEAD + b'\n  File "x", line 1\nValueError: 1'
 
 
-def runs_of(data: bytes, step: int, **options: Any) -> list[Run]:
+def runs_of(data: bytes, step: int, **options: Any) -> list[LineRun]:
     lines = Lines(**options)
     runs = [run for at in range(0, len(data), step) for run in lines.receive(data[at : at + step])]
     return runs + lines.finish()
 
 
-def messages_of(runs: list[Run]) -> list[bytes]:
+def messages_of(runs: list[LineRun]) -> list[bytes]:
     return [message for run in runs for message in run.messages]
 
 
-def records_of(runs: list[Run], stream: str = "stdout") -> list[dict[str, Any]]:
+def records_of(runs: list[LineRun], stream: str = "stdout") -> list[dict[str, Any]]:
     packed = b"".join(pack(run, stream, NOW) for run in runs)
     count = sum(len(run.messages) for run in runs)
     read = list(codec.read(codec.join((packed,), count), count))
@@ -140,7 +140,7 @@ def test_a_json_object_is_its_own_record(line: bytes, record: dict[str, Any], ti
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 65535, 65536])
 def test_entries_of_every_length(length: int) -> None:
     """The header of the text has the right msgpack format for each length."""
-    assert records_of([Run([b"x" * length])], "stderr") == [{"stream": "stderr", "message": "x" * length}]
+    assert records_of([LineRun([b"x" * length])], "stderr") == [{"stream": "stderr", "message": "x" * length}]
 
 
 def test_random_streams_lose_nothing() -> None:

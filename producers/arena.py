@@ -1,5 +1,5 @@
 """
-A segment of memory, and the chunks that are cut from it.
+An arena is a contiguous piece of memory; chunks are cut from it.
 
 Always true: a chunk's bytes are a whole PackedForward frame. They change only when the chunk gets another id, which it
 does only while it is not in flight.
@@ -16,8 +16,8 @@ from hub.wire.spoolfile import HEADER_BYTES, STATE
 from producers.spool import Memory
 
 
-class Segment:
-    """A segment of memory, and the number of chunks in it that are still needed."""
+class Arena:
+    """A contiguous piece of memory, and the number of chunks in it that are still needed."""
 
     __slots__ = ("chunks", "free", "is_file", "is_retired", "memory", "position", "size", "words")
 
@@ -45,12 +45,12 @@ class Segment:
 class Chunk:
     """A cut chunk: its id as encoded in an acknowledgement, its messages, its bytes."""
 
-    __slots__ = ("count", "end", "id", "is_settled", "last", "segment", "settled", "start", "until")
+    __slots__ = ("arena", "count", "end", "id", "is_settled", "last", "settled", "start", "until")
 
     def __init__(
-        self, segment: Segment, start: int, end: int, chunk_id: bytes, counter: int, count: int, last: int
+        self, arena: Arena, start: int, end: int, chunk_id: bytes, counter: int, count: int, last: int
     ) -> None:
-        self.segment = segment
+        self.arena = arena
         self.start = start
         self.end = end
         self.id = chunk_id
@@ -63,14 +63,14 @@ class Chunk:
     @property
     def frame(self) -> memoryview:
         """The bytes to send."""
-        return memoryview(self.segment.memory)[self.start : self.end]
+        return memoryview(self.arena.memory)[self.start : self.end]
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         return self.end - self.start
 
     def renumber(self, session: str, counter: int) -> None:
         """Give the chunk another id while it is not in flight: the same messages, as a chunk of another session."""
         self.id, self.until = pack_own(session, counter), counter
         tail = encode_frame_tail(self.id, self.count)
-        self.segment.memory[self.end - len(tail) : self.end] = tail
+        self.arena.memory[self.end - len(tail) : self.end] = tail
