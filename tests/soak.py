@@ -41,11 +41,10 @@ from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
 from tests.hub.clients import chunk, connect, read_to_end
-from tests.support import MPSR, HubProcess, eventually, mpsr
+from tests.support import MPSR, HubProcess, Worker, eventually, mpsr
 from tests.system.test_faults import Logs
 from tests.system.test_faults_clients import GARBAGE
 from tests.system.test_faults_disk import flip_a_bit
-from tests.system.test_kill import Worker
 
 JOURNAL_SIZE = "1GiB"
 GROWTH_MAX = 0.05
@@ -148,7 +147,7 @@ class Soak:
     def end(self) -> str | None:
         """Stop everything; return what is wrong, if something is."""
         for worker in self.workers:
-            worker.end(kill=False)
+            worker.end()
         code = self.hub.stop()
         self.watcher.end()
         verified = mpsr("verify", "--journal", self.hub.journal, timeout=600)
@@ -221,7 +220,7 @@ class Soak:
 
     def kill_a_producer(self) -> None:
         victim = self.workers.pop(self.dice.randrange(len(self.workers)))
-        victim.end(kill=True)
+        victim.kill()
         self.ended.append(victim)
         self._begin_worker()
 

@@ -1,19 +1,21 @@
 """
-Shared test helpers: a real hub process, and waiting for conditions.
+Shared test helpers: a real hub process, a producer process that sends without a pause, and waiting for conditions.
 
 Always true: no helper sleeps for a fixed time. Each wait is for a condition, and only a failing test reaches its limit.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hub.journal.reader import open_reader
 from hub.message import Message
@@ -26,12 +28,36 @@ PATIENCE_S = 30.0
 
 def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE_S) -> Any:
     """Poll *condition* and return its first true value. Raises AssertionError after *timeout* seconds."""
-    pause = threading.Event()
-    for _ in range(int(timeout / 0.005)):
-        if value := condition():
-            return value
-        pause.wait(0.005)
-    raise AssertionError(f"never: {what or condition}")
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:g} s in vain: {what or _source_of(condition)}")
+        time.sleep(0.005)
+    return value
+
+
+def _source_of(condition: Callable[[], Any]) -> str:
+    """Return the line that defines *condition*, which says what a test waited for."""
+    try:
+        return inspect.getsource(condition).strip()
+    except (OSError, TypeError):
+        return repr(condition)
+
+
+class Sending(Protocol):
+    """Whatever counts the acknowledged messages of one sender."""
+
+    acknowledged: int
+
+
+def progress(senders: Sequence[Sending], messages: int, *, timeout: float = 90) -> None:
+    """Wait until *messages* more messages of each sender are acknowledged."""
+    targets = [sender.acknowledged + messages for sender in senders]
+
+    def is_reached() -> bool:
+        return all(sender.acknowledged >= target for sender, target in zip(senders, targets, strict=True))
+
+    eventually(is_reached, f"{messages} more acknowledged messages of each sender", timeout)
 
 
 def mpsr(*args: str, stdin: bytes = b"", timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[bytes]:
@@ -107,6 +133,61 @@ class HubProcess:
             if event.get("event") == "hub.listening":
                 self._listening.set()
         self._listening.set()
+
+
+WORKER = """
+import random, sys, threading
+from producers import Producer
+path, tag, seed, chunk = sys.argv[1:]
+dice, stop, sent = random.Random(seed), threading.Event(), 0
+threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+with Producer(path or None, tag=tag, chunk_bytes_max=int(chunk) or dice.choice([500, 5000, 100_000])) as producer:
+    while not stop.is_set():
+        for _ in range(dice.randint(1, 200)):
+            producer.send({"n": sent, "filling": "x" * (int(chunk) // 50 or dice.choice([0, 10, 100, 3000]))})
+            sent += 1
+        producer.flush(timeout=60)
+        print(sent, flush=True)
+"""
+"""Sends bursts of numbered messages until its input ends; after each burst it prints how many are acknowledged."""
+
+
+class Worker:
+    """A `WORKER` process, whose chunks have *chunk* bytes (0: by chance), and its number of acknowledged messages."""
+
+    def __init__(self, path: str, tag: str, seed: float = 0, *, chunk: int = 0) -> None:
+        self.tag = tag
+        self.acknowledged = 0
+        command = [sys.executable, "-c", WORKER, path, tag, str(seed), str(chunk)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def end(self) -> int:
+        """Let the process end; return the number of acknowledged messages, which is all that it sent."""
+        assert self._wait() == 0
+        return self.acknowledged
+
+    def kill(self) -> None:
+        """Send SIGKILL to the process, if it has not ended."""
+        if self.process.returncode is None:
+            self.process.kill()
+            self._wait()
+
+    def _wait(self) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        code = self.process.wait(90)
+        self._reader.join(PATIENCE_S)
+        self.process.stdout.close()
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.endswith(b"\n"):
+                self.acknowledged = int(line)
 
 
 def read_messages(journal: str, tag: str | None = None) -> list[Message]:

@@ -23,7 +23,7 @@ import pytest
 from hub.message import Message
 from hub.wire import chunkid
 from tests.hub.clients import connect, frame_of, read_acks
-from tests.support import MPSR, PATIENCE_S, eventually, mpsr, read_messages
+from tests.support import MPSR, PATIENCE_S, Worker, eventually, mpsr, progress, read_messages
 
 PASS_ON = """
 import os, sys
@@ -165,61 +165,24 @@ class Knocker(threading.Thread):
                 return False
 
 
-WORKER = """
-import sys, threading
-from producers import Producer
-path, tag = sys.argv[1:]
-stop, sent = threading.Event(), 0
-threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-with Producer(path, tag=tag, chunk_bytes_max=2000) as producer:
-    while not stop.is_set():
-        for _ in range(50):
-            producer.send({"n": sent})
-            sent += 1
-        producer.flush(timeout=60)
-print(sent)
-"""
-
-
-class Worker:
-    """A process with a real producer."""
-
-    def __init__(self, path: str, tag: str) -> None:
-        self.tag = tag
-        command = [sys.executable, "-c", WORKER, path, tag]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-    def end(self) -> int:
-        """End the process; return the number of acknowledged messages, which is all that it sent."""
-        said, _ = self._process.communicate(timeout=90)
-        assert self._process.returncode == 0
-        return int(said)
-
-    def kill(self) -> None:
-        """Kill the process if it still runs."""
-        if self._process.returncode is None:
-            self._process.kill()
-            self._process.communicate()
-
-
 def test_killed_and_started_under_load(manager: Manager) -> None:
     """Through kills and stops no connect is refused, and each acknowledged message is stored once, in order."""
     manager.start()
     manager.wait_until_ready()
     knockers = [Knocker(manager.path, f"knocker.{n}") for n in range(4)]
-    workers = [Worker(manager.path, f"worker.{n}") for n in range(2)]
+    workers = [Worker(manager.path, f"worker.{n}", n) for n in range(2)]
     try:
         for knocker in knockers:
             knocker.start()
         for turn in range(6):
-            _wait_for_progress(knockers, 25)
+            progress(knockers, 25)
             number = signal.SIGTERM if turn % 3 == 2 else signal.SIGKILL
             assert manager.end(number) == (0 if number == signal.SIGTERM else -number)
             manager.forget()
             connect(manager.path, f"turn {turn}\n".encode()).close()  # no hub runs
             manager.start()
             manager.wait_until_ready()
-        _wait_for_progress(knockers, 25)
+        progress(knockers, 25)
         counts = {worker.tag: worker.end() for worker in workers}
     finally:
         for worker in workers:
@@ -237,16 +200,6 @@ def test_killed_and_started_under_load(manager: Manager) -> None:
         assert [message.record["n"] for message in stored if message.tag == tag] == list(range(count)), tag
     assert [m.record["message"] for m in stored if m.tag == "text"] == [f"turn {turn}" for turn in range(6)]
     assert len(stored) == sum(counts.values()) + 6
-
-
-def _wait_for_progress(knockers: list[Knocker], count: int) -> None:
-    """Wait until each knocker has *count* more acknowledged messages."""
-    targets = [knocker.acknowledged + count for knocker in knockers]
-    eventually(
-        lambda: all(k.acknowledged >= target for k, target in zip(knockers, targets, strict=True)),
-        "progress",
-        timeout=60,
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -8,8 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import fluent.asynchandler
 import fluent.handler
@@ -18,12 +16,6 @@ import pytest
 
 from hub.message import Message
 from tests.support import HubProcess, eventually
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubProcess]:
-    with HubProcess(tmp_path) as running:
-        yield running
 
 
 def wait_for(hub: HubProcess, count: int) -> list[Message]:

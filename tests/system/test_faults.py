@@ -27,8 +27,7 @@ from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
 from producers import Producer
-from tests.support import MPSR, HubProcess, eventually, mpsr
-from tests.system.test_kill import Worker
+from tests.support import MPSR, HubProcess, Worker, eventually, mpsr, progress
 
 SMALL = ("--journal-size", "4MiB")
 LOSS = LOSS_TAG.decode()
@@ -193,14 +192,14 @@ def test_a_hub_killed_in_recovery_expiry_and_making_of_segments(tmp_path: Path) 
     with HubProcess(tmp_path, *SMALL) as hub:
         workers = [Worker(hub.socket, f"worker.{number}", number) for number in range(2)]
         follower = _Follower(hub.journal)
-        _wait_for_progress(workers)
+        progress(workers, 200)
         hub.kill()
         for call, when in kills:
             _hub_killed_at(hub, call, when)
         hub.start()
-        _wait_for_progress(workers)
+        progress(workers, 200)
         for worker in workers:
-            worker.end(kill=False)
+            worker.end()
         assert hub.stop() == 0
         follower.end()
         assert is_whole(hub.journal)
@@ -222,24 +221,15 @@ def test_a_hub_killed_in_large_writes(tmp_path: Path) -> None:
     size = ("--journal-size", "1GiB")
     with HubProcess(tmp_path, *size) as hub:
         worker = Worker(hub.socket, "worker", 1, chunk=500_000)
-        _wait_for_progress([worker])
+        progress([worker], 200)
         hub.kill()
         for call, when in (("pwrite64", 1), ("pwrite64", 3)):
             _hub_killed_at(hub, call, when, size)
         hub.start()
-        _wait_for_progress([worker])
-        worker.end(kill=False)
+        progress([worker], 200)
+        worker.end()
         assert hub.stop() == 0
         assert is_whole(hub.journal)
         messages = hub.messages()
     assert [message.sequence for message in messages] == list(range(1, worker.acknowledged + 1))
     assert numbers_of(messages, "worker") == list(range(worker.acknowledged))
-
-
-def _wait_for_progress(workers: list[Worker]) -> None:
-    targets = [worker.acknowledged + 200 for worker in workers]
-    eventually(
-        lambda: all(worker.acknowledged >= target for worker, target in zip(workers, targets, strict=True)),
-        "progress",
-        timeout=60,
-    )

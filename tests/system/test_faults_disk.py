@@ -32,9 +32,8 @@ from hub.journal.segment import Segment, list_segments, segment_name
 from producers import Producer
 from tests import support
 from tests.hub.clients import chunk, connect, read_acks
-from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
+from tests.support import MPSR, HubProcess, Worker, eventually, mpsr, read_messages
 from tests.system.test_faults import LOSS, SMALL, fill, is_whole, numbers_of
-from tests.system.test_kill import Worker
 
 FILLING = "x" * 10_000
 NS = 1_000_000_000
@@ -215,7 +214,7 @@ def test_a_slow_disk_costs_throughput_and_nothing_else(tmp_path: Path, monkeypat
         assert last["rss_bytes"] < 100 << 20
         for worker in workers:
             assert worker.acknowledged, "it was served meanwhile"
-            worker.end(kill=False)
+            worker.end()
         stats = hub.stats()
         assert (stats["losses"], stats["duplicates"], stats["acks_dropped"]) == (0, 0, 0)
         assert hub.stop() == 0

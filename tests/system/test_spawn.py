@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -54,12 +54,6 @@ class Spawned:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubProcess]:
-    with HubProcess(tmp_path) as running:
-        yield running
 
 
 def run(hub: HubProcess, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

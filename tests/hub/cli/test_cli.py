@@ -26,12 +26,6 @@ from tests.producers.fakehub import FakeHub
 from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubProcess]:
-    with HubProcess(tmp_path) as running:
-        yield running
-
-
 def json_lines(output: bytes) -> list[dict[str, object]]:
     return [json.loads(line) for line in output.splitlines()]
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import os
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,21 +31,29 @@ async def nothing() -> None:
     """A reload that does nothing."""
 
 
+@contextlib.asynccontextmanager
+async def serving(folder: Path) -> AsyncIterator[tuple[Hub, Journal, Commands]]:
+    """A listening hub with a journal and the commands. Nothing takes from its inbox."""
+    journal = await Journal.open(str(folder / "j"))
+    commands = Commands(nothing)
+    hub = Hub(str(folder / "s"), commands=commands.table)
+    commands.attach(hub, journal)
+    async with hub:
+        yield hub, journal, commands
+    await journal.close()
+
+
 @both_loops
 def test_stats(run: Run, tmp_path: Path) -> None:
     """The counters and the gauges are right: messages, resends, losses, connections, bytes."""
     path = str(tmp_path / "s")
 
     async def main() -> None:
-        journal = await Journal.open(str(tmp_path / "j"))
-        commands = Commands(nothing)
-        hub = Hub(path, commands=commands.table)
-        commands.attach(hub, journal)
+        async with serving(tmp_path) as (hub, journal, commands):
 
-        def stats() -> dict[str, int | float]:
-            return commands.stats(Request("stats"), Peer())
+            def stats() -> dict[str, int | float]:
+                return commands.stats(Request("stats"), Peer())
 
-        async with hub:
             receiving = asyncio.create_task(Receiver(hub.inbox, journal, hub.metrics).run())
             assert stats().keys() >= STATS
             assert {stats()[name] for name in ("messages", "losses", "last_sequence", "inbox_bytes")} == {0}
@@ -63,9 +73,8 @@ def test_stats(run: Run, tmp_path: Path) -> None:
             assert counted["journal_bytes"] == journal.size_bytes > counted["bytes"]
             assert (counted["rss_bytes"] > 1 << 20, counted["pid"]) == (True, os.getpid())
             assert 0 <= counted["uptime_s"] <= stats()["uptime_s"]
-        receiving.cancel()
-        await asyncio.wait((receiving,))
-        await journal.close()
+            receiving.cancel()
+            await asyncio.wait((receiving,))
 
     run(main())
 
@@ -76,11 +85,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
 
     async def main() -> None:
-        journal = await Journal.open(str(tmp_path / "j"))
-        commands = Commands(nothing)
-        hub = Hub(path, commands=commands.table)
-        commands.attach(hub, journal)
-        async with hub:
+        async with serving(tmp_path) as (hub, _, _):
             with connect(path, b"x" * 100_000 + b"\n"):
                 await until(lambda: hub.inbox.held_bytes)
                 stats = await asyncio.to_thread(call, "stats", path=path)
@@ -90,7 +95,6 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
                 with pytest.raises(CommandFailed, match=r"no method 'pong'; there are: ping, reload, stats"):
                     await asyncio.to_thread(call, "pong", path=path)
-        await journal.close()
 
     run(main())
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,6 @@ from producers import Producer
 from tests import support
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end, until
 from tests.support import HubProcess, eventually, mpsr
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubProcess]:
-    with HubProcess(tmp_path) as process:
-        yield process
 
 
 def events(hub: HubProcess, name: str) -> list[dict[str, Any]]:
@@ -57,45 +51,6 @@ def test_a_signal_stops_it(hub: HubProcess, number: signal.Signals) -> None:
     assert not os.path.exists(hub.socket)
     assert hub.log[-1]["event"] == "hub.stopped"
     assert hub.log[-1]["last_sequence"] == 450
-
-
-def test_stopped_in_full_flow_and_started_again(hub: HubProcess) -> None:
-    """With steady producers and a hub stopped, killed and restarted, each message is stored once, in order."""
-    producers = [Producer(hub.socket, tag=f"p{n}", chunk_bytes_max=2000, linger_s=0) for n in range(3)]
-    finish = threading.Event()
-
-    def produce(producer: Producer, counts: list[int]) -> None:
-        while not finish.is_set():
-            producer.send({"n": counts[0]})
-            counts[0] += 1
-            if counts[0] % 500 == 0:  # to produce thousands of messages and not a million
-                producer.flush(60)
-
-    counts = [[0] for _ in producers]
-    threads = [threading.Thread(target=produce, args=pair) for pair in zip(producers, counts, strict=True)]
-    for thread in threads:
-        thread.start()
-    try:
-        for turn in range(4):
-            seen = hub.stats()["messages"]
-            eventually(lambda seen=seen: hub.stats()["messages"] > seen + 500, "more messages")  # type: ignore[misc]
-            if turn % 2:
-                hub.kill()
-            else:
-                assert hub.stop() == 0
-            hub.start()
-    finally:
-        finish.set()
-        for thread in threads:
-            thread.join()
-    for producer in producers:
-        producer.close(30)
-    assert hub.stop() == 0
-    stored = hub.messages()
-    assert Counter(message.tag for message in stored) == {f"p{n}": count for n, (count,) in enumerate(counts)}
-    for n, (count,) in enumerate(counts):
-        assert [message.record["n"] for message in stored if message.tag == f"p{n}"] == list(range(count))
-    assert [message.sequence for message in stored] == list(range(1, len(stored) + 1))
 
 
 def test_print(tmp_path: Path) -> None:
