@@ -11,7 +11,7 @@ import click
 
 from hub.cli.options import discard_output, renderer
 from hub.service.preflight import check_start
-from hub.service.settings import KEYS, Key, Settings, load
+from hub.service.settings import KEYS, Key, LoadedConfig, load
 
 if TYPE_CHECKING:
     from hub.journal.reader import Gap
@@ -47,7 +47,7 @@ def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
       mpsr hub --check
     """
 
-    def reload() -> Settings:
+    def reload() -> LoadedConfig:
         return load(flags, file=config)
 
     settings = reload()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from hub.errors import JournalUnusable, SocketError, SocketPathTooLong
-from hub.service.settings import Config
+from hub.service.config import Config
 from hub.socketfile import PATH_BYTES_MAX, check_folder, group_id
 
 

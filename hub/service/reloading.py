@@ -23,7 +23,8 @@ from hub.errors import JournalUnavailable, MpsrError
 from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.log import get_logger, set_level
-from hub.service.settings import Config, Settings, changes
+from hub.service.config import Config
+from hub.service.settings import LoadedConfig, changes
 
 log = get_logger("mpsr.reload")
 
@@ -38,7 +39,7 @@ class Reloader:
     def __init__(
         self,
         config: Config,
-        load: Callable[[], Settings],
+        load: Callable[[], LoadedConfig],
         hub: Hub,
         journal: Journal,
         access: Access,

@@ -38,8 +38,9 @@ from hub.journal.retention import AGE_STEPS, batch_bytes_max_for
 from hub.log import get_logger
 from hub.message import Batch
 from hub.receiver import Receiver
+from hub.service.config import Config
 from hub.service.reloading import Reloader
-from hub.service.settings import Config, Settings
+from hub.service.settings import LoadedConfig
 from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
 from hub.sinks.stdout import Follower
@@ -67,11 +68,11 @@ class Service:
         config: Config,
         *,
         show: Callable[[Batch | Gap], None] | None = None,
-        load: Callable[[], Settings] | None = None,
+        load: Callable[[], LoadedConfig] | None = None,
     ) -> None:
         self._config = config
         self._show = show
-        self._load = load or (lambda: Settings(config, {}, None))
+        self._load = load or (lambda: LoadedConfig(config, {}, None))
         self._stopping = asyncio.Event()
         self._notifier = Notifier()
         self._reloader: Reloader | None = None

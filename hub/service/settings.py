@@ -21,45 +21,15 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-from hub.access import RIGHTS, Right, Rule, Rules, parse_rule
+from hub.access import RIGHTS, Right, parse_rule
 from hub.errors import ConfigError
 from hub.journal.retention import RETAIN_BYTES_MIN
-from hub.journal.writer import Durability
 from hub.paths import config_file, default_journal, default_socket
 from hub.quantities import parse_length, parse_size
+from hub.service.config import Config
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PREFIX = "MPSR_"
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration of a hub. Sizes are bytes, durations are seconds."""
-
-    socket: str
-    mode: int
-    group: str | None
-    journal: str
-    journal_size: int
-    retain: float | None
-    durability: Durability
-    connections_max: int
-    inbox_size: int
-    frame_size: int
-    stop_timeout: float
-    log_level: str
-    send_allow: tuple[Rule, ...]
-    send_deny: tuple[Rule, ...]
-    read_allow: tuple[Rule, ...]
-    read_deny: tuple[Rule, ...]
-    control_allow: tuple[Rule, ...]
-    control_deny: tuple[Rule, ...]
-
-    @property
-    def rules(self) -> dict[Right, Rules]:
-        """The access rules, by right."""
-        return {right: Rules(getattr(self, f"{right}_allow"), getattr(self, f"{right}_deny")) for right in RIGHTS}
 
 
 class Key(NamedTuple):
@@ -90,7 +60,7 @@ class Value(NamedTuple):
     origin: str
 
 
-class Settings(NamedTuple):
+class LoadedConfig(NamedTuple):
     """The configuration in force, and the origin of each value."""
 
     config: Config
@@ -197,7 +167,7 @@ def load(
     *,
     file: str | None = None,
     environ: Mapping[str, str] | None = None,
-) -> Settings:
+) -> LoadedConfig:
     """
     Return the configuration in force.
 
@@ -218,7 +188,7 @@ def load(
             values[key.name] = _value(key, written[key.name], path)
         else:
             values[key.name] = _value(key, () if key.is_list else key.default(), "default")
-    return Settings(Config(**{name: value.value for name, value in values.items()}), values, path)
+    return LoadedConfig(Config(**{name: value.value for name, value in values.items()}), values, path)
 
 
 def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:

@@ -22,8 +22,9 @@ from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.writer import Commit
 from hub.message import Batch
+from hub.service.config import Config
 from hub.service.service import Service
-from hub.service.settings import Config, load
+from hub.service.settings import load
 from producers import Producer
 from tests import support
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end, until

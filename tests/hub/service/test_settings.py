@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hub.errors import ConfigError
-from hub.service import settings
+from hub.service.config import Config
 from hub.service.settings import KEYS, changes, configured, example, load
 
 GIVEN = {
@@ -29,7 +29,7 @@ def written(tmp_path: Path) -> Path:
 
 def test_the_table_has_every_key() -> None:
     """These tests cover every key."""
-    assert {*GIVEN, *RULES} == {key.name for key in KEYS} == set(settings.Config.__struct_fields__)
+    assert {*GIVEN, *RULES} == {key.name for key in KEYS} == set(Config.__struct_fields__)
 
 
 @pytest.mark.parametrize("name", GIVEN)
