@@ -124,7 +124,7 @@ class Hub:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # The receiver has left the block, so remaining batches cannot be handled: do not wait for them.
-        await self.stop(timeout_s=0)
+        await self.stop(timeout=0)
 
     def __aiter__(self) -> AsyncIterator[Message]:
         return _Messages(self)
@@ -156,18 +156,18 @@ class Hub:
         self._accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
         self._accepting.add_done_callback(self._accept_ended)
 
-    async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> int:
+    async def stop(self, *, timeout: float = STOP_TIMEOUT_S) -> int:
         """
         Accept no new producers, read what was sent, and let the receiver finish it. Then the iteration ends.
 
-        The receiver must be running. Returns the number of connections that were cut off at the deadline.
+        The receiver must be running. Returns the number of connections that were cut off after *timeout* seconds.
         """
         if self._listener is None or self._inbox is None:
             return 0
         if self._accepting is not None:
             self._accepting.cancel()
             await asyncio.wait((self._accepting,))
-        late = await self._listener.stop(timeout_s=timeout_s)
+        late = await self._listener.stop(timeout=timeout)
         self._inbox.close()
         if self._opener is not None:
             self._opener.close()

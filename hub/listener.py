@@ -113,7 +113,7 @@ class Listener:
         self._connections_max = connections_max
         self._room.set()
 
-    async def stop(self, *, timeout_s: float) -> int:
+    async def stop(self, *, timeout: float) -> int:
         """
         Remove the path, accept the backlog, read what all clients have sent, and let the connections end.
 
@@ -124,7 +124,7 @@ class Listener:
         self._is_stopping = True
         self._file.remove()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
+        deadline = loop.time() + timeout
         while not await self._accept_last() and loop.time() < deadline:  # out of descriptors: accept more when some end
             await self._wait_a_little()
         late: set[asyncio.Task[None]] = set()

@@ -58,13 +58,13 @@ class Outbox:
         if sent < len(data) and not self._is_broken:
             self._keep(data[sent:])
 
-    async def emptied(self, timeout_s: float) -> None:
-        """Wait until every kept reply is sent or the client has disconnected, at most *timeout_s*."""
+    async def emptied(self, timeout: float) -> None:
+        """Wait until every kept reply is sent or the client has disconnected, at most *timeout*."""
         if not self._unsent:
             return
         self._emptied = asyncio.get_running_loop().create_future()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout):
                 await self._emptied
 
     def close(self) -> None:

@@ -243,7 +243,7 @@ class Service:
         deadline = loop.time() + timeout_s
         self._notifier.stopping()
         log.info("hub.stopping", connections=hub.connections)
-        late = await hub.stop(timeout_s=timeout_s)
+        late = await hub.stop(timeout=timeout_s)
         if late:
             log.warning("hub.stopped_late", connections=late, timeout_s=timeout_s)
         done, _ = await asyncio.wait((receiving,), timeout=max(deadline - loop.time(), 1.0))

@@ -33,13 +33,13 @@ class Follower:
         self._waking = asyncio.create_task(self._wake(), name="mpsr-show")
         threading.Thread(target=self._run, name="mpsr-show", daemon=True).start()
 
-    async def finish(self, timeout_s: float) -> bool:
-        """Show the remaining batches. Return False, without the rest, after *timeout_s*."""
+    async def finish(self, timeout: float) -> bool:
+        """Show the remaining batches. Return False, without the rest, after *timeout*."""
         self._waking.cancel()
         self._is_ending = True
         self._more.set()
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout):
                 await self._ended.wait()
         except TimeoutError:
             return False

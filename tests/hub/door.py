@@ -122,7 +122,7 @@ async def door(path: str, **options: object) -> AsyncIterator[Door]:
             client.close()
         accepting.cancel()
         await asyncio.wait((accepting,))
-        await here.listener.stop(timeout_s=0)
+        await here.listener.stop(timeout=0)
         receiving.cancel()
         await asyncio.wait((receiving,))
         here.inbox.close()

@@ -420,7 +420,7 @@ def test_a_stop_takes_small_steps(path: str, steps: Steps) -> None:
                 client.send(stream)
             steps.clear()
             steps.aside()
-            stopping = asyncio.create_task(here.listener.stop(timeout_s=60))
+            stopping = asyncio.create_task(here.listener.stop(timeout=60))
             await asyncio.sleep(0)
             here.receives.set()
             assert await stopping == 0

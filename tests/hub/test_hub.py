@@ -228,7 +228,7 @@ def test_stop_ends_the_iteration(run: Run, path: str) -> None:
             clients = [connect(path, chunk(f"{n}", 3)) for n in range(50)]
             for n in range(50):
                 connect(path, f"line {n}\n".encode()).close()
-            stopping = asyncio.create_task(hub.stop(timeout_s=30))
+            stopping = asyncio.create_task(hub.stop(timeout=30))
             got = [message async for message in hub]
             assert await stopping == 0
             assert len(got) == 200
@@ -272,7 +272,7 @@ def test_a_stop_that_was_cancelled(run: Run, path: str) -> None:
             await anext(hub.batches())
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01):
-                    await hub.stop(timeout_s=30)
+                    await hub.stop(timeout=30)
         assert client.recv(1) == b""
         client.close()
         assert hub.connections == 0
@@ -460,7 +460,7 @@ def test_a_socket_made_by_others(run: Run, path: str, is_left: bool) -> None:
                 waiting.shutdown(socket.SHUT_WR)
                 if not is_left:
                     os.unlink(path)
-                assert await hub.stop(timeout_s=30) == 0
+                assert await hub.stop(timeout=30) == 0
                 assert read_to_end(served) == b""
                 expected = [b"\xa6served"] if is_left else [b"\xa6served", b"\xa7waiting"]
                 assert [batch.chunk_id for batch in got] == expected

@@ -183,11 +183,11 @@ def test_stop_loses_nobody(run: Run, path: str, turns: int) -> None:
     run(main())
 
 
-async def stop(site: Site, timeout_s: float = 30.0) -> int:
+async def stop(site: Site, timeout: float = 30.0) -> int:
     """Stop as `hub.hub` does: the accept loop first, then the listener."""
     site.accepting.cancel()
     await asyncio.wait((site.accepting,))
-    return await site.listener.stop(timeout_s=timeout_s)
+    return await site.listener.stop(timeout=timeout)
 
 
 @both_loops
@@ -239,7 +239,7 @@ def test_who_is_late_is_cut_off(run: Run, path: str) -> None:
             await site.got_all(1)
             assert await stop(site, 0.01) == 1
             assert client.recv(1) == b""
-            assert (site.listener.connections, await site.listener.stop(timeout_s=1)) == (0, 0)
+            assert (site.listener.connections, await site.listener.stop(timeout=1)) == (0, 0)
             client.close()
 
     run(main())
@@ -258,9 +258,9 @@ def test_a_stop_that_was_cancelled_can_be_finished(run: Run, path: str) -> None:
                 async with asyncio.timeout(0.01):
                     await stop(site)
             assert site.listener.connections == 1
-            assert await site.listener.stop(timeout_s=0) == 1
+            assert await site.listener.stop(timeout=0) == 1
             again = SocketFile.bind(path)
-            await site.listener.stop(timeout_s=0)
+            await site.listener.stop(timeout=0)
             assert os.path.exists(path)
             again.remove()
             again.close()
@@ -308,7 +308,7 @@ def test_a_fault_of_the_listening_socket_is_raised(run: Run, path: str) -> None:
         site.listener = Listener(file, site._connect, users=Users(), metrics=Metrics())
         with pytest.raises(OSError, match="Invalid argument"):
             await site.listener.run()
-        assert await site.listener.stop(timeout_s=1) == 0
+        assert await site.listener.stop(timeout=1) == 0
         other.close()
 
     run(main())
@@ -325,7 +325,7 @@ async def main(path):
 
         async def stop():
             await stopping.wait()
-            print("late", await hub.stop(timeout_s=30), flush=True)
+            print("late", await hub.stop(timeout=30), flush=True)
 
         stopper = asyncio.create_task(stop())
         print("ready", flush=True)

@@ -60,7 +60,7 @@ async def batches() -> None:
                 assert_type(message, Message)
             assert_type(batch.acknowledge(), None)
         assert_type(await hub.stop(), int)
-        await hub.stop(timeout_s=1)
+        await hub.stop(timeout=1)
 
 
 def ping(request: Request, peer: Peer) -> str:
