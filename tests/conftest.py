@@ -1,6 +1,10 @@
 """Settings of the test run that pyproject.toml has no place for."""
 
+from __future__ import annotations
+
+import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,11 @@ from tests.support import HubProcess
 # A shared machine stands still now and then, which is no failure; a hang meets pytest's timeout.
 settings.register_profile("mpsr", settings(), deadline=None)
 settings.load_profile("mpsr")
+# `make coverage`: the same examples in every run, so that its figures are the same too.
+settings.register_profile("coverage", settings(), derandomize=True, database=None, max_examples=25)
+
+HYPOTHESIS_SEED = "MPSR_HYPOTHESIS_SEED"
+"""Environment variable: a number that all examples of Hypothesis are drawn from, in CI too."""
 
 # A run under nohup, or in the background of a shell, was started to ignore these, and so would every process that it
 # starts. A handler lets this process survive them as well, but ends with exec: the tests' processes have the default.
@@ -31,3 +40,32 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
     """A real hub of the test's own, which may stop or kill it."""
     with HubProcess(tmp_path) as hub:
         yield hub
+
+
+@pytest.hookimpl(tryfirst=True)  # the plugin of Hypothesis reads its option in the same hook
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the seed of Hypothesis from the environment. Without one, CI draws the same examples each time."""
+    if seed := os.environ.get(HYPOTHESIS_SEED):
+        config.option.hypothesis_seed = str(int(seed))
+        settings.register_profile("mpsr", settings.get_profile("mpsr"), derandomize=False)
+        settings.load_profile("mpsr")
+
+
+def pytest_report_header() -> str:
+    """Name the seed, so that a log says how to repeat the run."""
+    return f"hypothesis seed: {os.environ.get(HYPOTHESIS_SEED) or f'its own choice ({HYPOTHESIS_SEED}=N sets it)'}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around all others: only the line of totals follows
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """End with the durability tests that did not run, and what they lack."""
+    yield
+    lacking: dict[str, Counter[str]] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        if "durability" in getattr(report, "keywords", ()) and isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+            lacking.setdefault(reason, Counter())[report.location[2].partition("[")[0]] += 1
+    for reason, tests in lacking.items():
+        names = ", ".join(f"{name} ({count})" for name, count in tests.items())
+        line = f"DURABILITY NOT TESTED, {tests.total()} tests did not run: {reason}: {names}"
+        terminalreporter.write_line(line, yellow=True, bold=True)

@@ -23,7 +23,8 @@ import pytest
 from tests.support import PATIENCE_S
 
 ALICE, MALLORY, HUB = 54321, 54322, 54323
-NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be other users")
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can be other users")
+""".ci/skips.py allows every reason that begins with `needs root: ` to a user who is not root."""
 _LOADED = (grp, pwd)  # before: another user may not be able to read where Python is installed
 
 

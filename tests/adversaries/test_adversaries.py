@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.adversaries.__main__ import row
 from tests.adversaries.attacks import ATTACKS
 from tests.adversaries.rig import run
+from tests.users import NEEDS_ROOT
 
 SUITE_S = 3.0
 """Duration of each attack in the suite; `python -m tests.adversaries` attacks for ten seconds or more."""
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="attackers are other users")
 
 
-@needs_root
+@NEEDS_ROOT
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nobody_is_hurt(name: str, request: pytest.FixtureRequest) -> None:

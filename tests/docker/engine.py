@@ -78,8 +78,10 @@ def base_image() -> str:
 
 def _bootstrap(name: str) -> None:
     """Make an image of this machine's own Debian, from the mirror that its apt has."""
-    if os.geteuid() != 0 or shutil.which("debootstrap") is None:
-        raise Missing(f"no base image: {PUBLISHED_BASE} is not in reach, and debootstrap, as root, is not there")
+    if os.geteuid() != 0:
+        raise Missing(f"needs root: {PUBLISHED_BASE} is not in reach, and only root can make a base image")
+    if shutil.which("debootstrap") is None:
+        raise Missing(f"no base image: {PUBLISHED_BASE} is not in reach, and debootstrap is not installed")
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     targets = run(
         ["apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]

@@ -94,7 +94,7 @@ def test_all_groups_of_a_peer() -> None:
         assert groups_of(ours, UNKNOWN_PEER) == frozenset({UNKNOWN_PEER.gid})
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set groups")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can set groups")
 @pytest.mark.parametrize("count", [256, 257, 1000, 65_536])
 def test_many_groups(tmp_path: Path, count: int) -> None:
     """All groups of a process are known, even more than Python's own call can return."""

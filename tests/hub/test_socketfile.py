@@ -597,7 +597,7 @@ def test_clients_cannot_pass_descriptors(tmp_path: Path) -> None:
         try:
             file.sock.getsockopt(socket.SOL_SOCKET, 83)
         except OSError:
-            pytest.skip("this kernel cannot refuse descriptors (before 6.16)")
+            pytest.skip("needs a newer kernel: before 6.16 it cannot refuse descriptors")
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(file.path)
             for is_accepted in (False, True):

@@ -145,7 +145,7 @@ def test_a_full_disk(folder: Path) -> None:
     if subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=512k,mode=0700", "none", str(folder)], check=False
     ).returncode:
-        pytest.skip("only root can mount")
+        pytest.skip("needs root: only root can mount")
     try:
         spool = Spool(str(folder), new_session())
         made = [spool.allocate(128 << 10) for _ in range(3)]

@@ -29,6 +29,8 @@ from hub.query.query import Query
 from producers import Producer
 from tests.support import MPSR, HubProcess, Worker, eventually, mpsr, progress
 
+pytestmark = pytest.mark.durability
+
 SMALL = ("--journal-size", "4MiB")
 LOSS = LOSS_TAG.decode()
 FILLING = "x" * 10_000

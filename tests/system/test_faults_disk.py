@@ -35,6 +35,8 @@ from tests.hub.clients import chunk, connect, read_acks
 from tests.support import MPSR, HubProcess, Worker, eventually, mpsr, read_messages
 from tests.system.test_faults import LOSS, SMALL, fill, is_whole, numbers_of
 
+pytestmark = pytest.mark.durability
+
 FILLING = "x" * 10_000
 NS = 1_000_000_000
 
@@ -65,12 +67,15 @@ def _small_disk(kind: str, disk: Path) -> tuple[str, ...]:
     flags, mount = _SMALL_DISKS[kind]
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
-    if kind == "ext4" and (os.geteuid() or shutil.which("mkfs.ext4") is None):
-        pytest.skip("ext4 can be made and mounted by root only")
+    if kind == "ext4" and os.geteuid():
+        pytest.skip("needs root: ext4 is made and mounted")
+    if kind == "ext4" and shutil.which("mkfs.ext4") is None:
+        pytest.skip("mkfs.ext4 is not installed")
     command = ("unshare", flags, "sh", "-c", f'{mount.format(disk=disk)} && exec "$@"', "sh")
     tried = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
-        pytest.skip(f"no file system can be mounted: {tried.stderr.strip()}")
+        whose = "needs root: " if os.geteuid() else ""
+        pytest.skip(f"{whose}no file system can be mounted: {tried.stderr.strip()}")
     return command
 
 

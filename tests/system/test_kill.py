@@ -18,6 +18,8 @@ from hub.message import Message
 from hub.wire.spoolfile import folder_beside
 from tests.support import HubProcess, Worker, eventually, mpsr
 
+pytestmark = pytest.mark.durability
+
 PRODUCERS = 3
 VICTIMS = ("hub", "producer", "hub, producer", "producer, hub")
 """What one step kills, in this order. The hub is started again when all of them are dead."""

@@ -35,6 +35,8 @@ from tests.hub.clients import connect, frame_of, read_acks
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.support import HubProcess, eventually
 
+pytestmark = pytest.mark.durability
+
 CUTS = int(os.environ.get("MPSR_POWER_CUTS", "1"))  # at each operation
 SEED = int(os.environ.get("MPSR_SEED", "1"))
 PRODUCERS = 4

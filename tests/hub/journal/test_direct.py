@@ -15,6 +15,8 @@ from hub.journal import direct
 from hub.journal.direct import BUFFER_BYTES, PAGE_BYTES, DirectWriter
 from hub.journal.files import DIRECT_BYTES, DiskFiles, Part
 
+pytestmark = pytest.mark.durability
+
 SIZE = 12 << 20
 
 

@@ -42,7 +42,7 @@ STRANGER, SECOND_STRANGER = 54_321, 54_322
 """Users that are not in the user database."""
 GROUP = 54_400
 """The socket's group."""
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can become another user")
 
 
 @contextlib.contextmanager
