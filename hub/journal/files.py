@@ -6,11 +6,12 @@ forgets, fills up or fails. `DiskFiles` is the real one.
 
 A large write bypasses the page cache if the file system can (hub.journal.direct). That takes a third of the time and a
 tenth of the CPU, and other programs keep their cache. A small write goes through the cache, because a following reader
-reads it soon.
+reads it soon. If it has to be synced, one system call does both (`RWF_DSYNC`): after each call the writer's thread has
+to wait for the interpreter's lock.
 
 Always true: everything here blocks, so the event loop never calls it; errors are OSError.
 Not here: the meaning of the bytes.
-Source: pwritev(2), fdatasync(2), posix_fallocate(3); IOV_MAX is 1024 on Linux.
+Source: pwritev2(2), fdatasync(2), posix_fallocate(3), proc_pid_mountinfo(5); IOV_MAX is 1024 on Linux.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ from hub.journal.direct import PAGE_BYTES, DirectWriter, Part
 _PARTS_MAX = 1024
 DIRECT_BYTES = 256 << 10
 """From this size on, a direct write is faster."""
+_RWF_DSYNC: int = getattr(os, "RWF_DSYNC", 0)
+_HONOURS_DSYNC = frozenset({"ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs"})
+"""
+File systems whose kernel code syncs a write with `RWF_DSYNC` exactly as `fdatasync` does (``generic_write_sync``).
+Others may ignore the flag without an error: 9p does, and FUSE leaves it to the server.
+"""
+_NO_DSYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Errors that mean "this kernel does not know the flag"; nothing has been written."""
+_MOUNTS = "/proc/self/mountinfo"
 __all__ = ["DIRECT_BYTES", "DiskFiles", "Files", "Part"]
 
 
@@ -45,8 +55,12 @@ class Files(Protocol):
         zeros.
         """
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> None:
-        """Write all *parts* one after the other."""
+    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
+        """
+        Write all *parts* one after the other. With *is_synced* they are on stable storage on return.
+
+        Data written earlier without a sync is not covered. After an error nothing is known about the written range.
+        """
 
     def sync(self, fd: int) -> None:
         """Return when all data written to *fd* is on stable storage."""
@@ -82,6 +96,7 @@ class DiskFiles:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._direct = DirectWriter()
+        self._has_dsync: bool | None = None  # None until the first write that is to be synced
 
     def list(self) -> list[str]:
         return os.listdir(self._folder)
@@ -133,21 +148,40 @@ class DiskFiles:
             offset += step
         return b"".join(parts)
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> None:
-        if (total := sum(map(len, parts))) >= DIRECT_BYTES:
-            has_room = offset + total <= self.size(fd) - PAGE_BYTES  # padding must not extend the file
-            if has_room and self._direct.write(fd, offset, parts):
-                return
-        for first in range(0, len(parts), _PARTS_MAX):
-            group = parts[first : first + _PARTS_MAX]
-            size = sum(map(len, group))
-            written = os.pwritev(fd, group, offset)
-            if written < size:  # interrupted by a signal, or a nearly full disk
-                rest = memoryview(b"".join(group))[written:]
-                while rest:
-                    written += (more := os.pwrite(fd, rest, offset + written))
-                    rest = rest[more:]
-            offset += size
+    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
+        total = sum(map(len, parts))
+        if total >= DIRECT_BYTES and self._write_direct(fd, offset, parts, total):
+            pass
+        elif is_synced and len(parts) <= _PARTS_MAX and self._write_synced(fd, offset, parts, total):
+            return
+        else:
+            _write_all(fd, offset, parts)
+        if is_synced:
+            self.sync(fd)
+
+    def _write_direct(self, fd: int, offset: int, parts: Sequence[Part], total: int) -> bool:
+        """Bypass the page cache. Return False, with nothing written, if that is impossible."""
+        has_room = offset + total <= self.size(fd) - PAGE_BYTES  # padding must not extend the file
+        return has_room and self._direct.write(fd, offset, parts)
+
+    def _write_synced(self, fd: int, offset: int, parts: Sequence[Part], total: int) -> bool:
+        """
+        Write and sync with one system call. Return False if that is impossible or if less than *total* was written:
+        then write all of it, and sync.
+
+        An error of the sync is raised like an error of `fdatasync`, and means the same.
+        """
+        if self._has_dsync is None:
+            self._has_dsync = bool(_RWF_DSYNC) and _file_system(self._folder) in _HONOURS_DSYNC
+        if not self._has_dsync:
+            return False
+        try:
+            return os.pwritev(fd, parts, offset, _RWF_DSYNC) == total
+        except OSError as error:
+            if error.errno not in _NO_DSYNC:
+                raise
+            self._has_dsync = False
+            return False
 
     def sync(self, fd: int) -> None:
         _fdatasync(fd)
@@ -192,6 +226,32 @@ class DiskFiles:
 
     def is_linked(self, fd: int) -> bool:
         return os.fstat(fd).st_nlink > 0
+
+
+def _write_all(fd: int, offset: int, parts: Sequence[Part]) -> None:
+    for first in range(0, len(parts), _PARTS_MAX):
+        group = parts[first : first + _PARTS_MAX]
+        size = sum(map(len, group))
+        written = os.pwritev(fd, group, offset)
+        if written < size:  # interrupted by a signal, or a nearly full disk
+            rest = memoryview(b"".join(group))[written:]
+            while rest:
+                written += (more := os.pwrite(fd, rest, offset + written))
+                rest = rest[more:]
+        offset += size
+
+
+def _file_system(folder: str) -> str:
+    """Return the type of the file system that *folder* is on, or "" if that is unknown."""
+    try:
+        device = os.stat(folder).st_dev
+        with open(_MOUNTS, encoding="utf-8", errors="replace") as mounts:
+            for fields in map(str.split, mounts):
+                if fields[2] == f"{os.major(device)}:{os.minor(device)}":
+                    return fields[fields.index("-") + 1]
+    except OSError:  # no /proc
+        pass
+    return ""
 
 
 # macOS has neither function. ftruncate leaves a hole there, and a full disk is found by the write.

@@ -130,8 +130,7 @@ _KILLS = [
     *(("fallocate", when) for when in (1, 2)),  # of the first segment, of one under load
     *(("rename", when) for when in (1, 2)),
     *(("unlink", when) for when in (1, 2, 3)),  # of expired segments
-    *(("pwritev2", when) for when in (1, 2, 9)),  # of a header, of commits
-    *(("fdatasync", when) for when in (1, 9)),
+    *(("pwritev2", when) for when in (1, 2, 3, 9, 10)),  # of a header, of the seal, of commits
 ]
 
 

@@ -45,12 +45,18 @@ class _File:
         versions.append(bytes(self.data[start : start + PAGE_BYTES]))
         self.dirty.add(page)
 
-    def sync(self, *, size: bool) -> None:
-        for page in self.dirty:
+    def sync(self, *, size: bool, pages: range | None = None) -> None:
+        """Sync the dirty pages, or those of them that are in *pages*."""
+        for page in self.clean(pages):
             del self.pages[page]
-        self.dirty.clear()
         if size:
             self.sizes = self.sizes[-1:]
+
+    def clean(self, pages: range | None = None) -> set[int]:
+        """Return the pages that a sync writes. No later sync writes them, also if this one fails."""
+        written = {page for page in self.dirty if pages is None or page in pages}
+        self.dirty -= written
+        return written
 
     def copy(self) -> _File:
         copy = _File(self.data[:], self.sizes[:])
@@ -148,13 +154,13 @@ class ForgettingFiles:
         if (faults := self._faults.get(step)) and (code := faults.pop(0)):
             raise OSError(code, os.strerror(code))
 
-    def _sync(self, file: _File, step: str, *, size: bool) -> None:
+    def _sync(self, file: _File, step: str, *, size: bool, pages: range | None = None) -> None:
         try:
             self._step(step)
         except OSError:
-            file.dirty.clear()
+            file.clean(pages)
             raise
-        file.sync(size=size)
+        file.sync(size=size, pages=pages)
 
     def _seen(self, name: str) -> _File:
         if (file := self._names.get(name, [None])[-1]) is None:
@@ -183,8 +189,9 @@ class ForgettingFiles:
         file = self._handles[fd]
         return bytes(file.data[offset : min(offset + size, file.sizes[-1])])
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> None:
+    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
         file, data = self._handles[fd], b"".join(parts)
+        start, size = offset, len(data)
         assert offset + len(data) <= file.sizes[-1], "written behind what was reserved"
         while data:
             page = offset // PAGE_BYTES
@@ -192,6 +199,13 @@ class ForgettingFiles:
             self._step("page")
             file.write_page(page, offset, now)
             offset, data = offset + len(now), data[len(now) :]
+        if is_synced:
+            self.sync_range(fd, start, size)
+
+    def sync_range(self, fd: int, offset: int, size: int) -> None:
+        """Sync only these bytes: the second half of a synced write."""
+        pages = range(offset // PAGE_BYTES, -(-(offset + size) // PAGE_BYTES))
+        self._sync(self._handles[fd], "sync", size=False, pages=pages)
 
     def sync(self, fd: int) -> None:
         self._sync(self._handles[fd], "sync", size=False)

@@ -7,10 +7,12 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from hub.journal.files import DiskFiles, Files
+from hub.journal import files as files_module
+from hub.journal.files import DIRECT_BYTES, DiskFiles, Files, Part
 from tests.hub.journal.forgetting import PAGE_BYTES, ForgettingFiles, every_choice
 
 
@@ -107,7 +109,180 @@ def test_what_is_not_there_is_not_found(files: Files, action: Callable[[Files], 
         action(files)
 
 
+def test_a_synced_write_has_the_same_bytes(files: Files) -> None:
+    """A write with *is_synced* writes what one without it writes, also with more parts than one call accepts."""
+    rng = random.Random(2)
+    fd, offset, data = files.create("a", 600_000), 5, b""
+    for count, size in ((1, 1), (3, 5000), (1024, 9), (1025, 9), (2, 150_000), (1, 20)):
+        parts = [rng.randbytes(size) for _ in range(count)]
+        files.write(fd, offset + len(data), parts, is_synced=True)
+        data += b"".join(parts)
+        assert files.read(fd, 0, offset + len(data) + 7) == bytes(offset) + data + bytes(7)
+    files.close(fd)
+
+
 # The real disk only.
+
+
+class Calls(NamedTuple):
+    """The calls that write and sync, in order: their names and the flags of `pwritev`."""
+
+    made: list[tuple[str, int]]
+
+    def take(self) -> list[tuple[str, int]]:
+        made = self.made[:]
+        self.made.clear()
+        return made
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    calls, pwritev, pwrite, fdatasync = Calls([]), os.pwritev, os.pwrite, os.fdatasync
+
+    def write_parts(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+        calls.made.append(("pwritev", flags))
+        return pwritev(fd, parts, offset, flags)
+
+    def write_one(fd: int, data: Part, offset: int) -> int:
+        calls.made.append(("pwrite", 0))
+        return pwrite(fd, data, offset)
+
+    def sync(fd: int) -> None:
+        calls.made.append(("fdatasync", 0))
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "pwritev", write_parts)
+    monkeypatch.setattr(os, "pwrite", write_one)
+    monkeypatch.setattr(files_module, "_fdatasync", sync)
+    return calls
+
+
+def mounted(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let *folder* be on a file system of type *kind*."""
+    device = folder.stat().st_dev
+    lines = [
+        "21 1 0:99999 / / rw - ext4 /dev/root rw",
+        f"24 21 {os.major(device)}:{os.minor(device)} / /a\\040b rw,relatime shared:1 master:2 - {kind} /dev/x rw",
+        f"25 21 {os.major(device)}:{os.minor(device)} / /again rw - unknown /dev/x rw",
+    ]
+    (folder / "mountinfo").write_text("\n".join(lines))
+    monkeypatch.setattr(files_module, "_MOUNTS", str(folder / "mountinfo"))
+
+
+SYNCED, SEPARATE = [("pwritev", os.RWF_DSYNC)], [("pwritev", 0), ("fdatasync", 0)]
+
+
+def test_a_small_synced_write_is_one_system_call(
+    tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On ext4, a commit of ordinary size is written and synced by one call; without *is_synced* nothing is synced."""
+    mounted(tmp_path, "ext4", monkeypatch)
+    files = DiskFiles(str(tmp_path))
+    fd = files.create("a", 1 << 20)
+    for _ in range(3):
+        files.write(fd, 0, [b"a", b"b"], is_synced=True)
+        assert calls.take() == SYNCED
+    files.write(fd, 0, [b"a", b"b"])
+    assert calls.take() == [("pwritev", 0)]
+    files.close(fd)
+
+
+def test_many_parts_and_large_writes_are_synced_by_a_call_of_their_own(
+    tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More parts than one call accepts, and a large write, direct or not, are written first and synced after it."""
+    mounted(tmp_path, "ext4", monkeypatch)
+    files = DiskFiles(str(tmp_path))
+    fd = files.create("a", 2 * DIRECT_BYTES)
+    files.write(fd, 0, [b"a"] * 1025, is_synced=True)
+    assert calls.take() == [("pwritev", 0), ("pwritev", 0), ("fdatasync", 0)]
+    files.write(fd, 0, [bytes(DIRECT_BYTES)], is_synced=True)
+    *writes, sync = calls.take()
+    assert writes
+    assert sync == ("fdatasync", 0)
+    files.write(fd, 0, [b"a"], is_synced=True)
+    assert calls.take() == SYNCED
+    files.close(fd)
+
+
+@pytest.mark.parametrize("kind", ["9p", "fuse.sshfs", "virtiofs", "nfs4", ""])
+def test_where_the_flag_may_be_ignored_it_is_not_used(
+    kind: str, tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system that may ignore the flag, and where its type is unknown, the sync is a call of its own."""
+    mounted(tmp_path, kind, monkeypatch)
+    if not kind:
+        monkeypatch.setattr(files_module, "_MOUNTS", str(tmp_path / "none"))
+    files = DiskFiles(str(tmp_path))
+    fd = files.create("a", 1000)
+    files.write(fd, 0, [b"a", b"b"], is_synced=True)
+    assert calls.take() == SEPARATE
+    files.close(fd)
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_a_kernel_without_the_flag_is_asked_once(
+    number: int, tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the kernel refuses the flag, this write and all later ones are synced by a call of their own."""
+    mounted(tmp_path, "xfs", monkeypatch)
+    counted, refused = os.pwritev, 0
+
+    def refuse(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+        nonlocal refused
+        if flags:
+            refused += 1
+            raise OSError(number, os.strerror(number))
+        return counted(fd, parts, offset)
+
+    monkeypatch.setattr(os, "pwritev", refuse)
+    files = DiskFiles(str(tmp_path))
+    fd = files.create("a", 1000)
+    for _ in range(2):
+        files.write(fd, 10, [b"a", b"b"], is_synced=True)
+        assert calls.take() == SEPARATE
+    assert refused == 1
+    assert files.read(fd, 9, 4) == b"\0ab\0"
+    files.close(fd)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_an_error_of_a_synced_write_is_raised_and_not_retried(
+    number: int, tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error may be one of the sync, and a second sync could succeed without writing the data."""
+    mounted(tmp_path, "ext4", monkeypatch)
+
+    def fail(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+        calls.made.append(("pwritev", flags))
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwritev", fail)
+    files = DiskFiles(str(tmp_path))
+    fd = files.create("a", 1000)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        files.write(fd, 0, [b"a"], is_synced=True)
+    assert calls.take() == SYNCED
+    files.close(fd)
+
+
+def test_a_synced_write_that_is_cut_short_is_written_and_synced_again(
+    tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a short synced write, all parts are written, then synced."""
+    mounted(tmp_path, "ext4", monkeypatch)
+    counted = os.pwritev
+
+    def cut_short(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+        return counted(fd, [b"".join(parts)[:3]] if flags else parts, offset, flags)
+
+    monkeypatch.setattr(os, "pwritev", cut_short)
+    files = DiskFiles(str(tmp_path))
+    fd = files.create("a", 1000)
+    files.write(fd, 1, [b"abcd", b"efgh"], is_synced=True)
+    assert calls.take() == SYNCED + SEPARATE
+    assert files.read(fd, 0, 10) == b"\0abcdefgh\0"
+    files.close(fd)
 
 
 def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +387,38 @@ def test_unsynced_pages_are_old_new_or_torn() -> None:
     assert cuts(files) == {("a", one + two.replace(b"x", b"y")) for one in pages for two in pages}
     files.sync(fd)
     assert cuts(files) == {("a", two_pages(b"x", b"y"))}
+
+
+def test_a_synced_write_syncs_only_its_pages() -> None:
+    """What was written to other pages before stays unsynced, and if the sync fails, only its own pages are dropped."""
+    files = ForgettingFiles()
+    fd = files.create("a", 3 * PAGE_BYTES)
+    files.sync_all(fd)
+    files.sync_folder()
+    files.write(fd, 0, [b"x"])
+    files.write(fd, PAGE_BYTES, [two_pages(b"y", b"z")], is_synced=True)
+    synced = two_pages(b"y", b"z")
+    assert cuts(files) == {("a", first.ljust(PAGE_BYTES, b"\0") + synced) for first in (b"", b"x")}
+    files.fail("sync")
+    with pytest.raises(OSError, match="Input/output error"):
+        files.write(fd, 2 * PAGE_BYTES, [b"w" * PAGE_BYTES], is_synced=True)
+    files.sync(fd)
+    after = [contents for _, contents in cuts(files)]
+    assert {contents[:1] for contents in after} == {b"x"}
+    assert {contents[-1:] for contents in after} == {b"z", b"w"}
+
+
+def test_the_power_may_fail_between_a_write_and_its_sync() -> None:
+    """A synced write is a step for each page and one for the sync."""
+    files = ForgettingFiles()
+    fd = files.create("a", 2 * PAGE_BYTES)
+    files.sync_all(fd)
+    files.sync_folder()
+    steps: list[tuple[str, int]] = []
+    files.watch = lambda step: steps.append((step, len(cuts(files.after_kill()))))
+    files.write(fd, 0, [two_pages(b"x", b"y")], is_synced=True)
+    assert steps == [("page", 1), ("page", 4), ("sync", 16)]
+    assert len(cuts(files)) == 1
 
 
 def test_unsynced_names_and_sizes_are_old_or_new() -> None:
