@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -178,7 +177,7 @@ def slow(real):
             time.sleep(0.2)
         return real(*args)
     return call
-for name in ("sync", "sync_all", "sync_folder", "truncate"):
+for name in ("_write_synced", "sync", "sync_all", "sync_folder", "truncate"):
     setattr(DiskFiles, name, slow(getattr(DiskFiles, name)))
 """
 

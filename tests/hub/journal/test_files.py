@@ -172,9 +172,7 @@ def mounted(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
 SYNCED, SEPARATE = [("pwritev", os.RWF_DSYNC)], [("pwritev", 0), ("fdatasync", 0)]
 
 
-def test_a_small_synced_write_is_one_system_call(
-    tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_synced_write_is_one_system_call(tmp_path: Path, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
     """On ext4, a commit of ordinary size is written and synced by one call; without *is_synced* nothing is synced."""
     mounted(tmp_path, "ext4", monkeypatch)
     files = DiskFiles(str(tmp_path))

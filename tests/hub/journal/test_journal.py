@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ import pytest
 from hub.errors import JournalLocked, JournalLost, JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import journal as journal_module
 from hub.journal.block import SegmentHeader, pack_segment_header
-from hub.journal.files import DiskFiles, Files
+from hub.journal.files import DiskFiles, Files, Part
 from hub.journal.journal import Journal
 from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
 from hub.journal.segment import segment_name
@@ -70,11 +70,19 @@ class WatchedFiles(DiskFiles):
         self.synced = threading.Event()
         self.fails = False
 
+    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
+        if is_synced:
+            self._note_sync()
+        super().write(fd, offset, parts, is_synced=is_synced)
+
     def sync(self, fd: int) -> None:
+        self._note_sync()
+        super().sync(fd)
+
+    def _note_sync(self) -> None:
         self.synced.set()
         if self.fails:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        super().sync(fd)
 
 
 # Appending and reading.
