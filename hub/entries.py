@@ -234,9 +234,14 @@ def read(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable
     for index, (packed, record) in enumerate(found):
         time = time_of(packed)
         if isinstance(time, Unreadable):
-            yield Unreadable(time.reason, bytes(_split(entries)[index]))
+            yield whole_entry(time, entries, index)
         else:
             yield Entry(time, record)
+
+
+def whole_entry(time: Unreadable, entries: bytes | memoryview, index: int) -> Unreadable:
+    """Return *time*, which is no time, with the bytes of its whole entry: number *index* of *entries*."""
+    return Unreadable(time.reason, bytes(_split(entries)[index]))
 
 
 def read_each(entries: bytes | memoryview, count: int) -> Iterator[Entry | Unreadable]:

@@ -81,12 +81,23 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         Yield the messages, decoded now. An unreadable entry becomes a loss at its own sequence, under
         `CLIENT_LOSS_TAG`: the hub has lost nothing, and counts nothing.
         """
-        tag = self.tag.decode("utf-8", "replace")
-        for sequence, entry in enumerate(codec.read(self.entries, self.count), self.sequence):
-            if isinstance(entry, codec.Entry):
-                yield self.message(tag, entry.time, entry.record, sequence)
+        tag, received, peer = self.tag.decode("utf-8", "replace"), self.received, self.peer
+        pairs = codec.pairs(self.entries, self.count)
+        if pairs is None:
+            for sequence, entry in enumerate(codec.read_each(self.entries, self.count), self.sequence):
+                if isinstance(entry, codec.Entry):
+                    yield self.message(tag, entry.time, entry.record, sequence)
+                else:
+                    yield self.loss(tag, entry, sequence)
+            return
+        for sequence, (packed, record) in enumerate(pairs, self.sequence):
+            time = codec.time_of(packed)
+            if isinstance(time, int):
+                yield Message(tag, time, record, sequence, received, peer)
+            elif time is None:
+                yield Message(tag, received, record, sequence, received, peer)
             else:
-                yield self.loss(tag, entry, sequence)
+                yield self.loss(tag, codec.whole_entry(time, self.entries, sequence - self.sequence), sequence)
 
     def message(self, tag: str, time: int | None, record: dict[Any, Any], sequence: int) -> Message:
         """Return an entry as a message. If *time* is None, its time is the time of receipt."""

@@ -61,7 +61,7 @@ def logs(journal: str | None, follow: bool, count: int | None, after: int, outpu
         reader = open_reader(folder, after=after, since=query.since)
         if count is not None:
             messages, end = last(folder, query, count, after=after)
-            write(map(render, messages))
+            write([map(render, messages)])
             if not follow:
                 return
             reader = open_reader(folder, after=end)
@@ -90,4 +90,4 @@ def _query(filters: dict[str, Any]) -> Query:
 
 
 def _write_all(batches: Iterator[Batch | Gap], query: Query, render: Callable[[Message], str], after: int) -> None:
-    write(render(message) for message in query.messages(batches) if message.sequence > after)
+    write((render(message) for message in group if message.sequence > after) for group in query.groups(batches))

@@ -8,8 +8,10 @@ Always true:
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,9 @@ from hub.quantities import parse_size
 
 if TYPE_CHECKING:
     from hub.message import Message
+
+WRITE_LINES, WRITE_S = 1000, 0.05
+"""So many lines are written at once, or those of so many seconds: a system call for each would take a microsecond."""
 
 
 def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -108,12 +113,35 @@ def renderer(output: str | None) -> Callable[[Message], str]:
     return RENDERERS[output or "pretty"]
 
 
-def write(lines: Iterable[str]) -> None:
-    """Write lines to standard output and flush. Raises BrokenPipeError."""
-    out = sys.stdout.buffer
-    for line in lines:
-        out.write(line.encode("utf-8", "replace") + b"\n")
-    out.flush()
+def write(groups: Iterable[Iterable[str]]) -> None:
+    """
+    Write the lines of all *groups* to standard output.
+
+    Lines are written together, many at a time, and not later than `WRITE_S` after they were found, unless the next
+    group takes longer. Raises BrokenPipeError.
+    """
+    lines: list[str] = []
+    due = 0.0
+    try:
+        for group in groups:
+            found = iter(group)
+            while more := list(itertools.islice(found, WRITE_LINES)):
+                lines += more
+                if len(lines) >= WRITE_LINES:
+                    _put(lines)
+                    lines = []
+            if lines and time.monotonic() >= due:
+                _put(lines)
+                lines = []
+                due = time.monotonic() + WRITE_S
+    finally:
+        _put(lines)
+
+
+def _put(lines: list[str]) -> None:
+    if lines:
+        sys.stdout.buffer.write("\n".join([*lines, ""]).encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
 
 
 def discard_output() -> None:

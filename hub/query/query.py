@@ -18,7 +18,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hub import entries as codec
@@ -85,16 +85,30 @@ class Query:
 
     def messages(self, batches: Iterator[Batch | Gap]) -> Iterator[Message]:
         """Yield the wanted messages of *batches*. Stop at the first batch received after *until*."""
+        for group in self.groups(batches):
+            yield from group
+
+    def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
+        """Yield the wanted messages of each batch, none included. Stop at the first batch received after *until*."""
         for found in batches:
             if self._until is not None and found.received > self._until:
                 return
-            if isinstance(found, Gap):
-                if self._wants_gaps:
-                    yield from found.as_batch().messages()
-            elif self._may_hold(found):
-                tagged = self._tag is None or self._tag(found.tag.decode("utf-8", "replace")) is not None
-                if tagged or self._wants_unreadable:
-                    yield from self._wanted(found, is_tagged=tagged)
+            yield self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)
+
+    def _wanted_gap(self, gap: Gap) -> Iterable[Message]:
+        return gap.as_batch().messages() if self._wants_gaps else ()
+
+    def _wanted(self, batch: Batch) -> Iterable[Message]:
+        """Return the wanted messages of *batch*. If its tag does not match, they are the unreadable entries."""
+        if not self._may_hold(batch):
+            return ()
+        is_tagged = self._tag is None or self._tag(batch.tag.decode("utf-8", "replace")) is not None
+        if not is_tagged and not self._wants_unreadable:
+            return ()
+        if self._holds is not None:
+            return self._that_hold(batch, self._holds) if is_tagged else ()
+        messages = batch.messages()
+        return messages if is_tagged else (message for message in messages if message.tag == _UNREADABLE)
 
     def _may_hold(self, batch: Batch) -> bool:
         if self.since is not None and batch.received < self.since:
@@ -107,13 +121,6 @@ class Query:
                 return False
         # Strings are stored unchanged in msgpack, so a match in a string is also a match in the bytes of the batch.
         return self._search is None or self._search(str(batch.entries, "latin-1")) is not None
-
-    def _wanted(self, batch: Batch, *, is_tagged: bool) -> Iterator[Message]:
-        """Yield the wanted messages of a batch. If its tag does not match, yield only the unreadable entries."""
-        if self._holds is None:
-            yield from (message for message in batch.messages() if is_tagged or message.tag == _UNREADABLE)
-        elif is_tagged:
-            yield from self._that_hold(batch, self._holds)
 
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterator[Message]:
         """Yield the messages whose record passes. Only their times are decoded."""

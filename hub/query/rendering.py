@@ -15,6 +15,7 @@ Not here: which messages (hub.query.query), where they go (hub.cli).
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -62,7 +63,8 @@ def render_json(message: Message) -> str:
     }
     if not peer.verified:
         fields["verified"] = False
-    return escape_json(_json({**fields, "record": message.record}))
+    fields["record"] = message.record
+    return escape_json(_json(fields))
 
 
 def render_text(message: Message) -> str:
@@ -85,30 +87,37 @@ def render_pretty_coloured(message: Message) -> str:
 
 def rfc3339(time_ns: int) -> str:
     """Return a time as ``2026-11-20T10:00:00.123456789Z``, clamped to the years 1 to 9999."""
-    seconds, nanoseconds = _split(time_ns)
-    if seconds != _last_second[0]:
-        moment = time.gmtime(seconds)
-        _last_second[:] = seconds, f"{moment.tm_year:04d}" + time.strftime("-%m-%dT%H:%M:%S", moment)
-    return f"{_last_second[1]}.{nanoseconds:09d}Z"
-
-
-_last_second: list[Any] = [None, ""]  # neighbouring messages usually share it
-
-
-def _split(time_ns: int) -> tuple[int, int]:
-    """
-    Return seconds and nanoseconds. Seconds are clamped to the calendar's range, because a producer may send any time.
-    """
     seconds, nanoseconds = divmod(time_ns, NS)
-    return min(max(seconds, _SECONDS_MIN), _SECONDS_MAX), nanoseconds
+    return f"{_utc(seconds)}.{nanoseconds:09d}Z"
+
+
+@functools.lru_cache(maxsize=64)  # neighbouring messages usually share it
+def _utc(seconds: int) -> str:
+    moment = time.gmtime(_clamped(seconds))
+    return f"{moment.tm_year:04d}" + time.strftime("-%m-%dT%H:%M:%S", moment)
+
+
+@functools.lru_cache(maxsize=1)
+def _today(now: int) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(now))
+
+
+@functools.lru_cache(maxsize=64)
+def _local(seconds: int, today: str) -> str:
+    moment = time.localtime(_clamped(seconds))
+    day = time.strftime("%Y-%m-%d", moment)
+    return time.strftime("%H:%M:%S" if day == today else "%Y-%m-%d %H:%M:%S", moment)
+
+
+def _clamped(seconds: int) -> int:
+    """Return *seconds* within the calendar's range, because a producer may send any time."""
+    return min(max(seconds, _SECONDS_MIN), _SECONDS_MAX)
 
 
 def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     record = message.record
-    seconds, nanoseconds = _split(message.time)
-    local = time.localtime(seconds)
-    day = "" if local[:3] == time.localtime()[:3] else time.strftime("%Y-%m-%d ", local)
-    moment = f"{day}{time.strftime('%H:%M:%S', local)}.{nanoseconds // 1_000_000:03d}"
+    seconds, nanoseconds = divmod(message.time, NS)
+    moment = f"{_local(seconds, _today(int(time.time())))}.{nanoseconds // 1_000_000:03d}"
     level, text = record.get("level"), _text_of(record)
     shown = {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))} if text is not None else set()
     shown |= {"level"} if isinstance(level, str) else set()
@@ -151,7 +160,10 @@ def _where(record: dict[Any, Any]) -> str:
 
 
 def _text_of(record: dict[Any, Any]) -> str | None:
-    return next((record[key] for key in _TEXT_KEYS if isinstance(record.get(key), str)), None)
+    for key in _TEXT_KEYS:
+        if isinstance(text := record.get(key), str):
+            return text
+    return None
 
 
 def _value(value: object) -> str:
@@ -160,17 +172,20 @@ def _value(value: object) -> str:
     return _json(value)
 
 
-def _json(value: Any) -> str:
-    try:
-        return msgspec.json.encode(value, enc_hook=_foreign).decode()
-    except (TypeError, ValueError, RecursionError):
-        return msgspec.json.encode(_plain(value, 0), enc_hook=_foreign).decode()
-
-
 def _foreign(value: object) -> object:
     if isinstance(value, msgspec.msgpack.Ext):
         return {"ext": value.code, "data": bytes(value.data).hex()}
     return repr(value)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_foreign).encode
+
+
+def _json(value: Any) -> str:
+    try:
+        return _encode(value).decode()
+    except (TypeError, ValueError, RecursionError):
+        return _encode(_plain(value, 0)).decode()
 
 
 def _plain(value: Any, depth: int) -> Any:
