@@ -118,6 +118,8 @@ def test_refusals_are_told_of_once_a_second_for_each_user() -> None:
     assert access.note_refusal(Peer(uid=9), 1) == 1
     now = 101.0
     assert [access.note_refusal(OTHER, 1), access.note_refusal(OTHER, 1)] == [10, 0]
+    now = 102.0
+    assert access.note_refusal(OTHER, 1) == 2, "what was reported before is not reported again"
     for uid in range(2 * SAID_MAX):
         access.note_refusal(Peer(uid=uid), 1)
     assert len(access._unreported) == SAID_MAX

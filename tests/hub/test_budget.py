@@ -397,6 +397,29 @@ def test_only_who_brings_a_read_s_worth_is_left_alone() -> None:
     run(main())
 
 
+def test_the_time_of_a_source_that_was_held_up_begins_when_it_is_read_again() -> None:
+    """A source that the hub did not read for longer than `STALL_S` has all of that time to go on."""
+
+    async def main() -> None:
+        clock = Clock()
+        budget = Budget(bytes_max=LIMIT, clock=clock)
+        source = large(budget, LIMIT // 2)
+        budget.hold_up(source, True)
+        tasks = await waiters(budget, LIMIT // 4)
+        clock.now += 10 * STALL_S
+        budget.look()
+        budget.hold_up(source, False)
+        clock.now += STALL_S - 1
+        budget.look()
+        assert not source.is_broken
+        clock.now += 1
+        budget.look()
+        assert source.is_broken
+        await asyncio.gather(*tasks)
+
+    run(main())
+
+
 def test_nobody_is_broken_off_while_nobody_waits() -> None:
     """Half frames that stand still for hours stay while there is room, and go when there is none."""
 

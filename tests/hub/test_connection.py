@@ -366,6 +366,28 @@ def test_stop_before_the_transport(run: Run) -> None:
 
 
 @both_loops
+def test_at_a_stop_only_so_much_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends faster than the hub reads is read up to a bound after a stop, and one read more."""
+    bytes_max = 1 << 20
+    piece = (b"x" * 1023 + b"\n") * 64
+    monkeypatch.setattr("hub.connection.DRAIN_BYTES_MAX", bytes_max)
+
+    async def main() -> None:
+        rig = Rig()
+        pieces = itertools.chain(itertools.repeat(piece, 100), itertools.repeat(b""))
+        monkeypatch.setattr(rig.sock, "recv", lambda size, flags: next(pieces))
+        rig.connection.stop()
+        receiving = asyncio.create_task(rig._receive())
+        await rig.connection.run()
+        rig.inbox.close()
+        await receiving
+        rig.client.close()
+        assert bytes_max <= sum(map(len, rig.texts)) + len(rig.texts) < bytes_max + READ_BYTES
+
+    run(main())
+
+
+@both_loops
 @pytest.mark.parametrize("turns", range(6))
 def test_stop_while_being_connected(run: Run, turns: int) -> None:
     """A stop at any moment of being connected to the loop loses nothing that was sent, and ends."""

@@ -183,6 +183,30 @@ def test_stop_loses_nobody(run: Run, path: str, turns: int) -> None:
     run(main())
 
 
+@both_loops
+def test_the_path_is_gone_before_the_last_accept(run: Run, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a stop nobody can connect to a socket that is accepted from no more: the path goes before the backlog."""
+    is_there: list[bool] = []
+
+    async def main() -> None:
+        async with serving(path) as site:
+            site.accepting.cancel()
+            await asyncio.wait((site.accepting,))
+            leave_messages(path, 2 * STEP_MAX)
+            connect_it = site.listener._connect
+
+            def watch(sock: socket.socket, peer: Peer, user: User) -> Connection:
+                is_there.append(os.path.exists(path))
+                return connect_it(sock, peer, user)
+
+            monkeypatch.setattr(site.listener, "_connect", watch)
+            assert await site.listener.stop(timeout=30) == 0
+            assert site.texts == numbered(2 * STEP_MAX)
+
+    run(main())
+    assert is_there == [False] * (2 * STEP_MAX)
+
+
 async def stop(site: Site, timeout: float = 30.0) -> int:
     """Stop as `hub.hub` does: the accept loop first, then the listener."""
     site.accepting.cancel()
