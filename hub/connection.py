@@ -33,7 +33,7 @@ from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import Parts
 from hub.wire.chunkid import is_own
-from hub.wire.detect import Decoder, Item, decoder_class
+from hub.wire.detect import DetectingDecoder, Item
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 
 PAUSE_BYTES = READ_BYTES
@@ -81,7 +81,6 @@ class Connection(asyncio.BufferedProtocol):
         self._holding = intake.holding
         self._turn = intake.user.turn
         self._metrics = intake.metrics
-        self._frame_bytes_max = frame_bytes_max
         self._transport: asyncio.Transport | None = None
         self._outbox = Outbox(sock, on_stale=self._close_stale)
         self._dispatch = Dispatch(commands, intake, send=self._outbox.send, close=self._refuse)
@@ -91,7 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         self._ending: End | None = None  # it ends when what the kernel holds is read, or `_left_bytes` of it
         self._left_bytes = DRAIN_BYTES_MAX
         self._wakeup: asyncio.Future[None] | None = None
-        self._decoder: Decoder | None = None
+        self._decoder = DetectingDecoder(intake.peer, intake, frame_bytes_max=frame_bytes_max)
         self._acks: list[bytes] = []
         intake.on_settled = self._note_settled
         intake.holding.break_off = self.break_off
@@ -171,15 +170,13 @@ class Connection(asyncio.BufferedProtocol):
     async def _read_all(self) -> None:
         while self._arrived.held_bytes or await self._has_arrived():
             goes_on = await self._decode_some()
-            while goes_on and self._decoder is not None and self._decoder.has_more:
+            while goes_on and self._decoder.has_more:
                 goes_on = await self._decode_some()
             if not goes_on:
                 self._refuse()
                 self._dispatch.stop_soon()
                 return
             self._count_half()
-        if self._decoder is None:
-            return
         if self._end is End.STALLED:
             self._metrics.connections_broken_off += 1
             await self._intake.lose(Loss(End.STALLED.value, lost_bytes=self._decoder.held_bytes))
@@ -213,13 +210,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _decode(self) -> Sequence[Item]:
         with self._turn:
-            if self._decoder is not None and self._decoder.has_more:
-                return self._decoder.receive(b"")
-            data = self._arrived.take()
-            if self._decoder is None:
-                make = decoder_class(data[0])
-                self._decoder = make(self.peer, self._intake, frame_bytes_max=self._frame_bytes_max)
-            return self._decoder.receive(data)
+            return self._decoder.receive(b"" if self._decoder.has_more else self._arrived.take())
 
     async def _handle(self, items: Sequence[Item]) -> bool:
         """Give messages and losses to the intake, answer requests; False when the connection is to be closed."""
@@ -240,8 +231,7 @@ class Connection(asyncio.BufferedProtocol):
     # Reading.
 
     def _count_half(self) -> None:
-        half_bytes = self._decoder.held_bytes if self._decoder is not None else 0
-        self._budget.keep(self._holding, half_bytes + self._arrived.held_bytes)
+        self._budget.keep(self._holding, self._decoder.held_bytes + self._arrived.held_bytes)
 
     def _pause(self) -> None:
         if not self._is_paused and self._transport is not None:

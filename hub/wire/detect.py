@@ -1,9 +1,21 @@
 """
-Selects the protocol of a connection by its first byte, once.
+Selects the protocol of a connection by its first bytes, once.
 
-Always true: every first byte has a decoder. Bytes that begin a msgpack array (0x90 to 0x9F, 0xDC, 0xDD) and nil (0xC0)
-select Forward; no JSON, syslog or ASCII line begins with one. 0xDC and 0xDD also begin UTF-8 characters (U+0700 to
-U+077F): a connection whose text begins with one is taken for Forward.
+    0x00                              length-prefixed JSON: the first byte of a length below 16 MiB
+    an array of 2 to 4 with a tag     Forward: the headers of the array and of a str or bin
+    nil, up to `NILS_MAX` times       Forward, if a frame follows, or nothing
+    anything else                     lines
+
+No byte decides for Forward alone: 0xC0, 0xDC and 0xDD are letters in Latin-1, and 0xDC and 0xDD begin UTF-8 characters
+(U+0700 to U+077F). At most `NILS_MAX` + 5 bytes are held until the decision.
+
+Always true:
+- every stream has a decoder, and no byte is lost by the decision; bytes that the stream ends before it decides are
+  text, except nils;
+- the decision does not depend on the pieces in which the bytes arrive.
+
+A text is taken for Forward only if its first two bytes are 0x92 to 0x94 and one of 0xA0 to 0xBF, 0xC4 to 0xC6, 0xD9 to
+0xDB. No UTF-8 or Latin-1 text begins with 0x92 to 0x94. In Windows-1252 they are quotation marks.
 """
 
 from __future__ import annotations
@@ -11,8 +23,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from hub.message import Batch, Loss, Origin, Peer
+from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
 from hub.wire.forward import ForwardDecoder
+from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.jsonrpc import Request
 from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.lines import LineDecoder
@@ -20,6 +33,18 @@ from hub.wire.payload import Unopened
 
 Item = Batch | Loss | Request | Unopened
 """An item: messages, a loss, a request, or a payload that still has to be opened."""
+
+NILS_MAX = 64
+"""This number of nils is Forward, whatever follows: a client may send a heartbeat for days before its first frame."""
+_NIL = b"\xc0"
+_ARRAYS = (
+    *(bytes((0x90 | size,)) for size in (2, 3, 4)),
+    *(b"\xdc" + size.to_bytes(2, "big") for size in (2, 3, 4)),
+    *(b"\xdd" + size.to_bytes(4, "big") for size in (2, 3, 4)),
+)
+_STRINGS = bytes((*range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB))
+"""First bytes of a str or bin in msgpack."""
+_DECISION_BYTES_MAX = NILS_MAX + max(map(len, _ARRAYS)) + 1
 
 
 class Decoder(Protocol):
@@ -48,14 +73,64 @@ class DecoderClass(Protocol):
     def __call__(self, peer: Peer, origin: Origin | None, *, frame_bytes_max: int) -> Decoder: ...
 
 
-_FORWARD_FIRST_BYTES = (*range(0x90, 0xA0), 0xDC, 0xDD, 0xC0)
-_BY_FIRST_BYTE: dict[int, DecoderClass] = {
-    0x00: PrefixedDecoder,  # the first byte of a length below 16 MiB
-    **dict.fromkeys(_FORWARD_FIRST_BYTES, ForwardDecoder),
-}
-DECODERS: tuple[DecoderClass, ...] = tuple(_BY_FIRST_BYTE.get(first, LineDecoder) for first in range(256))
+def decide(data: bytes) -> DecoderClass | None:
+    """Return the decoder for a stream that begins with *data*, or None if the decision needs more bytes."""
+    if data.startswith(b"\0"):
+        return PrefixedDecoder
+    begin = data[:_DECISION_BYTES_MAX]
+    frame = begin.lstrip(_NIL)
+    if len(begin) - len(frame) >= NILS_MAX:
+        return ForwardDecoder
+    for array in _ARRAYS:
+        if frame.startswith(array) and len(frame) > len(array):
+            return ForwardDecoder if frame[len(array)] in _STRINGS else LineDecoder
+        if array.startswith(frame):
+            return None
+    return LineDecoder
 
 
-def decoder_class(first_byte: int) -> DecoderClass:
-    """Return the decoder for a connection that begins with *first_byte*."""
-    return DECODERS[first_byte]
+class DetectingDecoder:
+    """The decoder of a connection. It holds the first bytes until they select a decoder, which decodes everything."""
+
+    def __init__(
+        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
+    ) -> None:
+        self._peer = peer
+        self._origin = origin
+        self._frame_bytes_max = frame_bytes_max
+        self._first = b""
+        self._decoder: Decoder | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Number of bytes held by the decoder, or until the decision."""
+        return self._decoder.held_bytes if self._decoder is not None else len(self._first)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `receive` has work to do without new bytes."""
+        return self._decoder is not None and self._decoder.has_more
+
+    def receive(self, data: bytes) -> Sequence[Item]:
+        """Return the items that *data* completes, or the first part of them."""
+        if self._decoder is not None:
+            return self._decoder.receive(data)
+        data, self._first = self._first + data, b""
+        if (decoder_class := decide(data)) is not None:
+            return self._select(decoder_class).receive(data)
+        self._first = data
+        return ()
+
+    def finish(self) -> Sequence[Item]:
+        """Return everything that is left. Bytes that have not decided are text, except nils."""
+        if self._decoder is not None:
+            return self._decoder.finish()
+        first, self._first = self._first, b""
+        if not first.strip(_NIL):
+            return ()
+        decoder = self._select(LineDecoder)
+        return [*decoder.receive(first), *decoder.finish()]
+
+    def _select(self, decoder_class: DecoderClass) -> Decoder:
+        self._decoder = decoder_class(self._peer, self._origin, frame_bytes_max=self._frame_bytes_max)
+        return self._decoder

@@ -391,7 +391,7 @@ async def main(path):
     async with Hub(path) as hub:
         client = socket.socket(socket.AF_UNIX)
         client.connect(path)
-        client.sendall(b"\\x93\\xc1")
+        client.sendall(b"\\x93\\xa1t\\xc1")
         async for message in hub:
             assert message.tag == "mpsr.loss"
             break

@@ -338,10 +338,13 @@ def _after_tag(rest: bytes) -> bytes:
     return b"\x93\xa3app" + rest
 
 
+_FRAME = _after_tag(b"\x01\x80")
+"""Selects Forward: without it, what cannot be a frame would be text."""
+
 GARBAGE: dict[str, bytes] = {
-    **{f"random bytes {seed}": b"\x93" + random.Random(seed).randbytes(5000) for seed in range(5)},
-    "an array of integers": b"\x93\x01\x02\x03",
-    "an array of none": b"\x90" * 10,
+    **{f"random bytes {seed}": _FRAME + b"\x93" + random.Random(seed).randbytes(5000) for seed in range(5)},
+    "an array of integers": _FRAME + b"\x93\x01\x02\x03",
+    "an array of none": _FRAME + b"\x90" * 10,
     "a map in place of entries": b"\x92\xa3app\x81\x01\x02",
     "options that are a text": _after_tag(b"\x91\x92\x01\x80\xa3abc"),
     "a byte that msgpack never uses": _after_tag(b"\xc1" * 10),
@@ -352,7 +355,7 @@ GARBAGE: dict[str, bytes] = {
     ),
     "4 GiB of payload": _after_tag(b"\xc6\xff\xff\xff\xff" + b"x" * 1000),
     "4 Gi entries": _after_tag(b"\xdd\xff\xff\xff\xff" + b"\x92\x01\x80" * 100),
-    "an array of 4 Gi": b"\xdd\xff\xff\xff\xff\xa3app",
+    "an array of 4 Gi": _FRAME + b"\xdd\xff\xff\xff\xff\xa3app",
     "a tag of 4 GiB": b"\x93\xdb\xff\xff\xff\xff" + b"x" * 1000,
     "a record of 4 Gi keys": _after_tag(b"\x01\xdf\xff\xff\xff\xff" + b"\xa1x\x01" * 100),
     "options of 4 Gi keys": _after_tag(b"\xc4\x00\xdf\xff\xff\xff\xff" + b"\xa1x\x01" * 100),

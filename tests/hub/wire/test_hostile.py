@@ -10,10 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.message import UNKNOWN_PEER, Batch, Loss
+from hub.message import Batch, Loss
 from hub.wire import checking, payload
-from hub.wire.detect import Item, decoder_class
-from hub.wire.frame import FRAME_BYTES_MAX
+from hub.wire.detect import DetectingDecoder, Item
 from hub.wire.payload import Unopened
 from tests.hub.wire.feeding import is_fatal, losses, steps
 from tests.hub.wire.hostile import READ_BYTES, STREAMS
@@ -39,10 +38,8 @@ def decoded(name: str) -> tuple[list[float], list[Item], int]:
     durations: list[float] = []
     items: list[Item] = []
     fed = 0
-    decoder = None
+    decoder = DetectingDecoder()
     for read in STREAMS[name](SIZE):
-        if decoder is None:
-            decoder = decoder_class(read[0])(UNKNOWN_PEER, None, frame_bytes_max=FRAME_BYTES_MAX)
         fed += len(read)
         began = time.thread_time()
         for step in steps(decoder, read):
