@@ -294,14 +294,6 @@ def test_bench_measures_and_checks(options: str) -> None:
     assert report["messages"] >= 2000
 
 
-def test_bench_with_a_full_journal() -> None:
-    """`--full` fills the journal before measuring."""
-    folder = str(Path(__file__).parent)
-    done = mpsr("bench", "--folder", folder, "--messages", "100000", "--full", "--json", timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["messages"] >= 100_000
-
-
 @pytest.mark.parametrize(
     ("args", "says"),
     [
