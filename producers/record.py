@@ -3,7 +3,9 @@ Encodes a record as msgpack and a tag as UTF-8. An error names the value that ca
 
 Always true:
 - a record is a map; its values are what msgpack and msgspec can encode: text, bytes, numbers up to 64 bits, None,
-  lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, enums, dataclasses;
+  lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, Decimal, enums, dataclasses;
+- a value of a subclass of str, bytes, int or float (of a template engine, a configuration library) is sent as the text
+  or the number that it is, and so is a scalar of numpy;
 - a record or a tag over the limit of the wire is refused.
 
 Not here: encoding a record that holds anything else (producers.logs.sanitize).
@@ -25,7 +27,24 @@ Record = Mapping[str, Any]
 RECORD_BYTES_MAX = FRAME_BYTES_MAX - 2 * TAG_BYTES_MAX
 """A message is sent in one frame, together with its tag and a few more bytes."""
 
-pack = msgspec.msgpack.Encoder().encode
+
+def plain(value: object) -> object:
+    """Return a value of a subclass, or a scalar of numpy, as one of Python's own type. Raises TypeError for others."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, (bytes, bytearray)):
+        return memoryview(value).tobytes()
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int):
+        return int.__index__(value)
+    kind = type(value)
+    if kind.__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return value.item()  # type: ignore[attr-defined]  # numpy need not be installed
+    raise TypeError(f"Encoding objects of type {kind.__name__} is unsupported")
+
+
+pack = msgspec.msgpack.Encoder(enc_hook=plain).encode
 FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
 """The exceptions that `pack` raises for a value that msgpack cannot hold."""
 

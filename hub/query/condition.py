@@ -1,5 +1,5 @@
 """
-One condition on a record: ``KEY=VALUE``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, or a minimum level.
+One condition on a record: ``KEY=VALUE``, ``!=``, ``<``, ``<=``, ``>``, ``>=``.
 
 A key may be dotted: ``http.status`` matches ``{"http": {"status": 200}}``, and a key that contains the dot. A number in
 the record is compared as a number; it differs from every VALUE that is not a number. All other values are compared as
@@ -27,11 +27,6 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _FORM = re.compile(r"([^!=<>]+)(!=|==|<=|>=|=|<|>)(.*)", re.DOTALL)
 _CONSTANTS = {True: "true", False: "false", None: "null"}
 _ABSENT = object()
-LEVELS = ("trace", "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
-_RANKS = {name: rank for rank, name in enumerate(LEVELS)}
-_RANKS |= {"warn": _RANKS["warning"], "err": _RANKS["error"], "exception": _RANKS["error"]}
-_RANKS |= {"fatal": _RANKS["critical"], "crit": _RANKS["critical"], "emerg": _RANKS["emergency"]}
-_NUMBERS = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"), (10, "debug"), (0, "trace"))
 
 
 class Condition:
@@ -68,31 +63,6 @@ class Condition:
             return self._compare(str(value), self._text)
         except RecursionError:  # nested too deeply for str()
             return self._operator == "!="
-
-
-class LevelCondition:
-    """The record's ``level`` is at least *name*. Numeric levels are those of Python's `logging`."""
-
-    def __init__(self, name: str) -> None:
-        rank = rank_of(name)
-        if rank is None:
-            raise ValueError(f"no level {name!r}; there are {', '.join(LEVELS)}")
-        self._rank = rank
-        self.needles = [b"level"]
-
-    def holds(self, record: dict[Any, Any]) -> bool:
-        """Return whether *record* meets the condition."""
-        rank = rank_of(record.get("level"))
-        return rank is not None and rank >= self._rank
-
-
-def rank_of(level: object) -> int | None:
-    """Return the index of a level in `LEVELS`, or None if it is not a level."""
-    if isinstance(level, str):
-        return _RANKS.get(level) or _RANKS.get(level.lower())
-    if isinstance(level, (int, float)) and not isinstance(level, bool):
-        return next((_RANKS[name] for number, name in _NUMBERS if level >= number), None)
-    return None
 
 
 def _as_number(text: str) -> int | float | None:

@@ -26,7 +26,8 @@ from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, Reader, sequence_before
 from hub.journal.segment import list_segments
 from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message
-from hub.query.condition import Condition, LevelCondition
+from hub.query.condition import Condition
+from hub.query.level import LevelCondition
 
 _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters matches itself literally
 # A regular expression of ASCII characters whose matches do not depend on the surrounding text: no anchors, no dot, no

@@ -25,7 +25,7 @@ from producers.errors import BacklogFull, BadRecord, NotAcknowledged, ProducerCl
 from producers.guard import Reentered
 from producers.logs.sanitize import pack_sanitized
 from producers.logs.wait_budget import WaitBudget
-from producers.record import FAULTS, pack
+from producers.record import pack
 
 WAIT_S_MAX = 1.0
 TAG_VARIABLE = "MPSR_TAG"
@@ -61,7 +61,7 @@ class Emitter:
         """Send one message. Raises ProducerClosed if a producer that the emitter does not own was closed."""
         try:
             packed = pack(record)
-        except FAULTS:
+        except Exception:  # noqa: BLE001  besides its own, msgspec raises what a user's class raises
             packed = pack_sanitized(record)
         try:
             self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)

@@ -19,7 +19,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from producers.logs.sanitize import say
+from producers.logs.sanitize import represent, say
 
 FRAMES_MAX = 100
 CHAIN_MAX = 20
@@ -43,8 +43,12 @@ def exc_info_of(value: object) -> ExcInfo | None:
 
 
 def as_fields(exc_info: ExcInfo) -> dict[str, Any]:
-    """Return the exception as data."""
-    return _fields(exc_info[1], exc_info[2], set())
+    """Return the exception as data. Of one whose class is broken beyond that, name and place are returned."""
+    kind, error, trace = exc_info
+    try:
+        return _fields(error, trace, set())
+    except Exception:  # noqa: BLE001  a user's exception class may raise anything
+        return {"type": represent(kind), "module": "", "message": say(error), "frames": _frames(trace)}
 
 
 def as_text(exc_info: ExcInfo) -> str:
@@ -59,13 +63,17 @@ def _fields(error: BaseException, trace: TracebackType | None, seen: set[int]) -
     seen.add(id(error))
     kind = type(error)
     fields: dict[str, Any] = {"type": kind.__qualname__, "module": kind.__module__, "message": say(error)}
-    if notes := getattr(error, "__notes__", None):
+    notes = _get(error, "__notes__")
+    if isinstance(notes, (list, tuple)):
         fields["notes"] = [say(note) for note in notes]
+    elif notes is not None:
+        fields["notes"] = [represent(notes)]  # as Python prints it
     fields["frames"] = _frames(trace)
-    if error.__cause__ is not None:
-        _chain(fields, "cause", error.__cause__, seen)
-    elif error.__context__ is not None and not error.__suppress_context__:
-        _chain(fields, "context", error.__context__, seen)
+    cause, context = _get(error, "__cause__"), _get(error, "__context__")
+    if isinstance(cause, BaseException):
+        _chain(fields, "cause", cause, seen)
+    elif isinstance(context, BaseException) and not _get(error, "__suppress_context__"):
+        _chain(fields, "context", context, seen)
     if isinstance(error, BaseExceptionGroup):
         fields["exceptions"] = [
             _fields(child, child.__traceback__, seen)
@@ -73,6 +81,14 @@ def _fields(error: BaseException, trace: TracebackType | None, seen: set[int]) -
             if id(child) not in seen and len(seen) < CHAIN_MAX
         ]
     return fields
+
+
+def _get(error: BaseException, name: str) -> Any:
+    """Return an attribute, or None: a user's `__getattr__` or property may raise anything."""
+    try:
+        return getattr(error, name, None)
+    except Exception:  # noqa: BLE001
+        return None
 
 
 def _chain(fields: dict[str, Any], key: str, error: BaseException, seen: set[int]) -> None:

@@ -7,6 +7,7 @@ A record keeps its structure:
 
     level, message, logger, pathname, lineno, func, thread, process    always; `level` in lower case (a structlog dict
                                                                        may lack `message`)
+    levelno                                                            of a level that `logging` does not define
     task                                                               the asyncio task's name, in a task
     exc_info, traceback, stack_info                                    with an exception, a stack
     the fields of `extra`                                              beside these; an extra field with one of these
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Container, Mapping
 from typing import Any
@@ -43,10 +45,15 @@ _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | 
 _STANDARD_COUNT = len(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 _FROM_STRUCTLOG = {"_logger", "_name"}  # added by ProcessorFormatter.wrap_for_formatter for its own use
 _SAME = ("level", "logger")  # duplicated by its `add_log_level` and `add_logger_name`
-_LEVELS = {name: name.lower() for name in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")}
+_LEVELS = {0: "notset", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_DEFAULT_FORMATS = {  # of `logging`, in its three styles
+    "%(message)s", "{message}", "${message}",
+    "%(levelname)s:%(name)s:%(message)s", "{levelname}:{name}:{message}", "${levelname}:${name}:${message}",
+}  # fmt: skip
 _RESERVED = frozenset((
-    "level", "message", "logger", "pathname", "lineno", "func", "thread", "process", "task", "exc_info", "traceback",
-    "stack_info", REPR_KEY, CUT_KEY,
+    "level", "levelno", "message", "logger", "pathname", "lineno", "func", "thread", "process", "task", "exc_info",
+    "traceback", "stack_info", REPR_KEY, CUT_KEY,
 ))  # fmt: skip
 _NS = 1_000_000_000
 _TRACEBACK = "\nTraceback (most recent call last):"
@@ -121,6 +128,11 @@ class HubHandler(logging.Handler):
         except Exception:  # noqa: BLE001  as `logging` requires
             self.handleError(record)
 
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802  its name in `logging`
+        """Set a formatter. A default one of `logging` is ignored: `basicConfig` sets it, and it flattens records."""
+        is_default = type(fmt) is logging.Formatter and fmt._fmt in _DEFAULT_FORMATS
+        super().setFormatter(None if is_default else fmt)
+
     def flush(self) -> None:
         """Wait up to 1 second until everything is on the hub's disk. Do not wait if the hub is away."""
         self._emitter.flush(CLOSE_TIMEOUT_S)
@@ -135,7 +147,7 @@ class HubHandler(logging.Handler):
 
     def _fields(self, record: logging.LogRecord) -> dict[Any, Any]:
         fields: dict[Any, Any] = {
-            "level": _LEVELS.get(record.levelname) or str(record.levelname).lower(),
+            "level": _LEVELS.get(record.levelno),
             "message": None,
             "logger": record.name,
             "pathname": record.pathname,
@@ -144,6 +156,9 @@ class HubHandler(logging.Handler):
             "thread": record.threadName,
             "process": record.processName,
         }
+        if fields["level"] is None:
+            fields["level"] = _COLOUR.sub("", str(record.levelname)).strip().lower()
+            fields["levelno"] = record.levelno
         exc_info: Any = record.exc_info
         if type(record.msg) is dict and not record.args and self.formatter is None:
             exc_info = _unfold(fields, record) or exc_info

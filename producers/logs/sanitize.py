@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from producers.record import FAULTS, RECORD_BYTES_MAX, pack
+from producers.record import FAULTS, RECORD_BYTES_MAX, pack, plain
 
 REPR_KEY = "mpsr.repr"
 CUT_KEY = "mpsr.cut"
@@ -23,7 +23,8 @@ PATHS_MAX = 100
 DEPTH_MAX = 100
 REPR_CHARACTERS_MAX = 64 << 10
 CUT_CHARACTERS = 64 << 10
-_KEYS = (str, int, float, bytes)
+_KEYS = (str, int, float, bytes, bool)
+_TEXTS = (str, bytes, bytearray)
 
 
 def pack_sanitized(record: Mapping[Any, Any]) -> bytes:
@@ -57,16 +58,16 @@ class _Sanitizer:
 
     def _value(self, value: Any, path: str) -> Any:
         if isinstance(value, (str, bytes, bytearray)):
-            return self._text(value, path)
+            return self._text(value if type(value) in _TEXTS else plain(value), path)
         if isinstance(value, (Mapping, list, tuple, set, frozenset)):
             return self._container(value, path)
         try:
             pack(value)
-        except FAULTS:
+        except Exception:  # noqa: BLE001  a user's class may raise anything
             return self._repr(value, path)
         return value
 
-    def _text(self, value: str | bytes | bytearray, path: str) -> str | bytes | bytearray:
+    def _text(self, value: Any, path: str) -> Any:
         if len(value) > self._characters_max:
             self._shortened.append(path)
             value = value[: self._characters_max]
@@ -100,6 +101,8 @@ class _Sanitizer:
         return copy
 
     def _key(self, key: Any, path: str) -> Any:
+        if isinstance(key, _KEYS) and type(key) not in _KEYS:
+            key = plain(key)
         if key is None or (isinstance(key, _KEYS) and not _faulty(key)):
             return key
         name = _encodable(key) if isinstance(key, str) else represent(key)

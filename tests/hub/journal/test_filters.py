@@ -16,7 +16,8 @@ from hub.journal.files import DiskFiles
 from hub.journal.reader import Reader, open_reader, sequence_before
 from hub.journal.segment import list_segments
 from hub.message import Batch, Message, Peer
-from hub.query.condition import Condition, LevelCondition
+from hub.query.condition import Condition
+from hub.query.level import LevelCondition
 from hub.query.query import Query, last
 from tests.hub.journal.world import NS, Life
 

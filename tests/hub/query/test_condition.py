@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hub.query.condition import LEVELS, Condition, LevelCondition, rank_of
+from hub.query.condition import Condition
 
 RECORD: dict[Any, Any] = {
     "status": 200,
@@ -75,21 +75,6 @@ def test_needles_are_in_every_record_that_meets_the_condition() -> None:
     """Every matching record contains the needles; `!=` has none."""
     assert Condition("http.status=1").needles == [b"http", b"status"]
     assert Condition("a!=1").needles == []
-    assert LevelCondition("error").needles == [b"level"]
-
-
-def test_levels_are_ordered() -> None:
-    """
-    A condition matches a level and all more severe ones, by any usual name, in any case, and as numbers of `logging`.
-    """
-    warning = LevelCondition("WARN")
-    worse = {"warning", "Error", "err", "exception", "CRITICAL", "fatal", "alert", "emerg", 30, 35, 40, 50}
-    other = {"trace", "debug", "info", "notice", 10, 20, 0, "nonsense", None, True}
-    assert all(warning.holds({"level": level}) for level in worse)
-    assert not any(warning.holds({"level": level}) for level in other)
-    assert [rank_of(name) for name in LEVELS] == list(range(len(LEVELS)))
-    with pytest.raises(ValueError, match="no level 'loud'"):
-        LevelCondition("loud")
 
 
 def test_what_is_nested_too_deep_to_be_written_down_equals_nothing() -> None:

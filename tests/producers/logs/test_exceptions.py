@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -118,6 +119,43 @@ def test_exceptions_that_cannot_be_written_down() -> None:
     error = Broken()
     assert as_fields((Broken, error, None))["message"] == "<Broken, whose str raises RuntimeError>"
     assert "Broken" in as_text((Broken, error, None))
+
+
+class Hostile(Exception):
+    """Every attribute that is not there raises, and so does every text."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+class Worse(Exception):
+    @property
+    def __cause__(self) -> BaseException | None:  # type: ignore[override]
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("notes", [5, "text", {"a": 1}, None, ("x",)])
+def test_notes_that_are_no_list(notes: object) -> None:
+    """Whatever `__notes__` is, the exception is described."""
+    error = ValueError("v")
+    error.__notes__ = notes  # type: ignore[assignment]
+    fields = as_fields((ValueError, error, None))
+    assert fields["message"] == "v"
+    assert fields.get("notes") == (None if notes is None else ["x"] if isinstance(notes, tuple) else [repr(notes)])
+
+
+@pytest.mark.parametrize("make", [Hostile, Worse, lambda text: ExceptionGroup(text, [Hostile(text)])])
+def test_a_broken_class_costs_no_record(make: Callable[[str], Exception]) -> None:
+    """What can be read of it is there."""
+    error = make("x")
+    fields = as_fields((type(error), error, None))
+    assert fields["type"] == type(error).__qualname__
+    assert type(error).__name__ in as_text((type(error), error, None))
 
 
 def test_text_is_pythons_own() -> None:

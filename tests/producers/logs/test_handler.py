@@ -8,6 +8,8 @@ import logging.config
 import logging.handlers
 import multiprocessing
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -95,6 +97,17 @@ def test_levels(log: logging.Logger, records: Records) -> None:
         log.log(level, "x")
     names = [record["level"] for record in records()]
     assert names == ["debug", "info", "notice", "warning", "error", "critical", "level 33"]
+
+
+def test_the_number_of_a_level_of_the_applications_own(tag: str, handler: HubHandler, records: Records) -> None:
+    """It is kept, so that `--level` finds the record. A level of `logging` has its name, whatever a formatter made."""
+    for number, name in ((25, "\x1b[32mSUCCESS\x1b[0m"), (40, "\x1b[31mERROR\x1b[0m"), (35, "  Odd ")):
+        record = logging.LogRecord(tag, number, "", 0, "x", (), None)
+        record.levelname = name
+        handler.handle(record)
+    assert [(record["level"], record.get("levelno")) for record in records()] == [
+        ("success", 25), ("error", None), ("odd", 35),
+    ]  # fmt: skip
 
 
 def test_an_exception_is_data_and_text(log: logging.Logger, records: Records) -> None:
@@ -196,6 +209,42 @@ def test_a_formatter_makes_the_message(tag: str, handler: HubHandler, records: R
     handler.handle(record)
     assert [record["message"] for record in records()] == ["counted", "<INFO> counted"]
     assert counting.count == 2
+
+
+@pytest.mark.parametrize(
+    "formatter",
+    [
+        logging.Formatter(),
+        logging.Formatter(logging.BASIC_FORMAT),
+        logging.Formatter("{levelname}:{name}:{message}", style="{"),
+        logging.Formatter("${message}", style="$"),
+    ],
+)
+def test_a_default_formatter_of_logging_is_ignored(
+    formatter: logging.Formatter, tag: str, handler: HubHandler, records: Records
+) -> None:
+    """`basicConfig` sets one for every handler; the record keeps its structure."""
+    handler.setFormatter(formatter)
+    handler.handle(logging.LogRecord(tag, logging.INFO, "", 0, "%d of %s", (3, "ten"), None))
+    (record,) = records()
+    assert record["message"] == "3 of ten"
+
+
+def test_basic_configuration(hub: HubProcess) -> None:
+    """`logging.basicConfig(handlers=[HubHandler()])` keeps a dict message and an exception as data."""
+    code = """
+import logging, sys
+from producers import HubHandler
+logging.basicConfig(handlers=[HubHandler(sys.argv[1])])
+try:
+    raise KeyError("total")
+except KeyError:
+    logging.getLogger("basic.configuration").exception({"event": "failed", "order": 3})
+"""
+    subprocess.run([sys.executable, "-c", code, hub.socket], check=True, timeout=60, cwd="/")
+    (message,) = hub.messages("basic.configuration")
+    assert (message.record["event"], message.record["order"]) == ("failed", 3)
+    assert message.record["exc_info"]["type"] == "KeyError"
 
 
 @pytest.mark.parametrize("is_loud", [True, False])

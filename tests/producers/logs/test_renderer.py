@@ -134,6 +134,25 @@ def test_exceptions(hub: HubProcess, tag: str) -> None:
     assert not {"exc_info", "traceback"} & {*formatted, *nothing}
 
 
+def test_an_exception_of_a_broken_class(hub: HubProcess, tag: str) -> None:
+    """It raises nothing into the application, and the event arrives."""
+
+    class Hostile(Exception):
+        def __getattr__(self, name: str) -> object:
+            raise RuntimeError(name)
+
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    shop = Shop(hub, tag)
+    try:
+        raise Hostile
+    except Hostile:
+        shop.log.exception("failed")
+    (record,) = shop.records()
+    assert (record["event"], record["exc_info"]["type"].rpartition(".")[2]) == ("failed", "Hostile")
+
+
 def test_what_cannot_be_sent_gets_its_repr(hub: HubProcess, tag: str) -> None:
     """As with the handler of `logging`, nothing is lost and nothing is raised."""
     shop = Shop(hub, tag)

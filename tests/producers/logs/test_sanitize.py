@@ -41,6 +41,51 @@ class Hostile(dict[str, Any]):
         return "<hostile>"
 
 
+class Markup(str):
+    """A template engine's text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "not this"
+
+
+class Token(bytes):
+    """Bytes of a library's own type."""
+
+
+class Number(float):
+    def __repr__(self) -> str:
+        return "np.float64(0.25)"
+
+
+class Count(int):
+    """A configuration library's number."""
+
+
+class Scalar:
+    """Like a scalar of numpy, which is of no type of Python's."""
+
+    shape = ()
+
+    def item(self) -> object:
+        return 7
+
+
+class Metered(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no")
+
+
+class Unkind(metaclass=Metered):
+    def __repr__(self) -> str:
+        return "<unkind>"
+
+
+Scalar.__module__ = "numpy"
+
+
 def mended(record: dict[Any, Any]) -> Any:
     return msgpack.unpackb(pack_sanitized(record), strict_map_key=False, timestamp=3)
 
@@ -63,6 +108,15 @@ CASES: dict[str, tuple[Any, Any, list[str]]] = {
     "surrogate in a key": ({"\udcff": 1}, {"\\udcff": 1}, ["x.\\udcff (the key)"]),
     "huge key": ({2**64: 1}, {str(2**64): 1}, [f"x.{2**64} (the key)"]),
     "keys that become alike": ({Odd(): 1, "<odd>": 2}, {"<odd>": 1, "<odd>_": 2}, ["x.<odd> (the key)"]),
+    "subclass of str": (Markup("<b>"), "<b>", []),
+    "lone surrogate in a subclass of str": (Markup("\udcff"), "\\udcff", ["x"]),
+    "subclass of bytes": (Token(b"t"), b"t", []),
+    "subclass of float": (Number(0.25), 0.25, []),
+    "subclass of int": (Count(3), 3, []),
+    "huge subclass of int": (Count(2**64), str(2**64), ["x"]),
+    "scalar of numpy": ([Scalar()], [7], []),
+    "key of a subclass": ({Markup("k"): 1}, {"k": 1}, []),
+    "a class that raises": (Unkind(), "<unkind>", ["x"]),
     "set": ({1, 2**70}, None, None),  # type: ignore[dict-item]  # a class with its own order
     "other mappings": (types.MappingProxyType({"a": 1}), {"a": 1}, []),
     "dicts of a kind": (collections.OrderedDict(a=Odd()), {"a": "<odd>"}, ["x.a"]),

@@ -1,0 +1,105 @@
+"""
+Levels, as log libraries write them: which field holds the level of a record, and what its names and numbers mean.
+
+A name counts in any case, also inside the colours of a terminal. What a number means depends on where it is:
+
+| field | numbers |
+|---|---|
+| `level` from 0 to 7, `severity`, `priority` | severities of syslog (RFC 5424), also in GELF: 3 is an error |
+| `level` beside `hostname` or `v` | pino, bunyan: 10 trace, 20 debug, 30 info, 40 warning, 50 error, 60 critical |
+| any other `level`, `levelno`, `level_number` | `logging`: 10 debug, 20 info, 30 warning, 40 error, 50 critical |
+| `severity_number` | OpenTelemetry: 1 trace, 5 debug, 9 info, 13 warning, 17 error, 21 critical |
+
+Always true: a record whose level is not known has no rank, and is not worse than any level.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+LEVELS = ("trace", "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+_NAMES = {
+    "trace": "verbose silly finest finer all notset vrb t v",
+    "debug": "fine dbg d",
+    "info": "information informational config http inf default i",
+    "notice": "success",
+    "warning": "warn wrn w",
+    "error": "err severe exception e",
+    "critical": "crit fatal panic dpanic f c",
+    "emergency": "emerg",
+}
+_RANKS = {name: rank for rank, name in enumerate(LEVELS)}
+_RANKS |= {name: _RANKS[level] for level, names in _NAMES.items() for name in names.split()}
+_KEYS = (
+    "level", "severity", "levelname", "log.level", "@l", "lvl", "loglevel", "log_level", "level_name",
+    "severity_text", "severityText", "levelno", "level_number", "severity_number", "severityNumber", "priority",
+    "PRIORITY",
+)  # fmt: skip
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_Table = Sequence[tuple[int, str]]  # from the largest number down: what begins there
+_SYSLOG = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
+_PYTHON: _Table = (
+    (50, "critical"),
+    (40, "error"),
+    (30, "warning"),
+    (25, "notice"),
+    (20, "info"),
+    (10, "debug"),
+    (0, "trace"),
+)
+_PINO: _Table = ((60, "critical"), (50, "error"), (40, "warning"), (30, "info"), (20, "debug"), (0, "trace"))
+_OTEL: _Table = ((21, "critical"), (17, "error"), (13, "warning"), (9, "info"), (5, "debug"), (1, "trace"))
+_OF_PINO = ("hostname", "v")
+
+
+class LevelCondition:
+    """The record's level is at least *name*."""
+
+    def __init__(self, name: str) -> None:
+        rank = rank_of_name(name)
+        if rank is None:
+            raise ValueError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+        self._rank = rank
+        self.needles: list[bytes] = []
+
+    def holds(self, record: dict[Any, Any]) -> bool:
+        """Return whether *record* meets the condition."""
+        rank = rank_of(record)
+        return rank is not None and rank >= self._rank
+
+
+def rank_of(record: dict[Any, Any]) -> int | None:
+    """Return the index in `LEVELS` of the level of *record*, or None if it has none that is known."""
+    for key in _KEYS:
+        value = record.get(key)
+        if value is not None and (rank := _rank(key, value, record)) is not None:
+            return rank
+    log = record.get("log")  # of the Elastic Common Schema
+    return rank_of_name(log["level"]) if isinstance(log, dict) and isinstance(log.get("level"), str) else None
+
+
+def rank_of_name(name: str) -> int | None:
+    """Return the index in `LEVELS` of a level's *name*, or None if it is not known."""
+    rank = _RANKS.get(name)
+    return rank if rank is not None else _RANKS.get(_COLOUR.sub("", name).strip().lower())
+
+
+def _rank(key: str, value: object, record: dict[Any, Any]) -> int | None:
+    if isinstance(value, str):
+        if not value.isdecimal() or len(value) > 3:
+            return rank_of_name(value)
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+        return None
+    if key in ("severity_number", "severityNumber"):
+        return _look_up(_OTEL, value)
+    if key in ("severity", "priority", "PRIORITY") or (key == "level" and value < len(_SYSLOG)):
+        return _RANKS[_SYSLOG[int(value)]] if value < len(_SYSLOG) else None
+    is_pino = key == "level" and any(name in record for name in _OF_PINO)
+    return _look_up(_PINO if is_pino else _PYTHON, value)
+
+
+def _look_up(table: _Table, number: float) -> int | None:
+    return next((_RANKS[name] for least, name in table if number >= least), None)
