@@ -1,0 +1,14 @@
+"""
+The journal: batches in one order, on disk. FORMAT.md describes the bytes and the procedures.
+
+    journal.py                  the event loop's interface; owns the writer's thread and the lock
+    writer.py                   commits, segments, expiry, on that thread
+    clock.py, retention.py      the times of a journal; which segments expire
+    recovery.py                 opens a journal after any kind of stop
+    reader.py, verify.py        read and check it, from any process
+    segment.py, hole.py         one segment file, read forward; what a place without a block is
+    block.py, seal.py           packing and unpacking: segment headers and blocks; the seal
+    files.py, direct.py         the only access to the disk; large writes past the page cache
+
+Each file imports only from files in the lines below it, or from its own line.
+"""

@@ -22,7 +22,7 @@ from hub.message import Batch, Peer
 
 VERSION = 1
 HEADER_BYTES_MAX = 128 << 10
-"""More than the wire accepts: a tag of 4 KiB, a chunk id in 64 KiB of options."""
+"""More than the wire accepts: a tag of 4 KiB and a chunk id of 1 KiB."""
 ENTRIES_BYTES_MAX = 1 << 30
 SNAPSHOT_BYTES_MAX = 64 << 20
 

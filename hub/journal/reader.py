@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from hub.errors import JournalTooNew, JournalUnusable
-from hub.journal.block import VERSION, Block, seed_of
+from hub.journal.block import VERSION, Block
 from hub.journal.files import DiskFiles, Files
-from hub.journal.seal import Seal, is_sealed, read_seal
+from hub.journal.hole import Limits, Place
+from hub.journal.seal import read_seal
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
 
@@ -97,12 +98,10 @@ class Reader:
         self._committed = committed or (lambda: SEQUENCE_MAX)
         self._expected = after + 1
         self._has_begun = after > 0  # until then, expired messages are not a gap
+        self._hub_id: bytes | None = None  # of the last segment whose header was readable
         self._segment: Segment | None = None
-        self._offset = 0
-        self._sequence = 0  # the sequence expected at the offset
-        self._limit: int | None = None  # the next segment's first sequence, once it exists
-        self._seal: Seal | None = None  # of the last segment, if the journal was closed in order
-        self._seed = 0
+        self._place = Place(0, 0, 0)  # in this segment
+        self._limits = Limits()  # of this segment; without a next segment, with the seal of a journal closed in order
         self._received = 0
 
     @property
@@ -124,15 +123,15 @@ class Reader:
             yield from self._read_segment(self._segment, follow=follow)
             if not self._leave():
                 break
-        if self._limit is None and self._seal is not None:  # a journal closed in order contained all of these
-            yield from self._gap(self._seal.next_sequence, "at the end of the journal")
+        if self._limits.seal is not None:  # a journal closed in order contained all of these
+            yield from self._gap(self._limits.seal.next_sequence, "at the end of the journal")
 
     def _read_segment(self, segment: Segment, *, follow: bool) -> Iterator[Batch | Gap]:
         yield from self._gap(segment.first_sequence, f"before {segment.name}")
         committed = self._committed()
         while True:
-            block = segment.block_at(self._offset, self._seed) or self._look_behind(segment, follow=follow)
-            if block is None or (self._limit is not None and block.sequence >= self._limit):
+            block = segment.block_at(self._place.offset) or self._resume(segment, follow=follow)
+            if block is None or self._limits.excludes(block):
                 return  # the end, or blocks after the end of a segment that was given up
             if block.next_sequence - 1 > committed:
                 segment.forget()  # it may be withdrawn, and other bytes written in its place
@@ -146,17 +145,15 @@ class Reader:
             self._has_begun = True
             self._expected = max(self._expected, block.next_sequence)
             self._received = block.received
-            self._offset, self._sequence = block.end, block.next_sequence
+            self._place = self._place.after(block)
             if batch is not None:
                 yield batch
 
-    def _look_behind(self, segment: Segment, *, follow: bool) -> Block | None:
-        """At a place without a block: return the next whole block if the place is damaged, or None if it is the end."""
-        sealed = self._limit is not None or is_sealed(self._seal, segment.first_sequence, self._offset)
-        if not sealed and follow and segment.is_zero_at(self._offset):
+    def _resume(self, segment: Segment, *, follow: bool) -> Block | None:
+        """At a place without a block: return the next whole block if the place is damaged, or None at the end."""
+        if follow and not self._limits.is_committed(self._place) and segment.is_zero_at(self._place.offset):
             return None
-        below = SEQUENCE_MAX if self._limit is None else self._limit
-        return segment.resume_behind(self._offset, self._sequence, self._seed, sealed=sealed, below=below)
+        return segment.examine(self._place, self._limits).block
 
     def _leave(self) -> bool:
         """Move to the next segment, if one exists."""
@@ -166,8 +163,8 @@ class Reader:
         following = self._following(self._segment)
         if following is None or following - 1 > self._committed():
             return False  # not all of this segment is committed yet
-        if following != self._limit:
-            self._limit = following
+        if following != self._limits.next_segment:
+            self._limits = Limits(following)
             return True  # read again: now that the next segment exists, nothing more is written here
         if self._segment.first_sequence in list_segments(self._files):
             self._has_begun = True  # it has not expired, so its unreadable messages are a gap
@@ -197,29 +194,28 @@ class Reader:
             segment.close()
             raise JournalTooNew(self._path, header.version, VERSION)
         if header is not None:
-            self._seed = seed_of(header.hub_id)
-        elif not self._seed:
+            self._hub_id = header.hub_id
+        elif self._hub_id is None:
             try:
-                self._seed = self._any_seed(firsts)
+                self._hub_id = self._any_hub_id(firsts)
             except BaseException:
                 segment.close()
                 raise
-        self._segment = segment
-        self._limit = self._following(segment)
-        seal = read_seal(self._files) if self._limit is None else None
-        self._seal = seal if seal is not None and seed_of(seal.hub_id) == self._seed else None
-        self._offset = header.size_bytes if header else 0
-        self._sequence = segment.first_sequence
+        segment.identify(self._hub_id)
+        self._segment, self._place = segment, segment.start
+        following = self._following(segment)
+        seal = read_seal(self._files) if following is None else None
+        self._limits = Limits(following, seal if seal is not None and seal.hub_id == self._hub_id else None)
         if segment.first_sequence > self._expected and not self._has_begun:
             self._expected = segment.first_sequence
 
-    def _any_seed(self, firsts: list[int]) -> int:
+    def _any_hub_id(self, firsts: list[int]) -> bytes:
         for first in firsts:
             with contextlib.suppress(FileNotFoundError), Segment(self._files, first) as segment:
                 if segment.header is not None:
-                    return seed_of(segment.header.hub_id)
+                    return segment.header.hub_id
         if (seal := read_seal(self._files)) is not None:
-            return seed_of(seal.hub_id)
+            return seal.hub_id
         raise JournalUnusable(self._path, "no segment has a readable header (move the folder away, or restore it)")
 
     def _following(self, segment: Segment) -> int | None:

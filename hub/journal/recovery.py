@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 from hub.dedupe import Dedupe
 from hub.errors import JournalTooNew, JournalUnusable
-from hub.journal.block import VERSION, seed_of
+from hub.journal.block import VERSION, Block
 from hub.journal.files import Files
-from hub.journal.seal import Seal, is_sealed, read_seal
-from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments, segment_name
+from hub.journal.hole import Hole, Limits, Place
+from hub.journal.seal import Seal, read_seal
+from hub.journal.segment import Segment, list_segments, segment_name
 
 HUB_ID_BYTES = 16
 
@@ -65,12 +66,13 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
     _refuse_misplaced(files, firsts, path)
     start, hub_id = _find_start(files, firsts, dedupe, path, now, seal)
     files.sync_folder()  # a hub killed while it expired: what it deleted stays so before anything more is deleted
-    walk = _Walk(seed_of(hub_id), dedupe, firsts[start], now, seal if seal and seal.hub_id == hub_id else None)
+    seal = seal if seal and seal.hub_id == hub_id else None
+    walk = _Walk(dedupe, firsts[start], now)
     end = cut = 0
     for first, following in zip(firsts[start:], [*firsts[start + 1 :], None], strict=True):
-        with Segment(files, first) as segment:
-            end = walk.segment(segment, following)
-            cut = segment.written_behind(end) if following is None else 0
+        with Segment(files, first, hub_id) as segment:
+            end = walk.segment(segment, Limits(following, seal))
+            cut = segment.written_after(end) if following is None else 0
     # Also if nothing is cut: a hub that was killed may not have synced the blocks that count from now on.
     files.truncate(segment_name(firsts[-1]), end)
     # A last segment without messages is dropped: the next one has the same name and replaces it in one step.
@@ -109,44 +111,42 @@ def _find_start(
 class _Walk:
     """One pass over the blocks that count."""
 
-    def __init__(self, seed: int, dedupe: Dedupe, next_sequence: int, now: int, seal: Seal | None) -> None:
-        self._seed = seed
+    def __init__(self, dedupe: Dedupe, next_sequence: int, now: int) -> None:
         self._dedupe = dedupe
         self._now = now
-        self._seal = seal
         self.next_sequence = next_sequence
         self.last_received = 0
         self.missing = 0
 
-    def segment(self, segment: Segment, following: int | None) -> int:
+    def segment(self, segment: Segment, limits: Limits) -> int:
         """Read one segment. Return the offset of the end of its last block that counts."""
-        header = segment.header
-        self.last_received = max(self.last_received, header.received if header else 0)
+        self.last_received = max(self.last_received, segment.header.received if segment.header else 0)
         self._pass_to(segment.first_sequence)
-        offset = header.size_bytes if header else 0
+        place = segment.start._replace(sequence=self.next_sequence)
+        hole = None
         while True:
-            block = segment.block_at(offset, self._seed)
+            block = segment.block_at(place.offset)
             if block is None:
-                sealed = following is not None or is_sealed(self._seal, segment.first_sequence, offset)
-                below = SEQUENCE_MAX if following is None else following
-                block = segment.resume_behind(offset, self.next_sequence, self._seed, sealed=sealed, below=below)
-                if block is None:
-                    break
-            if following is not None and block.sequence >= following:
+                hole, block = segment.examine(place, limits)
+            if block is None or limits.excludes(block):
                 break
-            self._pass_to(block.sequence)
-            self.next_sequence = max(self.next_sequence, block.next_sequence)
-            self.last_received = max(self.last_received, block.received)
-            batch = segment.batch(block)
-            if batch is not None and batch.chunk_id is not None:
-                self._dedupe.remember((batch,), self._now)
-            offset = block.end
-        if following is None:
-            # Damage followed by a torn commit: the damaged blocks are cut too, but their sequences had been assigned.
-            self._pass_to(segment.sequence_behind(offset, self.next_sequence, self._seed))
-            if self._seal is not None:
-                self._pass_to(self._seal.next_sequence)
-        return offset
+            self._take(segment, block)
+            place = Place(place.segment, block.end, self.next_sequence)
+        if limits.next_segment is None:
+            if hole is not Hole.END:
+                # Damage followed by a torn commit: the damaged blocks are cut too, but their sequences were assigned.
+                self._pass_to(segment.sequence_after(place))
+            if limits.seal is not None:
+                self._pass_to(limits.seal.next_sequence)
+        return place.offset
+
+    def _take(self, segment: Segment, block: Block) -> None:
+        self._pass_to(block.sequence)
+        self.next_sequence = max(self.next_sequence, block.next_sequence)
+        self.last_received = max(self.last_received, block.received)
+        batch = segment.batch(block)
+        if batch is not None and batch.chunk_id is not None:
+            self._dedupe.remember((batch,), self._now)
 
     def _pass_to(self, sequence: int) -> None:
         """Continue at *sequence*. Unseen sequences before it count as missing."""

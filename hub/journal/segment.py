@@ -2,32 +2,36 @@
 One segment file, read forward.
 
 Always true: only whole blocks are returned; reading never raises because of the bytes.
-Not here: the bytes of a block (hub.journal.block), which segment comes next (hub.journal.reader), writing.
+Not here: the bytes of a block (hub.journal.block), what a place without a block is (hub.journal.hole), which segment
+comes next (hub.journal.reader), writing.
 Source: FORMAT.md.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple
 
 from hub.journal.block import (
     BLOCK_BYTES,
     BLOCK_MAGIC_BYTES,
-    ENTRY_BYTES_MIN,
     HEADER_BYTES_MAX,
     SEGMENT_HEADER_BYTES,
     Block,
     SegmentHeader,
     is_front_whole,
     is_whole,
+    seed_of,
     segment_header_bytes,
     unpack_batch,
     unpack_block,
     unpack_segment_header,
 )
 from hub.journal.files import Files
+from hub.journal.hole import Hole, Limits, Place, classify_hole
 from hub.message import Batch
 
 _NAME = re.compile(r"([0-9]{20})\.seg")
@@ -46,22 +50,22 @@ def list_segments(files: Files) -> list[int]:
     return sorted(first for first in found if first <= SEQUENCE_MAX)
 
 
-class _Expected(NamedTuple):
-    """What a block after a damaged *place* may be: no earlier than *sequence*, and no later than fits between."""
+class Examined(NamedTuple):
+    """What a place without a whole block is, and for damage the block with which reading continues."""
 
-    place: int
-    sequence: int
-    below: int = SEQUENCE_MAX
-
-    def may_be(self, block: Block) -> bool:
-        most = self.sequence + (block.offset - self.place) // ENTRY_BYTES_MIN
-        return self.sequence <= block.sequence <= most and block.next_sequence <= self.below
+    hole: Hole
+    block: Block | None
 
 
 class Segment:
-    """An open segment. Use it in a ``with``; *header* is None where it is damaged, or belongs to another segment."""
+    """
+    An open segment. Use it in a ``with``; *header* is None where it is damaged, or belongs to another segment.
 
-    def __init__(self, files: Files, first_sequence: int) -> None:
+    *hub_id* identifies the journal's blocks if the header does not. Without either, no blocks can be read before
+    `identify`.
+    """
+
+    def __init__(self, files: Files, first_sequence: int, hub_id: bytes | None = None) -> None:
         self._files = files
         self.first_sequence = first_sequence
         self.name = segment_name(first_sequence)
@@ -72,6 +76,11 @@ class Segment:
         self.header = header if header is not None and header.first_sequence == first_sequence else None
         self.misplaced = None if header is None or header is self.header else header.first_sequence
         """The first sequence of another segment, whose file has come to this name."""
+        self._seed: int | None = None
+        if self.header is not None:
+            hub_id = self.header.hub_id
+        if hub_id is not None:
+            self.identify(hub_id)
 
     def __enter__(self) -> Segment:
         return self
@@ -84,6 +93,15 @@ class Segment:
     def close(self) -> None:
         self._files.close(self._fd)
 
+    def identify(self, hub_id: bytes) -> None:
+        """Read the blocks of this journal, and no others."""
+        self._seed = seed_of(hub_id)
+
+    @property
+    def start(self) -> Place:
+        """The place of the first block. With a damaged header it is searched for from the beginning of the file."""
+        return Place(self.first_sequence, self.header.size_bytes if self.header else 0, self.first_sequence)
+
     @property
     def is_replaced(self) -> bool:
         """Whether another file has the name now: this segment was given up before any of its blocks was committed."""
@@ -94,9 +112,9 @@ class Segment:
         """Size of the file in bytes, preallocated space included."""
         return self._files.size(self._fd)
 
-    def block_at(self, offset: int, seed: int) -> Block | None:
+    def block_at(self, offset: int) -> Block | None:
         """Return the block at *offset*, or None if it is not whole."""
-        block = self._block_in_window(offset, seed)
+        block = self._block_in_window(offset)
         if block is not None:
             return block
         self._load(offset, BLOCK_BYTES)  # it may be newly written, or extend beyond the window
@@ -105,7 +123,7 @@ class Segment:
             return None
         if block.end - offset > len(self._data):
             self._load(offset, block.end - offset)
-        return self._block_in_window(offset, seed)
+        return self._block_in_window(offset)
 
     def batch(self, block: Block) -> Batch | None:
         """Return the batch of *block*, which must be the last block that `block_at` returned."""
@@ -119,68 +137,62 @@ class Segment:
         """Return whether the bytes of a block's fixed part at *offset* are zeros or after the end of the file."""
         return not any(self._files.read(self._fd, offset, BLOCK_BYTES))
 
-    def resume_behind(
-        self, place: int, sequence: int, seed: int, *, sealed: bool, below: int = SEQUENCE_MAX
-    ) -> Block | None:
+    def examine(self, place: Place, limits: Limits) -> Examined:
         """
-        *place* has no whole block. Return the next whole block after it if *place* is damaged, or None if it is the
-        end.
+        *place* has no whole block. Return what it is, and if it is damaged, the next whole block.
 
-        *sequence* is the one that a block at *place* would have, *below* the first one of the next segment. A block
-        that cannot have come after *place* was quoted inside a message.
-
-        *place* is damaged if the segment is sealed, or if a commit that begins after *place* exists: that commit could
-        only begin after the one at *place* was synced. Otherwise it is a torn commit, or one that is being written. If
-        the first whole block after *place* lacks the beginning of its own commit, the same rule is applied to that
-        beginning.
+        A commit that was being written at *place* may have become whole meanwhile: then its block is returned.
         """
-        first = None
-        offset, hole = self._behind(place, seed), place
-        while (block := self._search(offset, _Expected(place, sequence, below), seed)) is not None:
-            if first is None:
-                first = block
-                if place < block.commit_offset < block.offset:
-                    hole = block.commit_offset
-            if sealed or block.commit_offset > hole:
-                # Look again: a commit that was being written at *place* may be whole by now.
-                return self.block_at(place, seed) or self.block_at(first.offset, seed)
+        following = self.blocks_after(place, limits)
+        first = next(following, None)
+        hole = classify_hole(
+            place,
+            () if first is None else itertools.chain((first,), following),
+            is_committed=limits.is_committed(place),
+            is_blank=first is None and self.is_zero_at(place.offset),
+        )
+        if first is None or hole is not Hole.DAMAGE:
+            return Examined(hole, None)
+        return Examined(hole, self.block_at(place.offset) or self.block_at(first.offset))
+
+    def blocks_after(self, place: Place, limits: Limits) -> Iterator[Block]:
+        """Yield the whole blocks after *place*, which has none. One that cannot have come after it is left out."""
+        offset = self._end_of_damage(place.offset)
+        while (block := self._search(offset, place, limits)) is not None:
+            yield block
             offset = block.end
-        return None
 
-    def sequence_behind(self, place: int, sequence: int, seed: int) -> int:
-        """Return the sequence of the first whole block of a commit that begins behind *place*, else *sequence*."""
-        offset = self._behind(place, seed)
-        while (block := self._search(offset, _Expected(place, sequence), seed)) is not None:
-            if block.commit_offset > place:
-                return block.sequence
-            offset = block.end
-        return sequence
+    def sequence_after(self, place: Place) -> int:
+        """Return the sequence of the first whole block of a commit that begins after *place*, else that of *place*."""
+        later = (block.sequence for block in self.blocks_after(place, Limits()) if block.commit_offset > place.offset)
+        return next(later, place.sequence)
 
-    def written_behind(self, place: int) -> int:
-        """Return the number of bytes from *place* to the last byte that is not zero."""
-        last = place
-        for offset in range(place, self.size, _WINDOW_BYTES):
-            if written := self._files.read(self._fd, offset, _WINDOW_BYTES).rstrip(b"\0"):
-                last = offset + len(written)
-        return last - place
+    def written_after(self, offset: int) -> int:
+        """Return the number of bytes from *offset* to the last byte that is not zero."""
+        last = offset
+        for start in range(offset, self.size, _WINDOW_BYTES):
+            if written := self._files.read(self._fd, start, _WINDOW_BYTES).rstrip(b"\0"):
+                last = start + len(written)
+        return last - offset
 
-    def _behind(self, place: int, seed: int) -> int:
+    def _end_of_damage(self, offset: int) -> int:
         """
-        Return where to search for a block after *place*.
+        Return where to search for blocks after *offset*.
 
         Where only the entries of a block are damaged, that is its end: its entries may quote blocks.
         """
+        assert self._seed is not None
         while True:
-            data = self._files.read(self._fd, place, BLOCK_BYTES + HEADER_BYTES_MAX)
-            block = unpack_block(data, 0, place)
-            if block is None or not is_front_whole(block, data, 0, seed):
-                return place + 1
-            if block.end > self.size or self.block_at(block.end, seed) is not None:
+            data = self._files.read(self._fd, offset, BLOCK_BYTES + HEADER_BYTES_MAX)
+            block = unpack_block(data, 0, offset)
+            if block is None or not is_front_whole(block, data, 0, self._seed):
+                return offset + 1
+            if block.end > self.size or self.block_at(block.end) is not None:
                 return block.end
-            place = block.end
+            offset = block.end
 
-    def _search(self, offset: int, expected: _Expected, seed: int) -> Block | None:
-        """Return the first whole block at *offset* or behind that may be what is *expected*."""
+    def _search(self, offset: int, place: Place, limits: Limits) -> Block | None:
+        """Return the first whole block at *offset* or after it that may follow *place*."""
         size = self.size
         while offset + BLOCK_BYTES <= size:
             data = self._files.read(self._fd, offset, _WINDOW_BYTES)
@@ -189,8 +201,8 @@ class Segment:
                 # Messages may be full of the magic, so a candidate that cannot be a block is rejected without another
                 # read.
                 block = unpack_block(data, at, offset + at)
-                if block is not None and expected.may_be(block):
-                    block = self.block_at(offset + at, seed)
+                if block is not None and limits.may_follow(block, place):
+                    block = self.block_at(offset + at)
                     if block is not None:
                         return block
                 at = data.find(BLOCK_MAGIC_BYTES, at + 1)
@@ -199,10 +211,11 @@ class Segment:
             offset += len(data) - BLOCK_BYTES + 1  # the fixed part may straddle two windows
         return None
 
-    def _block_in_window(self, offset: int, seed: int) -> Block | None:
+    def _block_in_window(self, offset: int) -> Block | None:
+        assert self._seed is not None
         at = offset - self._base
         block = unpack_block(self._data, at, offset) if at >= 0 else None
-        return block if block is not None and is_whole(block, self._data, at, seed) else None
+        return block if block is not None and is_whole(block, self._data, at, self._seed) else None
 
     def _load(self, offset: int, size: int) -> None:
         """Read the window at *offset*: at least *size* bytes, unless the file is shorter."""

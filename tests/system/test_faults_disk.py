@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from hub.journal.block import BLOCK_BYTES, seed_of, unpack_block
+from hub.journal.block import BLOCK_BYTES, unpack_block
 from hub.journal.files import DiskFiles
 from hub.journal.segment import Segment, list_segments, segment_name
 from producers import Producer
@@ -345,10 +345,10 @@ def flip_a_bit(journal: str, first: int, index: int = 0, *, sequence: int = 0) -
     """
     with Segment(DiskFiles(journal), first) as segment, open(os.path.join(journal, segment_name(first)), "r+b") as file:
         assert segment.header is not None
-        seed, offset = seed_of(segment.header.hub_id), segment.header.size_bytes
+        offset = segment.start.offset
         while True:
             file.seek(offset)
-            block = segment.block_at(offset, seed) or unpack_block(file.read(BLOCK_BYTES), 0, offset)
+            block = segment.block_at(offset) or unpack_block(file.read(BLOCK_BYTES), 0, offset)
             assert block is not None
             if block.sequence == sequence or not (sequence or index):
                 break

@@ -6,6 +6,8 @@ import pytest
 
 from hub.journal import segment as segment_module
 from hub.journal.block import BLOCK_BYTES, Block, SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.hole import Hole, Limits, Place
+from hub.journal.seal import Seal
 from hub.journal.segment import Segment, list_segments, segment_name
 from hub.message import Batch
 from tests.hub.journal.forgetting import ForgettingFiles
@@ -53,7 +55,15 @@ def commits(*sizes: tuple[int, ...]) -> tuple[bytes, list[Block], list[Batch]]:
 def opened(data: bytes) -> Segment:
     files = ForgettingFiles()
     files.overwrite(segment_name(FIRST), data)
-    return Segment(files, FIRST)
+    return Segment(files, FIRST, HUB_ID)
+
+
+def resumed(segment: Segment, offset: int, sequence: int, *, is_sealed: bool) -> Block | None:
+    """Return the block with which reading continues after *offset*, which has no whole block."""
+    limits = Limits(None, Seal(HUB_ID, FIRST, offset + 1, 0) if is_sealed else None)
+    found = segment.examine(Place(FIRST, offset, sequence), limits)
+    assert (found.hole is Hole.DAMAGE) == (found.block is not None)
+    return found.block
 
 
 def broken(data: bytes, *blocks: Block) -> bytes:
@@ -84,12 +94,12 @@ def test_blocks_are_read_one_behind_the_other(window_bytes: int, monkeypatch: py
     segment = opened(data + bytes(1000))
     offset = START
     for block, expected in zip(blocks, batches, strict=True):
-        assert segment.block_at(offset, SEED) == block
+        assert segment.block_at(offset) == block
         found = segment.batch(block)
         assert found is not None
         assert bytes(found.entries) == bytes(expected.entries)
         offset = block.end
-    assert segment.block_at(offset, SEED) is None
+    assert segment.block_at(offset) is None
     assert segment.is_zero_at(offset)
     assert not segment.is_zero_at(offset - 1)
 
@@ -100,11 +110,11 @@ def test_a_block_written_since_is_seen() -> None:
     files = ForgettingFiles()
     fd = files.create(segment_name(FIRST), 10_000)
     files.write(fd, 0, [data[: blocks[0].end]])
-    segment = Segment(files, FIRST)
-    assert segment.block_at(blocks[0].offset, SEED) == blocks[0]
+    segment = Segment(files, FIRST, HUB_ID)
+    assert segment.block_at(blocks[0].offset) == blocks[0]
     for end in range(blocks[1].offset, blocks[1].end):
         files.write(fd, end, [data[end : end + 1]])
-        assert (segment.block_at(blocks[1].offset, SEED) is None) == (end + 1 < blocks[1].end)
+        assert (segment.block_at(blocks[1].offset) is None) == (end + 1 < blocks[1].end)
 
 
 def test_what_was_read_is_forgotten_on_demand() -> None:
@@ -113,12 +123,12 @@ def test_what_was_read_is_forgotten_on_demand() -> None:
     files = ForgettingFiles()
     fd = files.create(segment_name(FIRST), len(data))
     files.write(fd, 0, [data])
-    segment = Segment(files, FIRST)
-    assert segment.block_at(blocks[0].offset, SEED) == blocks[0]
+    segment = Segment(files, FIRST, HUB_ID)
+    assert segment.block_at(blocks[0].offset) == blocks[0]
     files.truncate(segment_name(FIRST), blocks[1].offset)
-    assert segment.block_at(blocks[1].offset, SEED) == blocks[1]
+    assert segment.block_at(blocks[1].offset) == blocks[1]
     segment.forget()
-    assert segment.block_at(blocks[1].offset, SEED) is None
+    assert segment.block_at(blocks[1].offset) is None
 
 
 # The second number is the block with which reading continues after the first damaged one. None is the end of the
@@ -152,7 +162,7 @@ def test_damage_is_told_from_a_torn_commit(
     segment = opened(broken(data, *(blocks[index] for index in damaged)) + bytes(500))
     place, sequence = blocks[damaged[0]].offset, blocks[damaged[0]].sequence
     for expected, is_sealed in ((active, False), (sealed, True)):
-        found = segment.resume_behind(place, sequence, SEED, sealed=is_sealed)
+        found = resumed(segment, place, sequence, is_sealed=is_sealed)
         assert found == (None if expected is None else blocks[expected])
         if found is not None and expected is not None:
             there = segment.batch(found)
@@ -164,7 +174,7 @@ def test_a_block_far_before_the_proof_gives_its_own_batch() -> None:
     """If the later commit is in another window, the block to continue with is read again."""
     data, blocks, batches = commits((10, 20, 1 << 20, 1 << 20), (5,))
     segment = opened(broken(data, blocks[0]))
-    found = segment.resume_behind(blocks[0].offset, FIRST, SEED, sealed=False)
+    found = resumed(segment, blocks[0].offset, FIRST, is_sealed=False)
     assert found == blocks[1]
     there = segment.batch(blocks[1])
     assert there is not None
@@ -186,43 +196,43 @@ def test_a_commit_that_becomes_whole_meanwhile_is_no_damage() -> None:
 
     files = Racing()
     files.overwrite(segment_name(FIRST), data[: blocks[0].end - 5] + bytes(2000))
-    segment = Segment(files, FIRST)
-    assert segment.block_at(blocks[0].offset, SEED) is None
-    assert segment.resume_behind(blocks[0].offset, FIRST, SEED, sealed=False) == blocks[0]
+    segment = Segment(files, FIRST, HUB_ID)
+    assert segment.block_at(blocks[0].offset) is None
+    assert resumed(segment, blocks[0].offset, FIRST, is_sealed=False) == blocks[0]
 
 
 def test_sequences_behind_a_place_are_those_of_later_commits() -> None:
     """Blocks of the commit at the place itself do not count, because it was not acknowledged."""
     data, blocks, _ = commits((10, 20), (10, 20))
     segment = opened(data)
-    assert segment.sequence_behind(blocks[0].offset, 10, SEED) == 12
-    assert segment.sequence_behind(blocks[1].offset, 11, SEED) == 12
-    assert segment.sequence_behind(blocks[2].offset, 12, SEED) == 12
-    assert segment.sequence_behind(blocks[3].end, 14, SEED) == 14
+    assert segment.sequence_after(Place(FIRST, blocks[0].offset, 10)) == 12
+    assert segment.sequence_after(Place(FIRST, blocks[1].offset, 11)) == 12
+    assert segment.sequence_after(Place(FIRST, blocks[2].offset, 12)) == 12
+    assert segment.sequence_after(Place(FIRST, blocks[3].end, 14)) == 14
 
 
 def test_a_lower_sequence_behind_a_place_is_a_quotation() -> None:
     """A whole block below the expected sequence is message content."""
     data, blocks, _ = commits((10,), (10,), (10,))
     segment = opened(broken(data, blocks[0]))
-    assert segment.resume_behind(blocks[0].offset, blocks[2].sequence, SEED, sealed=True) == blocks[2]
-    assert segment.resume_behind(blocks[0].offset, blocks[2].sequence + 1, SEED, sealed=True) is None
+    assert resumed(segment, blocks[0].offset, blocks[2].sequence, is_sealed=True) == blocks[2]
+    assert resumed(segment, blocks[0].offset, blocks[2].sequence + 1, is_sealed=True) is None
 
 
 def test_written_bytes_behind_a_place() -> None:
     """Bytes are counted up to the last one that is not zero."""
     segment = opened(HEADER + b"\0\0x\0y\0\0")
-    assert [segment.written_behind(START + at) for at in range(8)] == [5, 4, 3, 2, 1, 0, 0, 0]
+    assert [segment.written_after(START + at) for at in range(8)] == [5, 4, 3, 2, 1, 0, 0, 0]
 
 
 def test_a_search_through_messages_full_of_magic_reads_once() -> None:
     """Bytes that look like the magic of blocks do not make the search read the file again for each of them."""
     files = CountingFiles()
     files.overwrite(segment_name(FIRST), HEADER + b"MPMB" * 10_000)
-    segment = Segment(files, FIRST)
+    segment = Segment(files, FIRST, HUB_ID)
     files.asked.clear()
-    assert segment.resume_behind(START, FIRST, SEED, sealed=True) is None
-    assert len(files.asked) <= 2
+    assert resumed(segment, START, FIRST, is_sealed=True) is None
+    assert len(files.asked) <= 3
 
 
 def test_no_more_is_read_than_the_file_has() -> None:
@@ -231,9 +241,9 @@ def test_no_more_is_read_than_the_file_has() -> None:
     files = CountingFiles()
     for bit in range(8 * (START + 8), 8 * (START + 16)):
         files.overwrite(segment_name(FIRST), flipped(data, bit))
-        segment = Segment(files, FIRST)
-        assert segment.block_at(START, SEED) is None
-        assert segment.resume_behind(START, FIRST, SEED, sealed=True) == blocks[1]
+        segment = Segment(files, FIRST, HUB_ID)
+        assert segment.block_at(START) is None
+        assert resumed(segment, START, FIRST, is_sealed=True) == blocks[1]
         segment.close()
     assert max(files.asked) == 1 << 20
 
@@ -243,7 +253,7 @@ def test_a_damaged_header_is_none(data: bytes) -> None:
     """With a damaged header, reading continues with the first whole block."""
     with opened(data) as segment:
         assert segment.header is None
-        assert segment.resume_behind(0, FIRST, SEED, sealed=True) is None
+        assert resumed(segment, 0, FIRST, is_sealed=True) is None
 
 
 def test_a_file_that_lost_its_name_is_replaced_only_by_another() -> None:
@@ -264,8 +274,8 @@ def test_a_file_that_is_cut_meanwhile_is_not_searched_byte_by_byte() -> None:
     data, blocks, _ = commits((100,), (100,))
     counted = CutMeanwhile(len(data))
     counted.overwrite(segment_name(FIRST), data + bytes(1 << 20))
-    segment = Segment(counted, FIRST)
-    assert segment.resume_behind(blocks[-1].end, FIRST + 2, SEED, sealed=False) is None
+    segment = Segment(counted, FIRST, HUB_ID)
+    assert resumed(segment, blocks[-1].end, FIRST + 2, is_sealed=False) is None
     assert counted.reads < 10
 
 

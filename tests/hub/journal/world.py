@@ -13,7 +13,7 @@ import msgspec
 
 from hub import entries as codec
 from hub.dedupe import Dedupe
-from hub.journal.block import Block, seed_of
+from hub.journal.block import Block
 from hub.journal.clock import Clock
 from hub.journal.files import Files
 from hub.journal.reader import Gap, Reader
@@ -234,8 +234,8 @@ def blocks_of(disk: ForgettingFiles, first_sequence: int) -> list[Block]:
     blocks = []
     with Segment(disk, first_sequence) as segment:
         assert segment.header is not None
-        offset, seed = segment.header.size_bytes, seed_of(segment.header.hub_id)
-        while (block := segment.block_at(offset, seed)) is not None:
+        offset = segment.start.offset
+        while (block := segment.block_at(offset)) is not None:
             blocks.append(block)
             offset = block.end
     return blocks
