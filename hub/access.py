@@ -23,10 +23,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from hub.message import Peer
 
@@ -36,18 +37,79 @@ REPORT_S = 1.0
 SAID_MAX = 1024
 """Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""
 _KINDS = ("uid", "user", "gid", "group", "comm")
+_MODE = re.compile(r"\s*(?:0o)?0*([0-7]{1,3})\s*")
 
 
 Groups = frozenset[int] | None
 """The groups of a peer; None if they are unknown."""
 
 
-class Rule(NamedTuple):
-    """One rule: *kind* is ``uid``, ``gid``, ``comm`` or ``all``; *text* is the rule as written."""
+class Mode(int):
+    """The permissions of a file, as chmod(1) takes them in octal."""
 
-    kind: str
-    value: int | str
-    text: str
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the mode in the text *given*: ``0660``. Raises ValueError, also for a number: is it octal?"""
+        if not isinstance(given, str):
+            raise ValueError('a mode is written in quotation marks, like "0660"')
+        match = _MODE.fullmatch(given)
+        if match is None:
+            raise ValueError(f"not a file mode: {given!r} (write it like 0660)")
+        return cls(match[1], 8)
+
+    @property
+    def text(self) -> str:
+        """The mode in four octal digits."""
+        return f"{self:04o}"
+
+
+class Rule:
+    """
+    One rule: *kind* is ``uid``, ``gid``, ``comm`` or ``all``; *text* is the rule as written.
+
+    Not a NamedTuple, which msgspec would read from a list in the configuration file instead of calling `parse`.
+    """
+
+    __slots__ = ("kind", "text", "value")
+
+    def __init__(self, kind: str, value: int | str, text: str) -> None:
+        self.kind = kind
+        self.value = value
+        self.text = text
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the rule in the text *given*. Raises ValueError, also for a user or group that this host has not."""
+        kind, colon, value = given.strip().partition(":") if isinstance(given, str) else ("", "", "")
+        if kind == "all" and not colon:
+            return cls("all", "", "all")
+        if not isinstance(given, str) or kind not in _KINDS or not value:
+            form = "write it like uid:1000, user:www-data, group:adm, comm:nginx or all"
+            raise ValueError(f"not a rule: {given!r} ({form})")
+        try:
+            if kind == "user":
+                return cls("uid", pwd.getpwnam(value).pw_uid, given)
+            if kind == "group":
+                return cls("gid", grp.getgrnam(value).gr_gid, given)
+        except KeyError:
+            database = "passwd" if kind == "user" else "group"
+            raise ValueError(f"no such {kind}: {value!r} (see `getent {database}`)") from None
+        if kind == "comm":
+            return cls(kind, value, given)
+        if not value.isdecimal():
+            raise ValueError(f"not a number: {value!r} (or write {'user' if kind == 'uid' else 'group'}:{value})")
+        return cls(kind, int(value), given)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rule) and (self.kind, self.value, self.text) == (other.kind, other.value, other.text)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.value, self.text))
+
+    def __repr__(self) -> str:
+        return f"Rule({self.kind!r}, {self.value!r}, {self.text!r})"
 
     def names(self, peer: Peer, groups: Groups, *, if_unknown: bool) -> bool:
         """
@@ -60,28 +122,6 @@ class Rule(NamedTuple):
         if self.kind == "gid":
             return if_unknown if groups is None else self.value in groups
         return self.kind == "all" or peer.comm == self.value
-
-
-def parse_rule(text: str) -> Rule:
-    """Parse a rule. Raises ValueError for invalid text and for a user or group that does not exist on this host."""
-    kind, colon, value = text.strip().partition(":")
-    if kind == "all" and not colon:
-        return Rule("all", "", "all")
-    if kind not in _KINDS or not value:
-        raise ValueError(f"not a rule: {text!r} (write it like uid:1000, user:www-data, group:adm, comm:nginx or all)")
-    try:
-        if kind == "user":
-            return Rule("uid", pwd.getpwnam(value).pw_uid, text)
-        if kind == "group":
-            return Rule("gid", grp.getgrnam(value).gr_gid, text)
-    except KeyError:
-        database = "passwd" if kind == "user" else "group"
-        raise ValueError(f"no such {kind}: {value!r} (see `getent {database}`)") from None
-    if kind == "comm":
-        return Rule(kind, value, text)
-    if not value.isdecimal():
-        raise ValueError(f"not a number: {value!r} (or write {'user' if kind == 'uid' else 'group'}:{value})")
-    return Rule(kind, int(value), text)
 
 
 class Rules(NamedTuple):

@@ -1,5 +1,5 @@
 """
-Default locations: socket, journal, configuration file.
+Paths in settings, and default locations: socket, journal, configuration file.
 
 Not here: the hub's settings (hub.service.settings), the options of a command (hub.cli).
 """
@@ -8,11 +8,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Self
 
 SOCKET_VARIABLE = "MPSR_SOCKET"
 JOURNAL_VARIABLE = "MPSR_JOURNAL"
 CONFIG_VARIABLE = "MPSR_CONFIG"
 SYSTEM_CONFIG = "/etc/mpsr/hub.toml"
+
+
+class AbsolutePath(str):
+    """A path that means the same in every working directory."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the path in the text *given*; ``~`` is a home folder. Raises ValueError for a relative path."""
+        path = os.path.expanduser(given) if isinstance(given, str) else ""
+        if not os.path.isabs(path):
+            raise ValueError(f"not an absolute path: {given!r} (write it like /srv/mpsr)")
+        return cls(path)
+
+    @classmethod
+    def of_shell(cls, text: str) -> Self:
+        """Return the path that *text* means on a command line, where it may be relative."""
+        return cls(os.path.abspath(os.path.expanduser(text)))
 
 
 def default_socket() -> str:

@@ -1,46 +1,84 @@
 """
 Sizes, durations and moments in text form: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339.
 
-Always true: a size is exact to the byte; a moment without a zone is local time; a duration given as a moment means that
-long ago.
+Always true:
+- `parse` takes any object and raises ValueError, with the right form, for one that is not such a quantity;
+- a size is exact to the byte, and `parse` of its `text` is the same size;
+- a moment without a zone is local time; a duration given as a moment means that long ago.
 """
 
 from __future__ import annotations
 
 import datetime
 import re
+from typing import ClassVar, Self
 
 from hub.entries import NS
 
 _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_SIZE_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,20})(?:\.(\d{1,20}))?\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def parse_size(text: str) -> int:
-    """Return the number of bytes in *text*: ``1048576``, ``64MiB``, ``1GiB``, ``10MB``. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
-    if match is None or match[3].lower() not in _SIZE_UNITS:
-        raise ValueError(f"not a size: {text!r} (write it like 64MiB, 1GiB or 1048576)")
-    unit, fraction = _SIZE_UNITS[match[3].lower()], (match[2] or "").ljust(20, "0")
-    return int(match[1]) * unit + int(fraction) * unit // 10**20
+class Size(int):
+    """A number of bytes. `parse` accepts *least* or more."""
+
+    __slots__ = ()
+    least: ClassVar[int] = 0
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the size in *given*: ``64MiB``, ``1GiB``, ``10MB``, ``1048576`` or a whole number of bytes."""
+        is_written = isinstance(given, (str, int)) and not isinstance(given, bool)
+        match = _SIZE.fullmatch(str(given)) if is_written else None
+        unit = None if match is None else (_SIZE_UNITS | _BINARY_UNITS).get(match[3].lower())
+        if match is None or unit is None:
+            raise ValueError(f"not a size: {given!r} (write it like 64MiB, 1GiB or 1048576)")
+        size = int(match[1]) * unit + int((match[2] or "").ljust(20, "0")) * unit // 10**20
+        if size < cls.least:
+            raise ValueError(f"{given!r} is too small (at least {Size(cls.least).text})")
+        return cls(size)
+
+    @property
+    def text(self) -> str:
+        """The size with the largest binary unit that divides it: ``64MiB``."""
+        for name, unit in reversed(_BINARY_UNITS.items()):
+            if self and self % unit == 0:
+                return f"{self // unit}{name[0].upper()}iB"
+        return f"{int(self)}"
 
 
-def parse_length(text: str) -> float:
-    """Return the number of seconds in *text*: ``90s``, ``10m``, ``2h``, ``1.5d``, ``2w``. Raises ValueError."""
-    match = _LENGTH.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"not a length of time: {text!r} (write it like 90s, 10m, 2h, 7d)")
-    return float(match[1]) * _UNITS_S[match[2]]
+class Duration(float):
+    """A number of seconds."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the duration in the text *given*: ``90s``, ``10m``, ``2h``, ``1.5d``, ``2w``."""
+        match = _DURATION.fullmatch(given) if isinstance(given, str) else None
+        if match is None:
+            raise ValueError(f"not a duration: {given!r} (write it like 90s, 10m, 2h, 7d)")
+        return cls(float(match[1]) * _UNITS_S[match[2]])
+
+    @property
+    def text(self) -> str:
+        """The duration, to the millisecond, with the largest unit up to days that divides it: ``7d``."""
+        milliseconds = round(self * 1000)
+        for name in ("d", "h", "m", "s"):
+            unit = int(_UNITS_S[name] * 1000)
+            if milliseconds and milliseconds % unit == 0:
+                return f"{milliseconds // unit}{name}"
+        return f"{milliseconds}ms" if milliseconds else "0s"
 
 
 def parse_moment(text: str, now_ns: int) -> int:
     """Return nanoseconds since the epoch. *now_ns* is the current time. Raises ValueError if *text* is not a moment."""
     text = text.strip()
-    if _LENGTH.fullmatch(text):
-        return now_ns - round(parse_length(text) * NS)
+    if _DURATION.fullmatch(text):
+        return now_ns - round(Duration.parse(text) * NS)
     if text == "now":
         return now_ns
     try:

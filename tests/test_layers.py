@@ -102,3 +102,29 @@ def test_a_producer_starts_light() -> None:
     light = ORDER[: ORDER.index("hub.wire.*") + 1]
     beyond = {name for name in loaded if name.startswith("hub.") and place(name) not in light}
     assert beyond | loaded & {"uvloop", "structlog", "click"} == set()
+
+
+def test_send_starts_light(tmp_path: Path) -> None:
+    """`mpsr send` loads no event loop, no log library and nothing that reads or writes a journal, also with a file."""
+    file = tmp_path / "hub.toml"
+    file.write_text(f'socket = "{tmp_path}/absent"')
+    script = """
+import sys
+from hub.cli import main
+try:
+    main(["send", "--timeout", "0", "x"])
+except SystemExit as ended:
+    print(ended.code, *sys.modules)
+"""
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"HOME": str(tmp_path), "MPSR_CONFIG": str(file)},
+    )
+    code, *loaded = run.stdout.split()
+    assert (code, run.stderr.startswith("mpsr: 1 message is not acknowledged")) == ("1", True)
+    assert "hub.service.settings" in loaded
+    heavy = {"asyncio", "uvloop", "structlog", "hub.journal.block", "hub.journal.reader", "hub.hub", "hub.log"}
+    assert heavy & set(loaded) == set()

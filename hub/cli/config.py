@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from hub.service.settings import example, load
+from hub.service.keys import example
+from hub.service.settings import load
 
 
 @click.command()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.options import discard_output, renderer
+from hub.service.config import FIELDS
+from hub.service.keys import KEYS, Key
 from hub.service.preflight import check_start
-from hub.service.settings import KEYS, Key, LoadedConfig, load
+from hub.service.settings import LoadedConfig, load
 
 if TYPE_CHECKING:
     from hub.journal.reader import Gap
@@ -19,16 +21,18 @@ if TYPE_CHECKING:
 
 
 def _with_keys(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each configuration key, as text: only hub.service.settings parses values."""
+    """Add an option for each configuration key, as text: only hub.service.settings reads values."""
     for key in reversed(KEYS):
-        text = f"{key.help}{_default(key)}" + (" Repeatable." if key.is_list else "")
-        command = click.option(key.flag, key.name, metavar=key.metavar, help=text, multiple=key.is_list)(command)
+        is_list = FIELDS[key.name].is_list
+        command = click.option(
+            key.flag, key.name, metavar=key.metavar, help=_help(key, is_list=is_list), multiple=is_list
+        )(command)
     return command
 
 
-def _default(key: Key) -> str:
-    shown = {"socket": "per user", "journal": "per user"}.get(key.name) or ("" if key.is_list else key.default())
-    return f"  [default: {shown}]" if shown else ""
+def _help(key: Key, *, is_list: bool) -> str:
+    default = f"  [default: {key.default_text}]" if key.default_text else ""
+    return f"{key.help}{' Repeatable.' if is_list else ''}{default}"
 
 
 @click.command()

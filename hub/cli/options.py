@@ -19,7 +19,7 @@ import click
 
 from hub.escaping import escape
 from hub.paths import config_file
-from hub.quantities import parse_size
+from hub.quantities import Size
 
 if TYPE_CHECKING:
     from hub.message import Message
@@ -85,7 +85,7 @@ def _parse_seconds(text: str) -> float:
 
 SECONDS_MAX = 1e6
 SECONDS = Parsed("seconds", _parse_seconds)
-SIZE = Parsed("size", parse_size)
+SIZE = Parsed("size", Size.parse)
 MOMENT = Parsed("time", _parse_moment)
 
 

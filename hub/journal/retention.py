@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from hub.dedupe import ROW_BYTES, ROWS_MAX
-from hub.journal.recovery import Kept
+
+if TYPE_CHECKING:  # the configuration needs the limits only, and `mpsr send` reads it
+    from hub.journal.recovery import Kept
 
 SEGMENT_BYTES = 64 << 20
 SEGMENT_BYTES_MIN = 1 << 20

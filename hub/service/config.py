@@ -1,36 +1,83 @@
-"""The configuration of a hub, as values. Not here: the origin of each value (hub.service.settings)."""
+"""
+The configuration of a hub: the keys of its file, their types and their defaults.
+
+Always true: a `Config` is valid as a whole, except for what only the machine knows (hub.service.preflight).
+
+Not here: the flag, the variable and the help of a key (hub.service.keys), the origin of each value
+(hub.service.settings), its effect (hub.service.service).
+"""
 
 from __future__ import annotations
 
+from typing import Annotated, Literal, get_args
+
 import msgspec
 
-from hub.access import RIGHTS, Right, Rule, Rules
-from hub.journal.writer import Durability
+from hub.access import RIGHTS, Mode, Right, Rule, Rules
+from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
+from hub.paths import AbsolutePath, default_journal, default_socket
+from hub.quantities import Duration, Size
+from hub.service.tables import Live, Table, fields_of
+
+Durability = Literal["fsync", "relaxed"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The configuration of a hub. Sizes are bytes, durations are seconds."""
+class JournalSize(Size):
+    """The size of a journal."""
 
-    socket: str
-    mode: int
-    group: str | None
-    journal: str
-    journal_size: int
-    retain: float | None
-    durability: Durability
-    connections_max: int
-    inbox_size: int
-    frame_size: int
-    stop_timeout: float
-    log_level: str
-    send_allow: tuple[Rule, ...]
-    send_deny: tuple[Rule, ...]
-    read_allow: tuple[Rule, ...]
-    read_deny: tuple[Rule, ...]
-    control_allow: tuple[Rule, ...]
-    control_deny: tuple[Rule, ...]
+    __slots__ = ()
+    least = RETAIN_BYTES_MIN
+
+
+class InboxSize(Size):
+    """Memory for messages that are not on disk yet."""
+
+    __slots__ = ()
+    least = 1 << 20
+
+
+class FrameSize(Size):
+    """The size of the largest frame."""
+
+    __slots__ = ()
+    least = 1 << 10
+
+
+class Config(Table, frozen=True, kw_only=True):
+    """The configuration of a hub. A `Live` setting can change while the hub runs; the others need a restart."""
+
+    socket: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_socket()))
+    mode: Live[Mode] = Mode(0o660)
+    group: Live[str | None] = None
+    journal: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_journal()))
+    journal_size: Live[JournalSize] = JournalSize(RETAIN_BYTES)
+    retain: Live[Duration | None] = None
+    durability: Durability = "fsync"
+    connections_max: Live[Count] = 10_000
+    inbox_size: InboxSize = InboxSize(64 << 20)
+    frame_size: FrameSize = FrameSize(64 << 20)
+    stop_timeout: Live[Duration] = Duration(10)
+    log_level: Live[LogLevel] = "info"
+    send_allow: Live[tuple[Rule, ...]] = ()
+    send_deny: Live[tuple[Rule, ...]] = ()
+    read_allow: Live[tuple[Rule, ...]] = ()
+    read_deny: Live[tuple[Rule, ...]] = ()
+    control_allow: Live[tuple[Rule, ...]] = ()
+    control_deny: Live[tuple[Rule, ...]] = ()
 
     @property
     def rules(self) -> dict[Right, Rules]:
         """The access rules, by right."""
         return {right: Rules(getattr(self, f"{right}_allow"), getattr(self, f"{right}_deny")) for right in RIGHTS}
+
+
+FIELDS = fields_of(Config)
+
+
+def changes(old: Config, new: Config) -> tuple[list[str], list[str]]:
+    """Return the keys that differ: those that can change at run time, and those that need a restart."""
+    differ = [field for field in FIELDS.values() if getattr(old, field.name) != getattr(new, field.name)]
+    return [field.name for field in differ if field.is_live], [field.name for field in differ if not field.is_live]

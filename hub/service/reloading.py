@@ -23,8 +23,8 @@ from hub.errors import JournalUnavailable, MpsrError
 from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.log import get_logger, set_level
-from hub.service.config import Config
-from hub.service.settings import LoadedConfig, changes
+from hub.service.config import Config, changes
+from hub.service.settings import LoadedConfig
 
 log = get_logger("mpsr.reload")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hub.access import RIGHTS, SAID_MAX, Access, Gate, Right, Rules, parse_rule
+from hub.access import RIGHTS, SAID_MAX, Access, Gate, Mode, Right, Rule, Rules
 from hub.message import UNKNOWN_PEER, Peer
 
 OTHER = Peer(pid=7, uid=4321, gid=54, comm="curl")
@@ -13,7 +13,7 @@ OTHER = Peer(pid=7, uid=4321, gid=54, comm="curl")
 
 def rules(**given: str) -> Mapping[Right, Rules]:
     """Return rules from ``send_allow="uid:1 gid:2"`` and the like."""
-    parsed = {name: tuple(map(parse_rule, text.split())) for name, text in given.items()}
+    parsed = {name: tuple(map(Rule.parse, text.split())) for name, text in given.items()}
     return {right: Rules(parsed.get(f"{right}_allow", ()), parsed.get(f"{right}_deny", ())) for right in RIGHTS}
 
 
@@ -78,7 +78,7 @@ def test_a_peer_nobody_knows_is_named_by_no_rule() -> None:
 )  # fmt: skip
 def test_rules_are_read(text: str, kind: str, value: int | str) -> None:
     """Rules are parsed by number, name and command."""
-    rule = parse_rule(text)
+    rule = Rule.parse(text)
     assert (rule.kind, rule.value) == (kind, value)
 
 
@@ -91,7 +91,29 @@ def test_rules_are_read(text: str, kind: str, value: int | str) -> None:
 def test_what_is_no_rule_says_what_would_be(text: str, said: str) -> None:
     """The error has an example of a rule, or names where to look."""
     with pytest.raises(ValueError, match=said):
-        parse_rule(text)
+        Rule.parse(text)
+
+
+def test_rules_are_values() -> None:
+    """A rule equals another with the same text and meaning: a user that was renumbered is a change."""
+    assert Rule.parse("uid:0") == Rule("uid", 0, "uid:0") != Rule.parse("user:root")
+    assert Rule("uid", 1, "user:x") != Rule("uid", 2, "user:x")
+    assert len({Rule.parse("all"), Rule.parse("all")}) == 1
+    assert repr(Rule.parse("gid:5")) == "Rule('gid', 5, 'gid:5')"
+
+
+@pytest.mark.parametrize(("text", "mode"), [("0660", 0o660), ("660", 0o660), ("0o600", 0o600), (" 0 ", 0)])
+def test_modes_are_octal(text: str, mode: int) -> None:
+    """A mode is what chmod takes, and is written with four digits."""
+    assert Mode.parse(text) == mode
+    assert Mode(mode).text == f"{mode:04o}"
+
+
+@pytest.mark.parametrize("given", ["", "9", "1777", "-1", "rw", 432, None, True])
+def test_what_is_no_mode(given: object) -> None:
+    """The error shows the form of a mode."""
+    with pytest.raises(ValueError, match="0660"):
+        Mode.parse(given)
 
 
 def test_a_change_counts_for_open_connections() -> None:

@@ -1,11 +1,11 @@
-"""hub.paths: default locations."""
+"""hub.paths: paths in settings, and default locations."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from hub.paths import default_journal, default_socket
+from hub.paths import AbsolutePath, default_journal, default_socket
 
 VARIABLES = ("MPSR_SOCKET", "MPSR_JOURNAL", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
 
@@ -41,3 +41,14 @@ def test_default_places(
     for name, value in environment.items():
         monkeypatch.setenv(name, value.format(tmp=tmp_path))
     assert (default_socket(), default_journal()) == (socket.format(tmp=tmp_path), journal.format(tmp=tmp_path))
+
+
+def test_a_path_in_a_setting_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It may begin with a home folder; on a command line it may be relative."""
+    monkeypatch.chdir(tmp_path)
+    assert AbsolutePath.parse("/a/b") == "/a/b"
+    assert AbsolutePath.parse("~/a") == str(tmp_path / "home/a")
+    assert AbsolutePath.of_shell("a/../b") == str(tmp_path / "b")
+    for wrong in ("a", "", 5, None):
+        with pytest.raises(ValueError, match=r"not an absolute path: .* \(write it like /srv/mpsr\)"):
+            AbsolutePath.parse(wrong)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.quantities import parse_length, parse_moment, parse_size
+from hub.quantities import Duration, Size, parse_moment
 
 NOW = 1_700_000_000_123_456_789
 SECOND = 1_000_000_000
@@ -22,7 +22,8 @@ SECOND = 1_000_000_000
 )
 def test_lengths(text: str, seconds: float) -> None:
     """A number and a unit are a duration, and as a moment they mean that long ago."""
-    assert parse_length(text) == seconds
+    assert Duration.parse(text) == seconds
+    assert Duration.parse(Duration(seconds).text) == seconds
     assert parse_moment(text, NOW) == NOW - round(seconds * SECOND)
 
 
@@ -52,7 +53,7 @@ def test_nonsense_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="10m"):
         parse_moment(text, NOW)
     with pytest.raises(ValueError, match="10m"):
-        parse_length(text)
+        Duration.parse(text)
 
 
 # Sizes.
@@ -77,7 +78,7 @@ def test_nonsense_is_refused(text: str) -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     """A size is a number and a unit of 1,000 or 1,024, in any case, exact to the byte."""
-    assert parse_size(text) == size
+    assert Size.parse(text) == size
 
 
 @pytest.mark.parametrize(
@@ -86,10 +87,57 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     """Anything else raises a ValueError that describes the form of a size."""
     with pytest.raises(ValueError, match="write it like 64MiB"):
-        parse_size(text)
+        Size.parse(text)
 
 
 @given(st.integers(0, 10**20 - 1))
 def test_plain_bytes_are_exact(size: int) -> None:
     """A plain number of bytes is that number."""
-    assert parse_size(str(size)) == size
+    assert Size.parse(str(size)) == size
+    assert Size.parse(size) == size
+
+
+@given(st.integers(0, 10**16))
+def test_a_text_means_the_same_again(number: int) -> None:
+    """Sizes, and durations of whole milliseconds, can be written and read again."""
+    assert Size.parse(Size(number).text) == number
+    assert Duration.parse(Duration(number / 1000).text) == pytest.approx(number / 1000, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Size(0), "0"),
+        (Size(1000), "1000"),
+        (Size(1536), "1536"),
+        (Size(64 << 20), "64MiB"),
+        (Size(1 << 40), "1TiB"),
+        (Duration(0), "0s"),
+        (Duration(0.25), "250ms"),
+        (Duration(90), "90s"),
+        (Duration(604_800), "7d"),
+    ],
+)
+def test_texts_are_short(value: Size | Duration, text: str) -> None:
+    """A quantity is written with the largest unit that divides it."""
+    assert value.text == text
+
+
+@pytest.mark.parametrize("given", [True, 1.5, None, ["1MiB"], b"1MiB"])
+def test_what_is_neither_text_nor_number(given: object) -> None:
+    """Other types are refused with the same advice as a wrong text."""
+    with pytest.raises(ValueError, match="write it like 64MiB"):
+        Size.parse(given)
+    with pytest.raises(ValueError, match="write it like 90s"):
+        Duration.parse(given)
+
+
+def test_a_least_size() -> None:
+    """A type of sizes can have a least one, which the error names."""
+
+    class Large(Size):
+        least = 1 << 20
+
+    assert type(Large.parse("1MiB")) is Large
+    with pytest.raises(ValueError, match=r"'1KiB' is too small \(at least 1MiB\)"):
+        Large.parse("1KiB")

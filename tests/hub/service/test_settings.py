@@ -1,14 +1,17 @@
 """hub.service.settings: every key, from every origin, and the errors for wrong ones."""
 
 import os
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from hub.access import Mode
 from hub.errors import ConfigError
-from hub.service.config import Config
-from hub.service.settings import KEYS, changes, configured, example, load
+from hub.paths import AbsolutePath
+from hub.quantities import Duration
+from hub.service.config import FIELDS, JournalSize
+from hub.service.keys import KEYS
+from hub.service.settings import configured, load
 
 GIVEN = {
     "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
@@ -17,7 +20,7 @@ GIVEN = {
 }  # fmt: skip
 VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "retain": 604_800.0, "connections_max": 5,
           "inbox_size": 1 << 20, "frame_size": 2048, "stop_timeout": 3.0}  # fmt: skip
-RULES = [key.name for key in KEYS if key.is_list]
+RULES = [field.name for field in FIELDS.values() if field.is_list]
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ def written(tmp_path: Path) -> Path:
 
 def test_the_table_has_every_key() -> None:
     """These tests cover every key."""
-    assert {*GIVEN, *RULES} == {key.name for key in KEYS} == set(Config.__struct_fields__)
+    assert {*GIVEN, *RULES} == {key.name for key in KEYS} == FIELDS.keys()
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -65,19 +68,21 @@ def test_rules_are_lists(name: str, tmp_path: Path) -> None:
         ('journal_szie = "1GiB"', 'there is no key journal_szie (it is "1GiB"; did you mean journal_size?)'),
         ("zzz = 1", "there is no key zzz (it is 1; see `mpsr config --example`)"),
         ("[hub]\nsocket = '/a'", "there is no key hub (it is a table; see `mpsr config --example`)"),
-        ("journal_size = 12.5", "journal_size = 12.5: a float, not a text (write it in quotation marks)"),
+        ("journal_size = 12.5", "journal_size = 12.5: not a size: 12.5 (write it like 64MiB"),
         ('journal_size = "12 apples"', "journal_size = \"12 apples\": not a size: '12 apples' (write it like 64MiB"),
-        ('journal_size = "1MiB"', "journal_size = \"1MiB\": '1MiB' is too small, at least 4MiB"),
-        ("mode = 0o660", 'mode = 432: a number, not a text (write it in quotation marks, like "0660")'),
+        ('journal_size = "1MiB"', "journal_size = \"1MiB\": '1MiB' is too small (at least 4MiB)"),
+        ("mode = 0o660", 'mode = 432: a mode is written in quotation marks, like "0660"'),
         ('mode = "9"', "mode = \"9\": not a file mode: '9' (write it like 0660)"),
         ('socket = "a/b"', "socket = \"a/b\": not an absolute path: 'a/b'"),
-        ("durability = true", "durability = true: a bool, not a text"),
-        ('durability = "never"', "durability = \"never\": not one of fsync, relaxed: 'never'"),
-        ("retain = 30", "retain = 30: not a length of time: '30' (write it like 90s"),
-        ("connections_max = 0", "connections_max = 0: not a number from 1 to 1000000: '0'"),
-        ('send_allow = "uid:1"', 'send_allow = "uid:1": not a list of texts (write it like ["uid:1000"'),
-        ('send_allow = ["uid:1", 2]', 'send_allow = ["uid:1", 2]: not a list of texts'),
-        ('read_deny = ["group:no-such"]', "read_deny = [\"group:no-such\"]: no such group: 'no-such'"),
+        ("durability = true", "durability = true: not one of fsync, relaxed"),
+        ('durability = "never"', 'durability = "never": not one of fsync, relaxed'),
+        ("retain = 30", "retain = 30: not a duration: 30 (write it like 90s"),
+        ("connections_max = 0", "connections_max = 0: not a whole number from 1 to 1000000"),
+        ('connections_max = "many"', 'connections_max = "many": not a whole number from 1 to 1000000'),
+        ("group = 5", 'group = 5: not a text (write it in quotation marks: "5")'),
+        ('send_allow = "uid:1"', 'send_allow = "uid:1": not a list (write it in brackets: ["uid:1"])'),
+        ('send_allow = ["uid:1", 2]', "send_allow[1] = 2: not a rule: 2 (write it like uid:1000,"),
+        ('read_deny = ["group:no-such"]', "read_deny[0] = \"group:no-such\": no such group: 'no-such'"),
         ("socket", "not TOML: "),
         ('socket = "\xff"', "not TOML: "),
     ],
@@ -96,7 +101,13 @@ def test_a_wrong_line_is_named_with_what_would_be_right(line: str, said: str, tm
     ("flags", "environ", "said"),
     [
         ({"mode": "x"}, {}, "--mode: mode = \"x\": not a file mode: 'x'"),
-        ({}, {"MPSR_RETAIN": "soon"}, "MPSR_RETAIN: retain = \"soon\": not a length of time: 'soon'"),
+        ({}, {"MPSR_RETAIN": "soon"}, "MPSR_RETAIN: retain = \"soon\": not a duration: 'soon'"),
+        ({"send_allow": ("all", "x")}, {}, "--send-allow: send_allow[1] = \"x\": not a rule: 'x' (write it like"),
+        (
+            {},
+            {"MPSR_READ_DENY": "uid:x"},
+            "MPSR_READ_DENY: read_deny[0] = \"uid:x\": not a number: 'x' (or write user:x",
+        ),
         ({}, {"MPSR_CONFIG": "/no/such"}, "/no/such: No such file or directory (leave --config out"),
     ],
 )
@@ -131,25 +142,6 @@ def test_a_flags_path_is_relative_to_where_one_is(monkeypatch: pytest.MonkeyPatc
     assert load({"journal": "j"}, file=os.devnull, environ={}).config.journal == str(tmp_path / "j")
 
 
-def test_the_example_is_a_file_and_says_all(tmp_path: Path) -> None:
-    """The example changes nothing; without its comment signs it is valid (except for groups of this host)."""
-    text = example()
-    assert tomllib.loads(text) == {}
-    lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#") and line[1] not in " ("]
-    assert [line.partition(" = ")[0] for line in lines] == [key.name for key in KEYS]
-    path = tmp_path / "hub.toml"
-    path.write_text("\n".join(lines).replace('"adm"', '"root"').replace("group:adm", "group:root"))
-    assert load(file=str(path), environ={}).config.retain == 30 * 86_400.0
-
-
-def test_changes_are_told_apart() -> None:
-    """Changes are split into those that a reload applies and those that need a restart."""
-    old = load(file=os.devnull, environ={}).config
-    new = load({"socket": "/a", "retain": "1d", "log_level": "debug", "inbox_size": "2MiB"}, environ={}).config
-    assert changes(old, old) == ([], [])
-    assert changes(old, new) == (["retain", "log_level"], ["socket", "inbox_size"])
-
-
 def test_other_commands_find_what_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`mpsr logs` needs no --journal if the file sets one."""
     path = tmp_path / "hub.toml"
@@ -158,3 +150,21 @@ def test_other_commands_find_what_is_configured(tmp_path: Path, monkeypatch: pyt
     assert (configured("journal"), configured("socket")) == ("/srv/journal", None)
     monkeypatch.setenv("MPSR_CONFIG", str(tmp_path / "gone"))
     assert configured("journal") is None
+
+
+def test_an_empty_text_is_no_value(tmp_path: Path) -> None:
+    """A flag and a line of the file can take away the group and the age that another origin sets."""
+    path = tmp_path / "hub.toml"
+    path.write_text('retain = ""\ngroup = "root"')
+    config = load({"group": ""}, file=str(path), environ={}).config
+    assert (config.retain, config.group) == (None, None)
+    with pytest.raises(ConfigError, match="--mode: mode = \"\": not a file mode: ''"):
+        load({"mode": ""}, file=os.devnull, environ={})
+
+
+def test_values_are_typed() -> None:
+    """Sizes, durations, modes, paths and rules have types of their own, from every origin and by default."""
+    for flags in ({}, {"journal_size": "8MiB", "stop_timeout": "3s", "mode": "0600", "socket": "/s"}):
+        config = load(flags, file=os.devnull, environ={}).config
+        kinds = (type(config.journal_size), type(config.stop_timeout), type(config.mode), type(config.socket))
+        assert kinds == (JournalSize, Duration, Mode, AbsolutePath)

@@ -18,7 +18,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from hub.access import Rules, parse_rule
+from hub.access import Rule, Rules
 from hub.lockfile import is_owner_dead
 from hub.message import Batch
 from hub.sources import holdings
@@ -317,12 +317,12 @@ def test_refused(path: Path, rule: str) -> None:
         os.chown(leave_segment(path, segment(session, frames), session), NOBODY, GROUP)
 
     plant()
-    rig = Rig(path, rules=Rules(deny=(parse_rule(rule),))).run()
+    rig = Rig(path, rules=Rules(deny=(Rule.parse(rule),))).run()
     assert (rig.numbers(), rig.metrics.refused, rig.metrics.adopted) == ([], 2, 0)
     assert rig.reasons() == [f"refused: uid {NOBODY} may not send"]
     assert os.listdir(path) == []
     plant()
-    assert Rig(path, rules=Rules(allow=(parse_rule("group:nogroup"),))).run().numbers() == [1, 2]
+    assert Rig(path, rules=Rules(allow=(Rule.parse("group:nogroup"),))).run().numbers() == [1, 2]
 
 
 @needs_root
@@ -342,8 +342,8 @@ def test_a_user_whose_groups_nobody_knows(path: Path, deny: str, allow: str, num
     data = segment(session, [frame(session, 1, entry(1), 1)])
     assert as_user(STRANGER, lambda: write(path / segment_name(session, 1), data), groups=[GROUP, 77]) == 0
     rules = Rules(
-        allow=(parse_rule(allow),) if allow else (),
-        deny=(parse_rule(deny),) if deny else (),
+        allow=(Rule.parse(allow),) if allow else (),
+        deny=(Rule.parse(deny),) if deny else (),
     )
     rig = Rig(path, rules=rules).run()
     assert rig.numbers() == numbers

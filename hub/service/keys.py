@@ -1,0 +1,85 @@
+"""
+The keys of the configuration as users meet them: the flag, the variable, the help, and the example file.
+
+The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line
+``journal_size = "2GiB"`` of the file.
+
+Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hub.access import Right
+from hub.service.config import FIELDS, LOG_LEVELS
+from hub.service.misfit import as_toml
+from hub.service.tables import written
+
+PREFIX = "MPSR_"
+_OWN = "the hub's own user and root"
+
+
+class Key(NamedTuple):
+    """One key. *default* is the default in words, if its value says too little; *sample* stands in the example file."""
+
+    name: str
+    metavar: str
+    help: str
+    default: str = ""
+    sample: str | tuple[str, ...] = ""
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+    @property
+    def default_text(self) -> str:
+        """The default for people; empty if there is none."""
+        return self.default or str(written(FIELDS[self.name].make_default()))
+
+
+def _rule_keys(right: Right, deed: str, default: str) -> tuple[Key, Key]:
+    rules = "uid:1000, user:NAME, gid:33, group:NAME, comm:NAME or all"
+    sample = ("group:adm", "uid:1000")
+    return (
+        Key(f"{right}_allow", "RULE", f"Who may {deed}: {rules}.", default, sample),
+        Key(f"{right}_deny", "RULE", f"Who may not {deed}. Takes precedence over {right}_allow.", "nobody", sample),
+    )
+
+
+KEYS: tuple[Key, ...] = (
+    Key("socket", "PATH", "The hub's socket.", "per user", "/run/mpsr/hub.sock"),
+    Key("mode", "MODE", "Permissions of the socket."),
+    Key("group", "NAME", "Group of the socket, by name or number.", sample="adm"),
+    Key("journal", "DIR", "The journal's folder.", "per user", "/var/lib/mpsr/journal"),
+    Key("journal_size", "SIZE", "Maximum size of the journal. The oldest messages are deleted first."),
+    Key("retain", "DURATION", "Delete messages that are older than this: 90s, 12h, 7d.", sample="30d"),
+    Key("durability", "fsync|relaxed",
+        "fsync: acknowledge what is on disk. relaxed: a power cut may cost the last second."),
+    Key("connections_max", "N", "Maximum simultaneous connections; more wait in the backlog."),
+    Key("inbox_size", "SIZE", "Memory for messages that are not on disk yet."),
+    Key("frame_size", "SIZE",
+        "Maximum size of a client's frame; a larger one is a loss. At most an eighth of journal_size."),
+    Key("stop_timeout", "DURATION", "How long a stop waits for producers and the disk."),
+    Key("log_level", "|".join(LOG_LEVELS), "Least level of the hub's own log, on standard error."),
+    *_rule_keys("send", "send messages", "everybody"),
+    *_rule_keys("read", "read the counters", _OWN),
+    *_rule_keys("control", "reload the configuration", _OWN),
+)  # fmt: skip
+BY_NAME = {key.name: key for key in KEYS}
+
+
+def example() -> str:
+    """Return a complete file: each key with a comment, and commented out."""
+    lines = ["# Configuration of `mpsr hub`: /etc/mpsr/hub.toml or ~/.config/mpsr/hub.toml. No key is required.", ""]
+    for key in KEYS:
+        reload = "a reload changes it" if FIELDS[key.name].is_live else "needs a restart"
+        default = f"; default: {key.default}" if key.default else ""
+        line = f"#{key.name} = {as_toml(key.sample or key.default_text)}"
+        lines += [f"# {key.help}", f"# ({key.flag}, {key.variable}; {reload}{default})", line, ""]
+    return "\n".join(lines[:-1]) + "\n"
