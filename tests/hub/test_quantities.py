@@ -97,11 +97,11 @@ def test_plain_bytes_are_exact(size: int) -> None:
     assert Size.parse(size) == size
 
 
-@given(st.integers(0, 10**16))
+@given(st.integers(0, 10**12))
 def test_a_text_means_the_same_again(number: int) -> None:
     """Sizes, and durations of whole milliseconds, can be written and read again."""
     assert Size.parse(Size(number).text) == number
-    assert Duration.parse(Duration(number / 1000).text) == pytest.approx(number / 1000, abs=1e-4)
+    assert Duration.parse(Duration(number / 1000).text) == pytest.approx(number / 1000)
 
 
 @pytest.mark.parametrize(
