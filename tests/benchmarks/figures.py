@@ -38,10 +38,12 @@ from hub.service.settings import load
 from producers import call
 from tests.benchmarks.against_tokio import ours
 from tests.hub.clients import connect
+from tests.support import eventually
 
 MPSR = (sys.executable, "-P", "-c", "from hub.cli import main; main()")
-IDLE = 10_000
-READ = 2_000_000
+SENDS, PINGS, IDLE = 20, 5000, 10_000
+STORED, READ = 9_000_000, 2_000_000
+"""Messages in a full journal, and how many of them are searched."""
 BEAT_S = 0.001
 Load = subprocess.Popen[bytes]
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":["%s"]}\n' % (b"x" * 960)
@@ -91,6 +93,7 @@ def hub_at(journal: str, *options: str) -> Iterator[tuple[str, float]]:
     try:
         while not _accepts(path):
             assert hub.poll() is None
+            time.sleep(0.001)  # a short one: this is a figure
         yield path, time.perf_counter() - begun
     finally:
         hub.terminate()
@@ -125,7 +128,7 @@ def latencies(folder: str, seconds: float) -> None:
     show("Producer.send of a small dict", f"{sending['send_us']:.2f} us")
     times = []
     with hub_at(f"{folder}/sent") as (path, _):
-        for _ in range(20):
+        for _ in range(SENDS):
             begun = time.perf_counter()
             subprocess.run([*MPSR, "send", "--socket", path, "x"], check=True)
             times.append(time.perf_counter() - begun)
@@ -139,10 +142,9 @@ def pings(folder: str) -> None:
     ratios, medians = [], []
     try:
         with hub_at(f"{folder}/pinged") as (path, _):
-            while not _accepts(echo):
-                pass
+            eventually(lambda: _accepts(echo), "the echo program accepts")
             for _ in range(5):
-                base, own = (statistics.median(round_trips(where, 5000)) for where in (echo, path))
+                base, own = (statistics.median(round_trips(where, PINGS)) for where in (echo, path))
                 ratios.append(base / own)
                 medians.append(own)
     finally:
@@ -173,8 +175,7 @@ def idle_connections(folder: str) -> None:
     with hub_at(f"{folder}/idle") as (path, _), contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(connect(path, b"hello\n", timeout=None))
-        while (stats := call("stats", path=path))["messages"] < count:
-            pass
+        stats = eventually(lambda: (found := call("stats", path=path))["messages"] >= count and found)
         show(f"memory with {stats['connections']:,} idle connections", f"{stats['rss_bytes'] / 1e6:.0f} MB")
 
 
@@ -205,8 +206,7 @@ async def _loaded(service: Service, path: str, seconds: float, chunk: int, ack: 
 
 
 def _work(path: str, seconds: float, chunk: int, ack: bool) -> float:
-    while not _accepts(path):
-        time.sleep(0.01)
+    eventually(lambda: _accepts(path), "the hub accepts")
     processes = [loader(path, number, seconds=seconds, chunk=chunk, ack=ack) for number in range(5)]
     for process in processes:
         assert process.stdout is not None
@@ -222,13 +222,11 @@ def starts_and_reads(folder: str) -> None:
     """Start on a full journal of 1 GiB; what is found in it."""
     journal = f"{folder}/full"
     with hub_at(journal) as (path, _):
-        loader(path, 0, messages=9_000_000).communicate(b"go\n")
+        loader(path, 0, messages=STORED).communicate(b"go\n")
         last = call("stats", path=path)["last_sequence"]
     times = []
     for _ in range(3):
-        with contextlib.suppress(OSError):
-            os.sync()
-            Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+        drop_caches()
         with hub_at(journal) as (_, seconds):
             times.append(seconds)
     show("start on a full journal of 1 GiB until it accepts", f"{max(times):.2f} s")
@@ -245,6 +243,13 @@ def starts_and_reads(folder: str) -> None:
         begun = time.perf_counter()
         sum(1 for _ in Query(**options).messages(reader.read()))
         show(f"logs {name}", f"{READ / (time.perf_counter() - begun) / 1e6:.1f} M/s")
+
+
+def drop_caches() -> None:
+    """Let nothing of any file be in memory, where we may ask for that."""
+    with contextlib.suppress(OSError):
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
 
 
 def full_journal(folder: str, seconds: float) -> None:

@@ -41,8 +41,12 @@ def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> so
     """Return a connected socket that has sent *data*."""
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(timeout)
-    client.connect(path)
-    client.sendall(data)
+    try:
+        client.connect(path)
+        client.sendall(data)
+    except OSError:
+        client.close()
+        raise
     return client
 
 
