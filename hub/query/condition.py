@@ -1,9 +1,10 @@
 """
 One condition on a record: ``KEY=VALUE``, ``!=``, ``<``, ``<=``, ``>``, ``>=``.
 
-A key may be dotted: ``http.status`` matches ``{"http": {"status": 200}}``, and a key that contains the dot. A number in
-the record is compared as a number; it differs from every VALUE that is not a number. All other values are compared as
-text; true, false and null are written in this form.
+A key may be dotted: ``http.status`` matches ``{"http": {"status": 200}}``, and a key that contains the dot. If VALUE is
+a number, numbers in the record are compared as numbers, and so are texts that are one: many clients send every field as
+text. A number differs from every VALUE that is none. All other values are compared as text; true, false and null are
+written in this form. `tag`, `pid` and the like are fields of the record here, not of the message.
 
 Always true: a missing key differs from every value, and is neither less nor greater.
 """
@@ -27,6 +28,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _FORM = re.compile(r"([^!=<>]+)(!=|==|<=|>=|=|<|>)(.*)", re.DOTALL)
 _CONSTANTS = {True: "true", False: "false", None: "null"}
 _ABSENT = object()
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*|[+-]?inf").fullmatch
+_NUMBER_CHARS_MAX = 64
 
 
 class Condition:
@@ -52,7 +55,7 @@ class Condition:
         if value is _ABSENT:
             value = _dig(record, self._path)
         if isinstance(value, str):
-            return self._compare(value, self._text)
+            return self._holds_text(value)
         if value is _ABSENT:
             return self._operator == "!="
         if value is None or isinstance(value, bool):
@@ -64,16 +67,22 @@ class Condition:
         except RecursionError:  # nested too deeply for str()
             return self._operator == "!="
 
+    def _holds_text(self, value: str) -> bool:
+        if self._number is None:
+            return self._compare(value, self._text)
+        number = _as_number(value)
+        if number is None:
+            return self._operator == "!="
+        return self._compare(number, self._number)
+
 
 def _as_number(text: str) -> int | float | None:
+    if len(text) > _NUMBER_CHARS_MAX or not _NUMBER(text):
+        return None
     try:
         return int(text)
     except ValueError:
-        pass
-    try:
         return float(text)
-    except ValueError:
-        return None
 
 
 def _dig(record: dict[Any, Any], path: list[str]) -> Any:

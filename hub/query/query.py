@@ -42,11 +42,11 @@ class Query:
     """
     The filters of a query. A message must pass all of them.
 
-    - *tag*: a glob over tags, or several, of which one must match;
-    - *grep*: a regular expression, searched in the strings of the record;
+    - *tag*: a glob over tags, or several, of which one must match, unless it begins with ``!``: then it must not match;
+    - *grep*: a regular expression, searched in the strings of the record, with *ignore_case* in any case;
     - *where*: conditions on fields of the record;
     - *level*: the minimum level;
-    - *pid*: the process id of the writer;
+    - *pid*, *uid*, *comm*: process id, user id and command name (a glob) of the writer;
     - *since*, *until*: bounds of `received`, in nanoseconds since the epoch.
 
     Raises re.error for *grep*, ValueError for *level*.
@@ -59,17 +59,21 @@ class Query:
         grep: str | None = None,
         where: Sequence[Condition] = (),
         level: str | None = None,
+        ignore_case: bool = False,
         pid: int | None = None,
+        uid: int | None = None,
+        comm: str | None = None,
         since: int | None = None,
         until: int | None = None,
     ) -> None:
         self.since = since
         self._until = until
         self._pid = pid
-        tags = (tag,) if isinstance(tag, str) else tag or ()
-        self._tag = re.compile("|".join(map(fnmatch.translate, tags))).match if tags else None
-        self._wants_gaps = self._tag is None or self._tag(_LOSS) is not None
-        self._wants_unreadable = self._tag is not None and self._tag(_UNREADABLE) is not None
+        self._uid = uid
+        self._comm = None if comm is None else re.compile(fnmatch.translate(comm)).match
+        self._tag = _tag_filter((tag,) if isinstance(tag, str) else tag or ())
+        self._wants_gaps = self._tag is None or self._tag(_LOSS)
+        self._wants_unreadable = self._tag is not None and self._tag(_UNREADABLE)
         self._search: Callable[[str], object] | None = None
         conditions: list[Condition | LevelCondition] = [*where]
         if level is not None:
@@ -77,8 +81,10 @@ class Query:
         filters: list[Filter] = [condition.holds for condition in conditions]
         self._needles = [needle for condition in conditions for needle in condition.needles]
         if grep is not None:
-            filters.append(_grep_filter(grep))
-            if _PLAIN.fullmatch(grep):
+            filters.append(_grep_filter(grep, ignore_case=ignore_case))
+            if ignore_case:  # what differs only in case may differ in bytes
+                pass
+            elif _PLAIN.fullmatch(grep):
                 self._needles.append(grep.encode())
             elif _SAFE.fullmatch(grep):
                 self._search = re.compile(grep).search
@@ -103,7 +109,7 @@ class Query:
         """Return the wanted messages of *batch*. If its tag does not match, they are the unreadable entries."""
         if not self._may_hold(batch):
             return ()
-        is_tagged = self._tag is None or self._tag(batch.tag.decode("utf-8", "replace")) is not None
+        is_tagged = self._tag is None or self._tag(batch.tag.decode("utf-8", "replace"))
         if not is_tagged and not self._wants_unreadable:
             return ()
         if self._holds is not None:
@@ -115,6 +121,10 @@ class Query:
         if self.since is not None and batch.received < self.since:
             return False
         if self._pid is not None and batch.peer.pid != self._pid:
+            return False
+        if self._uid is not None and batch.peer.uid != self._uid:
+            return False
+        if self._comm is not None and self._comm(batch.peer.comm) is None:
             return False
         if self._needles:
             entries = bytes(batch.entries)
@@ -172,6 +182,16 @@ def _before(batches: Iterator[Batch | Gap], until: int | None) -> Iterator[Batch
         yield batch
 
 
+def _tag_filter(globs: Sequence[str]) -> Callable[[str], bool] | None:
+    """Return a filter of tags, or None if all pass."""
+    wanted = [glob for glob in globs if not glob.startswith("!")]
+    unwanted = [glob[1:] for glob in globs if glob.startswith("!")]
+    is_wanted, is_unwanted = (re.compile("|".join(map(fnmatch.translate, each))).match for each in (wanted, unwanted))
+    if not globs:
+        return None
+    return lambda tag: (not wanted or is_wanted(tag) is not None) and not (unwanted and is_unwanted(tag) is not None)
+
+
 def _all_of(filters: Sequence[Filter]) -> Filter | None:
     """Return a filter that passes if all of *filters* pass, or None if there are none."""
     if len(filters) < 2:
@@ -179,10 +199,10 @@ def _all_of(filters: Sequence[Filter]) -> Filter | None:
     return lambda record: all(holds(record) for holds in filters)
 
 
-def _grep_filter(pattern: str) -> Filter:
+def _grep_filter(pattern: str, *, ignore_case: bool) -> Filter:
     """Return a filter that searches *pattern* in all strings of a record, at any depth. Keys are not searched."""
-    search: Callable[[str], object] = re.compile(pattern).search
-    if _PLAIN.fullmatch(pattern):
+    search: Callable[[str], object] = re.compile(pattern, re.IGNORECASE if ignore_case else 0).search
+    if _PLAIN.fullmatch(pattern) and not ignore_case:
         search = _search_plain(pattern)
 
     def holds(record: dict[Any, Any]) -> bool:

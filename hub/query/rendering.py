@@ -123,7 +123,7 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     shown |= {"level"} if isinstance(level, str) else set()
     blocks = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
     shown.update(blocks, _said_elsewhere(message, blocks))
-    blocks = [key for key in blocks if record[key].strip() not in (text or "")]  # a formatter may have added them
+    blocks = _said_once(text or "", [record[key] for key in blocks])
     where = _where(record)
     shown.update(("pathname", "lineno", "func") if where else ())
     fields = [f"{key}={_value(value)}" for key, value in record.items() if key not in shown]
@@ -132,8 +132,19 @@ def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
     parts = [paint(moment, _GREY), paint(_name(message.tag), _CYAN), paint(who, _GREY)]
     if isinstance(level, str):
         parts.append(paint(escape(level), _LEVEL_COLOURS.get(level.lower(), "")))
-    line = " ".join([*parts, *filter(None, (escape_lines(text or "", _INDENT), paint(rest, _GREY)))])
-    return "\n".join([line, *(_INDENT + escape_lines(record[key].rstrip("\n"), _INDENT) for key in blocks)])
+    first, newline, more = escape_lines(text or "", _INDENT).rstrip("\n ").partition("\n")
+    line = " ".join([*parts, *filter(None, (first, paint(rest, _GREY)))])  # no field stands in a later line of the text
+    return "\n".join([line + newline + more, *(_INDENT + escape_lines(block, _INDENT) for block in blocks)])
+
+
+def _said_once(text: str, blocks: list[str]) -> list[str]:
+    """Return *blocks* without those that the text or an earlier block contains: a formatter may have added them."""
+    said, once = [text], []
+    for block in blocks:
+        if not any(block.strip() in each for each in said):
+            once.append(block.rstrip("\n"))
+            said.append(block)
+    return once
 
 
 def _name(text: str) -> str:

@@ -41,6 +41,12 @@ RECORD: dict[Any, Any] = {
         ("path=/index?a=b", False),
         ("text=200", True),
         ("text>1", True),
+        ("text>30", True),  # a number that was sent as text
+        ("text=200.0", True),
+        ("text<1e2", False),
+        ("path>1", False),  # no number
+        ("path!=1", True),
+        ("path>/a", True),
         ("ok=true", True),
         ("ok=True", True),
         ("ok=1", False),

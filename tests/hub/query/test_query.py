@@ -14,7 +14,7 @@ from hub import entries as codec
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, Reader
 from hub.journal.segment import list_segments, segment_name
-from hub.message import LOSS_TAG, Batch, Message
+from hub.message import LOSS_TAG, Batch, Message, Peer
 from hub.query.query import Query, last
 from tests.hub.journal.world import Life, flipped
 
@@ -44,9 +44,13 @@ THREE = [batch_of(b"app.web", {"n": 1}, {"n": 2}), batch_of(b"app.db", {"n": 3})
         ("APP.*", []),
         ("�", [4]),
         ("app?web", [1, 2]),
+        ("!app.web", [3, 4]),
+        (("app.*", "!*.db"), [1, 2]),
+        (("!app.web", "!app.db"), [4]),
+        (("!app.*", "app.db"), []),
     ],
 )
-def test_tags_match_a_glob(tag: str | None, numbers: list[int]) -> None:
+def test_tags_match_a_glob(tag: str | tuple[str, ...] | None, numbers: list[int]) -> None:
     """A glob matches the whole tag, case-sensitive; a tag that is not UTF-8 is matched in its displayed form."""
     assert [number for _, number in found(Query(tag=tag), *THREE)] == numbers
 
@@ -73,6 +77,26 @@ def test_strings_anywhere_in_the_record_are_searched(grep: str, numbers: list[in
         {"n": 4, "a": {"b": "timeout"}, "key": None},
     ]
     assert [number for _, number in found(Query(grep=grep), batch_of(b"t", *records))] == numbers
+
+
+@pytest.mark.parametrize(("grep", "numbers"), [("TIME", [1]), ("t.ME", [1]), ("straSSe", [2]), ("É", [3])])
+def test_a_search_may_ignore_case(grep: str, numbers: list[int]) -> None:
+    """Letters of all alphabets are found, whatever the bytes are."""
+    records = [{"n": 1, "a": "a time"}, {"n": 2, "a": "STRASSE"}, {"n": 3, "a": "é"}]
+    assert [number for _, number in found(Query(grep=grep, ignore_case=True), batch_of(b"t", *records))] == numbers
+
+
+@pytest.mark.parametrize(
+    ("filters", "numbers"),
+    [({"uid": 1000}, [1]), ({"comm": "py*"}, [1, 2]), ({"comm": "sh"}, []), ({"uid": 0, "comm": "python"}, [2])],
+)
+def test_the_writer_is_a_filter(filters: dict[str, Any], numbers: list[int]) -> None:
+    """Its user and the name of its command, as the kernel reported them."""
+    peers = (Peer(1, 1000, 1, "python3"), Peer(2, 0, 0, "python"), Peer(3, 5, 5, "bash"))
+    batches = [
+        msgspec.structs.replace(batch_of(b"t", {"n": number}), peer=peer) for number, peer in enumerate(peers, 1)
+    ]
+    assert [number for _, number in found(Query(**filters), *batches)] == numbers
 
 
 def test_batches_of_other_tags_are_not_decoded() -> None:

@@ -289,11 +289,15 @@ TRACE = "Traceback (most recent call last):\nKeyError: 'x'"
             {"exc_info": {"type": "KeyError"}, "traceback": TRACE},
             "error failed order=17 web.py:42\n    Traceback (most recent call last):\n    KeyError: 'x'",
         ),
+        (
+            {"traceback": TRACE, "exception": TRACE + "\n", "stack": "S"},
+            "error failed order=17 web.py:42\n    Traceback (most recent call last):\n    KeyError: 'x'\n    S",
+        ),
         ({"exc_info": {"type": "KeyError"}}, 'error failed order=17 exc_info={"type":"KeyError"} web.py:42'),
         ({"exc_info": "text", "traceback": "T"}, "error failed order=17 exc_info=text web.py:42\n    T"),
         (
             {"exc_info": {"type": "KeyError"}, "traceback": TRACE, "message": f"failed\n{TRACE}\n"},
-            "error failed\n    Traceback (most recent call last):\n    KeyError: 'x'\n     order=17 web.py:42",
+            "error failed order=17 web.py:42\n    Traceback (most recent call last):\n    KeyError: 'x'",
         ),
     ],
 )
