@@ -33,9 +33,11 @@ SEGMENT_HEADER_BYTES = _SEGMENT.size
 
 _BLOCK = struct.Struct("<IIIIQIIQQ")
 _HEAD, _REST = struct.Struct("<II"), struct.Struct("<IIQIIQQ")  # the same in two parts: the CRC covers the second
-_MAGIC = 0x424D504D
-BLOCK_MAGIC_BYTES = _MAGIC.to_bytes(4, "little")
+BLOCK_MAGIC = 0x424D504D
+BLOCK_MAGIC_BYTES = BLOCK_MAGIC.to_bytes(4, "little")
 BLOCK_BYTES = _BLOCK.size
+BLOCK_LENGTHS = struct.Struct("<I4xIIQI")
+"""What leads from a block to the next: magic, length of the header, of the entries, sequence, number of messages."""
 ENTRY_BYTES_MIN = 3
 """No message is shorter: [nil, {}]."""
 _encode_header = msgspec.msgpack.Encoder().encode
@@ -128,7 +130,7 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
     entries_crc = crc32(batch.entries) if batch.crc is None else batch.crc
     fields = (len(header), entries_bytes, sequence, batch.count, entries_crc, received, commit_offset)
     rest = _REST.pack(*fields) + header
-    front = _HEAD.pack(_MAGIC, crc32(rest, seed)) + rest
+    front = _HEAD.pack(BLOCK_MAGIC, crc32(rest, seed)) + rest
     return front, len(front) + entries_bytes
 
 
@@ -139,7 +141,7 @@ def unpack_block(data: bytes | memoryview, at: int, offset: int) -> Block | None
     magic, crc, header_bytes, entries_bytes, sequence, count, entries_crc, received, commit = _BLOCK.unpack_from(
         data, at
     )
-    if magic != _MAGIC or header_bytes > HEADER_BYTES_MAX or entries_bytes > ENTRIES_BYTES_MAX:
+    if magic != BLOCK_MAGIC or header_bytes > HEADER_BYTES_MAX or entries_bytes > ENTRIES_BYTES_MAX:
         return None
     if commit > offset or not sequence:
         return None

@@ -203,6 +203,8 @@ class Reader:
                 raise
         segment.identify(self._hub_id)
         self._segment, self._place = segment, segment.start
+        if self._expected > segment.first_sequence and self._has_begun:
+            self._place = segment.skip_to(self._expected)
         following = self._following(segment)
         seal = read_seal(self._files) if following is None else None
         self._limits = Limits(following, seal if seal is not None and seal.hub_id == self._hub_id else None)

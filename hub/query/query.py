@@ -16,15 +16,16 @@ Not here: finding places (hub.journal.reader), one condition (hub.query.conditio
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hub import entries as codec
-from hub.journal.files import DiskFiles
+from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Gap, Reader, sequence_before
-from hub.journal.segment import list_segments
+from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
@@ -35,6 +36,8 @@ _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of thes
 _SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
 _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
+STRETCH_MIN, STRETCH_GROWTH = 256, 8
+"""The last messages are looked for in so many first, then in so many times more."""
 Filter = Callable[[dict[Any, Any]], bool]
 
 
@@ -52,7 +55,7 @@ class Query:
     Raises re.error for *grep*, ValueError for *level*.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all by name
         self,
         *,
         tag: str | Sequence[str] | None = None,
@@ -151,33 +154,72 @@ def last(folder: str, query: Query, count: int, *, after: int = 0) -> tuple[list
     """
     Return the last *count* wanted messages after sequence *after*, and the last sequence that was read.
 
-    Segments are read from the newest back, so the end of a large journal is found without reading all of it.
+    Stretches of the journal are read from the newest back, each longer than the one before, until there are enough.
     """
     files = DiskFiles(folder)
     if query.since is not None:
         after = max(after, sequence_before(files, query.since))
     wanted: deque[Message] = deque()
-    until, end = None, after
+    end, below = after, None
     for first in reversed(list_segments(files)):
-        reader = Reader(files, after=max(first - 1, after), path=folder)
-        try:
-            found: deque[Message] = deque(maxlen=max(count - len(wanted), 0))
-            for message in query.messages(_before(reader.read(), until)):
-                if message.sequence > after:
-                    found.append(message)
-            end = max(end, reader.last_sequence)
-        finally:
-            reader.close()
-        wanted.extendleft(reversed(found))
-        until = first
-        if len(wanted) >= count or first <= after + 1:
+        lowest = max(first - 1, after)
+        for low in _stretches(files, first, lowest, below, count):
+            reader = Reader(files, after=low, path=folder)
+            try:
+                found = _last_of(query, reader, low, below, count - len(wanted), may_begin=low == lowest)
+                end = max(end, reader.last_sequence)
+            finally:
+                reader.close()
+            if found is None:
+                continue  # a gap may begin further back
+            wanted.extendleft(reversed(found))
+            below = low + 1
+            if len(wanted) >= count:
+                return list(wanted), end
+        if first <= after + 1:
             break
     return list(wanted), end
 
 
-def _before(batches: Iterator[Batch | Gap], until: int | None) -> Iterator[Batch | Gap]:
+def _stretches(files: Files, first: int, lowest: int, below: int | None, count: int) -> Iterator[int]:
+    """Yield the sequences after which to read the segment *first*, from the end back to *lowest*."""
+    if below is None:
+        try:
+            with Segment(files, first) as segment:
+                below = segment.skip_to(SEQUENCE_MAX).sequence
+        except OSError:  # the reader says why, if it is still there
+            below = lowest
+    low, step = below, max(count, STRETCH_MIN)
+    while low > lowest:
+        low = max(low - step, lowest)
+        step *= STRETCH_GROWTH
+        yield low
+    if below <= lowest:
+        yield lowest
+
+
+def _last_of(
+    query: Query, reader: Reader, low: int, below: int | None, count: int, *, may_begin: bool
+) -> deque[Message] | None:
+    """
+    Return the last *count* wanted messages between the sequences *low* and *below*. None if a gap is there at the
+    beginning, and the beginning is not that of the segment: then nobody knows where the gap begins.
+    """
+    batches = reader.read()
+    head = next(batches, None)
+    if isinstance(head, Gap) and not may_begin:
+        return None
+    found: deque[Message] = deque(maxlen=max(count, 0))
+    if head is not None:
+        for message in query.messages(_before(itertools.chain((head,), batches), below)):
+            if message.sequence > low and (below is None or message.sequence < below):
+                found.append(message)
+    return found
+
+
+def _before(batches: Iterator[Batch | Gap], below: int | None) -> Iterator[Batch | Gap]:
     for batch in batches:
-        if until is not None and batch.sequence >= until:
+        if below is not None and batch.sequence >= below:
             return
         yield batch
 

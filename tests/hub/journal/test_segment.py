@@ -296,3 +296,32 @@ class CutMeanwhile(ForgettingFiles):
         self.reads += self._is_cut
         data = super().read(fd, offset, size)
         return data[: max(self._cut_to - offset, 0)] if self._is_cut else data
+
+
+def test_it_skips_to_the_block_of_a_sequence() -> None:
+    """The place is that of the block; beyond the end, that of the last block; without blocks, the start."""
+    data, blocks, _ = commits((100, 200), (300_000,), (50,), (60, 70))
+    for rest in (b"", bytes(5000)):
+        segment = opened(data + rest)
+        for block in blocks:
+            assert segment.skip_to(block.sequence) == Place(FIRST, block.offset, block.sequence)
+        assert segment.skip_to(1 << 60) == Place(FIRST, blocks[-1].offset, blocks[-1].sequence)
+        assert opened(HEADER + rest).skip_to(FIRST + 5) == Place(FIRST, START, FIRST)
+
+
+def test_it_skips_nothing_that_is_damaged() -> None:
+    """Whatever bit is flipped, the place is that of a block at or before the one that is looked for."""
+    data, blocks, _ = commits((100, 200), (300,), (50,))
+    places = {Place(FIRST, block.offset, block.sequence) for block in blocks}
+    for bit in range(8 * START, 8 * len(data)):
+        place = opened(flipped(data, bit)).skip_to(blocks[-1].sequence)
+        assert place in places
+        if bit // 8 >= blocks[-1].offset + BLOCK_BYTES:  # behind everything that it looks at
+            assert place.sequence == blocks[-1].sequence
+
+
+def test_it_skips_without_a_header_nothing() -> None:
+    """With a damaged header nobody knows where the first block is."""
+    data, blocks, _ = commits((100,), (200,))
+    segment = opened(flipped(data, 8 * 40))
+    assert (segment.header, segment.skip_to(blocks[-1].sequence)) == (None, segment.start)
