@@ -54,6 +54,7 @@ class Receiver:
         self._metrics = metrics
         self._watch = watch
         self._is_clock_wrong = False
+        self._ended = asyncio.Event()
 
     async def run(self) -> None:
         """
@@ -66,6 +67,21 @@ class Receiver:
                 self._count(await self._commit(batches), batches)
                 await self._acknowledge(batches)
                 batches.release()
+        self._ended.set()
+
+    async def stop(self, timeout: float) -> None:
+        """
+        Close the inbox, and return when everything in it is committed and acknowledged.
+
+        Raises JournalUnavailable if the journal did not accept everything within *timeout* seconds.
+        """
+        self._inbox.close()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._ended.wait()
+        except TimeoutError:
+            reason = "it did not take the last messages; they were not acknowledged"
+            raise JournalUnavailable(self._journal.path, reason) from None
 
     async def _acknowledge(self, batches: Sequence[Batch]) -> None:
         for number, batch in enumerate(batches, 1):

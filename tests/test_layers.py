@@ -22,8 +22,8 @@ LAYERS = """
     hub.query.*
     hub.dispatch hub.connection hub.receiver
     hub.socketfile hub.listener
-    hub.hub
-    hub.control.*
+    hub.endpoint
+    hub.hub hub.control.*
     hub.sources.* hub.sinks.*
     hub.service.*
     hub

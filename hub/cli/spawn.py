@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import termios
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -254,7 +253,7 @@ class _Signals:
     def __init__(self, children: Supervisor, hub: OwnHub | None) -> None:
         self._children = children
         self._hub = hub
-        self._had_terminal = _has_terminal()
+        self._had_terminal = _has_any_terminal()
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -275,17 +274,12 @@ class _Signals:
             self._hub.give_up()
 
     def _pass_on(self, number: signal.Signals) -> None:
-        if number == signal.SIGHUP and self._had_terminal and not _has_terminal():
+        if number == signal.SIGHUP and self._had_terminal and not _has_any_terminal():
             self._stop()
         else:
             self._children.pass_on(number)
 
 
-def _has_terminal() -> bool:
-    for descriptor in (0, 1, 2):
-        try:
-            termios.tcgetattr(descriptor)
-        except termios.error:
-            continue
-        return True
-    return False
+def _has_any_terminal() -> bool:
+    """Return whether standard input, output or error is a terminal that has not hung up."""
+    return any(map(os.isatty, (0, 1, 2)))

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from hub.access import Right
 from hub.dispatch import Command
-from hub.hub import Hub
+from hub.endpoint import Endpoint
 from hub.journal.journal import Journal
 from hub.message import Peer
 from hub.wire.jsonrpc import Request
@@ -25,22 +25,18 @@ RIGHTS: Mapping[str, Right] = {"stats": "read", "reload": "control"}
 
 
 class Commands:
-    """The commands and their table. *reload* reads the configuration again."""
+    """The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again."""
 
-    def __init__(self, reload: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, endpoint: Endpoint, journal: Journal, reload: Callable[[], Awaitable[object]]) -> None:
+        self._endpoint = endpoint
+        self._journal = journal
         self._reload = reload
         self._started = time.monotonic()
-        self._hub: Hub | None = None
-        self._journal: Journal | None = None
         self.table: Mapping[str, Command] = {
             "ping": self.ping,
             "reload": self.reload,
             "stats": self.stats,
         }
-
-    def attach(self, hub: Hub, journal: Journal) -> None:
-        """Set the hub and the journal that the commands report on."""
-        self._hub, self._journal = hub, journal
 
     def ping(self, request: Request, peer: Peer) -> str:
         """Return ``"pong"``."""
@@ -52,14 +48,13 @@ class Commands:
 
     def stats(self, request: Request, peer: Peer) -> dict[str, int | float]:
         """Return the counters since the start, and the gauges. Units are bytes and seconds."""
-        assert self._hub is not None and self._journal is not None
         return {
-            **dataclasses.asdict(self._hub.metrics),
-            "connections": self._hub.connections,
+            **dataclasses.asdict(self._endpoint.metrics),
+            "connections": self._endpoint.connections,
             "last_sequence": self._journal.last_sequence,
             "journal_bytes": self._journal.size_bytes,
-            "inbox_bytes": self._hub.inbox.held_bytes,
-            "half_frame_bytes": self._hub.inbox.budget.loose_bytes,
+            "inbox_bytes": self._endpoint.inbox.held_bytes,
+            "half_frame_bytes": self._endpoint.inbox.budget.loose_bytes,
             "rss_bytes": rss_bytes(),
             "uptime_s": round(time.monotonic() - self._started, 3),
             "pid": os.getpid(),

@@ -18,9 +18,8 @@ from typing import Any
 
 import msgspec
 
-from hub.access import Access
+from hub.endpoint import Endpoint
 from hub.errors import JournalUnavailable, MpsrError
-from hub.hub import Hub
 from hub.journal.journal import Journal
 from hub.log import get_logger, set_level
 from hub.service.config import Config, changes
@@ -40,17 +39,15 @@ class Reloader:
         self,
         config: Config,
         load: Callable[[], LoadedConfig],
-        hub: Hub,
+        endpoint: Endpoint,
         journal: Journal,
-        access: Access,
         *,
         follow_socket: Callable[[], Awaitable[None]],
     ) -> None:
         self.config = config
         self._load = load
-        self._hub = hub
+        self._endpoint = endpoint
         self._journal = journal
-        self._access = access
         self._follow_socket = follow_socket
 
     async def reload(self) -> dict[str, Any]:
@@ -68,9 +65,9 @@ class Reloader:
     async def _apply(self, new: Config) -> None:
         old = self.config
         if (old.mode, old.group, old.connections_max) != (new.mode, new.group, new.connections_max):
-            self._hub.change(mode=new.mode, group=new.group, connections_max=new.connections_max)
+            self._endpoint.change(mode=new.mode, group=new.group, connections_max=new.connections_max)
             await self._follow_socket()
-        self._access.change(new.rules)
+        self._endpoint.access.change(new.rules)
         set_level(logging.getLevelNamesMapping()[new.log_level.upper()])
         live, _ = changes(old, new)
         self.config = msgspec.structs.replace(old, **{name: getattr(new, name) for name in live})

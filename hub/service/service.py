@@ -1,37 +1,50 @@
 """
-The hub as a service: a `Hub` whose receiver writes to the journal, and its commands.
+The hub as a service: an `Endpoint` whose receiver writes to the journal, and what belongs to a daemon.
 
-Start, in this order: inherited socket, descriptor limit, journal (locked and recovered), socket, receiver, spools of
-dead producers (for at most `FIRST_LOOK_S`), accepting; then systemd is notified.
+Before the parts: inherited socket, descriptor limit, journal (locked and recovered), socket (bound: clients wait in the
+backlog). The parts are started in the order of `Service._parts`:
 
-Stop, in the order in which the data flows:
+1. watchdog, check of the journal's lock, expiry, status line;
+2. sinks, which show or deliver what is committed from now on;
+3. the receiver;
+4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`;
+5. the socket: connections are accepted;
+6. reloads by SIGHUP.
 
-1. accept no new producers: remove the path and accept the backlog (systemd's socket: leave both to the next hub);
-2. read what producers have sent;
-3. commit and acknowledge it;
-4. let a follower in this process show the last messages;
-5. seal and close the journal, always.
+Then systemd is notified. A part that fails ends the service, with its error.
 
-Not here: options and exit codes (hub.cli), settings (hub.service.settings), reloads (hub.service.reloading).
+Parts are stopped in reverse order, which is that of the data, within `stop_timeout`, and at most `STOP_GRACE_S` more
+for the receiver and for each sink:
+
+1. the socket accepts no new producers (remove the path and accept the backlog; systemd's socket: leave both to the next
+   hub), and reads what producers have sent;
+2. the other sources stop;
+3. the receiver commits and acknowledges it;
+4. sinks show the last messages;
+5. the journal is sealed and closed, always.
+
+A new source or sink is a file in hub.sources or hub.sinks, and a row in `Service._parts`.
+
+Not here: running the parts (hub.service.parts), options and exit codes (hub.cli), settings (hub.service.settings),
+reloads (hub.service.reloading).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import resource
 import signal
 import socket
-import sys
-import termios
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from hub.access import Access
 from hub.control.methods import RIGHTS, Commands
-from hub.errors import JournalUnavailable, SocketError
-from hub.hub import Hub
+from hub.endpoint import Endpoint
+from hub.errors import JournalUnavailable, MpsrError
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.retention import AGE_STEPS, batch_bytes_max_for
@@ -39,20 +52,20 @@ from hub.log import get_logger
 from hub.message import Batch
 from hub.receiver import Receiver
 from hub.service.config import Config
+from hub.service.parts import Part, run_parts
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig
 from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
 from hub.sinks.stdout import Follower
+from hub.socketfile import SocketFile
 from hub.sources.spool import Adoption
-from hub.sources.spoolfolder import SpoolFolder
-from hub.wire.spoolfile import folder_beside
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
 LOCK_INTERVAL_S = 1.0
-FIRST_LOOK_S = 5.0
-"""Longest wait before connections are accepted: messages of dead producers are stored before their successors'."""
+STOP_GRACE_S = 1.0
+"""The receiver and each sink get this long at a stop, even if producers have used up `stop_timeout`."""
 log = get_logger("mpsr.service")
 
 
@@ -74,191 +87,186 @@ class Service:
         self._show = show
         self._load = load or (lambda: LoadedConfig(config, {}, None))
         self._stopping = asyncio.Event()
-        self._notifier = Notifier()
-        self._reloader: Reloader | None = None
+        self._hung_up = asyncio.Event()
 
     async def run(self) -> None:
-        """Start, serve until SIGTERM, SIGINT or `stop`, and stop gracefully. Raises the errors of hub.errors."""
+        """
+        Start, serve until SIGTERM, SIGINT or `stop`, and stop gracefully.
+
+        Raises the errors of hub.errors, and whatever ended a part.
+        """
         config = self._config
-        self._notifier = Notifier.from_environment()
+        notifier = Notifier.from_environment()
         made = inherited_sockets().get(SOCKET_NAME)
         _raise_descriptor_limit()
         journal = await Journal.open(
             config.journal, retain_bytes=config.journal_size, retain_s=config.retain, durability=config.durability
         )
         try:
-            await self._serve(journal, made)
+            endpoint = self._endpoint(made)
+            try:
+                await self._serve(endpoint, journal, notifier)
+            finally:
+                await endpoint.stop(timeout=0)
+                endpoint.close()
         finally:
             await journal.close()
-            self._notifier.close()
+            notifier.close()
         log.info("hub.stopped", last_sequence=journal.last_sequence)
 
     def stop(self) -> None:
         """Request a graceful stop."""
         self._stopping.set()
 
-    async def _serve(self, journal: Journal, made: socket.socket | None) -> None:
+    def _endpoint(self, made: socket.socket | None) -> Endpoint:
         config = self._config
-        frame_bytes_max = min(config.frame_size, batch_bytes_max_for(config.journal_size))
-        commands, access = Commands(self._reload), Access(config.rules, methods=RIGHTS)
-        hub = Hub(
-            config.socket,
-            sock=made,
-            waits=True,
-            mode=config.mode,
-            group=config.group,
-            commands=commands.table,
-            access=access,
+        if made is not None:
+            socket_file = SocketFile.adopt(made)
+        else:
+            socket_file = SocketFile.bind(config.socket, mode=config.mode, group=config.group)
+        return Endpoint(
+            socket_file,
+            access=Access(config.rules, methods=RIGHTS),
             connections_max=config.connections_max,
             inbox_bytes_max=config.inbox_size,
-            frame_bytes_max=frame_bytes_max,
+            frame_bytes_max=min(config.frame_size, batch_bytes_max_for(config.journal_size)),
         )
-        commands.attach(hub, journal)
-        recovered, loop = journal.recovered, asyncio.get_running_loop()
-        watchdog = Watchdog(self._notifier.watchdog, self._notifier.watchdog_s)
-        async with hub:
-            hub.metrics.losses += recovered.missing
-            receiver = Receiver(hub.inbox, journal, hub.metrics, watch=watchdog)
-            receiving = asyncio.create_task(receiver.run(), name="mpsr-receiver")
-            guarding = asyncio.create_task(self._guard(journal), name="mpsr-guard")
-            adoption = self._adoption(hub, access, frame_bytes_max)
-            self._reloader = Reloader(config, self._load, hub, journal, access, follow_socket=adoption.follow_socket)
-            helping = [asyncio.create_task(adoption.run(), name="mpsr-adopt")]
-            follower = Follower(journal, self._show) if self._show is not None else None
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.stop)
-            loop.add_signal_handler(signal.SIGHUP, self._hang_up, sys.stderr.isatty())
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FIRST_LOOK_S):
-                    await adoption.has_looked.wait()
-            hub.accept()
-            beside = {
-                "expire": self._expire(journal),
-                "tell": self._tell(hub, journal),
-                "watchdog": watchdog.run(),
-            }
-            helping += [asyncio.create_task(work, name=f"mpsr-{name}") for name, work in beside.items()]
+
+    async def _serve(self, endpoint: Endpoint, journal: Journal, notifier: Notifier) -> None:
+        """Run the parts until a stop is requested."""
+        recovered = journal.recovered
+        endpoint.metrics.losses += recovered.missing
+        spools = Adoption.beside(endpoint)
+        reloader = Reloader(self._config, self._load, endpoint, journal, follow_socket=spools.follow_socket)
+
+        async def until_stopped() -> float:
             log.info(
                 "hub.listening",
-                socket=hub.path,
+                socket=endpoint.path,
                 journal=journal.path,
                 pid=os.getpid(),
                 last_sequence=journal.last_sequence,
                 cut_bytes=recovered.cut_bytes,
                 missing=recovered.missing,
             )
-            self._notifier.ready()
+            notifier.ready()
             gc.freeze()  # existing objects stay; scanning them in a full collection would block the loop for 10 ms
-            try:
-                await self._until_stopped(receiving, guarding)
-                await self._stop(hub, journal, receiving)
-                if follower is not None and not await follower.finish(self._in_force.stop_timeout):
-                    log.warning("hub.output_unread", reason="nobody reads what --print prints")
-            finally:
-                for task in (receiving, guarding, *helping):
-                    task.cancel()
+            await self._stopping.wait()
+            notifier.stopping()
+            log.info("hub.stopping", connections=endpoint.connections)
+            return reloader.config.stop_timeout
 
-    def _adoption(self, hub: Hub, access: Access, frame_bytes_max: int) -> Adoption:
-        """Return the reader of the producers' spools."""
-        adoption = Adoption(
-            SpoolFolder(folder_beside(hub.path), hub.path),
-            hub.intake,
-            users=hub.users,
-            access=access,
-            metrics=hub.metrics,
-            frame_bytes_max=frame_bytes_max,
-        )
-        hub.on_connection_end = adoption.connection_ended
-        return adoption
+        with self._signals():
+            await run_parts(self._parts(endpoint, journal, notifier, spools, reloader), until_stopped)
 
-    async def _until_stopped(self, receiving: asyncio.Task[None], guarding: asyncio.Task[None]) -> None:
-        """Wait for a stop request. Raises what ended the receiver or the guard; SocketError if accepting failed."""
-        stopping = asyncio.create_task(self._stopping.wait())
-        await asyncio.wait((stopping, receiving, guarding), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if guarding.done():
-            await guarding
-        if receiving.done():
-            await receiving
-            raise SocketError(self._config.socket, "connections cannot be accepted any longer (see the log above)")
+    def _parts(
+        self, endpoint: Endpoint, journal: Journal, notifier: Notifier, spools: Adoption, reloader: Reloader
+    ) -> list[Part]:
+        """Return the parts in the order of the start."""
+        watchdog = Watchdog(notifier.watchdog, notifier.watchdog_s)
+        receiver = Receiver(endpoint.inbox, journal, endpoint.metrics, watch=watchdog)
+        reload = functools.partial(_reload, reloader, notifier)
+        commands = Commands(endpoint, journal, reload)
+        sinks = []
+        if self._show is not None:
+            follower = Follower(journal, self._show)
+            sinks.append(Part("print", follower.run, stop=follower.stop, grace_s=STOP_GRACE_S))
+        return [
+            Part("watchdog", watchdog.run),
+            Part("guard", lambda: _guard(journal)),
+            Part("expiry", lambda: _expire(journal, reloader)),
+            Part("status", lambda: _report(endpoint, journal, notifier)),
+            *sinks,
+            Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S),
+            Part("spools", spools.run, ready=spools.first_look),
+            Part("socket", lambda: endpoint.run(commands.table), stop=lambda timeout: _stop(endpoint, timeout)),
+            Part("reload", lambda: self._reload_after_hangups(reload)),
+        ]
 
-    @property
-    def _in_force(self) -> Config:
-        return self._config if self._reloader is None else self._reloader.config
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop the service. SIGHUP reloads, or stops it if the terminal has closed."""
+        loop, had_terminal = asyncio.get_running_loop(), _is_terminal_open()
 
-    async def _reload(self) -> object:
-        """Read the configuration again. Raises the errors of hub.errors, with nothing changed."""
-        assert self._reloader is not None
-        self._notifier.reloading()
+        def hang_up() -> None:
+            if had_terminal and not _is_terminal_open():
+                self.stop()
+            else:
+                self._hung_up.set()
+
+        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: hang_up}
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
         try:
-            return await self._reloader.reload()
+            yield
         finally:
-            self._notifier.ready()
+            for number in handlers:
+                loop.remove_signal_handler(number)
 
-    def _hang_up(self, had_terminal: bool) -> None:
-        """Handle SIGHUP: reload, or stop if the terminal has closed."""
-        if had_terminal and not _has_terminal():
-            self.stop()
-            return
-        task = asyncio.get_running_loop().create_task(self._reload(), name="mpsr-reload")
-        task.add_done_callback(lambda done: done.exception())  # it is logged already
-
-    async def _guard(self, journal: Journal) -> None:
-        """Check the journal's lock every `LOCK_INTERVAL_S`, even while nothing is written. Raises JournalLost."""
+    async def _reload_after_hangups(self, reload: Callable[[], Awaitable[object]]) -> None:
         while True:
-            await asyncio.sleep(LOCK_INTERVAL_S)
-            await journal.check_lock()
-
-    async def _expire(self, journal: Journal) -> None:
-        """
-        Delete segments older than `retain`, every `retain / AGE_STEPS` (0.1 to 60 s).
-
-        Segments beyond `journal_size` are deleted when a new segment is begun.
-        """
-        while True:
-            retain_s = self._in_force.retain
-            wait_s = EXPIRY_INTERVAL_S if retain_s is None else retain_s / AGE_STEPS
-            await asyncio.sleep(min(max(wait_s, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
-            if retain_s is None:
-                continue
+            await self._hung_up.wait()
+            self._hung_up.clear()
             try:
-                if segments := await journal.expire():
-                    log.info("journal.expired", segments=segments, journal_bytes=journal.size_bytes)
-            except JournalUnavailable as error:
-                log.error("journal.unavailable", error=str(error))
-
-    async def _tell(self, hub: Hub, journal: Journal) -> None:
-        """Send the status line for `systemctl status` every `STATUS_INTERVAL_S`."""
-        while self._notifier.is_active:
-            received, size = (
-                f"{hub.metrics.messages:,} messages since the start",
-                f"{journal.size_bytes / 2**20:,.0f} MiB",
-            )
-            self._notifier.status(f"{received}, {hub.connections:,} connections, {size} of journal")
-            await asyncio.sleep(STATUS_INTERVAL_S)
-
-    async def _stop(self, hub: Hub, journal: Journal, receiving: asyncio.Task[None]) -> None:
-        """Stop within one deadline. Raises JournalUnavailable if the disk did not accept everything by then."""
-        loop, timeout_s = asyncio.get_running_loop(), self._in_force.stop_timeout
-        deadline = loop.time() + timeout_s
-        self._notifier.stopping()
-        log.info("hub.stopping", connections=hub.connections)
-        late = await hub.stop(timeout=timeout_s)
-        if late:
-            log.warning("hub.stopped_late", connections=late, timeout_s=timeout_s)
-        done, _ = await asyncio.wait((receiving,), timeout=max(deadline - loop.time(), 1.0))
-        if not done:
-            receiving.cancel()
-            raise JournalUnavailable(journal.path, "it did not take the last messages; they were not acknowledged")
-        await receiving
+                await reload()
+            except MpsrError:  # it is logged
+                pass
+            except Exception:
+                log.exception("config.unreadable", action="the hub continues with what it has")
 
 
-def _has_terminal() -> bool:
+async def _reload(reloader: Reloader, notifier: Notifier) -> object:
+    """Read the configuration again. Raises the errors of hub.errors, with nothing changed."""
+    notifier.reloading()
     try:
-        termios.tcgetattr(2)
-    except termios.error:  # EIO: hung up
-        return False
-    return True
+        return await reloader.reload()
+    finally:
+        notifier.ready()
+
+
+async def _guard(journal: Journal) -> None:
+    """Check the journal's lock every `LOCK_INTERVAL_S`, even while nothing is written. Raises JournalLost."""
+    while True:
+        await asyncio.sleep(LOCK_INTERVAL_S)
+        await journal.check_lock()
+
+
+async def _expire(journal: Journal, reloader: Reloader) -> None:
+    """
+    Delete segments older than `retain`, every `retain / AGE_STEPS` (0.1 to 60 s).
+
+    Segments beyond `journal_size` are deleted when a new segment is begun.
+    """
+    while True:
+        retain_s = reloader.config.retain
+        wait_s = EXPIRY_INTERVAL_S if retain_s is None else retain_s / AGE_STEPS
+        await asyncio.sleep(min(max(wait_s, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
+        if retain_s is None:
+            continue
+        try:
+            if segments := await journal.expire():
+                log.info("journal.expired", segments=segments, journal_bytes=journal.size_bytes)
+        except JournalUnavailable as error:
+            log.error("journal.unavailable", error=str(error))
+
+
+async def _report(endpoint: Endpoint, journal: Journal, notifier: Notifier) -> None:
+    """Send the status line for `systemctl status` every `STATUS_INTERVAL_S`."""
+    while notifier.is_active:
+        received = f"{endpoint.metrics.messages:,} messages since the start, {endpoint.connections:,} connections"
+        notifier.status(f"{received}, {journal.size_bytes / 2**20:,.0f} MiB of journal")
+        await asyncio.sleep(STATUS_INTERVAL_S)
+
+
+async def _stop(endpoint: Endpoint, timeout: float) -> None:
+    late = await endpoint.stop(timeout=timeout)
+    if late:
+        log.warning("hub.stopped_late", connections=late, timeout_s=round(timeout, 3))
+
+
+def _is_terminal_open() -> bool:
+    """Return whether standard error is a terminal that has not hung up."""
+    return os.isatty(2)
 
 
 def _raise_descriptor_limit() -> None:

@@ -4,18 +4,22 @@ Shows messages as they are committed, without delaying the hub.
 A thread reads the journal, so that a slow reader of the output delays nothing. It is a daemon thread, so that a reader
 that has stopped does not keep the hub from ending.
 
-Always true: everything committed after the start is shown, in order, before `finish` returns True.
+Always true: everything committed after the start is shown, in order, before `stop` returns, unless that takes too long.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
+from hub.log import get_logger
 from hub.message import Batch
+
+log = get_logger("mpsr.stdout")
 
 
 class Follower:
@@ -28,22 +32,26 @@ class Follower:
         self._reader = journal.read(after=self._shown)
         self._more = threading.Event()
         self._is_ending = False
-        self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._waking = asyncio.create_task(self._wake(), name="mpsr-show")
-        threading.Thread(target=self._run, name="mpsr-show", daemon=True).start()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
 
-    async def finish(self, timeout: float) -> bool:
-        """Show the remaining batches. Return False, without the rest, after *timeout*."""
-        self._waking.cancel()
+    async def run(self) -> None:
+        """Show until `stop` is called or this task is cancelled. Raises what *show* or the journal's reader raised."""
+        threading.Thread(target=self._work, name="mpsr-show", daemon=True).start()
+        async with asyncio.TaskGroup() as group:
+            waking = group.create_task(self._wake(), name="mpsr-show")
+            await asyncio.shield(self._ended)
+            waking.cancel()
+
+    async def stop(self, timeout: float) -> None:
+        """Show the remaining batches. After *timeout* seconds, log that some were not shown. Raises what `run` does."""
         self._is_ending = True
         self._more.set()
         try:
             async with asyncio.timeout(timeout):
-                await self._ended.wait()
+                await asyncio.shield(self._ended)
         except TimeoutError:
-            return False
-        return True
+            log.warning("hub.output_unread", reason="nobody reads what --print prints")
 
     async def _wake(self) -> None:
         while True:
@@ -51,7 +59,10 @@ class Follower:
             self._shown = self._journal.last_sequence
             self._more.set()
 
-    def _run(self) -> None:
+    # The thread.
+
+    def _work(self) -> None:
+        failed: Exception | None = None
         try:
             is_last = False
             while not is_last:
@@ -60,6 +71,15 @@ class Follower:
                 is_last = self._is_ending
                 for batch in self._reader.read(follow=True):
                     self._show(batch)
+        except Exception as error:  # noqa: BLE001  passed to `run` unchanged
+            failed = error
         finally:
             self._reader.close()
-            self._loop.call_soon_threadsafe(self._ended.set)
+            with contextlib.suppress(RuntimeError):  # the loop has ended: `stop` did not wait any longer
+                self._loop.call_soon_threadsafe(self._end, failed)
+
+    def _end(self, failed: Exception | None) -> None:
+        if failed is None:
+            self._ended.set_result(None)
+        else:
+            self._ended.set_exception(failed)

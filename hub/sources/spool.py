@@ -34,6 +34,7 @@ import msgspec
 
 from hub.access import Access, Gate, Groups
 from hub.budget import READ_BYTES
+from hub.endpoint import Endpoint
 from hub.errors import HubClosed
 from hub.intake import Intake
 from hub.log import get_logger
@@ -44,8 +45,11 @@ from hub.sources.holdings import BYTES_SHARE, FILES_MAX, Holding, Known, Look, P
 from hub.sources.spoolfolder import SpoolFolder
 from hub.sources.spoolreader import SpoolReader
 from hub.users import Users
+from hub.wire.spoolfile import folder_beside
 
 LOOK_S = 5.0
+FIRST_LOOK_S = 5.0
+"""Longest wait before connections are accepted: messages of dead producers are stored before their successors'."""
 PAUSE_S, PAUSE_MAX_S = 0.1, 0.5
 """Shortest and longest pause between two looks, however many connections end and however long a look takes."""
 PAUSE_RATIO = 10
@@ -60,7 +64,8 @@ class Adoption:
     """
     Adopts the spools in *folder*. `run` is its task.
 
-    *accept* makes the intake for a peer, with the rights of a gate.
+    *accept* makes the intake for a peer, with the rights of a gate. *connection_ended* is set by others when the
+    process of a connection may have died: the folder is looked through soon.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class Adoption:
         access: Access,
         metrics: Metrics,
         frame_bytes_max: int,
+        connection_ended: asyncio.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.has_looked = asyncio.Event()
@@ -83,7 +89,7 @@ class Adoption:
         self._metrics = metrics
         self._frame_bytes_max = frame_bytes_max
         self._clock = clock
-        self._ended = asyncio.Event()
+        self._connection_ended = connection_ended
         self._is_closed = False
         self._left_alone: dict[str, Known] = {}  # used on the thread only
         self._patience = Patience()
@@ -92,9 +98,24 @@ class Adoption:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpsr-adopt")
         self._rests_until = 0.0
 
-    def connection_ended(self) -> None:
-        """Look soon: the process of the connection may have died."""
-        self._ended.set()
+    @classmethod
+    def beside(cls, endpoint: Endpoint) -> Adoption:
+        """Return the source for the spools of the producers that connect to *endpoint*."""
+        return cls(
+            SpoolFolder(folder_beside(endpoint.path), endpoint.path),
+            endpoint.intake,
+            users=endpoint.users,
+            access=endpoint.access,
+            metrics=endpoint.metrics,
+            frame_bytes_max=endpoint.frame_bytes_max,
+            connection_ended=endpoint.connection_ended,
+        )
+
+    async def first_look(self) -> None:
+        """Return when the spools found at the start are adopted, or after `FIRST_LOOK_S`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_LOOK_S):
+                await self.has_looked.wait()
 
     async def follow_socket(self) -> None:
         """Adapt the folder to the current permissions of the socket."""
@@ -105,14 +126,14 @@ class Adoption:
         """Adopt until the inbox is closed or the owner cancels this task."""
         try:
             while not self._is_closed:
-                self._ended.clear()
+                self._connection_ended.clear()
                 began = self._clock()
                 await self.look()
                 self._wait_for_first()
                 await asyncio.sleep(min(max(PAUSE_S, PAUSE_RATIO * (self._clock() - began)), PAUSE_MAX_S))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
-                        await self._ended.wait()
+                        await self._connection_ended.wait()
         finally:
             self.close()
 
@@ -207,7 +228,7 @@ class Adoption:
                 await self._adopt_some(reader)
         except HubClosed:
             self._is_closed = True
-            self._ended.set()
+            self._connection_ended.set()
         except Exception:  # noqa: BLE001  an error of ours with one user's files must not affect other users
             reader.user.lines.log(log.exception, "spool.failed", uid=reader.user.uid)
         finally:

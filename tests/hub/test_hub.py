@@ -19,7 +19,7 @@ import pytest
 from hub import Batch, CloseConnection, Hub, Peer, Request
 from hub.errors import NotASocket, ReceiverTaken, SocketInUse
 from producers import Producer
-from tests.hub.clients import Run, both_loops, chunk, connect, frame_of, own_chunk, read_acks, read_to_end
+from tests.hub.clients import Run, both_loops, chunk, connect, frame_of, own_chunk, read_acks, read_to_end, until
 
 
 @pytest.fixture
@@ -244,6 +244,87 @@ def test_stop_ends_the_iteration(run: Run, path: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize("kind", ["messages", "batches"])
+def test_stop_inside_the_loop(run: Run, path: str, kind: str) -> None:
+    """A stop requested inside the loop returns at once; the loop handles what was sent, and ends before the timeout."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            clients = [connect(path, chunk(f"{n}")) for n in range(10)]
+            connect(path, b"a line\n").close()
+            got = []
+            async with asyncio.timeout(60):
+                async for item in hub if kind == "messages" else hub.batches():
+                    got.append(item.sequence)
+                    if len(got) in (1, 3):
+                        assert await hub.stop(timeout=1e6) == 0
+            assert got == list(range(1, 12))
+            assert [read_acks(client, 2) for client in clients] == [[f"{n}"] for n in range(10)]
+            assert not os.path.exists(path)
+            for client in clients:
+                client.close()
+
+    run(main())
+
+
+@both_loops
+def test_stop_inside_the_loop_and_leave(run: Run, path: str) -> None:
+    """A loop that requests a stop and breaks leaves nothing running; what it did not finish is not acknowledged."""
+
+    async def main() -> None:
+        async with asyncio.timeout(60):
+            async with Hub(path) as hub:
+                client = connect(path, chunk("a") + chunk("b"))
+                async for _ in hub.batches():
+                    await hub.stop(timeout=1e6)
+                    break
+            assert client.recv(1) == b""
+            client.close()
+        assert [task for task in asyncio.all_tasks() if task.get_name().startswith("mpsr-")] == []
+        assert not os.path.exists(path)
+
+    run(main())
+
+
+@both_loops
+def test_after_the_loop_another_task_can_wait_for_a_stop(run: Run, path: str) -> None:
+    """A task that has left its loop waits for the stop like any other, while another loop handles the rest."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            client = connect(path, chunk("a") + chunk("b"))
+            async for batch in hub.batches():
+                assert batch.chunk_id == b"\xa1a"
+                break
+            async with handling(hub) as got:
+                assert await hub.stop(timeout=30) == 0
+                assert [batch.chunk_id for batch in got] == [b"\xa1a", b"\xa1b"]
+            assert read_acks(client, 3) == ["a", "b"]
+            client.close()
+
+    run(main())
+
+
+@both_loops
+def test_a_stop_that_was_cancelled_goes_on(run: Run, path: str) -> None:
+    """After the caller of a stop was cancelled, the iteration still ends when everything is handled."""
+
+    async def main() -> None:
+        async with Hub(path) as hub:
+            client = connect(path, chunk("a"))
+            await until(lambda: hub.connections == 1)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await hub.stop(timeout=1e6)
+            async with asyncio.timeout(60):
+                assert [message.sequence async for message in hub] == [1]
+            assert read_acks(client, 2) == ["a"]
+            client.close()
+
+    run(main())
+
+
+@both_loops
 def test_leaving_waits_for_nobody(run: Run, path: str) -> None:
     """Leaving the block closes all connections at once, unacknowledged, and frees the path."""
 
@@ -290,8 +371,9 @@ def test_a_failed_accept_loop_ends_the_iteration(run: Run, path: str, capsys: py
         ours, other = socket.socketpair()
         other.send(b"x")
         async with Hub(path) as hub:
-            assert hub._listener is not None
-            os.dup2(ours.fileno(), hub._listener._file.sock.fileno(), inheritable=False)  # does not listen
+            assert hub._endpoint is not None
+            listening = hub._endpoint._listener._file.sock
+            os.dup2(ours.fileno(), listening.fileno(), inheritable=False)  # does not listen
             assert [message async for message in hub] == []
         ours.close()
         other.close()

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from hub import Hub
 from hub.control.methods import RIGHTS, Commands, rss_bytes
+from hub.endpoint import Endpoint
 from hub.journal.journal import Journal
 from hub.message import Peer
 from hub.receiver import Receiver
+from hub.socketfile import SocketFile
 from hub.wire.jsonrpc import Request
 from producers import CommandFailed, call
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, until
@@ -32,15 +33,19 @@ async def nothing() -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[tuple[Hub, Journal, Commands]]:
+async def serving(folder: Path) -> AsyncIterator[tuple[Endpoint, Journal, Commands]]:
     """A listening hub with a journal and the commands. Nothing takes from its inbox."""
     journal = await Journal.open(str(folder / "j"))
-    commands = Commands(nothing)
-    hub = Hub(str(folder / "s"), commands=commands.table)
-    commands.attach(hub, journal)
-    async with hub:
-        yield hub, journal, commands
-    await journal.close()
+    endpoint = Endpoint(SocketFile.bind(str(folder / "s")))
+    commands = Commands(endpoint, journal, nothing)
+    running = asyncio.create_task(endpoint.run(commands.table))
+    try:
+        yield endpoint, journal, commands
+    finally:
+        await endpoint.stop(timeout=0)
+        endpoint.close()
+        await running
+        await journal.close()
 
 
 @both_loops
@@ -49,18 +54,18 @@ def test_stats(run: Run, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
 
     async def main() -> None:
-        async with serving(tmp_path) as (hub, journal, commands):
+        async with serving(tmp_path) as (endpoint, journal, commands):
 
             def stats() -> dict[str, int | float]:
                 return commands.stats(Request("stats"), Peer())
 
-            receiving = asyncio.create_task(Receiver(hub.inbox, journal, hub.metrics).run())
+            receiving = asyncio.create_task(Receiver(endpoint.inbox, journal, endpoint.metrics).run())
             assert stats().keys() >= STATS
             assert {stats()[name] for name in ("messages", "losses", "last_sequence", "inbox_bytes")} == {0}
             with connect(path, chunk("a", 3) + chunk("b", 2)) as one, connect(path, chunk("a", 3) + b"\x93\xc1") as two:
                 for client, count in ((one, 2), (two, 1)):
                     await asyncio.to_thread(read_acks, client, count)
-                await until(lambda: hub.connections == 1 and hub.metrics.messages == 6)
+                await until(lambda: endpoint.connections == 1 and endpoint.metrics.messages == 6)
                 counted = stats()
             assert {name: counted[name] for name in ("messages", "batches", "duplicates", "losses")} == {
                 "messages": 6, "batches": 3, "duplicates": 1, "losses": 1,
@@ -85,11 +90,11 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
     path = str(tmp_path / "s")
 
     async def main() -> None:
-        async with serving(tmp_path) as (hub, _, _):
+        async with serving(tmp_path) as (endpoint, _, _):
             with connect(path, b"x" * 100_000 + b"\n"):
-                await until(lambda: hub.inbox.held_bytes)
+                await until(lambda: endpoint.inbox.held_bytes)
                 stats = await asyncio.to_thread(call, "stats", path=path)
-                assert 100_000 < stats["inbox_bytes"] == hub.inbox.held_bytes < 110_000
+                assert 100_000 < stats["inbox_bytes"] == endpoint.inbox.held_bytes < 110_000
                 assert stats["connections"] == 2
                 assert stats["commands"] == 1
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
@@ -111,9 +116,13 @@ def test_rss(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rss_bytes() == 0
 
 
-def test_every_command_says_what_it_does() -> None:
+def test_every_command_says_what_it_does(tmp_path: Path) -> None:
     """Each method of the table has a docstring."""
-    table = Commands(nothing).table
-    assert sorted(table) == ["ping", "reload", "stats"]
-    assert RIGHTS == {"reload": "control", "stats": "read"}
-    assert [name for name, command in table.items() if not command.__doc__] == []
+
+    async def main() -> None:
+        async with serving(tmp_path) as (_, _, commands):
+            assert sorted(commands.table) == ["ping", "reload", "stats"]
+            assert RIGHTS == {"reload": "control", "stats": "read"}
+            assert [name for name, command in commands.table.items() if not command.__doc__] == []
+
+    asyncio.run(main())

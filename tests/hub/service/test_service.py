@@ -10,14 +10,14 @@ import socket
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgpack
 import pytest
 
-from hub.errors import JournalUnavailable, SocketInUse
+from hub.errors import JournalUnavailable, SocketError, SocketInUse
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.writer import Commit
@@ -347,6 +347,73 @@ def test_a_receiver_that_fails(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
         client.close()
         service.stop()
         await running
+
+    run(main())
+
+
+async def failed(*_: object) -> NoReturn:
+    await asyncio.sleep(0)
+    raise ZeroDivisionError("ours")
+
+
+def failed_at_once(*_: object) -> NoReturn:
+    raise ZeroDivisionError("ours")
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("patched", "failing"),
+    [
+        ("hub.service.watchdog.Watchdog.run", failed),
+        ("hub.journal.journal.Journal.check_lock", failed),
+        ("hub.journal.journal.Journal.expire", failed),
+        ("hub.service.systemd.Notifier.status", failed_at_once),
+        ("hub.sinks.stdout.Follower._wake", failed),
+        ("hub.receiver.Receiver.run", failed),
+        ("hub.sources.spool.Adoption.look", failed),
+        ("hub.sources.spool.Adoption.first_look", failed),
+        ("hub.listener.Listener._wait_for_client", failed),
+        ("hub.service.service.Service._reload_after_hangups", failed),
+    ],
+)
+def test_a_part_that_dies(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patched: str, failing: Callable[..., Any]
+) -> None:
+    """Any part that fails ends the service with its error, and socket and journal are free again."""
+    monkeypatch.setattr(patched, failing)
+    monkeypatch.setattr("hub.service.service.LOCK_INTERVAL_S", 0.001)
+    monkeypatch.setattr("hub.service.service.EXPIRY_INTERVAL_MIN_S", 0.001)
+    expected = SocketError if "listener" in patched else ZeroDivisionError
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+            async with asyncio.timeout(support.PATIENCE_S):
+                with pytest.raises(expected) as raised:
+                    await Service(config(tmp_path, retain="1s"), show=lambda _: None).run()
+        assert isinstance(raised.value.__cause__ or raised.value, ZeroDivisionError)
+        assert [task for task in asyncio.all_tasks() if task.get_name().startswith("mpsr-")] == []
+        assert not (tmp_path / "s").exists()
+        journal = await Journal.open(str(tmp_path / "j"))
+        await journal.close()
+
+    run(main())
+
+
+@both_loops
+def test_a_sink_that_dies(run: Run, tmp_path: Path) -> None:
+    """An error in what shows the messages, on its thread, ends the service; what was committed stays."""
+
+    async def main() -> None:
+        running = asyncio.create_task(Service(config(tmp_path), show=failed_at_once).run())
+        client = await connected(str(tmp_path / "s"), chunk("a"))
+        with pytest.raises(ZeroDivisionError):
+            await running
+        client.close()
+        journal = await Journal.open(str(tmp_path / "j"))
+        assert journal.last_sequence == 1
+        await journal.close()
 
     run(main())
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
+
+import pytest
 
 from hub import Batch, Journal
 from hub import entries as codec
@@ -28,17 +31,19 @@ def test_everything_committed_from_the_start_on_is_shown_in_order(tmp_path: Path
         journal = await Journal.open(str(tmp_path / "j"))
         await journal.append([batch(0)])
         follower = Follower(journal, show)
+        running = asyncio.create_task(follower.run())
         for number in range(1, 100):
             await journal.append([batch(number)])
-        assert await follower.finish(30)
+        await follower.stop(30)
+        await running
         await journal.close()
 
     asyncio.run(scenario())
     assert shown == list(range(1, 100))
 
 
-def test_one_who_does_not_look_holds_nothing_up(tmp_path: Path) -> None:
-    """While *show* blocks, commits continue, and `finish` returns at its timeout."""
+def test_one_who_does_not_look_holds_nothing_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While *show* blocks, commits continue, and `stop` returns at its timeout, which is logged."""
     released = threading.Event()
 
     def show(_: Batch | Gap) -> None:
@@ -47,11 +52,38 @@ def test_one_who_does_not_look_holds_nothing_up(tmp_path: Path) -> None:
     async def scenario() -> None:
         journal = await Journal.open(str(tmp_path / "j"))
         follower = Follower(journal, show)
+        running = asyncio.create_task(follower.run())
         for number in range(100):
             await journal.append([batch(number)])
-        assert not await follower.finish(0.01)
+        await follower.stop(0.01)
+        assert json.loads(capsys.readouterr().err)["event"] == "hub.output_unread"
         released.set()
-        assert await follower.finish(30)
+        await follower.stop(30)
+        await running
+        await journal.close()
+
+    asyncio.run(scenario())
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("is_stopping", [False, True])
+def test_an_error_on_the_thread_leaves_run(tmp_path: Path, is_stopping: bool) -> None:
+    """What *show* raises on its thread is raised by `run`, and by a `stop` that waits for the thread."""
+
+    def show(_: Batch | Gap) -> None:
+        raise ZeroDivisionError("ours")
+
+    async def scenario() -> None:
+        journal = await Journal.open(str(tmp_path / "j"))
+        follower = Follower(journal, show)
+        running = asyncio.create_task(follower.run())
+        await journal.append([batch(0)])
+        if is_stopping:
+            with pytest.raises(ZeroDivisionError):
+                await follower.stop(30)
+        with pytest.raises(ExceptionGroup) as raised:
+            await running
+        assert raised.group_contains(ZeroDivisionError)
         await journal.close()
 
     asyncio.run(scenario())

@@ -209,6 +209,7 @@ class Rig:
         """Make an adoption like that of a hub that has just started."""
         self.inbox = Inbox()
         self.users = Users()
+        self.connection_ended = asyncio.Event()
         self._opener = Opener(self.inbox.budget)
         self.adoption = Adoption(
             folder_at(self._path),
@@ -217,6 +218,7 @@ class Rig:
             access=self._access,
             metrics=self.metrics,
             frame_bytes_max=FRAME_BYTES_MAX,
+            connection_ended=self.connection_ended,
             clock=lambda: self.now,
         )
 

@@ -134,7 +134,7 @@ def test_it_ends_with_the_inbox(path: Path) -> None:
         await rig.adoption.has_looked.wait()
         leave(path, 10)
         rig.inbox.close()
-        rig.adoption.connection_ended()
+        rig.connection_ended.set()
         await running
 
     rig.run(main)

@@ -1,0 +1,137 @@
+"""
+One socket, its connections, and the inbox that they fill: what `Hub` and the service have in common.
+
+Always true:
+- connections are accepted only while `run` runs; before that, clients wait in the backlog;
+- every source of the hub shares the users, the budget, the inbox and the opener of the endpoint.
+
+Not here: the receiver (hub.hub, hub.receiver), the work of a connection (hub.connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+
+from hub.access import Access, Gate
+from hub.budget import INBOX_BYTES_MAX, Budget
+from hub.connection import Connection
+from hub.dispatch import Command
+from hub.errors import SocketError
+from hub.inbox import Inbox
+from hub.intake import Intake
+from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections
+from hub.log import get_logger
+from hub.message import Peer
+from hub.metrics import Metrics
+from hub.opener import Opener
+from hub.peer import groups_of
+from hub.socketfile import SocketFile
+from hub.users import User, Users
+from hub.wire.frame import FRAME_BYTES_MAX
+
+log = get_logger("mpsr.endpoint")
+
+
+class Endpoint:
+    """
+    Serve the clients of a bound socket, which the endpoint owns from now on.
+
+    *access* holds the rules for sending and for commands; without it, everything is allowed. Create it in a running
+    event loop, and end it with `stop` and `close`.
+    """
+
+    def __init__(
+        self,
+        socket_file: SocketFile,
+        *,
+        access: Access | None = None,
+        metrics: Metrics | None = None,
+        connections_max: int = CONNECTIONS_MAX,
+        inbox_bytes_max: int = INBOX_BYTES_MAX,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+    ) -> None:
+        self.path = socket_file.path
+        self.access = access or Access()
+        self.metrics = metrics or Metrics()
+        self.frame_bytes_max = frame_bytes_max
+        """Maximum size of one frame, from any source."""
+        self.users = Users()
+        """The users, and the share of each in the hub's resources."""
+        self.inbox = Inbox(Budget(bytes_max=inbox_bytes_max))
+        self.connection_ended = asyncio.Event()
+        """Set at each end of a connection. The one task that waits for it clears it."""
+        self._opener = Opener(self.inbox.budget)
+        self._commands: Mapping[str, Command] = {}
+        self._accepting: asyncio.Task[None] | None = None
+        self._is_stopping = False
+        self._listener = Listener(
+            socket_file,
+            self._connect,
+            users=self.users,
+            metrics=self.metrics,
+            connections_max=bounded_connections(connections_max),
+            on_end=self.connection_ended.set,
+        )
+
+    @property
+    def connections(self) -> int:
+        """The number of open connections."""
+        return self._listener.connections
+
+    async def run(self, commands: Mapping[str, Command]) -> None:
+        """
+        Accept connections, which may call *commands*, until `stop` is called or this task is cancelled.
+
+        Raises SocketError if no more connections can be accepted; open connections continue.
+        """
+        if self._is_stopping:
+            return
+        self._commands = commands
+        self._accepting = accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept")
+        try:
+            await asyncio.wait((accepting,))
+        finally:
+            accepting.cancel()
+            await asyncio.wait((accepting,))
+        if not accepting.cancelled() and (error := accepting.exception()) is not None:
+            log.error("listener.failed", error=repr(error))
+            raise SocketError(self.path, "connections cannot be accepted any longer (see the log above)") from error
+
+    async def stop(self, *, timeout: float) -> int:
+        """
+        Accept no new clients, read what was sent, and return when the receiver has settled it and every connection is
+        closed.
+
+        Return the number of connections that were cut off after *timeout* seconds. A call that was cancelled can be
+        repeated.
+        """
+        self._is_stopping = True
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait((self._accepting,))
+        return await self._listener.stop(timeout=timeout)
+
+    def close(self) -> None:
+        """Close the inbox: what is in it can still be taken. Call it when all sources have stopped."""
+        self.inbox.close()
+        self._opener.close()
+
+    def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
+        """
+        Change settings that can change while connections are open.
+
+        Raises UnknownGroup or SocketError, with nothing changed.
+        """
+        self._listener.change(mode=mode, group=group, connections_max=bounded_connections(connections_max))
+
+    def intake(self, peer: Peer, gate: Gate) -> Intake:
+        """Return the intake for messages of *peer*, from any source."""
+        user = self.users.of(peer.uid)
+        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate)
+
+    def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
+        self.metrics.connections_accepted += 1
+        intake = self.intake(peer, Gate(self.access, peer, lambda: groups_of(sock, peer)))
+        return Connection(sock, intake, commands=self._commands, frame_bytes_max=self.frame_bytes_max)
