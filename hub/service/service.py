@@ -4,7 +4,7 @@ The hub as a service: an `Endpoint` whose receiver writes to the journal, and wh
 Before the parts: inherited socket, descriptor limit, journal (locked and recovered), socket (bound: clients wait in the
 backlog). The parts are started in the order of `Service._parts`:
 
-1. watchdog, check of the journal's lock, expiry, status line;
+1. watchdog and status line (which wait until the hub is ready), check of the journal's lock, expiry;
 2. sinks, which show or deliver what is committed from now on;
 3. the receiver;
 4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`;
@@ -88,6 +88,7 @@ class Service:
         self._load = load or (lambda: LoadedConfig(config, {}, None))
         self._stopping = asyncio.Event()
         self._hung_up = asyncio.Event()
+        self._is_ready = asyncio.Event()
 
     async def run(self) -> None:
         """
@@ -150,6 +151,7 @@ class Service:
                 missing=recovered.missing,
             )
             notifier.ready()
+            self._is_ready.set()
             gc.freeze()  # existing objects stay; scanning them in a full collection would block the loop for 10 ms
             await self._stopping.wait()
             notifier.stopping()
@@ -172,10 +174,10 @@ class Service:
             follower = Follower(journal, self._show)
             sinks.append(Part("print", follower.run, stop=follower.stop, grace_s=STOP_GRACE_S))
         return [
-            Part("watchdog", watchdog.run),
+            Part("watchdog", lambda: self._when_ready(watchdog.run)),
             Part("guard", lambda: _guard(journal)),
             Part("expiry", lambda: _expire(journal, reloader)),
-            Part("status", lambda: _report(endpoint, journal, notifier)),
+            Part("status", lambda: self._when_ready(lambda: _report(endpoint, journal, notifier))),
             *sinks,
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S),
             Part("spools", spools.run, ready=spools.first_look),
@@ -202,6 +204,11 @@ class Service:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+
+    async def _when_ready(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do *work* after systemd was notified that the hub is ready: it expects nothing else before."""
+        await self._is_ready.wait()
+        await work()
 
     async def _reload_after_hangups(self, reload: Callable[[], Awaitable[object]]) -> None:
         while True:
