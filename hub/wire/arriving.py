@@ -18,11 +18,10 @@ from hub.wire.buffer import Parts
 from hub.wire.frame import (
     NO_OPTION,
     OPTION_BYTES_MAX,
+    Frame,
     Incomplete,
     Malformed,
     Option,
-    Outer,
-    is_array,
     oversize_reason,
     read_array,
     read_option,
@@ -35,36 +34,35 @@ _SAMPLE_BYTES = 64
 
 class Arriving:
     """
-    The frame at *at* of *data*, whose outside is *outer*. Feed it with `take` until `is_whole`. Raises Incomplete,
-    Malformed.
+    *frame*, of which not everything has arrived. Feed it with `take` until `is_whole`. Raises Incomplete, Malformed.
     """
 
-    def __init__(self, data: bytes, at: int, outer: Outer, frame_bytes_max: int) -> None:
-        self.tag = data[outer.tag]
-        self.is_declared = outer.packed is not None
-        self.is_message = not self.is_declared and not is_array(data[outer.body])
+    def __init__(self, frame: Frame, frame_bytes_max: int) -> None:
+        self.tag = frame.tag
+        self.is_declared = frame.packed is not None
+        self.is_message = frame.is_message
         """Whether it is a Message frame. Then its body is one entry without the entry's first byte."""
         self.count = 1
         """Number of entries, if the length is not declared."""
         self._left = 0  # bytes of the payload that have not arrived
         self._scanner = Scanner(0)
-        start = outer.body
-        if outer.packed is not None:
-            start = outer.packed.start
-            self._left = outer.packed.stop - start
+        start = frame.body
+        if frame.packed is not None:
+            start = frame.packed.start
+            self._left = frame.packed.stop - start
         elif self.is_message:
-            if outer.size < 3:
+            if frame.size < 3:
                 raise Malformed("an array of two that is no Forward frame")
             self._scanner = Scanner(2)
         else:
-            start, self.count = _read_array(data, outer.body)
+            start, self.count = _read_array(frame.data, frame.body)
             self._scanner = Scanner(self.count)
         self.start = start
-        """Offset in *data* where the payload, or the entries, begin."""
-        self.is_oversize = self.is_declared and start - at + self._left > frame_bytes_max
-        self.head = b"" if self.is_oversize else data[at:start]
+        """Offset in the data where the payload, or the entries, begin."""
+        self.is_oversize = self.is_declared and start - frame.at + self._left > frame_bytes_max
+        self.head = b"" if self.is_oversize else frame.data[frame.at : start]
         self.body = Parts()
-        self._is_option_due = outer.size == (4 if self.is_message else 3)
+        self._is_option_due = frame.size == (4 if self.is_message else 3)
         self._options = Parts()
         self._option_scanner = Scanner(1)
         self._frame_bytes_max = frame_bytes_max
@@ -125,9 +123,9 @@ class Arriving:
         """Return the first 64 bytes of the frame."""
         return (self.head + self.body.begin(_SAMPLE_BYTES) + self._options.begin(_SAMPLE_BYTES))[:_SAMPLE_BYTES]
 
-    def take_all(self, behind: memoryview) -> bytes:
-        """Return all held bytes of the frame in their original order, followed by *behind*."""
-        return b"".join((self.head, self.body.take(), self._options.take(), behind))
+    def take_all(self, rest: memoryview) -> bytes:
+        """Return all held bytes of the frame in their original order, followed by *rest*."""
+        return b"".join((self.head, self.body.take(), self._options.take(), rest))
 
     def oversize_loss(self, option: Option) -> Loss:
         """Return the loss of a frame over the limit. Only received bytes are counted."""

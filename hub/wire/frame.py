@@ -74,13 +74,24 @@ class Malformed(Exception):
         self.reason, self.sample, self.chunk_id = reason, sample, chunk_id
 
 
-class Outer(NamedTuple):
-    """The outside of a frame: the offsets of its parts in the data."""
+class Frame(NamedTuple):
+    """A frame in received data, of which the outside has arrived: where its parts are."""
 
-    size: int  # number of elements of the array
-    tag: slice
-    body: int  # offset of element 1
-    packed: slice | None  # the payload, for PackedForward
+    data: bytes
+    at: int
+    """Offset of its first byte."""
+    size: int
+    """Number of elements of the array."""
+    tag: bytes
+    body: int
+    """Offset of the second element."""
+    packed: slice | None
+    """The payload of a PackedForward frame; its end may be after the end of *data*."""
+
+    @property
+    def is_message(self) -> bool:
+        """Whether it is a Message frame."""
+        return self.packed is None and not is_array(self.data[self.body])
 
 
 class Option(NamedTuple):
@@ -161,7 +172,7 @@ def _str_header(length: int) -> bytes:
     return b"\xda" + _U16.pack(length)
 
 
-def read_outer(data: bytes, at: int) -> Outer:
+def read_frame(data: bytes, at: int) -> Frame:
     """Read the outside of the frame at *at*, up to the header of its second element. Raises Incomplete, Malformed."""
     needed = 0
     try:
@@ -177,15 +188,16 @@ def read_outer(data: bytes, at: int) -> Outer:
         tag = _read_text(data, tag_at)
         if tag is None:
             raise Malformed("the tag is not a string")
-        if tag.stop - tag.start > TAG_BYTES_MAX:
-            raise Malformed(f"a tag of {tag.stop - tag.start} bytes ({TAG_BYTES_MAX} at most)")
-        needed = tag.stop + 1 - at
-        packed = _read_text(data, tag.stop)
-        if size == 4 and (packed is not None or is_array(data[tag.stop])):
+        body = tag.stop
+        if body - tag.start > TAG_BYTES_MAX:
+            raise Malformed(f"a tag of {body - tag.start} bytes ({TAG_BYTES_MAX} at most)")
+        needed = body + 1 - at
+        packed = _read_text(data, body)
+        if size == 4 and (packed is not None or is_array(data[body])):
             raise Malformed("an array of four that is no Message frame")
     except (IndexError, struct.error):
         raise Incomplete(needed) from None
-    return Outer(size, tag, tag.stop, packed)
+    return Frame(data, at, size, data[tag], body, packed)
 
 
 def _read_text(data: bytes, at: int) -> slice | None:
@@ -225,16 +237,14 @@ def read_own_option(data: bytes, at: int) -> tuple[Option, int] | None:
     return None
 
 
-def own_head(data: bytes, at: int, outer: Outer) -> bytes:
-    """
-    Return the bytes of the frame at *at* before its payload's length if they have the form of our own frames, else b"".
-    """
-    if outer.packed is None or outer.size != 3 or data[outer.packed.start - 5] != 0xC6:
+def own_head(frame: Frame) -> bytes:
+    """Return the bytes before the length of the payload if they have the form of our own frames, or else b""."""
+    if frame.packed is None or frame.size != 3 or frame.data[frame.packed.start - 5] != 0xC6:
         return b""
-    return data[at : outer.packed.start - 4]
+    return frame.data[frame.at : frame.packed.start - 4]
 
 
-def payload_behind(data: bytes, start: int) -> slice:
+def payload_after(data: bytes, start: int) -> slice:
     """Return where the payload is whose length is at *start*. Raises struct.error if too short."""
     return slice(start + 4, start + 4 + _U32.unpack_from(data, start)[0])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from hub.wire.frame import Option, Outer, own_head, payload_behind, read_own_option
+from hub.wire.frame import Frame, Option, own_head, payload_after, read_own_option
 
 
 class Repeated(NamedTuple):
@@ -30,9 +30,9 @@ class Repeats:
         self._head = b""
         self._tag = b""
 
-    def note(self, data: bytes, at: int, outer: Outer) -> None:
-        """Remember the whole frame at *at*."""
-        self._head, self._tag = own_head(data, at, outer), data[outer.tag]
+    def note(self, frame: Frame) -> None:
+        """Remember *frame*, which is whole."""
+        self._head, self._tag = own_head(frame), frame.tag
 
     def next(self, data: bytes, at: int, frame_bytes_max: int) -> Repeated | None:
         """
@@ -41,7 +41,7 @@ class Repeats:
         head = self._head
         if not head or not data.startswith(head, at) or len(data) < at + len(head) + 4:
             return None
-        payload = payload_behind(data, at + len(head))
+        payload = payload_after(data, at + len(head))
         found = read_own_option(data, payload.stop)
         if found is None or payload.stop - at > frame_bytes_max:
             return None

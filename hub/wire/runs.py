@@ -30,15 +30,27 @@ _RUN_MAX = 16_000  # 2 ms; a read holds more only if they are shorter than 16 by
 
 
 class MessageRun:
-    """Message frames gathered one by one: slices that hold time and record."""
+    """Message frames of one tag gathered one by one: slices that hold time and record."""
 
     __slots__ = ("cut", "prefix", "slices", "tag")
 
-    def __init__(self, tag: bytes = b"") -> None:
+    def __init__(self) -> None:
+        self.begin(b"")
+
+    def begin(self, tag: bytes) -> None:
+        """Begin an empty run of *tag*."""
         self.tag = tag
-        self.prefix = _NO_PREFIX
-        self.cut = 0
         self.slices: list[bytes] = []
+        self.prefix = _NO_PREFIX
+        """What begins with it is a Message frame of this run, without options."""
+        self.cut = 0
+        """Length of the frame's part before the time."""
+
+    def take(self) -> list[bytes]:
+        """Return the slices, and end the run."""
+        slices = self.slices
+        self.begin(self.tag)
+        return slices
 
 
 def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] | None:

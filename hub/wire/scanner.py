@@ -19,6 +19,8 @@ Not here: nesting (every object that becomes a message is checked in hub.wire.pa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgpack
 
 from hub.entries import ARRAY_HEADER_BYTES, array_header
@@ -167,6 +169,25 @@ class Scanner:
             raise Malformed(why_not(fault)) from fault
         self._missing -= passed
         return passed, at + end, tell() - end
+
+
+def object_ends(data: bytes, at: int, size: int, objects_max: int) -> Iterator[int]:
+    """
+    Yield the end of each of the objects from *at* on that are whole in the next *size* bytes, at most *objects_max*.
+    Raises Malformed.
+    """
+    window = memoryview(data)[at : at + size]
+    unpacker = msgpack.Unpacker(read_size=len(window), max_buffer_size=size)  # it allocates `read_size`
+    unpacker.feed(window)
+    skip, tell = unpacker.skip, unpacker.tell
+    try:
+        for _ in range(objects_max):
+            skip()
+            yield at + tell()
+    except msgpack.OutOfData:
+        return
+    except UNPACK_FAULTS as fault:
+        raise Malformed(why_not(fault)) from fault
 
 
 def end_of_objects(data: bytes, at: int, end: int, count: int) -> int:

@@ -106,7 +106,7 @@ def test_a_long_frame_in_small_reads_is_looked_at_once(
     assert fed[1] < fed[0] * 1.2
 
 
-@pytest.mark.parametrize(("module", "name"), [(forward, "read_outer"), (arriving, "read_option")])
+@pytest.mark.parametrize(("module", "name"), [(forward, "read_frame"), (arriving, "read_option")])
 def test_a_half_frame_is_put_together_only_when_it_is_worth_it(
     module: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,8 +27,8 @@ from hub.wire.frame import (
     encode_frame_head,
     encode_frame_tail,
     find_fault,
+    read_frame,
     read_option,
-    read_outer,
 )
 from tests.hub.wire.feeding import CHUNK, CUTS, FLUENTD_CHUNK, PROPERTY, cut, feed
 
@@ -136,7 +136,7 @@ def test_heads_and_tails_of_one_tag_have_one_length() -> None:
     assert len(tails) == 1
 
 
-OUTERS = [
+OUTSIDES = [
     (b"\x93\xa1t\xc4\x05", 3, b"t", (5, 10)),
     (b"\x92\xa1t\xc5\x01\x00", 2, b"t", (6, 262)),
     (b"\x93\xd9\x01t\xc6\xff\xff\xff\xff", 3, b"t", (9, 9 + 0xFFFFFFFF)),
@@ -151,16 +151,16 @@ OUTERS = [
 ]
 
 
-@pytest.mark.parametrize(("data", "size", "tag", "packed"), OUTERS)
+@pytest.mark.parametrize(("data", "size", "tag", "packed"), OUTSIDES)
 def test_the_outside_of_a_frame(data: bytes, size: int, tag: bytes, packed: tuple[int, int] | None) -> None:
     """The outside of a frame gives the places of tag and payload at any offset; with fewer bytes it is `Incomplete`."""
     for before in (b"", b"\xc1\xc1\xc1"):
-        outer = read_outer(before + data, len(before))
-        assert (outer.size, (before + data)[outer.tag]) == (size, tag)
-        assert outer.packed == (packed and slice(packed[0] + len(before), packed[1] + len(before)))
+        frame = read_frame(before + data, len(before))
+        assert (frame.at, frame.size, frame.tag) == (len(before), size, tag)
+        assert frame.packed == (packed and slice(packed[0] + len(before), packed[1] + len(before)))
     for end in range(len(data)):
         with pytest.raises(Incomplete):
-            read_outer(data[:end], 0)
+            read_frame(data[:end], 0)
 
 
 OPTIONS = [
