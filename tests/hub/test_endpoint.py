@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.access import Access, Gate, Rules, parse_rule
+from hub.access import Access, Gate, Rule, Rules
 from hub.endpoint import Endpoint
 from hub.errors import HubClosed, SocketError
 from hub.listener import Listener
@@ -148,7 +148,7 @@ def test_its_rules(run: Run, path: str) -> None:
             running = asyncio.create_task(endpoint.run({}))
             with connect(path, chunk("a")) as client:
                 assert await asyncio.to_thread(read_acks, client, 1) == ["a"]
-            access.change({"send": Rules(deny=(parse_rule("all"),))})
+            access.change({"send": Rules(deny=(Rule.parse("all"),))})
             with connect(path, chunk("b")) as client:
                 assert await asyncio.to_thread(read_acks, client, 1) == []
             await endpoint.stop(timeout=30)
