@@ -81,8 +81,7 @@ class AsyncProducer:
         out = self._out
         if not out.put(tag_bytes, entry):
             self._look()
-            wait_s = 0.0 if out.when_full == "raise" else out.block_s if timeout is None else timeout
-            if not await self._wait_for(lambda: out.put(tag_bytes, entry), wait_s):
+            if not await self._wait_for(lambda: out.put(tag_bytes, entry), out.wait_s(timeout)):
                 raise BacklogFull(out.backlog.held_bytes, self._link.last_error)
         if out.backlog.open_count == 1:
             self._is_turn_over = True

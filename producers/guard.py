@@ -6,7 +6,8 @@ holds this lock. Its work is then deferred: the next thread to take the lock doe
 exception, as that of Ctrl-C does. So the lock is taken and released only by `with`, which is one step for a lock
 implemented in C.
 
-Always true: a thread is *inside* exactly while it holds the lock; deferred work is always carried out.
+Always true: a thread is *inside* exactly while it holds the lock, and `exclusive` is the only way in; deferred work is
+always carried out.
 Source: signal handlers run between any two steps of the main thread, finalizers between any two of any thread. In
 experiments both deadlocked on a `Lock` and saw half-written data through an `RLock`. Handlers that raise left a lock
 taken if ``__enter__`` or ``__exit__`` was written in Python.
@@ -28,11 +29,12 @@ class Reentered(RuntimeError):
 
 
 class Guard(Generic[T]):
-    """Serialises threads: use ``with guard.exclusive():``, or ``with guard.lock:`` where being inside does no harm."""
+    """Serialises threads: use ``with guard.exclusive():``, after `is_inside` if there is something else to do."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # an RLock, because it knows its owner in one step
-        self.is_inside: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
+        self._lock = threading.RLock()  # an RLock, because it knows its owner in one step
+        self._changed = threading.Condition(self._lock)
+        self.is_inside: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
         self.deferred: deque[T] = deque()
         """Work to be done by the next thread that holds the lock."""
 
@@ -40,4 +42,15 @@ class Guard(Generic[T]):
         """Return the lock. Raises Reentered if the thread is inside."""
         if self.is_inside():
             raise Reentered
-        return self.lock
+        return self._lock
+
+    def notify(self) -> None:
+        """Have every thread in `wait_for` look at its condition again. Call it inside."""
+        self._changed.notify_all()
+
+    def wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """
+        Return whether *condition* became true within *timeout* seconds. Call it inside; while it waits, the lock is
+        free.
+        """
+        return self._changed.wait_for(condition, timeout)

@@ -138,6 +138,12 @@ class Outgoing:
         if not is_chosen:
             self._unchosen += count
 
+    def wait_s(self, timeout: float | None) -> float | None:
+        """Return for how many seconds a call may wait for room that was given *timeout*."""
+        if self.when_full == "raise":
+            return 0.0
+        return self.block_s if timeout is None else timeout
+
     def connect(self) -> socket.socket:
         """
         Return a connection made as the user of the session; a new session is begun if that user changed. Raises

@@ -25,13 +25,15 @@ UNMIRRORED = {
     "hub/wire/batcher": "tests/hub/wire/test_lines.py",
     "hub/wire/buffer": "tests/hub/wire/test_forward_limits.py",
     "producers/examples/*": "tests/producers/test_examples.py",
-    "producers/sender": "tests/producers/test_blocking.py",
+    "producers/sender": "tests/producers/test_contract.py",
     "producers/spawn/console": "tests/system/test_spawn.py",
     "producers/spawn/supervisor": "tests/system/test_spawn.py",
 }
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
 WHOLES |= {
     "hub/wire/hostile",
+    "producers/contract",
+    "producers/contract_lost",
     "producers/examples",
     "producers/package",
     "producers/logs/gunicorn",

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from tests.producers.drivers import KINDS, Make
 from tests.producers.fakehub import FakeHub
 from tests.producers.helpers import descriptors, producer_threads
 from tests.support import PATIENCE_S, HubProcess
@@ -87,3 +88,10 @@ def run(request: pytest.FixtureRequest) -> Run:
         assert complaints == []
 
     return run_it
+
+
+@pytest.fixture(params=KINDS)
+def make(request: pytest.FixtureRequest, leaves_nothing: None) -> Iterator[Make]:
+    """Make a producer of each kind in turn, behind calls that block; nothing of it may be left."""
+    with KINDS[request.param]() as make:
+        yield make

@@ -1,10 +1,13 @@
-"""Helpers for the tests of `Producer`: what it leaves open, whether it sleeps, whether a thread waits."""
+"""Helpers for the tests of `Producer`: what it leaves open, whether it sleeps or waits, and interruptions."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,8 +65,8 @@ def wakeups(native_id: int) -> int:
 
 def assert_asleep(producer: Producer, hub: HubProcess, *, at_most: int = 5) -> None:
     """Fail if the producer's thread wakes more than a few times while another producer makes 100 round trips."""
-    assert producer._sender.thread is not None
-    native_id = producer._sender.thread.native_id or 0
+    assert producer._handover.thread is not None
+    native_id = producer._handover.thread.native_id or 0
     counts = [-1]
 
     def has_settled() -> bool:
@@ -86,3 +89,15 @@ def until_waiting(thread: threading.Thread) -> None:
         return frame is not None and frame.f_code.co_name == "wait"
 
     eventually(is_waiting, "the thread waits")
+
+
+@contextmanager
+def interrupted(handler: object, *, every_s: float = 0.0002) -> Iterator[None]:
+    """Have *handler* interrupt the main thread repeatedly."""
+    before = signal.signal(signal.SIGALRM, handler)  # type: ignore[arg-type]
+    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

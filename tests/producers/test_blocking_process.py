@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from producers import NotAcknowledged, Producer, ProducerClosed
+from producers import Producer
 from tests.producers.fakehub import FakeHub
 from tests.producers.helpers import descriptors, dropped
 from tests.support import PATIENCE_S, HubProcess, eventually
@@ -306,34 +306,13 @@ def test_no_thread_but_a_spool(hub: HubProcess, tag: str, monkeypatch: pytest.Mo
     eventually(lambda: [message.record["n"] for message in hub.messages(tag)] == [1], "the last words")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_fault_of_ours_lets_nobody_wait_for_ever(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the thread fails unexpectedly, every waiting call ends, and no message is reported as safe."""
-
-    def fail(_: float) -> None:
-        raise ZeroDivisionError
-
-    producer = Producer(fake.path)
-    producer.connect(PATIENCE_S)
-    monkeypatch.setattr(producer._out.link, "outgoing", fail)
-    producer.send({"n": 0})
-    with pytest.raises(NotAcknowledged):
-        producer.flush()
-    with pytest.raises(ProducerClosed):
-        producer.send({"n": 1})
-    with pytest.raises(ProducerClosed):
-        producer.connect()
-    with pytest.raises(NotAcknowledged, match="1 message"):
-        producer.close()
-
-
 def test_closed_with_half_a_chunk_in_hand(fake: FakeHub) -> None:
     """A close that gives up ends the thread at once, even if the kernel accepts no more data."""
     producer = Producer(fake.path)
     producer.send({"pad": "x" * 8_000_000})
     fake.accept()
     eventually(lambda: producer._sender._unsent, "half a chunk is in hand")
-    thread = producer._sender.thread
+    thread = producer._handover.thread
     assert dropped(producer) == 1
     assert thread is not None
     assert not thread.is_alive()

@@ -4,34 +4,14 @@ Guard: a thread that interrupts itself neither deadlocks nor sees partial change
 
 from __future__ import annotations
 
-import gc
-import signal
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import pytest
 
-from producers import Producer
 from producers.guard import Guard, Reentered
-from tests.support import PATIENCE_S, HubProcess, eventually
-
-COUNT = 20_000
-
-
-@contextmanager
-def interrupted(handler: object, *, every_s: float = 0.0002) -> Iterator[None]:
-    """Have *handler* interrupt the main thread repeatedly."""
-    before = signal.signal(signal.SIGALRM, handler)  # type: ignore[arg-type]
-    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+from tests.producers.helpers import interrupted
+from tests.support import PATIENCE_S
 
 
 def test_inside() -> None:
@@ -59,17 +39,16 @@ def test_inside() -> None:
 def test_not_inside_while_waiting() -> None:
     """A thread that waits for a change has released the lock: a signal handler that runs then is not inside."""
     guard: Guard[int] = Guard()
-    changed = threading.Condition(guard.lock)
     seen: list[bool] = []
 
     def interrupt(_: int, __: FrameType | None) -> None:
         seen.append(guard.is_inside())
         if not seen[-1]:
             with guard.exclusive():
-                changed.notify_all()
+                guard.notify()
 
-    with interrupted(interrupt), guard.lock:
-        changed.wait_for(lambda: False in seen, PATIENCE_S)
+    with interrupted(interrupt), guard.exclusive():
+        guard.wait_for(lambda: False in seen, PATIENCE_S)
     assert False in seen
 
 
@@ -97,130 +76,12 @@ def test_an_exception_at_any_point_leaves_it_free() -> None:
                 raised += 1
                 assert not guard.is_inside()
     taken: list[bool] = []
-    thread = threading.Thread(target=lambda: taken.append(guard.lock.acquire(timeout=PATIENCE_S)))
+
+    def take() -> None:
+        with guard.exclusive():
+            taken.append(True)
+
+    thread = threading.Thread(target=take, daemon=True)
     thread.start()
-    thread.join()
+    thread.join(PATIENCE_S)
     assert taken == [True]
-
-
-# In a producer.
-
-
-def test_a_signal_handler_that_sends(hub: HubProcess, tag: str) -> None:
-    """Thousands of handlers that send interrupt a tight loop that sends: no deadlock, loss, duplicate or reordering."""
-    sent, is_handling = 0, False
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        nonlocal sent, is_handling
-        if not is_handling:  # it may interrupt itself, and then its own numbers are unordered
-            is_handling = True
-            sent += 1
-            producer.send({"who": "handler", "n": sent}, tag=f"{tag}.{sent % 3}")
-            is_handling = False
-
-    with Producer(hub.socket, tag=tag, chunk_bytes_max=3000) as producer:
-        number = 0
-        with interrupted(interrupt):
-            while number < COUNT or sent < 2000:
-                producer.send({"who": "main", "n": number})
-                number += 1
-        producer.flush(PATIENCE_S)
-    main = [message.record["n"] for message in hub.messages(tag)]
-    assert main == list(range(number))
-    for rest in range(3):
-        handler = [message.record["n"] for message in hub.messages(f"{tag}.{rest}")]
-        assert handler == [n for n in range(1, sent + 1) if n % 3 == rest]
-
-
-def test_what_was_put_aside_comes_first(hub: HubProcess, tag: str) -> None:
-    """A deferred message is sent before the next one of the same thread, whichever thread takes it up."""
-    with Producer(hub.socket, tag=tag) as producer:
-        for number in range(0, 1000, 2):
-            with producer._sender.guard.lock:
-                producer.send({"n": number})
-            producer.send({"n": number + 1})
-    assert [message.record["n"] for message in hub.messages(tag)] == list(range(1000))
-
-
-def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With thousands of exceptions, also in the first send, every send that returned is stored once, in order."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # it interrupts callbacks of the interpreter too
-    is_armed, raised, returned, number = False, 0, [], 0
-
-    class Interruption(BaseException):
-        pass
-
-    def interrupt(_: int, __: FrameType | None) -> None:
-        if is_armed:
-            raise Interruption
-
-    with Producer(hub.socket, tag=tag, chunk_bytes_max=3000) as producer, interrupted(interrupt, every_s=0.0007):
-        while raised < 1000:
-            try:
-                is_armed = True
-                while True:
-                    number += 1
-                    producer.send({"n": number}, tag=f"{tag}.{number // 5 % 2}")
-                    returned.append(number)
-            except Interruption:
-                is_armed = False
-                raised += 1
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        producer.flush(PATIENCE_S)
-    messages = sorted((m for rest in (0, 1) for m in hub.messages(f"{tag}.{rest}")), key=lambda m: m.sequence)
-    numbers = [message.record["n"] for message in messages]
-    assert len(returned) > 1000
-    assert numbers == sorted(set(numbers))
-    assert set(returned) <= set(numbers)
-    assert len(numbers) - len(returned) <= raised, "and of those that did not return, some"
-
-
-def test_a_finalizer_that_sends(hub: HubProcess, tag: str) -> None:
-    """Objects that send when they are collected, wherever a send allocates: no deadlock, no loss, no duplicate."""
-    sent: list[int] = []
-
-    class Last:
-        def __init__(self, number: int) -> None:
-            self.me, self.number = self, number
-
-        def __del__(self) -> None:
-            producer.send({"n": self.number}, tag=f"{tag}.del")
-            sent.append(self.number)
-
-    thresholds = gc.get_threshold()
-    with Producer(hub.socket, tag=tag, chunk_bytes_max=3000) as producer:
-        gc.set_threshold(3)
-        try:
-            for number in range(COUNT):
-                Last(number)
-                producer.send({"n": number})
-        finally:
-            gc.set_threshold(*thresholds)
-        eventually(lambda: gc.collect() >= 0 and len(sent) == COUNT, "all are collected")
-        producer.flush(PATIENCE_S)
-    assert [message.record["n"] for message in hub.messages(tag)] == list(range(COUNT))
-    assert sorted(message.record["n"] for message in hub.messages(f"{tag}.del")) == list(range(COUNT))
-
-
-def test_a_handler_while_a_sender_waits_for_room(folder: Path) -> None:
-    """A handler that flushes, connects or closes during a send returns or raises, and does not deadlock."""
-    outcomes: set[str] = set()
-    calls = 0
-
-    def interrupt(_: int, frame: FrameType | None) -> None:
-        nonlocal calls
-        calls += 1
-        try:
-            [lambda: producer.flush(0), lambda: producer.connect(0), producer.stats][calls % 3]()
-        except Exception as error:  # noqa: BLE001  the test checks which one
-            outcomes.add(type(error).__name__)
-
-    producer = Producer(folder / "s", when_full="drop_new", backlog_bytes_max=20_000, spool=False)
-    with interrupted(interrupt):
-        while calls < 1000:
-            producer.send({"n": calls})
-    assert outcomes <= {"NotAcknowledged", "NotConnected", "Reentered"}
-    assert {"NotAcknowledged", "NotConnected"} <= outcomes
-    with pytest.raises(TimeoutError):
-        producer.close(0)
-    assert sys.exc_info() == (None, None, None)

@@ -84,7 +84,7 @@ def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with lockfile._one_at_a_time, used._sender.guard.lock, unused._sender.guard.lock:
+        with lockfile._one_at_a_time, used._handover._guard.exclusive(), unused._handover._guard.exclusive():
             held.set()
             release.wait(PATIENCE_S)
 
@@ -117,7 +117,7 @@ def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> No
             producer.send({"who": "child"})
             producer.close(PATIENCE_S)
 
-        with producer._sender.guard.lock:
+        with producer._handover._guard.exclusive():
             in_child(fork, child)
             producer.send({"who": "parent, aside"})
         producer.send({"who": "parent"})

@@ -137,7 +137,7 @@ def acknowledge_until_the_end(connection: FakeConnection) -> None:
 def test_what_was_put_aside_and_found_no_room(folder: Path) -> None:
     """A drop of a signal handler's message for lack of room was not chosen by the caller: close raises it."""
     producer = Producer(folder / "s", when_full="raise", backlog_bytes_max=1000, spool=False)
-    with producer._sender.guard.lock:  # like a signal handler that interrupts its thread inside
+    with producer._handover._guard.exclusive():  # like a signal handler that interrupts its thread inside
         for number in range(30):
             producer.send({"n": number, "pad": PAD})
     with pytest.raises(NotAcknowledged) as late:
@@ -152,7 +152,7 @@ def test_a_drop_behind_what_is_under_way(fake: FakeHub) -> None:
     producer.send({"n": 0, "pad": PAD})
     connection = fake.accept()
     chunk = connection.chunk()
-    with producer._sender.guard.lock:
+    with producer._handover._guard.exclusive():
         producer._out.link._in_flight_bytes = 1 << 30  # the window is full: nothing more is sent
     fill(producer, 100)
     stats = producer.stats()
@@ -164,7 +164,7 @@ def test_a_drop_behind_what_is_under_way(fake: FakeHub) -> None:
     assert (late.value.count, late.value.dropped) == (stats["pending"], stats["dropped"])
     connection.ack(chunk)
     eventually(lambda: producer.stats()["acknowledged"] == 1)
-    with producer._sender.guard.lock:
+    with producer._handover._guard.exclusive():
         producer._out.link._in_flight_bytes = 0
     thread = threading.Thread(target=acknowledge_until_the_end, args=(connection,))
     thread.start()
