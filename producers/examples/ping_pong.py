@@ -21,7 +21,7 @@ async def main() -> None:
             server = asyncio.create_task(serve(hub))
             reader, writer = await asyncio.open_unix_connection(hub.path)
             bad_reader, bad_writer = await asyncio.open_unix_connection(hub.path)
-            bad_writer.write(b"\x93\xc1 this is no message")
+            bad_writer.write(b"\x93\xa3app\xc1 this is no message")
             assert await bad_reader.read() == b""  # closed
             bad_writer.close()
             for number in range(100):

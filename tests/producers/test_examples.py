@@ -71,7 +71,7 @@ def test_ping_pong() -> None:
     assert code == 0
     assert sorted(out) == [
         '[Client] 100 rounds, then {"jsonrpc":"2.0","id":100,"result":"bye"}',
-        "[Server] mpsr.loss: malformed Forward frame: the tag is not a string",
+        "[Server] mpsr.loss: malformed Forward frame: not msgpack (FormatError)",
     ]
     assert [line for line in err if "message.lost" not in line] == []
 
