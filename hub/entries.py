@@ -28,6 +28,7 @@ NS = 1_000_000_000
 ARRAY_HEADER_BYTES = 5
 
 _HEADER = struct.Struct(">BI")
+_STR16 = struct.Struct(">BH")
 _EVENT_TIME = struct.Struct(">II")
 _PACKED_TIME = struct.Struct(">HII")
 _FIXEXT8_TYPE_0 = 0xD700
@@ -108,6 +109,16 @@ UNSTAMPED = b"\x92\xc0"
 def array_header(count: int) -> bytes:
     """Return the five-byte header of *count* entries."""
     return _HEADER.pack(0xDD, count)
+
+
+_SHORT_STR_HEADERS = tuple(bytes((0xA0 | length,)) if length < 32 else bytes((0xD9, length)) for length in range(256))
+
+
+def str_header(length: int) -> bytes:
+    """Return the header of a msgpack str of *length* bytes, the shortest one."""
+    if length < 1 << 8:
+        return _SHORT_STR_HEADERS[length]
+    return _STR16.pack(0xDA, length) if length < 1 << 16 else _HEADER.pack(0xDB, length)
 
 
 def array_length(entries: bytes | memoryview) -> int:

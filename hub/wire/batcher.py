@@ -1,21 +1,30 @@
 """
-Gathers texts that arrived together into batches; used by lines and length-prefixed JSON.
+What lines and length-prefixed JSON have in common: the texts of a stream, and how they become batches.
 
 Each text is decided on its own: a JSON object is a request or a message (hub.wire.jsonlines), everything else is a
 plain text message (hub.wire.text). No text is refused.
 
-Always true: adjacent messages with the same tag form one batch; the order of all items is kept.
+Always true:
+- adjacent messages with the same tag that arrived together form one batch; the order of all items is kept;
+- a text over the limit costs that text: it becomes one loss of the received bytes, and the stream continues after it;
+- one `receive` decodes a limited number of texts, and the next call the others.
+
+Not here: where a text ends (hub.wire.lines, hub.wire.length_prefixed).
 """
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from functools import partial
+from typing import ClassVar
 
 from hub import entries as codec
 from hub.checksum import crc32
-from hub.message import Batch, Loss, Origin, Peer
+from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
 from hub.wire import jsonlines, text
+from hub.wire.buffer import Parts
+from hub.wire.frame import FRAME_BYTES_MAX, INLINE_BYTES
 from hub.wire.items import Items
 from hub.wire.jsonlines import JSON_BYTES_MAX
 from hub.wire.jsonrpc import Request
@@ -26,9 +35,12 @@ TEXTS_MAX = 3000
 Maximum number of texts per `receive`. A plain text takes 0.4 µs, JSON with its own tag and time 2.5 µs. A read of
 100-byte lines is decoded in one call.
 """
+WINDOW_BYTES = 256 << 10
+"""Maximum number of bytes per `receive`, one read: JSON of this size takes 6 ms at most."""
+SAMPLE_BYTES = 64
 
 
-class Gathering:
+class Batcher:
     """Takes texts and losses, returns items."""
 
     def __init__(self, peer: Peer, origin: Origin | None) -> None:
@@ -56,7 +68,7 @@ class Gathering:
         self._flush()
         size = sum(map(len, parts))
         work = partial(text.open_text, parts, self._peer, self._origin)
-        self._items.add(Unopened(work, size, size + text.OVERHEAD_BYTES))
+        self._items.add(Unopened(work, size))
 
     def add_loss(self, loss: Loss) -> None:
         """Add the loss of a text that could not be kept."""
@@ -74,3 +86,75 @@ class Gathering:
             entries = codec.join(self._entries, count)
             self._items.add(Batch(self._tag, entries, count, None, self._peer, self._origin, crc=crc32(entries)))
             self._entries = []
+
+
+class TextDecoder(abc.ABC):
+    """
+    Cuts a byte stream into texts. Feed it with `receive`, and call `finish` at the end of the stream.
+
+    While `has_more` is true, let other connections run, then call ``receive(b"")``.
+    """
+
+    _kind: ClassVar[str]
+    """What a text is called in a loss."""
+
+    def __init__(
+        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
+    ) -> None:
+        self._batcher = Batcher(peer, origin)
+        self._text_bytes_max = frame_bytes_max
+        self._rest = b""  # received, not decoded yet
+        self._half = Parts()  # of the current text
+        self._dropped = 0  # bytes of the current text that were discarded, if it is over the limit
+        self._sample = b""  # of that text
+
+    @property
+    def held_bytes(self) -> int:
+        """Number of bytes held: half a text, and received bytes that are not decoded yet."""
+        return self._half.held_bytes + len(self._rest)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `receive` has work to do without new bytes."""
+        return bool(self._rest)
+
+    def receive(self, data: bytes) -> Sequence[Batch | Loss | Request | Unopened]:
+        """Return the items that *data* completes, or the first part of them."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        self._rest = self._cut(data)
+        return self._batcher.take()
+
+    def finish(self) -> Sequence[Batch | Loss | Request | Unopened]:
+        """Return everything that is left."""
+        items: list[Batch | Loss | Request | Unopened] = []
+        while self._rest:
+            items += self.receive(b"")
+        self._end()
+        return [*items, *self._batcher.take()]
+
+    @abc.abstractmethod
+    def _cut(self, data: bytes) -> bytes:
+        """Take the texts in *data* and the beginning of the last one. Return what is left for the next call."""
+
+    @abc.abstractmethod
+    def _end(self) -> None:
+        """Take what is held at the end of the stream."""
+
+    def _add(self, text: bytes) -> None:
+        """Add one whole text."""
+        self._batcher.add(text)
+
+    def _end_text(self) -> None:
+        """Take the held bytes as a whole text."""
+        if self._dropped:
+            self._end_of_dropped()
+        elif self._half.held_bytes > INLINE_BYTES:
+            self._batcher.add_large(self._half.take_parts())
+        else:
+            self._add(self._half.take())
+
+    def _end_of_dropped(self) -> None:
+        reason = f"a {self._kind} over the limit of {self._text_bytes_max} bytes"
+        self._batcher.add_loss(Loss(reason, lost_bytes=self._dropped, sample=self._sample))
+        self._dropped, self._sample = 0, b""

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from hub.entries import str_header
 from hub.wire import chunkid
 
 FRAME_BYTES_MAX = 64 << 20
@@ -134,7 +135,7 @@ def find_fault(entries: bytes | memoryview) -> str:
 
 def encode_frame_head(tag: bytes, payload_bytes: int) -> bytes:
     """Return the bytes before the entries of a PackedForward frame with options."""
-    return b"\x93" + _str_header(len(tag)) + tag + b"\xc6" + _U32.pack(payload_bytes)
+    return b"\x93" + str_header(len(tag)) + tag + b"\xc6" + _U32.pack(payload_bytes)
 
 
 def encode_frame_tail(chunk_id: bytes, count: int) -> bytes:
@@ -162,14 +163,6 @@ def decode_acks(unpacker: msgpack.Unpacker, data: bytes) -> list[bytes]:
     except (*UNPACK_FAULTS, msgpack.BufferFull) as error:
         raise ValueError(f"not an acknowledgement ({type(error).__name__}: {error})") from error
     return acks
-
-
-def _str_header(length: int) -> bytes:
-    if length < 32:
-        return bytes((0xA0 | length,))
-    if length < 256:
-        return bytes((0xD9, length))
-    return b"\xda" + _U16.pack(length)
 
 
 def read_frame(data: bytes, at: int) -> Frame:

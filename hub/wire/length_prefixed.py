@@ -3,10 +3,7 @@ Length-prefixed JSON: a four-byte big-endian length, then the JSON of this lengt
 
 A text is treated like a line (hub.wire.batcher): a JSON object is a request or a message, anything else is plain text.
 
-Always true:
-- a text over the limit costs that text: it becomes one loss of the received bytes, and the stream continues after it;
-- half a text costs its own bytes;
-- one `receive` decodes a limited number of texts, and the next call the others.
+Always true: half a text costs its own bytes.
 
 Not here: replies. They are lines without a length (hub.connection).
 """
@@ -14,70 +11,48 @@ Not here: replies. They are lines without a length (hub.connection).
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 
-from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
-from hub.wire.batcher import TEXTS_MAX, Gathering
-from hub.wire.buffer import Parts
-from hub.wire.frame import FRAME_BYTES_MAX, INLINE_BYTES
-from hub.wire.jsonrpc import Request
-from hub.wire.payload import Unopened
+from hub.message import UNKNOWN_PEER, Loss, Origin, Peer
+from hub.wire.batcher import SAMPLE_BYTES, TEXTS_MAX, WINDOW_BYTES, TextDecoder
+from hub.wire.frame import FRAME_BYTES_MAX
 
 _LENGTH = struct.Struct(">I")
-_WINDOW_BYTES = 256 << 10  # one read: JSON of this size takes 6 ms at most
 
 
-class PrefixedDecoder:
-    """Cuts a byte stream by its lengths. Feed it with `receive`, and call `finish` at the end of the stream."""
+class PrefixedDecoder(TextDecoder):
+    """Cuts a byte stream by its lengths."""
+
+    _kind = "text"
 
     def __init__(
         self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
     ) -> None:
-        self._gathering = Gathering(peer, origin)
-        self._text_bytes_max = frame_bytes_max
-        self._rest = b""  # received, not decoded yet
+        super().__init__(peer, origin, frame_bytes_max=frame_bytes_max)
         self._length = b""  # the received part of a length
         self._left: int | None = None  # bytes of the current text that have not arrived
-        self._half = Parts()
-        self._dropped = 0  # bytes of the current text that were discarded, if it is over the limit
-        self._sample = b""
 
     @property
     def held_bytes(self) -> int:
-        """Number of bytes held: half a text, and received bytes that are not decoded yet."""
-        return self._half.held_bytes + len(self._length) + len(self._rest)
+        """Number of bytes held: a length, half a text, and received bytes that are not decoded yet."""
+        return len(self._length) + super().held_bytes
 
-    @property
-    def has_more(self) -> bool:
-        """Whether `receive` has work to do without new bytes."""
-        return bool(self._rest)
-
-    def receive(self, data: bytes) -> Sequence[Batch | Loss | Request | Unopened]:
-        """Return the items that *data* completes, or the first part of them."""
-        if self._rest:
-            data, self._rest = self._rest + data, b""
+    def _cut(self, data: bytes) -> bytes:
         at = 0
         for _ in range(TEXTS_MAX):
-            if at >= min(len(data), _WINDOW_BYTES):
+            if at >= min(len(data), WINDOW_BYTES):
                 break
             at = self._take(data, at)
-        self._rest = data[at:]
-        return self._gathering.take()
+        return data[at:]
 
-    def finish(self) -> Sequence[Batch | Loss | Request | Unopened]:
-        """Return everything that is left, including the loss of half a text at the end of the stream."""
-        items: list[Batch | Loss | Request | Unopened] = []
-        while self._rest:
-            items += self.receive(b"")
+    def _end(self) -> None:
         if self._is_over:
             self._end_of_dropped()
         elif self._left is not None or self._length:
-            sample = (self._length + self._half.begin(64))[:64]
+            sample = (self._length + self._half.begin(SAMPLE_BYTES))[:SAMPLE_BYTES]
             lost = len(self._length) + self._half.held_bytes
-            self._gathering.add_loss(Loss("half a text at the end of the stream", lost_bytes=lost, sample=sample))
+            self._batcher.add_loss(Loss("half a text at the end of the stream", lost_bytes=lost, sample=sample))
         self._half.take_parts()
         self._left, self._length = None, b""
-        return [*items, *self._gathering.take()]
 
     @property
     def _is_over(self) -> bool:
@@ -97,26 +72,12 @@ class PrefixedDecoder:
         stop = min(at + self._left, len(data))
         if self._is_over:
             self._dropped += stop - at
-            if len(self._sample) < 64:
-                self._sample = (self._sample + data[at : min(stop, at + 64)])[:64]
+            if len(self._sample) < SAMPLE_BYTES:
+                self._sample = (self._sample + data[at : min(stop, at + SAMPLE_BYTES)])[:SAMPLE_BYTES]
         else:
             self._half.add(data[at:stop])
         self._left -= stop - at
         if not self._left:
+            self._length, self._left = b"", None
             self._end_text()
         return stop
-
-    def _end_text(self) -> None:
-        self._length = b""
-        if self._dropped:
-            self._end_of_dropped()
-        elif self._half.held_bytes > INLINE_BYTES:
-            self._gathering.add_large(self._half.take_parts())
-        else:
-            self._gathering.add(self._half.take())
-        self._left = None
-
-    def _end_of_dropped(self) -> None:
-        reason = f"a text over the limit of {self._text_bytes_max} bytes"
-        self._gathering.add_loss(Loss(reason, lost_bytes=self._dropped, sample=self._sample))
-        self._left, self._dropped, self._sample = None, 0, b""

@@ -45,13 +45,11 @@ class Unopened(msgspec.Struct, frozen=True):
     """
     A payload that takes too long to open on the event loop. Call `open` once, on a thread.
 
-    It returns batches and losses; a loss may be fatal. Until then *held_bytes* are held. The output is at most
-    *opened_bytes_max* bytes.
+    It returns batches and losses; a loss may be fatal. Until then *held_bytes* are held.
     """
 
     open: Callable[[], Sequence[Batch | Loss]]
     held_bytes: int
-    opened_bytes_max: int
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -112,7 +110,7 @@ def open_payload(label: Label, payload: memoryview) -> Sequence[Batch | Loss | U
 
 def unopened(label: Label, parts: Parts, size: int) -> Unopened:
     """Return an `Unopened` for an uncompressed payload of *size* bytes in *parts*."""
-    return Unopened(partial(sort_out, label, parts), size, size + codec.ARRAY_HEADER_BYTES)
+    return Unopened(partial(sort_out, label, parts), size)
 
 
 def sort_out(label: Label, parts: Parts) -> Sequence[Batch | Loss]:
@@ -185,8 +183,7 @@ def open_compressed(label: Label, parts: Parts, size: int, bytes_max: int) -> Se
             return (_bad_compression(label, payload, error),)
         else:
             return open_payload(label, memoryview(b"".join(opened)))
-    work = partial(_open_compressed, label, parts, bytes_max)
-    return (Unopened(work, size, output_bytes_max(size, bytes_max)),)
+    return (Unopened(partial(_open_compressed, label, parts, bytes_max), size),)
 
 
 def _open_compressed(label: Label, parts: Parts, bytes_max: int) -> Sequence[Batch | Loss]:

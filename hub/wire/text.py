@@ -6,33 +6,19 @@ Always true: the bytes are kept unchanged, valid UTF-8 or not; only the line end
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 from hub.checksum import crc32
-from hub.entries import UNSTAMPED, array_header
+from hub.entries import UNSTAMPED, array_header, str_header
 from hub.message import Batch, Origin, Peer
 
 TAG = b"text"
-OVERHEAD_BYTES = 20
-"""Rough size in bytes of the entries of one long line without the line itself; exactly 21."""
-
 _BEFORE_TEXT = b"\x81\xa7message"
-_STR16, _STR32 = struct.Struct(">BH"), struct.Struct(">BI")
 
 
 def encode_record(line: bytes) -> bytes:
     """Return the record of a line, in msgpack."""
-    length = len(line)
-    if length < 32:
-        return b"%b%c%b" % (_BEFORE_TEXT, 0xA0 | length, line)
-    if length < 1 << 16:
-        return _BEFORE_TEXT + _STR16.pack(0xDA, length) + line
-    return _before_long(length) + line
-
-
-def _before_long(length: int) -> bytes:
-    return _BEFORE_TEXT + _STR32.pack(0xDB, length)
+    return _BEFORE_TEXT + str_header(len(line)) + line
 
 
 def encode_entry(line: bytes) -> bytes:
@@ -43,6 +29,6 @@ def encode_entry(line: bytes) -> bytes:
 def open_text(parts: list[bytes], peer: Peer, origin: Origin | None) -> Sequence[Batch]:
     """Return the batch of one long line in *parts*, without its newline. A carriage return at the end is removed."""
     parts[-1] = parts[-1].removesuffix(b"\r")
-    before = array_header(1) + UNSTAMPED + _before_long(sum(map(len, parts)))
-    entries = b"".join((before, *parts))
+    header = str_header(sum(map(len, parts)))
+    entries = b"".join((array_header(1), UNSTAMPED, _BEFORE_TEXT, header, *parts))
     return [Batch(TAG, entries, 1, None, peer, origin, crc=crc32(entries))]

@@ -17,13 +17,12 @@ Not here: which lines belong together (producers.spawn.multiline), reading (prod
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import msgspec
 
-from hub.entries import stamp
+from hub.entries import stamp, str_header
 from hub.wire.jsonlines import parse_time
 from producers.spawn.multiline import Joiner
 
@@ -32,7 +31,6 @@ LINE_BYTES_MAX = 1 << 20
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.msgpack.Encoder().encode
 _NO_RECORD = (msgspec.MsgspecError, UnicodeError, ValueError, OverflowError, RecursionError)
-_STR8, _STR16, _STR32 = struct.Struct(">BB"), struct.Struct(">BH"), struct.Struct(">BI")
 
 
 class Join(enum.Enum):
@@ -178,7 +176,7 @@ class _Heads(dict[int, bytes]):
         self._before = before
 
     def __missing__(self, length: int) -> bytes:
-        head = self[length] = self._before + _text_header(length)
+        head = self[length] = self._before + str_header(length)
         return head
 
 
@@ -187,16 +185,6 @@ def _record_head(stream: str, *, is_rest: bool) -> bytes:
     name = _encode("stream") + _encode(stream)
     rest = _encode("continued") + _encode(True) if is_rest else b""
     return bytes((0x83 if is_rest else 0x82,)) + name + rest + _encode("message")
-
-
-def _text_header(length: int) -> bytes:
-    if length < 32:
-        return bytes((0xA0 | length,))
-    if length < 1 << 8:
-        return _STR8.pack(0xD9, length)
-    if length < 1 << 16:
-        return _STR16.pack(0xDA, length)
-    return _STR32.pack(0xDB, length)
 
 
 def _pack_object(line: bytes, stream: str, time_ns: int) -> bytes | None:

@@ -15,6 +15,7 @@ from hub.budget import (
     FREE_BYTES,
     PIECE_BYTES,
     READ_BYTES,
+    SHARE_BYTES_MAX,
     STALL_S,
     Account,
     Budget,
@@ -22,8 +23,14 @@ from hub.budget import (
     half_of_rest,
     plan_break_off,
 )
+from hub.journal.writer import COMMIT_BYTES_MAX
 
 LIMIT = 64 << 20
+
+
+def test_the_share_of_a_connection_is_the_largest_commit() -> None:
+    """One producer alone fills a commit, and no more: the journal's limit, which hub.budget may not import."""
+    assert SHARE_BYTES_MAX == COMMIT_BYTES_MAX
 
 
 class Clock:

@@ -450,3 +450,9 @@ def test_objects_before_one_that_overflows_are_counted(place: int) -> None:
     packed = memoryview(b"".join(objects))
     assert codec.count_objects(packed) == (5, len(packed))
     assert codec.count_well_formed(packed) == (place, len(b"".join(objects[:place])))
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 65_535, 65_536, 1 << 20])
+def test_the_header_of_a_str_is_the_shortest(length: int) -> None:
+    """At each boundary the header and the bytes are what msgpack writes."""
+    assert codec.str_header(length) + b"x" * length == msgpack.packb("x" * length)

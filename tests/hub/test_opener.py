@@ -21,7 +21,7 @@ class Payload:
         self.began = threading.Event()
         self.may_end = threading.Event()
         self.thread = ""
-        self.unopened = Unopened(self._open, 0, 0)
+        self.unopened = Unopened(self._open, 0)
 
     def _open(self) -> Sequence[Batch | Loss]:
         self.thread = threading.current_thread().name
