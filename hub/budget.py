@@ -33,7 +33,7 @@ from typing import Any
 
 INBOX_BYTES_MAX = 64 << 20
 SHARE_BYTES_MAX = 4 << 20
-"""What one connection may have in the inbox: the largest commit (hub.journal.writer), so that one producer can fill it."""
+"""What one connection may have in the inbox: the largest commit of the journal, so that one producer can fill it."""
 READ_BYTES = 256 << 10
 """The largest read: larger ones are no faster, and hold up the loop."""
 FREE_BYTES = 16 << 10
