@@ -15,7 +15,9 @@ INSTALLED := .venv/.installed-$(VERSION)
 # Directories too: their time changes when a file goes.
 SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
 
+# Tools with an environment and a lock of their own.
 DOCS_LOCKED := .venv-docs/.locked-$(VERSION)
+TYPES_LOCKED := .venv-types/.locked-$(VERSION)
 
 # `pip` says only what went wrong; what it is asked to do is said here.
 PIP_QUIETLY := -m pip --quiet --quiet --disable-pip-version-check --no-input
@@ -39,13 +41,15 @@ test: lint $(INSTALLED) ## everything that CI checks: lint, then the tests, agai
 	@echo "== pytest"
 	@.venv/bin/pytest $(ARGS)
 
-lint: $(LOCKED) ## style, format and types
+lint: $(LOCKED) $(INSTALLED) $(TYPES_LOCKED) ## style, format and types
 	@echo "== ruff check"
 	@.venv/bin/ruff check --quiet .
 	@echo "== ruff format --check"
 	@.venv/bin/ruff format --quiet --check . || { echo "run: make format"; exit 1; }
 	@echo "== mypy"
 	@.venv/bin/mypy
+	@echo "== pyright --verifytypes"
+	@.venv/bin/python .ci/publictypes.py .venv-types/bin/pyright hub producers
 
 format: $(LOCKED) ## rewrite the code in the project's format
 	@.venv/bin/ruff check --quiet --fix .; .venv/bin/ruff format .
@@ -57,7 +61,7 @@ docs: $(DOCS_LOCKED) ## the site, from README, docs/ and docstrings; a dead link
 	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' >build/docs/index.html
 	@echo "build/docs/index.html"
 
-# A lock of its own for the site's tools, with the versions of requirements.lock where both have a package.
+# Locks of their own, with the versions of requirements.lock where both have a package.
 LOCK := pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --all-extras \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
@@ -65,12 +69,14 @@ lock: ## rewrite the locks of dependencies; ARGS=--upgrade takes the newest vers
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install -qq "$(UV)" && \
 	"$$scratch/bin/uv" $(LOCK) --group dev $(ARGS) --output-file requirements.lock pyproject.toml && \
-	"$$scratch/bin/uv" $(LOCK) --group docs --constraints requirements.lock $(ARGS) \
-		--output-file requirements-docs.lock pyproject.toml
+	for group in docs types; do \
+		"$$scratch/bin/uv" $(LOCK) --group $$group --constraints requirements.lock $(ARGS) \
+			--output-file requirements-$$group.lock pyproject.toml || exit; \
+	done
 	@! grep -n '://' requirements*.lock || { echo "a lock names an address"; exit 1; }
 
 clean: ## remove the environment, the caches and what was built
-	@rm -rf .venv .venv-docs .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-docs .venv-types .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find hub producers tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(LOCKED): requirements.lock
@@ -80,11 +86,11 @@ $(LOCKED): requirements.lock
 	@$(PIP) install --require-hashes -r requirements.lock
 	@touch $@
 
-$(DOCS_LOCKED): requirements-docs.lock
+.venv-%/.locked-$(VERSION): requirements-%.lock
 	@test -n "$(VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
-	@echo "== .venv-docs: Python $(VERSION), locked dependencies"
-	@$(PYTHON) -m venv --clear .venv-docs
-	@.venv-docs/bin/python $(PIP_QUIETLY) install --require-hashes -r requirements-docs.lock
+	@echo "== .venv-$*: Python $(VERSION), locked dependencies"
+	@$(PYTHON) -m venv --clear .venv-$*
+	@.venv-$*/bin/python $(PIP_QUIETLY) install --require-hashes -r requirements-$*.lock
 	@touch $@
 
 $(INSTALLED): $(LOCKED) $(SOURCES) pyproject.toml README.md LICENSE

@@ -146,7 +146,7 @@ class Access:
         self.methods: Mapping[str, Right] = methods or {}
         """The right that each command requires. Commands that are not listed require none."""
         self._unreported: OrderedDict[int, tuple[float, int]] = OrderedDict()  # by uid: last report (s), refusals since
-        self.version = 0
+        self.version: int = 0
         """Rises with each change of the rules."""
 
     def change(self, rules: Mapping[Right, Rules]) -> None:

@@ -58,15 +58,15 @@ class Account:
     __slots__ = ("decoded_bytes", "decoders", "favoured_at", "held_bytes", "queue", "queued_bytes", "readers")
 
     def __init__(self) -> None:
-        self.held_bytes = 0
+        self.held_bytes: int = 0
         """All of it."""
-        self.queued_bytes = 0
+        self.queued_bytes: int = 0
         """The part that is in the inbox."""
-        self.decoded_bytes = 0
+        self.decoded_bytes: int = 0
         """The part that is on its way there."""
         self.queue: deque[Any] = deque()
         """The inbox's: batches that nobody has taken."""
-        self.favoured_at = 0.0
+        self.favoured_at: float = 0.0
         """When one of its connections last was the favoured one."""
         self.readers: deque[Holding] = deque()
         """Connections that wait for room to read on in the middle of a frame, or to open a payload."""
@@ -83,22 +83,22 @@ class Holding:
     )  # fmt: skip
 
     def __init__(self, account: Account) -> None:
-        self.account = account
+        self.account: Account = account
         self.break_off: Callable[[], None] | None = None
         """Ends it."""
-        self.loose_bytes = 0
+        self.loose_bytes: int = 0
         """Bytes that are not in the inbox: half a frame, not decoded, or decoded a moment ago."""
-        self.decoded_bytes = 0
+        self.decoded_bytes: int = 0
         """The last of these."""
-        self.queued_bytes = 0
+        self.queued_bytes: int = 0
         """Bytes in the inbox."""
-        self.moved_at = 0.0
+        self.moved_at: float = 0.0
         """When it last had brought a read's worth, in the middle of a frame."""
-        self.moved_bytes = 0
+        self.moved_bytes: int = 0
         """What it has brought since."""
-        self.is_held_up = False
+        self.is_held_up: bool = False
         """Whether the hub does not read it."""
-        self.has_ended = False
+        self.has_ended: bool = False
         """Whether it reads no more."""
         self.woken: asyncio.Future[None] | None = None
 
@@ -123,11 +123,11 @@ class Budget:
         self._share_bytes_max = share_bytes_max
         self._stall_s = stall_s
         self._clock = clock
-        self.loose_bytes = 0
+        self.loose_bytes: int = 0
         """Bytes that are not in the inbox, of all connections."""
-        self.queued_bytes = 0
+        self.queued_bytes: int = 0
         """Bytes in the inbox."""
-        self.buffer = memoryview(bytearray(READ_BYTES))
+        self.buffer: memoryview[int] = memoryview(bytearray(READ_BYTES))
         """What all connections read into, one after the other."""
         self._favoured: Holding | None = None
         self._favoured_at = 0.0

@@ -77,9 +77,9 @@ class Hub:
         frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
         self._made = SocketFile.adopt(sock) if sock is not None else None
-        self.path = self._made.path if self._made is not None else path or default_socket()
+        self.path: str = self._made.path if self._made is not None else path or default_socket()
         """The path of the socket. An abstract name is written ``@name``."""
-        self.metrics = Metrics()
+        self.metrics: Metrics = Metrics()
         """The counters since the start."""
         self._mode = mode
         self._group = group

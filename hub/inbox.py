@@ -133,7 +133,7 @@ class Inbox:
     """The single queue; what is in it counts in *budget*."""
 
     def __init__(self, budget: Budget | None = None) -> None:
-        self.budget = budget or Budget()
+        self.budget: Budget = budget or Budget()
         self._queue = _FairQueue()
         self._arrivals = 0
         self._first_bytes = 0  # of the batch that lingers

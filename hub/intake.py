@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from hub.access import Access, Gate
-from hub.budget import Holding
+from hub.budget import Budget, Holding
 from hub.inbox import Inbox
 from hub.log import get_logger
 from hub.message import CLIENT_SUFFIX, OWN_TAGS, Batch, Loss, Peer
@@ -52,13 +52,13 @@ class Intake:
     ) -> None:
         self.peer = peer
         self.user = user
-        self.budget = inbox.budget
-        self.holding = Holding(user.account)
+        self.budget: Budget = inbox.budget
+        self.holding: Holding = Holding(user.account)
         self.metrics = metrics
-        self.gate = gate or Gate(Access(), peer, frozenset)
+        self.gate: Gate = gate or Gate(Access(), peer, frozenset)
         self.on_settled: Callable[[bytes], None] | None = None
         """Called with the chunk id of each batch that is safe."""
-        self.messages = 0
+        self.messages: int = 0
         """How many messages were accepted, losses not counted."""
         self._inbox = inbox
         self._opener = opener

@@ -69,7 +69,7 @@ class LockFile:
     def __init__(self, path: str, *, mode: int = 0o600, is_new: bool = False, dir_fd: int | None = None) -> None:
         self._key = os.path.realpath(path)
         self._dir_fd = dir_fd
-        self.is_held = False
+        self.is_held: bool = False
         with _one_at_a_time:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())

@@ -41,9 +41,9 @@ class Round:
 
     def __init__(self) -> None:
         self._active: dict[Turn, None] = {}  # those that have used time, in the order in which they began to
-        self.used_s = 0.0
+        self.used_s: float = 0.0
         """What those that had to wait have used in this round."""
-        self.waiting = 0
+        self.waiting: int = 0
         """How many users wait."""
 
     def renew_later(self, turn: Turn) -> None:

@@ -30,15 +30,15 @@ class User:
     __slots__ = ("__weakref__", "account", "connections", "lines", "losses", "opening", "turn", "uid")
 
     def __init__(self, uid: int, shared: Round | None = None) -> None:
-        self.uid = uid
-        self.connections = 0
+        self.uid: int = uid
+        self.connections: int = 0
         """The number of open connections."""
-        self.account = Account()
-        self.turn = Turn(shared)
-        self.losses = Allowance(LOSSES_PER_S)
-        self.lines = Lines()
+        self.account: Account = Account()
+        self.turn: Turn = Turn(shared)
+        self.losses: Allowance = Allowance(LOSSES_PER_S)
+        self.lines: Lines = Lines()
         """The log lines that this user causes."""
-        self.opening = asyncio.Lock()
+        self.opening: asyncio.Lock = asyncio.Lock()
         """Held while a payload of this user is opened."""
 
     def may_connect(self, connections: int, connections_max: int) -> bool:

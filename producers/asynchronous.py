@@ -40,7 +40,7 @@ class AsyncProducer:
 
     def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[ProducerOptions]) -> None:
         self._out = Outgoing(path, **options)
-        self.path = self._out.path
+        self.path: str = self._out.path
         self._is_closed = False
         self._is_stopped = False
         self._is_turn_over = False  # a chunk was begun: yield to the loop before the next message
@@ -293,7 +293,7 @@ class _Wire(asyncio.Protocol):
 
     def __init__(self, producer: AsyncProducer) -> None:
         self._producer = producer
-        self.is_writable = True
+        self.is_writable: bool = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's transport has the methods but not the base class

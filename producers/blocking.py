@@ -44,7 +44,7 @@ class Producer:
 
     def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[ProducerOptions]) -> None:
         self._out = Outgoing(path, **options)
-        self.path = self._out.path
+        self.path: str = self._out.path
         self._sender = Sender(self._out, self)
         self._handover = self._sender.handover
         lifetime.enter_closable(self)

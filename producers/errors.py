@@ -27,7 +27,8 @@ class BadRecord(ProducerError, ValueError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
-        self.path, self.reason = path, reason
+        self.path: str = path
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"record cannot be sent: {self.path or 'the record'}: {self.reason}"
@@ -45,7 +46,8 @@ class BacklogFull(ProducerError):
 
     def __init__(self, held_bytes: int, last_error: str) -> None:
         super().__init__(held_bytes, last_error)
-        self.held_bytes, self.last_error = held_bytes, last_error
+        self.held_bytes: int = held_bytes
+        self.last_error: str = last_error
 
     def __str__(self) -> str:
         return f"no room for another record: {self.held_bytes} bytes wait for the hub{_because(self.last_error)}"
@@ -60,7 +62,9 @@ class NotAcknowledged(ProducerError, TimeoutError):
 
     def __init__(self, count: int, last_error: str, dropped: int = 0) -> None:
         super().__init__(count, last_error, dropped)
-        self.count, self.last_error, self.dropped = count, last_error, dropped
+        self.count: int = count
+        self.last_error: str = last_error
+        self.dropped: int = dropped
 
     def __str__(self) -> str:
         late = f"{_messages(self.count)} not acknowledged{_because(self.last_error)}"
@@ -76,7 +80,8 @@ class NotConnected(ProducerError, ConnectionError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
-        self.path, self.reason = path, reason
+        self.path: str = path
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"no hub answers at {self.path}: {self.reason}"
@@ -94,7 +99,8 @@ class CommandFailed(ProducerError):
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(code, message)
-        self.code, self.message = code, message
+        self.code: int = code
+        self.message: str = message
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
@@ -110,7 +116,9 @@ class ChildDied(ProducerError):
 
     def __init__(self, command: str, code: int | None, stderr: str) -> None:
         super().__init__(command, code, stderr)
-        self.command, self.code, self.stderr = command, code, stderr
+        self.command: str = command
+        self.code: int | None = code
+        self.stderr: str = stderr
 
     def __str__(self) -> str:
         if self.code is None:

@@ -112,7 +112,7 @@ class Writer:
         self._position = 0  # the end of the last committed block of the active segment
         self._synced = 0  # the end of the last block known to be on stable storage
         self._expired = 0  # segments deleted
-        self.is_unsynced = False
+        self.is_unsynced: bool = False
         self.needed_from = NOTHING_NEEDED
         """The lowest sequence that a reader still needs."""
 
@@ -122,7 +122,7 @@ class Writer:
         self._dedupe.bound(rows_max_for(retain_bytes))
         self._retain_ns = None if retain_s is None else int(retain_s * NS)
         self._segment_bytes = segment_bytes_for(retain_bytes)
-        self.commit_bytes_max = min(COMMIT_BYTES_MAX, commit_bytes_max_for(retain_bytes))
+        self.commit_bytes_max: int = min(COMMIT_BYTES_MAX, commit_bytes_max_for(retain_bytes))
         """Larger commits would make segments larger than planned."""
 
     @property

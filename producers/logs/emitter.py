@@ -53,9 +53,9 @@ class Emitter:
         self._path = path
         self._is_owner = producer is None
         self._wait_budget = WaitBudget(wait_s_max)
-        self.dropped = 0
+        self.dropped: int = 0
         self._successors: dict[Producer, Producer] = {}
-        self.producer = Producer(path) if producer is None else producer
+        self.producer: Producer = Producer(path) if producer is None else producer
 
     def send(self, record: dict[Any, Any], tag: str | None, time_ns: int | None) -> None:
         """Send one message. Raises ProducerClosed if a producer that the emitter does not own was closed."""

@@ -63,7 +63,7 @@ class HubLogger:
     """The logger that structlog wraps: sends each event under the tag *name*."""
 
     def __init__(self, emitter: Emitter, name: str | None, tag: str | None) -> None:
-        self.name = name or "root"  # read by `structlog.stdlib.add_logger_name`
+        self.name: str = name or "root"  # read by `structlog.stdlib.add_logger_name`
         self._tag = tag
         self._send = emitter.send
 
@@ -76,8 +76,18 @@ class HubLogger:
         except Exception:  # noqa: BLE001  a log call must not make the application fail
             _complain()
 
-    log = debug = info = warn = warning = msg
-    fatal = failure = err = error = critical = exception = msg
+    # One a line: a chain of `=` hides the types from some type checkers.
+    log = msg
+    debug = msg
+    info = msg
+    warn = msg
+    warning = msg
+    fatal = msg
+    failure = msg
+    err = msg
+    error = msg
+    critical = msg
+    exception = msg
 
 
 class HubLoggerFactory:
