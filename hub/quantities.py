@@ -18,7 +18,12 @@ from hub.entries import NS
 _SIZE_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,20})(?:\.(\d{1,20}))?\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+_NAMES = {
+    "ms": "milliseconds? msecs?", "s": "seconds? secs?", "m": "minutes? mins?", "h": "hours? hrs?", "d": "days?",
+    "w": "weeks?",
+}  # fmt: skip
+_UNIT = "|".join(f"(?P<{unit}>{unit}|{names.replace(' ', '|')})" for unit, names in _NAMES.items())
+_PART = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*(?:{_UNIT})(?![a-z])")
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -57,11 +62,11 @@ class Duration(float):
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the duration in the text *given*: ``90s``, ``10m``, ``2h``, ``1.5d``, ``2w``."""
-        match = _DURATION.fullmatch(given) if isinstance(given, str) else None
-        if match is None:
-            raise ValueError(f"not a duration: {given!r} (write it like 90s, 10m, 2h, 7d)")
-        return cls(float(match[1]) * _UNITS_S[match[2]])
+        """Return the duration in the text *given*: ``90s``, ``10m``, ``1h30m``, ``1.5d``, ``2 weeks``."""
+        seconds = _seconds_in(given) if isinstance(given, str) else None
+        if seconds is None:
+            raise ValueError(f"not a duration: {given!r} (write it like 90s, 10m, 1h30m, 7d)")
+        return cls(seconds)
 
     @property
     def text(self) -> str:
@@ -74,18 +79,57 @@ class Duration(float):
         return f"{milliseconds}ms" if milliseconds else "0s"
 
 
+def _seconds_in(text: str) -> float | None:
+    """Return the sum of the durations in *text*, or None if there is anything else in it."""
+    total, at, text = 0.0, 0, text.rstrip()
+    while at < len(text):
+        match = _PART.match(text, at)
+        if match is None:
+            return None
+        assert match.lastgroup is not None
+        total, at = total + float(match[1]) * _UNITS_S[match.lastgroup], match.end()
+    return total if at else None
+
+
 def parse_moment(text: str, now_ns: int) -> int:
-    """Return nanoseconds since the epoch. *now_ns* is the current time. Raises ValueError if *text* is not a moment."""
+    """
+    Return nanoseconds since the epoch. *now_ns* is the current time. Raises ValueError if *text* is not a moment.
+
+    A moment is a duration before now (``10m``, ``-10m``, ``1 hour ago``), ``now``, ``today``, ``yesterday``, a time of
+    today or yesterday (``14:30``, ``yesterday 14:30``), a date with or without a time, or ``@`` and seconds since the
+    epoch.
+    """
     text = text.strip()
-    if _DURATION.fullmatch(text):
-        return now_ns - round(Duration.parse(text) * NS)
+    ago = _seconds_in(text.removeprefix("-").removesuffix("ago"))
+    if ago is not None:
+        return now_ns - round(ago * NS)
     if text == "now":
         return now_ns
     try:
-        moment = datetime.datetime.fromisoformat(text)
+        if text.startswith("@"):
+            seconds, _, fraction = text[1:].partition(".")
+            return int(seconds) * NS + int(fraction.ljust(9, "0")[:9])
+        moment = _moment_of_day(text, now_ns) or datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"not a moment: {text!r} (10m, 2026-11-20, 2026-11-20 14:30 or RFC 3339)") from None
+        raise ValueError(
+            f"not a moment: {text!r} (10m, yesterday, 14:30, 2026-11-20, 2026-11-20 14:30, RFC 3339 or @epoch)"
+        ) from None
     try:
         return int(moment.replace(microsecond=0).timestamp()) * NS + moment.microsecond * 1000
     except (OverflowError, ValueError, OSError):
         raise ValueError(f"out of range: {text!r}") from None
+
+
+def _moment_of_day(text: str, now_ns: int) -> datetime.datetime | None:
+    """Return a time of today or yesterday, in local time, or None if *text* begins with neither. Raises ValueError."""
+    day, _, time = text.partition(" ")
+    if day not in _DAYS:
+        day, time = "today", text
+        if not _TIME.match(text):
+            return None
+    date = datetime.datetime.fromtimestamp(now_ns // NS).date() - datetime.timedelta(_DAYS[day])  # noqa: DTZ006
+    return datetime.datetime.combine(date, datetime.time.fromisoformat(time.strip() or "00:00"))
+
+
+_DAYS = {"today": 0, "yesterday": 1}
+_TIME = re.compile(r"\d\d:\d\d")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,30 +19,62 @@ if TYPE_CHECKING:
     from hub.query.query import Query
 
 COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
+LAST = 10
+"""With what a follower begins."""
 FOLLOW_S = 0.1
 """Seconds between two reads of a follower: half of the promised delay."""
 
 
 @click.command()
 @journal_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what comes. Without -n, begin with the last 10.")
 @click.option(
-    "-n", "count", type=click.IntRange(0, COUNT_MAX), metavar="N", help="The last N that match; else everything."
+    "-n", "--lines", "--tail", "count", type=click.IntRange(0, COUNT_MAX), metavar="N", help="The last N that match."
 )
-@click.option("--tag", multiple=True, metavar="GLOB", help="Only tags that match, as in 'app.*'. Repeatable: any.")
-@click.option("--grep", metavar="REGEX", help="Only records with a string in which REGEX is found.")
+@click.option("-r", "--reverse", is_flag=True, help="The newest first.")
+@click.option(
+    "-t", "-u", "--tag", multiple=True, metavar="GLOB",
+    help="Only tags that match, as in 'app.*'; with ! in front, only others. Repeatable.",
+)  # fmt: skip
+@click.option("-g", "--grep", metavar="REGEX", help="Only records with a string in which REGEX is found.")
+@click.option("-i", "--ignore-case", is_flag=True, help="--grep finds upper and lower case.")
 @click.option(
     "--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE, !=, <, <=, > or >=. Repeatable: all."
 )
-@click.option("--level", metavar="L", help="Only records whose level is L (debug, info, warning, error, ...) or worse.")
+@click.option(
+    "-p", "--level", metavar="L", help="Only records whose level is L (debug, info, warning, error, ...) or worse."
+)
 @click.option("--pid", type=int, metavar="N", help="Only what this process wrote.")
-@click.option("--since", type=MOMENT, help="Only what arrived since: 10m, 2026-11-20, RFC 3339.")
-@click.option("--until", type=MOMENT, help="Only what arrived until then.")
+@click.option("--uid", type=int, metavar="N", help="Only what this user wrote.")
+@click.option("--comm", metavar="GLOB", help="Only what commands of this name wrote, as in 'python*'.")
+@click.option("-S", "--since", type=MOMENT, help="Only what arrived since: 10m, yesterday, 14:30, 2026-11-20, @epoch.")
+@click.option("-U", "--until", type=MOMENT, help="Only what arrived until then.")
 @click.option(
     "--after", type=click.IntRange(0, SEQUENCE_MAX), default=0, metavar="SEQ", help="Only behind this sequence."
 )
-@click.option("--output", type=click.Choice(["pretty", "json", "text"]), help="[default: pretty]")
-def logs(journal: str | None, follow: bool, count: int | None, after: int, output: str | None, **filters: Any) -> None:
+@click.option("-o", "--output", type=click.Choice(["pretty", "json", "text"]), help="[default: pretty]")
+@click.option("--fields", metavar="KEYS", help="Show only these fields of the record: level,http.status")
+@click.option("--count", "only_count", is_flag=True, help="Show only how many match.")
+@click.option("--utc", is_flag=True, help="Times in UTC.")
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
+    help="[default: on a terminal, unless $NO_COLOR is set; $FORCE_COLOR]",
+)  # fmt: skip
+@click.option("--no-pager", is_flag=True, hidden=True)  # there is none
+def logs(  # noqa: PLR0913, PLR0917  one for each option
+    journal: str | None,
+    follow: bool,
+    count: int | None,
+    reverse: bool,
+    after: int,
+    output: str | None,
+    fields: str | None,
+    only_count: bool,
+    utc: bool,
+    color: str,
+    no_pager: bool,
+    **filters: Any,
+) -> None:
     """Read the journal, whether a hub is running or not.
 
     \b
@@ -50,29 +83,91 @@ def logs(journal: str | None, follow: bool, count: int | None, after: int, outpu
       mpsr logs -n 100 --grep 'timeout|refused' --output json
       mpsr logs --since 2h --where http.status=500 --where 'duration_ms>100'
     """
+    began = _began()
     from hub.journal.reader import open_reader
-    from hub.query.query import last
 
+    if follow and (reverse or only_count):
+        raise usage_error(f"-f does not end, so {'-r' if reverse else '--count'} cannot be used with it")
     folder = journal or default_journal()
-    query, render = _query(filters), renderer(output)
+    query, render = _query(filters), renderer(output, color=color, utc=utc)
+    if fields is not None:
+        render = _only(fields.split(","), render)
     try:
         while follow and not os.path.exists(folder):  # no hub has run yet, so no journal exists
             time.sleep(FOLLOW_S)
         reader = open_reader(folder, after=after, since=query.since)
-        if count is not None:
-            messages, end = last(folder, query, count, after=after)
-            write([map(render, messages)])
-            if not follow:
-                return
-            reader = open_reader(folder, after=end)
-        _write_all(reader.read(follow=follow), query, render, after)
-        while follow:
-            time.sleep(FOLLOW_S)
-            _write_all(reader.read(follow=True), query, render, after)
+        if only_count:
+            groups = query.groups(reader.read())
+            click.echo(sum(message.sequence > after for group in groups for message in group))
+        elif reverse:
+            _write_backward(folder, query, render, count, after)
+        elif count is None and not follow:
+            _write_all(reader.read(), query, render, after)
+        else:
+            _write_end(folder, query, render, LAST if count is None else count, after, began if follow else None)
     except KeyboardInterrupt:
         return
     except BrokenPipeError:
         discard_output()
+
+
+def _write_backward(folder: str, query: Query, render: Callable[[Message], str], count: int | None, after: int) -> None:
+    """Write the last *count* messages, or all, the newest first."""
+    from hub.query.backward import backward
+
+    stretches = backward(folder, query, after=after)
+    newest = (message for stretch in stretches for message in reversed(stretch))
+    write([map(render, itertools.islice(newest, count))])
+
+
+def _write_end(
+    folder: str, query: Query, render: Callable[[Message], str], count: int, after: int, began: int | None
+) -> None:
+    """Write the last *count* messages. With *began*, a time: those before it, then all since, for ever."""
+    from hub.journal.reader import open_reader
+    from hub.journal.segment import SEQUENCE_MAX
+    from hub.query.backward import last, last_sequence_before
+
+    if began is None:
+        write([map(render, last(folder, query, count, after=after))])
+        return
+    end = max(last_sequence_before(folder, began), after)
+    write([map(render, last(folder, query, count, after=after, below=min(end + 1, SEQUENCE_MAX)))])
+    reader = open_reader(folder, after=end)
+    while True:
+        _write_all(reader.read(follow=True), query, render, end)
+        time.sleep(FOLLOW_S)
+
+
+def _only(keys: Sequence[str], render: Callable[[Message], str]) -> Callable[[Message], str]:
+    """Return *render* for messages of whose records only *keys* are left, dotted keys as they are."""
+    import msgspec
+
+    from hub.query.condition import ABSENT, look_up
+
+    paths = [(key.strip(), key.strip().split(".")) for key in keys]
+
+    def show(message: Message) -> str:
+        found = ((key, look_up(message.record, key, path)) for key, path in paths)
+        record = {key: value for key, value in found if value is not ABSENT}
+        return render(msgspec.structs.replace(message, record=record))
+
+    return show
+
+
+def _began() -> int:
+    """
+    Return when this process began, in nanoseconds since the epoch: a follower shows everything since then, although the
+    interpreter takes a while to start. Where the kernel does not say it, that is now.
+    """
+    now = time.time_ns()
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            ticks = int(file.read().rpartition(b")")[2].split()[19])
+        age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return now
+    return now - max(age_ns, 0)
 
 
 def _query(filters: dict[str, Any]) -> Query:

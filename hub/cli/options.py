@@ -99,18 +99,20 @@ def complain(problem: object) -> None:
     click.echo(f"mpsr: {escape(str(problem))}", err=True)
 
 
-def renderer(output: str | None) -> Callable[[Message], str]:
+def renderer(output: str | None, *, color: str = "auto", utc: bool = False) -> Callable[[Message], str]:
     """Return the function that renders a message: as requested, else pretty, with colours on a terminal."""
-    from hub.query.rendering import RENDERERS, render_pretty_coloured
+    from hub.query.rendering import RENDERERS, pretty
 
-    if (
-        output in (None, "pretty")
-        and sys.stdout.isatty()
-        and "NO_COLOR" not in os.environ
-        and os.environ.get("TERM") != "dumb"
-    ):
-        return render_pretty_coloured
-    return RENDERERS[output or "pretty"]
+    if output not in (None, "pretty"):
+        return RENDERERS[output]
+    return pretty(coloured=color == "always" or (color == "auto" and _wants_colours()), utc=utc)
+
+
+def _wants_colours() -> bool:
+    """Return whether standard output shows colours and they are wanted (no-color.org, force-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def write(groups: Iterable[Iterable[str]]) -> None:

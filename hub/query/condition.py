@@ -27,7 +27,8 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 _FORM = re.compile(r"([^!=<>]+)(!=|==|<=|>=|=|<|>)(.*)", re.DOTALL)
 _CONSTANTS = {True: "true", False: "false", None: "null"}
-_ABSENT = object()
+ABSENT = object()
+"""Where a record has no value."""
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*|[+-]?inf").fullmatch
 _NUMBER_CHARS_MAX = 64
 
@@ -51,12 +52,10 @@ class Condition:
 
     def holds(self, record: dict[Any, Any]) -> bool:
         """Return whether *record* meets the condition."""
-        value = record.get(self._key, _ABSENT)
-        if value is _ABSENT:
-            value = _dig(record, self._path)
+        value = look_up(record, self._key, self._path)
         if isinstance(value, str):
             return self._holds_text(value)
-        if value is _ABSENT:
+        if value is ABSENT:
             return self._operator == "!="
         if value is None or isinstance(value, bool):
             return self._compare(_CONSTANTS[value], self._text.lower())
@@ -85,12 +84,14 @@ def _as_number(text: str) -> int | float | None:
         return float(text)
 
 
-def _dig(record: dict[Any, Any], path: list[str]) -> Any:
-    value: Any = record
+def look_up(record: dict[Any, Any], key: str, path: list[str]) -> Any:
+    """Return the value of *key*, or of the keys inside each other that *path* names, or `ABSENT`."""
+    value: Any = record.get(key, ABSENT)
+    if value is not ABSENT:
+        return value
+    value = record
     for part in path:
         if not isinstance(value, dict):
-            return _ABSENT
-        value = value.get(part, _ABSENT)
-        if value is _ABSENT:
-            return _ABSENT
+            return ABSENT
+        value = value.get(part, ABSENT)
     return value

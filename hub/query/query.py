@@ -1,5 +1,5 @@
 """
-Selects messages: filters over a journal, forward or the last N.
+Selects messages: filters over the batches of a journal.
 
 Cheap tests come first. A batch is skipped by its tag, peer and time, or because its bytes lack a text that every wanted
 message contains. Only the remaining batches are decoded, and only wanted entries become messages.
@@ -10,22 +10,18 @@ Always true:
   message may be missing;
 - an unreadable entry is a message under `mpsr.loss.client` too. It has no fields, so it meets no condition on them.
 
-Not here: finding places (hub.journal.reader), one condition (hub.query.condition), output (hub.query.rendering).
+Not here: the last N (hub.query.backward), one condition (hub.query.condition), output (hub.query.rendering).
 """
 
 from __future__ import annotations
 
 import fnmatch
-import itertools
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hub import entries as codec
-from hub.journal.files import DiskFiles, Files
-from hub.journal.reader import Gap, Reader, sequence_before
-from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
+from hub.journal.reader import Gap
 from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
@@ -36,8 +32,6 @@ _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of thes
 _SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
 _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
-STRETCH_MIN, STRETCH_GROWTH = 256, 8
-"""The last messages are looked for in so many first, then in so many times more."""
 Filter = Callable[[dict[Any, Any]], bool]
 
 
@@ -148,80 +142,6 @@ class Query:
         for sequence, entry in enumerate(codec.read_each(batch.entries, batch.count), batch.sequence):
             if isinstance(entry, codec.Entry) and holds(entry.record):
                 yield batch.message(tag, entry.time, entry.record, sequence)
-
-
-def last(folder: str, query: Query, count: int, *, after: int = 0) -> tuple[list[Message], int]:
-    """
-    Return the last *count* wanted messages after sequence *after*, and the last sequence that was read.
-
-    Stretches of the journal are read from the newest back, each longer than the one before, until there are enough.
-    """
-    files = DiskFiles(folder)
-    if query.since is not None:
-        after = max(after, sequence_before(files, query.since))
-    wanted: deque[Message] = deque()
-    end, below = after, None
-    for first in reversed(list_segments(files)):
-        lowest = max(first - 1, after)
-        for low in _stretches(files, first, lowest, below, count):
-            reader = Reader(files, after=low, path=folder)
-            try:
-                found = _last_of(query, reader, low, below, count - len(wanted), may_begin=low == lowest)
-                end = max(end, reader.last_sequence)
-            finally:
-                reader.close()
-            if found is None:
-                continue  # a gap may begin further back
-            wanted.extendleft(reversed(found))
-            below = low + 1
-            if len(wanted) >= count:
-                return list(wanted), end
-        if first <= after + 1:
-            break
-    return list(wanted), end
-
-
-def _stretches(files: Files, first: int, lowest: int, below: int | None, count: int) -> Iterator[int]:
-    """Yield the sequences after which to read the segment *first*, from the end back to *lowest*."""
-    if below is None:
-        try:
-            with Segment(files, first) as segment:
-                below = segment.skip_to(SEQUENCE_MAX).sequence
-        except OSError:  # the reader says why, if it is still there
-            below = lowest
-    low, step = below, max(count, STRETCH_MIN)
-    while low > lowest:
-        low = max(low - step, lowest)
-        step *= STRETCH_GROWTH
-        yield low
-    if below <= lowest:
-        yield lowest
-
-
-def _last_of(
-    query: Query, reader: Reader, low: int, below: int | None, count: int, *, may_begin: bool
-) -> deque[Message] | None:
-    """
-    Return the last *count* wanted messages between the sequences *low* and *below*. None if a gap is there at the
-    beginning, and the beginning is not that of the segment: then nobody knows where the gap begins.
-    """
-    batches = reader.read()
-    head = next(batches, None)
-    if isinstance(head, Gap) and not may_begin:
-        return None
-    found: deque[Message] = deque(maxlen=max(count, 0))
-    if head is not None:
-        for message in query.messages(_before(itertools.chain((head,), batches), below)):
-            if message.sequence > low and (below is None or message.sequence < below):
-                found.append(message)
-    return found
-
-
-def _before(batches: Iterator[Batch | Gap], below: int | None) -> Iterator[Batch | Gap]:
-    for batch in batches:
-        if below is not None and batch.sequence >= below:
-            return
-        yield batch
 
 
 def _tag_filter(globs: Sequence[str]) -> Callable[[str], bool] | None:

@@ -77,12 +77,21 @@ def render_pretty(message: Message) -> str:
     """
     Return local time (with the date, if it is not today), tag, peer, level, text, the remaining fields, source line.
     """
-    return _pretty(message, lambda text, colour: text)
+    return _pretty(message, _plainly, _local)
 
 
-def render_pretty_coloured(message: Message) -> str:
-    """Return the same in colours."""
-    return _pretty(message, lambda text, colour: f"{colour}{text}{_END}" if text else text)
+def pretty(*, coloured: bool, utc: bool) -> Callable[[Message], str]:
+    """Return a function that renders in the same way, in colours, or with times in UTC."""
+    paint, clock = _in_colour if coloured else _plainly, _of_utc if utc else _local
+    return lambda message: _pretty(message, paint, clock)
+
+
+def _plainly(text: str, colour: str) -> str:
+    return text
+
+
+def _in_colour(text: str, colour: str) -> str:
+    return f"{colour}{text}{_END}" if text else text
 
 
 def rfc3339(time_ns: int) -> str:
@@ -97,16 +106,19 @@ def _utc(seconds: int) -> str:
     return f"{moment.tm_year:04d}" + time.strftime("-%m-%dT%H:%M:%S", moment)
 
 
-@functools.lru_cache(maxsize=1)
-def _today(now: int) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(now))
+@functools.lru_cache(maxsize=64)
+def _local(seconds: int, now: int) -> str:
+    """Return the local time, with the date if it is not that of *now*."""
+    return _shown(time.localtime(_clamped(seconds)), time.localtime(now))
 
 
 @functools.lru_cache(maxsize=64)
-def _local(seconds: int, today: str) -> str:
-    moment = time.localtime(_clamped(seconds))
-    day = time.strftime("%Y-%m-%d", moment)
-    return time.strftime("%H:%M:%S" if day == today else "%Y-%m-%d %H:%M:%S", moment)
+def _of_utc(seconds: int, now: int) -> str:
+    return _shown(time.gmtime(_clamped(seconds)), time.gmtime(now))
+
+
+def _shown(moment: time.struct_time, now: time.struct_time) -> str:
+    return time.strftime("%H:%M:%S" if moment[:3] == now[:3] else "%Y-%m-%d %H:%M:%S", moment)
 
 
 def _clamped(seconds: int) -> int:
@@ -114,10 +126,10 @@ def _clamped(seconds: int) -> int:
     return min(max(seconds, _SECONDS_MIN), _SECONDS_MAX)
 
 
-def _pretty(message: Message, paint: Callable[[str, str], str]) -> str:
+def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[[int, int], str]) -> str:
     record = message.record
     seconds, nanoseconds = divmod(message.time, NS)
-    moment = f"{_local(seconds, _today(int(time.time())))}.{nanoseconds // 1_000_000:03d}"
+    moment = f"{clock(seconds, int(time.time()))}.{nanoseconds // 1_000_000:03d}"
     level, text = record.get("level"), _text_of(record)
     shown = {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))} if text is not None else set()
     shown |= {"level"} if isinstance(level, str) else set()

@@ -18,8 +18,11 @@ SECOND = 1_000_000_000
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("10m", 600), ("2h", 7200), ("1.5d", 129_600), ("2w", 1_209_600), ("250ms", 0.25), (" 5 s ", 5)],
-)
+    [
+        ("90s", 90), ("10m", 600), ("2h", 7200), ("1.5d", 129_600), ("2w", 1_209_600), ("250ms", 0.25), (" 5 s ", 5),
+        ("1h30m", 5400), ("10min", 600), ("1 hour 30 minutes", 5400), ("2 days", 172_800), ("1d 2h", 93_600),
+    ],
+)  # fmt: skip
 def test_lengths(text: str, seconds: float) -> None:
     """A number and a unit are a duration, and as a moment they mean that long ago."""
     assert Duration.parse(text) == seconds
@@ -32,6 +35,11 @@ def test_lengths(text: str, seconds: float) -> None:
     [
         ("now", NOW),
         ("2026-11-20T10:00:00Z", 1_795_168_800 * SECOND),
+        ("1 hour ago", NOW - 3600 * SECOND),
+        ("-5m", NOW - 300 * SECOND),
+        ("2 days ago", NOW - 172_800 * SECOND),
+        ("@1700000000", 1_700_000_000 * SECOND),
+        ("@1700000000.25", 1_700_000_000 * SECOND + SECOND // 4),
         ("2026-11-20T11:00:00.25+01:00", 1_795_168_800 * SECOND + SECOND // 4),
     ],
 )
@@ -47,13 +55,32 @@ def test_moments_without_a_zone_are_local(text: str) -> None:
     assert parse_moment(text, NOW) == int(local.timestamp()) * SECOND
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "10", "10 parsecs", "2026-13-01", "-5m"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "10 parsecs", "2026-13-01", "25:00", "today 1", "tomorrow", "@", "@x", "@1.x", "5m x", "ago", "1hm"],
+)
 def test_nonsense_is_refused(text: str) -> None:
     """The error for an invalid moment describes the form of a valid one."""
     with pytest.raises(ValueError, match="10m"):
         parse_moment(text, NOW)
     with pytest.raises(ValueError, match="10m"):
         Duration.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "days", "time"),
+    [
+        ("today", 0, ""),
+        ("yesterday", 1, ""),
+        ("14:30", 0, "14:30"),
+        ("14:30:05", 0, "14:30:05"),
+        ("yesterday 07:00", 1, "07:00"),
+    ],
+)
+def test_times_of_today_and_yesterday(text: str, days: int, time: str) -> None:
+    """They are local, and a day begins at midnight."""
+    day = datetime.datetime.fromtimestamp(NOW // SECOND).date() - datetime.timedelta(days)  # noqa: DTZ006
+    assert parse_moment(text, NOW) == parse_moment(f"{day} {time}".strip(), NOW)
 
 
 # Sizes.

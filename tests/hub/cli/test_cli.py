@@ -239,7 +239,16 @@ def test_logs_finds_by_fields_level_writer_and_time(hub: HubProcess) -> None:
     pid = str(hub.messages()[0].peer.pid)
     assert numbers("--pid", pid) == [1, 2]
     assert numbers("--where", "n!=2", "-n", "1") == [3]
-    for wrong in (("--where", "n"), ("--level", "loud"), ("--since", "yesterday")):
+    assert numbers("-p", "err", "-S", "yesterday", "-u", "*", "-t", "!other") == [2, 3]
+    assert numbers("-r") == [3, 2, 1]
+    assert numbers("-r", "--tail", "2") == [3, 2]
+    assert numbers("--uid", str(os.getuid()), "--comm", "[pm]*", "--no-pager") == [1, 2, 3]
+    assert numbers("--uid", "4242") == []
+    assert numbers("-g", "X", "-i") == [3]
+    assert mpsr("logs", "--journal", hub.journal, "--count", "--level", "error").stdout == b"2\n"
+    line = json_lines(mpsr("logs", "--journal", hub.journal, "-o", "json", "--fields", "n, a.b").stdout)[-1]
+    assert line["record"] == {"n": 3, "a.b": "x"}
+    for wrong in (("--where", "n"), ("--level", "loud"), ("--since", "tomorrow"), ("-f", "-r"), ("-f", "--count")):
         done = mpsr("logs", "--journal", hub.journal, *wrong)
         assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
 
@@ -318,6 +327,22 @@ def test_logs_reads_when_no_hub_runs(hub: HubProcess) -> None:
     mpsr("send", "--socket", hub.socket, "kept")
     hub.kill()
     assert mpsr("logs", "--journal", hub.journal, "--output", "text").stdout == b"kept\n"
+
+
+def test_logs_follow_begins_when_it_was_started(hub: HubProcess) -> None:
+    """`-f` begins with the last 10, and `-f -n 0` shows what arrives while the interpreter starts."""
+    mpsr("send", "--socket", hub.socket, stdin=b"".join(b"old %d\n" % number for number in range(20)))
+    for args, before in (("-n 0", 0), ("", 10), ("-n 3", 3)):
+        command = [*MPSR, "logs", "--journal", hub.journal, "-f", "-o", "text", *args.split()]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            with socket.socket(socket.AF_UNIX) as client:  # at once: the follower has not begun to read
+                client.connect(hub.socket)
+                client.sendall(b"new\n")
+            assert process.stdout is not None
+            shown = [process.stdout.readline() for _ in range(before + 1)]
+            process.terminate()
+        assert (shown[-1], len(shown)) == (b"new\n", before + 1)
+        assert before == 0 or shown[0].startswith(b"old")
 
 
 def test_logs_follow_skips_nothing(hub: HubProcess) -> None:

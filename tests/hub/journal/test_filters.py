@@ -16,9 +16,10 @@ from hub.journal.files import DiskFiles
 from hub.journal.reader import Reader, open_reader, sequence_before
 from hub.journal.segment import list_segments
 from hub.message import Batch, Message, Peer
+from hub.query.backward import last
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
-from hub.query.query import Query, last
+from hub.query.query import Query
 from tests.hub.journal.world import NS, Life
 
 START = 1_700_000_000 * NS
@@ -114,7 +115,7 @@ def test_filters_give_what_brute_force_gives(journal: str, filters: dict[str, An
     reader = open_reader(journal, since=query.since)
     assert [message.sequence for message in query.messages(reader.read())] == expected
     reader.close()
-    assert [message.sequence for message in last(journal, query, 10)[0]] == expected[-10:]
+    assert [message.sequence for message in last(journal, query, 10)] == expected[-10:]
 
 
 @pytest.mark.parametrize("tag", ["app.*", "sys", "mpsr.*", "*", "nothing"])

@@ -1,22 +1,17 @@
 """
-hub.query.query: which messages are wanted, forward or the last N.
+hub.query.query: which messages are wanted.
 """
 
-import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from hub import entries as codec
-from hub.journal.files import DiskFiles
-from hub.journal.reader import Gap, Reader
-from hub.journal.segment import list_segments, segment_name
-from hub.message import LOSS_TAG, Batch, Message, Peer
-from hub.query.query import Query, last
-from tests.hub.journal.world import Life, flipped
+from hub.journal.reader import Gap
+from hub.message import Batch, Message, Peer
+from hub.query.query import Query
 
 
 def batch_of(tag: bytes, *records: Any) -> Batch:
@@ -126,71 +121,3 @@ def test_an_entry_that_cannot_be_read_is_a_loss_at_its_place() -> None:
     odd = Batch(b"t", codec.join([b"\x05", codec.stamp(5) + b"\x81\xa1n\x01"], 2), 2, None)
     assert found(Query(), odd) == [("mpsr.loss.client", None), ("t", 1)]
     assert found(Query(grep="unreadable"), odd) == []
-
-
-def a_journal(folder: Path, rng: random.Random) -> None:
-    """Create a journal of several segments, some empty, damaged at the end or in the middle, or missing."""
-    files = DiskFiles(str(folder))
-    life = Life(files, segment_bytes=rng.choice([500, 2000]))
-    for number in range(rng.randrange(40)):
-        tag = rng.choice([b"app.web", b"app.db", b"other"])
-        life.append(batch_of(tag, *({"n": number, "s": rng.choice("abc")} for _ in range(rng.randrange(1, 5)))))
-        if rng.random() < 0.05:
-            life.writer.close()
-            life = Life(files, segment_bytes=500)
-    life.writer.close()
-    for first in list_segments(files)[:-1]:
-        path, chance = folder / segment_name(first), rng.random()
-        if chance < 0.1:
-            path.write_bytes(flipped(path.read_bytes(), rng.randrange(8 * path.stat().st_size)))
-        elif chance < 0.2:
-            path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
-        elif chance < 0.25:
-            path.unlink()
-
-
-def test_the_last_are_those_that_reading_everything_would_end_with(tmp_path: Path) -> None:
-    """
-    For any filters, count and place, on whole and damaged journals, the last messages and their end equal those of a
-    full read.
-    """
-    rng = random.Random(1)
-    queries = [Query(), Query(tag="app.*"), Query(grep="b"), Query(tag="*b", grep="[ab]"), Query(tag="none")]
-    gaps = 0
-    for number in range(30):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        a_journal(folder, rng)
-        for query in queries:
-            for _ in range(4):
-                after, count = rng.choice([0, 0, rng.randrange(100)]), rng.choice([0, 1, 2, 5, 20, 1000])
-                reader = Reader(DiskFiles(str(folder)), after=after)
-                wanted = [message for message in query.messages(reader.read()) if message.sequence > after]
-                reader.close()
-                gaps += sum(1 for message in wanted if message.tag == LOSS_TAG.decode())
-                expected = wanted[max(len(wanted) - count, 0) :]
-                messages, end = last(str(folder), query, count, after=after)
-                assert [(m.sequence, m.record) for m in messages] == [(m.sequence, m.record) for m in expected]
-                assert end == reader.last_sequence
-    assert gaps > 10
-
-
-def test_the_end_of_a_large_journal_is_found_without_reading_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Only the segments that contain wanted messages are opened."""
-    life = Life(DiskFiles(str(tmp_path)), segment_bytes=1000)
-    for number in range(50):
-        life.append(batch_of(b"t", {"n": number, "pad": "." * 500}))
-    life.writer.close()
-    names = set()
-    real = DiskFiles.open
-
-    def open_noted(files: DiskFiles, name: str) -> int:
-        names.add(name)
-        return real(files, name)
-
-    monkeypatch.setattr(DiskFiles, "open", open_noted)
-    messages, _ = last(str(tmp_path), Query(), 3)
-    assert [message.record["n"] for message in messages] == [47, 48, 49]
-    assert len(names) <= 4

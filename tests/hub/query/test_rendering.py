@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.message import UNKNOWN_PEER, Batch, Message, Peer
-from hub.query.rendering import RENDERERS, render_json, render_pretty, render_pretty_coloured, render_text, rfc3339
+from hub.query.rendering import RENDERERS, pretty, render_json, render_pretty, render_text, rfc3339
 
 PEER = Peer(42, 1000, 100, "web")
-ALL = (*RENDERERS.values(), render_pretty_coloured)
+render_pretty_coloured = pretty(coloured=True, utc=False)
+ALL = (*RENDERERS.values(), render_pretty_coloured, pretty(coloured=False, utc=True))
 
 
 @pytest.fixture(autouse=True)

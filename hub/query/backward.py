@@ -1,0 +1,122 @@
+"""
+Reads a journal from its end: the last messages that a query wants, or all of them, the newest first.
+
+The journal is read in stretches. The newest is read first, and each is longer than the one before. The lengths of the
+blocks lead to the beginning of a stretch, so what is before it is not read.
+
+Always true: the messages are those that reading everything forward would give, gaps included.
+Not here: filters (hub.query.query).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+
+from hub.journal.files import DiskFiles, Files
+from hub.journal.reader import Gap, Reader, sequence_before
+from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
+from hub.message import Batch, Message
+from hub.query.query import Query
+
+STRETCH_MIN, STRETCH_GROWTH, STRETCH_MAX = 256, 8, 1 << 16
+"""Sequences in the first stretch, how many times as many are in each further one, and the most."""
+
+
+def last(folder: str, query: Query, count: int, *, after: int = 0, below: int = SEQUENCE_MAX) -> list[Message]:
+    """Return the last *count* wanted messages between the sequences *after* and *below*, in their order."""
+    wanted: deque[Message] = deque()
+    for messages in backward(folder, query, after=after, below=below, count=count):
+        wanted.extendleft(reversed(messages))
+        if len(wanted) >= count:
+            break
+    return [*wanted][max(len(wanted) - count, 0) :]
+
+
+def backward(
+    folder: str, query: Query, *, after: int = 0, below: int = SEQUENCE_MAX, count: int = STRETCH_MAX
+) -> Iterator[deque[Message]]:
+    """
+    Yield the wanted messages between the sequences *after* and *below*: the newest stretch first, each in its order.
+
+    No more than the last *count* of a stretch are returned.
+    """
+    files = DiskFiles(folder)
+    if query.since is not None:
+        after = max(after, sequence_before(files, query.since))
+    for first in reversed(list_segments(files)):
+        if first >= below:
+            continue
+        lowest = max(first - 1, after)
+        for low in _stretches(files, first, lowest, below, count):
+            reader = Reader(files, after=low, path=folder)
+            try:
+                found = _last_of(query, reader, low, below, count, may_begin=low == lowest)
+            finally:
+                reader.close()
+            if found is not None:  # else a gap may begin further back
+                yield found
+                below = low + 1
+        if first <= after + 1:
+            return
+
+
+def last_sequence_before(folder: str, received: int) -> int:
+    """Return the last sequence of the messages that the hub received before *received*, or 0."""
+    files = DiskFiles(folder)
+    for first in reversed(list_segments(files)):
+        for low in _stretches(files, first, first - 1, SEQUENCE_MAX, STRETCH_MIN):
+            reader, found = Reader(files, after=low, path=folder), 0
+            try:
+                for batch in reader.read():
+                    if batch.received >= received:
+                        break
+                    found = batch.sequence + batch.count - 1
+            finally:
+                reader.close()
+            if found:
+                return found
+    return 0
+
+
+def _stretches(files: Files, first: int, lowest: int, below: int, count: int) -> Iterator[int]:
+    """Yield the sequences after which to read the segment *first*, from the end back to *lowest*."""
+    try:
+        with Segment(files, first) as segment:
+            low = min(below, segment.skip_to(SEQUENCE_MAX).sequence)
+    except OSError:  # the reader says why, if it is still there
+        low = lowest
+    step = max(count, STRETCH_MIN)
+    if low <= lowest:
+        yield lowest
+    while low > lowest:
+        low = max(low - step, lowest)
+        step = min(step * STRETCH_GROWTH, max(STRETCH_MAX, count))
+        yield low
+
+
+def _last_of(
+    query: Query, reader: Reader, low: int, below: int, count: int, *, may_begin: bool
+) -> deque[Message] | None:
+    """
+    Return the last *count* wanted messages between the sequences *low* and *below*. None if a gap is there at the
+    beginning, and the beginning is not that of the segment: then nobody knows where the gap begins.
+    """
+    batches = reader.read()
+    head = next(batches, None)
+    if isinstance(head, Gap) and not may_begin:
+        return None
+    found: deque[Message] = deque(maxlen=max(count, 0))
+    if head is not None:
+        for message in query.messages(_before(itertools.chain((head,), batches), below)):
+            if low < message.sequence < below:
+                found.append(message)
+    return found
+
+
+def _before(batches: Iterator[Batch | Gap], below: int) -> Iterator[Batch | Gap]:
+    for batch in batches:
+        if batch.sequence >= below:
+            return
+        yield batch
