@@ -11,23 +11,81 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hub.errors import CloseConnection, MpsrError
+    from hub.access import Access, Rule, Rules
+    from hub.errors import (
+        CloseConnection,
+        JournalError,
+        JournalLocked,
+        JournalLost,
+        JournalTooNew,
+        JournalUnavailable,
+        JournalUnusable,
+        MpsrError,
+        NotASocket,
+        ReceiverTaken,
+        SocketError,
+        SocketInUse,
+        SocketPathTooLong,
+        UnknownGroup,
+        UsageError,
+    )
     from hub.hub import Hub
     from hub.journal.journal import Journal
     from hub.message import Batch, Message, Peer
     from hub.wire.jsonrpc import Request
 
-__all__ = ["Batch", "CloseConnection", "Hub", "Journal", "Message", "MpsrError", "Peer", "Request"]
+__all__ = [
+    "Access",
+    "Batch",
+    "CloseConnection",
+    "Hub",
+    "Journal",
+    "JournalError",
+    "JournalLocked",
+    "JournalLost",
+    "JournalTooNew",
+    "JournalUnavailable",
+    "JournalUnusable",
+    "Message",
+    "MpsrError",
+    "NotASocket",
+    "Peer",
+    "ReceiverTaken",
+    "Request",
+    "Rule",
+    "Rules",
+    "SocketError",
+    "SocketInUse",
+    "SocketPathTooLong",
+    "UnknownGroup",
+    "UsageError",
+]
 
 _MODULES = {
+    "Access": "access",
     "Batch": "message",
     "CloseConnection": "errors",
     "Hub": "hub",
     "Journal": "journal.journal",
+    "JournalError": "errors",
+    "JournalLocked": "errors",
+    "JournalLost": "errors",
+    "JournalTooNew": "errors",
+    "JournalUnavailable": "errors",
+    "JournalUnusable": "errors",
     "Message": "message",
     "MpsrError": "errors",
+    "NotASocket": "errors",
     "Peer": "message",
+    "ReceiverTaken": "errors",
     "Request": "wire.jsonrpc",
+    "Rule": "access",
+    "Rules": "access",
+    "SocketError": "errors",
+    "SocketInUse": "errors",
+    "SocketPathTooLong": "errors",
+    "UnknownGroup": "errors",
+    "UsageError": "errors",
 }
 
 

@@ -125,14 +125,19 @@ class Rule:
 
 
 class Rules(NamedTuple):
-    """The rules for one right."""
+    """The rules for one right. A peer that a rule of *deny* names has not got it, whatever *allow* says."""
 
     allow: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
 
 
 class Access:
-    """The rules in force."""
+    """
+    The rules in force.
+
+    *rules* maps ``"send"``, ``"read"`` and ``"control"`` to the `Rules` for that right. *methods* maps JSON-RPC methods
+    to the right that they require; the others require none. *clock* returns seconds, and serves the tests.
+    """
 
     def __init__(
         self,

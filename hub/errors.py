@@ -1,5 +1,5 @@
 """
-Every error of the hub, grouped by who must act.
+The errors that a caller of `hub` and an operator of `mpsr hub` meet, grouped by who must act.
 
     MpsrError
     ├── UsageError                  the caller asked for something impossible: exit code 2
@@ -16,9 +16,13 @@ Every error of the hub, grouped by who must act.
     │   ├── JournalTooNew           written by a newer mpsr
     │   ├── JournalLost             its lock file is gone: another hub may write to it, so this one must not
     │   └── JournalUnavailable      temporary: no space, a failed sync; the caller keeps its batches
-    └── HubClosed                   the hub was stopped during the call
+    └── HubClosed                   a source inside the hub: the hub was stopped; this one never leaves the hub
 
 An error of a producer is not an exception but data: `hub.message.Loss`. `CloseConnection` is not an error.
+
+Not here: the errors of `mpsr spawn --hub` and `mpsr install` (subclasses in hub.cli.ownhub and hub.cli.systemctl), the
+errors of the clients (producers.errors), and exceptions that another module translates (for example
+`hub.trust.Untrusted`, which becomes a SocketError).
 
 Errors carry fields; the sentence is in ``__str__``.
 """
@@ -35,7 +39,7 @@ class UsageError(MpsrError):
 
 
 class ConfigError(UsageError):
-    """An invalid setting; *origin* is the file, the variable or the flag."""
+    """An invalid setting of `mpsr hub`; *origin* is the file, the variable or the flag."""
 
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(origin, reason)

@@ -12,7 +12,22 @@ from types import MappingProxyType
 from typing import Any, NoReturn, TypedDict, assert_type
 
 import producers
-from hub import Batch, CloseConnection, Hub, Journal, Message, MpsrError, Peer, Request
+from hub import (
+    Access,
+    Batch,
+    CloseConnection,
+    Hub,
+    Journal,
+    Message,
+    MpsrError,
+    Peer,
+    ReceiverTaken,
+    Request,
+    Rule,
+    Rules,
+    SocketInUse,
+    UsageError,
+)
 from producers import (
     AsyncProducer,
     BacklogFull,
@@ -84,6 +99,22 @@ async def commands() -> None:
     Hub("hub.sock", commands={"ping": ping, "slow": slow, "any": lambda *_: None})
     Hub("hub.sock", commands=MappingProxyType({"ping": ping}))
     Hub("hub.sock", commands={"ping": lambda: "pong"})  # type: ignore[dict-item,misc]
+
+
+async def access() -> None:
+    rules = Rules(allow=(Rule.parse("uid:1000"),), deny=(Rule.parse("comm:nginx"),))
+    access = Access({"send": rules}, methods={"ping": "read"})
+    access.change({"control": Rules()})
+    Access({"sent": rules})  # type: ignore[dict-item]
+    try:
+        async with Hub(access=access) as hub:
+            hub.batches()
+    except SocketInUse as error:
+        assert_type(error.pid, int | None)
+        assert_type(error.path, str)
+    except ReceiverTaken as taken:
+        is_usage: UsageError = taken
+        print(is_usage)
 
 
 def frozen(message: Message) -> None:
