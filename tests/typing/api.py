@@ -18,14 +18,24 @@ from hub import (
     CloseConnection,
     Hub,
     Journal,
+    JournalError,
+    JournalLocked,
+    JournalLost,
+    JournalTooNew,
+    JournalUnavailable,
+    JournalUnusable,
     Message,
     MpsrError,
+    NotASocket,
     Peer,
     ReceiverTaken,
     Request,
     Rule,
     Rules,
+    SocketError,
     SocketInUse,
+    SocketPathTooLong,
+    UnknownGroup,
     UsageError,
 )
 from producers import (
@@ -112,9 +122,12 @@ async def access() -> None:
     except SocketInUse as error:
         assert_type(error.pid, int | None)
         assert_type(error.path, str)
-    except ReceiverTaken as taken:
-        is_usage: UsageError = taken
-        print(is_usage)
+    except (ReceiverTaken, SocketPathTooLong, UnknownGroup) as unusable:
+        usage: UsageError = unusable
+        print(usage)
+    except NotASocket as taken:
+        impossible: SocketError = taken
+        print(impossible.path, impossible.reason)
 
 
 def frozen(message: Message) -> None:
@@ -126,7 +139,23 @@ async def journal() -> None:
     assert_type(journal, Journal)
     assert_type(journal.last_sequence, int)
     await journal.wait_beyond(journal.last_sequence)
-    await journal.close()
+    try:
+        await journal.close()
+    except (JournalUnavailable, JournalLost) as error:
+        failed: JournalError = error
+        print(failed.path, failed.reason)
+
+
+async def opened() -> Journal | None:
+    try:
+        return await Journal.open("journal", retain_bytes=1 << 30, retain_s=86_400.0, durability="relaxed")
+    except JournalLocked as error:
+        assert_type(error.pid, int | None)
+    except JournalTooNew as error:
+        assert_type(error.version, int)
+    except JournalUnusable as error:
+        assert_type(error.reason, str)
+    return None
 
 
 # Producers.
