@@ -75,9 +75,9 @@ class Rule:
     __slots__ = ("kind", "text", "value")
 
     def __init__(self, kind: str, value: int | str, text: str) -> None:
-        self.kind = kind
-        self.value = value
-        self.text = text
+        self.kind: str = kind
+        self.value: int | str = value
+        self.text: str = text
 
     @classmethod
     def parse(cls, given: object) -> Self:

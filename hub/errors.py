@@ -43,7 +43,8 @@ class ConfigError(UsageError):
 
     def __init__(self, origin: str, reason: str) -> None:
         super().__init__(origin, reason)
-        self.origin, self.reason = origin, reason
+        self.origin: str = origin
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.reason}"
@@ -54,7 +55,9 @@ class SocketPathTooLong(UsageError):
 
     def __init__(self, path: str, length: int, limit: int) -> None:
         super().__init__(path, length, limit)
-        self.path, self.length, self.limit = path, length, limit
+        self.path: str = path
+        self.length: int = length
+        self.limit: int = limit
 
     def __str__(self) -> str:
         return f"socket path is {self.length} bytes long, {self.limit} at most: {self.path} (choose a shorter --socket)"
@@ -65,7 +68,7 @@ class UnknownGroup(UsageError):
 
     def __init__(self, group: str) -> None:
         super().__init__(group)
-        self.group = group
+        self.group: str = group
 
     def __str__(self) -> str:
         return f"no such group: {self.group} (see `getent group`, or leave --group out)"
@@ -83,7 +86,8 @@ class SocketError(MpsrError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
-        self.path, self.reason = path, reason
+        self.path: str = path
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"cannot listen on {self.path}: {self.reason}"
@@ -95,7 +99,7 @@ class SocketInUse(SocketError):
     def __init__(self, path: str, pid: int | None) -> None:
         owner = f"process {pid}" if pid else "another process"
         super().__init__(path, f"{owner} is already listening there (stop it, or choose another --socket)")
-        self.pid = pid
+        self.pid: int | None = pid
 
 
 class NotASocket(SocketError):
@@ -103,7 +107,7 @@ class NotASocket(SocketError):
 
     def __init__(self, path: str, kind: str) -> None:
         super().__init__(path, f"a {kind} is already there, and it is not ours to remove (choose another --socket)")
-        self.kind = kind
+        self.kind: str = kind
 
 
 class JournalError(MpsrError):
@@ -111,7 +115,8 @@ class JournalError(MpsrError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
-        self.path, self.reason = path, reason
+        self.path: str = path
+        self.reason: str = reason
 
     def __str__(self) -> str:
         return f"journal {self.path}: {self.reason}"
@@ -123,7 +128,7 @@ class JournalLocked(JournalError):
     def __init__(self, path: str, pid: int | None) -> None:
         owner = f"process {pid}" if pid else "another process"
         super().__init__(path, f"{owner} is already writing to it (stop it, or choose another --journal)")
-        self.pid = pid
+        self.pid: int | None = pid
 
 
 class JournalUnusable(JournalError):
@@ -135,7 +140,8 @@ class JournalTooNew(JournalError):
 
     def __init__(self, path: str, version: int, known: int) -> None:
         super().__init__(path, f"its format is version {version}, this mpsr knows up to {known} (upgrade mpsr)")
-        self.version, self.known = version, known
+        self.version: int = version
+        self.known: int = known
 
 
 class JournalLost(JournalError):
@@ -161,4 +167,4 @@ class CloseConnection(Exception):
 
     def __init__(self, result: object = None) -> None:
         super().__init__(result)
-        self.result = result
+        self.result: object = result
