@@ -330,6 +330,26 @@ def test_a_frame_of_undeclared_length_over_the_limit_is_fatal(frame: bytes) -> N
         assert seen(items) == [AFTER, ("fatal", None)]
 
 
+@pytest.mark.parametrize("before", [1, 20])
+@pytest.mark.parametrize("after", [0, 1, 20])
+def test_a_long_frame_in_a_run_of_short_ones_is_fatal(before: int, after: int) -> None:
+    """The limit is that of each frame also if Message frames of one tag are cut together, in one read or in many."""
+    long = MESSAGE[:-1] + b"\x81\xa1a\xda" + LIMIT.to_bytes(2, "big") + b"x" * LIMIT
+    stream = MESSAGE * before + long + MESSAGE * after
+    for pieces in ([stream], single_bytes(stream), cut(stream, range(0, len(stream), 100)), [stream[:90], stream[90:]]):
+        items = feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)
+        assert seen(items) == [*[AFTER] * before, ("fatal", None)]
+        assert losses(items)[0].reason == f"malformed Forward frame: {REASON}"
+
+
+@pytest.mark.parametrize("step", [1, 100, LIMIT, 1 << 20])
+def test_a_run_may_be_longer_than_a_frame(step: int) -> None:
+    """Message frames within the limit are kept, whatever their sum is."""
+    stream = MESSAGE * 2000
+    items = feed(ForwardDecoder(frame_bytes_max=LIMIT), *cut(stream, range(0, len(stream), step)))
+    assert seen(items) == [AFTER] * 2000
+
+
 @pytest.mark.parametrize("size", [200, 100_000])
 @pytest.mark.parametrize("name", ["message", "message of four", "forward"])
 def test_a_frame_of_undeclared_length_and_exactly_the_limit_is_taken(name: str, size: int) -> None:

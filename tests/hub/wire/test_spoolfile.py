@@ -24,6 +24,8 @@ from hub.wire.frame import encode_frame_head, encode_frame_tail
 from hub.wire.spoolfile import (
     COUNT_SHIFT,
     HEADER_BYTES,
+    OPEN,
+    PIECE_BYTES,
     STATE,
     DamagedRange,
     SpoolHeader,
@@ -179,6 +181,79 @@ def test_cut_at_every_byte(is_open: bool) -> None:
             assert last.lost_bytes == ends[-1] - max([HEADER_BYTES, *ends][kept], HEADER_BYTES)
             assert last.sample == data[:size][([HEADER_BYTES, *ends][kept]) :][:64]
         assert [numbers(frame) for frame in whole] == [WHOLE[at] for at in range(kept)]
+
+
+# Positions.
+
+
+def with_words(data: bytes, **words: int) -> bytes:
+    """Return a segment with other words in its header: *state*, *open_at*."""
+    changed = bytearray(data)
+    cast = memoryview(changed)[:HEADER_BYTES].cast("Q")
+    for name, value in words.items():
+        cast[{"state": STATE, "open_at": OPEN}[name]] = value
+    return bytes(changed)
+
+
+def large_segment(*, is_open: bool) -> tuple[bytes, list[int]]:
+    """Return a segment of a small chunk, one larger than a step of reading, and a small one; and the end of each."""
+    files = Files()
+    backlog = Backlog(session=SESSION, allocate=files.allocate)
+    ends = []
+    for number, size in enumerate((0, 2 * PIECE_BYTES, 0)):
+        backlog.append(b"app", entry(number, size))
+        if number < 2 or not is_open:
+            backlog.cut()
+        ends.append(HEADER_BYTES + backlog.held_bytes)
+    return files.images()[0][: ends[-1]], ends
+
+
+def test_a_position_inside_the_header_is_no_segment() -> None:
+    """The first byte that does not count is never before the frames."""
+    data, _ = segment(is_open=False)
+    for position in range(HEADER_BYTES):
+        for count in (0, 1):
+            assert unpack_header(with_words(data, state=count << COUNT_SHIFT | position)) is None
+    spool = unpack_header(with_words(data, state=HEADER_BYTES))
+    assert spool is not None
+    assert frames_of(data, spool, 0) == []
+
+
+@pytest.mark.parametrize("acknowledged", [0, 2])
+def test_frames_count_up_to_the_position_only(acknowledged: int) -> None:
+    """A frame that reaches past the position is damage, even if all of it is in the file, and so is what follows."""
+    data, ends = large_segment(is_open=False)
+    around = {end + more for end in [HEADER_BYTES, *ends] for more in (-TAIL - 1, -TAIL, -1, 0, 1, HEAD, PIECE_BYTES)}
+    for position in sorted(place for place in around if HEADER_BYTES <= place <= ends[-1]):
+        spool = unpack_header(with_words(data, state=position))
+        assert spool is not None
+        got = frames_of(data, spool, acknowledged)
+        kept = sum(end <= position for end in ends)
+        start = [HEADER_BYTES, *ends][kept]
+        if position != start:
+            damage = got.pop()
+            assert isinstance(damage, DamagedRange)
+            assert (damage.lost_bytes, damage.sample) == (position - start, data[start : start + 64])
+        assert [numbers(frame) for frame in got] == [[number] for number in range(acknowledged, kept)]
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_cut_frames_end_where_the_open_one_begins(large: bool) -> None:
+    """An open chunk that begins inside the header or inside a cut frame is damage, and no frame is read twice."""
+    data, ends = (large_segment if large else segment)(is_open=True)
+    begins = [HEADER_BYTES, *ends]
+    whole = unpack_header(data)
+    assert whole is not None
+    assert whole.open_at == begins[-2]
+    places = {0, 1, HEADER_BYTES - 1, *(begin + more for begin in begins[:-1] for more in (0, 1, HEAD, HEAD + 9))}
+    for place in sorted(places - set(begins)):
+        spool = unpack_header(with_words(data, open_at=place))
+        assert spool is not None
+        *got, damage = frames_of(data, spool, 0)
+        assert isinstance(damage, DamagedRange)
+        kept = max(sum(end <= place for end in ends), 0)
+        assert len(got) == kept
+        assert damage.lost_bytes == ends[-1] - begins[kept]
 
 
 # Flipped bits.
