@@ -53,13 +53,13 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="mpsr", prog_name="mpsr")
 def cli() -> None:
-    """One host, many producers, one durable order: a message hub on a Unix socket.
+    """A message hub for one host: many producers, one Unix socket, one durable order.
 
     \b
-    Begin with:
+    Example:
       mpsr hub &                     run the hub
       echo hello | mpsr send         send a message
-      mpsr logs -f                   read the journal, follow it
+      mpsr logs -f                   read the journal and follow it
     """
 
 

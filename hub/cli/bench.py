@@ -17,25 +17,60 @@ CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
 
 @click.command()
 @click.option(
-    "--folder", metavar="DIR", default=".", help="Where the journal lies: a folder on a disk.  [default: here]"
+    "--folder", metavar="DIR", default=".", help="Folder for the journal, on a disk.  [default: the current folder]"
 )
 @click.option(
-    "--producers", type=click.IntRange(min=1), help="Producer processes.  [default: 5; logging, structlog, spawn: 1]"
+    "--producers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of producer processes.  [default: 5; logging, structlog, spawn: 1]",
 )
-@click.option("--messages", type=click.IntRange(min=1), metavar="N", help="So many, all producers together.")
-@click.option("--seconds", type=SECONDS, default="10", show_default=True, help="Or so long.")
 @click.option(
-    "--size", type=click.IntRange(min=100, max=1 << 20), default=130, show_default=True, help="Bytes a message."
+    "--messages", type=click.IntRange(min=1), metavar="N", help="Stop after N messages of all producers together."
 )
-@click.option("--chunk", type=click.IntRange(min=1), default=1000, show_default=True, help="Messages a chunk.")
-@click.option("--ack/--no-ack", default=True, show_default=True, help="Whether chunks are acknowledged.")
-@click.option("--durability", type=click.Choice(["fsync", "relaxed"]), default="fsync", show_default=True)
-@click.option("--client", type=click.Choice(CLIENTS), default="raw", show_default=True,
-              help="logging, structlog: what a log call costs, beside one to a file. spawn: `mpsr spawn`.")  # fmt: skip
-@click.option("--pattern", type=click.Choice(["load", "connect", "ping"]), default="load", show_default=True,
-              help="connect: connect, one line, close. ping: a command and its reply.")  # fmt: skip
-@click.option("--full", is_flag=True, help="With a journal that is full and expires.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON line.")
+@click.option(
+    "--seconds",
+    type=SECONDS,
+    default="10",
+    show_default=True,
+    metavar="S",
+    help="Without --messages: stop after S seconds.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=100, max=1 << 20),
+    default=130,
+    show_default=True,
+    metavar="N",
+    help="Bytes per message.",
+)
+@click.option(
+    "--chunk", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Messages per chunk."
+)
+@click.option("--ack/--no-ack", default=True, show_default=True, help="Whether producers ask for acknowledgements.")
+@click.option(
+    "--durability",
+    type=click.Choice(["fsync", "relaxed"]),
+    default="fsync",
+    show_default=True,
+    help="Durability of the hub, as explained by `mpsr hub --help`.",
+)
+@click.option(
+    "--client",
+    type=click.Choice(CLIENTS),
+    default="raw",
+    show_default=True,
+    help="Kind of producer. logging, structlog: the cost of a log call, beside one to a file. spawn: `mpsr spawn`.",
+)
+@click.option(
+    "--pattern",
+    type=click.Choice(["load", "connect", "ping"]),
+    default="load",
+    show_default=True,
+    help="load: messages. connect: connect, send one line, close. ping: a request and its reply.",
+)
+@click.option("--full", is_flag=True, help="Fill the journal first, so that messages expire during the measurement.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON.")
 def bench(
     folder: str,
     producers: int | None,
@@ -45,9 +80,10 @@ def bench(
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Measure a hub on this machine: a real hub, real producer processes, a real disk.
+    """Measure a hub on this machine.
 
-    Everything is read back from the journal and checked. --chunk 1 --no-ack sends unbatched Message frames.
+    Hub and producers are processes of their own, and the disk is real. All messages are read back from the journal and
+    checked. --chunk 1 --no-ack sends unbatched Message frames.
 
     \b
     Examples:

@@ -15,18 +15,21 @@ from producers import call as ask
 @click.argument("method")
 @click.argument("params", required=False, metavar="[JSON]")
 def call(socket: str | None, method: str, params: str | None) -> None:
-    """Ask the running hub for METHOD and print its answer as JSON.
+    """Send a request to the running hub and print its answer as JSON.
+
+    METHOD is ping, stats or reload. JSON is its parameters: an array or an object.
 
     \b
-    Example:
+    Examples:
       mpsr call ping
+      mpsr call reload               read the configuration again
     """
     value = None
     if params is not None:
         try:
             value = json.loads(params)
         except ValueError as error:
-            raise usage_error(f"the parameters are not JSON: {error}") from None
+            raise usage_error(f"the parameters are not JSON: {error} (quote them: mpsr call {method} '{{}}')") from None
         if not isinstance(value, (list, dict)):
-            raise usage_error("the parameters are a JSON array or object")
+            raise usage_error("the parameters must be a JSON array or object")
     click.echo(json.dumps(ask(method, value, path=socket)))

@@ -8,16 +8,17 @@ from typing import Any
 
 import click
 
+from hub.cli.options import config_option
 from hub.service.keys import example
 from hub.service.settings import load
 
 
 @click.command()
-@click.option("--config", metavar="FILE", help="Read this file.  [default: hub.toml in ~/.config/mpsr or /etc/mpsr]")
-@click.option("--example", "as_example", is_flag=True, help="Print a whole file, every key with a comment.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@config_option
+@click.option("--example", "as_example", is_flag=True, help="Print a complete file with a comment for every key.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def config(config: str | None, as_example: bool, as_json: bool) -> None:
-    """Show what `mpsr hub` is told here, and where each value comes from.
+    """Show the configuration of the hub and the origin of each value.
 
     \b
     Examples:

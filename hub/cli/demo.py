@@ -7,7 +7,14 @@ import click
 
 @click.command()
 def demo() -> None:
-    """Run a hub and five producers in one process, on a temporary socket, and show what they say."""
+    """Run a hub and five producers in one process.
+
+    They use a temporary socket and print what they do.
+
+    \b
+    Example:
+      mpsr demo
+    """
     import asyncio
 
     from producers.examples import both

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.cli.options import discard_output, renderer
+from hub.cli.options import config_option, discard_output, renderer
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
 from hub.service.preflight import check_start
@@ -37,13 +37,19 @@ def _help(key: Key, *, is_list: bool) -> str:
 
 @click.command()
 @_with_keys
-@click.option("--config", metavar="FILE", help="Read this file.  [default: hub.toml in ~/.config/mpsr or /etc/mpsr]")
-@click.option("--check", is_flag=True, help="Say whether all of this is valid, and start nothing.")
-@click.option("--print", "show", is_flag=True, help="Print each message as it is committed, of frames up to 256 KiB.")
+@config_option
+@click.option("--check", is_flag=True, help="Check the configuration and exit without starting a hub.")
+@click.option(
+    "--print",
+    "show",
+    is_flag=True,
+    help="Print committed messages. Frames of more than 256 KiB are left out.",
+)
 def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
-    """Run the hub in the foreground. SIGTERM and Ctrl-C stop it; nothing accepted is lost. SIGHUP reloads.
+    """Run the hub in the foreground.
 
-    Each option is also a variable (--journal-size: MPSR_JOURNAL_SIZE) and a key of the file (journal_size).
+    SIGTERM and Ctrl-C stop it; no accepted message is lost. SIGHUP reloads the configuration. Each option can also be
+    set by a variable (MPSR_JOURNAL_SIZE for --journal-size) and by a key of the file (journal_size).
 
     \b
     Examples:
@@ -87,7 +93,8 @@ def _printer() -> Callable[[Batch | Gap], None]:
     def show(batch: Batch | Gap) -> None:
         if isinstance(batch, Batch) and len(batch.entries) > _PRINTED_BYTES_MAX:
             tag = escape(batch.tag.decode("utf-8", "replace"))
-            lines = f"not printed: {batch.count} messages of {tag}, {len(batch.entries)} bytes; see `mpsr logs`\n"
+            size = f"{batch.count} messages of {tag}, {len(batch.entries)} bytes"
+            lines = f"not printed: {size} (read them with `mpsr logs`)\n"
         else:
             lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
         data = memoryview(lines.encode("utf-8", "replace"))

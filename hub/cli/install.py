@@ -38,14 +38,16 @@ _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 
 @click.command()
 @scope_options
-@click.option("--print", "show", is_flag=True, help="Only print the files.")
+@click.option("--print", "show", is_flag=True, help="Print the files and install nothing.")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
 def install(scope: Scope | None, show: bool, force: bool) -> None:
-    """Run the hub as a service of systemd, with a socket that outlives it.
+    """Install the hub as a systemd service.
+
+    systemd holds the socket, which outlives the hub: no client is refused while the hub is restarted.
 
     \b
-    Example:
-      mpsr install --user --print    see what would be written
+    Examples:
+      mpsr install --user --print    show what would be written
       mpsr install --user
       sudo mpsr install --system
     """
@@ -92,7 +94,7 @@ def _unreachable(command: Sequence[str]) -> str:
             where = f"{closed[0]} is closed to other users"
         else:
             continue
-        return f"{where}; install mpsr for all (python3 -m venv /opt/mpsr && /opt/mpsr/bin/pip install mpsr)"
+        return f"{where}; install mpsr for all users (python3 -m venv /opt/mpsr && /opt/mpsr/bin/pip install mpsr)"
     return ""
 
 
@@ -110,7 +112,8 @@ def _write(files: dict[str, str], *, force: bool) -> bool:
     before = {path: content(path) for path in files}
     differing = [path for path, text in files.items() if before[path] not in (None, text)]
     if differing and not force:
-        raise NotInstalled(f"{' and '.join(differing)} differs from what would be written (--force replaces it)")
+        verb = "differs" if len(differing) == 1 else "differ"
+        raise NotInstalled(f"{' and '.join(differing)} {verb} from what would be written (use --force to replace)")
     for path, text in files.items():
         if before[path] == text:
             click.echo(f"unchanged  {path}")

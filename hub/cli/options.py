@@ -42,13 +42,18 @@ socket_option = click.option(
     "--socket",
     metavar="PATH",
     callback=_configured,
-    help="The hub's socket.  [default: $MPSR_SOCKET, or as configured, or per user]",
+    help="The hub's socket.  [default: $MPSR_SOCKET, as configured, or per user]",
+)
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    help="Configuration file.  [default: $MPSR_CONFIG, ~/.config/mpsr/hub.toml or /etc/mpsr/hub.toml]",
 )
 journal_option = click.option(
     "--journal",
     metavar="DIR",
     callback=_configured,
-    help="The journal's folder.  [default: $MPSR_JOURNAL, or as configured, or per user]",
+    help="The journal's folder.  [default: $MPSR_JOURNAL, as configured, or per user]",
 )
 
 

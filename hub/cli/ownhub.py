@@ -69,7 +69,7 @@ class OwnHub:
             if connected.done() and isinstance(refusal := connected.exception(), NotTrusted):
                 raise HubNotStarted(str(refusal))
             if ended.done() or not self._is_listening():
-                raise HubNotStarted("it ended (see above)" if ended.done() else f"nobody listens at {self._path}")
+                raise HubNotStarted("it ended (see above)" if ended.done() else f"no hub listens at {self._path}")
         finally:
             ended.cancel()
             connected.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is reported already

@@ -16,9 +16,9 @@ from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, Not
 
 @click.command()
 @socket_option
-@click.option("--tag", default="send", show_default=True, help="The messages' tag.")
-@click.option("--json", "as_json", is_flag=True, help="Each message is a JSON object: the record.")
-@click.option("-F", "fields", multiple=True, metavar="KEY=VALUE", help="Another field of each record. Repeatable.")
+@click.option("--tag", default="send", show_default=True, help="Tag of the messages.")
+@click.option("--json", "as_json", is_flag=True, help="Each message is a JSON object, which becomes the record.")
+@click.option("-F", "fields", multiple=True, metavar="KEY=VALUE", help="Add a field to each record. Repeatable.")
 @click.option(
     "--timeout",
     type=SECONDS,
@@ -31,7 +31,9 @@ from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, Not
 def send(
     socket: str | None, tag: str, as_json: bool, fields: Sequence[str], timeout: float, message: Sequence[str]
 ) -> int:
-    """Send each MESSAGE, or each line of standard input. Exit 0 means: all is on the hub's disk.
+    """Send each MESSAGE, or each line of standard input.
+
+    Exit code 0 means that all messages are on the hub's disk.
 
     \b
     Examples:

@@ -40,22 +40,36 @@ class Wishes(NamedTuple):
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
-@click.option("-n", "count", type=click.IntRange(1, CHILDREN_MAX), default=1, show_default=True, help="So many.")
-@click.option("--tag", metavar="NAME", help="Their messages' tag is NAME.1, NAME.2, ...  [default: the command's name]")
-@click.option("--procfile", metavar="FILE", help="Run what FILE says.  [default: Procfile, if there is no COMMAND]")
+@click.option(
+    "-n",
+    "count",
+    type=click.IntRange(1, CHILDREN_MAX),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Number of children that run the command.",
+)
+@click.option(
+    "--tag",
+    metavar="NAME",
+    help="The children and their messages are NAME.1, NAME.2, ...  [default: the command's name]",
+)
+@click.option(
+    "--procfile", metavar="FILE", help="Run the processes of FILE.  [default: Procfile, if there is no COMMAND]"
+)
 @click.option(
     "--env",
     "env_files",
     metavar="FILE",
     multiple=True,
-    help="Variables for the children. Repeatable.  [default: .env beside the Procfile, if there is one]",
+    help="File of variables for the children. Repeatable.  [default: .env beside the Procfile, if it exists]",
 )
 @click.option(
     "--restart",
     type=click.Choice([one.value for one in Restart]),
     default="never",
     show_default=True,
-    help="Which ends are followed by a new start; the pauses grow from 0.25 s to 30 s.",
+    help="When to start a child again after it has ended. The pauses grow from 0.25 s to 30 s.",
 )
 @click.option(
     "--attempts",
@@ -63,12 +77,12 @@ class Wishes(NamedTuple):
     default=10,
     show_default=True,
     metavar="N",
-    help="Give a child up after N lives in a row that were shorter than 10 s.",
+    help="Give up a child that ended N times in a row within 10 s of its start.",
 )
 @click.option(
     "--any-exit",
     type=click.Choice([one.value for one in AnyExit]),
-    help="When one has ended for good, stop the others or not.  [default: stop with a Procfile, else ignore]",
+    help="Whether to stop the others when one has ended for good.  [default: stop with a Procfile, else ignore]",
 )
 @click.option(
     "--stop-timeout",
@@ -76,9 +90,9 @@ class Wishes(NamedTuple):
     default="10",
     show_default=True,
     metavar="S",
-    help="SIGKILL S seconds after SIGTERM.",
+    help="Send SIGKILL S seconds after SIGTERM.",
 )
-@click.option("--stdin", metavar="NAME", help="Our standard input goes to this child (NAME.N; NAME means NAME.1).")
+@click.option("--stdin", metavar="NAME", help="Connect standard input to this child (NAME.N; NAME means NAME.1).")
 @click.option(
     "--line-max",
     type=SIZE,
@@ -92,12 +106,12 @@ class Wishes(NamedTuple):
     type=click.Choice([one.value for one in Join]),
     default="traceback",
     show_default=True,
-    help="Which lines become one message: Python's tracebacks; whatever is indented too; none.",
+    help="Which lines become one message. traceback: Python's tracebacks. indent: indented lines as well.",
 )
-@click.option("--hub", "with_hub", is_flag=True, help="Start a hub too, and stop it last.")
+@click.option("--hub", "with_hub", is_flag=True, help="Also start a hub, and stop it last.")
 @socket_option
 @journal_option
-@click.option("-q", "--quiet", is_flag=True, help="Do not show here what they say.")
+@click.option("-q", "--quiet", is_flag=True, help="Do not print the output of the children here.")
 @click.argument("words", nargs=-1, metavar="[-- COMMAND [ARG]... | NAME[=N]...]", type=click.UNPROCESSED)
 def spawn(  # noqa: PLR0913, PLR0917  one for each option
     count: int,
@@ -117,31 +131,35 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     quiet: bool,
     words: Sequence[str],
 ) -> int:
-    """Run commands as supervised producers: what they say, line by line, and their ends are messages.
+    """Run commands as supervised producers.
 
-    A child has MPSR_SOCKET, MPSR_TAG, MPSR_INDEX (and PORT, from a Procfile) in its environment, and PYTHONUNBUFFERED,
-    so that its last words arrive. SIGINT and SIGTERM stop all, a second one kills; SIGHUP, SIGUSR1 and SIGUSR2 are
-    passed on. The exit code is that of the first child that failed: 128 + N for one that signal N ended.
+    Each line of their output is a message, and so is each exit. The environment of a child has MPSR_SOCKET, MPSR_TAG,
+    MPSR_INDEX (with a Procfile also PORT) and PYTHONUNBUFFERED, so that no output is lost in its buffer.
+
+    SIGINT and SIGTERM stop all children, a second one kills them. SIGHUP, SIGUSR1 and SIGUSR2 are passed on. The exit
+    code is that of the first child that failed: 128 + N after signal N.
 
     \b
     Examples:
       mpsr spawn -n 4 --tag worker --restart on-failure -- python worker.py
-      mpsr spawn --hub                               # the Procfile here, and a hub
+      mpsr spawn --hub                               # the Procfile of this folder, and a hub
       mpsr spawn --procfile Procfile web=2 worker=4
     """
     path = os.path.abspath(socket or default_socket())
     if procfile is None and (not words or re.fullmatch(r"[A-Za-z0-9_-]+=\d+", words[0])):
         procfile = "Procfile"
         if not os.path.exists(procfile):
-            raise usage_error("say what to run: -- COMMAND, or --procfile FILE (there is no Procfile here)")
+            raise usage_error(
+                "there is nothing to run: give -- COMMAND or --procfile FILE (this folder has no Procfile)"
+            )
     if procfile is not None:
         specs = specs_of_procfile(procfile, words, env_files, path)
         if tag is not None or count != 1:
-            raise usage_error("with a Procfile the names are its own, and NAME=N says how many")
+            raise usage_error("-n and --tag do not go with a Procfile: write NAME=N for N processes of NAME")
     else:
         specs = specs_of_command(words, tag, count, env_files, path)
     if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
-        raise usage_error(f"--line-max is {LINE_BYTES_MIN} bytes at least, {LINE_BYTES_LARGEST >> 20}MiB at most")
+        raise usage_error(f"--line-max must be from {LINE_BYTES_MIN} bytes to {LINE_BYTES_LARGEST >> 20}MiB")
     policy = Policy(
         restart=Restart(restart),
         any_exit=AnyExit(any_exit or ("stop" if procfile is not None else "ignore")),
@@ -204,7 +222,7 @@ def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
     """Report messages that are not stored; return the exit code."""
     if delivery.dropped:
         lost = f"{delivery.dropped:,} messages ({delivery.dropped_bytes:,} bytes)"
-        complain(f"{lost} were dropped: the hub was away, and there was no more room")
+        complain(f"{lost} were dropped: the hub was not reachable, and the backlog was full")
     if late is not None:
         complain(late)
     return code or int(late is not None or delivery.dropped > 0)

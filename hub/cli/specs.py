@@ -24,7 +24,7 @@ CHILDREN_MAX = 10_000
 
 def specs_of_procfile(procfile: str, words: Sequence[str], env_files: Sequence[str], socket: str) -> list[Spec]:
     """
-    Return the children of a Procfile, as many of each process as *words* say.
+    Return the children of a Procfile, with the number of processes in *words*.
 
     They run through the shell in the Procfile's folder.
     """
@@ -37,7 +37,7 @@ def specs_of_procfile(procfile: str, words: Sequence[str], env_files: Sequence[s
     except ValueError as error:
         raise usage_error(str(error)) from None
     if not 0 < sum(counts.values()) <= CHILDREN_MAX:
-        raise usage_error(f"{sum(counts.values())} processes are to be run; 1 at least, {CHILDREN_MAX} at most")
+        raise usage_error(f"{sum(counts.values())} processes to run; the number must be from 1 to {CHILDREN_MAX}")
     shell = shutil.which("sh") or "/bin/sh"
     return [
         Spec(
@@ -57,7 +57,7 @@ def specs_of_command(
     """Return *count* children that run the command *words*."""
     given = _environment(env_files)
     if shutil.which(words[0], path=given.get("PATH")) is None:
-        raise usage_error(f"there is no command {words[0]!r}")
+        raise usage_error(f"command not found: {words[0]!r}")
     name = tag or re.sub(r"[^A-Za-z0-9_-]+", "-", os.path.basename(words[0])).strip("-") or "child"
     return [
         Spec(f"{name}.{index}", tuple(words), _own_variables(given, socket, name, index))
@@ -93,5 +93,5 @@ def with_stdin(specs: list[Spec], name: str | None) -> list[Spec]:
         return specs
     wanted = name if any(spec.name == name for spec in specs) else f"{name}.1"
     if all(spec.name != wanted for spec in specs):
-        raise usage_error(f"--stdin {name}: there are {', '.join(spec.name for spec in specs[:10])}")
+        raise usage_error(f"--stdin {name}: no such child (there are {', '.join(spec.name for spec in specs[:10])})")
     return [spec._replace(stdin=0) if spec.name == wanted else spec for spec in specs]

@@ -18,10 +18,16 @@ WATCH_S = 1.0
 
 @click.command()
 @socket_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --watch one a second.")
-@click.option("--watch", is_flag=True, help="Go on, once a second, with what each counter gains.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object; with --watch, one each second.")
+@click.option("--watch", is_flag=True, help="Repeat every second, with the rate of each counter.")
 def stats(socket: str | None, as_json: bool, watch: bool) -> None:
-    """Show the counters of the running hub."""
+    """Show the counters of the running hub.
+
+    \b
+    Examples:
+      mpsr stats
+      mpsr stats --watch
+    """
     before: dict[str, float] = {}
     try:
         while True:

@@ -28,14 +28,16 @@ class NotInstalled(MpsrError):
 
 def scope_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add --user and --system, of which one is required, as the argument *scope*."""
-    user = click.option("--user", "scope", flag_value="user", help="For you: runs as you, with your own journal.")
-    system = click.option("--system", "scope", flag_value="system", help="For the host: runs as the user mpsr.")
+    user = click.option(
+        "--user", "scope", flag_value="user", help="For you: the hub runs as your user, with your own journal."
+    )
+    system = click.option("--system", "scope", flag_value="system", help="For the host: the hub runs as the user mpsr.")
     return user(system(command))
 
 
 def chosen(scope: Scope | None) -> Scope:
     if scope is None:
-        raise usage_error("say --user or --system")
+        raise usage_error("choose --user or --system")
     return scope
 
 
@@ -66,7 +68,7 @@ def hub_command() -> list[str]:
         command = [sys.executable, "-m", "hub"]
     if set(command[0]) & set(UNFIT):
         raise NotInstalled(
-            f"systemd cannot run {command[0]} (install it where no quote, $ or backslash is in the path)"
+            f"systemd cannot run {command[0]} (install mpsr in a path without quotes, $ and backslashes)"
         )
     return command
 
@@ -110,7 +112,7 @@ def run(command: Sequence[str]) -> None:
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
-        raise NotInstalled(f"{' '.join(command)} did not end within {PATIENCE_S:.0f} s (run it by hand)") from None
+        raise NotInstalled(f"{' '.join(command)} did not finish within {PATIENCE_S:.0f} s (run it by hand)") from None
     if ran.returncode:
         said = (ran.stderr or ran.stdout).strip().partition("\n")[0] or f"exit code {ran.returncode}"
-        raise NotInstalled(f"{' '.join(command)}: {said} (put it right, and run it again)")
+        raise NotInstalled(f"{' '.join(command)}: {said} (correct it, and run this command again)")

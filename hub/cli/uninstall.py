@@ -24,7 +24,13 @@ _END = (
 @click.command()
 @scope_options
 def uninstall(scope: Scope | None) -> None:
-    """Stop the service and remove its files. The journal stays; its place is printed."""
+    """Stop the service and remove its files. The journal is kept, and its folder is printed.
+
+    \b
+    Examples:
+      mpsr uninstall --user
+      sudo mpsr uninstall --system
+    """
     scope = chosen(scope)
     need_root(scope, "uninstall")
     paths = [path for path in unit_files(scope, folder=folder_of(scope), command=(), journal="") if _is_ours(path)]

@@ -13,7 +13,13 @@ from hub.paths import default_journal
 @click.command()
 @journal_option
 def verify(journal: str | None) -> int:
-    """Check every batch of the journal: whole, in order, no holes."""
+    """Check the journal for damaged, missing and misplaced batches.
+
+    \b
+    Examples:
+      mpsr verify
+      mpsr verify --journal backup
+    """
     from hub.errors import JournalUnusable
     from hub.journal.files import DiskFiles
     from hub.journal.reader import open_reader

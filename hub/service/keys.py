@@ -47,8 +47,8 @@ def _rule_keys(right: Right, deed: str, default: str) -> tuple[Key, Key]:
     rules = "uid:1000, user:NAME, gid:33, group:NAME, comm:NAME or all"
     sample = ("group:adm", "uid:1000")
     return (
-        Key(f"{right}_allow", "RULE", f"Who may {deed}: {rules}.", default, sample),
-        Key(f"{right}_deny", "RULE", f"Who may not {deed}. Takes precedence over {right}_allow.", "nobody", sample),
+        Key(f"{right}_allow", "RULE", f"Peers that may {deed}: {rules}.", default, sample),
+        Key(f"{right}_deny", "RULE", f"Peers that may not {deed}, even if {right}_allow names them.", "nobody", sample),
     )
 
 
@@ -60,13 +60,13 @@ KEYS: tuple[Key, ...] = (
     Key("journal_size", "SIZE", "Maximum size of the journal. The oldest messages are deleted first."),
     Key("retain", "DURATION", "Delete messages that are older than this: 90s, 12h, 7d.", sample="30d"),
     Key("durability", "fsync|relaxed",
-        "fsync: acknowledge what is on disk. relaxed: a power cut may cost the last second."),
+        "fsync: acknowledge only messages that are on disk. relaxed: a power cut may cost the last second."),
     Key("connections_max", "N", "Maximum simultaneous connections; more wait in the backlog."),
     Key("inbox_size", "SIZE", "Memory for messages that are not on disk yet."),
     Key("frame_size", "SIZE",
-        "Maximum size of a client's frame; a larger one is a loss. At most an eighth of journal_size."),
+        "Maximum size of a client's frame; a larger one becomes a loss. At most an eighth of journal_size."),
     Key("stop_timeout", "DURATION", "How long a stop waits for producers and the disk."),
-    Key("log_level", "|".join(LOG_LEVELS), "Least level of the hub's own log, on standard error."),
+    Key("log_level", "|".join(LOG_LEVELS), "Minimum level of the hub's own log, on standard error."),
     *_rule_keys("send", "send messages", "everybody"),
     *_rule_keys("read", "read the counters", _OWN),
     *_rule_keys("control", "reload the configuration", _OWN),

@@ -128,7 +128,7 @@ def test_the_exit_code_is_the_first_failing_childs(hub: HubProcess, tmp_path: Pa
 def test_what_cannot_be_run_is_a_usage_error(hub: HubProcess, command: str, code: int) -> None:
     """The error is reported before anything is started."""
     done = run(hub, "--", command)
-    assert (done.returncode, done.stderr.count(b"there is no command")) == (code, 1)
+    assert (done.returncode, done.stderr.count(b"command not found")) == (code, 1)
 
 
 @needs_proc
@@ -377,7 +377,7 @@ def test_wrong_usage_says_what_is_right(hub: HubProcess, tmp_path: Path) -> None
     procfile.write_text("web: true\n")
     for args, said in [
         (["--procfile", str(procfile), "x=1"], b"web"),
-        (["--procfile", str(procfile), "web=0"], b"1 at least"),
+        (["--procfile", str(procfile), "web=0"], b"must be from 1 to"),
         (["--procfile", str(tmp_path / "none")], b"No such file"),
         (["--procfile", str(procfile), "-n", "2"], b"NAME=N"),
         (["--line-max", "1", "--", "true"], b"--line-max"),

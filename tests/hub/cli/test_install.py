@@ -66,7 +66,7 @@ def test_for_whom(verb: str, home: Home) -> None:
     """Without --user or --system it is wrong usage, and nothing is done."""
     code, out, said = home.run(verb)
     assert (code, out, home.texts()) == (2, "", {})
-    assert "say --user or --system" in said
+    assert "choose --user or --system" in said
 
 
 @pytest.mark.parametrize("scope", ["user", "system"])
@@ -126,7 +126,7 @@ def test_what_differs_is_not_replaced_unasked(home: Home) -> None:
     (home.units / "mpsr.service").write_text("mine")
     code, out, said = home.run("install", "--user")
     assert (code, out, home.texts()) == (1, "", {"mpsr.service": "mine"})
-    assert said == f"mpsr: {home.units}/mpsr.service differs from what would be written (--force replaces it)\n"
+    assert said == f"mpsr: {home.units}/mpsr.service differs from what would be written (use --force to replace)\n"
     code, out, _ = home.run("install", "--user", "--force")
     assert (code, home.texts()) == (0, whole)
     assert f"replaced   {home.units}/mpsr.service\n" in out
@@ -155,7 +155,10 @@ def test_a_manager_that_refuses(answer: str, reason: str, home: Home) -> None:
     """The error of systemctl is reported in one line, with the command to repeat."""
     home.begin_manager(answer)
     code, _, said = home.run("install", "--user")
-    assert (code, said) == (1, f"mpsr: systemctl --user daemon-reload: {reason} (put it right, and run it again)\n")
+    assert (code, said) == (
+        1,
+        f"mpsr: systemctl --user daemon-reload: {reason} (correct it, and run this command again)\n",
+    )
 
 
 def test_a_folder_that_cannot_be_written(home: Home, tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_a_program_that_the_system_could_not_run(home: Home, tmp_path: Path, mon
     monkeypatch.setattr(sys, "argv", [str(program)])
     code, _, said = home.run("install", "--system")
     assert (code, said.count("\n")) == (1, 1)
-    assert "; install mpsr for all (" in said
+    assert "; install mpsr for all users (" in said
 
 
 @pytest.mark.parametrize(
