@@ -86,6 +86,24 @@ def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == number
 
 
+def test_the_next_file_keeps_what_stands_before_a_large_write(tmp_path: Path) -> None:
+    """A large write where the previous file ended repeats the bytes of its own file, not those of the previous one."""
+    _need_direct_writes(tmp_path)
+    files = DiskFiles(str(tmp_path))
+    end = DIRECT_BYTES + 1092
+    first = files.create("a", SIZE)
+    files.write(first, 0, [b"a" * end])
+    files.close(first)
+    second = files.create("b", SIZE)
+    assert second == first, "it has another descriptor: this proves nothing"
+    half = end // 2
+    files.write(second, 0, [b"b" * half])
+    files.write(second, half, [b"b" * (end - half)])
+    files.write(second, end, [b"." * DIRECT_BYTES])
+    assert files.read(second, 0, end + DIRECT_BYTES) == b"b" * end + b"." * DIRECT_BYTES
+    files.close(second)
+
+
 def test_the_page_cache_is_left_to_others(tmp_path: Path) -> None:
     """A large write leaves no page in the cache, and is read back from the disk."""
     _need_direct_writes(tmp_path)

@@ -525,7 +525,32 @@ def by_brute_force(disk: ForgettingFiles, received: int) -> list[Stored]:
         reader.close()
 
 
-@pytest.mark.parametrize("damaged", [(), (0,), (1,), (2,), (1, 2), (0, 1, 2, 3), "last", "all but one"])
+DAMAGED = [(), (0,), (1,), (2,), (1, 2), (0, 1, 2, 3), "last", "all but one"]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_search_by_time_begins_in_the_last_segment_that_it_can(damaged: tuple[int, ...] | str) -> None:
+    """
+    It begins in the last segment that was begun before the time; a damaged header has the time of the next one.
+
+    The segments are begun at equal times in twos and threes.
+    """
+    begun = [1000, 1000, 1007, 1007, 1007, 1200, 1300, 1300]
+    firsts = [1 + 10 * index for index in range(len(begun))]
+    hit = {"last": (len(firsts) - 1,), "all but one": tuple(range(len(firsts) - 1))}
+    unreadable = hit[damaged] if isinstance(damaged, str) else damaged
+    disk = ForgettingFiles()
+    for index, (first, received) in enumerate(zip(firsts, begun, strict=True)):
+        header = pack_segment_header(SegmentHeader(1, bytes(16), first, received, 0, b""))
+        disk.overwrite(segment_name(first), flipped(header, 8 * 40) if index in unreadable else header)
+    readable = [index for index in range(len(begun)) if index not in unreadable]
+    for moment in sorted({time + delta for time in begun for delta in (-1, 0, 1)}):
+        times = [next((begun[later] for later in readable if later >= index), 1 << 63) for index in range(len(begun))]
+        before = [index for index, time in enumerate(times) if time < moment]
+        assert sequence_before(disk, moment) == (firsts[before[-1]] - 1 if before else 0), moment
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
 def test_a_search_by_time_finds_what_reading_everything_finds(damaged: tuple[int, ...] | str) -> None:
     """A search by time equals reading everything, at any moment, with damaged headers and equal times."""
     disk, times = ForgettingFiles(), [1000]

@@ -163,6 +163,26 @@ def test_what_a_killed_hub_wrote_is_synced_before_it_counts() -> None:
         assert read_all(after) == expected([large])
 
 
+def test_what_a_killed_hub_expired_stays_so_before_more_expires() -> None:
+    """
+    A hub is killed after it deleted a segment and before the folder was synced. The next one expires more: at no moment
+    does a power cut bring the deleted segment back without the next.
+    """
+    disk, producers = ForgettingFiles(), Producers()
+    segment_rolls(disk, producers)
+    firsts = list_segments(disk)
+    life = Life(disk)
+    life.writer._retain_bytes = life.writer.size_bytes - 1
+    expiring = moments(disk, producers, life.writer.expire)
+    killed = next(moment.disk for moment in expiring if list_segments(moment.disk)[0] == firsts[1])
+    assert {list_segments(cut)[0] for cut in killed.power_cuts(random.Random(0), 100)} == set(firsts[:2])
+    for moment in moments(killed, producers, lambda: Life(killed, retain_bytes=4096)):
+        for cut in moment.disk.power_cuts(random.Random(0), 100):
+            found = [first for first in list_segments(cut) if first in firsts]
+            assert found == firsts[len(firsts) - len(found) :]
+    assert firsts[2] not in list_segments(killed), "more has expired"
+
+
 def test_deduplication_knows_the_same_after_recovery() -> None:
     """Sessions, foreign ids and their times are recovered exactly, from the snapshot and the blocks after it."""
     disk, producers = ForgettingFiles(), Producers()

@@ -4,6 +4,8 @@ hub.journal.writer: commits, segments, expiry, and a disk that fails.
 
 import errno
 import random
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -94,6 +96,24 @@ def test_a_commit_is_one_write_and_one_sync(disk: ForgettingFiles) -> None:
     assert steps == ["page", "page", "sync"]
     life.append(own("a", 1), foreign("x"))
     assert steps == ["page", "page", "sync"]
+
+
+def test_a_message_costs_what_the_documentation_says(disk: ForgettingFiles) -> None:
+    """On disk, a message costs its bytes and those of its time, a chunk of a producer about a hundred more."""
+    page = (Path(__file__).parents[3] / "docs/operating.md").read_text(encoding="utf-8")
+    stated = re.search(r"costs its bytes and (\d+) for its time; a chunk costs about (\d+) more", page)
+    assert stated is not None
+    of_message, of_chunk = map(int, stated.groups())
+    life = Life(disk, segment_bytes=1 << 20)
+    first, second = own("a", 1, 1), own("a", 2, 500)
+    records = [
+        sum(len(msgspec.msgpack.encode(message.record)) for message in each.messages()) for each in (first, second)
+    ]
+    life.append(first)
+    life.append(second)
+    costs = [block.end - block.offset - size for block, size in zip(blocks_of(disk, 1), records, strict=True)]
+    assert costs[1] - costs[0] == 499 * of_message
+    assert costs[0] - of_message == pytest.approx(of_chunk, abs=5)
 
 
 def test_a_segment_is_sealed_before_the_next_is_begun(disk: ForgettingFiles) -> None:

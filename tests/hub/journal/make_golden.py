@@ -1,0 +1,94 @@
+"""
+Makes a golden journal: `python -m tests.hub.journal.make_golden` writes golden/format-N for the format of this program.
+
+Each golden journal was written once, by a hub of its format, and is never changed: test_journal_golden.py lets today's
+hub read and continue it. Run this when block.VERSION has been raised, and commit the new folder beside the old ones.
+
+The journal has two segments and a seal. It holds batches of two users, with chunk ids of our own, of other clients, and
+without; rows of both deduplication tables in the snapshot of the second segment; an unverified peer; a commit of
+several batches. expected.json describes the same, independent of the code that reads journals.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from hub import entries as codec
+from hub.journal.block import VERSION
+from hub.journal.files import DiskFiles
+from hub.journal.seal import Seal, write_seal
+from hub.message import Batch, Peer
+from hub.wire import chunkid
+from tests.hub.journal.world import NS, Life
+
+FOLDER = Path(__file__).parent / "golden"
+HUB_ID = bytes(range(100, 116))
+ALICE, BOB = Peer(4321, 1000, 1000, "worker", True), Peer(77, 1001, 100, "naïve name", False)
+SESSION = "golden-session-".ljust(chunkid.SESSION_LENGTH, "0")
+TIME = 1_750_000_000 * NS + 123_456_789
+
+
+def _batch(tag: str, peer: Peer, chunk_id: bytes | None, *records: dict[str, Any]) -> Batch:
+    parts = [codec.stamp(TIME + number) + msgpack.packb(record) for number, record in enumerate(records)]
+    return Batch(tag.encode(), codec.join(parts, len(parts)), len(parts), chunk_id, peer)
+
+
+COMMITS = [
+    [_batch("app", ALICE, chunkid.pack_own(SESSION, 1), {"message": "first", "n": 1})],
+    [
+        _batch("app", ALICE, chunkid.pack_own(SESSION, 2), {"nested": {"list": [1, -2.5, None, True]}}, {"n": 3}),
+        _batch("sys.log", BOB, chunkid.pack("text id"), {"message": "grüße 🙂"}),
+        _batch("sys.log", BOB, chunkid.pack(b"\x00bytes\xff"), {"big": 2**63}, {}, {"x": "y" * 600}),
+    ],
+    [_batch("plain", BOB, None, {"message": "without a chunk id"})],
+    [_batch("app", ALICE, chunkid.pack_own(SESSION, 3), {"filling": "z" * 700})],  # does not fit: a new segment
+    [_batch("app", BOB, chunkid.pack_own(SESSION, 1), {"message": "the session of another user"})],
+]
+
+
+def write(folder: Path) -> None:
+    """Write the journal and its description into the empty *folder*."""
+    files = DiskFiles(str(folder))
+    write_seal(files, Seal(HUB_ID, 1, 0, 1))  # for the hub id, which would be random
+    life = Life(files)
+    described, sequence = [], 1
+    for batches in COMMITS:
+        commit = life.append(*batches)
+        for batch in batches:
+            described.append(_describe(batch, sequence, commit.received))
+            sequence += batch.count
+    life.writer.close()
+    text = json.dumps({"next_sequence": sequence, "batches": described}, indent=1, ensure_ascii=True)
+    (folder / "expected.json").write_text(text + "\n", encoding="ascii")
+
+
+def _describe(batch: Batch, sequence: int, received: int) -> dict[str, Any]:
+    peer = batch.peer
+    entries = msgpack.unpackb(bytes(batch.entries), ext_hook=lambda code, data: data.hex())
+    return {
+        "sequence": sequence,
+        "received": received,
+        "tag": batch.tag.decode(),
+        "chunk_id": None if batch.chunk_id is None else batch.chunk_id.hex(),
+        "peer": [peer.pid, peer.uid, peer.gid, peer.comm, peer.verified],
+        "messages": [{"time": TIME + number, "record": record} for number, (_, record) in enumerate(entries)],
+    }
+
+
+def main() -> None:
+    folder = FOLDER / f"format-{VERSION}"
+    if folder.exists():
+        sys.exit(f"{folder} exists; a golden journal is never made again")
+    folder.mkdir(parents=True)
+    write(folder)
+    for path in sorted(folder.iterdir()):
+        print(path.relative_to(FOLDER), path.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()
