@@ -27,7 +27,7 @@ UV := uv==0.13.8
 # Nothing that runs here may import the checkout instead of the wheel.
 export PYTHONSAFEPATH := 1
 
-.PHONY: help run test lint format docs lock clean
+.PHONY: help run test mutants lint format docs lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lint: $(LOCKED) $(INSTALLED) $(TYPES_LOCKED) ## style, format and types
 	@.venv/bin/mypy
 	@echo "== pyright --verifytypes"
 	@.venv/bin/python .ci/publictypes.py .venv-types/bin/pyright hub producers
+
+mutants: $(LOCKED) ## change one token at a time and run its tests; survivors show missing tests
+	@PYTHONPATH=$(CURDIR) .venv/bin/python -m tests.mutants $(ARGS)
 
 format: $(LOCKED) ## rewrite the code in the project's format
 	@.venv/bin/ruff check --quiet --fix .; .venv/bin/ruff format .
