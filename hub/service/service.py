@@ -11,7 +11,8 @@ backlog). The parts are started in the order of `Service._parts`:
 5. the socket: connections are accepted;
 6. reloads by SIGHUP.
 
-Then systemd is notified. A part that fails ends the service, with its error.
+Then systemd is notified. A part that fails stops the service, which raises its error: in order, or at once if it is the
+receiver or the check of the lock, without which nothing can be stored.
 
 Parts are stopped in reverse order, which is that of the data, within `stop_timeout`, and at most `STOP_GRACE_S` more
 for the receiver and for each sink:
@@ -140,7 +141,7 @@ class Service:
         spools = Adoption.beside(endpoint)
         reloader = Reloader(self._config, self._load, endpoint, journal, follow_socket=spools.follow_socket)
 
-        async def until_stopped() -> float:
+        async def until_stopped() -> None:
             log.info(
                 "hub.listening",
                 socket=endpoint.path,
@@ -154,12 +155,15 @@ class Service:
             self._is_ready.set()
             gc.freeze()  # existing objects stay; scanning them in a full collection would block the loop for 10 ms
             await self._stopping.wait()
+
+        def stop_timeout() -> float:
             notifier.stopping()
             log.info("hub.stopping", connections=endpoint.connections)
             return reloader.config.stop_timeout
 
         with self._signals():
-            await run_parts(self._parts(endpoint, journal, notifier, spools, reloader), until_stopped)
+            parts = self._parts(endpoint, journal, notifier, spools, reloader)
+            await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
 
     def _parts(
         self, endpoint: Endpoint, journal: Journal, notifier: Notifier, spools: Adoption, reloader: Reloader
@@ -175,11 +179,11 @@ class Service:
             sinks.append(Part("print", follower.run, stop=follower.stop, grace_s=STOP_GRACE_S))
         return [
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
-            Part("guard", lambda: _guard(journal)),
+            Part("guard", lambda: _guard(journal), is_vital=True),
             Part("expiry", lambda: _expire(journal, reloader)),
             Part("status", lambda: self._when_ready(lambda: _report(endpoint, journal, notifier))),
             *sinks,
-            Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S),
+            Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),
             Part("spools", spools.run, ready=spools.first_look),
             Part("socket", lambda: endpoint.run(commands.table), stop=lambda timeout: _stop(endpoint, timeout)),
             Part("reload", lambda: self._reload_after_hangups(reload)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
@@ -43,13 +44,18 @@ class Recorded:
             raise self._error
 
 
-async def serve_at_once() -> float:
-    return 30.0
+async def serve_at_once() -> None:
+    """Be stopped at once."""
 
 
-async def serve_for_ever() -> float:
+async def serve_for_ever() -> None:
     await asyncio.Event().wait()
-    raise AssertionError
+
+
+async def run_all(
+    parts: Sequence[Part], serve: Callable[[], Awaitable[None]] = serve_at_once, *, timeout: float = 30.0
+) -> None:
+    await run_parts(parts, serve, stop_timeout=lambda: timeout)
 
 
 @both_loops
@@ -58,11 +64,10 @@ def test_order(run: Run) -> None:
     log: list[str] = []
     recorded = [Recorded("a", log), Recorded("b", log)]
 
-    async def serve() -> float:
+    async def serve() -> None:
         log.append("serve")
-        return 30.0
 
-    run(run_parts([each.part for each in recorded], serve))
+    run(run_all([each.part for each in recorded], serve))
     starts = ["a.run", "a.ready", "b.run", "b.ready"]
     assert log == [*starts, "serve", "b.stop", "b.cancelled", "a.stop", "a.cancelled"]
     assert 0 < recorded[0].timeout < recorded[1].timeout <= 30.0
@@ -72,11 +77,7 @@ def test_order(run: Run) -> None:
 def test_one_deadline(run: Run) -> None:
     """A part whose turn comes after the deadline gets its grace, and no more."""
     recorded = [Recorded("a", []), Recorded("b", [])]
-
-    async def serve() -> float:
-        return -1e6
-
-    run(run_parts([recorded[0].part._replace(grace_s=0.5), recorded[1].part], serve))
+    run(run_all([recorded[0].part._replace(grace_s=0.5), recorded[1].part], timeout=-1e6))
     assert recorded[0].timeout == 0.5
     assert recorded[1].timeout == 0
 
@@ -90,42 +91,83 @@ def test_a_part_that_fails(run: Run, at: str, failing: int, capsys: pytest.Captu
     error = ZeroDivisionError("ours")
     parts = [Recorded(f"{n}", log, at=at if n == failing else "", error=error).part for n in range(3)]
     with pytest.raises(ZeroDivisionError) as raised:
-        run(run_parts(parts, serve_at_once))
+        run(run_all(parts))
     assert raised.value is error
     assert {each.partition(".")[0] for each in log if each.endswith(".run")} == {
         each.partition(".")[0] for each in log if each.endswith(".cancelled")
     } | ({f"{failing}"} if at == "run" else set())
-    assert capsys.readouterr().err == ""
+    said = [json.loads(line)["name"] for line in capsys.readouterr().err.splitlines()]
+    assert said == ([f"{failing}"] if at == "run" else [])
 
 
 @both_loops
-def test_a_part_that_fails_while_serving(run: Run) -> None:
-    """A service that nobody stops ends when one of its parts fails, with the cause that the error had."""
-    cause = OSError("cause")
+@pytest.mark.parametrize("is_vital", [False, True])
+def test_a_part_that_fails_while_serving(run: Run, is_vital: bool) -> None:
+    """The other parts are stopped in order, or cancelled if the part is vital. The error keeps its cause."""
+    cause, log = OSError("cause"), list[str]()
 
     async def fail() -> None:
-        await asyncio.sleep(0)
+        await until(lambda: "c.ready" in log)
         raise ZeroDivisionError from cause
 
+    parts = [Recorded("a", log).part, Part("b", fail, is_vital=is_vital), Recorded("c", log).part]
     with pytest.raises(ZeroDivisionError) as raised:
-        run(run_parts([Recorded("a", []).part, Part("b", fail)], serve_for_ever))
+        run(run_all(parts, serve_for_ever))
     assert raised.value.__cause__ is cause
+    expected = {"a.cancelled", "c.cancelled"} if is_vital else ["c.stop", "c.cancelled", "a.stop", "a.cancelled"]
+    assert type(expected)(log[log.index("c.ready") + 1 :]) == expected
 
 
 @both_loops
-def test_errors_after_the_first(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first error is raised. Further ones are logged, also those in a group of a part's own."""
+def test_a_part_that_fails_during_the_start(run: Run) -> None:
+    """No further part is started, and those that were are stopped, also the one that is not ready yet."""
+    log: list[str] = []
+
+    async def fail() -> None:
+        await until(lambda: "b.run" in log)
+        raise ZeroDivisionError
+
+    slow = Recorded("b", log).part._replace(ready=serve_for_ever)
+    with pytest.raises(ZeroDivisionError):
+        run(run_all([Part("a", fail), slow, Recorded("c", log).part], serve_for_ever))
+    assert log == ["b.run", "b.stop", "b.cancelled"]
+
+
+@both_loops
+def test_a_vital_part_that_fails_during_the_stop(run: Run) -> None:
+    """The others are cancelled at once: a stop that waits for the vital part's work would wait for its timeout."""
+    stopping = asyncio.Event()
+
+    async def fail() -> None:
+        await stopping.wait()
+        raise ZeroDivisionError
+
+    async def stop(_: float) -> None:
+        stopping.set()
+        await asyncio.Event().wait()
+
+    with pytest.raises(ZeroDivisionError):
+        run(run_all([Part("a", fail, is_vital=True), Part("b", serve_for_ever, stop=stop)]))
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("at", "events"),
+    [("cancelled", ["hub.part_failed", "hub.part_failed"]), ("stop", ["hub.part_failed", "hub.stop_failed"])],
+)
+def test_errors_after_the_first(run: Run, at: str, events: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The first error is raised, also if it comes in a group of the part's own. Further ones are logged."""
 
     async def fail() -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(Recorded("x", [], at="run").run())
 
-    parts = [Recorded("a", [], at="cancelled").part, Part("b", fail)]
+    parts = [Recorded("a", [], at=at).part, Part("b", fail, is_vital=at == "cancelled")]
     with pytest.raises(ZeroDivisionError, match="x"):
-        run(run_parts(parts, serve_for_ever))
-    (line,) = capsys.readouterr().err.splitlines()
-    event = json.loads(line)
-    assert (event["event"], event["error"]) == ("hub.failed_again", "ZeroDivisionError('a')")
+        run(run_all(parts, serve_for_ever))
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["event"] for event in said] == events
+    assert said[1]["error"] == "ZeroDivisionError('a')"
 
 
 @both_loops
@@ -134,7 +176,7 @@ def test_cancelled(run: Run) -> None:
     log: list[str] = []
 
     async def main() -> None:
-        running = asyncio.create_task(run_parts([Recorded("a", log).part], serve_for_ever))
+        running = asyncio.create_task(run_all([Recorded("a", log).part], serve_for_ever))
         await until(lambda: log)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -402,6 +402,35 @@ def test_a_part_that_dies(
 
 
 @both_loops
+@pytest.mark.parametrize("name", ["_expire", "_report"])
+def test_what_was_sent_when_a_part_dies(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """What clients had sent is stored before the service ends, also if they ask for no acknowledgement."""
+    dying = asyncio.Event()
+
+    async def die(*_: object) -> None:
+        await dying.wait()
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(f"hub.service.service.{name}", die)
+
+    async def main() -> None:
+        running = asyncio.create_task(Service(config(tmp_path)).run())
+        client = await connected(str(tmp_path / "s"), chunk("a"))
+        assert await asyncio.to_thread(read_acks, client, 1) == ["a"]
+        for _ in range(100):
+            connect(str(tmp_path / "s"), b"no acknowledgement is asked for\n").close()
+        dying.set()
+        with pytest.raises(ZeroDivisionError):
+            await running
+        client.close()
+        journal = await Journal.open(str(tmp_path / "j"))
+        assert journal.last_sequence == 101
+        await journal.close()
+
+    run(main())
+
+
+@both_loops
 def test_a_sink_that_dies(run: Run, tmp_path: Path) -> None:
     """An error in what shows the messages, on its thread, ends the service; what was committed stays."""
 
