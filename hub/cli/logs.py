@@ -27,38 +27,53 @@ FOLLOW_S = 0.1
 
 @click.command()
 @journal_option
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes. Without -n, begin with the last 10.")
 @click.option(
-    "-n", "--lines", "--tail", "count", type=click.IntRange(0, COUNT_MAX), metavar="N", help="The last N that match."
+    "-f", "--follow", is_flag=True, help="Show the last 10 messages, or those of -n, and continue with new ones."
 )
-@click.option("-r", "--reverse", is_flag=True, help="The newest first.")
+@click.option(
+    "-n",
+    "--lines",
+    "--tail",
+    "count",
+    type=click.IntRange(0, COUNT_MAX),
+    metavar="N",
+    help="Only the last N messages that match.",
+)
+@click.option("-r", "--reverse", is_flag=True, help="Show the newest message first.")
 @click.option(
     "-t", "-u", "--tag", multiple=True, metavar="GLOB",
-    help="Only tags that match, as in 'app.*'; with ! in front, only others. Repeatable.",
+    help="Only tags that match, as in 'app.*'; with ! in front, only tags that do not match. Repeatable.",
 )  # fmt: skip
 @click.option("-g", "--grep", metavar="REGEX", help="Only records with a string in which REGEX is found.")
-@click.option("-i", "--ignore-case", is_flag=True, help="--grep finds upper and lower case.")
+@click.option("-i", "--ignore-case", is_flag=True, help="--grep ignores the difference between upper and lower case.")
 @click.option(
-    "--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE, !=, <, <=, > or >=. Repeatable: all."
+    "--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE; also !=, <, <=, >, >=. Repeatable."
+)
+@click.option("-p", "--level", metavar="L", help="Only records of level L (debug, info, warning, error, ...) or worse.")
+@click.option("--pid", type=int, metavar="N", help="Only messages of this process.")
+@click.option("--uid", type=int, metavar="N", help="Only messages of this user.")
+@click.option("--comm", metavar="GLOB", help="Only messages of commands with this name, as in 'python*'.")
+@click.option(
+    "-S", "--since", type=MOMENT, help="Only messages received since TIME: 10m, yesterday, 14:30, 2026-11-20, @epoch."
+)
+@click.option("-U", "--until", type=MOMENT, help="Only messages received until TIME.")
+@click.option(
+    "--after",
+    type=click.IntRange(0, SEQUENCE_MAX),
+    default=0,
+    metavar="SEQ",
+    help="Only messages with a higher sequence number.",
 )
 @click.option(
-    "-p", "--level", metavar="L", help="Only records whose level is L (debug, info, warning, error, ...) or worse."
-)
-@click.option("--pid", type=int, metavar="N", help="Only what this process wrote.")
-@click.option("--uid", type=int, metavar="N", help="Only what this user wrote.")
-@click.option("--comm", metavar="GLOB", help="Only what commands of this name wrote, as in 'python*'.")
-@click.option("-S", "--since", type=MOMENT, help="Only what arrived since: 10m, yesterday, 14:30, 2026-11-20, @epoch.")
-@click.option("-U", "--until", type=MOMENT, help="Only what arrived until then.")
+    "-o", "--output", type=click.Choice(["pretty", "json", "text"]),
+    help="pretty: with tracebacks. json: one object per line. text: the bare text.  [default: pretty]",
+)  # fmt: skip
+@click.option("--fields", metavar="KEYS", help="Show only these fields of the record, as in level,http.status.")
+@click.option("--count", "only_count", is_flag=True, help="Show only the number of messages that match.")
+@click.option("--utc", is_flag=True, help="Show times in UTC.")
 @click.option(
-    "--after", type=click.IntRange(0, SEQUENCE_MAX), default=0, metavar="SEQ", help="Only behind this sequence."
-)
-@click.option("-o", "--output", type=click.Choice(["pretty", "json", "text"]), help="[default: pretty]")
-@click.option("--fields", metavar="KEYS", help="Show only these fields of the record: level,http.status")
-@click.option("--count", "only_count", is_flag=True, help="Show only how many match.")
-@click.option("--utc", is_flag=True, help="Times in UTC.")
-@click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto",
-    help="[default: on a terminal, unless $NO_COLOR is set; $FORCE_COLOR]",
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+    help="auto: colours on a terminal, unless $NO_COLOR is set; always if $FORCE_COLOR is set.",
 )  # fmt: skip
 @click.option("--no-pager", is_flag=True, hidden=True)  # there is none
 def logs(  # noqa: PLR0913, PLR0917  one for each option
@@ -75,7 +90,7 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     no_pager: bool,
     **filters: Any,
 ) -> None:
-    """Read the journal, whether a hub is running or not.
+    """Read the journal, whether a hub is running or not. All filters that are given must match.
 
     \b
     Examples:

@@ -51,7 +51,7 @@ def test_values_and_defaults_are_the_same(name: str) -> None:
     """The page gives the value of each option as --help does, and the default that click shows or its text names."""
     problems = []
     for param in command_of(name).params:
-        if not isinstance(param, click.Option):
+        if not isinstance(param, click.Option) or param.hidden:
             continue
         row = next(row for row in rows_of_page(name) if f"`{param.opts[0]}" in row[0])
         if not param.is_flag and f"`{param.opts[-1]} {metavar_of(param)}`" not in row[0]:
