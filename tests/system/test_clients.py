@@ -15,6 +15,7 @@ import fluent.sender
 import pytest
 
 from hub.message import Message
+from tests.hub.clients import chunk, connect, read_acks
 from tests.support import HubProcess, eventually
 
 
@@ -126,6 +127,24 @@ def test_kill_of_a_client_keeps_what_the_kernel_has(hub: HubProcess) -> None:
     subprocess.run([sys.executable, "-c", program, hub.socket], check=False, timeout=30)
     messages = wait_for(hub, 5000)
     assert [message.record["message"] for message in messages] == [f"line {n}" for n in range(5000)]
+
+
+def test_two_clients_with_the_same_tag_and_chunk_ids(hub: HubProcess) -> None:
+    """
+    Two workers of one program count their chunks from 1: every chunk of both is stored, and a resend of either is not.
+    """
+    names = [str(number) for number in range(1, 51)]
+    with connect(hub.socket) as one, connect(hub.socket) as other:
+        for _ in range(2):
+            for name in names:
+                one.sendall(chunk(name, text=f"one {name}"))
+                other.sendall(chunk(name, text=f"other {name}"))
+            assert read_acks(one, 50) == read_acks(other, 50) == names
+    texts = [message.record["text"] for message in hub.messages("app")]
+    for worker in ("one", "other"):
+        assert [text for text in texts if text.startswith(worker)] == [f"{worker} {name}" for name in names]
+    assert len(texts) == 100
+    assert hub.stats()["duplicates"] == 100
 
 
 def test_a_thousand_connections_at_once(hub: HubProcess) -> None:

@@ -16,7 +16,7 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,85 @@ def test_what_a_client_sends_that_closes_without_reading_is_stored(tmp_path: Pat
         assert hub.stats()["losses"] == 0
         messages = hub.messages()
     assert sum(message.tag == "gone" for message in messages) == sum(message.tag == "dead" for message in messages)
+
+
+# Memory, for each protocol.
+
+FRAME = 1 << 20
+"""The limit of a frame in a journal of 8 MiB."""
+SENT = 32 << 20
+GROWN_BYTES_MAX = 20 << 20
+"""Half of it is for the chunk ids that are remembered; lines take 7 MiB, JSON 3."""
+READ_BYTES_MAX = 3 << 20
+"""What the kernel and the hub keep for a client that reads nothing: a third of the replies at most."""
+PIECE = bytes(1 << 20)
+TEXT_PIECE = b"x" * len(PIECE)
+STATS = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "stats", "params": ["x" * 1000]}).encode()
+
+
+def _many(piece: bytes, size: int = SENT) -> Iterator[bytes]:
+    """Yield *piece* as often as it fits into *size*, in larger pieces."""
+    whole = piece * max(FRAME // len(piece), 1)
+    return itertools.repeat(whole, size // len(whole))
+
+
+def _msgpack() -> Iterator[bytes]:
+    """Yield a frame over the limit, frames with acknowledgements of 16 MiB, and a frame that never ends."""
+    yield encode_frame_head(b"app", SENT)
+    yield from itertools.repeat(PIECE, SENT >> 20)
+    yield b"\x80"
+    yield from (frame_of(chunkid.pack(f"{n:01000}"), {"n": n}) for n in range(SENT // 2000))
+    yield encode_frame_head(b"app", SENT) + PIECE
+
+
+def _lines() -> Iterator[bytes]:
+    """Yield a line over the limit, short lines, empty ones, and a line that never ends."""
+    yield from itertools.repeat(TEXT_PIECE, SENT >> 20)
+    yield b"\n"
+    yield from _many(b"a line of text\n", SENT // 4)
+    yield from _many(b"\n", SENT >> 5)
+    yield from itertools.repeat(PIECE, SENT >> 20)
+
+
+def _json() -> Iterator[bytes]:
+    """Yield JSON that grows when it is decoded, requests with replies of 7 MiB, and a line that never ends."""
+    yield from _many(b'{"a":[' + b",".join([b"[]"] * 10_000) + b"]}\n", SENT // 4)
+    yield from _many(b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * 60_000 + b'"}\n', SENT // 4)
+    yield from _many(STATS + b"\n", 10 << 20)
+    yield b'{"a":"'
+    yield from itertools.repeat(TEXT_PIECE, SENT >> 20)
+
+
+def _length_prefixed() -> Iterator[bytes]:
+    """Yield a text over the limit, requests with replies of 7 MiB, empty texts, and half a text of 4 GiB."""
+    yield b"\0\0\0\1x"  # a length that begins otherwise would select lines
+    yield SENT.to_bytes(4, "big")
+    yield from itertools.repeat(PIECE, SENT >> 20)
+    yield from _many(len(STATS).to_bytes(4, "big") + STATS, 10 << 20)
+    yield from _many(b"\0\0\0\0", SENT >> 5)
+    yield b"\xff\xff\xff\xff"
+    yield from itertools.repeat(PIECE, SENT >> 20)
+
+
+@pytest.mark.parametrize(
+    ("stream", "losses"),
+    [(_msgpack, 2), (_lines, 2), (_json, 1), (_length_prefixed, 2)],
+    ids=lambda row: getattr(row, "__name__", ""),
+)
+def test_whatever_a_client_sends_costs_no_memory(
+    stream: Callable[[], Iterator[bytes]], losses: int, tmp_path: Path
+) -> None:
+    """In any protocol a client costs the hub a bounded amount of memory, even if it does not read the replies."""
+    with HubProcess(tmp_path, "--journal-size", "8MiB") as hub, _honest(hub), connect(hub.socket) as client:
+        before, sent = _peak_bytes(hub), 0
+        for data in stream():
+            client.sendall(data)
+            sent += len(data)
+        assert sent > SENT
+        client.shutdown(socket.SHUT_WR)
+        _losses(hub, losses)
+        assert _peak_bytes(hub) - before < GROWN_BYTES_MAX
+        assert len(read_to_end(client)) < READ_BYTES_MAX
 
 
 # Frames that are too large.
