@@ -16,9 +16,17 @@ from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, Not
 
 @click.command()
 @socket_option
-@click.option("--tag", default="send", show_default=True, help="Tag of the messages.")
-@click.option("--json", "as_json", is_flag=True, help="Each message is a JSON object, which becomes the record.")
-@click.option("-F", "fields", multiple=True, metavar="KEY=VALUE", help="Add a field to each record. Repeatable.")
+@click.option("-t", "--tag", default="send", show_default=True, help="Tag of the messages.")
+@click.option(
+    "--json", "as_json", is_flag=True,
+    help="Each message is a JSON object, which becomes the record. Its tag and time count.",
+)  # fmt: skip
+@click.option(
+    "-F", "fields", multiple=True, metavar="KEY=VALUE",
+    help="Add a field to each record: 5, 1.5, true, false and null are values, everything else and '\"5\"' is text. "
+    "Repeatable.",
+)  # fmt: skip
+@click.option("-p", "--level", metavar="L", help="Level of each record: info, warning, error, ...")
 @click.option(
     "--timeout",
     type=SECONDS,
@@ -29,7 +37,13 @@ from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, Not
 )
 @click.argument("message", nargs=-1)
 def send(
-    socket: str | None, tag: str, as_json: bool, fields: Sequence[str], timeout: float, message: Sequence[str]
+    socket: str | None,
+    tag: str,
+    as_json: bool,
+    fields: Sequence[str],
+    level: str | None,
+    timeout: float,
+    message: Sequence[str],
 ) -> int:
     """Send each MESSAGE, or each line of standard input.
 
@@ -40,7 +54,7 @@ def send(
       mpsr send --tag deploy -F version=1.2 "release is out"
       tail -F access.log | mpsr send --tag nginx
     """
-    extra = dict(map(_field, fields))
+    extra = dict(map(_field, fields)) | ({} if level is None else {"level": level})
     lines: Iterable[bytes] = map(os.fsencode, message) if message else _standard_input()
     failed = False
     producer = Producer(socket, tag=tag, spool=False)  # the exit code leaves unacknowledged messages to the caller
@@ -57,35 +71,78 @@ def send(
     return 1 if failed else 0
 
 
-def _field(field: str) -> tuple[str, str]:
-    key, equals, value = field.partition("=")
+def _field(field: str) -> tuple[str, Any]:
+    key, equals, text = field.partition("=")
     if not equals or not key:
         raise usage_error(f"-F {field!r}: write it as KEY=VALUE")
-    return key, value
+    return key, _value(text)
+
+
+def _value(text: str) -> str | int | float | bool | None:
+    """Return the value of *text*. It is a number only if it would be written in the same way: 1.10 and 007 are text."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        return text[1:-1]
+    for kind, shape in ((int, "{:d}"), (float, "{!r}")):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if shape.format(number) == text and -(2**63) <= number < 2**64:
+            return number
+    return text
+
+
+_CONSTANTS = {"true": True, "false": False, "null": None}
 
 
 def _standard_input() -> Iterator[bytes]:
     for line in sys.stdin.buffer:
-        yield line.removesuffix(b"\n")
+        yield line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _send_line(producer: Producer, line: bytes, extra: dict[str, str], *, as_json: bool, timeout: float) -> str | None:
+def _send_line(producer: Producer, line: bytes, extra: dict[str, Any], *, as_json: bool, timeout: float) -> str | None:
     """Send one line; return why it cannot be sent, None if it was accepted."""
     from hub.wire.text import encode_record
 
-    if not as_json and not extra:
-        return _with_room(lambda wait_s: producer.send_packed(encode_record(line), timeout=wait_s), producer, timeout)
-    record: Any = {"message": line.decode("utf-8", "replace")}
+    tag, time_ns = None, None
     if as_json:
-        import msgspec
+        record, tag, time_ns = _parse(line)
+        if isinstance(record, str):
+            return record
+    else:
+        record = {"message": os.fsdecode(line)}
+    try:
+        packed = _pack({**record, **extra}) if as_json or extra else encode_record(line)
+    except (ValueError, RecursionError) as error:  # nested too deeply
+        return f"it cannot be encoded: {error}"
+    return _with_room(
+        lambda wait_s: producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=wait_s), producer, timeout
+    )
 
-        try:
-            record = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return f"not JSON: {error}"
-        if not isinstance(record, dict):
-            return "a JSON object is expected"
-    return _with_room(lambda wait_s: producer.send({**record, **extra}, timeout=wait_s), producer, timeout)
+
+def _parse(line: bytes) -> tuple[dict[str, Any] | str, str | None, int | None]:
+    """Return record, tag and time of a JSON object, as the hub itself reads such a line; or why it is none."""
+    import msgspec
+
+    from hub.wire.jsonlines import take_tag, take_time
+
+    try:
+        record = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return f"not JSON: {error}", None, None
+    if not isinstance(record, dict):
+        return "a JSON object is expected", None, None
+    return record, take_tag(record), take_time(record)
+
+
+def _pack(record: dict[str, Any]) -> bytes:
+    """Return *record* in msgpack. Text that is not UTF-8 is kept as it is, as in a message without fields."""
+    import msgpack
+
+    packed: bytes = msgpack.packb(record, default=str, unicode_errors="surrogateescape")
+    return packed
 
 
 def _with_room(hand_over: Callable[[float], None], producer: Producer, timeout: float) -> str | None:

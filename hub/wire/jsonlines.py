@@ -1,19 +1,26 @@
 """
-A JSON object on a line: a request if it has a ``jsonrpc`` member, otherwise a message.
+A JSON object on a line: a request, or a message.
 
-``tag`` (a string) and ``time`` (RFC 3339, or seconds since the epoch) are removed from the object; the rest is the
-record. An unusable ``tag`` or ``time`` stays in the record.
+It is a request if it has members ``jsonrpc`` and ``method`` and none that a request does not have: a log record may be
+about JSON-RPC. In a message, ``tag`` (a string) and ``time`` (RFC 3339, or a number since the epoch in seconds, or in
+milli-, micro- or nanoseconds) are removed from the object; the rest is the record. An unusable ``tag`` or ``time``
+stays in the record, and so does a number that is no plausible time: a duration, for example.
 
-Always true: for a line that is not a JSON object, or cannot be encoded in msgpack, the result is None, and the caller
-keeps the line as text.
+What JSON permits and msgpack does not, and what many programs write although it is no JSON, is kept as far as possible:
+an integer of more than 64 bits and half a surrogate as text, ``NaN`` and ``Infinity``, bytes that are not UTF-8.
+
+Always true: for a line that is not such an object the result is None, and the caller keeps the line as text.
 Not here: cutting lines (hub.wire.lines), the forms of JSON-RPC (hub.wire.jsonrpc).
 """
 
 from __future__ import annotations
 
+import codecs
 import datetime
+import json
 from typing import Any
 
+import msgpack
 import msgspec
 
 from hub.entries import NS, UNSTAMPED, stamp
@@ -32,47 +39,97 @@ for a read of such lines.
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.msgpack.Encoder().encode
+_FAULTS = (msgspec.MsgspecError, UnicodeError, ValueError, OverflowError, RecursionError)
+_REQUEST = frozenset(("jsonrpc", "method", "params", "id"))
+_KEEP = "mpsr.keep"  # the name of an error handler
+_PLAUSIBLE_S = 10**9  # September 2001
 _TIME_S_MAX = 1 << 32
 _TIME_NS_MAX = _TIME_S_MAX * NS
 
 
 def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
     """Return a request, a message as tag and entry, or None if the line is neither."""
+    value: dict[str, Any] | None
     try:
         value = _decode(line)
-        if "jsonrpc" in value:
-            return jsonrpc.as_request(value, len(line))
-        tag, before = _take_tag(value), _take_time(value)
-        return tag, before + _encode(value)
-    except (msgspec.MsgspecError, UnicodeError, ValueError, OverflowError, RecursionError):
+    except _FAULTS:
+        value = _decode_odd(line)
+    if value is None:
+        return None
+    if "jsonrpc" in value and "method" in value and _REQUEST.issuperset(value):
+        return jsonrpc.as_request(value, len(line))
+    tag, time_ns = take_tag(value), take_time(value)
+    tag_bytes = TAG if tag is None else tag.encode()
+    before = UNSTAMPED if time_ns is None else stamp(time_ns)
+    try:
+        return tag_bytes, before + _encode(value)
+    except _FAULTS:
+        pass
+    try:
+        return tag_bytes, before + msgpack.packb(value, default=str, unicode_errors=_KEEP)
+    except (*_FAULTS, msgpack.PackException):
         return None
 
 
-def _take_tag(value: dict[str, Any]) -> bytes:
+def _decode_odd(line: bytes) -> dict[str, Any] | None:
+    """Return the object on a line that is not quite JSON."""
+    try:
+        value = json.loads(line.decode("utf-8", "surrogateescape"))
+    except _FAULTS:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _keep(error: UnicodeError) -> tuple[bytes, int]:
+    """Encode what is not Unicode: bytes that were not UTF-8 as they were, other surrogates as their escapes."""
+    assert isinstance(error, UnicodeEncodeError)
+    kept = bytearray()
+    for character in error.object[error.start : error.end]:
+        code = ord(character)
+        kept += bytes((code - 0xDC00,)) if 0xDC80 <= code <= 0xDCFF else b"\\u%04x" % code
+    return bytes(kept), error.end
+
+
+codecs.register_error(_KEEP, _keep)
+
+
+def take_tag(value: dict[str, Any]) -> str | None:
+    """Take the tag out of an object and return it. Return None, and leave it, if it cannot be one."""
     tag = value.get("tag")
-    if not isinstance(tag, str) or not tag or len(encoded := tag.encode()) > TAG_BYTES_MAX:
-        return TAG
+    if not isinstance(tag, str) or not tag:
+        return None
+    try:
+        size = len(tag.encode())
+    except UnicodeEncodeError:
+        return None
+    if size > TAG_BYTES_MAX:
+        return None
     del value["tag"]
-    return encoded
+    return tag
 
 
-def _take_time(value: dict[str, Any]) -> bytes:
+def take_time(value: dict[str, Any]) -> int | None:
+    """Take the time out of an object and return it in nanoseconds. Return None, and leave it, if it is none."""
     time_ns = parse_time(value.get("time"))
-    if time_ns is None:
-        return UNSTAMPED
-    del value["time"]
-    return stamp(time_ns)
+    if time_ns is not None:
+        del value["time"]
+    return time_ns
 
 
 def parse_time(time: object) -> int | None:
     """
-    Return nanoseconds since the epoch (1970 to 2106) for RFC 3339 text or a number of seconds, or None for others.
+    Return nanoseconds since the epoch for RFC 3339 text (1970 to 2106), or for a number that is a plausible time (2001
+    to 2106) in seconds, milli-, micro- or nanoseconds. Return None for others.
     """
     if isinstance(time, str):
         return _parse_rfc3339(time)
-    if isinstance(time, bool) or not isinstance(time, (int, float)) or not 0 <= time < _TIME_S_MAX:
+    if isinstance(time, bool) or not isinstance(time, (int, float)):
         return None
-    return int(time) * NS + round((time - int(time)) * NS)
+    for units in (1, 10**3, 10**6, NS):  # in a second; a plausible number has one meaning only
+        if _PLAUSIBLE_S * units <= time < _TIME_S_MAX * units:
+            whole = int(time)
+            return whole * (NS // units) + round((time - whole) * (NS // units))
+    return None
 
 
 def _parse_rfc3339(text: str) -> int | None:
