@@ -281,7 +281,6 @@ class Writer:
         assert self._active is not None
         # With ``fsync``, everything before the position is synced, so syncing this range is enough.
         is_synced = self._durability == "fsync"
-        self.is_unsynced = True
         self._files.write(self._active.fd, self._position, parts, is_synced=is_synced)
         self.is_unsynced = not is_synced
         self.check_ours()

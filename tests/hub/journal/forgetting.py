@@ -192,7 +192,7 @@ class ForgettingFiles:
     def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
         file, data = self._handles[fd], b"".join(parts)
         start, size = offset, len(data)
-        assert offset + len(data) <= file.sizes[-1], "written behind what was reserved"
+        assert offset + len(data) <= file.sizes[-1], "written after the reserved space"
         while data:
             page = offset // PAGE_BYTES
             now = data[: (page + 1) * PAGE_BYTES - offset]

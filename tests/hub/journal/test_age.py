@@ -31,7 +31,7 @@ HOUR = 3600
         (1000, 21, 2),
     ],
 )
-def test_what_is_only_of_before_goes(older_than: int, needed_from: int, goes: int) -> None:
+def test_a_segment_with_only_older_messages_expires(older_than: int, needed_from: int, goes: int) -> None:
     """A segment expires if the next one was begun before the limit, because then all of its messages are older."""
     assert plan_expiry(FOUR, retain_bytes=RETAIN_BYTES, needed_from=needed_from, older_than=older_than) == goes
 
@@ -59,7 +59,7 @@ def a_writer(files: ForgettingFiles, clock: Clock) -> Writer:
     return writer
 
 
-def test_nothing_lives_much_longer_than_it_should() -> None:
+def test_no_message_lives_longer_than_nine_eighths_of_the_limit() -> None:
     """With one message and one expiry per hour, no kept message is older than nine eighths of the limit."""
     files, clock = ForgettingFiles(), Clock()
     writer = a_writer(files, clock)

@@ -2,11 +2,14 @@
 
 import zlib
 
+import msgspec
 import pytest
 
+from hub import entries as codec
 from hub.journal.block import (
     BLOCK_BYTES,
     ENTRIES_BYTES_MAX,
+    ENTRY_BYTES_MIN,
     HEADER_BYTES_MAX,
     SEGMENT_HEADER_BYTES,
     SNAPSHOT_BYTES_MAX,
@@ -57,7 +60,7 @@ def whole(data: bytes, at: int = 0, seed: int = SEED) -> Block | None:
 )
 def test_a_block_comes_back_as_it_was(given: Batch) -> None:
     """Tag, entries, count, chunk id and peer are the same after packing and unpacking, at any offset."""
-    data = b"before" + packed(given) + b"behind"
+    data = b"before" + packed(given) + b"beyond"
     block = whole(data, 6)
     assert block is not None
     assert (block.offset, block.sequence, block.next_sequence) == (OFFSET, 77, 77 + given.count)
@@ -66,6 +69,11 @@ def test_a_block_comes_back_as_it_was(given: Batch) -> None:
     assert back is not None
     assert (back.tag, bytes(back.entries), back.count) == (given.tag, bytes(given.entries), given.count)
     assert (back.chunk_id, back.peer, back.sequence, back.received) == (given.chunk_id, given.peer, 77, 5)
+
+
+def test_the_shortest_message_is_known() -> None:
+    """The number of messages that fit between two blocks is computed from the shortest possible one."""
+    assert len(codec.UNSTAMPED + msgspec.msgpack.encode({})) == ENTRY_BYTES_MIN
 
 
 def test_a_block_cut_anywhere_is_not_whole() -> None:
@@ -111,7 +119,7 @@ def test_the_longest_header_that_the_wire_lets_through_is_read_again() -> None:
         (40, (OFFSET + 1).to_bytes(8, "little")),  # a commit that begins after its block
     ],
 )
-def test_what_no_block_has_is_refused_before_it_is_believed(at: int, value: bytes) -> None:
+def test_impossible_fields_are_refused_before_they_are_used(at: int, value: bytes) -> None:
     """Magic, lengths, sequence and commit offset are checked before they are used."""
     data = packed(own("a", 1))
     assert unpack_block(data, 0, OFFSET) is not None
@@ -131,7 +139,7 @@ def test_a_segment_header_comes_back_as_it_was(snapshot: bytes) -> None:
     header = HEADER._replace(snapshot=snapshot)
     data = pack_segment_header(header)
     assert len(data) == header.size_bytes == segment_header_bytes(data) == SEGMENT_HEADER_BYTES + len(snapshot)
-    assert unpack_segment_header(data) == unpack_segment_header(data + b"behind") == header
+    assert unpack_segment_header(data) == unpack_segment_header(data + b"beyond") == header
 
 
 def test_a_segment_header_cut_or_flipped_anywhere_is_none() -> None:
@@ -150,7 +158,7 @@ def test_the_length_of_a_snapshot_is_bounded() -> None:
     assert segment_header_bytes(data[:48] + (SNAPSHOT_BYTES_MAX + 1).to_bytes(4, "little")) is None
 
 
-def test_a_newer_version_is_told_from_damage() -> None:
+def test_a_newer_version_is_not_taken_for_damage() -> None:
     """A header of a later version with the common fields is returned with its version, and the caller refuses it."""
     header = unpack_segment_header(pack_segment_header(HEADER._replace(version=9)))
     assert header is not None

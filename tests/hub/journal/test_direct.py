@@ -35,7 +35,7 @@ def _need_direct_writes(folder: Path) -> None:
         pytest.skip("the file system under the temporary folder has no direct writes")
 
 
-def test_small_and_large_writes_lie_behind_one_another(tmp_path: Path) -> None:
+def test_small_and_large_writes_follow_one_another(tmp_path: Path) -> None:
     """Writes at any offset, of any size, in any order, with a reader at every moment, leave the given bytes."""
     dice = random.Random(7)
     files = DiskFiles(str(tmp_path))
@@ -86,7 +86,7 @@ def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == number
 
 
-def test_the_next_file_keeps_what_stands_before_a_large_write(tmp_path: Path) -> None:
+def test_the_next_file_keeps_the_bytes_before_a_large_write(tmp_path: Path) -> None:
     """A large write where the previous file ended repeats the bytes of its own file, not those of the previous one."""
     _need_direct_writes(tmp_path)
     files = DiskFiles(str(tmp_path))
@@ -173,7 +173,7 @@ def _descriptors() -> int:
 
 
 @pytest.mark.parametrize("most", [PAGE_BYTES, 512, 100, 1_000_000])
-def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """
     All bytes are written, whatever part the kernel takes at a time, even a part that no direct write can continue.
     """
@@ -190,7 +190,7 @@ def test_a_write_that_is_cut_short_is_gone_on_with(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-def test_what_fails_in_the_middle_leaves_what_was_there(
+def test_a_write_that_fails_in_the_middle_changes_nothing_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """
@@ -266,7 +266,7 @@ def test_a_file_that_nobody_may_write_is_an_error(tmp_path: Path) -> None:
     files.close(fd)
 
 
-def test_a_reader_beside_it_never_sees_what_was_there_change(tmp_path: Path) -> None:
+def test_a_concurrent_reader_never_sees_earlier_bytes_change(tmp_path: Path) -> None:
     """A reader sees the bytes before the write unchanged while their page is written again."""
     dice = random.Random(3)
     files = DiskFiles(str(tmp_path))

@@ -41,7 +41,7 @@ def test_a_file_is_made_once(files: Files) -> None:
     files.close(fd)
 
 
-def test_parts_are_written_one_behind_the_other(files: Files) -> None:
+def test_parts_are_written_one_after_the_other(files: Files) -> None:
     """Any number of parts of any kind is written, across pages, at any offset."""
     rng = random.Random(1)
     parts = [rng.randbytes(rng.randrange(9)) for _ in range(3000)]  # more than one system call accepts
@@ -64,7 +64,7 @@ def test_reading_stops_at_the_end(files: Files) -> None:
     files.close(fd)
 
 
-def test_cutting_a_file_shows_to_those_who_have_it_open(files: Files) -> None:
+def test_a_truncation_is_visible_through_open_descriptors(files: Files) -> None:
     """Readers of an open file that is cut read fewer bytes, and get no error."""
     fd = files.create("a", 5000)
     files.write(fd, 0, [b"x" * 5000])
@@ -103,7 +103,7 @@ def test_names_are_given_and_taken(files: Files) -> None:
         lambda files: files.truncate("none", 0),
     ],
 )
-def test_what_is_not_there_is_not_found(files: Files, action: Callable[[Files], object]) -> None:
+def test_a_missing_file_is_not_found(files: Files, action: Callable[[Files], object]) -> None:
     """Every operation on a missing file raises FileNotFoundError."""
     with pytest.raises(FileNotFoundError):
         action(files)
@@ -283,7 +283,7 @@ def test_a_synced_write_that_is_cut_short_is_written_and_synced_again(
     files.close(fd)
 
 
-def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a short write (a signal, or a nearly full disk), the rest is written after it."""
     real, real_one = os.pwritev, os.pwrite
     monkeypatch.setattr(os, "pwritev", lambda fd, parts, offset: real(fd, [b"".join(parts)[:7]], offset))
@@ -296,7 +296,7 @@ def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monke
     files.close(fd)
 
 
-def test_a_short_read_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_read_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a short read, the rest is read after it."""
     files = DiskFiles(str(tmp_path))
     fd = files.create("a", 100)
@@ -330,7 +330,7 @@ def test_a_bad_sector_costs_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     files.close(fd)
 
 
-def test_a_file_without_space_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_space_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk is found when the file is created, and the incomplete file is removed."""
 
     def full(fd: int, offset: int, size: int) -> None:

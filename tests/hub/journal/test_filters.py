@@ -108,7 +108,7 @@ FILTERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=lambda filters: ",".join(filters) or "none")
-def test_filters_give_what_brute_force_gives(journal: str, filters: dict[str, Any]) -> None:
+def test_filters_agree_with_brute_force(journal: str, filters: dict[str, Any]) -> None:
     """Forward and for the last ten, the filters return the same messages as brute force."""
     query = Query(**filters)
     expected = [message.sequence for message in everything(journal) if wanted(message, filters)]
@@ -119,7 +119,7 @@ def test_filters_give_what_brute_force_gives(journal: str, filters: dict[str, An
 
 
 @pytest.mark.parametrize("tag", ["app.*", "sys", "mpsr.*", "*", "nothing"])
-def test_a_tag_filter_keeps_what_cannot_be_read_of_that_tag(journal: str, tag: str) -> None:
+def test_a_tag_filter_keeps_unreadable_entries_of_that_tag(journal: str, tag: str) -> None:
     """An unreadable entry is shown with its batch's tag, and with the losses."""
     pattern = re.compile(tag.replace(".", r"\.").replace("*", ".*"))
     reader = Reader(DiskFiles(journal))
@@ -135,7 +135,7 @@ def test_a_tag_filter_keeps_what_cannot_be_read_of_that_tag(journal: str, tag: s
     reader.close()
 
 
-def test_a_time_is_found_by_halving(journal: str) -> None:
+def test_a_time_is_found_by_binary_search(journal: str) -> None:
     """
     Every message received at or after a time has a sequence above the one found, which is off by less than a segment.
     """
@@ -147,5 +147,5 @@ def test_a_time_is_found_by_halving(journal: str) -> None:
         younger = [message.sequence for message in everything(journal) if message.received >= moment]
         assert not younger or after < younger[0]
         assert after + 1 in (1, *firsts)
-        behind = [first for first in firsts if first > after + 1]
-        assert not younger or not behind or behind[0] >= younger[0] or second == 0
+        following = [first for first in firsts if first > after + 1]
+        assert not younger or not following or following[0] >= younger[0] or second == 0

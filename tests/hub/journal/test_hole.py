@@ -67,7 +67,7 @@ def test_the_place_after_a_block_is_where_the_next_one_begins() -> None:
     assert PLACE.after(following) == Place(10, following.end, 27)
 
 
-def test_the_limits_of_a_segment_say_what_was_committed() -> None:
+def test_the_limits_of_a_segment_show_whether_a_place_was_committed() -> None:
     """Everything is committed if a next segment exists, or before the seal's offset in the segment it names."""
     assert not Limits().is_committed(PLACE)
     assert Limits(next_segment=30).is_committed(PLACE)

@@ -88,7 +88,7 @@ class WatchedFiles(DiskFiles):
 # Appending and reading.
 
 
-def test_what_is_appended_can_be_read(tmp_path: Path) -> None:
+def test_appended_batches_can_be_read(tmp_path: Path) -> None:
     """
     Sequences count up from 1, `read` returns the committed messages after any of them, and a restart changes nothing.
     """
@@ -158,11 +158,11 @@ def test_the_oldest_expire(tmp_path: Path) -> None:
                 assert sum(path.stat().st_size for path in tmp_path.glob("*.seg")) == journal.size_bytes
             items = read(journal)
             assert 4 <= len(items) < 10
-            told = [stored(item) for item in old.read()]
-            assert told[-len(items) :] == items
-            (gap,) = [item for item in told if item.entries is None]
+            read_back = [stored(item) for item in old.read()]
+            assert read_back[-len(items) :] == items
+            (gap,) = [item for item in read_back if item.entries is None]
             assert gap.sequence + gap.messages == items[0].sequence
-            assert sum(item.messages for item in told) == 19
+            assert sum(item.messages for item in read_back) == 19
             assert await journal.expire() == 0
             old.close()
 
@@ -211,7 +211,7 @@ def test_an_append_that_nobody_waits_for_is_committed_all_the_same(tmp_path: Pat
     run(main())
 
 
-def test_what_cannot_be_written_is_given_back(tmp_path: Path) -> None:
+def test_batches_that_cannot_be_written_can_be_appended_again(tmp_path: Path) -> None:
     """JournalUnavailable names the journal; none of the batches is stored, and they are accepted later."""
 
     async def main() -> None:
@@ -515,7 +515,7 @@ def test_too_small_a_journal_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_reported(tmp_path: Path) -> None:
     """A file in place of the folder or its parent, and a folder in place of the lock, are errors in one sentence."""
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "journal" / "lock").mkdir(parents=True)
@@ -549,7 +549,7 @@ def test_a_new_folder_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("call", ["pwritev", "posix_fallocate"])
-def test_a_full_disk_at_the_start_is_said(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_the_start_is_reported(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a full disk the error is one sentence, and the journal can be opened when there is space."""
 
     def full(*args: object) -> int:
@@ -576,7 +576,7 @@ def test_a_journal_that_was_never_readable_is_refused(tmp_path: Path) -> None:
         assert (tmp_path / segment_name(1)).read_bytes() == data
 
 
-def test_a_torn_end_is_cut_and_told(tmp_path: Path) -> None:
+def test_a_torn_end_is_cut_and_reported(tmp_path: Path) -> None:
     """The bytes after the last commit are cut when the journal is opened, and their number is reported."""
 
     async def main() -> None:

@@ -64,14 +64,14 @@ def test_everything_is_read_in_order(disk: ForgettingFiles) -> None:
     reader.close()
 
 
-def test_reading_begins_behind_any_sequence(disk: ForgettingFiles) -> None:
+def test_reading_begins_after_any_sequence(disk: ForgettingFiles) -> None:
     """Reading begins with the batch whose last message is after the sequence, anywhere in the journal."""
     everything = expected(BATCHES)
     last = everything[-1].sequence + everything[-1].messages - 1
     for after in range(last + 3):
-        behind = [item for item in everything if item.sequence + item.messages - 1 > after]
+        following = [item for item in everything if item.sequence + item.messages - 1 > after]
         reader = Reader(disk, after=after)
-        assert rest(reader) == behind
+        assert rest(reader) == following
         assert reader.last_sequence == max(last, after)
         reader.close()
 
@@ -90,7 +90,7 @@ def test_reading_can_be_broken_off_anywhere(disk: ForgettingFiles) -> None:
     reader.close()
 
 
-def test_a_reader_in_the_hub_is_given_what_is_committed(disk: ForgettingFiles) -> None:
+def test_a_reader_in_the_hub_gets_committed_messages_only(disk: ForgettingFiles) -> None:
     """A batch is returned only when all of its messages are within the bound."""
     everything = expected(BATCHES)
     committed = 0
@@ -127,7 +127,7 @@ def test_a_commit_taken_back_is_never_given_in_the_hub() -> None:
 # Gaps.
 
 
-def test_what_expired_before_a_reader_began_is_no_gap(disk: ForgettingFiles) -> None:
+def test_messages_that_expired_before_a_reader_began_are_no_gap(disk: ForgettingFiles) -> None:
     """A new reader begins with the oldest message kept, without a gap."""
     first, second = list_segments(disk)[:2]
     disk.remove(segment_name(first))
@@ -135,7 +135,7 @@ def test_what_expired_before_a_reader_began_is_no_gap(disk: ForgettingFiles) -> 
 
 
 @pytest.mark.parametrize("after", [1, 5, 9])
-def test_what_expired_under_a_reader_is_a_gap(disk: ForgettingFiles, after: int) -> None:
+def test_messages_that_expire_during_reading_are_a_gap(disk: ForgettingFiles, after: int) -> None:
     """A reader with a place gets the number of messages it missed; it reads its open segment to the end."""
     everything, firsts = expected(BATCHES), list_segments(disk)
     resumed, opened = Reader(disk, after=after), Reader(disk)
@@ -197,7 +197,7 @@ def test_a_flip_in_the_active_segment_is_a_gap_once_there_is_more(disk: Forgetti
     following.close()
 
 
-def test_a_damaged_end_of_a_sealed_segment_is_told_at_once() -> None:
+def test_a_damaged_end_of_a_sealed_segment_is_reported_at_once() -> None:
     """The name of an empty successor is enough to report the missing messages."""
     disk = ForgettingFiles()
     batches = [own("a", 1), own("a", 2, 2)]
@@ -232,7 +232,7 @@ def test_a_header_that_cannot_be_read_is_a_gap_of_its_batch() -> None:
     assert read_all(disk) == [*expected([own("a", 1)]), Stored(2, 2, None)]
 
 
-def test_a_gap_is_a_loss_to_those_who_read_messages() -> None:
+def test_a_gap_is_read_as_a_loss_message() -> None:
     """The loss has count, reason and place, at the first missing sequence."""
     (message,) = Gap(5, 3, "gone", "there", 77).as_batch().messages()
     assert (message.tag, message.sequence, message.received, message.time) == (LOSS_TAG.decode(), 5, 77, 77)
@@ -378,7 +378,7 @@ def run_beside(recorder: Recorder, seed: int, *, in_hub: bool) -> list[Stored]:
 
 @pytest.mark.parametrize("window_bytes", [1 << 20, 64])
 @pytest.mark.parametrize(("history", "in_hub"), [(steady, False), (steady, True), (restarts, False)])
-def test_beside_a_writer_nothing_is_missed_or_given_twice(
+def test_beside_a_writer_nothing_is_missed_or_returned_twice(
     history: Callable[[], Recorder], in_hub: bool, window_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However its reads fall between the writer's steps, a reader has each batch once, in order, without a gap."""
@@ -493,7 +493,7 @@ def test_reading_needs_read_permission_and_nothing_else(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
-def test_a_segment_that_is_no_file_is_said(tmp_path: Path) -> None:
+def test_a_segment_that_is_no_file_is_reported(tmp_path: Path) -> None:
     """An error of the system is reported with the journal's name."""
     os.symlink(segment_name(1), tmp_path / segment_name(1))
     with pytest.raises(JournalUnusable, match="cannot be read: Too many levels"):
@@ -551,7 +551,7 @@ def test_a_search_by_time_begins_in_the_last_segment_that_it_can(damaged: tuple[
 
 
 @pytest.mark.parametrize("damaged", DAMAGED)
-def test_a_search_by_time_finds_what_reading_everything_finds(damaged: tuple[int, ...] | str) -> None:
+def test_a_search_by_time_agrees_with_reading_everything(damaged: tuple[int, ...] | str) -> None:
     """A search by time equals reading everything, at any moment, with damaged headers and equal times."""
     disk, times = ForgettingFiles(), [1000]
     life = Life(disk, clock=lambda: times[-1])

@@ -150,7 +150,7 @@ def test_a_power_cut_after_failures_loses_nothing() -> None:
             check_recovery(disk, moment.producers)
 
 
-def test_what_a_killed_hub_wrote_is_synced_before_it_counts() -> None:
+def test_blocks_of_a_killed_hub_are_synced_before_they_count() -> None:
     """A commit that was written and not synced is kept, and is on stable storage after recovery."""
     disk, producers = ForgettingFiles(), Producers()
     life = Life(disk)
@@ -163,7 +163,7 @@ def test_what_a_killed_hub_wrote_is_synced_before_it_counts() -> None:
         assert read_all(after) == expected([large])
 
 
-def test_what_a_killed_hub_expired_stays_so_before_more_expires() -> None:
+def test_segments_deleted_by_a_killed_hub_stay_deleted() -> None:
     """
     A hub is killed after it deleted a segment and before the folder was synced. The next one expires more: at no moment
     does a power cut bring the deleted segment back without the next.
@@ -217,7 +217,7 @@ def without(items: list[Stored], index: int) -> list[Stored]:
 
 
 @pytest.mark.parametrize("index", range(5))
-def test_damage_with_a_later_commit_behind_it_keeps_what_follows(index: int) -> None:
+def test_damage_before_a_later_commit_keeps_the_blocks_after_it(index: int) -> None:
     """A bit flip in an acknowledged block costs its sequences only, and none is assigned again."""
     disk, batches, blocks = three_commits(reopened=False)
     data, block = seen_of(disk, 1), blocks[index]
@@ -245,7 +245,7 @@ def test_a_flip_in_the_last_commit_cuts_it() -> None:
 
 
 @pytest.mark.parametrize("index", range(6))
-def test_damage_in_a_sealed_segment_keeps_what_follows(index: int) -> None:
+def test_damage_in_a_sealed_segment_keeps_the_blocks_after_it(index: int) -> None:
     """In a sealed segment every flip is damage, also in its last commit."""
     disk, batches, blocks = three_commits(reopened=True)
     data, block = seen_of(disk, 1), blocks[index]
@@ -258,7 +258,7 @@ def test_damage_in_a_sealed_segment_keeps_what_follows(index: int) -> None:
         assert read_all(damaged) == without(expected([*batches, own("a", 5)]), index)
 
 
-def test_a_block_behind_a_torn_one_of_its_commit_is_no_duplicate() -> None:
+def test_a_block_after_a_torn_one_of_its_commit_is_no_duplicate() -> None:
     """If a commit is torn in any block, everything after that is cut, and the resend of the whole commit is stored."""
     disk, batches, blocks = three_commits(reopened=False)
     data = seen_of(disk, 1)
@@ -291,7 +291,7 @@ def test_damage_right_before_a_torn_commit_takes_no_chunk_for_a_duplicate() -> N
     assert read_all(damaged) == [*expected(batches[:1]), gap, *expected(batches[2:5], 7)]
 
 
-def test_damage_in_two_commits_keeps_what_is_whole() -> None:
+def test_damage_in_two_commits_keeps_the_whole_blocks() -> None:
     """Damage in two commits, with a third commit after them, costs only the damaged blocks."""
     disk, batches, blocks = three_commits(reopened=False)
     data = bytearray(seen_of(disk, 1))
@@ -412,7 +412,7 @@ def test_a_damaged_header_of_the_only_segment_costs_nothing() -> None:
 
 
 def test_a_segment_under_the_name_of_another_is_refused() -> None:
-    """Going on would give sequences again, or destroy what can be read: nothing is changed before it is put right."""
+    """Continuing would assign sequences twice or destroy readable messages, so nothing is changed."""
     disk, batches, _ = three_commits(reopened=True)
     first, second = seen_of(disk, 1), seen_of(disk, 11)
     for changes in ({1: second, 11: first}, {11: first}, {5: first}, {1000: first}):
@@ -428,7 +428,7 @@ def test_a_segment_under_the_name_of_another_is_refused() -> None:
 
 
 def test_a_number_beyond_all_sequences_is_no_segment() -> None:
-    """Twenty digits can say more than a sequence can be: such a file is left alone like any other."""
+    """A name whose number exceeds every possible sequence is ignored, like any other file."""
     disk, batches, _ = three_commits(reopened=True)
     disk.overwrite("9" * 20 + ".seg", seen_of(disk, 1))
     assert Life(disk).recovered.next_sequence == 11
@@ -439,7 +439,7 @@ def test_a_number_beyond_all_sequences_is_no_segment() -> None:
 
 
 def quoting(*, sequence: int, commit_offset: int, hub_id: bytes) -> Batch:
-    """Return a batch whose one message holds a whole block, forged with all that a reader of the journal knows."""
+    """Return a batch whose one message contains a whole block, forged by somebody who can read the journal."""
     forged = batch("forged", 2)
     front, _ = pack_block(
         msgspec.structs.replace(forged, tag=b"sudo", peer=Peer(1, 0, 0, "sudo")),
@@ -455,7 +455,7 @@ def quoting(*, sequence: int, commit_offset: int, hub_id: bytes) -> Batch:
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("sequence", [1, 3, 4, 5, 1000, (1 << 64) - 3])
 def test_damage_does_not_bring_quoted_blocks_to_life(sequence: int, closed: bool) -> None:
-    """Whichever bit flips in a message that quotes a block: it costs that message, and what it quotes is not read."""
+    """A bit flip in a message that quotes a block costs that message, and the quoted block is not read."""
     disk = ForgettingFiles()
     life = Life(disk)
     life.append(own("a", 1, 2))
@@ -479,8 +479,8 @@ def test_damage_does_not_bring_quoted_blocks_to_life(sequence: int, closed: bool
         assert (recovered.next_sequence, recovered.missing) == (9, 1)
 
 
-def test_no_quoted_block_takes_the_sequences_away() -> None:
-    """Where the front of a block is damaged its message is searched; what cannot have come next is passed over."""
+def test_no_quoted_block_uses_up_sequences() -> None:
+    """If the front of a block is damaged, its message is searched; blocks that cannot have come next are ignored."""
     disk = ForgettingFiles()
     life = Life(disk)
     life.append(own("a", 1, 2))
@@ -513,7 +513,7 @@ def check_refused(disk: ForgettingFiles, kind: type[Exception]) -> None:
     assert disk.open_files <= 2  # those of the earlier runs
 
 
-def test_what_is_no_segment_is_left_alone() -> None:
+def test_other_files_are_left_unchanged() -> None:
     """Files with other names, also with digits of other scripts, are neither read nor removed."""
     disk = ForgettingFiles()
     others = [
@@ -589,7 +589,7 @@ def test_a_chunk_id_counts_although_its_messages_cannot_be_read() -> None:
     assert life.append(odd).duplicates == 1
 
 
-def test_a_snapshot_that_is_none_is_an_error() -> None:
+def test_an_invalid_snapshot_is_an_error() -> None:
     """A whole header without a valid snapshot is an error."""
     disk = ForgettingFiles()
     disk.overwrite(
@@ -647,7 +647,7 @@ def test_any_flip_in_a_closed_journal_costs_one_block() -> None:
             assert (recovered.next_sequence, recovered.missing) == (11, block.count)
 
 
-def test_a_seal_says_nothing_of_what_came_after_it() -> None:
+def test_a_seal_does_not_limit_later_messages() -> None:
     """After a restart and a kill, a torn commit is cut in spite of the older seal."""
     disk, batches, _ = closed()
     life = Life(disk)

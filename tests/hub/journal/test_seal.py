@@ -24,7 +24,7 @@ def test_the_bytes_are_those_of_the_format() -> None:
     assert unpack_seal(pack_seal(SEAL)) == SEAL
 
 
-def test_what_is_not_whole_is_none() -> None:
+def test_a_damaged_seal_is_rejected() -> None:
     """A seal that is cut, has any bit flipped, or is followed by other bytes, is rejected."""
     data = pack_seal(SEAL)
     assert not any(unpack_seal(data[:size]) for size in range(len(data)))
@@ -66,7 +66,7 @@ def test_a_damaged_file_is_no_seal() -> None:
     assert read_seal(disk) is None
 
 
-def test_what_it_says_of_a_place() -> None:
+def test_only_places_before_the_end_are_sealed() -> None:
     """A seal covers its own segment only, up to the end of the last block."""
     assert is_sealed(SEAL, 41, 2047)
     assert not is_sealed(SEAL, 41, 2048)

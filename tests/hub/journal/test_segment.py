@@ -85,7 +85,7 @@ def test_segments_are_found_by_name() -> None:
 
 
 @pytest.mark.parametrize("window_bytes", [1 << 20, 1000, 100, 48])
-def test_blocks_are_read_one_behind_the_other(window_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_read_one_after_the_other(window_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Each block is found at its offset and returns its batch, whatever the window, also if it is larger than the window.
     """
@@ -117,7 +117,7 @@ def test_a_block_written_since_is_seen() -> None:
         assert (segment.block_at(blocks[1].offset) is None) == (end + 1 < blocks[1].end)
 
 
-def test_what_was_read_is_forgotten_on_demand() -> None:
+def test_the_window_is_discarded_on_demand() -> None:
     """A withdrawn block is returned from memory until `forget`, and not after it."""
     data, blocks, _ = commits((10,), (10,))
     files = ForgettingFiles()
@@ -153,7 +153,7 @@ DAMAGE: list[tuple[tuple[int, ...], int | None, int | None]] = [
 
 @pytest.mark.parametrize("window_bytes", [1 << 20, 64])
 @pytest.mark.parametrize(("damaged", "active", "sealed"), DAMAGE)
-def test_damage_is_told_from_a_torn_commit(
+def test_damage_is_distinguished_from_a_torn_commit(
     damaged: tuple[int, ...], active: int | None, sealed: int | None, window_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a block of a later commit proves that a place was committed; in a sealed segment any block does."""
@@ -201,7 +201,7 @@ def test_a_commit_that_becomes_whole_meanwhile_is_no_damage() -> None:
     assert resumed(segment, blocks[0].offset, FIRST, is_sealed=False) == blocks[0]
 
 
-def test_sequences_behind_a_place_are_those_of_later_commits() -> None:
+def test_sequences_after_a_place_are_those_of_later_commits() -> None:
     """Blocks of the commit at the place itself do not count, because it was not acknowledged."""
     data, blocks, _ = commits((10, 20), (10, 20))
     segment = opened(data)
@@ -211,7 +211,7 @@ def test_sequences_behind_a_place_are_those_of_later_commits() -> None:
     assert segment.sequence_after(Place(FIRST, blocks[3].end, 14)) == 14
 
 
-def test_a_lower_sequence_behind_a_place_is_a_quotation() -> None:
+def test_a_lower_sequence_after_a_place_is_a_quotation() -> None:
     """A whole block below the expected sequence is message content."""
     data, blocks, _ = commits((10,), (10,), (10,))
     segment = opened(broken(data, blocks[0]))
@@ -219,7 +219,20 @@ def test_a_lower_sequence_behind_a_place_is_a_quotation() -> None:
     assert resumed(segment, blocks[0].offset, blocks[2].sequence + 1, is_sealed=True) is None
 
 
-def test_written_bytes_behind_a_place() -> None:
+def test_the_search_begins_after_the_entries_that_are_damaged() -> None:
+    """If only the entries of a block are damaged, a block that they quote is not found."""
+    quoted, _ = pack_block(batch("", size=0), sequence=FIRST, received=1, commit_offset=START, seed=SEED)
+    quoting = Batch(b"app", b"\xdd\0\0\0\x01" + quoted + bytes(batch("", size=0).entries) + b"end", 1)
+    front, _ = pack_block(quoting, sequence=FIRST, received=1, commit_offset=START, seed=SEED)
+    damaged = HEADER + flipped(front + bytes(quoting.entries), 8 * (len(front) + len(quoting.entries)) - 1)
+    following, _ = pack_block(batch("after"), sequence=FIRST + 1, received=1, commit_offset=len(damaged), seed=SEED)
+    segment = opened(damaged + following + bytes(batch("after").entries))
+    found = resumed(segment, START, FIRST, is_sealed=True)
+    assert found is not None
+    assert found.offset == len(damaged)
+
+
+def test_written_bytes_after_a_place() -> None:
     """Bytes are counted up to the last one that is not zero."""
     segment = opened(HEADER + b"\0\0x\0y\0\0")
     assert [segment.written_after(START + at) for at in range(8)] == [5, 4, 3, 2, 1, 0, 0, 0]
@@ -316,7 +329,7 @@ def test_it_skips_nothing_that_is_damaged() -> None:
     for bit in range(8 * START, 8 * len(data)):
         place = opened(flipped(data, bit)).skip_to(blocks[-1].sequence)
         assert place in places
-        if bit // 8 >= blocks[-1].offset + BLOCK_BYTES:  # behind everything that it looks at
+        if bit // 8 >= blocks[-1].offset + BLOCK_BYTES:  # after everything that is read
             assert place.sequence == blocks[-1].sequence
 
 

@@ -71,7 +71,7 @@ def test_a_missing_segment_is_named(disk: ForgettingFiles) -> None:
     assert fault_of(disk).startswith(f"sequences {firsts[1]} to {firsts[2] - 1} are missing")
 
 
-def test_what_has_expired_is_no_fault(disk: ForgettingFiles) -> None:
+def test_expired_segments_are_no_fault(disk: ForgettingFiles) -> None:
     """A journal that begins with the oldest kept segment has no fault."""
     disk.remove(segment_name(1))
     assert verify(disk).fault is None
@@ -114,13 +114,13 @@ def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
         verify(disk)
 
 
-def test_progress_is_told(disk: ForgettingFiles) -> None:
+def test_progress_is_reported(disk: ForgettingFiles) -> None:
     """Progress is reported every thousand batches, with the messages checked."""
     Life(disk).append(*(batch("p", 2) for _ in range(2500)))
-    told: list[int] = []
-    verified = verify(disk, progress=told.append)
+    reported: list[int] = []
+    verified = verify(disk, progress=reported.append)
     before = sum(each.count for each in BATCHES)
-    assert told == [before + 2 * (1000 - len(BATCHES)), before + 2 * (2000 - len(BATCHES))]
+    assert reported == [before + 2 * (1000 - len(BATCHES)), before + 2 * (2000 - len(BATCHES))]
     assert verified.messages == before + 5000
 
 

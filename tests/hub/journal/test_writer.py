@@ -68,7 +68,7 @@ class Tail:
         self._reader.close()
 
 
-def test_a_commit_tells_what_it_did(disk: ForgettingFiles) -> None:
+def test_a_commit_reports_its_result(disk: ForgettingFiles) -> None:
     """A commit reports last sequence, messages and bytes stored, duplicates left out, and time."""
     life = Life(disk, clock=lambda: 7)
     three = [own("a", 1, 2), batch("p"), own("a", 1, 2)]
@@ -98,7 +98,7 @@ def test_a_commit_is_one_write_and_one_sync(disk: ForgettingFiles) -> None:
     assert steps == ["page", "page", "sync"]
 
 
-def test_a_message_costs_what_the_documentation_says(disk: ForgettingFiles) -> None:
+def test_a_message_costs_as_much_as_documented(disk: ForgettingFiles) -> None:
     """On disk, a message costs its bytes and those of its time, a chunk of a producer about a hundred more."""
     page = (Path(__file__).parents[3] / "docs/operating.md").read_text(encoding="utf-8")
     stated = re.search(r"costs its bytes and (\d+) for its time; a chunk costs about (\d+) more", page)
@@ -284,7 +284,7 @@ def test_a_failure_is_met_by_a_new_segment(
         if fault[0] not in SEAL
     ],
 )
-def test_two_failures_keep_nothing_and_the_same_can_be_given_again(
+def test_after_two_failures_nothing_is_kept_and_a_retry_succeeds(
     before: int, rolling: bool, step: str, after: int, truncating_fails: bool, different: bool
 ) -> None:
     """
@@ -324,7 +324,7 @@ def test_two_failures_keep_nothing_and_the_same_can_be_given_again(
     assert disk.open_files == 0
 
 
-def test_what_failed_is_never_synced_again(disk: ForgettingFiles) -> None:
+def test_a_failed_sync_is_never_repeated(disk: ForgettingFiles) -> None:
     """After a failed sync the kernel may have dropped the pages, so the commit is written to another file."""
     life = Life(disk)
     life.append(own("a", 1))
@@ -335,7 +335,7 @@ def test_what_failed_is_never_synced_again(disk: ForgettingFiles) -> None:
     assert list_segments(disk) == [1, 2]
 
 
-def test_a_commit_that_failed_leaves_nothing_behind_the_last_good_one(disk: ForgettingFiles) -> None:
+def test_a_failed_commit_leaves_nothing_after_the_last_good_one(disk: ForgettingFiles) -> None:
     """The given-up segment ends with its last committed block."""
     life = Life(disk)
     life.append(own("a", 1))
@@ -414,7 +414,7 @@ def test_the_oldest_segments_expire(disk: ForgettingFiles) -> None:
     assert items == expected(batches)[-len(items) :]
 
 
-def test_what_is_still_needed_does_not_expire(disk: ForgettingFiles) -> None:
+def test_segments_that_are_still_needed_do_not_expire(disk: ForgettingFiles) -> None:
     """The segment that holds `needed_from`, and all later ones, are kept beyond every limit."""
     life = Life(disk, retain_bytes=0)
     life.writer.needed_from = 5
@@ -496,7 +496,7 @@ def test_relaxed_does_not_sync_each_commit(disk: ForgettingFiles) -> None:
     assert steps[-3 - len(WRITE_SEAL) :] == ["sync", *SEAL, *WRITE_SEAL]
 
 
-def test_relaxed_gives_a_segment_up_whose_sync_failed(disk: ForgettingFiles) -> None:
+def test_relaxed_gives_up_a_segment_whose_sync_failed(disk: ForgettingFiles) -> None:
     """
     After a failed sync, the next batches go to another file, because a later sync of the same file would prove nothing.
     """
@@ -659,7 +659,7 @@ def test_a_smaller_journal_is_small_soon(disk: ForgettingFiles) -> None:
 # What a journal takes of the disk.
 
 
-def test_a_small_journal_keeps_its_size_whatever_is_remembered() -> None:
+def test_a_small_journal_keeps_its_size_with_full_tables() -> None:
     """With full deduplication tables and the largest commits, all segments together are within the limit."""
     disk, retain_bytes = ForgettingFiles(), RETAIN_BYTES_MIN
     dedupe = Dedupe()
