@@ -58,8 +58,8 @@ def test_the_limit_is_exact(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", COMPRESSORS)
-def test_a_cut_payload_is_spoilt_at_every_byte(method: str) -> None:
-    """A payload that ends in the middle of a piece is spoilt at every byte."""
+def test_a_cut_payload_is_damaged_at_every_byte(method: str) -> None:
+    """A payload that ends in the middle of a piece is damaged at every byte."""
     compress = COMPRESSORS[method]
     packed, border = compress(TEXT[:300]) + compress(TEXT), len(compress(TEXT[:300]))
     for cut in range(1, len(packed)):
@@ -71,8 +71,8 @@ def test_a_cut_payload_is_spoilt_at_every_byte(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", COMPRESSORS)
-def test_garbage_is_spoilt(method: str) -> None:
-    """A payload that is not compressed, or has a flipped byte, is spoilt."""
+def test_garbage_is_damaged(method: str) -> None:
+    """A payload that is not compressed, or has a flipped byte, is damaged."""
     for garbage in (b"no such thing at all", b"\x1f\x8b" + b"\xff" * 40, b"\x28\xb5\x2f\xfd" + b"\xff" * 40):
         with pytest.raises(BadCompression):
             decompress(memoryview(garbage), method, 1 << 20)
@@ -92,7 +92,7 @@ def test_a_bomb_costs_no_more_than_the_limit(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", COMPRESSORS)
-def test_pieces_without_end_are_spoilt(method: str) -> None:
+def test_pieces_without_end_are_damaged(method: str) -> None:
     """Too many empty pieces are refused; fewer are opened."""
     empty = COMPRESSORS[method](b"")
     assert b"".join(decompress(memoryview(empty * PIECES_MAX), method, 10)) == b""

@@ -185,7 +185,7 @@ def test_a_payload_that_does_not_begin_with_a_pair_is_one_loss(payload: bytes) -
     assert (loss.count, loss.sample, loss.chunk_id, loss.fatal) == (1, payload, b"\xa1c", False)
 
 
-# DamagedRange payloads.
+# Damaged payloads.
 
 GOOD = b"\x92\x01\x81\xa1a\x01"
 OVERFLOW = b"\x92\x01\xc9\xff\xff\xff\xff"  # a whole entry for msgpack's `skip`
@@ -196,7 +196,7 @@ OVERFLOW = b"\x92\x01\xc9\xff\xff\xff\xff"  # a whole entry for msgpack's `skip`
     [(b"\xc1", 1), (b"\x92\x01\x81\xa1", 4), (OVERFLOW, 7), (b"\x92\x01" + b"\x91" * 100_000 + b"\xc0", 100_003)],
 )
 @pytest.mark.parametrize("size", [None, 2, 3, 10])
-def test_a_spoilt_payload_keeps_what_stands_before(rest: bytes, lost: int, size: int | None) -> None:
+def test_a_damaged_payload_keeps_the_entries_before_the_fault(rest: bytes, lost: int, size: int | None) -> None:
     """Whole entries before the fault are kept, the rest is one loss, and only the last item carries the chunk id."""
     option = {"chunk": "c", **({"size": size} if size else {})}
     items = feed(ForwardDecoder(), msgpack.packb(["t", GOOD * 2 + rest, option]) + b"\x93\xa1t\x01\x80")

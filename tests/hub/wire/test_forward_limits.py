@@ -252,11 +252,11 @@ def test_a_packed_frame_over_the_limit_costs_itself(option: bytes, chunk: bytes 
         assert (loss.lost_bytes, loss.sample, loss.fatal) == (len(PAYLOAD), PAYLOAD[:64], False)
 
 
-def test_a_frame_over_the_limit_without_options_is_told_when_it_ends() -> None:
+def test_a_frame_over_the_limit_without_options_is_reported_when_it_ends() -> None:
     """The loss of a frame without options is returned at its end, without waiting for more bytes."""
     frame = b"\x92" + OVER[1:]
-    for behind, rows in ((b"", []), (MESSAGE, [AFTER])):
-        for pieces in pieces_of(frame + behind):
+    for after, rows in ((b"", []), (MESSAGE, [AFTER])):
+        for pieces in pieces_of(frame + after):
             decoder = ForwardDecoder(frame_bytes_max=LIMIT)
             items = [item for piece in pieces for item in decoder.receive(piece)]
             assert seen(items) == [("loss", REASON, b"o", None, 1), *rows]
@@ -296,7 +296,7 @@ def test_a_stream_that_ends_inside_a_frame_over_the_limit_lost_what_had_come() -
     assert (loss.lost_bytes, loss.chunk_id, loss.fatal) == (len(PAYLOAD), None, False)
 
 
-def test_broken_options_behind_a_frame_over_the_limit_are_fatal() -> None:
+def test_broken_options_after_a_frame_over_the_limit_are_fatal() -> None:
     """Broken options after a frame over the limit are fatal, because the next frame's beginning is unknown."""
     for pieces in pieces_of(MESSAGE + OVER + b"\x05"):
         assert seen(feed(ForwardDecoder(frame_bytes_max=LIMIT), *pieces)) == [AFTER, ("fatal", None)]
@@ -378,7 +378,7 @@ def test_a_frame_of_undeclared_length_and_exactly_the_limit_is_taken(name: str, 
         ]
 
 
-def test_nothing_of_a_long_frame_is_left_behind() -> None:
+def test_nothing_of_a_long_frame_remains() -> None:
     """A short frame after a long one is returned as soon as it is whole, whatever its bytes are."""
     decoder = ForwardDecoder()
     long = b"\x93\xa1t\x01\x81\xa1a\xdb" + (100_000).to_bytes(4, "big") + b"x" * 100_000

@@ -132,7 +132,7 @@ def test_a_stream_means_the_same_however_it_is_cut(stream: Frame, places: list[i
 
 @PROPERTY
 @given(streams, broken, CUTS)
-def test_garbage_behind_a_stream_costs_nothing_before_it(stream: Frame, garbage: bytes, places: list[int]) -> None:
+def test_garbage_after_a_stream_costs_nothing_before_it(stream: Frame, garbage: bytes, places: list[int]) -> None:
     """Everything before garbage is kept, and the garbage is exactly one fatal loss."""
     data, expected = stream
     for pieces in ([data + garbage], single_bytes(data + garbage), cut(data + garbage, places)):
@@ -141,7 +141,7 @@ def test_garbage_behind_a_stream_costs_nothing_before_it(stream: Frame, garbage:
 
 @PROPERTY
 @given(streams, frames(), st.integers(1, 1 << 20), CUTS)
-def test_half_a_frame_behind_a_stream_is_one_loss(stream: Frame, last: Frame, place: int, places: list[int]) -> None:
+def test_half_a_frame_after_a_stream_is_one_loss(stream: Frame, last: Frame, place: int, places: list[int]) -> None:
     """Everything before half a frame is kept, and the half frame is at most one loss and not acknowledged."""
     data, expected = stream
     half = last[0][: place % len(last[0])]

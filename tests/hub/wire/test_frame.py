@@ -238,6 +238,6 @@ def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
         (b"", "not msgpack (cut off)"),
     ],
 )
-def test_what_is_wrong_is_said(entries: bytes, why: str) -> None:
+def test_the_fault_is_described(entries: bytes, why: str) -> None:
     """The reason for entries that are not well-formed names the fault, and the limit if there is one."""
     assert find_fault(entries) == why

@@ -22,7 +22,7 @@ def prefixed(*texts: bytes) -> bytes:
     return b"".join(len(text).to_bytes(4, "big") + text for text in texts)
 
 
-def said(items: list[Item]) -> list[object]:
+def contents(items: list[Item]) -> list[object]:
     """Return messages as tag and record, losses as reason and bytes, requests as their method."""
     rows: list[object] = []
     for item in items:
@@ -44,7 +44,7 @@ def decoded(stream: bytes, cuts: list[int], limit: int = 1000) -> list[object]:
     items += decoder.finish()
     assert decoder.held_bytes == 0
     assert held <= limit + 4
-    return said(items)
+    return contents(items)
 
 
 TEXTS = [
@@ -102,19 +102,19 @@ def test_an_absurd_length_costs_nothing_and_is_one_loss() -> None:
         items += decoder.receive(bytes(10_000))
         assert decoder.held_bytes == 0
     items += decoder.finish()
-    assert said(items) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
+    assert contents(items) == [("a text over the limit of 1000 bytes", 1_000_000, bytes(64))]
 
 
 def test_many_texts_are_decoded_in_steps() -> None:
     """One call decodes a few thousand texts and holds the others until it is called again, in order."""
     decoder = PrefixedDecoder()
     data = prefixed(*(b"%d" % number for number in range(2 * TEXTS_MAX + 5)))
-    taken = [said(list(step)) for step in steps(decoder, data)]
+    taken = [contents(list(step)) for step in steps(decoder, data)]
     assert [len(rows) for rows in taken] == [TEXTS_MAX, TEXTS_MAX, 5]
     assert taken[-1][-1] == ("text", {"message": str(2 * TEXTS_MAX + 4)})
     assert decoder.held_bytes == 0
     decoder.receive(data)
-    assert len(said(list(decoder.finish()))) == TEXTS_MAX + 5
+    assert len(contents(list(decoder.finish()))) == TEXTS_MAX + 5
 
 
 @pytest.mark.parametrize("piece_bytes", [1000, 100_000, 1 << 20])
@@ -125,7 +125,7 @@ def test_a_large_text_is_opened_elsewhere(piece_bytes: int) -> None:
     items = [u for piece in cut(data, range(0, len(data), piece_bytes)) for step in steps(decoder, piece) for u in step]
     assert sum(isinstance(item, Unopened) for item in items) == 1
     texts = ["before", "x" * 300_000, "after"]
-    assert said(opened(items)) == [("text", {"message": text}) for text in texts]
+    assert contents(opened(items)) == [("text", {"message": text}) for text in texts]
 
 
 def test_only_bytes_that_came_are_lost() -> None:

@@ -78,7 +78,7 @@ def test_neighbours_of_one_tag_are_one_batch() -> None:
     ]
 
 
-def test_a_command_stands_where_it_was_sent() -> None:
+def test_a_request_keeps_its_place() -> None:
     """A request is returned between the messages before and after it."""
     data = b'a\n{"jsonrpc": "2.0", "method": "m", "id": 1}\nb\n{"jsonrpc": "2.0", "method": "n"}'
     one, request, other, last = feed(LineDecoder(), data)

@@ -73,7 +73,7 @@ def test_text_is_not_compressed() -> None:
     ],
 )
 def test_what_cannot_be_opened_is_one_loss_and_acknowledged(payload: bytes, method: str, reason: str) -> None:
-    """A bomb, a spoilt payload or an unknown method is a loss with the chunk id, and the next frame is read."""
+    """A bomb, a damaged payload or an unknown method is a loss with the chunk id, and the next frame is read."""
     stream = frame(payload, chunk="bad", compressed=method, size=3) + frame(PAYLOAD, chunk="good")
     loss, batch = decoded(stream)
     assert isinstance(loss, Loss)

@@ -105,7 +105,7 @@ def test_a_text_made_to_hide_a_frame_hides_nothing(front: str) -> None:
         frames = [message({"n": number}) for number in range(10)]
         stream = b"".join((*frames, decoy, hidden, *frames))
         assert cut_at_once(stream, 0, PREFIX) is None
-        assert told(stream, len(stream)) == told(stream, 7)
+        assert decoded(stream, len(stream)) == decoded(stream, 7)
         found += _would_be_deceived(stream)
     assert found or front != "ab", "none of these would deceive who counts: this proves nothing"
 
@@ -118,7 +118,7 @@ def _would_be_deceived(stream: bytes) -> bool:
     return is_well_formed(join((frames,), count)) and is_well_formed(entries)
 
 
-def told(stream: bytes, step: int) -> list[object]:
+def decoded(stream: bytes, step: int) -> list[object]:
     """Return tag and record of each message and the reason of each loss, in order, up to a fatal one."""
     decoder = ForwardDecoder()
     found: list[object] = []
@@ -169,7 +169,7 @@ def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
 
     for _ in range(30):
         stream = b"".join(frame() for _ in range(dice.randint(10, 60)))
-        assert told(stream, len(stream)) == told(stream, dice.choice([5, 64])) == told(stream, 999)
+        assert decoded(stream, len(stream)) == decoded(stream, dice.choice([5, 64])) == decoded(stream, 999)
 
 
 @pytest.mark.parametrize("depth", [10, 500, 900, 1500])
@@ -177,7 +177,7 @@ def test_deep_records_among_them_change_nothing(depth: int) -> None:
     """Records nested too deeply for one check are judged as if cut one by one."""
     deep = b"\x93" + TAG + entry({"deep": 0})[1:-1] + b"\x91" * depth + b"\xc0"
     stream = b"".join([*(message({"n": number}) for number in range(20)), deep, *[message({"n": 20})] * 20])
-    assert told(stream, len(stream)) == told(stream, 11)
+    assert decoded(stream, len(stream)) == decoded(stream, 11)
 
 
 def test_a_fault_among_them_loses_nothing_before_it() -> None:

@@ -91,10 +91,10 @@ def test_every_header_is_known(header: bytes) -> None:
 
 @PROPERTY
 @given(st.lists(values, min_size=1, max_size=8), CUTS, st.binary(max_size=9))
-def test_the_end_is_found_however_it_arrives(objects: list[Any], places: list[int], behind: bytes) -> None:
+def test_the_end_is_found_however_it_arrives(objects: list[Any], places: list[int], rest: bytes) -> None:
     """Whole, byte by byte, and cut anywhere, with `skip` and without, the end is that of the last object."""
     data = b"".join(map(msgpack.packb, objects))
-    for pieces in ([data + behind], single_bytes(data + behind), cut(data + behind, places)):
+    for pieces in ([data + rest], single_bytes(data + rest), cut(data + rest, places)):
         for is_strict in (False, True):
             for skip_bytes_min in (8, 256):
                 with pytest.MonkeyPatch.context() as patch:

@@ -74,15 +74,15 @@ def frames_of(data: bytes, spool: SpoolHeader, acknowledged: int) -> list[bytes 
     """Return the whole frames of a segment, and `DamagedRange` last if there is damage."""
     read = lambda at, size: data[at : at + size]  # noqa: E731
     pieces = list(pieces_of(read, len(data), spool, acknowledged))
-    spoilt = [piece for piece in pieces if isinstance(piece, DamagedRange)]
-    assert spoilt in ([], pieces[-1:])
+    damaged = [piece for piece in pieces if isinstance(piece, DamagedRange)]
+    assert damaged in ([], pieces[-1:])
     stream = b"".join(piece for piece in pieces if isinstance(piece, bytes))
     unpacker, ends = msgpack.Unpacker(max_buffer_size=len(stream) + 1), [0]
     unpacker.feed(stream)
     while ends[-1] < len(stream):
         unpacker.skip()
         ends.append(unpacker.tell())
-    return [*(stream[start:end] for start, end in pairwise(ends)), *spoilt]
+    return [*(stream[start:end] for start, end in pairwise(ends)), *damaged]
 
 
 def frames(images: list[bytes]) -> list[bytes | DamagedRange]:
@@ -278,12 +278,12 @@ def test_a_wrong_bit_in_the_framing(is_open: bool) -> None:
             spool = unpack_header(flipped)
             assert spool is not None
             got = list(frames_of(flipped, spool, 0))
-            spoilt = [frame for frame in got if isinstance(frame, DamagedRange)]
-            assert spoilt in ([], got[-1:])
+            damaged = [frame for frame in got if isinstance(frame, DamagedRange)]
+            assert damaged in ([], got[-1:])
             whole = [numbers(frame) for frame in got if not isinstance(frame, DamagedRange)]
             assert whole == [WHOLE[at] for at in range(len(whole))]
-            assert len(whole) >= number if spoilt else len(whole) == len(ends)
-            found += len(spoilt)
+            assert len(whole) >= number if damaged else len(whole) == len(ends)
+            found += len(damaged)
     assert found > 1000
 
 
@@ -341,8 +341,8 @@ def test_frames_that_are_no_producers() -> None:
         for _ in range(2):
             spool = unpack_header(bytes(data))
             assert spool is not None
-            (spoilt,) = frames_of(bytes(data), spool, 0)
-            assert isinstance(spoilt, DamagedRange)
+            (damaged,) = frames_of(bytes(data), spool, 0)
+            assert isinstance(damaged, DamagedRange)
             words[STATE], words[4] = 1 << COUNT_SHIFT | len(data), len(data)  # or of a cut frame before an open one
 
 
@@ -417,7 +417,7 @@ class Model:
         assert ids == sorted(set(ids))
 
 
-def test_dropped_behind_what_is_under_way() -> None:
+def test_a_chunk_dropped_while_an_earlier_one_is_under_way() -> None:
     """Once all earlier chunks are acknowledged, a dropped chunk is not read."""
     files = Files()
     backlog = Backlog(session=SESSION, allocate=files.allocate, chunk_bytes_max=1)
