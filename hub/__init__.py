@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from hub.access import Access, Rule, Rules
     from hub.errors import (
         CloseConnection,
@@ -92,6 +93,10 @@ _MODULES = {
 if not TYPE_CHECKING:  # a type checker would accept any attribute otherwise
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("mpsr")
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module

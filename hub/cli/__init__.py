@@ -20,9 +20,10 @@ import click
 from hub.cli.options import complain, discard_output
 from hub.escaping import escape_lines
 
-_COMMANDS = (
+COMMANDS = (
     "bench",
     "call",
+    "completion",
     "config",
     "demo",
     "hub",
@@ -41,17 +42,29 @@ class _Commands(click.Group):
     """The commands, each imported from its file when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(f"hub.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            if near := difflib.get_close_matches(args[0], COMMANDS, n=1):
+                raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean {near[0]!r}?", ctx) from None
+            raise
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="mpsr", prog_name="mpsr")
+@click.version_option(None, "-V", "--version", package_name="mpsr", prog_name="mpsr")
 def cli() -> None:
     """A message hub for one host: many producers, one Unix socket, one durable order.
 

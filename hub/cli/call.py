@@ -15,7 +15,7 @@ from producers import call as ask
 @click.argument("method")
 @click.argument("params", required=False, metavar="[JSON]")
 def call(socket: str | None, method: str, params: str | None) -> None:
-    """Send a request to the running hub and print its answer as JSON.
+    """Send a request to the hub and print its answer as JSON.
 
     METHOD is ping, stats or reload. JSON is its parameters: an array or an object.
 

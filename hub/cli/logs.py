@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.cli.options import MOMENT, discard_output, journal_option, renderer, usage_error, write
+from hub.cli.options import (
+    MOMENT,
+    complete_level,
+    complete_tag,
+    discard_output,
+    journal_option,
+    renderer,
+    usage_error,
+    write,
+)
 from hub.paths import default_journal
 
 if TYPE_CHECKING:
@@ -41,7 +50,7 @@ FOLLOW_S = 0.1
 )
 @click.option("-r", "--reverse", is_flag=True, help="Show the newest message first.")
 @click.option(
-    "-t", "-u", "--tag", multiple=True, metavar="GLOB",
+    "-t", "-u", "--tag", multiple=True, metavar="GLOB", shell_complete=complete_tag,
     help="Only tags that match, as in 'app.*'; with ! in front, only tags that do not match. Repeatable.",
 )  # fmt: skip
 @click.option("-g", "--grep", metavar="REGEX", help="Only records with a string in which REGEX is found.")
@@ -49,7 +58,10 @@ FOLLOW_S = 0.1
 @click.option(
     "--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE; also !=, <, <=, >, >=. Repeatable."
 )
-@click.option("-p", "--level", metavar="L", help="Only records of level L (debug, info, warning, error, ...) or worse.")
+@click.option(
+    "-p", "--level", metavar="L", shell_complete=complete_level,
+    help="Only records of level L (debug, info, warning, error, ...) or worse.",
+)  # fmt: skip
 @click.option("--pid", type=int, metavar="N", help="Only messages of this process.")
 @click.option("--uid", type=int, metavar="N", help="Only messages of this user.")
 @click.option("--comm", metavar="GLOB", help="Only messages of commands with this name, as in 'python*'.")

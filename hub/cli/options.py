@@ -94,6 +94,26 @@ SIZE = Parsed("size", Size.parse)
 MOMENT = Parsed("time", _parse_moment)
 
 
+def complete_level(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the levels that begin with *incomplete*."""
+    from hub.query.level import LEVELS
+
+    return [level for level in LEVELS if level.startswith(incomplete.lower())]
+
+
+def complete_tag(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the tags of the last messages in the journal that begin with *incomplete*; none if it cannot be read."""
+    from hub.errors import MpsrError
+    from hub.paths import default_journal
+    from hub.query.backward import last_tags
+
+    try:
+        tags = last_tags(ctx.params.get("journal") or default_journal())
+    except (MpsrError, OSError):
+        return []
+    return sorted(tag for tag in tags if tag.startswith(incomplete) and tag.isprintable())
+
+
 def usage_error(message: str) -> click.UsageError:
     """Return a usage error, for the caller to raise."""
     return click.UsageError(message, click.get_current_context())

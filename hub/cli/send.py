@@ -10,13 +10,15 @@ from typing import Any
 
 import click
 
-from hub.cli.options import SECONDS, complain, socket_option, usage_error
+from hub.cli.options import SECONDS, complain, complete_level, complete_tag, socket_option, usage_error
 from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, NotTrusted, Producer
 
 
 @click.command()
 @socket_option
-@click.option("-t", "--tag", default="send", show_default=True, help="Tag of the messages.")
+@click.option(
+    "-t", "--tag", default="send", show_default=True, shell_complete=complete_tag, help="Tag of the messages."
+)
 @click.option(
     "--json", "as_json", is_flag=True,
     help="Each message is a JSON object, which becomes the record. Its tag and time count.",
@@ -26,7 +28,9 @@ from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, Not
     help="Add a field to each record: 5, 1.5, true, false and null are values, everything else and '\"5\"' is text. "
     "Repeatable.",
 )  # fmt: skip
-@click.option("-p", "--level", metavar="L", help="Level of each record: info, warning, error, ...")
+@click.option(
+    "-p", "--level", metavar="L", shell_complete=complete_level, help="Level of each record: info, warning, error, ..."
+)
 @click.option(
     "--timeout",
     type=SECONDS,

@@ -80,6 +80,20 @@ def last_sequence_before(folder: str, received: int) -> int:
     return 0
 
 
+def last_tags(folder: str) -> set[str]:
+    """Return the tags of the last `STRETCH_MAX` messages. Nothing is decoded."""
+    files, tags = DiskFiles(folder), set[str]()
+    firsts = list_segments(files)
+    if firsts:
+        low = next(_stretches(files, firsts[-1], firsts[-1] - 1, SEQUENCE_MAX, STRETCH_MAX))
+        reader = Reader(files, after=low, path=folder)
+        try:
+            tags = {batch.tag.decode("utf-8", "replace") for batch in reader.read() if isinstance(batch, Batch)}
+        finally:
+            reader.close()
+    return tags
+
+
 def _stretches(files: Files, first: int, lowest: int, below: int, count: int) -> Iterator[int]:
     """Yield the sequences after which to read the segment *first*, from the end back to *lowest*."""
     try:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -558,3 +559,43 @@ def test_python_m_hub_is_mpsr_hub(tmp_path: Path) -> None:
     """`python -m hub` takes the same options as `mpsr hub`."""
     done = subprocess.run([MPSR[0], "-m", "hub", "--help"], capture_output=True, check=False, timeout=30)
     assert b"mpsr hub" in done.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script(shell: str) -> None:
+    """It is the one of the shell, and it asks this command."""
+    done = mpsr("completion", shell)
+    assert (done.returncode, b"_MPSR_COMPLETE" in done.stdout) == (0, True)
+
+
+def test_completion_knows_levels_and_tags(hub: HubProcess) -> None:
+    """Values of `--level`, and of `--tag` from the journal, are completed; without a journal there are none."""
+    mpsr("send", "--socket", hub.socket, "--tag", "app.web", "x")
+    mpsr("send", "--socket", hub.socket, "--tag", "other", "x")
+
+    def complete(words: str, journal: str = hub.journal) -> list[bytes]:
+        env = {
+            **os.environ, "MPSR_JOURNAL": journal, "_MPSR_COMPLETE": "bash_complete",
+            "COMP_WORDS": f"mpsr {words}", "COMP_CWORD": str(len(words.split())),
+        }  # fmt: skip
+        done = subprocess.run(MPSR, env=env, capture_output=True, timeout=60, check=False)
+        return [line.partition(b",")[2] for line in done.stdout.split()]
+
+    assert complete("logs --level w") == [b"warning"]
+    assert complete("logs --tag app") == [b"app.web"]
+    assert complete("send -t o") == [b"other"]
+    assert complete("logs --tag o", journal=f"{hub.journal}/none") == []
+    assert b"logs" in complete("lo")
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    """Only if there is one that is near."""
+    assert b"Did you mean 'logs'?" in mpsr("lgos").stderr
+    assert b"Did you mean" not in mpsr("frobnicate").stderr
+
+
+def test_python_runs_every_command() -> None:
+    """`python -m hub` is the command line; without a command it runs a hub."""
+    for args, words in ((("logs", "--help"), b"Usage: mpsr logs"), (("--help",), b"Usage: mpsr hub")):
+        done = subprocess.run([sys.executable, "-m", "hub", *args], capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout[: len(words)]) == (0, words)
