@@ -12,7 +12,9 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that makes SHELL complete mpsr's commands, options, levels and tags.
+    """Print the script for completion in a shell.
+
+    Commands, options, levels, and the tags in the journal are completed.
 
     \b
     Examples:

@@ -18,7 +18,7 @@ from hub.service.settings import load
 @click.option("--example", "as_example", is_flag=True, help="Print a complete file with a comment for every key.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def config(config: str | None, as_example: bool, as_json: bool) -> None:
-    """Show the configuration of the hub and the origin of each value.
+    """Show the configuration and the origin of each value.
 
     \b
     Examples:
