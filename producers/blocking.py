@@ -155,10 +155,9 @@ class Producer:
         try:
             self._handover.settle(timeout, is_closing=True)
             rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            count = self._handover.settle(rest, is_closing=True)  # the first wait may have appended a loss message
-            late = self._out.last_account(count)
+            self._handover.settle(rest, is_closing=True)  # the first wait may have appended a loss message
         finally:
-            self._handover.stop()
+            late = self._handover.stop()
             self._out.end()
         if late is not None:
             raise late

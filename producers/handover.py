@@ -140,8 +140,8 @@ class Handover:
             self._guard.notify()  # senders that wait for room stop: their messages would miss the flush of a close
             return True
 
-    def stop(self) -> None:
-        """End the thread, after it has handled the deferred messages."""
+    def stop(self) -> NotAcknowledged | None:
+        """End the thread. Return the error of a close, or None; messages that were deferred until now are included."""
         with self._guard.exclusive():
             self._put_deferred()
             self.is_stopped = True
@@ -149,6 +149,7 @@ class Handover:
             self._look()
         if self.thread is not None:
             self.thread.join()
+        return self._out.last_account(self._out.backlog.pending_until(self._out.backlog.appended))
 
     # For callers, inside.
 

@@ -27,7 +27,6 @@ UNMIRRORED = {
     "producers/examples/*": "tests/producers/test_examples.py",
     "producers/sender": "tests/producers/test_contract.py",
     "producers/spawn/console": "tests/system/test_spawn.py",
-    "producers/spawn/supervisor": "tests/system/test_spawn.py",
 }
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
 WHOLES |= {

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -54,31 +53,21 @@ def dropped(producer: Producer) -> int:
     return 0
 
 
-def wakeups(native_id: int) -> int:
-    """Return how often the thread has gone to sleep or been preempted so far."""
-    path = Path(f"/proc/self/task/{native_id}/status")
-    if not path.exists():
-        pytest.skip("this system does not count how often a thread sleeps")
-    status = path.read_text()
-    return sum(int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line)
-
-
 def assert_asleep(producer: Producer, hub: HubProcess, *, at_most: int = 5) -> None:
     """Fail if the producer's thread wakes more than a few times while another producer makes 100 round trips."""
-    assert producer._handover.thread is not None
-    native_id = producer._handover.thread.native_id or 0
-    counts = [-1]
+    handover = producer._handover
+    turns, rest = [0], handover.rest
 
-    def has_settled() -> bool:
-        counts.append(wakeups(native_id))
-        return counts[-1] == counts[-2]
+    def counted(*, is_blocked: bool) -> float | None:
+        turns[0] += 1
+        return rest(is_blocked=is_blocked)
 
-    eventually(has_settled, "the thread falls asleep")
-    with Producer(hub.socket, tag="other") as other:
+    with pytest.MonkeyPatch.context() as patch, Producer(hub.socket, tag="other") as other:
+        patch.setattr(handover, "rest", counted)
         for number in range(100):
             other.send({"n": number})
             other.flush(PATIENCE_S)
-    assert wakeups(native_id) - counts[-1] <= at_most
+    assert turns[0] <= at_most
 
 
 def until_waiting(thread: threading.Thread) -> None:

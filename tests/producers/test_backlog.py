@@ -15,7 +15,7 @@ from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, unpack_own
 from hub.wire.forward import ForwardDecoder
 from producers.arena import Chunk
-from producers.backlog import ARENA_BYTES, Backlog, new_session
+from producers.backlog import ARENA_BYTES, UNSENT_CHUNKS, Backlog, new_session
 from producers.spool import Memory, anonymous
 from tests.hub.wire.feeding import feed
 
@@ -283,6 +283,51 @@ def test_no_memory_to_be_had() -> None:
     for chunk in chunks:
         assert backlog.acknowledge(chunk.id)
     assert (backlog.acknowledged, backlog.held_bytes, backlog.is_empty) == (3, 0, True)
+
+
+def test_few_arenas_are_kept() -> None:
+    """Of the arenas that a peak has left behind, the current one and two more are kept; the others are freed."""
+    freed: list[int] = []
+    made: list[Memory] = []
+
+    def allocate(size: int) -> Memory:
+        at = len(made)
+        made.append(anonymous(size))
+        return made[at]._replace(free=lambda: freed.append(at))
+
+    backlog = Backlog(allocate=allocate)
+    for number in range(20):
+        backlog.append(b"t", entry(number, ARENA_BYTES // 2))
+    assert (len(made), freed) == (20, [])
+    for chunk in cut_all(backlog):
+        backlog.acknowledge(chunk.id)
+    assert len(set(freed)) == len(freed) == 17
+    for number in range(3):
+        backlog.append(b"t", entry(number, ARENA_BYTES // 2))
+    assert (len(made), len(freed)) == (20, 17), "and these are used again"
+
+
+def test_chunks_that_need_not_linger() -> None:
+    """Unsent chunks are much if the oldest or the newest was cut for its size, or if there are `UNSENT_CHUNKS`."""
+    for sizes, is_much in [
+        ([], False),
+        ([10], False),
+        ([400], False),
+        ([500], True),
+        ([500, 10], True),
+        ([10, 500], True),
+        ([10, 500, 10], False),
+        ([10] * (UNSENT_CHUNKS - 1), False),
+        ([10] * UNSENT_CHUNKS, True),
+    ]:
+        backlog = Backlog(chunk_bytes_max=1000)
+        for number, size in enumerate(sizes):
+            backlog.append(b"t", entry(number, size))
+            backlog.cut()
+        assert backlog.has_much_unsent == is_much, sizes
+    for _ in sizes:
+        assert backlog.has_much_unsent == (len(backlog._unsent) == UNSENT_CHUNKS)
+        assert backlog.next_unsent() is not None
 
 
 SIZES = st.sampled_from([0, 0, 10, 100, 700, 5000, 300_000, ARENA_BYTES - 200, ARENA_BYTES + 1])

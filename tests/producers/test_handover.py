@@ -12,7 +12,8 @@ from types import FrameType
 
 import pytest
 
-from producers import Producer
+from producers import NotAcknowledged, Producer
+from tests.producers.fakehub import FakeHub
 from tests.producers.helpers import interrupted
 from tests.support import PATIENCE_S, HubProcess, eventually
 
@@ -137,3 +138,66 @@ def test_a_handler_while_a_sender_waits_for_room(folder: Path) -> None:
     with pytest.raises(TimeoutError):
         producer.close(0)
     assert sys.exc_info() == (None, None, None)
+
+
+# The thread.
+
+
+def test_it_is_woken_only_if_it_is_needed_earlier(fake: FakeHub) -> None:
+    """Messages that linger until the thread wakes by itself do not wake it; a flush does."""
+    with Producer(fake.path, linger_s=3600) as producer:
+        producer.connect(PATIENCE_S)
+        connection = fake.accept()
+        producer.send({"n": 0}, tag="t1")
+        wakes = [0]
+
+        def count() -> None:
+            wakes[0] += 1
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(producer._handover._waker, "wake", count)
+            for number in range(1, 40):
+                producer.send({"n": number}, tag=f"t{number % 2}")
+            assert wakes == [0]
+        with pytest.raises(NotAcknowledged):
+            producer.flush(0)
+        connection.ack(*connection.chunks_until(39))
+
+
+def test_interrupted_after_the_message_was_put(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a handler raises when the message is in the backlog, before the thread was woken, it is sent all the same."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with Producer(fake.path) as producer:
+        producer.connect(PATIENCE_S)
+        connection = fake.accept()
+        eventually(lambda: producer._handover._sleeps_until is None, "it sleeps until it is woken")
+        with monkeypatch.context() as patch:
+            patch.setattr(producer._handover, "_look", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                producer.send({"n": 0})
+        chunk = connection.chunk()
+        assert chunk.records == [{"n": 0}]
+        connection.ack(chunk)
+
+
+def test_deferred_after_the_last_wait_of_a_close(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that is deferred while the thread is being stopped is counted: `close` reports it."""
+    producer = Producer(fake.path, spool=False)
+    producer.send({"n": 0})
+    connection = fake.accept()
+    connection.ack(connection.chunk())
+    producer.flush(PATIENCE_S)
+    stop = producer._handover.stop
+
+    def defer_and_stop() -> NotAcknowledged | None:
+        with producer._handover._guard.exclusive():
+            producer.send({"n": 1})
+        return stop()
+
+    monkeypatch.setattr(producer._handover, "stop", defer_and_stop)
+    with pytest.raises(NotAcknowledged, match="1 message is not acknowledged"):
+        producer.close(0)
+    assert (producer.stats()["pending"], producer.stats()["dropped"]) == (1, 0)

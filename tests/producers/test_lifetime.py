@@ -12,12 +12,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from hub import lockfile
 from hub.wire.spoolfile import folder_beside
-from producers import AsyncProducer, Producer, lifetime
+from producers import AsyncProducer, NotAcknowledged, Producer, lifetime
+from producers.lifetime import CLOSE_TIMEOUT_S
 from tests.producers.helpers import descriptors
 from tests.support import PATIENCE_S, HubProcess, eventually
 
@@ -191,27 +193,78 @@ def test_lives_leave_nothing(hub: HubProcess, tag: str) -> None:
     eventually(lambda: not [name for name in os.listdir(folder_beside(hub.socket)) if name.endswith(".seg")])
 
 
+LAST_WORDS = """
+import atexit, os, sys, threading
+from producers import Producer, ProducerClosed
+
+class Finalized:
+    def __init__(self, who):
+        self.me, self.who = self, who  # a cycle: collected by the garbage collector only
+    def __del__(self):
+        try:
+            p.send({"who": self.who})
+        except ProducerClosed:
+            os.write(1, b"%b was refused, %d were flushed" % (self.who.encode(), flushed[0]))
+
+def at_exit():
+    import gc
+    p.send({"who": "atexit"})
+    del globals()["early"]
+    gc.collect()
+
+def daemon():
+    try:
+        while True:
+            p.send({"who": "daemon", "n": flushed[0]})
+            p.flush()
+            flushed[0] += 1
+            has_flushed.set()
+    except ProducerClosed:
+        pass
+
+p, flushed, has_flushed = Producer(sys.argv[1], tag=sys.argv[2]), [0], threading.Event()
+early, late = Finalized("early"), Finalized("late")
+late.me = None  # collected when the module is torn down, after the producers were closed
+atexit.register(at_exit)
+threading.Thread(target=daemon, daemon=True).start()
+has_flushed.wait()
+p.send({"who": "main"})
+"""
+
+
 def test_sent_at_the_very_end(hub: HubProcess, tag: str) -> None:
     """
-    Messages from `atexit` hooks, from a finalizer at exit and from daemon threads are sent while that is possible.
+    Messages from `atexit` hooks, finalizers and daemon threads are sent until the producer is closed; then send raises.
     """
-    program = (
-        "import atexit, sys, threading; from producers import Producer, ProducerClosed\n"
-        "def at_exit(): p.send({'who': 'atexit'})\n"
-        "p = Producer(sys.argv[1], tag=sys.argv[2]); atexit.register(at_exit)\n"
-        "def late():\n"
-        "    try:\n"
-        "        while True: p.send({'who': 'daemon'}); p.flush()\n"
-        "    except ProducerClosed: pass\n"
-        "threading.Thread(target=late, daemon=True).start()\n"
-        "class Last:\n"
-        "    def __del__(self):\n"
-        "        try: p.send({'who': 'finalizer'})\n"
-        "        except ProducerClosed: pass\n"
-        "last = Last(); p.send({'who': 'main'})"
-    )
-    command = [sys.executable, "-c", program, hub.socket, tag]
+    command = [sys.executable, "-c", LAST_WORDS, hub.socket, tag]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    who = [message.record["who"] for message in hub.messages(tag)]
-    assert who.count("main") == who.count("atexit") == 1
+    assert (done.returncode, done.stderr) == (0, "")
+    refused, _, rest = done.stdout.partition(", ")
+    assert refused == "late was refused"
+    messages = hub.messages(tag)
+    assert sorted(m.record["who"] for m in messages if m.record["who"] != "daemon") == ["atexit", "early", "main"]
+    daemon = [message.record["n"] for message in messages if message.record["who"] == "daemon"]
+    assert daemon == list(range(len(daemon)))
+    assert len(daemon) >= int(rest.removesuffix(" were flushed")) > 0
+
+
+def test_producers_share_the_time_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At process exit each producer gets what the others have left of `CLOSE_TIMEOUT_S`; one that is late ends none."""
+    now = 100.0
+    timeouts: list[float | None] = []
+
+    class Slow:
+        def after_fork(self) -> None:
+            raise AssertionError
+
+        def close(self, timeout: float | None) -> None:
+            nonlocal now
+            timeouts.append(timeout)
+            now += 2.0
+            raise NotAcknowledged(1, "")
+
+    producers = [Slow() for _ in range(4)]
+    monkeypatch.setattr(lifetime, "_closable", weakref.WeakSet(producers))
+    monkeypatch.setattr(lifetime, "time", SimpleNamespace(monotonic=lambda: now))
+    lifetime._close_all()
+    assert timeouts == [CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S - 2.0, CLOSE_TIMEOUT_S - 4.0, 0.0]

@@ -22,9 +22,9 @@ class Rig:
         self.now = 1000.0
         self.sent: dict[str, bytes] = {}  # messages of a chunk, as text -> its frame
 
-    def send(self, *numbers: int, size: int = 0) -> None:
+    def send(self, *numbers: int, size: int = 0, tag: bytes = b"t") -> None:
         for number in numbers:
-            assert self.backlog.append(b"t", stamp(0) + msgpack.packb({"n": number, "pad": "x" * size}))
+            assert self.backlog.append(tag, stamp(0) + msgpack.packb({"n": number, "pad": "x" * size}))
             self.link.appended(self.now)
 
     def connect(self) -> None:
@@ -217,6 +217,22 @@ def test_the_open_chunk_lingers() -> None:
     rig.now += 0.25
     assert rig.link.due(rig.now) == 0.0
     assert (rig.out(), rig.link.due(rig.now)) == (["0,1"], None)
+
+
+def test_a_chunk_cut_for_its_tag_lingers_from_its_first_message() -> None:
+    """A new connection sends the cut chunks at once; a chunk that was open then lingers, also when it is cut later."""
+    rig = Rig(chunk=10_000)
+    rig.send(0, tag=b"a")
+    rig.send(1, tag=b"b")
+    rig.up()
+    assert rig.out() == ["0"]
+    rig.now += 0.5
+    rig.send(2, tag=b"a")
+    assert rig.out() == []
+    assert rig.wait() == pytest.approx(0.5)
+    assert rig.out() == ["1"]
+    assert rig.wait() == pytest.approx(0.5)
+    assert rig.out() == ["2"]
 
 
 def test_a_full_chunk_does_not_linger() -> None:
