@@ -43,6 +43,8 @@ PYTEST = ("-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", "
 SLOWER = 3
 """A mutant whose tests take this many times as long, and `PATIENCE_S` more, hangs: the tests noticed it."""
 PATIENCE_S = 20
+_LARGE = 64
+"""From here on a constant is doubled: one more makes no difference to a size or a duration."""
 
 _SWAPS: dict[type, str] = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
@@ -142,7 +144,8 @@ class _Finder(ast.NodeVisitor):
         if node.value is True or node.value is False:
             self._add(self._start(node), self._end(node), str(not node.value))
         elif type(node.value) is int:
-            self._add(self._start(node), self._end(node), str(node.value + 1))
+            other = node.value + 1 if node.value < _LARGE else node.value * 2
+            self._add(self._start(node), self._end(node), str(other))
 
     def visit_If(self, node: ast.If) -> None:
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":

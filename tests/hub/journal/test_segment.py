@@ -66,10 +66,10 @@ def resumed(segment: Segment, offset: int, sequence: int, *, is_sealed: bool) ->
     return found.block
 
 
-def broken(data: bytes, *blocks: Block) -> bytes:
-    """Return *data* with each of *blocks* damaged in its last byte."""
+def broken(data: bytes, *blocks: Block, in_front: bool = False) -> bytes:
+    """Return *data* with each of *blocks* damaged in its last byte, or *in_front* in its first."""
     for block in blocks:
-        data = flipped(data, 8 * block.end - 1)
+        data = flipped(data, 8 * block.offset if in_front else 8 * block.end - 1)
     return data
 
 
@@ -151,15 +151,21 @@ DAMAGE: list[tuple[tuple[int, ...], int | None, int | None]] = [
 ]
 
 
+@pytest.mark.parametrize("in_front", [False, True])
 @pytest.mark.parametrize("window_bytes", [1 << 20, 64])
 @pytest.mark.parametrize(("damaged", "active", "sealed"), DAMAGE)
 def test_damage_is_distinguished_from_a_torn_commit(
-    damaged: tuple[int, ...], active: int | None, sealed: int | None, window_bytes: int, monkeypatch: pytest.MonkeyPatch
+    damaged: tuple[int, ...],
+    active: int | None,
+    sealed: int | None,
+    window_bytes: int,
+    in_front: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Only a block of a later commit proves that a place was committed; in a sealed segment any block does."""
     monkeypatch.setattr(segment_module, "_WINDOW_BYTES", window_bytes)
     data, blocks, batches = commits((10, 20, 30), (10, 900, 30), (5,))
-    segment = opened(broken(data, *(blocks[index] for index in damaged)) + bytes(500))
+    segment = opened(broken(data, *(blocks[index] for index in damaged), in_front=in_front) + bytes(500))
     place, sequence = blocks[damaged[0]].offset, blocks[damaged[0]].sequence
     for expected, is_sealed in ((active, False), (sealed, True)):
         found = resumed(segment, place, sequence, is_sealed=is_sealed)

@@ -15,6 +15,7 @@ from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.reader import Reader
 from hub.journal.recovery import recover
 from hub.journal.retention import RETAIN_BYTES_MIN, batch_bytes_max_for
+from hub.journal.seal import Seal, read_seal, write_seal
 from hub.journal.segment import list_segments, segment_name
 from hub.journal.writer import LOOK_NS, Commit, Durability, Writer
 from hub.message import Batch, Peer
@@ -556,6 +557,35 @@ def test_nothing_is_written_without_the_lock(disk: ForgettingFiles, durability: 
     assert steps == []
     assert disk.contents() == before
     assert disk.open_files == 0
+
+
+def test_the_first_life_writes_a_seal_and_later_ones_keep_it(disk: ForgettingFiles) -> None:
+    """A seal of this journal stays until the next one; one of another journal is replaced at the start."""
+    life = Life(disk)
+    hub_id = life.recovered.hub_id
+    assert read_seal(disk) == Seal(hub_id, 1, 0, 1)
+    life.append(own("a", 1))
+    life.writer.close()
+    written = read_seal(disk)
+    assert written is not None
+    assert written.next_sequence == 2
+    Life(disk)
+    assert read_seal(disk) == written
+    write_seal(disk, written._replace(hub_id=bytes(16)))
+    Life(disk)
+    assert read_seal(disk) == Seal(hub_id, 2, 0, 2)
+
+
+def test_one_look_at_the_lock_allows_commits_for_a_while(disk: ForgettingFiles) -> None:
+    """Before a commit the lock is checked only if the last look is `LOOK_NS` ago; after its sync it always is."""
+    lock, now = Lock(), 1_700_000_000 * NS
+    life = Life(disk, is_ours=lock, clock=lambda: now)
+    life.append(own("a", 1))
+    for elapsed, looks in ((0, 1), (LOOK_NS - 1, 1), (1, 2), (LOOK_NS - 1, 1)):
+        now += elapsed
+        before = lock.looks
+        life.append(batch("p"))
+        assert before - lock.looks == looks
 
 
 def test_a_commit_is_not_announced_if_the_lock_went_meanwhile(disk: ForgettingFiles) -> None:
