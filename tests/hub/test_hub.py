@@ -117,7 +117,12 @@ def test_acknowledged_by_hand_once(run: Run, path: str) -> None:
             batch.acknowledge()
             await turns()
             assert said(client) == b"\x81\xa3ack\xa1a"
-            (await anext(iteration)).acknowledge()
+            second = await anext(iteration)
+            batch.acknowledge()
+            await turns()
+            assert said(client) == b""
+            second.acknowledge()
+            batch.acknowledge()
             await turns()
             assert said(client) == b"\x81\xa3ack\xa1b"
             client.settimeout(30)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 import pytest
 
@@ -71,6 +72,25 @@ def test_order(run: Run) -> None:
     starts = ["a.run", "a.ready", "b.run", "b.ready"]
     assert log == [*starts, "serve", "b.stop", "b.cancelled", "a.stop", "a.cancelled"]
     assert 0 < recorded[0].timeout < recorded[1].timeout <= 30.0
+
+
+@both_loops
+def test_a_part_without_ready_has_begun(run: Run) -> None:
+    """A part that is ready at once has begun before the next one starts, and before the service serves."""
+    log: list[str] = []
+
+    async def begin(name: str) -> None:
+        log.append(name)
+
+    def part(name: str) -> Part:
+        def run() -> Coroutine[Any, Any, None]:
+            log.append(f"before {name}")
+            return begin(name)
+
+        return Part(name, run)
+
+    run(run_all([part("a"), part("b")], lambda: begin("serve")))
+    assert log == ["before a", "a", "before b", "b", "serve"]
 
 
 @both_loops

@@ -125,6 +125,32 @@ def test_a_file_stays_until_all_of_it_is_stored(path: Path) -> None:
     rig.run(main)
 
 
+def test_the_first_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`first_look` returns when what was found at the start is stored, or after its limit."""
+    leave(path, 10)
+    rig = Rig(path, receives=False)
+
+    async def main() -> None:
+        running = asyncio.create_task(rig.adoption.run())
+        with monkeypatch.context() as patch:
+            patch.setattr("hub.sources.spool.FIRST_LOOK_S", 0.001)
+            await rig.adoption.first_look()
+        looking = asyncio.create_task(rig.adoption.first_look())
+        await until(lambda: rig.inbox.held_bytes)
+        for _ in range(50):  # gives a premature end time to happen
+            await asyncio.sleep(0)
+        assert not looking.done()
+        while not looking.done():
+            for batch in (taken := await rig.inbox.take(1 << 20)):
+                batch.acknowledge()
+            taken.release()
+            await until(lambda: looking.done() or rig.inbox.held_bytes)
+        running.cancel()
+
+    rig.run(main)
+    assert os.listdir(path) == []
+
+
 def test_it_ends_with_the_inbox(path: Path) -> None:
     """When the inbox is closed, the task ends, and the files stay."""
     rig = Rig(path)
