@@ -65,7 +65,7 @@ def test_messages(run: Run, path: str) -> None:
     async def main() -> None:
         async with Hub(path) as hub:
             with connect(path, msgpack.packb(["app.web", 5, {"n": 1}]) + chunk("id", 2)) as client:
-                with connect(path, b'{"tag":"t","time":7.5,"a":1}\nplain\n'):
+                with connect(path, b'{"tag":"t","time":1700000000.5,"a":1}\nplain\n'):
                     got = []
                     async for message in hub:
                         got.append(message)
@@ -75,7 +75,7 @@ def test_messages(run: Run, path: str) -> None:
                 assert {message.peer.pid for message in got} == {os.getpid()}
                 shown = {(message.tag, message.time, str(message.record)) for message in got}
                 assert ("app.web", 5 * 10**9, "{'n': 1}") in shown
-                assert ("t", 7_500_000_000, "{'a': 1}") in shown
+                assert ("t", 1_700_000_000_500_000_000, "{'a': 1}") in shown
                 (plain,) = (message for message in got if message.tag == "text")
                 assert (plain.record, plain.time) == ({"message": "plain"}, plain.received)
                 assert [message.record["n"] for message in got if message.tag == "app"] == [0, 1]
