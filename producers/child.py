@@ -59,7 +59,7 @@ class Child:
         stop_timeout: float = STOP_TIMEOUT_S,
     ) -> None:
         if not command:
-            raise ValueError("say what to run: Child('python', 'worker.py')")
+            raise ValueError("give the command to run: Child('python', 'worker.py')")
         self._command = command
         self._env = os.environ if env is None else env
         self._cwd = cwd
@@ -217,8 +217,8 @@ class Child:
         return (self._reading,) if self._requests else ()
 
     def _die(self, code: int | None, reason: str) -> None:
-        said = b"\n".join(self._last_lines).decode("utf-8", "backslashreplace")
-        self._death = self._death or ChildDied(self._command[0], code, reason or said)
+        last_lines = b"\n".join(self._last_lines).decode("utf-8", "backslashreplace")
+        self._death = self._death or ChildDied(self._command[0], code, reason or last_lines)
         while self._requests:
             answer = self._requests.popleft()
             if not answer.done():

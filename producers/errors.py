@@ -71,8 +71,8 @@ class NotAcknowledged(ProducerError, TimeoutError):
         if not self.dropped:
             return late
         if not self.count:
-            return f"{_messages(self.dropped, 'was', 'were')} dropped for want of room"
-        return f"{late}, and {self.dropped} {'was' if self.dropped == 1 else 'were'} dropped for want of room"
+            return f"{_messages(self.dropped, 'was', 'were')} dropped for lack of room"
+        return f"{late}, and {self.dropped} {'was' if self.dropped == 1 else 'were'} dropped for lack of room"
 
 
 class NotConnected(ProducerError, ConnectionError):

@@ -102,8 +102,8 @@ class Outgoing:
         self.link = Link(self.backlog, linger_s=self._linger_s)
         self.dropped = 0
         """Messages dropped for lack of room."""
-        self._untold = 0  # of those: not reported to the hub yet
-        self._unreported = 0  # not reported to the caller yet
+        self._unreported_to_hub = 0  # of those: not reported to the hub yet
+        self._unreported_to_caller = 0  # not reported to the caller yet
         self._unchosen = 0  # of those: dropped by no policy of the caller
         self._left_reported = 0  # messages left in files for the hub, as reported to the caller
         self._judged: tuple[str, LinkState] | None = None  # the last state that needed no warning
@@ -170,8 +170,8 @@ class Outgoing:
     def received(self, data: bytes) -> None:
         """Process acknowledgements, and use the room that they make. Raises ValueError."""
         self.link.received(data)
-        if self._untold:
-            self._tell()
+        if self._unreported_to_hub:
+            self._report_drops()
         if self.spool is not None and self.spool.fault and self.backlog.is_empty:
             self.backlog.give_back()  # the folder may exist now
 
@@ -189,7 +189,7 @@ class Outgoing:
         """Return the error for a flush that leaves *count* messages pending, or None. Each drop is reported once."""
         count += self.backlog.left - self._left_reported
         self._left_reported = self.backlog.left
-        dropped, self._unreported, self._unchosen = self._unreported, 0, 0
+        dropped, self._unreported_to_caller, self._unchosen = self._unreported_to_caller, 0, 0
         return NotAcknowledged(count, self.link.last_error, dropped) if count or dropped else None
 
     def last_account(self, count: int) -> NotAcknowledged | None:
@@ -198,13 +198,15 @@ class Outgoing:
         error.
         """
         late = 0 if self.is_in_files else count
-        return NotAcknowledged(late, self.link.last_error, self._unreported) if late or self._unchosen else None
+        return (
+            NotAcknowledged(late, self.link.last_error, self._unreported_to_caller) if late or self._unchosen else None
+        )
 
     def end(self) -> None:
         """Release all resources. Unacknowledged messages stay in their files for the hub."""
-        if self._untold:
+        if self._unreported_to_hub:
             self.backlog.bytes_max += LOSS_BYTES  # the loss message always fits
-            self._tell()
+            self._report_drops()
         is_done = self.backlog.is_empty
         self.backlog.close(keep=not is_done)
         if self.spool is not None:
@@ -256,8 +258,8 @@ class Outgoing:
 
     def _count(self, messages: int) -> None:
         self.dropped += messages
-        self._untold += messages
-        self._unreported += messages
+        self._unreported_to_hub += messages
+        self._unreported_to_caller += messages
 
     def _begin_session(self) -> str:
         """Begin a session without an owner, and its spool. Return its name."""
@@ -285,9 +287,9 @@ class Outgoing:
         if old is not None:
             old.close(keep=True)
 
-    def _tell(self) -> None:
+    def _report_drops(self) -> None:
         reason = f"dropped by the producer: no room for what waits for the hub (when_full={self.when_full})"
-        record = {"reason": reason, "count": self._untold, "tag": self.tag.decode(), "pid": os.getpid()}
+        record = {"reason": reason, "count": self._unreported_to_hub, "tag": self.tag.decode(), "pid": os.getpid()}
         if self.backlog.append(LOSS_TAG, pack_entry(msgspec.msgpack.encode(record), None)):
-            self._untold = 0
+            self._unreported_to_hub = 0
             self.link.appended(time.monotonic())

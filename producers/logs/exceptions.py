@@ -19,7 +19,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
-from producers.logs.sanitize import represent, say
+from producers.logs.sanitize import safe_repr, safe_str
 
 FRAMES_MAX = 100
 CHAIN_MAX = 20
@@ -48,7 +48,7 @@ def as_fields(exc_info: ExcInfo) -> dict[str, Any]:
     try:
         return _fields(error, trace, set())
     except Exception:  # noqa: BLE001  a user's exception class may raise anything
-        return {"type": represent(kind), "module": "", "message": say(error), "frames": _frames(trace)}
+        return {"type": safe_repr(kind), "module": "", "message": safe_str(error), "frames": _frames(trace)}
 
 
 def as_text(exc_info: ExcInfo) -> str:
@@ -62,12 +62,12 @@ def as_text(exc_info: ExcInfo) -> str:
 def _fields(error: BaseException, trace: TracebackType | None, seen: set[int]) -> dict[str, Any]:
     seen.add(id(error))
     kind = type(error)
-    fields: dict[str, Any] = {"type": kind.__qualname__, "module": kind.__module__, "message": say(error)}
+    fields: dict[str, Any] = {"type": kind.__qualname__, "module": kind.__module__, "message": safe_str(error)}
     notes = _get(error, "__notes__")
     if isinstance(notes, (list, tuple)):
-        fields["notes"] = [say(note) for note in notes]
+        fields["notes"] = [safe_str(note) for note in notes]
     elif notes is not None:
-        fields["notes"] = [represent(notes)]  # as Python prints it
+        fields["notes"] = [safe_repr(notes)]  # as Python prints it
     fields["frames"] = _frames(trace)
     cause, context = _get(error, "__cause__"), _get(error, "__context__")
     if isinstance(cause, BaseException):

@@ -36,7 +36,7 @@ from typing import Any
 from producers.blocking import Producer
 from producers.logs import exceptions
 from producers.logs.emitter import WAIT_S_MAX, Emitter, tag_of_process
-from producers.logs.sanitize import CUT_KEY, REPR_KEY, say
+from producers.logs.sanitize import CUT_KEY, REPR_KEY, safe_str
 
 CLOSE_TIMEOUT_S = 1.0
 
@@ -102,7 +102,7 @@ class HubHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> Any:
         """Emit *record* if the filters let it pass. No lock is held meanwhile."""
         if record.name and record.name[:5] == _OWN:
-            return _say_elsewhere(record)
+            return _log_elsewhere(record)
         kept: Any = True
         if self.filters:
             kept = self.filter(record)
@@ -169,7 +169,7 @@ class HubHandler(logging.Handler):
                 raise
             except Exception:  # noqa: BLE001  usually a template whose arguments do not fit
                 self.handleError(record)
-                fields["message"], fields["args"] = say(record.msg), record.args
+                fields["message"], fields["args"] = safe_str(record.msg), record.args
             if len(record.__dict__) != _STANDARD_COUNT:
                 _add_extra(fields, record.__dict__, _STANDARD)
         if _HAS_TASK_NAME or "asyncio" in sys.modules:
@@ -181,7 +181,7 @@ class HubHandler(logging.Handler):
         return fields
 
 
-def _say_elsewhere(record: logging.LogRecord) -> bool:
+def _log_elsewhere(record: logging.LogRecord) -> bool:
     """
     Leave *record* to the other handlers of the application, or write it to standard error if there are none. Returns
     False.

@@ -105,27 +105,27 @@ class _Sanitizer:
             key = plain(key)
         if key is None or (isinstance(key, _KEYS) and not _faulty(key)):
             return key
-        name = _encodable(key) if isinstance(key, str) else represent(key)
+        name = _encodable(key) if isinstance(key, str) else safe_repr(key)
         self._replaced.append(f"{path}.{name} (the key)" if path else f"{name} (the key)")
         return name
 
     def _repr(self, value: object, path: str) -> str:
         self._replaced.append(path)
-        text = represent(value)
+        text = safe_repr(value)
         return text if len(text) <= self._characters_max else text[: self._characters_max]
 
 
-def represent(value: object) -> str:
+def safe_repr(value: object) -> str:
     """Return `repr` of *value*, or a description if that raises; cut to `REPR_CHARACTERS_MAX`."""
-    return _said(repr, value)
+    return _safe(repr, value)
 
 
-def say(value: object) -> str:
+def safe_str(value: object) -> str:
     """Return `str` of *value* in the same way."""
-    return _said(str, value)
+    return _safe(str, value)
 
 
-def _said(how: Callable[[object], str], value: object) -> str:
+def _safe(how: Callable[[object], str], value: object) -> str:
     try:
         text = how(value)
     except Exception as error:  # noqa: BLE001  a user's `__repr__` may raise anything

@@ -94,7 +94,7 @@ class Delivery:
                 if 2 * self._producer.pending > self._pending_max:
                     self._drop(parcel)
                     return True
-                self._tell_losses()
+                self._report_losses()
             self._pass_on(parcel.entries, parcel.messages, parcel.tag, self._with_hub.left_s if is_patient else 0.0)
         except BacklogFull:
             if not is_patient and self._with_hub.left_s:
@@ -119,7 +119,7 @@ class Delivery:
         self.dropped += parcel.messages
         self.dropped_bytes += len(parcel.entries)
 
-    def _tell_losses(self) -> None:
+    def _report_losses(self) -> None:
         """Report the losses. Raises BacklogFull; the losses that are not reported yet stay recorded."""
         for tag, (count, lost_bytes) in list(self._losses.items()):
             reason = "the hub was away, and there was no more room for the output of this process"

@@ -118,7 +118,7 @@ class Look(NamedTuple):
     name: str
 
 
-class Tell(NamedTuple):
+class Report(NamedTuple):
     """Report an event as a message."""
 
     name: str
@@ -126,7 +126,7 @@ class Tell(NamedTuple):
     fields: dict[str, Any]
 
 
-Action = Start | Signal | Look | Tell
+Action = Start | Signal | Look | Report
 
 
 class ChildState(enum.Enum):
@@ -211,7 +211,7 @@ class Lifecycle:
         assert child.state in (ChildState.NEW, ChildState.WAITING), child.state
         child.state, child.pid, child.started_at, child.due = ChildState.RUNNING, pid, now, None
         child.kill_at = child.killed_at = None
-        self._tell(name, "process.started", pid=pid)
+        self._report(name, "process.started", pid=pid)
         if self._is_stopping:
             self._terminate(name, child, now)
 
@@ -220,7 +220,7 @@ class Lifecycle:
         assert was_running or child.state in (ChildState.NEW, ChildState.WAITING), child.state
         lived_s = now - child.started_at if was_running else 0.0
         has_failed = code != 0 and not (self._is_stopping and code in _OBEDIENT)
-        self._tell(
+        self._report(
             name,
             "process.exited",
             level="error" if has_failed else "info",
@@ -248,7 +248,7 @@ class Lifecycle:
         if self._is_stopping or not wants:
             return None
         if child.failures >= policy.attempts_max:
-            self._tell(name, "process.given_up", level="error", attempts=child.failures)
+            self._report(name, "process.given_up", level="error", attempts=child.failures)
             self.exit_code = self.exit_code or _exit_code(code) or 1
             return None
         return float(min(policy.backoff_min_s * 2 ** min(child.failures - 1, 60), policy.backoff_max_s))
@@ -271,7 +271,7 @@ class Lifecycle:
             child.state, child.due = ChildState.ENDED, None
             return
         child.state, child.due = ChildState.WAITING, now + child.restart_s
-        self._tell(name, "process.restarting", level="warning", attempt=child.failures, pause_s=child.restart_s)
+        self._report(name, "process.restarting", level="warning", attempt=child.failures, pause_s=child.restart_s)
 
     def _stop(self, now: float) -> None:
         if not self._is_stopping:
@@ -297,7 +297,7 @@ class Lifecycle:
 
     def _kill(self, name: str, child: _ChildLifecycle, now: float) -> None:
         child.kill_at, child.killed_at = None, now
-        self._tell(name, "process.killed", level="warning", pid=child.pid)
+        self._report(name, "process.killed", level="warning", pid=child.pid)
         if child.state is ChildState.LINGERING:
             child.due = now + LOOK_S
             self._actions.append(Look(name))  # the id of a group that is gone may be reused
@@ -318,8 +318,8 @@ class Lifecycle:
             else:
                 self._actions.append(Look(name))
 
-    def _tell(self, name: str, event: str, *, level: str = "info", **fields: Any) -> None:
-        self._actions.append(Tell(name, event, {"level": level, **fields}))
+    def _report(self, name: str, event: str, *, level: str = "info", **fields: Any) -> None:
+        self._actions.append(Report(name, event, {"level": level, **fields}))
 
 
 def _exit_code(code: int) -> int:

@@ -2,7 +2,7 @@
 The supervisor: starts children, reads their output, and carries out the decisions of their lifecycle.
 
     pipes ─▶ select, in the order in which they became readable ─▶ lines ─▶ parcels ─▶ delivery
-    ends, signals, time ─▶ lifecycle ─▶ start, signal, tell
+    ends, signals, time ─▶ lifecycle ─▶ start, signal, report
 
 Always true:
 - the lines of one stream keep their order; a child's start comes before its first line, its exit after its last line
@@ -41,11 +41,11 @@ from producers.spawn.lifecycle import (
     Lifecycle,
     Look,
     Policy,
+    Report,
     Signal,
     Start,
     Started,
     StopAsked,
-    Tell,
     Tick,
 )
 from producers.spawn.lines import LINE_BYTES_MAX, Join, LineRun, Lines, pack
@@ -171,8 +171,8 @@ class Supervisor:
                 case Look(name):
                     if processes.is_group_empty(self._children[name].process.pid):
                         self._handle(Gone(name))
-                case Tell(name, event, fields):
-                    self._tell(name, event, fields)
+                case Report(name, event, fields):
+                    self._report(name, event, fields)
 
     def _after(self) -> None:
         """Check whether everything has ended, and schedule the next Tick."""
@@ -202,7 +202,7 @@ class Supervisor:
                 death_signal=spec.death_signal,
             )
         except OSError as error:
-            self._tell(spec.name, "process.not_started", {"level": "error", "error": str(error)})
+            self._report(spec.name, "process.not_started", {"level": "error", "error": str(error)})
             self._handle(Exited(spec.name, 126))
             return
         child = self._children[spec.name] = _ChildProcess(spec, process)
@@ -225,7 +225,7 @@ class Supervisor:
         has_left = not processes.is_group_empty(child.process.pid)
         self._handle(Exited(child.spec.name, child.process.returncode, has_left))
 
-    def _tell(self, name: str, event: str, fields: dict[str, Any]) -> None:
+    def _report(self, name: str, event: str, fields: dict[str, Any]) -> None:
         record = {"event": event, **{key: value for key, value in fields.items() if value is not None}}
         self._on_event(event, record)
         shown = escape(f"{name} {_sentence(event, fields)}").encode()

@@ -193,9 +193,9 @@ def test_exit_without_a_hub(folder: Path) -> None:
     done = run(program, str(folder / "s"))
     assert (done.returncode, done.stdout) == (0, "")
     because = f"not acknowledged (no hub at {folder}/s)"
-    warning, *said = sorted(done.stderr.splitlines())
+    warning, *reports = sorted(done.stderr.splitlines())
     assert warning.startswith("messages wait for the hub in memory only")
-    assert said == [f"mpsr: 1 message is {because}", f"mpsr: 2 messages are {because}"]
+    assert reports == [f"mpsr: 1 message is {because}", f"mpsr: 2 messages are {because}"]
 
 
 def test_a_child_that_exits_in_the_usual_way(hub: HubProcess, tag: str) -> None:

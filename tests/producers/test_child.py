@@ -183,7 +183,7 @@ def test_it_is_used_in_its_block() -> None:
             await child.__aenter__()
 
     within(asyncio.run, main)
-    with pytest.raises(ValueError, match="say what to run"):
+    with pytest.raises(ValueError, match="give the command to run"):
         Child()
 
 

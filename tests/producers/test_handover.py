@@ -46,7 +46,7 @@ def test_a_signal_handler_that_sends(hub: HubProcess, tag: str) -> None:
         assert handler == [n for n in range(1, sent + 1) if n % 3 == rest]
 
 
-def test_what_was_put_aside_comes_first(hub: HubProcess, tag: str) -> None:
+def test_deferred_messages_come_first(hub: HubProcess, tag: str) -> None:
     """A deferred message is sent before the next one of the same thread, whichever thread takes it up."""
     with Producer(hub.socket, tag=tag) as producer:
         for number in range(0, 1000, 2):

@@ -52,7 +52,7 @@ def in_child(fork: Callable[[], int], function: Callable[[], object]) -> None:
 
 
 @by_fork
-def test_a_child_is_as_new(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
+def test_a_child_starts_fresh(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
     """It has its own session, files, thread and connection, repeatedly; the parent's stay unchanged."""
     with Producer(hub.socket, tag=tag) as producer:
         producer.send({"n": 0})
@@ -121,10 +121,10 @@ def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> No
 
         with producer._handover._guard.exclusive():
             in_child(fork, child)
-            producer.send({"who": "parent, aside"})
+            producer.send({"who": "parent, deferred"})
         producer.send({"who": "parent"})
     who = [message.record["who"] for message in hub.messages(tag)]
-    assert who == ["parent", "child", "parent, aside", "parent"]
+    assert who == ["parent", "child", "parent, deferred", "parent"]
 
 
 def test_forks_in_c_while_the_thread_works(hub: HubProcess, tag: str) -> None:
@@ -167,7 +167,7 @@ def test_unused_and_closed(hub: HubProcess, tag: str, fork: Callable[[], int]) -
     assert len(hub.messages(tag)) == 1
 
 
-def test_nobody_is_kept(folder: Path) -> None:
+def test_an_unused_producer_is_not_kept(folder: Path) -> None:
     """A producer without references is not kept alive until the end of the process."""
     producer = Producer(folder / "s")
     gone = weakref.ref(producer)

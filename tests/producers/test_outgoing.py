@@ -134,7 +134,7 @@ def acknowledge_until_the_end(connection: FakeConnection) -> None:
             connection.ack(connection.chunk())
 
 
-def test_what_was_put_aside_and_found_no_room(folder: Path) -> None:
+def test_a_deferred_message_without_room_is_dropped(folder: Path) -> None:
     """A drop of a signal handler's message for lack of room was not chosen by the caller: close raises it."""
     producer = Producer(folder / "s", when_full="raise", backlog_bytes_max=1000, spool=False)
     with producer._handover._guard.exclusive():  # like a signal handler that interrupts its thread inside
@@ -217,22 +217,22 @@ def test_drop_old_with_a_hub_that_stalls(fake: FakeHub) -> None:
             if chunk.tag != "mpsr.loss":
                 seen.extend(record["n"] for record in chunk.records)
             else:
-                told.extend(record["count"] for record in chunk.records)
+                reported.extend(record["count"] for record in chunk.records)
             connection.ack(chunk)
 
     seen: list[int] = []
-    told: list[int] = []
+    reported: list[int] = []
     thread = threading.Thread(target=acknowledge)
     thread.start()
     thread.join(PATIENCE_S)
     assert seen == sorted(set(seen))
     assert len(seen) == number - dropped
     assert seen[-1] == number - 1
-    if not told:
+    if not reported:
         chunk = connection.chunk()
-        told = [record["count"] for record in chunk.records]
+        reported = [record["count"] for record in chunk.records]
         connection.ack(chunk)
-    assert sum(told) == dropped
+    assert sum(reported) == dropped
     producer.close(PATIENCE_S)
 
 

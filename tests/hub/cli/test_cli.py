@@ -175,7 +175,7 @@ def test_send_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         stored = len(running.messages("send"))
         assert 0 < stored < 200
         assert ended.value.code == 1
-        assert capsys.readouterr().err == f"mpsr: {200 - stored} messages were dropped for want of room\n"
+        assert capsys.readouterr().err == f"mpsr: {200 - stored} messages were dropped for lack of room\n"
 
 
 def test_output_that_cannot_be_written_is_one_line(hub: HubProcess) -> None:

@@ -61,8 +61,8 @@ def test_gunicorn(folder: Path) -> None:
                     os.kill(pid, signal.SIGKILL)
             finally:
                 master.terminate()
-                said, _ = master.communicate(timeout=PATIENCE_S)
-        assert said == b""
+                output, _ = master.communicate(timeout=PATIENCE_S)
+        assert output == b""
         requests = eventually(lambda: (found := hub.messages("shop.web"))[10:] and found)
         access = eventually(lambda: (found := hub.messages("gunicorn.access"))[9:] and found)
     loaded = [message.peer.pid for message in requests if message.record["message"] == "loaded"]

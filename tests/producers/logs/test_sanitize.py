@@ -17,8 +17,8 @@ from producers.logs.sanitize import (
     PATHS_MAX,
     REPR_KEY,
     pack_sanitized,
-    represent,
-    say,
+    safe_repr,
+    safe_str,
 )
 from producers.record import RECORD_BYTES_MAX
 
@@ -190,5 +190,5 @@ def test_too_many() -> None:
 
 def test_represent_and_say() -> None:
     """They return `repr` and `str` of any value."""
-    assert (represent("a\udcff"), say("a\udcff"), say(Odd())) == (r"'a\udcff'", r"a\udcff", "<odd>")
-    assert say(Broken()) == "<Broken, whose str raises RuntimeError>"
+    assert (safe_repr("a\udcff"), safe_str("a\udcff"), safe_str(Odd())) == (r"'a\udcff'", r"a\udcff", "<odd>")
+    assert safe_str(Broken()) == "<Broken, whose str raises RuntimeError>"

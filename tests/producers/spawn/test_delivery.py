@@ -20,7 +20,7 @@ def parcel(number: int, tag: str = "w.1") -> Parcel:
     return Parcel(tag, pack(LineRun(lines), "stdout", 1), len(lines), lines, tag)
 
 
-def test_what_finds_no_room_is_dropped_and_told(folder: Path) -> None:
+def test_messages_without_room_are_dropped_and_reported(folder: Path) -> None:
     """With a full backlog and no hub, later messages are dropped; when the hub is back, a loss takes their place."""
     path = str(folder / "hub.sock")
     with Producer(path, backlog_bytes_max=20_000, spool=False) as producer:
@@ -66,9 +66,9 @@ def test_a_console_that_stands_still_stops_nobody(folder: Path) -> None:
             shown += os.read(read_end, 1 << 20).count(b"y")
         delivery.offer(Parcel("w.1", pack_entry(b"\x80", 1), 1, [b"again"], "w.1"))
         console.close()
-        said = os.read(read_end, 1 << 16)
-        assert b"%d lines are not shown" % console.hidden in said
-        assert said.endswith(b"w.1  | again\n")
+        output = os.read(read_end, 1 << 16)
+        assert b"%d lines are not shown" % console.hidden in output
+        assert output.endswith(b"w.1  | again\n")
         os.close(read_end)
         os.close(write_end)
 
@@ -89,7 +89,7 @@ def test_lines_on_the_console(is_coloured: bool) -> None:
     assert lines == [web + b"a\n", web + b"b\n", web + b"\xff\n", worker + b"c\n"]
 
 
-def test_a_console_nobody_reads_any_more(folder: Path) -> None:
+def test_a_console_that_is_not_read_any_more(folder: Path) -> None:
     """A closed pipe affects only the console."""
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -20,12 +20,12 @@ from producers.spawn.lifecycle import (
     Lifecycle,
     Look,
     Policy,
+    Report,
     Restart,
     Signal,
     Start,
     Started,
     StopAsked,
-    Tell,
     Tick,
 )
 
@@ -134,7 +134,7 @@ def test_histories(name: str) -> None:
     lifecycle = Lifecycle(["a", "b"], policy)
     assert lifecycle.begin() == [Start("a"), Start("b")]
     for now, event, expected in steps:
-        assert [action for action in lifecycle.handle(event, now) if not isinstance(action, Tell)] == expected, (
+        assert [action for action in lifecycle.handle(event, now) if not isinstance(action, Report)] == expected, (
             now,
             event,
         )
@@ -145,7 +145,7 @@ def test_histories(name: str) -> None:
 def test_everything_is_told() -> None:
     """Start, exit, restart, kill and giving up are reported, with pid, exit code and signal."""
     lifecycle = Lifecycle(["a"], Policy(restart=ALWAYS, attempts_max=2, stop_timeout_s=1, backoff_min_s=1))
-    told: list[tuple[str, dict[str, Any]]] = []
+    reported: list[tuple[str, dict[str, Any]]] = []
     events: list[tuple[float, Event]] = [
         (0.0, Started("a", 7)),
         (2.0, Exited("a", 3, has_left=True)),
@@ -157,8 +157,8 @@ def test_everything_is_told() -> None:
     ]
     for now, event in events:
         actions = lifecycle.handle(event, now)
-        told += [(action.event, action.fields) for action in actions if isinstance(action, Tell)]
-    assert told == [
+        reported += [(action.event, action.fields) for action in actions if isinstance(action, Report)]
+    assert reported == [
         ("process.started", {"level": "info", "pid": 7}),
         ("process.exited", {"level": "error", "pid": 7, "exit_code": 3, "signal": None, "seconds": 2.0}),
         ("process.killed", {"level": "warning", "pid": 7}),

@@ -113,7 +113,8 @@ def test_a_twenty_mebibyte_line_costs_its_length() -> None:
 JSON_LINES: list[tuple[bytes, dict[str, Any], int]] = [
     (b'{"n": 1}', {"stream": "stdout", "n": 1}, NOW),
     (b'{"stream": "own", "n": [1, {"a": null}]}', {"stream": "own", "n": [1, {"a": None}]}, NOW),
-    (b'{"time": 1.5, "tag": "t"}', {"stream": "stdout", "tag": "t"}, 1_500_000_000),
+    (b'{"time": 1500000000.5, "tag": "t"}', {"stream": "stdout", "tag": "t"}, 1_500_000_000_500_000_000),
+    (b'{"time": 1.5}', {"stream": "stdout", "time": 1.5}, NOW),
     (b'{"time": "1970-01-01T00:00:01Z"}', {"stream": "stdout"}, 1_000_000_000),
     (b'{"time": "noon"}', {"stream": "stdout", "time": "noon"}, NOW),
     (b"{not json}", {"stream": "stdout", "message": "{not json}"}, NOW),

@@ -101,8 +101,8 @@ print(process.pid, flush=True)
 time.sleep(600)"""
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        said = {parent.stdout.readline(), parent.stdout.readline()}
-        pid = int(next(line for line in said if line != b"up\n"))
+        lines = {parent.stdout.readline(), parent.stdout.readline()}
+        pid = int(next(line for line in lines if line != b"up\n"))
         parent.kill()
     eventually(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text(), "it died")
     assert (tmp_path / "asked").exists() == (death_signal == signal.SIGTERM)
@@ -123,5 +123,5 @@ def test_a_group_is_empty_when_nobody_is_left() -> None:
     process = processes.start(["sh", "-c", "sleep 600 & exec sleep 600"], env=os.environ, stdout=None, stderr=None)
     assert processes.signal_group(process.pid, signal.SIGKILL)
     process.wait(PATIENCE_S)
-    eventually(lambda: processes.is_group_empty(process.pid), "nobody is left")
+    eventually(lambda: processes.is_group_empty(process.pid), "the group is empty")
     assert not processes.signal_group(process.pid, 0)

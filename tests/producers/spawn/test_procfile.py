@@ -14,7 +14,7 @@ def test_a_procfile_is_names_and_commands_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "no process"),
         ("web: a\nweb: b", "line 2: there is a web already"),
@@ -23,9 +23,9 @@ def test_a_procfile_is_names_and_commands_in_order() -> None:
         ("a b: c", "line 1"),
     ],
 )
-def test_a_procfile_that_says_nothing_is_an_error(text: str, said: str) -> None:
+def test_a_procfile_without_a_process_is_an_error(text: str, message: str) -> None:
     """The error names the line."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         parse_procfile(text)
 
 

@@ -93,7 +93,7 @@ pathlib.Path(sys.argv[1]).touch()
 """
 
 
-@pytest.mark.skipif(not hasattr(fcntl, "F_GETPIPE_SZ"), reason="this system does not tell how much a pipe holds")
+@pytest.mark.skipif(not hasattr(fcntl, "F_GETPIPE_SZ"), reason="this system does not report how much a pipe holds")
 def test_nothing_is_read_without_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While lines have no room, no stream is read: the child blocks at a full pipe, and goes on afterwards."""
     is_done = tmp_path / "done"
