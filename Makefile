@@ -8,16 +8,16 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 endif
 
 # The version is in the stamp's name, so that another PYTHON makes another environment. Empty: too old, or not there.
-VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import platform, sys; \
+PYTHON_VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import platform, sys; \
 	sys.version_info >= (3, 11) and print(platform.python_version())'))
-LOCKED := .venv/.locked-$(VERSION)
-INSTALLED := .venv/.installed-$(VERSION)
+LOCKED := .venv/.locked-$(PYTHON_VERSION)
+INSTALLED := .venv/.installed-$(PYTHON_VERSION)
 # Directories too: their time changes when a file goes.
 SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
 
 # Tools with an environment and a lock of their own.
-DOCS_LOCKED := .venv-docs/.locked-$(VERSION)
-TYPES_LOCKED := .venv-types/.locked-$(VERSION)
+DOCS_LOCKED := .venv-docs/.locked-$(PYTHON_VERSION)
+TYPES_LOCKED := .venv-types/.locked-$(PYTHON_VERSION)
 
 # `pip` says only what went wrong; what it is asked to do is said here.
 PIP_QUIETLY := -m pip --quiet --quiet --disable-pip-version-check --no-input
@@ -37,9 +37,14 @@ help: ## show this list
 run: $(INSTALLED) ## hub and producers in one process, on this terminal
 	@.venv/bin/mpsr demo
 
-test: lint $(INSTALLED) ## everything that CI checks: lint, then the tests, against the built wheel
+test: lint $(INSTALLED) ## everything that CI checks: lint, tests against the built wheel, coverage (not with ARGS)
 	@echo "== pytest"
 	@.venv/bin/pytest $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory coverage)
+
+coverage: $(INSTALLED) ## hub/wire and hub/journal: lines and branches that their tests run, against the floors
+	@echo "== coverage"
+	@.venv/bin/python .ci/covered.py
 
 lint: $(LOCKED) $(INSTALLED) $(TYPES_LOCKED) ## style, format and types
 	@echo "== ruff check"
@@ -78,20 +83,24 @@ lock: ## rewrite the locks of dependencies; ARGS=--upgrade takes the newest vers
 	done
 	@! grep -n '://' requirements*.lock || { echo "a lock names an address"; exit 1; }
 
+release: $(LOCKED) ## VERSION=1.2.3: check, build, commit and tag it, up to the upload; ARGS=--dry-run changes nothing
+	@$(if $(VERSION),,echo "make release VERSION=1.2.3"; exit 2)
+	@.venv/bin/python .ci/release.py $(VERSION) $(ARGS)
+
 clean: ## remove the environment, the caches and what was built
 	@rm -rf .venv .venv-docs .venv-types .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find hub producers tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(LOCKED): requirements.lock
-	@test -n "$(VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
-	@echo "== .venv: Python $(VERSION), locked dependencies"
+	@test -n "$(PYTHON_VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
+	@echo "== .venv: Python $(PYTHON_VERSION), locked dependencies"
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) install --require-hashes -r requirements.lock
 	@touch $@
 
-.venv-%/.locked-$(VERSION): requirements-%.lock
-	@test -n "$(VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
-	@echo "== .venv-$*: Python $(VERSION), locked dependencies"
+.venv-%/.locked-$(PYTHON_VERSION): requirements-%.lock
+	@test -n "$(PYTHON_VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
+	@echo "== .venv-$*: Python $(PYTHON_VERSION), locked dependencies"
 	@$(PYTHON) -m venv --clear .venv-$*
 	@.venv-$*/bin/python $(PIP_QUIETLY) install --require-hashes -r requirements-$*.lock
 	@touch $@

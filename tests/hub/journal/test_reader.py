@@ -163,6 +163,7 @@ def test_all_that_a_reader_waited_for_may_expire(disk: ForgettingFiles) -> None:
     reader.close()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("follow", [False, True])
 def test_any_flip_in_a_sealed_segment_is_one_gap_of_one_block(disk: ForgettingFiles, follow: bool) -> None:
     """A bit flip costs exactly the messages of the damaged block, and in a header none."""
@@ -388,6 +389,7 @@ def test_beside_a_writer_nothing_is_missed_or_returned_twice(
         assert run_beside(recorder, seed, in_hub=in_hub) == expected(recorder.batches), seed
 
 
+@pytest.mark.costly
 def test_a_reader_that_sleeps_once_misses_nothing() -> None:
     """A reader that pauses once, anywhere and for any time, continues where it was."""
     recorder = Recorder()
@@ -550,6 +552,7 @@ def test_a_search_by_time_begins_in_the_last_segment_that_it_can(damaged: tuple[
         assert sequence_before(disk, moment) == (firsts[before[-1]] - 1 if before else 0), moment
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("damaged", DAMAGED)
 def test_a_search_by_time_agrees_with_reading_everything(damaged: tuple[int, ...] | str) -> None:
     """A search by time equals reading everything, at any moment, with damaged headers and equal times."""

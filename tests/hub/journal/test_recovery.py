@@ -120,6 +120,7 @@ def check_moment(moment: Moment, rng: random.Random, most: int) -> list[Moment]:
     return again
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("history", HISTORIES)
 def test_nothing_acknowledged_is_lost_at_any_moment(history: History) -> None:
     """After a crash at any moment, each acknowledged batch is stored once, and each other one once it is resent."""
@@ -128,6 +129,7 @@ def test_nothing_acknowledged_is_lost_at_any_moment(history: History) -> None:
         check_moment(moment, rng, 100)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("window_bytes", [1 << 20, 64])
 @pytest.mark.parametrize("history", HISTORIES)
 def test_nothing_is_lost_by_a_crash_during_recovery(
@@ -216,6 +218,7 @@ def without(items: list[Stored], index: int) -> list[Stored]:
     return [*items[:index], items[index]._replace(entries=None, chunk_id=None), *items[index + 1 :]]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("index", range(5))
 def test_damage_before_a_later_commit_keeps_the_blocks_after_it(index: int) -> None:
     """A bit flip in an acknowledged block costs its sequences only, and none is assigned again."""

@@ -49,6 +49,7 @@ def test_an_absurd_declared_length_costs_only_what_arrives(start: bytes) -> None
     assert loss.lost_bytes <= len(start)
 
 
+@pytest.mark.costly
 def test_many_small_reads_hold_about_their_own_bytes() -> None:
     """Half a frame in many small reads costs about its own bytes, not an object for each read."""
     decoder = ForwardDecoder()

@@ -19,6 +19,8 @@ from hub.wire import checking, forward, output, payload, scanner
 from hub.wire.forward import ForwardDecoder
 from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, is_fatal, losses, seen, single_bytes
 
+pytestmark = pytest.mark.costly
+
 LIMIT = 4000
 Frame = tuple[bytes, list[Any]]
 """The bytes of a frame, and its expected items."""

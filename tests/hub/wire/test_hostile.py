@@ -20,6 +20,8 @@ from hub.wire.payload import Unopened
 from tests.hub.wire.feeding import is_fatal, losses, steps
 from tests.hub.wire.hostile import READ_BYTES, STREAMS
 
+pytestmark = pytest.mark.costly
+
 SIZE = 300_000
 """Larger than one read."""
 STEP_S = 0.020

@@ -165,6 +165,7 @@ def test_a_line_over_the_limit_holds_nothing() -> None:
     assert decoder.held_bytes == 0
 
 
+@pytest.mark.costly
 def test_many_small_reads_hold_about_their_own_bytes() -> None:
     """Half a line in many small reads costs about its own bytes, not an object for each read."""
     decoder = LineDecoder()

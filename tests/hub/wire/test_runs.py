@@ -135,6 +135,7 @@ def decoded(stream: bytes, step: int) -> list[object]:
     return found
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("seed", range(20))
 def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
     """

@@ -154,6 +154,7 @@ class CountingUnpacker(msgpack.Unpacker):
             CountingUnpacker.seen += self.tell() - before
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("piece_bytes", [1, 100, 1000, 20_000, 256 << 10])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_byte_is_looked_at_a_bounded_number_of_times(

@@ -434,6 +434,7 @@ DO = {"append": Model.append, "tag": Model.change_tag, "cut": Model.cut, "rewind
 DO |= {"acknowledge": Model.acknowledge, "drop": Model.drop}
 
 
+@pytest.mark.costly
 @settings(max_examples=80, derandomize=True)
 @given(st.lists(STEP, max_size=40))
 def test_any_moment(steps: list[tuple[str, int]]) -> None:
@@ -456,6 +457,7 @@ def test_any_moment(steps: list[tuple[str, int]]) -> None:
         assert model.files.memories == []
 
 
+@pytest.mark.costly
 def test_between_any_two_stores() -> None:
     """
     After a kill at any line of the backlog's code, everything appended before is read, once, in order, without damage.
