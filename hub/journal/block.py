@@ -12,6 +12,7 @@ Source: FORMAT.md, "Segment" and "Block".
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import NamedTuple
 
@@ -158,20 +159,27 @@ def is_whole(block: Block, data: bytes | memoryview, at: int, seed: int) -> bool
     """Return whether the CRCs of the block at *at* in *data* match."""
     middle = at + BLOCK_BYTES + block.header_bytes
     end = middle + block.entries_bytes
-    if len(data) < end or not is_front_whole(block, data, at, seed):
-        return False
-    return crc32(memoryview(data)[middle:end]) == block.entries_crc
+    view = memoryview(data)
+    return (
+        len(data) >= end
+        and crc32(view[at + 8 : middle], seed) == block.crc
+        and crc32(view[middle:end]) == block.entries_crc
+    )
 
 
 def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | None:
     """Return the batch of a whole block, or None if its header is not in our format."""
     start = at + BLOCK_BYTES
     middle = start + block.header_bytes
-    view = memoryview(data)
     try:
-        tag, chunk_id, pid, uid, gid, comm, verified = _decode_header(view[start:middle])
+        tag, chunk_id, peer = _unpack_header(bytes(data[start:middle]))
     except (msgspec.MsgspecError, UnicodeError):
         return None
-    peer = Peer(pid, uid, gid, comm, verified)
-    entries = view[middle : middle + block.entries_bytes]
+    entries = memoryview(data)[middle : middle + block.entries_bytes]
     return Batch(tag, entries, block.count, chunk_id, peer, None, block.sequence, block.received, block.entries_crc)
+
+
+@functools.lru_cache(maxsize=64)  # neighbouring batches that nobody waits for have the same
+def _unpack_header(header: bytes) -> tuple[bytes, bytes | None, Peer]:
+    tag, chunk_id, pid, uid, gid, comm, verified = _decode_header(header)
+    return tag, chunk_id, Peer(pid, uid, gid, comm, verified)

@@ -136,14 +136,17 @@ class Reader:
             if block.next_sequence - 1 > committed:
                 segment.forget()  # it may be withdrawn, and other bytes written in its place
                 return
-            yield from self._gap(block.sequence, f"{segment.name} before offset {block.offset}")
-            is_new = block.next_sequence > self._expected
+            if block.sequence > self._expected:
+                yield from self._gap(block.sequence, f"{segment.name} before offset {block.offset}")
+            following = block.next_sequence
+            is_new = following > self._expected
             batch = segment.batch(block) if is_new else None
             if is_new and batch is None:
-                yield from self._gap(block.next_sequence, f"{segment.name} at offset {block.offset}")
+                yield from self._gap(following, f"{segment.name} at offset {block.offset}")
             # The state is updated before the yield: a caller that stops here gets the next batch next time.
             self._has_begun = True
-            self._expected = max(self._expected, block.next_sequence)
+            if is_new:
+                self._expected = following
             self._received = block.received
             self._place = self._place.after(block)
             if batch is not None:
