@@ -31,12 +31,12 @@ def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PA
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout:g} s in vain: {what or _source_of(condition)}")
+            raise AssertionError(f"waited {timeout:g} s in vain: {what or source_of(condition)}")
         time.sleep(0.005)
     return value
 
 
-def _source_of(condition: Callable[[], Any]) -> str:
+def source_of(condition: Callable[[], Any]) -> str:
     """Return the line that defines *condition*, which says what a test waited for."""
     try:
         return inspect.getsource(condition).strip()

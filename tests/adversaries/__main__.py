@@ -26,6 +26,7 @@ HEADINGS = (
     "worst",
     "ping p50/p99 ms",
     "new p50/p99 ms",
+    "wake p99 ms",
     "MiB",
     "back s",
     "adopt s",
@@ -33,7 +34,7 @@ HEADINGS = (
     "log",
     "loss",
 )
-WIDTHS = (19, 5, 5, 16, 16, 6, 6, 7, 5, 7, 8)
+WIDTHS = (19, 5, 5, 16, 16, 11, 6, 6, 7, 5, 7, 8)
 
 
 def row(result: Result) -> str:
@@ -44,6 +45,7 @@ def row(result: Result) -> str:
         f"{result.worst_share:.2f}",
         f"{result.ping_ms[0]:.1f}/{result.ping_ms[1]:.1f}",
         f"{result.arrival_ms[0]:.1f}/{result.arrival_ms[1]:.1f}",
+        f"{result.waking_ms[1]:.1f}",
         f"{result.memory_mib:.0f}",
         f"{result.recovery_s:.2f}",
         f"{result.adoption_s:.2f}",

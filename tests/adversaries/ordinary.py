@@ -1,5 +1,6 @@
 """
-The ordinary load: six kinds of producers that number their messages, producers that die, and two that measure pings.
+The ordinary load: six kinds of producers that number their messages, producers that die, two processes that measure
+pings, and one that measures the machine.
 
 Each has a fixed, modest rate. The measurement shows whether the hub lets producers keep that rate, not how fast the
 machine is. A producer that is delayed does not catch up.
@@ -211,6 +212,13 @@ def arriving(stage: Stage) -> Iterator[None]:
             _ping(client)
 
     _measure(stage, NEWCOMER_S, ping)
+    yield
+
+
+def waking(stage: Stage) -> Iterator[None]:
+    """No ping: how late this process runs when its time has come, which the hub has no part in."""
+    yield
+    _measure(stage, PING_S, lambda: None)
     yield
 
 

@@ -13,6 +13,9 @@ What must hold afterwards:
 - the hub's memory, its log, and the losses that it reports and counts are bounded by the attackers' effort;
 - no user's messages are attributed to another user, no ordinary client is cut off, and the hub stops with exit code 0.
 
+Where the machine itself is slow, because others use it, the limits of the pings rise: a process that does nothing
+measures how late it runs (`ordinary.waking`), and a ping may take `WAKES` times as long.
+
 Attackers run at a lower CPU priority: the kernel's division of CPU time among users is the administrator's choice and
 is not measured. The hub runs as root here, its users are members of its socket's group.
 """
@@ -43,6 +46,12 @@ ROUNDS_MAX = 50
 MEMORY_MIB_MAX = 400.0
 ANSWERS_S, PATIENCE_S = 0.25, 30.0
 """The hub has recovered when it answers a ping within `ANSWERS_S`; it must recover within `PATIENCE_S`."""
+TIMED = ("p99 of", "share of")
+"""How faults begin that a slow machine can cause."""
+SLOW_MS = 5.0
+"""A machine is slow if a process that does nothing runs later than that, one time in a hundred."""
+WAKES = 5
+"""A ping wakes the hub and the client, and one on a new connection the hub twice."""
 ADOPTION_S = 10.0
 """Longest time from a death until the spool is stored; the hub scans the folder every 5 s."""
 LOG_LINES, LOG_LINES_PER_S, LOSSES, LOSSES_PER_S = 100, 10.0, 1000, 200.0
@@ -60,6 +69,7 @@ class Result(NamedTuple):
     worst_share: float
     ping_ms: tuple[float, float]
     arrival_ms: tuple[float, float]
+    waking_ms: tuple[float, float]
     memory_mib: float
     recovery_s: float
     adoption_s: float
@@ -67,6 +77,12 @@ class Result(NamedTuple):
     log_lines: int
     losses: int
     did: Counter[str]
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether only times have failed, on a machine that was slow itself: then it has to be tried again."""
+        has_timed_faults = bool(self.faults) and all(fault.startswith(TIMED) for fault in self.faults)
+        return has_timed_faults and self.waking_ms[1] > SLOW_MS
 
 
 class Rig:
@@ -93,7 +109,7 @@ class Rig:
         with contextlib.ExitStack() as stack:
             # All actors are forked before the first thread starts.
             producers = [self._hire(stack, ordinary.KINDS[at % len(ordinary.KINDS)]) for at in range(PRODUCERS)]
-            clocks = [self._hire(stack, play) for play in (ordinary.pinging, ordinary.arriving)]
+            clocks = [self._hire(stack, play) for play in (ordinary.pinging, ordinary.arriving, ordinary.waking)]
             dying = [self._hire(stack, ordinary.dying) for _ in range(rounds)]
             attackers = self._hire_attackers(stack, self._attack)
             hub = stack.enter_context(HubProcess(self._folder, "--group", str(GROUP), "--journal-size", "64GiB"))
@@ -146,7 +162,7 @@ class Rig:
     ) -> Result:
         for actor in (*clocks, *producers):
             actor.stop()
-        pings, arrivals = (self._latencies(actor) for actor in clocks)
+        pings, arrivals, wakings = (self._latencies(actor) for actor in clocks)
         reports = {actor.tag: self._report_of(actor)[0] for actor in producers}
         ordered = {actor.tag: Author(actor.uid, actor.name in (*ordinary.ORDERED, "dying")) for actor in authors}
         ledger = Ledger(self._journal, ordered, frozenset(actor.uid for actor in attackers))
@@ -163,6 +179,7 @@ class Rig:
             *self._shares(ledger, [actor.tag for actor in producers]),
             ping_ms=pings,
             arrival_ms=arrivals,
+            waking_ms=wakings,
             memory_mib=memory,
             recovery_s=self.recovery_s,
             adoption_s=self._adoption_s(ledger),
@@ -214,10 +231,11 @@ class Rig:
         for tag in self._deaths:
             if (stored := ledger.stored(tag)) != ordinary.DYING_MESSAGES:
                 fail(f"{tag}: {stored} of {ordinary.DYING_MESSAGES} messages of a dead producer are stored")
+        slow_ms = WAKES * result.waking_ms[1]
         for what, found, limit in (
             ("share of the throughput", -result.worst_share, -self._attack.share_min),
-            ("p99 of a ping, ms", result.ping_ms[1], self._attack.ping_ms_max),
-            ("p99 of a new connection's ping, ms", result.arrival_ms[1], self._attack.arrival_ms_max),
+            ("p99 of a ping, ms", result.ping_ms[1], max(self._attack.ping_ms_max, slow_ms)),
+            ("p99 of a new connection's ping, ms", result.arrival_ms[1], max(self._attack.arrival_ms_max, slow_ms)),
             ("memory, MiB", result.memory_mib, MEMORY_MIB_MAX),
             ("CPU of the hub", result.hub_cpu, self._attack.cpu_max),
             ("adoption, s", result.adoption_s, ADOPTION_S),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ import uvloop
 
 from hub.message import Batch
 from hub.wire import chunkid, frame
+from tests.support import PATIENCE_S, source_of
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -31,9 +33,12 @@ def _with(run: Callable[[Coroutine[Any, Any, None]], None]) -> Run:
 both_loops = pytest.mark.parametrize("run", [_with(asyncio.run), _with(uvloop.run)], ids=["asyncio", "uvloop"])
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    """Run the event loop until *condition* holds."""
-    while not condition():  # noqa: ASYNC110  the condition has no event
+async def until(condition: Callable[[], Any], what: str = "") -> None:
+    """Run the event loop until *condition* holds. Raises AssertionError after `PATIENCE_S`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {PATIENCE_S:g} s in vain: {what or source_of(condition)}")
         await asyncio.sleep(0)
 
 

@@ -306,7 +306,7 @@ def test_a_failing_connection_ends_alone(
 
     async def main() -> None:
         async with serving(path) as site:
-            good, bad = connect(path, b"good\n"), connect(path, b"\x93\xc1")  # a loss
+            good, bad = connect(path, b"good\n"), connect(path, b"\x93\xa3app\xc1")  # a loss
             assert await asyncio.to_thread(bad.recv, 1) == b""
             good.sendall(b"still good\n")
             await site.got_all(2)
