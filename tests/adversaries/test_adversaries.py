@@ -22,7 +22,7 @@ TRIES = 3
 
 
 @NEEDS_ROOT
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300, method="signal")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nobody_is_hurt(name: str, request: pytest.FixtureRequest) -> None:
     """During each attack, ordinary messages are stored once, in order and in time, and the hub stays small."""

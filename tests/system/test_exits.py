@@ -177,7 +177,7 @@ def check(families: Families, messages: list[Message]) -> None:
         assert told <= sent <= told + 1 if is_killed else told == sent == COUNT, worker
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(240, method="signal")
 @pytest.mark.parametrize("hub_is", ["up", "down", "killed"])
 def test_every_beginning_and_every_end(folder: Path, hub_is: str) -> None:
     """Messages sent before any end of a process of any beginning are stored once, in order, as its own."""

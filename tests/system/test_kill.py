@@ -25,7 +25,7 @@ VICTIMS = ("hub", "producer", "hub, producer", "producer, hub")
 """What one step kills, in this order. The hub is started again when all of them are dead."""
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(3600, method="signal")
 def test_kills_of_hub_and_producers_lose_double_and_reorder_nothing(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

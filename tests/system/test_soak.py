@@ -16,7 +16,7 @@ from tests.system.test_faults_disk import flip_a_bit
 SOAK_S = 4.0
 
 
-@pytest.mark.timeout(110)
+@pytest.mark.timeout(110, method="signal")
 def test_a_short_soak(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Everything that a long soak does is done at least once, and nothing is lost, doubled or reordered."""
     with Soak(tmp_path, request.config.getoption("--seed")) as soak:

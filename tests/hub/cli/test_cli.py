@@ -27,6 +27,8 @@ from tests.hub.wire.test_compression import COMPRESSORS
 from tests.producers.fakehub import FakeHub
 from tests.support import MPSR, HubProcess, eventually, mpsr, read_messages
 
+pytestmark = pytest.mark.timeout(100, method="signal")  # one that hangs fails, and the run goes on
+
 
 def json_lines(output: bytes) -> list[dict[str, object]]:
     return [json.loads(line) for line in output.splitlines()]
