@@ -26,7 +26,6 @@ UNMIRRORED = {
     "hub/wire/buffer": "tests/hub/wire/test_forward_limits.py",
     "producers/examples/*": "tests/producers/test_examples.py",
     "producers/sender": "tests/producers/test_contract.py",
-    "producers/spawn/console": "tests/system/test_spawn.py",
 }
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
 WHOLES |= {

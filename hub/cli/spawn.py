@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -21,6 +21,9 @@ from producers.spawn import processes
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX, Join
 from producers.spawn.supervisor import OutputOptions, Spec, Supervisor
+
+if TYPE_CHECKING:
+    from producers.spawn.console import Console
 
 LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
 NO_HUB_S = 1.0
@@ -201,7 +204,7 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
     hub = OwnHub(wishes.hub, wishes.socket, console) if wishes.hub else None
     reaping = asyncio.get_running_loop().create_task(_reap())
     warning = None if hub is not None else asyncio.get_running_loop().create_task(_warn(producer))
-    with _Signals(children, hub):  # until the end: the remaining work has a time limit
+    with _Signals(children, hub, console) as signals:  # until the end: the remaining work has a time limit
         try:
             if hub is not None:
                 await hub.start(producer)
@@ -214,8 +217,10 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
             if warning is not None:
                 warning.cancel()
             if console is not None:
-                console.close()
-    return _account(code, delivery, late)
+                await asyncio.to_thread(console.close)
+                if console.hidden:
+                    complain(f"{console.hidden:,} lines were not shown here: standard output was not read")
+    return _account(code, delivery, late) or signals.exit_code
 
 
 def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
@@ -268,32 +273,42 @@ async def _reap() -> None:
 class _Signals:
     """While entered, SIGINT and SIGTERM stop the children, and the signals of `_PASSED_ON` are passed on to them."""
 
-    def __init__(self, children: Supervisor, hub: OwnHub | None) -> None:
+    def __init__(self, children: Supervisor, hub: OwnHub | None, console: Console | None) -> None:
         self._children = children
         self._hub = hub
+        self._console = console
         self._had_terminal = _has_any_terminal()
+        self._is_stopping = False
+        self.exit_code = 0
+        """128 plus the number of the second signal, which kills the children; 0 without one."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> _Signals:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._stop, number)
         for number in _PASSED_ON:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 loop.add_signal_handler(number, self._pass_on, number)
+        return self
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, *_PASSED_ON):
             loop.remove_signal_handler(number)
 
-    def _stop(self) -> None:
+    def _stop(self, number: signal.Signals) -> None:
+        if self._is_stopping:
+            self.exit_code = 128 + number
+            if self._console is not None:
+                self._console.give_up()
+        self._is_stopping = True
         self._children.stop()
         if self._hub is not None:
             self._hub.give_up()
 
     def _pass_on(self, number: signal.Signals) -> None:
         if number == signal.SIGHUP and self._had_terminal and not _has_any_terminal():
-            self._stop()
+            self._stop(number)
         else:
             self._children.pass_on(number)
 

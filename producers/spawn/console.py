@@ -10,8 +10,10 @@ Always true:
 - lines are written in the order in which they were given;
 - names and our own lines are escaped (hub.escaping); the output of a child is not, because the child shares our
   terminal;
-- the waiting text is limited to `HELD_BYTES_MAX` plus one `show`; lines without room are left out, and a line reports
-  how many.
+- the waiting text is limited to `HELD_BYTES_MAX` plus one `show`;
+- while the reader takes something, however slowly, every line is shown; lines are left out only when it takes nothing
+  for the timeout of `show` or `close`, and they are counted;
+- a descriptor that another process has made non-blocking is waited for like any other.
 
 Not here: delivery to the hub (producers.spawn.delivery).
 """
@@ -19,15 +21,24 @@ Not here: delivery to the hub (producers.spawn.delivery).
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from hub.escaping import escape
 
 HELD_BYTES_MAX = 4 << 20
-CLOSE_TIMEOUT_S = 1.0
+CLOSE_TIMEOUT_S = 5.0
+"""How long the reader may take nothing before the lines that still wait are given up."""
+WRITE_BYTES = 4096
+"""
+Maximum bytes of one write. A pipe that is writable has room for this (PIPE_BUF on Linux), so that a write never blocks
+and progress is noticed.
+"""
+FULL_S = 0.001
+"""Pause after a descriptor that was reported writable was full after all."""
 SYSTEM = "mpsr"
 """The name in front of our own lines."""
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
@@ -46,10 +57,13 @@ class Console:
             self._before[name] = _before(text.ljust(width), colour if is_coloured else "")
         self._clock: tuple[int, bytes] = (-1, b"")
         self._changed = threading.Condition()
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[tuple[bytes, int]] = deque()  # a text and its lines
         self._held_bytes = 0
         self._is_closed = False
         self._is_broken = False
+        self._is_given_up = False
+        self._written_at = 0.0
+        self._left = 0  # lines of the text that is being written
         self._hidden = 0  # lines left out since the last line shown
         self.hidden = 0
         """Lines that were not shown."""
@@ -57,17 +71,17 @@ class Console:
         self._thread.start()
 
     def show(self, name: str, lines: list[bytes], *, timeout: float = 0.0) -> bool:
-        """Append lines. If there is no room within *timeout* seconds, return False and append nothing."""
+        """Append lines. If nothing was written for *timeout* seconds and there is no room, return False."""
         before = self._now() + self._before[name]
         text = b"".join((before, b"\n".join(lines).replace(b"\n", b"\n" + before), b"\n"))
         with self._changed:
-            if not self._changed.wait_for(lambda: self._held_bytes < HELD_BYTES_MAX, timeout):
+            if not self._wait(lambda: self._held_bytes < HELD_BYTES_MAX, timeout):
                 return False
             if self._hidden:
                 text = b"%b%b%d lines are not shown\n%b" % (self._now(), self._before[SYSTEM], self._hidden, text)
                 self._hidden = 0
             if not self._is_broken:
-                self._waiting.append(text)
+                self._waiting.append((text, len(lines)))
                 self._held_bytes += len(text)
                 self._changed.notify_all()
             return True
@@ -78,11 +92,32 @@ class Console:
         self.hidden += count
 
     def close(self, timeout: float = CLOSE_TIMEOUT_S) -> None:
-        """Write the waiting lines, for at most *timeout* seconds."""
+        """Write the waiting lines. If the reader takes nothing for *timeout* seconds, count them as hidden instead."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        self._thread.join(timeout)
+            if not self._wait(lambda: self._held_bytes == 0 or self._is_given_up, timeout) or self._is_given_up:
+                self._is_given_up = True
+                self.hidden += self._left + sum(lines for _, lines in self._waiting)
+                self._waiting.clear()
+                return
+        self._thread.join()
+
+    def give_up(self) -> None:
+        """Do not wait in `close`. Call it from another thread."""
+        with self._changed:
+            self._is_given_up = True
+            self._changed.notify_all()
+
+    def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until *condition* holds; False if nothing was written for *timeout* seconds."""
+        begin = time.monotonic()
+        while not condition():
+            left = max(begin, self._written_at) + timeout - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(left)
+        return True
 
     def _now(self) -> bytes:
         second = int(time.time())
@@ -96,11 +131,9 @@ class Console:
                 self._changed.wait_for(lambda: self._waiting or self._is_closed)
                 if not self._waiting:
                     return
-                text = self._waiting.popleft()
+                text, self._left = self._waiting.popleft()
             try:
-                view = memoryview(text)
-                while view:
-                    view = view[os.write(self._fd, view) :]
+                self._write(memoryview(text))
             except OSError:  # the reader is gone; the children go on
                 with self._changed:
                     self._is_broken = True
@@ -108,7 +141,20 @@ class Console:
                     self._held_bytes = len(text)
             with self._changed:
                 self._held_bytes -= len(text)
+                self._left = 0
                 self._changed.notify_all()
+
+    def _write(self, view: memoryview) -> None:
+        writable = select.poll()
+        writable.register(self._fd, select.POLLOUT)
+        while view:
+            writable.poll()
+            try:
+                view = view[os.write(self._fd, view[:WRITE_BYTES]) :]
+            except BlockingIOError:  # another writer was faster
+                time.sleep(FULL_S)
+                continue
+            self._written_at = time.monotonic()
 
 
 def _before(name: str, colour: str) -> bytes:
