@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +35,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Long forms of tests whose short form is always run."""
     parser.addoption("--kills", type=int, default=12, help="how many processes the kill test kills (12)")
     parser.addoption("--seed", type=int, default=1, help="seed of the kill test's history (1)")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket in it."""
+    path = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

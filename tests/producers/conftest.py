@@ -25,14 +25,6 @@ Run = Callable[[Callable[[], Awaitable[None]]], None]
 _numbers = itertools.count()
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for a socket in it."""
-    path = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
 def hub() -> Iterator[HubProcess]:
     """A real hub; a test must not stop it."""
