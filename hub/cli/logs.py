@@ -12,6 +12,7 @@ import click
 
 from hub.cli.options import (
     MOMENT,
+    complain,
     complete_level,
     complete_tag,
     discard_output,
@@ -32,6 +33,8 @@ LAST = 10
 """With what a follower begins."""
 FOLLOW_S = 0.1
 """Seconds between two reads of a follower: half of the promised delay."""
+NOTICE_S = 1.0
+"""How long a follower waits for a journal without a word."""
 
 
 @click.command()
@@ -120,8 +123,8 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     if fields is not None:
         render = _only(fields.split(","), render)
     try:
-        while follow and not os.path.exists(folder):  # no hub has run yet, so no journal exists
-            time.sleep(FOLLOW_S)
+        if follow:
+            _wait_for_journal(folder)
         reader = open_reader(folder, after=after, since=query.since)
         if only_count:
             groups = query.groups(reader.read())
@@ -136,6 +139,18 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
         return
     except BrokenPipeError:
         discard_output()
+
+
+def _wait_for_journal(folder: str) -> None:
+    """Return when a hub has begun a journal in *folder*. Report after `NOTICE_S` that there is none."""
+    from hub.journal.reader import has_journal
+
+    notice_at: float | None = time.monotonic() + NOTICE_S
+    while not has_journal(folder):
+        if notice_at is not None and time.monotonic() >= notice_at:
+            notice_at = None
+            complain(f"journal {folder}: there is none yet; waiting for a hub (is --journal right?)")
+        time.sleep(FOLLOW_S)
 
 
 def _write_backward(folder: str, query: Query, render: Callable[[Message], str], count: int | None, after: int) -> None:

@@ -13,7 +13,7 @@ from hub.paths import default_journal
 @click.command()
 @journal_option
 def verify(journal: str | None) -> int:
-    """Check the journal for damaged, missing and misplaced batches.
+    """Check the journal for damaged, missing and misplaced batches, and name every one.
 
     \b
     Examples:
@@ -31,13 +31,20 @@ def verify(journal: str | None) -> int:
         verified = check(DiskFiles(folder), path=folder, progress=_show_progress)
     except OSError as error:
         raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
-    if verified.fault is not None:
-        complain(f"journal {folder}: {verified.fault}")
-        return 1
-    click.echo(f"{verified.messages} messages in {verified.batches} batches, {verified.segments} segments: all whole")
-    return 0
+    finally:
+        _clear_progress()
+    for fault in verified.faults:
+        complain(f"journal {folder}: {fault}")
+    state = f"{len(verified.faults)} faults, the rest is whole" if verified.faults else "all whole"
+    click.echo(f"{verified.messages} messages in {verified.batches} batches, {verified.segments} segments: {state}")
+    return 1 if verified.faults else 0
 
 
 def _show_progress(messages: int) -> None:
     if sys.stderr.isatty():
         click.echo(f"\r{messages} messages checked", nl=False, err=True)
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)

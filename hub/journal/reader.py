@@ -22,10 +22,13 @@ from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal.block import VERSION, Block
 from hub.journal.files import DiskFiles, Files
 from hub.journal.hole import Limits, Place
+from hub.journal.seal import NAME as SEAL_NAME
 from hub.journal.seal import read_seal
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
 
+FIRST_NAMES = frozenset({"lock", "new.tmp"})
+"""The files that a hub makes before the first segment."""
 _TIME_MAX = (1 << 64) - 1
 
 
@@ -52,17 +55,35 @@ def open_reader(folder: str, *, after: int = 0, since: int | None = None) -> Rea
     *since* is a time of receipt in nanoseconds; older segments are skipped. Raises JournalUnusable if no journal exists
     or it cannot be read.
     """
+    if not has_journal(folder):
+        raise JournalUnusable(folder, "there is no journal here (is --journal right? has a hub run?)")
     files = DiskFiles(folder)
     try:
         if since is not None:
             after = max(after, sequence_before(files, since))
-        else:
-            files.list()
-    except FileNotFoundError:
-        raise JournalUnusable(folder, "there is no journal here (is --journal right? has a hub run?)") from None
     except OSError as error:
         raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
     return Reader(files, after=after, path=folder)
+
+
+def has_journal(folder: str) -> bool:
+    """
+    Return whether *folder* holds a journal. False: a hub can begin one there, or is about to.
+
+    Raises JournalUnusable if it cannot be read, or holds other files and no journal.
+    """
+    files = DiskFiles(folder)
+    try:
+        names = set(files.list())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise JournalUnusable(folder, f"cannot be read: {error.strerror}") from error
+    if SEAL_NAME in names or list_segments(files):
+        return True
+    if names - FIRST_NAMES:
+        raise JournalUnusable(folder, "this folder holds other files and no journal (is --journal right?)")
+    return False
 
 
 def sequence_before(files: Files, received: int) -> int:

@@ -8,52 +8,71 @@ Not here: whether entries can be decoded (a reader returns each unreadable entry
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from hub import entries as codec
+from hub.errors import JournalUnusable
 from hub.journal.files import Files
 from hub.journal.reader import Gap, Reader
+from hub.journal.seal import read_seal
 from hub.journal.segment import Segment, list_segments
+from hub.message import Batch
+
+PROGRESS_BATCHES = 1000
 
 
 class Verified(NamedTuple):
-    """The number of messages, batches and segments checked, and the first fault, or None."""
+    """The number of messages, batches and segments that are whole, and every fault in the order of the journal."""
 
     messages: int
     batches: int
     segments: int
-    fault: str | None
+    faults: tuple[str, ...] = ()
 
 
 def verify(files: Files, *, path: str = "", progress: Callable[[int], None] = lambda messages: None) -> Verified:
-    """Check the journal; stop at the first fault. *progress* is called every 1000 batches with the messages checked."""
-    messages = batches = 0
+    """Check all of the journal. *progress* is called every `PROGRESS_BATCHES` batches, with the messages checked."""
     firsts = list_segments(files)
+    faults = [*_damaged_headers(files, firsts)]
+    if not firsts and (seal := read_seal(files)) is not None and seal.next_sequence > 1:
+        faults.append(f"sequences up to {seal.next_sequence - 1} are missing: no segment is left")
+    messages = batches = received = 0
+    reader = Reader(files, path=path)
+    try:
+        for batch in reader.read():
+            if fault := _fault_of(batch, received):
+                faults.append(fault)
+            received = batch.received
+            if not isinstance(batch, Gap):
+                messages += batch.count
+                batches += 1
+                if batches % PROGRESS_BATCHES == 0:
+                    progress(messages)
+    except JournalUnusable as error:
+        if not faults:
+            raise
+        faults.append(error.reason)  # no header can be read, so no block can
+    finally:
+        reader.close()
+    return Verified(messages, batches, len(firsts), tuple(faults))
+
+
+def _damaged_headers(files: Files, firsts: Sequence[int]) -> Iterator[str]:
     for first in firsts:
         # A running hub may delete it as expired at this moment.
         with contextlib.suppress(FileNotFoundError), Segment(files, first) as segment:
             if segment.misplaced is not None:
-                return Verified(0, 0, len(firsts), f"{segment.name}: its header says {segment.misplaced}")
-            if segment.header is None:
-                return Verified(0, 0, len(firsts), f"{segment.name}: its header is damaged")
-    reader = Reader(files, path=path)
-    received = 0
-    try:
-        for batch in reader.read():
-            if isinstance(batch, Gap):
-                last = batch.sequence + batch.count - 1
-                fault = f"sequences {batch.sequence} to {last} are missing: {batch.reason}, {batch.place}"
-                return Verified(messages, batches, len(firsts), fault)
-            if batch.received < received:
-                return Verified(messages, batches, len(firsts), f"sequence {batch.sequence}: received goes back")
-            if not codec.is_well_formed(batch.entries):
-                return Verified(messages, batches, len(firsts), f"sequence {batch.sequence}: entries are not msgpack")
-            received = batch.received
-            messages += batch.count
-            batches += 1
-            if batches % 1000 == 0:
-                progress(messages)
-    finally:
-        reader.close()
-    return Verified(messages, batches, len(firsts), None)
+                yield f"{segment.name}: its header says {segment.misplaced}"
+            elif segment.header is None:
+                yield f"{segment.name}: its header is damaged"
+
+
+def _fault_of(batch: Batch | Gap, received: int) -> str:
+    """Return what is wrong with *batch*, whose predecessor was received at *received*; empty if nothing is."""
+    if isinstance(batch, Gap):
+        last = batch.sequence + batch.count - 1
+        return f"sequences {batch.sequence} to {last} are missing: {batch.reason}, {batch.place}"
+    if batch.received < received:
+        return f"sequence {batch.sequence}: received goes back"
+    return "" if codec.is_well_formed(batch.entries) else f"sequence {batch.sequence}: entries are not msgpack"

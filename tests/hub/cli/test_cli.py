@@ -489,22 +489,53 @@ def test_stats_and_call_ask_the_hub(hub: HubProcess) -> None:
     assert (gone.returncode, gone.stderr.count(b"\n")) == (1, 1)
 
 
-def test_verify_counts_and_finds_the_fault(hub: HubProcess) -> None:
-    """`verify` counts a whole journal with exit code 0, and names the first fault with exit code 1."""
-    for number in range(3):
+@pytest.mark.parametrize("command", [("verify",), ("logs",), ("logs", "-f"), ("logs", "-n", "3"), ("logs", "-r")])
+def test_a_folder_that_is_no_journal_is_an_error(command: tuple[str, ...], tmp_path: Path) -> None:
+    """A folder with other files is reported at once, also by a follower; nothing is made in it."""
+    (tmp_path / "hosts").touch()
+    done = mpsr(*command, "--journal", str(tmp_path))
+    reason = "this folder holds other files and no journal (is --journal right?)"
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", f"mpsr: journal {tmp_path}: {reason}\n")
+    assert os.listdir(tmp_path) == ["hosts"]
+
+
+def test_verify_counts_and_finds_the_faults(hub: HubProcess) -> None:
+    """`verify` counts a whole journal with exit code 0, and names every fault with exit code 1."""
+    for number in range(5):
         mpsr("send", "--socket", hub.socket, f"message {number}")
     done = mpsr("verify", "--journal", hub.journal)
-    assert (done.returncode, done.stdout.startswith(b"3 messages in 3 batches")) == (0, True)
+    assert (done.returncode, done.stdout.startswith(b"5 messages in 5 batches")) == (0, True)
     hub.stop()
     segment = Path(hub.journal) / segment_name(list_segments(DiskFiles(hub.journal))[0])
     data = bytearray(segment.read_bytes())
-    data[data.index(b"message 1")] ^= 1
+    for damaged in b"message 1", b"message 3":
+        data[data.index(damaged)] ^= 1
     segment.write_bytes(data)
     done = mpsr("verify", "--journal", hub.journal)
-    assert done.returncode == 1
-    assert b"sequences 2 to 2 are missing" in done.stderr
+    first, second = done.stderr.splitlines()
+    summary = b"3 messages in 3 batches, 1 segments: 2 faults, the rest is whole\n"
+    assert (done.returncode, done.stdout) == (1, summary)
+    assert b"sequences 2 to 2 are missing" in first
+    assert b"sequences 4 to 4 are missing" in second
     shown = [message.record.get("message") for message in read_messages(hub.journal)]
-    assert shown == ["message 0", None, "message 2"]
+    assert shown == ["message 0", None, "message 2", None, "message 4"]
+
+
+def test_verify_clears_its_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal, nothing of the progress line is left beside the result."""
+    with HubProcess(tmp_path) as hub:
+        lines = b"".join(b"%d\n" % number for number in range(3000))
+        assert mpsr("send", "--socket", hub.socket, stdin=lines).returncode == 0
+    monkeypatch.setattr("hub.journal.verify.PROGRESS_BATCHES", 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with pytest.raises(SystemExit):
+        main(["verify", "--journal", hub.journal])
+    output = capsys.readouterr()
+    assert output.err.count("messages checked") > 0
+    assert output.err.endswith(" messages checked\r\x1b[K")
+    assert output.out.startswith("3000 messages in ")
 
 
 def test_print_shows_what_is_committed(tmp_path: Path) -> None:

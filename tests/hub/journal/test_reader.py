@@ -15,7 +15,7 @@ from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal import segment as segment_module
 from hub.journal.block import SegmentHeader, pack_block, pack_segment_header, seed_of
 from hub.journal.files import DiskFiles
-from hub.journal.reader import Gap, Reader, open_reader, sequence_before
+from hub.journal.reader import Gap, Reader, has_journal, open_reader, sequence_before
 from hub.journal.segment import list_segments, segment_name
 from hub.message import LOSS_TAG, Batch
 from hub.wire import chunkid
@@ -467,9 +467,30 @@ def test_where_no_journal_is(kind: str, tmp_path: Path) -> None:
         open_reader(str(path))
 
 
-def test_an_empty_folder_is_an_empty_journal(tmp_path: Path) -> None:
-    """An empty folder yields nothing, and later messages are read."""
-    reader = open_reader(str(tmp_path))
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ((), "there is no journal here"),
+        (("lock", "new.tmp"), "there is no journal here"),
+        (("passwd", "lock"), "other files and no journal"),
+        ((segment_name(1)[1:],), "other files and no journal"),
+    ],
+)
+def test_a_folder_that_is_no_journal(names: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    """A folder without a segment is no journal; with files of others, none can begin there unnoticed."""
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(JournalUnusable, match=says):
+        open_reader(str(tmp_path))
+    if "other files" not in says:
+        assert not has_journal(str(tmp_path))
+    (tmp_path / segment_name(1)).touch()
+    assert has_journal(str(tmp_path))
+
+
+def test_a_journal_without_segments_is_read(tmp_path: Path) -> None:
+    """A folder without segments yields nothing, and later messages are read."""
+    reader = Reader(DiskFiles(str(tmp_path)))
     assert rest(reader) == []
     life = Life(DiskFiles(str(tmp_path)))
     assert rest(reader) == []

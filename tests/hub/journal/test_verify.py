@@ -26,18 +26,17 @@ def disk() -> ForgettingFiles:
 
 
 def fault_of(disk: ForgettingFiles) -> str:
-    fault = verify(disk).fault
-    assert fault is not None
-    return fault
+    """Return the first fault."""
+    return verify(disk).faults[0]
 
 
 def test_a_whole_journal_has_no_fault(disk: ForgettingFiles) -> None:
     """Everything is counted, whether a hub has the journal open or not; an empty folder is valid too."""
     messages, batches = sum(each.count for each in BATCHES), len(BATCHES)
-    assert verify(disk) == Verified(messages, batches, len(list_segments(disk)), None)
+    assert verify(disk) == Verified(messages, batches, len(list_segments(disk)))
     Life(disk).writer.close()
-    assert verify(disk) == Verified(messages, batches, len(list_segments(disk)), None)
-    assert verify(ForgettingFiles()) == Verified(0, 0, 0, None)
+    assert verify(disk) == Verified(messages, batches, len(list_segments(disk)))
+    assert verify(ForgettingFiles()) == Verified(0, 0, 0)
 
 
 def test_every_flip_is_named(disk: ForgettingFiles) -> None:
@@ -71,10 +70,36 @@ def test_a_missing_segment_is_named(disk: ForgettingFiles) -> None:
     assert fault_of(disk).startswith(f"sequences {firsts[1]} to {firsts[2] - 1} are missing")
 
 
+def test_every_damaged_place_is_named(disk: ForgettingFiles) -> None:
+    """Damage in several segments, a bad header and a missing segment are all named, and the rest is counted."""
+    firsts = list_segments(disk)
+    damaged = {}
+    for first in firsts[0], firsts[3]:
+        damaged[first] = blocks_of(disk, first)[0]
+        disk.overwrite(segment_name(first), flipped(seen_of(disk, first), 8 * damaged[first].end - 8))
+    disk.overwrite(segment_name(firsts[2]), flipped(seen_of(disk, firsts[2]), 0))
+    disk.remove(segment_name(firsts[1]))
+    header, *gaps = verify(disk).faults
+    assert header == f"{segment_name(firsts[2])}: its header is damaged"
+    missing = [(block.sequence, block.next_sequence - 1) for block in damaged.values()]
+    missing.insert(1, (firsts[1], firsts[2] - 1))
+    assert [gap.partition(" are")[0] for gap in gaps] == [f"sequences {low} to {high}" for low, high in missing]
+    assert verify(disk).messages == sum(each.count for each in BATCHES) - sum(1 + b - a for a, b in missing)
+
+
+def test_a_journal_without_segments_is_named(disk: ForgettingFiles) -> None:
+    """If all segments are gone and the seal is there, the last sequence is named."""
+    Life(disk).writer.close()
+    last = sum(each.count for each in BATCHES)
+    for first in list_segments(disk):
+        disk.remove(segment_name(first))
+    assert verify(disk).faults == (f"sequences up to {last} are missing: no segment is left",)
+
+
 def test_expired_segments_are_no_fault(disk: ForgettingFiles) -> None:
     """A journal that begins with the oldest kept segment has no fault."""
     disk.remove(segment_name(1))
-    assert verify(disk).fault is None
+    assert verify(disk).faults == ()
 
 
 def test_a_segment_under_a_wrong_name_is_named(disk: ForgettingFiles) -> None:
@@ -88,7 +113,7 @@ def test_entries_that_are_no_msgpack_are_named() -> None:
     """A whole block whose entries are not msgpack is a fault."""
     disk = ForgettingFiles()
     Life(disk).append(own("a", 1, 2), Batch(b"t", b"\xdd\0\0\0\2\xc0", 2))
-    assert verify(disk) == Verified(2, 1, 1, "sequence 3: entries are not msgpack")
+    assert verify(disk) == Verified(4, 2, 1, ("sequence 3: entries are not msgpack",))
 
 
 def test_time_that_goes_back_is_named() -> None:
@@ -137,7 +162,7 @@ def test_a_segment_that_expires_meanwhile_is_no_fault(disk: ForgettingFiles) -> 
     for first in list_segments(disk):
         expiring.overwrite(segment_name(first), seen_of(disk, first))
     verified = verify(expiring)
-    assert verified.fault is None
+    assert verified.faults == ()
     assert 0 < verified.batches < len(BATCHES)
     assert expiring.open_files == 0
 
