@@ -200,11 +200,13 @@ from producers import Producer, ProducerClosed
 class Finalized:
     def __init__(self, who):
         self.me, self.who = self, who  # a cycle: collected by the garbage collector only
+        # Its own references: the module's may be None by the time it is finalized.
+        self.producer, self.write, self.refused, self.flushed = p, os.write, ProducerClosed, flushed
     def __del__(self):
         try:
-            p.send({"who": self.who})
-        except ProducerClosed:
-            os.write(1, b"%b was refused, %d were flushed" % (self.who.encode(), flushed[0]))
+            self.producer.send({"who": self.who})
+        except self.refused:
+            self.write(1, f"{self.who} was refused, {self.flushed[0]} were flushed".encode())
 
 def at_exit():
     import gc
