@@ -13,7 +13,7 @@ import contextlib
 import gc
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import pytest
@@ -56,6 +56,7 @@ class Door:
         commands: Mapping[str, Command] = NO_COMMANDS,
         budget: Budget | None = None,
         connections_max: int = 10_000,
+        identify: Callable[[socket.socket], Peer] | None = None,
     ) -> None:
         self.path = path
         self.inbox = Inbox(budget)
@@ -68,13 +69,14 @@ class Door:
         self.got: list[Batch] = []
         self.receives = asyncio.Event()
         self.receives.set()
+        self.acknowledges = True
         self.listener = Listener(
             SocketFile.bind(path),
             self._connect,
             users=self.users,
             metrics=self.metrics,
             connections_max=connections_max,
-            identify=lambda _: Peer(1, self.uid, self.uid, f"of {self.uid}"),
+            identify=identify or (lambda _: Peer(1, self.uid, self.uid, f"of {self.uid}")),
         )
         self.connections: list[Connection] = []
         self.clients: list[socket.socket] = []
@@ -105,7 +107,7 @@ class Door:
         while batches := await self.inbox.take(4 << 20):
             await self.receives.wait()
             self.got += batches
-            for batch in batches:
+            for batch in batches if self.acknowledges else ():
                 batch.acknowledge()
             batches.release()
 

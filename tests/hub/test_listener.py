@@ -17,57 +17,31 @@ from typing import Any
 import pytest
 
 from hub.connection import Connection
-from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.listener import STEP_MAX, Listener
-from hub.message import Batch, Loss, Peer
+from hub.message import Loss, Peer
 from hub.metrics import Metrics
-from hub.opener import Opener
 from hub.socketfile import SocketFile
 from hub.users import User, Users
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, records, until
+from tests.hub.door import Door
 from tests.support import eventually
 
 
-class Site:
-    """A listener, and a receiver that keeps batches and acknowledges them unless told not to."""
+class Site(Door):
+    """A door whose clients are of the users *peers*, and then of one."""
 
     accepting: asyncio.Task[None]
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        connections_max: int = 10_000,
-        peers: Iterable[int] = (),
-    ) -> None:
-        self.inbox = Inbox()
-        self.got: list[Batch] = []
-        self.acknowledges = True
+    def __init__(self, path: str, *, connections_max: int = 10_000, peers: Iterable[int] = ()) -> None:
+        uids = itertools.chain(peers, itertools.repeat(-1))
+        super().__init__(path, connections_max=connections_max, identify=lambda _: Peer(uid=next(uids)))
         self.most = 0
-        self.metrics = Metrics()
-        self.peers = itertools.chain(peers, itertools.repeat(-1))
-        self.opener = Opener(self.inbox.budget)
-        self.listener = Listener(
-            SocketFile.bind(path),
-            self._connect,
-            users=Users(),
-            metrics=self.metrics,
-            connections_max=connections_max,
-            identify=lambda _: Peer(uid=next(self.peers)),
-        )
+        """The largest number of connections at once."""
 
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.most = max(self.most, self.listener.connections + 1)
-        intake = Intake(peer, user, self.inbox, opener=self.opener, metrics=self.metrics)
-        return Connection(sock, intake, commands={})
-
-    async def receive(self) -> None:
-        while batches := await self.inbox.take(1 << 20):
-            self.got += batches
-            for batch in batches if self.acknowledges else ():
-                batch.acknowledge()
-            batches.release()
+        return super()._connect(sock, peer, user)
 
     async def got_all(self, count: int) -> None:
         await until(lambda: len(records(self.got)) >= count)
