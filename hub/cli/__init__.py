@@ -20,22 +20,22 @@ import click
 from hub.cli.options import complain, discard_output
 from hub.escaping import escape_lines
 
-COMMANDS = (
-    "bench",
-    "call",
-    "completion",
-    "config",
-    "demo",
-    "hub",
-    "install",
-    "logs",
-    "send",
-    "spawn",
-    "stats",
-    "uninstall",
-    "verify",
-)
-"""Each is defined in the file of its name."""
+COMMANDS = {
+    "bench": "Measure a hub on this machine.",
+    "call": "Send a request to the hub and print its answer as JSON.",
+    "completion": "Print the script for completion in a shell.",
+    "config": "Show the configuration and the origin of each value.",
+    "demo": "Run a hub and five producers in one process.",
+    "hub": "Run the hub in the foreground.",
+    "install": "Install the hub as a systemd service.",
+    "logs": "Read the journal, whether a hub is running or not.",
+    "send": "Send each MESSAGE, or each line of standard input.",
+    "spawn": "Run commands as supervised producers.",
+    "stats": "Show the counters of the running hub.",
+    "uninstall": "Stop the service and remove its files.",
+    "verify": "Check the journal for damaged, missing and misplaced batches.",
+}
+"""Each is defined in the file of its name. Its first sentence is here too, so that `mpsr --help` imports none of them."""
 
 
 class _Commands(click.Group):
@@ -49,6 +49,10 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"hub.cli.{cmd_name}"), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

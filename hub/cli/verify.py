@@ -13,7 +13,7 @@ from hub.paths import default_journal
 @click.command()
 @journal_option
 def verify(journal: str | None) -> int:
-    """Check the journal for damaged, missing and misplaced batches, and name every one.
+    """Check the journal for damaged, missing and misplaced batches.
 
     \b
     Examples:
