@@ -1,5 +1,5 @@
-# One virtual environment, .venv: the locked tools, and the project as the wheel that a user gets.
-# Two stamps keep it current: one for the lock and the interpreter, one for the sources.
+# One virtual environment, .venv: the locked tools, and the project as the wheel that a user gets. `test-all` has one for
+# each Python. Two stamps keep it current: one for the lock and the interpreter, one for the sources.
 
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -10,8 +10,9 @@ endif
 # The version is in the stamp's name, so that another PYTHON makes another environment. Empty: too old, or not there.
 PYTHON_VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import platform, sys; \
 	sys.version_info >= (3, 11) and print(platform.python_version())'))
-LOCKED := .venv/.locked-$(PYTHON_VERSION)
-INSTALLED := .venv/.installed-$(PYTHON_VERSION)
+VENV := .venv
+LOCKED := $(VENV)/.locked-$(PYTHON_VERSION)
+INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 # Directories too: their time changes when a file goes.
 SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
 
@@ -21,46 +22,49 @@ TYPES_LOCKED := .venv-types/.locked-$(PYTHON_VERSION)
 
 # `pip` says only what went wrong; what it is asked to do is said here.
 PIP_QUIETLY := -m pip --quiet --quiet --disable-pip-version-check --no-input
-PIP := .venv/bin/python $(PIP_QUIETLY)
+PIP := $(VENV)/bin/python $(PIP_QUIETLY)
 UV := uv==0.13.8
 
 # Nothing that runs here may import the checkout instead of the wheel.
 export PYTHONSAFEPATH := 1
 
-.PHONY: help run test mutants lint format docs lock clean
+.PHONY: help run test test-all coverage mutants lint format docs lock release clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'PYTHON=python3.13 picks the interpreter; ARGS="-k journal -x" goes to pytest.'
 
 run: $(INSTALLED) ## hub and producers in one process, on this terminal
-	@.venv/bin/mpsr demo
+	@$(VENV)/bin/mpsr demo
 
 test: lint $(INSTALLED) ## everything that CI checks: lint, tests against the built wheel, coverage (not with ARGS)
 	@echo "== pytest"
-	@.venv/bin/pytest $(ARGS)
+	@$(VENV)/bin/pytest $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory coverage)
+
+test-all: ## `make test` on every Python from 3.11 on of this machine, each in an environment of its own
+	@MAKE="$(MAKE)" .ci/test-all
 
 coverage: $(INSTALLED) ## hub/wire and hub/journal: lines and branches that their tests run, against the floors
 	@echo "== coverage"
-	@.venv/bin/python .ci/covered.py
+	@$(VENV)/bin/python .ci/covered.py
 
 lint: $(LOCKED) $(INSTALLED) $(TYPES_LOCKED) ## style, format and types
 	@echo "== ruff check"
-	@.venv/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff check --quiet .
 	@echo "== ruff format --check"
-	@.venv/bin/ruff format --quiet --check . || { echo "run: make format"; exit 1; }
+	@$(VENV)/bin/ruff format --quiet --check . || { echo "run: make format"; exit 1; }
 	@echo "== mypy"
-	@.venv/bin/mypy
+	@$(VENV)/bin/mypy
 	@echo "== pyright --verifytypes"
-	@.venv/bin/python .ci/publictypes.py .venv-types/bin/pyright hub producers
+	@$(VENV)/bin/python .ci/publictypes.py .venv-types/bin/pyright hub producers
 
 mutants: $(LOCKED) ## change one token at a time and run its tests; survivors show missing tests
-	@PYTHONPATH=$(CURDIR) .venv/bin/python -m tests.mutants $(ARGS)
+	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m tests.mutants $(ARGS)
 
 format: $(LOCKED) ## rewrite the code in the project's format
-	@.venv/bin/ruff check --quiet --fix .; .venv/bin/ruff format .
+	@$(VENV)/bin/ruff check --quiet --fix .; $(VENV)/bin/ruff format .
 
 docs: $(DOCS_LOCKED) ## the site, from README, docs/ and docstrings; a dead link is an error
 	@echo "== sphinx-build"
@@ -85,16 +89,16 @@ lock: ## rewrite the locks of dependencies; ARGS=--upgrade takes the newest vers
 
 release: $(LOCKED) ## VERSION=1.2.3: check, build, commit and tag it, up to the upload; ARGS=--dry-run changes nothing
 	@$(if $(VERSION),,echo "make release VERSION=1.2.3"; exit 2)
-	@.venv/bin/python .ci/release.py $(VERSION) $(ARGS)
+	@$(VENV)/bin/python .ci/release.py $(VERSION) $(ARGS)
 
 clean: ## remove the environment, the caches and what was built
-	@rm -rf .venv .venv-docs .venv-types .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .venv-* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find hub producers tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(LOCKED): requirements.lock
 	@test -n "$(PYTHON_VERSION)" || { echo "Python 3.11 or newer, with venv, was not found: make PYTHON=..."; exit 1; }
-	@echo "== .venv: Python $(PYTHON_VERSION), locked dependencies"
-	@$(PYTHON) -m venv --clear .venv
+	@echo "== $(VENV): Python $(PYTHON_VERSION), locked dependencies"
+	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) install --require-hashes -r requirements.lock
 	@touch $@
 
@@ -106,6 +110,6 @@ $(LOCKED): requirements.lock
 	@touch $@
 
 $(INSTALLED): $(LOCKED) $(SOURCES) pyproject.toml README.md LICENSE
-	@echo "== .venv: mpsr, built as a wheel"
+	@echo "== $(VENV): mpsr, built as a wheel"
 	@$(PIP) install --no-index --no-deps --no-build-isolation --force-reinstall .
 	@touch $@

@@ -6,7 +6,8 @@ are one msgpack array with a five-byte header (``dd`` and a big-endian count), i
 
 Always true:
 - accepted entries are kept byte for byte; they are decoded only when they are read;
-- reading never raises because of the bytes: an entry that cannot be read is returned as `Unreadable`.
+- reading never raises because of the bytes: an entry that cannot be read is returned as `Unreadable`;
+- how deeply an entry may be nested is the same on every Python: `NESTING_MAX`, not the interpreter's recursion limit.
 
 Not here: frames (hub.wire), messages with sequence and peer (hub.message).
 Source: the event modes and EventTime of the Fluent Forward protocol, v1 and v1.5.
@@ -26,6 +27,18 @@ import msgspec
 
 NS = 1_000_000_000
 ARRAY_HEADER_BYTES = 5
+NESTING_MAX = 1024
+"""
+The nesting depth that msgpack's `skip` can follow, entries and record together. Deeper entries are rejected.
+
+msgspec is no measure: it follows fewer levels from a deep stack on Python 3.11, and many thousands since 3.12.
+"""
+RECORD_NESTING_MAX = 500
+"""
+The nesting depth up to which everything of ours writes and shows a record: few enough for the stack of every Python,
+and for msgpack's encoder, which follows 511 levels.
+"""
+TOO_DEEP = f"nested more than {RECORD_NESTING_MAX} levels deep"
 
 _HEADER = struct.Struct(">BI")
 _STR16 = struct.Struct(">BH")
@@ -39,6 +52,7 @@ _MARKER_BYTES = b"\x00\xff\xff\xff"  # ext type 0 and the first bytes of the mar
 _PAIRS = (b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02")
 OVERFLOW = b"\xc9\xff\xff\xff\xff"
 """An ext32 whose length plus its type byte overflows to 0 in msgpack's `skip`."""
+_BYTES_A_FIND = 1024  # that many are scanned in the time of one step of Python, about 0.1 µs
 _SECONDS_MAX = 0xFFFFFFFF
 # An array of two whose first element is an array that begins with a group marker. The nanoseconds of the marker may
 # hold up to 4 of its seconds.
@@ -92,6 +106,7 @@ _check = msgspec.msgpack.Decoder(msgspec.Raw).decode
 # What the two libraries raise on undecodable bytes, found by experiment: bad UTF-8 is not a DecodeError, an unhashable
 # key is a TypeError, an ext timestamp out of range a ValueError or OverflowError.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, TypeError, ValueError, OverflowError, RecursionError)
+_UNSKIPPABLE = (msgpack.OutOfData, msgpack.FormatError, msgpack.StackError, ValueError)
 
 
 def stamp(time_ns: int) -> bytes:
@@ -136,16 +151,103 @@ def is_well_formed(entries: bytes | memoryview) -> bool:
     """
     Return whether nesting, lengths and count are valid. Nothing is built; 30 ns per entry.
 
-    msgpack's `skip` alone is not a check: it misses a length that overflows. The result does not depend on the
-    remaining stack: entries nested too deeply for msgspec at this point are checked by `skip`, which always follows
-    1,024 levels.
+    `skip` bounds the nesting, but misses a length that overflows; msgspec finds that one. One of them is enough for
+    most entries: each level takes a byte, so few bytes are never nested too deeply, and few entries hold bytes that
+    look like that length.
+
+    On Python 3.11, msgspec may not be able to follow such an entry. Then the result is False; see `is_whole`.
     """
+    if len(entries) <= NESTING_MAX:
+        try:
+            _check(entries)
+        except RecursionError:
+            pass
+        except _UNDECODABLE:
+            return False
+        else:
+            return True
+    if not _is_one_object(entries):
+        return False
+    if not _may_overflow(bytes(entries)):
+        return True
     try:
         _check(entries)
-    except RecursionError:
-        return OVERFLOW not in bytes(entries) and count_objects(entries) == (1, len(entries))
     except _UNDECODABLE:
         return False
+    return True
+
+
+def _is_one_object(packed: bytes | memoryview) -> bool:
+    """Return whether *packed* is one object for `skip`, which follows `NESTING_MAX` levels. A microsecond and more."""
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))
+    unpacker.feed(packed)
+    try:
+        unpacker.skip()
+    except _UNSKIPPABLE:
+        return False
+    end: int = unpacker.tell()
+    return end == len(packed)
+
+
+def _may_overflow(entries: bytes) -> bool:
+    """Return whether the bytes of `OVERFLOW` are there. Its first byte is rare, and found faster than all of them."""
+    at = entries.find(OVERFLOW[0])
+    for _ in range(4 + len(entries) // _BYTES_A_FIND):
+        if at == -1 or entries.startswith(OVERFLOW, at):
+            return at != -1
+        at = entries.find(OVERFLOW[0], at + 1)
+    return entries.find(OVERFLOW, at) != -1 if at != -1 else False
+
+
+def is_whole(entries: bytes | memoryview) -> bool:
+    """Return the same as `is_well_formed`, but always exactly. That may take a step of Python for each object."""
+    if is_well_formed(entries):
+        return True
+    if not _is_one_object(entries):
+        return False
+    packed = bytes(entries)
+    unpacker = msgpack.Unpacker(max_buffer_size=len(packed))
+    unpacker.feed(packed)
+    missing = 1
+    while missing:
+        at = unpacker.tell()
+        if packed.startswith(OVERFLOW, at):
+            return False
+        missing -= 1
+        first = packed[at]
+        if 0x80 <= first <= 0x8F or first in (0xDE, 0xDF):
+            missing += 2 * unpacker.read_map_header()
+        elif 0x90 <= first <= 0x9F or first in (0xDC, 0xDD):
+            missing += unpacker.read_array_header()
+        else:
+            unpacker.skip()
+    return True
+
+
+def is_deeper(packed: bytes, levels: int) -> bool:
+    """Return whether the object *packed*, which is whole, is nested more than *levels* deep (`NESTING_MAX` at most)."""
+    if len(packed) <= levels:  # each level takes a byte
+        return False
+    around = NESTING_MAX - levels
+    unpacker = msgpack.Unpacker(max_buffer_size=around + len(packed))
+    unpacker.feed(b"\x91" * around)
+    unpacker.feed(packed)
+    try:
+        unpacker.skip()
+    except msgpack.StackError:
+        return True
+    return False
+
+
+def is_value_deeper(value: object, levels: int) -> bool:
+    """Return the same for a decoded *value*. A key of a map may be nested too: it is a tuple."""
+    layer = [value]
+    for _ in range(levels + 1):
+        containers = [each for each in layer if isinstance(each, (dict, list, tuple))]
+        if not containers:
+            return False
+        layer = [*itertools.chain.from_iterable(containers)]
+        layer += itertools.chain.from_iterable(each.values() for each in containers if isinstance(each, dict))
     return True
 
 
@@ -165,7 +267,7 @@ def count_objects(packed: bytes | memoryview) -> tuple[int, int]:
         while True:
             unpacker.skip()
             count, end = count + 1, unpacker.tell()
-    except (msgpack.OutOfData, msgpack.FormatError, msgpack.StackError, ValueError):
+    except _UNSKIPPABLE:
         return count, end
 
 

@@ -7,12 +7,14 @@ Always true:
 - at process exit each `Producer` that was not closed is closed; all share `CLOSE_TIMEOUT_S`.
 
 Source: fork(2); madvise(2), MADV_WIPEONFORK; PyOS_AfterFork_Child (Python's C API): without it, a thread started in a
-child that was forked in C was seen to hang. `atexit` does not run in children of multiprocessing before Python 3.13,
-its `Finalize` does.
+child that was forked in C was seen to hang. Since Python 3.13 it releases the import lock, which PyOS_BeforeFork took,
+and aborts if this thread does not hold it. `atexit` does not run in children of multiprocessing before Python 3.13, its
+`Finalize` does.
 """
 
 from __future__ import annotations
 
+import _imp
 import atexit
 import contextlib
 import mmap
@@ -78,9 +80,26 @@ def _after_fork() -> None:
     try:
         import ctypes  # rarely needed
 
-        ctypes.pythonapi.PyOS_AfterFork_Child()  # calls `_start_fresh`, among others
+        after_fork = ctypes.pythonapi.PyOS_AfterFork_Child  # calls `_start_fresh`, among others
     except (ImportError, AttributeError):
         _start_fresh()
+        return
+    if sys.version_info < (3, 13) or _take_import_lock():
+        after_fork()
+    else:
+        _start_fresh()
+
+
+def _take_import_lock() -> bool:
+    """Take the import lock, once more if this thread has it. False if another thread of the parent held it."""
+    if _imp.lock_held():
+        try:
+            _imp.release_lock()
+        except RuntimeError:
+            return False
+        _imp.acquire_lock()
+    _imp.acquire_lock()
+    return True
 
 
 def _close_all() -> None:

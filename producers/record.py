@@ -6,7 +6,8 @@ Always true:
   lists, maps, ``datetime`` (with a time zone: a msgpack timestamp), UUID, Decimal, enums, dataclasses;
 - a value of a subclass of str, bytes, int or float (of a template engine, a configuration library) is sent as the text
   or the number that it is, and so is a scalar of numpy;
-- a record or a tag over the limit of the wire is refused.
+- a record or a tag over the limit of the wire is refused, and a record nested more than `RECORD_NESTING_MAX` levels
+  deep, the record included.
 
 Not here: encoding a record that holds anything else (producers.logs.sanitize).
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from hub.entries import stamp
+from hub.entries import RECORD_NESTING_MAX, TOO_DEEP, is_deeper, stamp
 from hub.wire.frame import FRAME_BYTES_MAX, TAG_BYTES_MAX
 from producers.errors import BadRecord
 
@@ -44,9 +45,23 @@ def plain(value: object) -> object:
     raise TypeError(f"Encoding objects of type {kind.__name__} is unsupported")
 
 
-pack = msgspec.msgpack.Encoder(enc_hook=plain).encode
+pack_any_depth = msgspec.msgpack.Encoder(enc_hook=plain).encode
 FAULTS = (TypeError, ValueError, OverflowError, RecursionError)
-"""The exceptions that `pack` raises for a value that msgpack cannot hold."""
+"""The exceptions that `pack` raises for a value that msgpack cannot hold, or that is nested too deeply."""
+_FLAT = frozenset((str, int, float, bool, type(None), bytes))
+
+
+def pack(value: object) -> bytes:
+    """Return *value* as msgpack. Raises `FAULTS`."""
+    packed = pack_any_depth(value)
+    if len(packed) > RECORD_NESTING_MAX and not _is_flat(value) and is_deeper(packed, RECORD_NESTING_MAX):
+        raise RecursionError(TOO_DEEP)
+    return packed
+
+
+def _is_flat(value: object) -> bool:
+    """Return whether *value* is text, or a dict without values that could hold others; True only if that is sure."""
+    return _FLAT.issuperset(map(type, value.values())) if type(value) is dict else type(value) in _FLAT
 
 
 def encode_record(record: Record) -> bytes:
@@ -86,7 +101,7 @@ def _find_fault(record: Record, reason: str) -> tuple[str, str]:
     """Return the path of the innermost value that cannot be encoded, and the reason."""
     path, value = "", record
     seen = {id(record)}
-    while True:
+    for _ in range(RECORD_NESTING_MAX):
         for step, child in _children(value):
             if id(child) in seen:
                 return (path + step).removeprefix("."), "it contains itself"
@@ -96,6 +111,7 @@ def _find_fault(record: Record, reason: str) -> tuple[str, str]:
                 break
         else:
             return path.removeprefix("."), reason
+    return "", TOO_DEEP
 
 
 def _fault(value: object) -> str | None:

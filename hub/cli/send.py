@@ -130,14 +130,19 @@ def _parse(line: bytes) -> tuple[dict[str, Any] | str, str | None, int | None]:
     """Return record, tag and time of a JSON object, as the hub itself reads such a line; or why it is none."""
     import msgspec
 
+    from hub.entries import RECORD_NESTING_MAX, TOO_DEEP, is_value_deeper
     from hub.wire.jsonlines import take_tag, take_time
 
     try:
         record = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"not JSON: {error}", None, None
+    except RecursionError:  # always with more levels than a record may have
+        return TOO_DEEP, None, None
     if not isinstance(record, dict):
         return "a JSON object is expected", None, None
+    if is_value_deeper(record, RECORD_NESTING_MAX):
+        return TOO_DEEP, None, None
     return record, take_tag(record), take_time(record)
 
 

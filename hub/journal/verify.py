@@ -75,4 +75,4 @@ def _fault_of(batch: Batch | Gap, received: int) -> str:
         return f"sequences {batch.sequence} to {last} are missing: {batch.reason}, {batch.place}"
     if batch.received < received:
         return f"sequence {batch.sequence}: received goes back"
-    return "" if codec.is_well_formed(batch.entries) else f"sequence {batch.sequence}: entries are not msgpack"
+    return "" if codec.is_whole(batch.entries) else f"sequence {batch.sequence}: entries are not msgpack"

@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from hub.entries import is_value_deeper
+
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
     "==": operator.eq,
@@ -31,6 +33,7 @@ ABSENT = object()
 """Where a record has no value."""
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*|[+-]?inf").fullmatch
 _NUMBER_CHARS_MAX = 64
+_NESTING_MAX = 100  # more levels differ from every VALUE: on the stack of Python 3.11, str() may not follow them
 
 
 class Condition:
@@ -61,10 +64,9 @@ class Condition:
             return self._compare(_CONSTANTS[value], self._text.lower())
         if isinstance(value, (int, float)):
             return self._operator == "!=" if self._number is None else self._compare(value, self._number)
-        try:
-            return self._compare(str(value), self._text)
-        except RecursionError:  # nested too deeply for str()
+        if is_value_deeper(value, _NESTING_MAX):
             return self._operator == "!="
+        return self._compare(str(value), self._text)
 
     def _holds_text(self, value: str) -> bool:
         if self._number is None:

@@ -23,12 +23,14 @@ from typing import Any
 
 import msgspec
 
-from hub.entries import NS
+from hub.entries import NS, RECORD_NESTING_MAX, is_value_deeper
 from hub.escaping import escape, escape_json, escape_lines
 from hub.message import Message
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, the range of RFC 3339
+_NESTING_MAX = RECORD_NESTING_MAX + 1  # a record inside an object of ours; a deeper one is cut, on every Python
+_WRITTEN_NESTING_MAX = 100  # on the stack of Python 3.11, str() may not follow more
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
 _UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # default values of Python's logging, not shown
@@ -138,7 +140,11 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
     blocks = _said_once(text or "", [record[key] for key in blocks])
     where = _where(record)
     shown.update(("pathname", "lineno", "func") if where else ())
-    fields = [f"{key}={_value(value)}" for key, value in record.items() if key not in shown]
+    fields = [
+        f"{key if isinstance(key, str) else _written(key)}={_value(value)}"
+        for key, value in record.items()
+        if key not in shown
+    ]
     rest = escape(" ".join(filter(None, [*fields, where])))
     who = f"{_name(message.peer.comm or '?')}[{message.peer.pid}]"
     parts = [paint(moment, _GREY), paint(_name(message.tag), _CYAN), paint(who, _GREY)]
@@ -198,7 +204,7 @@ def _value(value: object) -> str:
 def _foreign(value: object) -> object:
     if isinstance(value, msgspec.msgpack.Ext):
         return {"ext": value.code, "data": bytes(value.data).hex()}
-    return repr(value)
+    return _written(value)
 
 
 _encode = msgspec.json.Encoder(enc_hook=_foreign).encode
@@ -206,9 +212,11 @@ _encode = msgspec.json.Encoder(enc_hook=_foreign).encode
 
 def _json(value: Any) -> str:
     try:
-        return _encode(value).decode()
+        shown = _encode(value).decode()
     except (TypeError, ValueError, RecursionError):
         return _encode(_plain(value, 0)).decode()
+    may_be_deep = len(shown) > 2 * _NESTING_MAX and shown.count("[") + shown.count("{") > _NESTING_MAX
+    return _encode(_plain(value, 0)).decode() if may_be_deep and is_value_deeper(value, _NESTING_MAX) else shown
 
 
 def _plain(value: Any, depth: int) -> Any:
@@ -216,10 +224,15 @@ def _plain(value: Any, depth: int) -> Any:
     if depth > 200:
         return "…"
     if isinstance(value, dict):
-        return {str(key): _plain(child, depth + 1) for key, child in value.items()}
+        return {_written(key): _plain(child, depth + 1) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(child, depth + 1) for child in value]
     return value
+
+
+def _written(value: object) -> str:
+    """Return a key, or another value that JSON does not know, as text."""
+    return "…" if is_value_deeper(value, _WRITTEN_NESTING_MAX) else str(value)
 
 
 RENDERERS: dict[str, Callable[[Message], str]] = {"json": render_json, "text": render_text, "pretty": render_pretty}

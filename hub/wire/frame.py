@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from hub.entries import str_header
+from hub.entries import NESTING_MAX, str_header
 from hub.wire import chunkid
 
 FRAME_BYTES_MAX = 64 << 20
@@ -34,8 +34,6 @@ CHUNK_BYTES_MAX = 1 << 10
 Chunk id, tag and peer are stored in the header of a block, which has a limit. Fluent Bit reads acks below 512 bytes.
 """
 UNPACK_FAULTS = (msgpack.FormatError, msgpack.StackError, ValueError, TypeError, RecursionError)
-NESTING_MAX = 1024
-"""The nesting depth that msgpack's `skip` can follow, frame and record together. Deeper frames are rejected."""
 
 _OPTION_BYTES_USUAL = 256
 _OPTION_BYTES_BUILT = 4 << 10  # building a dict of larger ones would take milliseconds

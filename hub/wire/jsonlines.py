@@ -9,7 +9,8 @@ stays in the record, and so does a number that is no plausible time: a duration,
 What JSON permits and msgpack does not, and what many programs write although it is no JSON, is kept as far as possible:
 an integer of more than 64 bits and half a surrogate as text, ``NaN`` and ``Infinity``, bytes that are not UTF-8.
 
-Always true: for a line that is not such an object the result is None, and the caller keeps the line as text.
+Always true: for a line that is not such an object, or one nested more than `RECORD_NESTING_MAX` levels deep, the result
+is None, and the caller keeps the line as text.
 Not here: cutting lines (hub.wire.lines), the forms of JSON-RPC (hub.wire.jsonrpc).
 """
 
@@ -23,7 +24,7 @@ from typing import Any
 import msgpack
 import msgspec
 
-from hub.entries import NS, UNSTAMPED, stamp
+from hub.entries import NS, RECORD_NESTING_MAX, UNSTAMPED, is_deeper, is_value_deeper, stamp
 from hub.wire import jsonrpc
 from hub.wire.frame import TAG_BYTES_MAX
 
@@ -57,18 +58,32 @@ def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
     if value is None:
         return None
     if "jsonrpc" in value and "method" in value and _REQUEST.issuperset(value):
-        return jsonrpc.as_request(value, len(line))
+        is_too_deep = may_be_too_deep(line) and is_value_deeper(value, RECORD_NESTING_MAX)
+        return None if is_too_deep else jsonrpc.as_request(value, len(line))
     tag, time_ns = take_tag(value), take_time(value)
     tag_bytes = TAG if tag is None else tag.encode()
     before = UNSTAMPED if time_ns is None else stamp(time_ns)
+    packed = _pack(value)
+    if packed is None or (may_be_too_deep(line) and is_deeper(packed, RECORD_NESTING_MAX)):
+        return None
+    return tag_bytes, before + packed
+
+
+def may_be_too_deep(line: bytes) -> bool:
+    """Return whether JSON could be nested more than `RECORD_NESTING_MAX` levels deep. That takes a bracket a level."""
+    return len(line) > 2 * RECORD_NESTING_MAX and line.count(b"[") + line.count(b"{") > RECORD_NESTING_MAX
+
+
+def _pack(value: dict[str, Any]) -> bytes | None:
     try:
-        return tag_bytes, before + _encode(value)
+        return _encode(value)
     except _FAULTS:
         pass
     try:
-        return tag_bytes, before + msgpack.packb(value, default=str, unicode_errors=_KEEP)
+        packed: bytes = msgpack.packb(value, default=str, unicode_errors=_KEEP)
     except (*_FAULTS, msgpack.PackException):
         return None
+    return packed
 
 
 def _decode_odd(line: bytes) -> dict[str, Any] | None:

@@ -69,11 +69,15 @@ def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] |
     count = len(rests) - 1
     if count < _RUN_MIN:
         return None
+    joined = codec.join((frames,), count)
     try:
-        objects = codec.split_fast(codec.join((frames,), count))
+        objects = codec.split_fast(joined)
     except (msgspec.DecodeError, RecursionError):
         return None
-    if set(map(sub, map(len, objects), map(len, islice(rests, 1, None)))) != {len(prefix)}:
+    lengths = list(map(len, objects))
+    if set(map(sub, lengths, map(len, islice(rests, 1, None)))) != {len(prefix)}:
+        return None
+    if max(lengths) > codec.NESTING_MAX and codec.is_deeper(joined, codec.NESTING_MAX):
         return None
     rests[0] = codec.array_header(count)
     return (b"\x92" + prefix[-1:]).join(rests), count, last

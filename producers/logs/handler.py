@@ -57,7 +57,6 @@ _RESERVED = frozenset((
 ))  # fmt: skip
 _NS = 1_000_000_000
 _TRACEBACK = "\nTraceback (most recent call last):"
-_HAS_TASK_NAME = sys.version_info >= (3, 12)
 
 
 class HubHandler(logging.Handler):
@@ -172,7 +171,7 @@ class HubHandler(logging.Handler):
                 fields["message"], fields["args"] = safe_str(record.msg), record.args
             if len(record.__dict__) != _STANDARD_COUNT:
                 _add_extra(fields, record.__dict__, _STANDARD)
-        if _HAS_TASK_NAME or "asyncio" in sys.modules:
+        if sys.version_info >= (3, 12) or "asyncio" in sys.modules:
             _add_task(fields, record)
         if exc_info or record.exc_text:
             _add_exception(fields, record, exceptions.exc_info_of(exc_info))
@@ -239,8 +238,8 @@ def _add_exception(fields: dict[Any, Any], record: logging.LogRecord, exc_info: 
 
 def _add_task(fields: dict[Any, Any], record: logging.LogRecord) -> None:
     """Add the name of the current asyncio task, if there is one."""
-    if _HAS_TASK_NAME:
-        name = record.taskName  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 12):
+        name = record.taskName
     else:
         asyncio = sys.modules["asyncio"]
         running_loop = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports asyncio

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from producers.record import FAULTS, RECORD_BYTES_MAX, pack, plain
+from producers.record import FAULTS, RECORD_BYTES_MAX, pack, pack_any_depth, plain
 
 REPR_KEY = "mpsr.repr"
 CUT_KEY = "mpsr.cut"
@@ -54,7 +54,7 @@ class _Sanitizer:
         for key, paths in ((REPR_KEY, self._replaced), (CUT_KEY, self._shortened)):
             if paths:
                 copy[key] = [_encodable(path) for path in paths[:PATHS_MAX]]
-        return pack(copy)
+        return pack_any_depth(copy)  # at most `DEPTH_MAX`, and the depth of one value
 
     def _value(self, value: Any, path: str) -> Any:
         if isinstance(value, (str, bytes, bytearray)):

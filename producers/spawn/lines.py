@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hub.entries import stamp, str_header
-from hub.wire.jsonlines import parse_time
+from hub.entries import RECORD_NESTING_MAX, is_deeper, stamp, str_header
+from hub.wire.jsonlines import may_be_too_deep, parse_time
 from producers.spawn.multiline import Joiner
 
 LINE_BYTES_MAX = 1 << 20
@@ -188,9 +188,11 @@ def _record_head(stream: str, *, is_rest: bool) -> bytes:
 
 
 def _pack_object(line: bytes, stream: str, time_ns: int) -> bytes | None:
-    """Return the entry of a JSON object. None if *line* is not one, or if msgpack cannot hold it."""
+    """Return the entry of a JSON object. None if *line* is not one, or if no record can hold it."""
     try:
         record = {"stream": stream, **_decode_object(line)}
+        if may_be_too_deep(line) and is_deeper(_encode(record), RECORD_NESTING_MAX):
+            return None
         own_time_ns = parse_time(record.get("time"))
         if own_time_ns is not None:
             del record["time"]

@@ -5,7 +5,6 @@ hub.entries: entries are checked without being built, and read whatever they con
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub import entries as codec
-from hub.entries import NS, Entry, EventTime, Unreadable
+from hub.entries import NESTING_MAX, NS, RECORD_NESTING_MAX, Entry, EventTime, Unreadable
 
 PROPERTY = settings(max_examples=150, derandomize=True, database=None)
 
@@ -271,22 +270,82 @@ def test_well_formed(array: bytes, expected: bool) -> None:
     assert codec.is_well_formed(memoryview(array)) is expected
 
 
-@pytest.mark.parametrize("depth", [10, *range(900, 1030), 2000])
+@pytest.mark.parametrize("depth", [10, *range(900, 1030), 1500, 2000, 100_000])
 def test_nesting_is_judged_alike_everywhere(depth: int) -> None:
     """
-    The result does not depend on the depth of the caller's stack, and what is well-formed can be read at that depth.
+    The limit depends neither on the Python nor on the depth of the caller's stack, and what is well-formed can be read
+    at that depth.
     """
     array = codec.join((b"\x92\x01\x81\xa1a" + b"\x91" * depth + b"\xc0", START, b"\x92\x02\x80"), 3)
-    verdicts = {called_deep(frames, lambda: codec.is_well_formed(array)) for frames in (0, 100, 500)}
-    assert len(verdicts) == 1
-    follows_deeper = sys.version_info >= (3, 12)  # than msgpack's 1,024 levels: C code has a limit of its own there
-    assert verdicts == {depth < 1015} or 1015 <= depth < 1025 or (follows_deeper and verdicts == {True})
-    if verdicts == {True}:
+    is_allowed = depth <= NESTING_MAX - 3  # inside the array of entries, the entry and the record
+    for frames in (0, 100, 500):
+        assert called_deep(frames, lambda: codec.is_well_formed(array)) is is_allowed
+        assert called_deep(frames, lambda: codec.is_whole(array)) is is_allowed
+    if is_allowed:
         for frames in (0, 100, 500):
             assert called_deep(frames, lambda: codec.count_messages(array)) == 3
             entries = called_deep(frames, lambda: list(codec.read(array, 3)))
             assert [type(entry) for entry in entries] == [Entry] * 3
             assert entries[2] == Entry(2 * NS, {})
+
+
+ANYWHERE = b"\x92\x01\x82\xa1b\xc4\x05" + codec.OVERFLOW + b"\xa1a"
+"""The beginning of an entry that holds the bytes of an overflowing length inside a value."""
+
+
+@pytest.mark.parametrize("depth", [0, 500, 1000, NESTING_MAX - 3])
+def test_bytes_that_look_like_an_overflow_are_no_fault(depth: int) -> None:
+    """`is_whole` accepts them at any depth, and finds the length that does overflow beside them."""
+    assert codec.is_whole(codec.join((ANYWHERE + b"\x91" * depth + b"\xc0",), 1))
+    assert codec.is_whole(memoryview(codec.join((ANYWHERE + b"\x81\xc0" * depth + b"\xc0",), 1)))
+    for faulty in (codec.OVERFLOW, b"\xc1", b"\x91", b"\x81\xc0"):
+        assert not codec.is_whole(codec.join((ANYWHERE + b"\x91" * (depth - 1) + faulty,), 1))
+        assert not codec.is_well_formed(codec.join((ANYWHERE + b"\x91" * (depth - 1) + faulty,), 1))
+
+
+@pytest.mark.parametrize("size", [10, 2000, 50_000])
+@pytest.mark.parametrize("filling", [b"x", codec.OVERFLOW[:1], codec.OVERFLOW[:4]])
+def test_an_overflow_is_found_anywhere(filling: bytes, size: int) -> None:
+    """It is found after any number of bytes that resemble it, and they are no fault."""
+    text = (filling * size)[:size]
+    before = b"\x92\x01\xc6" + size.to_bytes(4, "big") + text
+    assert codec.is_well_formed(codec.join((before, b"\x92\x01\x80"), 2))
+    assert not codec.is_well_formed(codec.join((before, b"\x92\x01" + codec.OVERFLOW), 2))
+
+
+NESTINGS = {
+    "list": (b"\x91", b""),
+    "long list": (b"\xdc\0\1", b""),
+    "map": (b"\x81\xa1a", b""),
+    "key": (b"\x81", b"\xc0"),
+}
+
+
+@pytest.mark.parametrize("levels", [0, 1, 100, RECORD_NESTING_MAX, NESTING_MAX])
+@pytest.mark.parametrize("nesting", NESTINGS)
+def test_the_depth_of_packed_objects(nesting: str, levels: int) -> None:
+    """The depth of an object is the number of lists, maps and keys around its innermost value."""
+    before, after = NESTINGS[nesting]
+    for depth in (levels, levels + 1):
+        packed = before * depth + b"\xc0" + after * depth
+        assert codec.is_deeper(packed, levels) is (depth > levels)
+        assert codec.is_deeper(b"\x92\xda\x10\0" + b"x" * 4096 + packed, levels) is (depth + 1 > levels)
+
+
+@pytest.mark.parametrize("levels", [0, 1, 100, 2000])
+@pytest.mark.parametrize("around", [lambda value: [value], lambda value: {"a": value}, lambda value: (value,)])
+def test_the_depth_of_values(around: Callable[[object], object], levels: int) -> None:
+    """The depth of a decoded value is the same, and keys of maps, which are tuples, count too."""
+    value: Any = None
+    for _ in range(levels):
+        value = around(value)
+    assert not codec.is_value_deeper(value, levels)
+    assert not codec.is_value_deeper(["a", value, 1], levels + 1)
+    assert codec.is_value_deeper(["a", value, 1], levels)
+    assert codec.is_value_deeper({"a": 1, "b": value}, levels)
+    if isinstance(value, tuple):
+        assert codec.is_value_deeper({value: 1}, levels)
+        assert not codec.is_value_deeper({value: 1}, levels + 1)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _imp
 import ctypes
 import gc
 import os
@@ -104,6 +105,54 @@ def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable
     used.close()
     unused.close()
     assert [message.record["who"] for message in hub.messages(tag)] == ["parent", "child", "child"]
+
+
+@by_fork
+def test_a_fork_during_an_import(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
+    """A child that is forked while this thread holds the import lock can send."""
+    with Producer(hub.socket, tag=tag) as producer:
+        producer.send({"who": "parent"})
+        producer.flush(PATIENCE_S)
+
+        def child() -> None:
+            producer.send({"who": "child"})
+            producer.close(PATIENCE_S)
+
+        _imp.acquire_lock()
+        try:
+            in_child(fork, child)
+        finally:
+            _imp.release_lock()
+    assert [message.record["who"] for message in hub.messages(tag)] == ["parent", "child"]
+
+
+def test_a_fork_in_c_during_an_import_of_another_thread(hub: HubProcess, tag: str) -> None:
+    """The child can send, although nobody in it can release the import lock. (`os.fork` waits for the lock.)"""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        _imp.acquire_lock()
+        held.set()
+        release.wait(PATIENCE_S)
+        _imp.release_lock()
+
+    with Producer(hub.socket, tag=tag) as producer:
+        producer.send({"who": "parent"})
+        producer.flush(PATIENCE_S)
+
+        def child() -> None:
+            producer.send({"who": "child"})
+            producer.close(PATIENCE_S)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(PATIENCE_S)
+        try:
+            in_child(FORKS["C fork"], child)
+        finally:
+            release.set()
+            thread.join()
+    assert [message.record["who"] for message in hub.messages(tag)] == ["parent", "child"]
 
 
 @by_fork

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.entries import Entry, join, read, stamp
+from hub.entries import RECORD_NESTING_MAX, TOO_DEEP, Entry, join, read, stamp
 from hub.wire.frame import TAG_BYTES_MAX
 from producers import BadRecord
 from producers.record import encode_record, encode_tag
@@ -155,8 +156,47 @@ def test_nested_beyond_reason() -> None:
     inner = record
     for _ in range(100_000):
         inner["k"] = inner = {}
-    with pytest.raises(BadRecord, match="recursion"):
+    with pytest.raises(BadRecord, match=f"record cannot be sent: the record: {TOO_DEEP}"):
         encode_record(record)
+
+
+@pytest.mark.parametrize("depth", [1, 400, *range(490, 510), 700, 900, 1000, 1100, 3000])
+def test_the_limit_of_nesting_is_ours(depth: int) -> None:
+    """On every Python a record may be nested `RECORD_NESTING_MAX` levels deep, itself included, and not one more."""
+    value: Any = 1
+    for _ in range(depth - 1):
+        value = [value]
+    record = {"a": value}
+    if depth <= RECORD_NESTING_MAX:
+        assert len(encode_record(record)) == depth + 3
+    else:
+        with pytest.raises(BadRecord, match=TOO_DEEP):
+            encode_record(record)
+
+
+def test_large_records_that_are_not_deep() -> None:
+    """Long texts, many fields and many lists are no nesting."""
+    for record in (
+        {"a": "x" * 5000},
+        {str(n): n for n in range(2000)},
+        {"a": [[n] for n in range(2000)], "b": {"c": 1}},
+    ):
+        assert msgspec.msgpack.decode(encode_record(record)) == record
+
+
+@dataclasses.dataclass
+class Link:
+    next: Link | None
+
+
+def test_a_long_chain_of_objects_is_nesting_too() -> None:
+    """The limit also counts the levels of dataclasses; the path leads to the first of them."""
+    chain = None
+    for _ in range(700):
+        chain = Link(chain)
+    with pytest.raises(BadRecord) as raised:
+        encode_record({"a": chain})
+    assert (raised.value.path, raised.value.reason) == ("a", f"Link: {TOO_DEEP}")
 
 
 @pytest.mark.parametrize("record", [[1], None, "text", 5, b"x", [("a", 1)]])

@@ -23,9 +23,10 @@ from typing import Any
 import msgpack
 import pytest
 
+from hub.entries import NESTING_MAX
 from hub.wire import chunkid
 from hub.wire.compression import METHODS
-from hub.wire.frame import FRAME_BYTES_MAX, NESTING_MAX, encode_frame_head, encode_frame_tail
+from hub.wire.frame import FRAME_BYTES_MAX, encode_frame_head, encode_frame_tail
 from producers import NotConnected, Producer
 from tests import support
 from tests.hub.clients import chunk, connect, frame_of, read_acks, read_to_end

@@ -110,6 +110,15 @@ def test_send_json_reports_bad_lines_and_sends_the_rest(hub: HubProcess) -> None
     assert [message.record for message in hub.messages("send")] == [{"a": 1, "k": "v"}, {"a": 2, "k": "v"}]
 
 
+def test_send_json_names_what_is_nested_too_deeply(hub: HubProcess) -> None:
+    """On every Python, JSON with more levels than a record may have is named, and the others are sent."""
+    lines = [b'{"a": %b}' % (b"[" * levels + b"1" + b"]" * levels) for levels in (499, 500, 900, 2000, 100_000)]
+    done = mpsr("send", "--socket", hub.socket, "--json", stdin=b"\n".join([*lines, b'{"a": 1}']))
+    assert done.returncode == 1
+    assert [b"nested more than 500 levels deep" in line for line in done.stderr.splitlines()] == [True] * 4
+    assert [len(str(message.record["a"])) for message in hub.messages("send")] == [2 * 499 + 1, 1]
+
+
 def test_send_says_of_what_is_too_large_that_it_was_not_sent(hub: HubProcess) -> None:
     """A line larger than any hub accepts is named, exit code 1; the others are sent."""
     done = mpsr("send", "--socket", hub.socket, stdin=b"small\n" + b"x" * (65 << 20) + b"\nlast\n")

@@ -2,12 +2,14 @@
 
 import pytest
 
+from hub import entries
 from hub.errors import JournalTooNew
 from hub.journal.block import SegmentHeader, pack_segment_header
 from hub.journal.segment import list_segments, segment_name
 from hub.journal.verify import Verified, verify
 from hub.message import Batch
 from hub.wire import chunkid
+from hub.wire.checking import check
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import Life, batch, blocks_of, flipped, own, seen_of
 
@@ -114,6 +116,16 @@ def test_entries_that_are_no_msgpack_are_named() -> None:
     disk = ForgettingFiles()
     Life(disk).append(own("a", 1, 2), Batch(b"t", b"\xdd\0\0\0\2\xc0", 2))
     assert verify(disk) == Verified(4, 2, 1, ("sequence 3: entries are not msgpack",))
+
+
+def test_no_entry_that_a_hub_accepts_is_a_fault() -> None:
+    """Not even a deeply nested one with bytes that look like an overflowing length."""
+    disk = ForgettingFiles()
+    bytes_in_it = b"\x92\x01\x82\xa1b\xc4\x05" + entries.OVERFLOW + b"\xa1a"
+    packed = entries.join((bytes_in_it + b"\x91" * (entries.NESTING_MAX - 3) + b"\xc0",), 1)
+    assert check(packed, entries.ARRAY_HEADER_BYTES).objects == 1
+    Life(disk).append(Batch(b"t", packed, 1))
+    assert verify(disk).faults == ()
 
 
 def test_time_that_goes_back_is_named() -> None:

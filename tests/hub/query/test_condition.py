@@ -84,8 +84,12 @@ def test_needles_are_in_every_record_that_meets_the_condition() -> None:
 
 
 def test_what_is_nested_too_deep_to_be_written_down_equals_nothing() -> None:
-    """A record that is nested too deeply for str() differs from every value, and raises nothing."""
-    deep: list[Any] = []
-    for _ in range(5000):
-        deep = [deep]
-    assert [Condition(f"x{operator}1").holds({"x": deep}) for operator in ("=", "!=", "<", ">")] == [0, 1, 0, 0]
+    """On every Python a value of more than 100 levels, in keys too, differs from every value, and raises nothing."""
+    for levels in (100, 101, 700, 5000):
+        lists: list[Any] = []
+        key: tuple[Any, ...] = ()
+        for _ in range(levels - 1):
+            lists, key = [lists], (key,)
+        for value in (lists, {"a": lists}, {key: 1}):
+            found = [Condition(f"x{operator}1").holds({"x": value}) for operator in ("=", "!=", "<", ">")]
+            assert found == ([0, 1, 0, 1] if levels + isinstance(value, dict) <= 100 else [0, 1, 0, 0])

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub import entries as codec
+from hub.entries import RECORD_NESTING_MAX
 from hub.message import UNKNOWN_PEER, Batch, Message, Peer
 from hub.query.rendering import RENDERERS, pretty, render_json, render_pretty, render_text, rfc3339
 
@@ -177,6 +178,26 @@ def test_awkward_records(name: str) -> None:
     line = render_json(shown)
     assert "\n" not in line
     assert json.loads(line)["sequence"] == 1
+
+
+@pytest.mark.parametrize("depth", [10, *range(490, RECORD_NESTING_MAX), *range(RECORD_NESTING_MAX + 2, 510), 900, 1020])
+def test_a_record_is_shown_whole_up_to_the_limit_of_nesting(depth: int) -> None:
+    """On every Python a record that is nested more deeply is cut, in one of the forms with up to two levels more."""
+    for opening in (b"\x91", b"\x81\xa1b"):
+        (shown,) = sent(nested(depth, opening))
+        for render in ALL:
+            assert ("…" in render(shown)) is (depth >= RECORD_NESTING_MAX)
+
+
+@pytest.mark.parametrize("depth", [10, 100, 101, 400, 800])
+def test_a_key_is_shown_up_to_a_limit_of_nesting(depth: int) -> None:
+    """On every Python a key that is nested in 100 lists is written, and a deeper one is not."""
+    packed_key = b"\x91" * depth + b"\xc0"
+    for record in (b"\x81" + packed_key + b"\x01", b"\x81\xa1a\x81" + packed_key + b"\x01"):
+        (shown,) = sent(b"\x92\x01" + record)
+        for render in ALL:
+            assert ("…" in render(shown)) is (depth > 100)
+            assert ("None" in render(shown)) is (depth <= 100)
 
 
 def test_replacement_characters() -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import entries as codec
+from hub.entries import RECORD_NESTING_MAX
 from hub.wire import jsonlines
 from hub.wire.frame import TAG_BYTES_MAX
 from hub.wire.jsonrpc import Request
@@ -127,6 +128,15 @@ def test_no_time_raises(value: object) -> None:
     """Any value of ``time`` gives nanoseconds that fit into a stamp, or None."""
     time_ns = jsonlines.parse_time(value)
     assert time_ns is None or 0 <= time_ns < (1 << 32) * NS
+
+
+@pytest.mark.parametrize("member", ["", '"jsonrpc": "2.0", "id": 1, "method": "m", '])
+def test_many_brackets_are_not_yet_deep(member: str) -> None:
+    """A message or a request with thousands of lists beside each other, or brackets in a text, is one as usual."""
+    for many in ("[" + "[]," * 2000 + "[]]", '"' + "[{" * 2000 + '"'):
+        assert jsonlines.parse(f'{{{member}"params": {many}}}'.encode()) is not None
+    deep = "[" * RECORD_NESTING_MAX + "1" + "]" * RECORD_NESTING_MAX
+    assert jsonlines.parse(f'{{{member}"params": {deep}}}'.encode()) is None
 
 
 @pytest.mark.parametrize(

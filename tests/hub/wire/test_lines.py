@@ -200,13 +200,13 @@ def test_a_long_line_in_small_reads_is_searched_once() -> None:
     assert len(batch.entries) > 500_000
 
 
-@pytest.mark.parametrize("depth", [*range(900, 1010, 3), 5000, 100_000])
-def test_deeply_nested_json_is_a_message_or_text(depth: int) -> None:
-    """At any depth of an object nothing is raised, and the line can be read."""
-    line = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+@pytest.mark.parametrize("depth", [*range(490, 510), *range(900, 1030, 3), 5000, 100_000])
+def test_deeply_nested_json_is_a_message_up_to_the_limit_else_text(depth: int) -> None:
+    """On every Python the limit is the same, nothing is raised, and the line can be read."""
+    line = b'{"a":' + b"[" * depth + b"1" + b"]" * depth + b"}"
     (batch,) = feed(LineDecoder(), line + b"\n")
     assert isinstance(batch, Batch)
-    assert batch.tag in (b"json", b"text")
+    assert batch.tag == (b"json" if depth < codec.RECORD_NESTING_MAX else b"text")
     (entry,) = codec.read(batch.entries, 1)
     assert isinstance(entry, codec.Entry)
     assert codec.is_well_formed(batch.entries)

@@ -173,7 +173,7 @@ def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
         assert decoded(stream, len(stream)) == decoded(stream, dice.choice([5, 64])) == decoded(stream, 999)
 
 
-@pytest.mark.parametrize("depth", [10, 500, 900, 1500])
+@pytest.mark.parametrize("depth", [10, 500, 900, 1022, 1023, 1024, 1500, 5000])
 def test_deep_records_among_them_change_nothing(depth: int) -> None:
     """Records nested too deeply for one check are judged as if cut one by one."""
     deep = b"\x93" + TAG + entry({"deep": 0})[1:-1] + b"\x91" * depth + b"\xc0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import types
 from pathlib import PurePosixPath
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from hub.entries import RECORD_NESTING_MAX, is_deeper
 from producers.logs.sanitize import (
     CUT_CHARACTERS,
     CUT_KEY,
@@ -159,6 +161,25 @@ def test_too_deep() -> None:
     assert depth == DEPTH_MAX
     assert inner.startswith(("<list, whose repr raises RecursionError", "[[["))  # Python 3.12 prints all of it
     assert len(result[REPR_KEY]) == 1
+
+
+@dataclasses.dataclass
+class Link:
+    next: Link | None = None
+
+
+@pytest.mark.parametrize("length", [10, 600, 900, 1100, 3000])
+def test_too_long_a_chain_of_objects(length: int) -> None:
+    """A dataclass that holds others is sent as maps, or as text if they are more than a record may have levels."""
+    chain = Link()
+    for _ in range(length):
+        chain = Link(chain)
+    for value in (chain, [[[chain]]]):
+        result = mended({"x": value})["x"]
+        while isinstance(result, list):
+            (result,) = result
+        assert isinstance(result, dict if length < RECORD_NESTING_MAX else str)
+    assert not is_deeper(pack_sanitized({"x": chain}), RECORD_NESTING_MAX + DEPTH_MAX)
 
 
 def test_the_same_value_twice_is_no_cycle() -> None:

@@ -43,6 +43,15 @@ def test_lines_come_out_however_they_arrive(step: int) -> None:
     assert messages_of(runs_of(DATA, step)) == MESSAGES
 
 
+@pytest.mark.parametrize("depth", [10, *range(490, 510), 900, 1000, 1100, 5000])
+def test_json_is_a_record_up_to_the_limit_of_nesting(depth: int) -> None:
+    """On every Python, an object that is nested more deeply is text."""
+    line = b'{"a":' + b"[" * depth + b"1" + b"]" * depth + b"}"
+    (record,) = records_of(runs_of(line + b"\n", 1000))
+    assert ("a" in record) is (depth < codec.RECORD_NESTING_MAX)
+    assert ("message" in record) is (depth >= codec.RECORD_NESTING_MAX)
+
+
 def test_what_is_no_line_end_stays() -> None:
     """A carriage return without a line feed is text, also at the end."""
     assert messages_of(runs_of(b"10%\r20%\r\n100%\r", 3)) == [b"10%\r20%", b"100%\r"]
