@@ -5,7 +5,8 @@ The lock is `lockf`, not `flock`: a child forked while we held it must not keep 
 does not exclude its own process, and closing any descriptor of the file releases it. So the locks that this process
 holds are recorded.
 
-Always true: one process, and one `LockFile` in it, holds the lock. The file contains the process id; it is not removed.
+Always true: one process, and one `LockFile` in it, holds the lock. The file contains the process id. It may be removed
+only while it is locked: who locks a file checks afterwards that it still has its name.
 """
 
 from __future__ import annotations
@@ -73,15 +74,7 @@ class LockFile:
         with _one_at_a_time:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())
-            self._fd = _open(self._name(path), mode, is_new, dir_fd)
-            try:
-                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                owner = os.pread(self._fd, 20, 0).strip()
-                os.close(self._fd)
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    raise
-                raise LockTaken(int(owner) if owner.isdigit() else None) from None
+            self._fd = _locked(self._name(path), mode, is_new, dir_fd)
             there = os.fstat(self._fd)
             self._identity = there.st_dev, there.st_ino  # no other file gets this inode while the file is open
             self.is_held = True
@@ -125,6 +118,13 @@ class LockFile:
         os.close(self._fd)
         _held_here.discard(self._key)
 
+    def remove(self) -> None:
+        """Remove the file, if it still has its name, and release the lock."""
+        if self.is_in_place():
+            with contextlib.suppress(OSError):
+                os.unlink(self._name(self._key), dir_fd=self._dir_fd)
+        self.release()
+
     def release(self) -> None:
         """Release the lock. A second call does nothing."""
         with _one_at_a_time:
@@ -132,6 +132,30 @@ class LockFile:
                 self.is_held = False
                 os.close(self._fd)
                 _held_here.discard(self._key)
+
+
+def _locked(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
+    """Return a descriptor of the file that has the name *path*, locked. Raises LockTaken or OSError."""
+    while True:
+        fd = _open(path, mode, is_new, dir_fd)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _has_name(fd, path, dir_fd):
+                return fd
+        except OSError as error:
+            owner = os.pread(fd, 20, 0).strip()
+            os.close(fd)
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                raise
+            raise LockTaken(int(owner) if owner.isdigit() else None) from None
+        os.close(fd)  # its holder removed it between our two calls
+
+
+def _has_name(fd: int, path: str, dir_fd: int | None) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path, dir_fd=dir_fd, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:

@@ -3,9 +3,9 @@ The listening socket and its file, bound so that two hubs cannot have the same p
 
 The socket may also come from another process (systemd). Its file, permissions and backlog belong to that process then.
 
-Order of binding: make the folder, take the lock (a file beside the socket, never removed), check what exists at the
-path, probe it, bind under a temporary name, set owner and mode, listen, rename. A client that can see the path can
-connect to it, with the right permissions.
+Order of binding: make the folder, take the lock (a file beside the socket; after a start it is never removed), check
+what exists at the path, probe it, bind under a temporary name, set owner and mode, listen, rename. A client that can
+see the path can connect to it, with the right permissions.
 
 Always true:
 - only a dead socket is replaced; a file, folder or link at the path, or at the other name, is refused untouched;
@@ -37,7 +37,7 @@ from hub.trust import Untrusted, check
 PATH_BYTES_MAX = 107 if os.uname().sysname == "Linux" else 103
 BACKLOG = 4096
 _SO_PASSRIGHTS = 83  # Linux 6.16; Python has no name for it
-_CHOOSE_A_FOLDER = "choose a --socket in a folder of yours"
+CHOOSE_A_FOLDER = "choose a --socket in a folder of yours"
 _CHOOSE_ANOTHER = "choose a --socket in a folder that only you or root can write to"
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
 
@@ -65,20 +65,21 @@ class SocketFile:
         try:
             _make_folder(folder)
             check_folder(path)  # again: another user may have made the folder meanwhile
+            had_lock = os.path.lexists(path + ".lock")
             lock = LockFile(path + ".lock")
         except LockTaken as taken:
             raise SocketInUse(path, taken.pid) from None
         except OSError as error:
             where = error.filename or folder
-            raise SocketError(path, f"{error.strerror}: {where} ({_CHOOSE_A_FOLDER})") from error
+            raise SocketError(path, f"{error.strerror}: {where} ({CHOOSE_A_FOLDER})") from error
         try:
             _refuse_what_is_there(path)
             return cls(path, *_listen(path, mode, gid), lock)
         except OSError as error:
-            lock.release()
+            _give_back(lock, had_lock)
             raise SocketError(path, f"{error.strerror} (choose a --socket, and a --group, of yours)") from error
         except BaseException:
-            lock.release()
+            _give_back(lock, had_lock)
             raise
 
     @classmethod
@@ -124,6 +125,14 @@ class SocketFile:
         return there is not None and self._identity is not None and os.path.samestat(there, self._identity)
 
 
+def _give_back(lock: LockFile, had_lock: bool) -> None:
+    """After a refused start, leave the lock file only where it was before."""
+    if had_lock:
+        lock.release()
+    else:
+        lock.remove()
+
+
 def check_folder(path: str) -> None:
     """Check that no other user can replace a socket at *path*. Folders may be missing. Raises SocketError."""
     try:
@@ -132,7 +141,7 @@ def check_folder(path: str) -> None:
         raise SocketError(path, f"{error}: another user could take its place ({_CHOOSE_ANOTHER})") from error
     except OSError as error:
         where = error.filename or os.path.dirname(path)
-        raise SocketError(path, f"{error.strerror}: {where} ({_CHOOSE_A_FOLDER})") from error
+        raise SocketError(path, f"{error.strerror}: {where} ({CHOOSE_A_FOLDER})") from error
 
 
 def _make_folder(folder: str) -> None:
@@ -167,18 +176,31 @@ def group_id(group: str | None) -> int:
         raise UnknownGroup(group) from None
 
 
+def check_names(path: str) -> None:
+    """Check that nothing but sockets has the names that `SocketFile.bind` uses. Raises NotASocket or OSError."""
+    _has_socket(path)
+    _has_socket(_other_name(path))
+
+
+def _has_socket(path: str) -> bool:
+    """Return whether a socket is at *path*. Raises NotASocket if something else is there, and OSError."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISSOCK(there.st_mode):
+        raise NotASocket(path, _KINDS.get(stat.S_IFMT(there.st_mode), "device"))
+    return True
+
+
 def _refuse_what_is_there(path: str) -> None:
     """
     Return if *path* does not exist or is a socket with no listener.
 
     Raises NotASocket, SocketInUse or SocketError.
     """
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
+    if not _has_socket(path):
         return
-    if not stat.S_ISSOCK(there.st_mode):
-        raise NotASocket(path, _KINDS.get(stat.S_IFMT(there.st_mode), "device"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         result = probe.connect_ex(path)

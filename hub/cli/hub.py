@@ -14,6 +14,7 @@ from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
 from hub.service.preflight import check_start
 from hub.service.settings import LoadedConfig, load
+from hub.service.systemd import has_inherited_sockets
 
 if TYPE_CHECKING:
     from hub.journal.reader import Gap
@@ -61,7 +62,7 @@ def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
         return load(flags, file=config)
 
     settings = reload()
-    check_start(settings.config)
+    check_start(settings.config, is_socket_inherited=has_inherited_sockets())
     if check:
         click.echo(f"mpsr: valid ({settings.file or 'no file'})")
         return

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import queue
 import threading
@@ -97,7 +98,8 @@ class Journal:
                 if lock is not None:
                     lock.release()
                 if isinstance(error, OSError):
-                    raise JournalUnusable(path, f"cannot be opened: {error.strerror or error}") from error
+                    advice = " (free some space, or set journal_size to less)" if error.errno == errno.ENOSPC else ""
+                    raise JournalUnusable(path, f"cannot be opened: {error.strerror or error}{advice}") from error
                 raise
             return folder, writer, recovered, lock
 

@@ -64,7 +64,9 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
         next_sequence = seal.next_sequence if seal else 1
         return Recovered(seal.hub_id if seal else os.urandom(HUB_ID_BYTES), next_sequence, 0, [], 0, next_sequence - 1)
     _refuse_misplaced(files, firsts, path)
-    start, hub_id = _find_start(files, firsts, dedupe, path, now, seal)
+    start, hub_id, snapshot = _find_start(files, firsts, path, seal)
+    if snapshot is not None:
+        dedupe.restore(snapshot, now)
     files.sync_folder()  # a hub killed while it expired: what it deleted stays so before anything more is deleted
     seal = seal if seal and seal.hub_id == hub_id else None
     walk = _Walk(dedupe, firsts[start], now)
@@ -81,6 +83,15 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
     return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
 
 
+def check_recoverable(files: Files, *, path: str = "") -> None:
+    """
+    Raise JournalTooNew or JournalUnusable if `recover` would, and OSError. Nothing is changed; a hub may be writing.
+    """
+    if firsts := list_segments(files):
+        _refuse_misplaced(files, firsts, path)
+        _find_start(files, firsts, path, read_seal(files))
+
+
 def _refuse_misplaced(files: Files, firsts: list[int], path: str) -> None:
     """Raises JournalUnusable for a segment under the name of another: going on would destroy one of them."""
     for first in firsts:
@@ -90,10 +101,8 @@ def _refuse_misplaced(files: Files, firsts: list[int], path: str) -> None:
                 raise JournalUnusable(path, f"{reason} (give it its name back, or move it away)")
 
 
-def _find_start(
-    files: Files, firsts: list[int], dedupe: Dedupe, path: str, now: int, seal: Seal | None
-) -> tuple[int, bytes]:
-    """Return the index of the last segment whose header is whole, and the hub id; restore *dedupe* from it."""
+def _find_start(files: Files, firsts: list[int], path: str, seal: Seal | None) -> tuple[int, bytes, bytes | None]:
+    """Return the index of the last segment whose header is whole, the hub id, and what deduplication knew then."""
     for index in range(len(firsts) - 1, -1, -1):
         with Segment(files, firsts[index]) as segment:
             header = segment.header
@@ -101,10 +110,9 @@ def _find_start(
             continue
         if header.version > VERSION:
             raise JournalTooNew(path, header.version, VERSION)
-        dedupe.restore(header.snapshot, now)
-        return index, header.hub_id
+        return index, header.hub_id, header.snapshot
     if seal is not None:  # the blocks can be read; what deduplication knew before the first of them is lost
-        return 0, seal.hub_id
+        return 0, seal.hub_id, None
     raise JournalUnusable(path, "no segment has a readable header (move the folder away, or restore it)")
 
 

@@ -1,36 +1,142 @@
 """
 Checks whether a hub could start with a configuration, without starting one.
 
-Always true: nothing is made, changed or deleted.
+Always true: nothing is made, changed or deleted; a hub that runs with this configuration is not disturbed, and does not
+make it invalid.
 
 Not here: conditions that only the start itself can find, such as another hub at the socket (hub.socketfile).
+Source: statvfs(3); chown(2): a process may give its files to its own groups only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import stat
 
 from hub.errors import JournalUnusable, SocketError, SocketPathTooLong
+from hub.journal.files import DiskFiles
+from hub.journal.recovery import check_recoverable
+from hub.journal.retention import segment_bytes_for
+from hub.quantities import Size
 from hub.service.config import Config
-from hub.socketfile import PATH_BYTES_MAX, check_folder, group_id
+from hub.socketfile import CHOOSE_A_FOLDER, PATH_BYTES_MAX, check_folder, check_names, group_id
 
 
-def check_start(config: Config) -> None:
-    """Raise what the start would raise: UnknownGroup, SocketPathTooLong, SocketError or JournalUnusable."""
-    group_id(config.group)
+def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
+    """
+    Raise what the start would raise: UnknownGroup, SocketPathTooLong, SocketError or JournalError.
+
+    *is_socket_inherited*: systemd has made the socket, and its group is none of our business.
+    """
+    gid = group_id(config.group)
     if (length := len(os.fsencode(config.socket))) > PATH_BYTES_MAX:
         raise SocketPathTooLong(config.socket, length, PATH_BYTES_MAX)
     check_folder(config.socket)
-    if fault := _fault_of(os.path.dirname(config.socket)):
-        raise SocketError(config.socket, f"{fault} (choose a --socket in a folder of yours)")
-    if fault := _fault_of(config.journal):
+    if fault := _fault_of_folder(os.path.dirname(config.socket)):
+        raise SocketError(config.socket, f"{fault} ({CHOOSE_A_FOLDER})")
+    if not is_socket_inherited:
+        _check_socket(config.socket, gid)
+    if fault := _fault_of_folder(config.journal) or _fault_of_files(config.journal):
         raise JournalUnusable(config.journal, f"{fault} (choose a --journal in a folder of yours)")
+    with contextlib.suppress(FileNotFoundError):  # it will be made, or a hub deletes expired segments
+        check_recoverable(DiskFiles(config.journal), path=config.journal)
+    if fault := _fault_of_disk(config.journal, config.journal_size):
+        raise JournalUnusable(config.journal, fault)
 
 
-def _fault_of(folder: str) -> str:
+def _check_socket(path: str, gid: int) -> None:
+    check_names(path)
+    if fault := _fault_of_file(f"{path}.lock"):
+        raise SocketError(path, f"{fault} ({CHOOSE_A_FOLDER})")
+    if gid not in (-1, os.getegid(), *os.getgroups()) and os.geteuid() != 0:
+        raise SocketError(path, f"{os.strerror(errno.EPERM)}: group {gid} (choose a --group of yours)")
+
+
+def _fault_of_folder(folder: str) -> str:
     """Return why *folder* could not be made or written to; empty if it could."""
-    while not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
+    folder = _nearest(folder)
     if not os.path.isdir(folder):
         return f"{folder} is no folder"
-    return "" if os.access(folder, os.W_OK | os.X_OK) else f"Permission denied: {folder}"
+    try:
+        return "" if os.access(folder, os.W_OK | os.X_OK) else f"{_why(folder)}: {folder}"
+    except OSError as error:
+        return f"{error.strerror}: {folder}"
+
+
+def _nearest(path: str) -> str:
+    """Return *path*, or the nearest of the folders above it that exists."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _why(folder: str) -> str:
+    """Return why a folder cannot be written to: root, too, cannot write to a disk that is mounted read-only."""
+    is_read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    return os.strerror(errno.EROFS if is_read_only else errno.EACCES)
+
+
+def _fault_of_files(folder: str) -> str:
+    """Return why the files of a journal could not be opened as the start opens them; empty if they could."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{error.strerror}: {folder}"
+    if fault := _fault_of_file(os.path.join(folder, "lock")):
+        return fault
+    for name in names:
+        path = os.path.join(folder, name)
+        if name.endswith(".seg") and os.path.lexists(path) and not os.access(path, os.R_OK | os.W_OK):
+            return f"{os.strerror(errno.EACCES)}: {path}"
+    return ""
+
+
+def _fault_of_file(path: str) -> str:
+    """Return why *path* could not be opened as a file of ours to lock; empty if it could, or does not exist."""
+    try:
+        there = os.lstat(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{error.strerror}: {path}"
+    if not stat.S_ISREG(there.st_mode):
+        return f"{path} is no file"
+    may_set_mode = os.geteuid() in (0, there.st_uid) or stat.S_IMODE(there.st_mode) == 0o600
+    return "" if may_set_mode and os.access(path, os.R_OK | os.W_OK) else f"{os.strerror(errno.EACCES)}: {path}"
+
+
+def _fault_of_disk(folder: str, journal_size: Size) -> str:
+    """
+    Return why the disk cannot hold a journal of *journal_size* bytes, or its next segment; empty if it may be able to.
+
+    The start frees what it deletes, and what is reserved in the newest segment, which is not known here.
+    """
+    disk = os.statvfs(_nearest(folder))
+    if not disk.f_blocks:  # a file system that does not say
+        return ""
+    total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+    if total < journal_size:
+        return f"the disk has {_shown(total)} (set journal_size, which is {journal_size.text}, to less)"
+    segment = segment_bytes_for(journal_size)
+    sizes = _sizes_in(folder)
+    expiring = max(sum(sizes) + segment - journal_size, 0)
+    if free + expiring + max(sizes, default=0) < segment:
+        return f"{_shown(free)} are free on the disk, {_shown(segment)} needed (free some, or set journal_size to less)"
+    return ""
+
+
+def _sizes_in(folder: str) -> list[int]:
+    sizes: list[int] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append(entry.stat(follow_symlinks=False).st_size)
+    return sizes
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"

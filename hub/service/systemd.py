@@ -17,7 +17,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 
 from hub.errors import SocketError
 
@@ -94,6 +94,12 @@ class Notifier:
             pass
         else:
             self._owed = ""
+
+
+def has_inherited_sockets(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether `inherited_sockets` has sockets to return."""
+    pid, passed = (_decimal(environ.get(name, "")) for name in _LISTEN_VARIABLES[:2])
+    return bool(passed) and pid == os.getpid()
 
 
 def inherited_sockets(environ: MutableMapping[str, str] = os.environ) -> dict[str, socket.socket]:

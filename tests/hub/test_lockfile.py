@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -32,6 +33,39 @@ def test_a_second_one_in_this_process_is_refused_and_harms_nothing(tmp_path: Pat
     lock.release()
     assert not lock.is_in_place(), "its file is there, and is no longer ours"
     LockFile(path).release()
+
+
+def test_it_can_be_removed(tmp_path: Path) -> None:
+    """The file is gone then, except if another file has its name; a second call does nothing."""
+    path = tmp_path / "lock"
+    lock = LockFile(str(path))
+    lock.remove()
+    lock.remove()
+    assert os.listdir(tmp_path) == []
+    lock = LockFile(str(path))
+    path.unlink()
+    path.write_text("another's")
+    lock.remove()
+    assert path.read_text() == "another's"
+
+
+def test_a_file_that_is_removed_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever locks a file without a name has no lock: it opens the file that has the name now."""
+    path, real = tmp_path / "lock", fcntl.lockf
+    removed: list[int] = []
+
+    def lockf(fd: int, command: int) -> None:
+        if not removed:
+            removed.append(os.fstat(fd).st_ino)
+            path.unlink()
+        real(fd, command)
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    lock = LockFile(str(path))
+    assert lock.is_in_place()
+    assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+    assert len(removed) == 1
+    lock.release()
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])

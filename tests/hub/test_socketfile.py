@@ -151,6 +151,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path, name: str, kind: str) -
     after = os.lstat(path)
     assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
     assert kind.replace("dangling", "symbolic") in str(caught.value)
+    assert not os.path.lexists(tmp_path / "s.lock"), "a refused start leaves nothing"
     if kind == "file":
         assert path.read_text() == "precious"
         path.unlink()

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from hub.errors import SocketError
+from hub.errors import JournalError, MpsrError, SocketError
+from hub.journal.block import SegmentHeader, pack_segment_header
+from hub.journal.journal import Journal
+from hub.journal.segment import segment_name
+from hub.service.config import Config
 from hub.service.preflight import check_start
 from hub.service.settings import load
 from hub.socketfile import SocketFile
+from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
+
+MIB = 1 << 20
 
 
 @pytest.mark.parametrize("path", ["shared/s", "shared/new/s", "file/s", "file/new/s"])
@@ -31,3 +41,139 @@ def test_a_folder_that_will_not_do(tmp_path: Path, path: str) -> None:
     assert sorted(os.listdir(tmp_path)) == ["file", "shared"]
     assert os.listdir(tmp_path / "shared") == []
     check_start(msgspec.structs.replace(config, socket=str(tmp_path / "new/s")))
+
+
+def config_in(folder: Path, **settings: object) -> Config:
+    return load(
+        {"socket": str(folder / "s"), "journal": str(folder / "j"), **{key: str(v) for key, v in settings.items()}}
+    ).config
+
+
+def start(config: Config) -> None:
+    """Do what a start does for its journal and its socket."""
+
+    async def open_journal() -> None:
+        journal = await Journal.open(config.journal, retain_bytes=config.journal_size)
+        await journal.close()
+
+    SocketFile.bind(config.socket, mode=config.mode, group=config.group).close()
+    asyncio.run(open_journal())
+
+
+def listed(folder: Path) -> list[tuple[str, int, int]]:
+    paths = sorted(folder.rglob("*"))
+    return [(str(path), path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths]
+
+
+def refused(config: Config, folder: Path) -> str:
+    """Return the error of the check, which changes nothing, and which a start would meet, too."""
+    before = listed(folder)
+    with pytest.raises(MpsrError) as of_check:
+        check_start(config)
+    assert listed(folder) == before
+    with pytest.raises(type(of_check.value)):
+        start(config)
+    return str(of_check.value)
+
+
+@pytest.mark.parametrize("name", ["s", "s~"])
+def test_something_else_has_the_name_of_the_socket(tmp_path: Path, name: str) -> None:
+    """A file at the socket's path, or at the name that a start uses before, is refused."""
+    (tmp_path / name).touch()
+    assert "a file is already there" in refused(config_in(tmp_path), tmp_path)
+    check_start(msgspec.structs.replace(config_in(tmp_path), socket=str(tmp_path / "other")))
+
+
+def test_a_lock_that_cannot_be_opened(tmp_path: Path) -> None:
+    """A link at the path of a lock is refused."""
+    (tmp_path / "s.lock").symlink_to("elsewhere")
+    assert "s.lock is no file" in refused(config_in(tmp_path), tmp_path)
+    (tmp_path / "s.lock").unlink()
+    (tmp_path / "j").mkdir()
+    (tmp_path / "j/lock").symlink_to("elsewhere")
+    assert "j/lock is no file" in refused(config_in(tmp_path), tmp_path)
+
+
+def test_a_journal_that_cannot_be_continued(tmp_path: Path) -> None:
+    """A newer format, and a segment under the name of another, are refused."""
+    (tmp_path / "j").mkdir()
+    segment = tmp_path / "j" / segment_name(7)
+    segment.write_bytes(pack_segment_header(SegmentHeader(999, bytes(16), 7, 0, 0, b"")))
+    assert "version 999" in refused(config_in(tmp_path), tmp_path)
+    segment.rename(segment.with_name(segment_name(8)))
+    assert "holds another segment" in refused(config_in(tmp_path), tmp_path)
+
+
+def test_a_journal_that_is_in_use_is_valid(tmp_path: Path) -> None:
+    """The configuration of a hub that runs is valid."""
+    config = config_in(tmp_path)
+
+    async def check_beside() -> None:
+        journal = await Journal.open(config.journal)
+        socket_file = SocketFile.bind(config.socket)
+        check_start(config)
+        socket_file.close()
+        await journal.close()
+
+    asyncio.run(check_beside())
+
+
+@NEEDS_ROOT
+def test_files_and_groups_of_others() -> None:
+    """Another user's folder, lock or segment, and a group that is not ours, are refused as by a start."""
+    with open_folder() as folder:
+        start(config_in(folder))
+        text = as_user(ALICE, lambda: refused(config_in(folder), folder))
+        assert f"Permission denied: {folder}" in text
+        own = folder / "own"
+        own.mkdir()
+        os.chown(own, ALICE, ALICE)
+        assert as_user(ALICE, lambda: check_start(config_in(own))) == "None"
+        text = as_user(ALICE, lambda: refused(config_in(own, group=0), own))
+        assert "Operation not permitted: group 0 (choose a --group of yours)" in text
+        assert as_user(ALICE, lambda: check_start(config_in(own, group=7)), groups=[7]) == "None"
+        assert as_user(ALICE, lambda: check_start(config_in(own, group=0), is_socket_inherited=True)) == "None"
+        for name in ("j/lock", f"j/{segment_name(1)}", "s.lock"):
+            as_user(ALICE, lambda: start(config_in(own)))
+            os.chown(own / name, 0, 0)
+            os.chmod(own / name, 0o600)
+            assert f"Permission denied: {own / name}" in as_user(ALICE, lambda: refused(config_in(own), own))
+            os.unlink(own / name)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 20 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-o", f"size={20 * MIB},mode=0700"]
+    if subprocess.run(["mount", "-t", "tmpfs", *options, "none", str(folder)], check=False).returncode:
+        pytest.skip("needs root: only root can mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small(small_disk: Path) -> None:
+    """A disk smaller than the journal is refused with the name of the key, and so is one without room for a segment."""
+    with pytest.raises(JournalError) as error:
+        check_start(config_in(small_disk))
+    assert str(error.value).endswith("the disk has 20 MiB (set journal_size, which is 1GiB, to less)")
+    check_start(config_in(small_disk, journal_size=16 * MIB))
+    (small_disk / "filling").write_bytes(bytes(19 * MIB))
+    text = refused(config_in(small_disk, journal_size=16 * MIB), small_disk)
+    assert "1 MiB are free on the disk, 2 MiB needed (free some, or set journal_size to less)" in text
+    with pytest.raises(JournalError, match=r"No space left on device \(free some space, or set journal_size to less"):
+        start(config_in(small_disk, journal_size=16 * MIB))
+    (small_disk / "filling").unlink()
+    start(config_in(small_disk, journal_size=16 * MIB))
+    check_start(config_in(small_disk, journal_size=16 * MIB))
+
+
+def test_a_disk_that_is_read_only(small_disk: Path) -> None:
+    """A disk that is mounted read-only is refused as such, also for root."""
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    assert "Read-only file system" in refused(config_in(small_disk, journal_size=16 * MIB), small_disk)
+    config = msgspec.structs.replace(config_in(small_disk, journal_size=16 * MIB), socket=str(small_disk.parent / "s"))
+    with pytest.raises(JournalError, match="Read-only file system"):
+        check_start(config)
+    assert os.listdir(small_disk.parent) == ["disk"]
