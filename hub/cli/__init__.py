@@ -35,7 +35,7 @@ COMMANDS = {
     "uninstall": "Stop the service and remove its files.",
     "verify": "Check the journal for damaged, missing and misplaced batches.",
 }
-"""Each is defined in the file of its name. Its first sentence is here too, so that `mpsr --help` imports none of them."""
+"""Each is defined in the file of its name. Its first sentence is here too: `mpsr --help` imports none of them."""
 
 
 class _Commands(click.Group):

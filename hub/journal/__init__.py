@@ -4,6 +4,7 @@ The journal: batches in one order, on disk. FORMAT.md describes the bytes and th
     journal.py                  the event loop's interface; owns the writer's thread and the lock
     writer.py                   commits, segments, expiry, on that thread
     clock.py, retention.py      the times of a journal; which segments expire
+    sharing.py                  small batches that share a block
     recovery.py                 opens a journal after any kind of stop
     reader.py, verify.py        read and check it, from any process
     segment.py, hole.py         one segment file, read forward; what a place without a block is

@@ -30,6 +30,7 @@ from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Reader
 from hub.journal.recovery import Recovered, recover
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
+from hub.journal.sharing import share_blocks
 from hub.journal.writer import RELAXED_SYNC_S, Commit, Durability, Writer
 from hub.lockfile import LockFile, LockTaken
 from hub.message import Batch
@@ -128,7 +129,7 @@ class Journal:
         Raises JournalUnavailable: append the same batches again. Raises JournalLost: another hub may own the journal.
         """
         self._check_open()
-        return await self._do(lambda: self._writer.append(batches))
+        return await self._do(lambda: self._writer.append(share_blocks(batches)))
 
     def read(self, *, after: int = 0) -> Reader:
         """Return a reader of the messages committed after *sequence*. It blocks on the disk: use it on a thread."""
