@@ -98,6 +98,18 @@ def test_a_journal_without_segments_is_named(disk: ForgettingFiles) -> None:
     assert verify(disk).faults == (f"sequences up to {last} are missing: no segment is left",)
 
 
+def test_a_journal_without_any_header_is_named(disk: ForgettingFiles) -> None:
+    """Without a header or a seal no block can be read: every header is named, and at the end the reason."""
+    firsts = list_segments(disk)
+    disk.remove("seal")
+    for first in firsts:
+        disk.overwrite(segment_name(first), flipped(seen_of(disk, first), 0))
+    found = verify(disk)
+    assert found[:3] == (0, 0, len(firsts))
+    assert found.faults[:-1] == tuple(f"{segment_name(first)}: its header is damaged" for first in firsts)
+    assert found.faults[-1].startswith("no segment has a readable header")
+
+
 def test_expired_segments_are_no_fault(disk: ForgettingFiles) -> None:
     """A journal that begins with the oldest kept segment has no fault."""
     disk.remove(segment_name(1))
