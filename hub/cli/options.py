@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hub.configfile import check_named_file, configured_path
 from hub.escaping import escape
-from hub.paths import config_file
 from hub.quantities import Size
 
 if TYPE_CHECKING:
@@ -31,11 +31,10 @@ WRITE_LINES, WRITE_S = 1000, 0.05
 def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return the option's value, else the value in the hub's file unless a variable is set."""
     assert param.name is not None
-    if value is not None or os.environ.get(f"MPSR_{param.name.upper()}") or config_file() is None:
+    if value is not None or os.environ.get(f"MPSR_{param.name.upper()}"):
+        check_named_file()  # one error for all commands, whether they need the file or not
         return value
-    from hub.service.settings import configured
-
-    return configured(param.name)
+    return configured_path(param.name)
 
 
 socket_option = click.option(

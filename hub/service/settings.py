@@ -7,8 +7,8 @@ The file is ``--config FILE`` or ``MPSR_CONFIG``, else the first that exists of 
 Always true: a configuration is valid as a whole or refused. A wrong key or value is a `ConfigError` that names its
 origin, the key, and a correct alternative, raised before anything is started or deleted.
 
-Not here: the keys (hub.service.config, hub.service.keys), the effect of the values (hub.service.service), default
-locations (hub.paths).
+Not here: what clients read in the file (hub.configfile), the keys (hub.service.config, hub.service.keys), the effect of
+the values (hub.service.service), default locations (hub.paths).
 Source: TOML 1.0.
 """
 
@@ -19,9 +19,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from hub.configfile import unreadable
 from hub.errors import ConfigError
 from hub.paths import AbsolutePath, config_file
-from hub.service.config import FIELDS, Config
+from hub.service.config import Config
 from hub.service.keys import BY_NAME
 from hub.service.misfit import Misfit, unknown_key
 from hub.service.tables import Field, TableT, fields_of, read_table, written
@@ -77,27 +78,12 @@ def load_table(
         raise ConfigError(origin, str(error)) from error
 
 
-def configured(name: str) -> str | None:
-    """Return a key's value from the file; None if it is not set or the file is not readable. Raises ConfigError."""
-    path = config_file()
-    if path is None or not os.access(path, os.R_OK):
-        return None
-    in_file = _read_file(path, FIELDS)
-    if name not in in_file:
-        return None
-    try:
-        value: str = getattr(read_table({name: in_file[name]}, Config), name)
-    except Misfit as error:
-        raise ConfigError(path, str(error)) from error
-    return value
-
-
 def _read_file(path: str, fields: Mapping[str, Field]) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             found = tomllib.load(file)
     except OSError as error:
-        raise ConfigError(path, f"{error.strerror} (leave --config out, or name a file that can be read)") from error
+        raise unreadable(path, error) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"not TOML: {error} (see `mpsr config --example`)") from error
     for name, value in found.items():

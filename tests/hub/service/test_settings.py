@@ -11,7 +11,7 @@ from hub.paths import AbsolutePath
 from hub.quantities import Duration
 from hub.service.config import FIELDS, JournalSize
 from hub.service.keys import KEYS
-from hub.service.settings import configured, load
+from hub.service.settings import load
 
 GIVEN = {
     "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
@@ -108,7 +108,7 @@ def test_a_wrong_line_is_named_with_what_would_be_right(line: str, said: str, tm
             {"MPSR_READ_DENY": "uid:x"},
             "MPSR_READ_DENY: read_deny[0] = \"uid:x\": not a number: 'x' (or write user:x",
         ),
-        ({}, {"MPSR_CONFIG": "/no/such"}, "/no/such: No such file or directory (leave --config out"),
+        ({}, {"MPSR_CONFIG": "/no/such"}, "/no/such: No such file or directory (name a file that can be read"),
     ],
 )
 def test_a_wrong_flag_or_variable_is_named(flags: dict[str, str], environ: dict[str, str], said: str) -> None:
@@ -140,16 +140,6 @@ def test_a_flags_path_is_relative_to_where_one_is(monkeypatch: pytest.MonkeyPatc
     """A path in a flag may be relative; a path in a file must be absolute."""
     monkeypatch.chdir(tmp_path)
     assert load({"journal": "j"}, file=os.devnull, environ={}).config.journal == str(tmp_path / "j")
-
-
-def test_other_commands_find_what_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`mpsr logs` needs no --journal if the file sets one."""
-    path = tmp_path / "hub.toml"
-    path.write_text('journal = "/srv/journal"')
-    monkeypatch.setenv("MPSR_CONFIG", str(path))
-    assert (configured("journal"), configured("socket")) == ("/srv/journal", None)
-    monkeypatch.setenv("MPSR_CONFIG", str(tmp_path / "gone"))
-    assert configured("journal") is None
 
 
 def test_an_empty_text_is_no_value(tmp_path: Path) -> None:
