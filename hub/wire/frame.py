@@ -29,7 +29,7 @@ TAG_BYTES_MAX = 4 << 10
 OPTION_BYTES_MAX = 64 << 10
 INLINE_BYTES = 256 << 10
 """A frame or line of up to this size is decoded at once, in a few milliseconds at most; a larger one on a thread."""
-CHUNK_BYTES_MAX = 1 << 10
+CHUNK_ID_BYTES_MAX = 1 << 10
 """
 Chunk id, tag and peer are stored in the header of a block, which has a limit. Fluent Bit reads acks below 512 bytes.
 """
@@ -304,8 +304,8 @@ def _as_option(value: dict[Any, Any]) -> Option:
     chunk, size, signal = value.get("chunk"), value.get("size"), value.get("fluent_signal")
     compressed = value.get("compressed")
     packed = chunkid.pack(chunk) if isinstance(chunk, (str, bytes)) and chunk else None
-    if packed is not None and len(packed) > CHUNK_BYTES_MAX:
-        raise Malformed(f"a chunk id of {len(packed)} bytes ({CHUNK_BYTES_MAX} at most)")
+    if packed is not None and len(packed) > CHUNK_ID_BYTES_MAX:
+        raise Malformed(f"a chunk id of {len(packed)} bytes ({CHUNK_ID_BYTES_MAX} at most)")
     return Option(
         packed,
         size if type(size) is int and 0 <= size <= _U32_MAX else None,

@@ -12,7 +12,7 @@ import pytest
 from hub import entries as codec
 from hub.message import Batch, Loss, Peer
 from hub.wire.forward import ForwardDecoder
-from hub.wire.frame import CHUNK_BYTES_MAX, TAG_BYTES_MAX
+from hub.wire.frame import CHUNK_ID_BYTES_MAX, TAG_BYTES_MAX
 from tests.hub.wire.feeding import (
     CHUNK,
     FLUENTD_CHUNK,
@@ -269,8 +269,8 @@ FAULTS = {
     "options too deep": b"\x93\xa1t\x90\x81\x01" + b"\x91" * 1100 + b"\xc0",
     "options too long": b"\x93\xa1t\x90\x81\x01\xda\xff\xff" + b"x" * 65535,
     "options too long, packed": b"\x93\xa1t\xc4\x00\x81\x01\xda\xff\xff" + b"x" * 65535,
-    "chunk id too long": b"\x93\xa1t\x90\x81\xa5chunk" + msgpack.packb("c" * CHUNK_BYTES_MAX),
-    "chunk id too long, packed": b"\x93\xa1t\xc4\x00\x81\xa5chunk" + msgpack.packb(b"c" * CHUNK_BYTES_MAX),
+    "chunk id too long": b"\x93\xa1t\x90\x81\xa5chunk" + msgpack.packb("c" * CHUNK_ID_BYTES_MAX),
+    "chunk id too long, packed": b"\x93\xa1t\xc4\x00\x81\xa5chunk" + msgpack.packb(b"c" * CHUNK_ID_BYTES_MAX),
 }
 
 

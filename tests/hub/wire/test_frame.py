@@ -16,7 +16,7 @@ from hub.message import Batch
 from hub.wire import chunkid
 from hub.wire.forward import ForwardDecoder
 from hub.wire.frame import (
-    CHUNK_BYTES_MAX,
+    CHUNK_ID_BYTES_MAX,
     NO_OPTION,
     OPTION_BYTES_MAX,
     TAG_BYTES_MAX,
@@ -209,7 +209,7 @@ def test_options(value: object, expected: object) -> None:
         b"\x81\x01" + b"\x91" * 1100,
         b"\x81\x01\xc5\xff\xff" + bytes(OPTION_BYTES_MAX),
         b"\x81\x01\xc6\xff\xff\xff\xff" + bytes(OPTION_BYTES_MAX),
-        b"\x81\xa5chunk" + msgpack.packb("c" * CHUNK_BYTES_MAX),
+        b"\x81\xa5chunk" + msgpack.packb("c" * CHUNK_ID_BYTES_MAX),
     ],
 )
 def test_options_that_are_none(data: bytes) -> None:
@@ -220,10 +220,10 @@ def test_options_that_are_none(data: bytes) -> None:
 
 def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
     """The longest chunk id with the longest tag is far below the header limit of the journal."""
-    chunk = "c" * (CHUNK_BYTES_MAX - 3)
+    chunk = "c" * (CHUNK_ID_BYTES_MAX - 3)
     data = msgpack.packb({"chunk": chunk})
     assert read_option(data, 0)[0].chunk_id == msgpack.packb(chunk)
-    assert CHUNK_BYTES_MAX + TAG_BYTES_MAX < 32 << 10
+    assert CHUNK_ID_BYTES_MAX + TAG_BYTES_MAX < 32 << 10
 
 
 @pytest.mark.parametrize(
