@@ -20,7 +20,7 @@ from hub.journal.journal import Journal
 from hub.message import Peer
 from hub.wire.jsonrpc import Request
 
-RIGHTS: Mapping[str, Right] = {"stats": "read", "reload": "control"}
+RIGHT_OF: Mapping[str, Right] = {"stats": "read", "reload": "control"}
 """The right that each command requires. `ping` requires only access to the socket."""
 
 

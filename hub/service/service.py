@@ -43,7 +43,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator
 
 from hub.access import Access
-from hub.control.methods import RIGHTS, Commands
+from hub.control.methods import RIGHT_OF, Commands
 from hub.endpoint import Endpoint
 from hub.errors import JournalUnavailable, MpsrError
 from hub.journal.journal import Journal
@@ -128,7 +128,7 @@ class Service:
             socket_file = SocketFile.bind(config.socket, mode=config.mode, group=config.group)
         return Endpoint(
             socket_file,
-            access=Access(config.rules, methods=RIGHTS),
+            access=Access(config.rules, methods=RIGHT_OF),
             connections_max=config.connections_max,
             inbox_bytes_max=config.inbox_size,
             frame_bytes_max=min(config.frame_size, batch_bytes_max_for(config.journal_size)),

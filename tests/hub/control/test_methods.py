@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.control.methods import RIGHTS, Commands, rss_bytes
+from hub.control.methods import RIGHT_OF, Commands, rss_bytes
 from hub.endpoint import Endpoint
 from hub.journal.journal import Journal
 from hub.message import Peer
@@ -122,7 +122,7 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as (_, _, commands):
             assert sorted(commands.table) == ["ping", "reload", "stats"]
-            assert RIGHTS == {"reload": "control", "stats": "read"}
+            assert RIGHT_OF == {"reload": "control", "stats": "read"}
             assert [name for name, command in commands.table.items() if not command.__doc__] == []
 
     asyncio.run(main())
