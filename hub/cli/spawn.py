@@ -19,7 +19,8 @@ from hub.paths import default_socket
 from producers.errors import NotAcknowledged, NotConnected, NotTrusted, ProducerError
 from producers.spawn import processes
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
-from producers.spawn.lines import LINE_BYTES_MAX, Join
+from producers.spawn.lines import LINE_BYTES_MAX
+from producers.spawn.multiline import Join
 from producers.spawn.supervisor import OutputOptions, Spec, Supervisor
 
 if TYPE_CHECKING:
@@ -107,9 +108,10 @@ class Wishes(NamedTuple):
 @click.option(
     "--join",
     type=click.Choice([one.value for one in Join]),
-    default="traceback",
+    default="auto",
     show_default=True,
-    help="Which lines become one message. traceback: Python's tracebacks. indent: indented lines as well.",
+    help="Which lines become one message. auto: tracebacks of Python, stacks of Node, Java, Go and Rust. traceback: "
+    "those of Python. indent: as auto, and indented lines.",
 )
 @click.option("--hub", "with_hub", is_flag=True, help="Also start a hub, and stop it last.")
 @socket_option

@@ -10,6 +10,8 @@ Always true:
 - across streams, the one that became readable first is read first. Lines are in order if they are further apart than
   one wake-up and read (about 0.1 ms); closer lines may be grouped by stream, because a pipe does not record the time of
   a write;
+- place and time of a message are those of its first byte: the child's other stream waits for a traceback that is not
+  complete, at most `HOLD_MAX_S`, and for half a line, at most `IDLE_S`;
 - while there is no room for data that was read, no stream is read;
 - when `run` returns, every child has exited and has been waited for.
 
@@ -48,11 +50,15 @@ from producers.spawn.lifecycle import (
     StopAsked,
     Tick,
 )
-from producers.spawn.lines import LINE_BYTES_MAX, Join, LineRun, Lines, pack
+from producers.spawn.lines import LINE_BYTES_MAX, LineRun, Lines, pack
+from producers.spawn.merge import Merge
+from producers.spawn.multiline import Join, Moment
 
 READ_BYTES = 256 << 10
 IDLE_S = 0.1
 """How long lines are held for others that may belong to them."""
+HOLD_MAX_S = 1.0
+"""How long a child's other stream waits for a message whose lines come one by one."""
 DRAIN_BYTES_MAX = 16 << 20
 """
 Maximum bytes read from a stream after its child has exited: more than a pipe holds, but bounded, because other
@@ -77,7 +83,7 @@ class Spec(NamedTuple):
 class OutputOptions(NamedTuple):
     """How the output is cut into messages."""
 
-    join: Join = Join.TRACEBACK
+    join: Join = Join.AUTO
     line_bytes_max: int = LINE_BYTES_MAX
 
 
@@ -91,6 +97,8 @@ class _Stream:
         self.fd: int = pipe.fileno()
         self.lines = Lines(join=options.join, line_bytes_max=options.line_bytes_max)
         self.flushing: asyncio.TimerHandle | None = None
+        self.held: Moment | None = None  # the first byte of the message that is not complete
+        self.held_at = 0.0  # when that was read, by the loop's clock
 
 
 class _ChildProcess:
@@ -100,6 +108,7 @@ class _ChildProcess:
         self.spec = spec
         self.process = process
         self.streams: list[_Stream] = []  # the open ones
+        self.merge = Merge()
         self.forget: Callable[[], None] = lambda: None
 
 
@@ -122,6 +131,7 @@ class Supervisor:
         self._on_event = on_event
         self._children: dict[str, _ChildProcess] = {}  # the latest life of each
         self._streams: set[_Stream] = set()  # open ones, also of earlier lives: other processes may hold the write ends
+        self._reads = 0
         self._selector = selectors.DefaultSelector()  # separate: it reports ready pipes in order, which a loop need not
         self._held: deque[Parcel] = deque()
         self._catching_up: asyncio.Task[None] | None = None
@@ -229,7 +239,13 @@ class Supervisor:
         record = {"event": event, **{key: value for key, value in fields.items() if value is not None}}
         self._on_event(event, record)
         shown = escape(f"{name} {_sentence(event, fields)}").encode()
-        self._deliver(Parcel(name, pack_entry(encode_record(record), None), 1, [shown], SYSTEM))
+        parcel = Parcel(name, pack_entry(encode_record(record), None), 1, [shown], SYSTEM)
+        child = self._children.get(name)
+        if child is None:
+            self._deliver(parcel)
+            return
+        child.merge.add(self._moment().number, parcel)
+        self._release(child)
 
     # Reading.
 
@@ -253,7 +269,7 @@ class Supervisor:
         if not data:
             self._close(stream)
             return 0
-        self._take(stream, stream.lines.receive(data))
+        self._take(stream, stream.lines.receive(data, self._moment()))
         return len(data)
 
     def _drain(self, stream: _Stream) -> None:
@@ -269,20 +285,43 @@ class Supervisor:
         self._streams.remove(stream)
         stream.pipe.close()
 
+    def _moment(self) -> Moment:
+        self._reads += 1
+        return Moment(self._reads, time.time_ns())
+
     def _take(self, stream: _Stream, runs: Sequence[LineRun]) -> None:
-        tag = stream.child.spec.name
+        child = stream.child
+        tag = child.spec.name
         for run in runs:
-            entries = pack(run, stream.name, time.time_ns())
-            self._deliver(Parcel(tag, entries, len(run.messages), run.messages, tag))
+            child.merge.add(
+                run.moment.number, Parcel(tag, pack(run, stream.name), len(run.messages), run.messages, tag)
+            )
         if stream.flushing is not None:
             stream.flushing.cancel()
             stream.flushing = None
-        if stream.lines.is_holding:
+        held = stream.lines.held_since
+        if held != stream.held:
+            stream.held, stream.held_at = held, self._loop.time()
+        if held is not None:
             stream.flushing = self._loop.call_later(IDLE_S, self._flush, stream)
+        self._release(child)
 
     def _flush(self, stream: _Stream) -> None:
-        stream.flushing = None
-        self._take(stream, stream.lines.flush())
+        """No data has come for a while: return the held lines, unless their continuation only waits to be read."""
+        if self._catching_up is not None:
+            stream.flushing = self._loop.call_later(IDLE_S, self._flush, stream)
+            return
+        before = stream.flushing
+        self._readable()
+        if stream.flushing is before and stream in self._streams:
+            self._take(stream, stream.lines.flush())
+
+    def _release(self, child: _ChildProcess) -> None:
+        """Deliver the messages of *child* that need not wait for one that began before them."""
+        latest = self._loop.time() - HOLD_MAX_S
+        held = [one.held.number for one in child.streams if one.held is not None and one.held_at > latest]
+        for parcel in child.merge.release(held):
+            self._deliver(parcel)
 
     # Delivering.
 

@@ -12,12 +12,13 @@ from producers.record import pack_entry
 from producers.spawn.console import Console
 from producers.spawn.delivery import Delivery, Parcel
 from producers.spawn.lines import LineRun, pack
+from producers.spawn.multiline import Moment
 from tests.support import HubProcess
 
 
 def parcel(number: int, tag: str = "w.1") -> Parcel:
     lines = [b"%d.%d" % (number, line) + b"x" * 50 for line in range(10)]
-    return Parcel(tag, pack(LineRun(lines), "stdout", 1), len(lines), lines, tag)
+    return Parcel(tag, pack(LineRun(lines, Moment(1, 1)), "stdout"), len(lines), lines, tag)
 
 
 def test_messages_without_room_are_dropped_and_reported(folder: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_console_that_stands_still_stops_nobody(folder: Path) -> None:
         console = Console(write_end, ["w.1"], is_coloured=False)
         delivery = Delivery(producer, console, patience_s=0.05)
         big = [b"y" * 100_000]
-        entries = pack(LineRun(big), "stdout", 1)
+        entries = pack(LineRun(big, Moment(1, 1)), "stdout")
         for _ in range(60):
             one = Parcel("w.1", entries, 1, big, "w.1")
             if not delivery.offer(one):
