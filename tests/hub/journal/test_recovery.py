@@ -16,7 +16,7 @@ from hub.dedupe import Dedupe
 from hub.errors import JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import segment as segment_module
 from hub.journal.block import SEGMENT_HEADER_BYTES, Block, SegmentHeader, pack_block, pack_segment_header, seed_of
-from hub.journal.recovery import recover
+from hub.journal.recovery import check_recoverable, recover
 from hub.journal.seal import read_seal, write_seal
 from hub.journal.segment import Segment, list_segments, segment_name
 from hub.message import Batch, Peer
@@ -398,6 +398,20 @@ def test_without_a_readable_header_nothing_is_changed() -> None:
         read_all(disk)
 
 
+def test_a_segment_under_another_name_is_refused() -> None:
+    """Going on would destroy a segment: nothing is changed, and both names are in the error."""
+    disk = ForgettingFiles()
+    check_recoverable(disk)
+    life = Life(disk)
+    life.append(own("a", 1, 2))
+    life.writer.close()
+    check_recoverable(disk)
+    disk.rename(segment_name(1), segment_name(7))
+    check_refused(disk, JournalUnusable)
+    with pytest.raises(JournalUnusable, match=f"{segment_name(7)} holds another segment, {segment_name(1)}"):
+        recover(disk, Dedupe(), now=NS)
+
+
 def test_a_damaged_header_of_the_only_segment_costs_nothing() -> None:
     """From the first life on the seal knows which journal it is: readers and the next hub find every message."""
     disk, batches = ForgettingFiles(), [own("a", 1, 2), foreign("x"), own("a", 2)]
@@ -512,6 +526,8 @@ def check_refused(disk: ForgettingFiles, kind: type[Exception]) -> None:
     before = [disk.contents()[1][number] for number in disk.contents()[0].values()]
     with pytest.raises(kind, match="/the/journal"):
         recover(disk, Dedupe(), now=NS, path="/the/journal")
+    with pytest.raises(kind, match="/the/journal"):
+        check_recoverable(disk, path="/the/journal")
     assert [disk.contents()[1][number] for number in disk.contents()[0].values()] == before
     assert disk.open_files <= 2  # those of the earlier runs
 
