@@ -22,7 +22,7 @@ import select
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
-from hub.errors import CloseConnection
+from hub.errors import CloseConnection, MpsrError
 from hub.intake import Intake
 from hub.log import get_logger
 from hub.message import Peer
@@ -145,16 +145,17 @@ class Dispatch:
         return None
 
     def _fail(self, request: jsonrpc.Request, error: Exception) -> None:
-        """Log the failure of a command, and send it to the caller."""
+        """Send the failure of a command to its caller. Log it, unless it is an `MpsrError`, logged where it arises."""
         peer = self._intake.peer
-        self._intake.user.lines.log(
-            log.warning,
-            "command.failed",
-            method=request.method,
-            error=repr(error),
-            peer_pid=peer.pid,
-            comm=peer.comm,
-        )
+        if not isinstance(error, MpsrError):
+            self._intake.user.lines.log(
+                log.warning,
+                "command.failed",
+                method=request.method,
+                error=repr(error),
+                peer_pid=peer.pid,
+                comm=peer.comm,
+            )
         text = f"{type(error).__name__}: {error}"
         self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, text))
 

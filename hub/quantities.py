@@ -1,6 +1,8 @@
 """
 Sizes, durations and moments in text form: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339.
 
+Also numbers with their nouns: ``1 message``.
+
 Always true:
 - `parse` takes any object and raises ValueError, with the right form, for one that is not such a quantity;
 - a size is exact to the byte, and `parse` of its `text` is the same size;
@@ -25,6 +27,11 @@ _NAMES = {
 _UNIT = "|".join(f"(?P<{unit}>{unit}|{names.replace(' ', '|')})" for unit, names in _NAMES.items())
 _PART = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*(?:{_UNIT})(?![a-z])")
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return *count* with its noun: ``1 batch``, ``2 batches``. *many* is *one* with an ``s`` unless it is given."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 class Size(int):

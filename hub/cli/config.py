@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from hub.cli.options import config_option
-from hub.service.keys import example
-from hub.service.settings import load
+from hub.service.keys import BY_NAME, example
+from hub.service.settings import Value, load
 
 
 @click.command()
@@ -35,11 +34,13 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
         }
         click.echo(json.dumps({"file": settings.file, "values": values}))
         return
-    rows = [(name, _shown(value.text), value.origin) for name, value in settings.values.items()]
+    rows = [(name, _shown(name, value), value.origin) for name, value in settings.values.items()]
     name_width, text_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, text, origin in rows:
         click.echo(f"{name:<{name_width}}  {text:<{text_width}}  {origin}")
 
 
-def _shown(text: str | Sequence[str]) -> str:
-    return (text if isinstance(text, str) else ", ".join(text)) or "-"
+def _shown(name: str, value: Value) -> str:
+    """Return the value as text; a default that is empty in words."""
+    text = value.text if isinstance(value.text, str) else ", ".join(value.text)
+    return text or (value.origin == "default" and BY_NAME[name].default) or "-"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.options import config_option, discard_output, renderer
+from hub.quantities import counted
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
 from hub.service.preflight import check_start
@@ -94,7 +95,7 @@ def _printer() -> Callable[[Batch | Gap], None]:
     def show(batch: Batch | Gap) -> None:
         if isinstance(batch, Batch) and len(batch.entries) > _PRINTED_BYTES_MAX:
             tag = escape(batch.tag.decode("utf-8", "replace"))
-            size = f"{batch.count} messages of {tag}, {len(batch.entries)} bytes"
+            size = f"{counted(batch.count, 'message')} of {tag}, {len(batch.entries)} bytes"
             lines = f"not printed: {size} (read them with `mpsr logs`)\n"
         else:
             lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))

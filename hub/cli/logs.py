@@ -88,7 +88,7 @@ NOTICE_S = 1.0
 @click.option("--utc", is_flag=True, help="Show times in UTC.")
 @click.option(
     "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
-    help="auto: colours on a terminal, unless $NO_COLOR is set; always if $FORCE_COLOR is set.",
+    help="auto: colours on a terminal, always with $FORCE_COLOR, never with $NO_COLOR.",
 )  # fmt: skip
 @click.option("--no-pager", is_flag=True, hidden=True)  # there is none
 def logs(  # noqa: PLR0913, PLR0917  one for each option

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hub.cli.options import SECONDS, SIZE, complain, journal_option, socket_option, usage_error
+from hub.cli.options import SECONDS, SIZE, complain, journal_option, socket_option, usage_error, wants_colours
 from hub.cli.ownhub import OwnHub
 from hub.cli.specs import CHILDREN_MAX, specs_of_command, specs_of_procfile, with_stdin
 from hub.paths import default_socket
@@ -198,8 +198,7 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
 
     processes.adopt()  # before the first child: its early orphans would go to another process
     names = [spec.name for spec in specs]
-    is_coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    console = None if wishes.quiet else Console(1, names, is_coloured=is_coloured)
+    console = None if wishes.quiet else Console(1, names, is_coloured=wants_colours())
     producer = Producer(wishes.socket, tag="mpsr.spawn")
     delivery = Delivery(producer, console)
     children = Supervisor(specs, wishes.policy, delivery, wishes.options)

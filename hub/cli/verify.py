@@ -8,6 +8,7 @@ import click
 
 from hub.cli.options import complain, journal_option
 from hub.paths import default_journal
+from hub.quantities import counted
 
 
 @click.command()
@@ -35,8 +36,10 @@ def verify(journal: str | None) -> int:
         _clear_progress()
     for fault in verified.faults:
         complain(f"journal {folder}: {fault}")
-    state = f"{len(verified.faults)} faults, the rest is whole" if verified.faults else "all whole"
-    click.echo(f"{verified.messages} messages in {verified.batches} batches, {verified.segments} segments: {state}")
+    faults = len(verified.faults)
+    state = f"{counted(faults, 'fault')}, the rest is whole" if faults else "all whole"
+    found = f"{counted(verified.messages, 'message')} in {counted(verified.batches, 'batch', 'batches')}"
+    click.echo(f"{found}, {counted(verified.segments, 'segment')}: {state}")
     return 1 if verified.faults else 0
 
 

@@ -72,12 +72,19 @@ class LevelCondition:
 
 def rank_of(record: dict[Any, Any]) -> int | None:
     """Return the index in `LEVELS` of the level of *record*, or None if it has none that is known."""
+    return level_of(record)[1]
+
+
+def level_of(record: dict[Any, Any]) -> tuple[str, int | None]:
+    """Return the key that holds the level of *record*, and the rank of the level; None if it has none that is known."""
     for key in _KEYS:
         value = record.get(key)
         if value is not None and (rank := _rank(key, value, record)) is not None:
-            return rank
+            return key, rank
     log = record.get("log")  # of the Elastic Common Schema
-    return rank_of_name(log["level"]) if isinstance(log, dict) and isinstance(log.get("level"), str) else None
+    if isinstance(log, dict) and isinstance(log.get("level"), str):
+        return "log", rank_of_name(log["level"])
+    return "", None
 
 
 def rank_of_name(name: str) -> int | None:

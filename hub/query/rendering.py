@@ -19,6 +19,8 @@ import functools
 import re
 import time
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -26,6 +28,7 @@ import msgspec
 from hub.entries import NS, RECORD_NESTING_MAX, is_value_deeper
 from hub.escaping import escape, escape_json, escape_lines
 from hub.message import Message
+from hub.query.level import LEVELS, level_of
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, the range of RFC 3339
@@ -37,12 +40,11 @@ _UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # default values o
 _INDENT = "    "  # no line of a text can pass for one of ours
 _ONE_WORD = re.compile(r"[^\s\[\]\"\\]+").fullmatch
 _LEVEL_COLOURS = {
+    **dict.fromkeys(("trace", "debug"), _GREY),
+    **dict.fromkeys(("info", "notice"), ""),
     "warning": _YELLOW,
-    "warn": _YELLOW,
     "error": _RED,
-    "err": _RED,
-    **dict.fromkeys(("critical", "crit", "fatal", "alert", "emergency", "emerg"), _RED + _BOLD),
-    "debug": _GREY,
+    **dict.fromkeys(("critical", "alert", "emergency"), _RED + _BOLD),
 }
 
 
@@ -93,7 +95,13 @@ def _plainly(text: str, colour: str) -> str:
 
 
 def _in_colour(text: str, colour: str) -> str:
-    return f"{colour}{text}{_END}" if text else text
+    return f"{colour}{text}{_END}" if text and colour else text
+
+
+def _colour_of(record: dict[Any, Any]) -> tuple[str, str]:
+    """Return the key that holds the level of *record*, and the colour of that level."""
+    key, rank = level_of(record)
+    return key, "" if rank is None else _LEVEL_COLOURS[LEVELS[rank]]
 
 
 def rfc3339(time_ns: int) -> str:
@@ -140,18 +148,22 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
     blocks = _said_once(text or "", [record[key] for key in blocks])
     where = _where(record)
     shown.update(("pathname", "lineno", "func") if where else ())
+    level_key, colour = ("", "") if paint is _plainly else _colour_of(record)
     fields = [
-        f"{key if isinstance(key, str) else _written(key)}={_value(value)}"
+        (f"{key if isinstance(key, str) else _written(key)}={_value(value)}", (key == level_key and colour) or _GREY)
         for key, value in record.items()
         if key not in shown
     ]
-    rest = escape(" ".join(filter(None, [*fields, where])))
+    fields += [(where, _GREY)] if where else []
+    rest = [
+        paint(escape(" ".join(text for text, _ in alike)), shade) for shade, alike in groupby(fields, key=itemgetter(1))
+    ]
     who = f"{_name(message.peer.comm or '?')}[{message.peer.pid}]"
     parts = [paint(moment, _GREY), paint(_name(message.tag), _CYAN), paint(who, _GREY)]
     if isinstance(level, str):
-        parts.append(paint(escape(level), _LEVEL_COLOURS.get(level.lower(), "")))
+        parts.append(paint(escape(level), colour if level_key == "level" else ""))
     first, newline, more = escape_lines(text or "", _INDENT).rstrip("\n ").partition("\n")
-    line = " ".join([*parts, *filter(None, (first, paint(rest, _GREY)))])  # no field stands in a later line of the text
+    line = " ".join([*parts, *filter(None, (first, *rest))])  # no field stands in a later line of the text
     return "\n".join([line + newline + more, *(_INDENT + escape_lines(block, _INDENT) for block in blocks)])
 
 

@@ -80,6 +80,6 @@ def example() -> str:
     for key in KEYS:
         reload = "a reload changes it" if FIELDS[key.name].is_live else "needs a restart"
         default = f"; default: {key.default}" if key.default else ""
-        line = f"#{key.name} = {as_toml(key.sample or key.default_text)}"
+        line = f"#{key.name} = {as_toml(key.sample or written(FIELDS[key.name].make_default()))}"
         lines += [f"# {key.help}", f"# ({key.flag}, {key.variable}; {reload}{default})", line, ""]
     return "\n".join(lines[:-1]) + "\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.quantities import Duration, Size, parse_moment
+from hub.quantities import Duration, Size, counted, parse_moment
 
 NOW = 1_700_000_000_123_456_789
 SECOND = 1_000_000_000
@@ -157,6 +157,12 @@ def test_what_is_neither_text_nor_number(given: object) -> None:
         Size.parse(given)
     with pytest.raises(ValueError, match="write it like 90s"):
         Duration.parse(given)
+
+
+def test_a_number_with_its_noun() -> None:
+    """One is one, and everything else is many."""
+    shown = [counted(count, "message") for count in (0, 1, 2)] + [counted(n, "batch", "batches") for n in (1, 2)]
+    assert shown == ["0 messages", "1 message", "2 messages", "1 batch", "2 batches"]
 
 
 def test_a_least_size() -> None:

@@ -81,6 +81,8 @@ def test_config_says_what_is_in_force_and_why(tmp_path: Path) -> None:
     assert rows["mode"] == ["0666", "MPSR_MODE"]
     assert rows["send_deny"] == ["uid:5,", "comm:x", str(path)]
     assert rows["durability"] == ["fsync", "default"]
+    assert rows["read_allow"] == ["the", "hub's", "own", "user", "and", "root", "default"]
+    assert (rows["send_allow"], rows["group"]) == (["everybody", "default"], ["-", "default"])
     values = json.loads(mpsr("config", "--config", str(path), "--json").stdout)
     assert values["values"]["retain"] == {"value": "7d", "from": str(path)}
     path.write_bytes(mpsr("config", "--example").stdout)
@@ -133,6 +135,8 @@ def test_an_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
         assert configured.hang_up("config.invalid")["action"] == "nothing has changed"
         done = mpsr("call", "reload", "--socket", hub.socket)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        warnings = [event["event"] for event in hub.log if event["level"] in ("warning", "error")]
+        assert warnings == ["config.invalid"] * 2  # one line for each attempt
         configured.write("")
         assert configured.hang_up("config.reloaded")["changed"] == []
 

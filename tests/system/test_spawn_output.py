@@ -16,6 +16,25 @@ from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr
 LINES = 20_005
 
 
+@pytest.mark.parametrize(
+    ("variables", "is_coloured"),
+    [
+        ({"FORCE_COLOR": "1"}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": ""}, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        ({"FORCE_COLOR": ""}, False),
+    ],
+)
+def test_colours_are_forced_and_forbidden_as_elsewhere(
+    hub: HubProcess, variables: dict[str, str], is_coloured: bool
+) -> None:
+    """A pipe gets colours with FORCE_COLOR, never with NO_COLOR; an empty variable counts as not set."""
+    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", "--", "echo", "x"]
+    environ = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    ran = subprocess.run(command, capture_output=True, env=environ | variables, check=True, timeout=PATIENCE_S)
+    assert (b"\x1b[" in ran.stdout) == is_coloured
+
+
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])
 def test_a_slow_reader_of_a_non_blocking_output_misses_nothing(hub: HubProcess, kind: str) -> None:
     """Reading begins when the children have ended; all lines are shown, and the exit code is 0."""

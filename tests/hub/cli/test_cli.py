@@ -522,7 +522,7 @@ def test_verify_counts_and_finds_the_faults(hub: HubProcess) -> None:
     segment.write_bytes(data)
     done = mpsr("verify", "--journal", hub.journal)
     first, second = done.stderr.splitlines()
-    summary = b"3 messages in 3 batches, 1 segments: 2 faults, the rest is whole\n"
+    summary = b"3 messages in 3 batches, 1 segment: 2 faults, the rest is whole\n"
     assert (done.returncode, done.stdout) == (1, summary)
     assert b"sequences 2 to 2 are missing" in first
     assert b"sequences 4 to 4 are missing" in second

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hub import entries as codec
 from hub.entries import RECORD_NESTING_MAX
 from hub.message import UNKNOWN_PEER, Batch, Message, Peer
+from hub.query.level import LEVELS, LevelCondition
 from hub.query.rendering import RENDERERS, pretty, render_json, render_pretty, render_text, rfc3339
 
 PEER = Peer(42, 1000, 100, "web")
@@ -96,13 +97,54 @@ def test_text_and_pretty(record: dict[Any, Any], text: str | None, pretty: str) 
 
 
 def test_colours() -> None:
-    """Colours change nothing else, and each level has its own."""
+    """Colours change nothing else: time, tag, peer, level and fields have theirs, the text has none."""
     shown = message({"message": "m", "level": "ERROR", "a": 1})
     coloured = render_pretty_coloured(shown)
     assert re.sub(r"\x1b\[\d+m", "", coloured) == render_pretty(shown)
-    assert "\x1b[31mERROR\x1b[0m" in coloured
-    for level in ("warning", "warn", "critical", "fatal", "debug", "info", "", "unheard of"):
-        render_pretty_coloured(message({"level": level}))
+    assert coloured.partition(" ")[2].endswith(
+        " \x1b[36mapp\x1b[0m \x1b[90mweb[42]\x1b[0m \x1b[31mERROR\x1b[0m m \x1b[90ma=1\x1b[0m"
+    )
+
+
+YELLOW, RED, BOLD_RED, GREY = "\x1b[33m", "\x1b[31m", "\x1b[31m\x1b[1m", "\x1b[90m"
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        ({"level": "trace"}, f"{GREY}trace\x1b[0m"),
+        ({"level": "debug"}, f"{GREY}debug\x1b[0m"),
+        ({"level": "info"}, "info"),
+        ({"level": "notice"}, "notice"),
+        ({"level": "warning"}, f"{YELLOW}warning\x1b[0m"),
+        ({"level": "WRN"}, f"{YELLOW}WRN\x1b[0m"),
+        ({"level": "error"}, f"{RED}error\x1b[0m"),
+        ({"level": "severe"}, f"{RED}severe\x1b[0m"),
+        ({"level": "critical"}, f"{BOLD_RED}critical\x1b[0m"),
+        ({"level": "panic"}, f"{BOLD_RED}panic\x1b[0m"),
+        ({"level": "alert"}, f"{BOLD_RED}alert\x1b[0m"),
+        ({"level": "emerg"}, f"{BOLD_RED}emerg\x1b[0m"),
+        ({"level": ""}, ""),
+        ({"level": "unheard of"}, "unheard of"),
+        ({"level": 40, "a": 1}, f"{RED}level=40\x1b[0m {GREY}a=1\x1b[0m"),
+        ({"a": 1, "PRIORITY": "4", "b": 2}, f"{GREY}a=1\x1b[0m {YELLOW}PRIORITY=4\x1b[0m {GREY}b=2\x1b[0m"),
+        ({"level": "mine", "severity": 3}, f"mine {RED}severity=3\x1b[0m"),
+        ({"log": {"level": "error"}}, f'{RED}log={{"level":"error"}}\x1b[0m'),
+        ({"level": 20, "": 1}, f"{GREY}level=20 =1\x1b[0m"),
+    ],
+)
+def test_the_colour_of_a_level(record: dict[str, Any], shown: str) -> None:
+    """The level has the colour of its rank, whatever field, name or number holds it."""
+    line = render_pretty_coloured(message(record))
+    assert line.partition("web[42]\x1b[0m ")[2] == shown
+    assert LevelCondition("warning").holds(record) == (YELLOW in line or RED in line)
+
+
+def test_each_level_has_a_colour() -> None:
+    """No level is without an entry in the table of colours."""
+    assert {level: render_pretty_coloured(message({"level": level})).count("\x1b[0m") for level in LEVELS} == {
+        level: 3 if level in ("info", "notice") else 4 for level in LEVELS
+    }
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def test_the_example_names_flag_variable_default_and_reload() -> None:
     """The comment of a key says how else it can be set, and whether a reload changes it."""
     text = example()
     assert '# (--journal-size, MPSR_JOURNAL_SIZE; a reload changes it)\n#journal_size = "1GiB"\n' in text
+    assert "\n#connections_max = 10000\n" in text  # a number, as a user would write it
+    assert '\n#mode = "0660"\n' in text
     assert "# (--socket, MPSR_SOCKET; needs a restart; default: per user)\n" in text
 
 

@@ -77,7 +77,7 @@ def test_print_decodes_no_large_frame(tmp_path: Path) -> None:
         assert hub.stop() == 0
         assert len(hub.messages()) == 2
     small, big = sorted((tmp_path / "out").read_text().splitlines())
-    assert big == f"not printed: 1 messages of big\\x1b, {len(entries) + 5} bytes (read them with `mpsr logs`)"
+    assert big == f"not printed: 1 message of big\\x1b, {len(entries) + 5} bytes (read them with `mpsr logs`)"
     assert small.endswith("] small")
 
 
