@@ -4,8 +4,10 @@ Explains what does not fit in a table of the configuration, in the words of the 
 msgspec finds the fault and names its place. The types and the value at that place show what is wrong and what would be
 right.
 
-Always true: a `Misfit` names the place as in ``sources[2].path`` (counted from 0), the value, what is wrong with it,
-and what is allowed; for an unknown key, the nearest known one.
+Always true: a `Misfit` names the place as in ``send_allow[1]`` (counted from 0), the value, what is wrong with it, and
+what is allowed; for an unknown key, the nearest known one.
+
+Tables in the file (``sources[2].path``) are prepared and not used yet: see hub.service.tables.
 
 Not here: where the table was written: file, variable or flag (hub.service.settings).
 """

@@ -7,7 +7,7 @@ Always true:
 - a reload drops no connection and no message;
 - a setting that needs a restart is named, and keeps its value.
 
-Not here: the keys that can change at run time (hub.service.settings).
+Not here: the keys that can change at run time (hub.service.config).
 """
 
 from __future__ import annotations

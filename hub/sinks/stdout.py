@@ -1,5 +1,6 @@
 """
-Shows messages as they are committed, without delaying the hub.
+Shows messages as they are committed, without delaying the hub. It begins with what is committed after the start, and
+remembers nothing: what it has not shown before the stop, a later run does not show either.
 
 A thread reads the journal, so that a slow reader of the output delays nothing. It is a daemon thread, so that a reader
 that has stopped does not keep the hub from ending.
