@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ import click
 
 from hub.cli.options import SECONDS, SIZE, complain, journal_option, socket_option, usage_error, wants_colours
 from hub.cli.ownhub import OwnHub
-from hub.cli.specs import CHILDREN_MAX, specs_of_command, specs_of_procfile, with_stdin
+from hub.cli.specs import CHILDREN_MAX, entries_of, specs_of_command, specs_of_procfile, with_stdin
+from hub.escaping import escape
 from hub.paths import default_socket
 from producers.errors import NotAcknowledged, NotConnected, NotTrusted, ProducerError
 from producers.spawn import processes
@@ -30,6 +32,7 @@ LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
 NO_HUB_S = 1.0
 REAP_S = 1.0
 FLUSH_TIMEOUT_S = 5.0
+_AFTER_DASHES = "mpsr.spawn.after_dashes"
 _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -43,7 +46,15 @@ class Wishes(NamedTuple):
     hub: tuple[str, ...]  # the hub's command; empty without --hub
 
 
-@click.command(context_settings={"ignore_unknown_options": False})
+class _Command(click.Command):
+    """Notes whether the words follow `--`: then they are a command, not entries of a Procfile."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_AFTER_DASHES] = "--" in args
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Command)
 @click.option(
     "-n",
     "count",
@@ -59,15 +70,27 @@ class Wishes(NamedTuple):
     help="The children and their messages are NAME.1, NAME.2, ...  [default: the command's name]",
 )
 @click.option(
-    "--procfile", metavar="FILE", help="Run the processes of FILE.  [default: Procfile, if there is no COMMAND]"
+    "-f",
+    "--procfile",
+    metavar="FILE",
+    help="Run the processes of FILE.  [default: Procfile, if there is no COMMAND]",
 )
 @click.option(
+    "-e",
     "--env",
     "env_files",
     metavar="FILE",
     multiple=True,
     help="File of variables for the children. Repeatable.  [default: .env beside the Procfile, if it exists]",
 )
+@click.option(
+    "-p",
+    "--port",
+    type=click.IntRange(1, 65535),
+    metavar="N",
+    help="PORT of the first process; each name adds 100, each further process 1.  [default: $PORT or 5000]",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be run, and run nothing.")
 @click.option(
     "--restart",
     type=click.Choice([one.value for one in Restart]),
@@ -123,6 +146,8 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     tag: str | None,
     procfile: str | None,
     env_files: Sequence[str],
+    port: int | None,
+    dry_run: bool,
     restart: str,
     attempts: int,
     any_exit: str | None,
@@ -141,28 +166,25 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     Each line of their output is a message, and so is each exit. The environment of a child has MPSR_SOCKET, MPSR_TAG,
     MPSR_INDEX (with a Procfile also PORT) and PYTHONUNBUFFERED, so that no output is lost in its buffer.
 
-    SIGINT and SIGTERM stop all children, a second one kills them. SIGHUP, SIGUSR1 and SIGUSR2 are passed on. The exit
-    code is that of the first child that failed: 128 + N after signal N.
+    SIGINT and SIGTERM stop all children, a second one kills them (exit code 130 or 143). SIGHUP, SIGUSR1 and SIGUSR2
+    are passed on. The exit code is that of the first child that failed: 128 + N after signal N.
 
     \b
     Examples:
       mpsr spawn -n 4 --tag worker --restart on-failure -- python worker.py
       mpsr spawn --hub                               # the Procfile of this folder, and a hub
-      mpsr spawn --procfile Procfile web=2 worker=4
+      mpsr spawn web                                 # one process of it
+      mpsr spawn -f Procfile.dev web=2 worker=4
     """
     path = os.path.abspath(socket or default_socket())
-    if procfile is None and (not words or re.fullmatch(r"[A-Za-z0-9_-]+=\d+", words[0])):
+    if procfile is None and _means_procfile(words):
         procfile = "Procfile"
-        if not os.path.exists(procfile):
-            raise usage_error(
-                "there is nothing to run: give -- COMMAND or --procfile FILE (this folder has no Procfile)"
-            )
     if procfile is not None:
-        specs = specs_of_procfile(procfile, words, env_files, path)
+        specs = specs_of_procfile(procfile, words, env_files, path, port)
         if tag is not None or count != 1:
             raise usage_error("-n and --tag do not go with a Procfile: write NAME=N for N processes of NAME")
     else:
-        specs = specs_of_command(words, tag, count, env_files, path)
+        specs = specs_of_command(words, tag, count, env_files, path, port)
     if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
         raise usage_error(f"--line-max must be from {LINE_BYTES_MIN} bytes to {LINE_BYTES_LARGEST >> 20}MiB")
     policy = Policy(
@@ -173,7 +195,38 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     )
     hub = _hub_command(path, journal) if with_hub else ()
     wishes = Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, hub)
-    return _run(lambda: _spawn(with_stdin(specs, stdin), wishes))
+    specs = with_stdin(specs, stdin)
+    if dry_run:
+        return _print(specs, hub)
+    return _run(lambda: _spawn(specs, wishes))
+
+
+def _means_procfile(words: Sequence[str]) -> bool:
+    """Return whether *words* are entries of the Procfile in this folder, not a command. Raises UsageError."""
+    if words:
+        name, equals, number = words[0].partition("=")
+        if click.get_current_context().meta[_AFTER_DASHES]:
+            return False
+        if not (equals and re.fullmatch(r"[A-Za-z0-9_-]+", name) and number.isdigit()):
+            return not equals and name in entries_of("Procfile")
+    if not os.path.exists("Procfile"):
+        raise usage_error("there is nothing to run: give -- COMMAND or --procfile FILE (this folder has no Procfile)")
+    return True
+
+
+def _print(specs: Sequence[Spec], hub: Sequence[str]) -> int:
+    """Print what would be run: name, PORT and command, as one would type it."""
+    rows = [("hub", "", shlex.join(hub))] if hub else []
+    for spec in specs:
+        is_shell = spec.cwd is not None  # an entry of a Procfile
+        port = spec.env.get("PORT", "")
+        rows.append(
+            (spec.name, f"PORT={port} " if port else "", spec.command[2] if is_shell else shlex.join(spec.command))
+        )
+    width = max(len(escape(name)) for name, _, _ in rows)
+    for name, port, command in rows:
+        click.echo(f"{escape(name).ljust(width)} | {port}{escape(command)}")
+    return 0
 
 
 def _hub_command(socket: str, journal: str | None) -> tuple[str, ...]:

@@ -57,7 +57,10 @@ if not has_locale:
 try:
     os.execvp(command[0], command)
 except OSError as error:
-    os.write(2, os.fsencode(f"mpsr: cannot run {command[0]}: {error.strerror}\\n"))
+    reason = error.strerror
+    if isinstance(error, FileNotFoundError) and os.path.isfile(command[0]):
+        reason = "its interpreter (the first line) does not exist"
+    os.write(2, os.fsencode(f"mpsr: cannot run {command[0]}: {reason}\\n"))
     os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 """
 

@@ -4,7 +4,9 @@ Parses a Procfile, a .env file and a formation.
     Procfile      web: gunicorn app:app        .env      PORT=5000          formation      web=2 worker=4
                   # a comment                            export NAME='a b'
 
-Always true: a line that is not understood is an error that quotes it; no file is read, no variable is set or expanded.
+The value in quotes may have several lines. A byte order mark and ``\\r\\n`` are accepted.
+
+Always true: a line that is not understood is an error with its number; no file is read, no variable is set or expanded.
 Not here: files and environments (hub.cli.spawn), starting processes (producers.spawn.processes).
 Source: the formats of foreman and honcho.
 """
@@ -18,8 +20,9 @@ COUNT_MAX = 10_000
 """Maximum children per name, so that a typing error does not become a fork bomb."""
 
 _PROCESS = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
-_VARIABLE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
-_QUOTED = re.compile(r"""'([^']*)'|"((?:[^"\\]|\\.)*)\"""", re.DOTALL)
+_VARIABLE = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=")
+_QUOTED = re.compile(r"""[ \t]*(?:'([^']*)'|"((?:[^"\\]|\\.)*)")""", re.DOTALL)
+_REST = re.compile(r"[ \t\r]*(?:#[^\n]*)?(?:\n|\Z)")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
@@ -42,11 +45,17 @@ def parse_procfile(text: str) -> dict[str, str]:
 def parse_env(text: str) -> dict[str, str]:
     """Return the variables. Single quotes keep all characters; in double quotes \\ is an escape. Raises ValueError."""
     variables: dict[str, str] = {}
-    for number, line in _lines(text):
-        match = _VARIABLE.fullmatch(line)
+    text = _plain(text)
+    at = 0
+    while at < len(text):
+        if blank := _REST.match(text, at):
+            at = max(blank.end(), at + 1)
+            continue
+        end = text.find("\n", at) % (len(text) + 1)  # -1: the end of the text
+        match = _VARIABLE.match(text, at, end)
         if match is None:
-            raise ValueError(f"line {number}: {line!r} (write it as NAME=VALUE)")
-        variables[match[1]] = _unquoted(match[2])
+            raise ValueError(f"line {_number(text, at)}: {text[at:end].strip()!r} (write it as NAME=VALUE)")
+        variables[match[1]], at = _value(text, match.end(), end)
     return variables
 
 
@@ -78,17 +87,34 @@ def port_of(position: int, index: int, environ: Mapping[str, str]) -> str:
 
 def _lines(text: str) -> Iterable[tuple[int, str]]:
     """Yield number and text of each line, without blank lines and comments."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_plain(text).split("\n"), 1):
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
             yield number, stripped
 
 
-def _unquoted(value: str) -> str:
-    if match := _QUOTED.match(value):
-        rest = value[match.end() :].strip()
-        if not rest or rest.startswith("#"):
-            if match[1] is not None:
-                return match[1]
-            return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), match[2])
-    return re.split(r"\s+#", value, maxsplit=1)[0].rstrip()
+def _plain(text: str) -> str:
+    """Return *text* without a byte order mark, with ``\\n`` as the only line end. Raises ValueError for a NUL."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    if "\0" in text:
+        raise ValueError(f"line {_number(text, text.index(chr(0)))}: there is a NUL character (is it UTF-8 text?)")
+    return text
+
+
+def _number(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _value(text: str, begin: int, end: int) -> tuple[str, int]:
+    """Return the value that begins at *begin*, in a line that ends at *end*, and where the next line begins."""
+    quoted = _QUOTED.match(text, begin)
+    rest = _REST.match(text, quoted.end()) if quoted else None
+    if quoted and rest:
+        value = quoted[1]
+        if value is None:
+            value = _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), quoted[2])
+        return value, rest.end()
+    line = text[begin:end]
+    if line.lstrip()[:1] in ("'", '"') and (quoted is None or quoted.end() > end):
+        raise ValueError(f"line {_number(text, begin)}: the quote is not closed")
+    return re.split(r"\s+#", line, maxsplit=1)[0].strip(), end + 1

@@ -124,11 +124,31 @@ def test_the_exit_code_is_the_first_failing_childs(hub: HubProcess, tmp_path: Pa
     assert run(hub, "-n", "3", *sh(script)).returncode == 5
 
 
-@pytest.mark.parametrize(("command", "code"), [("no-such-command", 2), ("/etc/passwd", 2)])
-def test_what_cannot_be_run_is_a_usage_error(hub: HubProcess, command: str, code: int) -> None:
-    """The error is reported before anything is started."""
-    done = run(hub, "--", command)
-    assert (done.returncode, done.stderr.count(b"command not found")) == (code, 1)
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("no-such-command", 127, "command not found: 'no-such-command'"),
+        ("./none", 127, "command not found: './none'"),
+        ("/etc/passwd", 126, "cannot run '/etc/passwd': it is not executable (chmod +x /etc/passwd)"),
+        ("/etc", 126, "cannot run '/etc': it is a folder"),
+    ],
+)
+def test_a_command_that_cannot_be_run(hub: HubProcess, command: str, code: int, said: str) -> None:
+    """One line and the exit code of a shell, before anything is started."""
+    done = run(hub, "--tag", "w", "--", command)
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (code, b"", f"mpsr: {said}\n")
+    assert hub.messages("w.1") == []
+
+
+def test_a_script_without_its_interpreter(hub: HubProcess, tmp_path: Path) -> None:
+    """A script that is there, and whose interpreter is not, is reported so."""
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/python\n")
+    script.chmod(0o755)
+    done = run(hub, "--tag", "w", "--", str(script))
+    assert done.returncode == 127
+    (text,) = texts(hub.messages("w.1"))[1:-1]
+    assert text == f"mpsr: cannot run {script}: its interpreter (the first line) does not exist"
 
 
 @needs_proc

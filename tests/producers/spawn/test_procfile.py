@@ -42,11 +42,47 @@ def test_a_procfile_without_a_process_is_an_error(text: str, message: str) -> No
         ("K=a#b", "a#b"),
         ("K='a'b", "'a'b"),
         ("K=a=b", "a=b"),
+        ("K= # it", ""),
+        ("K=#a", "#a"),
+        ('export\tK = "v"', "v"),
+        ("K='a\n\nb=c\n# d'  # it", "a\n\nb=c\n# d"),
+        ('K="a\n\\"b\\""', 'a\n"b"'),
+        ("K='v'  \r\n\r", "v"),
+        ("K=a\u2028b", "a\u2028b"),
+        ("K=it's", "it's"),
+        ("K=''", ""),
     ],
 )
 def test_a_variable(line: str, value: str) -> None:
     """Quotes and comments are removed; nothing is expanded."""
     assert parse_env(f"# it\n{line}\n") == {"K": value}
+    assert parse_env(f"\ufeffA=b\r\n\r\n{line}") == {"A": "b", "K": value}
+    assert parse_env(f"{line}\n\n  # it\nB='c'\n") == {"K": value, "B": "c"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("A=1\n\nB='x", "line 3: the quote is not closed"),
+        ("A='1\n2'\nB=\"x\nC=2\n", "line 3: the quote is not closed"),
+        ("A='x\nB='y'\n", "line 1: the quote is not closed"),
+        ('A="x\\"\n', "line 1: the quote is not closed"),
+        ("A=1\nB=\0", "line 2: there is a NUL character"),
+        ("A='1\n2'\nB", "line 3: 'B'"),
+        ("=x", "line 1: '=x'"),
+    ],
+)
+def test_a_fault_is_told_with_its_line(text: str, said: str) -> None:
+    """An unclosed quote, a NUL and a line that is no variable are errors that give the line."""
+    with pytest.raises(ValueError, match=said):
+        parse_env(text)
+
+
+def test_a_procfile_with_a_byte_order_mark() -> None:
+    """A byte order mark is skipped; a NUL is an error."""
+    assert parse_procfile("\ufeffweb: a\r\n") == {"web": "a"}
+    with pytest.raises(ValueError, match="line 1: there is a NUL"):
+        parse_procfile("web: a\0")
 
 
 def test_a_line_of_env_that_is_no_variable_is_an_error() -> None:
