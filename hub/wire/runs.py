@@ -75,9 +75,8 @@ def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] |
     except (msgspec.DecodeError, RecursionError):
         return None
     lengths = list(map(len, objects))
-    if set(map(sub, lengths, map(len, islice(rests, 1, None)))) != {len(prefix)}:
-        return None
-    if max(lengths) > codec.NESTING_MAX and codec.is_deeper(joined, codec.NESTING_MAX):
+    differs = set(map(sub, lengths, map(len, islice(rests, 1, None)))) != {len(prefix)}
+    if differs or (max(lengths) > codec.NESTING_MAX and codec.is_deeper(joined, codec.NESTING_MAX)):
         return None
     rests[0] = codec.array_header(count)
     return (b"\x92" + prefix[-1:]).join(rests), count, last
