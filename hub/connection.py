@@ -31,7 +31,7 @@ from hub.message import Loss
 from hub.outbox import Outbox
 from hub.users import User
 from hub.wire import jsonrpc
-from hub.wire.buffer import Parts
+from hub.wire.buffer import ByteBuffer
 from hub.wire.chunkid import is_own
 from hub.wire.detect import DetectingDecoder, Item
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
@@ -84,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._outbox = Outbox(sock, on_stale=self._close_stale)
         self._dispatch = Dispatch(commands, intake, send=self._outbox.send, close=self._refuse)
-        self._arrived = Parts()
+        self._arrived = ByteBuffer()
         self._is_paused = False
         self._end: End | None = None
         self._ending: End | None = None  # it ends when what the kernel holds is read, or `_left_bytes` of it

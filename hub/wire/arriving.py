@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 
 from hub.message import Loss
-from hub.wire.buffer import Parts
+from hub.wire.buffer import ByteBuffer
 from hub.wire.frame import (
     NO_OPTION,
     OPTION_BYTES_MAX,
@@ -61,9 +61,9 @@ class Arriving:
         """Offset in the data where the payload, or the entries, begin."""
         self.is_oversize = self.is_declared and start - frame.at + self._left > frame_bytes_max
         self.head = b"" if self.is_oversize else frame.data[frame.at : start]
-        self.body = Parts()
+        self.body = ByteBuffer()
         self._is_option_due = frame.size == (4 if self.is_message else 3)
-        self._options = Parts()
+        self._options = ByteBuffer()
         self._option_scanner = Scanner(1)
         self._frame_bytes_max = frame_bytes_max
         self._passed_bytes = 0

@@ -23,7 +23,7 @@ from hub import entries as codec
 from hub.checksum import crc32
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
 from hub.wire import jsonlines, text
-from hub.wire.buffer import Parts
+from hub.wire.buffer import ByteBuffer
 from hub.wire.frame import FRAME_BYTES_MAX, INLINE_BYTES
 from hub.wire.items import Items
 from hub.wire.jsonlines import JSON_BYTES_MAX
@@ -104,7 +104,7 @@ class TextDecoder(abc.ABC):
         self._batcher = Batcher(peer, origin)
         self._text_bytes_max = frame_bytes_max
         self._rest = b""  # received, not decoded yet
-        self._half = Parts()  # of the current text
+        self._half = ByteBuffer()  # of the current text
         self._dropped = 0  # bytes of the current text that were discarded, if it is over the limit
         self._sample = b""  # of that text
 

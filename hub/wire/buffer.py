@@ -10,7 +10,7 @@ from __future__ import annotations
 _PART_BYTES = 4 << 10
 
 
-class Parts:
+class ByteBuffer:
     """Bytes that are appended, and taken all at once."""
 
     __slots__ = ("_parts", "held_bytes")
