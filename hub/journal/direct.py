@@ -20,7 +20,7 @@ import mmap
 import os
 from collections.abc import Sequence
 
-Part = bytes | bytearray | memoryview
+BytesLike = bytes | bytearray | memoryview
 PAGE_BYTES = 4096
 """An alignment that every file system in use accepts: the largest sector size of a disk."""
 BUFFER_BYTES = 4 << 20
@@ -41,7 +41,7 @@ class DirectWriter:
         self._tail = -1  # the offset whose page's first bytes are in the buffer
         self._is_possible = bool(_O_DIRECT)  # until a write shows otherwise
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part]) -> bool:
+    def write(self, fd: int, offset: int, parts: Sequence[BytesLike]) -> bool:
         """
         Write all *parts* one after the other. Return False if that is impossible: then write all of them in the
         ordinary way.
@@ -81,7 +81,7 @@ class DirectWriter:
         self._tail = -1
         return self._buffer
 
-    def _write_parts(self, offset: int, parts: Sequence[Part], buffer: memoryview) -> None:
+    def _write_parts(self, offset: int, parts: Sequence[BytesLike], buffer: memoryview) -> None:
         at = offset % PAGE_BYTES
         start = offset - at
         for part in parts:

@@ -21,7 +21,7 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from hub.journal.direct import PAGE_BYTES, DirectWriter, Part
+from hub.journal.direct import PAGE_BYTES, BytesLike, DirectWriter
 
 _PARTS_MAX = 1024
 DIRECT_BYTES = 256 << 10
@@ -35,7 +35,7 @@ Others may ignore the flag without an error: 9p does, and FUSE leaves it to the 
 _NO_DSYNC = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 """Errors that mean "this kernel does not know the flag"; nothing has been written."""
 _MOUNTS = "/proc/self/mountinfo"
-__all__ = ["DIRECT_BYTES", "DiskFiles", "Files", "Part"]
+__all__ = ["DIRECT_BYTES", "BytesLike", "DiskFiles", "Files"]
 
 
 class Files(Protocol):
@@ -55,7 +55,7 @@ class Files(Protocol):
         zeros.
         """
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
+    def write(self, fd: int, offset: int, parts: Sequence[BytesLike], *, is_synced: bool = False) -> None:
         """
         Write all *parts* one after the other. With *is_synced* they are on stable storage on return.
 
@@ -148,7 +148,7 @@ class DiskFiles:
             offset += step
         return b"".join(parts)
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
+    def write(self, fd: int, offset: int, parts: Sequence[BytesLike], *, is_synced: bool = False) -> None:
         total = sum(map(len, parts))
         if total >= DIRECT_BYTES and self._write_direct(fd, offset, parts, total):
             pass
@@ -159,12 +159,12 @@ class DiskFiles:
         if is_synced:
             self.sync(fd)
 
-    def _write_direct(self, fd: int, offset: int, parts: Sequence[Part], total: int) -> bool:
+    def _write_direct(self, fd: int, offset: int, parts: Sequence[BytesLike], total: int) -> bool:
         """Bypass the page cache. Return False, with nothing written, if that is impossible."""
         has_room = offset + total <= self.size(fd) - PAGE_BYTES  # padding must not extend the file
         return has_room and self._direct.write(fd, offset, parts)
 
-    def _write_synced(self, fd: int, offset: int, parts: Sequence[Part], total: int) -> bool:
+    def _write_synced(self, fd: int, offset: int, parts: Sequence[BytesLike], total: int) -> bool:
         """
         Write and sync with one system call. Return False if that is impossible or if less than *total* was written:
         then write all of it, and sync.
@@ -228,7 +228,7 @@ class DiskFiles:
         return os.fstat(fd).st_nlink > 0
 
 
-def _write_all(fd: int, offset: int, parts: Sequence[Part]) -> None:
+def _write_all(fd: int, offset: int, parts: Sequence[BytesLike]) -> None:
     for first in range(0, len(parts), _PARTS_MAX):
         group = parts[first : first + _PARTS_MAX]
         size = sum(map(len, group))

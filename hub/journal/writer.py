@@ -27,7 +27,7 @@ from hub.entries import NS
 from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, seed_of
 from hub.journal.clock import Clock, Moment
-from hub.journal.files import Files, Part
+from hub.journal.files import BytesLike, Files
 from hub.journal.recovery import Kept, Recovered
 from hub.journal.retention import (
     AGE_STEPS,
@@ -295,8 +295,8 @@ class Writer:
             raise FileNotFoundError(errno.ENOENT, "the segment was deleted", segment_name(self._active.first_sequence))
         self._looked_at = now.steady
 
-    def _pack(self, batches: Sequence[Batch], received: int) -> tuple[list[Part], int]:
-        parts: list[Part] = []
+    def _pack(self, batches: Sequence[Batch], received: int) -> tuple[list[BytesLike], int]:
+        parts: list[BytesLike] = []
         total, sequence = 0, self._next_sequence
         for batch in batches:
             # A power cut may keep any part of what is not synced. So nothing after a hole in it may count.

@@ -19,7 +19,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-from hub.journal.files import Part
+from hub.journal.files import BytesLike
 
 PAGE_BYTES = 512
 Choose = Callable[[int], int]
@@ -189,7 +189,7 @@ class ForgettingFiles:
         file = self._handles[fd]
         return bytes(file.data[offset : min(offset + size, file.sizes[-1])])
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
+    def write(self, fd: int, offset: int, parts: Sequence[BytesLike], *, is_synced: bool = False) -> None:
         file, data = self._handles[fd], b"".join(parts)
         start, size = offset, len(data)
         assert offset + len(data) <= file.sizes[-1], "written after the reserved space"

@@ -13,7 +13,7 @@ import pytest
 
 from hub.journal import direct
 from hub.journal.direct import BUFFER_BYTES, PAGE_BYTES, DirectWriter
-from hub.journal.files import DIRECT_BYTES, DiskFiles, Part
+from hub.journal.files import DIRECT_BYTES, BytesLike, DiskFiles
 
 pytestmark = pytest.mark.durability
 
@@ -48,7 +48,7 @@ def test_small_and_large_writes_follow_one_another(tmp_path: Path) -> None:
         data = dice.randbytes(size)
         cuts = sorted(dice.randrange(size) for _ in range(3))
         pieces = [data[start:end] for start, end in itertools.pairwise([0, *cuts, size])]
-        parts: list[Part] = [pieces[0], memoryview(pieces[1]), bytearray(pieces[2]), pieces[3]]
+        parts: list[BytesLike] = [pieces[0], memoryview(pieces[1]), bytearray(pieces[2]), pieces[3]]
         files.write(fd, len(expected), parts)
         expected += data
         assert files.read(reader, 0, len(expected) + 10) == bytes(expected) + bytes(10)

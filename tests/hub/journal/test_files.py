@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from hub.journal import files as files_module
-from hub.journal.files import DIRECT_BYTES, DiskFiles, Files, Part
+from hub.journal.files import DIRECT_BYTES, BytesLike, DiskFiles, Files
 from tests.hub.journal.forgetting import PAGE_BYTES, ForgettingFiles, every_choice
 
 
@@ -139,11 +139,11 @@ class Calls(NamedTuple):
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls, pwritev, pwrite, fdatasync = Calls([]), os.pwritev, os.pwrite, os.fdatasync
 
-    def write_parts(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+    def write_parts(fd: int, parts: list[BytesLike], offset: int, flags: int = 0) -> int:
         calls.made.append(("pwritev", flags))
         return pwritev(fd, parts, offset, flags)
 
-    def write_one(fd: int, data: Part, offset: int) -> int:
+    def write_one(fd: int, data: BytesLike, offset: int) -> int:
         calls.made.append(("pwrite", 0))
         return pwrite(fd, data, offset)
 
@@ -226,7 +226,7 @@ def test_a_kernel_without_the_flag_is_asked_once(
     mounted(tmp_path, "xfs", monkeypatch)
     counted, refused = os.pwritev, 0
 
-    def refuse(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+    def refuse(fd: int, parts: list[BytesLike], offset: int, flags: int = 0) -> int:
         nonlocal refused
         if flags:
             refused += 1
@@ -251,7 +251,7 @@ def test_an_error_of_a_synced_write_is_raised_and_not_retried(
     """The error may be one of the sync, and a second sync could succeed without writing the data."""
     mounted(tmp_path, "ext4", monkeypatch)
 
-    def fail(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+    def fail(fd: int, parts: list[BytesLike], offset: int, flags: int = 0) -> int:
         calls.made.append(("pwritev", flags))
         raise OSError(number, os.strerror(number))
 
@@ -271,7 +271,7 @@ def test_a_synced_write_that_is_cut_short_is_written_and_synced_again(
     mounted(tmp_path, "ext4", monkeypatch)
     counted = os.pwritev
 
-    def cut_short(fd: int, parts: list[Part], offset: int, flags: int = 0) -> int:
+    def cut_short(fd: int, parts: list[BytesLike], offset: int, flags: int = 0) -> int:
         return counted(fd, [b"".join(parts)[:3]] if flags else parts, offset, flags)
 
     monkeypatch.setattr(os, "pwritev", cut_short)

@@ -20,7 +20,7 @@ import pytest
 from hub.errors import JournalLocked, JournalLost, JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import journal as journal_module
 from hub.journal.block import SegmentHeader, pack_segment_header
-from hub.journal.files import DiskFiles, Files, Part
+from hub.journal.files import BytesLike, DiskFiles, Files
 from hub.journal.journal import Journal
 from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
 from hub.journal.segment import segment_name
@@ -70,7 +70,7 @@ class WatchedFiles(DiskFiles):
         self.synced = threading.Event()
         self.fails = False
 
-    def write(self, fd: int, offset: int, parts: Sequence[Part], *, is_synced: bool = False) -> None:
+    def write(self, fd: int, offset: int, parts: Sequence[BytesLike], *, is_synced: bool = False) -> None:
         if is_synced:
             self._note_sync()
         super().write(fd, offset, parts, is_synced=is_synced)
