@@ -10,10 +10,14 @@ import os
 from collections.abc import Mapping
 from typing import Self
 
+from hub.errors import ConfigError
+
 SOCKET_VARIABLE = "MPSR_SOCKET"
 JOURNAL_VARIABLE = "MPSR_JOURNAL"
 CONFIG_VARIABLE = "MPSR_CONFIG"
 SYSTEM_CONFIG = "/etc/mpsr/hub.toml"
+NO_HOME = "/nonexistent"
+"""The home folder of a user without one, as Debian writes it: neither HOME nor an entry in passwd."""
 
 
 class AbsolutePath(str):
@@ -61,10 +65,23 @@ def config_file(named: str | None = None, environ: Mapping[str, str] | None = No
     environ = os.environ if environ is None else environ
     if path := named or environ.get(CONFIG_VARIABLE):
         return os.path.abspath(path)
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(_home(), ".config")
     own = os.path.join(home, "mpsr", "hub.toml")
     return next((path for path in (own, SYSTEM_CONFIG) if os.path.exists(path)), None)
 
 
 def _state_home() -> str:
-    return os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.environ.get("XDG_STATE_HOME") or os.path.join(_home(), ".local", "state")
+
+
+def _home() -> str:
+    """Return the user's home folder; `NO_HOME` without one, and never a path in the working directory."""
+    home = os.path.expanduser("~")
+    return home if os.path.isabs(home) else NO_HOME
+
+
+def check_default(name: str, path: str) -> None:
+    """Raise ConfigError if *path*, the default of the key *name*, is in a home folder, and this user has none."""
+    if path.startswith(f"{NO_HOME}/"):
+        remedy = f"give --{name}, or set MPSR_{name.upper()}"
+        raise ConfigError(f"--{name}", f"there is no default, because this user has no home folder ({remedy})")

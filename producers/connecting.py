@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 
 from hub.trust import Untrusted, check, check_peer
 
@@ -51,9 +52,16 @@ def describe(error: BaseException, path: str) -> str:
     if isinstance(error, FileNotFoundError):
         return f"no hub at {path}"
     if isinstance(error, ConnectionRefusedError):
-        return f"the hub at {path} is gone"
+        return f"the hub at {path} is gone" if _is_socket(path) else f"{path} is no socket"
     if isinstance(error, BlockingIOError):
         return f"the hub at {path} does not accept connections now"
     if isinstance(error, OSError):
         return f"{path}: {error.strerror or error}"
     return f"the hub at {path} sent something else than acknowledgements"
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):  # it has gone meanwhile, or is an abstract name
+        return True

@@ -108,8 +108,15 @@ def _close_all() -> None:
         try:
             producer.close(max(deadline - time.monotonic(), 0.0))
         except NotAcknowledged as late:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                sys.stderr.write(f"mpsr: {late}\n")
+            _say(str(late))
+        except KeyboardInterrupt:  # the user does not want to wait
+            deadline = 0.0
+            _say("interrupted while messages waited for the hub")
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"mpsr: {text}\n")
 
 
 def _start_fresh() -> None:

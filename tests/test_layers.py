@@ -126,5 +126,14 @@ except SystemExit as ended:
     code, *loaded = run.stdout.split()
     assert (code, run.stderr.startswith("mpsr: 1 message is not acknowledged")) == ("1", True)
     assert "hub.configfile" in loaded
-    heavy = {"asyncio", "uvloop", "structlog", "hub.journal.block", "hub.journal.reader", "hub.hub", "hub.log"}
+    heavy = {
+        "hub.service.settings",
+        "asyncio",
+        "uvloop",
+        "structlog",
+        "hub.journal.block",
+        "hub.journal.reader",
+        "hub.hub",
+        "hub.log",
+    }
     assert heavy & set(loaded) == set()

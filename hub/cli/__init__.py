@@ -9,16 +9,16 @@ configuration.
 
 from __future__ import annotations
 
+import errno
 import importlib
-import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from hub.cli.options import complain, discard_output
-from hub.escaping import escape_lines
 
 COMMANDS = {
     "bench": "Measure a hub on this machine.",
@@ -53,6 +53,13 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader of the output has ended, as `head` does; click would exit with 1
+            discard_output()
+            return 0
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -95,21 +102,39 @@ def main(args: Sequence[str] | None = None) -> None:
         code = cli.main(args=list(sys.argv[1:] if args is None else args), prog_name="mpsr", standalone_mode=False)
     except click.exceptions.Abort:
         code = 130
-    except click.ClickException as error:
-        text = io.StringIO()
-        error.show(text)
-        click.echo(escape_lines(text.getvalue()), err=True, nl=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
         code = error.exit_code
+    except click.ClickException as error:
+        code = _complain(_sentence(error), error.exit_code)
     except UsageError as error:
         code = _complain(error, 2)
     except (MpsrError, ProducerError) as error:
         code = _complain(error, 1)
     except OSError as error:  # a full disk under standard output, a missing folder
-        code = _complain(error, 1)
+        code = _complain(_described(error), 1)
         discard_output()
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _complain(error: Exception, code: int) -> int:
-    complain(error)
+def _complain(problem: object, code: int) -> int:
+    complain(problem)
     return code
+
+
+def _sentence(error: click.ClickException) -> str:
+    """Return the error in one line, with the command that explains what is right."""
+    text = " ".join(error.format_message().split("\n")).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return text if context is None else f"{text} (see `{context.command_path} --help`)"
+
+
+_OF_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _described(error: OSError) -> str:
+    """Return an error of the system with what it is about: a file, else standard output if only that can be meant."""
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return f"standard output: {reason}" if error.errno in _OF_OUTPUT else reason
+    return f"{os.fsdecode(error.filename)}: {reason}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hub.cli.options import SECONDS
+from hub.cli.options import SECONDS, whole
 
 APPLICATIONS = ["logging", "structlog", "spawn"]
 CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
@@ -17,17 +17,19 @@ CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
 
 @click.command()
 @click.option(
-    "--folder", metavar="DIR", default=".", help="Folder for the journal, on a disk.  [default: the current folder]"
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, writable=True),
+    metavar="DIR",
+    default=".",
+    help="Folder for the journal, on a disk.  [default: the current folder]",
 )
 @click.option(
     "--producers",
-    type=click.IntRange(min=1),
+    type=whole(1),
     metavar="N",
     help="Number of producer processes.  [default: 5; logging, structlog, spawn: 1]",
 )
-@click.option(
-    "--messages", type=click.IntRange(min=1), metavar="N", help="Stop after N messages of all producers together."
-)
+@click.option("--messages", type=whole(1), metavar="N", help="Stop after N messages of all producers together.")
 @click.option(
     "--seconds",
     type=SECONDS,
@@ -38,15 +40,13 @@ CLIENTS = ["raw", "producer", "async", *APPLICATIONS]
 )
 @click.option(
     "--size",
-    type=click.IntRange(min=100, max=1 << 20),
+    type=whole(100, 1 << 20),
     default=130,
     show_default=True,
     metavar="N",
     help="Bytes per message.",
 )
-@click.option(
-    "--chunk", type=click.IntRange(min=1), default=1000, show_default=True, metavar="N", help="Messages per chunk."
-)
+@click.option("--chunk", type=whole(1), default=1000, show_default=True, metavar="N", help="Messages per chunk.")
 @click.option("--ack/--no-ack", default=True, show_default=True, help="Whether producers ask for acknowledgements.")
 @click.option(
     "--durability",

@@ -19,4 +19,10 @@ def demo() -> None:
 
     from producers.examples import both
 
-    asyncio.run(both.main())
+    try:
+        asyncio.run(both.main())
+    except ExceptionGroup as group:  # for example a BrokenPipeError of `mpsr demo | head -2`
+        failed: Exception = group
+        while isinstance(failed, ExceptionGroup):
+            failed = failed.exceptions[0]
+        raise failed from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hub.cli.options import config_option, discard_output, renderer
+from hub.paths import check_default
 from hub.quantities import counted
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
@@ -63,6 +64,8 @@ def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
         return load(flags, file=config)
 
     settings = reload()
+    for name in ("socket", "journal"):
+        check_default(name, getattr(settings.config, name))
     check_start(settings.config, is_socket_inherited=has_inherited_sockets())
     if check:
         click.echo(f"mpsr: valid ({settings.file or 'no file'})")

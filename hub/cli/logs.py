@@ -19,6 +19,7 @@ from hub.cli.options import (
     journal_option,
     renderer,
     usage_error,
+    whole,
     write,
 )
 from hub.paths import default_journal
@@ -47,7 +48,7 @@ NOTICE_S = 1.0
     "--lines",
     "--tail",
     "count",
-    type=click.IntRange(0, COUNT_MAX),
+    type=whole(0, COUNT_MAX),
     metavar="N",
     help="Only the last N messages that match.",
 )
@@ -65,8 +66,8 @@ NOTICE_S = 1.0
     "-p", "--level", metavar="L", shell_complete=complete_level,
     help="Only records of level L (debug, info, warning, error, ...) or worse.",
 )  # fmt: skip
-@click.option("--pid", type=int, metavar="N", help="Only messages of this process.")
-@click.option("--uid", type=int, metavar="N", help="Only messages of this user.")
+@click.option("--pid", type=whole(), metavar="N", help="Only messages of this process.")
+@click.option("--uid", type=whole(), metavar="N", help="Only messages of this user.")
 @click.option("--comm", metavar="GLOB", help="Only messages of commands with this name, as in 'python*'.")
 @click.option(
     "-S", "--since", type=MOMENT, help="Only messages received since TIME: 10m, yesterday, 14:30, 2026-11-20, @epoch."
@@ -74,7 +75,7 @@ NOTICE_S = 1.0
 @click.option("-U", "--until", type=MOMENT, help="Only messages received until TIME.")
 @click.option(
     "--after",
-    type=click.IntRange(0, SEQUENCE_MAX),
+    type=whole(0, SEQUENCE_MAX),
     default=0,
     metavar="SEQ",
     help="Only messages with a higher sequence number.",

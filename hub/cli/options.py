@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ import click
 
 from hub.configfile import check_named_file, configured_path
 from hub.escaping import escape
+from hub.paths import check_default, default_journal, default_socket
 from hub.quantities import Size
 
 if TYPE_CHECKING:
@@ -34,7 +36,13 @@ def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -
     if value is not None or os.environ.get(f"MPSR_{param.name.upper()}"):
         check_named_file()  # one error for all commands, whether they need the file or not
         return value
-    return configured_path(param.name)
+    path = configured_path(param.name)
+    if path is None:
+        check_default(param.name, _DEFAULTS[param.name]())
+    return path
+
+
+_DEFAULTS = {"socket": default_socket, "journal": default_journal}
 
 
 socket_option = click.option(
@@ -87,6 +95,19 @@ def _parse_seconds(text: str) -> float:
     return seconds
 
 
+def whole(least: int = 0, most: int | None = None) -> Parsed:
+    """Return the type of an option that is a whole number. Its range is in the error message, not in the help."""
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"\s*[-+]?[0-9]{1,30}\s*", text) else least - 1
+        if number < least or (most is not None and number > most):
+            limits = f"{least} or more" if most is None else f"{least} to {most}"
+            raise ValueError(f"not a whole number: {text!r} ({limits})")
+        return number
+
+    return Parsed("number", parse)
+
+
 SECONDS_MAX = 1e6
 SECONDS = Parsed("seconds", _parse_seconds)
 SIZE = Parsed("size", Size.parse)
@@ -103,7 +124,6 @@ def complete_level(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def complete_tag(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the tags of the last messages in the journal that begin with *incomplete*; none if it cannot be read."""
     from hub.errors import MpsrError
-    from hub.paths import default_journal
     from hub.query.backward import last_tags
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +13,9 @@ import click
 
 from hub.cli.options import SECONDS, complain, complete_level, complete_tag, socket_option, usage_error
 from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, NotTrusted, Producer
+
+NOTICE_S = 1.0
+"""How long the command waits for the hub without a word."""
 
 
 @click.command()
@@ -32,6 +36,11 @@ from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, Not
     "-p", "--level", metavar="L", shell_complete=complete_level, help="Level of each record: info, warning, error, ..."
 )
 @click.option(
+    "--spool",
+    is_flag=True,
+    help="Without a hub, leave the messages in files beside its socket: the next hub reads them. For cron.",
+)
+@click.option(
     "--timeout",
     type=SECONDS,
     default="10",
@@ -46,12 +55,13 @@ def send(
     as_json: bool,
     fields: Sequence[str],
     level: str | None,
+    spool: bool,
     timeout: float,
     message: Sequence[str],
 ) -> int:
     """Send each MESSAGE, or each line of standard input.
 
-    Exit code 0 means that all messages are on the hub's disk.
+    Exit code 0 means that all messages are on the hub's disk; with --spool, there or in the spool.
 
     \b
     Examples:
@@ -61,14 +71,22 @@ def send(
     extra = dict(map(_field, fields)) | ({} if level is None else {"level": level})
     lines: Iterable[bytes] = map(os.fsencode, message) if message else _standard_input()
     failed = False
-    producer = Producer(socket, tag=tag, spool=False)  # the exit code leaves unacknowledged messages to the caller
+    if spool:
+        _silence()
+    producer = Producer(socket, tag=tag, spool=spool)  # without a spool, the exit code leaves them to the caller
     try:
         for number, line in enumerate(lines, 1):
             fault = _send_line(producer, line, extra, as_json=as_json, timeout=timeout)
             if fault is not None:
                 complain(f"message {number} was not sent: {fault}")
                 failed = True
-        _flush(producer, timeout)
+        if spool:
+            _leave(producer, timeout)
+        else:
+            _flush(producer, timeout)
+    except KeyboardInterrupt:
+        complain(NotAcknowledged(producer.pending, "interrupted"))
+        return 130
     finally:
         with contextlib.suppress(NotAcknowledged):  # flushed, or an error is being raised already
             producer.close(timeout=0)
@@ -102,8 +120,13 @@ _CONSTANTS = {"true": True, "false": False, "null": None}
 
 
 def _standard_input() -> Iterator[bytes]:
-    for line in sys.stdin.buffer:
-        yield line.removesuffix(b"\n").removesuffix(b"\r")
+    if sys.stdin is None:  # `mpsr send <&-`
+        raise usage_error("standard input is closed: give a MESSAGE, or lines to read")
+    try:
+        for line in sys.stdin.buffer:
+            yield line.removesuffix(b"\n").removesuffix(b"\r")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard input") from error
 
 
 def _send_line(producer: Producer, line: bytes, extra: dict[str, Any], *, as_json: bool, timeout: float) -> str | None:
@@ -171,6 +194,23 @@ def _with_room(hand_over: Callable[[float], None], producer: Producer, timeout: 
     return None
 
 
+def _silence() -> None:
+    """Drop the producer's warning that there is no spool: `_leave` reports it."""
+    import logging
+
+    logging.getLogger("mpsr.producers").setLevel(logging.CRITICAL)
+
+
+def _leave(producer: Producer, timeout: float) -> None:
+    """Wait for the answers, unless the hub is away and all messages are in the spool. Raises NotAcknowledged."""
+    try:
+        producer.close(timeout)
+    except NotAcknowledged as late:
+        fault = producer.stats()["spool_fault"]
+        reason = f"{late.last_error}, and there is no spool: {fault}" if fault else late.last_error
+        raise NotAcknowledged(late.count, reason, late.dropped) from None
+
+
 def _flush(producer: Producer, timeout: float) -> None:
     """
     Wait for the acknowledgements. The wait goes on while some arrive within each *timeout*.
@@ -178,12 +218,20 @@ def _flush(producer: Producer, timeout: float) -> None:
     Raises NotAcknowledged, also if a message was dropped. Raises NotTrusted at once, because waiting cannot help then.
     """
     left, dropped = producer.pending, 0
-    wait_s = timeout if not left or _is_connected(producer, timeout) else 0.0
-    while True:
+    has_notice = timeout > NOTICE_S
+    waits_s = (NOTICE_S, timeout - NOTICE_S) if has_notice else (timeout,)
+    if left and not _is_connected(producer, timeout):
+        has_notice, waits_s = False, (0.0,)
+    for wait_s in itertools.chain(waits_s, itertools.repeat(timeout)):
         try:
             producer.flush(wait_s)
         except NotAcknowledged as late:
             dropped += late.dropped
+            if has_notice:
+                has_notice = False
+                if late.last_error:
+                    complain(f"waiting for the hub: {late.last_error}{_hint(late.last_error)}")
+                continue
             if late.last_error or late.count >= left:
                 raise NotAcknowledged(late.count, late.last_error, dropped) from None
             left = late.count
@@ -195,10 +243,22 @@ def _flush(producer: Producer, timeout: float) -> None:
 
 def _is_connected(producer: Producer, timeout: float) -> bool:
     """Return whether the hub accepts a connection within *timeout*. Raises NotTrusted."""
-    try:
-        producer.connect(timeout)
-    except NotTrusted:
-        raise
-    except NotConnected:
-        return False
-    return True
+    waits_s = (NOTICE_S, timeout - NOTICE_S) if timeout > NOTICE_S else (timeout,)
+    for step, wait_s in enumerate(waits_s, 1):
+        try:
+            producer.connect(wait_s)
+        except NotTrusted:
+            raise
+        except NotConnected as error:
+            if step < len(waits_s):
+                complain(f"waiting {timeout:g} s for the hub: {error.reason} (is one running? is --socket right?)")
+        else:
+            return True
+    return False
+
+
+def _hint(reason: str) -> str:
+    """Return the likely cause of a connection that the hub closes again and again."""
+    return (
+        " (does it refuse this user? see send_allow and send_deny)" if reason.endswith("closed the connection") else ""
+    )

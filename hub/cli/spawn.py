@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hub.cli.options import SECONDS, SIZE, complain, journal_option, socket_option, usage_error, wants_colours
+from hub.cli.options import (
+    SECONDS,
+    SIZE,
+    complain,
+    journal_option,
+    socket_option,
+    usage_error,
+    wants_colours,
+    whole,
+)
 from hub.cli.ownhub import OwnHub
 from hub.cli.specs import CHILDREN_MAX, entries_of, specs_of_command, specs_of_procfile, with_stdin
 from hub.escaping import escape
@@ -58,7 +67,7 @@ class _Command(click.Command):
 @click.option(
     "-n",
     "count",
-    type=click.IntRange(1, CHILDREN_MAX),
+    type=whole(1, CHILDREN_MAX),
     default=1,
     show_default=True,
     metavar="N",
@@ -100,7 +109,7 @@ class _Command(click.Command):
 )
 @click.option(
     "--attempts",
-    type=click.IntRange(min=1),
+    type=whole(1),
     default=10,
     show_default=True,
     metavar="N",

@@ -24,12 +24,13 @@ async def produce(number: int, path: str) -> None:
 
 async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mpsr-demo-") as folder:
-        async with Hub(f"{folder}/hub.sock") as hub:
+        async with Hub(f"{folder}/hub.sock") as hub, asyncio.TaskGroup() as server:
             print("[Server] Listening...", flush=True)
-            server = asyncio.create_task(serve(hub))
-            await asyncio.gather(*(produce(number, hub.path) for number in range(5)))
+            server.create_task(serve(hub))
+            async with asyncio.TaskGroup() as producers:
+                for number in range(5):
+                    producers.create_task(produce(number, hub.path))
             await hub.stop()  # handles everything sent before
-            await server
 
 
 if __name__ == "__main__":

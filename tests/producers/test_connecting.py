@@ -43,7 +43,7 @@ def test_a_hub_that_does_not(folder: Path) -> None:
     path, file = str(folder / "s"), str(folder / "file")
     Path(file).touch()
     assert why_not(path) == f"no hub at {path}"
-    assert why_not(file) == f"the hub at {file} is gone"
+    assert why_not(file) == f"{file} is no socket"
     assert why_not(f"{file}/s") == f"{file}/s: {os.strerror(errno.ENOTDIR)}"
     assert why_not("/tmp/" + "x" * 200).endswith("AF_UNIX path too long")
     with FakeHub(path, backlog=0) as fake:

@@ -299,6 +299,28 @@ def test_sent_at_the_very_end(hub: HubProcess, tag: str) -> None:
     assert len(daemon) >= int(rest.removesuffix(" were flushed")) > 0
 
 
+def test_an_interrupt_ends_the_wait_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C during the wait at process exit is one line, and no other producer is waited for."""
+    timeouts: list[float | None] = []
+
+    class Waiting:
+        def after_fork(self) -> None:
+            raise AssertionError
+
+        def close(self, timeout: float | None) -> None:
+            timeouts.append(timeout)
+            if timeout:
+                raise KeyboardInterrupt
+
+    producers = [Waiting() for _ in range(3)]
+    monkeypatch.setattr(lifetime, "_closable", weakref.WeakSet(producers))
+    lifetime._close_all()
+    assert timeouts[1:] == [0.0, 0.0]
+    assert capsys.readouterr().err == "mpsr: interrupted while messages waited for the hub\n"
+
+
 def test_producers_share_the_time_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """At process exit each producer gets what the others have left of `CLOSE_TIMEOUT_S`; one that is late ends none."""
     now = 100.0

@@ -139,7 +139,11 @@ def test_send_says_of_what_is_too_large_that_it_was_not_sent(hub: HubProcess) ->
 def test_odd_numbers_are_usage_errors(args: tuple[str, ...]) -> None:
     """Invalid numbers are refused with a correct range, without a traceback."""
     done = mpsr(*args)
-    assert (done.returncode, b"Traceback" in done.stderr, b"Error: Invalid value" in done.stderr) == (2, False, True)
+    assert (done.returncode, b"Traceback" in done.stderr, done.stderr.startswith(b"mpsr: Invalid value for")) == (
+        2,
+        False,
+        True,
+    )
 
 
 @pytest.mark.parametrize(
@@ -347,17 +351,10 @@ def test_bench_measures_and_checks(options: str) -> None:
     assert report["messages"] >= 2000
 
 
-@pytest.mark.parametrize(
-    ("args", "says"),
-    [
-        (("--folder", "/nonexistent"), b"No such file or directory"),
-        (("--chunk", "1000", "--size", "100000"), b"over the limit"),
-    ],
-)
-def test_bench_says_what_it_cannot_do(args: tuple[str, ...], says: bytes) -> None:
-    """A missing folder, or chunks larger than any hub accepts: one line, exit code 1."""
-    done = mpsr("bench", *args)
-    assert (done.returncode, done.stderr.count(b"\n"), says in done.stderr) == (1, 1, True)
+def test_bench_says_what_it_cannot_do() -> None:
+    """Chunks larger than any hub accepts: one line, exit code 1."""
+    done = mpsr("bench", "--chunk", "1000", "--size", "100000")
+    assert (done.returncode, done.stderr.count(b"\n"), b"over the limit" in done.stderr) == (1, 1, True)
 
 
 def test_bench_refuses_memory() -> None:

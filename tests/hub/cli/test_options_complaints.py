@@ -1,0 +1,139 @@
+"""What the commands answer to mistakes and obstacles: a helpful line, at once or after a second, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from hub.cli import cli
+from tests.support import MPSR, PATIENCE_S, HubProcess, mpsr
+
+HOMELESS = """
+import os, pwd
+os.geteuid = os.getuid = lambda: 54399
+def getpwuid(uid): raise KeyError(uid)
+pwd.getpwuid = getpwuid
+from hub.cli import main; main()
+"""
+"""`mpsr` as a user without a home folder: neither HOME nor an entry in passwd."""
+WAITING = r"waiting 1.2 s for the hub: no hub at {0}/s \(is one running\? is --socket right\?\)"
+NO_DEFAULT = "there is no default, because this user has no home folder"
+
+CASES: list[tuple[str, int, list[str]]] = [
+    ("mpsr send --timeout 1.2 x", 1, [WAITING, r"1 message is not acknowledged \(no hub at {0}/s\)"]),
+    ("mpsr send --timeout 0.2 --spool x", 1, [r"1 message is not acknowledged \(no hub at .*, and there is no spool"]),
+    ("mpsr send --timeout 0.2 --socket {0}/file x", 1, [r"1 message is not acknowledged \({0}/file is no socket\)"]),
+    ("mpsr send <&-", 2, ["standard input is closed: give a MESSAGE"]),
+    ("mpsr send -F x y", 2, [r"-F 'x': write it as KEY=VALUE \(see `mpsr send --help`\)"]),
+    ("mpsr stats", 1, ["no hub answers at {0}/s: no hub at {0}/s"]),
+    ("mpsr stats --socket {0}/file", 1, ["no hub answers at {0}/file: {0}/file is no socket"]),
+    ("mpsr call ping --socket {0}", 1, ["no hub answers at {0}: {0} is no socket"]),
+    ("mpsr logs", 1, [r"journal {0}/j: there is no journal here \(is --journal right"]),
+    ("mpsr logs -n x", 2, [r"Invalid value for '-n' .*: not a whole number: 'x' \(0 to \d+\) \(see `mpsr logs "]),
+    ("mpsr logs -n -1", 2, [r"Invalid value for '-n' .*: not a whole number: '-1'"]),
+    ("mpsr logs --pid x", 2, [r"Invalid value for '--pid': not a whole number: 'x' \(0 or more\)"]),
+    ("mpsr logz", 2, [r"No such command 'logz'. Did you mean 'logs'\? \(see `mpsr --help`\)"]),
+    ("mpsr logs --folow", 2, [r"No such option '--folow'.*'--follow'"]),
+    ("mpsr bench --folder {0}/absent", 2, ["Invalid value for '--folder': Directory '{0}/absent' does not exist"]),
+    ("mpsr bench --folder {0}/file", 2, ["Invalid value for '--folder': Directory '{0}/file' is a file"]),
+    ("mpsr hub --socket {0}/file --journal {0}/j", 1, ["cannot listen on {0}/file: a file is already there"]),
+    ("mpsr config >/dev/full", 1, ["standard output: No space left on device"]),
+    ("mpsr --help >/dev/full", 1, ["standard output: No space left on device"]),
+    ("mpsr demo >/dev/full", 1, ["standard output: No space left on device"]),
+    ("mpsr demo | head -n 2 >/dev/null", 0, []),
+    ("mpsr config --example | head -n 1 >/dev/null", 0, []),
+    ("homeless send x", 2, [rf"--socket: {NO_DEFAULT} \(give --socket, or set MPSR_SOCKET\)"]),
+    ("homeless stats", 2, [f"--socket: {NO_DEFAULT}"]),
+    ("homeless logs", 2, [rf"--journal: {NO_DEFAULT} \(give --journal, or set MPSR_JOURNAL\)"]),
+    ("homeless verify", 2, [f"--journal: {NO_DEFAULT}"]),
+    ("homeless hub --check", 2, [f"--socket: {NO_DEFAULT}"]),
+    ("homeless hub --check --socket {0}/s", 2, [f"--journal: {NO_DEFAULT}"]),
+    ("homeless hub --check --socket {0}/s --journal {0}/j", 0, []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "code", "says"), CASES, ids=[line for line, _, _ in CASES])
+def test_a_mistake_or_an_obstacle_is_one_helpful_line(line: str, code: int, says: list[str], tmp_path: Path) -> None:
+    """The commands say what is wrong, leave with the right code, and make nothing."""
+    (tmp_path / "file").touch()
+    places = {"MPSR_SOCKET": f"{tmp_path}/s", "MPSR_JOURNAL": f"{tmp_path}/j", "XDG_CONFIG_HOME": str(tmp_path)}
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("MPSR_", "XDG_", "HOME"))}
+    functions = f'mpsr() {{ "$PYTHON" -c "{MPSR[2]}" "$@"; }}; homeless() {{ "$PYTHON" -c "$HOMELESS" "$@"; }}; '
+    if line.startswith("mpsr"):
+        environ |= places
+    done = subprocess.run(
+        ["bash", "-c", "set -o pipefail; " + functions + line.format(tmp_path)],
+        env={**environ, "PYTHON": sys.executable, "HOMELESS": HOMELESS},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        cwd=tmp_path,
+    )
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (code, len(says)), done.stderr
+    for said, expected in zip(lines, says, strict=True):
+        assert re.match("mpsr: " + expected.format(re.escape(str(tmp_path))), said), said
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_sender_that_is_refused(tmp_path: Path) -> None:
+    """After a second, one line says what closed connections may mean."""
+    with HubProcess(tmp_path, "--send-deny", f"uid:{os.getuid()}") as hub:
+        done = mpsr("send", "--socket", hub.socket, "--timeout", "1.2", "x")
+    waiting, failed = done.stderr.decode().splitlines()
+    assert done.returncode == 1
+    assert waiting.startswith(f"mpsr: waiting for the hub: {hub.socket}: the hub closed the connection (does it refuse")
+    assert failed.startswith("mpsr: 1 message is not acknowledged (")
+
+
+def test_an_interrupt_of_send(tmp_path: Path) -> None:
+    """Ctrl-C while `send` waits for a hub: one line with the number of messages, exit code 130."""
+    command = [*MPSR, "send", "--socket", str(tmp_path / "s"), "one", "two"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as sending:
+        assert sending.stderr is not None
+        assert "waiting 10 s for the hub" in sending.stderr.readline()
+        sending.send_signal(signal.SIGINT)
+        assert sending.stderr.read() == "mpsr: 2 messages are not acknowledged (interrupted)\n"
+    assert sending.returncode == 130
+
+
+def test_a_follower_without_a_journal(tmp_path: Path) -> None:
+    """After a second, `logs -f` says what it waits for."""
+    command = [*MPSR, "logs", "-f", "--journal", str(tmp_path / "j")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stderr is not None
+        waiting = f"mpsr: journal {tmp_path / 'j'}: there is none yet; waiting for a hub (is --journal right?)\n"
+        assert following.stderr.readline() == waiting
+        following.send_signal(signal.SIGINT)
+        assert following.stderr.read() == ""
+    assert following.returncode == 0
+
+
+@pytest.mark.parametrize("command", cli.list_commands(click.Context(cli)))
+def test_help_shows_no_ranges(command: str) -> None:
+    """Limits of numbers are in the error message; in the help they would hide the rest."""
+    assert not re.search(r"x ?<=|<= ?x|x ?>=", mpsr(command, "--help").stdout.decode())
+
+
+def test_send_with_a_spool(tmp_path: Path) -> None:
+    """`send --spool` leaves messages for a hub that starts later, and does not wait for it; they arrive once."""
+    with HubProcess(tmp_path) as hub:
+        assert mpsr("send", "--socket", hub.socket, "--spool", "first").returncode == 0
+        assert [message.record["message"] for message in hub.messages("send")] == ["first"]
+        assert os.listdir(f"{hub.socket}.spool") == []
+        hub.stop()
+        done = mpsr("send", "--socket", hub.socket, "--spool", "--timeout", "1000", "second", "third")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert mpsr("send", "--socket", hub.socket, "--timeout", "0.1", "lost").returncode == 1
+        hub.start()
+        mpsr("send", "--socket", hub.socket, "last")
+        sent = [message.record["message"] for message in hub.messages("send")]
+        assert sent == ["first", "second", "third", "last"]
