@@ -95,7 +95,7 @@ class _Command(click.Command):
 @click.option(
     "-p",
     "--port",
-    type=click.IntRange(1, 65535),
+    type=whole(1, 65535),
     metavar="N",
     help="PORT of the first process; each name adds 100, each further process 1.  [default: $PORT or 5000]",
 )
