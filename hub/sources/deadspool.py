@@ -1,8 +1,8 @@
 """
-One spool of a dead process, all files of one name and one user, read in small parts into batches and losses.
+One spool of a dead process, all files of one name and one user, read in small stretches into batches and losses.
 
 Always true:
-- one part is a bounded amount of work, whatever the files contain. Each part is a step of `parts`, done on a thread;
+- one stretch is a bounded amount of work, whatever the files contain. Each is a step of `stretches`, done on a thread;
 - every file is checked each time it is opened. Only a file of this user that no other user can have written to counts;
 - no header of another user's file counts, not even in a file of the same name;
 - one spool has one session, that of its first valid header; a segment with another one is damaged;
@@ -37,8 +37,8 @@ SEGMENT_BYTES_MAX = 2 << 20
 _LAST = 1 << 64
 
 
-class Part(NamedTuple):
-    """The result of one step."""
+class Stretch(NamedTuple):
+    """What one step has read of a spool."""
 
     items: Sequence[Data] = ()
     read_bytes: int = 0
@@ -91,13 +91,13 @@ class DeadSpool:
         self._bytes_max = frame_bytes_max + SEGMENT_BYTES_MAX
         self._frame_bytes_max = frame_bytes_max
 
-    def parts(self) -> Iterator[Part]:
+    def stretches(self) -> Iterator[Stretch]:
         """Read the whole spool. Raises OSError."""
         segments: list[_SpoolSegment] = []
         for file in sorted(self.files):  # by number: the first valid header gives the session
             if name_of_segment(file.name) is not None:
                 segments += self._look_at(file)
-                yield Part()
+                yield Stretch()
         if self.newer_version or not segments:
             return
         headers = [segment.header for segment in segments if segment.header is not None]
@@ -107,11 +107,11 @@ class DeadSpool:
         acknowledged = max((header.acknowledged for header in headers), default=0)
         for segment in sorted(segments, key=lambda segment: segment.header.first if segment.header else _LAST):
             if self._admits(segment.gid):
-                yield from self._parts_of(
+                yield from self._stretches_of(
                     segment, acknowledged, ForwardDecoder(peer, self.intake, frame_bytes_max=self._frame_bytes_max)
                 )
             else:
-                yield Part(is_refused=True)
+                yield Stretch(is_refused=True)
 
     def _look_at(self, file: File) -> Sequence[_SpoolSegment]:
         """Return the segment in *file*, if it has one. Raises OSError."""
@@ -129,10 +129,10 @@ class DeadSpool:
                 header = None
         return (_SpoolSegment(file.name, file.inode, header, data[:64], there.st_size, there.st_gid),)
 
-    def _parts_of(self, segment: _SpoolSegment, acknowledged: int, decoder: ForwardDecoder) -> Iterator[Part]:
+    def _stretches_of(self, segment: _SpoolSegment, acknowledged: int, decoder: ForwardDecoder) -> Iterator[Stretch]:
         """Read one segment. An invalid frame is a loss and ends the segment."""
         if segment.header is None:
-            yield Part((Loss("a spool with damage: no header", 1, segment.size, segment.sample),))
+            yield Stretch((Loss("a spool with damage: no header", 1, segment.size, segment.sample),))
             return
 
         def read(at: int, size: int) -> bytes:
@@ -141,15 +141,15 @@ class DeadSpool:
         try:
             for piece in pieces_of(read, min(segment.size, self._bytes_max), segment.header, acknowledged):
                 if isinstance(piece, DamagedRange):
-                    yield Part((*decoder.finish(), Loss(piece.reason, 1, piece.lost_bytes, piece.sample)))
+                    yield Stretch((*decoder.finish(), Loss(piece.reason, 1, piece.lost_bytes, piece.sample)))
                     return
                 items = decoder.receive(piece) if piece else ()
-                yield Part(items, len(piece), decoder.held_bytes)
+                yield Stretch(items, len(piece), decoder.held_bytes)
                 if any(isinstance(item, Loss) and item.fatal for item in items):
                     return  # the file was changed while it was read
         except FileNotFoundError:  # removed by its owner, or as excess
             pass
-        yield Part(decoder.finish())
+        yield Stretch(decoder.finish())
 
     def _read(self, name: str, inode: int, at: int, size: int) -> tuple[bytes, os.stat_result]:
         """Return bytes of a file and its stat. Raises OSError; FileNotFoundError also if another file has the name."""

@@ -40,7 +40,7 @@ from hub.intake import Intake
 from hub.log import get_logger
 from hub.message import Loss, Peer
 from hub.metrics import Metrics
-from hub.sources.deadspool import Part
+from hub.sources.deadspool import Stretch
 from hub.sources.holdings import BYTES_SHARE, FILES_MAX, Holding, Known, Look, Patience
 from hub.sources.spoolfolder import SpoolFolder
 from hub.sources.spoolreader import SpoolReader
@@ -245,8 +245,8 @@ class Adoption:
         step = await self._on_thread(reader.step, READ_BYTES)
         for event, fields in step.notes:
             reader.user.lines.log(log.warning, event, uid=reader.user.uid, **fields)
-        for source, part in step.parts:
-            await self._accept_part(source, part)
+        for source, stretch in step.stretches:
+            await self._accept_stretch(source, stretch)
         for spool in step.ended:
             if spool.intake is not None:
                 await self._settle(spool.intake)
@@ -254,21 +254,21 @@ class Adoption:
         if reader.wants_groups:
             reader.learn_groups(await asyncio.to_thread(_groups_of, reader.user.uid))
 
-    async def _accept_part(self, intake: Intake, part: Part) -> None:
-        """Accept a part of a file as if it came from a connection. Raises HubClosed."""
+    async def _accept_stretch(self, intake: Intake, stretch: Stretch) -> None:
+        """Accept a stretch of a file as if it came from a connection. Raises HubClosed."""
         before = intake.messages
-        intake.budget.arrived(intake.holding, part.read_bytes)
-        intake.budget.decoded(intake.holding, len(part.items))
+        intake.budget.arrived(intake.holding, stretch.read_bytes)
+        intake.budget.decoded(intake.holding, len(stretch.items))
         try:
-            if part.is_refused:
+            if stretch.is_refused:
                 intake.refuse("open the socket", 1)
             elif intake.gate.may("send"):
-                await intake.take(part.items)
+                await intake.take(stretch.items)
             else:
-                for item in part.items:  # the whole file is removed, so every item is counted
+                for item in stretch.items:  # the whole file is removed, so every item is counted
                     intake.refuse("send", getattr(item, "count", 1))
         finally:
-            intake.budget.keep(intake.holding, part.held_bytes)
+            intake.budget.keep(intake.holding, stretch.held_bytes)
             self._metrics.adopted += intake.messages - before
 
     async def _settle(self, intake: Intake) -> None:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from hub.access import Groups
 from hub.intake import Intake
 from hub.message import Peer
-from hub.sources.deadspool import DeadSpool, Part
+from hub.sources.deadspool import DeadSpool, Stretch
 from hub.sources.holdings import File, Holding, Known
 from hub.sources.spoolfolder import SpoolFolder
 from hub.users import User
@@ -38,7 +38,7 @@ _FOR_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
 class Step(NamedTuple):
     """The result of one step on the thread."""
 
-    parts: list[tuple[Intake, Part]]
+    stretches: list[tuple[Intake, Stretch]]
     ended: list[DeadSpool]
     notes: list[tuple[str, dict[str, Any]]]
     """Log events and their fields."""
@@ -76,7 +76,7 @@ class SpoolReader:
         self._accept = accept
         self._left_alone = left_alone
         self._frame_bytes_max = frame_bytes_max
-        self._parts: Iterator[Part] = iter(())
+        self._stretches: Iterator[Stretch] = iter(())
         self._waiting: dict[str, list[File]] = {}
         self._to_remove: list[File] = []
         self._knows_groups = False
@@ -107,7 +107,7 @@ class SpoolReader:
     # On the thread.
 
     def step(self, bytes_max: int) -> Step:
-        """Remove stored spools, then read on; *bytes_max* is exceeded by at most one part."""
+        """Remove stored spools, then read on; *bytes_max* is exceeded by at most one stretch."""
         step = Step([], [], [])
         ends_at, read_bytes, items = time.thread_time() + STEP_S, 0, 0
         for spool in self.stored:
@@ -122,9 +122,9 @@ class SpoolReader:
             and time.thread_time() < ends_at
             and (self.current is not None or self._next(step))
         ):
-            part = self._read_on(step)
-            read_bytes += part.read_bytes
-            items += len(part.items)
+            stretch = self._read_on(step)
+            read_bytes += stretch.read_bytes
+            items += len(stretch.items)
         return step
 
     def _next(self, step: Step) -> bool:
@@ -160,24 +160,25 @@ class SpoolReader:
             admits=lambda gid: self._folder.admits(uid, gid, self.groups),
             frame_bytes_max=self._frame_bytes_max,
         )
-        self._parts = self.current.parts()
+        self._stretches = self.current.stretches()
 
-    def _read_on(self, step: Step) -> Part:
-        """Read one part of the current spool, if there is one; record its end."""
-        spool, part = self.current, Part()
+    def _read_on(self, step: Step) -> Stretch:
+        """Read one stretch of the current spool, if there is one; record its end."""
+        spool, stretch = self.current, Stretch()
         if spool is None:
-            return part
+            return stretch
         try:
-            part = next(self._parts)
+            stretch = next(self._stretches)
         except StopIteration:
             self._end(spool, step)
         except OSError as error:
             self._give_up(spool.files, spool.name, error, step)
             self.current = None
-        self.held_bytes = part.held_bytes
-        if spool.intake is not None and (part.read_bytes or part.items or part.is_refused or self.current is None):
-            step.parts.append((spool.intake, part))
-        return part
+        self.held_bytes = stretch.held_bytes
+        has_news = stretch.read_bytes or stretch.items or stretch.is_refused or self.current is None
+        if spool.intake is not None and has_news:
+            step.stretches.append((spool.intake, stretch))
+        return stretch
 
     def _end(self, spool: DeadSpool, step: Step) -> None:
         self.current = None

@@ -1,4 +1,4 @@
-"""hub.sources.deadspool: one spool of one dead process, read in bounded parts, from its own files only."""
+"""hub.sources.deadspool: one spool of one dead process, read in bounded stretches, from its own files only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hub.message import Batch, Loss, Peer
-from hub.sources.deadspool import DeadSpool, Part
+from hub.sources.deadspool import DeadSpool, Stretch
 from hub.sources.holdings import File
 from hub.sources.spoolfolder import SpoolFolder
 from hub.wire.frame import FRAME_BYTES_MAX
@@ -57,17 +57,17 @@ def spool_of(
 
 
 def read(spool: DeadSpool) -> tuple[list[Any], list[str]]:
-    """Return the numbers of the messages and the reasons of the losses; check the bound of each part."""
+    """Return the numbers of the messages and the reasons of the losses; check the bound of each stretch."""
     numbers: list[Any] = []
     reasons: list[str] = []
-    parts = spool.parts()
+    stretches = spool.stretches()
     while True:
         began = time.thread_time()
-        part = next(parts, None)
+        stretch = next(stretches, None)
         assert time.thread_time() - began < STEP_MAX_S
-        if part is None:
+        if stretch is None:
             return numbers, reasons
-        for item in part.items:
+        for item in stretch.items:
             if isinstance(item, Batch):
                 numbers += [message.record.get("n") for message in item.messages()]
             else:
@@ -118,8 +118,8 @@ def test_two_sessions_of_one_name(path: Path, folder: SpoolFolder, is_reversed: 
 def test_not_admitted(path: Path, folder: SpoolFolder) -> None:
     """A file whose owner may not open the socket is not read, whatever the other files are."""
     name = leave(path, 10)
-    parts = list(spool_of(folder, name, admits=lambda _: False).parts())
-    assert [part for part in parts if part != Part()] == [Part(is_refused=True)]
+    stretches = list(spool_of(folder, name, admits=lambda _: False).stretches())
+    assert [stretch for stretch in stretches if stretch != Stretch()] == [Stretch(is_refused=True)]
 
 
 def test_a_newer_version(path: Path, folder: SpoolFolder) -> None:
@@ -132,7 +132,7 @@ def test_a_newer_version(path: Path, folder: SpoolFolder) -> None:
     assert (read(spool), spool.newer_version, spool.intake) == (([], []), 2, None)
 
 
-# Bounded parts.
+# Bounded stretches.
 
 
 def tiny(count: int) -> list[bytes]:
@@ -179,7 +179,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], int, list[str]]] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_part_is_short(path: Path, folder: SpoolFolder, name: str) -> None:
-    """Each part takes less than 20 ms of CPU time for any contents, and data before damage is read."""
+    """Each stretch takes less than 20 ms of CPU time for any contents, and data before damage is read."""
     make, count, reasons = HOSTILE[name]
     left = leave_segment(path, make(), SESSION)
     if name == "a terabyte of zeros":
@@ -208,11 +208,11 @@ def test_a_file_that_changes_while_it_is_read(path: Path, folder: SpoolFolder) -
     """A file removed or overwritten while it is read loses only its rest, and the reader does not wait."""
     for change in (Path.unlink, lambda left: left.write_bytes(b"\xc1" * 100)):
         left = leave_segment(path, segment(SESSION, tiny(10_000)), SESSION)
-        parts = spool_of(folder, SESSION).parts()
+        stretches = spool_of(folder, SESSION).stretches()
         some = 0
         while not some:
-            some += len(next(parts).items)
+            some += len(next(stretches).items)
         change(left)
-        rest = [item for part in parts for item in part.items]
+        rest = [item for stretch in stretches for item in stretch.items]
         assert sum(isinstance(item, Batch) for item in rest) == 0
         left.unlink(missing_ok=True)

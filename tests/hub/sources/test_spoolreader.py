@@ -83,7 +83,7 @@ class Rig:
     @property
     def count(self) -> int:
         """The number of messages read."""
-        items = (item for step in self.steps for _, part in step.parts for item in part.items)
+        items = (item for step in self.steps for _, stretch in step.stretches for item in stretch.items)
         return sum(item.count for item in items if isinstance(item, Batch))
 
     @property
@@ -157,7 +157,7 @@ def test_tiny_frames(path: Path) -> None:
     with without_collection():
         rig.run()
     assert rig.count == 20_000
-    assert max(sum(len(part.items) for _, part in step.parts) for step in rig.steps) < STEP_ITEMS + 500
+    assert max(sum(len(stretch.items) for _, stretch in step.stretches) for step in rig.steps) < STEP_ITEMS + 500
     assert rig.worst_s < 0.02
 
 
