@@ -15,11 +15,11 @@ import msgspec
 
 from hub.access import RIGHTS, Mode, Right, Rule, Rules
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
+from hub.journal.writer import Durability
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Size
 from hub.service.tables import Live, Table, fields_of
 
-Durability = Literal["fsync", "relaxed"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
