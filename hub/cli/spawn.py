@@ -29,6 +29,7 @@ from hub.escaping import escape
 from hub.paths import default_socket
 from producers.errors import NotAcknowledged, NotConnected, NotTrusted, ProducerError
 from producers.spawn import processes
+from producers.spawn.console import SYSTEM
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX
 from producers.spawn.multiline import Join
@@ -263,7 +264,7 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
     console = None if wishes.quiet else Console(1, names, is_coloured=wants_colours())
     producer = Producer(wishes.socket, tag="mpsr.spawn")
     delivery = Delivery(producer, console)
-    children = Supervisor(specs, wishes.policy, delivery, wishes.options)
+    children = Supervisor(specs, wishes.policy, delivery, wishes.options, ends_orphans=True)
     hub = OwnHub(wishes.hub, wishes.socket, console) if wishes.hub else None
     reaping = asyncio.get_running_loop().create_task(_reap())
     warning = None if hub is not None else asyncio.get_running_loop().create_task(_warn(producer))
@@ -364,6 +365,8 @@ class _Signals:
             self.exit_code = 128 + number
             if self._console is not None:
                 self._console.give_up()
+        elif number == signal.SIGINT and self._console is not None:
+            self._console.show(SYSTEM, [b"stopping; a second Ctrl-C kills"])
         self._is_stopping = True
         self._children.stop()
         if self._hub is not None:

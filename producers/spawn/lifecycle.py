@@ -31,6 +31,8 @@ LOOK_S = 0.05
 """How often a group whose leader has exited is checked. The kernel does not report when a group becomes empty."""
 KILLED_S = 5.0
 """How long after SIGKILL a group is waited for. A process that is blocked in the kernel may outlive this."""
+TIMEOUT, SECOND_STOP = "stop timeout", "second stop"
+"""Reasons of `process.killed`."""
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 _OBEDIENT = {0, *(-number for number in _ENDING), *(128 + number for number in _ENDING)}
 
@@ -280,7 +282,7 @@ class Lifecycle:
             return
         for name, child in self._children.items():
             if child.state in (ChildState.RUNNING, ChildState.LINGERING):
-                self._kill(name, child, now)
+                self._kill(name, child, now, SECOND_STOP)
 
     def _stop_all(self, now: float, but: _ChildLifecycle | None = None) -> None:
         for name, child in self._children.items():
@@ -295,9 +297,9 @@ class Lifecycle:
         child.kill_at = now + self._policy.stop_timeout_s
         self._actions.append(Signal(name, signal.SIGTERM))
 
-    def _kill(self, name: str, child: _ChildLifecycle, now: float) -> None:
+    def _kill(self, name: str, child: _ChildLifecycle, now: float, reason: str) -> None:
         child.kill_at, child.killed_at = None, now
-        self._report(name, "process.killed", level="warning", pid=child.pid)
+        self._report(name, "process.killed", level="warning", pid=child.pid, reason=reason)
         if child.state is ChildState.LINGERING:
             child.due = now + LOOK_S
             self._actions.append(Look(name))  # the id of a group that is gone may be reused
@@ -305,7 +307,7 @@ class Lifecycle:
 
     def _tick(self, name: str, child: _ChildLifecycle, now: float) -> None:
         if child.kill_at is not None and now >= child.kill_at:
-            self._kill(name, child, now)
+            self._kill(name, child, now, TIMEOUT)
         if child.due is None or now < child.due:
             return
         if child.state is ChildState.WAITING:

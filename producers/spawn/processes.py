@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import glob
 import os
 import signal
 import subprocess
@@ -144,6 +145,22 @@ def reap() -> None:
         if ended is None or ended.si_pid in _running:
             return
         os.waitpid(ended.si_pid, 0)
+
+
+def orphans() -> list[int]:
+    """Return our children that were not started here: adopted ones. Wait for those that have exited."""
+    found: list[int] = []
+    for children in glob.glob("/proc/self/task/*/children"):
+        with contextlib.suppress(OSError), open(children, encoding="ascii") as pids:
+            found += map(int, pids.read().split())
+    return [pid for pid in found if pid not in _running and not _has_exited(pid)]
+
+
+def _has_exited(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def is_group_empty(pid: int) -> bool:

@@ -13,7 +13,8 @@ Always true:
 - place and time of a message are those of its first byte: the child's other stream waits for a traceback that is not
   complete, at most `HOLD_MAX_S`, and for half a line, at most `IDLE_S`;
 - while there is no room for data that was read, no stream is read;
-- when `run` returns, every child has exited and has been waited for.
+- when `run` returns, every child has exited and has been waited for; with *ends_orphans* so have the processes that had
+  left its group (where the kernel lists our children, and gives us the orphans: processes.adopt).
 
 Not here: decisions (producers.spawn.lifecycle), delivery of messages (producers.spawn.delivery).
 """
@@ -21,6 +22,7 @@ Not here: decisions (producers.spawn.lifecycle), delivery of messages (producers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import selectors
 import signal
@@ -36,6 +38,10 @@ from producers.spawn import processes
 from producers.spawn.console import SYSTEM
 from producers.spawn.delivery import Delivery, Parcel
 from producers.spawn.lifecycle import (
+    KILLED_S,
+    LOOK_S,
+    SECOND_STOP,
+    TIMEOUT,
     Action,
     Event,
     Exited,
@@ -123,12 +129,16 @@ class Supervisor:
         options: OutputOptions | None = None,
         *,
         on_event: Callable[[str, Mapping[str, Any]], None] = lambda event, fields: None,
+        ends_orphans: bool = False,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._lifecycle = Lifecycle(self._specs, policy)
         self._delivery = delivery
         self._options = options or OutputOptions()
         self._on_event = on_event
+        self._ends_orphans = ends_orphans
+        self._stop_timeout_s = policy.stop_timeout_s
+        self._stops = 0  # calls of `stop`
         self._children: dict[str, _ChildProcess] = {}  # the latest life of each
         self._streams: set[_Stream] = set()  # open ones, also of earlier lives: other processes may hold the write ends
         self._reads = 0
@@ -147,6 +157,8 @@ class Supervisor:
             self._do(self._lifecycle.begin())
             self._after()
             await over
+            if self._ends_orphans:
+                await self._end_orphans()
             for stream in list(self._streams):
                 self._drain(stream)
             await self._caught_up()
@@ -156,6 +168,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop all children: SIGTERM, then SIGKILL after the stop timeout. The second call sends SIGKILL at once."""
+        self._stops += 1
         self._handle(StopAsked())
 
     def pass_on(self, number: int) -> None:
@@ -163,6 +176,18 @@ class Supervisor:
         for child in self._children.values():
             if child.process.poll() is None:
                 child.process.send_signal(number)
+
+    async def _end_orphans(self) -> None:
+        """Send SIGTERM to the processes that left the groups, and SIGKILL after the stop timeout or a second `stop`."""
+        kill_at = self._loop.time() + self._stop_timeout_s
+        asked: set[int] = set()
+        while (left := processes.orphans()) and self._loop.time() < kill_at + KILLED_S:
+            is_late = self._loop.time() >= kill_at or self._stops > 1
+            for pid in left if is_late else set(left) - asked:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # of another user
+                    os.kill(pid, signal.SIGKILL if is_late else signal.SIGTERM)
+            asked.update(left)
+            await asyncio.sleep(LOOK_S)
 
     # Decisions and their consequences.
 
@@ -364,6 +389,12 @@ class Supervisor:
         self._selector.close()
 
 
+_KILLED = {
+    TIMEOUT: "did not end in time and is killed",
+    SECOND_STOP: "is killed, because a stop was requested twice",
+}
+
+
 def _sentence(event: str, fields: Mapping[str, Any]) -> str:
     """Describe an event in words."""
     match event:
@@ -377,6 +408,6 @@ def _sentence(event: str, fields: Mapping[str, Any]) -> str:
         case "process.given_up":
             return f"is given up after {fields['attempts']} attempts"
         case "process.killed":
-            return "did not end in time and is killed"
+            return _KILLED[fields["reason"]]
         case _:
             return f"cannot be started: {fields.get('error')}"

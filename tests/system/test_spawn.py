@@ -218,18 +218,58 @@ def test_others_of_a_group_have_their_time_to_end(hub: HubProcess, tmp_path: Pat
     assert "graceful" in texts(hub.messages("w.1"))
 
 
+DAEMON = """trap 'sleep 0.2; echo graceful; exit 0' TERM; echo daemon $$; while :; do sleep 0.05; done"""
+STUBBORN = """trap '' TERM; echo daemon $$; while :; do sleep 0.05; done"""
+
+
+def daemons(hub: HubProcess) -> list[int]:
+    found = [text.split() for text in texts(hub.messages("w.1"))]
+    return [int(words[1]) for words in found if words[:1] == ["daemon"]]
+
+
 @needs_proc
-def test_nobody_is_waited_for_who_left_the_group(hub: HubProcess, tmp_path: Path) -> None:
-    """A daemon that keeps the pipe open does not delay the end."""
-    with Spawned(
-        tmp_path, "--socket", hub.socket, "--tag", "w", *sh("setsid sleep 600 & echo $! ; printf half; exit 4")
-    ) as spawned:
+def test_processes_that_left_the_group_are_ended_at_a_stop(hub: HubProcess, tmp_path: Path) -> None:
+    """After the children daemons get SIGTERM and time to end, those of daemons too; their last words arrive."""
+    daemon = f"setsid sh -c {shlex.quote(DAEMON)} & sleep 600"
+    script = f"setsid sh -c {shlex.quote(daemon)} & {daemon}"
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", *sh(script)) as spawned:
+        pids = eventually(lambda: found if len(found := daemons(hub)) == 2 else None, "both run")
+        spawned.process.terminate()
+        assert spawned.wait() == 0
+        assert not any(map(is_alive, pids))
+    assert texts(hub.messages("w.1")).count("graceful") == 2
+
+
+@needs_proc
+def test_a_stubborn_daemon_is_killed(hub: HubProcess, tmp_path: Path) -> None:
+    """When its parent ends by itself a daemon is ended as well: SIGKILL follows after --stop-timeout."""
+    script = (
+        f"setsid sh -c {shlex.quote(STUBBORN)} & until [ -e {tmp_path}/go ]; do sleep 0.01; done; printf half; exit 4"
+    )
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--stop-timeout", "0.3", *sh(script)) as spawned:
+        (pid,) = eventually(lambda: daemons(hub), "it runs")
+        (tmp_path / "go").touch()
         assert spawned.wait() == 4
-    _, daemon_pid, *rest = texts(hub.messages("w.1"))
-    assert rest == ["half", "process.exited"], "its half line comes before its end"
-    daemon = int(daemon_pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(daemon, signal.SIGKILL)
+        assert not is_alive(pid)
+    assert texts(hub.messages("w.1"))[-2:] == ["half", "process.exited"], "its half line comes before its end"
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_kills(hub: HubProcess, tmp_path: Path, number: signal.Signals) -> None:
+    """Children and daemons get SIGKILL at once; it is reported as such, and the exit code is 128 plus the number."""
+    script = f"setsid sh -c {shlex.quote(STUBBORN)} & trap '' TERM; while :; do sleep 0.05; done"
+    with Spawned(tmp_path, "--socket", hub.socket, "--tag", "w", "--stop-timeout", "600", *sh(script)) as spawned:
+        pids = [*eventually(lambda: daemons(hub), "it runs"), spawned.pid_of("w.1")]
+        spawned.process.send_signal(signal.SIGINT)
+        spawned.until("stopping; a second Ctrl-C kills")
+        spawned.process.send_signal(number)
+        assert spawned.wait() == 128 + number
+        assert not any(map(is_alive, pids))
+        assert spawned.says("w.1 is killed, because a stop was requested twice")
+    assert [one.record["reason"] for one in hub.messages("w.1") if one.record.get("event") == "process.killed"] == [
+        "second stop"
+    ]
 
 
 @needs_proc

@@ -161,7 +161,7 @@ def test_everything_is_told() -> None:
     assert reported == [
         ("process.started", {"level": "info", "pid": 7}),
         ("process.exited", {"level": "error", "pid": 7, "exit_code": 3, "signal": None, "seconds": 2.0}),
-        ("process.killed", {"level": "warning", "pid": 7}),
+        ("process.killed", {"level": "warning", "pid": 7, "reason": "stop timeout"}),
         ("process.restarting", {"level": "warning", "attempt": 1, "pause_s": 1.0}),
         ("process.started", {"level": "info", "pid": 8}),
         ("process.exited", {"level": "error", "pid": 8, "exit_code": None, "signal": "SIGSEGV", "seconds": 0.0}),
