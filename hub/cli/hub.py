@@ -44,11 +44,11 @@ def _help(key: Key, *, is_list: bool) -> str:
 @click.option("--check", is_flag=True, help="Check the configuration and exit without starting a hub.")
 @click.option(
     "--print",
-    "show",
+    "is_printing",
     is_flag=True,
     help="Print committed messages. Frames of more than 256 KiB are left out.",
 )
-def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
+def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> None:
     """Run the hub in the foreground.
 
     SIGTERM and Ctrl-C stop it; no accepted message is lost. SIGHUP reloads the configuration. Each option can also be
@@ -79,7 +79,7 @@ def hub(config: str | None, check: bool, show: bool, **flags: Any) -> None:
     set_level(logging.getLevelNamesMapping()[settings.config.log_level.upper()])
 
     async def serve() -> None:
-        await Service(settings.config, show=_printer() if show else None, load=reload).run()
+        await Service(settings.config, print_batch=_batch_printer() if is_printing else None, load=reload).run()
 
     uvloop.run(serve())
 
@@ -88,14 +88,14 @@ _PRINTED_BYTES_MAX = 256 << 10
 """A larger frame is not decoded for `--print`: its values can take 80 times its size, and too long."""
 
 
-def _printer() -> Callable[[Batch | Gap], None]:
+def _batch_printer() -> Callable[[Batch | Gap], None]:
     from hub.escaping import escape
     from hub.message import Batch
     from hub.query.query import Query
 
     query, render = Query(), renderer(None)
 
-    def show(batch: Batch | Gap) -> None:
+    def print_batch(batch: Batch | Gap) -> None:
         if isinstance(batch, Batch) and len(batch.entries) > _PRINTED_BYTES_MAX:
             tag = escape(batch.tag.decode("utf-8", "replace"))
             size = f"{counted(batch.count, 'message')} of {tag}, {len(batch.entries)} bytes"
@@ -109,4 +109,4 @@ def _printer() -> Callable[[Batch | Gap], None]:
         except OSError:  # the reader has ended; the hub continues
             discard_output()
 
-    return show
+    return print_batch

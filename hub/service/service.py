@@ -5,7 +5,7 @@ Before the parts: inherited socket, descriptor limit, journal (locked and recove
 backlog). The parts are started in the order of `Service._parts`:
 
 1. watchdog and status line (which wait until the hub is ready), check of the journal's lock, expiry;
-2. sinks, which show or deliver what is committed from now on;
+2. sinks, which print or deliver what is committed from now on;
 3. the receiver;
 4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`;
 5. the socket: connections are accepted;
@@ -21,7 +21,7 @@ for the receiver and for each sink:
    hub), and reads what producers have sent;
 2. the other sources stop;
 3. the receiver commits and acknowledges it;
-4. sinks show the last messages;
+4. sinks print the last messages;
 5. the journal is sealed and closed, always.
 
 A new source or sink is a file in hub.sources or hub.sinks, and a row in `Service._parts`.
@@ -58,7 +58,7 @@ from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig
 from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
-from hub.sinks.stdout import Follower
+from hub.sinks.stdout import Printer
 from hub.socketfile import SocketFile
 from hub.sources.spool import Adoption
 
@@ -74,18 +74,18 @@ class Service:
     """
     Run a hub until it is stopped.
 
-    *show* is called on a thread with each committed batch. *load* reads the configuration again.
+    *print_batch* is called on a thread with each committed batch. *load* reads the configuration again.
     """
 
     def __init__(
         self,
         config: Config,
         *,
-        show: Callable[[Batch | Gap], None] | None = None,
+        print_batch: Callable[[Batch | Gap], None] | None = None,
         load: Callable[[], LoadedConfig] | None = None,
     ) -> None:
         self._config = config
-        self._show = show
+        self._print_batch = print_batch
         self._load = load or (lambda: LoadedConfig(config, {}, None))
         self._stopping = asyncio.Event()
         self._hung_up = asyncio.Event()
@@ -174,9 +174,9 @@ class Service:
         reload = functools.partial(_reload, reloader, notifier)
         commands = Commands(endpoint, journal, reload)
         sinks = []
-        if self._show is not None:
-            follower = Follower(journal, self._show)
-            sinks.append(Part("print", follower.run, stop=follower.stop, grace_s=STOP_GRACE_S))
+        if self._print_batch is not None:
+            printer = Printer(journal, self._print_batch)
+            sinks.append(Part("print", printer.run, stop=printer.stop, grace_s=STOP_GRACE_S))
         return [
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
             Part("guard", lambda: _guard(journal), is_vital=True),

@@ -6,5 +6,5 @@ The contract is in docs/extending.md. In short, a sink reads on a thread of its 
 waits and tries again if its destination fails, and ends in `stop` within the time given. `stdout` remembers nothing
 between two runs; a place that a sink remembers is not built yet.
 
-stdout          shows each batch (`mpsr hub --print`)
+stdout          prints each batch (`mpsr hub --print`)
 """

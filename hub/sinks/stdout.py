@@ -1,11 +1,11 @@
 """
-Shows messages as they are committed, without delaying the hub. It begins with what is committed after the start, and
-remembers nothing: what it has not shown before the stop, a later run does not show either.
+Prints messages as they are committed, without delaying the hub. It begins with what is committed after the start, and
+remembers nothing: what it has not printed before the stop, a later run does not print either.
 
 A thread reads the journal, so that a slow reader of the output delays nothing. It is a daemon thread, so that a reader
 that has stopped does not keep the hub from ending.
 
-Always true: everything committed after the start is shown, in order, before `stop` returns, unless that takes too long.
+Always true: everything committed after the start is printed, in order, before `stop` returns, unless it takes too long.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from hub.message import Batch
 log = get_logger("mpsr.stdout")
 
 
-class Follower:
-    """Calls *show*, on its own thread, with each batch committed after construction."""
+class Printer:
+    """Calls *print_batch*, on its own thread, with each batch committed after construction."""
 
-    def __init__(self, journal: Journal, show: Callable[[Batch | Gap], None]) -> None:
+    def __init__(self, journal: Journal, print_batch: Callable[[Batch | Gap], None]) -> None:
         self._journal = journal
-        self._show = show
-        self._shown = journal.last_sequence
-        self._reader = journal.read(after=self._shown)
+        self._print_batch = print_batch
+        self._printed = journal.last_sequence
+        self._reader = journal.read(after=self._printed)
         self._more = threading.Event()
         self._is_ending = False
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> None:
-        """Show until `stop` is called or this task is cancelled. Raises what *show* or the journal's reader raised."""
-        threading.Thread(target=self._work, name="mpsr-show", daemon=True).start()
+        """Print until `stop` is called or this task is cancelled. Raises what *print_batch* or the reader raised."""
+        threading.Thread(target=self._work, name="mpsr-print", daemon=True).start()
         async with asyncio.TaskGroup() as group:
-            waking = group.create_task(self._wake(), name="mpsr-show")
+            waking = group.create_task(self._wake(), name="mpsr-print")
             await asyncio.shield(self._ended)
             waking.cancel()
 
     async def stop(self, timeout: float) -> None:
-        """Show the remaining batches. After *timeout* seconds, log that some were not shown. Raises what `run` does."""
+        """Print the remaining batches. After *timeout* seconds, log that some are not. Raises what `run` does."""
         self._is_ending = True
         self._more.set()
         try:
@@ -56,8 +56,8 @@ class Follower:
 
     async def _wake(self) -> None:
         while True:
-            await self._journal.wait_beyond(self._shown)
-            self._shown = self._journal.last_sequence
+            await self._journal.wait_beyond(self._printed)
+            self._printed = self._journal.last_sequence
             self._more.set()
 
     # The thread.
@@ -71,7 +71,7 @@ class Follower:
                 self._more.clear()
                 is_last = self._is_ending
                 for batch in self._reader.read(follow=True):
-                    self._show(batch)
+                    self._print_batch(batch)
         except Exception as error:  # noqa: BLE001  passed to `run` unchanged
             failed = error
         finally:

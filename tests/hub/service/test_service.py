@@ -368,7 +368,7 @@ def failed_at_once(*_: object) -> NoReturn:
         ("hub.journal.journal.Journal.check_lock", failed),
         ("hub.journal.journal.Journal.expire", failed),
         ("hub.service.systemd.Notifier.status", failed_at_once),
-        ("hub.sinks.stdout.Follower._wake", failed),
+        ("hub.sinks.stdout.Printer._wake", failed),
         ("hub.receiver.Receiver.run", failed),
         ("hub.sources.spool.Adoption.look", failed),
         ("hub.sources.spool.Adoption.first_look", failed),
@@ -391,7 +391,7 @@ def test_a_part_that_dies(
             monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
             async with asyncio.timeout(support.PATIENCE_S):
                 with pytest.raises(expected) as raised:
-                    await Service(config(tmp_path, retain="1s"), show=lambda _: None).run()
+                    await Service(config(tmp_path, retain="1s"), print_batch=lambda _: None).run()
         assert isinstance(raised.value.__cause__ or raised.value, ZeroDivisionError)
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("mpsr-")] == []
         assert not (tmp_path / "s").exists()
@@ -432,10 +432,10 @@ def test_what_was_sent_when_a_part_dies(run: Run, tmp_path: Path, monkeypatch: p
 
 @both_loops
 def test_a_sink_that_dies(run: Run, tmp_path: Path) -> None:
-    """An error in what shows the messages, on its thread, ends the service; what was committed stays."""
+    """An error in what prints the messages, on its thread, ends the service; what was committed stays."""
 
     async def main() -> None:
-        running = asyncio.create_task(Service(config(tmp_path), show=failed_at_once).run())
+        running = asyncio.create_task(Service(config(tmp_path), print_batch=failed_at_once).run())
         client = await connected(str(tmp_path / "s"), chunk("a"))
         with pytest.raises(ZeroDivisionError):
             await running
@@ -448,20 +448,20 @@ def test_a_sink_that_dies(run: Run, tmp_path: Path) -> None:
 
 
 @both_loops
-def test_show_is_called_with_everything(run: Run, tmp_path: Path) -> None:
-    """*show* gets everything committed after the start, up to the last, and nothing older."""
+def test_print_batch_is_called_with_everything(run: Run, tmp_path: Path) -> None:
+    """*print_batch* gets everything committed after the start, up to the last, and nothing older."""
 
     async def main() -> None:
         for expected in ([1, 2, 3], [4, 5, 6]):
-            shown: list[Batch | Gap] = []
-            service = Service(config(tmp_path), show=shown.append)
+            printed: list[Batch | Gap] = []
+            service = Service(config(tmp_path), print_batch=printed.append)
             running = asyncio.create_task(service.run())
             client = await connected(str(tmp_path / "s"), chunk(f"a {expected}") + chunk(f"b {expected}"))
             assert len(await asyncio.to_thread(read_acks, client, 2)) == 2
             client.sendall(chunk(f"c {expected}"))
             service.stop()
             await running
-            assert [batch.sequence for batch in shown] == expected
+            assert [batch.sequence for batch in printed] == expected
             client.close()
 
     run(main())
