@@ -6,7 +6,10 @@ Always true:
 - while the journal is unavailable, nothing is lost: the inbox fills, the sockets are not read, and producers wait or
   choose what to drop.
 
-Not here: resends (hub.dedupe, applied inside the commit).
+Resends are acknowledged here like every other batch: the journal leaves them out of the commit, and their producer must
+learn that the chunk is stored. A chunk that arrives twice is acknowledged twice and stored once.
+
+Not here: how a resend is recognised (hub.dedupe, applied inside the commit).
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from hub.wire import chunkid
 
 FRAME_BYTES_MAX = 64 << 20
 TAG_BYTES_MAX = 4 << 10
+"""Like a chunk id, a tag is stored in the header of a block; both are far below its limit (128 KiB)."""
 OPTION_BYTES_MAX = 64 << 10
 INLINE_BYTES = 256 << 10
 """A frame or line of up to this size is decoded at once, in a few milliseconds at most; a larger one on a thread."""

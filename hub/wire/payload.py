@@ -7,7 +7,8 @@ Any other payload leaves the decoder as `Unopened`, and its `open` is called on 
 
 Always true:
 - every batch has been checked (nesting, lengths, count); if entries have a fault, the entries before it are kept;
-- exactly one of the resulting items carries the chunk id, so the chunk is acknowledged once;
+- exactly one of the resulting items carries the chunk id, so each arrival of the chunk is acknowledged once (a resend
+  is one more arrival);
 - no number from a client is trusted: of n bytes, at most n // 3 messages are counted as lost, because no message is
   shorter. For a compressed payload that cannot be opened, n is its compressed size.
 

@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+import hub
+import producers
 from tests.docs.pages import ROOT
 
 TEXT = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
@@ -29,3 +31,13 @@ def test_the_version_of_the_journal_is_the_one_that_is_described() -> None:
     described = re.match(r"# The journal on disk, version (\d+)\n", (ROOT / "hub/journal/FORMAT.md").read_text())
     assert described
     assert [version for name, version, *_ in FORMAT.findall(TEXT) if name == "journal"] == [described[1]]
+
+
+def test_members_that_are_not_public() -> None:
+    """The page names the members that the API reference leaves out, and each of them exists."""
+    row = next(line for line in TEXT.splitlines() if line.startswith("| Python |"))
+    named = re.findall(r"`(\w+)`", row.partition("only mpsr itself uses them:")[2].partition(";")[0])
+    for listed in re.findall(r":exclude-members: (.*)", (ROOT / "docs/api.rst").read_text(encoding="utf-8")):
+        assert listed.split(", ") == named
+    classes = [getattr(module, name) for module in (hub, producers) for name in module.__all__]
+    assert [name for name in named if not any(hasattr(each, name) for each in classes)] == []

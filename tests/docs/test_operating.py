@@ -1,11 +1,17 @@
-"""docs/operating.md against the settings and the counters of the hub."""
+"""docs/operating.md against the settings, counters, methods and log events of the hub."""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from hub.control.methods import RIGHT_OF, Commands
 from hub.metrics import Metrics
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
@@ -30,3 +36,42 @@ def test_every_key_has_a_row(key: Key) -> None:
 def test_every_counter_has_a_row(name: str) -> None:
     """The table of counters explains each one."""
     assert any(f"`{name}`" in row[0] for row in ROWS)
+
+
+def events_of(path: Path) -> Iterator[tuple[str, str]]:
+    """
+    Yield each event that the module at *path* logs, and its level.
+
+    They are written as ``log.info("a.b")``, ``lines.log(log.info, "a.b")``, and ``notes.append(("a.b", ...))``, which
+    hub.sources.spool logs as a warning.
+    """
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        method, args = node.func.attr, list(node.args)
+        if method in ("log", "_log") and args and isinstance(args[0], ast.Attribute):
+            method = args.pop(0).attr  # type: ignore[attr-defined]
+        elif method == "append" and args and isinstance(args[0], ast.Tuple):
+            method, args = "warning", args[0].elts
+        elif ast.unparse(node.func.value) != "log":
+            continue
+        if args and isinstance(args[0], ast.Constant) and re.fullmatch(r"[a-z]+\.[a-z_]+", str(args[0].value)):
+            yield str(args[0].value), "error" if method == "exception" else method
+
+
+def test_every_event_has_a_row() -> None:
+    """The table of events lists each one that the hub logs, with its level, and no other."""
+    logged = sorted({event for path in (ROOT / "hub").rglob("*.py") for event in events_of(path)})
+    log = (ROOT / "docs/operating.md").read_text(encoding="utf-8").partition("## The hub's log\n")[2]
+    listed = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| (\w+) \|", log.partition("\n## ")[0], re.MULTILINE)
+    assert sorted(listed) == logged
+    assert len(logged) > 30, "they are found"
+
+
+def test_every_method_has_a_row() -> None:
+    """The table of methods lists each one, and the right that it takes."""
+    methods = re.findall(r"async def (\w+)|def (\w+)\(self, request", inspect.getsource(Commands))
+    names = {name for pair in methods for name in pair if name}
+    rows = {row[0].strip("`"): row[1] for row in ROWS if row[0].strip("`") in names}
+    assert rows.keys() == names
+    assert {name: right for name, right in rows.items() if name in RIGHT_OF} == RIGHT_OF
