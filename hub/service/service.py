@@ -60,7 +60,7 @@ from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
 from hub.sinks.stdout import Printer
 from hub.socketfile import SocketFile
-from hub.sources.spool import Adoption
+from hub.sources.spool import SpoolSource
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
@@ -138,7 +138,7 @@ class Service:
         """Run the parts until a stop is requested."""
         recovered = journal.recovered
         endpoint.metrics.losses += recovered.missing
-        spools = Adoption.beside(endpoint)
+        spools = SpoolSource.beside(endpoint)
         reloader = Reloader(self._config, self._load, endpoint, journal, follow_socket=spools.follow_socket)
 
         async def until_stopped() -> None:
@@ -166,7 +166,7 @@ class Service:
             await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
 
     def _parts(
-        self, endpoint: Endpoint, journal: Journal, notifier: Notifier, spools: Adoption, reloader: Reloader
+        self, endpoint: Endpoint, journal: Journal, notifier: Notifier, spools: SpoolSource, reloader: Reloader
     ) -> list[Part]:
         """Return the parts in the order of the start."""
         watchdog = Watchdog(notifier.watchdog, notifier.watchdog_s)

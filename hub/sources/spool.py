@@ -57,10 +57,10 @@ PAUSE_RATIO = 10
 _LOOK_STEP_S = 0.003
 _TOO_MUCH = f"removed: more than {FILES_MAX} spool files of a user, or 1/{BYTES_SHARE} of a nearly full file system"
 T = TypeVar("T")
-log = get_logger("mpsr.adoption")
+log = get_logger("mpsr.spools")
 
 
-class Adoption:
+class SpoolSource:
     """
     Adopts the spools in *folder*. `run` is its task.
 
@@ -99,7 +99,7 @@ class Adoption:
         self._rests_until = 0.0
 
     @classmethod
-    def beside(cls, endpoint: Endpoint) -> Adoption:
+    def beside(cls, endpoint: Endpoint) -> SpoolSource:
         """Return the source for the spools of the producers that connect to *endpoint*."""
         return cls(
             SpoolFolder(folder_beside(endpoint.path), endpoint.path),

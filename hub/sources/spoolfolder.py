@@ -37,7 +37,7 @@ SHARED_MODE = 0o3730
 PRIVATE_MODE = 0o700
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _ACLS = ("system.posix_acl_access", "system.posix_acl_default")  # a folder inherits these from its parent
-log = get_logger("mpsr.adoption")
+log = get_logger("mpsr.spools")
 
 
 class Unusable(Exception):

@@ -28,7 +28,7 @@ from hub.intake import Intake
 from hub.message import Batch, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
-from hub.sources.spool import Adoption
+from hub.sources.spool import SpoolSource
 from hub.sources.spoolfolder import SpoolFolder
 from hub.users import Users
 from hub.wire.chunkid import pack_own
@@ -193,7 +193,7 @@ def leave_segment(path: Path, data: bytes, name: str, *, number: int = 1) -> Pat
 
 
 class Rig:
-    """An adoption, and a receiver that keeps and acknowledges batches unless *receives* is false."""
+    """A source of spools, and a receiver that keeps and acknowledges batches unless *receives* is false."""
 
     def __init__(self, path: Path, *, rules: Rules | None = None, receives: bool = True) -> None:
         self._path = path
@@ -202,16 +202,16 @@ class Rig:
         self.metrics = Metrics()
         self.got: list[Batch] = []
         self.now = 1000.0
-        """The time of the adoption's clock."""
+        """The time of the source's clock."""
         self.begin()
 
     def begin(self) -> None:
-        """Make an adoption like that of a hub that has just started."""
+        """Make a source like that of a hub that has just started."""
         self.inbox = Inbox()
         self.users = Users()
         self.connection_ended = asyncio.Event()
         self._opener = Opener(self.inbox.budget)
-        self.adoption = Adoption(
+        self.source = SpoolSource(
             folder_at(self._path),
             self._accept,
             users=self.users,
@@ -240,10 +240,10 @@ class Rig:
             async with asyncio.timeout(PATIENCE_S):
                 receiving = asyncio.create_task(self._receive() if self._receives else asyncio.sleep(0))
                 try:
-                    await (main or self.adoption.sweep)()
+                    await (main or self.source.sweep)()
                 finally:
                     receiving.cancel()
-                    self.adoption.close()
+                    self.source.close()
                     self._opener.close()
 
         asyncio.run(guarded())

@@ -51,7 +51,7 @@ def spool_of(
     folder: SpoolFolder, name: str, *, uid: int | None = None, admits: Callable[[int], bool] = lambda _: True
 ) -> DeadSpool:
     found = [File(file, there.st_ino, there.st_size) for file, there in folder.entries() if file.startswith(name)]
-    accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731  accepting is tested with the adoption
+    accept: Any = lambda peer: SimpleNamespace(peer=peer)  # noqa: E731  accepting is tested with the source
     uid = os.geteuid() if uid is None else uid
     return DeadSpool(folder, uid, name, found, accept=accept, admits=admits, frame_bytes_max=FRAME_BYTES_MAX)
 

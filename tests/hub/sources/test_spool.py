@@ -102,7 +102,7 @@ def test_a_file_stays_until_all_of_it_is_stored(path: Path) -> None:
     rig = Rig(path, receives=False)
 
     async def main() -> None:
-        sweeping = asyncio.create_task(rig.adoption.sweep())
+        sweeping = asyncio.create_task(rig.source.sweep())
         taken: list[Batch] = []
         together = []
         while sum(batch.count for batch in taken) < 100:
@@ -119,7 +119,7 @@ def test_a_file_stays_until_all_of_it_is_stored(path: Path) -> None:
         assert os.listdir(path) == []
         leave(path, 100)
         rig.inbox.close()
-        await rig.adoption.sweep()
+        await rig.source.sweep()
         assert len(os.listdir(path)) == 2
 
     rig.run(main)
@@ -131,11 +131,11 @@ def test_the_first_look(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig(path, receives=False)
 
     async def main() -> None:
-        running = asyncio.create_task(rig.adoption.run())
+        running = asyncio.create_task(rig.source.run())
         with monkeypatch.context() as patch:
             patch.setattr("hub.sources.spool.FIRST_LOOK_S", 0.001)
-            await rig.adoption.first_look()
-        looking = asyncio.create_task(rig.adoption.first_look())
+            await rig.source.first_look()
+        looking = asyncio.create_task(rig.source.first_look())
         await until(lambda: rig.inbox.held_bytes)
         for _ in range(50):  # gives a premature end time to happen
             await asyncio.sleep(0)
@@ -156,8 +156,8 @@ def test_it_ends_with_the_inbox(path: Path) -> None:
     rig = Rig(path)
 
     async def main() -> None:
-        running = asyncio.create_task(rig.adoption.run())
-        await rig.adoption.has_looked.wait()
+        running = asyncio.create_task(rig.source.run())
+        await rig.source.has_looked.wait()
         leave(path, 10)
         rig.inbox.close()
         rig.connection_ended.set()
@@ -301,14 +301,14 @@ def test_an_inode_that_another_user_has_now(path: Path) -> None:
 
     async def main() -> None:
         for _ in range(2):
-            await rig.adoption.sweep()
+            await rig.source.sweep()
         assert left.read_bytes() == newer
         left.write_bytes(data)
-        await rig.adoption.sweep()
+        await rig.source.sweep()
         assert left.read_bytes() == data, "it is the same file of the same user"
         for each in path.iterdir():
             os.chown(each, 0, GROUP)
-        await rig.adoption.sweep()
+        await rig.source.sweep()
 
     assert rig.run(main).numbers() == [1]
     assert os.listdir(path) == []
@@ -323,10 +323,10 @@ def test_an_incomplete_look_adopts_nothing(path: Path, monkeypatch: pytest.Monke
 
     async def main() -> None:
         monkeypatch.setattr(holdings, "ENTRIES_MAX", len(before) - 1)
-        await rig.adoption.sweep()
+        await rig.source.sweep()
         assert (rig.got, set(os.listdir(path))) == ([], before)
         monkeypatch.setattr(holdings, "ENTRIES_MAX", len(before))
-        await rig.adoption.sweep()
+        await rig.source.sweep()
 
     assert sorted(map(str, rig.run(main).numbers())) == sorted(map(str, [*range(10)] * 3))
     assert os.listdir(path) == []
@@ -422,7 +422,7 @@ def test_no_user_waits_for_another(path: Path) -> None:
     rig = Rig(path)
 
     async def main() -> None:
-        running = asyncio.create_task(rig.adoption.run())
+        running = asyncio.create_task(rig.source.run())
         await until(lambda: any(batch.peer.uid == 0 for batch in rig.got))
         assert sum(batch.peer.uid == STRANGER for batch in rig.got) < 300
         running.cancel()
@@ -443,12 +443,12 @@ def test_what_is_too_much_is_a_loss(path: Path, monkeypatch: pytest.MonkeyPatch)
         kept.append((spool, backlog))
 
     async def main() -> None:
-        await rig.adoption.sweep()
+        await rig.source.sweep()
         assert len(list(path.glob("*.seg"))) == 1, "a hub that has just come reads what has piled up"
         rig.now += holdings.PATIENCE_S
         leave_segment(path, segment(session, [frame(session, 1, entry(7), 1)]), session)
         for _ in range(3):
-            await rig.adoption.sweep()
+            await rig.source.sweep()
 
     kept: list[object] = []
     session = new_session()
@@ -479,7 +479,7 @@ def test_log_lines_are_rationed(path: Path, capsys: pytest.CaptureFixture[str]) 
 
     async def main() -> None:
         for _ in range(2):
-            await rig.adoption.sweep()
+            await rig.source.sweep()
             as_user(STRANGER, lambda: write(path / "more junk"), groups=[GROUP])
 
     rig.run(main)
