@@ -10,5 +10,5 @@ The contract, with a source to start from, is in docs/extending.md. In short, a 
 - deletes or confirms nothing before `Intake.all_settled`;
 - reports its faults and tries again: an error that leaves `run` stops the hub.
 
-spool           adopts the spools of dead producers; its stages are spoolfolder, holdings, spoolreader and deadspool
+spool           adopts the spools of dead producers; its stages are spoolfolder, userfiles, spoolreader and deadspool
 """

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from hub.intake import Data, Intake
 from hub.message import Loss, Peer
-from hub.sources.holdings import File
 from hub.sources.spoolfolder import SpoolFolder
+from hub.sources.userfiles import File
 from hub.wire.forward import ForwardDecoder
 from hub.wire.spoolfile import (
     HEADER_BYTES,

@@ -15,7 +15,7 @@ Always true:
 - after a step the thread sleeps as long as the step took, so that the event loop gets the interpreter;
 - log lines caused by one user's files are rationed.
 
-Not here: the folder (hub.sources.spoolfolder), limits per user (hub.sources.holdings), reading
+Not here: the folder (hub.sources.spoolfolder), limits per user (hub.sources.userfiles), reading
 (hub.sources.spoolreader), writing (producers.spool).
 """
 
@@ -41,9 +41,9 @@ from hub.log import get_logger
 from hub.message import Loss, Peer
 from hub.metrics import Metrics
 from hub.sources.deadspool import Stretch
-from hub.sources.holdings import BYTES_SHARE, FILES_MAX, Holding, Known, Look, Patience
 from hub.sources.spoolfolder import SpoolFolder
 from hub.sources.spoolreader import SpoolReader
+from hub.sources.userfiles import BYTES_SHARE, FILES_MAX, Known, Look, Patience, UserFiles
 from hub.users import Users
 from hub.wire.spoolfile import folder_beside
 
@@ -164,25 +164,25 @@ class SpoolSource:
         except OSError as error:
             log.warning("spool.unreadable", folder=self._folder.path, error=error.strerror)
             return
-        for holding in look.holdings.values():
+        for kept in look.by_user.values():
             if not look.is_complete:
-                holding.spools.clear()
-            self._offer(holding)
+                kept.spools.clear()
+            self._offer(kept)
 
-    def _offer(self, holding: Holding) -> None:
-        self._report_names(holding)
-        reader = self._readers.get(holding.uid)
+    def _offer(self, kept: UserFiles) -> None:
+        self._report_names(kept)
+        reader = self._readers.get(kept.uid)
         if reader is None:
-            if not holding.spools and not holding.removed_files:
+            if not kept.spools and not kept.removed_files:
                 return
-            reader = self._readers[holding.uid] = self._reader(holding.uid)
-            task = asyncio.create_task(self._adopt(reader), name=f"mpsr-adopt-{holding.uid}")
+            reader = self._readers[kept.uid] = self._reader(kept.uid)
+            task = asyncio.create_task(self._adopt(reader), name=f"mpsr-adopt-{kept.uid}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         elif reader.offered is not None:  # the last look is not reported yet
-            holding.removed_files += reader.offered.removed_files
-            holding.removed_bytes += reader.offered.removed_bytes
-        reader.offered = holding
+            kept.removed_files += reader.offered.removed_files
+            kept.removed_bytes += reader.offered.removed_bytes
+        reader.offered = kept
 
     def _wait_for_first(self) -> None:
         """After the first look, set `has_looked` when everything that it found is adopted."""
@@ -237,8 +237,8 @@ class SpoolSource:
     async def _adopt_some(self, reader: SpoolReader) -> None:
         """Read for one step, and accept the result. Raises HubClosed."""
         intake = reader.intake
-        if (holding := reader.take_offer()) is not None and holding.removed_files:
-            await intake.lose(Loss(_TOO_MUCH, holding.removed_files, holding.removed_bytes))
+        if (kept := reader.take_offer()) is not None and kept.removed_files:
+            await intake.lose(Loss(_TOO_MUCH, kept.removed_files, kept.removed_bytes))
         await intake.ready()
         if reader.held_bytes:
             await intake.budget.room_to_read(intake.holding)
@@ -278,15 +278,15 @@ class SpoolSource:
             fields = {"messages": intake.messages, "peer_pid": peer.pid, "comm": peer.comm}
             intake.user.lines.log(log.info, "spool.adopted", uid=peer.uid, **fields)
 
-    def _report_names(self, holding: Holding) -> None:
+    def _report_names(self, kept: UserFiles) -> None:
         """Log the files that are not spool files, and those that could not be removed."""
-        lines = self._users.of(holding.uid).lines
-        if holding.foreign_files:
-            fields = {"files": holding.foreign_files, "name": holding.foreign_name, "action": "removed"}
-            lines.log(log.warning, "spool.foreign_files", uid=holding.uid, **fields)
-        if holding.stuck_files:
-            fields = {"files": holding.stuck_files, "name": holding.stuck_name, "action": "left alone"}
-            lines.log(log.warning, "spool.not_removed", uid=holding.uid, **fields)
+        lines = self._users.of(kept.uid).lines
+        if kept.foreign_files:
+            fields = {"files": kept.foreign_files, "name": kept.foreign_name, "action": "removed"}
+            lines.log(log.warning, "spool.foreign_files", uid=kept.uid, **fields)
+        if kept.stuck_files:
+            fields = {"files": kept.stuck_files, "name": kept.stuck_name, "action": "left alone"}
+            lines.log(log.warning, "spool.not_removed", uid=kept.uid, **fields)
 
     # The thread.
 

@@ -16,7 +16,7 @@ Always true:
 
 Not bounded here: disk space of removed files that a process still has open, and the contents of folders that a user has
 made in this one. A file system with quotas bounds both.
-Not here: the contents of the files (hub.wire.spoolfile), the limits per user (hub.sources.holdings).
+Not here: the contents of the files (hub.wire.spoolfile), the limits per user (hub.sources.userfiles).
 Source: inode(7): setgid and sticky; acl(5): the mask; openat(2).
 """
 

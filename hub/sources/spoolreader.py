@@ -20,8 +20,8 @@ from hub.access import Groups
 from hub.intake import Intake
 from hub.message import Peer
 from hub.sources.deadspool import DeadSpool, Stretch
-from hub.sources.holdings import File, Holding, Known
 from hub.sources.spoolfolder import SpoolFolder
+from hub.sources.userfiles import File, Known, UserFiles
 from hub.users import User
 from hub.wire.spoolfile import name_of_lock
 
@@ -61,7 +61,7 @@ class SpoolReader:
         frame_bytes_max: int,
     ) -> None:
         self.user = user
-        self.offered: Holding | None = None
+        self.offered: UserFiles | None = None
         """The result of a look since the last step."""
         self.groups: Groups = None
         self.wants_groups = False
@@ -91,14 +91,14 @@ class SpoolReader:
         is_idle = self.current is None and not self._waiting
         return is_idle and self.offered is None and not self.stored and not self._to_remove
 
-    def take_offer(self) -> Holding | None:
+    def take_offer(self) -> UserFiles | None:
         """Continue with the result of the last look, if there is a new one; return it."""
-        holding, self.offered = self.offered, None
-        if holding is not None:
-            self._waiting = dict(sorted(holding.spools.items(), reverse=True))
+        kept, self.offered = self.offered, None
+        if kept is not None:
+            self._waiting = dict(sorted(kept.spools.items(), reverse=True))
             if self.current is not None:
                 self._waiting.pop(self.current.name, None)
-        return holding
+        return kept
 
     def learn_groups(self, groups: Groups) -> None:
         """Continue with the user's groups from the user database."""

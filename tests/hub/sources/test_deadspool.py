@@ -13,8 +13,8 @@ import pytest
 
 from hub.message import Batch, Loss, Peer
 from hub.sources.deadspool import DeadSpool, Stretch
-from hub.sources.holdings import File
 from hub.sources.spoolfolder import SpoolFolder
+from hub.sources.userfiles import File
 from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.spoolfile import FIRST, HEADER_BYTES, OPEN, STATE, lock_name, pack_header, segment_name
 from producers.backlog import new_session

@@ -21,7 +21,7 @@ import pytest
 from hub.access import Rule, Rules
 from hub.lockfile import is_owner_dead
 from hub.message import Batch
-from hub.sources import holdings
+from hub.sources import userfiles
 from hub.sources.spoolfolder import SHARED_MODE
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head
@@ -322,10 +322,10 @@ def test_an_incomplete_look_adopts_nothing(path: Path, monkeypatch: pytest.Monke
     rig = Rig(path)
 
     async def main() -> None:
-        monkeypatch.setattr(holdings, "ENTRIES_MAX", len(before) - 1)
+        monkeypatch.setattr(userfiles, "ENTRIES_MAX", len(before) - 1)
         await rig.source.sweep()
         assert (rig.got, set(os.listdir(path))) == ([], before)
-        monkeypatch.setattr(holdings, "ENTRIES_MAX", len(before))
+        monkeypatch.setattr(userfiles, "ENTRIES_MAX", len(before))
         await rig.source.sweep()
 
     assert sorted(map(str, rig.run(main).numbers())) == sorted(map(str, [*range(10)] * 3))
@@ -445,7 +445,7 @@ def test_what_is_too_much_is_a_loss(path: Path, monkeypatch: pytest.MonkeyPatch)
     async def main() -> None:
         await rig.source.sweep()
         assert len(list(path.glob("*.seg"))) == 1, "a hub that has just come reads what has piled up"
-        rig.now += holdings.PATIENCE_S
+        rig.now += userfiles.PATIENCE_S
         leave_segment(path, segment(session, [frame(session, 1, entry(7), 1)]), session)
         for _ in range(3):
             await rig.source.sweep()
@@ -458,7 +458,7 @@ def test_what_is_too_much_is_a_loss(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert rig.numbers() == [7]
     (loss,) = rig.records(b"mpsr.loss")
     assert (loss["count"], loss["bytes"]) == (1, 1 << 20)
-    assert str(holdings.FILES_MAX) in str(loss["reason"])
+    assert str(userfiles.FILES_MAX) in str(loss["reason"])
     assert loss["peer"] == {"pid": 0, "uid": STRANGER, "gid": -1, "comm": ""}
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from hub.message import Batch
 from hub.sources.deadspool import DeadSpool
-from hub.sources.holdings import Known, Look, Patience
 from hub.sources.spoolfolder import SpoolFolder
 from hub.sources.spoolreader import STEP_ITEMS, STEP_S, STEP_SPOOLS, SpoolReader, Step
+from hub.sources.userfiles import Known, Look, Patience
 from hub.users import User
 from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.spoolfile import lock_name, pack_header, segment_name
@@ -63,7 +63,7 @@ class Rig:
         """Offer the files that exist now."""
         look = Look(self.folder, self.left_alone, Patience(), now=0, today=time.time())
         assert all(step is None for step in look.steps())
-        self.reader.offered = look.holdings.get(os.geteuid())
+        self.reader.offered = look.by_user.get(os.geteuid())
         self.reader.take_offer()
 
     def step(self) -> Step:

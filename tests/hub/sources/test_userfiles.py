@@ -1,5 +1,5 @@
 """
-hub.sources.holdings: the files in the folder by user; files that are not spool files or exceed a limit are removed.
+hub.sources.userfiles: the files in the folder by user; files that are not spool files or exceed a limit are removed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from hub.lockfile import LockFile
-from hub.sources import holdings
-from hub.sources.holdings import PATIENCE_RATIO, PATIENCE_S, Holding, Known, Look, Patience
+from hub.sources import userfiles
 from hub.sources.spoolfolder import SpoolFolder
+from hub.sources.userfiles import PATIENCE_RATIO, PATIENCE_S, Known, Look, Patience, UserFiles
 from hub.wire.spoolfile import lock_name, segment_name
 from producers.backlog import new_session
 from tests.hub.sources.spools import (
@@ -52,16 +52,16 @@ def look(
     *,
     now: float = 0,
     later_s: float = 0,
-) -> dict[int, Holding]:
+) -> dict[int, UserFiles]:
     left_alone = {} if left_alone is None else left_alone
     found = Look(folder, left_alone, patience or Patience(), now=now, today=time.time() + later_s)
     for _ in found.steps():
         pass
-    return found.holdings
+    return found.by_user
 
 
-def names(holding: Holding) -> set[str]:
-    return {file.name for files in holding.spools.values() for file in files}
+def names(kept: UserFiles) -> set[str]:
+    return {file.name for files in kept.spools.values() for file in files}
 
 
 def test_one_name_of_two_users_is_two_spools(path: Path, folder: SpoolFolder) -> None:
@@ -94,7 +94,7 @@ def test_what_is_no_spool_is_removed(path: Path, folder: SpoolFolder) -> None:
     assert (found[STRANGER].foreign_files, found[0].foreign_files) == (7, 1), "a link is counted for the file's owner"
     assert {path.name for path in path.iterdir()} == names(found[0]) == {lock_name(name), segment_name(name, 1)}
     assert roots.read_bytes() == b"roots"
-    assert {holding.foreign_files for holding in look(folder).values()} == {0}
+    assert {kept.foreign_files for kept in look(folder).values()} == {0}
 
 
 def test_what_stays_is_reported_once(path: Path, folder: SpoolFolder) -> None:
@@ -106,7 +106,7 @@ def test_what_stays_is_reported_once(path: Path, folder: SpoolFolder) -> None:
     assert (found[0].stuck_files, found[0].stuck_name) == (1, "ours")
     assert (found[STRANGER].stuck_files, found[STRANGER].stuck_name) == (1, "theirs")
     assert set(left_alone) == {"ours", "theirs"}
-    assert [holding.stuck_files for holding in look(folder, left_alone).values()] == [0, 0]
+    assert [kept.stuck_files for kept in look(folder, left_alone).values()] == [0, 0]
     (path / "another").touch()
     (path / "another").rename(path / "ours")
     assert look(folder, left_alone)[0].stuck_files == 1
@@ -122,16 +122,16 @@ def test_a_lock_before_it_has_its_name(path: Path, folder: SpoolFolder) -> None:
     write(fresh)
     look(folder)
     assert {held.name, fresh.name} == set(os.listdir(path))
-    look(folder, later_s=2 * holdings.UNSEEN_S)
+    look(folder, later_s=2 * userfiles.UNSEEN_S)
     assert os.listdir(path) == [held.name]
     lock.release()
-    look(folder, later_s=2 * holdings.UNSEEN_S)
+    look(folder, later_s=2 * userfiles.UNSEEN_S)
     assert os.listdir(path) == []
 
 
 def test_too_many_files(path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Excess segments and unheld locks are removed and counted; other files and held locks stay."""
-    monkeypatch.setattr(holdings, "FILES_MAX", 5)
+    monkeypatch.setattr(userfiles, "FILES_MAX", 5)
     ours = {name for _ in range(2) for name in (lock_name(leave(path, 1)),)}
 
     def plant() -> None:
@@ -147,7 +147,7 @@ def test_too_many_files(path: Path, folder: SpoolFolder, monkeypatch: pytest.Mon
     assert (len(theirs), len(names(found[STRANGER]))) == (5, 5)
     left = sum(name.endswith(".seg") for name in theirs)
     assert (found[STRANGER].removed_files, found[STRANGER].removed_bytes) == (20 - left, 8192 * (20 - left))
-    monkeypatch.setattr(holdings, "FILES_MAX", 0)
+    monkeypatch.setattr(userfiles, "FILES_MAX", 0)
     lock = LockFile(str(path / lock_name(new_session())))
     look(folder)
     assert lock.is_in_place(), "a process without its lock would pass for dead"
@@ -200,17 +200,17 @@ def test_a_folder_that_grows_while_it_is_looked_at(
     path: Path, folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look ends after a maximum number of names, and is complete if it saw all; what it missed stays left alone."""
-    monkeypatch.setattr(holdings, "ENTRIES_MAX", 10)
+    monkeypatch.setattr(userfiles, "ENTRIES_MAX", 10)
     for _ in range(20):
         write(path / lock_name(new_session()))
     left_alone = {"beyond": (1, 0)}
     found = Look(folder, left_alone, Patience(), now=0, today=0)
     assert all(step is None for step in found.steps())
-    assert (found.holdings[0].files, found.is_complete, set(left_alone)) == (10, False, {"beyond"})
-    monkeypatch.setattr(holdings, "ENTRIES_MAX", 20)
+    assert (found.by_user[0].files, found.is_complete, set(left_alone)) == (10, False, {"beyond"})
+    monkeypatch.setattr(userfiles, "ENTRIES_MAX", 20)
     found = Look(folder, left_alone, Patience(), now=0, today=0)
     assert all(step is None for step in found.steps())
-    assert (found.holdings[0].files, found.is_complete, set(left_alone)) == (20, True, set())
+    assert (found.by_user[0].files, found.is_complete, set(left_alone)) == (20, True, set())
 
 
 def test_an_inode_that_another_user_has_now(path: Path, folder: SpoolFolder) -> None:

@@ -60,7 +60,7 @@ class File(NamedTuple):
 
 
 @dataclasses.dataclass(slots=True)
-class Holding:
+class UserFiles:
     """The files of one user."""
 
     uid: int
@@ -119,7 +119,7 @@ class Look:
         now: float,
         today: float,
     ) -> None:
-        self.holdings: dict[int, Holding] = {}
+        self.by_user: dict[int, UserFiles] = {}
         self._folder = folder
         self._left_alone = left_alone
         self.is_complete = True
@@ -149,36 +149,36 @@ class Look:
         yield from self._limit_bytes()
 
     def _take(self, name: str, there: os.stat_result) -> None:
-        holding = self.holdings.get(there.st_uid)
-        if holding is None:
-            holding = self.holdings[there.st_uid] = Holding(there.st_uid)
+        kept = self.by_user.get(there.st_uid)
+        if kept is None:
+            kept = self.by_user[there.st_uid] = UserFiles(there.st_uid)
         file = File(name, there.st_ino, there.st_blocks * _BLOCK)
         spool = name_of_segment(name) or name_of_lock(name)
         is_lock = name_of_segment(name) is None
         is_unseen = spool is None and is_unseen_lock(name) and file.size_bytes <= UNSEEN_BYTES_MAX
         if not self._folder.is_sound(there) or (spool is None and not is_unseen):
-            self._take_foreign(holding, file, there)
+            self._take_foreign(kept, file, there)
             return
-        holding.files += 1
-        holding.size_bytes += file.size_bytes
-        is_too_much = holding.files > FILES_MAX
+        kept.files += 1
+        kept.size_bytes += file.size_bytes
+        is_too_much = kept.files > FILES_MAX
         if is_unseen or (is_lock and is_too_much):
             if is_too_much or self._today - there.st_mtime > UNSEEN_S:
-                self._remove_unlocked(holding, file)
+                self._remove_unlocked(kept, file)
         elif is_too_much:
-            self._remove(holding, file)
+            self._remove(kept, file)
         elif spool is not None:
-            holding.spools.setdefault(spool, []).append(file)
+            kept.spools.setdefault(spool, []).append(file)
 
-    def _take_foreign(self, holding: Holding, file: File, there: os.stat_result) -> None:
+    def _take_foreign(self, kept: UserFiles, file: File, there: os.stat_result) -> None:
         """Remove a file that is not a spool file."""
         is_ours = there.st_uid in (0, os.geteuid()) and (there.st_nlink == 1 or stat.S_ISDIR(there.st_mode))
-        if not is_ours and self._folder.remove(file.name, file.inode, holding.uid):
-            holding.foreign_files += 1
-            holding.foreign_name = file.name
+        if not is_ours and self._folder.remove(file.name, file.inode, kept.uid):
+            kept.foreign_files += 1
+            kept.foreign_name = file.name
         else:
-            holding.files += 1
-            self._give_up(holding, file)
+            kept.files += 1
+            self._give_up(kept, file)
 
     def _limit_bytes(self) -> Iterator[None]:
         """
@@ -189,38 +189,38 @@ class Look:
         size, free = self._folder.room()
         bytes_max = size // BYTES_SHARE
         is_short = free < bytes_max
-        over = [uid for uid, holding in self.holdings.items() if is_short and holding.size_bytes > bytes_max]
+        over = [uid for uid, kept in self.by_user.items() if is_short and kept.size_bytes > bytes_max]
         for uid in self._patience.spent(over, self._now):
-            holding = self.holdings[uid]
-            for spool in sorted(holding.spools, reverse=True):
-                if holding.size_bytes <= bytes_max:
+            kept = self.by_user[uid]
+            for spool in sorted(kept.spools, reverse=True):
+                if kept.size_bytes <= bytes_max:
                     break
-                for file in holding.spools[spool]:
+                for file in kept.spools[spool]:
                     if name_of_lock(file.name) is None:
-                        self._remove(holding, file)
+                        self._remove(kept, file)
                 yield
 
-    def _remove(self, holding: Holding, file: File) -> None:
+    def _remove(self, kept: UserFiles, file: File) -> None:
         """Remove an excess segment."""
-        if self._folder.remove(file.name, file.inode, holding.uid):
-            holding.removed_files += 1
-            holding.removed_bytes += file.size_bytes
-            holding.size_bytes -= file.size_bytes
+        if self._folder.remove(file.name, file.inode, kept.uid):
+            kept.removed_files += 1
+            kept.removed_bytes += file.size_bytes
+            kept.size_bytes -= file.size_bytes
         else:
-            self._give_up(holding, file)
+            self._give_up(kept, file)
 
-    def _remove_unlocked(self, holding: Holding, file: File) -> None:
+    def _remove_unlocked(self, kept: UserFiles, file: File) -> None:
         """Remove a lock unless a process holds it: without a lock, that process would count as dead."""
         try:
-            is_gone = not self._folder.is_unlocked(file.name) or self._folder.remove(file.name, file.inode, holding.uid)
+            is_gone = not self._folder.is_unlocked(file.name) or self._folder.remove(file.name, file.inode, kept.uid)
         except OSError:
             is_gone = False
         if not is_gone:
-            self._give_up(holding, file)
+            self._give_up(kept, file)
 
-    def _give_up(self, holding: Holding, file: File) -> None:
+    def _give_up(self, kept: UserFiles, file: File) -> None:
         """Leave a file that cannot be removed, and count it the first time."""
-        if file.name not in self._left_alone and holding.files <= FILES_MAX:
-            self._left_alone[file.name] = file.inode, holding.uid
-            holding.stuck_files += 1
-            holding.stuck_name = file.name
+        if file.name not in self._left_alone and kept.files <= FILES_MAX:
+            self._left_alone[file.name] = file.inode, kept.uid
+            kept.stuck_files += 1
+            kept.stuck_name = file.name
