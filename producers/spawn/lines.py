@@ -72,6 +72,11 @@ class Lines:
             return since
         return self._half_moment if self._half_bytes and not self._is_half_passed else None
 
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether lines are held that are certain to be continued."""
+        return self._joiner.is_incomplete
+
     def receive(self, data: bytes, moment: Moment) -> list[LineRun]:
         """Return the messages that *data*, read at *moment*, completes."""
         runs: list[LineRun] = []

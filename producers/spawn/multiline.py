@@ -96,13 +96,16 @@ class _State(enum.Enum):
     GO_CALL = "a function in it"
     GO_GAP = "a blank line between goroutines"
     RUST = "a panic whose text follows"
-    RUST_TEXT = "a panic, its text and its backtrace"
+    RUST_TEXT = "a panic, and its text"
+    RUST_TRACE = "its backtrace"
 
 
 _TENTATIVE = {
     _State.ANNOUNCED, _State.ITEM, _State.GAP, _State.REMOTE, _State.FILE, _State.FAULT_GAP, _State.ERROR,
     _State.ERROR_TEXT, _State.ERROR_REST, _State.STACK_GAP, _State.PLACE, _State.SOURCE, _State.GO_CALL, _State.GO_GAP,
 }  # fmt: skip
+
+_INCOMPLETE = {_State.BODY, _State.QUOTED, _State.SQL, _State.LINK, _State.MARK, _State.RUST, _State.RUST_TRACE}
 
 _INDENTED = rb"[ \t]+\S"
 _BLANK = rb"\s*$"
@@ -188,7 +191,12 @@ _RULES: dict[_State, list[tuple[bytes, _State]]] = {
     _State.GO_CALL: [(rb"\t", _State.GO)],
     _State.GO_GAP: [(_BLANK, _State.GO_GAP), (rb"(?!\s)(?:%b)" % _GO, _State.GO)],
     _State.RUST: [(_ANY, _State.RUST_TEXT)],
-    _State.RUST_TEXT: [(_INDENTED, _State.RUST_TEXT), (rb"stack backtrace:$|note: ", _State.RUST_TEXT)],
+    _State.RUST_TEXT: [
+        (_INDENTED, _State.RUST_TEXT),
+        (rb"stack backtrace:$", _State.RUST_TRACE),
+        (rb"note: ", _State.RUST_TEXT),
+    ],
+    _State.RUST_TRACE: [(_INDENTED, _State.RUST_TRACE), (rb"note: ", _State.RUST_TEXT)],
 }
 
 _PYTHON: list[tuple[bytes, _State]] = [
@@ -262,6 +270,11 @@ class Joiner:
     def held_since(self) -> Moment | None:
         """The moment of the first held line; None if no line is held."""
         return self._held[0][1] if self._held else None
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether the held message lacks its end. A backtrace may take a while to be written."""
+        return bool(self._held) and self._state in _INCOMPLETE
 
     def add(self, lines: list[bytes], moment: Moment, block: bytes) -> list[Joined]:
         """Return the messages that are complete now. *block* has all bytes of *lines*."""

@@ -64,7 +64,10 @@ READ_BYTES = 256 << 10
 IDLE_S = 0.1
 """How long lines are held for others that may belong to them."""
 HOLD_MAX_S = 1.0
-"""How long a child's other stream waits for a message whose lines come one by one."""
+"""
+How long a message without its end is held (a traceback without its exception), and how long a child's other stream
+waits for a message whose lines come one by one.
+"""
 DRAIN_BYTES_MAX = 16 << 20
 """
 Maximum bytes read from a stream after its child has exited: more than a pipe holds, but bounded, because other
@@ -328,7 +331,8 @@ class Supervisor:
         if held != stream.held:
             stream.held, stream.held_at = held, self._loop.time()
         if held is not None:
-            stream.flushing = self._loop.call_later(IDLE_S, self._flush, stream)
+            idle_s = HOLD_MAX_S if stream.lines.is_incomplete else IDLE_S
+            stream.flushing = self._loop.call_later(idle_s, self._flush, stream)
         self._release(child)
 
     def _flush(self, stream: _Stream) -> None:

@@ -240,6 +240,27 @@ def test_modes_differ() -> None:
         assert [message for one in feed(lines, 5, join) for message in one.messages] == expected
 
 
+def test_what_lacks_its_end_is_incomplete() -> None:
+    """A traceback is incomplete up to its exception, a panic of Rust from `stack backtrace:` to its note."""
+    for lines, expected in [
+        ([HEAD, b"  File", b"E: 1", b"  more"], [True, True, False, False]),
+        ([b"x.RemoteTraceback: ", b'"""', b"a", b'"""'], [False, True, True, False]),
+        (
+            [b"thread 'main' panicked at x.rs:1:2:", b"text", b"stack backtrace:", b"   0: f", b"note: Some"],
+            [True, False, True, True, False],
+        ),
+        ([b"Error: a", b"    at b"], [False, False]),
+    ]:
+        joiner = Joiner(Join.AUTO, bytes_max=1 << 20)
+        found = []
+        for line in lines:
+            assert joiner.add([line], Moment(1, 1), line) == []
+            found.append(joiner.is_incomplete)
+        assert found == expected
+        joiner.flush()
+        assert not joiner.is_incomplete
+
+
 def test_tentative_lines_are_bounded() -> None:
     """Any number of lines that each may begin a message costs their number, and all come out."""
     for line in (b'  File "x", line 1', b"Error"):
