@@ -2,9 +2,12 @@
 The hub as a library object: a Unix socket, one task per connection, one inbox. The loop that iterates over it is the
 single receiver.
 
-    async with Hub("/run/user/1000/mpsr.sock") as hub:
-        async for message in hub:
-            print(message.tag, message.record, message.peer.pid)
+    async def main() -> None:
+        async with Hub("/run/user/1000/mpsr.sock") as hub:
+            async for message in hub:
+                print(message.tag, message.record, message.peer.pid)
+
+    asyncio.run(main())
 
 A bare hub stores nothing on disk. It acknowledges a batch when the loop asks for the next one, so an acknowledgement
 means "handled".

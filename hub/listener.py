@@ -97,9 +97,8 @@ class Listener:
     async def run(self) -> None:
         """Accept until cancelled by the owner."""
         while True:
-            await self._wait_for_client()
             try:
-                self._accept_some()
+                await self._accept_next()
             except OSError as error:
                 await self._wait_out(error)
             if len(self._connections) >= self._connections_max:
@@ -137,13 +136,29 @@ class Listener:
         self._file.close()
         return len(late)
 
-    async def _wait_for_client(self) -> None:
-        """Wait until the backlog is not empty. A cancelled `sock_accept` can lose the connection that it accepted."""
+    async def _accept_next(self) -> None:
+        """
+        Wait until the backlog is not empty, and accept from it. Raises OSError.
+
+        The loop's callback accepts, not this task one step later: a client such as `logger` has often ended by then,
+        and with it the name of its command. (A cancelled `sock_accept` can lose the connection that it accepted.)
+        """
         loop, fd = asyncio.get_running_loop(), self._file.sock.fileno()
-        arrived = asyncio.Event()
-        loop.add_reader(fd, arrived.set)
+        accepted: asyncio.Future[None] = loop.create_future()
+
+        def accept() -> None:
+            if accepted.done():
+                return
+            try:
+                self._accept_some()
+            except Exception as error:  # noqa: BLE001  raised in the task
+                accepted.set_exception(error)
+            else:
+                accepted.set_result(None)
+
+        loop.add_reader(fd, accept)
         try:
-            await arrived.wait()
+            await accepted
         finally:
             loop.remove_reader(fd)
 
@@ -179,8 +194,8 @@ class Listener:
 
     def _start(self, sock: socket.socket) -> None:
         """Serve a client, or close its socket if its user has its share of the connections."""
+        peer = self._identify(sock)  # first of all: the process may be about to end
         sock.setblocking(False)
-        peer = self._identify(sock)
         user = self._users.of(peer.uid)
         if not self._is_stopping and not user.may_connect(len(self._connections), self._connections_max):
             sock.close()

@@ -94,7 +94,8 @@ def _unreachable(command: Sequence[str]) -> str:
             where = f"{closed[0]} is closed to other users"
         else:
             continue
-        return f"{where}; install mpsr for all users (python3 -m venv /opt/mpsr && /opt/mpsr/bin/pip install mpsr)"
+        remedy = "python3 -m venv /opt/mpsr && /opt/mpsr/bin/pip install CHECKOUT_OR_WHEEL"
+        return f"{where}; install mpsr for all users ({remedy})"
     return ""
 
 

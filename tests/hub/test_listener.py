@@ -96,6 +96,22 @@ def test_many_at_once(run: Run, path: str) -> None:
     run(main())
 
 
+def test_a_client_is_identified_in_the_round_that_sees_it(path: str) -> None:
+    """A client that waits is identified by the loop's own callback, not by a task in the round after it."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            await asyncio.sleep(0)  # the listener waits
+            client, seen = connect(path), []
+            for _ in range(2):
+                await asyncio.sleep(0)  # a round ends with the callbacks of what it has seen
+                seen.append(site.listener.connections)
+            assert seen == [0, 1]
+            client.close()
+
+    asyncio.run(main())
+
+
 @both_loops
 def test_a_flood_is_accepted_in_short_steps(run: Run, path: str) -> None:
     """However many wait in the backlog, in one round of the loop only some of them are accepted."""

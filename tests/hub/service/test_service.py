@@ -372,7 +372,7 @@ def failed_at_once(*_: object) -> NoReturn:
         ("hub.receiver.Receiver.run", failed),
         ("hub.sources.spool.SpoolSource.look", failed),
         ("hub.sources.spool.SpoolSource.first_look", failed),
-        ("hub.listener.Listener._wait_for_client", failed),
+        ("hub.listener.Listener._accept_next", failed),
         ("hub.service.service.Service._reload_after_hangups", failed),
     ],
 )
