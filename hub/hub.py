@@ -41,7 +41,7 @@ from hub.endpoint import Endpoint
 from hub.errors import SocketError
 from hub.inbox import Inbox, Taken
 from hub.listener import CONNECTIONS_MAX
-from hub.message import Batch, Message, Origin
+from hub.message import Batch, Message
 from hub.metrics import Metrics
 from hub.paths import default_socket
 from hub.socketfile import SocketFile
@@ -193,7 +193,7 @@ class _Handling:
         self._dedupe = Dedupe()
         self._sequence = 0
         self._taken: Taken | None = None
-        self._origin: Origin | None = None  # of the last batch, until it is acknowledged
+        self._original: Batch | None = None  # the last batch as it was taken, until it is acknowledged
 
     async def next(self) -> Batch | None:
         """Finish the last batch. Return the next one that is not a resend; None after a stop."""
@@ -223,9 +223,9 @@ class _Handling:
 
     def acknowledge(self, batch: Batch) -> None:
         """Pass on the first acknowledgement of the last batch, and no other."""
-        if batch in self.unfinished and self._origin is not None:
-            origin, self._origin = self._origin, None
-            origin.acknowledge(batch)
+        if batch in self.unfinished and self._original is not None:
+            original, self._original = self._original, None
+            original.acknowledge()
 
     def _finish(self) -> None:
         for batch in self.unfinished:
@@ -240,7 +240,7 @@ class _Handling:
         self._sequence += batch.count
         self._metrics.messages += batch.count
         self._metrics.batches += 1
-        self._origin = batch.origin
+        self._original = batch
         return msgspec.structs.replace(batch, sequence=sequence, received=time.time_ns(), origin=self)
 
 

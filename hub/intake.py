@@ -62,7 +62,7 @@ class Intake:
         """How many messages were accepted, losses not counted."""
         self._inbox = inbox
         self._opener = opener
-        self._unsettled = 0
+        self._unsettled: set[Batch] = set()
         self._settled: asyncio.Future[None] | None = None
 
     @property
@@ -113,9 +113,11 @@ class Intake:
             self._report(Loss(f"refused: uid {self.peer.uid} may not {what}", unreported))
 
     def acknowledge(self, batch: Batch) -> None:
-        """Take note that *batch* is safe."""
-        self._unsettled -= 1
-        if self._unsettled == 0 and self._settled is not None and not self._settled.done():
+        """Take note that *batch* is safe. Does nothing for a batch that it did not put in, or a second time."""
+        if batch not in self._unsettled:
+            return
+        self._unsettled.remove(batch)
+        if not self._unsettled and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
         if batch.chunk_id is not None and self.on_settled is not None:
             self.on_settled(batch.chunk_id)
@@ -148,4 +150,4 @@ class Intake:
 
     def _put(self, batch: Batch) -> None:
         self._inbox.put(batch, self.holding)
-        self._unsettled += 1
+        self._unsettled.add(batch)

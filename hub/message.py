@@ -110,7 +110,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         return Message(CLIENT_LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
 
     def acknowledge(self) -> None:
-        """Acknowledge the batch to its producer. Call it once; on a batch from a `Hub`, a second call does nothing."""
+        """Acknowledge the batch to its producer. A second call does nothing."""
         if self.origin is not None:
             self.origin.acknowledge(self)
 

@@ -147,6 +147,30 @@ def test_all_settled(run: Run) -> None:
 
 
 @both_loops
+def test_a_second_acknowledgement_does_nothing(run: Run) -> None:
+    """It is not passed on, and does not count for another batch, before or after the last one is settled."""
+
+    async def main() -> None:
+        source = Source()
+        settled: list[bytes] = []
+        source.intake.on_settled = settled.append
+        await source.intake.take(source.decoded(chunk("a") + chunk("b")))
+        first, second = await source.taken()
+        waiting = asyncio.create_task(source.intake.all_settled())
+        for _ in range(2):
+            first.acknowledge()
+            await asyncio.sleep(0)
+            assert (waiting.done(), settled) == (False, [b"\xa1a"])
+        second.acknowledge()
+        second.acknowledge()
+        await waiting
+        await source.intake.all_settled()
+        assert settled == [b"\xa1a", b"\xa1b"]
+
+    run(main())
+
+
+@both_loops
 def test_a_closed_inbox(run: Run) -> None:
     """Nothing more is accepted, and what was is still awaited."""
 
