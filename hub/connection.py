@@ -158,6 +158,10 @@ class Connection(asyncio.BufferedProtocol):
             self._pause()
             self._wake()
 
+    def limit(self, frame_bytes_max: int) -> None:
+        """Change the largest size of a frame, for the next one at the latest."""
+        self._decoder.limit(frame_bytes_max)
+
     def break_off(self) -> None:
         """End at once, in the middle of a frame: it stands still while others wait for the memory it holds."""
         self._end_by(End.STALLED)

@@ -53,6 +53,7 @@ class Endpoint:
         frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
         self.path = socket_file.path
+        self._file = socket_file
         self.access = access or Access()
         self.metrics = metrics or Metrics()
         self.frame_bytes_max = frame_bytes_max
@@ -118,13 +119,19 @@ class Endpoint:
         self.inbox.close()
         self._opener.close()
 
-    def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
-        """
-        Change settings that can change while connections are open.
+    @property
+    def is_inherited(self) -> bool:
+        """Whether another process made the socket. It decides on mode and group of the socket's file."""
+        return self._file.is_adopted
 
-        Raises UnknownGroup or SocketError, with nothing changed.
-        """
-        self._listener.change(mode=mode, group=group, connections_max=bounded_connections(connections_max))
+    def permit(self, mode: int, group: str | None) -> None:
+        """Change mode and group of the socket's file. Raises UnknownGroup or SocketError, with nothing changed."""
+        self._file.permit(mode, group)
+
+    def limit(self, *, connections_max: int, frame_bytes_max: int) -> None:
+        """Change the limits, for open connections too."""
+        self.frame_bytes_max = frame_bytes_max
+        self._listener.limit(connections_max=bounded_connections(connections_max), frame_bytes_max=frame_bytes_max)
 
     def intake(self, peer: Peer, gate: Gate) -> Intake:
         """Return the intake for messages of *peer*, from any source."""

@@ -106,11 +106,12 @@ class Listener:
                 await self._wait_for_room()
                 self._lines.log(log.info, "listener.resumed")
 
-    def change(self, *, mode: int, group: str | None, connections_max: int) -> None:
-        """Change the socket's permissions and the limit. Raises UnknownGroup or SocketError, with nothing changed."""
-        self._file.permit(mode, group)
+    def limit(self, *, connections_max: int, frame_bytes_max: int) -> None:
+        """Change the limits, that of frames for the open connections."""
         self._connections_max = connections_max
         self._room.set()
+        for connection in self._connections.values():
+            connection.limit(frame_bytes_max)
 
     async def stop(self, *, timeout: float) -> int:
         """

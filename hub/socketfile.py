@@ -90,19 +90,26 @@ class SocketFile:
         return cls(f"@{name[1:]}" if name.startswith("\0") else name, sock, _identity(name))
 
     @property
+    def is_adopted(self) -> bool:
+        """Whether another process made the socket, and decides on its permissions."""
+        return self._lock is None
+
+    @property
     def is_kept(self) -> bool:
         """Whether the maker of the socket keeps listening after we stop. Its backlog is left to the next hub then."""
         return self._lock is None and (self._identity is None or self._is_in_place())
 
     def permit(self, mode: int, group: str | None) -> None:
         """
-        Change mode and group of the socket's file, if we bound it and it is still in place.
+        Change mode and group of the socket's file, if we bound it.
 
-        Raises UnknownGroup or SocketError, with nothing changed.
+        Raises UnknownGroup or SocketError, also if the file is no longer in place, with nothing changed.
         """
         gid = group_id(group)
-        if self._lock is None or not self._is_in_place():
+        if self._lock is None:
             return
+        if not self._is_in_place():
+            raise SocketError(self.path, "its file was removed or replaced (restart the hub)")
         try:
             _permit(self.path, mode, os.getegid() if group is None else gid, known=self._identity)
         except OSError as error:

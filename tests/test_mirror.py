@@ -19,7 +19,6 @@ UNMIRRORED = {
     "hub/cli/uninstall": "tests/hub/cli/test_install.py",
     "hub/metrics": "tests/hub/control/test_methods.py",
     "hub/service/misfit": "tests/hub/service/test_tables.py",
-    "hub/service/reloading": "tests/system/test_configuration.py",
     "hub/wire/arriving": "tests/hub/wire/test_forward_limits.py",
     "hub/wire/output": "tests/hub/wire/test_forward.py",
     "hub/wire/batcher": "tests/hub/wire/test_lines.py",

@@ -145,10 +145,9 @@ class Journal:
             finally:
                 self._waiting.discard(future)
 
-    async def retain(self, retain_bytes: int, retain_s: float | None) -> None:
+    def retain(self, retain_bytes: int, retain_s: float | None) -> None:
         """Change the limits of size (bytes) and age (seconds). They apply from the next `expire` or new segment."""
-        self._check_open()
-        await self._do(lambda: self._writer.retain(retain_bytes, retain_s))
+        self._work.put(lambda: self._writer.retain(retain_bytes, retain_s))
 
     async def expire(self) -> int:
         """Delete the oldest segments beyond the limits. Return the number of segments deleted."""

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 
 from hub.access import RIGHTS, Mode, Right, Rule, Rules
-from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
+from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Size
@@ -72,6 +72,11 @@ class Config(Table, frozen=True, kw_only=True):
     def rules(self) -> dict[Right, Rules]:
         """The access rules, by right."""
         return {right: Rules(getattr(self, f"{right}_allow"), getattr(self, f"{right}_deny")) for right in RIGHTS}
+
+    @property
+    def frame_bytes_max(self) -> int:
+        """The size of the largest frame: `frame_size`, and no more than the journal accepts."""
+        return min(self.frame_size, batch_bytes_max_for(self.journal_size))
 
 
 FIELDS = fields_of(Config)

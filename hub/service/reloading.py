@@ -5,7 +5,7 @@ as needing a restart.
 Always true:
 - an invalid configuration changes nothing and is reported;
 - a reload drops no connection and no message;
-- a setting that needs a restart is named, and keeps its value.
+- a setting that needs a restart, or belongs to the socket unit, is named and keeps its value.
 
 Not here: the keys that can change at run time (hub.service.config).
 """
@@ -19,12 +19,14 @@ from typing import Any
 import msgspec
 
 from hub.endpoint import Endpoint
-from hub.errors import JournalUnavailable, MpsrError
+from hub.errors import MpsrError
 from hub.journal.journal import Journal
 from hub.log import get_logger, set_level
 from hub.service.config import Config, changes
 from hub.service.settings import LoadedConfig
 
+_OF_SOCKET = ("mode", "group")
+"""Settings of the socket's file. An inherited socket has those of its socket unit."""
 log = get_logger("mpsr.reload")
 
 
@@ -51,29 +53,47 @@ class Reloader:
         self._follow_socket = follow_socket
 
     async def reload(self) -> dict[str, Any]:
-        """Return what has changed, what needs a restart, and the file. Raises MpsrError, with nothing changed."""
+        """
+        Return what has changed, what needs a restart, and the file; also what only the socket unit can change, if
+        anything. Raises MpsrError, with nothing changed.
+        """
+        old = self.config
         try:
             settings = self._load()
-            changed, restart = changes(self.config, settings.config)
-            await self._apply(settings.config)
+            changed, restart = changes(old, settings.config)
+            of_unit = [name for name in changed if name in _OF_SOCKET and self._endpoint.is_inherited]
+            changed = [name for name in changed if name not in of_unit]
+            self._apply(msgspec.structs.replace(old, **{name: getattr(settings.config, name) for name in changed}))
         except MpsrError as error:
             log.error("config.invalid", error=str(error), action="nothing has changed")
             raise
-        log.info("config.reloaded", file=settings.file, changed=changed, needs_restart=restart)
-        return {"file": settings.file, "changed": changed, "needs_restart": restart}
+        await self._follow(old)
+        result = {"file": settings.file, "changed": changed, "needs_restart": restart}
+        if of_unit:
+            result["set_by_socket_unit"] = of_unit
+        log.info("config.reloaded", **result)
+        return result
 
-    async def _apply(self, new: Config) -> None:
-        old = self.config
-        if (old.mode, old.group, old.connections_max) != (new.mode, new.group, new.connections_max):
-            self._endpoint.change(mode=new.mode, group=new.group, connections_max=new.connections_max)
-            await self._follow_socket()
+    def _apply(self, new: Config) -> None:
+        """Put *new* into force. Raises MpsrError, with nothing changed: what can fail comes first. Nothing waits."""
+        if _permissions(new) != _permissions(self.config):
+            self._endpoint.permit(new.mode, new.group)
+        self._journal.retain(new.journal_size, new.retain)
+        self._endpoint.limit(connections_max=new.connections_max, frame_bytes_max=new.frame_bytes_max)
         self._endpoint.access.change(new.rules)
         set_level(logging.getLevelNamesMapping()[new.log_level.upper()])
-        live, _ = changes(old, new)
-        self.config = msgspec.structs.replace(old, **{name: getattr(new, name) for name in live})
-        if (old.journal_size, old.retain) != (new.journal_size, new.retain):
-            await self._journal.retain(new.journal_size, new.retain)
+        self.config = new
+
+    async def _follow(self, old: Config) -> None:
+        """Do what follows from the changes since *old*, and cannot undo them."""
+        if _permissions(old) != _permissions(self.config):
+            await self._follow_socket()
+        if (old.journal_size, old.retain) != (self.config.journal_size, self.config.retain):
             try:
                 await self._journal.expire()
-            except JournalUnavailable as error:  # the next segment that is begun expires them
+            except MpsrError as error:  # the next segment that is begun expires them
                 log.error("journal.unavailable", error=str(error))
+
+
+def _permissions(config: Config) -> tuple[object, ...]:
+    return tuple(getattr(config, name) for name in _OF_SOCKET)

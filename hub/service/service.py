@@ -1,8 +1,8 @@
 """
 The hub as a service: an `Endpoint` whose receiver writes to the journal, and what belongs to a daemon.
 
-Before the parts: inherited socket, descriptor limit, journal (locked and recovered), socket (bound: clients wait in the
-backlog). The parts are started in the order of `Service._parts`:
+Before the parts: inherited socket, descriptor limit, signals (noted until the parts run), journal (locked and
+recovered), socket (bound: clients wait in the backlog). The parts are started in the order of `Service._parts`:
 
 1. watchdog and status line (which wait until the hub is ready), check of the journal's lock, expiry;
 2. sinks, which print or deliver what is committed from now on;
@@ -40,7 +40,8 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any
 
 from hub.access import Access
 from hub.control.methods import RIGHT_OF, Commands
@@ -48,7 +49,7 @@ from hub.endpoint import Endpoint
 from hub.errors import JournalUnavailable, MpsrError
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
-from hub.journal.retention import AGE_STEPS, batch_bytes_max_for
+from hub.journal.retention import AGE_STEPS
 from hub.log import get_logger
 from hub.message import Batch
 from hub.receiver import Receiver
@@ -101,24 +102,30 @@ class Service:
         notifier = Notifier.from_environment()
         made = inherited_sockets().get(SOCKET_NAME)
         _raise_descriptor_limit()
-        journal = await Journal.open(
-            config.journal, retain_bytes=config.journal_size, retain_s=config.retain, durability=config.durability
-        )
-        try:
-            endpoint = self._endpoint(made)
+        with self._signals():  # around the journal too: its recovery and its seal are not interrupted
+            journal = await Journal.open(
+                config.journal, retain_bytes=config.journal_size, retain_s=config.retain, durability=config.durability
+            )
             try:
-                await self._serve(endpoint, journal, notifier)
+                if not self._stopping.is_set():
+                    await self._listen(made, journal, notifier)
             finally:
-                await endpoint.stop(timeout=0)
-                endpoint.close()
-        finally:
-            await journal.close()
-            notifier.close()
+                await journal.close()
+                notifier.close()
         log.info("hub.stopped", last_sequence=journal.last_sequence)
 
     def stop(self) -> None:
         """Request a graceful stop."""
         self._stopping.set()
+
+    async def _listen(self, made: socket.socket | None, journal: Journal, notifier: Notifier) -> None:
+        """Serve the clients of the socket, *made* by another process or bound here, until a stop is requested."""
+        endpoint = self._endpoint(made)
+        try:
+            await self._serve(endpoint, journal, notifier)
+        finally:
+            await endpoint.stop(timeout=0)
+            endpoint.close()
 
     def _endpoint(self, made: socket.socket | None) -> Endpoint:
         config = self._config
@@ -131,7 +138,7 @@ class Service:
             access=Access(config.rules, methods=RIGHT_OF),
             connections_max=config.connections_max,
             inbox_bytes_max=config.inbox_size,
-            frame_bytes_max=min(config.frame_size, batch_bytes_max_for(config.journal_size)),
+            frame_bytes_max=config.frame_bytes_max,
         )
 
     async def _serve(self, endpoint: Endpoint, journal: Journal, notifier: Notifier) -> None:
@@ -161,9 +168,8 @@ class Service:
             log.info("hub.stopping", connections=endpoint.connections)
             return reloader.config.stop_timeout
 
-        with self._signals():
-            parts = self._parts(endpoint, journal, notifier, spools, reloader)
-            await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
+        parts = self._parts(endpoint, journal, notifier, spools, reloader)
+        await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
 
     def _parts(
         self, endpoint: Endpoint, journal: Journal, notifier: Notifier, spools: SpoolSource, reloader: Reloader
@@ -184,14 +190,18 @@ class Service:
             Part("status", lambda: self._when_ready(lambda: _report(endpoint, journal, notifier))),
             *sinks,
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),
-            Part("spools", spools.run, ready=spools.first_look),
+            Part("spools", spools.run, ready=lambda: self._unless_stopping(spools.first_look)),
             Part("socket", lambda: endpoint.run(commands.table), stop=lambda timeout: _stop(endpoint, timeout)),
             Part("reload", lambda: self._reload_after_hangups(reload)),
         ]
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop the service. SIGHUP reloads, or stops it if the terminal has closed."""
+        """
+        SIGTERM and SIGINT stop the service. SIGHUP reloads, or stops it if the terminal has closed.
+
+        During the start they are noted: a stop takes place as soon as the journal is open, a reload after the start.
+        """
         loop, had_terminal = asyncio.get_running_loop(), _is_terminal_open()
 
         def hang_up() -> None:
@@ -208,6 +218,17 @@ class Service:
         finally:
             for number in handlers:
                 loop.remove_signal_handler(number)
+
+    async def _unless_stopping(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Await *wait*, at most until a stop is requested."""
+        waiting, stopping = asyncio.create_task(wait()), asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                waiting.result()
+        finally:
+            waiting.cancel()
+            stopping.cancel()
 
     async def _when_ready(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do *work* after systemd was notified that the hub is ready: it expects nothing else before."""

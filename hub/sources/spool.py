@@ -76,7 +76,7 @@ class SpoolSource:
         users: Users,
         access: Access,
         metrics: Metrics,
-        frame_bytes_max: int,
+        frame_bytes_max: Callable[[], int],
         connection_ended: asyncio.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -107,7 +107,7 @@ class SpoolSource:
             users=endpoint.users,
             access=endpoint.access,
             metrics=endpoint.metrics,
-            frame_bytes_max=endpoint.frame_bytes_max,
+            frame_bytes_max=lambda: endpoint.frame_bytes_max,
             connection_ended=endpoint.connection_ended,
         )
 
@@ -215,7 +215,7 @@ class SpoolSource:
             self._users.of(uid),
             accept=accept,
             left_alone=self._left_alone,
-            frame_bytes_max=self._frame_bytes_max,
+            frame_bytes_max=self._frame_bytes_max(),
         )
         return reader
 

@@ -133,6 +133,10 @@ class TextDecoder(abc.ABC):
         self._end()
         return [*items, *self._batcher.take()]
 
+    def limit(self, frame_bytes_max: int) -> None:
+        """Change the limit, for the next text at the latest."""
+        self._text_bytes_max = frame_bytes_max
+
     @abc.abstractmethod
     def _cut(self, data: bytes) -> bytes:
         """Take the texts in *data* and the beginning of the last one. Return what is left for the next call."""

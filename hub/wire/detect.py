@@ -53,7 +53,8 @@ class Decoder(Protocol):
 
     One `receive` of up to 256 KiB takes a few milliseconds at most, whatever the bytes are. While `has_more` is true,
     the decoder holds bytes that it has not decoded: let other connections run, then call ``receive(b"")``. `finish`
-    decodes everything that is left, without a limit on time.
+    decodes everything that is left, without a limit on time. `limit` changes the size of the largest frame, for the
+    next one at the latest.
     """
 
     @property
@@ -65,6 +66,8 @@ class Decoder(Protocol):
     def receive(self, data: bytes) -> Sequence[Item]: ...
 
     def finish(self) -> Sequence[Item]: ...
+
+    def limit(self, frame_bytes_max: int) -> None: ...
 
 
 class DecoderClass(Protocol):
@@ -130,6 +133,12 @@ class DetectingDecoder:
             return ()
         decoder = self._select(LineDecoder)
         return [*decoder.receive(first), *decoder.finish()]
+
+    def limit(self, frame_bytes_max: int) -> None:
+        """Change the limit, for the next frame at the latest."""
+        self._frame_bytes_max = frame_bytes_max
+        if self._decoder is not None:
+            self._decoder.limit(frame_bytes_max)
 
     def _select(self, decoder_class: DecoderClass) -> Decoder:
         self._decoder = decoder_class(self._peer, self._origin, frame_bytes_max=self._frame_bytes_max)

@@ -126,6 +126,10 @@ class ForwardDecoder:
         self._arriving, self._data, self._needed = None, b"", 0
         return items
 
+    def limit(self, frame_bytes_max: int) -> None:
+        """Change the limit, for all frames but one that is arriving."""
+        self._frame_bytes_max = self._output.frame_bytes_max = frame_bytes_max
+
     def _decode(self) -> None:
         """Decode up to the work limit. Raises Incomplete, Malformed."""
         while self._at < len(self._data) and self._output.work > 0:

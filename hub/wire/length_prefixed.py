@@ -30,6 +30,7 @@ class PrefixedDecoder(TextDecoder):
         super().__init__(peer, origin, frame_bytes_max=frame_bytes_max)
         self._length = b""  # the received part of a length
         self._left: int | None = None  # bytes of the current text that have not arrived
+        self._is_over = False  # whether the current text is over the limit
 
     @property
     def held_bytes(self) -> int:
@@ -52,12 +53,7 @@ class PrefixedDecoder(TextDecoder):
             lost = len(self._length) + self._half.held_bytes
             self._batcher.add_loss(Loss("half a text at the end of the stream", lost_bytes=lost, sample=sample))
         self._half.take_parts()
-        self._left, self._length = None, b""
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether the current text is over the limit."""
-        return self._left is not None and self._left + self._half.held_bytes + self._dropped > self._text_bytes_max
+        self._left, self._length, self._is_over = None, b"", False
 
     def _take(self, data: bytes, at: int) -> int:
         """Take a length, or the available bytes of a text. Return the offset where they end."""
@@ -68,6 +64,7 @@ class PrefixedDecoder(TextDecoder):
                 self._length = length
                 return at
             (self._left,) = _LENGTH.unpack(length)
+            self._is_over = self._left > self._text_bytes_max
             self._length = b"" if self._is_over else length
         stop = min(at + self._left, len(data))
         if self._is_over:
@@ -78,6 +75,6 @@ class PrefixedDecoder(TextDecoder):
             self._half.add(data[at:stop])
         self._left -= stop - at
         if not self._left:
-            self._length, self._left = b"", None
+            self._length, self._left, self._is_over = b"", None, False
             self._end_text()
         return stop

@@ -31,7 +31,7 @@ class Output:
     def __init__(self, peer: Peer, origin: Origin | None, frame_bytes_max: int) -> None:
         self._peer = peer
         self._origin = origin
-        self._frame_bytes_max = frame_bytes_max
+        self.frame_bytes_max = frame_bytes_max
         self._items: Items[Unopened] = Items()
         self.work = 0
 
@@ -67,7 +67,7 @@ class Output:
         if option.signal:
             self.add_lost(f"not a log but fluent_signal {option.signal}", tag, parts, size, option)
         elif option.compressed in METHODS:
-            self._add_slow(open_compressed(self._label(tag, option), parts, size, self._frame_bytes_max), size)
+            self._add_slow(open_compressed(self._label(tag, option), parts, size, self.frame_bytes_max), size)
         elif option.compressed not in (None, "text"):
             reason = f"compressed as {option.compressed[:32]!r}, which this hub does not read"
             self.add_lost(reason, tag, parts, size, option)

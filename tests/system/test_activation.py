@@ -22,6 +22,7 @@ import pytest
 
 from hub.message import Message
 from hub.wire import chunkid
+from producers import call
 from tests.hub.clients import connect, frame_of, read_acks
 from tests.support import MPSR, PATIENCE_S, Worker, eventually, mpsr, progress, read_messages
 
@@ -64,6 +65,10 @@ class Manager:
         handle = (passed or self.listening).fileno()
         command = [sys.executable, "-c", PASS_ON, str(handle), *program, "hub", "--journal", self.journal]
         self.process = subprocess.Popen(command, env=self._env, pass_fds=[handle], stderr=self._log)
+
+    def configure(self, file: Path) -> None:
+        """Have the hub read its configuration from *file*."""
+        self._env["MPSR_CONFIG"] = str(file)
 
     def wait_until_ready(self) -> None:
         """Return when the hub has sent READY=1."""
@@ -163,6 +168,25 @@ class Knocker(threading.Thread):
                 return read_acks(client, 1) == [name]
             except (BrokenPipeError, ConnectionResetError):  # the hub was killed meanwhile
                 return False
+
+
+def test_a_reload_says_what_the_socket_unit_decides(manager: Manager, tmp_path: Path) -> None:
+    """Mode and group of an inherited socket are not changed, and not reported as changed."""
+    file = tmp_path / "hub.toml"
+    file.touch()
+    manager.configure(file)
+    manager.start()
+    manager.wait_until_ready()
+    mode = os.stat(manager.path).st_mode
+    file.write_text('mode = "0600"\nretain = "1d"')
+    assert call("reload", path=manager.path) == {
+        "file": str(file),
+        "changed": ["retain"],
+        "needs_restart": [],
+        "set_by_socket_unit": ["mode"],
+    }
+    assert os.stat(manager.path).st_mode == mode != 0o600
+    assert manager.end(signal.SIGTERM) == 0
 
 
 def test_killed_and_started_under_load(manager: Manager) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from producers import CommandFailed, Producer, call
+from tests.hub.clients import chunk, connect, read_acks
 from tests.support import MPSR, HubProcess, eventually, mpsr
 
 ME = f"uid:{os.geteuid()}"
@@ -124,6 +125,25 @@ def test_a_smaller_journal_expires_at_once(tmp_path: Path) -> None:
         configured.hang_up("config.reloaded")
         assert hub.stats()["journal_bytes"] < before
         assert hub.messages()[-1].record["n"] == 23
+
+
+def test_a_smaller_journal_takes_smaller_frames(tmp_path: Path) -> None:
+    """After the reload no frame has more than an eighth of the journal, on open connections and on new ones."""
+    configured = Configured(tmp_path, 'journal_size = "64MiB"')
+    two = "x" * (2 << 20)
+    with configured.hub as hub, connect(hub.socket, chunk("old", text=two)) as old:
+        assert read_acks(old, 1) == ["old"]
+        configured.write('journal_size = "8MiB"')
+        configured.hang_up("config.reloaded")
+        old.sendall(chunk("late", text=two) + chunk("small"))
+        assert read_acks(old, 2) == ["late", "small"]
+        with connect(hub.socket, chunk("new", text=two)) as new:
+            assert read_acks(new, 1) == ["new"]
+        assert [(message.tag, message.record.get("reason")) for message in hub.messages()[-3:]] == [
+            ("mpsr.loss", f"a frame over the limit of {1 << 20} bytes"),
+            ("app", None),
+            ("mpsr.loss", f"a frame over the limit of {1 << 20} bytes"),
+        ]
 
 
 @pytest.mark.parametrize("text", ["journal_size", 'journal_size = "1"', 'retain = "1d"\ngroup = "no-such-group"'])

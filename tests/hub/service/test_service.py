@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -252,6 +253,66 @@ def test_nobody_reads_its_log(tmp_path: Path) -> None:
         assert process.wait(30) == 0
     tags = Counter(message.tag for message in support.read_messages(str(tmp_path / "j")))
     assert tags == {"app": 1, "mpsr.loss": 3}
+
+
+AT_HAND = """
+import os, signal, sys
+from hub.cli import main
+from hub.journal.journal import Journal
+
+opening, closing = ([getattr(signal, name) for name in names.split(",") if name] for names in sys.argv[1:3])
+open_, close = Journal.open, Journal.close
+
+async def opened(*args, **options):
+    for number in opening:
+        os.kill(os.getpid(), number)
+    return await open_(*args, **options)
+
+async def closed(journal):
+    for number in closing:
+        os.kill(os.getpid(), number)
+    await close(journal)
+    for number in closing:
+        os.kill(os.getpid(), number)
+
+Journal.open, Journal.close = opened, closed
+del sys.argv[1:3]
+main()
+"""
+"""A hub that sends itself signals before its journal is opened, and before and after it is closed."""
+
+
+def signalled(monkeypatch: pytest.MonkeyPatch, *, opening: str = "", closing: str = "") -> None:
+    monkeypatch.setattr(support, "MPSR", (sys.executable, "-c", AT_HAND, opening, closing))
+
+
+def test_hang_ups_during_the_start_are_one_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP before the journal is open does not end the hub; it reloads once, when it has started."""
+    signalled(monkeypatch, opening="SIGHUP,SIGHUP")
+    with HubProcess(tmp_path) as hub:
+        eventually(lambda: events(hub, "config.reloaded"), "the reload")
+        assert hub.stop() == 0
+        assert len(events(hub, "config.reloaded")) == 1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP,SIGTERM"])
+def test_a_stop_during_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As soon as the journal is open it is closed again: exit code 0, a sealed journal, and never a socket."""
+    signalled(monkeypatch, opening=name)
+    done = support.mpsr("hub", "--socket", str(tmp_path / "s"), "--journal", str(tmp_path / "j"))
+    said = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert (done.returncode, said) == (0, ["hub.stopped"])
+    assert sorted(os.listdir(tmp_path)) == ["j"]
+    assert (tmp_path / "j" / "seal").exists()
+
+
+def test_signals_while_the_journal_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second SIGTERM, or SIGHUP, during the last step of a stop does not interrupt it: the seal is written."""
+    signalled(monkeypatch, closing="SIGHUP,SIGTERM,SIGINT")
+    with HubProcess(tmp_path) as hub:
+        assert hub.stop() == 0
+        assert hub.log[-1]["event"] == "hub.stopped"
+    assert (tmp_path / "journal" / "seal").exists()
 
 
 # In one process, with a journal that the test can break.

@@ -217,7 +217,7 @@ class Rig:
             users=self.users,
             access=self._access,
             metrics=self.metrics,
-            frame_bytes_max=FRAME_BYTES_MAX,
+            frame_bytes_max=lambda: FRAME_BYTES_MAX,
             connection_ended=self.connection_ended,
             clock=lambda: self.now,
         )

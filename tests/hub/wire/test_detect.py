@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import msgpack
 import pytest
 
-from hub.message import Batch, Peer
+from hub.message import Batch, Loss, Peer
 from hub.wire import text
 from hub.wire.detect import NILS_MAX, DetectingDecoder, Item, decide
 from hub.wire.forward import ForwardDecoder
 from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.lines import LineDecoder
+from tests.hub.clients import frame_of
 from tests.hub.wire.feeding import feed, messages, single_bytes
 
 NIL = b"\xc0"
@@ -118,6 +119,19 @@ def test_a_decision_is_final() -> None:
     batch, loss = feed(DetectingDecoder(), frame, b"text\n")
     assert isinstance(batch, Batch)
     assert getattr(loss, "fatal", False)
+
+
+@pytest.mark.parametrize("stream", [frame_of(None, {"x": "y" * 90}), b"y" * 90 + b"\n", b"\0\0\0\x5a" + b"y" * 90])
+@pytest.mark.parametrize("first", [b"", b"stream"], ids=["before the decision", "after it"])
+def test_another_limit(stream: bytes, first: bytes) -> None:
+    """Whatever the stream is, the next frame or text is within the new limit or a loss, and so on."""
+    decoder = DetectingDecoder(frame_bytes_max=200)
+    items = list(decoder.receive(stream if first else b""))
+    for limit in 50, 200, 50:
+        decoder.limit(limit)
+        items += decoder.receive(stream)
+    kinds = [Batch, Loss, Batch, Loss]
+    assert [type(item) for item in items] == (kinds if first else kinds[1:])
 
 
 def test_the_selected_decoder_is_that_of_the_connection() -> None:

@@ -133,3 +133,16 @@ def test_only_bytes_that_came_are_lost() -> None:
     for before in (b"", prefixed(b"a")):
         rows = decoded(before + b"\xff\xff\xff\xff" + b"x" * 70, [])
         assert rows[-1] == ("a text over the limit of 1000 bytes", 70, b"x" * 64)
+
+
+@pytest.mark.parametrize(("before", "after", "is_kept"), [(100, 10, True), (10, 100, False)])
+@pytest.mark.parametrize("cut", [4, 5, 23, 24])
+def test_another_limit_counts_for_the_next_text(before: int, after: int, is_kept: bool, cut: int) -> None:
+    """A text that has begun is judged by the limit that held then, wherever it is cut; the next one by the new one."""
+    decoder = PrefixedDecoder(frame_bytes_max=before)
+    text, stream = b"x" * 20, prefixed(b"x" * 20)
+    rows = contents([*decoder.receive(stream[:cut])])
+    decoder.limit(after)
+    rows += contents([*decoder.receive(stream[cut:] + prefixed(text)), *decoder.finish()])
+    kept = [isinstance(row, tuple) and isinstance(row[1], dict) for row in rows]
+    assert kept == [is_kept, not is_kept]

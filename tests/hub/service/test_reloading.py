@@ -1,0 +1,124 @@
+"""hub.service.reloading: what a reload changes, in which order, and what it says. Real hubs: test_configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from hub import log
+from hub.errors import JournalUnavailable, MpsrError, SocketError
+from hub.service.config import Config
+from hub.service.reloading import Reloader
+from hub.service.settings import LoadedConfig, load
+
+NO_FAULTS: Mapping[str, MpsrError] = MappingProxyType({})
+
+
+@pytest.fixture(autouse=True)
+def _same_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the log its level back: a reload sets it."""
+    monkeypatch.setattr("hub.log._level", logging.ERROR)
+
+
+class Parts:
+    """Endpoint, its access rules, journal and spools in one: records the calls, or raises *faults*."""
+
+    def __init__(self, faults: Mapping[str, MpsrError] = NO_FAULTS, *, is_inherited: bool = False) -> None:
+        self.is_inherited = is_inherited
+        self.access = self
+        self.calls: list[str] = []
+        self._faults = faults
+
+    def _call(self, name: str) -> None:
+        if name in self._faults:
+            raise self._faults[name]
+        self.calls.append(name)
+
+    def permit(self, mode: int, group: str | None) -> None:
+        self._call(f"permit {mode:o}")
+
+    def retain(self, retain_bytes: int, retain_s: float | None) -> None:
+        self._call(f"retain {retain_bytes >> 20}")
+
+    def limit(self, *, connections_max: int, frame_bytes_max: int) -> None:
+        self._call(f"limit {connections_max} {frame_bytes_max >> 10}")
+
+    def change(self, rules: object) -> None:
+        self._call("rules")
+
+    async def follow_socket(self) -> None:
+        self._call("follow")
+
+    async def expire(self) -> int:
+        self._call("expire")
+        return 0
+
+
+def config(**more: str) -> Config:
+    return load({"socket": "/s", "journal": "/j", **more}, environ={}).config
+
+
+def reloader(parts: Any, new: Config) -> Reloader:
+    return Reloader(config(), lambda: LoadedConfig(new, {}, "/f"), parts, parts, follow_socket=parts.follow_socket)
+
+
+def test_everything_that_changes() -> None:
+    """What can fail comes first; what follows from the changes comes last. The frame limit follows the journal."""
+    parts = Parts()
+    reloading = reloader(parts, config(mode="0600", journal_size="8MiB", connections_max="5", frame_size="1KiB"))
+    assert asyncio.run(reloading.reload()) == {
+        "file": "/f",
+        "changed": ["mode", "journal_size", "connections_max"],
+        "needs_restart": ["frame_size"],
+    }
+    assert parts.calls == ["permit 600", "retain 8", "limit 5 1024", "rules", "follow", "expire"]
+    assert (reloading.config.mode, reloading.config.frame_size) == (0o600, 64 << 20)
+    assert log._level == logging.INFO
+
+
+def test_a_reload_that_fails_changes_nothing() -> None:
+    """When the permissions cannot be changed, nothing else has been, and a second reload tries the same again."""
+    error = SocketError("/s", "not permitted")
+    parts = Parts({"permit 600": error})
+    reloading = reloader(parts, config(mode="0600", journal_size="8MiB"))
+    for _ in range(2):
+        with pytest.raises(SocketError, match="not permitted"):
+            asyncio.run(reloading.reload())
+        assert (parts.calls, reloading.config) == ([], config())
+
+
+def test_a_disk_that_cannot_expire_does_not_undo_it() -> None:
+    """The limits are in force then; the next segment that is begun expires the old ones."""
+    parts = Parts({"expire": JournalUnavailable("/j", "it is closed")})
+    reloading = reloader(parts, config(journal_size="8MiB"))
+    assert asyncio.run(reloading.reload())["changed"] == ["journal_size"]
+    assert reloading.config.journal_size == 8 << 20
+
+
+def test_an_inherited_socket() -> None:
+    """Its mode and group are said to be the socket unit's, at each reload; the rest changes."""
+    parts = Parts(is_inherited=True)
+    reloading = reloader(parts, config(mode="0600", group="0", connections_max="5"))
+    for changed in ["connections_max"], []:
+        result = asyncio.run(reloading.reload())
+        assert (result["changed"], result["set_by_socket_unit"]) == (changed, ["mode", "group"])
+    assert parts.calls == ["retain 1024", "limit 5 65536", "rules"] * 2
+    assert (reloading.config.mode, reloading.config.group) == (0o660, None)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """Nothing is changed if the configuration is invalid."""
+    parts: Any = Parts()
+    (tmp_path / "f").write_text("nonsense")
+    reloading = Reloader(
+        config(), lambda: load(file=str(tmp_path / "f"), environ={}), parts, parts, follow_socket=parts.follow_socket
+    )
+    with pytest.raises(MpsrError, match="not TOML"):
+        asyncio.run(reloading.reload())
+    assert (parts.calls, reloading.config) == ([], config())
