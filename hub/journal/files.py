@@ -18,12 +18,15 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Sequence
 from typing import Protocol
 
 from hub.journal.direct import PAGE_BYTES, BytesLike, DirectWriter
 
 _PARTS_MAX = 1024
+MODE = 0o640
+"""Of each file. The folder is 0700 when it is made; its owner may open it to the group."""
 DIRECT_BYTES = 256 << 10
 """From this size on, a direct write is faster."""
 _RWF_DSYNC: int = getattr(os, "RWF_DSYNC", 0)
@@ -106,8 +109,10 @@ class DiskFiles:
 
     def create(self, name: str, size: int) -> int:
         path = os.path.join(self._folder, name)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
         try:
+            if stat.S_IMODE(os.fstat(fd).st_mode) != MODE:
+                os.fchmod(fd, MODE)  # whatever the umask: the folder decides who reads
             _allocate(fd, size)
         except BaseException:
             os.close(fd)

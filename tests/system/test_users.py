@@ -6,11 +6,17 @@ Mallory knows everything that Alice knows (tags, chunk ids, her session) from re
 
 from __future__ import annotations
 
+import grp
+import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from hub.errors import JournalUnusable
 from hub.wire import chunkid
+from producers import Producer
+from tests.docs.pages import ROOT, blocks_of
 from tests.hub.clients import chunk, connect, frame_of, read_acks
 from tests.support import HubProcess
 from tests.users import ALICE, MALLORY, NEEDS_ROOT, as_user, open_folder
@@ -25,6 +31,42 @@ def hub() -> Iterator[HubProcess]:
         (folder / "run").mkdir()
         with HubProcess(folder / "run", "--mode", "0666") as hub:
             yield hub
+
+
+def test_a_group_reads_the_journal_as_documented() -> None:
+    """The recipe of docs/operating.md opens the journal to a group, whatever the hub's umask, also what comes later."""
+    (recipe,) = (
+        block.text for block in blocks_of(ROOT / "docs/operating.md") if block.reason == "needs a second group"
+    )
+    group = grp.getgrnam("adm").gr_gid
+    with open_folder() as folder:
+        before = os.umask(0o077)
+        try:
+            hub = HubProcess(folder, "--journal-size", "4MiB")
+        finally:
+            os.umask(before)
+        with hub:
+            send_megabyte(hub)
+            subprocess.run(["sh", "-ec", recipe], env={**os.environ, "MPSR_JOURNAL": hub.journal}, check=True)
+            send_megabyte(hub)  # begins a segment
+            stored = len(hub.messages())
+            assert as_user(MALLORY, lambda: len(hub.messages()), groups=[group]) == str(stored)
+            assert "cannot be read: Permission denied" in as_user(MALLORY, lambda: refusal(hub))
+            hub.stop()
+            hub.start()
+            assert as_user(MALLORY, lambda: len(hub.messages()), groups=[group]) == str(stored)
+
+
+def send_megabyte(hub: HubProcess) -> None:
+    with Producer(hub.socket) as producer:
+        for _ in range(11):
+            producer.send({"text": "x" * 100_000})
+
+
+def refusal(hub: HubProcess) -> str:
+    with pytest.raises(JournalUnusable) as refused:
+        hub.messages()
+    return str(refused.value)
 
 
 def acknowledged(uid: int, path: str, *frames: bytes) -> int:
