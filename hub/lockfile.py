@@ -18,6 +18,8 @@ import os
 import stat
 import threading
 
+from hub import descriptor
+
 _held_here: set[str] = set()
 _one_at_a_time = threading.Lock()
 
@@ -75,8 +77,7 @@ class LockFile:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())
             self._fd = _locked(self._name(path), mode, is_new, dir_fd)
-            there = os.fstat(self._fd)
-            self._identity = there.st_dev, there.st_ino  # no other file gets this inode while the file is open
+            self._identity = descriptor.identity(self._fd)  # no other file gets this inode while the file is open
             self.is_held = True
             _held_here.add(self._key)
             with contextlib.suppress(OSError):  # a full disk: the file then lacks our process id
@@ -85,8 +86,8 @@ class LockFile:
 
     def is_in_place(self) -> bool:
         """Return whether the lock is held and the file still has its name: another process may have removed it."""
-        if not self.is_held:
-            return False
+        if not self.is_held or not descriptor.is_same(self._fd, self._identity):
+            return False  # closing the descriptor has released the lock
         try:
             there = os.lstat(self._key)
         except PermissionError:  # this process has become another user, without access
@@ -115,7 +116,7 @@ class LockFile:
     def after_fork(self) -> None:
         """In a forked child: the lock is the parent's. Closing our copy of the descriptor does not release it."""
         self.is_held = False
-        os.close(self._fd)
+        descriptor.close(self._fd, self._identity)
         _held_here.discard(self._key)
 
     def remove(self) -> None:
@@ -130,7 +131,7 @@ class LockFile:
         with _one_at_a_time:
             if self.is_held:
                 self.is_held = False
-                os.close(self._fd)
+                descriptor.close(self._fd, self._identity)
                 _held_here.discard(self._key)
 
 

@@ -18,12 +18,11 @@ import contextlib
 import errno
 import math
 import os
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Unpack, cast
 
-from producers import lifetime
+from producers import clock, lifetime
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, NotTrusted, ProducerClosed
 from producers.lifetime import CLOSE_TIMEOUT_S
 from producers.link import LinkState
@@ -134,10 +133,10 @@ class AsyncProducer:
             return
         self._is_closed = True
         self._notify()  # senders that wait for room stop: their messages would miss this flush
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.now() + timeout
         try:
             await self._settle(timeout, lambda: self._out.is_left_to_the_hub)
-            rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            rest = None if deadline is None else max(deadline - clock.now(), 0.0)
             count = await self._settle(rest, lambda: self._out.is_left_to_the_hub)  # includes a new loss message
             late = self._out.last_account(count)
         finally:
@@ -211,7 +210,7 @@ class AsyncProducer:
         try:
             while True:
                 self._wakeup.clear()
-                if self._link.may_connect(time.monotonic()):
+                if self._link.may_connect(clock.now()):
                     await self._connect()
                 self._out.warn()
                 self._send()
@@ -228,7 +227,7 @@ class AsyncProducer:
         """
         if self._wire is not None and not self._wire.is_writable:
             return None  # the kernel's buffer is full: nothing to do until `resume_writing`
-        due = self._link.due(time.monotonic())
+        due = self._link.due(clock.now())
         return due if due is None else math.ceil(due * 1000) / 1000
 
     async def _connect(self) -> None:
@@ -251,7 +250,7 @@ class AsyncProducer:
     def _send(self) -> None:
         wire = self._wire
         while wire is not None and wire.is_writable and not wire.transport.is_closing():
-            chunk = self._link.outgoing(time.monotonic())
+            chunk = self._link.outgoing(clock.now())
             if chunk is None:
                 return
             wire.transport.write(chunk.frame)

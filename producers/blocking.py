@@ -11,6 +11,7 @@ Always true:
 - `flush` returns when everything is on the hub's disk. Otherwise it raises, with the number of messages that are not
   acknowledged and the number that were dropped;
 - after a fork the child has its own session, backlog and thread; the state of the parent stays with the parent;
+- a producer that is dropped without `close` is closed by its thread, in the background;
 - a thread that is interrupted inside a call, by a signal handler or a finalizer that uses the producer, does not
   deadlock.
 
@@ -22,7 +23,6 @@ process (producers.lifetime).
 from __future__ import annotations
 
 import os
-import time
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -45,9 +45,13 @@ class Producer:
     def __init__(self, path: str | os.PathLike[str] | None = None, **options: Unpack[ProducerOptions]) -> None:
         self._out = Outgoing(path, **options)
         self.path: str = self._out.path
-        self._sender = Sender(self._out, self)
+        self._sender = Sender(self._out)
         self._handover = self._sender.handover
-        lifetime.enter_closable(self)
+        lifetime.enter_closable(self._sender)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handover"):  # not if the options were refused
+            self._handover.abandon()
 
     def __enter__(self) -> Producer:
         return self
@@ -137,30 +141,20 @@ class Producer:
         if late is not None:
             raise late
 
-    def close(self, timeout: float | None = CLOSE_TIMEOUT_S) -> None:
+    def close(self, timeout: float | None = CLOSE_TIMEOUT_S, *, expects_hub: bool = True) -> None:
         """
         Flush and stop.
 
         Messages that the hub has not acknowledged after *timeout* seconds stay in the spool for the hub. If the hub is
         away and all of them are in the spool, `close` does not wait. Without a spool they are dropped, and
         NotAcknowledged is raised. Messages that *when_full* dropped earlier are reported to the hub; they alone do not
-        raise.
+        raise. Without *expects_hub*, `close` does not wait for a hub that has not even a socket file,
+        as at process exit.
 
         In a signal handler that interrupted this producer it does nothing; the producer is closed at process exit.
         """
         lifetime.note_fork()
-        if not self._handover.close():
-            return
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            self._handover.settle(timeout, is_closing=True)
-            rest = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            self._handover.settle(rest, is_closing=True)  # the first wait may have appended a loss message
-        finally:
-            late = self._handover.stop()
-            self._out.end()
-        if late is not None:
-            raise late
+        self._sender.close(timeout, expects_hub=expects_hub)
 
     def settle(self, timeout: float | None) -> int:
         """
@@ -168,9 +162,3 @@ class Producer:
         """
         lifetime.note_fork()
         return self._handover.settle(timeout)
-
-    def after_fork(self) -> None:
-        """In a forked child: start fresh and leave everything of the parent to the parent."""
-        self._out.after_fork()
-        self._out.begin()
-        self._sender.after_fork()

@@ -13,12 +13,12 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import time
 from typing import Any
 
 from hub.paths import default_socket
 from hub.trust import Untrusted
 from hub.wire.jsonrpc import decode_reply, encode_request
+from producers import clock
 from producers.connecting import connect, describe
 from producers.errors import CommandFailed, NotConnected, NotTrusted
 
@@ -36,7 +36,7 @@ def call(
     """Call *method* and return its result. Raises NotConnected, NotTrusted or CommandFailed."""
     path = path or default_socket()
     request = encode_request(method, params, 1)
-    deadline = time.monotonic() + timeout
+    deadline = clock.now() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             # Not `settimeout`: a non-blocking connect fails at once while the listen backlog is full.
@@ -60,7 +60,7 @@ def call(
 def _read_line(sock: socket.socket, deadline: float) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
-        if (left := deadline - time.monotonic()) <= 0:
+        if (left := deadline - clock.now()) <= 0:
             raise TimeoutError
         sock.settimeout(left)
         data = sock.recv(65536)

@@ -16,6 +16,7 @@ import os
 import socket
 import stat
 
+from hub import descriptor
 from hub.trust import Untrusted, check, check_peer
 
 SEND_BUFFER_BYTES = 1 << 20
@@ -32,6 +33,14 @@ def connected_socket(path: str) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def hang_up(sock: socket.socket, known: descriptor.Identity | None) -> None:
+    """Close *sock* if its descriptor is still the socket *known*; else forget it."""
+    if descriptor.is_same(sock.fileno(), known):
+        sock.close()
+    else:
+        sock.detach()
 
 
 def connect(sock: socket.socket, path: str) -> None:

@@ -10,6 +10,7 @@ Always true:
 - deferred messages are sent before later ones of the same thread;
 - the thread is started by the first message or `connect`, and is woken only if it is needed earlier than it would wake
   by itself;
+- at the end of the interpreter, when threads cannot run, a message is left in the spool or sent by the caller;
 - however the thread ends, no caller is left waiting for it.
 
 Not here: the lock itself (producers.guard), the thread's sockets (producers.sender), what to send and when
@@ -18,26 +19,34 @@ Not here: the lock itself (producers.guard), the thread's sockets (producers.sen
 
 from __future__ import annotations
 
+import contextlib
+import math
 import socket
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
-from producers import lifetime
+from producers import clock, lifetime
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, NotTrusted, ProducerClosed, ProducerError
 from producers.guard import Guard
 from producers.link import LinkState
 from producers.outgoing import Outgoing
 from producers.waker import Waker
 
+LAST_WORDS_S = 1.0
+"""How long a message may take that is sent by its caller at the end of the interpreter."""
+
 
 class Handover:
-    """Gives the messages of callers to a thread that runs *run*, through *out*."""
+    """
+    Gives the messages of callers to a thread that runs *run*, through *out*. *run_here* sends what waits in the
+    thread of the caller, for a number of seconds.
+    """
 
-    def __init__(self, out: Outgoing, run: Callable[[], None]) -> None:
+    def __init__(self, out: Outgoing, run: Callable[[], None], run_here: Callable[[float], None]) -> None:
         self._out = out
         self._run = run
+        self._run_here = run_here
         self._is_closed = False  # for callers; also in a forked child
         self._begin()
 
@@ -47,6 +56,9 @@ class Handover:
         self._waker = Waker()
         self._sleeps_until: float | None = 0.0  # when the thread wakes by itself; None: never
         self.thread: threading.Thread | None = None
+        self._is_abandoned = self._ends_itself = False  # no caller is left
+        self._ends_at: float | None = None  # if no caller is left
+        self._has_reported = False  # that last words were lost
         self.is_stopped = False
         """Whether the thread is to end, or has ended."""
 
@@ -79,6 +91,8 @@ class Handover:
             raise
         if guard.deferred:
             self.take_deferred()
+        if self.thread is None:
+            self._send_last_words()
 
     def put_together(self, tag: bytes, entries: bytes, count: int, timeout: float | None) -> None:
         """Accept *count* entries that stay together in one chunk. Raises as `put` does, and Reentered."""
@@ -87,6 +101,8 @@ class Handover:
             if not self._out.put(tag, entries, count):
                 self._wait_for_room(tag, entries, timeout, count)
             self._look()
+        if self.thread is None:
+            self._send_last_words()
 
     def drop(self) -> None:
         """Count one message as dropped. Raises Reentered."""
@@ -105,18 +121,18 @@ class Handover:
             if not is_over:
                 raise NotConnected(path, link.last_error or "no answer in time")
 
-    def settle(self, timeout: float | None, *, is_closing: bool = False) -> int:
+    def settle(self, timeout: float | None, *, is_closing: bool = False, expects_hub: bool = True) -> int:
         """
         Wait until everything sent so far is acknowledged or dropped. Return the number of messages that are neither.
 
         With *is_closing*, do not wait for a hub that is away if all messages for it are in files, or if there is no
-        thread.
+        thread. Without *expects_hub*, do not wait either if there is no hub and no file of its socket.
         """
         if self._guard.is_inside():
             return self._out.backlog.pending_until(self._out.backlog.appended)
         with self._guard.exclusive():
             self._put_deferred()
-            return self._settle(timeout, is_closing=is_closing)
+            return self._settle(timeout, is_closing=is_closing, expects_hub=expects_hub)
 
     def flush(self, timeout: float | None) -> NotAcknowledged | None:
         """Settle, and return the error of a flush, or None."""
@@ -151,6 +167,11 @@ class Handover:
             self.thread.join()
         return self._out.last_account(self._out.backlog.pending_until(self._out.backlog.appended))
 
+    def abandon(self) -> None:
+        """Note that no caller is left. A finalizer calls it, anywhere: it takes no lock."""
+        self._is_abandoned = True
+        self._waker.wake()
+
     # For callers, inside.
 
     def _prepare(self) -> None:
@@ -161,15 +182,26 @@ class Handover:
             self._start()
         self._put_deferred()
 
-    def _settle(self, timeout: float | None, *, is_closing: bool) -> int:
+    def _settle(self, timeout: float | None, *, is_closing: bool, expects_hub: bool) -> int:
         backlog = self._out.backlog
         target = backlog.appended
         self._link.hurry()
         self._look()
         self._guard.wait_for(
-            lambda: backlog.settled >= target or self.is_stopped or (is_closing and self._is_left_to_the_hub()), timeout
+            lambda: (
+                backlog.settled >= target
+                or self.is_stopped
+                or (is_closing and self._is_left_to_the_hub())
+                or (not expects_hub and self._out.is_hub_absent)
+                or self._is_alone()
+            ),
+            timeout,
         )
         return backlog.pending_until(target)
+
+    def _is_alone(self) -> bool:
+        """Whether there is no thread, and can be none."""
+        return self.thread is None and lifetime.is_ending()
 
     def _is_left_to_the_hub(self) -> bool:
         return self.thread is None or self._out.is_left_to_the_hub
@@ -182,6 +214,8 @@ class Handover:
 
     def _wait_for(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Return whether *condition* became true within *timeout* seconds. Raises ProducerClosed."""
+        if self._is_alone():
+            return condition()
         came_true = self._guard.wait_for(lambda: self._is_closed or self.is_stopped or condition(), timeout)
         if self._is_closed or self.is_stopped:
             raise ProducerClosed
@@ -191,7 +225,7 @@ class Handover:
         """
         Wake the thread if the link needs it earlier than the thread would wake by itself. Start it if there is none.
         """
-        due = self._due(now := time.monotonic())
+        due = self._due(now := clock.now())
         if due is None:
             return
         if self.thread is None:
@@ -204,24 +238,47 @@ class Handover:
     def _start(self) -> None:
         """
         Start the thread. If no thread can be started, the messages wait in the spool; raises RuntimeError without a
-        spool.
+        spool, except at the end of the interpreter.
         """
-        self._waker.open()
+        if lifetime.is_ending():  # Python 3.11 would wait for the thread for ever
+            return
+        self._open_waker()
         self.thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
         try:
             self.thread.start()
         except BaseException as error:  # or raised by a signal handler; a thread that runs anyway ends at once
             self.thread = None
             self._close_waker()
+            if lifetime.is_ending():
+                return
             if not isinstance(error, RuntimeError) or not self._out.backlog.reserve():
                 raise
-            return  # thread limit, or interpreter shutdown: the hub reads the spool
+            return  # thread limit: the hub reads the spool
         lifetime.close_in_worker()
+
+    def _send_last_words(self) -> None:
+        """At the end of the interpreter: send what is in no file, or report that it is lost."""
+        if not self._is_alone() or self._guard.is_inside() or self._out.is_in_files:
+            return
+        self._link.hurry()
+        self._run_here(LAST_WORDS_S)
+        if not self._out.backlog.is_empty and not self._has_reported:
+            self._has_reported = True  # how many follow is not known
+            lifetime.report(self._out.account(self._out.backlog.pending))
 
     # For callers and the thread, inside.
 
     def _due(self, now: float) -> float | None:
         return 0.0 if self.is_stopped else self._link.due(now)
+
+    def _is_finished(self, now: float) -> bool:
+        """Return whether a producer without callers can end, as after `close` with its usual timeout."""
+        self._link.hurry()
+        if self._ends_at is None:
+            self._ends_at = now + lifetime.CLOSE_TIMEOUT_S
+        if now >= self._ends_at:
+            return True
+        return not self._guard.deferred and (self._out.backlog.is_empty or self._out.is_left_to_the_hub)
 
     def _put_deferred(self) -> None:
         """Put the deferred messages into the backlog, without waiting for room."""
@@ -231,6 +288,10 @@ class Handover:
                 self._out.drop(is_chosen=False)
             del deferred[0]
             self._look()
+
+    def _open_waker(self) -> None:
+        with contextlib.suppress(OSError):  # no free descriptor: the thread tries again
+            self._waker.open()
 
     def _close_waker(self) -> None:
         self._sleeps_until = 0.0  # no thread sleeps, so `_look` wakes none
@@ -246,15 +307,29 @@ class Handover:
 
     # For the thread.
 
-    def enter(self) -> int:
-        """Return the descriptor that is readable when the thread is needed; -1 if this is not the thread any more."""
+    def enter(self) -> bool:
+        """Return whether this is the thread."""
         with self._guard.exclusive():
-            return self._waker.fd if self.thread is threading.current_thread() else -1
+            return self.thread is threading.current_thread()
+
+    def wake_fd(self) -> int:
+        """
+        Return the descriptor that is readable when the thread is needed; -1 if there is no free one. One that the
+        application has closed is replaced.
+        """
+        if self._waker.is_open:
+            return self._waker.fd
+        with self._guard.exclusive():
+            self._waker.close()
+            if self.thread is not None:
+                self._open_waker()
+                self._waker.wake()  # as a caller may have tried to meanwhile
+            return self._waker.fd
 
     def dial(self) -> socket.socket | None:
         """Return a new connection, if one is wanted now and can be made."""
         with self._guard.exclusive():
-            if self.is_stopped or not self._link.may_connect(time.monotonic()):
+            if self.is_stopped or not self._link.may_connect(clock.now()):
                 return None
             try:
                 sock = self._out.connect()
@@ -269,7 +344,7 @@ class Handover:
     def fill(self, frames: deque[memoryview], count_max: int) -> None:
         """Append frames that are to be sent now, until there are *count_max*."""
         with self._guard.exclusive():
-            now = time.monotonic()
+            now = clock.now()
             while len(frames) < count_max and (chunk := self._link.outgoing(now)) is not None:
                 frames.append(chunk.frame)
 
@@ -291,8 +366,12 @@ class Handover:
         and there is nothing to do before the kernel takes the rest.
         """
         with self._guard.exclusive():
-            now = time.monotonic()
+            now = clock.now()
+            if self._is_abandoned and not self._is_closed and self._is_finished(now):
+                self.is_stopped = self._is_closed = self._ends_itself = True
             due = self._due(now) if not is_blocked or self.is_stopped else None
+            if self._ends_at is not None:
+                due = max(min(self._ends_at - now, math.inf if due is None else due), 0.0)
             self._sleeps_until = None if due is None else now + due
             return due
 
@@ -300,9 +379,13 @@ class Handover:
         """Note that the thread was woken."""
         self._waker.clear()
 
-    def ended(self) -> None:
-        """Note the end of the thread, also after an unexpected exception."""
+    def ended(self) -> bool:
+        """
+        Note the end of the thread, also after an unexpected exception. Return whether it ended because no caller is
+        left.
+        """
         with self._guard.exclusive():
             self.is_stopped = True
             self._guard.notify()
             self._close_waker()
+            return self._ends_itself

@@ -4,7 +4,8 @@ All producers of this process, and what happens to them at a fork and at process
 Always true:
 - every producer starts fresh in a forked child. On Linux this includes a fork made in C, without Python's hooks: the
   kernel clears a byte (`note_fork`);
-- at process exit each `Producer` that was not closed is closed; all share `CLOSE_TIMEOUT_S`.
+- at process exit each `Producer` that was not closed is closed; all share `CLOSE_TIMEOUT_S`, and do not wait for a hub
+  that has not even a socket file. Lost messages are counted in one line.
 
 Source: fork(2); madvise(2), MADV_WIPEONFORK; PyOS_AfterFork_Child (Python's C API): without it, a thread started in a
 child that was forked in C was seen to hang. Since Python 3.13 it releases the import lock, which PyOS_BeforeFork took,
@@ -20,11 +21,11 @@ import contextlib
 import mmap
 import os
 import sys
-import time
 import weakref
 from typing import Protocol
 
 from hub import lockfile
+from producers import clock
 from producers.errors import NotAcknowledged
 
 CLOSE_TIMEOUT_S = 5.0
@@ -39,9 +40,12 @@ class Forkable(Protocol):
 
 
 class Closable(Forkable, Protocol):
-    def close(self, timeout: float | None) -> None: ...
+    def close(self, timeout: float | None, *, expects_hub: bool) -> None: ...
 
 
+_has_ended = False
+_lost: dict[str, NotAcknowledged] = {}
+_is_finalizing = sys.is_finalizing
 _forkable: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _closable: weakref.WeakSet[Closable] = weakref.WeakSet()
 _mark = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -63,6 +67,26 @@ def note_fork() -> None:
     """Detect a fork that bypassed Python's hooks. Costs one byte comparison."""
     if not _mark[0]:
         _after_fork()
+
+
+def is_ending() -> bool:
+    """
+    Return whether the producers have been closed at process exit, or the interpreter is past that. A thread started now
+    would not end, or not even begin.
+    """
+    return _has_ended or _is_finalizing()
+
+
+def report(late: NotAcknowledged | None) -> None:
+    """Write the number of lost messages to standard error."""
+    if late is not None:
+        _write(str(late))
+
+
+def note_lost(late: NotAcknowledged) -> None:
+    """Have lost messages counted in the report at process exit."""
+    before = _lost.get(late.last_error, NotAcknowledged(0, ""))
+    _lost[late.last_error] = NotAcknowledged(before.count + late.count, late.last_error, before.dropped + late.dropped)
 
 
 def close_in_worker() -> None:
@@ -103,23 +127,35 @@ def _take_import_lock() -> bool:
 
 
 def _close_all() -> None:
-    deadline = time.monotonic() + CLOSE_TIMEOUT_S
+    deadline = clock.now() + CLOSE_TIMEOUT_S
     for producer in list(_closable):
         try:
-            producer.close(max(deadline - time.monotonic(), 0.0))
+            producer.close(max(deadline - clock.now(), 0.0), expects_hub=False)
         except NotAcknowledged as late:
-            _say(str(late))
+            note_lost(late)
         except KeyboardInterrupt:  # the user does not want to wait
             deadline = 0.0
-            _say("interrupted while messages waited for the hub")
+            _write("interrupted while messages waited for the hub")
+    for total in _lost.values():
+        report(total)
+    _lost.clear()
 
 
-def _say(text: str) -> None:
+def _end() -> None:
+    global _has_ended  # noqa: PLW0603  once per process
+    _close_all()
+    _has_ended = True
+
+
+def _write(text: str) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"mpsr: {text}\n")
 
 
 def _start_fresh() -> None:
+    global _has_ended  # noqa: PLW0603  a child that an exit hook has forked
+    _has_ended = False
+    _lost.clear()
     _mark[0] = 1
     lockfile.after_fork()
     for producer in list(_forkable):
@@ -129,5 +165,5 @@ def _start_fresh() -> None:
 _mark[0] = 1
 with contextlib.suppress(OSError, ValueError):  # other systems: only Python's own hooks
     _mark.madvise(_MADV_WIPEONFORK)
-atexit.register(_close_all)
+atexit.register(_end)
 os.register_at_fork(after_in_child=_start_fresh)

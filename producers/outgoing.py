@@ -14,9 +14,9 @@ caller admits one thread at a time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-import time
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -25,6 +25,7 @@ from hub.message import LOSS_TAG
 from hub.paths import default_socket
 from hub.trust import Untrusted
 from hub.wire.spoolfile import folder_beside
+from producers import clock
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session
 from producers.connecting import connected_socket, describe
 from producers.errors import NotAcknowledged
@@ -116,7 +117,7 @@ class Outgoing:
         backlog = self.backlog
         if backlog.append(tag, entry, count):
             if backlog.open_count == count:
-                self.link.appended(time.monotonic(), count)
+                self.link.appended(clock.now(), count)
             return True
         self.link.hurry()
         if self.when_full == "drop_old":
@@ -125,7 +126,7 @@ class Outgoing:
             while dropped := self.backlog.drop_oldest():
                 self._count(dropped)
                 if self.backlog.append(tag, entry, count):
-                    self.link.appended(time.monotonic(), count)
+                    self.link.appended(clock.now(), count)
                     return True
         if self.when_full in ("drop_new", "drop_old"):
             self.drop(count)
@@ -161,7 +162,7 @@ class Outgoing:
     def failed(self, error: Exception) -> None:
         """Note that connecting failed, or that the connection was lost."""
         is_refused = isinstance(error, Untrusted)
-        self.link.failed(time.monotonic(), describe(error, self.path), is_refused=is_refused)
+        self.link.failed(clock.now(), describe(error, self.path), is_refused=is_refused)
 
     def connected(self) -> None:
         """Note a new connection: everything that is not acknowledged is sent again."""
@@ -179,6 +180,13 @@ class Outgoing:
     def is_left_to_the_hub(self) -> bool:
         """Whether there is nothing to wait for: the hub is away, and all messages for it are in files."""
         return self.link.state is LinkState.DISCONNECTED and bool(self.link.last_error) and self.is_in_files
+
+    @property
+    def is_hub_absent(self) -> bool:
+        """Whether connecting has failed, and there is not even a socket file: perhaps no hub ever ran here."""
+        return (
+            self.link.state is LinkState.DISCONNECTED and bool(self.link.last_error) and not os.path.lexists(self.path)
+        )
 
     @property
     def is_in_files(self) -> bool:
@@ -229,16 +237,18 @@ class Outgoing:
         judged = self.spool.fault, self.link.state
         if judged == self._judged:
             return
-        self._judged = judged
         is_connected = self.link.state is LinkState.CONNECTED
         if is_connected and not os.path.isdir(self.spool.folder):  # a library `Hub` has no folder
+            self._judged = judged
             return
-        _has_warned = True
-        import logging  # loaded only if there is something to log
+        with contextlib.suppress(Exception):  # no free descriptor for the import, or a handler of the application
+            import logging  # loaded only if there is something to log
 
-        logging.getLogger("mpsr.producers").warning(
-            "messages wait for the hub in memory only, and are lost if this process is killed (%s)", self.spool.fault
-        )
+            _has_warned = True
+            logging.getLogger("mpsr.producers").warning(
+                "messages wait for the hub in memory only, and are lost if this process is killed (%s)",
+                self.spool.fault,
+            )
 
     def stats(self) -> dict[str, Any]:
         """Return the counters and the current state."""
@@ -292,4 +302,4 @@ class Outgoing:
         record = {"reason": reason, "count": self._unreported_to_hub, "tag": self.tag.decode(), "pid": os.getpid()}
         if self.backlog.append(LOSS_TAG, pack_entry(msgspec.msgpack.encode(record), None)):
             self._unreported_to_hub = 0
-            self.link.appended(time.monotonic())
+            self.link.appended(clock.now())

@@ -28,7 +28,7 @@ import sys
 from collections.abc import Callable, Set
 from typing import NamedTuple
 
-from hub import trust
+from hub import descriptor, trust
 from hub.lockfile import LockFile, LockTaken
 from hub.wire import spoolfile
 from producers.owner import Owner
@@ -44,6 +44,38 @@ class Memory(NamedTuple):
     is_file: bool = False
 
 
+_kept: list[mmap.mmap] = []
+
+
+class _Mapping(mmap.mmap):
+    """
+    A mapped file. Before Python 3.13 a mapping keeps a descriptor of its own and closes it at its end, so one whose
+    descriptor the application has closed is kept.
+    """
+
+    def close(self) -> None:
+        if self._closes_ours():
+            super().close()
+        else:
+            _kept.append(self)
+
+    def __del__(self) -> None:
+        if not self.closed and not self._closes_ours():
+            _kept.append(self)
+
+    def _closes_ours(self) -> bool:
+        try:
+            return sys.version_info >= (3, 13) or self.size() == len(self)
+        except OSError:
+            return False
+
+
+def _map(fd: int, size: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        return _Mapping(fd, size, trackfd=False)
+    return _Mapping(fd, size)
+
+
 def anonymous(size: int) -> Memory:
     """Return *size* bytes of process memory."""
     return Memory(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), lambda: None)
@@ -55,23 +87,28 @@ class _Folder:
     def __init__(self, path: str, owners: Set[int]) -> None:
         # O_PATH: a user who may create files in it may lack permission to list it.
         self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._identity = descriptor.identity(self.fd)
         try:
             trust.check_folder(path, os.fstat(self.fd), owners)
         except BaseException:
             self.close()
             raise
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the descriptor is still this folder's."""
+        return descriptor.is_same(self.fd, self._identity)
+
     def unlink(self, name: str) -> None:
         """Remove a file; errors are ignored."""
-        if self.fd != -1:
+        if self.is_open:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=self.fd)
 
     def close(self) -> None:
         """Close it once: the number may be reused for another file."""
         fd, self.fd = self.fd, -1
-        if fd != -1:
-            os.close(fd)
+        descriptor.close(fd, self._identity)
 
 
 class Spool:
@@ -107,7 +144,8 @@ class Spool:
                 raise OSError(0, "this system cannot reserve space in a file")
             if not self._owner.claim():
                 raise OSError(0, f"it is for files of user {self._owner.uid}, and this process is another's now")
-            if self._opened is None or not self.is_in_use:  # the hub would adopt a file without a lock
+            # The hub would adopt a file without a lock.
+            if self._opened is None or not self._opened.is_open or not self.is_in_use:
                 self._opened = self._open()
             return self._make_segment(self._opened, size)
         except trust.Untrusted as error:
@@ -182,7 +220,7 @@ class Spool:
             os.fchmod(fd, MODE)  # independent of the umask
             os.posix_fallocate(fd, 0, size)
             os.pwrite(fd, spoolfile.pack_header(self._session, os.getpid(), _command_name()), 0)
-            memory = mmap.mmap(fd, size)
+            memory = _map(fd, size)
         except BaseException:
             folder.unlink(name)
             raise
@@ -194,7 +232,10 @@ class Spool:
 
 def _command_name() -> str:
     try:
-        with open("/proc/self/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().rstrip("\n")
+        fd = os.open("/proc/self/comm", os.O_RDONLY | os.O_CLOEXEC)  # at interpreter shutdown there is no `open`
+        try:
+            return os.read(fd, 64).decode(errors="replace").rstrip("\n")
+        finally:
+            os.close(fd)
     except OSError:
         return os.path.basename(sys.argv[0]) if sys.argv else ""

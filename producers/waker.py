@@ -1,17 +1,17 @@
 """
-Wakes a thread that waits in `poll`: an eventfd, or a pipe where there is none.
+Wakes a thread that waits in `poll`: a pipe.
 
 Always true: `wake` needs no lock and never blocks; each descriptor is closed once, because its number may then belong
-to another file.
+to another file. The same holds if the application has closed the pipe (hub.descriptor): then `is_open` is false, and a
+thread that waits is woken, because the kernel reports a pipe without a writer. Not an eventfd: it does neither.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 
-_ONE = (1).to_bytes(8, sys.byteorder)
+from hub import descriptor
 
 
 class Waker:
@@ -21,29 +21,36 @@ class Waker:
         self.fd = -1
         """Readable after `wake`, until `clear`; -1 while closed."""
         self._write_fd = -1
+        self._identity: descriptor.Identity | None = None  # both ends have the same
 
     def open(self) -> None:
-        """Create the descriptors. Raises OSError."""
-        if hasattr(os, "eventfd"):
-            self.fd = self._write_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        else:
-            self.fd, self._write_fd = os.pipe()
-            os.set_blocking(self.fd, False)
-            os.set_blocking(self._write_fd, False)
+        """Create the pipe. Raises OSError."""
+        fd, write_fd = os.pipe()
+        os.set_blocking(fd, False)
+        os.set_blocking(write_fd, False)
+        self._identity = descriptor.identity(fd)
+        self.fd, self._write_fd = fd, write_fd
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the pipe is open, both ends."""
+        return descriptor.is_same(self.fd, self._identity) and descriptor.is_same(self._write_fd, self._identity)
 
     def wake(self) -> None:
         """Wake the thread; without effect while closed."""
-        if self._write_fd != -1:
+        fd = self._write_fd
+        if descriptor.is_same(fd, self._identity):
             with contextlib.suppress(OSError):
-                os.write(self._write_fd, _ONE)
+                os.write(fd, b"\0")
 
     def clear(self) -> None:
         """Note that the thread is awake."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self.fd, 8)
+        if descriptor.is_same(self.fd, self._identity):
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.fd, 65536)
 
     def close(self) -> None:
-        fds = {self.fd, self._write_fd} - {-1}
+        fds = self.fd, self._write_fd
         self.fd = self._write_fd = -1
         for fd in fds:
-            os.close(fd)
+            descriptor.close(fd, self._identity)

@@ -83,7 +83,7 @@ class Emitter:
             self.flush(timeout)
             return
         try:
-            self.producer.close(timeout)
+            self.producer.close(timeout, expects_hub=False)
         except NotAcknowledged as late:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sys.stderr.write(f"mpsr: {late}\n")

@@ -10,16 +10,17 @@ Not here: the waiting itself (producers.logs.emitter).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+
+from producers import clock
 
 
 class WaitBudget:
     """Allows *wait_s_max* seconds of waiting in each outage."""
 
-    def __init__(self, wait_s_max: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, wait_s_max: float, monotonic: Callable[[], float] = clock.now) -> None:
         self._wait_s_max = wait_s_max
-        self._clock = clock
+        self._clock = monotonic
         self._spent_s = 0.0
         self._waiting: set[object] = set()
         self._since = 0.0  # when the first of the current waits began

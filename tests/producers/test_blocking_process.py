@@ -184,18 +184,32 @@ def test_a_program_that_never_closes(hub: HubProcess, tag: str) -> None:
 
 
 def test_exit_without_a_hub(folder: Path) -> None:
-    """Without a hub the exit waits once for all producers, and then reports how many messages were dropped."""
+    """If there is not even a socket file, the exit does not wait, and all lost messages are counted in one line."""
     program = (
-        "import sys; from producers import Producer, lifetime; lifetime.CLOSE_TIMEOUT_S = 0.2\n"
+        "import sys; from producers import Producer, lifetime; lifetime.CLOSE_TIMEOUT_S = 1e6\n"
         "some = [Producer(sys.argv[1]) for _ in range(3)]\n"
         "for n, producer in enumerate(some): [producer.send({}) for _ in range(n)]"
     )
     done = run(program, str(folder / "s"))
     assert (done.returncode, done.stdout) == (0, "")
-    because = f"not acknowledged (no hub at {folder}/s)"
     warning, *reports = sorted(done.stderr.splitlines())
     assert warning.startswith("messages wait for the hub in memory only")
-    assert reports == [f"mpsr: 1 message is {because}", f"mpsr: 2 messages are {because}"]
+    assert reports == [f"mpsr: 3 messages are not acknowledged (no hub at {folder}/s)"]
+
+
+def test_exit_while_a_hub_is_down(folder: Path) -> None:
+    """If there is a socket file, a hub may come back: the exit waits for it."""
+    FakeHub(str(folder / "s")).sock.close()
+    program = (
+        "import sys, time; from producers import Producer, lifetime; lifetime.CLOSE_TIMEOUT_S = 0.3\n"
+        "import atexit; begin = []; atexit.register(lambda: print(time.monotonic() - begin[0] >= 0.3))\n"
+        "p = Producer(sys.argv[1], spool=False); p.send({})\n"
+        "atexit.unregister(lifetime._end); atexit.register(lifetime._end)\n"
+        "atexit.register(lambda: begin.append(time.monotonic()))"
+    )
+    done = run(program, str(folder / "s"))
+    assert (done.returncode, done.stdout) == (0, "True\n")
+    assert done.stderr == f"mpsr: 1 message is not acknowledged (the hub at {folder}/s is gone)\n"
 
 
 def test_a_child_that_exits_in_the_usual_way(hub: HubProcess, tag: str) -> None:
@@ -316,3 +330,76 @@ def test_closed_with_half_a_chunk_in_hand(fake: FakeHub) -> None:
     assert dropped(producer) == 1
     assert thread is not None
     assert not thread.is_alive()
+
+
+CLOSED = """
+import os, sys
+from producers import Producer
+producer = Producer(sys.argv[1], tag=sys.argv[2], spool=sys.argv[3] == "spool")
+producer.send({"n": 0}); producer.flush(30)
+os.closerange(3, 1000)
+mine = [os.open(f"{sys.argv[4]}/{n}", os.O_RDWR | os.O_CREAT) for n in range(int(sys.argv[5]))]
+for n in range(1, 100):
+    producer.send({"n": n, "pad": "x" * 50_000})
+producer.flush(30)
+producer.close()
+print([os.fstat(fd).st_size for fd in mine])
+"""
+
+
+@pytest.mark.parametrize("spool", ["spool", "memory"])
+@pytest.mark.parametrize("files", [0, 12])
+def test_the_program_closes_our_descriptors(hub: HubProcess, folder: Path, tag: str, spool: str, files: int) -> None:
+    """After `os.closerange` everything is sent once; files that got the numbers are neither written nor closed."""
+    done = run(CLOSED, hub.socket, tag, spool, str(folder), str(files))
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{[0] * files}\n", "")
+    assert [message.record["n"] for message in hub.messages(tag)] == list(range(100))
+
+
+NO_DESCRIPTOR = """
+import os, resource, sys
+from producers import NotAcknowledged, Producer
+producer = Producer(sys.argv[1], tag=sys.argv[2])
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) - 1, hard))
+producer.send({"n": 0})
+try:
+    producer.flush(0.2)
+except NotAcknowledged as late:
+    print(late.count)
+producer.send({"n": 1})
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+producer.flush(30)
+"""
+
+
+def test_no_descriptor_to_be_had(hub: HubProcess, tag: str) -> None:
+    """Without a free descriptor at the first call messages wait in memory, `flush` says so, and later they are sent."""
+    done = run(NO_DESCRIPTOR, hub.socket, tag)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert [message.record["n"] for message in hub.messages(tag)] == [0, 1]
+
+
+FROZEN = """
+import sys, threading, time  # the library leaves `threading` alone
+time.monotonic = lambda: 100.0
+time.time = lambda: 1e9
+from producers import NotAcknowledged, Producer
+with Producer(sys.argv[1], tag=sys.argv[2]) as producer:
+    producer.send({"n": 0})
+    while producer.pending:  # after `linger_s`, not by a flush
+        time.sleep(0.001)
+absent = Producer(sys.argv[1] + ".absent", spool=False)
+absent.send({})
+try:
+    absent.close(0.05)
+except NotAcknowledged as late:
+    print(late.count)
+"""
+
+
+def test_time_that_stands_still(hub: HubProcess, tag: str) -> None:
+    """While a test library has frozen the time, messages are sent and waits end."""
+    done = run(FROZEN, hub.socket, tag)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    assert len(hub.messages(tag)) == 1

@@ -21,7 +21,7 @@ from hub import lockfile
 from hub.wire.spoolfile import folder_beside
 from producers import AsyncProducer, NotAcknowledged, Producer, lifetime
 from producers.lifetime import CLOSE_TIMEOUT_S
-from tests.producers.helpers import descriptors
+from tests.producers.helpers import descriptors, producer_threads
 from tests.support import PATIENCE_S, HubProcess, eventually
 
 FORKS: dict[str, Callable[[], int]] = {"os.fork": os.fork, "C fork": ctypes.PyDLL(None).fork}
@@ -309,7 +309,7 @@ def test_an_interrupt_ends_the_wait_at_the_end(
         def after_fork(self) -> None:
             raise AssertionError
 
-        def close(self, timeout: float | None) -> None:
+        def close(self, timeout: float | None, *, expects_hub: bool) -> None:
             timeouts.append(timeout)
             if timeout:
                 raise KeyboardInterrupt
@@ -321,7 +321,9 @@ def test_an_interrupt_ends_the_wait_at_the_end(
     assert capsys.readouterr().err == "mpsr: interrupted while messages waited for the hub\n"
 
 
-def test_producers_share_the_time_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_producers_share_the_time_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """At process exit each producer gets what the others have left of `CLOSE_TIMEOUT_S`; one that is late ends none."""
     now = 100.0
     timeouts: list[float | None] = []
@@ -330,7 +332,7 @@ def test_producers_share_the_time_at_the_end(monkeypatch: pytest.MonkeyPatch) ->
         def after_fork(self) -> None:
             raise AssertionError
 
-        def close(self, timeout: float | None) -> None:
+        def close(self, timeout: float | None, *, expects_hub: bool) -> None:
             nonlocal now
             timeouts.append(timeout)
             now += 2.0
@@ -338,6 +340,107 @@ def test_producers_share_the_time_at_the_end(monkeypatch: pytest.MonkeyPatch) ->
 
     producers = [Slow() for _ in range(4)]
     monkeypatch.setattr(lifetime, "_closable", weakref.WeakSet(producers))
-    monkeypatch.setattr(lifetime, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(lifetime, "clock", SimpleNamespace(now=lambda: now))
     lifetime._close_all()
     assert timeouts == [CLOSE_TIMEOUT_S, CLOSE_TIMEOUT_S - 2.0, CLOSE_TIMEOUT_S - 4.0, 0.0]
+    assert capsys.readouterr().err == "mpsr: 4 messages are not acknowledged\n"
+
+
+FINALIZED = """
+import sys
+from producers import Producer
+
+class Last:
+    def __init__(self, n, path, tag, has_spool):
+        self.n, self.options, self.make = n, (path, tag, has_spool), Producer
+    def __del__(self):
+        path, tag, has_spool = self.options
+        producer = self.make(path, tag=tag, spool=has_spool)
+        producer.send({"n": self.n})
+        producer.send({"n": self.n + 1})
+
+last = Last(1, sys.argv[1], sys.argv[2], sys.argv[3] == "spool")
+"""
+
+HANDLED = """
+import asyncio, logging, sys
+from producers import HubHandler
+
+class Last:
+    def __del__(self):
+        log.info("from __del__")
+
+async def forgotten():
+    await asyncio.get_running_loop().create_future()
+
+async def main():
+    global task
+    task = asyncio.create_task(forgotten())
+    await asyncio.sleep(0)
+
+log = logging.getLogger()
+log.addHandler(HubHandler(sys.argv[1], tag=sys.argv[2]))
+log.setLevel(logging.INFO)
+log.info("first")
+last = Last()
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+"""
+
+
+def program(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-c", code, *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+
+
+@pytest.mark.parametrize("spool", ["spool", "memory"])
+def test_sent_while_the_interpreter_ends(hub: HubProcess, tag: str, spool: str) -> None:
+    """Messages of a finalizer that runs when no thread can be started are kept in order, in the spool or by the hub."""
+    done = program(FINALIZED, hub.socket, tag, spool)
+    assert (done.returncode, done.stderr) == (0, "")
+    eventually(lambda: [message.record["n"] for message in hub.messages(tag)] == [1, 2], "both messages")
+
+
+def test_lost_while_the_interpreter_ends(folder: Path) -> None:
+    """Without a hub and without a spool the process ends at once, and reports the loss in one line."""
+    done = program(FINALIZED, str(folder / "s"), "tag", "memory")
+    assert (done.returncode, done.stderr) == (0, f"mpsr: 1 message is not acknowledged (no hub at {folder}/s)\n")
+
+
+def test_logged_while_the_interpreter_ends(hub: HubProcess, tag: str) -> None:
+    """Records of a finalizer and of a pending task that is destroyed at exit are kept, and the process ends."""
+    done = program(HANDLED, hub.socket, tag)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = ["Task was destroyed but it is pending!", "first", "from __del__"]
+    eventually(
+        lambda: sorted(message.record["message"].partition("\n")[0] for message in hub.messages(tag)) == expected,
+        "all records",
+    )
+
+
+# Without `close`.
+
+
+def test_dropped_producers_leave_nothing(hub: HubProcess, tag: str) -> None:
+    """200 producers, used and dropped without `close`, leave no descriptor, thread or file, and lose nothing."""
+    before = descriptors()
+    for number in range(200):
+        Producer(hub.socket, tag=tag).send({"n": number})
+    eventually(lambda: producer_threads() == [], "all threads have ended")
+    assert descriptors() == before
+    assert sorted(message.record["n"] for message in hub.messages(tag)) == list(range(200))
+    eventually(lambda: not [name for name in os.listdir(folder_beside(hub.socket)) if name.endswith(".seg")])
+
+
+def test_dropped_without_a_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dropped producer waits for a hub as long as `close` does; what is lost then is reported at process exit."""
+    monkeypatch.setattr(lifetime, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(lifetime, "_lost", {})
+    producer = Producer(folder / "s", spool=False)
+    producer.send({})
+    producer.send({})
+    del producer
+    eventually(lambda: producer_threads() == [], "the thread has ended")
+    assert [str(late) for late in lifetime._lost.values()] == [
+        f"2 messages are not acknowledged (no hub at {folder}/s)"
+    ]

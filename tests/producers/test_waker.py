@@ -1,4 +1,4 @@
-"""Waker: a thread that polls is woken once for any number of wake-ups, with an eventfd and with a pipe."""
+"""Waker: a thread that polls is woken once for any number of wake-ups."""
 
 from __future__ import annotations
 
@@ -12,19 +12,10 @@ from producers.waker import Waker
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 
-@pytest.fixture(params=["eventfd", "pipe"])
-def _kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "pipe":
-        monkeypatch.delattr(os, "eventfd", raising=False)
-    elif not hasattr(os, "eventfd"):
-        pytest.skip("this system has no eventfd")
-
-
 def is_awake(waker: Waker) -> bool:
     return bool(select.select([waker.fd], [], [], 0)[0])
 
 
-@pytest.mark.usefixtures("_kind")
 def test_woken() -> None:
     """It is readable from a wake-up until it is cleared; clearing it twice does not block."""
     waker = Waker()
@@ -39,7 +30,6 @@ def test_woken() -> None:
     waker.close()
 
 
-@pytest.mark.usefixtures("_kind")
 def test_a_full_pipe_does_not_block() -> None:
     """More wake-ups than a pipe holds are no error: the thread is woken anyway."""
     waker = Waker()
@@ -50,7 +40,6 @@ def test_a_full_pipe_does_not_block() -> None:
     waker.close()
 
 
-@pytest.mark.usefixtures("_kind")
 def test_closed_once() -> None:
     """After it is closed, neither a wake-up nor another close touches a file that has got its number."""
     waker = Waker()
@@ -64,3 +53,22 @@ def test_closed_once() -> None:
     for file in files:
         os.close(file)  # raises if it was closed
     assert waker.fd == -1
+
+
+def test_closed_by_the_program() -> None:
+    """If the program closes the pipe and reuses its numbers, a waiting thread wakes, and the files are left alone."""
+    waker = Waker()
+    waker.open()
+    assert waker.is_open
+    fds = waker.fd, waker._write_fd
+    with open(os.devnull, "rb") as kept, os.fdopen(os.dup(waker.fd), "rb", closefd=True) as waiting:
+        assert not select.select([waiting], [], [], 0)[0]
+        for fd in fds:
+            os.dup2(kept.fileno(), fd)
+        assert select.select([waiting], [], [], 0)[0]
+    assert not waker.is_open
+    waker.wake()
+    waker.clear()
+    waker.close()
+    for fd in fds:
+        os.close(fd)  # raises if it was closed
