@@ -14,6 +14,7 @@ Always true:
 - held bytes do not exceed the limit, except for a single message that is larger than the limit;
 - an exception raised by a signal handler leaves the state from before or from after the interrupted call;
 - an arena is reused only when every chunk in it is settled;
+- a chunk of a file that the hub may have read keeps its bytes: a file whose lock was lost takes no more messages;
 - a message is settled when it, and every message before it, is acknowledged, dropped, or left to the hub in a file.
 
 Not here: when to cut, send and resend (producers.link); locks; sockets.
@@ -59,12 +60,14 @@ class Backlog:
         bytes_max: int = BYTES_MAX,
         chunk_bytes_max: int = CHUNK_BYTES_MAX,
         allocate: Allocate = anonymous,
+        is_locked: Callable[[], bool] = lambda: True,
     ) -> None:
         self.session = session or new_session()
         self.bytes_max = bytes_max
         """Limit of the held bytes."""
         self._chunk_bytes_max = chunk_bytes_max
         self._allocate = allocate
+        self._is_locked = is_locked  # whether the hub leaves the files alone
         self._counter = 0
         self._chunks: deque[Chunk] = deque()  # cut chunks, oldest first
         self._by_id: dict[bytes, Chunk] = {}
@@ -160,6 +163,8 @@ class Backlog:
         arena = self._arena
         if arena is None or not self.open_count:
             return
+        if arena.is_file and not self._is_locked():
+            arena = self._move_open(arena)
         start, counter = self._open_start, self._counter + 1
         chunk_id = pack_own(self.session, counter)
         payload = start + self._open_head
@@ -296,6 +301,29 @@ class Backlog:
         arena.memory[start : start + head_bytes] = head  # no call until the message follows, as in `cut`
         self._open_tag, self._open_start, self._open_head = tag, start, head_bytes
         arena.position = start + head_bytes
+        return arena
+
+    def _move_open(self, old: Arena) -> Arena:
+        """
+        Copy the open chunk into another arena, and skip a number: the hub may have read the file already, and so have
+        the chunk under the next number, with fewer messages. These are then stored twice.
+        """
+        start, entries = self._open_start, bytes(old.memory[self._open_start : old.position])
+        end = HEADER_BYTES + len(entries)
+        size = max(ARENA_BYTES, end + _TAIL_BYTES)
+        arena = Arena(self._allocate(size), size)
+        arena.memory[HEADER_BYTES:end] = entries
+        arena.words[FIRST] = self._counter + 2
+        arena.words[OPEN] = HEADER_BYTES
+        # No call until the old arena is left, as in `cut`.
+        arena.words[STATE] = self.open_count << COUNT_SHIFT | end
+        arena.position = end
+        old.words[STATE] = old.position = start
+        self._counter += 1
+        self._arena, self._open_start = arena, HEADER_BYTES
+        old.is_retired = True
+        if not old.chunks:
+            old.free()
         return arena
 
     def _next_arena(self, needed: int) -> Arena:

@@ -99,6 +99,7 @@ class Outgoing:
             bytes_max=self._backlog_bytes_max,
             chunk_bytes_max=self._chunk_bytes_max,
             allocate=self._allocate,
+            is_locked=lambda: self.spool is not None and self.spool.is_in_use,
         )
         self.link = Link(self.backlog, linger_s=self._linger_s)
         self.dropped = 0
@@ -291,6 +292,7 @@ class Outgoing:
         """
         old = self.spool
         is_in_use = old is not None and old.is_in_use
+        self.backlog.cut()  # with the old spool
         session = self._begin_session()
         self._owner.claim()
         self.backlog.change_session(session, self._allocate, leaves_files=is_in_use)

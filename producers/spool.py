@@ -190,6 +190,10 @@ class Spool:
             raise
         return folder
 
+    def _unlink(self, folder: _Folder, name: str) -> None:
+        """Remove a file of *folder*, or of the one that was opened after the program had closed that."""
+        (folder if folder.is_open or self._opened is None else self._opened).unlink(name)
+
     def _close_folder(self) -> None:
         if self._opened is not None:
             self._opened.close()
@@ -227,7 +231,7 @@ class Spool:
         finally:
             os.close(fd)
         self.fault = ""
-        return Memory(memory, lambda: folder.unlink(name), is_file=True)
+        return Memory(memory, lambda: self._unlink(folder, name), is_file=True)
 
 
 def _command_name() -> str:

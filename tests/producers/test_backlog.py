@@ -14,6 +14,7 @@ from hub.entries import Entry, read, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, unpack_own
 from hub.wire.forward import ForwardDecoder
+from hub.wire.spoolfile import FIRST, HEADER_BYTES, STATE
 from producers.arena import Chunk
 from producers.backlog import ARENA_BYTES, UNSENT_CHUNKS, Backlog, new_session
 from producers.spool import Memory, anonymous
@@ -498,3 +499,42 @@ def test_a_new_session_uses_no_memory_of_the_old_one() -> None:
     for chunk in list(backlog._chunks):
         backlog.acknowledge(chunk.id)
     assert sorted(freed) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_file_whose_lock_was_lost(earlier: int) -> None:
+    """
+    The hub may have read the open chunk before it was full. So that chunk moves to another file and skips a number, and
+    nothing of it is left to read in the first; earlier chunks stay as they are.
+    """
+    freed: list[int] = []
+    is_locked = True
+
+    def allocate(size: int) -> Memory:
+        nonlocal is_locked
+        is_locked, number = True, len(memories)
+        memories.append(mmap.mmap(-1, size))
+        return Memory(memories[-1], lambda: freed.append(number), is_file=True)
+
+    memories: list[mmap.mmap] = []
+    backlog = Backlog(session=SESSION, allocate=allocate, is_locked=lambda: is_locked)
+    for number in range(earlier):
+        backlog.append(b"t", entry(number))
+        backlog.cut()
+    backlog.append(b"t", entry(10))
+    is_locked = False
+    backlog.append(b"t", entry(11))
+    held = backlog.held_bytes
+    *before, chunk = cut_all(backlog)
+    assert [numbers(each.frame) for each in before] == [[0]] * earlier
+    assert numbers(chunk.frame) == [10, 11]
+    assert unpack_own(chunk.id) == (SESSION.encode(), earlier + 2)
+    assert backlog.held_bytes == sum(each.size_bytes for each in [*before, chunk]) > held
+    first, second = (memoryview(memory)[:HEADER_BYTES].cast("Q") for memory in memories)
+    assert first[STATE] == (before[0].end if before else HEADER_BYTES)
+    assert (second[FIRST], second[STATE]) == (earlier + 2, chunk.end)
+    assert freed == ([] if earlier else [0])
+    for each in (*before, chunk):
+        assert backlog.acknowledge(each.id)
+    assert freed == [0]
+    assert backlog.pending == 0

@@ -350,10 +350,14 @@ print([os.fstat(fd).st_size for fd in mine])
 @pytest.mark.parametrize("spool", ["spool", "memory"])
 @pytest.mark.parametrize("files", [0, 12])
 def test_the_program_closes_our_descriptors(hub: HubProcess, folder: Path, tag: str, spool: str, files: int) -> None:
-    """After `os.closerange` everything is sent once; files that got the numbers are neither written nor closed."""
+    """
+    After `os.closerange` everything is sent; files that got the numbers are neither written nor closed. With a spool
+    messages may be stored twice, because the lock is lost and the hub reads the files.
+    """
     done = run(CLOSED, hub.socket, tag, spool, str(folder), str(files))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{[0] * files}\n", "")
-    assert [message.record["n"] for message in hub.messages(tag)] == list(range(100))
+    numbers = [message.record["n"] for message in hub.messages(tag)]
+    assert (sorted(set(numbers)) if spool == "spool" else numbers) == list(range(100))
 
 
 NO_DESCRIPTOR = """
