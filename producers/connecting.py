@@ -36,8 +36,8 @@ def connected_socket(path: str) -> socket.socket:
 
 
 def hang_up(sock: socket.socket, known: descriptor.Identity | None) -> None:
-    """Close *sock* if its descriptor is still the socket *known*; else forget it."""
-    if descriptor.is_same(sock.fileno(), known):
+    """Close *sock* if its descriptor is still the socket *known*, or was not described yet; else forget it."""
+    if known is None or descriptor.is_same(sock.fileno(), known):
         sock.close()
     else:
         sock.detach()

@@ -326,20 +326,20 @@ class Handover:
                 self._waker.wake()  # as a caller may have tried to meanwhile
             return self._waker.fd
 
-    def dial(self) -> socket.socket | None:
-        """Return a new connection, if one is wanted now and can be made."""
+    def dial(self, use: Callable[[socket.socket], None]) -> None:
+        """Make a new connection, if one is wanted now, and pass it to *use*."""
         with self._guard.exclusive():
             if self.is_stopped or not self._link.may_connect(clock.now()):
-                return None
+                return
             try:
                 sock = self._out.connect()
             except OSError as error:
                 self._out.failed(error)
                 self._guard.notify()
-                return None
+                return
+            use(sock)  # before a caller learns of it, and perhaps forks
             self._out.connected()
             self._guard.notify()
-            return sock
 
     def fill(self, frames: deque[memoryview], count_max: int) -> None:
         """Append frames that are to be sent now, until there are *count_max*."""

@@ -120,9 +120,11 @@ class Sender:
                 self._receive()
 
     def _connect(self) -> None:
-        sock = self.handover.dial()
-        if sock is not None:
-            self._sock, self._identity = sock, descriptor.identity(sock.fileno())
+        self.handover.dial(self._use)
+
+    def _use(self, sock: socket.socket) -> None:
+        self._sock, self._identity = sock, None  # at once: a fork has to find it
+        self._identity = descriptor.identity(sock.fileno())
 
     def _is_ours(self, sock: socket.socket) -> bool:
         """Return whether *sock* has its descriptor still; else note that the connection is lost."""
