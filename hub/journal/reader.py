@@ -27,8 +27,8 @@ from hub.journal.seal import read_seal
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
 
-FIRST_NAMES = frozenset({"lock", "new.tmp"})
-"""The files that a hub makes before the first segment."""
+FIRST_NAMES = frozenset({"lock", "new.tmp", "lost+found"})
+"""The files that a hub makes before the first segment, and what an empty disk holds."""
 _TIME_MAX = (1 << 64) - 1
 
 

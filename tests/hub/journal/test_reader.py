@@ -471,7 +471,7 @@ def test_where_no_journal_is(kind: str, tmp_path: Path) -> None:
     ("names", "says"),
     [
         ((), "there is no journal here"),
-        (("lock", "new.tmp"), "there is no journal here"),
+        (("lock", "new.tmp", "lost+found"), "there is no journal here"),
         (("passwd", "lock"), "other files and no journal"),
         ((segment_name(1)[1:],), "other files and no journal"),
     ],
