@@ -94,3 +94,22 @@ def test_the_wait_at_the_end_can_be_given_up(ends: tuple[int, int]) -> None:
     closing.join(PATIENCE_S)
     assert not closing.is_alive()
     assert console.hidden == 1
+
+
+def test_a_descriptor_that_is_full_after_all_is_tried_again(
+    ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If another writer was faster than a write, the write is repeated, and nothing is lost."""
+    read_end, write_end = ends
+    write, refusals = os.write, iter([True, True])
+
+    def refuse_twice(fd: int, data: bytes) -> int:
+        if fd == write_end and next(refusals, False):
+            raise BlockingIOError
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", refuse_twice)
+    console = Console(write_end, ["w.1"], is_coloured=False)
+    assert console.show("w.1", [b"line"])
+    console.close(PATIENCE_S)
+    assert os.read(read_end, 1000).endswith(b"| line\n")
