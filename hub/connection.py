@@ -82,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         self._turn = intake.user.turn
         self._metrics = intake.metrics
         self._transport: asyncio.Transport | None = None
-        self._outbox = Outbox(sock, on_stale=self._close_stale)
+        self._outbox = Outbox(sock, on_stale=self._close_stale, metrics=intake.metrics)
         self._dispatch = Dispatch(commands, intake, send=self._outbox.send, close=self._refuse)
         self._arrived = ByteBuffer()
         self._is_paused = False
@@ -285,16 +285,15 @@ class Connection(asyncio.BufferedProtocol):
         acks, self._acks = self._acks[:ACKS_MAX], self._acks[ACKS_MAX:]
         if self._acks:
             asyncio.get_running_loop().call_soon(self._send_acks)
-        self._metrics.acks += len(acks)
         ours: list[bytes] = []
         with self._turn:
             for chunk_id in acks:
                 if is_own(chunk_id):  # our own producers take several at once, others read one reply at a time
                     ours.append(encode_ack(chunk_id))
                 else:
-                    self._outbox.send(encode_ack(chunk_id))
+                    self._outbox.send(encode_ack(chunk_id), acks=1)
             if ours:
-                self._outbox.send(b"".join(ours))
+                self._outbox.send(b"".join(ours), acks=len(ours))
 
     async def _send_all_acks(self) -> None:
         while self._acks:
@@ -312,7 +311,6 @@ class Connection(asyncio.BufferedProtocol):
         self._end_by(End.STOPPED)
         self._budget.keep(self._holding, 0)
         self._dispatch.cancel()
-        self._metrics.acks_dropped += self._outbox.dropped
         self._outbox.close()
         if self._transport is not None:
             self._transport.abort()

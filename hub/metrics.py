@@ -36,5 +36,6 @@ class Metrics:
     """Connections closed because they stalled in the middle of a frame while memory was short."""
     commands: int = 0
     acks: int = 0
+    """Acknowledgements sent: the kernel has all of each."""
     acks_dropped: int = 0
-    """Acknowledgements dropped because the client did not read them."""
+    """Not sent because the client did not read in time. Those of a client that has left do not count."""

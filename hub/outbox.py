@@ -9,6 +9,8 @@ Always true:
   `REPLY_OVERHEAD_BYTES` in addition to its size;
 - a reply that has been begun is finished, or nothing more is sent: part of a reply is never followed by another reply;
 - one step sends at most `SENDS_MAX` replies, so that a client with many replies does not hold up the event loop;
+- an acknowledgement is counted once: as sent when the kernel has all of it, or as dropped when it is given up while the
+  client is connected. What a client that has disconnected does not get is not counted;
 - beyond the limit, that reply and all later ones are dropped and counted. When the replies kept before are sent,
   `on_stale` is called: the client must reconnect to learn what it missed.
 
@@ -24,6 +26,8 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from hub.metrics import Metrics
+
 OUTBOX_BYTES_MAX = 256 << 10
 REPLY_OVERHEAD_BYTES = 64
 """Bytes counted for a kept reply in addition to its size, so that thousands of small replies are not free."""
@@ -35,28 +39,41 @@ _FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
 class Outbox:
     """Sends replies, and holds those that the kernel does not accept yet."""
 
-    def __init__(self, sock: socket.socket, *, on_stale: Callable[[], None], bytes_max: int = OUTBOX_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        on_stale: Callable[[], None],
+        metrics: Metrics | None = None,
+        bytes_max: int = OUTBOX_BYTES_MAX,
+    ) -> None:
         self._sock = sock
         self._on_stale = on_stale
         self._bytes_max = bytes_max
-        self._unsent: deque[bytes] = deque()
+        self._metrics = metrics or Metrics()
+        self._unsent: deque[tuple[bytes, int]] = deque()  # replies, and how many acknowledgements each holds
         self._unsent_bytes = 0
         self._watched = -1
         self._emptied: asyncio.Future[None] | None = None
         self._is_broken = False
         self.dropped = 0
-        """Replies dropped because the client did not read."""
+        """Replies dropped because the client did not read; each of several joined acknowledgements counts."""
 
-    def send(self, data: bytes) -> None:
-        """Send *data*, one whole reply, as far as the kernel accepts it. Keep the rest for later."""
+    def send(self, data: bytes, *, acks: int = 0) -> None:
+        """
+        Send *data*, one whole reply or *acks* joined acknowledgements, as far as the kernel accepts it. Keep the rest
+        for later.
+        """
         if self._is_broken:
             return
         if self._unsent or self.dropped or len(data) + REPLY_OVERHEAD_BYTES > self._bytes_max:
-            self._keep(data)
+            self._keep(data, acks)
             return
         sent = self._try(data)
-        if sent < len(data) and not self._is_broken:
-            self._keep(data[sent:])
+        if sent == len(data):
+            self._metrics.acks += acks
+        elif not self._is_broken:
+            self._keep(data[sent:], acks)
 
     async def emptied(self, timeout: float) -> None:
         """Wait until every kept reply is sent or the client has disconnected, at most *timeout*."""
@@ -68,19 +85,25 @@ class Outbox:
                 await self._emptied
 
     def close(self) -> None:
-        """Discard unsent replies. Later calls of `send` do nothing."""
+        """Discard unsent replies: the client has not read them in time. Later calls of `send` do nothing."""
+        self._metrics.acks_dropped += sum(acks for _, acks in self._unsent)
+        self._break()
+
+    def _break(self) -> None:
         self._is_broken = True
         self._unsent.clear()
         self._unwatch()
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: bytes, acks: int) -> None:
         cost = len(data) + REPLY_OVERHEAD_BYTES
         if self.dropped or self._unsent_bytes + cost > self._bytes_max:
-            self.dropped += 1
-            if self.dropped == 1 and not self._unsent:  # it alone exceeds the limit, and no kept reply comes before it
+            is_first = not self.dropped
+            self.dropped += acks or 1
+            self._metrics.acks_dropped += acks
+            if is_first and not self._unsent:  # it alone exceeds the limit, and no kept reply comes before it
                 self._on_stale()
             return
-        self._unsent.append(data)
+        self._unsent.append((data, acks))
         self._unsent_bytes += cost
         if self._watched == -1:
             try:
@@ -97,7 +120,7 @@ class Outbox:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError:  # the client has disconnected; its input is still read
-            self.close()
+            self._break()
             return 0
 
     def _flush(self) -> None:
@@ -107,16 +130,17 @@ class Outbox:
                 if self.dropped:
                     self._on_stale()
                 return
-            data = self._unsent[0]
+            data, acks = self._unsent[0]
             sent = self._try(data)
             if self._is_broken:
                 return
             self._unsent_bytes -= sent
             if sent < len(data):
-                self._unsent[0] = data[sent:]
+                self._unsent[0] = data[sent:], acks
                 return
             self._unsent_bytes -= REPLY_OVERHEAD_BYTES
             self._unsent.popleft()
+            self._metrics.acks += acks
 
     def _unwatch(self) -> None:
         if self._watched != -1:

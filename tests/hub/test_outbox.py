@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hub.metrics import Metrics
 from hub.outbox import OUTBOX_BYTES_MAX, SENDS_MAX, Outbox
 from tests.hub.clients import Run, both_loops
 
@@ -122,6 +123,60 @@ def test_a_client_that_never_reads_costs_a_bounded_amount(run: Run, pair: Pair) 
             outbox.send(reply)
         assert (read_now(client), outbox.dropped, stale) == (b"", 1000 - kept + 4, [1])
         outbox.close()
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("reads", [True, False])
+def test_each_acknowledgement_counts_once(run: Run, pair: Pair, reads: bool) -> None:
+    """Of joined ones each counts: as sent when the kernel has them all, else as dropped. Other replies do not count."""
+    ours, client = pair
+
+    async def main() -> None:
+        metrics, stale = Metrics(), asyncio.Event()
+        outbox = Outbox(ours, on_stale=stale.set, metrics=metrics, bytes_max=50_000)
+        outbox.send(b"a" * 1000, acks=256)
+        assert (metrics.acks, metrics.acks_dropped) == (256, 0)
+        for _ in range(50):
+            outbox.send(b"a" * 1000, acks=256)
+            outbox.send(b"r" * 1000)
+        at_once, dropped, replies = metrics.acks, metrics.acks_dropped, outbox.dropped
+        assert 0 < at_once < 51 * 256 - dropped, "some are kept, neither sent nor dropped"
+        assert 0 < dropped < replies < dropped + 50
+        if reads:
+            reading = asyncio.create_task(read(client, 1 << 30))
+            await stale.wait()
+            assert metrics.acks == 51 * 256 - dropped
+            outbox.close()
+            ours.close()
+            assert (await reading).count(b"a" * 1000) * 256 == metrics.acks
+            assert metrics.acks_dropped == dropped
+        else:
+            outbox.close()
+            outbox.close()
+            assert (metrics.acks, metrics.acks_dropped) == (at_once, 51 * 256 - at_once)
+
+    run(main())
+
+
+@both_loops
+def test_acknowledgements_of_a_client_that_left_do_not_count(run: Run, pair: Pair) -> None:
+    """They are neither sent nor dropped for want of a reader, whether they were kept or come later."""
+    ours, client = pair
+
+    async def main() -> None:
+        metrics = Metrics()
+        outbox = Outbox(ours, on_stale=never, metrics=metrics)
+        for _ in range(50):
+            outbox.send(b"a" * 1000, acks=1)
+        sent = metrics.acks
+        assert 0 < sent < 50
+        client.close()
+        await outbox.emptied(60)
+        outbox.send(b"a", acks=1)
+        outbox.close()
+        assert (metrics.acks, metrics.acks_dropped) == (sent, 0)
 
     run(main())
 
