@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hub.access import Access, Rule, Rules
+from hub.budget import Budget, Holding
 from hub.endpoint import Endpoint
 from hub.journal.journal import Journal
 from hub.message import LOSS_TAG, Message
@@ -27,9 +28,9 @@ SOURCE = next(block.text for block in blocks_of(ROOT / "docs/extending.md") if b
 class Hub:
     """A receiver, the source of the page with a pipe, and a socket: the rows in the order of the page."""
 
-    def __init__(self, folder: Path, *, access: Access | None = None, inbox_bytes_max: int = 1 << 20) -> None:
+    def __init__(self, folder: Path, *, access: Access | None = None) -> None:
         self._folder = folder
-        self._options: dict[str, Any] = {"access": access, "inbox_bytes_max": inbox_bytes_max}
+        self._access = access
         self.names: dict[str, Any] = {}
         exec(compile(SOURCE, "extending.md", "exec"), self.names)  # the code of the page
         self.theirs, self.fd = os.pipe()[::-1]
@@ -42,7 +43,7 @@ class Hub:
         """Run until *serve* returns, stop, and read the journal."""
         journal = await Journal.open(str(self._folder / "journal"))
         try:
-            self.endpoint = endpoint = Endpoint(SocketFile.bind(str(self._folder / "s")), **self._options)
+            self.endpoint = endpoint = Endpoint(SocketFile.bind(str(self._folder / "s")), access=self._access)
             receiver = Receiver(endpoint.inbox, journal, endpoint.metrics)
             self.source = source = self.names["Lines"](endpoint, self.fd, "pump")
 
@@ -87,24 +88,60 @@ def test_lines_arrive(run: Run, tmp_path: Path) -> None:
 
 
 @both_loops
-def test_it_keeps_to_the_budget(run: Run, tmp_path: Path) -> None:
-    """Many times the inbox passes through it, and nothing is lost."""
-    hub = Hub(tmp_path, inbox_bytes_max=64 << 10)
+def test_it_keeps_to_the_budget(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for a slow receiver, counts each byte that it reads, and ends only when everything is acknowledged."""
+    hub = Hub(tmp_path)
     lines = [b"%d %s\n" % (number, b"x" * 1000) for number in range(1000)]
+    counted = {"arrived": 0, "decoded": 0}
+    got: list[bytes] = []
+    batches = [0]
+    for name in counted:
+        original = getattr(Budget, name)
+
+        def count(self: Budget, holding: Holding, size: int, name: str = name, original: Any = original) -> None:
+            counted[name] += size
+            original(self, holding, size)
+
+        monkeypatch.setattr(Budget, name, count)
 
     def write() -> None:
         with open(hub.theirs, "wb") as pipe:
             pipe.writelines(lines)
 
-    async def serve() -> None:
+    async def main() -> None:
+        endpoint = Endpoint(SocketFile.bind(str(tmp_path / "s")), inbox_bytes_max=64 << 10)
+        budget = endpoint.inbox.budget
+        running = asyncio.create_task(hub.names["Lines"](endpoint, hub.fd, "pump").run())
         writing = asyncio.create_task(asyncio.to_thread(write))
-        while not hub.ended():
-            assert hub.endpoint.inbox.budget.loose_bytes <= 512 << 10
-            await asyncio.sleep(0)
-        await writing
+        try:
+            await receive(endpoint, running)
+            await running
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))
+            os.close(hub.fd)  # if anything failed, the writer ends too
+            await asyncio.wait((writing,))
+            await endpoint.stop(timeout=0)
+            endpoint.close()
+        assert got == lines
+        assert counted == {"arrived": sum(map(len, lines)), "decoded": batches[0]}
+        assert (budget.queued_bytes, budget.loose_bytes) == (0, 0)
 
-    run(hub.run(serve))
-    assert [int(message.record["message"].split()[0]) for message in hub.got] == list(range(1000))
+    async def receive(endpoint: Endpoint, running: asyncio.Task[None]) -> None:
+        budget = endpoint.inbox.budget
+        while len(got) < len(lines):
+            for _ in range(50):  # gives it the time to read too much
+                await asyncio.sleep(0)
+            assert budget.queued_bytes + budget.loose_bytes < 128 << 10
+            taken = await endpoint.inbox.take(1)
+            for batch in taken:
+                got.extend(message.record["message"].encode() + b"\n" for message in batch.messages())
+                batches[0] += 1
+                assert not running.done()
+                batch.acknowledge()
+            taken.release()
+
+    run(main())
 
 
 @both_loops
