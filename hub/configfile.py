@@ -14,7 +14,7 @@ import os
 from typing import Any
 
 from hub.errors import ConfigError
-from hub.paths import CONFIG_VARIABLE, AbsolutePath, config_file
+from hub.paths import CONFIG_VARIABLE, SOCKET_VARIABLE, AbsolutePath, config_file, default_socket
 
 ADVICE = f"name a file that can be read with --config or ${CONFIG_VARIABLE}, or leave them out"
 
@@ -38,6 +38,16 @@ def configured_path(name: str) -> str | None:
         return AbsolutePath.parse(found)
     except ValueError as error:
         raise ConfigError(path, f"{name}: {error}") from error
+
+
+def socket_path() -> str:
+    """
+    Return the path of the hub's socket for a program that names none: ``$MPSR_SOCKET``, else the path in the
+    configuration file, else the default. Raises ConfigError.
+    """
+    if path := os.environ.get(SOCKET_VARIABLE):
+        return path
+    return configured_path("socket") or default_socket()
 
 
 def check_named_file() -> None:

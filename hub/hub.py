@@ -35,6 +35,7 @@ import msgspec
 
 from hub.access import Access
 from hub.budget import INBOX_BYTES_MAX
+from hub.configfile import socket_path
 from hub.dedupe import Dedupe
 from hub.dispatch import Command
 from hub.endpoint import Endpoint
@@ -43,7 +44,6 @@ from hub.inbox import Inbox, Taken
 from hub.listener import CONNECTIONS_MAX
 from hub.message import Batch, Message
 from hub.metrics import Metrics
-from hub.paths import default_socket
 from hub.socketfile import SocketFile
 from hub.wire.frame import FRAME_BYTES_MAX
 
@@ -53,7 +53,7 @@ T = TypeVar("T", bound=Batch | Message)
 
 class Hub:
     """
-    Receive messages on the Unix socket *path* (default: `hub.paths.default_socket`), within an ``async with`` block.
+    Receive messages on the Unix socket *path* (default: `hub.configfile.socket_path`), within an ``async with`` block.
 
     *sock* is a listening, non-blocking Unix socket that another process made and keeps open; *path*, *mode* and *group*
     are ignored then. *mode* and *group* (a name or a number) are the permissions of the socket file.
@@ -80,7 +80,7 @@ class Hub:
         frame_bytes_max: int = FRAME_BYTES_MAX,
     ) -> None:
         self._made = SocketFile.adopt(sock) if sock is not None else None
-        self.path: str = self._made.path if self._made is not None else path or default_socket()
+        self.path: str = self._made.path if self._made is not None else path or socket_path()
         """The path of the socket. An abstract name is written ``@name``."""
         self.metrics: Metrics = Metrics()
         """The counters since the start."""

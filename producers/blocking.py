@@ -36,7 +36,7 @@ from producers.sender import Sender
 
 class Producer:
     """
-    Send messages to the hub at *path* (default: see `hub.paths.default_socket`).
+    Send messages to the hub at *path* (default: see `hub.configfile.socket_path`).
 
     Any thread may use it, as may a signal handler, a finalizer and a forked child. The options are those of
     `producers.outgoing.ProducerOptions`.

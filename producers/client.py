@@ -15,7 +15,7 @@ import socket
 import struct
 from typing import Any
 
-from hub.paths import default_socket
+from hub.configfile import socket_path
 from hub.trust import Untrusted
 from hub.wire.jsonrpc import decode_reply, encode_request
 from producers import clock
@@ -33,8 +33,12 @@ def call(
     path: str | None = None,
     timeout: float = CALL_TIMEOUT_S,
 ) -> Any:
-    """Call *method* and return its result. Raises NotConnected, NotTrusted or CommandFailed."""
-    path = path or default_socket()
+    """
+    Call *method* of the hub at *path* (default: see `hub.configfile.socket_path`) and return its result.
+
+    Raises NotConnected, NotTrusted or CommandFailed, and ConfigError for a wrong path in the hub's configuration file.
+    """
+    path = path or socket_path()
     request = encode_request(method, params, 1)
     deadline = clock.now() + timeout
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

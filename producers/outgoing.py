@@ -21,8 +21,8 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from hub.configfile import socket_path
 from hub.message import LOSS_TAG
-from hub.paths import default_socket
 from hub.trust import Untrusted
 from hub.wire.spoolfile import folder_beside
 from producers import clock
@@ -81,7 +81,7 @@ class Outgoing:
     ) -> None:
         if when_full not in WHEN_FULL:
             raise ValueError(f"when_full is one of {', '.join(WHEN_FULL)}, not {when_full!r}")
-        self.path = os.fspath(path or default_socket())
+        self.path = os.fspath(path or socket_path())
         self.tag = encode_tag(tag)
         self.when_full = when_full
         self.block_s = block_s

@@ -42,8 +42,8 @@ ONLY = {
     "producers.spawn.procfile": "",
     "producers.spawn.multiline": "",
     "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.multiline",
-    "producers.*": "hub.errors hub.escaping hub.paths hub.descriptor hub.lockfile hub.trust hub.entries hub.message "
-    "hub.wire.* producers.* "
+    "producers.*": "hub.errors hub.escaping hub.paths hub.configfile hub.descriptor hub.lockfile hub.trust "
+    "hub.entries hub.message hub.wire.* producers.* "
     "producers.spawn.lifecycle producers.spawn.procfile producers.spawn.multiline producers.spawn.lines",
     "producers": "hub.errors producers.*",
     "hub.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* hub.bench.*",

@@ -50,7 +50,6 @@ class Emitter:
         producer: Producer | None = None,
         wait_s_max: float = WAIT_S_MAX,
     ) -> None:
-        self._path = path
         self._is_owner = producer is None
         self._wait_budget = WaitBudget(wait_s_max)
         self.dropped: int = 0
@@ -108,7 +107,7 @@ class Emitter:
         if not self._is_owner:
             raise ProducerClosed
         # `setdefault` is one step: concurrent threads get the same producer, and no lock is held across a fork.
-        producer = self._successors.setdefault(closed, Producer(self._path))
+        producer = self._successors.setdefault(closed, Producer(closed.path))
         self._successors = {closed: producer}
         self.producer = producer
 

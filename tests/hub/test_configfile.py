@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hub.configfile import check_named_file, configured_path
+from hub import Hub
+from hub.configfile import check_named_file, configured_path, socket_path
 from hub.errors import ConfigError
+from hub.paths import default_socket
+from producers import AsyncProducer, HubHandler, HubLoggerFactory, NotConnected, Producer, call
 from tests.support import mpsr
 
 SOCKET = 'socket = "/srv/hub.sock"\n'
@@ -86,3 +89,38 @@ def test_a_missing_named_file_is_the_same_error_for_every_command(file: Path, tm
     assert (code, output, error.count(b"\n")) == (2, b"", 1)
     assert error.startswith(f"mpsr: {file}: No such file or directory (name a file".encode())
     assert mpsr("config", "--example").returncode == 0
+
+
+def path_of_call() -> str:
+    with pytest.raises(NotConnected) as refused:
+        call("ping")
+    return refused.value.path
+
+
+USERS: dict[str, Callable[[], str]] = {
+    "socket_path": socket_path,
+    "Producer": lambda: Producer().path,
+    "AsyncProducer": lambda: AsyncProducer().path,
+    "HubHandler": lambda: HubHandler().producer.path,
+    "HubLoggerFactory": lambda: HubLoggerFactory().producer.path,
+    "call": path_of_call,
+    "Hub": lambda: Hub().path,
+}
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_one_rule_for_the_libraries(user: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable takes precedence over the file, the file over the default; a wrong path in the file is an error."""
+    path_of = USERS[user]
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("MPSR_SOCKET", f"{tmp_path}/variable")
+    file.write_text(f'socket = "{tmp_path}/file"')
+    assert path_of() == f"{tmp_path}/variable"
+    monkeypatch.delenv("MPSR_SOCKET")
+    assert path_of() == f"{tmp_path}/file"
+    file.write_text('socket = "relative"')
+    with pytest.raises(ConfigError):
+        path_of()
+    file.write_text("")
+    assert path_of() == default_socket()
