@@ -4,8 +4,8 @@ The wire: bytes to items, and items to bytes. No socket, clock, log or `await`.
 detect                   selects the decoder of a connection by its first bytes; what a decoder is
 forward                  Fluent Forward: cuts a stream into frames. Its parts, in the order of the data:
                          frame (headers, options, acknowledgements), repeated (frames that begin alike),
-                         runs (Message frames that become one batch), arriving (a frame in pieces), scanner (where an
-                         object ends), output
+                         runs (Message frames that become one batch), arriving (a frame in pieces), longtag (one whose
+                         tag is over the limit), scanner (where an object ends), output
 payload                  the entries of a frame: compression, checking (large ones, on a thread)
 lines, length_prefixed   texts, cut by newlines or by lengths; batcher: what they share
 jsonlines, text          a text that is a JSON object; any other text

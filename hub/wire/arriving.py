@@ -37,7 +37,7 @@ class Arriving:
     *frame*, of which not everything has arrived. Feed it with `take` until `is_whole`. Raises Incomplete, Malformed.
     """
 
-    def __init__(self, frame: Frame, frame_bytes_max: int) -> None:
+    def __init__(self, frame: Frame, frame_bytes_max: int, *, is_lost: bool = False) -> None:
         self.tag = frame.tag
         self.is_declared = frame.packed is not None
         self.is_message = frame.is_message
@@ -59,14 +59,16 @@ class Arriving:
             self._scanner = Scanner(self.count)
         self.start = start
         """Offset in the data where the payload, or the entries, begin."""
-        self.is_oversize = self.is_declared and start - frame.at + self._left > frame_bytes_max
-        self.head = b"" if self.is_oversize else frame.data[frame.at : start]
+        self.is_lost = is_lost or (self.is_declared and start - frame.at + self._left > frame_bytes_max)
+        """Whether its content is discarded as it arrives: it is over the limit, or as *is_lost* says."""
+        self.head = b"" if self.is_lost else frame.data[frame.at : start]
         self.body = ByteBuffer()
         self._is_option_due = frame.size == (4 if self.is_message else 3)
         self._options = ByteBuffer()
         self._option_scanner = Scanner(1)
         self._frame_bytes_max = frame_bytes_max
-        self._passed_bytes = 0
+        self.passed_bytes = 0
+        """Number of bytes of the content that have arrived."""
         self._sample = b""
 
     @property
@@ -108,8 +110,8 @@ class Arriving:
             self._left -= stop - at
         else:
             stop = self._scanner.scan(data, at)
-        self._passed_bytes += stop - at
-        if not self.is_oversize:
+        self.passed_bytes += stop - at
+        if not self.is_lost:
             self.body.add(data[at:stop])
         elif len(self._sample) < _SAMPLE_BYTES:
             self._sample = (self._sample + data[at : min(stop, at + _SAMPLE_BYTES)])[:_SAMPLE_BYTES]
@@ -127,16 +129,16 @@ class Arriving:
         """Return all held bytes of the frame in their original order, followed by *rest*."""
         return b"".join((self.head, self.body.take(), self._options.take(), rest))
 
-    def oversize_loss(self, option: Option) -> Loss:
+    def loss(self, option: Option) -> Loss:
         """Return the loss of a frame over the limit. Only received bytes are counted."""
-        count = credible_count(option.size, self._passed_bytes)
+        count = credible_count(option.size if self.is_declared else self.count, self.passed_bytes)
         reason = oversize_reason(self._frame_bytes_max)
-        return Loss(reason, count, self._passed_bytes, self._sample, self.tag, option.chunk_id)
+        return Loss(reason, count, self.passed_bytes, self._sample, self.tag, option.chunk_id)
 
     def half_loss(self) -> Loss:
         """Return the loss of a frame that is cut off by the end of the stream."""
-        if self.is_oversize:
-            return self.oversize_loss(NO_OPTION)
+        if self.is_lost:
+            return self.loss(NO_OPTION)
         return Loss("half a frame at the end of the stream", lost_bytes=self.held_bytes, sample=self.begin())
 
 

@@ -14,7 +14,8 @@ Always true:
 - a fault does not lose what precedes it: earlier items are returned first, then one `Loss`;
 - half a frame costs its own bytes, and a slow sender costs no more than a fast one;
 - one `receive` takes a few milliseconds at most: its work is limited by `WORK_MAX`, and the next call does the rest;
-- a fault inside a frame whose end is known costs that frame; a fault in the framing is fatal;
+- a fault inside a frame whose end is known costs that frame, as does a tag over the limit; a fault in the framing is
+  fatal;
 - a frame over the limit costs that frame if its length is declared (PackedForward); otherwise it is fatal.
 
 Not here: the parts of a frame (hub.wire.frame), its payload (hub.wire.payload), the handshake (a Unix socket has file
@@ -36,6 +37,7 @@ from hub.wire.frame import (
     NO_OPTION,
     Frame,
     Incomplete,
+    LongTag,
     Malformed,
     Option,
     find_fault,
@@ -45,6 +47,7 @@ from hub.wire.frame import (
     read_frame,
     read_option,
 )
+from hub.wire.longtag import LongTagged
 from hub.wire.output import Output
 from hub.wire.payload import Unopened
 from hub.wire.repeated import Repeats
@@ -78,7 +81,7 @@ class ForwardDecoder:
         self._data = b""  # received, not decoded yet
         self._at = 0  # how far it is decoded; 0 between two calls
         self._needed = 0  # bytes that it must have before it is read again: it is the beginning of a frame's outside
-        self._arriving: Arriving | None = None
+        self._arriving: Arriving | LongTagged | None = None
         self._may_cut = False  # whether to try to cut many messages at once; tried once per arrival
         self._run = MessageRun()
         self._output = Output(peer, origin, frame_bytes_max)
@@ -108,6 +111,8 @@ class ForwardDecoder:
             self._decode()
         except Incomplete as incomplete:
             self._needed = max(incomplete.needed, len(self._data) - self._at + 1)
+        except LongTag as long:
+            self._arriving, self._at = LongTagged(long, self._frame_bytes_max), long.start
         except Malformed as fault:
             self._fail(fault)
         self._data, self._at = self._data[self._at :], 0
@@ -131,7 +136,7 @@ class ForwardDecoder:
         self._frame_bytes_max = self._output.frame_bytes_max = frame_bytes_max
 
     def _decode(self) -> None:
-        """Decode up to the work limit. Raises Incomplete, Malformed."""
+        """Decode up to the work limit. Raises Incomplete, LongTag, Malformed."""
         while self._at < len(self._data) and self._output.work > 0:
             data, at = self._data, self._at
             if self._arriving is not None:
@@ -217,13 +222,13 @@ class ForwardDecoder:
         # Otherwise the scanner found an end where `skip` did not, and this would loop for ever.
         assert self._data is frame.data
 
-    def _take_arriving(self, arriving: Arriving, at: int) -> None:
+    def _take_arriving(self, arriving: Arriving | LongTagged, at: int) -> None:
         """Take the bytes from *at* on that belong to the frame, and its content if it is whole."""
         at = arriving.take(self._data, at)
         if not arriving.is_whole:
             self._arriving, self._at = arriving, at
             self._output.work = 0  # everything is taken, or the scanner reached its limit for one call
-        elif not arriving.is_declared and arriving.held_bytes <= INLINE_BYTES:
+        elif isinstance(arriving, Arriving) and not arriving.is_declared and arriving.held_bytes <= INLINE_BYTES:
             self._arriving = None
             self._data, self._at = arriving.take_all(memoryview(self._data)[at:]), 0
         else:
@@ -243,9 +248,9 @@ class ForwardDecoder:
 
     # Their content.
 
-    def _add_arrived(self, arriving: Arriving, option: Option) -> None:
-        if arriving.is_oversize:
-            self._output.add_loss(arriving.oversize_loss(option))
+    def _add_arrived(self, arriving: Arriving | LongTagged, option: Option) -> None:
+        if isinstance(arriving, LongTagged) or arriving.is_lost:
+            self._output.add_loss(arriving.loss(option))
         elif arriving.is_declared:
             size = arriving.body.held_bytes
             self._output.add_packed(arriving.tag, arriving.body.take_parts(), size, option)

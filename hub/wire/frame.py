@@ -7,7 +7,7 @@ A *frame* is one msgpack array of the stream:
     [tag, [entry, ...], option]   Forward
     [tag, time, record, option]   Message
 
-The option is a map, nil or absent. Readers read only headers. They raise `Incomplete` or `Malformed`.
+The option is a map, nil or absent. Readers read only headers. They raise `Incomplete`, `LongTag` or `Malformed`.
 
 Not here: cutting a stream into frames (hub.wire.forward), entries (hub.entries).
 Source: Fluent Forward protocol v1 and v1.5.
@@ -72,6 +72,18 @@ class Malformed(Exception):
     def __init__(self, reason: str, sample: bytes = b"", chunk_id: bytes | None = None) -> None:
         super().__init__(reason)
         self.reason, self.sample, self.chunk_id = reason, sample, chunk_id
+
+
+class LongTag(Exception):
+    """
+    The tag is over the limit: *length* bytes, of which the first is at *start*.
+
+    *array* is the header of the frame; *outside* is that header and that of the tag.
+    """
+
+    def __init__(self, array: bytes, outside: bytes, start: int, length: int) -> None:
+        super().__init__(length)
+        self.array, self.outside, self.start, self.length = array, outside, start, length
 
 
 class Frame(NamedTuple):
@@ -165,7 +177,11 @@ def decode_acks(unpacker: msgpack.Unpacker, data: bytes) -> list[bytes]:
 
 
 def read_frame(data: bytes, at: int) -> Frame:
-    """Read the outside of the frame at *at*, up to the header of its second element. Raises Incomplete, Malformed."""
+    """
+    Read the outside of the frame at *at*, up to the header of its second element.
+
+    Raises Incomplete, LongTag or Malformed.
+    """
     needed = 0
     try:
         first = data[at]
@@ -182,7 +198,7 @@ def read_frame(data: bytes, at: int) -> Frame:
             raise Malformed("the tag is not a string")
         body = tag.stop
         if body - tag.start > TAG_BYTES_MAX:
-            raise Malformed(f"a tag of {body - tag.start} bytes ({TAG_BYTES_MAX} at most)")
+            raise LongTag(data[at:tag_at], data[at : tag.start], tag.start, body - tag.start)
         needed = body + 1 - at
         packed = _read_text(data, body)
         if size == 4 and (packed is not None or is_array(data[body])):

@@ -12,7 +12,7 @@ import pytest
 from hub import entries as codec
 from hub.message import Batch, Loss, Peer
 from hub.wire.forward import ForwardDecoder
-from hub.wire.frame import CHUNK_ID_BYTES_MAX, TAG_BYTES_MAX
+from hub.wire.frame import CHUNK_ID_BYTES_MAX
 from tests.hub.wire.feeding import (
     CHUNK,
     FLUENTD_CHUNK,
@@ -251,8 +251,6 @@ FAULTS = {
     "array of very many": b"\xdd\xff\xff\xff\xff\xa1t\x01\x80",
     "tag a number": b"\x93\x01\x01\x80",
     "tag an array": b"\x93\x90\x01\x80",
-    "tag too long": b"\x93\xda" + (TAG_BYTES_MAX + 1).to_bytes(2, "big") + b"t" * (TAG_BYTES_MAX + 1) + b"\x01\x80",
-    "tag absurdly long": b"\x93\xdb\xff\xff\xff\xff",
     "two elements, no entries": b"\x92\xa1t\x01",
     "four elements, packed": b"\x94\xa1t\xc4\x01\x90\x80\x80",
     "four elements, forward": b"\x94\xa1t\x90\x80\x80",
