@@ -14,7 +14,7 @@ import pytest
 from hub.budget import READ_BYTES, SHARE_BYTES_MAX, Budget
 from hub.connection import ACKS_MAX, PAUSE_BYTES
 from hub.inbox import Inbox
-from hub.message import Batch
+from hub.message import LOSS_TAG, Batch
 from hub.wire import chunkid
 from tests.hub.clients import Run, both_loops, chunk, frame_of, own_chunk, records, until
 from tests.hub.rig import PEER, Rig
@@ -189,6 +189,20 @@ def test_no_ack_before_it_is_safe(run: Run) -> None:
             rig.client.shutdown(socket.SHUT_WR)
             await rig.serving
             assert rig.sock.sends[1:] == [b"\x81\xa3ack\xa1a"]
+
+    run(main())
+
+
+@both_loops
+def test_a_frame_over_a_limit_is_acknowledged(run: Run) -> None:
+    """A client whose tag is too long gets its acknowledgement like the others, and does not send it again for ever."""
+
+    async def main() -> None:
+        async with Rig() as rig:
+            await rig.say(chunk("a") + chunk("long", 3, tag=b"t" * 5000) + chunk("b"))
+            assert await rig.acks(3) == ["a", "long", "b"]
+            assert [batch.tag for batch in rig.got] == [b"app", LOSS_TAG, b"app"]
+            assert rig.metrics.losses == 3
 
     run(main())
 

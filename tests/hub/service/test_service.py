@@ -26,6 +26,7 @@ from hub.message import Batch
 from hub.service.config import Config
 from hub.service.service import Service
 from hub.service.settings import load
+from hub.sources.spool import SpoolSource
 from producers import Producer
 from tests import support
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end, until
@@ -313,6 +314,28 @@ def test_signals_while_the_journal_is_closed(tmp_path: Path, monkeypatch: pytest
         assert hub.stop() == 0
         assert hub.log[-1]["event"] == "hub.stopped"
     assert (tmp_path / "journal" / "seal").exists()
+
+
+@both_loops
+def test_a_stop_while_the_spools_are_read(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop during the start does not wait for the first look at the spools of dead producers."""
+    looking = asyncio.Event()
+
+    async def first_look(_: SpoolSource) -> None:
+        looking.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SpoolSource, "first_look", first_look)
+
+    async def main() -> None:
+        service = Service(config(tmp_path))
+        running = asyncio.create_task(service.run())
+        await looking.wait()
+        service.stop()
+        await running
+        assert (tmp_path / "j" / "seal").exists()
+
+    run(main())
 
 
 # In one process, with a journal that the test can break.
