@@ -15,11 +15,17 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import stat
 import threading
+import time
 
 from hub import descriptor
 
+DYING_S = 10.0
+"""So long a lock is waited for whose holder has been killed."""
+LOOK_S = 0.01
+"""How long one look at the descriptor of a held lock is believed."""
 _held_here: set[str] = set()
 _one_at_a_time = threading.Lock()
 
@@ -36,6 +42,24 @@ class LockTaken(Exception):  # translated by the callers
     def __init__(self, pid: int | None) -> None:
         super().__init__(pid)
         self.pid = pid
+
+
+def is_dying(pid: int) -> bool:
+    """
+    Return whether the process has been killed and is not gone yet. Where the kernel does not say it, return False.
+
+    A process that is writing to a disk dies when the disk has answered. Until then it holds its locks, and a successor may
+    have been started.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            lines = dict(line.split(b":", 1) for line in status.read().splitlines() if b":" in line)
+    except FileNotFoundError:
+        return os.path.isdir("/proc/self")  # it has just gone
+    except OSError:
+        return False
+    pending = int(lines.get(b"SigPnd", b"0"), 16) | int(lines.get(b"ShdPnd", b"0"), 16)
+    return bool(pending >> signal.SIGKILL - 1 & 1) or lines.get(b"State", b"").strip()[:1] in (b"Z", b"X")
 
 
 def is_owner_dead(path: str, *, dir_fd: int | None = None) -> bool:
@@ -73,6 +97,7 @@ class LockFile:
         self._key = os.path.realpath(path)
         self._dir_fd = dir_fd
         self.is_held: bool = False
+        self._looked_at = -LOOK_S
         with _one_at_a_time:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())
@@ -86,7 +111,7 @@ class LockFile:
 
     def is_in_place(self) -> bool:
         """Return whether the lock is held and the file still has its name: another process may have removed it."""
-        if not self.is_held or not descriptor.is_same(self._fd, self._identity):
+        if not self.is_held or not self._is_open():
             return False  # closing the descriptor has released the lock
         try:
             there = os.lstat(self._key)
@@ -95,6 +120,15 @@ class LockFile:
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == self._identity
+
+    def _is_open(self) -> bool:
+        """Return whether nobody has closed the descriptor. It is looked at every `LOOK_S`: this is called often."""
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_S:
+            if not descriptor.is_same(self._fd, self._identity):
+                return False
+            self._looked_at = now
+        return True
 
     def rename(self, path: str) -> None:
         """Rename the file. It stays locked throughout. Raises OSError."""
@@ -137,6 +171,7 @@ class LockFile:
 
 def _locked(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
     """Return a descriptor of the file that has the name *path*, locked. Raises LockTaken or OSError."""
+    patience = time.monotonic() + DYING_S
     while True:
         fd = _open(path, mode, is_new, dir_fd)
         try:
@@ -148,7 +183,11 @@ def _locked(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
             os.close(fd)
             if error.errno not in (errno.EACCES, errno.EAGAIN):
                 raise
-            raise LockTaken(int(owner) if owner.isdigit() else None) from None
+            pid = int(owner) if owner.isdigit() else None
+            if pid is None or not is_dying(pid) or time.monotonic() > patience:
+                raise LockTaken(pid) from None
+            time.sleep(0.01)
+            continue
         os.close(fd)  # its holder removed it between our two calls
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.lockfile import LockFile, LockTaken
+from hub import lockfile
+from hub.lockfile import LockFile, LockTaken, is_dying
 from tests.users import ALICE, NEEDS_ROOT
 
 HOLDER = "import sys; from hub.lockfile import LockFile; lock = LockFile(sys.argv[1]); "
@@ -101,6 +102,39 @@ def test_another_process_has_it_until_it_dies(tmp_path: Path) -> None:
     LockFile(path).release()
     holder.stdin.close()
     holder.stdout.close()
+
+
+def test_a_holder_that_is_dying_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process that still waits for the disk holds its lock for a moment; its successor does not give up."""
+    path = str(tmp_path / "lock")
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert not is_dying(holder.pid)
+        asked: list[int] = []
+
+        def is_dying_now(pid: int) -> bool:
+            asked.append(pid)
+            if len(asked) == 3:  # the disk has answered
+                holder.kill()
+                holder.wait()
+            return True
+
+        monkeypatch.setattr(lockfile, "is_dying", is_dying_now)
+        LockFile(path).release()
+        assert set(asked) == {holder.pid}
+        assert len(asked) >= 3
+
+
+def test_a_process_that_is_killed_is_dying_until_it_is_gone() -> None:
+    """A zombie is dying, one that is no longer there is gone, and this one lives."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert is_dying(process.pid)
+    process.wait()
+    assert is_dying(process.pid)
+    assert not is_dying(os.getpid())
 
 
 def test_a_full_disk_and_a_wrong_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
