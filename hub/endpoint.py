@@ -100,6 +100,12 @@ class Endpoint:
             log.error("listener.failed", error=repr(error))
             raise SocketError(self.path, "connections cannot be accepted any longer (see the log above)") from error
 
+    def stop_accepting(self) -> None:
+        """Accept no more clients, at once: the rest of the backlog is for `stop`."""
+        self._is_stopping = True
+        if self._accepting is not None:
+            self._accepting.cancel()
+
     async def stop(self, *, timeout: float) -> int:
         """
         Accept no new clients, read what was sent, and return when the receiver has settled it and every connection is
@@ -108,9 +114,8 @@ class Endpoint:
         Return the number of connections that were cut off after *timeout* seconds. A call that was cancelled can be
         repeated.
         """
-        self._is_stopping = True
+        self.stop_accepting()
         if self._accepting is not None:
-            self._accepting.cancel()
             await asyncio.wait((self._accepting,))
         return await self._listener.stop(timeout=timeout)
 

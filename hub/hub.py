@@ -150,6 +150,7 @@ class Hub:
         """
         if self._endpoint is None or self._handling is None:
             return 0
+        self._endpoint.stop_accepting()  # before the task runs: uvloop looks at the socket first
         stopping = asyncio.create_task(self._stop(self._endpoint, timeout), name="mpsr-stop")
         self._stops.add(stopping)
         stopping.add_done_callback(self._stops.discard)
