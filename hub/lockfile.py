@@ -48,8 +48,8 @@ def is_dying(pid: int) -> bool:
     """
     Return whether the process has been killed and is not gone yet. Where the kernel does not say it, return False.
 
-    A process that is writing to a disk dies when the disk has answered. Until then it holds its locks, and a successor may
-    have been started.
+    A process that is writing to a disk dies when the disk has answered. Until then it holds its locks, and a successor
+    may have been started.
     """
     try:
         with open(f"/proc/{pid}/status", "rb") as status:
