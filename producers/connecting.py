@@ -18,13 +18,14 @@ import stat
 
 from hub import descriptor
 from hub.trust import Untrusted, check, check_peer
+from producers import native
 
 SEND_BUFFER_BYTES = 1 << 20
 
 
 def connected_socket(path: str) -> socket.socket:
     """Return a non-blocking socket, connected to the hub at *path*. Raises OSError."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = native.unix_socket()
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -15,11 +15,15 @@ taken if ``__enter__`` or ``__exit__`` was written in Python.
 
 from __future__ import annotations
 
+import _thread
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
+
+from producers import clock, native
 
 T = TypeVar("T")
 
@@ -32,7 +36,7 @@ class Guard(Generic[T]):
     """Serialises threads: use ``with guard.exclusive():``, after `is_inside` if there is something else to do."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # an RLock, because it knows its owner in one step
+        self._lock = _thread.RLock()  # knows its owner in one step; the system's, also where `threading` is patched
         self._changed = threading.Condition(self._lock)
         self.is_inside: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
         self.deferred: deque[T] = deque()
@@ -53,4 +57,15 @@ class Guard(Generic[T]):
         Return whether *condition* became true within *timeout* seconds. Call it inside; while it waits, the lock is
         free.
         """
-        return self._changed.wait_for(condition, timeout)
+        if not native.is_patched():
+            return self._changed.wait_for(condition, timeout)
+        deadline = None if timeout is None else clock.now() + timeout
+        while not condition():
+            if deadline is not None and clock.now() >= deadline:
+                return False
+            self._lock.release()
+            try:
+                time.sleep(native.SLEEP_S)  # other greenlets run
+            finally:
+                self._lock.acquire()
+        return True

@@ -26,7 +26,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from producers import clock, lifetime
+from producers import clock, lifetime, native
 from producers.errors import BacklogFull, NotAcknowledged, NotConnected, NotTrusted, ProducerClosed, ProducerError
 from producers.guard import Guard
 from producers.link import LinkState
@@ -43,7 +43,7 @@ class Handover:
     thread of the caller, for a number of seconds.
     """
 
-    def __init__(self, out: Outgoing, run: Callable[[], None], run_here: Callable[[float], None]) -> None:
+    def __init__(self, out: Outgoing, run: Callable[[object], None], run_here: Callable[[float], None]) -> None:
         self._out = out
         self._run = run
         self._run_here = run_here
@@ -55,7 +55,7 @@ class Handover:
         self._guard: Guard[tuple[bytes, bytes]] = Guard()
         self._waker = Waker()
         self._sleeps_until: float | None = 0.0  # when the thread wakes by itself; None: never
-        self.thread: threading.Thread | None = None
+        self.thread: threading.Thread | native.NativeThread | None = None
         self._is_abandoned = self._ends_itself = False  # no caller is left
         self._ends_at: float | None = None  # if no caller is left
         self._has_reported = False  # that last words were lost
@@ -243,7 +243,7 @@ class Handover:
         if lifetime.is_ending():  # Python 3.11 would wait for the thread for ever
             return
         self._open_waker()
-        self.thread = threading.Thread(target=self._run, name="mpsr-producer", daemon=True)
+        self.thread = thread = native.new_thread(lambda: self._run(thread))
         try:
             self.thread.start()
         except BaseException as error:  # or raised by a signal handler; a thread that runs anyway ends at once
@@ -307,10 +307,10 @@ class Handover:
 
     # For the thread.
 
-    def enter(self) -> bool:
-        """Return whether this is the thread."""
+    def enter(self, thread: object) -> bool:
+        """Return whether *thread* is the one that sends."""
         with self._guard.exclusive():
-            return self.thread is threading.current_thread()
+            return self.thread is thread
 
     def wake_fd(self) -> int:
         """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -25,7 +26,7 @@ from hub.configfile import socket_path
 from hub.message import LOSS_TAG
 from hub.trust import Untrusted
 from hub.wire.spoolfile import folder_beside
-from producers import clock
+from producers import clock, native
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session
 from producers.connecting import connected_socket, describe
 from producers.errors import NotAcknowledged
@@ -243,6 +244,10 @@ class Outgoing:
             self._judged = judged
             return
         with contextlib.suppress(Exception):  # no free descriptor for the import, or a handler of the application
+            if native.is_patched():  # the locks of `logging` are greenlets' there, and this is a thread
+                _has_warned = True
+                sys.stderr.write(f"messages wait for the hub in memory only ({self.spool.fault})\n")
+                return
             import logging  # loaded only if there is something to log
 
             _has_warned = True

@@ -20,7 +20,7 @@ import socket
 from collections import deque
 
 from hub import descriptor
-from producers import clock, lifetime
+from producers import clock, lifetime, native
 from producers.connecting import hang_up
 from producers.errors import NotAcknowledged
 from producers.handover import Handover
@@ -71,8 +71,8 @@ class Sender:
         self._sock, self._unsent = None, deque()
         self.handover.after_fork()
 
-    def _run(self) -> None:
-        if not self.handover.enter():
+    def _run(self, thread: object) -> None:
+        if not self.handover.enter(thread):
             return
         try:
             while not self.handover.is_stopped:
@@ -105,7 +105,7 @@ class Sender:
 
     def _wait(self, rest_s: float | None) -> None:
         """Wait until the kernel accepts or has more data, the thread is woken, or *rest_s* seconds are over."""
-        poll = select.poll()
+        poll = native.poll()
         wake_fd = self.handover.wake_fd()
         if wake_fd != -1:
             poll.register(wake_fd, select.POLLIN)

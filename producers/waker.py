@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posix  # eventlet replaces `os.read` and `os.write` by functions that switch to other greenlets
 
 from hub import descriptor
 
@@ -41,13 +42,13 @@ class Waker:
         fd = self._write_fd
         if descriptor.is_same(fd, self._identity):
             with contextlib.suppress(OSError):
-                os.write(fd, b"\0")
+                posix.write(fd, b"\0")
 
     def clear(self) -> None:
         """Note that the thread is awake."""
         if descriptor.is_same(self.fd, self._identity):
             with contextlib.suppress(BlockingIOError):
-                os.read(self.fd, 65536)
+                posix.read(self.fd, 65536)
 
     def close(self) -> None:
         fds = self.fd, self._write_fd
