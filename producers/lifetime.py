@@ -80,7 +80,7 @@ def is_ending() -> bool:
 def report(late: NotAcknowledged | None) -> None:
     """Write the number of lost messages to standard error."""
     if late is not None:
-        _write(str(late))
+        write(str(late))
 
 
 def note_lost(late: NotAcknowledged) -> None:
@@ -135,7 +135,7 @@ def _close_all() -> None:
             note_lost(late)
         except KeyboardInterrupt:  # the user does not want to wait
             deadline = 0.0
-            _write("interrupted while messages waited for the hub")
+            write("interrupted while messages waited for the hub")
     for total in _lost.values():
         report(total)
     _lost.clear()
@@ -147,7 +147,8 @@ def _end() -> None:
     _has_ended = True
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """Write one line to standard error, if that is possible."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"mpsr: {text}\n")
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 from typing import Any, Literal, TypedDict
 
 import msgspec
@@ -26,7 +25,7 @@ from hub.configfile import socket_path
 from hub.message import LOSS_TAG
 from hub.trust import Untrusted
 from hub.wire.spoolfile import folder_beside
-from producers import clock, native
+from producers import clock, lifetime, native
 from producers.backlog import BYTES_MAX, CHUNK_BYTES_MAX, Backlog, new_session
 from producers.connecting import connected_socket, describe
 from producers.errors import NotAcknowledged
@@ -243,14 +242,16 @@ class Outgoing:
         if is_connected and not os.path.isdir(self.spool.folder):  # a library `Hub` has no folder
             self._judged = judged
             return
-        with contextlib.suppress(Exception):  # no free descriptor for the import, or a handler of the application
-            if native.is_patched():  # the locks of `logging` are greenlets' there, and this is a thread
-                _has_warned = True
-                sys.stderr.write(f"messages wait for the hub in memory only ({self.spool.fault})\n")
-                return
+        _has_warned = True  # at once: other threads warn, too
+        if native.is_patched():  # the locks of `logging` are greenlets' there, and this is a thread
+            lifetime.write(f"messages wait for the hub in memory only ({self.spool.fault})")
+            return
+        try:
             import logging  # loaded only if there is something to log
-
-            _has_warned = True
+        except OSError:  # no free descriptor
+            _has_warned = False
+            return
+        with contextlib.suppress(Exception):  # raised by a handler of the application
             logging.getLogger("mpsr.producers").warning(
                 "messages wait for the hub in memory only, and are lost if this process is killed (%s)",
                 self.spool.fault,
