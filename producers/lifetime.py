@@ -10,7 +10,7 @@ Always true:
 Source: fork(2); madvise(2), MADV_WIPEONFORK; PyOS_AfterFork_Child (Python's C API): without it, a thread started in a
 child that was forked in C was seen to hang. Since Python 3.13 it releases the import lock, which PyOS_BeforeFork took,
 and aborts if this thread does not hold it. `atexit` does not run in children of multiprocessing before Python 3.13, its
-`Finalize` does.
+`Finalize` does. The same is true of its derivatives: billiard (Celery's) and multiprocess (pathos').
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from producers.errors import NotAcknowledged
 
 CLOSE_TIMEOUT_S = 5.0
 _MADV_WIPEONFORK = 18  # Linux; not in `mmap` before Python 3.13
+_FAMILY = ("multiprocessing", "billiard", "multiprocess")
 
 
 class Forkable(Protocol):
@@ -90,10 +91,13 @@ def note_lost(late: NotAcknowledged) -> None:
 
 
 def close_in_worker() -> None:
-    """Have all producers closed at the end of a child of multiprocessing too."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        sys.modules["multiprocessing.util"].Finalize(None, _close_all, exitpriority=0)
+    """Have all producers closed at the end of a child of multiprocessing, or of a derivative, too."""
+    for name in _FAMILY:
+        process = sys.modules.get(f"{name}.process")
+        util = sys.modules.get(f"{name}.util")
+        # Not `parent_process`: billiard has none.
+        if process is not None and util is not None and process.current_process()._parent_pid is not None:
+            util.Finalize(None, _close_all, exitpriority=0)
 
 
 def _after_fork() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,6 +256,34 @@ def test_workers_that_never_close(hub: HubProcess, folder: Path, tag: str, metho
     messages = hub.messages(tag)
     for who in range(3):
         assert [m.record["n"] for m in messages if m.record["who"] == who] == list(range(100))
+
+
+DERIVATIVE = """
+import importlib, sys
+from producers import Producer
+producer = Producer(sys.argv[1], tag=sys.argv[2], spool=False)
+
+def work():
+    for n in range(100):
+        producer.send({"n": n})
+
+worker = importlib.import_module(sys.argv[3]).get_context("fork").Process(target=work)
+worker.start()
+worker.join()
+sys.exit(worker.exitcode)
+"""
+
+
+@pytest.mark.parametrize("name", ["billiard", "multiprocess"])
+def test_workers_of_a_derivative(hub: HubProcess, folder: Path, tag: str, name: str) -> None:
+    """A child of a derivative of multiprocessing also sends everything. A copy under its name stands for it."""
+    shutil.copytree(Path(multiprocessing.__file__).parent, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    program = folder / "workers.py"
+    program.write_text(DERIVATIVE)
+    command = [sys.executable, str(program), hub.socket, tag, name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [message.record["n"] for message in hub.messages(tag)] == list(range(100))
 
 
 def test_threads_that_outlive_the_program(hub: HubProcess, tag: str) -> None:
