@@ -24,8 +24,6 @@ from hub import descriptor
 
 DYING_S = 10.0
 """So long a lock is waited for whose holder has been killed."""
-LOOK_S = 0.01
-"""How long one look at the descriptor of a held lock is believed."""
 _held_here: set[str] = set()
 _one_at_a_time = threading.Lock()
 
@@ -97,7 +95,7 @@ class LockFile:
         self._key = os.path.realpath(path)
         self._dir_fd = dir_fd
         self.is_held: bool = False
-        self._looked_at = -LOOK_S
+        self._looked_at = float("-inf")
         with _one_at_a_time:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())
@@ -109,10 +107,15 @@ class LockFile:
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
 
-    def is_in_place(self) -> bool:
-        """Return whether the lock is held and the file still has its name: another process may have removed it."""
-        if not self.is_held or not self._is_open():
-            return False  # closing the descriptor has released the lock
+    def is_in_place(self, *, believed_s: float = 0.0) -> bool:
+        """
+        Return whether the lock is held and the file still has its name: another process may have removed it.
+
+        Whether this program has closed the descriptor, which releases the lock, is looked at again if the last look was
+        *believed_s* seconds ago or more.
+        """
+        if not self.is_held or not self._is_open(believed_s):
+            return False
         try:
             there = os.lstat(self._key)
         except PermissionError:  # this process has become another user, without access
@@ -121,10 +124,9 @@ class LockFile:
             return False
         return (there.st_dev, there.st_ino) == self._identity
 
-    def _is_open(self) -> bool:
-        """Return whether nobody has closed the descriptor. It is looked at every `LOOK_S`: this is called often."""
+    def _is_open(self, believed_s: float) -> bool:
         now = time.monotonic()
-        if now - self._looked_at >= LOOK_S:
+        if now - self._looked_at >= believed_s:
             if not descriptor.is_same(self._fd, self._identity):
                 return False
             self._looked_at = now

@@ -21,9 +21,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from hub.dedupe import Dedupe
+from hub.entries import NS
 from hub.errors import JournalLocked, JournalLost, JournalUnavailable, JournalUnusable
 from hub.journal.clock import steady_ns
 from hub.journal.files import DiskFiles, Files
@@ -31,7 +33,7 @@ from hub.journal.reader import Reader
 from hub.journal.recovery import Recovered, recover
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
 from hub.journal.sharing import share_blocks
-from hub.journal.writer import RELAXED_SYNC_S, Commit, Durability, Writer
+from hub.journal.writer import LOOK_NS, RELAXED_SYNC_S, Commit, Durability, Writer
 from hub.lockfile import LockFile, LockTaken
 from hub.message import Batch
 
@@ -92,7 +94,7 @@ class Journal:
                     retain_bytes=retain_bytes,
                     retain_s=retain_s,
                     durability=durability,
-                    is_ours=(lambda: True) if lock is None else lock.is_in_place,
+                    is_ours=(lambda: True) if lock is None else partial(lock.is_in_place, believed_s=LOOK_NS / NS),
                 )
                 writer.begin()
             except BaseException as error:

@@ -14,7 +14,7 @@ from tests.adversaries.attacks import ATTACKS
 from tests.adversaries.rig import Result, run
 from tests.users import NEEDS_ROOT
 
-SUITE_S = 2.0
+SUITE_S = 3.0
 """Duration of each attack in the suite; `python -m tests.adversaries` attacks for ten seconds or more."""
 
 TRIES = 3

@@ -215,3 +215,15 @@ def test_seen_by_another_user(tmp_path: Path) -> None:
         os.seteuid(0)
         (folder / "lock").unlink(missing_ok=True)
     lock.release()
+
+
+def test_a_closed_descriptor_is_noticed_at_once(tmp_path: Path) -> None:
+    """Closing it has released the lock. Only who says how long a look is believed hears of it later."""
+    lock = LockFile(str(tmp_path / "lock"))
+    assert lock.is_in_place()
+    assert lock.is_in_place(believed_s=3600.0)
+    os.close(lock._fd)
+    assert lock.is_in_place(believed_s=3600.0)
+    assert not lock.is_in_place()
+    assert not lock.is_in_place(believed_s=0.0)
+    lock.release()

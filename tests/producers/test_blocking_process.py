@@ -281,7 +281,9 @@ def test_workers_of_a_derivative(hub: HubProcess, folder: Path, tag: str, name: 
     program = folder / "workers.py"
     program.write_text(DERIVATIVE)
     command = [sys.executable, str(program), hub.socket, tag, name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    paths = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+    environ = {**os.environ, "PYTHONPATH": paths}  # a script's folder is not searched if PYTHONSAFEPATH is set
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environ)
     assert (done.returncode, done.stderr) == (0, "")
     assert [message.record["n"] for message in hub.messages(tag)] == list(range(100))
 
