@@ -5,6 +5,7 @@ hub.journal.files: the real folder, and the tests' disk with the same behaviour.
 import errno
 import os
 import random
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -463,3 +464,15 @@ def test_a_killed_process_loses_nothing_but_gains_no_safety() -> None:
     after = files.after_kill()
     assert after.read(after.open("a"), 0, 2) == b"ab"
     assert cuts(after) == cuts(files) == {("a", b"ab"), ("a", b"\0\0")}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_mode_of_a_file_is_the_same_under_every_umask(tmp_path: Path, umask: int) -> None:
+    """The folder decides who reads; the file is readable for its group."""
+    files = DiskFiles(str(tmp_path))
+    before = os.umask(umask)
+    try:
+        files.close(files.create("x", 4096))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
