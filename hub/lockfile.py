@@ -23,7 +23,7 @@ import time
 from hub import descriptor
 
 DYING_S = 10.0
-"""So long a lock is waited for whose holder has been killed."""
+"""How long to wait for a lock whose holder has been killed."""
 _held_here: set[str] = set()
 _one_at_a_time = threading.Lock()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hub.message import Message
 
 WRITE_LINES, WRITE_S = 1000, 0.05
-"""So many lines are written at once, or those of so many seconds: a system call for each would take a microsecond."""
+"""The most lines and seconds between two writes. A system call for each line would take a microsecond."""
 
 
 def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

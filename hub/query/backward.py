@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
+from contextlib import closing
 
 from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Gap, Reader, sequence_before
@@ -50,11 +51,8 @@ def backward(
             continue
         lowest = max(first - 1, after)
         for low in _stretches(files, first, lowest, below, count):
-            reader = Reader(files, after=low, path=folder)
-            try:
+            with closing(Reader(files, after=low, path=folder)) as reader:
                 found = _last_of(query, reader, low, below, count, may_begin=low == lowest)
-            finally:
-                reader.close()
             if found is not None:  # else a gap may begin further back
                 yield found
                 below = low + 1
@@ -67,14 +65,12 @@ def last_sequence_before(folder: str, received: int) -> int:
     files = DiskFiles(folder)
     for first in reversed(list_segments(files)):
         for low in _stretches(files, first, first - 1, SEQUENCE_MAX, STRETCH_MIN):
-            reader, found = Reader(files, after=low, path=folder), 0
-            try:
+            found = 0
+            with closing(Reader(files, after=low, path=folder)) as reader:
                 for batch in reader.read():
                     if batch.received >= received:
                         break
                     found = batch.sequence + batch.count - 1
-            finally:
-                reader.close()
             if found:
                 return found
     return 0
@@ -86,11 +82,8 @@ def last_tags(folder: str) -> set[str]:
     firsts = list_segments(files)
     if firsts:
         low = next(_stretches(files, firsts[-1], firsts[-1] - 1, SEQUENCE_MAX, STRETCH_MAX))
-        reader = Reader(files, after=low, path=folder)
-        try:
+        with closing(Reader(files, after=low, path=folder)) as reader:
             tags = {batch.tag.decode("utf-8", "replace") for batch in reader.read() if isinstance(batch, Batch)}
-        finally:
-            reader.close()
     return tags
 
 

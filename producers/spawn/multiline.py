@@ -264,7 +264,7 @@ class Joiner:
         self._is_text = False  # the held lines are no traceback
         self._held: list[tuple[bytes, Moment, str | None]] = []
         self._held_bytes = 0
-        self._firm = 0  # so many of the held lines belong together
+        self._firm = 0  # how many of the held lines belong together
 
     @property
     def held_since(self) -> Moment | None:

@@ -51,7 +51,7 @@ def test_it_can_be_removed(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_removed_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever locks a file without a name has no lock: it opens the file that has the name now."""
+    """A lock on a file that has lost its name is no lock: the file that has the name now is opened instead."""
     path, real = tmp_path / "lock", fcntl.lockf
     removed: list[int] = []
 
