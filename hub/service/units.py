@@ -50,7 +50,7 @@ _SERVICE = """\
 Description=mpsr message hub
 Requires=mpsr.socket
 After=mpsr.socket
-# Never give up: what is sent waits in the socket, and a fault that was put right is found within a second.
+# Never give up: what is sent waits in the socket, and once the fault is repaired, the hub starts within a second.
 StartLimitIntervalSec=0
 
 [Service]
@@ -93,12 +93,10 @@ Group={SYSTEM_USER}
 LimitNOFILE=65536
 StateDirectory=mpsr
 StateDirectoryMode=0750
-LogsDirectory=mpsr
-LogsDirectoryMode=0750
 
-# A Unix socket and folders are all it needs. Not here: PrivateUsers=, for it would hide the user ids of who sends;
-# ProtectProc=, for it would hide the names of their commands; RestrictSUIDSGID=, for the spools beside the socket
-# get its group by the setgid bit of their folder.
+# A Unix socket and two folders to write to are all it needs. Not here: PrivateUsers=, for it would hide the user ids of
+# who sends; ProtectProc=, for it would hide the names of their commands; RestrictSUIDSGID=, for the spools beside the
+# socket get its group by the setgid bit of their folder.
 CapabilityBoundingSet=
 AmbientCapabilities=
 ProtectSystem=strict
