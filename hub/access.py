@@ -15,7 +15,7 @@ Always true:
 A process chooses its own command name, so ``comm`` rules are a convenience and no protection against an attacker. If
 the kernel does not identify a peer (macOS), only the rule ``all`` names it, and what is not denied is allowed.
 
-Not here: how a refusal is reported (hub.intake, hub.connection).
+Not here: how a refusal is reported (hub.intake, hub.dispatch).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Rule:
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the rule in the text *given*. Raises ValueError, also for a user or group that this host has not."""
+        """Return the rule in the text *given*. Raises ValueError, also for a user or group that does not exist on this host."""
         kind, colon, value = given.strip().partition(":") if isinstance(given, str) else ("", "", "")
         if kind == "all" and not colon:
             return cls("all", "", "all")
@@ -125,7 +125,7 @@ class Rule:
 
 
 class Rules(NamedTuple):
-    """The rules for one right. A peer that a rule of *deny* names has not got it, whatever *allow* says."""
+    """The rules for one right. A peer that a rule of *deny* names is refused, even if *allow* names it."""
 
     allow: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()

@@ -10,7 +10,7 @@ Always true:
 - the hub's own tags are the hub's: what a client sends under one of them is stored under that tag + `CLIENT_SUFFIX`;
 - the order of what a source gives is kept, and a user's work takes its turn on the loop.
 
-Not here: requests (hub.connection), how much a user may hold (hub.budget), decoding (hub.wire).
+Not here: requests (hub.dispatch), how much a user may hold (hub.budget), decoding (hub.wire).
 """
 
 from __future__ import annotations

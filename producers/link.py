@@ -12,7 +12,8 @@ Always true:
 - a chunk is sent only while less than a window is in flight;
 - the back-off doubles from `BACKOFF_MIN_S` to `BACKOFF_MAX_S`, with jitter, and is reset by an acknowledgement.
 
-Not here: the bytes of chunks (producers.backlog), sockets and waiting (producers.blocking, producers.asynchronous).
+Not here: the bytes of chunks (producers.backlog), sockets and waiting (producers.sender, producers.handover,
+producers.asynchronous).
 """
 
 from __future__ import annotations

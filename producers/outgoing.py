@@ -8,8 +8,8 @@ Always true:
 - a session belongs to one user; a process that has become another user begins a new session when it connects next;
 - after the end, files remain only for messages that are not acknowledged.
 
-Not here: sockets after connecting, threads, tasks, waiting (producers.blocking, producers.asynchronous); locks: the
-caller admits one thread at a time.
+Not here: sockets after connecting, threads, tasks, waiting (producers.sender, producers.handover,
+producers.asynchronous); locks: the caller admits one thread at a time.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ Decompresses payloads: gzip members and zstd frames, one or more in sequence.
 
 Always true: the output is limited, also in proportion to the input (a bomb costs the limit and a few MiB), and so is
 the work. A payload that is cut off is `BadCompression`, never taken for a whole one.
-Not here: the meaning of the bytes (hub.wire.payload), the thread on which this runs (hub.connection).
+Not here: the meaning of the bytes (hub.wire.payload), the thread on which this runs (hub.opener).
 Source: CompressedPackedForward of the Fluent Forward protocol; fluentd appends compressed pieces to one chunk.
 """
 

@@ -5,7 +5,7 @@ A text is treated like a line (hub.wire.batcher): a JSON object is a request or 
 
 Always true: half a text costs its own bytes.
 
-Not here: replies. They are lines without a length (hub.connection).
+Not here: replies. They are lines without a length (hub.dispatch, hub.outbox).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 Puts the messages of a child's streams into the order in which they began.
 
 A message that is held, because more lines may belong to it, keeps its place: whatever began after it waits, until it
-comes out or the caller names it no more.
+comes out or until the caller no longer lists it as held.
 
 Always true: messages come out in the order of the reads in which they began, those of one read in the order in which
 they were added.

@@ -7,7 +7,7 @@ Parses a Procfile, a .env file and a formation.
 The value in quotes may have several lines. A byte order mark and ``\\r\\n`` are accepted.
 
 Always true: a line that is not understood is an error with its number; no file is read, no variable is set or expanded.
-Not here: files and environments (hub.cli.spawn), starting processes (producers.spawn.processes).
+Not here: files and environments (hub.cli.specs), starting processes (producers.spawn.processes).
 Source: the formats of foreman and honcho.
 """
 
