@@ -2,7 +2,7 @@
 The single receiver: append to the journal everything that has arrived, then acknowledge it.
 
 Always true:
-- nothing is acknowledged before its commit is synced;
+- with durability `fsync`, nothing is acknowledged before its commit is synced; with `relaxed`, before it is written;
 - while the journal is unavailable, nothing is lost: the inbox fills, the sockets are not read, and producers wait or
   choose what to drop.
 

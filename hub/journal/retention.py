@@ -1,7 +1,8 @@
 """
 Retention: which segments may be deleted.
 
-Always true: only whole segments, the oldest first; never the newest; never one that a reader still needs.
+Always true: only whole segments, the oldest first; never the newest. Readers hold up nothing: what expires before it is
+read reaches them as a gap.
 Not here: deleting (hub.journal.writer).
 """
 
@@ -25,8 +26,8 @@ NOTHING_NEEDED = (1 << 64) - 1
 
 def segment_bytes_for(retain_bytes: int) -> int:
     """
-    Return the size of segments in a journal of *retain_bytes*: an eighth of it, so that expiry removes little at a
-    time.
+    Return the size of segments in a journal of *retain_bytes*: an eighth of it, at most `SEGMENT_BYTES`, so that expiry
+    removes little at a time.
     """
     return max(SEGMENT_BYTES_MIN, min(SEGMENT_BYTES, retain_bytes // 8))
 

@@ -22,7 +22,7 @@ for the receiver and for each sink:
 2. the other sources stop;
 3. the receiver commits and acknowledges it;
 4. sinks print the last messages;
-5. the journal is sealed and closed, always.
+5. the journal is closed, always, and sealed if the lock is still ours.
 
 A new source or sink is a file in hub.sources or hub.sinks, and a row in `Service._parts`.
 

@@ -8,8 +8,8 @@ One scan (a *look*) finds what each user keeps. One task per user reads the dead
 Reading is done in steps on one thread, where the steps of all users take turns.
 
 Always true:
-- an adopted file is removed only after everything in it is on the hub's disk; messages that were stored before are not
-  stored again;
+- an adopted file is removed only after everything in it is committed; messages that were stored before are not stored
+  again;
 - a file has no more effect than the same bytes on a connection: the same intake accepts them;
 - no user waits for another user's files, memory, losses or refusals;
 - after a step the thread sleeps as long as the step took, so that the event loop gets the interpreter;

@@ -7,7 +7,7 @@ little-endian and aligned, so the processor writes each with one store, and a ki
     0   8 bytes   magic
     8   u64       state: messages of the open chunk << 40 | offset of the first byte that does not count
     16  u64       counter of the first chunk in this segment
-    24  u64       chunks up to this counter are on the hub's disk
+    24  u64       chunks up to this counter were acknowledged by the hub
     32  u64       offset of the open chunk, if the state has messages
     40  u32 u32   version, process id
     48  22 bytes  session
