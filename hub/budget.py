@@ -6,20 +6,20 @@ decoded and is not in the inbox yet. A user may hold half of what the other user
 it can gets half of the budget, the second a quarter, and a newcomer always finds room.
 
 Always true:
-- a user over its share reads and decodes no more, with three exceptions, so that it goes on at all:
+- a user over its share neither reads nor decodes. Three exceptions keep it from standing still:
   each of its connections may hold `FREE_BYTES`, and one piece of a read more;
   while nothing of the user's is decoded and not stored, one of its connections decodes what it has read;
   one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users
   take turns at this: of those that wait, it is one that was never favoured, or longest ago;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
-  `FREE_BYTES` + `PIECE_BYTES` for each connection: 200 MB for 10,000 connections that send all they can. The rest
-  waits in the kernel's buffers, which the number of connections bounds;
+  `FREE_BYTES` + `PIECE_BYTES` for each connection; the last part alone is 200 MB for 10,000 connections. The rest waits
+  in the kernel's buffers, which the number of connections bounds;
 - no user waits for memory that another user's waiting connections want: each has a queue of its own;
-- only a connection that holds more than one read, in the middle of a frame, is ever broken off: while others wait for
-  memory, if it does not bring a read's worth in `STALL_S`. The user that holds most comes first, and nobody is broken
-  off for a user that holds more, nor while it is the hub that holds it up.
+- a connection is closed only if it holds more than one read of an unfinished frame, others wait for memory, and it has
+  sent less than one read in `STALL_S`. The user that holds most comes first. No connection is closed for a user that
+  holds more, nor while the hub has paused reading it.
 
-Not here: the queue of batches (hub.inbox), what a connection that is broken off reports (hub.connection).
+Not here: the order of the queued batches (hub.inbox), what a connection that is broken off reports (hub.connection).
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Account:
 
     def __init__(self) -> None:
         self.held_bytes: int = 0
-        """All of it."""
+        """Bytes that this user holds."""
         self.queued_bytes: int = 0
-        """The part that is in the inbox."""
+        """Bytes in the inbox."""
         self.decoded_bytes: int = 0
-        """The part that is on its way there."""
+        """Bytes decoded and not yet in the inbox."""
         self.queue: deque[Any] = deque()
         """The inbox's: batches that nobody has taken."""
         self.favoured_at: float = 0.0
@@ -85,11 +85,11 @@ class Holding:
     def __init__(self, account: Account) -> None:
         self.account: Account = account
         self.break_off: Callable[[], None] | None = None
-        """Ends it."""
+        """Closes the connection."""
         self.loose_bytes: int = 0
         """Bytes that are not in the inbox: half a frame, not decoded, or decoded a moment ago."""
         self.decoded_bytes: int = 0
-        """The last of these."""
+        """Bytes decoded and not yet in the inbox."""
         self.queued_bytes: int = 0
         """Bytes in the inbox."""
         self.moved_at: float = 0.0
@@ -97,7 +97,7 @@ class Holding:
         self.moved_bytes: int = 0
         """What it has brought since."""
         self.is_held_up: bool = False
-        """Whether the hub does not read it."""
+        """Whether the hub has paused reading it."""
         self.has_ended: bool = False
         """Whether it reads no more."""
         self.woken: asyncio.Future[None] | None = None

@@ -41,7 +41,8 @@ PAUSE_BYTES = READ_BYTES
 ARRIVAL_S = 10e-6
 """What an arrival costs in the transport, where it cannot be measured; it counts as the user's time on the loop."""
 DRAIN_BYTES_MAX = 16 << 20
-"""At a stop, so much more is read of one connection: more than any socket buffer holds, less than a firehose gives."""
+"""Bytes read from one connection after a stop has begun: more than a socket buffer holds, and bounded for a client
+that never stops sending."""
 ACKS_MAX = 256
 """Acknowledgements sent in one step: a millisecond."""
 UNREAD_S = 5.0

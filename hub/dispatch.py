@@ -140,7 +140,7 @@ class Dispatch:
         if self._is_over:
             return jsonrpc.CANCELLED, _STOPS
         if len(self._running) >= RUNNING_MAX:
-            text = f"{RUNNING_MAX} requests of this connection are being carried out, and no more are at once"
+            text = f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
             return jsonrpc.TOO_MANY, text
         return None
 

@@ -2,8 +2,7 @@
 Opens payloads that take long to open (compressed or very large ones) on its own threads.
 
 Always true:
-- at most one payload of a user is opened at a time, so that a user's payloads wait for each other and not for those of
-  other users;
+- at most one payload of a user is opened at a time, so one user occupies at most one of the `THREADS` threads;
 - other threads (the journal's, the spool's, the event loop's default pool) never wait for a payload.
 
 Not here: the contents of a payload (hub.wire.payload), access (hub.intake).
@@ -21,7 +20,7 @@ from hub.users import User
 from hub.wire.payload import Unopened
 
 THREADS = 2
-"""Decompression lets other threads run. With two threads, a slow payload does not delay fast ones of other users."""
+"""Decompression lets other threads run. With two threads, the slow payloads of one user delay no other user."""
 
 
 class Opener:

@@ -204,7 +204,7 @@ class Writer:
         """
         Delete the oldest segments beyond the limits of size and age. Return the number of segments deleted.
 
-        Sealed first is a segment that was made an eighth of the age ago, or for a larger journal than this is now.
+        First, the active segment is sealed if it is older than an eighth of `retain`, or made for a larger journal.
         Raises OSError or JournalLost.
         """
         self.check_ours()
