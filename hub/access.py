@@ -81,7 +81,7 @@ class Rule:
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the rule in the text *given*. Raises ValueError, also for a user or group that does not exist on this host."""
+        """Return the rule in the text *given*. Raises ValueError, also for a user or group that this host does not have."""
         kind, colon, value = given.strip().partition(":") if isinstance(given, str) else ("", "", "")
         if kind == "all" and not colon:
             return cls("all", "", "all")

@@ -5,8 +5,8 @@ The writer runs on its own thread. The event loop passes it work through a queue
 
 Always true:
 - one `Journal` in one process writes to a folder;
-- when `append` returns, its batches are committed: with durability ``fsync`` synced, with ``relaxed`` written and synced
-  within `RELAXED_SYNC_S`. When it raises, none of them is;
+- when `append` returns, its batches are committed: with durability ``fsync`` synced, with ``relaxed`` written, and
+  synced within `RELAXED_SYNC_S`. When it raises, none of them is;
 - `read` returns committed messages only.
 
 Not here: the bytes (hub.journal.block), commits (hub.journal.writer).

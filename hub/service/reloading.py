@@ -5,13 +5,16 @@ as needing a restart.
 Always true:
 - an invalid configuration changes nothing and is reported;
 - a reload drops no connection and no message;
-- a setting that needs a restart, or belongs to the socket unit, is named and keeps its value.
+- a setting that needs a restart, or belongs to the socket unit, is named and keeps its value;
+- the file and the databases of users and groups, which rules name, are read on a thread: neither delays a client;
+- one reload takes place at a time, so that the file read last is the one in force.
 
 Not here: the keys that can change at run time (hub.service.config).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -51,15 +54,20 @@ class Reloader:
         self._endpoint = endpoint
         self._journal = journal
         self._follow_socket = follow_socket
+        self._reloading = asyncio.Lock()
 
     async def reload(self) -> dict[str, Any]:
         """
         Return what has changed, what needs a restart, and the file; also what only the socket unit can change, if
         anything. Raises MpsrError, with nothing changed.
         """
+        async with self._reloading:
+            return await self._reload()
+
+    async def _reload(self) -> dict[str, Any]:
         old = self.config
         try:
-            settings = self._load()
+            settings = await asyncio.to_thread(self._load)
             changed, restart = changes(old, settings.config)
             of_unit = [name for name in changed if name in _OF_SOCKET and self._endpoint.is_inherited]
             changed = [name for name in changed if name not in of_unit]

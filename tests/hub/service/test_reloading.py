@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -122,3 +123,47 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(MpsrError, match="not TOML"):
         asyncio.run(reloading.reload())
     assert (parts.calls, reloading.config) == ([], config())
+
+
+def test_a_slow_file_or_user_database_delays_nobody() -> None:
+    """While the configuration is read, the loop goes on: here the reading waits for the loop."""
+    going_on = threading.Event()
+
+    def slow_load() -> LoadedConfig:
+        assert going_on.wait(60)
+        return LoadedConfig(config(connections_max="5"), {}, "/f")
+
+    async def scenario() -> None:
+        parts: Any = Parts()
+        reloading = Reloader(config(), slow_load, parts, parts, follow_socket=parts.follow_socket)
+        asyncio.get_running_loop().call_soon(going_on.set)
+        assert (await reloading.reload())["changed"] == ["connections_max"]
+
+    asyncio.run(scenario())
+
+
+def test_reloads_at_the_same_time_follow_each_other() -> None:
+    """A reload reads the file after the reload before it is in force, so an older file never wins."""
+    parts: Any = Parts()
+    numbers = iter(("5", "6"))
+
+    def next_load() -> LoadedConfig:
+        parts.calls.append("load")
+        return LoadedConfig(config(connections_max=next(numbers)), {}, "/f")
+
+    async def scenario() -> None:
+        reloading = Reloader(config(), next_load, parts, parts, follow_socket=parts.follow_socket)
+        await asyncio.gather(reloading.reload(), reloading.reload())
+        assert reloading.config.connections_max == 6
+
+    asyncio.run(scenario())
+    assert parts.calls == [
+        "load",
+        "retain 1024",
+        "limit 5 65536",
+        "rules",
+        "load",
+        "retain 1024",
+        "limit 6 65536",
+        "rules",
+    ]
