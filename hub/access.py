@@ -81,7 +81,7 @@ class Rule:
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the rule in the text *given*. Raises ValueError, also for a user or group that this host does not have."""
+        """Return the rule in the text *given*. Raises ValueError, also if no such user or group exists on this host."""
         kind, colon, value = given.strip().partition(":") if isinstance(given, str) else ("", "", "")
         if kind == "all" and not colon:
             return cls("all", "", "all")

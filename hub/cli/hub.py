@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from hub.cli.options import config_option, discard_output, renderer
 from hub.paths import check_default
-from hub.quantities import counted
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
 from hub.service.preflight import check_start
 from hub.service.settings import LoadedConfig, load
 from hub.service.systemd import has_inherited_sockets
-
-if TYPE_CHECKING:
-    from hub.journal.reader import Gap
-    from hub.message import Batch
 
 
 def _with_keys(command: Callable[..., None]) -> Callable[..., None]:
@@ -75,38 +69,12 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
 
     from hub.log import set_level
     from hub.service.service import Service
+    from hub.sinks.stdout import batch_writer
 
     set_level(logging.getLevelNamesMapping()[settings.config.log_level.upper()])
 
     async def serve() -> None:
-        await Service(settings.config, print_batch=_batch_printer() if is_printing else None, load=reload).run()
+        print_batch = batch_writer(renderer(None), discard_output) if is_printing else None
+        await Service(settings.config, print_batch=print_batch, load=reload).run()
 
     uvloop.run(serve())
-
-
-_PRINTED_BYTES_MAX = 256 << 10
-"""A larger frame is not decoded for `--print`: its values can take 80 times its size, and too long."""
-
-
-def _batch_printer() -> Callable[[Batch | Gap], None]:
-    from hub.escaping import escape
-    from hub.message import Batch
-    from hub.query.query import Query
-
-    query, render = Query(), renderer(None)
-
-    def print_batch(batch: Batch | Gap) -> None:
-        if isinstance(batch, Batch) and len(batch.entries) > _PRINTED_BYTES_MAX:
-            tag = escape(batch.tag.decode("utf-8", "replace"))
-            size = f"{counted(batch.count, 'message')} of {tag}, {len(batch.entries)} bytes"
-            lines = f"not printed: {size} (read them with `mpsr logs`)\n"
-        else:
-            lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
-        data = memoryview(lines.encode("utf-8", "replace"))
-        try:
-            while data:  # not through sys.stdout: its lock would stay held while nothing reads, and at exit
-                data = data[os.write(1, data) :]
-        except OSError:  # the reader has ended; the hub continues
-            discard_output()
-
-    return print_batch

@@ -6,21 +6,56 @@ A thread reads the journal, so that a slow reader of the output delays nothing. 
 that has stopped does not keep the hub from ending.
 
 Always true: everything committed after the start is printed, in order, before `stop` returns, unless it takes too long.
+Of a frame of more than `PRINTED_BYTES_MAX`, one line says what it is.
+
+Not here: how a message looks (hub.query.rendering).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable
 
+from hub.escaping import escape
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.log import get_logger
-from hub.message import Batch
+from hub.message import Batch, Message
+from hub.quantities import counted
+from hub.query.query import Query
 
+PRINTED_BYTES_MAX = 256 << 10
+"""A larger frame is not decoded: its values can take 80 times its size, and too long."""
+STDOUT = 1
 log = get_logger("mpsr.stdout")
+
+
+def batch_writer(render: Callable[[Message], str], give_up: Callable[[], None]) -> Callable[[Batch | Gap], None]:
+    """
+    Return the function that writes a batch to standard output, each message as *render* shows it.
+
+    It blocks while nobody reads. *give_up* is called when nobody can read any longer; it redirects standard output.
+    """
+    query = Query()
+
+    def write_batch(batch: Batch | Gap) -> None:
+        if isinstance(batch, Batch) and len(batch.entries) > PRINTED_BYTES_MAX:
+            tag = escape(batch.tag.decode("utf-8", "replace"))
+            size = f"{counted(batch.count, 'message')} of {tag}, {len(batch.entries)} bytes"
+            lines = f"not printed: {size} (read them with `mpsr logs`)\n"
+        else:
+            lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
+        data = memoryview(lines.encode("utf-8", "replace"))
+        try:
+            while data:  # not through sys.stdout: its lock would stay held while nothing reads, and at exit
+                data = data[os.write(STDOUT, data) :]
+        except OSError:  # the reader has ended; the hub continues
+            give_up()
+
+    return write_batch
 
 
 class Printer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -12,11 +13,40 @@ import pytest
 from hub import Batch, Journal
 from hub import entries as codec
 from hub.journal.reader import Gap
-from hub.sinks.stdout import Printer
+from hub.message import Message
+from hub.sinks import stdout
+from hub.sinks.stdout import PRINTED_BYTES_MAX, Printer, batch_writer
 
 
 def batch(number: int) -> Batch:
     return Batch(b"t", codec.join((codec.stamp(1) + b"\x81\xa1n" + bytes((number,)),), 1), 1)
+
+
+def text_of(message: Message) -> str:
+    return f"{message.tag} {message.record}"
+
+
+def test_a_batch_is_written_as_rendered(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each message is a line on descriptor 1, a gap in the journal too; a large frame is one line, not decoded."""
+    write = batch_writer(text_of, lambda: pytest.fail("there is a reader"))
+    write(batch(1))
+    write(Gap(7, 3, "expired", "1.seg", 1))
+    write(Batch(b"big\x1b", bytes(PRINTED_BYTES_MAX + 1), 1))
+    first, gap, last = capfd.readouterr().out.splitlines()
+    assert first == "t {'n': 1}"
+    assert gap.startswith("mpsr.loss ")
+    assert last == f"not printed: 1 message of big\\x1b, {PRINTED_BYTES_MAX + 1} bytes (read them with `mpsr logs`)"
+
+
+def test_output_without_a_reader_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the pipe's reader has ended, *give_up* is called, and nothing is raised."""
+    given_up: list[bool] = []
+    reading, writing = os.pipe()
+    os.close(reading)
+    monkeypatch.setattr(stdout, "STDOUT", writing)
+    batch_writer(text_of, lambda: given_up.append(True))(batch(1))
+    os.close(writing)
+    assert given_up == [True]
 
 
 def test_everything_committed_from_the_start_on_is_printed_in_order(tmp_path: Path) -> None:
