@@ -34,6 +34,7 @@ LAYERS = """
 ORDER = LAYERS.split()
 
 ONLY = {
+    "hub.wire.*": "hub.checksum hub.entries hub.message hub.wire.*",
     "hub.journal.*": "hub.errors hub.checksum hub.lockfile hub.entries hub.message hub.metrics hub.dedupe "
     "hub.journal.*",
     "hub.query.*": "hub.escaping hub.entries hub.message hub.journal.* hub.query.*",
@@ -49,6 +50,10 @@ ONLY = {
     "hub.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* hub.bench.*",
     "producers.examples.*": "hub producers producers.examples.*",
 }
+
+IMPURE = {"asyncio", "logging", "select", "socket", "structlog", "time", "uvloop"}
+PURE_ENOUGH = {("hub.wire.checking", "time")}
+"""It runs on a thread, and sleeps between two pieces, so that other threads get the interpreter."""
 
 ROOT = Path(__file__).parents[1]
 PATHS = [path for package in ("hub", "producers") for path in sorted((ROOT / package).rglob("*.py"))]
@@ -86,6 +91,26 @@ def complaints(module: str) -> Iterator[str]:
             yield f"{module} imports {name}, but ONLY allows it {ONLY[here]}"
         elif here not in ONLY and there not in ORDER[: ORDER.index(here) + here.endswith("*")]:
             yield f"{module} imports {name}, which does not stand before it in LAYERS"
+
+
+def impurities(module: str) -> Iterator[str]:
+    """Name what *module* would not be pure with: sockets, clocks, logs, and anything that waits."""
+    tree = ast.parse(FILES[module].read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)):
+            yield f"{module} waits in line {node.lineno}"
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            if name.partition(".")[0] in IMPURE and (module, name) not in PURE_ENOUGH:
+                yield f"{module} imports {name}"
+
+
+def test_the_wire_is_pure() -> None:
+    """Nothing in hub.wire imports a socket, a clock, a loop or a log, or waits."""
+    found = [impurity for module in FILES if module.startswith("hub.wire") for impurity in impurities(module)]
+    assert not found, "\n".join(found)
+    assert list(impurities("hub.outbox"))  # it imports asyncio and socket
 
 
 def test_imports_point_one_way() -> None:

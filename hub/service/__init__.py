@@ -1,0 +1,11 @@
+"""
+The hub as a service: its configuration, its parts, and the service manager.
+
+service                  builds the parts, starts and stops them; parts: runs such a list
+config, keys             the keys: types and defaults; their flags, variables and help
+settings                 loads them. Its helpers: tables (structs for the file), misfit (explains what does not fit)
+preflight                what only the machine knows, for `--check` and each start
+reloading                a reload while the hub runs
+systemd, watchdog        the notify protocol and inherited sockets; signs of life
+units                    the unit files that `mpsr install` writes
+"""

@@ -19,6 +19,7 @@ from hub.journal.writer import Durability
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Size
 from hub.service.tables import Live, Table, fields_of
+from hub.wire.frame import FRAME_BYTES_MAX
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
@@ -47,7 +48,11 @@ class FrameSize(Size):
 
 
 class Config(Table, frozen=True, kw_only=True):
-    """The configuration of a hub. A `Live` setting can change while the hub runs; the others need a restart."""
+    """
+    The configuration of a hub. A `Live` setting can change while the hub runs; the others need a restart.
+
+    A test compares the defaults with those of the parts, whose modules would load an event loop for `mpsr config`.
+    """
 
     socket: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_socket()))
     mode: Live[Mode] = Mode(0o660)
@@ -58,7 +63,7 @@ class Config(Table, frozen=True, kw_only=True):
     durability: Durability = "fsync"
     connections_max: Live[Count] = 10_000
     inbox_size: InboxSize = InboxSize(64 << 20)
-    frame_size: FrameSize = FrameSize(64 << 20)
+    frame_size: FrameSize = FrameSize(FRAME_BYTES_MAX)
     stop_timeout: Live[Duration] = Duration(10)
     log_level: Live[LogLevel] = "info"
     send_allow: Live[tuple[Rule, ...]] = ()

@@ -24,7 +24,7 @@ for the receiver and for each sink:
 4. sinks print the last messages;
 5. the journal is closed, always, and sealed if the lock is still ours.
 
-A new source or sink is a file in hub.sources or hub.sinks, and a row in `Service._parts`.
+A new source or sink: docs/extending.md.
 
 Not here: running the parts (hub.service.parts), options and exit codes (hub.cli), settings (hub.service.settings),
 reloads (hub.service.reloading).

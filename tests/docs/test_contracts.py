@@ -6,10 +6,11 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.test_layers import FILES
+from tests.test_layers import FILES, ROOT
 
 POINTER = re.compile(r"\b(?:hub|producers)(?:\.\w+)+")
 
@@ -26,6 +27,17 @@ def exists(name: str) -> bool:
         return True
     module, _, attribute = name.rpartition(".")
     return module in FILES and hasattr(importlib.import_module(module), attribute)
+
+
+PACKAGES = sorted(path.parent for path in FILES.values() if path.name == "__init__.py" and path.parent.parent != ROOT)
+NO_MAP = {"cli", "examples"}  # named after the commands; for readers of the documentation
+
+
+@pytest.mark.parametrize("package", [path for path in PACKAGES if path.name not in NO_MAP], ids=lambda path: path.name)
+def test_a_package_lists_its_files(package: Path) -> None:
+    """The docstring of a package names each of its modules."""
+    words = set(re.findall(r"\w+", ast.get_docstring(ast.parse((package / "__init__.py").read_bytes())) or ""))
+    assert {path.stem for path in package.glob("*.py")} - words == {"__init__"}
 
 
 @pytest.mark.parametrize("module", sorted(FILES))

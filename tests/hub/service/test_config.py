@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 
 from hub.access import Rule, Rules
-from hub.service.config import FIELDS, changes
+from hub.budget import INBOX_BYTES_MAX
+from hub.hub import STOP_TIMEOUT_S, Hub
+from hub.listener import CONNECTIONS_MAX
+from hub.service.config import FIELDS, Config, changes
 from hub.service.settings import load
+from hub.wire.frame import FRAME_BYTES_MAX
 
 
 def test_rules_are_grouped_by_right() -> None:
@@ -34,3 +39,12 @@ def test_a_default_is_what_its_text_means() -> None:
     for field in FIELDS.values():
         assert getattr(config, field.name) == field.make_default()
         assert type(getattr(config, field.name)) is type(field.make_default())
+
+
+def test_defaults_are_those_of_the_parts() -> None:
+    """A hub without a configuration has the limits that the parts have by themselves, as a `Hub` of one's own does."""
+    config = Config()
+    assert config.connections_max == CONNECTIONS_MAX
+    assert (config.inbox_size, config.frame_size) == (INBOX_BYTES_MAX, FRAME_BYTES_MAX)
+    assert config.stop_timeout == STOP_TIMEOUT_S
+    assert config.mode == inspect.signature(Hub).parameters["mode"].default
