@@ -28,7 +28,7 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 INBOX_BYTES_MAX = 64 << 20
@@ -187,12 +187,13 @@ class Budget:
             self._released_at = self._clock()  # until now there was nothing to release
         self._count_queued(holding, size)
 
-    def release(self, holding: Holding, size: int) -> None:
-        """Take off the count what was in the inbox."""
-        self._count_queued(holding, -size)
+    def release(self, sizes: Mapping[Holding, int]) -> None:
+        """Take off the count what was in the inbox: bytes of each holding."""
         self._released_at = self._clock()
-        holding.wake()
-        self._freed(holding)
+        for holding, size in sizes.items():
+            self._count_queued(holding, -size)
+            holding.wake()
+            self._freed(holding)
 
     def hold_up(self, holding: Holding, is_held_up: bool) -> None:
         """Note whether it is the hub that does not read: meanwhile nothing is expected."""

@@ -9,7 +9,9 @@ Always true:
 - everything that the client had sent is decoded and handed over, in order, however the connection ended;
 - a fault of this client closes this connection and no other;
 - a client that closed only its sending half still gets its acknowledgements;
-- a step on the loop is one `receive` of the decoder, one item, or `ACKS_MAX` acknowledgements, in the user's turn.
+- a step on the loop is one `receive` of the decoder and the batches that come first in it, one item, or `ACKS_MAX`
+  acknowledgements, in the user's turn. While the task has nothing to do, and nothing has to be waited for, the step
+  is done at the arrival of the bytes, which saves waking the task.
 
 Not here: which bytes mean what (hub.wire), what is accepted (hub.intake), who may connect (hub.listener), sending
 (hub.outbox).
@@ -33,7 +35,7 @@ from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import ByteBuffer
 from hub.wire.chunkid import is_own
-from hub.wire.detect import DetectingDecoder, Item
+from hub.wire.detect import Decoder, DetectingDecoder, Item
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 
 PAUSE_BYTES = READ_BYTES
@@ -90,8 +92,11 @@ class Connection(asyncio.BufferedProtocol):
         self._end: End | None = None
         self._ending: End | None = None  # it ends when what the kernel holds is read, or `_left_bytes` of it
         self._left_bytes = DRAIN_BYTES_MAX
-        self._wakeup: asyncio.Future[None] | None = None
-        self._decoder = DetectingDecoder(intake.peer, intake, frame_bytes_max=frame_bytes_max)
+        self._wakeup: asyncio.Future[None] | None = None  # while the task has nothing to do and was not woken
+        self._decoder: Decoder = DetectingDecoder(
+            intake.peer, intake, frame_bytes_max=frame_bytes_max, on_selected=self._use
+        )
+        self._items: Sequence[Item] = ()  # decoded, not handed over
         self._acks: list[bytes] = []
         intake.on_settled = self._note_settled
         intake.holding.break_off = self.break_off
@@ -118,9 +123,21 @@ class Connection(asyncio.BufferedProtocol):
         return self._budget.buffer[: min(readable_bytes, PAUSE_BYTES - self._arrived.held_bytes) or PIECE_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._arrived.add(self._budget.buffer[:nbytes].tobytes())
-        self._budget.arrived(self._holding, nbytes)
-        self._turn.spend(ARRIVAL_S)
+        data = self._budget.buffer[:nbytes].tobytes()
+        if self._wakeup is not None and self._may_step:
+            try:
+                self._step(data, ARRIVAL_S)
+            except Exception as error:  # noqa: BLE001  the task ends with it
+                self._fail(error)
+                return
+            if not self._items and not self._decoder.held_bytes and not self._holding.loose_bytes:
+                return
+            self._budget.arrived(self._holding, nbytes)
+            self._count_step()
+        else:
+            self._turn.spend(ARRIVAL_S)
+            self._arrived.add(data)
+            self._budget.arrived(self._holding, nbytes)
         is_enough = self._arrived.held_bytes >= PAUSE_BYTES or self._turn.is_spent
         if is_enough or not self._budget.readable_bytes(self._holding):
             self._pause()
@@ -167,40 +184,68 @@ class Connection(asyncio.BufferedProtocol):
         """End at once, in the middle of a frame: it stands still while others wait for the memory it holds."""
         self._end_by(End.STALLED)
 
+    def _use(self, decoder: Decoder) -> None:
+        """Decode with *decoder* from now on."""
+        self._decoder = decoder
+
     def _refuse(self) -> None:
         """Read no more."""
         self._pause()
         self._end_by(End.REFUSED)
 
     async def _read_all(self) -> None:
-        while self._arrived.held_bytes or await self._has_arrived():
-            goes_on = await self._decode_some()
-            while goes_on and self._decoder.has_more:
-                goes_on = await self._decode_some()
-            if not goes_on:
-                self._refuse()
-                self._dispatch.stop_soon()
-                return
-            self._count_half()
+        while await self._has_arrived():
+            if not self._items:
+                if len(self._acks) > ACKS_MAX:  # before there are more of them
+                    await self._send_all_acks()
+                await self._intake.ready()
+                self._step(b"" if self._decoder.has_more else self._arrived.take())
+                self._count_step()
+            if self._items:
+                items, self._items = self._items, ()
+                if not await self._handle(items):
+                    self._refuse()
+                    self._dispatch.stop_soon()
+                    return
+                self._count_half()
         if self._end is End.STALLED:
             self._metrics.connections_broken_off += 1
             await self._intake.lose(Loss(End.STALLED.value, lost_bytes=self._decoder.held_bytes))
         else:
             await self._handle(self._decoder.finish())
 
-    async def _decode_some(self) -> bool:
-        """Decode and handle what one step reaches; False when the connection is to be closed."""
-        if len(self._acks) > ACKS_MAX:  # before there are more of them
-            await self._send_all_acks()
-        if not self._intake.is_ready:
-            await self._intake.ready()
-        items = self._decode()
-        self._budget.decoded(self._holding, len(items))
-        return await self._handle(items)
+    @property
+    def _has_work(self) -> bool:
+        """Whether there is something to do without new bytes."""
+        return bool(self._items) or self._arrived.held_bytes > 0 or self._decoder.has_more
+
+    @property
+    def _may_step(self) -> bool:
+        """Whether `_step` need not wait for anything."""
+        return len(self._acks) <= ACKS_MAX and self._intake.is_ready
+
+    def _step(self, data: bytes, spent_s: float = 0.0) -> None:
+        """
+        Decode *data*, or b"" and what is left of the last, as far as one step reaches. Hand over the batches that come
+        first; what has to be waited for stays in `_items`. *spent_s* is what the step has cost before.
+        """
+        began = self._turn.clock()
+        items = self._decoder.receive(data)
+        taken = self._intake.take_now(items)
+        if taken < len(items):
+            self._items = items[taken:]
+        self._turn.spend(self._turn.clock() - began + spent_s)
+
+    def _count_step(self) -> None:
+        """Count what is held after `_step`."""
+        if self._items:
+            self._budget.decoded(self._holding, len(self._items))
+        else:
+            self._count_half()
 
     async def _has_arrived(self) -> bool:
-        """Wait for the next bytes; False at the end."""
-        while not self._arrived.held_bytes:
+        """Return when there is something to do; False at the end."""
+        while not self._has_work:
             if self._end is not None:
                 return False
             if self._is_paused and not self._budget.readable_bytes(self._holding):
@@ -212,10 +257,6 @@ class Connection(asyncio.BufferedProtocol):
                 self._wakeup = asyncio.get_running_loop().create_future()
                 await self._wakeup
         return True
-
-    def _decode(self) -> Sequence[Item]:
-        with self._turn:
-            return self._decoder.receive(b"" if self._decoder.has_more else self._arrived.take())
 
     async def _handle(self, items: Sequence[Item]) -> bool:
         """Give messages and losses to the intake, answer requests; False when the connection is to be closed."""
@@ -264,8 +305,16 @@ class Connection(asyncio.BufferedProtocol):
             self._end_by(self._ending)
 
     def _wake(self) -> None:
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+        wakeup, self._wakeup = self._wakeup, None
+        if wakeup is not None and not wakeup.done():
+            wakeup.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        """Let the task raise *error*, which is a fault of ours."""
+        self._pause()
+        wakeup, self._wakeup = self._wakeup, None
+        if wakeup is not None and not wakeup.done():
+            wakeup.set_exception(error)
 
     def _end_by(self, end: End) -> None:
         """Note that nothing more will be read; the first reason counts."""
@@ -283,18 +332,20 @@ class Connection(asyncio.BufferedProtocol):
         self._acks.append(chunk_id)
 
     def _send_acks(self) -> None:
-        acks, self._acks = self._acks[:ACKS_MAX], self._acks[ACKS_MAX:]
-        if self._acks:
+        began = self._turn.clock()
+        acks, self._acks = self._acks, []
+        if len(acks) > ACKS_MAX:
+            acks, self._acks = acks[:ACKS_MAX], acks[ACKS_MAX:]
             asyncio.get_running_loop().call_soon(self._send_acks)
         ours: list[bytes] = []
-        with self._turn:
-            for chunk_id in acks:
-                if is_own(chunk_id):  # our own producers take several at once, others read one reply at a time
-                    ours.append(encode_ack(chunk_id))
-                else:
-                    self._outbox.send(encode_ack(chunk_id), acks=1)
-            if ours:
-                self._outbox.send(b"".join(ours), acks=len(ours))
+        for chunk_id in acks:
+            if is_own(chunk_id):  # our own producers take several at once, others read one reply at a time
+                ours.append(encode_ack(chunk_id))
+            else:
+                self._outbox.send(encode_ack(chunk_id), acks=1)
+        if ours:
+            self._outbox.send(b"".join(ours), acks=len(ours))
+        self._turn.spend(self._turn.clock() - began)
 
     async def _send_all_acks(self) -> None:
         while self._acks:

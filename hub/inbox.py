@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from operator import itemgetter
 
 from hub.budget import ITEM_BYTES, READ_BYTES, Account, Budget, Holding
@@ -86,6 +85,22 @@ class _Lanes:
             self._round_bytes = ROUND_BYTES
         return item
 
+    def take(self, bytes_max: int, items_max: int) -> list[_Queued]:
+        """Take out as many as `next` would return until *bytes_max* is reached, in any order."""
+        if self.held_bytes <= min(bytes_max, CROWD_BYTES) and self._count <= min(items_max, TAKEN_MAX):
+            items = [item for account in self._ready for item in account.queue]
+            for account in self._ready:
+                account.queue.clear()
+            self._ready.clear()
+            self._round_bytes = ROUND_BYTES
+            self._count = self.held_bytes = 0
+            return items
+        items = []
+        while bytes_max > 0 and self._count and len(items) < items_max and (item := self.next()) is not None:
+            items.append(item)
+            bytes_max -= _SIZE(item)
+        return items
+
 
 class _FairQueue(asyncio.Queue[_Queued | None]):
     """The queue of asyncio, with users instead of batches taking turns."""
@@ -104,6 +119,10 @@ class _FairQueue(asyncio.Queue[_Queued | None]):
     @property
     def held_bytes(self) -> int:
         return self._queue.held_bytes
+
+    def get_more(self, bytes_max: int, items_max: int) -> list[_Queued]:
+        """Take out what does not have to be waited for; the last one may exceed *bytes_max*."""
+        return self._queue.take(bytes_max, items_max)
 
     def put_back(self, item: _Queued) -> None:
         """Let *item* be the first of its user again."""
@@ -125,8 +144,8 @@ class Taken(list[Batch]):
     def release(self) -> None:
         """Free their room. A second time does nothing."""
         held, self._held = self._held, {}
-        for holding, size in held.items():
-            self._budget.release(holding, size)
+        if held:
+            self._budget.release(held)
 
 
 class Inbox:
@@ -181,7 +200,7 @@ class Inbox:
         if linger_s and not self._due.is_set() and not self._is_closed:
             await self._linger(first, linger_s)
         self._due.clear()
-        items = [first, *islice(self._take_more(bytes_max - _SIZE(first)), TAKEN_MAX - 1)]
+        items = [first, *self._queue.get_more(bytes_max - _SIZE(first), TAKEN_MAX - 1)]
         items.sort(key=_ARRIVAL)
         if self._queue.held_bytes:
             self._due.set()
@@ -207,12 +226,3 @@ class Inbox:
             raise
         finally:
             self._first_bytes = 0
-
-    def _take_more(self, bytes_max: int) -> Iterator[_Queued]:
-        while bytes_max > 0 and not self._queue.empty():
-            item = self._queue.get_nowait()
-            if item is None:
-                self._queue.put_nowait(None)
-                return
-            bytes_max -= _SIZE(item)
-            yield item

@@ -22,6 +22,7 @@ import msgspec
 
 from hub.access import Access, Gate
 from hub.budget import Budget, Holding
+from hub.errors import HubClosed
 from hub.inbox import Inbox
 from hub.log import get_logger
 from hub.message import CLIENT_SUFFIX, OWN_TAGS, Batch, Loss, Peer
@@ -77,6 +78,15 @@ class Intake:
         if not self.user.turn.is_free:
             await self.user.turn.come()
 
+    def take_now(self, items: Sequence[Data | object]) -> int:
+        """Accept the first batches of *items*, as many as make a short step; return how many. `take` does the rest."""
+        if not self.gate.may("send"):
+            return 0
+        try:
+            return self._take_batches(items, 0)
+        except HubClosed:
+            return 0
+
     async def take(self, items: Sequence[Data]) -> bool:
         """Accept *items*; False when nothing that follows them is to be read. Raises HubClosed."""
         at, turn = 0, self.user.turn
@@ -114,9 +124,10 @@ class Intake:
 
     def acknowledge(self, batch: Batch) -> None:
         """Take note that *batch* is safe. Does nothing for a batch that it did not put in, or a second time."""
-        if batch not in self._unsettled:
+        try:
+            self._unsettled.remove(batch)
+        except KeyError:
             return
-        self._unsettled.remove(batch)
         if not self._unsettled and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
         if batch.chunk_id is not None and self.on_settled is not None:
@@ -128,7 +139,7 @@ class Intake:
             self._settled = asyncio.get_running_loop().create_future()
             await self._settled
 
-    def _take_batches(self, items: Sequence[Data], at: int) -> int:
+    def _take_batches(self, items: Sequence[object], at: int) -> int:
         """Put in the batches from *at* on, as many as make a short step; return where the rest begins."""
         for number in range(at, min(at + BATCHES_MAX, len(items))):
             batch = items[number]

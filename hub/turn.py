@@ -66,11 +66,12 @@ class Round:
 class Turn:
     """One user's time on the loop; a context manager around each step. *shared* is the loop's, for all users."""
 
-    __slots__ = ("_began", "_clock", "_had_to_wait", "_is_active", "_shared", "_used_s", "_waiting")
+    __slots__ = ("_began", "_had_to_wait", "_is_active", "_shared", "_used_s", "_waiting", "clock")
 
     def __init__(self, shared: Round | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._shared = shared or Round()
-        self._clock = clock
+        self.clock: Callable[[], float] = clock
+        """Seconds: what a step takes between two readings is given to `spend`, where a `with` would cost too much."""
         self._began = 0.0
         self._used_s = 0.0
         self._is_active = False
@@ -127,9 +128,9 @@ class Turn:
         return self._used_s < TURN_S and self._waiting[0] is waiter and self._shared.used_s < TURN_S
 
     def __enter__(self) -> None:
-        self._began = self._clock()
+        self._began = self.clock()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.spend(self._clock() - self._began)
+        self.spend(self.clock() - self._began)

@@ -37,6 +37,8 @@ The beginning of 2025. No hub ran before, so an earlier time means that the cloc
 the real time is not limited.
 """
 
+_ALLOWANCE_MAX = JUMP_S * NS
+
 
 class Moment(NamedTuple):
     """One reading, in nanoseconds: *received*, *real* and *expiry* since the epoch, *steady* since any fixed moment."""
@@ -91,7 +93,9 @@ class _Follower:
             self._last = max(self._last, wall)
             return self._last
         expected = self._last + elapsed
-        allowance = max(self._allowance, min(self._allowance + elapsed * CATCH_UP, JUMP_S * NS))
-        self._last = max(self._last, min(wall, expected + allowance))
-        self._allowance = min(allowance - max(self._last - expected, 0), JUMP_S * NS)
+        if self._allowance < _ALLOWANCE_MAX:
+            self._allowance = min(self._allowance + elapsed * CATCH_UP, _ALLOWANCE_MAX)
+        if wall > self._last:
+            self._last = min(wall, expected + self._allowance)
+        self._allowance = min(self._allowance - max(self._last - expected, 0), _ALLOWANCE_MAX)
         return self._last

@@ -20,7 +20,7 @@ A text is taken for Forward only if its first two bytes are 0x92 to 0x94 and one
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
@@ -93,14 +93,24 @@ def decide(data: bytes) -> DecoderClass | None:
 
 
 class DetectingDecoder:
-    """The decoder of a connection. It holds the first bytes until they select a decoder, which decodes everything."""
+    """
+    The decoder of a connection. It holds the first bytes until they select a decoder, which decodes everything.
+
+    *on_selected* gets that decoder: from then on, it can be called without this one between.
+    """
 
     def __init__(
-        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
+        self,
+        peer: Peer = UNKNOWN_PEER,
+        origin: Origin | None = None,
+        *,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        on_selected: Callable[[Decoder], None] | None = None,
     ) -> None:
         self._peer = peer
         self._origin = origin
         self._frame_bytes_max = frame_bytes_max
+        self._on_selected = on_selected
         self._first = b""
         self._decoder: Decoder | None = None
 
@@ -142,4 +152,6 @@ class DetectingDecoder:
 
     def _select(self, decoder_class: DecoderClass) -> Decoder:
         self._decoder = decoder_class(self._peer, self._origin, frame_bytes_max=self._frame_bytes_max)
+        if self._on_selected is not None:
+            self._on_selected(self._decoder)
         return self._decoder

@@ -102,7 +102,7 @@ def test_what_is_held_is_counted_wherever_it_is() -> None:
         source.read(50)
         budget.keep(source, 350)
         assert (source.account.held_bytes, budget.loose_bytes, source.account.decoded_bytes) == (1050, 350, 0)
-        budget.release(source, 700)
+        budget.release({source: 700})
         budget.keep(source, 0)
         assert (source.account.held_bytes, budget.loose_bytes, budget.queued_bytes) == (0, 0, 0)
 
@@ -145,7 +145,7 @@ def test_one_at_a_time_goes_on_beyond_its_share() -> None:
         assert budget.readable_bytes(sources[0]) == FREE_BYTES, "its frame is whole"
         await turns()
         assert [task.done() for task in tasks] == [True, False, False]
-        budget.release(sources[0], LIMIT + LIMIT // 6 + 1)
+        budget.release({sources[0]: LIMIT + LIMIT // 6 + 1})
         await turns()
         assert all(task.done() for task in tasks), "now there is room"
 
@@ -237,7 +237,7 @@ def test_a_user_beyond_its_share_decodes_one_read_at_a_time() -> None:
         for number in range(4):
             await turns()
             assert went == list(range(number + 1))
-            budget.release(sources[number], 1000)
+            budget.release({sources[number]: 1000})
         await asyncio.gather(*tasks)
 
     run(main())
@@ -274,10 +274,10 @@ def test_one_connection_has_its_share_of_the_inbox() -> None:
         budget.enqueue(greedy, 1500)
         task = asyncio.create_task(budget.room_to_decode(greedy))
         await budget.room_to_decode(other)
-        budget.release(greedy, 1000)
+        budget.release({greedy: 1000})
         await turns()
         assert not task.done()
-        budget.release(greedy, 1000)
+        budget.release({greedy: 1000})
         await task
 
     run(main())
@@ -354,7 +354,7 @@ def test_who_gives_up_waiting_holds_up_nobody(lane: str) -> None:
             task.cancel()
         await turns()
         budget.keep(hog, 0)
-        budget.release(hog, 1)
+        budget.release({hog: 1})
         await asyncio.gather(*tasks[1::2], favoured)
         await turns()
         assert not budget._waiting
@@ -473,7 +473,7 @@ def test_nobody_is_broken_off_while_the_disk_stands_still() -> None:
         tasks = await waiters(budget, LIMIT // 4)
         budget.look()
         assert not hog.is_broken
-        budget.release(stored, 1)
+        budget.release({stored: 1})
         budget.look()
         assert hog.is_broken
         tasks[1].cancel()
@@ -558,7 +558,7 @@ def test_any_history(seed: int) -> None:
         while True:
             source, size = await queue.get()
             await turns(rnd.randint(0, 3))
-            budget.release(source, size)
+            budget.release({source: size})
 
     async def main() -> None:
         budget = Budget(bytes_max=limit)

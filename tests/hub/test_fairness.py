@@ -14,7 +14,6 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgpack
 import pytest
@@ -312,13 +311,13 @@ def test_arrivals_wait_for_their_turn_and_are_decoded_together(path: str) -> Non
             client = await here.client(ATTACKER)
             (connection,) = here.connections
             decoded: list[int] = []
-            decode = connection._decode
+            step = connection._step
 
-            def counting() -> Any:
-                decoded.append(connection._arrived.held_bytes)
-                return decode()
+            def counting(data: bytes, spent_s: float = 0.0) -> None:
+                decoded.append(len(data))
+                step(data, spent_s)
 
-            connection._decode = counting  # type: ignore[method-assign]
+            connection._step = counting  # type: ignore[method-assign]
             connection.user.turn.spend(200 * TURN_S)
             for _ in range(100):
                 client.send(b"x")

@@ -10,16 +10,17 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from hub.connection import Connection
 from hub.intake import Intake
 from hub.listener import STEP_MAX, Listener
-from hub.message import Loss, Peer
+from hub.message import Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.socketfile import SocketFile
 from hub.users import User, Users
@@ -284,19 +285,27 @@ def test_a_stop_that_was_cancelled_can_be_finished(run: Run, path: str) -> None:
 
 
 @both_loops
+@pytest.mark.parametrize("place", ["take_now", "lose"])
 def test_a_failing_connection_ends_alone(
-    run: Run, path: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Run, path: str, place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An error of ours in one connection is logged and closes it; the others continue."""
+    """An error of ours in one connection, at an arrival or in its task, is logged once and closes it; others go on."""
+    take_now = Intake.take_now
 
     async def broken(intake: Intake, loss: Loss) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Intake, "lose", broken)
+    def broken_now(intake: Intake, items: Sequence[object]) -> int:
+        if any(isinstance(item, Batch) and item.tag == b"bad" for item in items):
+            raise ZeroDivisionError
+        return take_now(intake, items)
+
+    monkeypatch.setattr(Intake, place, broken if place == "lose" else broken_now)
 
     async def main() -> None:
         async with serving(path) as site:
-            good, bad = connect(path, b"good\n"), connect(path, b"\x93\xa3app\xc1")  # a loss
+            bad_bytes = b"\x93\xa3app\xc1" if place == "lose" else msgpack.packb(["bad", [[1, {}]]])
+            good, bad = connect(path, b"good\n"), connect(path, bad_bytes)
             assert await asyncio.to_thread(bad.recv, 1) == b""
             good.sendall(b"still good\n")
             await site.got_all(2)
@@ -305,8 +314,9 @@ def test_a_failing_connection_ends_alone(
             bad.close()
 
     run(main())
-    events = {json.loads(line)["event"]: json.loads(line) for line in capsys.readouterr().err.splitlines()}
-    assert "ZeroDivisionError" in events["connection.failed"]["exception"]
+    (failed,) = [line for line in map(json.loads, capsys.readouterr().err.splitlines()) if "exception" in line]
+    assert failed["event"] == "connection.failed"
+    assert "ZeroDivisionError" in failed["exception"]
 
 
 @both_loops

@@ -104,7 +104,7 @@ def test_without_room_only_one_is_opened(run: Run) -> None:
             await asyncio.sleep(0)
         assert began() == [first], "not before it is stored"
         budget.keep(holdings[first], 0)
-        budget.release(holdings[first], 1 << 20)
+        budget.release({holdings[first]: 1 << 20})
         await until(lambda: len(began()) == 2)
         for each in payloads:
             each.may_end.set()
