@@ -15,7 +15,7 @@ Then systemd is notified. A part that fails stops the service, which raises its 
 receiver or the check of the lock, without which nothing can be stored.
 
 Parts are stopped in reverse order, which is that of the data, within `stop_timeout`, and at most `STOP_GRACE_S` more
-for the receiver and for each sink:
+for each part with a `grace_s`: the receiver, each sink, and a source that cannot read its bytes again:
 
 1. the socket accepts no new producers (remove the path and accept the backlog; systemd's socket: leave both to the next
    hub), and reads what producers have sent;
@@ -67,7 +67,7 @@ EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
 LOCK_INTERVAL_S = 1.0
 STOP_GRACE_S = 1.0
-"""The receiver and each sink get this long at a stop, even if producers have used up `stop_timeout`."""
+"""The parts with this `grace_s` get this long at a stop, even if producers have used up `stop_timeout`."""
 log = get_logger("mpsr.service")
 
 
