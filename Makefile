@@ -38,7 +38,7 @@ help: ## show this list
 run: $(INSTALLED) ## hub and producers in one process, on this terminal
 	@$(VENV)/bin/mpsr demo
 
-test: lint $(INSTALLED) ## everything that CI checks: lint, tests against the built wheel, coverage (not with ARGS)
+test: lint $(INSTALLED) ## lint, tests against the built wheel, coverage (not with ARGS); CI also runs `make docs`
 	@echo "== pytest"
 	@$(VENV)/bin/pytest $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory coverage)

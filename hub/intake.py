@@ -58,7 +58,7 @@ class Intake:
         self.metrics = metrics
         self.gate: Gate = gate or Gate(Access(), peer, frozenset)
         self.on_settled: Callable[[bytes], None] | None = None
-        """Called with the chunk id of each batch that is safe."""
+        """Called with the chunk id of each batch that is settled."""
         self.messages: int = 0
         """How many messages were accepted, losses not counted."""
         self._inbox = inbox
@@ -123,7 +123,7 @@ class Intake:
             self._report(Loss(f"refused: uid {self.peer.uid} may not {what}", unreported))
 
     def acknowledge(self, batch: Batch) -> None:
-        """Take note that *batch* is safe. Does nothing for a batch that it did not put in, or a second time."""
+        """Take note that *batch* is settled. Does nothing for a batch that it did not put in, or a second time."""
         try:
             self._unsettled.remove(batch)
         except KeyError:
@@ -134,7 +134,7 @@ class Intake:
             self.on_settled(batch.chunk_id)
 
     async def all_settled(self) -> None:
-        """Return when everything that was accepted is safe."""
+        """Return when everything that was accepted is settled."""
         while self._unsettled:
             self._settled = asyncio.get_running_loop().create_future()
             await self._settled
