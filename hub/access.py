@@ -23,7 +23,6 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -37,32 +36,10 @@ REPORT_S = 1.0
 SAID_MAX = 1024
 """Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""
 _KINDS = ("uid", "user", "gid", "group", "comm")
-_MODE = re.compile(r"\s*(?:0o)?0*([0-7]{1,3})\s*")
 
 
 Groups = frozenset[int] | None
 """The groups of a peer; None if they are unknown."""
-
-
-class Mode(int):
-    """The permissions of a file, as chmod(1) takes them in octal."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, given: object) -> Self:
-        """Return the mode in the text *given*: ``0660``. Raises ValueError, also for a number: is it octal?"""
-        if not isinstance(given, str):
-            raise ValueError('a mode is written in quotation marks, like "0660"')
-        match = _MODE.fullmatch(given)
-        if match is None:
-            raise ValueError(f"not a file mode: {given!r} (write it like 0660)")
-        return cls(match[1], 8)
-
-    @property
-    def text(self) -> str:
-        """The mode in four octal digits."""
-        return f"{self:04o}"
 
 
 class Rule:

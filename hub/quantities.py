@@ -1,5 +1,6 @@
 """
-Sizes, durations and moments in text form: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339.
+Sizes, durations, moments and file modes in text form: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339;
+``0660``.
 
 Also numbers with their nouns: ``1 message``.
 
@@ -26,6 +27,7 @@ _NAMES = {
 }  # fmt: skip
 _UNIT = "|".join(f"(?P<{unit}>{unit}|{names.replace(' ', '|')})" for unit, names in _NAMES.items())
 _PART = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*(?:{_UNIT})(?![a-z])")
+_MODE = re.compile(r"\s*(?:0o)?0*([0-7]{1,3})\s*")
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -140,3 +142,24 @@ def _moment_of_day(text: str, now_ns: int) -> datetime.datetime | None:
 
 _DAYS = {"today": 0, "yesterday": 1}
 _TIME = re.compile(r"\d\d:\d\d")
+
+
+class Mode(int):
+    """The permissions of a file, as chmod(1) takes them in octal."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the mode in the text *given*: ``0660``. Raises ValueError, also for a number: is it octal?"""
+        if not isinstance(given, str):
+            raise ValueError('a mode is written in quotation marks, like "0660"')
+        match = _MODE.fullmatch(given)
+        if match is None:
+            raise ValueError(f"not a file mode: {given!r} (write it like 0660)")
+        return cls(match[1], 8)
+
+    @property
+    def text(self) -> str:
+        """The mode in four octal digits."""
+        return f"{self:04o}"

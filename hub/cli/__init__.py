@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from hub.cli.options import complain, discard_output
+from hub.cli.output import complain, discard_output
 
 COMMANDS = {
     "bench": "Measure a hub on this machine.",

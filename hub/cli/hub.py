@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from hub.cli.options import config_option, discard_output, renderer
+from hub.cli.options import config_option
+from hub.cli.output import discard_output, renderer
 from hub.paths import check_default
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import click
 
-from hub.cli.options import complain
+from hub.cli.output import complain
 from hub.cli.systemctl import (
     NotInstalled,
     chosen,

@@ -10,18 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hub.cli.options import (
-    MOMENT,
-    complain,
-    complete_level,
-    complete_tag,
-    discard_output,
-    journal_option,
-    renderer,
-    usage_error,
-    whole,
-    write,
-)
+from hub.cli.options import MOMENT, complete_level, complete_tag, journal_option, usage_error, whole
+from hub.cli.output import complain, discard_output, renderer, write
 from hub.paths import default_journal
 
 if TYPE_CHECKING:

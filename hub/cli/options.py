@@ -1,33 +1,23 @@
 """
-Options shared by several commands, option types, and output.
+Options shared by several commands, and option types.
 
-Always true:
-- a wrong value is a usage error that names a correct alternative;
-- an error is one line on standard error, and text from outside (answers, names, fields) cannot control the terminal.
+Always true: a wrong value is a usage error that names a correct alternative.
+
+Not here: output (hub.cli.output).
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
-import sys
-import time
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from hub.configfile import check_named_file, configured_path
-from hub.escaping import escape
 from hub.paths import check_default, default_journal, default_socket
 from hub.quantities import Size
-
-if TYPE_CHECKING:
-    from hub.message import Message
-
-WRITE_LINES, WRITE_S = 1000, 0.05
-"""The most lines and seconds between two writes. A system call for each line would take a microsecond."""
 
 
 def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -136,63 +126,3 @@ def complete_tag(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def usage_error(message: str) -> click.UsageError:
     """Return a usage error, for the caller to raise."""
     return click.UsageError(message, click.get_current_context())
-
-
-def complain(problem: object) -> None:
-    """Write one line about a problem to standard error."""
-    click.echo(f"mpsr: {escape(str(problem))}", err=True)
-
-
-def renderer(output: str | None, *, color: str = "auto", utc: bool = False) -> Callable[[Message], str]:
-    """Return the function that renders a message: as requested, else pretty, with colours on a terminal."""
-    from hub.query.rendering import RENDERERS, pretty
-
-    if output not in (None, "pretty"):
-        return RENDERERS[output]
-    return pretty(coloured=color == "always" or (color == "auto" and wants_colours()), utc=utc)
-
-
-def wants_colours() -> bool:
-    """
-    Return whether standard output shows colours and they are wanted. NO_COLOR wins over FORCE_COLOR; an empty variable
-    counts as not set (no-color.org, force-color.org).
-    """
-    if os.environ.get("NO_COLOR"):
-        return False
-    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
-
-
-def write(groups: Iterable[Iterable[str]]) -> None:
-    """
-    Write the lines of all *groups* to standard output.
-
-    Lines are written together, many at a time, and not later than `WRITE_S` after they were found, unless the next
-    group takes longer. Raises BrokenPipeError.
-    """
-    lines: list[str] = []
-    due = 0.0
-    try:
-        for group in groups:
-            found = iter(group)
-            while more := list(itertools.islice(found, WRITE_LINES)):
-                lines += more
-                if len(lines) >= WRITE_LINES:
-                    _put(lines)
-                    lines = []
-            if lines and time.monotonic() >= due:
-                _put(lines)
-                lines = []
-                due = time.monotonic() + WRITE_S
-    finally:
-        _put(lines)
-
-
-def _put(lines: list[str]) -> None:
-    if lines:
-        sys.stdout.buffer.write("\n".join([*lines, ""]).encode("utf-8", "replace"))
-        sys.stdout.buffer.flush()
-
-
-def discard_output() -> None:
-    """Redirect standard output to /dev/null: its reader has ended, and the interpreter flushes once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

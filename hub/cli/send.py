@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from hub.cli.options import SECONDS, complain, complete_level, complete_tag, socket_option, usage_error
+from hub.cli.options import SECONDS, complete_level, complete_tag, socket_option, usage_error
+from hub.cli.output import complain
 from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, NotTrusted, Producer
 
 NOTICE_S = 1.0

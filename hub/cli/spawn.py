@@ -13,16 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hub.cli.options import (
-    SECONDS,
-    SIZE,
-    complain,
-    journal_option,
-    socket_option,
-    usage_error,
-    wants_colours,
-    whole,
-)
+from hub.cli.options import SECONDS, SIZE, journal_option, socket_option, usage_error, whole
+from hub.cli.output import complain, wants_colours
 from hub.cli.ownhub import OwnHub
 from hub.cli.specs import CHILDREN_MAX, entries_of, specs_of_command, specs_of_procfile, with_stdin
 from hub.escaping import escape

@@ -8,7 +8,8 @@ import time
 
 import click
 
-from hub.cli.options import complain, discard_output, socket_option
+from hub.cli.options import socket_option
+from hub.cli.output import complain, discard_output
 from hub.escaping import escape
 from producers import NotConnected
 from producers import call as ask

@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from hub.cli.options import complain, journal_option
+from hub.cli.options import journal_option
+from hub.cli.output import complain
 from hub.paths import default_journal
 from hub.quantities import counted
 

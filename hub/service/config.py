@@ -13,11 +13,11 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from hub.access import RIGHTS, Mode, Right, Rule, Rules
+from hub.access import RIGHTS, Right, Rule, Rules
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
 from hub.paths import AbsolutePath, default_journal, default_socket
-from hub.quantities import Duration, Size
+from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
 from hub.wire.frame import FRAME_BYTES_MAX
 

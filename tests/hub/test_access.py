@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hub.access import RIGHTS, SAID_MAX, Access, Gate, Mode, Right, Rule, Rules
+from hub.access import RIGHTS, SAID_MAX, Access, Gate, Right, Rule, Rules
 from hub.message import UNKNOWN_PEER, Peer
 
 OTHER = Peer(pid=7, uid=4321, gid=54, comm="curl")
@@ -100,20 +100,6 @@ def test_rules_are_values() -> None:
     assert Rule("uid", 1, "user:x") != Rule("uid", 2, "user:x")
     assert len({Rule.parse("all"), Rule.parse("all")}) == 1
     assert repr(Rule.parse("gid:5")) == "Rule('gid', 5, 'gid:5')"
-
-
-@pytest.mark.parametrize(("text", "mode"), [("0660", 0o660), ("660", 0o660), ("0o600", 0o600), (" 0 ", 0)])
-def test_modes_are_octal(text: str, mode: int) -> None:
-    """A mode is what chmod takes, and is written with four digits."""
-    assert Mode.parse(text) == mode
-    assert Mode(mode).text == f"{mode:04o}"
-
-
-@pytest.mark.parametrize("given", ["", "9", "1777", "-1", "rw", 432, None, True])
-def test_what_is_no_mode(given: object) -> None:
-    """The error shows the form of a mode."""
-    with pytest.raises(ValueError, match="0660"):
-        Mode.parse(given)
 
 
 def test_a_change_counts_for_open_connections() -> None:

@@ -1,5 +1,5 @@
 """
-hub.quantities: sizes, durations and moments in text form.
+hub.quantities: sizes, durations, moments and file modes in text form.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.quantities import Duration, Size, counted, parse_moment
+from hub.quantities import Duration, Mode, Size, counted, parse_moment
 
 NOW = 1_700_000_000_123_456_789
 SECOND = 1_000_000_000
@@ -174,3 +174,17 @@ def test_a_least_size() -> None:
     assert type(Large.parse("1MiB")) is Large
     with pytest.raises(ValueError, match=r"'1KiB' is too small \(at least 1MiB\)"):
         Large.parse("1KiB")
+
+
+@pytest.mark.parametrize(("text", "mode"), [("0660", 0o660), ("660", 0o660), ("0o600", 0o600), (" 0 ", 0)])
+def test_modes_are_octal(text: str, mode: int) -> None:
+    """A mode is what chmod takes, and is written with four digits."""
+    assert Mode.parse(text) == mode
+    assert Mode(mode).text == f"{mode:04o}"
+
+
+@pytest.mark.parametrize("given", ["", "9", "1777", "-1", "rw", 432, None, True])
+def test_what_is_no_mode(given: object) -> None:
+    """The error shows the form of a mode."""
+    with pytest.raises(ValueError, match="0660"):
+        Mode.parse(given)

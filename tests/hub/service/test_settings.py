@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hub.access import Mode
 from hub.errors import ConfigError
 from hub.paths import AbsolutePath
-from hub.quantities import Duration
+from hub.quantities import Duration, Mode
 from hub.service.config import FIELDS, JournalSize
 from hub.service.keys import KEYS
 from hub.service.settings import load
