@@ -360,10 +360,14 @@ class Connection(asyncio.BufferedProtocol):
     # The end.
 
     def _close(self) -> None:
+        """Close everything, and leave no circle of references: a crowd is then freed without a collection."""
         self._end_by(End.STOPPED)
         self._budget.keep(self._holding, 0)
-        self._dispatch.cancel()
+        self._dispatch.close()
         self._outbox.close()
+        self._intake.on_settled = self._holding.break_off = None
+        if isinstance(self._decoder, DetectingDecoder):
+            self._decoder.on_selected = None
         if self._transport is not None:
             self._transport.abort()
         self._sock.close()

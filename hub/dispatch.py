@@ -109,6 +109,11 @@ class Dispatch:
         for task in self._running:
             task.cancel()
 
+    def close(self) -> None:
+        """Cancel what runs, and reply no more."""
+        self.cancel()
+        self._send = self._close = _ignore
+
     async def _finish(self, request: jsonrpc.Request, result: Awaitable[object]) -> None:
         """Wait for the *result* of a command and send its reply."""
         try:
@@ -175,3 +180,7 @@ def _has_left(sock: socket.socket) -> bool:
     poll = select.poll()
     poll.register(sock, 0)  # hang-ups and errors are always reported
     return bool(poll.poll(0))
+
+
+def _ignore(*_: object) -> None:
+    """The callbacks of a connection that is closed."""

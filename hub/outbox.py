@@ -88,6 +88,7 @@ class Outbox:
         """Discard unsent replies: the client has not read them in time. Later calls of `send` do nothing."""
         self._metrics.acks_dropped += sum(acks for _, acks in self._unsent)
         self._break()
+        self._on_stale = _do_nothing
 
     def _break(self) -> None:
         self._is_broken = True
@@ -109,8 +110,8 @@ class Outbox:
             try:
                 self._watched = os.dup(self._sock.fileno())
             except OSError:  # out of descriptors: closing the connection informs the client
-                self.close()
                 self._on_stale()
+                self.close()
                 return
             asyncio.get_running_loop().add_writer(self._watched, self._flush)
 
@@ -150,3 +151,7 @@ class Outbox:
             self._watched = -1
         if self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+
+def _do_nothing() -> None:
+    """The callback of a closed outbox."""

@@ -4,7 +4,8 @@ The hub as a service: an `Endpoint` whose receiver writes to the journal, and wh
 Before the parts: inherited socket, descriptor limit, signals (noted until the parts run), journal (locked and
 recovered), socket (bound: clients wait in the backlog). The parts are started in the order of `Service._parts`:
 
-1. watchdog and status line (which wait until the hub is ready), check of the journal's lock, expiry;
+1. watchdog, status line and garbage collection (which wait until the hub is ready), check of the journal's lock,
+   expiry;
 2. sinks, which print or deliver what is committed from now on;
 3. the receiver;
 4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`;
@@ -35,7 +36,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import gc
 import os
 import resource
 import signal
@@ -54,6 +54,7 @@ from hub.log import get_logger
 from hub.message import Batch
 from hub.receiver import Receiver
 from hub.service.config import Config
+from hub.service.garbage import FullCollections
 from hub.service.parts import Part, run_parts
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig
@@ -160,7 +161,6 @@ class Service:
             )
             notifier.ready()
             self._is_ready.set()
-            gc.freeze()  # existing objects stay; scanning them in a full collection would block the loop for 10 ms
             await self._stopping.wait()
 
         def stop_timeout() -> float:
@@ -187,6 +187,7 @@ class Service:
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
             Part("guard", lambda: _guard(journal), is_vital=True),
             Part("expiry", lambda: _expire(journal, reloader)),
+            Part("garbage", lambda: self._when_ready(FullCollections(lambda: endpoint.connections).run)),
             Part("status", lambda: self._when_ready(lambda: _report(endpoint, journal, notifier))),
             *sinks,
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),

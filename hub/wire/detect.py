@@ -110,7 +110,7 @@ class DetectingDecoder:
         self._peer = peer
         self._origin = origin
         self._frame_bytes_max = frame_bytes_max
-        self._on_selected = on_selected
+        self.on_selected: Callable[[Decoder], None] | None = on_selected
         self._first = b""
         self._decoder: Decoder | None = None
 
@@ -152,6 +152,7 @@ class DetectingDecoder:
 
     def _select(self, decoder_class: DecoderClass) -> Decoder:
         self._decoder = decoder_class(self._peer, self._origin, frame_bytes_max=self._frame_bytes_max)
-        if self._on_selected is not None:
-            self._on_selected(self._decoder)
+        on_selected, self.on_selected = self.on_selected, None
+        if on_selected is not None:
+            on_selected(self._decoder)
         return self._decoder

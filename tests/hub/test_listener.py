@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -393,3 +395,32 @@ def test_out_of_descriptors(path: str, tmp_path: Path, loop: str, at_stop: bool)
             client.close()
         log.seek(0)
         assert {json.loads(line)["reason"] for line in log} == {"Too many open files"}
+
+
+@both_loops
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"a line\n", chunk("a"), chunk("a")[:9], b"\x93\xa3app\xc1", b'{"jsonrpc": "2.0", "method": "m", "id": 1}\n'],
+    ids=["nothing", "line", "chunk", "half a chunk", "malformed", "request"],
+)
+def test_a_crowd_that_has_gone_is_freed_without_a_collection(run: Run, path: str, data: bytes) -> None:
+    """Connections leave no circle of references: a full collection of thousands of them would stop the loop."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            clients = [connect(path, data) for _ in range(10)]
+            await until(lambda: len(site.connections) == 10)
+            refs = [weakref.ref(connection) for connection in site.connections]
+            for client in clients:
+                client.close()
+            await until(lambda: not site.listener.connections)
+            site.connections.clear()
+            site.got.clear()
+            await until(lambda: not any(ref() for ref in refs))
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main())
+    finally:
+        gc.enable()
