@@ -1,19 +1,19 @@
 """
 Memory: one budget for what the hub holds, in bytes; each user gets a share of it.
 
-It counts batches in the inbox, frames that are not whole, bytes that have arrived and are not decoded, and what was
-decoded and is not in the inbox yet. A user may hold half of what the other users leave free: the first that takes all
-it can gets half of the budget, the second a quarter, and a newcomer always finds room.
+It counts batches in the inbox, frames that are not whole, bytes that have arrived and are not decoded, what was decoded
+and is not in the inbox yet, and replies that clients do not read. A user may hold half of what the other users leave
+free: the first that takes all it can gets half of the budget, the second a quarter, and a newcomer always finds room.
 
 Always true:
-- a user over its share neither reads nor decodes. Three exceptions keep it from standing still:
-  each of its connections may hold `FREE_BYTES`, and one piece of a read more;
+- a user over its share neither reads nor decodes, and its replies are dropped. Three exceptions keep it from standing
+  still: each of its connections may hold `FREE_BYTES`, one piece of a read more, and one of replies;
   while nothing of the user's is decoded and not stored, one of its connections decodes what it has read;
   one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users
   take turns at this: of those that wait, it is one that was never favoured, or longest ago;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
-  `FREE_BYTES` + `PIECE_BYTES` for each connection; the last part alone is 200 MB for 10,000 connections. The rest waits
-  in the kernel's buffers, which the number of connections bounds;
+  `FREE_BYTES` and two times `PIECE_BYTES` for each connection; the last part alone is 240 MB for 10,000 connections. The
+  rest waits in the kernel's buffers, which the number of connections bounds;
 - no user waits for memory that another user's waiting connections want: each has a queue of its own;
 - a connection is closed only if it holds more than one read of an unfinished frame, others wait for memory, and it has
   sent less than one read in `STALL_S`. The user that holds most comes first. No connection is closed for a user that
@@ -39,7 +39,7 @@ READ_BYTES = 256 << 10
 FREE_BYTES = 16 << 10
 """What each connection may hold before it is decoded, whatever its user holds: small messages always get through."""
 PIECE_BYTES = 4 << 10
-"""The smallest read: near the limit nobody reads byte by byte."""
+"""The smallest read, and what replies may take in any case: near the limit nobody reads byte by byte."""
 STALL_S = 10.0
 ITEM_BYTES = 512
 """What a batch or a loss costs beside its bytes, so that a million tiny ones are not free."""
@@ -79,7 +79,7 @@ class Holding:
 
     __slots__ = (
         "account", "break_off", "decoded_bytes", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes",
-        "queued_bytes", "woken",
+        "queued_bytes", "reply_bytes", "woken",
     )  # fmt: skip
 
     def __init__(self, account: Account) -> None:
@@ -92,6 +92,8 @@ class Holding:
         """Bytes decoded and not yet in the inbox."""
         self.queued_bytes: int = 0
         """Bytes in the inbox."""
+        self.reply_bytes: int = 0
+        """Bytes of replies that the client does not read."""
         self.moved_at: float = 0.0
         """When it last had brought a read's worth, in the middle of a frame."""
         self.moved_bytes: int = 0
@@ -194,6 +196,19 @@ class Budget:
             self._count_queued(holding, -size)
             holding.wake()
             self._freed(holding)
+
+    def keep_reply(self, holding: Holding, size: int) -> bool:
+        """Count *size* bytes of a reply that waits for its client; False if that is over the share of its user."""
+        if holding.reply_bytes + size > PIECE_BYTES and self.room(holding.account) < size:
+            return False
+        self._count_reply(holding, size)
+        return True
+
+    def free_reply(self, holding: Holding, size: int) -> None:
+        """Take *size* bytes of replies off the count."""
+        self._count_reply(holding, -size)
+        if self._waiting:
+            self._wake_soon()
 
     def hold_up(self, holding: Holding, is_held_up: bool) -> None:
         """Note whether it is the hub that does not read: meanwhile nothing is expected."""
@@ -379,6 +394,11 @@ class Budget:
         holding.account.queued_bytes += size
         holding.account.held_bytes += size
         self.queued_bytes += size
+
+    def _count_reply(self, holding: Holding, size: int) -> None:
+        holding.reply_bytes += size
+        holding.account.held_bytes += size
+        self.loose_bytes += size
 
     def _note_moved(self, holding: Holding) -> None:
         holding.moved_bytes = 0

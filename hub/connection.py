@@ -85,7 +85,9 @@ class Connection(asyncio.BufferedProtocol):
         self._turn = intake.user.turn
         self._metrics = intake.metrics
         self._transport: asyncio.Transport | None = None
-        self._outbox = Outbox(sock, on_stale=self._close_stale, metrics=intake.metrics)
+        self._outbox = Outbox(
+            sock, on_stale=self._close_stale, metrics=intake.metrics, budget=self._budget, holding=self._holding
+        )
         self._dispatch = Dispatch(commands, intake, send=self._outbox.send, close=self._refuse)
         self._arrived = ByteBuffer()
         self._is_paused = False

@@ -5,8 +5,8 @@ A stream writer or transport is not used: when it meets EPIPE, it discards the u
 
 Always true:
 - `send` never waits and never raises;
-- a client that does not read costs at most `bytes_max`. A larger reply is not begun, and each kept reply counts
-  `REPLY_OVERHEAD_BYTES` in addition to its size;
+- a client that does not read costs at most `bytes_max`, and all clients of a user no more than its share of the memory
+  (hub.budget). A larger reply is not begun, and each kept reply counts `REPLY_OVERHEAD_BYTES` in addition to its size;
 - a reply that has been begun is finished, or nothing more is sent: part of a reply is never followed by another reply;
 - one step sends at most `SENDS_MAX` replies, so that a client with many replies does not hold up the event loop;
 - an acknowledgement is counted once: as sent when the kernel has all of it, or as dropped when it is given up while the
@@ -26,6 +26,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
+from hub.budget import Account, Budget, Holding
 from hub.metrics import Metrics
 
 OUTBOX_BYTES_MAX = 256 << 10
@@ -45,9 +46,13 @@ class Outbox:
         *,
         on_stale: Callable[[], None],
         metrics: Metrics | None = None,
+        budget: Budget | None = None,
+        holding: Holding | None = None,
         bytes_max: int = OUTBOX_BYTES_MAX,
     ) -> None:
         self._sock = sock
+        self._budget = budget or Budget()
+        self._holding = holding or Holding(Account())
         self._on_stale = on_stale
         self._bytes_max = bytes_max
         self._metrics = metrics or Metrics()
@@ -93,11 +98,13 @@ class Outbox:
     def _break(self) -> None:
         self._is_broken = True
         self._unsent.clear()
+        self._free(self._unsent_bytes)
         self._unwatch()
 
     def _keep(self, data: bytes, acks: int) -> None:
         cost = len(data) + REPLY_OVERHEAD_BYTES
-        if self.dropped or self._unsent_bytes + cost > self._bytes_max:
+        is_too_much = self.dropped or self._unsent_bytes + cost > self._bytes_max
+        if is_too_much or not self._budget.keep_reply(self._holding, cost):
             is_first = not self.dropped
             self.dropped += acks or 1
             self._metrics.acks_dropped += acks
@@ -135,13 +142,17 @@ class Outbox:
             sent = self._try(data)
             if self._is_broken:
                 return
-            self._unsent_bytes -= sent
             if sent < len(data):
                 self._unsent[0] = data[sent:], acks
+                self._free(sent)
                 return
-            self._unsent_bytes -= REPLY_OVERHEAD_BYTES
             self._unsent.popleft()
+            self._free(sent + REPLY_OVERHEAD_BYTES)
             self._metrics.acks += acks
+
+    def _free(self, size: int) -> None:
+        self._unsent_bytes -= size
+        self._budget.free_reply(self._holding, size)
 
     def _unwatch(self) -> None:
         if self._watched != -1:

@@ -1,6 +1,7 @@
 """hub.outbox: replies to a client that reads, reads late, never reads, or has disconnected."""
 
 import asyncio
+import functools
 import os
 import resource
 import socket
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from hub.budget import PIECE_BYTES, Account, Budget, Holding
 from hub.metrics import Metrics
 from hub.outbox import OUTBOX_BYTES_MAX, SENDS_MAX, Outbox
 from tests.hub.clients import Run, both_loops
@@ -426,5 +428,49 @@ def test_a_closed_socket(run: Run, pair: Pair) -> None:
             outbox.send(b"not for you")
             assert (read_now(other_end), read_now(another), read_now(client)) == (b"", b"", b"")
         outbox.close()
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_clients_of_one_user_that_do_not_read_share_its_memory(run: Run, reads: bool) -> None:
+    """Together they get what the budget gives one user; another user still gets its own. At the end all is free."""
+
+    async def main() -> None:
+        budget, users = Budget(bytes_max=400_000), [Account(), Account()]
+        pairs = [socket.socketpair() for _ in range(11)]
+        stale: list[int] = []
+        outboxes = []
+        for number, (ours, client) in enumerate(pairs):
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            ours.setblocking(False)
+            client.setblocking(False)
+            holding = Holding(users[number == 10])
+            note = functools.partial(stale.append, number)
+            outboxes.append(Outbox(ours, on_stale=note, budget=budget, holding=holding))
+        for outbox in outboxes[:10]:
+            for reply in replies(100):
+                outbox.send(reply)
+        assert 150_000 < users[0].held_bytes <= 200_000 + 10 * PIECE_BYTES
+        assert budget.loose_bytes == users[0].held_bytes
+        assert all(outbox.dropped for outbox in outboxes[3:10]), "more than its share is dropped"
+        for reply in replies(50):
+            outboxes[10].send(reply)
+        assert outboxes[10].dropped == 0
+        assert users[1].held_bytes > 30_000
+        if reads:
+            await asyncio.gather(*(read(client, 10_000) for _, client in pairs))
+            while any(account.held_bytes for account in users):
+                for _, client in pairs:
+                    read_now(client)
+                await asyncio.sleep(0)
+            assert sorted(stale) == [number for number, outbox in enumerate(outboxes) if outbox.dropped]
+        for outbox in outboxes:
+            outbox.close()
+        assert (budget.loose_bytes, users[0].held_bytes, users[1].held_bytes) == (0, 0, 0)
+        for ours, client in pairs:
+            ours.close()
+            client.close()
 
     run(main())
