@@ -12,8 +12,8 @@ Always true:
   one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users
   take turns at this: of those that wait, it is one that was never favoured, or longest ago;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
-  `FREE_BYTES` and two times `PIECE_BYTES` for each connection; the last part alone is 240 MB for 10,000 connections. The
-  rest waits in the kernel's buffers, which the number of connections bounds;
+  `FREE_BYTES` and two times `PIECE_BYTES` for each connection; the last part alone is 240 MB for 10,000 connections.
+  The rest waits in the kernel's buffers, which the number of connections bounds;
 - no user waits for memory that another user's waiting connections want: each has a queue of its own;
 - a connection is closed only if it holds more than one read of an unfinished frame, others wait for memory, and it has
   sent less than one read in `STALL_S`. The user that holds most comes first. No connection is closed for a user that
