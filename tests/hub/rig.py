@@ -112,5 +112,10 @@ class Rig:
         return await asyncio.to_thread(read_to_end, self.client)
 
     @property
+    def is_out_of_room(self) -> bool:
+        """Whether the hub has stopped reading until the receiver has taken something."""
+        return self.intake.holding.is_held_up and not self.inbox.budget.may_decode(self.intake.holding)
+
+    @property
     def texts(self) -> list[Any]:
         return [record.get("message", record.get("n")) for record in records(self.got)]

@@ -308,17 +308,20 @@ def test_nothing_said(run: Run) -> None:
     run(main())
 
 
-async def send_all_it_takes(client: socket.socket, piece: bytes, limit: int = 1 << 30, sent: int = 0) -> int:
-    """Send until *limit*, or until nothing more is taken however often the hub has its turn; return how much was."""
-    client.setblocking(False)
-    turns = 0
-    while turns < 100 and sent < limit:
+async def send_all_it_takes(rig: Rig, piece: bytes, limit: int = 1 << 30, sent: int = 0) -> int:
+    """Send until *limit*, or until the hub, with nothing received, has no room to read on; return how much was sent."""
+    rig.client.setblocking(False)
+
+    def has_sent_all() -> bool:
+        nonlocal sent
         try:
-            sent += client.send(piece[sent % len(piece) :])
-            turns = 0
+            while sent < limit:
+                sent += rig.client.send(piece[sent % len(piece) :])
         except BlockingIOError:
-            turns += 1
-            await asyncio.sleep(0)
+            return not rig.may_receive.is_set() and rig.is_out_of_room
+        return True
+
+    await until(has_sent_all)
     return sent
 
 
@@ -333,13 +336,13 @@ def test_a_receiver_that_does_not_take_stops_the_client(run: Run, piece: bytes) 
 
     async def main() -> None:
         async with Rig(receives=False) as rig:
-            sent = await send_all_it_takes(rig.client, piece)
+            sent = await send_all_it_takes(rig, piece)
             kernel = 2 * rig.client.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
             on_the_wire = 2 * SHARE_BYTES_MAX  # of the tiny ones not half is their tag
             assert SHARE_BYTES_MAX / 2 < sent < on_the_wire + PAUSE_BYTES + 2 * READ_BYTES + kernel
             assert rig.inbox.held_bytes <= SHARE_BYTES_MAX + PAUSE_BYTES
             rig.may_receive.set()
-            assert await send_all_it_takes(rig.client, piece, limit=12 << 20, sent=sent) >= 12 << 20, "no going on"
+            assert await send_all_it_takes(rig, piece, limit=12 << 20, sent=sent) >= 12 << 20
 
     run(main())
 
@@ -351,7 +354,7 @@ def test_stop_reads_what_was_sent(run: Run, receives: bool) -> None:
 
     async def main() -> None:
         async with Rig(receives=receives) as rig:
-            sent = await send_all_it_takes(rig.client, b"x" * 999 + b"\n", limit=8 << 20)
+            sent = await send_all_it_takes(rig, b"x" * 999 + b"\n", limit=8 << 20)
             rig.connection.stop()
             rig.connection.stop()
             rig.may_receive.set()

@@ -11,7 +11,6 @@ import tty
 
 import pytest
 
-from producers.spawn.supervisor import IDLE_S
 from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr
 
 LINES = 20_005
@@ -110,16 +109,6 @@ def test_half_a_message_does_not_stop_the_other_stream(hub: HubProcess, text: st
         eventually(lambda: "out" in [one.record.get("message") for one in hub.messages("w.1")])
         process.communicate(b"\n", PATIENCE_S)
     assert process.returncode == 0
-
-
-def test_a_slow_traceback_is_one_message(hub: HubProcess) -> None:
-    """A pause before the exception, longer than lines are held otherwise, does not cut a traceback."""
-    script = f"""import sys, time
-for text in ("Traceback (most recent call last):\\n", "  File 'x', line 1\\n", "ValueError: 1\\n"):
-    sys.stderr.write(text); sys.stderr.flush(); time.sleep({2 * IDLE_S})"""
-    assert mpsr("spawn", "--socket", hub.socket, "--tag", "w", "--", sys.executable, "-c", script).returncode == 0
-    (message,) = hub.messages("w.1")[1:-1]
-    assert message.record["message"].splitlines()[-1] == "ValueError: 1"
 
 
 def test_levels_of_the_output(hub: HubProcess) -> None:

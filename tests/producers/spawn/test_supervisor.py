@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import resource
 import sys
 import termios
@@ -17,7 +18,8 @@ import pytest
 from producers.spawn.console import SYSTEM
 from producers.spawn.delivery import Delivery, Parcel
 from producers.spawn.lifecycle import Policy
-from producers.spawn.supervisor import Spec, Supervisor
+from producers.spawn.supervisor import HOLD_MAX_S, IDLE_S, Spec, Supervisor
+from tests.hub.clients import until
 from tests.support import PATIENCE_S, eventually
 
 
@@ -130,3 +132,80 @@ def test_nothing_is_read_without_room(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run(supervisor) == 0
     assert (read_while_full, is_done.exists()) == ([0], True)
     assert delivery.lines[1:-1] == [b"first", *[b"x" * 99] * 50_000]
+
+
+class Keeping(Delivery):
+    """Keeps the messages of the children."""
+
+    def __init__(self) -> None:
+        super().__init__(None, None)
+        self.messages: list[bytes] = []
+
+    def offer(self, parcel: Parcel) -> bool:
+        if parcel.shown_as != SYSTEM:
+            self.messages += parcel.shown
+        return True
+
+
+class MovedLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time the test moves; its timers never wait for the machine."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        return self.now
+
+    async def move(self, seconds: float) -> None:
+        """Move the time, and let the timers that are due run."""
+        self.now += seconds
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("has_end", [True, False])
+def test_a_slow_traceback_is_one_message(monkeypatch: pytest.MonkeyPatch, has_end: bool) -> None:
+    """
+    A pause before the exception, longer than lines are held otherwise, does not cut a traceback. One without its end is
+    held for `HOLD_MAX_S`.
+    """
+    head, frame, end = b"Traceback (most recent call last):\n", b"  File 'x', line 1\n", b"ValueError: 1\n"
+    delivery = Keeping()
+    read_end, write_end = os.pipe()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, MovedLoop)
+        supervisor = Supervisor([Spec("w.1", ("cat",), os.environ, stdin=read_end)], Policy(), delivery)
+        read, read_bytes = supervisor._read, 0
+
+        def counted(stream: Any) -> int:
+            nonlocal read_bytes
+            size = read(stream)
+            read_bytes += size
+            return size
+
+        async def write(text: bytes) -> None:
+            wanted = read_bytes + os.write(write_end, text)
+            await until(lambda: read_bytes == wanted)
+
+        monkeypatch.setattr(supervisor, "_read", counted)
+        running = loop.create_task(supervisor.run())
+        await write(head)
+        await loop.move(2 * IDLE_S)
+        await write(frame)
+        await loop.move(2 * IDLE_S)
+        assert delivery.messages == []
+        if has_end:
+            await write(end)
+            await loop.move(IDLE_S / 2)
+            assert delivery.messages == []
+            await loop.move(IDLE_S)
+        else:
+            await loop.move(HOLD_MAX_S)
+        assert delivery.messages == [(head + frame + end * has_end).removesuffix(b"\n")]
+        os.close(write_end)
+        os.close(read_end)
+        assert await running == 0
+
+    with asyncio.Runner(loop_factory=MovedLoop) as runner:
+        runner.run(main())
