@@ -15,6 +15,8 @@ UNMIRRORED = {
     "hub/cli/spawn": "tests/system/test_spawn.py",
     "hub/cli/specs": "tests/system/test_spawn.py",
     "hub/cli/ownhub": "tests/system/test_spawn.py",
+    "hub/cli/reports": "tests/system/test_spawn.py",
+    "hub/cli/words": "tests/system/test_spawn_procfile.py",
     "hub/cli/systemctl": "tests/hub/cli/test_install.py",
     "hub/cli/uninstall": "tests/hub/cli/test_install.py",
     "hub/metrics": "tests/hub/control/test_methods.py",

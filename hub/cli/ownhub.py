@@ -54,10 +54,13 @@ class OwnHub:
         self._supervisor = Supervisor([spec], policy, Delivery(None, console), on_event=self._note)
         self._running: asyncio.Task[int] | None = None
         self._pid = 0
+        self._is_starting = True
         self._ended = asyncio.Event()
 
     async def start(self, producer: Producer) -> None:
         """Return when the hub listens and *producer* is connected to it. Raises HubNotStarted."""
+        if self._listener() is not None:
+            raise HubNotStarted(f"another one listens at {self._path} (leave out --hub to use it)")
         loop = asyncio.get_running_loop()
         self._running = loop.create_task(self._supervisor.run(), name="mpsr-hub")
         ended = loop.create_task(self._ended.wait())
@@ -70,6 +73,7 @@ class OwnHub:
                 raise HubNotStarted(str(refusal))
             if ended.done() or not self._is_listening():
                 raise HubNotStarted("it ended (see above)" if ended.done() else f"no hub listens at {self._path}")
+            self._is_starting = False
         finally:
             ended.cancel()
             connected.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is reported already
@@ -89,11 +93,17 @@ class OwnHub:
             self._pid = fields["pid"]
         elif event in ("process.exited", "process.not_started"):
             self._ended.set()
+            if self._is_starting:
+                self._supervisor.stop()  # a hub that does not start once is not started again
 
     def _is_listening(self) -> bool:
+        return self._listener() in (self._pid, 0)
+
+    def _listener(self) -> int | None:
+        """Return the process that listens, 0 if the kernel does not report it; None if there is none."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             try:
                 sock.connect(self._path)
             except OSError:
-                return False
-            return peer_of(sock).pid in (self._pid, 0)
+                return None
+            return peer_of(sock).pid

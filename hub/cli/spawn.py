@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shlex
 import signal
 import sys
@@ -16,10 +15,25 @@ import click
 from hub.cli.options import SECONDS, SIZE, journal_option, socket_option, usage_error, whole
 from hub.cli.output import complain, wants_colours
 from hub.cli.ownhub import OwnHub
-from hub.cli.specs import CHILDREN_MAX, entries_of, specs_of_command, specs_of_procfile, with_stdin
+from hub.cli.reports import close, lost_messages, report_lost, report_output, show_warnings, warn_without_hub
+from hub.cli.specs import (
+    CHILDREN_MAX,
+    STANDARD_INPUT,
+    CannotRun,
+    specs_of_command,
+    specs_of_procfile,
+    with_stdin,
+)
+from hub.cli.words import (
+    PROCFILE,
+    SpawnCommand,
+    complete_name,
+    complete_word,
+    explained,
+    means_procfile,
+)
 from hub.escaping import escape
 from hub.paths import default_socket
-from producers.errors import NotAcknowledged, NotConnected, NotTrusted, ProducerError
 from producers.spawn import processes
 from producers.spawn.console import SYSTEM
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
@@ -31,10 +45,7 @@ if TYPE_CHECKING:
     from producers.spawn.console import Console
 
 LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
-NO_HUB_S = 1.0
 REAP_S = 1.0
-FLUSH_TIMEOUT_S = 5.0
-_AFTER_DASHES = "mpsr.spawn.after_dashes"
 _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -45,18 +56,11 @@ class Wishes(NamedTuple):
     policy: Policy
     options: OutputOptions
     quiet: bool
+    is_coloured: bool
     hub: tuple[str, ...]  # the hub's command; empty without --hub
 
 
-class _Command(click.Command):
-    """Notes whether the words follow `--`: then they are a command, not entries of a Procfile."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_AFTER_DASHES] = "--" in args
-        return super().parse_args(ctx, args)
-
-
-@click.command(cls=_Command)
+@click.command(cls=SpawnCommand)
 @click.option(
     "-n",
     "count",
@@ -75,7 +79,7 @@ class _Command(click.Command):
     "-f",
     "--procfile",
     metavar="FILE",
-    help="Run the processes of FILE.  [default: Procfile, if there is no COMMAND]",
+    help="Run the processes of FILE, or of standard input if it is -.  [default: Procfile, if there is no COMMAND]",
 )
 @click.option(
     "-e",
@@ -121,7 +125,12 @@ class _Command(click.Command):
     metavar="S",
     help="Send SIGKILL S seconds after SIGTERM.",
 )
-@click.option("--stdin", metavar="NAME", help="Connect standard input to this child (NAME.N; NAME means NAME.1).")
+@click.option(
+    "--stdin",
+    metavar="NAME",
+    shell_complete=complete_name,
+    help="Connect standard input to this child (NAME.N; NAME means NAME.1).",
+)
 @click.option(
     "--line-max",
     type=SIZE,
@@ -142,7 +151,17 @@ class _Command(click.Command):
 @socket_option
 @journal_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the output of the children here.")
-@click.argument("words", nargs=-1, metavar="[-- COMMAND [ARG]... | NAME[=N]...]", type=click.UNPROCESSED)
+@click.option(
+    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+    help="auto: colours on a terminal, always with $FORCE_COLOR, never with $NO_COLOR.",
+)  # fmt: skip
+@click.argument(
+    "words",
+    nargs=-1,
+    metavar="[-- COMMAND [ARG]... | NAME[=N]...]",
+    type=click.UNPROCESSED,
+    shell_complete=complete_word,
+)
 def spawn(  # noqa: PLR0913, PLR0917  one for each option
     count: int,
     tag: str | None,
@@ -161,6 +180,7 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     socket: str | None,
     journal: str | None,
     quiet: bool,
+    color: str,
     words: Sequence[str],
 ) -> int:
     """Run commands as supervised producers.
@@ -169,7 +189,8 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     MPSR_INDEX (with a Procfile also PORT) and PYTHONUNBUFFERED, so that no output is lost in its buffer.
 
     SIGINT and SIGTERM stop all children, a second one kills them (exit code 130 or 143). SIGHUP, SIGUSR1 and SIGUSR2
-    are passed on. The exit code is that of the first child that failed: 128 + N after signal N.
+    are passed on. The exit code is that of the first child that failed: 128 + N after signal N. If none failed, it is
+    1 if output was lost.
 
     \b
     Examples:
@@ -179,14 +200,19 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
       mpsr spawn -f Procfile.dev web=2 worker=4
     """
     path = os.path.abspath(socket or default_socket())
-    if procfile is None and _means_procfile(words):
-        procfile = "Procfile"
+    if procfile is None and means_procfile(words):
+        procfile = PROCFILE
     if procfile is not None:
-        specs = specs_of_procfile(procfile, words, env_files, path, port)
         if tag is not None or count != 1:
             raise usage_error("-n and --tag do not go with a Procfile: write NAME=N for N processes of NAME")
+        if procfile == STANDARD_INPUT and stdin is not None:
+            raise usage_error("--stdin does not go with -f -: the Procfile is read from standard input")
+        specs = specs_of_procfile(procfile, words, env_files, path, port)
     else:
-        specs = specs_of_command(words, tag, count, env_files, path, port)
+        try:
+            specs = specs_of_command(words, tag, count, env_files, path, port)
+        except CannotRun as error:
+            raise explained(error, words) from None
     if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
         raise usage_error(f"--line-max must be from {LINE_BYTES_MIN} bytes to {LINE_BYTES_LARGEST >> 20}MiB")
     policy = Policy(
@@ -196,24 +222,12 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
         attempts_max=attempts,
     )
     hub = _hub_command(path, journal) if with_hub else ()
-    wishes = Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, hub)
+    is_coloured = color == "always" or (color == "auto" and wants_colours())
+    wishes = Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, is_coloured, hub)
     specs = with_stdin(specs, stdin)
     if dry_run:
         return _print(specs, hub)
     return _run(lambda: _spawn(specs, wishes))
-
-
-def _means_procfile(words: Sequence[str]) -> bool:
-    """Return whether *words* are entries of the Procfile in this folder, not a command. Raises UsageError."""
-    if words:
-        name, equals, number = words[0].partition("=")
-        if click.get_current_context().meta[_AFTER_DASHES]:
-            return False
-        if not (equals and re.fullmatch(r"[A-Za-z0-9_-]+", name) and number.isdigit()):
-            return not equals and name in entries_of("Procfile")
-    if not os.path.exists("Procfile"):
-        raise usage_error("there is nothing to run: give -- COMMAND or --procfile FILE (this folder has no Procfile)")
-    return True
 
 
 def _print(specs: Sequence[Spec], hub: Sequence[str]) -> int:
@@ -253,20 +267,23 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
 
     processes.adopt()  # before the first child: its early orphans would go to another process
     names = [spec.name for spec in specs]
-    console = None if wishes.quiet else Console(1, names, is_coloured=wants_colours())
+    console = None
+    if not wishes.quiet:
+        console = Console(1, names, is_coloured=wishes.is_coloured, on_fault=report_output)
     producer = Producer(wishes.socket, tag="mpsr.spawn")
+    show_warnings(producer)
     delivery = Delivery(producer, console)
     children = Supervisor(specs, wishes.policy, delivery, wishes.options, ends_orphans=True)
     hub = OwnHub(wishes.hub, wishes.socket, console) if wishes.hub else None
     reaping = asyncio.get_running_loop().create_task(_reap())
-    warning = None if hub is not None else asyncio.get_running_loop().create_task(_warn(producer))
+    warning = None if hub is not None else asyncio.get_running_loop().create_task(warn_without_hub(producer))
     with _Signals(children, hub, console) as signals:  # until the end: the remaining work has a time limit
         try:
             if hub is not None:
                 await hub.start(producer)
             code = await children.run()
         finally:
-            late = await asyncio.to_thread(_close, producer, has_own_hub=hub is not None)
+            late = await asyncio.to_thread(close, producer, has_own_hub=hub is not None)
             if hub is not None:
                 await hub.stop()
             reaping.cancel()
@@ -276,47 +293,10 @@ async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
                 await asyncio.to_thread(console.close)
                 if console.hidden:
                     complain(f"{console.hidden:,} lines were not shown here: standard output was not read")
-    return _account(code, delivery, late) or signals.exit_code
-
-
-def _account(code: int, delivery: Any, late: NotAcknowledged | None) -> int:
-    """Report messages that are not stored; return the exit code."""
-    if delivery.dropped:
-        lost = f"{delivery.dropped:,} messages ({delivery.dropped_bytes:,} bytes)"
-        complain(f"{lost} were dropped: the hub was not reachable, and the backlog was full")
-    if late is not None:
-        complain(late)
-    return code or int(late is not None or delivery.dropped > 0)
-
-
-def _close(producer: Any, *, has_own_hub: bool) -> NotAcknowledged | None:
-    """
-    Close the producer; return the error for messages that were not acknowledged.
-
-    With our own hub, wait for the hub first: it may be restarting.
-    """
-    try:
-        if has_own_hub:
-            producer.flush(FLUSH_TIMEOUT_S)
-    except NotAcknowledged:
-        pass
-    try:
-        producer.close(FLUSH_TIMEOUT_S)
-    except NotAcknowledged as late:
-        return late
-    return None
-
-
-async def _warn(producer: Any) -> None:
-    """Report a missing hub."""
-    try:
-        await asyncio.to_thread(producer.connect, NO_HUB_S)
-    except NotTrusted as error:
-        click.echo(f"mpsr: {error}; the output waits", err=True)
-    except NotConnected as error:
-        complain(f"{error}; the output waits for one (start `mpsr hub`, or add --hub)")
-    except ProducerError:  # the run has ended
-        pass
+    lost = lost_messages(delivery, late)
+    if lost is not None:
+        report_lost(lost, may_lack_hub=hub is None, socket=wishes.socket)
+    return code or int(lost is not None) or signals.exit_code
 
 
 async def _reap() -> None:

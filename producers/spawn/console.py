@@ -13,7 +13,8 @@ Always true:
 - the waiting text is limited to `HELD_BYTES_MAX` plus one `show`;
 - while the reader takes something, however slowly, every line is shown; lines are left out only when it takes nothing
   for the timeout of `show` or `close`, and they are counted;
-- a descriptor that another process has made non-blocking is waited for like any other.
+- a descriptor that another process has made non-blocking is waited for like any other;
+- a descriptor that fails (its reader has ended, the disk is full) is reported once, and nothing more is written.
 
 Not here: delivery to the hub (producers.spawn.delivery).
 """
@@ -45,10 +46,21 @@ _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 
 class Console:
-    """Writes to *fd* for the children *names*, with or without colours."""
+    """
+    Writes to *fd* for the children *names*, with or without colours. *on_fault* gets the error with which that ends, in
+    the thread that writes.
+    """
 
-    def __init__(self, fd: int, names: Iterable[str], *, is_coloured: bool) -> None:
+    def __init__(
+        self,
+        fd: int,
+        names: Iterable[str],
+        *,
+        is_coloured: bool,
+        on_fault: Callable[[OSError], None] = lambda error: None,
+    ) -> None:
         self._fd = fd
+        self._on_fault = on_fault
         shown = {name: escape(name) for name in (SYSTEM, *names)}
         width = max(map(len, shown.values()))
         self._before: dict[str, bytes] = {}
@@ -134,7 +146,8 @@ class Console:
                 text, self._left = self._waiting.popleft()
             try:
                 self._write(memoryview(text))
-            except OSError:  # the reader is gone; the children go on
+            except OSError as error:  # the children go on
+                self._on_fault(error)
                 with self._changed:
                     self._is_broken = True
                     self._waiting.clear()

@@ -33,6 +33,7 @@ KILLED_S = 5.0
 """How long after SIGKILL a group is waited for. A process that is blocked in the kernel may outlive this."""
 TIMEOUT, SECOND_STOP = "stop timeout", "second stop"
 """Reasons of `process.killed`."""
+RESTARTING = "process.restarting"
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 _OBEDIENT = {0, *(-number for number in _ENDING), *(128 + number for number in _ENDING)}
 
@@ -183,6 +184,10 @@ class Lifecycle:
         """Whether a Signal is still wanted: the group may still have processes."""
         return self._children[name].state in (ChildState.RUNNING, ChildState.LINGERING)
 
+    def may_report(self, name: str, event: str) -> bool:
+        """Whether a Report is still true: a restart may have been cancelled since it was decided."""
+        return event != RESTARTING or self._children[name].state is ChildState.WAITING
+
     def begin(self) -> list[Action]:
         """Return the first actions."""
         return [Start(name) for name in self._children]
@@ -273,7 +278,7 @@ class Lifecycle:
             child.state, child.due = ChildState.ENDED, None
             return
         child.state, child.due = ChildState.WAITING, now + child.restart_s
-        self._report(name, "process.restarting", level="warning", attempt=child.failures, pause_s=child.restart_s)
+        self._report(name, RESTARTING, level="warning", attempt=child.failures, pause_s=child.restart_s)
 
     def _stop(self, now: float) -> None:
         if not self._is_stopping:

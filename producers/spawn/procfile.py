@@ -13,11 +13,13 @@ Source: the formats of foreman and honcho.
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 COUNT_MAX = 10_000
 """Maximum children per name, so that a typing error does not become a fork bomb."""
+PORT_FIRST, PORT_MAX = 5000, 65535
 
 _PROCESS = re.compile(r"([A-Za-z0-9_-]+):\s*(.*)")
 _VARIABLE = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=")
@@ -69,20 +71,48 @@ def parse_formation(words: Sequence[str], names: Iterable[str]) -> dict[str, int
     given: dict[str, int] = {}
     for word in words:
         name, equals, number = word.partition("=")
+        if "," in word:
+            raise ValueError(f"{word!r}: write {word.replace(',', ' ')}, with spaces")
         if name not in counts:
-            raise ValueError(f"{name!r} is not in the Procfile (there are: {', '.join(counts)})")
-        if equals and not (number.isascii() and number.isdigit() and int(number) <= COUNT_MAX):
-            raise ValueError(f"{word!r} (write it like {name}=2, {COUNT_MAX} at most)")
+            raise ValueError(_not_there(name, counts))
+        if equals and not (re.fullmatch(r"[0-9]{1,9}", number) and int(number) <= COUNT_MAX):
+            raise ValueError(f"{word!r}: the part after = must be a number, as in {name}=2 ({COUNT_MAX} at most)")
         given[name] = int(number) if equals else 1
     if any("=" not in word for word in words):
         counts = dict.fromkeys(counts, 0)
     return {**counts, **given}
 
 
-def port_of(position: int, index: int, environ: Mapping[str, str]) -> str:
-    """Return PORT for child *index* (from 1) of the name at *position* (from 0): $PORT or 5000, plus 100 per name."""
-    base = environ.get("PORT", "")
-    return str((int(base) if base.isascii() and base.isdigit() else 5000) + 100 * position + index - 1)
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return a question after the one of *names* that is most like *name*; empty if none is like it."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f". Did you mean {near[0]!r}?" if near else ""
+
+
+def _not_there(name: str, names: Iterable[str]) -> str:
+    """Return the error for a name that is not in the Procfile."""
+    entry, colon, number = name.partition(":")
+    if colon and entry in names:
+        return f"{name!r}: write {entry}={number or 2}"
+    return f"{name!r} is not in the Procfile (there are: {', '.join(names)}){nearest(name, names)}"
+
+
+def parse_port(text: str) -> int:
+    """Return the number in *text*, the PORT of the first child; 5000 if it is empty. Raises ValueError."""
+    if text and not (re.fullmatch(r"[0-9]{1,5}", text) and 0 < int(text) <= PORT_MAX):
+        raise ValueError(f"PORT={text!r} (write a number from 1 to {PORT_MAX})")
+    return int(text) if text else PORT_FIRST
+
+
+def port_of(position: int, index: int, first: int) -> int:
+    """
+    Return PORT for child *index* (from 1) of the name at *position* (from 0): *first*, plus 100 per name. Raises
+    ValueError if there is no such port.
+    """
+    port = first + 100 * position + index - 1
+    if port > PORT_MAX:
+        raise ValueError(f"its PORT would be {port}, and the last one is {PORT_MAX} (begin with a lower --port)")
+    return port
 
 
 def _lines(text: str) -> Iterable[tuple[int, str]]:

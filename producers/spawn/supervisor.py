@@ -209,7 +209,7 @@ class Supervisor:
                 case Look(name):
                     if processes.is_group_empty(self._children[name].process.pid):
                         self._handle(Gone(name))
-                case Report(name, event, fields):
+                case Report(name, event, fields) if self._lifecycle.may_report(name, event):
                     self._report(name, event, fields)
 
     def _after(self) -> None:

@@ -483,17 +483,85 @@ def test_its_own_hub_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_is_there_already_is_not_replaced(hub: HubProcess, tmp_path: Path) -> None:
-    """--hub beside a running hub fails with an error, and starts nothing."""
+    """--hub beside a running hub fails with an error and its remedy, and starts nothing."""
     done = run(hub, "--hub", "--journal", str(tmp_path / "other"), "--tag", "w", *sh("echo said"))
-    assert done.returncode == 1
-    assert b"the hub did not start" in done.stderr
+    assert (done.returncode, done.stdout) == (1, b"")
+    remedy = f"another one listens at {hub.socket} (leave out --hub to use it)"
+    assert done.stderr.decode() == f"mpsr: the hub did not start: {remedy}\n"
     assert hub.messages("w.1") == []
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_hub_that_cannot_start_is_not_started_again(hub: HubProcess, tmp_path: Path) -> None:
+    """The hub's own error is shown, here for a journal that is in use; no restart is announced, no child started."""
+    done = mpsr("spawn", "--hub", "--socket", str(tmp_path / "own.sock"), "--journal", hub.journal, *sh("echo said"))
+    assert done.returncode == 1
+    shown = [line.partition(b" mpsr ")[2].lstrip(b" |").partition(b" (")[0] for line in done.stdout.splitlines()]
+    assert shown == [b"hub started", b"hub ended"]
+    first, second = done.stderr.decode().splitlines()
+    assert f"journal {hub.journal}: process {hub.process.pid} is already writing to it" in first
+    assert second == "mpsr: the hub did not start: it ended (see above)"
 
 
 def test_without_a_hub_it_is_said(tmp_path: Path) -> None:
-    """The children run; unacknowledged output is reported at the end, and is a failure."""
-    done = mpsr("spawn", "--socket", str(tmp_path / "none.sock"), "--tag", "w", *sh("echo said; sleep 1.5"))
-    assert done.returncode == 1
-    assert b"the output waits for one" in done.stderr
-    assert b"not acknowledged" in done.stderr
-    assert b"w.1  | said" in done.stdout
+    """The children run; after a second one line says so, and one at the end counts what was lost: a failure."""
+    socket = str(tmp_path / "none.sock")
+    with Spawned(
+        tmp_path, "--socket", socket, "--tag", "w", *sh(f"until [ -e {tmp_path}/go ]; do sleep 0.01; done")
+    ) as (spawned):
+        spawned.until("the output waits for one, in memory only (start `mpsr hub`, or add --hub)")
+        (tmp_path / "go").touch()
+        assert spawned.wait() == 1
+    lines = [line for line in spawned.shown.read_text().splitlines() if line.startswith("mpsr: ")]
+    lost = f"mpsr: 2 messages are not acknowledged (no hub at {socket}): start `mpsr hub`, or add --hub"
+    assert (len(lines), lines[-1]) == (2, lost)
+
+
+# Who waits for a hub at the exit waits for longer than the test does.
+PATIENT = """
+import hub.cli.reports
+hub.cli.reports.FLUSH_TIMEOUT_S = 600.0
+from hub.cli import main; main()
+"""
+
+
+@pytest.mark.parametrize(("script", "code"), [("echo said", 1), ("exit 3", 3)])
+def test_where_no_hub_ever_ran_the_exit_does_not_wait(tmp_path: Path, script: str, code: int) -> None:
+    """If there is no socket file, one line counts what is lost; the exit code is 1, or that of a child that failed."""
+    command = [sys.executable, "-c", PATIENT, "spawn", "-q", "--socket", str(tmp_path / "none.sock"), *sh(script)]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stdout) == (code, b"")
+    lost = f"{2 + ('echo' in script)} messages are not acknowledged (no hub at {tmp_path}/none.sock)"
+    assert done.stderr.decode() == f"mpsr: {lost}: start `mpsr hub`, or add --hub\n"
+
+
+def test_the_spool_takes_what_the_hub_does_not(hub: HubProcess) -> None:
+    """Where a hub has run, output waits in the spool for the next one: no wait, no line, exit code 0."""
+    hub.stop()
+    command = [sys.executable, "-c", PATIENT, "spawn", "-q", "--socket", hub.socket, "--tag", "w", *sh("echo said")]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    hub.start()
+    eventually(lambda: texts(hub.messages("w.1")) == ["process.started", "said", "process.exited"], "it is stored")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_full_disk_under_standard_output(hub: HubProcess, code: int) -> None:
+    """It is reported once; the hub gets everything, and the exit code is the child's."""
+    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", *sh(f"seq 3; exit {code}")]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
+    fault = b"mpsr: standard output: No space left on device; nothing more is shown here\n"
+    assert (done.returncode, done.stderr) == (code, fault)
+    assert texts(hub.messages("w.1"))[1:-1] == ["1", "2", "3"]
+
+
+def test_a_reader_that_has_ended_is_no_fault(hub: HubProcess) -> None:
+    """`mpsr spawn | head` goes on, and says nothing."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", *sh("seq 3")]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert texts(hub.messages("w.1"))[1:-1] == ["1", "2", "3"]

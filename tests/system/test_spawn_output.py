@@ -17,19 +17,24 @@ LINES = 20_005
 
 
 @pytest.mark.parametrize(
-    ("variables", "is_coloured"),
+    ("variables", "args", "is_coloured"),
     [
-        ({"FORCE_COLOR": "1"}, True),
-        ({"FORCE_COLOR": "1", "NO_COLOR": ""}, True),
-        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
-        ({"FORCE_COLOR": ""}, False),
+        ({"FORCE_COLOR": "1"}, [], True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": ""}, [], True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, [], False),
+        ({"FORCE_COLOR": ""}, [], False),
+        ({"NO_COLOR": "1"}, ["--color", "always"], True),
+        ({"FORCE_COLOR": "1"}, ["--color", "never"], False),
+        ({"FORCE_COLOR": "1"}, ["--color", "auto"], True),
     ],
 )
 def test_colours_are_forced_and_forbidden_as_elsewhere(
-    hub: HubProcess, variables: dict[str, str], is_coloured: bool
+    hub: HubProcess, variables: dict[str, str], args: list[str], is_coloured: bool
 ) -> None:
-    """A pipe gets colours with FORCE_COLOR, never with NO_COLOR; an empty variable counts as not set."""
-    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", "--", "echo", "x"]
+    """
+    A pipe gets colours with FORCE_COLOR, never with NO_COLOR; an empty variable counts as not set. An option wins.
+    """
+    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", *args, "--", "echo", "x"]
     environ = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     ran = subprocess.run(command, capture_output=True, env=environ | variables, check=True, timeout=PATIENCE_S)
     assert (b"\x1b[" in ran.stdout) == is_coloured

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pty
 import threading
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from producers.spawn.console import HELD_BYTES_MAX, Console
-from tests.support import PATIENCE_S
+from tests.support import PATIENCE_S, eventually
 
 LINES = 20_005
 
@@ -113,3 +114,16 @@ def test_a_descriptor_that_is_full_after_all_is_tried_again(
     assert console.show("w.1", [b"line"])
     console.close(PATIENCE_S)
     assert os.read(read_end, 1000).endswith(b"| line\n")
+
+
+def test_a_descriptor_that_fails_is_reported_once() -> None:
+    """What is shown after a fault is discarded, and the end does not wait."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    faults: list[int | None] = []
+    console = Console(full, ["w.1"], is_coloured=False, on_fault=lambda error: faults.append(error.errno))
+    for number in range(3):
+        assert console.show("w.1", [b"%d" % number], timeout=PATIENCE_S)
+        eventually(lambda: console._held_bytes == 0, "it is written, or discarded")
+    console.close(PATIENCE_S)
+    os.close(full)
+    assert (faults, console.hidden) == ([errno.ENOSPC], 0)

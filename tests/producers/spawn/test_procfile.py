@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from producers.spawn.procfile import COUNT_MAX, parse_env, parse_formation, parse_procfile, port_of
+from producers.spawn.procfile import COUNT_MAX, parse_env, parse_formation, parse_port, parse_procfile, port_of
 
 
 def test_a_procfile_is_names_and_commands_in_order() -> None:
@@ -106,18 +108,39 @@ def test_a_formation(words: list[str], counts: dict[str, int]) -> None:
     assert parse_formation(words, ["web", "worker"]) == counts
 
 
-@pytest.mark.parametrize("word", ["x=1", "web=", "web=-1", "web=two", f"web={COUNT_MAX + 1}", "web=²"])
-def test_a_formation_that_cannot_be(word: str) -> None:
-    """The error gives the correct form."""
-    with pytest.raises(ValueError, match=r"web"):
-        parse_formation([word], ["web"])
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("x=1", "'x' is not in the Procfile (there are: web, worker)"),
+        ("wbe", "'wbe' is not in the Procfile (there are: web, worker). Did you mean 'web'?"),
+        ("web:2", "'web:2': write web=2"),
+        ("web:", "'web:': write web=2"),
+        ("web,worker", "'web,worker': write web worker, with spaces"),
+        ("web=2,worker=1", "'web=2,worker=1': write web=2 worker=1, with spaces"),
+        *(
+            (f"web={number}", f"'web={number}': the part after = must be a number, as in web=2 (10000 at most)")
+            for number in ("", "-1", "x", COUNT_MAX + 1, "9" * 5000, "\u00b2")
+        ),
+    ],
+)
+def test_a_formation_that_cannot_be(word: str, said: str) -> None:
+    """The error says how to write it."""
+    with pytest.raises(ValueError, match="^" + re.escape(said) + "$"):
+        parse_formation([word], ["web", "worker"])
 
 
 def test_ports_are_as_foreman_gives_them() -> None:
-    """PORT rises by 100 for each name and by 1 for each child, from $PORT or 5000."""
-    assert [port_of(0, 1, {}), port_of(1, 2, {}), port_of(2, 1, {"PORT": "80"}), port_of(0, 1, {"PORT": "x"})] == [
-        "5000",
-        "5101",
-        "280",
-        "5000",
-    ]
+    """PORT rises by 100 for each name and by 1 for each child, from $PORT or 5000; there is none after 65535."""
+    assert [port_of(0, 1, 5000), port_of(1, 2, 5000), port_of(2, 1, 80), port_of(1, 2, 65434)] == [
+        5000, 5101, 280, 65535,
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="its PORT would be 65536, and the last one is 65535"):
+        port_of(1, 2, 65435)
+
+
+def test_the_first_port() -> None:
+    """It is a number from 1 to 65535; nothing means 5000."""
+    assert [parse_port(text) for text in ("", "1", "080", "65535")] == [5000, 1, 80, 65535]
+    for text in ("0", "65536", "abc", "-1", "80 ", "\u00b2", "9" * 5000):
+        with pytest.raises(ValueError, match=rf"^PORT='{text}' \(write a number from 1 to 65535\)$"):
+            parse_port(text)
