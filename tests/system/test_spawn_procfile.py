@@ -145,7 +145,7 @@ def test_a_port_that_cannot_be(
 def test_a_port_that_counts(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, file: str, args: list[str], first: str
 ) -> None:
-    """Only the PORT that applies is checked: that of --port, else of the file, else of the environment; of a command none."""
+    """Only the PORT that applies is checked: of --port, the file, or the environment; for a command none."""
     monkeypatch.setenv("PORT", variable)
     (in_folder / ".env").write_text(file)
     done = mpsr("spawn", "--dry-run", *args)
