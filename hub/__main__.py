@@ -1,8 +1,23 @@
-"""``python -m hub``: the command line, like ``mpsr``. Without a command it runs the hub, like ``mpsr hub``."""
+"""
+The entry of `mpsr`, and of ``python -m hub``, which is the same, and without a command runs the hub, like ``mpsr hub``.
+
+Always true: Ctrl-C while the modules are imported leaves nothing but exit code 130.
+"""
 
 import sys
 
-from hub.cli import COMMANDS, main
+
+def main() -> None:
+    """Run `mpsr` and exit."""
+    try:
+        from hub.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
 
 if __name__ == "__main__":
-    main(sys.argv[1:] if sys.argv[1:2] and sys.argv[1] in COMMANDS else ["hub", *sys.argv[1:]])
+    if not sys.argv[1:] or sys.argv[1].startswith("-"):
+        sys.argv.insert(1, "hub")
+    main()

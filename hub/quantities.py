@@ -23,12 +23,13 @@ _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _SIZE = re.compile(r"\s*(\d{1,20})(?:\.(\d{1,20}))?\s*([kmgt]?i?)b?\s*", re.IGNORECASE)
 _NAMES = {
     "ms": "milliseconds? msecs?", "s": "seconds? secs?", "m": "minutes? mins?", "h": "hours? hrs?", "d": "days?",
-    "w": "weeks?",
+    "w": "weeks?", "mo": "months?", "y": "years? yrs?",
 }  # fmt: skip
 _UNIT = "|".join(f"(?P<{unit}>{unit}|{names.replace(' ', '|')})" for unit, names in _NAMES.items())
 _PART = re.compile(rf"\s*(\d+(?:\.\d+)?)\s*(?:{_UNIT})(?![a-z])")
+_NUMBER = re.compile(r"\s*(?:\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})\s*", re.ASCII)
 _MODE = re.compile(r"\s*(?:0o)?0*([0-7]{1,3})\s*")
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "mo": 2_629_800, "y": 31_557_600}
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -65,16 +66,25 @@ class Size(int):
 
 
 class Duration(float):
-    """A number of seconds."""
+    """A number of seconds. `parse` accepts *least* or more, and a number without a unit unless it *needs_unit*."""
 
     __slots__ = ()
+    least: ClassVar[float] = 0.0
+    needs_unit: ClassVar[bool] = False
+    advice: ClassVar[str] = ""
+    """What else can be done, for error messages."""
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the duration in the text *given*: ``90s``, ``10m``, ``1h30m``, ``1.5d``, ``2 weeks``."""
-        seconds = _seconds_in(given) if isinstance(given, str) else None
+        """Return the duration in *given*: ``90s``, ``1h30m``, ``1.5d``, ``2 weeks``, ``1y``, or a number of seconds."""
+        is_written = isinstance(given, (str, int, float)) and not isinstance(given, bool)
+        seconds = _seconds_in(str(given)) if is_written else None
+        if is_written and not cls.needs_unit and _NUMBER.fullmatch(str(given)):
+            seconds = float(str(given))
         if seconds is None:
-            raise ValueError(f"not a duration: {given!r} (write it like 90s, 10m, 1h30m, 7d)")
+            raise ValueError(f"not a duration: {given!r} (write it like 90s, 10m, 1h30m, 7d{cls.advice})")
+        if seconds < cls.least:
+            raise ValueError(f"{given!r} is too short (at least {Duration(cls.least).text}{cls.advice})")
         return cls(seconds)
 
     @property
@@ -104,43 +114,62 @@ def parse_moment(text: str, now_ns: int) -> int:
     """
     Return nanoseconds since the epoch. *now_ns* is the current time. Raises ValueError if *text* is not a moment.
 
-    A moment is a duration before now (``10m``, ``-10m``, ``1 hour ago``), ``now``, ``today``, ``yesterday``, a time of
-    today or yesterday (``14:30``, ``yesterday 14:30``), a date with or without a time, or ``@`` and seconds since the
-    epoch.
+    A moment is a duration before now (``10m``, ``-10m``, ``1 hour ago``) or after it (``+10m``), ``now``, ``midnight``,
+    ``today``, ``yesterday``, ``tomorrow``, a time of these days (``14:30``, ``yesterday 14:30``), a date with or
+    without a weekday and a time, or ``@`` and seconds since the epoch. ``UTC`` at the end is its zone.
     """
-    text = text.strip()
-    ago = _seconds_in(text.removeprefix("-").removesuffix("ago"))
+    given, text = text, text.strip()
+    ago = _seconds_in(text.lstrip("+-").removesuffix("ago")) if text[:2].strip("+-") else None
     if ago is not None:
-        return now_ns - round(ago * NS)
+        return now_ns + round(ago * NS) if text.startswith("+") else now_ns - round(ago * NS)
     if text == "now":
         return now_ns
+    zone = datetime.UTC if text.endswith((" UTC", " utc")) else None
+    text = text[:-4].rstrip() if zone else text
     try:
         if text.startswith("@"):
             seconds, _, fraction = text[1:].partition(".")
             return int(seconds) * NS + int(fraction.ljust(9, "0")[:9])
-        moment = _moment_of_day(text, now_ns) or datetime.datetime.fromisoformat(text)
+        moment = _moment_of_day(text, now_ns, zone) or _moment_of_date(text)
     except ValueError:
-        raise ValueError(
-            f"not a moment: {text!r} (10m, yesterday, 14:30, 2026-11-20, 2026-11-20 14:30, RFC 3339 or @epoch)"
-        ) from None
+        epoch = f"; seconds since the epoch are @{text}" if re.fullmatch(r"\d{9,11}(\.\d+)?", text) else ""
+        raise ValueError(f"not a time: {given!r} (write it like {MOMENTS}{epoch})") from None
+    moment = moment.replace(tzinfo=zone) if zone and moment.tzinfo is None else moment
     try:
         return int(moment.replace(microsecond=0).timestamp()) * NS + moment.microsecond * 1000
     except (OverflowError, ValueError, OSError):
-        raise ValueError(f"out of range: {text!r}") from None
+        raise ValueError(f"out of range: {given!r}") from None
 
 
-def _moment_of_day(text: str, now_ns: int) -> datetime.datetime | None:
-    """Return a time of today or yesterday, in local time, or None if *text* begins with neither. Raises ValueError."""
+def _moment_of_date(text: str) -> datetime.datetime:
+    """Return a date with or without a time, and with or without its weekday before it. Raises ValueError."""
+    weekday, _, rest = text.partition(" ")
+    number = _WEEKDAYS.get(weekday[:3].lower())
+    moment = datetime.datetime.fromisoformat(text if number is None else rest)
+    if number not in (None, moment.weekday()):
+        raise ValueError(weekday)
+    return moment
+
+
+def _moment_of_day(text: str, now_ns: int, zone: datetime.tzinfo | None) -> datetime.datetime | None:
+    """
+    Return a time of today, yesterday or tomorrow in *zone*, or None if *text* begins with neither. Raises ValueError.
+    """
     day, _, time = text.partition(" ")
-    if day not in _DAYS:
+    if text == "midnight":
+        day, time = "today", ""
+    elif day not in _DAYS:
         day, time = "today", text
         if not _TIME.match(text):
             return None
-    date = datetime.datetime.fromtimestamp(now_ns // NS).date() - datetime.timedelta(_DAYS[day])  # noqa: DTZ006
+    date = datetime.datetime.fromtimestamp(now_ns // NS, zone).date() + datetime.timedelta(_DAYS[day])
     return datetime.datetime.combine(date, datetime.time.fromisoformat(time.strip() or "00:00"))
 
 
-_DAYS = {"today": 0, "yesterday": 1}
+MOMENTS = "10m, 1 hour ago, yesterday, 14:30, 2026-11-20 14:30, RFC 3339 or @epoch"
+"""Moments as examples, for people."""
+_DAYS = {"today": 0, "yesterday": -1, "tomorrow": 1}
+_WEEKDAYS = {name: number for number, name in enumerate(("mon", "tue", "wed", "thu", "fri", "sat", "sun"))}
 _TIME = re.compile(r"\d\d:\d\d")
 
 

@@ -28,7 +28,7 @@ UNMIRRORED = {
     "producers/examples/*": "tests/producers/test_examples.py",
     "producers/sender": "tests/producers/test_contract.py",
 }
-WHOLES = {"hub/cli/cli", "hub/fairness", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
+WHOLES = {"hub/cli/cli", "hub/fairness", "hub/main", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
 WHOLES |= {
     "hub/wire/hostile",
     "producers/contract",

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from hub.cli.output import complain, discard_output
+from hub.cli.output import advice, complain, discard_output
 
 COMMANDS = {
     "bench": "Measure a hub on this machine.",
@@ -64,12 +64,23 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] == "help":  # mpsr help logs
+            args = [*args[1:2], "--help"]
+        elif args[0] == "version":
+            args = ["--version"]
+        if args[0] in ("--help", "--version"):
+            self.parse_args(ctx, args)  # it shows, and exits
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
             import difflib
 
-            if near := difflib.get_close_matches(args[0], COMMANDS, n=1):
+            from hub.cli.hints import command_hint
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if meant := command_hint(args[0]):
+                raise click.UsageError(f"{error.message.rstrip('.')}: {meant}", ctx) from None
+            if near:
                 raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean {near[0]!r}?", ctx) from None
             raise
 
@@ -90,7 +101,7 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> None:
     """Run `mpsr` and exit."""
     from hub.errors import MpsrError, UsageError
-    from producers.errors import ProducerError
+    from producers.errors import NotConnected, NotTrusted, ProducerError
 
     for descriptor in (0, 1, 2):  # a socket or the journal must not get the number of a closed one
         try:
@@ -102,6 +113,8 @@ def main(args: Sequence[str] | None = None) -> None:
         code = cli.main(args=list(sys.argv[1:] if args is None else args), prog_name="mpsr", standalone_mode=False)
     except click.exceptions.Abort:
         code = 130
+    except KeyboardInterrupt:  # before click has begun
+        code = 130
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = error.exit_code
@@ -109,6 +122,9 @@ def main(args: Sequence[str] | None = None) -> None:
         code = _complain(_sentence(error), error.exit_code)
     except UsageError as error:
         code = _complain(error, 2)
+    except NotConnected as error:
+        text = error.reason if error.path in error.reason and not isinstance(error, NotTrusted) else error
+        code = _complain(f"{text}{advice(error.reason)}", 1)
     except (MpsrError, ProducerError) as error:
         code = _complain(error, 1)
     except OSError as error:  # a full disk under standard output, a missing folder
@@ -123,8 +139,13 @@ def _complain(problem: object, code: int) -> int:
 
 
 def _sentence(error: click.ClickException) -> str:
-    """Return the error in one line, with the command that explains what is right."""
-    text = " ".join(error.format_message().split("\n")).rstrip(".")
+    """Return the error in one line, with what may have been meant, or the command that explains what is right."""
+    if isinstance(error, click.UsageError):
+        from hub.cli.hints import hint
+
+        if meant := hint(error):
+            return f"{error.message.rstrip('.')}: {meant}"
+    text = " ".join(error.format_message().replace("\n\t", " ").split("\n")).rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     return text if context is None else f"{text} (see `{context.command_path} --help`)"
 

@@ -60,7 +60,8 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
 
     settings = reload()
     for name in ("socket", "journal"):
-        check_default(name, getattr(settings.config, name))
+        if settings.values[name].origin == "default":
+            check_default(name, getattr(settings.config, name))
     check_start(settings.config, is_socket_inherited=has_inherited_sockets())
     if check:
         click.echo(f"mpsr: valid ({settings.file or 'no file'})")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from hub.cli.options import MOMENT, complete_level, complete_tag, journal_option, usage_error, whole
+from hub.cli.options import MOMENT, Named, Parsed, complete_level, complete_tag, journal_option, usage_error, whole
 from hub.cli.output import complain, discard_output, renderer, write
 from hub.paths import default_journal
+from hub.quantities import MOMENTS
 
 if TYPE_CHECKING:
     from hub.journal.reader import Gap
@@ -20,12 +22,38 @@ if TYPE_CHECKING:
     from hub.query.query import Query
 
 COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
+ALL = COUNT_MAX + 1
+"""The number of lines that `-n all` stands for."""
 LAST = 10
 """With what a follower begins."""
 FOLLOW_S = 0.1
 """Seconds between two reads of a follower: half of the promised delay."""
 NOTICE_S = 1.0
 """How long a follower waits for a journal without a word."""
+OUTPUTS = Named(
+    ["pretty", "json", "text"],
+    {"cat": "text", "raw": "text", "short": "pretty", "short-iso": "pretty", "jsonl": "json", "ndjson": "json"},
+)
+_OF_WRITER = ("tag", "pid", "uid", "comm")
+
+
+def _parse_count(text: str) -> int:
+    if text.strip().lower() == "all":
+        return ALL
+    if text.startswith("+"):
+        raise ValueError(f"{text!r} would be from that line on (of tail); N is the number of last messages")
+    return whole(0, COUNT_MAX).parse(text)
+
+
+def _parse_user(text: str) -> int:
+    if text.isdecimal() or text.startswith(("-", "+")):
+        return whole().parse(text)
+    import pwd
+
+    try:
+        return pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise ValueError(f"no such user: {text!r} (a name or a number)") from None
 
 
 @click.command()
@@ -38,9 +66,9 @@ NOTICE_S = 1.0
     "--lines",
     "--tail",
     "count",
-    type=whole(0, COUNT_MAX),
+    type=Parsed("number", _parse_count),
     metavar="N",
-    help="Only the last N messages that match.",
+    help="Only the last N messages that match, or all.",
 )
 @click.option("-r", "--reverse", is_flag=True, help="Show the newest message first.")
 @click.option(
@@ -49,19 +77,20 @@ NOTICE_S = 1.0
 )  # fmt: skip
 @click.option("-g", "--grep", metavar="REGEX", help="Only records with a string in which REGEX is found.")
 @click.option("-i", "--ignore-case", is_flag=True, help="--grep ignores the difference between upper and lower case.")
+@click.option("-v", "--invert-match", is_flag=True, help="Only records in which --grep finds nothing.")
 @click.option(
     "--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE; also !=, <, <=, >, >=. Repeatable."
 )
 @click.option(
     "-p", "--level", metavar="L", shell_complete=complete_level,
-    help="Only records of level L (debug, info, warning, error, ...) or worse.",
+    help="Only records of level L (debug, info, warning, error, ..., or 7 to 0 as in syslog) or worse.",
 )  # fmt: skip
 @click.option("--pid", type=whole(), metavar="N", help="Only messages of this process.")
-@click.option("--uid", type=whole(), metavar="N", help="Only messages of this user.")
-@click.option("--comm", metavar="GLOB", help="Only messages of commands with this name, as in 'python*'.")
 @click.option(
-    "-S", "--since", type=MOMENT, help="Only messages received since TIME: 10m, yesterday, 14:30, 2026-11-20, @epoch."
+    "--uid", type=Parsed("user", _parse_user), metavar="USER", help="Only messages of this user, by number or name."
 )
+@click.option("--comm", metavar="GLOB", help="Only messages of commands with this name, as in 'python*'.")
+@click.option("-S", "--since", type=MOMENT, help=f"Only messages received since TIME: {MOMENTS}.")
 @click.option("-U", "--until", type=MOMENT, help="Only messages received until TIME.")
 @click.option(
     "--after",
@@ -71,17 +100,19 @@ NOTICE_S = 1.0
     help="Only messages with a higher sequence number.",
 )
 @click.option(
-    "-o", "--output", type=click.Choice(["pretty", "json", "text"]),
+    "-o", "--output", type=OUTPUTS,
     help="pretty: with tracebacks. json: one object per line. text: the bare text.  [default: pretty]",
 )  # fmt: skip
 @click.option("--fields", metavar="KEYS", help="Show only these fields of the record, as in level,http.status.")
 @click.option("--count", "only_count", is_flag=True, help="Show only the number of messages that match.")
 @click.option("--utc", is_flag=True, help="Show times in UTC.")
 @click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+    "--color", type=Named(["auto", "always", "never"]), is_flag=False, flag_value="always", default="auto",
+    show_default=True,
     help="auto: colours on a terminal, always with $FORCE_COLOR, never with $NO_COLOR.",
 )  # fmt: skip
-@click.option("--no-pager", is_flag=True, hidden=True)  # there is none
+@click.option("--no-color", is_flag=True, hidden=True)
+@click.option("-a", "-q", "--no-pager", "--no-hostname", "no_effect", is_flag=True, hidden=True)  # it is so anyway
 def logs(  # noqa: PLR0913, PLR0917  one for each option
     journal: str | None,
     follow: bool,
@@ -93,7 +124,8 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     only_count: bool,
     utc: bool,
     color: str,
-    no_pager: bool,
+    no_color: bool,
+    no_effect: bool,
     **filters: Any,
 ) -> None:
     """Read the journal, whether a hub is running or not. All filters that are given must match.
@@ -106,26 +138,36 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     """
     began = _began()
     from hub.journal.reader import open_reader
+    from hub.query.backward import last
 
-    if follow and (reverse or only_count):
-        raise usage_error(f"-f does not end, so {'-r' if reverse else '--count'} cannot be used with it")
+    _check_follow(follow, {"-r": reverse, "--count": only_count, "--until": filters["until"] is not None})
+    if filters["invert_match"] and filters["grep"] is None:
+        raise usage_error("-v needs --grep: it shows what that does not find")
     folder = journal or default_journal()
-    query, render = _query(filters), renderer(output, color=color, utc=utc)
+    query, render = _query(filters), renderer(output, color="never" if no_color else color, utc=utc)
     if fields is not None:
         render = _only(fields.split(","), render)
+    if count == ALL and not follow:
+        count = None
     try:
         if follow:
             _wait_for_journal(folder)
         reader = open_reader(folder, after=after, since=query.since)
         if only_count:
             groups = query.groups(reader.read())
-            click.echo(sum(message.sequence > after for group in groups for message in group))
+            found = sum(message.sequence > after for group in groups for message in group)
+            click.echo(found if count is None else min(found, count))
+            return
+        if follow:
+            _follow(folder, query, render, LAST if count is None else count, after, began)
         elif reverse:
-            _write_backward(folder, query, render, count, after)
-        elif count is None and not follow:
-            _write_all(reader.read(), query, render, after)
+            written = _write_backward(folder, query, render, count, after)
+        elif count is None:
+            written = _write_all(reader.read(), query, render, after)
         else:
-            _write_end(folder, query, render, LAST if count is None else count, after, began if follow else None)
+            written = write([map(render, last(folder, query, count, after=after))])
+        if not written and count != 0 and sys.stderr.isatty():
+            complain(f"no message matches{_about_where(filters['where'])}")
     except KeyboardInterrupt:
         return
     except BrokenPipeError:
@@ -141,35 +183,58 @@ def _wait_for_journal(folder: str) -> None:
         if notice_at is not None and time.monotonic() >= notice_at:
             notice_at = None
             complain(f"journal {folder}: there is none yet; waiting for a hub (is --journal right?)")
-        time.sleep(FOLLOW_S)
+        _pause()
 
 
-def _write_backward(folder: str, query: Query, render: Callable[[Message], str], count: int | None, after: int) -> None:
-    """Write the last *count* messages, or all, the newest first."""
+def _pause() -> None:
+    """Wait `FOLLOW_S`. Raises BrokenPipeError as soon as the reader of standard output has ended."""
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # errors and hang-ups are reported anyway
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(FOLLOW_S * 1000)):
+        raise BrokenPipeError
+
+
+def _check_follow(follow: bool, others: Mapping[str, bool]) -> None:
+    for option, is_given in others.items():
+        if follow and is_given:
+            raise usage_error(f"-f does not end, so {option} cannot be used with it")
+
+
+def _about_where(conditions: Sequence[str]) -> str:
+    """Return what may have been meant by conditions whose keys are properties of the message, not of its record."""
+    from hub.query.condition import Condition
+
+    keys = [key for text in conditions if (key := Condition(text).key) in _OF_WRITER]
+    return "".join(f" (--where {key}: a field of the record; --{key} selects messages)" for key in keys[:1])
+
+
+def _write_backward(folder: str, query: Query, render: Callable[[Message], str], count: int | None, after: int) -> int:
+    """Write the last *count* messages, or all, the newest first. Return their number."""
     from hub.query.backward import backward
 
     stretches = backward(folder, query, after=after)
     newest = (message for stretch in stretches for message in reversed(stretch))
-    write([map(render, itertools.islice(newest, count))])
+    return write([map(render, itertools.islice(newest, count))])
 
 
-def _write_end(
-    folder: str, query: Query, render: Callable[[Message], str], count: int, after: int, began: int | None
-) -> None:
-    """Write the last *count* messages. With *began*, a time: those before it, then all since, for ever."""
+def _follow(
+    folder: str, query: Query, render: Callable[[Message], str], count: int, after: int, began: int
+) -> NoReturn:
+    """Write the last *count* messages before the time *began*, then all since, until the reader of the output ends."""
     from hub.journal.reader import open_reader
     from hub.journal.segment import SEQUENCE_MAX
     from hub.query.backward import last, last_sequence_before
 
-    if began is None:
-        write([map(render, last(folder, query, count, after=after))])
-        return
-    end = max(last_sequence_before(folder, began), after)
-    write([map(render, last(folder, query, count, after=after, below=min(end + 1, SEQUENCE_MAX)))])
-    reader = open_reader(folder, after=end)
+    end = after
+    if count != ALL:
+        end = max(last_sequence_before(folder, began), after)
+        write([map(render, last(folder, query, count, after=after, below=min(end + 1, SEQUENCE_MAX)))])
+    reader = open_reader(folder, after=end, since=query.since)
     while True:
         _write_all(reader.read(follow=True), query, render, end)
-        time.sleep(FOLLOW_S)
+        _pause()
 
 
 def _only(keys: Sequence[str], render: Callable[[Message], str]) -> Callable[[Message], str]:
@@ -217,5 +282,5 @@ def _query(filters: dict[str, Any]) -> Query:
         raise usage_error(str(error)) from None
 
 
-def _write_all(batches: Iterator[Batch | Gap], query: Query, render: Callable[[Message], str], after: int) -> None:
-    write((render(message) for message in group if message.sequence > after) for group in query.groups(batches))
+def _write_all(batches: Iterator[Batch | Gap], query: Query, render: Callable[[Message], str], after: int) -> int:
+    return write((render(message) for message in group if message.sequence > after) for group in query.groups(batches))

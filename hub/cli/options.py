@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import click
 
 from hub.configfile import check_named_file, configured_path
 from hub.paths import check_default, default_journal, default_socket
-from hub.quantities import Size
+from hub.quantities import Duration, Size
+
+T = TypeVar("T")
 
 
 def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Return the option's value, else the value in the hub's file unless a variable is set."""
     assert param.name is not None
+    _named(ctx, param, value)
     if value is not None or os.environ.get(f"MPSR_{param.name.upper()}"):
         check_named_file()  # one error for all commands, whether they need the file or not
         return value
@@ -30,6 +33,13 @@ def _configured(ctx: click.Context, param: click.Parameter, value: str | None) -
     if path is None:
         check_default(param.name, _DEFAULTS[param.name]())
     return path
+
+
+def _named(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Return the option's value. An empty text is no path: a variable of a script was not set."""
+    if value == "":
+        raise click.BadParameter("an empty text is no path (leave the option out for the default)", ctx, param)
+    return value
 
 
 _DEFAULTS = {"socket": default_socket, "journal": default_journal}
@@ -44,6 +54,7 @@ socket_option = click.option(
 config_option = click.option(
     "--config",
     metavar="FILE",
+    callback=_named,
     help="Configuration file.  [default: $MPSR_CONFIG, ~/.config/mpsr/hub.toml or /etc/mpsr/hub.toml]",
 )
 journal_option = click.option(
@@ -54,18 +65,18 @@ journal_option = click.option(
 )
 
 
-class Parsed(click.ParamType[Any]):
+class Parsed(click.ParamType[Any], Generic[T]):
     """A value that *parse* reads from text. The text of its ValueError is the error message."""
 
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
         self.name = name
-        self._parse = parse
+        self.parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
         try:
-            return self._parse(value)
+            return self.parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
@@ -79,13 +90,16 @@ def _parse_moment(text: str) -> int:
 
 
 def _parse_seconds(text: str) -> float:
-    seconds = float(text) if text.strip().lower() not in ("nan", "inf", "infinity") else -1.0
+    try:
+        seconds = float(Duration.parse(text))
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds <= SECONDS_MAX:
-        raise ValueError(f"not a number of seconds: {text!r} (0 to {SECONDS_MAX:.0f})")
+        raise ValueError(f"not a number of seconds: {text!r} (0 to {SECONDS_MAX:.0f}, or like 90s, 10m)")
     return seconds
 
 
-def whole(least: int = 0, most: int | None = None) -> Parsed:
+def whole(least: int = 0, most: int | None = None) -> Parsed[int]:
     """Return the type of an option that is a whole number. Its range is in the error message, not in the help."""
 
     def parse(text: str) -> int:
@@ -96,6 +110,19 @@ def whole(least: int = 0, most: int | None = None) -> Parsed:
         return number
 
     return Parsed("number", parse)
+
+
+class Named(click.Choice[str]):
+    """One of *choices*, in any case, or by the name that it has in another program: *aliases*."""
+
+    def __init__(self, choices: Sequence[str], aliases: Mapping[str, str] | None = None) -> None:
+        super().__init__(choices)
+        self._aliases = aliases or {}
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:
+        """Return the choice that is meant."""
+        name = str(choice).lower()
+        return self._aliases.get(name, name)
 
 
 SECONDS_MAX = 1e6

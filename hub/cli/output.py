@@ -9,6 +9,7 @@ Not here: how a message looks (hub.query.rendering).
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
@@ -32,6 +33,20 @@ def complain(problem: object) -> None:
     click.echo(f"mpsr: {escape(str(problem))}", err=True)
 
 
+def advice(reason: str) -> str:
+    """Return what to look at if there is no connection to a hub for *reason*, in parentheses; empty if it says that."""
+    if is_forbidden(reason):
+        return " (are you in the group of the socket? see the key group of the hub)"
+    if reason.startswith("no hub at ") or reason.endswith(" is gone"):
+        return " (is one running? is --socket right?)"
+    return ""
+
+
+def is_forbidden(reason: str) -> bool:
+    """Return whether *reason*, for which there is no connection, is a lack of permission."""
+    return reason.endswith(os.strerror(errno.EACCES))
+
+
 def renderer(output: str | None, *, color: str = "auto", utc: bool = False) -> Callable[[Message], str]:
     """Return the function that renders a message: as requested, else pretty, with colours on a terminal."""
     from hub.query.rendering import RENDERERS, pretty
@@ -51,20 +66,21 @@ def wants_colours() -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
-def write(groups: Iterable[Iterable[str]]) -> None:
+def write(groups: Iterable[Iterable[str]]) -> int:
     """
-    Write the lines of all *groups* to standard output.
+    Write the lines of all *groups* to standard output. Return their number.
 
     Lines are written together, many at a time, and not later than `WRITE_S` after they were found, unless the next
     group takes longer. Raises BrokenPipeError.
     """
     lines: list[str] = []
-    due = 0.0
+    written, due = 0, 0.0
     try:
         for group in groups:
             found = iter(group)
             while more := list(itertools.islice(found, WRITE_LINES)):
                 lines += more
+                written += len(more)
                 if len(lines) >= WRITE_LINES:
                     _put(lines)
                     lines = []
@@ -74,6 +90,7 @@ def write(groups: Iterable[Iterable[str]]) -> None:
                 due = time.monotonic() + WRITE_S
     finally:
         _put(lines)
+    return written
 
 
 def _put(lines: list[str]) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import click
 
 from hub.cli.options import SECONDS, complete_level, complete_tag, socket_option, usage_error
-from hub.cli.output import complain
+from hub.cli.output import advice, complain, is_forbidden
 from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, NotTrusted, Producer
 
 NOTICE_S = 1.0
 """How long the command waits for the hub without a word."""
+ATTEMPT_S = 0.1
+"""How long a connection may take where nothing is waited for. It takes less than a millisecond, or fails at once."""
 
 
 @click.command()
@@ -34,7 +36,11 @@ NOTICE_S = 1.0
     "Repeatable.",
 )  # fmt: skip
 @click.option(
-    "-p", "--level", metavar="L", shell_complete=complete_level, help="Level of each record: info, warning, error, ..."
+    "-p",
+    "--level",
+    metavar="L",
+    shell_complete=complete_level,
+    help="Level of each record: info, warning, error, ...; also FACILITY.LEVEL.",
 )
 @click.option(
     "--spool",
@@ -62,15 +68,16 @@ def send(
 ) -> int:
     """Send each MESSAGE, or each line of standard input.
 
-    Exit code 0 means that all messages are on the hub's disk; with --spool, there or in the spool.
+    A single - is standard input, too. Exit code 0 means that all messages are on the hub's disk; with --spool, there or
+    in the spool.
 
     \b
     Examples:
       mpsr send --tag deploy -F version=1.2 "release is out"
       tail -F access.log | mpsr send --tag nginx
     """
-    extra = dict(map(_field, fields)) | ({} if level is None else {"level": level})
-    lines: Iterable[bytes] = map(os.fsencode, message) if message else _standard_input()
+    extra = _extra(fields, level, has_text=not as_json)
+    lines: Iterable[bytes] = map(os.fsencode, message) if message not in ((), ("-",)) else _standard_input()
     failed = False
     if spool:
         _silence()
@@ -86,12 +93,33 @@ def send(
         else:
             _flush(producer, timeout)
     except KeyboardInterrupt:
-        complain(NotAcknowledged(producer.pending, "interrupted"))
+        if pending := producer.pending:
+            complain(NotAcknowledged(pending, "interrupted"))
         return 130
     finally:
         with contextlib.suppress(NotAcknowledged):  # flushed, or an error is being raised already
             producer.close(timeout=0)
     return 1 if failed else 0
+
+
+def _extra(fields: Sequence[str], level: str | None, *, has_text: bool) -> dict[str, Any]:
+    """Return the fields of every record, from -F and -p, each given once. With *has_text*, `message` is the text."""
+    given = list(map(_field, fields))
+    if level is not None:
+        from hub.query.level import parse_priority
+
+        try:
+            given += [*parse_priority(level).items()]
+        except ValueError as error:
+            raise usage_error(f"-p: {error}") from None
+    extra: dict[str, Any] = {}
+    for key, value in given:
+        if key in extra:
+            raise usage_error(f"the field {key!r} is given twice")
+        if key == "message" and has_text:
+            raise usage_error("-F message=: the text is the field `message`; give it as MESSAGE, or use --json")
+        extra[key] = value
+    return extra
 
 
 def _field(field: str) -> tuple[str, Any]:
@@ -203,11 +231,22 @@ def _silence() -> None:
 
 
 def _leave(producer: Producer, timeout: float) -> None:
-    """Wait for the answers, unless the hub is away and all messages are in the spool. Raises NotAcknowledged."""
+    """
+    Wait for the answers of a hub. If it is away, all messages are in the spool, or it is an error at once.
+
+    Raises NotAcknowledged or NotTrusted.
+    """
+    fault = producer.stats()["spool_fault"]
+    if fault:
+        try:
+            producer.connect(min(timeout, ATTEMPT_S))
+        except NotTrusted:
+            raise
+        except NotConnected:
+            timeout = 0.0 if producer.stats()["last_error"] else timeout  # empty: there was no attempt yet
     try:
         producer.close(timeout)
     except NotAcknowledged as late:
-        fault = producer.stats()["spool_fault"]
         reason = f"{late.last_error}, and there is no spool: {fault}" if fault else late.last_error
         raise NotAcknowledged(late.count, reason, late.dropped) from None
 
@@ -234,7 +273,7 @@ def _flush(producer: Producer, timeout: float) -> None:
                     complain(f"waiting for the hub: {late.last_error}{_hint(late.last_error)}")
                 continue
             if late.last_error or late.count >= left:
-                raise NotAcknowledged(late.count, late.last_error, dropped) from None
+                raise NotAcknowledged(late.count, _why(late.last_error, timeout), dropped) from None
             left = late.count
         else:
             break
@@ -251,11 +290,21 @@ def _is_connected(producer: Producer, timeout: float) -> bool:
         except NotTrusted:
             raise
         except NotConnected as error:
+            if is_forbidden(error.reason):  # waiting does not help
+                break
             if step < len(waits_s):
-                complain(f"waiting {timeout:g} s for the hub: {error.reason} (is one running? is --socket right?)")
+                complain(f"waiting {timeout:g} s for the hub: {error.reason}{advice(error.reason)}")
         else:
             return True
     return False
+
+
+def _why(reason: str, timeout: float) -> str:
+    """Return *reason*, or why a hub that is there may not have acknowledged; with a remedy, unless one was named."""
+    if not reason:
+        remedy = "is its disk full? see its log" if timeout > NOTICE_S else "allow more with --timeout"
+        return f"the hub did not answer within {timeout:g} s; {remedy}"
+    return reason + advice(reason) if timeout <= NOTICE_S or is_forbidden(reason) else reason
 
 
 def _hint(reason: str) -> str:

@@ -43,8 +43,8 @@ class Condition:
         match = _FORM.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r}: write it as KEY=VALUE, KEY!=VALUE, KEY<VALUE or KEY>VALUE")
-        self._key, self._operator, self._text = match[1].strip(), match[2], match[3].strip()
-        self._path = self._key.split(".")
+        self.key, self._operator, self._text = match[1].strip(), match[2], match[3].strip()
+        self._path = self.key.split(".")
         self._compare = _OPERATORS[self._operator]
         self._number = _as_number(self._text)
 
@@ -55,7 +55,7 @@ class Condition:
 
     def holds(self, record: dict[Any, Any]) -> bool:
         """Return whether *record* meets the condition."""
-        value = look_up(record, self._key, self._path)
+        value = look_up(record, self.key, self._path)
         if isinstance(value, str):
             return self._holds_text(value)
         if value is ABSENT:

@@ -54,13 +54,39 @@ _OTEL: _Table = ((21, "critical"), (17, "error"), (13, "warning"), (9, "info"), 
 _OF_PINO = ("hostname", "v")
 
 
+_SYSLOG_NUMBERS = tuple(map(str, range(len(_SYSLOG))))
+_FACILITIES = [
+    "kern",
+    "user",
+    "mail",
+    "daemon",
+    "auth",
+    "authpriv",
+    "security",
+    "syslog",
+    "lpr",
+    "news",
+    "uucp",
+    "cron",
+    "ftp",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
+]
+
+
 class LevelCondition:
-    """The record's level is at least *name*."""
+    """The record's level is at least *name*: a name, or a severity of syslog from 0 to 7."""
 
     def __init__(self, name: str) -> None:
-        rank = rank_of_name(name)
+        rank = rank_of_name(_SYSLOG[int(name)] if name.strip() in _SYSLOG_NUMBERS else name)
         if rank is None:
-            raise ValueError(f"no level {name!r}; there are {', '.join(LEVELS)}")
+            raise ValueError(_no_level(name, "one level: it and all worse ones are shown"))
         self._rank = rank
         self.needles: list[bytes] = []
 
@@ -68,6 +94,22 @@ class LevelCondition:
         """Return whether *record* meets the condition."""
         rank = rank_of(record)
         return rank is not None and rank >= self._rank
+
+
+def parse_priority(text: str) -> dict[str, str]:
+    """
+    Return the fields of a record for a level, or for FACILITY.LEVEL as logger(1) takes it. Raises ValueError.
+
+    The level stays as it is written; a number is one of syslog or of `logging`.
+    """
+    facility, dot, level = text.rpartition(".")
+    if rank_of({"level": level}) is None or (dot and facility.lower() not in _FACILITIES):
+        raise ValueError(_no_level(text, "LEVEL or FACILITY.LEVEL"))
+    return {"level": level} | ({"facility": facility.lower()} if dot else {})
+
+
+def _no_level(name: str, form: str) -> str:
+    return f"no level {name!r} ({form}; there are {', '.join(LEVELS)})"
 
 
 def rank_of(record: dict[Any, Any]) -> int | None:

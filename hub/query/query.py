@@ -40,7 +40,8 @@ class Query:
     The filters of a query. A message must pass all of them.
 
     - *tag*: a glob over tags, or several, of which one must match, unless it begins with ``!``: then it must not match;
-    - *grep*: a regular expression, searched in the strings of the record, with *ignore_case* in any case;
+    - *grep*: a regular expression, searched in the strings of the record, with *ignore_case* in any case; with
+      *invert_match*, it must not be found;
     - *where*: conditions on fields of the record;
     - *level*: the minimum level;
     - *pid*, *uid*, *comm*: process id, user id and command name (a glob) of the writer;
@@ -57,6 +58,7 @@ class Query:
         where: Sequence[Condition] = (),
         level: str | None = None,
         ignore_case: bool = False,
+        invert_match: bool = False,
         pid: int | None = None,
         uid: int | None = None,
         comm: str | None = None,
@@ -78,8 +80,9 @@ class Query:
         filters: list[Filter] = [condition.holds for condition in conditions]
         self._needles = [needle for condition in conditions for needle in condition.needles]
         if grep is not None:
-            filters.append(_grep_filter(grep, ignore_case=ignore_case))
-            if ignore_case:  # what differs only in case may differ in bytes
+            finds = _grep_filter(grep, ignore_case=ignore_case)
+            filters.append((lambda record: not finds(record)) if invert_match else finds)
+            if ignore_case or invert_match:  # what differs only in case may differ in bytes
                 pass
             elif _PLAIN.fullmatch(grep):
                 self._needles.append(grep.encode())

@@ -9,7 +9,7 @@ Not here: the flag, the variable and the help of a key (hub.service.keys), the o
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Self
 
 import msgspec
 
@@ -21,8 +21,7 @@ from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
 from hub.wire.frame import FRAME_BYTES_MAX
 
-LogLevel = Literal["debug", "info", "warning", "error"]
-LOG_LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
+LOG_LEVELS = ("debug", "info", "warning", "error")
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -47,6 +46,33 @@ class FrameSize(Size):
     least = 1 << 10
 
 
+class Age(Duration):
+    """
+    The age at which messages are deleted. It needs a unit, and is not 0: 30 days that are read as 30 seconds, or as no
+    time at all, would cost the whole journal.
+    """
+
+    __slots__ = ()
+    least = 1.0
+    needs_unit = True
+    advice = "; leave it out for no limit"
+
+
+class LogLevel(str):
+    """The minimum level of the hub's own log."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the level that the text *given* names, in any case: ``info``, ``DEBUG``, ``warn``."""
+        name = given.strip().lower() if isinstance(given, str) else ""
+        name = {"warn": "warning", "err": "error"}.get(name, name)
+        if name not in LOG_LEVELS:
+            raise ValueError(f"not one of {', '.join(LOG_LEVELS)}")
+        return cls(name)
+
+
 class Config(Table, frozen=True, kw_only=True):
     """
     The configuration of a hub. A `Live` setting can change while the hub runs; the others need a restart.
@@ -59,13 +85,13 @@ class Config(Table, frozen=True, kw_only=True):
     group: Live[str | None] = None
     journal: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_journal()))
     journal_size: Live[JournalSize] = JournalSize(RETAIN_BYTES)
-    retain: Live[Duration | None] = None
+    retain: Live[Age | None] = None
     durability: Durability = "fsync"
     connections_max: Live[Count] = 10_000
     inbox_size: InboxSize = InboxSize(64 << 20)
     frame_size: FrameSize = FrameSize(FRAME_BYTES_MAX)
     stop_timeout: Live[Duration] = Duration(10)
-    log_level: Live[LogLevel] = "info"
+    log_level: Live[LogLevel] = LogLevel("info")
     send_allow: Live[tuple[Rule, ...]] = ()
     send_deny: Live[tuple[Rule, ...]] = ()
     read_allow: Live[tuple[Rule, ...]] = ()

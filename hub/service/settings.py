@@ -95,7 +95,7 @@ def _read_file(path: str, fields: Mapping[str, Field]) -> dict[str, Any]:
 def _value(field: Field, flags: Flags, environ: Environ, in_file: Mapping[str, Any], path: str | None) -> Value:
     key = BY_NAME.get(field.name)
     if key is not None and (flag := flags.get(field.name)) not in (None, ()):
-        if field.kind is AbsolutePath and isinstance(flag, str):
+        if field.kind is AbsolutePath and isinstance(flag, str) and flag:  # an empty one is no path
             flag = AbsolutePath.of_shell(flag)
         return Value(flag, key.flag)
     if key is not None and (variable := environ.get(key.variable)):

@@ -21,6 +21,7 @@ SECOND = 1_000_000_000
     [
         ("90s", 90), ("10m", 600), ("2h", 7200), ("1.5d", 129_600), ("2w", 1_209_600), ("250ms", 0.25), (" 5 s ", 5),
         ("1h30m", 5400), ("10min", 600), ("1 hour 30 minutes", 5400), ("2 days", 172_800), ("1d 2h", 93_600),
+        ("1y", 31_557_600), ("2 months", 5_259_600),
     ],
 )  # fmt: skip
 def test_lengths(text: str, seconds: float) -> None:
@@ -37,6 +38,11 @@ def test_lengths(text: str, seconds: float) -> None:
         ("2026-11-20T10:00:00Z", 1_795_168_800 * SECOND),
         ("1 hour ago", NOW - 3600 * SECOND),
         ("-5m", NOW - 300 * SECOND),
+        ("+10m", NOW + 600 * SECOND),
+        ("1 month ago", NOW - 2_629_800 * SECOND),
+        ("2026-11-20 10:00 UTC", 1_795_168_800 * SECOND),
+        ("Fri 2026-11-20 10:00:00 UTC", 1_795_168_800 * SECOND),
+        ("00:15 UTC", (1_700_000_000 // 86_400 * 86_400 + 900) * SECOND),
         ("2 days ago", NOW - 172_800 * SECOND),
         ("@1700000000", 1_700_000_000 * SECOND),
         ("@1700000000.25", 1_700_000_000 * SECOND + SECOND // 4),
@@ -57,8 +63,11 @@ def test_moments_without_a_zone_are_local(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "10", "10 parsecs", "2026-13-01", "25:00", "today 1", "tomorrow", "@", "@x", "@1.x", "5m x", "ago", "1hm"],
-)
+    [
+        "", "10 parsecs", "2026-13-01", "25:00", "today 1", "+", "--5m", "@", "@x", "@1.x", "5m x", "ago", "1hm",
+        "Thu 2026-11-20", "Fri", "Fri x", "UTC",
+    ],
+)  # fmt: skip
 def test_nonsense_is_refused(text: str) -> None:
     """The error for an invalid moment describes the form of a valid one."""
     with pytest.raises(ValueError, match="10m"):
@@ -75,6 +84,9 @@ def test_nonsense_is_refused(text: str) -> None:
         ("14:30", 0, "14:30"),
         ("14:30:05", 0, "14:30:05"),
         ("yesterday 07:00", 1, "07:00"),
+        ("midnight", 0, ""),
+        ("tomorrow", -1, ""),
+        ("tomorrow 09:15", -1, "09:15"),
     ],
 )
 def test_times_of_today_and_yesterday(text: str, days: int, time: str) -> None:
@@ -150,13 +162,38 @@ def test_texts_are_short(value: Size | Duration, text: str) -> None:
     assert value.text == text
 
 
-@pytest.mark.parametrize("given", [True, 1.5, None, ["1MiB"], b"1MiB"])
+@pytest.mark.parametrize("given", [True, None, ["1MiB"], b"1MiB"])
 def test_what_is_neither_text_nor_number(given: object) -> None:
     """Other types are refused with the same advice as a wrong text."""
     with pytest.raises(ValueError, match="write it like 64MiB"):
         Size.parse(given)
     with pytest.raises(ValueError, match="write it like 90s"):
         Duration.parse(given)
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("5", 5), ("2.5", 2.5), (".5", 0.5), (5, 5), (0.25, 0.25), ("0", 0)])
+def test_a_number_without_a_unit_is_seconds(given: object, seconds: float) -> None:
+    """A duration needs no unit; a type of durations that needs one, or has a least one, says so."""
+    assert Duration.parse(given) == seconds
+
+    class Careful(Duration):
+        needs_unit = True
+        least = 60.0
+        advice = "; or not"
+
+    assert type(Careful.parse("60s")) is Careful
+    with pytest.raises(ValueError, match=r"7d; or not\)"):
+        Careful.parse(given)
+    with pytest.raises(ValueError, match=r"'59s' is too short \(at least 1m; or not\)"):
+        Careful.parse("59s")
+
+
+def test_what_looks_like_an_epoch() -> None:
+    """A bare number is no moment; one that may be seconds since the epoch is shown as it would be right."""
+    with pytest.raises(ValueError, match="epoch; seconds since the epoch are @1700000000"):
+        parse_moment("1700000000", NOW)
+    with pytest.raises(ValueError, match=r"or @epoch\)"):
+        parse_moment("10", NOW)
 
 
 def test_a_number_with_its_noun() -> None:

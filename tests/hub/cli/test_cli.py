@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -225,9 +226,8 @@ def test_send_without_a_hub_says_so(tmp_path: Path) -> None:
     """Without a hub, one line names the socket, exit code 1."""
     done = mpsr("send", "--socket", str(tmp_path / "absent.sock"), "--timeout", "0.2", "hello")
     assert done.returncode == 1
-    assert done.stderr.decode().splitlines() == [
-        f"mpsr: 1 message is not acknowledged (no hub at {tmp_path / 'absent.sock'})"
-    ]
+    reason = f"no hub at {tmp_path / 'absent.sock'} (is one running? is --socket right?)"
+    assert done.stderr.decode().splitlines() == [f"mpsr: 1 message is not acknowledged ({reason})"]
 
 
 def test_send_survives_a_restart_of_the_hub(hub: HubProcess) -> None:
@@ -296,9 +296,118 @@ def test_logs_finds_by_fields_level_writer_and_time(hub: HubProcess) -> None:
     assert mpsr("logs", "--journal", hub.journal, "--count", "--level", "error").stdout == b"2\n"
     line = json_lines(mpsr("logs", "--journal", hub.journal, "-o", "json", "--fields", "n, a.b").stdout)[-1]
     assert line["record"] == {"n": 3, "a.b": "x"}
-    for wrong in (("--where", "n"), ("--level", "loud"), ("--since", "tomorrow"), ("-f", "-r"), ("-f", "--count")):
+    for wrong in (("--where", "n"), ("--level", "loud"), ("--since", "someday"), ("-f", "-r"), ("-f", "--count")):
         done = mpsr("logs", "--journal", hub.journal, *wrong)
         assert (done.returncode, b"Traceback" in done.stderr) == (2, False)
+
+
+def test_logs_takes_what_one_knows(hub: HubProcess) -> None:
+    """Levels of syslog, names of users, `all`, names of outputs, bare --color, and what needs no option anyway."""
+    for level in ("info", "err", "crit"):
+        assert mpsr("send", "--socket", hub.socket, "-p", level, f"m {level}").returncode == 0
+
+    def shown(*args: str) -> list[str]:
+        done = mpsr("logs", "--journal", hub.journal, *args)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode().splitlines()
+
+    plain = shown("--no-color", "-a", "-q", "--no-hostname", "--no-pager")
+    assert plain == shown() == shown("-n", "all") == shown("--tail", "ALL", "-o", "short") == shown("--color=Never")
+    assert len(plain) == 3
+    assert shown("-o", "CAT") == shown("-o", "raw") == ["m info", "m err", "m crit"]
+    assert shown("-o", "jsonl") == shown("-o", "JSON") == shown("-o", "json")
+    assert shown("-o", "text", "-p", "3") == shown("-o", "text", "-p", "ERR") == ["m err", "m crit"]
+    assert shown("-o", "text", "-p", "2") == ["m crit"]
+    assert shown("-o", "text", "--uid", pwd.getpwuid(os.getuid()).pw_name) == ["m info", "m err", "m crit"]
+    assert shown("-o", "text", "-v", "-g", "err|info") == ["m crit"]
+    assert shown("-o", "text", "-v", "-i", "-g", "M ERR") == ["m info", "m crit"]
+    assert shown("--color") == shown("--color", "always") != plain
+    for args, number in (((), "3"), (("-n", "2"), "2"), (("-n", "9"), "3"), (("-n", "all"), "3"), (("-n", "0"), "0")):
+        assert shown("--count", *args) == [number]
+
+
+def test_nothing_found(hub: HubProcess) -> None:
+    """On a terminal, standard error says that no message matches, and what --where may have meant; else nothing."""
+    assert mpsr("send", "--socket", hub.socket, "x").returncode == 0
+    hint = "mpsr: no message matches (--where tag: a field of the record; --tag selects messages)"
+    for args, said in (
+        (["--where", "tag=send"], hint),
+        (["-r", "-t", "y"], "mpsr: no message matches"),
+        (["-n", "5", "-t", "y"], "mpsr: no message matches"),
+        (["-n", "0"], ""),
+        (["-n", "1"], ""),
+    ):
+        ours, theirs = os.openpty()
+        command = [*MPSR, "logs", "--journal", hub.journal, *args]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True, timeout=30)
+        os.write(theirs, b".")  # so that there is something to read
+        assert os.read(ours, 1000).decode().removesuffix(".").rstrip() == said
+        assert bool(done.stdout) == (args == ["-n", "1"])
+        os.close(ours)
+        os.close(theirs)
+    done = mpsr("logs", "--journal", hub.journal, "--where", "tag=send")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_a_follower_ends_with_its_reader(tmp_path: Path, has_journal: bool) -> None:
+    """`logs -f | head -1` ends as soon as the reader of its output has, and not with the next message."""
+    with HubProcess(tmp_path) as hub:
+        assert mpsr("send", "--socket", hub.socket, "one").returncode == 0
+        journal = hub.journal if has_journal else str(tmp_path / "none")
+        command = [*MPSR, "logs", "-f", "--journal", journal]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
+            assert following.stdout is not None
+            assert following.stderr is not None
+            if has_journal:
+                assert following.stdout.readline().endswith(b"one\n")
+            else:
+                assert b"waiting for a hub" in following.stderr.readline()
+            following.stdout.close()
+            assert following.wait(30) == 0
+            assert following.stderr.read() == b""
+
+
+def test_follow_everything(hub: HubProcess) -> None:
+    """`logs -f -n all` begins with the first message of the journal, and continues."""
+    mpsr("send", "--socket", hub.socket, *(str(n) for n in range(30)))
+    command = [*MPSR, "logs", "-f", "-n", "all", "-o", "text", "--journal", hub.journal]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as following:
+        assert following.stdout is not None
+        assert [following.stdout.readline() for _ in range(30)] == [b"%d\n" % n for n in range(30)]
+        mpsr("send", "--socket", hub.socket, "last")
+        assert following.stdout.readline() == b"last\n"
+        following.stdout.close()
+        assert following.wait(30) == 0
+
+
+def test_send_as_logger_and_cat_do(hub: HubProcess) -> None:
+    """-p takes FACILITY.LEVEL and numbers, and a single - is standard input."""
+    for level in ("user.err", "LOCAL0.Info", "3"):
+        assert mpsr("send", "--socket", hub.socket, "-p", level, "x").returncode == 0
+    assert mpsr("send", "--socket", hub.socket, "--timeout", "5s", "-", stdin=b"a\nb\n").returncode == 0
+    assert mpsr("send", "--socket", hub.socket, "-", "c").returncode == 0
+    assert [message.record for message in hub.messages()] == [
+        {"message": "x", "level": "err", "facility": "user"},
+        {"message": "x", "level": "Info", "facility": "local0"},
+        {"message": "x", "level": "3"},
+        *({"message": text} for text in ("a", "b", "-", "c")),
+    ]
+    assert mpsr("logs", "--journal", hub.journal, "-p", "err", "--count").stdout == b"2\n"
+
+
+def test_an_interrupt_when_all_is_stored(hub: HubProcess) -> None:
+    """Ctrl-C in `send` on a terminal says nothing if everything that was sent is stored."""
+    command = [*MPSR, "send", "--socket", hub.socket]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as sending:
+        assert sending.stdin is not None
+        assert sending.stderr is not None
+        sending.stdin.write(b"x\n")
+        sending.stdin.flush()
+        eventually(lambda: hub.stats()["acks"])
+        sending.send_signal(signal.SIGINT)
+        assert sending.stderr.read() == b""
+        assert sending.wait(30) == 130
 
 
 def test_retain_lets_the_old_go(tmp_path: Path) -> None:

@@ -76,6 +76,10 @@ def test_rules_are_lists(name: str, tmp_path: Path) -> None:
         ("durability = true", "durability = true: not one of fsync, relaxed"),
         ('durability = "never"', 'durability = "never": not one of fsync, relaxed'),
         ("retain = 30", "retain = 30: not a duration: 30 (write it like 90s"),
+        ("retain = 0", "retain = 0: not a duration: 0 (write it like 90s, 10m, 1h30m, 7d; leave it out for no limit)"),
+        ('retain = "0d"', "retain = \"0d\": '0d' is too short (at least 1s; leave it out for no limit)"),
+        ('retain = "1ms"', "retain = \"1ms\": '1ms' is too short (at least 1s; leave it out for no limit)"),
+        ('log_level = "loud"', 'log_level = "loud": not one of debug, info, warning, error'),
         ("connections_max = 0", "connections_max = 0: not a whole number from 1 to 1000000"),
         ('connections_max = "many"', 'connections_max = "many": not a whole number from 1 to 1000000'),
         ("group = 5", 'group = 5: not a text (write it in quotation marks: "5")'),
@@ -149,6 +153,31 @@ def test_an_empty_text_is_no_value(tmp_path: Path) -> None:
     assert (config.retain, config.group) == (None, None)
     with pytest.raises(ConfigError, match="--mode: mode = \"\": not a file mode: ''"):
         load({"mode": ""}, file=os.devnull, environ={})
+
+
+@pytest.mark.parametrize("given", ["DEBUG", "debug", " Debug "])
+def test_a_level_in_any_case(given: str) -> None:
+    """The level of the hub's log is understood in any case, and by its short names."""
+    assert load({"log_level": given}, file=os.devnull, environ={}).config.log_level == "debug"
+    shorts = [load({"log_level": short}, file=os.devnull, environ={}).config.log_level for short in ("warn", "err")]
+    assert shorts == ["warning", "error"]
+
+
+def test_seconds_without_a_unit(tmp_path: Path) -> None:
+    """A duration in a flag and in the file may be a number of seconds, except an age."""
+    path = tmp_path / "hub.toml"
+    path.write_text("stop_timeout = 5")
+    assert load(file=str(path), environ={}).config.stop_timeout == 5.0
+    assert load({"stop_timeout": "2.5"}, file=str(path), environ={}).config.stop_timeout == 2.5
+    with pytest.raises(ConfigError, match=r"--retain: .*not a duration: '30'"):
+        load({"retain": "30"}, file=str(path), environ={})
+
+
+def test_an_empty_path_is_refused() -> None:
+    """An empty flag is no path, and least of all the working directory."""
+    for name in ("socket", "journal"):
+        with pytest.raises(ConfigError, match=f"^--{name}: {name} = \"\": not an absolute path: ''"):
+            load({name: ""}, file=os.devnull, environ={})
 
 
 def test_values_are_typed() -> None:
