@@ -86,6 +86,13 @@ OPTIONS = {
         "--path --file -f": "`mpsr config --json` names the file",
         "-c": "--config FILE",
     },
+    "spawn": {
+        "-c -m --concurrency --formation": "the number is part of the name: `mpsr spawn web=2`",
+        "-t --timeout": "--stop-timeout S",
+        "-d --root --app-root --directory": "-f DIR/Procfile runs the commands in DIR",
+        "--no-prefix --no-timestamps": "`mpsr spawn -q` shows nothing here, and `mpsr logs -f -o text` the text alone",
+        "--timestamps": "the time is always shown",
+    },
     "stats": {
         "-w -f --follow": "--watch",
     },

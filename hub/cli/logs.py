@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from hub.cli.options import MOMENT, Named, Parsed, complete_level, complete_tag, journal_option, usage_error, whole
+from hub.cli.options import (
+    MOMENT,
+    Named,
+    Parsed,
+    color_option,
+    complete_level,
+    complete_tag,
+    journal_option,
+    no_color_option,
+    usage_error,
+    whole,
+)
 from hub.cli.output import complain, discard_output, renderer, write
 from hub.paths import default_journal
 from hub.quantities import MOMENTS
@@ -106,12 +117,8 @@ def _parse_user(text: str) -> int:
 @click.option("--fields", metavar="KEYS", help="Show only these fields of the record, as in level,http.status.")
 @click.option("--count", "only_count", is_flag=True, help="Show only the number of messages that match.")
 @click.option("--utc", is_flag=True, help="Show times in UTC.")
-@click.option(
-    "--color", type=Named(["auto", "always", "never"]), is_flag=False, flag_value="always", default="auto",
-    show_default=True,
-    help="auto: colours on a terminal, always with $FORCE_COLOR, never with $NO_COLOR.",
-)  # fmt: skip
-@click.option("--no-color", is_flag=True, hidden=True)
+@color_option
+@no_color_option
 @click.option("-a", "-q", "--no-pager", "--no-hostname", "no_effect", is_flag=True, hidden=True)  # it is so anyway
 def logs(  # noqa: PLR0913, PLR0917  one for each option
     journal: str | None,

@@ -125,6 +125,12 @@ class Named(click.Choice[str]):
         return self._aliases.get(name, name)
 
 
+color_option = click.option(
+    "--color", type=Named(["auto", "always", "never"]), is_flag=False, flag_value="always", default="auto",
+    show_default=True,
+    help="auto: colours on a terminal, always with $FORCE_COLOR, never with $NO_COLOR.",
+)  # fmt: skip
+no_color_option = click.option("--no-color", is_flag=True, hidden=True)
 SECONDS_MAX = 1e6
 SECONDS = Parsed("seconds", _parse_seconds)
 SIZE = Parsed("size", Size.parse)

@@ -53,14 +53,16 @@ def renderer(output: str | None, *, color: str = "auto", utc: bool = False) -> C
 
     if output not in (None, "pretty"):
         return RENDERERS[output]
-    return pretty(coloured=color == "always" or (color == "auto" and wants_colours()), utc=utc)
+    return pretty(coloured=wants_colours(color), utc=utc)
 
 
-def wants_colours() -> bool:
+def wants_colours(color: str = "auto") -> bool:
     """
-    Return whether standard output shows colours and they are wanted. NO_COLOR wins over FORCE_COLOR; an empty variable
-    counts as not set (no-color.org, force-color.org).
+    Return whether standard output shows colours and they are wanted. *color* is the option: always, never, or auto.
+    NO_COLOR wins over FORCE_COLOR; an empty variable counts as not set (no-color.org, force-color.org).
     """
+    if color != "auto":
+        return color == "always"
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")

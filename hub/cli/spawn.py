@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from hub.cli.options import SECONDS, SIZE, journal_option, socket_option, usage_error, whole
+from hub.cli.options import (
+    SECONDS,
+    SIZE,
+    color_option,
+    journal_option,
+    no_color_option,
+    socket_option,
+    usage_error,
+    whole,
+)
 from hub.cli.output import complain, wants_colours
 from hub.cli.ownhub import OwnHub
 from hub.cli.reports import close, lost_messages, report_lost, report_output, show_warnings, warn_without_hub
@@ -151,10 +160,8 @@ class Wishes(NamedTuple):
 @socket_option
 @journal_option
 @click.option("-q", "--quiet", is_flag=True, help="Do not print the output of the children here.")
-@click.option(
-    "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
-    help="auto: colours on a terminal, always with $FORCE_COLOR, never with $NO_COLOR.",
-)  # fmt: skip
+@color_option
+@no_color_option
 @click.argument(
     "words",
     nargs=-1,
@@ -181,6 +188,7 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     journal: str | None,
     quiet: bool,
     color: str,
+    no_color: bool,
     words: Sequence[str],
 ) -> int:
     """Run commands as supervised producers.
@@ -222,7 +230,7 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
         attempts_max=attempts,
     )
     hub = _hub_command(path, journal) if with_hub else ()
-    is_coloured = color == "always" or (color == "auto" and wants_colours())
+    is_coloured = wants_colours("never" if no_color else color)
     wishes = Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, is_coloured, hub)
     specs = with_stdin(specs, stdin)
     if dry_run:

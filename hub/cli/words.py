@@ -1,10 +1,10 @@
 """
-The words of `mpsr spawn`: whether they are a command or entries of the Procfile; what shells complete; and what to type
-instead of what other supervisors understand.
+The words of `mpsr spawn`: whether they are a command or entries of the Procfile, what shells complete, and what
+commands of other supervisors mean.
 
 Always true: words after `--` are a command.
 
-Not here: the children that they describe (hub.cli.specs).
+Not here: the children that they describe (hub.cli.specs), options of other supervisors (hub.cli.hints).
 Source: the command lines of foreman and honcho.
 """
 
@@ -25,32 +25,10 @@ from producers.spawn.procfile import nearest, parse_procfile
 
 PROCFILE = "Procfile"
 _AFTER_DASHES = "mpsr.spawn.after_dashes"
-_FORMATION = "write NAME=N, as in `mpsr spawn web=2`"
-_FOLDER = "`-f DIR/Procfile` runs the commands in DIR"
-_TEXT_ONLY = "`mpsr spawn -q` prints nothing, and `mpsr logs -f -o text` the text alone"
-_COLOURS = "write --color never, or set NO_COLOR=1"
-_OPTIONS = {
-    "-c": _FORMATION,
-    "-m": _FORMATION,
-    "--concurrency": _FORMATION,
-    "--formation": _FORMATION,
-    "-t": "write --stop-timeout S",
-    "--timeout": "write --stop-timeout S",
-    "-d": _FOLDER,
-    "--root": _FOLDER,
-    "--app-root": _FOLDER,
-    "--directory": _FOLDER,
-    "--no-color": _COLOURS,
-    "--no-colour": _COLOURS,
-    "--no-prefix": _TEXT_ONLY,
-    "--timestamps": "the time is always shown",
-    "--no-timestamps": _TEXT_ONLY,
-}
-"""Options of other supervisors, and what to write instead."""
 
 
 class SpawnCommand(click.Command):
-    """Notes whether the words follow `--`, and explains options of other supervisors."""
+    """Notes whether the words follow `--`, and explains that a command with options has to."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_AFTER_DASHES] = "--" in args
@@ -58,22 +36,21 @@ class SpawnCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            hint = _hint_for_option(error.option_name, given)
-            if hint is None:
+            command = _command_before(error.option_name, given)
+            if not command:
                 raise
-            raise click.UsageError(f"No such option {error.option_name!r}: {hint}", ctx) from None
+            meant = f"a command with options follows `--`, as in `mpsr spawn -- {shlex.join(command)}`"
+            raise click.UsageError(f"No such option {error.option_name!r}: {meant}", ctx) from None
 
 
-def _hint_for_option(option: str, args: Sequence[str]) -> str | None:
-    """Return what to write instead of *option*, which is one of the command if that comes before it."""
-    if "--" not in args:
-        for index, word in enumerate(args):
-            if word.startswith(option):
-                break
-            if not word.startswith("-") and shutil.which(word) is not None:
-                command = shlex.join(args[index:])
-                return f"a command with options follows `--`, as in `mpsr spawn -- {command}`"
-    return _OPTIONS.get(option)
+def _command_before(option: str, args: Sequence[str]) -> Sequence[str]:
+    """Return the command in *args* whose option *option* is; empty if no word before it is a command."""
+    for index, word in enumerate(args):
+        if word == "--" or word.startswith(option):
+            break
+        if not word.startswith("-") and shutil.which(word) is not None:
+            return args[index:]
+    return ()
 
 
 def is_command() -> bool:

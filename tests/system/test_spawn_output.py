@@ -24,7 +24,9 @@ LINES = 20_005
         ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, [], False),
         ({"FORCE_COLOR": ""}, [], False),
         ({"NO_COLOR": "1"}, ["--color", "always"], True),
+        ({}, ["--color"], True),
         ({"FORCE_COLOR": "1"}, ["--color", "never"], False),
+        ({"FORCE_COLOR": "1"}, ["--no-color"], False),
         ({"FORCE_COLOR": "1"}, ["--color", "auto"], True),
     ],
 )
