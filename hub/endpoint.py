@@ -67,6 +67,7 @@ class Endpoint:
         self._commands: Mapping[str, Command] = {}
         self._accepting: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self._is_lost = False
         self._listener = Listener(
             socket_file,
             self._connect,
@@ -128,6 +129,25 @@ class Endpoint:
     def is_inherited(self) -> bool:
         """Whether another process made the socket. It decides on mode and group of the socket's file."""
         return self._file.is_adopted
+
+    def keep_path(self, mode: int, group: str | None) -> bool:
+        """
+        Bind the path anew if its file was removed or replaced. Return whether clients could not connect until now.
+
+        The path of an inherited socket is its maker's; of that, the first loss is logged. Raises SocketError and
+        UnknownGroup.
+        """
+        was_lost, self._is_lost = self._is_lost, self._file.is_lost
+        if not self._is_lost or self._accepting is None or self._is_stopping:
+            return False
+        if self._file.is_adopted:
+            if not was_lost:
+                log.error("socket.lost", socket=self.path, action="restart the socket unit: no client can connect")
+            return False
+        if not self._listener.listen_again(mode, group):
+            return False
+        log.warning("socket.renewed", socket=self.path)
+        return True
 
     def permit(self, mode: int, group: str | None) -> None:
         """Change mode and group of the socket's file. Raises UnknownGroup or SocketError, with nothing changed."""

@@ -86,6 +86,7 @@ class Listener:
         self._lines = Lines()
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._room = asyncio.Event()
+        self._accepted: asyncio.Future[None] | None = None  # done when something was accepted
         self._is_stopping = False
         self._is_short = False  # out of descriptors or memory
 
@@ -112,6 +113,26 @@ class Listener:
         self._room.set()
         for connection in self._connections.values():
             connection.limit(frame_bytes_max)
+
+    def listen_again(self, mode: int, group: str | None) -> bool:
+        """
+        Bind the path anew, after its file was lost, once the backlog of the former socket is accepted. Return whether
+        that was possible: at the limit it is not, and no client could be accepted. Raises SocketError and UnknownGroup.
+        """
+        with contextlib.suppress(OSError):  # a shortage; or the socket is closed, which `run` raises
+            while self._accept_some():
+                pass
+            if len(self._connections) < self._connections_max:
+                self._renew(self._file.listen_again(mode, group))
+                return True
+        return False
+
+    def _renew(self, former: socket.socket) -> None:
+        """Close the *former* socket, and accept from the present one."""
+        asyncio.get_running_loop().remove_reader(former.fileno())
+        former.close()
+        if self._accepted is not None and not self._accepted.done():
+            self._accepted.set_result(None)
 
     async def stop(self, *, timeout: float) -> int:
         """
@@ -144,8 +165,9 @@ class Listener:
         The loop's callback accepts, not this task one step later: a client such as `logger` has often ended by then,
         and with it the name of its command. (A cancelled `sock_accept` can lose the connection that it accepted.)
         """
-        loop, fd = asyncio.get_running_loop(), self._file.sock.fileno()
+        loop, sock, fd = asyncio.get_running_loop(), self._file.sock, self._file.sock.fileno()
         accepted: asyncio.Future[None] = loop.create_future()
+        self._accepted = accepted
 
         def accept() -> None:
             if accepted.done():
@@ -161,7 +183,8 @@ class Listener:
         try:
             await accepted
         finally:
-            loop.remove_reader(fd)
+            if sock is self._file.sock:  # else its number may be another's by now
+                loop.remove_reader(fd)
 
     def _accept_some(self) -> bool:
         """Accept up to `STEP_MAX` connections within the limit. Return True if the backlog may hold more."""

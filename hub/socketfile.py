@@ -8,7 +8,8 @@ what exists at the path, probe it, bind under a temporary name, set owner and mo
 see the path can connect to it, with the right permissions.
 
 Always true:
-- only a dead socket is replaced; a file, folder or link at the path, or at the other name, is refused untouched;
+- only a dead socket is replaced, also when the path is bound anew; a file, folder or link at the path, or at the other
+  name, is refused untouched;
 - no other user can put something in the place of the socket, or of its lock: the folder is checked (hub.trust);
 - where the kernel can (Linux 6.16), clients cannot pass descriptors: the last close of one may wait for hours in the
   thread that reads from the socket, for example the close of a TCP socket that lingers;
@@ -109,11 +110,34 @@ class SocketFile:
         if self._lock is None:
             return
         if not self._is_in_place():
-            raise SocketError(self.path, "its file was removed or replaced (restart the hub)")
+            raise SocketError(self.path, "its file was removed or replaced (try again: the hub makes it anew)")
         try:
             _permit(self.path, mode, os.getegid() if group is None else gid, known=self._identity)
         except OSError as error:
             raise SocketError(self.path, f"{error.strerror} (choose a group of yours)") from error
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file was removed or replaced since, so that no client finds the socket."""
+        if self._identity is None:  # there was none
+            return False
+        try:
+            return not os.path.samestat(os.lstat(self.path), self._identity)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # this process may not look any more
+            return False
+
+    def listen_again(self, mode: int, group: str | None) -> socket.socket:
+        """
+        Bind the path anew, as at a start: another hub may have it since. Return the former socket, for the caller to
+        close. Raises the errors of `bind`; the former socket stays in use then.
+        """
+        assert self._lock is not None
+        self._lock.release()
+        fresh = SocketFile.bind(self.path, mode=mode, group=group)
+        former, self.sock, self._identity, self._lock = self.sock, fresh.sock, fresh._identity, fresh._lock
+        return former
 
     def remove(self) -> None:
         """Remove the path, if it is still ours. Clients in the backlog can still be accepted."""

@@ -9,7 +9,7 @@ recovered), socket (bound: clients wait in the backlog). The parts are started i
 2. sinks, which print or deliver what is committed from now on;
 3. the receiver;
 4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`;
-5. the socket: connections are accepted;
+5. the socket: connections are accepted; its path, which is bound anew if it was removed;
 6. reloads by SIGHUP.
 
 Then systemd is notified. A part that fails stops the service, which raises its error: in order, or at once if it is the
@@ -193,6 +193,7 @@ class Service:
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),
             Part("spools", spools.run, ready=lambda: self._unless_stopping(spools.first_look)),
             Part("socket", lambda: endpoint.run(commands.table), stop=lambda timeout: _stop(endpoint, timeout)),
+            Part("path", lambda: _keep_path(endpoint, reloader, spools)),
             Part("reload", lambda: self._reload_after_hangups(reload)),
         ]
 
@@ -262,6 +263,14 @@ async def _guard(journal: Journal) -> None:
     while True:
         await asyncio.sleep(LOCK_INTERVAL_S)
         await journal.check_lock()
+
+
+async def _keep_path(endpoint: Endpoint, reloader: Reloader, spools: SpoolSource) -> None:
+    """Look every `LOCK_INTERVAL_S` whether clients can find the socket, and bind it anew. Raises SocketError."""
+    while True:
+        await asyncio.sleep(LOCK_INTERVAL_S)
+        if endpoint.keep_path(reloader.config.mode, reloader.config.group):
+            await spools.follow_socket()
 
 
 async def _expire(journal: Journal, reloader: Reloader) -> None:

@@ -205,3 +205,59 @@ def test_cancelled(run: Run, path: str) -> None:
         assert not os.path.exists(path)
 
     run(main())
+
+
+@both_loops
+def test_a_lost_path(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is bound anew while connections are accepted, and only then; the log says so."""
+
+    async def main() -> None:
+        endpoint = Endpoint(SocketFile.bind(path))
+        assert not endpoint.keep_path(0o660, None)
+        os.unlink(path)
+        assert not endpoint.keep_path(0o660, None)
+        async with receiving(endpoint) as got:
+            running = asyncio.create_task(endpoint.run({}))
+            await asyncio.sleep(0)
+            assert [endpoint.keep_path(0o660, None), endpoint.keep_path(0o660, None)] == [True, False]
+            with connect(path, chunk("a")) as client:
+                assert await asyncio.to_thread(read_acks, client, 1) == ["a"]
+            assert len(got) == 1
+            endpoint.stop_accepting()
+            os.unlink(path)
+            assert not endpoint.keep_path(0o660, None)
+            await running
+            await endpoint.stop(timeout=30)
+
+    run(main())
+    (event,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (event["event"], event["level"], event["socket"]) == ("socket.renewed", "warning", path)
+
+
+@both_loops
+def test_a_lost_path_of_another(run: Run, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The path of an inherited socket is left to its maker; each loss is logged once."""
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind(path)
+            sock.listen()
+            sock.setblocking(False)
+            endpoint = Endpoint(SocketFile.adopt(sock))
+            async with receiving(endpoint):
+                running = asyncio.create_task(endpoint.run({}))
+                await asyncio.sleep(0)
+                os.rename(path, path + ".away")
+                assert not endpoint.keep_path(0o660, None)
+                assert not endpoint.keep_path(0o660, None)
+                assert not os.path.exists(path)
+                os.rename(path + ".away", path)
+                assert not endpoint.keep_path(0o660, None)
+                os.rename(path, path + ".away")
+                assert not endpoint.keep_path(0o660, None)
+                await endpoint.stop(timeout=30)
+                await running
+
+    run(main())
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(event["event"], event["level"]) for event in events] == [("socket.lost", "error")] * 2

@@ -424,3 +424,48 @@ def test_a_crowd_that_has_gone_is_freed_without_a_collection(run: Run, path: str
         run(main())
     finally:
         gc.enable()
+
+
+@both_loops
+def test_a_path_that_is_bound_anew(run: Run, path: str) -> None:
+    """Who connected before is served, from the backlog too, and so is who connects afterwards."""
+
+    async def main() -> None:
+        async with serving(path) as site:
+            first = connect(path, b"message 0\n")
+            await site.got_all(1)
+            leave_messages(path, 1)  # in the backlog, for the loop has not seen it yet
+            os.unlink(path)
+            assert site.listener.listen_again(0o660, None)
+            await site.got_all(2)
+            second = connect(path, b"message 1\n")
+            first.sendall(b"message 2\n")
+            await site.got_all(4)
+            assert site.texts == ["message 0", "message 0", "message 1", "message 2"]
+            first.close()
+            second.close()
+
+    run(main())
+
+
+@both_loops
+def test_at_the_limit_a_path_is_bound_later(run: Run, path: str) -> None:
+    """Who waits in the backlog at the limit is not lost: the former socket is kept until there is room."""
+
+    async def main() -> None:
+        async with serving(path, connections_max=1, peers=itertools.count()) as site:
+            first, second = connect(path, b"message 0\n"), connect(path, b"message 1\n")
+            await site.got_all(1)
+            os.unlink(path)
+            assert not site.listener.listen_again(0o660, None)
+            assert not os.path.exists(path)
+            first.close()
+            await site.got_all(2)
+            second.close()
+            await until(lambda: site.listener.connections == 0)
+            assert site.listener.listen_again(0o660, None)
+            connect(path, b"message 2\n").close()
+            await site.got_all(3)
+            assert site.texts == ["message 0", "message 1", "message 2"]
+
+    run(main())

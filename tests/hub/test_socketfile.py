@@ -611,3 +611,62 @@ def test_clients_cannot_pass_descriptors(tmp_path: Path) -> None:
             assert accepted.recv(2) == b"x"
             accepted.close()
         file.close()
+
+
+@pytest.mark.parametrize("removed", ["s", "s s.lock", ". s s.lock"])
+def test_a_lost_file_is_bound_anew(tmp_path: Path, removed: str) -> None:
+    """The path answers again, with the mode that is given, also if the lock or the folder went with it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with bound(folder / "s") as file:
+        assert not file.is_lost
+        for name in reversed(removed.split()):
+            (folder / name).rmdir() if name == "." else (folder / name).unlink()
+        assert file.is_lost
+        assert ask(folder / "s") == errno.ENOENT
+        former = file.listen_again(0o600, None)
+        assert not file.is_lost
+        assert ask(folder / "s") == 0
+        assert stat.S_IMODE((folder / "s").stat().st_mode) == 0o600
+        assert former.fileno() not in (-1, file.sock.fileno())
+        former.close()
+        with Binder() as binder:
+            assert f"process {os.getpid()} is already listening there" in binder.bind(folder / "s")
+        file.remove()
+        assert sorted(os.listdir(folder)) == ["s.lock"]
+
+
+def test_a_lost_file_whose_place_is_taken(tmp_path: Path) -> None:
+    """Another hub that has the path since keeps it, and a file there stays; the former socket is still in use."""
+    path = tmp_path / "s"
+    with bound(path) as file, Binder() as binder:
+        path.unlink()
+        (tmp_path / "s.lock").unlink()
+        assert binder.bind(path) == "listening"
+        assert file.is_lost
+        with pytest.raises(SocketInUse, match=f"process {binder.process.pid} is already listening there"):
+            file.listen_again(0o660, None)
+        assert file.sock.fileno() != -1
+        file.remove()
+        assert ask(path) == 0
+        binder.bind("")
+        path.write_text("precious")
+        assert file.is_lost
+        with pytest.raises(NotASocket):
+            file.listen_again(0o660, None)
+        assert path.read_text() == "precious"
+
+
+def test_who_cannot_know_whether_it_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket without a file is never lost, and neither is one whose folder may not be looked into."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"\0{tmp_path}")
+        assert not SocketFile.adopt(sock).is_lost
+    with bound(tmp_path / "s") as file:
+
+        def refuse(path: str) -> os.stat_result:
+            raise PermissionError(errno.EACCES, "no", path)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "lstat", refuse)
+            assert not file.is_lost

@@ -411,6 +411,38 @@ def test_a_hub_whose_lock_is_gone_ends(tmp_path: Path, busy: bool) -> None:
         assert len(hub.messages("app")) == 2
 
 
+def test_a_socket_that_is_removed(tmp_path: Path) -> None:
+    """Within a second the path, its lock and the spool are there again; who is connected notices nothing."""
+    with HubProcess(tmp_path) as hub:
+        with connect(hub.socket, chunk("first")) as client:
+            assert read_acks(client, 1) == ["first"]
+            os.unlink(hub.socket)
+            os.unlink(f"{hub.socket}.lock")
+            os.rmdir(f"{hub.socket}.spool")
+            eventually(lambda: os.path.exists(hub.socket) and os.path.exists(f"{hub.socket}.spool"))
+            client.sendall(chunk("second"))
+            assert read_acks(client, 1) == ["second"]
+        with connect(hub.socket, chunk("third")) as client:
+            assert read_acks(client, 1) == ["third"]
+        assert hub.stop() == 0
+        assert [event["socket"] for event in events(hub, "socket.renewed")] == [hub.socket]
+        assert not os.path.exists(hub.socket)
+        assert len(hub.messages("app")) == 3
+
+
+def test_a_socket_that_is_replaced(tmp_path: Path) -> None:
+    """With something else in its place the hub ends in order, with an error that says what is there."""
+    with HubProcess(tmp_path) as hub:
+        with connect(hub.socket, chunk("first")) as client:
+            os.unlink(hub.socket)
+            Path(hub.socket).mkdir()
+            assert read_acks(client, 1) == ["first"]
+        assert hub._wait() == 1
+        assert "a folder is already there" in hub.log[-1]["event"]
+        assert len(hub.messages("app")) == 1
+        assert os.path.isdir(hub.socket)
+
+
 @both_loops
 def test_a_receiver_that_fails(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of ours in the receiver stops the service, which raises it; journal and socket are free again."""
