@@ -132,7 +132,7 @@ class Endpoint:
 
     def keep_path(self, mode: int, group: str | None) -> bool:
         """
-        Bind the path anew if its file was removed or replaced. Return whether clients could not connect until now.
+        Bind the path anew if its file was removed or replaced. Return whether that was done.
 
         The path of an inherited socket is its maker's; of that, the first loss is logged. Raises SocketError and
         UnknownGroup.

@@ -193,7 +193,7 @@ class Service:
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),
             Part("spools", spools.run, ready=lambda: self._unless_stopping(spools.first_look)),
             Part("socket", lambda: endpoint.run(commands.table), stop=lambda timeout: _stop(endpoint, timeout)),
-            Part("path", lambda: _keep_path(endpoint, reloader, spools)),
+            Part("path", lambda: _keep_path(endpoint, reloader)),
             Part("reload", lambda: self._reload_after_hangups(reload)),
         ]
 
@@ -265,12 +265,15 @@ async def _guard(journal: Journal) -> None:
         await journal.check_lock()
 
 
-async def _keep_path(endpoint: Endpoint, reloader: Reloader, spools: SpoolSource) -> None:
-    """Look every `LOCK_INTERVAL_S` whether clients can find the socket, and bind it anew. Raises SocketError."""
+async def _keep_path(endpoint: Endpoint, reloader: Reloader) -> None:
+    """
+    Look every `LOCK_INTERVAL_S` whether clients can find the socket, and bind it anew. Raises SocketError.
+
+    If the folder of the spools went with it, the next look of the spools makes it anew.
+    """
     while True:
         await asyncio.sleep(LOCK_INTERVAL_S)
-        if endpoint.keep_path(reloader.config.mode, reloader.config.group):
-            await spools.follow_socket()
+        endpoint.keep_path(reloader.config.mode, reloader.config.group)
 
 
 async def _expire(journal: Journal, reloader: Reloader) -> None:

@@ -436,8 +436,18 @@ def test_a_path_that_is_bound_anew(run: Run, path: str) -> None:
             await site.got_all(1)
             leave_messages(path, 1)  # in the backlog, for the loop has not seen it yet
             os.unlink(path)
+            number, (ours, theirs) = site.listener._file.sock.fileno(), socket.socketpair()
             assert site.listener.listen_again(0o660, None)
+            os.dup2(ours.fileno(), number)  # another file gets the number of the former socket at once
+            heard = asyncio.Event()
+            asyncio.get_running_loop().add_reader(number, heard.set)
             await site.got_all(2)
+            theirs.send(b"x")
+            await heard.wait()
+            asyncio.get_running_loop().remove_reader(number)
+            os.close(number)
+            ours.close()
+            theirs.close()
             second = connect(path, b"message 1\n")
             first.sendall(b"message 2\n")
             await site.got_all(4)
