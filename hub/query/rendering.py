@@ -27,7 +27,7 @@ import msgspec
 
 from hub.entries import NS, RECORD_NESTING_MAX, is_value_deeper
 from hub.escaping import escape, escape_json, escape_lines
-from hub.message import Message
+from hub.message import Message, Peer
 from hub.query.level import LEVELS, level_of
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
@@ -38,6 +38,8 @@ _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
 _UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # default values of Python's logging, not shown
 _INDENT = "    "  # no line of a text can pass for one of ours
+_RARE_KEYS = frozenset((*_BLOCK_KEYS, *_UNSAID, "exc_info"))
+_BARE_VALUE = re.compile(r'[^ "=\n\t]+').fullmatch
 _ONE_WORD = re.compile(r"[^\s\[\]\"\\]+").fullmatch
 _LEVEL_COLOURS = {
     **dict.fromkeys(("trace", "debug"), _GREY),
@@ -54,27 +56,24 @@ def render_json(message: Message) -> str:
 
     ``"verified": false`` is added before the record if the kernel does not vouch for the whole peer.
     """
-    peer = message.peer
-    fields: dict[str, Any] = {
-        "sequence": message.sequence,
-        "time": rfc3339(message.time),
-        "received": rfc3339(message.received),
-        "tag": message.tag,
-        "pid": peer.pid,
-        "uid": peer.uid,
-        "gid": peer.gid,
-        "comm": peer.comm,
-    }
+    time, received = rfc3339(message.time), _rfc3339(message.received)
+    head = f'{{"sequence":{message.sequence},"time":"{time}","received":"{received}"'
+    return _escape_json(f"{head}{_json_source(message.tag, message.peer)}{_json(message.record, 1)}}}")
+
+
+@functools.lru_cache(maxsize=64)
+def _json_source(tag: str, peer: Peer) -> str:
+    """Return the part of a JSON line that says where the message comes from."""
+    fields: dict[str, Any] = {"tag": tag, "pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "comm": peer.comm}
     if not peer.verified:
         fields["verified"] = False
-    fields["record"] = message.record
-    return escape_json(_json(fields))
+    return f',{_json(fields)[1:-1]},"record":'
 
 
 def render_text(message: Message) -> str:
     """Return only the text of the message, or its record as JSON if it has no text."""
-    text = _text_of(message.record)
-    return text if text is not None else escape_json(_json(message.record))
+    _, text = _text_of(message.record)
+    return text if text is not None else _escape_json(_json(message.record))
 
 
 def render_pretty(message: Message) -> str:
@@ -110,6 +109,9 @@ def rfc3339(time_ns: int) -> str:
     return f"{_utc(seconds)}.{nanoseconds:09d}Z"
 
 
+_rfc3339 = functools.lru_cache(maxsize=64)(rfc3339)  # for `received`, which all messages of a batch share
+
+
 @functools.lru_cache(maxsize=64)  # neighbouring messages usually share it
 def _utc(seconds: int) -> str:
     moment = time.gmtime(_clamped(seconds))
@@ -140,28 +142,42 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
     record = message.record
     seconds, nanoseconds = divmod(message.time, NS)
     moment = f"{clock(seconds, int(time.time()))}.{nanoseconds // 1_000_000:03d}"
-    level, text = record.get("level"), _text_of(record)
-    shown = {next(key for key in _TEXT_KEYS if isinstance(record.get(key), str))} if text is not None else set()
-    shown |= {"level"} if isinstance(level, str) else set()
-    blocks = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
-    shown.update(blocks, _said_elsewhere(message, blocks))
-    blocks = _said_once(text or "", [record[key] for key in blocks])
-    where = _where(record)
-    shown.update(("pathname", "lineno", "func") if where else ())
-    level_key, colour = ("", "") if paint is _plainly else _colour_of(record)
-    fields = [
-        (f"{key if isinstance(key, str) else _written(key)}={_value(value)}", (key == level_key and colour) or _GREY)
-        for key, value in record.items()
-        if key not in shown
-    ]
-    fields += [(where, _GREY)] if where else []
-    rest = [
-        paint(escape(" ".join(text for text, _ in alike)), shade) for shade, alike in groupby(fields, key=itemgetter(1))
-    ]
-    who = f"{_name(message.peer.comm or '?')}[{message.peer.pid}]"
-    parts = [paint(moment, _GREY), paint(_name(message.tag), _CYAN), paint(who, _GREY)]
+    text_key, text = _text_of(record)
+    level, shown = record.get("level"), {text_key} if text is not None else set()
     if isinstance(level, str):
-        parts.append(paint(escape(level), colour if level_key == "level" else ""))
+        shown.add("level")
+    blocks: list[str] = []
+    if record.get("logger") in (message.tag, "root"):
+        shown.add("logger")
+    if not _RARE_KEYS.isdisjoint(record):
+        names = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
+        shown.update(names, _said_elsewhere(record, names))
+        blocks = _said_once(text or "", [record[key] for key in names])
+    where = _where(record)
+    if where:
+        shown.update(("pathname", "lineno", "func"))
+    who = _who(message.peer.comm, message.peer.pid)
+    if paint is _plainly:
+        fields = [f"{_key(key)}={_value(value)}" for key, value in record.items() if key not in shown]
+        rest = [escape(" ".join([*fields, where] if where else fields))]
+        parts = [moment, _name(message.tag), who]
+        if isinstance(level, str):
+            parts.append(escape(level))
+    else:
+        level_key, colour = _colour_of(record)
+        shades = [
+            (f"{_key(key)}={_value(value)}", (key == level_key and colour) or _GREY)
+            for key, value in record.items()
+            if key not in shown
+        ]
+        shades += [(where, _GREY)] if where else []
+        rest = [
+            paint(escape(" ".join(text for text, _ in alike)), shade)
+            for shade, alike in groupby(shades, key=itemgetter(1))
+        ]
+        parts = [paint(moment, _GREY), paint(_name(message.tag), _CYAN), paint(who, _GREY)]
+        if isinstance(level, str):
+            parts.append(paint(escape(level), colour if level_key == "level" else ""))
     first, newline, more = escape_lines(text or "", _INDENT).rstrip("\n ").partition("\n")
     line = " ".join([*parts, *filter(None, (first, *rest))])  # no field stands in a later line of the text
     return "\n".join([line + newline + more, *(_INDENT + escape_lines(block, _INDENT) for block in blocks)])
@@ -177,17 +193,20 @@ def _said_once(text: str, blocks: list[str]) -> list[str]:
     return once
 
 
+@functools.lru_cache(maxsize=64)
+def _who(comm: str, pid: int) -> str:
+    return f"{_name(comm or '?')}[{pid}]"
+
+
+@functools.lru_cache(maxsize=64)
 def _name(text: str) -> str:
     """Return a tag or a command name, in quotes if it could be taken for more than one column."""
     return escape(text) if _ONE_WORD(text) else escape(_json(text))
 
 
-def _said_elsewhere(message: Message, blocks: list[str]) -> Iterator[str]:
-    """Yield the fields of a record of Python's logging that repeat what is already shown."""
-    record = message.record
+def _said_elsewhere(record: dict[Any, Any], blocks: list[str]) -> Iterator[str]:
+    """Yield the fields of a record of Python's logging, of `_RARE_KEYS`, that repeat what is already shown."""
     yield from (key for key, value in _UNSAID.items() if record.get(key) == value)
-    if record.get("logger") in (message.tag, "root"):
-        yield "logger"
     if "traceback" in blocks and isinstance(record.get("exc_info"), dict):
         yield "exc_info"
 
@@ -200,17 +219,20 @@ def _where(record: dict[Any, Any]) -> str:
     return f"{pathname.rpartition('/')[2]}:{lineno}"
 
 
-def _text_of(record: dict[Any, Any]) -> str | None:
+def _text_of(record: dict[Any, Any]) -> tuple[str, str | None]:
+    """Return the key and the text of the message in *record*; None if it has none."""
     for key in _TEXT_KEYS:
         if isinstance(text := record.get(key), str):
-            return text
-    return None
+            return key, text
+    return "", None
+
+
+def _key(key: object) -> str:
+    return key if isinstance(key, str) else _written(key)
 
 
 def _value(value: object) -> str:
-    if isinstance(value, str):
-        return value if value and not any(c in ' "=\n\t' for c in value) else _json(value)
-    return _json(value)
+    return value if isinstance(value, str) and _BARE_VALUE(value) else _json(value)
 
 
 def _foreign(value: object) -> object:
@@ -222,13 +244,20 @@ def _foreign(value: object) -> object:
 _encode = msgspec.json.Encoder(enc_hook=_foreign).encode
 
 
-def _json(value: Any) -> str:
+def _json(value: Any, depth: int = 0) -> str:
+    """Return *value* as JSON. It will stand inside *depth* other objects."""
     try:
         shown = _encode(value).decode()
     except (TypeError, ValueError, RecursionError):
-        return _encode(_plain(value, 0)).decode()
-    may_be_deep = len(shown) > 2 * _NESTING_MAX and shown.count("[") + shown.count("{") > _NESTING_MAX
-    return _encode(_plain(value, 0)).decode() if may_be_deep and is_value_deeper(value, _NESTING_MAX) else shown
+        return _encode(_plain(value, depth)).decode()
+    if len(shown) <= 2 * (_NESTING_MAX - depth) or shown.count("[") + shown.count("{") <= _NESTING_MAX - depth:
+        return shown
+    return _encode(_plain(value, depth)).decode() if is_value_deeper(value, _NESTING_MAX - depth) else shown
+
+
+def _escape_json(text: str) -> str:
+    """Return JSON that msgspec has written with the characters escaped that could control a terminal."""
+    return text if text.isascii() and "\x7f" not in text else escape_json(text)
 
 
 def _plain(value: Any, depth: int) -> Any:
