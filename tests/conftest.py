@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -37,6 +38,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="seed of the kill test's history (1)")
 
 
+@pytest.fixture(autouse=True)
+def _beside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """With several workers: a test marked `alone` waits until no other runs, and all others wait for it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    is_alone = request.node.get_closest_marker("alone") is not None
+    folder = tmp_path_factory.getbasetemp().parent  # of all workers
+    with (folder / "gate.lock").open("w") as gate, (folder / "run.lock").open("w") as run:
+        fcntl.flock(gate, fcntl.LOCK_EX)  # while a test waits to be alone, no other begins
+        fcntl.flock(run, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
+        if not is_alone:
+            fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+        fcntl.flock(run, fcntl.LOCK_UN)  # not only closed: a process that the test has forked may have it open
+        fcntl.flock(gate, fcntl.LOCK_UN)
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder whose path is short enough for a socket in it."""
@@ -64,6 +83,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> str:
     """Name the seed, so that a log says how to repeat the run."""
     return f"hypothesis seed: {os.environ.get(HYPOTHESIS_SEED) or f'its own choice ({HYPOTHESIS_SEED}=N sets it)'}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Escape what UTF-8 cannot say in what a test has printed or logged: a worker could not send it."""
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # around all others: only the line of totals follows

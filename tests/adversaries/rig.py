@@ -48,7 +48,7 @@ ANSWERS_S, PATIENCE_S = 0.25, 30.0
 """The hub has recovered when it answers a ping within `ANSWERS_S`; it must recover within `PATIENCE_S`."""
 TIMED = ("p99 of", "share of")
 """How faults begin that a slow machine can cause."""
-SLOW_MS = 5.0
+SLOW_MS = 3.0
 """A machine is slow if a process that does nothing runs later than that, one time in a hundred."""
 WAKES = 5
 """A ping wakes the hub and the client, and one on a new connection the hub twice."""

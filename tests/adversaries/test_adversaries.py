@@ -22,6 +22,7 @@ TRIES = 3
 
 
 @NEEDS_ROOT
+@pytest.mark.alone
 @pytest.mark.timeout(300, method="signal")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nobody_is_hurt(name: str, request: pytest.FixtureRequest) -> None:

@@ -64,6 +64,7 @@ def hub_s(path: str, stream: bytes) -> float:
         return seconds
 
 
+@pytest.mark.alone
 def test_the_hub_is_not_far_from_a_copy_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Checked, ordered, deduplicated, stored, synced, acknowledged: a fifth of the speed of mere copying, at least."""
     path = str(tmp_path / "copy")
