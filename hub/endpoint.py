@@ -20,7 +20,7 @@ from hub.connection import Connection
 from hub.dispatch import Command
 from hub.errors import SocketError
 from hub.inbox import Inbox
-from hub.intake import Intake
+from hub.intake import Intake, Tally
 from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections
 from hub.log import get_logger
 from hub.message import Peer
@@ -158,10 +158,10 @@ class Endpoint:
         self.frame_bytes_max = frame_bytes_max
         self._listener.limit(connections_max=bounded_connections(connections_max), frame_bytes_max=frame_bytes_max)
 
-    def intake(self, peer: Peer, gate: Gate) -> Intake:
-        """Return the intake for messages of *peer*, from any source."""
+    def intake(self, peer: Peer, gate: Gate, tally: Tally | None = None) -> Intake:
+        """Return the intake for messages of *peer*, from any source. *tally* counts what it accepts."""
         user = self.users.of(peer.uid)
-        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate)
+        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate, tally=tally)
 
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.metrics.connections_accepted += 1

@@ -10,6 +10,7 @@ The errors that a caller of `hub` and an operator of `mpsr hub` meet, grouped by
     ├── SocketError                 the operator: the hub cannot have its socket
     │   ├── SocketInUse             a live hub answers there (its pid, if known)
     │   └── NotASocket              something else is at the path; it is not touched
+    ├── SourceError                 the operator: a source that is configured cannot be used
     ├── JournalError                the operator: our disk
     │   ├── JournalLocked           another hub has it
     │   ├── JournalUnusable         cannot be read or written as it is
@@ -108,6 +109,18 @@ class NotASocket(SocketError):
     def __init__(self, path: str, kind: str) -> None:
         super().__init__(path, f"a {kind} is already there, and it is not ours to remove (choose another --socket)")
         self.kind: str = kind
+
+
+class SourceError(MpsrError):
+    """A source cannot be used."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path: str = path
+        self.reason: str = reason
+
+    def __str__(self) -> str:
+        return f"source {self.path}: {self.reason}"
 
 
 class JournalError(MpsrError):

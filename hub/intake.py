@@ -38,6 +38,23 @@ Data = Batch | Loss | Unopened
 log = get_logger("mpsr.intake")
 
 
+class Tally:
+    """What one intake, or several, have accepted."""
+
+    __slots__ = ("losses", "messages")
+
+    def __init__(self) -> None:
+        self.messages: int = 0
+        """How many messages were accepted, losses not counted."""
+        self.losses: int = 0
+        """How many were lost, as far as they can be counted."""
+
+    def add(self, other: Tally) -> None:
+        """Add what *other* has counted."""
+        self.messages += other.messages
+        self.losses += other.losses
+
+
 class Intake:
     """Accepts what one source gives, in the name of *peer*, at the expense of *user*."""
 
@@ -50,6 +67,7 @@ class Intake:
         opener: Opener,
         metrics: Metrics,
         gate: Gate | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.peer = peer
         self.user = user
@@ -59,12 +77,16 @@ class Intake:
         self.gate: Gate = gate or Gate(Access(), peer, frozenset)
         self.on_settled: Callable[[bytes], None] | None = None
         """Called with the chunk id of each batch that is settled."""
-        self.messages: int = 0
-        """How many messages were accepted, losses not counted."""
+        self.tally: Tally = tally or Tally()
         self._inbox = inbox
         self._opener = opener
         self._unsettled: set[Batch] = set()
         self._settled: asyncio.Future[None] | None = None
+
+    @property
+    def messages(self) -> int:
+        """How many messages were accepted, losses not counted."""
+        return self.tally.messages
 
     @property
     def is_ready(self) -> bool:
@@ -148,7 +170,7 @@ class Intake:
             if batch.tag in OWN_TAGS:
                 batch = msgspec.structs.replace(batch, tag=batch.tag + CLIENT_SUFFIX)
             self._put(batch)
-            self.messages += batch.count
+            self.tally.messages += batch.count
         return min(at + BATCHES_MAX, len(items))
 
     def _report(self, loss: Loss) -> None:
@@ -157,6 +179,7 @@ class Intake:
             log.warning, "message.lost", reason=loss.reason, count=loss.count, peer_pid=peer.pid, comm=peer.comm
         )
         self.metrics.losses += loss.count
+        self.tally.losses += loss.count
         self._put(loss.as_batch(peer=peer, origin=self))
 
     def _put(self, batch: Batch) -> None:

@@ -58,8 +58,7 @@ class SocketFile:
     def bind(cls, path: str, *, mode: int = 0o660, group: str | None = None) -> SocketFile:
         """Listen at *path*. Raises SocketPathTooLong, UnknownGroup, SocketInUse, NotASocket or SocketError."""
         path = os.path.abspath(path)
-        if (length := len(os.fsencode(path))) > PATH_BYTES_MAX:
-            raise SocketPathTooLong(path, length, PATH_BYTES_MAX)
+        check_length(path)
         gid = group_id(group)
         folder = os.path.dirname(path)
         check_folder(path)  # before anything is made in another user's folder
@@ -162,6 +161,12 @@ def _give_back(lock: LockFile, had_lock: bool) -> None:
         lock.release()
     else:
         lock.remove()
+
+
+def check_length(path: str) -> None:
+    """Raise SocketPathTooLong if *path* is too long for a socket."""
+    if (length := len(os.fsencode(path))) > PATH_BYTES_MAX:
+        raise SocketPathTooLong(path, length, PATH_BYTES_MAX)
 
 
 def check_folder(path: str) -> None:

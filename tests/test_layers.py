@@ -24,6 +24,7 @@ LAYERS = """
     hub.socketfile hub.listener
     hub.endpoint
     hub.hub hub.control.*
+    hub.service.misfit hub.service.tables
     hub.sources.* hub.sinks.*
     hub.service.*
     hub

@@ -30,7 +30,8 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
     settings = load(file=config)
     if as_json:
         values: dict[str, Any] = {
-            name: {"value": value.text, "from": value.origin} for name, value in settings.values.items()
+            name: {"value": value.given if name == "sources" else value.text, "from": value.origin}
+            for name, value in settings.values.items()
         }
         click.echo(json.dumps({"file": settings.file, "values": values}))
         return
@@ -42,5 +43,8 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
 
 def _shown(name: str, value: Value) -> str:
     """Return the value as text; a default that is empty in words."""
-    text = value.text if isinstance(value.text, str) else ", ".join(value.text)
-    return text or (value.origin == "default" and BY_NAME[name].default) or "-"
+    if name == "sources":
+        text = ", ".join(f"{table['type']} {table['path']}" for table in value.given)
+    else:
+        text = value.text if isinstance(value.text, str) else ", ".join(value.text)
+    return text or (value.origin == "default" and name in BY_NAME and BY_NAME[name].default) or "-"

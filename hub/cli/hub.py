@@ -13,7 +13,7 @@ from hub.cli.output import discard_output, renderer
 from hub.paths import check_default
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
-from hub.service.preflight import check_start
+from hub.service.preflight import check_sources, check_start
 from hub.service.settings import LoadedConfig, load
 from hub.service.systemd import has_inherited_sockets
 
@@ -64,6 +64,7 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
             check_default(name, getattr(settings.config, name))
     check_start(settings.config, is_socket_inherited=has_inherited_sockets())
     if check:
+        check_sources(settings.config)
         click.echo(f"mpsr: valid ({settings.file or 'no file'})")
         return
 

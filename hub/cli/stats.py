@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 import click
 
@@ -29,7 +30,7 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
       mpsr stats
       mpsr stats --watch
     """
-    before: dict[str, float] = {}
+    before: dict[str, Any] = {}
     try:
         while True:
             try:
@@ -53,14 +54,18 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
         discard_output()
 
 
-def _table(counters: dict[str, float], before: dict[str, float]) -> str:
-    """Return one line per counter, with its gain per second since *before*."""
+def _table(counters: dict[str, Any], before: dict[str, Any]) -> str:
+    """Return one line per counter, with its gain per second since *before*, and one per source."""
     width = max(map(len, counters))
     seconds = (counters["uptime_s"] - before.get("uptime_s", 0.0)) or WATCH_S
     lines = []
     for name, value in counters.items():
+        if name == "sources":
+            continue
         line = escape(f"{name:<{width}}  {value}")
         if before and name != "uptime_s" and (gained := value - before.get(name, 0)):
             line += f"  ({gained / seconds:+,.0f}/s)"
         lines.append(line)
+    for source in counters.get("sources", ()):
+        lines.append(escape("{type} {path}: {state}, {messages} messages, {losses} lost".format_map(source)))
     return "\n".join(lines)

@@ -12,6 +12,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from hub.access import Right
 from hub.dispatch import Command
@@ -25,12 +26,22 @@ RIGHT_OF: Mapping[str, Right] = {"stats": "read", "reload": "control"}
 
 
 class Commands:
-    """The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again."""
+    """
+    The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again.
+    *sources* returns the state of each source that is configured.
+    """
 
-    def __init__(self, endpoint: Endpoint, journal: Journal, reload: Callable[[], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        journal: Journal,
+        reload: Callable[[], Awaitable[object]],
+        sources: Callable[[], list[dict[str, Any]]] = list,
+    ) -> None:
         self._endpoint = endpoint
         self._journal = journal
         self._reload = reload
+        self._sources = sources
         self._started = time.monotonic()
         self.table: Mapping[str, Command] = {
             "ping": self.ping,
@@ -46,8 +57,11 @@ class Commands:
         """Read the configuration again. Return what has changed and what needs a restart."""
         return await self._reload()
 
-    def stats(self, request: Request, peer: Peer) -> dict[str, int | float]:
-        """Return the counters since the start, and the gauges. Units are bytes and seconds."""
+    def stats(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """
+        Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` is a list of the
+        sources that are configured.
+        """
         return {
             **dataclasses.asdict(self._endpoint.metrics),
             "connections": self._endpoint.connections,
@@ -58,6 +72,7 @@ class Commands:
             "rss_bytes": rss_bytes(),
             "uptime_s": round(time.monotonic() - self._started, 3),
             "pid": os.getpid(),
+            "sources": self._sources(),
         }
 
 

@@ -19,6 +19,7 @@ from hub.journal.writer import Durability
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
+from hub.sources.table import SOURCES_MAX, AnySource, Fifo
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -98,11 +99,35 @@ class Config(Table, frozen=True, kw_only=True):
     read_deny: Live[tuple[Rule, ...]] = ()
     control_allow: Live[tuple[Rule, ...]] = ()
     control_deny: Live[tuple[Rule, ...]] = ()
+    fifo: Live[tuple[AbsolutePath, ...]] = ()
+    sources: Live[tuple[AnySource, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.all_sources) > SOURCES_MAX:
+            raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
+        taken = {self.socket: "the hub's socket"}
+        for source in self.all_sources:
+            if source.path in taken:
+                raise ValueError(f"a source has the path of {taken[source.path]}: {source.path} (choose another path)")
+            taken[source.path] = "another source"
 
     @property
     def rules(self) -> dict[Right, Rules]:
         """The access rules, by right."""
         return {right: Rules(getattr(self, f"{right}_allow"), getattr(self, f"{right}_deny")) for right in RIGHTS}
+
+    @property
+    def all_sources(self) -> tuple[AnySource, ...]:
+        """The sources of all keys. One without permissions of its own has those of the socket."""
+        given = (*self.sources, *(Fifo(path=path) for path in self.fifo))
+        return tuple(
+            msgspec.structs.replace(
+                source,
+                mode=self.mode if source.mode is None else source.mode,
+                group=self.group if source.group is None else source.group,
+            )
+            for source in given
+        )
 
     @property
     def frame_bytes_max(self) -> int:

@@ -4,6 +4,9 @@ The keys of the configuration as users meet them: the flag, the variable, the he
 The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line
 ``journal_size = "2GiB"`` of the file.
 
+The key ``sources``, a list of tables, has neither flag nor variable. Each type of source has a key that is short for a
+table with a path.
+
 Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
 """
 
@@ -15,6 +18,7 @@ from hub.access import Right
 from hub.service.config import FIELDS, LOG_LEVELS
 from hub.service.misfit import as_toml
 from hub.service.tables import written
+from hub.sources.table import SOURCES
 
 PREFIX = "MPSR_"
 _OWN = "the hub's own user and root"
@@ -40,7 +44,8 @@ class Key(NamedTuple):
     @property
     def default_text(self) -> str:
         """The default for people; empty if there is none."""
-        return self.default or str(written(FIELDS[self.name].make_default()))
+        default = written(FIELDS[self.name].make_default())
+        return self.default or ("" if default == [] else str(default))
 
 
 def _rule_keys(right: Right, deed: str, default: str) -> tuple[Key, Key]:
@@ -50,6 +55,11 @@ def _rule_keys(right: Right, deed: str, default: str) -> tuple[Key, Key]:
         Key(f"{right}_allow", "RULE", f"Peers that may {deed}: {rules}.", default, sample),
         Key(f"{right}_deny", "RULE", f"Peers that may not {deed}, even if {right}_allow names them.", "nobody", sample),
     )
+
+
+def _source_keys() -> tuple[Key, ...]:
+    sample = "/run/mpsr/{}"
+    return tuple(Key(name, "PATH", row.help, sample=(sample.format(name),)) for name, row in SOURCES.items())
 
 
 KEYS: tuple[Key, ...] = (
@@ -71,6 +81,7 @@ KEYS: tuple[Key, ...] = (
     *_rule_keys("send", "send messages", "everybody"),
     *_rule_keys("read", "read the counters", _OWN),
     *_rule_keys("control", "reload the configuration", _OWN),
+    *_source_keys(),
 )  # fmt: skip
 BY_NAME = {key.name: key for key in KEYS}
 
@@ -83,4 +94,16 @@ def example() -> str:
         default = f"; default: {key.default}" if key.default else ""
         line = f"#{key.name} = {as_toml(key.sample or written(FIELDS[key.name].make_default()))}"
         lines += [f"# {key.help}", f"# ({key.flag}, {key.variable}; {reload}{default})", line, ""]
-    return "\n".join(lines[:-1]) + "\n"
+    return "\n".join([*lines, *_SAMPLE_SOURCE]) + "\n"
+
+
+_SAMPLE_SOURCE = (
+    "# Another way in, with more than its path. Repeat the heading for each; it is the end of the keys above.",
+    "# (a reload adds, changes or removes it; default: none)",
+    "#[[sources]]",
+    f"#type = {as_toml(next(iter(SOURCES)))}  # {', '.join(SOURCES)}",
+    '#path = "/run/mpsr/lines"',
+    '#tag = "app"  # of messages that name no tag of their own',
+    '#mode = "0660"  # permissions and group; default: those of the socket',
+    '#group = "adm"',
+)

@@ -7,8 +7,6 @@ right.
 Always true: a `Misfit` names the place as in ``send_allow[1]`` (counted from 0), the value, what is wrong with it, and
 what is allowed; for an unknown key, the nearest known one.
 
-Tables in the file (``sources[2].path``) are prepared and not used yet: see hub.service.tables.
-
 Not here: where the table was written: file, variable or flag (hub.service.settings).
 """
 

@@ -15,13 +15,14 @@ import errno
 import os
 import stat
 
-from hub.errors import JournalUnusable, SocketError, SocketPathTooLong
+from hub.errors import JournalUnusable, MpsrError, SocketError, SourceError
 from hub.journal.files import DiskFiles
 from hub.journal.recovery import check_recoverable
 from hub.journal.retention import segment_bytes_for
 from hub.quantities import Size
 from hub.service.config import Config
-from hub.socketfile import CHOOSE_A_FOLDER, PATH_BYTES_MAX, check_folder, check_names, group_id
+from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
+from hub.sources.table import SOURCES, SourceTable, as_source_error, type_of
 
 
 def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
@@ -31,8 +32,7 @@ def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
     *is_socket_inherited*: systemd has made the socket, and its group is none of our business.
     """
     gid = group_id(config.group)
-    if (length := len(os.fsencode(config.socket))) > PATH_BYTES_MAX:
-        raise SocketPathTooLong(config.socket, length, PATH_BYTES_MAX)
+    check_length(config.socket)
     check_folder(config.socket)
     if fault := _fault_of_folder(os.path.dirname(config.socket)):
         raise SocketError(config.socket, f"{fault} ({CHOOSE_A_FOLDER})")
@@ -52,6 +52,34 @@ def _check_socket(path: str, gid: int) -> None:
         raise SocketError(path, f"{fault} ({CHOOSE_A_FOLDER})")
     if gid not in (-1, os.getegid(), *os.getgroups()) and os.geteuid() != 0:
         raise SocketError(path, f"{os.strerror(errno.EPERM)}: group {gid} (choose a --group of yours)")
+
+
+def check_sources(config: Config) -> None:
+    """Raise SourceError for a source that could not be opened. A hub would start, and try again."""
+    for source in config.all_sources:
+        try:
+            _check_source(source)
+        except (MpsrError, OSError) as error:
+            raise as_source_error(source, error) from error
+
+
+def _check_source(source: SourceTable) -> None:
+    gid = group_id(source.group)
+    check_folder(source.path)
+    if gid not in (-1, os.getegid(), *os.getgroups()) and os.geteuid() != 0:
+        raise SourceError(source.path, f"{os.strerror(errno.EPERM)}: group {gid} (choose a group of yours)")
+    if SOURCES[type_of(source)].is_socket:
+        check_length(source.path)
+        check_names(source.path)
+    elif os.path.lexists(source.path):
+        if not stat.S_ISFIFO(os.lstat(source.path).st_mode):
+            raise SourceError(source.path, "something else than a pipe is already there (choose another path)")
+        return
+    folder = os.path.dirname(source.path)
+    if not os.path.isdir(folder):
+        raise SourceError(source.path, f"there is no folder {folder} (make it, or choose another path)")
+    if fault := _fault_of_folder(folder):
+        raise SourceError(source.path, f"{fault} (choose a path in a folder of yours)")
 
 
 def _fault_of_folder(folder: str) -> str:

@@ -37,7 +37,8 @@ class Reloader:
     """
     Holds the configuration in force. *load* reads the configuration again.
 
-    *follow_socket* gives the spool folder the permissions that the socket has now.
+    *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* runs the sources of
+    a configuration, and no others.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Reloader:
         journal: Journal,
         *,
         follow_socket: Callable[[], Awaitable[None]],
+        follow_sources: Callable[[Config], Awaitable[None]],
     ) -> None:
         self.config = config
         self._load = load
         self._endpoint = endpoint
         self._journal = journal
         self._follow_socket = follow_socket
+        self._follow_sources = follow_sources
         self._reloading = asyncio.Lock()
 
     async def reload(self) -> dict[str, Any]:
@@ -96,6 +99,8 @@ class Reloader:
         """Do what follows from the changes since *old*, and cannot undo them."""
         if _permissions(old) != _permissions(self.config):
             await self._follow_socket()
+        if old.all_sources != self.config.all_sources:
+            await self._follow_sources(self.config)
         if (old.journal_size, old.retain) != (self.config.journal_size, self.config.retain):
             try:
                 await self._journal.expire()

@@ -8,7 +8,7 @@ recovered), socket (bound: clients wait in the backlog). The parts are started i
    expiry;
 2. sinks, which print or deliver what is committed from now on;
 3. the receiver;
-4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`;
+4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`; those that are configured, each tried once;
 5. the socket: connections are accepted; its path, which is bound anew if it was removed;
 6. reloads by SIGHUP.
 
@@ -62,6 +62,7 @@ from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
 from hub.sinks.stdout import Printer
 from hub.socketfile import SocketFile
+from hub.sources.sources import Sources
 from hub.sources.spool import SpoolSource
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
@@ -147,7 +148,15 @@ class Service:
         recovered = journal.recovered
         endpoint.metrics.losses += recovered.missing
         spools = SpoolSource.beside(endpoint)
-        reloader = Reloader(self._config, self._load, endpoint, journal, follow_socket=spools.follow_socket)
+        sources = Sources(endpoint, self._config.all_sources)
+        reloader = Reloader(
+            self._config,
+            self._load,
+            endpoint,
+            journal,
+            follow_socket=spools.follow_socket,
+            follow_sources=lambda config: sources.change(config.all_sources),
+        )
 
         async def until_stopped() -> None:
             log.info(
@@ -168,17 +177,23 @@ class Service:
             log.info("hub.stopping", connections=endpoint.connections)
             return reloader.config.stop_timeout
 
-        parts = self._parts(endpoint, journal, notifier, spools, reloader)
+        parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources))
         await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
 
     def _parts(
-        self, endpoint: Endpoint, journal: Journal, notifier: Notifier, spools: SpoolSource, reloader: Reloader
+        self,
+        endpoint: Endpoint,
+        journal: Journal,
+        notifier: Notifier,
+        reloader: Reloader,
+        others: tuple[SpoolSource, Sources],
     ) -> list[Part]:
-        """Return the parts in the order of the start."""
+        """Return the parts in the order of the start. *others* are the sources beside the socket."""
+        spools, sources = others
         watchdog = Watchdog(notifier.watchdog, notifier.watchdog_s)
         receiver = Receiver(endpoint.inbox, journal, endpoint.metrics, watch=watchdog)
         reload = functools.partial(_reload, reloader, notifier)
-        commands = Commands(endpoint, journal, reload)
+        commands = Commands(endpoint, journal, reload, sources.stats)
         sinks = []
         if self._print_batch is not None:
             printer = Printer(journal, self._print_batch)
@@ -192,6 +207,7 @@ class Service:
             *sinks,
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),
             Part("spools", spools.run, ready=lambda: self._unless_stopping(spools.first_look)),
+            Part("sources", sources.run, ready=sources.ready, stop=sources.stop, grace_s=STOP_GRACE_S),
             Part("socket", lambda: endpoint.run(commands.table), stop=lambda timeout: _stop(endpoint, timeout)),
             Part("path", lambda: _keep_path(endpoint, reloader)),
             Part("reload", lambda: self._reload_after_hangups(reload)),

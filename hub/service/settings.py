@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from hub.configfile import unreadable
 from hub.errors import ConfigError
@@ -95,8 +95,10 @@ def _read_file(path: str, fields: Mapping[str, Field]) -> dict[str, Any]:
 def _value(field: Field, flags: Flags, environ: Environ, in_file: Mapping[str, Any], path: str | None) -> Value:
     key = BY_NAME.get(field.name)
     if key is not None and (flag := flags.get(field.name)) not in (None, ()):
-        if field.kind is AbsolutePath and isinstance(flag, str) and flag:  # an empty one is no path
-            flag = AbsolutePath.of_shell(flag)
+        if field.kind is AbsolutePath and isinstance(flag, str):
+            flag = _of_shell(flag)
+        elif AbsolutePath in get_args(field.kind) and not isinstance(flag, str) and flag is not None:
+            flag = [_of_shell(each) for each in flag]
         return Value(flag, key.flag)
     if key is not None and (variable := environ.get(key.variable)):
         parts = [part.strip() for part in variable.split(",") if part.strip()]
@@ -104,6 +106,10 @@ def _value(field: Field, flags: Flags, environ: Environ, in_file: Mapping[str, A
     if path is not None and field.name in in_file:
         return Value(in_file[field.name], path)
     return Value(written(field.make_default()), "default")
+
+
+def _of_shell(text: str) -> str:
+    return AbsolutePath.of_shell(text) if text else text  # an empty one is no path
 
 
 def _or_none(field: Field, given: Any) -> Any:

@@ -1,9 +1,8 @@
 """
 Tables of a configuration file as structs: what they may hold, and how they are read.
 
-The file is a `Table`, and so is each table in it. Lists of tables are prepared and not used yet: no key of the hub is
-one. A list such as ``[[sources]]`` would be a field of type ``tuple[File | Tail, ...]``, where each of the tables has a
-tag, the value of its key ``type``:
+The file is a `Table`, and so is each table in it. A list of tables such as ``[[sources]]`` is a field of type
+``tuple[File | Tail, ...]``, where each of the tables has a tag, the value of its key ``type``:
 
     class Tail(Table, frozen=True, tag="tail"):
         path: AbsolutePath

@@ -1,6 +1,8 @@
 """
 Other ways in than a connection to the socket. docs/extending.md has the contract of a source, and one to start from.
 
+table           the types that the configuration can turn on; sources: runs them
+fifo            lines from a named pipe
 spool           adopts the spools of dead producers. Its stages: spoolfolder (the folder), userfiles (limits per user),
                 deadspool (one spool, read in steps), spoolreader (the thread that takes these steps)
 """

@@ -24,6 +24,7 @@ from hub.errors import (
     SocketError,
     SocketInUse,
     SocketPathTooLong,
+    SourceError,
     UnknownGroup,
     UsageError,
 )
@@ -38,6 +39,7 @@ SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
     (SocketInUse("/s", 42), ("/s", "process 42", "stop it", "another --socket")),
     (SocketInUse("/s", None), ("/s", "another process", "stop it", "another --socket")),
     (NotASocket("/s", "folder"), ("/s", "folder", "not ours to remove", "another --socket")),
+    (SourceError("/s", "why (do this)"), ("source /s", "why (do this)")),
     (JournalError("/j", "why (do this)"), ("/j", "why (do this)")),
     (JournalLocked("/j", 42), ("/j", "process 42", "stop it", "another --journal")),
     (JournalLocked("/j", None), ("/j", "another process", "stop it", "another --journal")),
@@ -68,8 +70,8 @@ def test_no_error_without_a_sentence() -> None:
 
 @pytest.mark.parametrize(("error", "parts"), SENTENCES, ids=lambda value: type(value).__name__)
 def test_who_must_act(error: MpsrError, parts: tuple[str, ...]) -> None:
-    """Every error belongs to exactly one of: the caller, the socket, the journal, a stopped hub."""
-    kinds = (UsageError, SocketError, JournalError, HubClosed)
+    """Every error belongs to exactly one of: the caller, the socket, a source, the journal, a stopped hub."""
+    kinds = (UsageError, SocketError, SourceError, JournalError, HubClosed)
     assert sum(isinstance(error, kind) for kind in kinds) == 1
 
 

@@ -227,3 +227,50 @@ def test_a_terminal_that_is_gone_ends_the_hub(tmp_path: Path) -> None:
     finally:
         hub.kill()
         hub.wait()
+
+
+def test_a_reload_changes_one_source(tmp_path: Path) -> None:
+    """Sources are added and removed by a reload, beside one that goes on; the flag and the file both count."""
+
+    def states(hub: HubProcess) -> dict[str, str]:
+        return {source["path"]: source["state"] for source in hub.stats()["sources"]}
+
+    (tmp_path / "hub.toml").write_text("")
+    flag, added = str(tmp_path / "flag"), str(tmp_path / "added")
+    with HubProcess(tmp_path, "--config", str(tmp_path / "hub.toml"), "--fifo", flag) as hub:
+        assert states(hub) == {flag: "open"}
+        with open(flag, "wb", buffering=0) as pipe:
+            pipe.write(b"before\n")
+            eventually(lambda: len(hub.messages()) == 1, "the line")
+            (tmp_path / "hub.toml").write_text(f'[[sources]]\ntype = "fifo"\npath = "{added}"\ntag = "new"\n')
+            assert call("reload", path=hub.socket)["changed"] == ["sources"]
+            assert states(hub) == {flag: "open", added: "open"}
+            with open(added, "wb", buffering=0) as other:
+                other.write(b"through the new one\n")
+                eventually(lambda: hub.messages("new"), "the line")
+                other.write(b"the last\n")
+                (tmp_path / "hub.toml").write_text("")
+                assert call("reload", path=hub.socket)["changed"] == ["sources"]
+            pipe.write(b"after\n")
+            eventually(lambda: len(hub.messages()) == 4, "the line")
+        assert states(hub) == {flag: "open"}
+        texts = mpsr("stats", "--socket", hub.socket).stdout.decode().splitlines()
+        assert texts[-1] == f"fifo {flag}: open, 2 messages, 0 lost"
+        assert [message.record["message"] for message in hub.messages("new")] == ["through the new one", "the last"]
+        assert hub.stop() == 0
+
+
+def test_a_source_that_cannot_be_used(tmp_path: Path) -> None:
+    """`--check` names the fault; a hub starts without the source, and has it as soon as it can."""
+    (tmp_path / "way").write_text("precious")
+    way = str(tmp_path / "way")
+    options = ["--socket", str(tmp_path / "hub.sock"), "--journal", str(tmp_path / "journal")]
+    done = mpsr("hub", "--check", "--fifo", way, *options)
+    said = f"mpsr: source {way}: something else than a pipe is already there (choose another path)\n"
+    assert (done.returncode, done.stderr.decode()) == (1, said)
+    with HubProcess(tmp_path, "--fifo", way) as hub:
+        (source,) = hub.stats()["sources"]
+        assert source["state"] == "something else than a pipe is already there (choose another path)"
+        os.unlink(way)
+        eventually(lambda: hub.stats()["sources"][0]["state"] == "open", "another try")
+        assert [event["event"] for event in hub.log if event["level"] == "error"] == ["source.failed"]

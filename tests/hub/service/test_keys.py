@@ -14,12 +14,14 @@ def test_the_example_is_a_file_with_every_key(tmp_path: Path) -> None:
     text = example()
     assert tomllib.loads(text) == {}
     lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#") and line[1] not in " ("]
-    assert [line.partition(" = ")[0] for line in lines] == [key.name for key in KEYS]
+    place = lines.index("[[sources]]")
+    assert [line.partition(" = ")[0] for line in lines[:place]] == [key.name for key in KEYS]
     path = tmp_path / "hub.toml"
     path.write_text("\n".join(lines).replace('"adm"', '"root"').replace("group:adm", "group:root"))
     config = load(file=str(path), environ={}).config
     assert (config.retain, config.connections_max) == (30 * 86_400.0, 10_000)
     assert [rule.text for rule in config.read_deny] == ["group:root", "uid:1000"]
+    assert [source.path for source in config.all_sources][:2] == ["/run/mpsr/lines", "/run/mpsr/fifo"]
 
 
 def test_the_example_names_flag_variable_default_and_reload() -> None:

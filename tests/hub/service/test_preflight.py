@@ -11,14 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from hub.errors import JournalError, MpsrError, SocketError
+from hub.errors import JournalError, MpsrError, SocketError, SourceError
 from hub.journal.block import SegmentHeader, pack_segment_header
 from hub.journal.journal import Journal
 from hub.journal.segment import segment_name
+from hub.paths import AbsolutePath
 from hub.service.config import Config
-from hub.service.preflight import check_start
+from hub.service.preflight import check_sources, check_start
 from hub.service.settings import load
 from hub.socketfile import SocketFile
+from hub.sources.table import Fifo
 from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
 
 MIB = 1 << 20
@@ -177,3 +179,55 @@ def test_a_disk_that_is_read_only(small_disk: Path) -> None:
     with pytest.raises(JournalError, match="Read-only file system"):
         check_start(config)
     assert os.listdir(small_disk.parent) == ["disk"]
+
+
+@pytest.mark.parametrize(
+    ("path", "group", "said"),
+    [
+        ("missing/way", None, "there is no folder {tmp}/missing (make it, or choose another path)"),
+        (
+            "shared/way",
+            None,
+            "{tmp}/shared can be written by everybody: another user could take its place (choose a path ",
+        ),
+        ("file", None, "something else than a pipe is already there (choose another path)"),
+        ("way", "no-such-group", "no such group: no-such-group"),
+        ("file/way", None, "there is no folder {tmp}/file (make it, or choose another path)"),
+    ],
+)
+def test_a_source_that_could_not_be_opened(path: str, group: str | None, said: str, tmp_path: Path) -> None:
+    """The check names the fault of a source; the start does not, because the hub goes on without the source."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    (tmp_path / "file").touch()
+    config = config_in(tmp_path)
+    check_sources(config)
+    source = Fifo(path=AbsolutePath(tmp_path / path), group=group)
+    config = msgspec.structs.replace(config, sources=(source,))
+    check_start(config)
+    with pytest.raises(SourceError) as raised:
+        check_sources(config)
+    assert raised.value.reason.startswith(said.format(tmp=tmp_path))
+
+
+def test_a_source_that_is_there_is_fine(tmp_path: Path) -> None:
+    """A pipe may be there before the hub, and while one runs."""
+    os.mkfifo(tmp_path / "way")
+    check_sources(msgspec.structs.replace(config_in(tmp_path), fifo=(AbsolutePath(tmp_path / "way"),)))
+
+
+@NEEDS_ROOT
+def test_a_source_with_a_group_or_folder_of_others() -> None:
+    """A user can neither make a file in another user's folder, nor give it to a group that it is not in."""
+    with open_folder() as folder:
+
+        def check(group: str | None) -> str:
+            source = Fifo(path=AbsolutePath("/run/way"), group=group)
+            with pytest.raises(SourceError) as raised:
+                check_sources(msgspec.structs.replace(config_in(folder), sources=(source,)))
+            return str(raised.value)
+
+        text = as_user(ALICE, lambda: check(None))
+        assert "source /run/way: Permission denied: /run (choose a path in a folder of yours)" in text
+        text = as_user(ALICE, lambda: check("0"))
+        assert "source /run/way: Operation not permitted: group 0 (choose a group of yours)" in text

@@ -10,13 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
 import pytest
 
 from hub import log
 from hub.errors import JournalUnavailable, MpsrError, SocketError
+from hub.paths import AbsolutePath
+from hub.quantities import Mode
 from hub.service.config import Config
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig, load
+from hub.sources.table import Fifo
 
 NO_FAULTS: Mapping[str, MpsrError] = MappingProxyType({})
 
@@ -56,6 +60,9 @@ class Parts:
     async def follow_socket(self) -> None:
         self._call("follow")
 
+    async def follow_sources(self, new: Config) -> None:
+        self._call(f"sources {len(new.all_sources)}")
+
     async def expire(self) -> int:
         self._call("expire")
         return 0
@@ -66,7 +73,11 @@ def config(**more: str) -> Config:
 
 
 def reloader(parts: Any, new: Config) -> Reloader:
-    return Reloader(config(), lambda: LoadedConfig(new, {}, "/f"), parts, parts, follow_socket=parts.follow_socket)
+    return Reloader(config(), lambda: LoadedConfig(new, {}, "/f"), parts, parts, **followers(parts))
+
+
+def followers(parts: Any) -> Any:
+    return {"follow_socket": parts.follow_socket, "follow_sources": parts.follow_sources}
 
 
 def test_everything_that_changes() -> None:
@@ -113,13 +124,26 @@ def test_an_inherited_socket() -> None:
     assert (reloading.config.mode, reloading.config.group) == (0o660, None)
 
 
+def test_sources_follow() -> None:
+    """Sources follow their own keys, and the permissions of the socket, which are their default; nothing else."""
+    parts = Parts()
+    new = msgspec.structs.replace(config(), fifo=(AbsolutePath("/p"),))
+    reloading = reloader(parts, new)
+    for changed in ["fifo"], []:
+        assert asyncio.run(reloading.reload())["changed"] == changed
+    assert [call for call in parts.calls if call.startswith("sources")] == ["sources 1"]
+    new = msgspec.structs.replace(new, mode=Mode(0o600))
+    reloading._load = lambda: LoadedConfig(new, {}, "/f")
+    asyncio.run(reloading.reload())
+    assert parts.calls[-2:] == ["follow", "sources 1"]
+    assert reloading.config.all_sources == (Fifo(path=AbsolutePath("/p"), mode=Mode(0o600)),)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Nothing is changed if the configuration is invalid."""
     parts: Any = Parts()
     (tmp_path / "f").write_text("nonsense")
-    reloading = Reloader(
-        config(), lambda: load(file=str(tmp_path / "f"), environ={}), parts, parts, follow_socket=parts.follow_socket
-    )
+    reloading = Reloader(config(), lambda: load(file=str(tmp_path / "f"), environ={}), parts, parts, **followers(parts))
     with pytest.raises(MpsrError, match="not TOML"):
         asyncio.run(reloading.reload())
     assert (parts.calls, reloading.config) == ([], config())
@@ -135,7 +159,7 @@ def test_a_slow_file_or_user_database_delays_nobody() -> None:
 
     async def scenario() -> None:
         parts: Any = Parts()
-        reloading = Reloader(config(), slow_load, parts, parts, follow_socket=parts.follow_socket)
+        reloading = Reloader(config(), slow_load, parts, parts, **followers(parts))
         asyncio.get_running_loop().call_soon(going_on.set)
         assert (await reloading.reload())["changed"] == ["connections_max"]
 
@@ -152,7 +176,7 @@ def test_reloads_at_the_same_time_follow_each_other() -> None:
         return LoadedConfig(config(connections_max=next(numbers)), {}, "/f")
 
     async def scenario() -> None:
-        reloading = Reloader(config(), next_load, parts, parts, follow_socket=parts.follow_socket)
+        reloading = Reloader(config(), next_load, parts, parts, **followers(parts))
         await asyncio.gather(reloading.reload(), reloading.reload())
         assert reloading.config.connections_max == 6
 

@@ -11,6 +11,7 @@ from hub.quantities import Duration, Mode
 from hub.service.config import FIELDS, JournalSize
 from hub.service.keys import KEYS
 from hub.service.settings import load
+from hub.sources.table import SOURCES, type_of
 
 GIVEN = {
     "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
@@ -19,7 +20,8 @@ GIVEN = {
 }  # fmt: skip
 VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "retain": 604_800.0, "connections_max": 5,
           "inbox_size": 1 << 20, "frame_size": 2048, "stop_timeout": 3.0}  # fmt: skip
-RULES = [field.name for field in FIELDS.values() if field.is_list]
+PATHS = [*SOURCES]
+RULES = [field.name for field in FIELDS.values() if field.is_list and field.name not in (*PATHS, "sources")]
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def written(tmp_path: Path) -> Path:
 
 def test_the_table_has_every_key() -> None:
     """These tests cover every key."""
-    assert {*GIVEN, *RULES} == {key.name for key in KEYS} == FIELDS.keys()
+    assert {*GIVEN, *RULES, *PATHS} == {key.name for key in KEYS} == FIELDS.keys() - {"sources"}
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -59,6 +61,73 @@ def test_rules_are_lists(name: str, tmp_path: Path) -> None:
     ]
     for each in found:
         assert [rule.text for rule in getattr(each.config, name)] == ["uid:1", "all"]
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_paths_of_sources_are_lists(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each type of source has a key for paths alone: repeated flags, a list in the file, commas in the variable."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "hub.toml"
+    path.write_text(f'{name} = ["/a", "/b"]')
+    found = [
+        load(file=str(path), environ={}),
+        load(file=os.devnull, environ={"MPSR_" + name.upper(): "/a, /b"}),
+        load({name: ("/a", "../../../../../../../../../b")}, file=os.devnull, environ={}),
+    ]
+    for each in found:
+        sources = each.config.all_sources
+        assert [(type_of(source), source.path, source.mode) for source in sources] == [
+            (name, "/a", 0o660),
+            (name, "/b", 0o660),
+        ]
+
+
+def test_sources_are_tables(tmp_path: Path) -> None:
+    """Each table has a type and a path; permissions that it does not name are those of the socket."""
+    path = tmp_path / "hub.toml"
+    path.write_text("""
+        mode = "0600"
+        group = "root"
+        fifo = ["/c"]
+        [[sources]]
+        type = "fifo"
+        path = "/a"
+        tag = "app"
+        [[sources]]
+        type = "fifo"
+        path = "/b"
+        mode = "0620"
+        group = "5"
+    """)
+    config = load(file=str(path), environ={}).config
+    found = [(source.path, source.tag, source.mode, source.group) for source in config.all_sources]
+    assert found == [("/a", "app", 0o600, "root"), ("/b", None, 0o620, "5"), ("/c", None, 0o600, "root")]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('[[sources]]\ntype = "fifo"', "sources[0].path is missing"),
+        ('[[sources]]\ntype = "fifoo"\npath = "/a"', 'sources[0].type = "fifoo": not one of fifo'),
+        ('[[sources]]\ntype = "fifo"\npath = "a"', "sources[0].path = \"a\": not an absolute path: 'a'"),
+        ('[[sources]]\ntype = "fifo"\npath = "/a"\ntag = ""', 'sources[0].tag = "": not a tag: a text of 1 to 4096'),
+        ('[[sources]]\ntype = "fifo"\npath = "/a"\nmode = 1', "sources[0].mode = 1: a mode is written in quotation"),
+        ('[[sources]]\ntype = "fifo"\npath = "/a"\nport = 1', "there is no key sources[0].port (it is 1; "),
+        ('[sources]\ntype = "fifo"', "sources: not a list of tables (write the heading of each as [[sources]])"),
+        ('fifo = "/a"', 'fifo = "/a": not a list (write it in brackets: ["/a"])'),
+        ('fifo = ["a"]', "fifo[0] = \"a\": not an absolute path: 'a'"),
+        ('fifo = ["/a", "/a"]', "a source has the path of another source: /a (choose another path)"),
+        ('socket = "/s"\nfifo = ["/s"]', "a source has the path of the hub's socket: /s (choose another path)"),
+        (f"fifo = {[f'/{n}' for n in range(65)]}", "there are 65 sources (at most 64)"),
+    ],
+)
+def test_a_wrong_source_is_named(line: str, said: str, tmp_path: Path) -> None:
+    """The error names the place, and what would be right. Keys that do not fit together have no one origin."""
+    path = tmp_path / "hub.toml"
+    path.write_text(line)
+    with pytest.raises(ConfigError) as raised:
+        load(file=str(path), environ={})
+    assert str(raised.value).split(": ", 1)[1].startswith(said)
 
 
 @pytest.mark.parametrize(

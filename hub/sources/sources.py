@@ -1,0 +1,184 @@
+"""
+Runs the sources that are configured: starts them, tries them again after a fault, and changes them at a reload.
+
+Always true:
+- a fault of a source is one line in the log, however often it is repeated, and another try each `RETRY_S`; it stops
+  neither the hub nor another source;
+- a reload touches only what it adds, changes or removes. Other permissions alone are set without a restart;
+- a source that is removed, or restarted, takes what was sent to it before.
+
+Not here: which sources there are (hub.sources.table), their work (hub.sources.fifo and others).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from hub.endpoint import Endpoint
+from hub.errors import HubClosed, MpsrError
+from hub.intake import Tally
+from hub.log import get_logger
+from hub.sources.table import Source, SourceTable, as_source_error, make, type_of
+
+RETRY_S = 1.0
+STOP_S = 5.0
+"""The time that a reload gives a source to take what was sent."""
+log = get_logger("mpsr.sources")
+
+
+class Sources:
+    """The sources for *tables*. *make_source* makes one."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tables: Sequence[SourceTable],
+        *,
+        make_source: Callable[[SourceTable, Endpoint], Source] = make,
+    ) -> None:
+        self._endpoint = endpoint
+        self._make = make_source
+        self._running: dict[str, _Running] = {}
+        self._wanted = tuple(tables)
+        self._changing = asyncio.Lock()
+        self._stopped = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self.has_started = asyncio.Event()
+        """Set when each source was tried once."""
+
+    async def run(self) -> None:
+        """Serve until `stop` is called."""
+        try:
+            await self.change(self._wanted)
+            self.has_started.set()
+            await self._stopped.wait()
+        finally:
+            for running in self._running.values():
+                running.task.cancel()
+            if self._running:
+                await asyncio.wait([running.task for running in self._running.values()])
+
+    async def ready(self) -> None:
+        """Return when each source was tried once."""
+        await self.has_started.wait()
+
+    async def change(self, tables: Sequence[SourceTable]) -> None:
+        """Run the sources for *tables*, and no others. Return when those that are new were tried once."""
+        async with self._changing:
+            if self._stopping.is_set():
+                return
+            wanted: dict[str, SourceTable] = {table.path: table for table in tables}
+            ending = [running for path, running in self._running.items() if not running.becomes(wanted.get(path))]
+            await asyncio.gather(*(running.stop(STOP_S) for running in ending))
+            for running in ending:
+                del self._running[running.table.path]
+            if self._stopping.is_set():
+                return
+            fresh = [table for path, table in wanted.items() if path not in self._running]
+            for table in fresh:
+                self._running[table.path] = _Running(table, self._endpoint, self._make)
+            await asyncio.gather(*(self._running[table.path].tried.wait() for table in fresh))
+
+    async def stop(self, timeout: float) -> None:
+        """Stop all sources, within *timeout* seconds."""
+        self._stopping.set()
+        await asyncio.gather(*(running.stop(timeout) for running in self._running.values()))
+        self._stopped.set()
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return the state of each source."""
+        return [running.stats() for running in self._running.values()]
+
+
+class _Running:
+    """One source, and its task."""
+
+    def __init__(self, table: SourceTable, endpoint: Endpoint, make_source: Callable[..., Source]) -> None:
+        self.table = table
+        self.tried = asyncio.Event()
+        self._endpoint = endpoint
+        self._make = make_source
+        self._source: Source | None = None
+        self._fault = ""  # of the last try
+        self._was_open = False  # in the last try
+        self._counted = Tally()  # of the tries before
+        self._stopping = asyncio.Event()
+        self.task = asyncio.create_task(self._run(), name=f"mpsr-{type_of(table)}")
+
+    def becomes(self, table: SourceTable | None) -> bool:
+        """Return whether it now is the source for *table*: it was, or could be given its permissions."""
+        if table is None or msgspec.structs.replace(table, mode=self.table.mode, group=self.table.group) != self.table:
+            return False
+        if table != self.table and self._source is not None:
+            assert table.mode is not None
+            try:
+                self._source.permit(table.mode, table.group)
+            except (MpsrError, OSError) as error:
+                self._report(error)
+                return False
+        self.table = table
+        return True
+
+    async def stop(self, timeout: float) -> None:
+        """Stop within *timeout* seconds."""
+        self._stopping.set()
+        if self._source is not None:
+            with contextlib.suppress(Exception):  # `run` raises it, too
+                await self._source.stop(timeout)
+        self.task.cancel()
+        await asyncio.wait((self.task,))
+        log.info("source.closed", type=type_of(self.table), path=self.table.path)
+
+    def stats(self) -> dict[str, Any]:
+        """Return type, path and state, and what it has accepted."""
+        tally = self._source.tally if self._source is not None else Tally()
+        return {
+            "type": type_of(self.table),
+            "path": str(self.table.path),
+            "state": "open" if self._source is not None else self._fault or "closed",
+            "messages": self._counted.messages + tally.messages,
+            "losses": self._counted.losses + tally.losses,
+        }
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._try()
+            except HubClosed:
+                return
+            except Exception as error:  # noqa: BLE001  whatever it is, the hub goes on
+                self._report(error)
+            finally:
+                self._forget()
+                self.tried.set()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S):
+                    await self._stopping.wait()
+
+    async def _try(self) -> None:
+        was_open, self._was_open = self._was_open, False
+        source = self._make(self.table, self._endpoint)
+        source.open()
+        self._source, self._was_open = source, True
+        if not was_open:
+            self._fault = ""
+            log.info("source.opened", type=type_of(self.table), path=self.table.path)
+        self.tried.set()
+        await source.run()
+
+    def _report(self, error: Exception) -> None:
+        """Log a fault, unless it is the one that was logged last."""
+        text = as_source_error(self.table, error).reason
+        if text != self._fault:
+            log.error("source.failed", type=type_of(self.table), path=self.table.path, error=text, retry_s=RETRY_S)
+        self._fault = text
+
+    def _forget(self) -> None:
+        if self._source is not None:
+            self._counted.add(self._source.tally)
+            self._source = None
