@@ -82,9 +82,10 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         `CLIENT_LOSS_TAG`: the hub has lost nothing, and counts nothing.
         """
         tag, received, peer = self.tag.decode("utf-8", "replace"), self.received, self.peer
-        pairs = codec.pairs(self.entries, self.count)
+        pairs = codec.pairs(self.entries, self.count, self.received)
         if pairs is None:
-            for sequence, entry in enumerate(codec.read_each(self.entries, self.count), self.sequence):
+            each = codec.read_each(self.entries, self.count, received)
+            for sequence, entry in enumerate(each, self.sequence):
                 if isinstance(entry, codec.Entry):
                     yield self.message(tag, entry.time, entry.record, sequence)
                 else:

@@ -126,23 +126,28 @@ class Query:
             return False
         if self._comm is not None and self._comm(batch.peer.comm) is None:
             return False
-        if self._needles:
-            entries = bytes(batch.entries)
-            if not all(needle in entries for needle in self._needles):
-                return False
+        return (not self._needles and self._search is None) or self._may_contain(bytes(batch.entries))
+
+    def _may_contain(self, entries: bytes) -> bool:
+        """Return False if *entries* lack a text that every wanted message contains."""
+        if codec.may_have_syslog(entries):  # its fields are not in the bytes: `level=warning` is there as `<12>`
+            return True
+        if not all(needle in entries for needle in self._needles):
+            return False
         # Strings are stored unchanged in msgpack, so a match in a string is also a match in the bytes of the batch.
-        return self._search is None or self._search(str(batch.entries, "latin-1")) is not None
+        return self._search is None or self._search(str(entries, "latin-1")) is not None
 
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterator[Message]:
         """Yield the messages whose record passes. Only their times are decoded."""
         tag = batch.tag.decode("utf-8", "replace")
-        pairs = codec.pairs(batch.entries, batch.count)
+        pairs = codec.pairs(batch.entries, batch.count, batch.received)
         if pairs is not None:
             for sequence, (packed, record) in enumerate(pairs, batch.sequence):
                 if holds(record) and not isinstance(time := codec.time_of(packed), codec.Unreadable):
                     yield batch.message(tag, time, record, sequence)
             return
-        for sequence, entry in enumerate(codec.read_each(batch.entries, batch.count), batch.sequence):
+        each = codec.read_each(batch.entries, batch.count, batch.received)
+        for sequence, entry in enumerate(each, batch.sequence):
             if isinstance(entry, codec.Entry) and holds(entry.record):
                 yield batch.message(tag, entry.time, entry.record, sequence)
 

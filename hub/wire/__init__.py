@@ -9,6 +9,7 @@ forward                  Fluent Forward: cuts a stream into frames. Its parts, i
 payload                  the entries of a frame: compression, checking (large ones, on a thread)
 lines, length_prefixed   texts, cut by newlines or by lengths; batcher: what they share
 jsonlines, text          a text that is a JSON object; any other text
+sysloglines              a text that is a line of syslog, and where its frame ends
 jsonrpc                  requests and replies
 chunkid                  chunk ids, our own and others
 spoolfile                the files that a producer leaves for the hub

@@ -14,6 +14,8 @@ from hub.message import Batch, Origin, Peer
 
 TAG = b"text"
 _BEFORE_TEXT = b"\x81\xa7message"
+BEFORE_LINE = UNSTAMPED + _BEFORE_TEXT
+"""The bytes of an entry before the header of its line. It has no time, so its time is the time of receipt."""
 
 
 def encode_record(line: bytes) -> bytes:
@@ -22,13 +24,19 @@ def encode_record(line: bytes) -> bytes:
 
 
 def encode_entry(line: bytes) -> bytes:
-    """Return the entry of a line. It has no time, so its time is the time of receipt."""
+    """Return the entry of a line."""
     return UNSTAMPED + encode_record(line)
 
 
-def open_text(parts: list[bytes], peer: Peer, origin: Origin | None) -> Sequence[Batch]:
-    """Return the batch of one long line in *parts*, without its newline. A carriage return at the end is removed."""
+def open_text(
+    parts: list[bytes], peer: Peer, origin: Origin | None, *, tag: bytes = TAG, before: bytes = BEFORE_LINE
+) -> Sequence[Batch]:
+    """
+    Return the batch of one long line in *parts*, without its newline. A carriage return at the end is removed.
+
+    *before* are the bytes of the entry before the header of the line.
+    """
     parts[-1] = parts[-1].removesuffix(b"\r")
     header = str_header(sum(map(len, parts)))
-    entries = b"".join((array_header(1), UNSTAMPED, _BEFORE_TEXT, header, *parts))
-    return [Batch(TAG, entries, 1, None, peer, origin, crc=crc32(entries))]
+    entries = b"".join((array_header(1), before, header, *parts))
+    return [Batch(tag, entries, 1, None, peer, origin, crc=crc32(entries))]

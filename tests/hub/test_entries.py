@@ -5,6 +5,7 @@ hub.entries: entries are checked without being built, and read whatever they con
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -515,3 +516,61 @@ def test_objects_before_one_that_overflows_are_counted(place: int) -> None:
 def test_the_header_of_a_str_is_the_shortest(length: int) -> None:
     """At each boundary the header and the bytes are what msgpack writes."""
     assert codec.str_header(length) + b"x" * length == msgpack.packb("x" * length)
+
+
+LINE = "<12>Nov 26 10:00:00 web1 app[7]: hot"
+FIELDS = {
+    "message": "hot", "level": "warning", "facility": "user", "pri": 12, "timestamp": "Nov 26 10:00:00",
+    "host": "web1", "app": "app", "procid": "7",
+}  # fmt: skip
+RECEIVED = 1795687200 * NS  # 2026-11-26T10:00:00Z
+
+
+def syslog_entry(metadata: object, record: object) -> bytes:
+    return msgpack.packb([[None, metadata], record])
+
+
+def test_a_line_of_syslog_is_read_as_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands beside it, a line that is stored whole is read as fields, in the zone of the time of receipt."""
+    for zone, sent in (("UTC0", RECEIVED), ("CET-1", RECEIVED - 3600 * NS), ("XXX+12", RECEIVED + 43200 * NS)):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        before = codec.before_syslog()
+        monkeypatch.setenv("TZ", "XXX+5")  # of who reads it
+        time.tzset()
+        line = before + msgpack.packb({"message": LINE})
+        text = codec.UNSTAMPED + msgpack.packb({"message": LINE})
+        bad = before + b"\x81\xa7message\xa6<12>a\xff"
+        for entries in ((line,), (text, line, text), (bad, line)):
+            array = codec.join(entries, len(entries))
+            assert codec.may_have_syslog(array)
+            (entry,) = (
+                entry
+                for entry in codec.read(array, len(entries), RECEIVED)
+                if isinstance(entry, Entry) and "app" in entry.record
+            )
+            assert entry == Entry(sent, FIELDS)
+        (broken,) = codec.read(codec.join((bad,), 1), 1)
+        assert isinstance(broken, Entry)
+        assert (broken.time, broken.record["message"], broken.record["pri"]) == (None, "a\ufffd", 12)
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "record"),
+    [
+        ({"syslog": "x"}, {"message": LINE}),
+        ({"syslog": True}, {"message": LINE}),
+        ({"syslog": 1 << 30}, {"message": LINE}),
+        ({"syslog": 0, "a": 1}, {"message": LINE}),
+        ({"syslog": -1 << 30}, {"message": LINE}),
+        ({"syslog": -1 << 30}, {"message": LINE, "n": 1}),
+        ({"syslog": 0}, {"message": 5}),
+        ({"syslog": 0}, {}),
+        ({"other": 0}, {"message": LINE}),
+    ],
+)
+def test_what_only_resembles_a_line_of_syslog_is_read_as_it_is(metadata: object, record: dict[Any, Any]) -> None:
+    """Metadata of a foreign client do not change its record."""
+    assert read(syslog_entry(metadata, record)) == [Entry(None, record)]

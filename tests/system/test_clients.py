@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import fluent.asynchandler
 import fluent.handler
@@ -145,6 +147,57 @@ def test_two_clients_with_the_same_tag_and_chunk_ids(hub: HubProcess) -> None:
         assert [text for text in texts if text.startswith(worker)] == [f"{worker} {name}" for name in names]
     assert len(texts) == 100
     assert hub.stats()["duplicates"] == 100
+
+
+LOGGER = {
+    "as it is": ([], {}),
+    "RFC 3164": (["--rfc3164"], {"host": socket.gethostname().partition(".")[0]}),
+    "RFC 5424": (["--rfc5424=notime", "--msgid", "M1"], {"host": socket.gethostname(), "msgid": "M1"}),
+    "counted": (["--octet-count"], {}),
+    "RFC 5424, counted": (["--octet-count", "--rfc5424"], {"host": socket.gethostname()}),
+}
+
+
+@pytest.mark.parametrize("form", LOGGER)
+def test_logger(hub: HubProcess, form: str) -> None:
+    """`logger -u hub.sock` is taken apart in every form it has, and each of its lines is a message."""
+    options, fields = LOGGER[form]
+    began = time.time_ns()
+    words = [need("logger"), "-u", hub.socket, "-t", "app", "--id=42", "-p", "local3.warning", *options]
+    subprocess.run(words, input=b"[1] hot: <13>x\ngr\xc3\xbc\xc3\x9fe\n", check=True, timeout=30)
+    messages = wait_for(hub, 2)
+    assert [message.tag for message in messages] == ["syslog"] * 2
+    assert [message.record.pop("message") for message in messages] == ["[1] hot: <13>x", "grüße"]
+    expected = {"level": "warning", "facility": "local3", "pri": 156, "app": "app", "procid": "42", **fields}
+    for message in messages:
+        assert message.record.items() >= expected.items()
+        assert abs(message.time - began) < 60_000_000_000
+        assert began - 1_000_000_000 < message.time or "timestamp" not in message.record
+
+
+def test_syslog_handler(hub: HubProcess) -> None:
+    """logging's SysLogHandler on the stream: levels, idents, and a traceback stays one message with its lines."""
+    handler = logging.handlers.SysLogHandler(hub.socket, socktype=socket.SOCK_STREAM)
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    logger.error("first")
+    for number in range(2000):
+        logger.info("number %d\n  more", number)
+    handler.ident = "app[42]: "
+    try:
+        raise KeyError("why")
+    except KeyError:
+        logger.exception("it broke")
+    handler.close()
+    messages = wait_for(hub, 2002)
+    assert {message.tag for message in messages} == {"syslog"}
+    first, *numbers, last = (message.record for message in messages)
+    assert first == {"message": "first", "level": "error", "facility": "user", "pri": 11}
+    assert [record["message"] for record in numbers] == [f"number {number}\n  more" for number in range(2000)]
+    assert {record["level"] for record in numbers} == {"info"}
+    assert (last["app"], last["procid"], last["level"]) == ("app", "42", "error")
+    assert last["message"].startswith("it broke\nTraceback (most recent call last):\n")
+    assert last["message"].endswith("KeyError: 'why'")
 
 
 def test_a_thousand_connections_at_once(hub: HubProcess) -> None:

@@ -11,7 +11,9 @@ import pytest
 from hub import entries as codec
 from hub.journal.reader import Gap
 from hub.message import Batch, Message, Peer
+from hub.query.condition import Condition
 from hub.query.query import Query
+from hub.wire.sysloglines import encode_entry
 
 
 def batch_of(tag: bytes, *records: Any) -> Batch:
@@ -121,3 +123,29 @@ def test_an_entry_that_cannot_be_read_is_a_loss_at_its_place() -> None:
     odd = Batch(b"t", codec.join([b"\x05", codec.stamp(5) + b"\x81\xa1n\x01"], 2), 2, None)
     assert found(Query(), odd) == [("mpsr.loss.client", None), ("t", 1)]
     assert found(Query(grep="unreadable"), odd) == []
+
+
+def test_the_fields_of_a_line_of_syslog_are_found() -> None:
+    """Conditions, levels and texts are those of the fields, although only the line is stored."""
+    lines = [b"<12>Nov 26 10:00:00 web1 app[7]: hot", b"<14>other: cold", b"plain"]
+    entries = [
+        encode_entry(lines[0]),
+        encode_entry(lines[1]),
+        codec.UNSTAMPED + msgspec.msgpack.encode({"message": "plain"}),
+    ]
+    bad = encode_entry(b"<11>app: \xff broken")
+    for batch in (
+        Batch(b"syslog", codec.join(entries, 3), 3),
+        Batch(b"syslog", memoryview(codec.join([*entries, bad], 4)), 4),  # read entry by entry
+    ):
+        for query, texts in (
+            (Query(where=[Condition("app=app")], level="warning", pid=0), ["hot"]),
+            (Query(where=[Condition("procid<=7"), Condition("facility=user")]), ["hot"]),
+            (Query(level="warning"), ["hot"]),
+            (Query(grep="warning"), ["hot"]),
+            (Query(grep="inf|cold"), ["cold"]),
+            (Query(grep="^plain$"), ["plain"]),
+            (Query(grep="nowhere"), []),
+        ):
+            found = [message.record["message"] for message in query.messages(iter((batch,)))]
+            assert [text for text in found if "broken" not in text] == texts

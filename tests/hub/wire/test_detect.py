@@ -10,7 +10,7 @@ import msgpack
 import pytest
 
 from hub.message import Batch, Loss, Peer
-from hub.wire import text
+from hub.wire import sysloglines, text
 from hub.wire.detect import NILS_MAX, DetectingDecoder, Item, decide
 from hub.wire.forward import ForwardDecoder
 from hub.wire.length_prefixed import PrefixedDecoder
@@ -79,7 +79,7 @@ def texts(items: Sequence[Item]) -> list[bytes]:
     rows: list[bytes] = []
     for batch in items:
         assert isinstance(batch, Batch), batch
-        assert batch.tag == text.TAG
+        assert batch.tag in (text.TAG, sysloglines.TAG)
         entries = msgpack.unpackb(batch.entries, raw=True, strict_map_key=False)
         rows += [record[b"message"] for _, record in entries]
     return rows

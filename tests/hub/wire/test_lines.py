@@ -185,6 +185,10 @@ class SearchedBytes(bytes):
 
     searched = 0
 
+    def find(self, *args: Any) -> int:
+        SearchedBytes.searched += len(self)
+        return super().find(*args)
+
     def rfind(self, *args: Any) -> int:
         SearchedBytes.searched += len(self)
         return super().rfind(*args)
@@ -196,7 +200,7 @@ def test_a_long_line_in_small_reads_is_searched_once() -> None:
     pieces = [SearchedBytes(b"x" * 1000) for _ in range(500)]
     (batch,) = feed(LineDecoder(), *pieces, b"\n")
     assert isinstance(batch, Batch)
-    assert SearchedBytes.searched == 500_000
+    assert 500_000 <= SearchedBytes.searched <= 502_000  # the first piece twice: it could be the start of a count
     assert len(batch.entries) > 500_000
 
 
