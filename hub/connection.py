@@ -35,7 +35,7 @@ from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import ByteBuffer
 from hub.wire.chunkid import is_own
-from hub.wire.detect import Decoder, DetectingDecoder, Item
+from hub.wire.detect import Decoder, DecoderClass, DetectingDecoder, Item
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 
 PAUSE_BYTES = READ_BYTES
@@ -67,7 +67,9 @@ class End(enum.Enum):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Serve one accepted socket; `run` is its task."""
+    """
+    Serve one accepted socket; `run` is its task. Its first bytes choose the decoder, unless *decoder* is given.
+    """
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         *,
         commands: Mapping[str, Command],
         frame_bytes_max: int = FRAME_BYTES_MAX,
+        decoder: DecoderClass | None = None,
     ) -> None:
         self.peer = intake.peer
         self._sock = sock
@@ -95,9 +98,13 @@ class Connection(asyncio.BufferedProtocol):
         self._ending: End | None = None  # it ends when what the kernel holds is read, or `_left_bytes` of it
         self._left_bytes = DRAIN_BYTES_MAX
         self._wakeup: asyncio.Future[None] | None = None  # while the task has nothing to do and was not woken
-        self._decoder: Decoder = DetectingDecoder(
-            intake.peer, intake, frame_bytes_max=frame_bytes_max, on_selected=self._use
-        )
+        self._decoder: Decoder
+        if decoder is None:
+            self._decoder = DetectingDecoder(
+                intake.peer, intake, frame_bytes_max=frame_bytes_max, on_selected=self._use
+            )
+        else:
+            self._decoder = decoder(intake.peer, intake, frame_bytes_max=frame_bytes_max)
         self._items: Sequence[Item] = ()  # decoded, not handed over
         self._acks: list[bytes] = []
         intake.on_settled = self._note_settled

@@ -29,6 +29,7 @@ from hub.opener import Opener
 from hub.peer import groups_of
 from hub.socketfile import SocketFile
 from hub.users import User, Users
+from hub.wire.detect import DecoderClass
 from hub.wire.frame import FRAME_BYTES_MAX
 
 log = get_logger("mpsr.endpoint")
@@ -162,6 +163,21 @@ class Endpoint:
         """Return the intake for messages of *peer*, from any source. *tally* counts what it accepts."""
         user = self.users.of(peer.uid)
         return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate, tally=tally)
+
+    def listener(
+        self, socket_file: SocketFile, decoder: DecoderClass, *, connections_max: int, tally: Tally
+    ) -> Listener:
+        """
+        Return the listener for another socket, whose connections all speak the protocol of *decoder*, and call no
+        commands. It counts connections by itself; *tally* counts what they send.
+        """
+
+        def connect(sock: socket.socket, peer: Peer, _: User) -> Connection:
+            self.metrics.connections_accepted += 1
+            intake = self.intake(peer, Gate(self.access, peer, lambda: groups_of(sock, peer)), tally)
+            return Connection(sock, intake, commands={}, frame_bytes_max=self.frame_bytes_max, decoder=decoder)
+
+        return Listener(socket_file, connect, users=Users(), metrics=self.metrics, connections_max=connections_max)
 
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.metrics.connections_accepted += 1

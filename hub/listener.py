@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import resource
 import socket
 from collections.abc import Callable
@@ -233,7 +234,7 @@ class Listener:
         user.connections += 1
         task = asyncio.get_running_loop().create_task(self._serve(connection, sock))
         self._connections[task] = connection
-        task.add_done_callback(self._ended)
+        task.add_done_callback(functools.partial(self._ended, user))
 
     async def _serve(self, connection: Connection, sock: socket.socket) -> None:
         try:
@@ -245,8 +246,9 @@ class Listener:
         finally:
             sock.close()  # `run` closes it too, if it was reached
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._connections.pop(task).user.connections -= 1
+    def _ended(self, user: User, task: asyncio.Task[None]) -> None:
+        del self._connections[task]
+        user.connections -= 1
         self._room.set()
         if self._on_end is not None:
             self._on_end()

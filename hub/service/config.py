@@ -19,7 +19,7 @@ from hub.journal.writer import Durability
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
-from hub.sources.table import SOURCES_MAX, AnySource, Fifo
+from hub.sources.table import SOURCES_MAX, AnySource, Fifo, Pickle
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -100,6 +100,7 @@ class Config(Table, frozen=True, kw_only=True):
     control_allow: Live[tuple[Rule, ...]] = ()
     control_deny: Live[tuple[Rule, ...]] = ()
     fifo: Live[tuple[AbsolutePath, ...]] = ()
+    pickle: Live[tuple[AbsolutePath, ...]] = ()
     sources: Live[tuple[AnySource, ...]] = ()
 
     def __post_init__(self) -> None:
@@ -119,7 +120,11 @@ class Config(Table, frozen=True, kw_only=True):
     @property
     def all_sources(self) -> tuple[AnySource, ...]:
         """The sources of all keys. One without permissions of its own has those of the socket."""
-        given = (*self.sources, *(Fifo(path=path) for path in self.fifo))
+        given = (
+            *self.sources,
+            *(Fifo(path=path) for path in self.fifo),
+            *(Pickle(path=path) for path in self.pickle),
+        )
         return tuple(
             msgspec.structs.replace(
                 source,

@@ -3,6 +3,7 @@ Other ways in than a connection to the socket. docs/extending.md has the contrac
 
 table           the types that the configuration can turn on; sources: runs them
 fifo            lines from a named pipe
+pickled         log records of Python's SocketHandler
 spool           adopts the spools of dead producers. Its stages: spoolfolder (the folder), userfiles (limits per user),
                 deadspool (one spool, read in steps), spoolreader (the thread that takes these steps)
 """

@@ -36,7 +36,7 @@ from hub.intake import Data, Intake, Tally
 from hub.message import Batch, Loss, Peer
 from hub.socketfile import check_folder, group_id
 from hub.sources.table import SourceTable
-from hub.wire import jsonlines, text
+from hub.wire import jsonlines, sysloglines, text
 from hub.wire.detect import Item
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
@@ -234,6 +234,6 @@ def tagged(item: Item, tag: bytes | None) -> Data:
 
 
 def _with_tag(item: Batch | Loss, tag: bytes) -> Batch | Loss:
-    if isinstance(item, Batch) and item.tag in (text.TAG, jsonlines.TAG):
+    if isinstance(item, Batch) and item.tag in (text.TAG, jsonlines.TAG, sysloglines.TAG):
         return msgspec.structs.replace(item, tag=tag)
     return item

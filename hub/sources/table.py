@@ -55,7 +55,11 @@ class Fifo(SourceTable, frozen=True, kw_only=True, tag="fifo"):
     """A named pipe."""
 
 
-AnySource = Fifo
+class Pickle(SourceTable, frozen=True, kw_only=True, tag="pickle"):
+    """A socket for Python's `logging.handlers.SocketHandler`."""
+
+
+AnySource = Fifo | Pickle
 
 
 class Source(Protocol):
@@ -93,6 +97,7 @@ class Row(NamedTuple):
 
 SOURCES: Mapping[str, Row] = {
     "fifo": Row(Fifo, "hub.sources.fifo", "FifoSource", "Read lines from a named pipe.", is_socket=False),
+    "pickle": Row(Pickle, "hub.sources.pickled", "PickledSource", "Listen for Python's SocketHandler."),
 }
 
 

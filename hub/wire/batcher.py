@@ -118,14 +118,25 @@ class Batcher:
             self._count += 1
         return len(lines)
 
+    def add_entry(self, tag: bytes, entry: bytes) -> None:
+        """Add one message."""
+        if tag != self._tag:
+            self._begin(tag)
+        self._parts.append(entry)
+        self._count += 1
+
     def add_large(self, parts: list[bytes]) -> None:
         """Add one text that arrived in *parts* and is too large to be copied here."""
-        self._flush()
         size = sum(map(len, parts))
         work = partial(text.open_text, parts, self._peer, self._origin)
         if is_syslog(parts[0]):
             work = partial(work, tag=sysloglines.TAG, before=sysloglines.before_line())
-        self._items.add(Unopened(work, size))
+        self.add_unopened(Unopened(work, size))
+
+    def add_unopened(self, payload: Unopened) -> None:
+        """Add messages that take too long to read here."""
+        self._flush()
+        self._items.add(payload)
 
     def add_loss(self, loss: Loss) -> None:
         """Add the loss of a text that could not be kept."""

@@ -63,7 +63,7 @@ def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
     tag, time_ns = take_tag(value), take_time(value)
     tag_bytes = TAG if tag is None else tag.encode()
     before = UNSTAMPED if time_ns is None else stamp(time_ns)
-    packed = _pack(value)
+    packed = pack(value)
     if packed is None or (may_be_too_deep(line) and is_deeper(packed, RECORD_NESTING_MAX)):
         return None
     return tag_bytes, before + packed
@@ -74,7 +74,8 @@ def may_be_too_deep(line: bytes) -> bool:
     return len(line) > 2 * RECORD_NESTING_MAX and line.count(b"[") + line.count(b"{") > RECORD_NESTING_MAX
 
 
-def _pack(value: dict[str, Any]) -> bytes | None:
+def pack(value: dict[Any, Any]) -> bytes | None:
+    """Return *value* in msgpack, with what msgpack cannot hold kept as text; None if that is not possible either."""
     try:
         return _encode(value)
     except _FAULTS:

@@ -78,8 +78,10 @@ def test_the_peer_is_the_owner(run: Run, tmp_path: Path) -> None:
 
     async def main() -> None:
         async with served(tmp_path, "fifo", tag="pump") as here:
-            await asyncio.to_thread(write, here.path, b'one\n{"n": 1}\n{"tag": "own", "n": 2}\n')
-            await until(lambda: len(here.got) == 3)
+            await asyncio.to_thread(
+                write, here.path, b'one\n{"n": 1}\n{"tag": "own", "n": 2}\n<13>Nov 26 10:00:00 sh: hello\n'
+            )
+            await until(lambda: len(here.got) == 4)
         (peer,) = {message.peer for message in here.got}
         assert (peer.pid, peer.uid, peer.gid, peer.comm, peer.verified) == (
             0,
@@ -88,7 +90,8 @@ def test_the_peer_is_the_owner(run: Run, tmp_path: Path) -> None:
             "fifo",
             False,
         )
-        assert [(message.tag, message.record) for message in here.got] == [
+        assert (here.got[3].tag, here.records[3]["message"]) == ("pump", "hello")
+        assert [(message.tag, message.record) for message in here.got[:3]] == [
             ("pump", {"message": "one"}),
             ("pump", {"n": 1}),
             ("own", {"n": 2}),
