@@ -29,9 +29,10 @@ PRIORITIES = frozenset(
 )
 _MESSAGE = b"\x81\xa7message"
 match_count = re.compile(rb"([1-9][0-9]{0,8}) (?=<[0-9]{1,3}>)").match
-_match_begin = re.compile(rb"(?:[1-9][0-9]{0,8}(?: (?:<[0-9]{0,3})?)?|<[0-9]{0,3})\Z").match
+_BEGIN = rb"(?:[1-9][0-9]{0,8}(?: (?:<[0-9]{0,3})?)?|<[0-9]{0,3})\Z"  # of a frame, and no more has been read
+_match_begin = re.compile(_BEGIN).match
 _AFTER_NUL = frozenset((b"", b"<", *(b"%d" % digit for digit in range(10))))
-_find_frame = re.compile(rb"\n(?=<[0-9]{1,3}>|[1-9][0-9]{0,8} <[0-9]|\Z)").search
+_find_frame = re.compile(rb"\n(?=<[0-9]{1,3}>|[1-9][0-9]{0,8} <[0-9]|\Z|%b)" % _BEGIN).search
 
 
 def is_syslog(line: bytes, at: int = 0) -> bool:

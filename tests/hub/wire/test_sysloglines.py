@@ -108,6 +108,17 @@ def test_a_frame_with_newlines_waits_for_its_nul() -> None:
             assert rows == [(S, b"<13>a"), (S, b"<14>" + b"b" * 20 + b"\n  c\n  d"), (S, b"<15>e")], place
 
 
+def test_a_read_that_ends_where_a_frame_begins() -> None:
+    """After a frame that ended with a NUL, one that ends with a newline ends there, also if a read ends soon after."""
+    for begin in (b"<", b"<1", b"<13", b"7", b"7 ", b"7 <1"):
+        first = b"<13>a\0<14>" + b"b" * 20 + b"\n"
+        last = b"<13>c\n" if begin.startswith(b"<") else counted(b"<13>c..")
+        assert last.startswith(begin)
+        rows = stored(feed(LineDecoder(), first + begin, last.removeprefix(begin)))
+        assert rows[:2] == [(S, b"<13>a"), (S, b"<14>" + b"b" * 20)], begin
+        assert rows[2:] == [(S, b"<13>c" if begin.startswith(b"<") else b"<13>c..")]
+
+
 LIMIT = 100
 
 
