@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hub import entries as codec
+from hub.cgroup import container_of, unit_of
 
 LOSS_TAG = b"mpsr.loss"
 OWN_TAGS = frozenset({LOSS_TAG})
@@ -27,13 +28,27 @@ CLIENT_LOSS_TAG = LOSS_TAG + CLIENT_SUFFIX
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """The connected process: process id, user id, group id and command name, as the kernel reports them."""
+    """
+    The connected process: process id, user id, group id, command name, and the path of its control group (empty if
+    unknown), as the kernel reports them when it connects.
+    """
 
     pid: int = 0
     uid: int = -1
     gid: int = -1
     comm: str = ""
     verified: bool = True
+    cgroup: str = ""
+
+    @property
+    def unit(self) -> str:
+        """The systemd unit that the process belongs to, as in ``nginx.service``; empty if none is known."""
+        return unit_of(self.cgroup)
+
+    @property
+    def container(self) -> str:
+        """The id of the container that the process runs in, or its name; empty if none is known."""
+        return container_of(self.cgroup)
 
 
 UNKNOWN_PEER = Peer(verified=False)

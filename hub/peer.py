@@ -2,7 +2,7 @@
 The peer of a connected socket, as the kernel reports it.
 
 Source: unix(7), SO_PEERCRED (names the process that connected, even if a forked child uses the socket now); proc(5),
-/proc/PID/comm.
+/proc/PID/comm and /proc/PID/cgroup.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 
+from hub.cgroup import parse_cgroup
 from hub.message import UNKNOWN_PEER, Peer
 
 _CREDENTIALS = struct.Struct("3i")
@@ -19,6 +20,8 @@ _SO_PEERGROUPS = 59  # Linux; Python has no name for it
 _GROUPS_BYTES_MAX = 1024  # the limit of Python's getsockopt: 256 groups
 _ALL_GROUPS_BYTES = 4 * 65_536
 """NGROUPS_MAX (65,536) groups of 4 bytes."""
+_CGROUP_FILE_BYTES_MAX = 8 << 10
+"""A line for each hierarchy: one, or with version 1 about a dozen."""
 
 
 def peer_of(sock: socket.socket) -> Peer:
@@ -30,7 +33,8 @@ def peer_of(sock: socket.socket) -> Peer:
         pid, uid, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
     except OSError:
         return UNKNOWN_PEER
-    return Peer(pid, uid, gid, _command_name(pid))
+    name = _read(f"/proc/{pid}/comm", 64).rstrip(b"\n").decode("utf-8", "replace")  # first: the process may be ending
+    return Peer(pid, uid, gid, name, cgroup=parse_cgroup(_read(f"/proc/{pid}/cgroup", _CGROUP_FILE_BYTES_MAX)))
 
 
 def groups_of(sock: socket.socket, peer: Peer) -> frozenset[int] | None:
@@ -63,15 +67,15 @@ def _many_groups(sock: socket.socket) -> bytes | None:
     return buffer.raw[: size.value]
 
 
-def _command_name(pid: int) -> str:
-    """Return the command name of a process; empty if the process has ended."""
+def _read(path: str, size: int) -> bytes:
+    """Return the first *size* bytes of a file of the kernel's; none if the process has ended."""
     try:
-        fd = os.open(f"/proc/{pid}/comm", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
     try:
-        return os.read(fd, 64).rstrip(b"\n").decode("utf-8", "replace")
+        return os.read(fd, size)
     except OSError:
-        return ""
+        return b""
     finally:
         os.close(fd)

@@ -36,8 +36,8 @@ _SHOWN = "the time and the tag are shown unless you add -o text"
 _BACKGROUND = "the hub stays in the foreground; `mpsr install` makes it a service"
 OPTIONS = {
     "logs": {
-        "--unit --user-unit": "tags are selected with -t, commands with --comm",
-        "--container --selector -l --service": "tags are selected with -t",
+        "--user-unit --service": "--unit NAME",
+        "--selector -l": "tags are selected with -t",
         "--facility": "--where facility=NAME",
         "-b --boot --list-boots -k --dmesg --merge -m --namespace -M --machine": _SYSTEMD,
         "-e --pager-end": "there is no pager; -n 1000 shows the end, and `| less +G` pages",

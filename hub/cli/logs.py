@@ -101,6 +101,10 @@ def _parse_user(text: str) -> int:
     "--uid", type=Parsed("user", _parse_user), metavar="USER", help="Only messages of this user, by number or name."
 )
 @click.option("--comm", metavar="GLOB", help="Only messages of commands with this name, as in 'python*'.")
+@click.option("--unit", metavar="GLOB", help="Only messages of processes of this systemd unit, as in 'nginx'.")
+@click.option(
+    "--container", metavar="ID", help="Only messages from this container, by the beginning of its id or by its name."
+)
 @click.option("-S", "--since", type=MOMENT, help=f"Only messages received since TIME: {MOMENTS}.")
 @click.option("-U", "--until", type=MOMENT, help="Only messages received until TIME.")
 @click.option(

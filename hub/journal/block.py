@@ -42,7 +42,22 @@ BLOCK_LENGTHS = struct.Struct("<I4xIIQI")
 ENTRY_BYTES_MIN = 3
 """No message is shorter: [nil, {}]."""
 _encode_header = msgspec.msgpack.Encoder().encode
-_decode_header = msgspec.msgpack.Decoder(tuple[bytes, bytes | None, int, int, int, str, bool]).decode
+
+
+class _Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The variable part. What follows *verified* may be missing."""
+
+    tag: bytes
+    chunk_id: bytes | None
+    pid: int
+    uid: int
+    gid: int
+    comm: str
+    verified: bool
+    cgroup: str = ""
+
+
+_decode_header = msgspec.msgpack.Decoder(_Header).decode
 
 
 class SegmentHeader(NamedTuple):
@@ -125,12 +140,12 @@ def seed_of(hub_id: bytes) -> int:
 def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int, seed: int) -> tuple[bytes, int]:
     """Return the bytes of the block before its entries, and the length of the whole block in bytes."""
     peer = batch.peer
-    header = _encode_header((batch.tag, batch.chunk_id, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified))
+    fields = (batch.tag, batch.chunk_id, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified)
+    header = _encode_header((*fields, peer.cgroup) if peer.cgroup else fields)
     assert len(header) <= HEADER_BYTES_MAX
     entries_bytes = len(batch.entries)
     entries_crc = crc32(batch.entries) if batch.crc is None else batch.crc
-    fields = (len(header), entries_bytes, sequence, batch.count, entries_crc, received, commit_offset)
-    rest = _REST.pack(*fields) + header
+    rest = _REST.pack(len(header), entries_bytes, sequence, batch.count, entries_crc, received, commit_offset) + header
     front = _HEAD.pack(BLOCK_MAGIC, crc32(rest, seed)) + rest
     return front, len(front) + entries_bytes
 
@@ -181,5 +196,5 @@ def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | Non
 
 @functools.lru_cache(maxsize=64)  # neighbouring batches that nobody waits for have the same
 def _unpack_header(header: bytes) -> tuple[bytes, bytes | None, Peer]:
-    tag, chunk_id, pid, uid, gid, comm, verified = _decode_header(header)
-    return tag, chunk_id, Peer(pid, uid, gid, comm, verified)
+    read = _decode_header(header)
+    return read.tag, read.chunk_id, Peer(read.pid, read.uid, read.gid, read.comm, read.verified, read.cgroup)

@@ -18,11 +18,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 from hub import entries as codec
 from hub.journal.reader import Gap
-from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message
+from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message, Peer
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
 
@@ -32,6 +33,7 @@ _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of thes
 _SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
 _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
+_ID = re.compile(r"[0-9a-f]{1,64}").fullmatch
 Filter = Callable[[dict[Any, Any]], bool]
 
 
@@ -45,6 +47,8 @@ class Query:
     - *where*: conditions on fields of the record;
     - *level*: the minimum level;
     - *pid*, *uid*, *comm*: process id, user id and command name (a glob) of the writer;
+    - *unit*: its systemd unit (a glob; without a dot, a service); *container*: the beginning of its container's id, or
+      a glob over the container's name;
     - *since*, *until*: bounds of `received`, in nanoseconds since the epoch.
 
     Raises re.error for *grep*, ValueError for *level*.
@@ -62,14 +66,14 @@ class Query:
         pid: int | None = None,
         uid: int | None = None,
         comm: str | None = None,
+        unit: str | None = None,
+        container: str | None = None,
         since: int | None = None,
         until: int | None = None,
     ) -> None:
         self.since = since
         self._until = until
-        self._pid = pid
-        self._uid = uid
-        self._comm = None if comm is None else re.compile(fnmatch.translate(comm)).match
+        self._is_writer = _writer_filter(pid, uid, comm, unit, container)
         self._tag = _tag_filter((tag,) if isinstance(tag, str) else tag or ())
         self._wants_gaps = self._tag is None or self._tag(_LOSS)
         self._wants_unreadable = self._tag is not None and self._tag(_UNREADABLE)
@@ -120,11 +124,7 @@ class Query:
     def _may_hold(self, batch: Batch) -> bool:
         if self.since is not None and batch.received < self.since:
             return False
-        if self._pid is not None and batch.peer.pid != self._pid:
-            return False
-        if self._uid is not None and batch.peer.uid != self._uid:
-            return False
-        if self._comm is not None and self._comm(batch.peer.comm) is None:
+        if self._is_writer is not None and not self._is_writer(batch.peer):
             return False
         return (not self._needles and self._search is None) or self._may_contain(bytes(batch.entries))
 
@@ -150,6 +150,26 @@ class Query:
         for sequence, entry in enumerate(each, batch.sequence):
             if isinstance(entry, codec.Entry) and holds(entry.record):
                 yield batch.message(tag, entry.time, entry.record, sequence)
+
+
+def _writer_filter(
+    pid: int | None, uid: int | None, comm: str | None, unit: str | None, container: str | None
+) -> Callable[[Peer], bool] | None:
+    """Return a filter of peers, or None if all pass."""
+    if unit is not None and "." not in unit:
+        unit = f"{unit}.service"
+    if container is not None and _ID(container):
+        container = f"{container}*"
+    holds: list[Callable[[Peer], object]] = []
+    if pid is not None:
+        holds.append(lambda peer: peer.pid == pid)
+    if uid is not None:
+        holds.append(lambda peer: peer.uid == uid)
+    for glob, name in ((comm, "comm"), (unit, "unit"), (container, "container")):
+        if glob is not None:
+            match, value_of = re.compile(fnmatch.translate(glob)).match, attrgetter(name)
+            holds.append(lambda peer, match=match, value_of=value_of: match(value_of(peer)))  # type: ignore[misc]
+    return (lambda peer: all(hold(peer) for hold in holds)) if holds else None
 
 
 def _tag_filter(globs: Sequence[str]) -> Callable[[str], bool] | None:

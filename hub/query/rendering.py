@@ -54,7 +54,8 @@ def render_json(message: Message) -> str:
     """
     Return one JSON object: sequence, time, received (RFC 3339, nanoseconds), tag, pid, uid, gid, comm, record.
 
-    ``"verified": false`` is added before the record if the kernel does not vouch for the whole peer.
+    Before the record stand *unit* and *container*, if they are known, and ``"verified": false`` if the kernel does not
+    vouch for the whole peer.
     """
     time, received = rfc3339(message.time), _rfc3339(message.received)
     head = f'{{"sequence":{message.sequence},"time":"{time}","received":"{received}"'
@@ -65,6 +66,10 @@ def render_json(message: Message) -> str:
 def _json_source(tag: str, peer: Peer) -> str:
     """Return the part of a JSON line that says where the message comes from."""
     fields: dict[str, Any] = {"tag": tag, "pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "comm": peer.comm}
+    if peer.unit:
+        fields["unit"] = peer.unit
+    if peer.container:
+        fields["container"] = peer.container
     if not peer.verified:
         fields["verified"] = False
     return f',{_json(fields)[1:-1]},"record":'

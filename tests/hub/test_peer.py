@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from hub.cgroup import parse_cgroup
 from hub.message import UNKNOWN_PEER, Peer
 from hub.peer import groups_of, peer_of
 
@@ -28,6 +30,11 @@ def comm() -> str:
     return Path("/proc/self/comm").read_text().rstrip("\n")
 
 
+def ourselves() -> Peer:
+    cgroup = parse_cgroup(Path("/proc/self/cgroup").read_bytes())
+    return Peer(os.getpid(), os.geteuid(), os.getegid(), comm(), cgroup=cgroup)
+
+
 @pytest.mark.parametrize(
     ("name", "seen"), [("my job", "my job"), ("\udcff\udcfe", "\ufffd\ufffd"), ("x" * 40, "x" * 15), ("a\nb", "a\nb")]
 )
@@ -42,7 +49,7 @@ def test_another_process(tmp_path: Path, name: str, seen: str) -> None:
             child.stdout.readline()
             accepted, _ = listener.accept()
             with accepted:
-                assert peer_of(accepted) == Peer(child.pid, os.geteuid(), os.getegid(), seen)
+                assert peer_of(accepted) == msgspec.structs.replace(ourselves(), pid=child.pid, comm=seen)
                 child.communicate(timeout=30)
                 assert peer_of(accepted) == Peer(child.pid, os.geteuid(), os.getegid(), "")
 
@@ -60,14 +67,14 @@ def test_a_forked_child_speaks_for_its_parent(tmp_path: Path) -> None:
         with accepted:
             assert accepted.recv(1) == b"x"
             os.waitpid(child, 0)
-            assert peer_of(accepted) == Peer(os.getpid(), os.geteuid(), os.getegid(), comm())
+            assert peer_of(accepted) == ourselves()
 
 
 def test_where_the_kernel_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """A closed socket, or a system without SO_PEERCRED, gives an unverified peer."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert peer_of(ours) == Peer(os.getpid(), os.geteuid(), os.getegid(), comm())
+        assert peer_of(ours) == ourselves()
         monkeypatch.delattr(socket, "SO_PEERCRED")
         assert peer_of(ours) == UNKNOWN_PEER
     monkeypatch.undo()

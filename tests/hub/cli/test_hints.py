@@ -63,7 +63,7 @@ def test_what_a_hint_names_exists() -> None:
         ("logs tag=nginx x", "--tag nginx"),
         ("logs _PID=1", "--pid 1"),
         ("logs status=500", "--where status=500"),
-        ("logs --unit=x", "No such option '--unit': tags are selected with -t, commands with --comm"),
+        ("logs --service=x", "No such option '--service': --unit NAME"),
         ("logs -20", "No such option '-2': -n N, as in -n 20"),
         ("logs --vacuum-size=1G", "No such option '--vacuum-size': the key journal_size of the hub bounds the journal"),
         ("verify dir", "Got unexpected extra argument (dir): the journal is an option: --journal DIR"),

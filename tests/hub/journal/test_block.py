@@ -54,6 +54,7 @@ def whole(data: bytes, at: int = 0, seed: int = SEED) -> Block | None:
         batch("nothing", 0, chunk_id=b"\xa1x"),
         Batch(b"", b"\xdd\0\0\0\0", 0),
         Batch(b"\xff\xfe", b"\xdd\0\0\0\1\xc1", 1, b"\xc4\x02\xff\x00", Peer(0, -1, -1, "ünïcode", False)),
+        Batch(b"t", b"\xdd\0\0\0\0", 0, None, Peer(1, 2, 3, "c", cgroup="/system.slice/nginx.service")),
         Batch(b"view", memoryview(b"\xdd\0\0\0\0"), 0),
         Batch(b"many", b"\xdd\0\0\0\0", (1 << 32) - 1, None, Peer(1 << 22, (1 << 32) - 1, 0, "x" * 64)),
     ],

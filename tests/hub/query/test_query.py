@@ -85,11 +85,31 @@ def test_a_search_may_ignore_case(grep: str, numbers: list[int]) -> None:
 
 @pytest.mark.parametrize(
     ("filters", "numbers"),
-    [({"uid": 1000}, [1]), ({"comm": "py*"}, [1, 2]), ({"comm": "sh"}, []), ({"uid": 0, "comm": "python"}, [2])],
+    [
+        ({"uid": 1000}, [1]),
+        ({"comm": "py*"}, [1, 2]),
+        ({"comm": "sh"}, []),
+        ({"uid": 0, "comm": "python"}, [2]),
+        ({"unit": "nginx"}, [1]),
+        ({"unit": "nginx.*"}, [1]),
+        ({"unit": "ngi"}, []),
+        ({"unit": "*"}, [1]),
+        ({"unit": "*.scope"}, [2]),
+        ({"container": "abc"}, [2]),
+        ({"container": "abcd"}, []),
+        ({"container": "web"}, [3]),
+        ({"container": "w*"}, [3]),
+        ({"container": "we"}, []),
+        ({"unit": "nginx", "uid": 0}, []),
+    ],
 )
 def test_the_writer_is_a_filter(filters: dict[str, Any], numbers: list[int]) -> None:
-    """Its user and the name of its command, as the kernel reported them."""
-    peers = (Peer(1, 1000, 1, "python3"), Peer(2, 0, 0, "python"), Peer(3, 5, 5, "bash"))
+    """Its user, the name of its command, its unit and its container, as the kernel reported them."""
+    peers = (
+        Peer(1, 1000, 1, "python3", cgroup="/system.slice/nginx.service"),
+        Peer(2, 0, 0, "python", cgroup=f"/system.slice/docker-{'abc0' * 16}.scope"),
+        Peer(3, 5, 5, "bash", cgroup="/lxc/web"),
+    )
     batches = [
         msgspec.structs.replace(batch_of(b"t", {"n": number}), peer=peer) for number, peer in enumerate(peers, 1)
     ]

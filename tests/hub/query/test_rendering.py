@@ -60,6 +60,13 @@ def test_json() -> None:
     }
 
 
+def test_json_names_unit_and_container_if_they_are_known() -> None:
+    peer = Peer(42, cgroup=f"/system.slice/docker-{'ab' * 32}.scope")
+    shown = json.loads(render_json(message({}, peer=peer)))
+    assert (shown["unit"], shown["container"]) == (f"docker-{'ab' * 32}.scope", "ab" * 32)
+    assert not {"unit", "container", "cgroup"} & json.loads(render_json(message({}))).keys()
+
+
 def test_a_claim_is_marked() -> None:
     """Only a peer that the kernel did not verify is marked as such."""
     assert json.loads(render_json(message({}, peer=UNKNOWN_PEER)))["verified"] is False
