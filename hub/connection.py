@@ -47,6 +47,8 @@ DRAIN_BYTES_MAX = 16 << 20
 that never stops sending."""
 ACKS_MAX = 256
 """Acknowledgements sent in one step: a millisecond."""
+WAIT_S = 2.0
+"""A piece of a message waits for the others at least this long, and at most twice this."""
 UNREAD_S = 5.0
 """So long a client that closed its sending half has to read the last of its acknowledgements."""
 
@@ -107,6 +109,7 @@ class Connection(asyncio.BufferedProtocol):
             self._decoder = decoder(intake.peer, intake, frame_bytes_max=frame_bytes_max)
         self._items: Sequence[Item] = ()  # decoded, not handed over
         self._acks: list[bytes] = []
+        self._release_at: asyncio.TimerHandle | None = None  # while the decoder waits
         intake.on_settled = self._note_settled
         intake.holding.break_off = self.break_off
 
@@ -218,6 +221,8 @@ class Connection(asyncio.BufferedProtocol):
                     return
                 self._count_half()
         if self._end is End.STALLED:
+            self._decoder.release(everything=True)
+            await self._handle(self._decoder.receive(b""))
             self._metrics.connections_broken_off += 1
             await self._intake.lose(Loss(End.STALLED.value, lost_bytes=self._decoder.held_bytes))
         else:
@@ -287,6 +292,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def _count_half(self) -> None:
         self._budget.keep(self._holding, self._decoder.held_bytes + self._arrived.held_bytes)
+        if self._release_at is None and self._decoder.waits:
+            self._release_at = asyncio.get_running_loop().call_later(WAIT_S, self._release)
+
+    def _release(self) -> None:
+        """Let the decoder return what has waited too long."""
+        self._release_at = None
+        self._decoder.release()
+        self._wake()
+        if not self._decoder.has_more:
+            self._count_half()
 
     def _pause(self) -> None:
         if not self._is_paused and self._transport is not None:
@@ -372,6 +387,8 @@ class Connection(asyncio.BufferedProtocol):
         """Close everything, and leave no circle of references: a crowd is then freed without a collection."""
         self._end_by(End.STOPPED)
         self._budget.keep(self._holding, 0)
+        if self._release_at is not None:
+            self._release_at.cancel()
         self._dispatch.close()
         self._outbox.close()
         self._intake.on_settled = self._holding.break_off = None

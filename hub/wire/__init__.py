@@ -5,7 +5,7 @@ detect                   selects the decoder of a connection by its first bytes;
 forward                  Fluent Forward: cuts a stream into frames. Its parts, in the order of the data:
                          frame (headers, options, acknowledgements), repeated (frames that begin alike),
                          runs (Message frames that become one batch), arriving (a frame in pieces), longtag (one whose
-                         tag is over the limit), scanner (where an object ends), output
+                         tag is over the limit), scanner (where an object ends), pieces (of Docker's long lines), output
 payload                  the entries of a frame: compression, checking (large ones, on a thread)
 lines, length_prefixed   texts, cut by newlines or by lengths; batcher: what they share
 jsonlines, text          a text that is a JSON object; any other text

@@ -194,6 +194,14 @@ class TextDecoder(abc.ABC):
         """Whether `receive` has work to do without new bytes."""
         return bool(self._rest)
 
+    @property
+    def waits(self) -> bool:
+        """False: a text is complete."""
+        return False
+
+    def release(self, *, everything: bool = False) -> None:  # noqa: B027  nothing waits
+        """Do nothing."""
+
     def receive(self, data: bytes) -> Sequence[Batch | Loss | Request | Unopened]:
         """Return the items that *data* completes, or the first part of them."""
         if self._rest:

@@ -55,6 +55,9 @@ class Decoder(Protocol):
     the decoder holds bytes that it has not decoded: let other connections run, then call ``receive(b"")``. `finish`
     decodes everything that is left, without a limit on time. `limit` changes the size of the largest frame, for the
     next one at the latest.
+
+    While `waits` is true, it holds whole messages that belong together with some that have not come. Call `release`
+    from time to time: what has waited since the last call, or everything, is then returned by `receive`.
     """
 
     @property
@@ -62,6 +65,11 @@ class Decoder(Protocol):
 
     @property
     def has_more(self) -> bool: ...
+
+    @property
+    def waits(self) -> bool: ...
+
+    def release(self, *, everything: bool = False) -> None: ...
 
     def receive(self, data: bytes) -> Sequence[Item]: ...
 
@@ -123,6 +131,16 @@ class DetectingDecoder:
     def has_more(self) -> bool:
         """Whether `receive` has work to do without new bytes."""
         return self._decoder is not None and self._decoder.has_more
+
+    @property
+    def waits(self) -> bool:
+        """Whether the decoder holds whole messages that wait for others."""
+        return self._decoder is not None and self._decoder.waits
+
+    def release(self, *, everything: bool = False) -> None:
+        """Let `receive` return what has waited since the last call, or everything."""
+        if self._decoder is not None:
+            self._decoder.release(everything=everything)
 
     def receive(self, data: bytes) -> Sequence[Item]:
         """Return the items that *data* completes, or the first part of them."""

@@ -32,7 +32,7 @@ _RUN_MAX = 16_000  # 2 ms; a read holds more only if they are shorter than 16 by
 class MessageRun:
     """Message frames of one tag gathered one by one: slices that hold time and record."""
 
-    __slots__ = ("cut", "prefix", "slices", "tag")
+    __slots__ = ("cut", "has_options", "prefix", "slices", "tag")
 
     def __init__(self) -> None:
         self.begin(b"")
@@ -45,6 +45,8 @@ class MessageRun:
         """What begins with it is a Message frame of this run, without options."""
         self.cut = 0
         """Length of the frame's part before the time."""
+        self.has_options = False
+        """Whether one of the frames has options, as all of Docker's do."""
 
     def take(self) -> list[bytes]:
         """Return the slices, and end the run."""

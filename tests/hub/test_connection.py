@@ -11,6 +11,7 @@ import socket
 import msgpack
 import pytest
 
+from hub import connection
 from hub.budget import READ_BYTES, SHARE_BYTES_MAX, Budget
 from hub.connection import ACKS_MAX, PAUSE_BYTES
 from hub.inbox import Inbox
@@ -528,5 +529,52 @@ def test_no_descriptor_leaks(run: Run) -> None:
         for _ in range(10):
             await asyncio.sleep(0)
         assert len(os.listdir("/proc/self/fd")) == before
+
+    run(main())
+
+
+def docker_piece(number: int, *, last: bool = False) -> bytes:
+    record = {"log": f"<{number}>", "partial_message": "true", "partial_id": "i"}
+    record |= {"partial_ordinal": str(number), "partial_last": "true" if last else "false"}
+    packed: bytes = msgpack.packb(["docker", 1, record, {}])
+    return packed
+
+
+@both_loops
+def test_pieces_wait_for_the_others_for_a_while(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that arrive apart are one message; those that the rest does not follow are stored after a while."""
+    monkeypatch.setattr(connection, "WAIT_S", 0.2)
+
+    def logs(rig: Rig) -> list[object]:
+        return [message.record["log"] for batch in rig.got for message in batch.messages()]
+
+    async def main() -> None:
+        async with Rig() as rig:
+            await rig.say(docker_piece(1))
+            await until(lambda: rig.intake.holding.loose_bytes > 0)
+            await rig.say(docker_piece(2, last=True))
+            await until(lambda: logs(rig) == ["<1><2>"])
+            await until(lambda: rig.intake.holding.loose_bytes == 0)
+            await rig.say(docker_piece(1) + docker_piece(2))
+            await until(lambda: logs(rig)[1:] == ["<1>", "<2>"])
+            await rig.say(docker_piece(3, last=True) + docker_piece(1))
+            await rig.say_and_close(docker_piece(2))
+            await until(lambda: logs(rig)[3:] == ["<3>", "<1>", "<2>"])
+
+    run(main())
+
+
+@both_loops
+def test_pieces_of_a_connection_that_is_broken_off_are_kept(run: Run) -> None:
+    """Half a frame is lost when memory is short; the whole pieces before it are stored."""
+
+    async def main() -> None:
+        async with Rig() as rig:
+            await rig.say(docker_piece(1) + docker_piece(2)[:30])
+            await until(lambda: rig.intake.holding.loose_bytes > 30)
+            rig.connection.break_off()
+            await until(lambda: len(rig.got) == 2)
+            piece, loss = (message for batch in rig.got for message in batch.messages())
+            assert (piece.record["log"], loss.record["bytes"]) == ("<1>", 30)
 
     run(main())
