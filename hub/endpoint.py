@@ -21,6 +21,7 @@ from hub.dispatch import Command
 from hub.errors import SocketError
 from hub.inbox import Inbox
 from hub.intake import Intake, Tally
+from hub.limits import Limits
 from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections
 from hub.log import get_logger
 from hub.message import Peer
@@ -61,6 +62,8 @@ class Endpoint:
         """Maximum size of one frame, from any source."""
         self.users = Users()
         """The users, and the share of each in the hub's resources."""
+        self.limits = Limits()
+        """How much each user may send a second, from any source."""
         self.inbox = Inbox(Budget(bytes_max=inbox_bytes_max))
         self.connection_ended = asyncio.Event()
         """Set at each end of a connection. The one task that waits for it clears it."""
@@ -162,7 +165,16 @@ class Endpoint:
     def intake(self, peer: Peer, gate: Gate, tally: Tally | None = None) -> Intake:
         """Return the intake for messages of *peer*, from any source. *tally* counts what it accepts."""
         user = self.users.of(peer.uid)
-        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate, tally=tally)
+        return Intake(
+            peer,
+            user,
+            self.inbox,
+            opener=self._opener,
+            metrics=self.metrics,
+            gate=gate,
+            tally=tally,
+            limits=self.limits,
+        )
 
     def listener(
         self, socket_file: SocketFile, decoder: DecoderClass, *, connections_max: int, tally: Tally

@@ -22,8 +22,10 @@ import msgspec
 
 from hub.access import Access, Gate
 from hub.budget import Budget, Holding
+from hub.entries import join
 from hub.errors import HubClosed
 from hub.inbox import Inbox
+from hub.limits import Limits
 from hub.log import get_logger
 from hub.message import CLIENT_SUFFIX, OWN_TAGS, Batch, Loss, Peer
 from hub.metrics import Metrics
@@ -31,10 +33,15 @@ from hub.opener import Opener
 from hub.users import User
 from hub.wire.payload import Unopened
 
+LIMITED_S = 1.0
+"""What a rate limit has dropped is reported after that time. A sender that waits looks at the rules so often."""
+LIMITED_TAGS_MAX = 16
+"""Reported one by one; what was dropped under more tags than that is one report."""
 BATCHES_MAX = 256
 """Batches put in in one step: half a millisecond."""
 
 Data = Batch | Loss | Unopened
+NO_LIMITS = Limits()
 log = get_logger("mpsr.intake")
 
 
@@ -68,6 +75,7 @@ class Intake:
         metrics: Metrics,
         gate: Gate | None = None,
         tally: Tally | None = None,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.peer = peer
         self.user = user
@@ -80,6 +88,9 @@ class Intake:
         self.tally: Tally = tally or Tally()
         self._inbox = inbox
         self._opener = opener
+        self._limits = limits
+        self._dropped: dict[bytes, tuple[int, int]] = {}  # by a rate limit, not reported: messages and bytes, by tag
+        self._reporting: asyncio.TimerHandle | None = None
         self._unsettled: set[Batch] = set()
         self._settled: asyncio.Future[None] | None = None
 
@@ -102,7 +113,7 @@ class Intake:
 
     def take_now(self, items: Sequence[Data | object]) -> int:
         """Accept the first batches of *items*, as many as make a short step; return how many. `take` does the rest."""
-        if not self.gate.may("send"):
+        if self._limits.are_any or not self.gate.may("send"):
             return 0
         try:
             return self._take_batches(items, 0)
@@ -120,8 +131,11 @@ class Intake:
                 self.refuse("send", getattr(item, "count", 1))
                 return False
             if isinstance(item, Batch):
-                with turn:
-                    at = self._take_batches(items, at)
+                if not self._limits.are_any or await self._is_within_limit(item):
+                    with turn:
+                        at = self._take_batches(items, at, 1 if self._limits.are_any else BATCHES_MAX)
+                else:
+                    at += 1
                 continue
             at += 1
             if isinstance(item, Loss):
@@ -156,14 +170,51 @@ class Intake:
             self.on_settled(batch.chunk_id)
 
     async def all_settled(self) -> None:
-        """Return when everything that was accepted is settled."""
+        """Return when everything that was accepted is settled, and what was dropped is reported."""
+        self._report_dropped()
         while self._unsettled:
             self._settled = asyncio.get_running_loop().create_future()
             await self._settled
 
-    def _take_batches(self, items: Sequence[object], at: int) -> int:
+    async def _is_within_limit(self, batch: Batch) -> bool:
+        """Return when the rate limits let *batch* through; False if it was dropped. Raises HubClosed."""
+        size = len(batch.entries)
+        wait_s, when = self._limits.take(self.peer.uid, batch.tag, batch.count, size)
+        while wait_s:
+            if when == "drop":
+                self._drop(batch)
+                return False
+            await asyncio.sleep(min(wait_s, LIMITED_S))
+            wait_s, when = self._limits.take(self.peer.uid, batch.tag, batch.count, size)
+        return True
+
+    def _drop(self, batch: Batch) -> None:
+        """Count what a rate limit drops, and report it in a while. Its chunk is acknowledged, or it would be resent."""
+        count, size = self._dropped.get(batch.tag, (0, 0))
+        self._dropped[batch.tag] = count + batch.count, size + len(batch.entries)
+        self.metrics.limited += batch.count
+        if batch.chunk_id is not None:
+            self._put(msgspec.structs.replace(batch, entries=join((), 0), count=0, crc=None))
+        if self._reporting is None:
+            self._reporting = asyncio.get_running_loop().call_later(LIMITED_S, self._report_dropped)
+
+    def _report_dropped(self) -> None:
+        if self._reporting is not None:
+            self._reporting.cancel()
+            self._reporting = None
+        dropped, self._dropped = list(self._dropped.items()), {}
+        reports = dropped[:LIMITED_TAGS_MAX]
+        if rest := dropped[LIMITED_TAGS_MAX:]:
+            reports.append((b"", (sum(count for _, (count, _) in rest), sum(size for _, (_, size) in rest))))
+        try:
+            for tag, (count, size) in reports:
+                self._report(Loss("over the rate limit", count, size, tag=tag))
+        except HubClosed:  # nothing more is stored
+            log.warning("message.lost", reason="over the rate limit", count=sum(count for _, (count, _) in reports))
+
+    def _take_batches(self, items: Sequence[object], at: int, batches_max: int = BATCHES_MAX) -> int:
         """Put in the batches from *at* on, as many as make a short step; return where the rest begins."""
-        for number in range(at, min(at + BATCHES_MAX, len(items))):
+        for number in range(at, min(at + batches_max, len(items))):
             batch = items[number]
             if not isinstance(batch, Batch):
                 return number
@@ -171,7 +222,7 @@ class Intake:
                 batch = msgspec.structs.replace(batch, tag=batch.tag + CLIENT_SUFFIX)
             self._put(batch)
             self.tally.messages += batch.count
-        return min(at + BATCHES_MAX, len(items))
+        return min(at + batches_max, len(items))
 
     def _report(self, loss: Loss) -> None:
         peer = self.peer

@@ -27,6 +27,8 @@ class Metrics:
     """Messages lost, as far as they can be counted. Each loss is described by a message under ``mpsr.loss``."""
     refused: int = 0
     """Messages and commands refused by an access rule (hub.access)."""
+    limited: int = 0
+    """Messages dropped by a rate limit (hub.limits). Each is reported as a loss, too."""
     adopted: int = 0
     """Messages read from the spools of dead producers."""
     connections_accepted: int = 0

@@ -17,7 +17,7 @@ LAYERS = """
     hub.entries hub.quantities hub.lockfile hub.trust
     hub.message hub.metrics hub.access
     hub.wire.*
-    hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.inbox hub.intake hub.outbox
+    hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake hub.outbox
     hub.journal.*
     hub.query.*
     hub.dispatch hub.connection hub.receiver

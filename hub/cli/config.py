@@ -30,7 +30,7 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
     settings = load(file=config)
     if as_json:
         values: dict[str, Any] = {
-            name: {"value": value.given if name == "sources" else value.text, "from": value.origin}
+            name: {"value": value.given if name in _TABLES else value.text, "from": value.origin}
             for name, value in settings.values.items()
         }
         click.echo(json.dumps({"file": settings.file, "values": values}))
@@ -41,10 +41,14 @@ def config(config: str | None, as_example: bool, as_json: bool) -> None:
         click.echo(f"{name:<{name_width}}  {text:<{text_width}}  {origin}")
 
 
+_TABLES = ("sources", "limits")
+"""Keys that are lists of tables."""
+
+
 def _shown(name: str, value: Value) -> str:
     """Return the value as text; a default that is empty in words."""
-    if name == "sources":
-        text = ", ".join(f"{table['type']} {table['path']}" for table in value.given)
+    if name in _TABLES:
+        text = ", ".join(" ".join(map(str, table.values())) for table in value.given)
     else:
         text = value.text if isinstance(value.text, str) else ", ".join(value.text)
     return text or (value.origin == "default" and name in BY_NAME and BY_NAME[name].default) or "-"

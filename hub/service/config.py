@@ -16,6 +16,7 @@ import msgspec
 from hub.access import RIGHTS, Right, Rule, Rules
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
+from hub.limits import Limit, When
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
@@ -74,6 +75,65 @@ class LogLevel(str):
         return cls(name)
 
 
+class Rate(float):
+    """A number of messages a second."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the rate in *given*, a number above 0. Raises ValueError."""
+        is_written = isinstance(given, (str, int, float)) and not isinstance(given, bool)
+        try:
+            rate = float(str(given)) if is_written else 0.0
+        except ValueError:
+            rate = 0.0
+        if not 0 < rate < float("inf"):
+            raise ValueError(f"not a rate: {given!r} (a number of messages a second, above 0)")
+        return cls(rate)
+
+
+class ByteRate(Size):
+    """A number of bytes a second."""
+
+    __slots__ = ()
+    least = 1
+
+
+class UserId(int):
+    """The number of a user of this host, written as a name or as the number."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the user in *given*. Raises ValueError if this host has no user of that name."""
+        if isinstance(given, int) and not isinstance(given, bool) and given >= 0:
+            return cls(given)
+        if not isinstance(given, str) or not given:
+            raise ValueError(f"not a user: {given!r} (write the name or the number)")
+        kind = "uid" if given.isdecimal() else "user"
+        return cls(int(Rule.parse(f"{kind}:{given}").value))
+
+
+class LimitTable(Table, frozen=True, kw_only=True):
+    """A rate limit: for a user (None: each), under the tags that the glob *tag* matches."""
+
+    tag: str = "*"
+    user: UserId | None = None
+    messages_per_s: Rate | None = None
+    bytes_per_s: ByteRate | None = None
+    when: When = "block"
+
+    def __post_init__(self) -> None:
+        if self.messages_per_s is None and self.bytes_per_s is None:
+            raise ValueError("a limit without a rate (add messages_per_s or bytes_per_s)")
+
+    @property
+    def limit(self) -> Limit:
+        return Limit(self.tag, self.user, self.messages_per_s, self.bytes_per_s, self.when)
+
+
 class Config(Table, frozen=True, kw_only=True):
     """
     The configuration of a hub. A `Live` setting can change while the hub runs; the others need a restart.
@@ -102,6 +162,7 @@ class Config(Table, frozen=True, kw_only=True):
     fifo: Live[tuple[AbsolutePath, ...]] = ()
     pickle: Live[tuple[AbsolutePath, ...]] = ()
     sources: Live[tuple[AnySource, ...]] = ()
+    limits: Live[tuple[LimitTable, ...]] = ()
 
     def __post_init__(self) -> None:
         if len(self.all_sources) > SOURCES_MAX:

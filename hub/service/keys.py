@@ -4,8 +4,8 @@ The keys of the configuration as users meet them: the flag, the variable, the he
 The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line
 ``journal_size = "2GiB"`` of the file.
 
-The key ``sources``, a list of tables, has neither flag nor variable. Each type of source has a key that is short for a
-table with a path.
+The keys ``sources`` and ``limits``, lists of tables, have neither flag nor variable. Each type of source has a key that
+is short for a table with a path.
 
 Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
 """
@@ -94,10 +94,10 @@ def example() -> str:
         default = f"; default: {key.default}" if key.default else ""
         line = f"#{key.name} = {as_toml(key.sample or written(FIELDS[key.name].make_default()))}"
         lines += [f"# {key.help}", f"# ({key.flag}, {key.variable}; {reload}{default})", line, ""]
-    return "\n".join([*lines, *_SAMPLE_SOURCE]) + "\n"
+    return "\n".join([*lines, *_SAMPLE_TABLES]) + "\n"
 
 
-_SAMPLE_SOURCE = (
+_SAMPLE_TABLES = (
     "# Another way in, with more than its path. Repeat the heading for each; it is the end of the keys above.",
     "# (a reload adds, changes or removes it; default: none)",
     "#[[sources]]",
@@ -106,4 +106,13 @@ _SAMPLE_SOURCE = (
     '#tag = "app"  # of messages that name no tag of their own',
     '#mode = "0660"  # permissions and group; default: those of the socket',
     '#group = "adm"',
+    "",
+    "# How much a user may send a second, under the tags that match. The first that applies counts; default: no limit.",
+    "# (a reload changes it)",
+    "#[[limits]]",
+    '#tag = "debug.*"  # default: every tag',
+    '#user = "root"  # name or number; default: each user, by itself',
+    "#messages_per_s = 100",
+    '#bytes_per_s = "1MiB"',
+    '#when = "drop"  # or "block", the default: its senders wait',
 )

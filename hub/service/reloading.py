@@ -92,6 +92,8 @@ class Reloader:
         self._journal.retain(new.journal_size, new.retain)
         self._endpoint.limit(connections_max=new.connections_max, frame_bytes_max=new.frame_bytes_max)
         self._endpoint.access.change(new.rules)
+        if new.limits != self.config.limits:  # else all buckets would begin full again
+            self._endpoint.limits.change([table.limit for table in new.limits])
         set_level(logging.getLevelNamesMapping()[new.log_level.upper()])
         self.config = new
 

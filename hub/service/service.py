@@ -135,13 +135,15 @@ class Service:
             socket_file = SocketFile.adopt(made)
         else:
             socket_file = SocketFile.bind(config.socket, mode=config.mode, group=config.group)
-        return Endpoint(
+        endpoint = Endpoint(
             socket_file,
             access=Access(config.rules, methods=RIGHT_OF),
             connections_max=config.connections_max,
             inbox_bytes_max=config.inbox_size,
             frame_bytes_max=config.frame_bytes_max,
         )
+        endpoint.limits.change([table.limit for table in config.limits])
+        return endpoint
 
     async def _serve(self, endpoint: Endpoint, journal: Journal, notifier: Notifier) -> None:
         """Run the parts until a stop is requested."""

@@ -13,7 +13,8 @@ import pytest
 from hub.access import Access, Gate, Right, Rule, Rules
 from hub.errors import HubClosed
 from hub.inbox import Inbox
-from hub.intake import Data, Intake
+from hub.intake import LIMITED_TAGS_MAX, NO_LIMITS, Data, Intake
+from hub.limits import Limit, Limits
 from hub.message import LOSS_TAG, Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -29,13 +30,22 @@ NOBODY: dict[Right, Rules] = {"send": Rules(deny=(Rule("all", "", "all"),))}
 class Source:
     """An intake, and what it has put into the inbox."""
 
-    def __init__(self, *, user: User | None = None, inbox: Inbox | None = None, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        user: User | None = None,
+        inbox: Inbox | None = None,
+        access: Access | None = None,
+        limits: Limits = NO_LIMITS,
+    ) -> None:
         self.inbox = inbox or Inbox()
         self.metrics = Metrics()
         self.user = user or User(PEER.uid)
         self.opener = Opener(self.inbox.budget)
         gate = Gate(access or Access(), PEER, frozenset)
-        self.intake = Intake(PEER, self.user, self.inbox, opener=self.opener, metrics=self.metrics, gate=gate)
+        self.intake = Intake(
+            PEER, self.user, self.inbox, opener=self.opener, metrics=self.metrics, gate=gate, limits=limits
+        )
 
     def decoded(self, data: bytes) -> Sequence[Any]:
         decoder = ForwardDecoder(PEER, self.intake)
@@ -206,3 +216,76 @@ def test_losses_of_a_user_are_reported_at_a_bounded_rate(capsys: pytest.CaptureF
     asyncio.run(main())
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["event"] for line in lines] == ["message.lost"] * 2
+
+
+@both_loops
+def test_a_sender_over_its_limit_waits(run: Run) -> None:
+    """Its batches are put in one by one as the time comes, in order; a reload lets it go on at once."""
+
+    async def main() -> None:
+        now = 0.0
+        limits = Limits([Limit(messages_per_s=2)], clock=lambda: now)
+        source = Source(limits=limits)
+        items = source.decoded(b"".join(chunk(name) for name in "abcdef"))
+        assert source.intake.take_now(items) == 0, "it may have to wait"
+        taking = asyncio.create_task(source.intake.take(items))
+        got: list[Batch] = []
+        while len(got) < 2:
+            await asyncio.sleep(0)
+            got += await source.taken()
+        now = 0.5
+        while len(got) < 3:
+            await asyncio.sleep(0)
+            got += await source.taken()
+        limits.change([])
+        assert await taking
+        got += await source.taken()
+        assert [batch.chunk_id for batch in got] == [b"\xa1%c" % name for name in b"abcdef"]
+        assert (source.metrics.limited, source.metrics.losses) == (0, 0)
+
+    run(main())
+
+
+@both_loops
+def test_what_is_dropped_over_a_limit_is_reported_and_acknowledged(run: Run) -> None:
+    """One report for each tag, by the end at the latest; a chunk that was dropped is settled with the next commit."""
+
+    async def main() -> None:
+        limits = Limits([Limit(messages_per_s=1, when="drop")], clock=lambda: 0.0)
+        source, settled = Source(limits=limits), list[bytes]()
+        source.intake.on_settled = settled.append
+        names = [f"{number:x}" for number in range(6)]
+        assert await source.intake.take(source.decoded(b"".join(chunk(name, 2) for name in names)))
+        ending = asyncio.create_task(source.intake.all_settled())
+        await asyncio.sleep(0)
+        taken = await source.taken()
+        for batch in taken:
+            batch.acknowledge()
+        await ending
+        assert [(batch.tag, batch.count) for batch in taken] == [(b"app", 2), *[(b"app", 0)] * 5, (LOSS_TAG, 1)]
+        (record,) = records(taken[-1:])
+        assert (record["reason"], record["count"], record["tag"]) == ("over the rate limit", 10, "app")
+        assert settled == [b"\xa1" + name.encode() for name in names]
+        assert (source.metrics.limited, source.metrics.losses, source.intake.messages) == (10, 10, 2)
+
+    run(main())
+
+
+@both_loops
+def test_reports_of_many_tags_are_few(run: Run) -> None:
+    """A client that invents tags gets one report for the rest of them."""
+
+    async def main() -> None:
+        limits = Limits([Limit(messages_per_s=1, when="drop")], clock=lambda: 0.0)
+        source = Source(limits=limits)
+        frames = [msgpack.packb([f"t{number}", [[1, {}], [2, {}]]]) for number in range(40)]
+        for _ in range(2):
+            assert await source.intake.take(source.decoded(b"".join(frames)))
+        ending = asyncio.create_task(source.intake.all_settled())
+        await asyncio.sleep(0)
+        lost = records([batch for batch in await source.taken() if batch.tag == LOSS_TAG])
+        assert [loss["count"] for loss in lost] == [2] * LIMITED_TAGS_MAX + [2 * (40 - LIMITED_TAGS_MAX)]
+        assert [loss.get("tag") for loss in lost] == [f"t{number}" for number in range(LIMITED_TAGS_MAX)] + [None]
+        ending.cancel()
+
+    run(main())

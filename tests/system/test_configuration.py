@@ -274,3 +274,36 @@ def test_a_source_that_cannot_be_used(tmp_path: Path) -> None:
         os.unlink(way)
         eventually(lambda: hub.stats()["sources"][0]["state"] == "open", "another try")
         assert [event["event"] for event in hub.log if event["level"] == "error"] == ["source.failed"]
+
+
+def test_a_rate_limit_comes_and_goes_with_a_reload(tmp_path: Path) -> None:
+    """Over it, messages are dropped, counted and reported, and acknowledged; without it, all are stored again."""
+    rule = '[[limits]]\ntag = "noisy"\nmessages_per_s = 1\nwhen = "drop"\n'
+    configured = Configured(tmp_path, rule)
+    with configured.hub as hub:
+        with Producer(hub.socket, tag="noisy", linger_s=0) as producer:
+            for number in range(20):
+                producer.send({"n": number})
+                producer.flush(timeout=30)
+        with Producer(hub.socket, tag="calm") as producer:
+            for number in range(20):
+                producer.send({"n": number})
+            producer.flush(timeout=30)
+        dropped = call("stats", path=hub.socket)["limited"]
+
+        def reported() -> list[dict[str, Any]]:
+            losses = [each.record for each in hub.messages("mpsr.loss")]
+            return losses if sum(record["count"] for record in losses) == dropped else []
+
+        lost = eventually(reported, "the reports")
+        assert {(record["reason"], record["tag"]) for record in lost} == {("over the rate limit", "noisy")}
+        assert len(hub.messages("noisy")) + dropped == 20
+        assert dropped >= 10
+        assert len(hub.messages("calm")) == 20
+        configured.write("")
+        assert configured.hang_up("config.reloaded")["changed"] == ["limits"]
+        with Producer(hub.socket, tag="noisy") as producer:
+            for number in range(20, 40):
+                producer.send({"n": number})
+            producer.flush(timeout=30)
+        assert len(hub.messages("noisy")) + dropped == 40

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
+from pathlib import Path
+
+import pytest
 
 from hub.access import Rule, Rules
 from hub.budget import INBOX_BYTES_MAX
+from hub.errors import ConfigError
 from hub.hub import STOP_TIMEOUT_S, Hub
+from hub.limits import Limit
 from hub.listener import CONNECTIONS_MAX
 from hub.service.config import FIELDS, Config, changes
 from hub.service.settings import load
@@ -48,3 +53,40 @@ def test_defaults_are_those_of_the_parts() -> None:
     assert (config.inbox_size, config.frame_size) == (INBOX_BYTES_MAX, FRAME_BYTES_MAX)
     assert config.stop_timeout == STOP_TIMEOUT_S
     assert config.mode == inspect.signature(Hub).parameters["mode"].default
+
+
+def test_limits(tmp_path: Path) -> None:
+    """Rates, sizes and users are read in all their forms; the order is kept, because the first that applies counts."""
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        '[[limits]]\ntag = "debug.*"\nmessages_per_s = 0.5\nwhen = "drop"\n'
+        '[[limits]]\nuser = "root"\nbytes_per_s = "1MiB"\n[[limits]]\nuser = 7\nmessages_per_s = "3"\n'
+    )
+    limits = [table.limit for table in load(file=str(file), environ={}).config.limits]
+    assert limits == [
+        Limit("debug.*", None, 0.5, None, "drop"),
+        Limit("*", 0, None, 1 << 20, "block"),
+        Limit("*", 7, 3.0, None, "block"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "add messages_per_s or bytes_per_s"),
+        ("messages_per_s = 0", "a number of messages a second, above 0"),
+        ("messages_per_s = inf", "a number of messages a second, above 0"),
+        ('bytes_per_s = "0"', "too small"),
+        ('messages_per_s = 1\nwhen = "wait"', "block"),
+        ('messages_per_s = 1\nuser = "nobody-of-that-name"', "no such user"),
+        ("messages_per_s = 1\nuser = -1", "write the name or the number"),
+        ("messages_per_second = 1", "did you mean"),
+    ],
+)
+def test_a_limit_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
+    """The error names the place in the file, and what is right."""
+    file = tmp_path / "hub.toml"
+    file.write_text(f"[[limits]]\nmessages_per_s = 1\n[[limits]]\n{text}\n")
+    with pytest.raises(ConfigError, match=r"limits\[1\]") as error:
+        load(file=str(file), environ={})
+    assert said in str(error.value)
