@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hub.access import Access, Rule, Rules
     from hub.errors import (
         CloseConnection,
+        CommandError,
+        InvalidParams,
         JournalError,
         JournalLocked,
         JournalLost,
@@ -39,7 +41,9 @@ __all__ = [
     "Access",
     "Batch",
     "CloseConnection",
+    "CommandError",
     "Hub",
+    "InvalidParams",
     "Journal",
     "JournalError",
     "JournalLocked",
@@ -66,7 +70,9 @@ _MODULES = {
     "Access": "access",
     "Batch": "message",
     "CloseConnection": "errors",
+    "CommandError": "errors",
     "Hub": "hub",
+    "InvalidParams": "errors",
     "Journal": "journal.journal",
     "JournalError": "errors",
     "JournalLocked": "errors",

@@ -37,6 +37,7 @@ from hub.wire.buffer import ByteBuffer
 from hub.wire.chunkid import is_own
 from hub.wire.detect import Decoder, DecoderClass, DetectingDecoder, Item
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
+from hub.wire.length_prefixed import PrefixedDecoder
 
 PAUSE_BYTES = READ_BYTES
 """One full read: with two, the loop was late twice as long under load, and nothing was faster."""
@@ -197,8 +198,9 @@ class Connection(asyncio.BufferedProtocol):
         self._end_by(End.STALLED)
 
     def _use(self, decoder: Decoder) -> None:
-        """Decode with *decoder* from now on."""
+        """Decode with *decoder* from now on, and frame the replies as it frames the requests."""
         self._decoder = decoder
+        self._dispatch.frames_by_length = isinstance(decoder, PrefixedDecoder)
 
     def _refuse(self) -> None:
         """Read no more."""
@@ -279,14 +281,23 @@ class Connection(asyncio.BufferedProtocol):
             if not isinstance(item, jsonrpc.Request):
                 data.append(item)
                 continue
-            if not await self._intake.take(data):
-                return False
-            if self._turn.is_spent:
-                await self._turn.come()
-            if not self._dispatch.answer(item):
+            if not await self._intake.take(data) or not await self._answer(item):
                 return False
             data = []
         return await self._intake.take(data)
+
+    async def _answer(self, request: jsonrpc.Request) -> bool:
+        """Answer a request, or each of a batch; False when the connection is to be closed."""
+        send = self._dispatch.gather(request.batch) if request.batch else None
+        goes_on = True
+        for each in request.batch or (request,):
+            if self._turn.is_spent:
+                await self._turn.come()
+            if goes_on:
+                goes_on = self._dispatch.answer(each, send)
+            elif send is not None:
+                self._dispatch.refuse(each, send)
+        return goes_on
 
     # Reading.
 

@@ -8,6 +8,9 @@ Always true:
 - a request is carried out after everything that its client had sent before it was accepted;
 - commands that return at once are answered in the order of the requests;
 - a command's failure is its caller's reply, and nobody else's;
+- the requests of a batch are carried out like any others, and their replies are sent as one array when the last is
+  there;
+- replies are framed like requests: as lines, or with their length in front (`frames_by_length`);
 - no more than `RUNNING_MAX` commands of one connection run at once: a further request gets an error;
 - no command outlives its connection: it is cancelled when the caller has left, or soon after the hub begins to stop.
 
@@ -20,14 +23,14 @@ import asyncio
 import inspect
 import select
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from hub.errors import CloseConnection, MpsrError
+from hub.errors import CloseConnection, CommandError, MpsrError
 from hub.intake import Intake
 from hub.log import get_logger
 from hub.message import Peer
 from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES
-from hub.wire import jsonrpc
+from hub.wire import jsonrpc, length_prefixed
 
 RUNNING_MAX = 64
 """Commands of one connection that run at once. Those that return at once do not count."""
@@ -35,10 +38,12 @@ STOP_S = 1.0
 """Commands get this long to end when the hub stops: an answer that is almost there is sent, a stream is cut off."""
 LOOK_S = 0.5
 """How often it is checked whether a caller that has closed its sending half is still there."""
-REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES
+REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES - 4  # a length may stand in front
+_AROUND_REPLIES = 2  # of a batch: what the array is longer than its members as lines
 METHOD_SHOWN_CHARS = 64
 _STOPS = "not carried out: the hub ends this connection"
 
+Send = Callable[[bytes], None]
 Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object]]
 log = get_logger("mpsr.dispatch")
 
@@ -65,29 +70,45 @@ class Dispatch:
         self._running: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.TimerHandle | None = None
         self._is_over = False
+        self.frames_by_length = False
+        """Whether each reply has its length in front. Otherwise it is a line."""
 
-    def answer(self, request: jsonrpc.Request) -> bool:
-        """Carry out *request*, or begin to; False when its command wants the connection closed."""
+    def answer(self, request: jsonrpc.Request, send: Send | None = None) -> bool:
+        """
+        Carry out *request*, or begin to; False when its command wants the connection closed.
+
+        *send* gets the reply, if it is one of a batch.
+        """
+        send = send or self._send_alone
         self._intake.metrics.commands += 1
         if (fault := self._fault_of(request)) is not None:
-            self._reply(request, jsonrpc.encode_error(request.id, *fault))
+            self._reply(request, jsonrpc.encode_error(request.id, *fault), send)
             return True
         try:
             with self._intake.user.turn:
                 result = self._commands[request.method](request, self._intake.peer)
             if not inspect.isawaitable(result):
-                self._reply(request, jsonrpc.encode_result(request.id, result))
+                self._reply(request, jsonrpc.encode_result(request.id, result), send)
                 return True
         except CloseConnection as close:
-            self._reply(request, jsonrpc.encode_result(request.id, close.result))
+            self._reply(request, jsonrpc.encode_result(request.id, close.result), send)
             return False
         except Exception as error:  # noqa: BLE001  a command's failure is its caller's reply
-            self._fail(request, error)
+            self._fail(request, error, send)
             return True
-        task = asyncio.get_running_loop().create_task(self._finish(request, result), name=f"mpsr-{request.method}")
+        finishing = self._finish(request, result, send)
+        task = asyncio.get_running_loop().create_task(finishing, name=f"mpsr-{request.method}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return True
+
+    def gather(self, requests: Sequence[jsonrpc.Request]) -> Send:
+        """Return what takes the replies to a batch of *requests*, and sends them as one array."""
+        return _Replies(sum(request.wants_reply for request in requests), self._send_alone).add
+
+    def refuse(self, request: jsonrpc.Request, send: Send) -> None:
+        """Answer *request*, of a batch, with an error: one before it closes the connection."""
+        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.CANCELLED, _STOPS), send)
 
     async def finished(self, sock: socket.socket) -> None:
         """Return when nothing runs any longer; what runs is cancelled when the client of *sock* has left."""
@@ -114,29 +135,30 @@ class Dispatch:
         self.cancel()
         self._send = self._close = _ignore
 
-    async def _finish(self, request: jsonrpc.Request, result: Awaitable[object]) -> None:
+    async def _finish(self, request: jsonrpc.Request, result: Awaitable[object], send: Send) -> None:
         """Wait for the *result* of a command and send its reply."""
         try:
             reply = jsonrpc.encode_result(request.id, await result)
         except CloseConnection as close:
-            self._reply(request, jsonrpc.encode_result(request.id, close.result))
+            self._reply(request, jsonrpc.encode_result(request.id, close.result), send)
             self._close()
         except asyncio.CancelledError:
-            self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.CANCELLED, _STOPS))
+            self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.CANCELLED, _STOPS), send)
             raise
         except Exception as error:  # noqa: BLE001  a command's failure is its caller's reply
-            self._fail(request, error)
+            self._fail(request, error, send)
         else:
-            self._reply(request, reply)
+            self._reply(request, reply, send)
 
-    def _fault_of(self, request: jsonrpc.Request) -> tuple[int, str] | None:
-        """Return code and text of the error that answers a request which is not carried out."""
+    def _fault_of(self, request: jsonrpc.Request) -> tuple[int, str, object] | tuple[int, str] | None:
+        """Return code, text and data of the error that answers a request which is not carried out."""
         if request.fault is not None:
-            return jsonrpc.INVALID_REQUEST, request.fault
+            return request.code, request.fault
         method, gate = request.method, self._intake.gate
         if method not in self._commands:
-            known = ", ".join(sorted(self._commands))
-            return jsonrpc.METHOD_NOT_FOUND, f"no method {method[:METHOD_SHOWN_CHARS]!r}; there are: {known}"
+            known = sorted(self._commands)
+            text = f"no method {method[:METHOD_SHOWN_CHARS]!r}; there are: {', '.join(known)}"
+            return jsonrpc.METHOD_NOT_FOUND, text, {"methods": known}
         right = gate.right_to(method)
         if right is not None and not gate.may(right):
             self._intake.refuse(right, 1)
@@ -149,8 +171,16 @@ class Dispatch:
             return jsonrpc.TOO_MANY, text
         return None
 
-    def _fail(self, request: jsonrpc.Request, error: Exception) -> None:
+    def _fail(self, request: jsonrpc.Request, error: Exception, send: Send) -> None:
         """Send the failure of a command to its caller. Log it, unless it is an `MpsrError`, logged where it arises."""
+        if isinstance(error, CommandError):
+            try:
+                reply = jsonrpc.encode_error(request.id, error.code, error.message, error.data)
+            except (TypeError, ValueError, RecursionError) as unspeakable:  # its data
+                error = unspeakable
+            else:
+                self._reply(request, reply, send)
+                return
         peer = self._intake.peer
         if not isinstance(error, MpsrError):
             self._intake.user.lines.log(
@@ -162,17 +192,47 @@ class Dispatch:
                 comm=peer.comm,
             )
         text = f"{type(error).__name__}: {error}"
-        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, text))
+        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, text), send)
 
-    def _reply(self, request: jsonrpc.Request, reply: bytes) -> None:
-        """Send *reply*, or an error in the place of one that is too large to be kept for a slow client."""
-        if not request.wants_reply:
-            return
-        if len(reply) > REPLY_BYTES_MAX:
-            text = f"a reply of {len(reply)} bytes, more than {REPLY_BYTES_MAX}"
-            reply = jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, text)
-        with self._intake.user.turn:
-            self._send(reply)
+    def _reply(self, request: jsonrpc.Request, reply: bytes, send: Send) -> None:
+        if request.wants_reply:
+            with self._intake.user.turn:
+                send(_bounded(request.id, reply))
+
+    def _send_alone(self, reply: bytes) -> None:
+        """Send one line, framed like the requests."""
+        self._send(length_prefixed.frame(reply) if self.frames_by_length else reply)
+
+
+class _Replies:
+    """The replies to a batch. *send* gets them when there are *count*, or an error if they are too large together."""
+
+    def __init__(self, count: int, send: Send) -> None:
+        self._missing = count
+        self._send = send
+        self._replies: list[bytes] = []
+        self._bytes = 0
+
+    def add(self, reply: bytes) -> None:
+        """Add the reply to one request."""
+        self._missing -= 1
+        self._bytes += len(reply)
+        if self._bytes <= REPLY_BYTES_MAX - _AROUND_REPLIES:
+            self._replies.append(reply)
+        else:
+            self._replies.clear()
+        if not self._missing:
+            is_whole = self._bytes <= REPLY_BYTES_MAX - _AROUND_REPLIES
+            self._send(jsonrpc.join_replies(self._replies) if is_whole else _too_large(None, self._bytes))
+
+
+def _bounded(id_: str | int | float | None, reply: bytes) -> bytes:
+    """Return *reply*, or an error in the place of one that is too large to be kept for a slow client."""
+    return reply if len(reply) <= REPLY_BYTES_MAX else _too_large(id_, len(reply))
+
+
+def _too_large(id_: str | int | float | None, size: int) -> bytes:
+    return jsonrpc.encode_error(id_, jsonrpc.INTERNAL_ERROR, f"a reply of {size} bytes, more than {REPLY_BYTES_MAX}")
 
 
 def _has_left(sock: socket.socket) -> bool:

@@ -17,6 +17,8 @@ The errors that a caller of `hub` and an operator of `mpsr hub` meet, grouped by
     │   ├── JournalTooNew           written by a newer mpsr
     │   ├── JournalLost             its lock file is gone: another hub may write to it, so this one must not
     │   └── JournalUnavailable      temporary: no space, a failed sync; the caller keeps its batches
+    ├── CommandError                the caller of a command: its code, message and data are the reply
+    │   └── InvalidParams           the parameters are not those of the command
     └── HubClosed                   a source inside the hub: the hub was stopped; this one never leaves the hub
 
 An error of a producer is not an exception but data: `hub.message.Loss`. `CloseConnection` is not an error.
@@ -173,6 +175,30 @@ class HubClosed(MpsrError):
 
     def __str__(self) -> str:
         return "the hub is stopped (start it again; what was not acknowledged is to be sent again)"
+
+
+class CommandError(MpsrError):
+    """
+    Raised by a command: the reply is an error with *code*, *message* and *data*, which JSON can hold.
+
+    Codes from -32768 to -32000 are reserved; -32000 stands for any error of a command (JSON-RPC 2.0, section 5.1).
+    """
+
+    def __init__(self, message: str, *, code: int = -32000, data: object = None) -> None:
+        super().__init__(message)
+        self.message: str = message
+        self.code: int = code
+        self.data: object = data
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidParams(CommandError):
+    """The parameters of a request are wrong; *param* is the name of the wrong one, if it is one."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message, code=-32602, data=None if param is None else {"param": param})
 
 
 class CloseConnection(Exception):

@@ -57,7 +57,7 @@ def call(
         except ValueError as error:
             raise NotConnected(path, f"the answer is no JSON-RPC reply ({error})") from error
     if reply.code is not None:
-        raise CommandFailed(reply.code, reply.message)
+        raise CommandFailed(reply.code, reply.message, reply.data)
     return reply.result
 
 

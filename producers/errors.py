@@ -95,12 +95,13 @@ class NotTrusted(NotConnected):
 
 
 class CommandFailed(ProducerError):
-    """The hub answered a command with an error: JSON-RPC *code* and *message*."""
+    """The hub answered a command with an error: JSON-RPC *code*, *message* and *data* (None if there is none)."""
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(code, message)
+    def __init__(self, code: int, message: str, data: object = None) -> None:
+        super().__init__(code, message, data)
         self.code: int = code
         self.message: str = message
+        self.data: object = data
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"

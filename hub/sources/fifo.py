@@ -163,7 +163,8 @@ class FifoSource:
         return True
 
     async def _take(self, items: Sequence[Item]) -> bool:
-        return await self._intake.take([tagged(item, self._tag) for item in items])
+        kept = (item for item in items if not (isinstance(item, Request) and item.is_kept))  # it is a text, too
+        return await self._intake.take([tagged(item, self._tag) for item in kept])
 
     async def _wait(self) -> bool:
         """Return when there may be something to read; False at a stop. Raises SourceError if the pipe was replaced."""

@@ -46,6 +46,7 @@ SAMPLE_BYTES = 64
 
 
 _BRACE, _ANGLE = b"{", b"<"
+_OPENING = frozenset((_BRACE, b"["))
 _SHORT = 256
 
 
@@ -72,21 +73,34 @@ class Batcher:
     def add(self, line: bytes) -> None:
         """Add one text."""
         first = line[:1]
-        if first == _BRACE and len(line) <= JSON_BYTES_MAX and (parsed := jsonlines.parse(line)) is not None:
-            if isinstance(parsed, Request):
-                self._flush()
-                self._items.add(parsed)
-                return
+        if first in _OPENING and self._add_json(line, first):
+            return
+        tag = sysloglines.TAG if first == _ANGLE and is_syslog(line) else text.TAG
+        if tag != self._tag:
+            self._begin(tag)
+        self._parts += (self._before, str_header(len(line)), line)
+        self._count += 1
+        if first in _OPENING and (broken := jsonlines.broken_call(line)) is not None:
+            self._add_request(broken)
+
+    def _add_json(self, line: bytes, first: bytes) -> bool:
+        """Add a text that begins with *first*, a bracket. Return False if it is only a text."""
+        if len(line) > JSON_BYTES_MAX:
+            return False
+        parsed = jsonlines.parse(line) if first == _BRACE else jsonlines.parse_batch(line)
+        if isinstance(parsed, Request):
+            self._add_request(parsed)
+        elif parsed is not None:
             tag, entry = parsed
             if tag != self._tag:
                 self._begin(tag)
             self._parts.append(entry)
-        else:
-            tag = sysloglines.TAG if first == _ANGLE and is_syslog(line) else text.TAG
-            if tag != self._tag:
-                self._begin(tag)
-            self._parts += (self._before, str_header(len(line)), line)
-        self._count += 1
+            self._count += 1
+        return parsed is not None
+
+    def _add_request(self, request: Request) -> None:
+        self._flush()
+        self._items.add(request)
 
     def add_lines(self, lines: list[bytes], *, may_be_syslog: bool, ends_with_nul: bool) -> int:
         """
@@ -99,7 +113,7 @@ class Batcher:
         heads: tuple[bytes, ...] = ()
         for number, line in enumerate(lines):
             first, kind = line[:1], text.TAG
-            if first == _BRACE:
+            if first in _OPENING and (first == _BRACE or jsonlines.may_be_batch(line)):
                 self.add(line)
                 tag = b""
                 continue

@@ -1,5 +1,5 @@
 """
-A JSON object on a line: a request, or a message.
+A JSON object on a line: a request, or a message. A JSON array: a batch of requests.
 
 It is a request if it has members ``jsonrpc`` and ``method`` and none that a request does not have: a log record may be
 about JSON-RPC. In a message, ``tag`` (a string) and ``time`` (RFC 3339, or a number since the epoch in seconds, or in
@@ -8,6 +8,9 @@ stays in the record, and so does a number that is no plausible time: a duration,
 
 What JSON permits and msgpack does not, and what many programs write although it is no JSON, is kept as far as possible:
 an integer of more than 64 bits and half a surrogate as text, ``NaN`` and ``Infinity``, bytes that are not UTF-8.
+
+A text that begins like a request and is not one (it is not JSON, or too long), and an empty array, are answered with an
+error. They are kept as text too: they may be a log of what others have sent.
 
 Always true: for a line that is not such an object, or one nested more than `RECORD_NESTING_MAX` levels deep, the result
 is None, and the caller keeps the line as text.
@@ -19,6 +22,7 @@ from __future__ import annotations
 import codecs
 import datetime
 import json
+import re
 from typing import Any
 
 import msgpack
@@ -41,7 +45,10 @@ for a read of such lines.
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.msgpack.Encoder().encode
 _FAULTS = (msgspec.MsgspecError, UnicodeError, ValueError, OverflowError, RecursionError)
-_REQUEST = frozenset(("jsonrpc", "method", "params", "id"))
+_decode_array = msgspec.json.Decoder(list[Any]).decode
+_match_call = re.compile(rb'\s*(?:\[\s*)?\{\s*"(?:jsonrpc|method|params|id)"\s*:').match
+_EMPTY, _EMPTY_APART = [b"[]"], [b"[", b"]"]
+_EMPTY_BYTES_MAX = 16
 _KEEP = "mpsr.keep"  # the name of an error handler
 _PLAUSIBLE_S = 10**9  # September 2001
 _TIME_S_MAX = 1 << 32
@@ -57,7 +64,7 @@ def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
         value = _decode_odd(line)
     if value is None:
         return None
-    if "jsonrpc" in value and "method" in value and _REQUEST.issuperset(value):
+    if jsonrpc.has_form(value):
         is_too_deep = may_be_too_deep(line) and is_value_deeper(value, RECORD_NESTING_MAX)
         return None if is_too_deep else jsonrpc.as_request(value, len(line))
     tag, time_ns = take_tag(value), take_time(value)
@@ -67,6 +74,39 @@ def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
     if packed is None or (may_be_too_deep(line) and is_deeper(packed, RECORD_NESTING_MAX)):
         return None
     return tag_bytes, before + packed
+
+
+def may_be_batch(line: bytes) -> bool:
+    """Return whether a text that begins with a bracket may be a batch."""
+    return b'"jsonrpc"' in line or (len(line) < _EMPTY_BYTES_MAX and line.split() in (_EMPTY, _EMPTY_APART))
+
+
+def parse_batch(line: bytes) -> jsonrpc.Request | None:
+    """Return the batch in a JSON array, or None if it is none."""
+    try:
+        values = _decode_array(line)
+    except _FAULTS:
+        return None
+    if may_be_too_deep(line) and is_value_deeper(values, RECORD_NESTING_MAX):
+        return None
+    return jsonrpc.as_batch(values, len(line))
+
+
+def broken_call(line: bytes) -> jsonrpc.Request | None:
+    """Return the error for a text that was meant to be a request or a batch, as far as one can tell, and is neither."""
+    if line[:1] == b"[" and line.split() in (_EMPTY, _EMPTY_APART):
+        return jsonrpc.Request("", fault="an empty batch", is_kept=True)
+    if b'"jsonrpc"' not in line or b'"method"' not in line or _match_call(line) is None:
+        return None
+    if len(line) > JSON_BYTES_MAX:
+        return jsonrpc.Request("", fault=f"more than {jsonrpc.REQUEST_BYTES_MAX} bytes", is_kept=True)
+    try:
+        json.loads(line.decode("utf-8", "surrogateescape"))
+    except RecursionError:
+        return None
+    except ValueError as error:
+        return jsonrpc.Request("", fault=f"not JSON: {error}", code=jsonrpc.PARSE_ERROR, is_kept=True)
+    return None
 
 
 def may_be_too_deep(line: bytes) -> bool:

@@ -1,14 +1,19 @@
 """
-JSON-RPC 2.0, one object per line: requests and replies, encoded and decoded.
+JSON-RPC 2.0, one object or array per text: requests and replies, encoded and decoded.
+
+An array is a batch if one of its members is a request. Each member is answered as if it stood alone, and the answers
+are one array.
 
 Always true: a request without an id (a notification) gets no reply; a reply is one line of JSON; the parts of a request
 that a reply echoes are short.
-Not here: the methods (hub.control.methods), sending the lines. Batches of requests (arrays) are not supported.
-Source: the JSON-RPC 2.0 specification, sections 4 and 5.
+Not here: which texts are requests (hub.wire.jsonlines), the methods (hub.control.methods), sending (hub.dispatch).
+Source: the JSON-RPC 2.0 specification, sections 4 to 6.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,6 +22,8 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR =
 NOT_ALLOWED, TOO_MANY, CANCELLED = -32001, -32002, -32003
 
 
+MEMBERS = frozenset(("jsonrpc", "method", "params", "id"))
+"""The members of a request. An object with others is a log record about JSON-RPC."""
 METHOD_CHARS_MAX = 64
 """No method of ours has a longer name. A longer name is not echoed."""
 ID_CHARS_MAX = 128
@@ -25,7 +32,10 @@ A request with a longer id is invalid, and its id is not echoed: clients send nu
 bits.
 """
 REQUEST_BYTES_MAX = 16 << 10
-"""A longer request is invalid, so that a waiting request is small. Valid ones are a method and a few words."""
+"""
+A longer request is invalid, and so is a longer batch, so that what waits is small. Valid ones are a method and a few
+words.
+"""
 MESSAGE_CHARS_MAX = 1024
 """A longer error message is cut off, because it may quote the client's data."""
 _ID_MIN, _ID_MAX = -(1 << 63), (1 << 64) - 1
@@ -40,15 +50,22 @@ class Request(msgspec.Struct, frozen=True):
     wants_reply: bool = True
     fault: str | None = None
     """The reason why the request is invalid; then *method* is empty."""
+    code: int = INVALID_REQUEST
+    """The code of the error for *fault*."""
+    batch: tuple[Request, ...] = ()
+    """The requests of an array. Then nothing else is set."""
+    is_kept: bool = False
+    """Whether its text is a message, too, because it may be no request."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A reply: a result, or the code and the message of an error."""
+    """A reply: a result, or the code, the message and the data of an error."""
 
     id: str | int | float | None
     result: Any = None
     code: int | None = None
     message: str = ""
+    data: Any = None
 
 
 def encode_request(method: str, params: list[Any] | dict[str, Any] | None, id: int) -> bytes:  # noqa: A002  its name
@@ -57,6 +74,11 @@ def encode_request(method: str, params: list[Any] | dict[str, Any] | None, id: i
     if params is not None:
         request["params"] = params
     return msgspec.json.encode(request) + b"\n"
+
+
+def has_form(value: dict[str, Any]) -> bool:
+    """Return whether *value* has the form of a request, valid or not."""
+    return "jsonrpc" in value and "method" in value and MEMBERS.issuperset(value)
 
 
 def as_request(value: dict[str, Any], size: int = 0) -> Request:
@@ -73,6 +95,20 @@ def as_request(value: dict[str, Any], size: int = 0) -> Request:
     return Request(value["method"], value.get("params"), id_, "id" in value)
 
 
+def as_batch(values: list[Any], size: int) -> Request | None:
+    """
+    Return the batch in a JSON array of *size* bytes, or None if none of its members has the form of a request.
+
+    A member without that form is an invalid request.
+    """
+    if not any(isinstance(value, dict) and has_form(value) for value in values):
+        return None
+    if size > REQUEST_BYTES_MAX:
+        return Request("", fault=f"a batch of more than {REQUEST_BYTES_MAX} bytes")
+    members = (as_request(value) if isinstance(value, dict) else Request("", fault="no object") for value in values)
+    return Request("", batch=tuple(members))
+
+
 def _fault_of_id(id_: object) -> str | None:
     if isinstance(id_, bool) or not isinstance(id_, (str, int, float, type(None))):
         return "id is no string or number"
@@ -80,7 +116,16 @@ def _fault_of_id(id_: object) -> str | None:
         return f"id has more than {ID_CHARS_MAX} characters"
     if isinstance(id_, int) and not _ID_MIN <= id_ <= _ID_MAX:
         return "id has more than 64 bits"
+    if isinstance(id_, float) and not math.isfinite(id_):
+        return "id is no finite number"
+    if isinstance(id_, str) and not is_text(id_):
+        return "id is no text"
     return None
+
+
+def is_text(text: str) -> bool:
+    """Return whether *text* has no half of a surrogate pair, which no reply could echo."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _fault_of(value: dict[str, Any], size: int) -> str | None:
@@ -103,11 +148,21 @@ def encode_result(id: str | int | float | None, result: object) -> bytes:  # noq
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "result": result}) + b"\n"
 
 
-def encode_error(id: str | int | float | None, code: int, message: str) -> bytes:  # noqa: A002
-    """Return the line that replies with an error. A long *message* is cut off."""
+def encode_error(id: str | int | float | None, code: int, message: str, data: object = None) -> bytes:  # noqa: A002
+    """Return the line that replies with an error, and *data* if that is not None. A long *message* is cut off."""
     if len(message) > MESSAGE_CHARS_MAX:
         message = message[:MESSAGE_CHARS_MAX] + "…"
-    return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}) + b"\n"
+    if not is_text(message):
+        message = message.encode("utf-8", "backslashreplace").decode()
+    error: dict[str, object] = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "error": error}) + b"\n"
+
+
+def join_replies(replies: Iterable[bytes]) -> bytes:
+    """Return the line that answers a batch with *replies*, which are lines."""
+    return b"[" + b",".join(reply.rstrip(b"\n") for reply in replies) + b"]\n"
 
 
 def decode_reply(line: bytes) -> Reply:
@@ -120,4 +175,5 @@ def decode_reply(line: bytes) -> Reply:
         return Reply(value.get("id"), value.get("result"))
     if not isinstance(error, dict):
         raise ValueError("a JSON-RPC error that is no object")
-    return Reply(value.get("id"), code=error.get("code", INTERNAL_ERROR), message=str(error.get("message", "")))
+    code, message = error.get("code", INTERNAL_ERROR), str(error.get("message", ""))
+    return Reply(value.get("id"), code=code, message=message, data=error.get("data"))

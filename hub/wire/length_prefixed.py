@@ -1,11 +1,10 @@
 """
 Length-prefixed JSON: a four-byte big-endian length, then the JSON of this length.
 
-A text is treated like a line (hub.wire.batcher): a JSON object is a request or a message, anything else is plain text.
+A text is treated like a line (hub.wire.batcher): a JSON object is a request or a message, anything else is syslog or
+plain text. Replies on such a connection have their length in front too.
 
 Always true: half a text costs its own bytes.
-
-Not here: replies. They are lines without a length (hub.dispatch, hub.outbox).
 """
 
 from __future__ import annotations
@@ -17,6 +16,12 @@ from hub.wire.batcher import SAMPLE_BYTES, TEXTS_MAX, WINDOW_BYTES, TextDecoder
 from hub.wire.frame import FRAME_BYTES_MAX
 
 _LENGTH = struct.Struct(">I")
+
+
+def frame(line: bytes) -> bytes:
+    """Return *line* with its length in front, without its newline."""
+    text = line.removesuffix(b"\n")
+    return _LENGTH.pack(len(text)) + text
 
 
 class PrefixedDecoder(TextDecoder):

@@ -21,6 +21,7 @@ EXCEPTIONS = {
     ("README.md", "not run", "installs software", 1),
     ("README.md", "any order", "two processes run at once", 1),
     ("docs/cli.md", "any order", "five producers run at once", 1),
+    ("docs/clients.md", "not compared", "the list of methods grows", 1),
     ("docs/clients.md", "not compared", "logger may be gone before its name is read", 1),
     ("docs/guarantees.md", "any order", "the senders run at once", 1),
     ("docs/operating.md", "not run", "changes the services of the user", 1),

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from hub import dispatch
-from hub.dispatch import RUNNING_MAX, Command
-from hub.errors import CloseConnection
+from hub.dispatch import REPLY_BYTES_MAX, RUNNING_MAX, Command
+from hub.errors import CloseConnection, CommandError, InvalidParams
 from hub.message import Peer
-from hub.wire.jsonrpc import CANCELLED, TOO_MANY, Request
+from hub.wire.jsonrpc import CANCELLED, TOO_MANY, Request, encode_result
 from tests.hub.clients import Run, both_loops
 from tests.hub.rig import Rig
 
@@ -312,5 +312,199 @@ def test_a_command_that_waited_may_close_the_connection(run: Run) -> None:
             assert json.loads(await rig.rest())["result"] == "bye"
             await rig.serving
             assert rig.texts == ["before"]
+
+    run(main())
+
+
+def subtract(request: Request, peer: Peer) -> object:
+    if isinstance(request.params, dict):
+        return request.params["minuend"] - request.params["subtrahend"]
+    assert request.params is not None
+    return request.params[0] - request.params[1]
+
+
+def refuse(request: Request, peer: Peer) -> object:
+    raise InvalidParams("limit is no number", param="limit")
+
+
+def fail_with(data: object) -> Command:
+    def fail(request: Request, peer: Peer) -> object:
+        raise CommandError("no", code=-32050, data=data)
+
+    return fail
+
+
+SPECIFIED: Mapping[str, Command] = {
+    "subtract": subtract,
+    "sum": lambda request, peer: sum(request.params or ()),
+    "get_data": lambda request, peer: ["hello", 5],
+    "update": ping,
+    "notify_hello": ping,
+    "refuse": refuse,
+    "fail": fail_with([1, {"a": None}]),
+    "unspeakable": fail_with(object()),
+    "leave": leave,
+    "slow": slow,
+}
+
+
+def answer(id_: object, result: object) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "id": id_, "result": result}
+
+
+def failure(id_: object, code: int) -> dict[str, object]:
+    return {"jsonrpc": "2.0", "id": id_, "error": code}
+
+
+# The examples of the specification, section 7, except that an array without a request in it is a text here.
+EXAMPLES: list[tuple[str, Any]] = [
+    ('{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}', answer(1, 19)),
+    ('{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}', answer(3, 19)),
+    ('{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}', None),
+    ('{"jsonrpc": "2.0", "method": "foobar"}', None),
+    ('{"jsonrpc": "2.0", "method": "foobar", "id": "1"}', failure("1", -32601)),
+    ('{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', failure(None, -32700)),
+    ('{"jsonrpc": "2.0", "method": 1, "params": "bar"}', failure(None, -32600)),
+    ('[{"jsonrpc": "2.0", "method": "sum", "id": "1"},{"jsonrpc": "2.0", "method"]', failure(None, -32700)),
+    ("[]", failure(None, -32600)),
+    (
+        '[{"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"},'
+        '{"jsonrpc": "2.0", "method": "notify_hello", "params": [7]},'
+        '{"jsonrpc": "2.0", "method": "subtract", "params": [42,23], "id": "2"}, {"foo": "boo"},'
+        '{"jsonrpc": "2.0", "method": "foo.get", "params": {"name": "myself"}, "id": "5"},'
+        '{"jsonrpc": "2.0", "method": "get_data", "id": "9"}, 1]',
+        [
+            answer("1", 7),
+            answer("2", 19),
+            failure(None, -32600),
+            failure("5", -32601),
+            answer("9", ["hello", 5]),
+            failure(None, -32600),
+        ],
+    ),
+    ('[{"jsonrpc": "2.0", "method": "update", "params": [1]}, {"jsonrpc": "2.0", "method": "update"}]', None),
+    (
+        '[{"jsonrpc": "2.0", "method": "slow", "id": 1.5}, {"jsonrpc": "2.0", "method": "sum", "id": null}]',
+        [answer(None, 0), answer(1.5, "at last")],
+    ),
+]
+
+
+def short(reply: Any) -> Any:
+    """Return *reply* with only the codes of its errors."""
+    if isinstance(reply, list):
+        return [short(each) for each in reply]
+    return {**reply, "error": reply["error"]["code"]} if "error" in reply else reply
+
+
+def prefixed(text: bytes) -> bytes:
+    return len(text).to_bytes(4, "big") + text
+
+
+def cut_by_length(data: bytes) -> list[bytes]:
+    texts = []
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        assert len(data) >= 4 + size
+        texts.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return texts
+
+
+@both_loops
+@pytest.mark.parametrize("by_length", [False, True])
+def test_the_examples_of_the_specification(run: Run, by_length: bool) -> None:
+    """Requests, notifications and batches are answered as specified, in frames like those of the requests."""
+    end = request("sum", id="end").strip()
+
+    async def main() -> None:
+        for text, expected in EXAMPLES:
+            async with Rig(commands=SPECIFIED) as rig:
+                texts = [text.encode(), end]
+                await rig.say(b"".join(map(prefixed, texts)) if by_length else b"\n".join(texts))
+                rig.client.shutdown(socket.SHUT_WR)
+                data = await rig.rest()
+                assert by_length or data.endswith(b"\n")
+                replies = [
+                    short(json.loads(each)) for each in (cut_by_length(data) if by_length else data.splitlines())
+                ]
+                replies.remove(answer("end", 0))
+                assert replies == ([] if expected is None else [expected]), text
+
+    run(main())
+
+
+@both_loops
+def test_an_error_of_a_command_has_code_and_data(run: Run) -> None:
+    """Whatever JSON can hold is passed on; wrong parameters name the wrong one, an unknown method lists the others."""
+
+    async def main() -> None:
+        async with Rig(commands=SPECIFIED) as rig:
+            await rig.say(b"".join(map(request, ("refuse", "fail", "unspeakable", "nope"))))
+            errors = [(await asyncio.to_thread(read_line, rig.client))["error"] for _ in range(4)]
+            assert errors[0] == {"code": -32602, "message": "limit is no number", "data": {"param": "limit"}}
+            assert errors[1] == {"code": -32050, "message": "no", "data": [1, {"a": None}]}
+            assert (errors[2]["code"], "data" in errors[2]) == (-32603, False)
+            assert (errors[3]["code"], errors[3]["data"]) == (-32601, {"methods": sorted(SPECIFIED)})
+
+    run(main())
+
+
+@both_loops
+def test_a_batch_may_close_the_connection(run: Run) -> None:
+    """The requests after the one that closes it are not carried out, and are answered; what follows is not read."""
+    members = [
+        {"jsonrpc": "2.0", "method": method, "id": number} for number, method in enumerate(("slow", "leave", "sum"))
+    ]
+
+    async def main() -> None:
+        async with Rig(commands=SPECIFIED) as rig:
+            await rig.say(b"before\n" + json.dumps(members).encode() + b"\nafter\n")
+            replies = short(json.loads(await rig.rest()))
+            assert sorted(replies, key=lambda reply: int(reply["id"])) == [
+                answer(0, "at last"), answer(1, "bye"), failure(2, CANCELLED),
+            ]  # fmt: skip
+            await rig.serving
+            assert rig.texts == ["before"]
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("size", [0, 1])
+def test_replies_that_are_too_large_together_are_one_error(run: Run, size: int) -> None:
+    """An array that fits is sent; one that a slow client could not be kept for is an error without an id."""
+    alone = len(encode_result(1, ""))
+    whole = REPLY_BYTES_MAX - 2 - 3 * alone
+
+    def long(request: Request, peer: Peer) -> object:
+        return "x" * (whole // 3 + (whole % 3 if request.id == 1 else 0) + size)
+
+    members = [{"jsonrpc": "2.0", "method": "long", "id": number} for number in range(3)]
+
+    async def main() -> None:
+        async with Rig(commands={"long": long}) as rig:
+            await rig.say(json.dumps(members).encode() + b"\n")
+            reply = await asyncio.to_thread(read_line, rig.client)
+            if size:
+                assert (reply["id"], reply["error"]["code"]) == (None, -32603)
+            else:
+                assert [each["id"] for each in reply] == [0, 1, 2]
+
+    run(main())
+
+
+@both_loops
+def test_a_text_that_is_no_request_is_kept_although_it_is_answered(run: Run) -> None:
+    """Nothing is refused: a broken request is a message, too."""
+
+    async def main() -> None:
+        async with Rig(commands=COMMANDS) as rig:
+            await rig.say(b'[]\n{"jsonrpc": "2.0", "method": "pi\n' + request(id="end"))
+            codes = [(await asyncio.to_thread(read_line, rig.client))["error"]["code"] for _ in range(2)]
+            assert codes == [-32600, -32700]
+            rig.client.shutdown(socket.SHUT_WR)
+            await rig.rest()
+            assert rig.texts == ["[]", '{"jsonrpc": "2.0", "method": "pi']
 
     run(main())

@@ -10,8 +10,10 @@ import pytest
 import hub.errors
 from hub.errors import (
     CloseConnection,
+    CommandError,
     ConfigError,
     HubClosed,
+    InvalidParams,
     JournalError,
     JournalLocked,
     JournalLost,
@@ -47,6 +49,8 @@ SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
     (JournalTooNew("/j", 9, 1), ("/j", "version 9", "up to 1", "upgrade mpsr")),
     (JournalUnavailable("/j", "why (do this)"), ("/j", "why (do this)")),
     (JournalLost("/j"), ("/j", "removed or replaced", "start again")),
+    (CommandError("why (do this)", code=-32050, data=[1]), ("why (do this)",)),
+    (InvalidParams("limit is no number", param="limit"), ("limit is no number",)),
     (HubClosed(), ("stopped", "start it again")),
 ]
 
@@ -70,8 +74,8 @@ def test_no_error_without_a_sentence() -> None:
 
 @pytest.mark.parametrize(("error", "parts"), SENTENCES, ids=lambda value: type(value).__name__)
 def test_who_must_act(error: MpsrError, parts: tuple[str, ...]) -> None:
-    """Every error belongs to exactly one of: the caller, the socket, a source, the journal, a stopped hub."""
-    kinds = (UsageError, SocketError, SourceError, JournalError, HubClosed)
+    """Every error belongs to exactly one of: the caller, socket, a source, the journal, a request, a stopped hub."""
+    kinds = (UsageError, SocketError, SourceError, JournalError, CommandError, HubClosed)
     assert sum(isinstance(error, kind) for kind in kinds) == 1
 
 

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.entries import RECORD_NESTING_MAX
-from hub.wire import jsonlines
+from hub.wire import jsonlines, jsonrpc
 from hub.wire.frame import TAG_BYTES_MAX
+from hub.wire.jsonlines import JSON_BYTES_MAX
 from hub.wire.jsonrpc import Request
-from tests.hub.wire.feeding import PROPERTY
+from hub.wire.lines import LineDecoder
+from tests.hub.wire.feeding import PROPERTY, feed, messages
 
 NS = codec.NS
 Y2024 = 1_704_067_200 * NS
@@ -280,3 +282,50 @@ def test_any_object_is_a_message_a_command_or_none(value: dict[str, Any]) -> Non
 def test_no_line_raises(line: bytes) -> None:
     """Any bytes after a brace give a result or None."""
     jsonlines.parse(line)
+
+
+CALL = b'{"jsonrpc":"2.0","method":"m","id":1}'
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b"[]", -32600),
+        (b" [ ] ".strip(), -32600),
+        (CALL[:-1], -32700),
+        (b'{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]', -32700),
+        (b'[{"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"},{"jsonrpc": "2.0", "method"]', -32700),
+        (CALL[:-1] + b',"params":["' + b"x" * JSON_BYTES_MAX + b'"]}', -32600),
+        (b"[[]]", None),
+        (b"[1,2,3]", None),
+        (b'[{"a": 1}]', None),
+        (b'[INFO] "jsonrpc" "method"', None),
+        (b'[INFO] got {"jsonrpc": "2.0", "method":', None),
+        (b'{"a": "jsonrpc method', None),
+        (b'{"id": 5, "a": 1', None),
+        (b'{"jsonrpc":"2.0","method":"m","at":5}', None),
+        (b'[{"jsonrpc":"2.0","method":"m","at":5}]', None),
+        (b'{"jsonrpc":"2.0","method":' + b"[" * 20000, None),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_was_meant_to_be_a_request_is_answered_and_kept(line: bytes, code: int | None) -> None:
+    """A text that begins like a request and is none, or is an empty array, gets an error, and is a message too."""
+    items = feed(LineDecoder(), b"before\n" + line + b"\nafter\n")
+    requests = [item for item in items if isinstance(item, jsonrpc.Request)]
+    assert [(request.code, request.is_kept) for request in requests] == ([] if code is None else [(code, True)])
+    kept = [record for _, _, record in messages([item for item in items if item not in requests])]
+    assert len(kept) == 3
+    assert kept[1] == {"message": line.decode()} or b'"at"' in line
+    if requests:
+        assert items.index(requests[0]) == len(items) - 2
+        assert requests[0].fault
+
+
+def test_a_batch_is_one_item() -> None:
+    """An array with requests is no message; the lines around it keep their places."""
+    for line in (b"[" + CALL + b"]", b" [".strip() + CALL + b', {"jsonrpc":"2.0","method":"n"} , 1 ] \r'):
+        before, batch, after = feed(LineDecoder(), b"a\n" + line + b"\nb\n")
+        assert isinstance(batch, jsonrpc.Request)
+        assert batch.batch[0] == jsonrpc.Request("m", id=1)
+        assert [record for _, _, record in messages([before, after])] == [{"message": "a"}, {"message": "b"}]

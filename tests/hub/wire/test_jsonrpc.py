@@ -186,3 +186,47 @@ def test_what_is_no_reply_is_a_value_error(line: bytes) -> None:
     """An invalid error raises ValueError and is not taken for success."""
     with pytest.raises(ValueError, match=r"."):
         jsonrpc.decode_reply(line)
+
+
+@pytest.mark.parametrize("id_", [float("inf"), float("nan"), "\ud800"], ids=repr)
+def test_an_id_that_no_reply_could_echo_is_invalid(id_: float | str) -> None:
+    """The error has no id, and can be encoded."""
+    request = jsonrpc.as_request({**V, "method": "m", "id": id_})
+    assert (request.id, bool(request.fault)) == (None, True)
+    assert jsonrpc.encode_error(request.id, -1, f"half a pair: {id_}")
+
+
+def test_a_batch() -> None:
+    """Each member is a request of its own, and what has not the form of one is invalid."""
+    members = [{**V, "method": "m", "id": 1}, {**V, "method": "n"}, 5, {"foo": 1}, {**V, "method": 5, "id": "x"}, []]
+    batch = jsonrpc.as_batch(members, 100)
+    assert batch is not None
+    assert [(each.method, each.id, each.wants_reply, each.fault is None) for each in batch.batch] == [
+        ("m", 1, True, True),
+        ("n", None, False, True),
+        ("", None, True, False),
+        ("", None, True, False),
+        ("", "x", True, False),
+        ("", None, True, False),
+    ]
+    for no_batch in ([], [1, 2], [{"jsonrpc": "2.0"}], [{**V, "method": "m", "at": 1}], [[{**V, "method": "m"}]]):
+        assert jsonrpc.as_batch(no_batch, 10) is None
+    too_long = jsonrpc.as_batch([{**V, "method": "m"}], jsonrpc.REQUEST_BYTES_MAX + 1)
+    assert too_long is not None
+    assert (too_long.batch, too_long.fault) == ((), "a batch of more than 16384 bytes")
+
+
+def test_an_error_has_data() -> None:
+    """Data are in the reply and are decoded again; without data there is no such member."""
+    assert jsonrpc.decode_reply(jsonrpc.encode_error(1, -32602, "why", {"param": "x"})) == Reply(
+        1, code=-32602, message="why", data={"param": "x"}
+    )
+    assert b"data" not in jsonrpc.encode_error(1, -1, "why")
+
+
+def test_replies_are_joined() -> None:
+    """The answer to a batch is one line with an array."""
+    line = jsonrpc.join_replies([jsonrpc.encode_result(1, "a\nb"), jsonrpc.encode_error(None, -1, "x")])
+    assert [reply["id"] for reply in json.loads(line)] == [1, None]
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"]\n")
