@@ -142,6 +142,11 @@ class Budget:
         self._looking: asyncio.TimerHandle | None = None
         self._is_closed = False
 
+    @property
+    def released_at(self) -> float:
+        """When something was last taken from the inbox and settled."""
+        return self._released_at
+
     def room(self, account: Account) -> int:
         """Return how many bytes more a user may hold; below zero if it is over its share."""
         # half_of_rest(bytes_max, all - held) - held, in one step

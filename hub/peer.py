@@ -33,6 +33,11 @@ def peer_of(sock: socket.socket) -> Peer:
         pid, uid, gid = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, option, _CREDENTIALS.size))
     except OSError:
         return UNKNOWN_PEER
+    return identified(pid, uid, gid)
+
+
+def identified(pid: int, uid: int, gid: int) -> Peer:
+    """Return the process *pid* of a user and a group, as the kernel has reported them, with its command and cgroup."""
     name = _read(f"/proc/{pid}/comm", 64).rstrip(b"\n").decode("utf-8", "replace")  # first: the process may be ending
     return Peer(pid, uid, gid, name, cgroup=parse_cgroup(_read(f"/proc/{pid}/cgroup", _CGROUP_FILE_BYTES_MAX)))
 

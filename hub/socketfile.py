@@ -50,13 +50,19 @@ class SocketFile:
         self, path: str, sock: socket.socket, identity: os.stat_result | None, lock: LockFile | None = None
     ) -> None:
         self.path = path
-        self.sock = sock
+        self.sock: socket.socket = sock
         self._identity = identity
         self._lock = lock
 
     @classmethod
-    def bind(cls, path: str, *, mode: int = 0o660, group: str | None = None) -> SocketFile:
-        """Listen at *path*. Raises SocketPathTooLong, UnknownGroup, SocketInUse, NotASocket or SocketError."""
+    def bind(
+        cls, path: str, *, mode: int = 0o660, group: str | None = None, kind: int = socket.SOCK_STREAM
+    ) -> SocketFile:
+        """
+        Listen at *path*, or receive datagrams if *kind* is SOCK_DGRAM: each with the credentials of its writer.
+
+        Raises SocketPathTooLong, UnknownGroup, SocketInUse, NotASocket or SocketError.
+        """
         path = os.path.abspath(path)
         check_length(path)
         gid = group_id(group)
@@ -74,7 +80,7 @@ class SocketFile:
             raise SocketError(path, f"{error.strerror}: {where} ({CHOOSE_A_FOLDER})") from error
         try:
             _refuse_what_is_there(path)
-            return cls(path, *_listen(path, mode, gid), lock)
+            return cls(path, *_listen(path, mode, gid, kind), lock)
         except OSError as error:
             _give_back(lock, had_lock)
             raise SocketError(path, f"{error.strerror} (choose a --socket, and a --group, of yours)") from error
@@ -85,7 +91,7 @@ class SocketFile:
     @classmethod
     def adopt(cls, sock: socket.socket) -> SocketFile:
         """Take a listening, non-blocking socket that its maker keeps open. An abstract name is written ``@name``."""
-        _refuse_descriptors(sock)
+        refuse_descriptors(sock)
         name = os.fsdecode(sock.getsockname())
         return cls(f"@{name[1:]}" if name.startswith("\0") else name, sock, _identity(name))
 
@@ -134,7 +140,7 @@ class SocketFile:
         """
         assert self._lock is not None
         self._lock.release()
-        fresh = SocketFile.bind(self.path, mode=mode, group=group)
+        fresh = SocketFile.bind(self.path, mode=mode, group=group, kind=self.sock.type)
         former, self.sock, self._identity, self._lock = self.sock, fresh.sock, fresh._identity, fresh._lock
         return former
 
@@ -242,18 +248,22 @@ def _refuse_what_is_there(path: str) -> None:
         result = probe.connect_ex(path)
         if result in (0, errno.EAGAIN):  # EAGAIN: the backlog is full, so a process listens
             raise SocketInUse(path, peer_of(probe).pid or None)
+    if result == errno.EPROTOTYPE:  # a socket of another kind, which is open
+        raise SocketInUse(path, None)
     if result not in (errno.ECONNREFUSED, errno.ENOENT):
         reason = f"a socket is there that cannot be asked: {os.strerror(result)}"
         raise SocketError(path, f"{reason} (remove it if it is nobody's, or choose another --socket)")
 
 
-def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_result]:
-    """Return a socket that listens at *path*, and the stat of its file."""
+def _listen(path: str, mode: int, gid: int, kind: int) -> tuple[socket.socket, os.stat_result]:
+    """Return a socket that listens at *path*, or receives datagrams there, and the stat of its file."""
     temporary = _other_name(path)
     _refuse_what_is_there(temporary)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
+    sock = socket.socket(socket.AF_UNIX, kind | getattr(socket, "SOCK_CLOEXEC", 0))
     try:
         sock.setblocking(False)
+        if kind == socket.SOCK_DGRAM and hasattr(socket, "SO_PASSCRED"):  # before a datagram can come
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         with contextlib.suppress(OSError):  # macOS
@@ -261,8 +271,9 @@ def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_resu
         sock.bind(temporary)
         try:
             identity = _permit(temporary, mode, gid)
-            _refuse_descriptors(sock)
-            sock.listen(BACKLOG)
+            if kind == socket.SOCK_STREAM:
+                refuse_descriptors(sock)
+                sock.listen(BACKLOG)
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -274,10 +285,15 @@ def _listen(path: str, mode: int, gid: int) -> tuple[socket.socket, os.stat_resu
     return sock, identity
 
 
-def _refuse_descriptors(sock: socket.socket) -> None:
-    """Have the kernel refuse messages with descriptors, from clients that connect from now on."""
-    with contextlib.suppress(OSError):  # an older kernel
+def refuse_descriptors(sock: socket.socket) -> bool:
+    """
+    Have the kernel refuse messages with descriptors, from clients that connect from now on. Return whether it can.
+    """
+    try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+    except OSError:  # an older kernel
+        return False
+    return True
 
 
 def _permit(path: str, mode: int, gid: int, *, known: os.stat_result | None = None) -> os.stat_result:

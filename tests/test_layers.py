@@ -35,7 +35,7 @@ LAYERS = """
 ORDER = LAYERS.split()
 
 ONLY = {
-    "hub.wire.*": "hub.checksum hub.entries hub.message hub.wire.*",
+    "hub.wire.*": "hub.checksum hub.syslogfields hub.entries hub.message hub.wire.*",
     "hub.journal.*": "hub.errors hub.checksum hub.lockfile hub.entries hub.message hub.metrics hub.dedupe "
     "hub.journal.*",
     "hub.query.*": "hub.escaping hub.entries hub.message hub.journal.* hub.query.*",

@@ -20,7 +20,7 @@ from hub.limits import Limit, When
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
-from hub.sources.table import SOURCES_MAX, AnySource, Fifo, Pickle
+from hub.sources.table import SOURCES_MAX, AnySource, Datagram, Fifo, Pickle
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -159,6 +159,7 @@ class Config(Table, frozen=True, kw_only=True):
     read_deny: Live[tuple[Rule, ...]] = ()
     control_allow: Live[tuple[Rule, ...]] = ()
     control_deny: Live[tuple[Rule, ...]] = ()
+    datagram: Live[tuple[AbsolutePath, ...]] = ()
     fifo: Live[tuple[AbsolutePath, ...]] = ()
     pickle: Live[tuple[AbsolutePath, ...]] = ()
     sources: Live[tuple[AnySource, ...]] = ()
@@ -183,6 +184,7 @@ class Config(Table, frozen=True, kw_only=True):
         """The sources of all keys. One without permissions of its own has those of the socket."""
         given = (
             *self.sources,
+            *(Datagram(path=path) for path in self.datagram),
             *(Fifo(path=path) for path in self.fifo),
             *(Pickle(path=path) for path in self.pickle),
         )

@@ -59,7 +59,11 @@ class Pickle(SourceTable, frozen=True, kw_only=True, tag="pickle"):
     """A socket for Python's `logging.handlers.SocketHandler`."""
 
 
-AnySource = Fifo | Pickle
+class Datagram(SourceTable, frozen=True, kw_only=True, tag="datagram"):
+    """A socket like /dev/log."""
+
+
+AnySource = Datagram | Fifo | Pickle
 
 
 class Source(Protocol):
@@ -96,6 +100,9 @@ class Row(NamedTuple):
 
 
 SOURCES: Mapping[str, Row] = {
+    "datagram": Row(
+        Datagram, "hub.sources.datagram", "DatagramSource", "Receive datagrams of syslog and journald's clients."
+    ),
     "fifo": Row(Fifo, "hub.sources.fifo", "FifoSource", "Read lines from a named pipe.", is_socket=False),
     "pickle": Row(Pickle, "hub.sources.pickled", "PickledSource", "Listen for Python's SocketHandler."),
 }

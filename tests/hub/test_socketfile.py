@@ -6,10 +6,11 @@ import os
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -183,13 +184,31 @@ def test_a_live_server_that_is_no_hub_is_refused_by_name(tmp_path: Path) -> None
 
 
 def test_a_socket_of_another_type_is_refused(tmp_path: Path) -> None:
-    """A live datagram socket cannot be probed, and is left alone."""
+    """A live datagram socket is in use, and is left alone."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "s"))
         before = os.lstat(tmp_path / "s").st_ino
-        with pytest.raises(SocketError, match=r"cannot be asked: .*another --socket"):
+        with pytest.raises(SocketInUse, match=r"another process is already listening there .*another --socket"):
             SocketFile.bind(str(tmp_path / "s"))
         assert os.lstat(tmp_path / "s").st_ino == before
+
+
+def test_datagrams(tmp_path: Path) -> None:
+    """A socket for datagrams reports the writer of each, and can be bound anew."""
+    path = str(tmp_path / "s")
+    bound = SocketFile.bind(path, mode=0o600, kind=socket.SOCK_DGRAM)
+    with closing(bound), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        client.sendto(b"x", path)
+        data, ((level, kind, credentials),), _, _ = bound.sock.recvmsg(10, 100)
+        assert (data, level, kind) == (b"x", socket.SOL_SOCKET, 2)
+        assert struct.unpack("3i", credentials) == (os.getpid(), os.getuid(), os.getgid())
+        with pytest.raises(SocketInUse):
+            SocketFile.bind(path)
+        os.unlink(path)
+        bound.listen_again(0o600, None).close()
+        client.sendto(b"y", path)
+        assert bound.sock.recv(10) == b"y"
 
 
 def test_a_second_hub_in_the_same_process(tmp_path: Path) -> None:

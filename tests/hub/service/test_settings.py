@@ -109,8 +109,8 @@ def test_sources_are_tables(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ('[[sources]]\ntype = "fifo"', "sources[0].path is missing"),
-        ('[[sources]]\npath = "/a"', "sources[0].type is missing (one of fifo, pickle"),
-        ('[[sources]]\ntype = "fifoo"\npath = "/a"', 'sources[0].type = "fifoo": not one of fifo'),
+        ('[[sources]]\npath = "/a"', "sources[0].type is missing (one of datagram, fifo, pickle"),
+        ('[[sources]]\ntype = "fifoo"\npath = "/a"', 'sources[0].type = "fifoo": not one of datagram'),
         ('[[sources]]\ntype = "fifo"\npath = "a"', "sources[0].path = \"a\": not an absolute path: 'a'"),
         ('[[sources]]\ntype = "fifo"\npath = "/a"\ntag = ""', 'sources[0].tag = "": not a tag: a text of 1 to 4096'),
         ('[[sources]]\ntype = "fifo"\npath = "/a"\nmode = 1', "sources[0].mode = 1: a mode is written in quotation"),

@@ -1,0 +1,244 @@
+"""
+A socket for datagrams, as /dev/log is one: lines of syslog, and the native protocol of journald, told apart by their
+shape.
+
+The kernel names the writer of each datagram (SO_PASSCRED), also after a fork. It drops nothing: while the queue of a
+Unix socket is full (`net.unix.max_dgram_qlen` datagrams, 10 unless that is set; SO_RCVBUF has no effect), writers wait,
+or get EAGAIN. So there is no count of drops; SO_RXQ_OVFL can be set and stays 0.
+
+Always true:
+- a datagram is stored in the name of its writer, at the expense of its user; no user waits for the room of another for
+  longer than hub.sources.lane says;
+- one step on the loop reads for `STEP_S`;
+- a stop reads what was sent.
+
+Not here: the shapes (hub.wire.journald, hub.wire.sysloglines), the shares of users (hub.sources.lane), descriptors
+(hub.sources.passed).
+Source: unix(7), SCM_CREDENTIALS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections import OrderedDict
+from typing import NamedTuple
+
+from hub.access import Gate
+from hub.endpoint import Endpoint
+from hub.intake import Intake, Tally
+from hub.log import get_logger
+from hub.message import Peer
+from hub.peer import identified
+from hub.socketfile import SocketFile
+from hub.sources.lane import NO_ROOM, Arrived, Lane
+from hub.sources.passed import DESCRIPTORS_MAX, Passed
+from hub.sources.table import SourceTable
+
+LOOK_S = 1.0
+"""How often the source looks whether clients can find the socket."""
+STEP_S = 0.002
+DATAGRAM_BYTES_MAX = 1 << 20
+"""The largest datagram. A writer that is not root cannot send more than `net.core.wmem_max`, 212,992 bytes."""
+READ_S = 5e-6
+"""What reading a datagram takes; it counts as its user's time on the loop."""
+DRAIN_MAX = 100_000
+"""Datagrams that are read after a stop has begun: bounded for writers that never stop."""
+WRITERS_MAX = 256
+"""Writers that are remembered, and users."""
+COMMAND_S = 1.0
+"""So long a process keeps its command name: a look at /proc takes 20 µs."""
+_CREDENTIALS = struct.Struct("3i")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
+_SCM_CREDENTIALS = 2
+_NOBODY = (0, -1, -1)
+log = get_logger("mpsr.sources")
+
+
+class _Received(NamedTuple):
+    """What came with a datagram, whose bytes are in the buffer."""
+
+    size: int
+    ancillary: list[tuple[int, int, bytes]]
+    is_cut: bool
+
+
+class DatagramSource:
+    """Serves the socket of *table*."""
+
+    def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
+        assert table.mode is not None
+        self.tally = Tally()
+        self._table = table
+        self._endpoint = endpoint
+        self._budget = endpoint.inbox.budget
+        self._mode, self._group = int(table.mode), table.group
+        self._tag = None if table.tag is None else table.tag.encode()
+        self._file: SocketFile
+        self._passed: Passed
+        self._buffer = bytearray(DATAGRAM_BYTES_MAX)
+        self._writers: OrderedDict[tuple[int, int, int], tuple[Intake, float]] = OrderedDict()
+        self._lanes: OrderedDict[int, Lane] = OrderedDict()
+        self._woken = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._is_stopping = False
+        self._first: _Received | None = None  # read when it arrived, and not taken yet
+
+    def open(self) -> None:
+        """Bind the socket. Raises MpsrError."""
+        self._file = SocketFile.bind(self._table.path, mode=self._mode, group=self._group, kind=socket.SOCK_DGRAM)
+        self._passed = Passed(self._file.sock)
+
+    def permit(self, mode: int, group: str | None) -> None:
+        """Change mode and group of the socket's file. Raises MpsrError."""
+        self._file.permit(mode, group)
+        self._mode, self._group = mode, group
+
+    async def run(self) -> None:
+        """Read until `stop` is called, and take what was sent. Raises MpsrError or OSError."""
+        try:
+            while not self._is_stopping:
+                await self._read_all(self._file.sock)
+                await self._wait()
+            self._file.remove()
+            await self._read_all(self._file.sock)
+            if tasks := [lane.task for lane in self._lanes.values() if lane.task is not None]:
+                await asyncio.wait(tasks)
+        finally:
+            self._file.remove()
+            self._file.close()
+            self._passed.close()
+            for lane in self._lanes.values():
+                lane.close()
+            self._ended.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Return when what was sent is taken, at most *timeout* seconds later."""
+        self._is_stopping = True
+        self._woken.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._ended.wait()
+
+    async def _wait(self) -> None:
+        """Return when there may be something to read, or to look after."""
+        loop, sock = asyncio.get_running_loop(), self._file.sock
+        loop.add_reader(sock.fileno(), self._read_first)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(sock.fileno())
+            self._woken.clear()
+        if self._file.is_lost and not self._is_stopping:
+            former = self._file.listen_again(self._mode, self._group)
+            log.warning("socket.renewed", socket=self._table.path)
+            with former:
+                await self._read_all(former)
+            self._passed.close()
+            self._passed = Passed(self._file.sock)
+
+    def _read_first(self) -> None:
+        """Read one datagram when it arrives: its writer may be about to end, and with it the name of its command."""
+        if not self._woken.is_set():
+            self._woken.set()
+            self._first = self._read(self._file.sock)
+            if self._first is not None:
+                self._intake(writer_of(self._first.ancillary))
+
+    def _read(self, sock: socket.socket) -> _Received | None:
+        """Read a datagram into the buffer; None if there is none."""
+        try:
+            size, ancillary, flags, _ = sock.recvmsg_into(
+                [self._buffer], _ANCILLARY_BYTES, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return None
+        return _Received(size, ancillary, bool(flags & socket.MSG_TRUNC))
+
+    async def _read_all(self, sock: socket.socket) -> None:
+        """Read until nothing is left; at a stop, as much as was there, about."""
+        loop = asyncio.get_running_loop()
+        began, read = loop.time(), 0
+        while not (self._is_stopping and read >= DRAIN_MAX):
+            received, self._first = self._first or self._read(sock), None
+            if received is None:
+                return
+            read += 1
+            await self._take(received)
+            if loop.time() - began >= STEP_S:
+                await asyncio.sleep(0)
+                began = loop.time()
+
+    async def _take(self, received: _Received) -> None:
+        """Take the datagram in the buffer."""
+        size, file, passed = received.size, None, 0
+        for level, kind, data in received.ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                file, passed = self._passed.take(data)
+        data = bytes(memoryview(self._buffer)[:size])
+        intake = self._intake(writer_of(received.ancillary))
+        lane = self._lane(intake)
+        lane.user.turn.spend(READ_S)
+        if file is not None and size:  # the file is for an empty datagram only
+            file.close()
+            file = None
+        if received.is_cut or size > lane.frame_bytes_max:
+            limit = min(DATAGRAM_BYTES_MAX, lane.frame_bytes_max)
+            lane.lose(intake, f"a datagram over the limit of {limit} bytes", size)
+        elif not size and file is None:
+            if passed:
+                lane.lose(intake, "a descriptor that is no sealed memfd", 0)
+        elif await lane.room():
+            lane.add(Arrived(intake, data, file))
+        else:
+            if file is not None:
+                file.close()
+            lane.lose(intake, NO_ROOM, size)
+
+    def _intake(self, writer: tuple[int, int, int]) -> Intake:
+        """Return the intake for what *writer*, a process, sends."""
+        now = asyncio.get_running_loop().time()
+        intake, known_at = self._writers.get(writer, (None, 0.0))
+        if intake is not None and now < known_at + COMMAND_S:
+            return intake
+        self._writers.pop(writer, None)
+        pid, uid, gid = writer
+        peer = identified(pid, uid, gid) if pid > 0 else Peer(pid, uid, gid, verified=writer != _NOBODY)
+        if intake is None or (peer.comm and peer != intake.peer):  # another program, or another process of this number
+            # The kernel reports one group of the writer of a datagram, not all: rules by group take them as unknown.
+            intake = self._endpoint.intake(peer, Gate(self._endpoint.access, peer, lambda: None), self.tally)
+        self._writers[writer] = intake, now
+        if len(self._writers) > WRITERS_MAX:
+            self._writers.popitem(last=False)
+        return intake
+
+    def _lane(self, intake: Intake) -> Lane:
+        uid = intake.user.uid
+        lane = self._lanes.get(uid)
+        if lane is None:
+            lane = Lane(intake.user, self._budget, self._tag, self._endpoint.frame_bytes_max)
+            self._lanes[uid] = lane
+            if len(self._lanes) > WRITERS_MAX:
+                self._forget_idle()
+        lane.frame_bytes_max = self._endpoint.frame_bytes_max
+        return lane
+
+    def _forget_idle(self) -> None:
+        for uid, lane in list(self._lanes.items()):
+            if lane.is_idle:
+                lane.close()
+                del self._lanes[uid]
+
+
+def writer_of(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, int]:
+    """Return process, user and group of the writer, as the kernel reports them with a datagram."""
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == _SCM_CREDENTIALS:
+            pid, uid, gid = _CREDENTIALS.unpack_from(data)
+            return pid, uid, gid
+    return _NOBODY

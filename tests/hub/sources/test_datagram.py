@@ -1,0 +1,297 @@
+"""hub.sources.datagram: a socket like /dev/log, with the clients that hosts have."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import contextlib
+import ctypes.util
+import logging
+import logging.handlers
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hub.access import Access, Rule, Rules
+from hub.message import LOSS_TAG
+from hub.sources import datagram
+from tests.hub.clients import Run, both_loops, until
+from tests.hub.sources.served import served
+from tests.hub.sources.test_passed import memfd
+from tests.users import NEEDS_ROOT
+
+
+def send(path: str, *datagrams: bytes, fds: tuple[int, ...] = ()) -> None:
+    """Send *datagrams* from this process, as a client that waits."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.connect(path)
+        for each in datagrams:
+            client.sendmsg([each], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+
+
+@both_loops
+def test_datagrams_in_order(run: Run, tmp_path: Path) -> None:
+    """More than the queue of the kernel holds: the writer waits, nothing is lost, and the kernel names it."""
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            await asyncio.to_thread(send, here.path, *(b"<13>app: %d" % n for n in range(3000)))
+            await until(lambda: len(here.got) == 3000)
+        assert [record["message"] for record in here.records] == [*map(str, range(3000))]
+        (peer,) = {message.peer for message in here.got}
+        assert (peer.pid, peer.uid, peer.gid, peer.verified) == (os.getpid(), os.geteuid(), os.getegid(), True)
+        assert here.source.tally.messages == 3000
+        assert not os.path.exists(here.path)
+
+    run(main())
+
+
+def syslog_handler(path: str) -> None:
+    handler = logging.handlers.SysLogHandler(address=path, facility="local1")
+    handler.ident = "shop: "
+    logger = logging.Logger("x")
+    logger.addHandler(handler)
+    logger.error("failed\nsecond line")
+    handler.close()
+
+
+def logger_command(path: str) -> None:
+    command = ["logger", "-u", path, "-p", "local1.err", "-t", "shop"]
+    subprocess.run(command, input=b"failed\nsecond line\n", check=True, timeout=30)
+
+
+@both_loops
+@pytest.mark.parametrize("client", [syslog_handler, logger_command], ids=["SysLogHandler", "logger"])
+def test_syslog_clients(run: Run, tmp_path: Path, client: Callable[[str], None]) -> None:
+    """The standard library's handler and logger(1) are understood."""
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            await asyncio.to_thread(client, here.path)
+            await until(lambda: here.got)
+            if client is logger_command:  # it sends a datagram for each line
+                await until(lambda: len(here.got) == 2)
+        records = here.records
+        assert {(each["level"], each["facility"], each["app"]) for each in records} == {("error", "local1", "shop")}
+        assert "\n".join(each["message"] for each in records) == "failed\nsecond line"
+
+    run(main())
+
+
+NATIVE = """
+import ctypes, sys
+send = ctypes.CDLL("libsystemd.so.0").sd_journal_send
+assert send(b"MESSAGE=%s", b"short", b"PRIORITY=4", None) == 0
+assert send(b"MESSAGE=one%ctwo", ctypes.c_int(10), None) == 0
+assert send(b"MESSAGE=%s", b"x" * 500_000, None) == 0
+"""
+
+
+@NEEDS_ROOT
+@pytest.mark.skipif(ctypes.util.find_library("systemd") is None, reason="needs root: libsystemd and unshare")
+def test_libsystemd(tmp_path: Path) -> None:
+    """journald's own client finds the hub where it expects journald, and sends a large message in a sealed memfd."""
+    if shutil.which("unshare") is None:
+        pytest.skip("needs root: libsystemd and unshare")
+
+    def run_client(path: str) -> None:
+        script = f"""
+            mount -t tmpfs none /run && mkdir -p /run/systemd/journal && ln -s {path} /run/systemd/journal/socket &&
+            exec "$@"
+        """
+        subprocess.run(
+            ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", NATIVE], check=True, timeout=30
+        )
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            await asyncio.to_thread(run_client, here.path)
+            await until(lambda: len(here.got) == 3)
+        assert [len(record["message"]) for record in here.records] == [5, 7, 500_000]
+        assert (here.records[0]["level"], here.records[1]["message"]) == ("warning", "one\ntwo")
+        assert {message.tag for message in here.got} == {"journald"}
+
+    asyncio.run(main())
+
+
+@both_loops
+def test_a_sealed_file(run: Run, tmp_path: Path) -> None:
+    """An empty datagram with a sealed memfd is the message in it; other descriptors are a loss, and closed."""
+
+    async def main() -> None:
+        fd, r, w = memfd(b"MESSAGE=large\n"), *os.pipe()
+        async with served(tmp_path, "datagram", tag="log") as here:
+            await asyncio.to_thread(send, here.path, b"", fds=(fd,))
+            await until(lambda: len(here.got) == 1)
+            await asyncio.to_thread(send, here.path, b"<13>with a file", fds=(fd,))
+            await until(lambda: len(here.got) == 2)
+            await asyncio.to_thread(send, here.path, b"", fds=(r, w))
+            await until(lambda: len(here.got) == 3)
+            await asyncio.to_thread(send, here.path, b"", b"<13>end")
+            await until(lambda: len(here.got) == 4)
+        for each in (fd, r, w):
+            os.close(each)
+        assert [record["message"] for record in (here.records[0], here.records[1], here.records[3])] == [
+            "large",
+            "with a file",
+            "end",
+        ]
+        assert here.records[2]["reason"] == "a descriptor that is no sealed memfd"
+        assert {message.tag for message in here.got} == {"log", LOSS_TAG.decode()}
+
+    run(main())
+
+
+@both_loops
+def test_a_forked_writer(run: Run, tmp_path: Path) -> None:
+    """The writer of each datagram is named, not the process that connected."""
+    script = """
+import os, socket, sys
+client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+client.connect(sys.argv[1])
+client.send(b"<13>%d" % os.getpid())
+if os.fork() == 0:
+    client.send(b"<13>%d" % os.getpid())
+else:
+    os.wait()
+"""
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            await asyncio.to_thread(subprocess.run, [sys.executable, "-c", script, here.path], check=True, timeout=30)
+            await until(lambda: len(here.got) == 2)
+        assert [int(record["message"]) for record in here.records] == [message.peer.pid for message in here.got]
+        assert here.got[0].peer.pid != here.got[1].peer.pid
+
+    run(main())
+
+
+@both_loops
+def test_limits(run: Run, tmp_path: Path) -> None:
+    """A datagram over the limit of frames is a loss, and the next one is taken."""
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram", frame_bytes_max=1000) as here:
+            await asyncio.to_thread(send, here.path, b"<13>" + b"x" * 997, b"<13>" + b"x" * 996)
+            await until(lambda: len(here.got) == 2)
+        reasons = {record.get("reason") for record in here.records}
+        assert reasons == {None, "a datagram over the limit of 1000 bytes"}
+
+    run(main())
+
+
+@both_loops
+def test_rules(run: Run, tmp_path: Path) -> None:
+    """Who may not send is refused; groups of a writer are unknown, so that a rule that denies one matches."""
+    access = Access({"send": Rules(deny=(Rule.parse("gid:12345"),))})
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram", access=access) as here:
+            await asyncio.to_thread(send, here.path, b"<13>one")
+            await until(lambda: here.endpoint.metrics.refused == 1)
+            access.change({})
+            await asyncio.to_thread(send, here.path, b"<13>two")
+            await until(lambda: len(here.got) == 2)
+        assert here.records[1]["message"] == "two"
+
+    run(main())
+
+
+@both_loops
+def test_the_socket_comes_back(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket whose file was removed is bound anew; what was sent to the former one is read."""
+    monkeypatch.setattr(datagram, "LOOK_S", 0.001)
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            here.source.permit(0o622, None)
+            await asyncio.to_thread(send, here.path, b"<13>one")
+            await until(lambda: len(here.got) == 1)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+                client.connect(here.path)
+                os.unlink(here.path)
+                client.send(b"<13>two")
+                await until(lambda: os.path.exists(here.path))
+            assert stat.S_IMODE(os.stat(here.path).st_mode) == 0o622
+            await asyncio.to_thread(send, here.path, b"<13>three")
+            await until(lambda: len(here.got) == 3)
+        assert [record["message"] for record in here.records] == ["one", "two", "three"]
+
+    run(main())
+
+
+@both_loops
+def test_a_stop_reads_what_was_sent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in the socket at the stop is stored; a writer that never stops does not delay it."""
+    monkeypatch.setattr(datagram, "DRAIN_MAX", 1000)
+
+    def pour(path: str) -> None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.connect(path)
+            while True:
+                client.send(b"<13>on and on")
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            pouring = asyncio.create_task(asyncio.to_thread(pour, here.path))
+            await until(lambda: len(here.got) > 100)
+        await pouring
+        async with served(tmp_path, "datagram") as here:
+            send(here.path, b"<13>last")
+        assert [record["message"] for record in here.records] == ["last"]
+
+    run(main())
+
+
+@both_loops
+def test_many_writers(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of writers and users a bounded number is remembered; the others are looked up again."""
+    monkeypatch.setattr(datagram, "WRITERS_MAX", 2)
+    monkeypatch.setattr(datagram, "COMMAND_S", 0.0)
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            source = here.source
+            assert isinstance(source, datagram.DatagramSource)
+            source._buffer[:6] = b"<13>hi"
+            for number in range(10):
+                await source._take(datagram._Received(6, credentials(number + 1, 1000 + number), is_cut=False))
+                await until(lambda: len(here.got) == number + 1)  # noqa: B023
+            assert len(source._writers) == 2
+            assert len(source._lanes) <= 3
+            await source._take(datagram._Received(6, credentials(0, 5), is_cut=True))
+            await source._take(datagram._Received(6, [], is_cut=False))
+            await until(lambda: len(here.got) == 12)
+        assert [message.peer.uid for message in here.got[:10]] == [*range(1000, 1010)]
+        assert {message.peer.verified for message in here.got if message.peer.uid == -1} == {False}
+
+    def credentials(pid: int, uid: int) -> list[tuple[int, int, bytes]]:
+        return [(socket.SOL_SOCKET, 2, datagram._CREDENTIALS.pack(pid, uid, uid))]
+
+    run(main())
+
+
+@both_loops
+def test_no_room(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without room loses its datagram, and its file."""
+
+    async def no_room(_: object) -> bool:
+        return False
+
+    async def main() -> None:
+        async with served(tmp_path, "datagram") as here:
+            monkeypatch.setattr("hub.sources.lane.Lane.room", no_room)
+            fd = memfd()
+            await asyncio.to_thread(send, here.path, b"", fds=(fd,))
+            os.close(fd)
+            await until(lambda: len(here.got) == 1)
+        assert here.records[0]["reason"] == "datagrams for which there was no room"
+
+    run(main())
