@@ -22,12 +22,13 @@ from __future__ import annotations
 import asyncio
 import enum
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.dispatch import Command, Dispatch
 from hub.errors import HubClosed
-from hub.intake import Data, Intake
+from hub.intake import Data, Intake, Tally
 from hub.log import get_logger
 from hub.message import Loss
 from hub.outbox import Outbox
@@ -35,7 +36,7 @@ from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import ByteBuffer
 from hub.wire.chunkid import is_own
-from hub.wire.detect import Decoder, DecoderClass, DetectingDecoder, Item
+from hub.wire.detect import Decoder, DecoderClass, DetectingDecoder, Item, protocol_of
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 from hub.wire.length_prefixed import PrefixedDecoder
 
@@ -84,6 +85,8 @@ class Connection(asyncio.BufferedProtocol):
         decoder: DecoderClass | None = None,
     ) -> None:
         self.peer = intake.peer
+        self.since: float = time.monotonic()
+        """When it was accepted."""
         self._sock = sock
         self._intake = intake
         self._budget = intake.budget
@@ -113,6 +116,21 @@ class Connection(asyncio.BufferedProtocol):
         self._release_at: asyncio.TimerHandle | None = None  # while the decoder waits
         intake.on_settled = self._note_settled
         intake.holding.break_off = self.break_off
+
+    @property
+    def tally(self) -> Tally:
+        """What it has sent."""
+        return self._intake.tally
+
+    @property
+    def requests(self) -> int:
+        """How many requests it has sent."""
+        return self._dispatch.requests
+
+    @property
+    def protocol(self) -> str:
+        """What it speaks; empty until its first bytes have decided that."""
+        return protocol_of(self._decoder)
 
     @property
     def user(self) -> User:

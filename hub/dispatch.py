@@ -70,6 +70,8 @@ class Dispatch:
         self._running: set[asyncio.Task[None]] = set()
         self._stopping: asyncio.TimerHandle | None = None
         self._is_over = False
+        self.requests: int = 0
+        """How many requests were answered, those of batches and notifications included."""
         self.frames_by_length = False
         """Whether each reply has its length in front. Otherwise it is a line."""
 
@@ -81,6 +83,7 @@ class Dispatch:
         """
         send = send or self._send_alone
         self._intake.metrics.commands += 1
+        self.requests += 1
         if (fault := self._fault_of(request)) is not None:
             self._reply(request, jsonrpc.encode_error(request.id, *fault), send)
             return True

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from hub.access import Access, Gate
 from hub.budget import INBOX_BYTES_MAX, Budget
@@ -24,6 +24,7 @@ from hub.intake import Intake, Tally
 from hub.limits import Limits
 from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections
 from hub.log import get_logger
+from hub.losses import Losses
 from hub.message import Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -64,6 +65,8 @@ class Endpoint:
         """The users, and the share of each in the hub's resources."""
         self.limits = Limits()
         """How much each user may send a second, from any source."""
+        self.losses = Losses()
+        """What was lost lately, whatever the source."""
         self.inbox = Inbox(Budget(bytes_max=inbox_bytes_max))
         self.connection_ended = asyncio.Event()
         """Set at each end of a connection. The one task that waits for it clears it."""
@@ -85,6 +88,11 @@ class Endpoint:
     def connections(self) -> int:
         """The number of open connections."""
         return self._listener.connections
+
+    @property
+    def clients(self) -> Collection[Connection]:
+        """The open connections."""
+        return self._listener.clients
 
     async def run(self, commands: Mapping[str, Command]) -> None:
         """
@@ -174,6 +182,7 @@ class Endpoint:
             gate=gate,
             tally=tally,
             limits=self.limits,
+            losses=self.losses,
         )
 
     def listener(

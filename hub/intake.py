@@ -5,8 +5,8 @@ A source waits for `ready`, decodes, and gives what came out to `take`. The inta
 
 Always true:
 - nothing of a peer that may not send is accepted, nor opened;
-- what cannot be kept becomes a message under `LOSS_TAG`, a counter, and a line in the log; no more than
-  `LOSSES_PER_S` messages a second for one user: beyond that its sources wait;
+- what cannot be kept becomes a message under `LOSS_TAG`, a counter, a row (hub.losses) and a line in the log; no
+  more than `LOSSES_PER_S` messages a second for one user: beyond that its sources wait;
 - the hub's own tags are the hub's: what a client sends under one of them is stored under that tag + `CLIENT_SUFFIX`;
 - the order of what a source gives is kept, and a user's work takes its turn on the loop.
 
@@ -27,6 +27,7 @@ from hub.errors import HubClosed
 from hub.inbox import Inbox
 from hub.limits import Limits
 from hub.log import get_logger
+from hub.losses import Losses
 from hub.message import CLIENT_SUFFIX, OWN_TAGS, Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -48,24 +49,27 @@ log = get_logger("mpsr.intake")
 class Tally:
     """What one intake, or several, have accepted."""
 
-    __slots__ = ("losses", "messages")
+    __slots__ = ("bytes", "losses", "messages")
 
     def __init__(self) -> None:
         self.messages: int = 0
         """How many messages were accepted, losses not counted."""
+        self.bytes: int = 0
+        """Their bytes, as they are stored."""
         self.losses: int = 0
         """How many were lost, as far as they can be counted."""
 
     def add(self, other: Tally) -> None:
         """Add what *other* has counted."""
         self.messages += other.messages
+        self.bytes += other.bytes
         self.losses += other.losses
 
 
 class Intake:
     """Accepts what one source gives, in the name of *peer*, at the expense of *user*."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but three by name
         self,
         peer: Peer,
         user: User,
@@ -76,6 +80,7 @@ class Intake:
         gate: Gate | None = None,
         tally: Tally | None = None,
         limits: Limits = NO_LIMITS,
+        losses: Losses | None = None,
     ) -> None:
         self.peer = peer
         self.user = user
@@ -89,6 +94,7 @@ class Intake:
         self._inbox = inbox
         self._opener = opener
         self._limits = limits
+        self._losses = losses or Losses()
         self._dropped: dict[bytes, tuple[int, int]] = {}  # by a rate limit, not reported: messages and bytes, by tag
         self._reporting: asyncio.TimerHandle | None = None
         self._unsettled: set[Batch] = set()
@@ -222,6 +228,7 @@ class Intake:
                 batch = msgspec.structs.replace(batch, tag=batch.tag + CLIENT_SUFFIX)
             self._put(batch)
             self.tally.messages += batch.count
+            self.tally.bytes += len(batch.entries)
         return min(at + batches_max, len(items))
 
     def _report(self, loss: Loss) -> None:
@@ -231,6 +238,7 @@ class Intake:
         )
         self.metrics.losses += loss.count
         self.tally.losses += loss.count
+        self._losses.note(loss, peer)
         self._put(loss.as_batch(peer=peer, origin=self))
 
     def _put(self, batch: Batch) -> None:

@@ -22,7 +22,7 @@ import errno
 import functools
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from hub.connection import Connection
 from hub.log import get_logger
@@ -95,6 +95,11 @@ class Listener:
     def connections(self) -> int:
         """The number of open connections."""
         return len(self._connections)
+
+    @property
+    def clients(self) -> Collection[Connection]:
+        """The open connections."""
+        return self._connections.values()
 
     async def run(self) -> None:
         """Accept until cancelled by the owner."""

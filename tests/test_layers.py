@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS = """
     hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.syslogfields
     hub.entries hub.quantities hub.lockfile hub.trust
-    hub.message hub.metrics hub.access
+    hub.message hub.metrics hub.access hub.losses
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake hub.outbox
     hub.journal.*

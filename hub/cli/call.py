@@ -17,12 +17,13 @@ from producers import call as ask
 def call(socket: str | None, method: str, params: str | None) -> None:
     """Send a request to the hub and print its answer as JSON.
 
-    METHOD is ping, stats or reload. JSON is its parameters: an array or an object.
+    METHOD is ping, stats, peers, losses or reload. JSON is its parameters: an array or an object.
 
     \b
     Examples:
       mpsr call ping
-      mpsr call reload               read the configuration again
+      mpsr call peers '{"limit": 5}'    who is connected, and what each has sent
+      mpsr call reload                  read the configuration again
     """
     value = None
     if params is not None:

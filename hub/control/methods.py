@@ -9,20 +9,27 @@ Not here: the format of requests and replies (hub.wire.jsonrpc).
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from hub.access import Right
+from hub.connection import Connection
 from hub.dispatch import Command
 from hub.endpoint import Endpoint
+from hub.errors import InvalidParams
 from hub.journal.journal import Journal
+from hub.losses import LossRow
 from hub.message import Peer
+from hub.query.rendering import rfc3339
 from hub.wire.jsonrpc import Request
 
-RIGHT_OF: Mapping[str, Right] = {"stats": "read", "reload": "control"}
+RIGHT_OF: Mapping[str, Right] = {"stats": "read", "peers": "read", "losses": "read", "reload": "control"}
 """The right that each command requires. `ping` requires only access to the socket."""
+ROWS, ROWS_MAX = 100, 300
+"""The number of rows of `peers` and `losses`, unless the caller asks for another one, and the largest one."""
 
 
 class Commands:
@@ -44,6 +51,8 @@ class Commands:
         self._sources = sources
         self._started = time.monotonic()
         self.table: Mapping[str, Command] = {
+            "losses": self.losses,
+            "peers": self.peers,
             "ping": self.ping,
             "reload": self.reload,
             "stats": self.stats,
@@ -52,6 +61,35 @@ class Commands:
     def ping(self, request: Request, peer: Peer) -> str:
         """Return ``"pong"``."""
         return "pong"
+
+    def peers(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """
+        Return who is connected to the hub's socket, and what each connection has sent: those that have sent the most
+        messages first. Parameters, all optional: *uid*, *pid*: only theirs; *limit*: how many.
+        """
+        given = numbers(request, "uid", "pid", "limit")
+        found = [each for each in self._endpoint.clients if _is_of(each.peer, given)]
+        rows = heapq.nlargest(_limit(given), found, key=lambda each: each.tally.messages)
+        now = time.monotonic()
+        return {
+            "connections": self._endpoint.connections,
+            "peers": [_row_of(each, now) for each in rows],
+            "left_off": len(found) - len(rows),
+        }
+
+    def losses(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """
+        Return what was lost since the start, by user, reason, tag and command: the latest first. Parameters, all
+        optional: *uid*: only of this user; *limit*: how many.
+        """
+        given = numbers(request, "uid", "limit")
+        found = [row for row in self._endpoint.losses.rows() if given.get("uid", row.uid) == row.uid]
+        rows = heapq.nlargest(_limit(given), found, key=lambda row: row.last)
+        return {
+            "losses": self._endpoint.metrics.losses,
+            "rows": [_as_json(row) for row in rows],
+            "left_off": len(found) - len(rows),
+        }
 
     async def reload(self, request: Request, peer: Peer) -> object:
         """Read the configuration again. Return what has changed and what needs a restart."""
@@ -74,6 +112,46 @@ class Commands:
             "pid": os.getpid(),
             "sources": self._sources(),
         }
+
+
+def numbers(request: Request, *names: str) -> dict[str, int]:
+    """Return the parameters of *request*: whole numbers with some of these *names*. Raises InvalidParams."""
+    params = request.params or {}
+    if not isinstance(params, dict):
+        raise InvalidParams(f"{request.method} has named parameters: {', '.join(names)}")
+    for name, value in params.items():
+        if name not in names:
+            shown = name[:32]
+            raise InvalidParams(f"{request.method} has no parameter {shown!r} ({', '.join(names)})", param=shown)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise InvalidParams(f"{name} is no whole number from 0 up", param=name)
+    return params
+
+
+def _limit(given: Mapping[str, int]) -> int:
+    return min(given.get("limit", ROWS), ROWS_MAX)
+
+
+def _is_of(peer: Peer, given: Mapping[str, int]) -> bool:
+    return given.get("uid", peer.uid) == peer.uid and given.get("pid", peer.pid) == peer.pid
+
+
+def _row_of(connection: Connection, now: float) -> dict[str, Any]:
+    peer, tally = connection.peer, connection.tally
+    row: dict[str, Any] = {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "comm": peer.comm}
+    row |= {name: value for name, value in (("unit", peer.unit), ("container", peer.container)) if value}
+    row |= {"protocol": connection.protocol, "connected_s": round(now - connection.since, 3)}
+    return row | {
+        "messages": tally.messages,
+        "bytes": tally.bytes,
+        "losses": tally.losses,
+        "requests": connection.requests,
+    }
+
+
+def _as_json(row: LossRow) -> dict[str, Any]:
+    times = {"first": rfc3339(row.first), "last": rfc3339(row.last)}
+    return {**dataclasses.asdict(row), "tag": row.tag.decode("utf-8", "replace"), **times}
 
 
 def rss_bytes() -> int:

@@ -51,7 +51,7 @@ from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.retention import AGE_STEPS
 from hub.log import get_logger
-from hub.message import Batch
+from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.receiver import Receiver
 from hub.service.config import Config
 from hub.service.garbage import FullCollections
@@ -149,6 +149,8 @@ class Service:
         """Run the parts until a stop is requested."""
         recovered = journal.recovered
         endpoint.metrics.losses += recovered.missing
+        if recovered.missing:
+            endpoint.losses.note(Loss("missing at the end of the journal", recovered.missing), UNKNOWN_PEER)
         spools = SpoolSource.beside(endpoint)
         sources = Sources(endpoint, self._config.all_sources)
         reloader = Reloader(

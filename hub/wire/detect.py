@@ -20,7 +20,7 @@ A text is taken for Forward only if its first two bytes are 0x92 to 0x94 and one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from hub.message import UNKNOWN_PEER, Batch, Loss, Origin, Peer
@@ -98,6 +98,14 @@ def decide(data: bytes) -> DecoderClass | None:
         if array.startswith(frame):
             return None
     return LineDecoder
+
+
+_PROTOCOLS: Mapping[type, str] = {ForwardDecoder: "forward", PrefixedDecoder: "length-prefixed", LineDecoder: "lines"}
+
+
+def protocol_of(decoder: Decoder) -> str:
+    """Return the name of what *decoder* decodes; empty if it has not decided yet, or is none of these."""
+    return _PROTOCOLS.get(type(decoder), "")
 
 
 class DetectingDecoder:

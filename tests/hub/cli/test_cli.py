@@ -597,7 +597,7 @@ def test_stats_and_call_ask_the_hub(hub: HubProcess) -> None:
     assert b"last_sequence" in mpsr("stats", "--socket", hub.socket).stdout
     assert mpsr("call", "--socket", hub.socket, "ping").stdout == b'"pong"\n'
     unknown = mpsr("call", "--socket", hub.socket, "pong")
-    assert (unknown.returncode, b"ping, reload, stats" in unknown.stderr) == (1, True)
+    assert (unknown.returncode, b"losses, peers, ping, reload, stats" in unknown.stderr) == (1, True)
     assert mpsr("call", "--socket", hub.socket, "ping", "{").returncode == 2
     hub.kill()
     gone = mpsr("call", "--socket", hub.socket, "ping")

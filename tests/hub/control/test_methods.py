@@ -9,12 +9,17 @@ import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-from hub.control.methods import RIGHT_OF, Commands, rss_bytes
+from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, numbers, rss_bytes
+from hub.dispatch import REPLY_BYTES_MAX
 from hub.endpoint import Endpoint
+from hub.errors import InvalidParams
 from hub.journal.journal import Journal
+from hub.losses import LossRow
 from hub.message import Peer
 from hub.receiver import Receiver
 from hub.socketfile import SocketFile
@@ -98,7 +103,9 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert stats["connections"] == 2
                 assert stats["commands"] == 1
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
-                with pytest.raises(CommandFailed, match=r"no method 'pong'; there are: ping, reload, stats"):
+                with pytest.raises(
+                    CommandFailed, match=r"no method 'pong'; there are: losses, peers, ping, reload, stats"
+                ):
                     await asyncio.to_thread(call, "pong", path=path)
 
     run(main())
@@ -121,8 +128,95 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serving(tmp_path) as (_, _, commands):
-            assert sorted(commands.table) == ["ping", "reload", "stats"]
-            assert RIGHT_OF == {"reload": "control", "stats": "read"}
+            assert sorted(commands.table) == ["losses", "peers", "ping", "reload", "stats"]
+            assert RIGHT_OF == {"reload": "control", "stats": "read", "peers": "read", "losses": "read"}
             assert [name for name, command in commands.table.items() if not command.__doc__] == []
 
     asyncio.run(main())
+
+
+@both_loops
+def test_peers(run: Run, tmp_path: Path) -> None:
+    """Each connection has a row with what it has sent; those that have sent the most come first."""
+    path = str(tmp_path / "s")
+    own = (os.getpid(), os.getuid(), os.getgid())
+
+    async def main() -> None:
+        async with serving(tmp_path) as (endpoint, _, commands):
+
+            def peers(**params: Any) -> dict[str, Any]:
+                return commands.peers(Request("peers", params), Peer())
+
+            assert peers() == {"connections": 0, "peers": [], "left_off": 0}
+            with contextlib.ExitStack() as stack:
+                for data in (b"a\nb\n", chunk("a", 3), b"\0\0\0\1x", b""):
+                    stack.enter_context(connect(path, data))
+                await until(lambda: sum(row["messages"] for row in peers()["peers"]) == 6)
+                answer = await asyncio.to_thread(call, "peers", path=path)
+                assert (answer["connections"], answer["left_off"]) == (5, 0)
+                rows = answer["peers"]
+                assert [(row["protocol"], row["messages"], row["requests"]) for row in rows[:3]] == [
+                    ("forward", 3, 0), ("lines", 2, 0), ("length-prefixed", 1, 0),
+                ]  # fmt: skip
+                assert sorted((row["protocol"], row["requests"]) for row in rows[3:]) == [("", 0), ("lines", 1)]
+                assert {(row["pid"], row["uid"], row["gid"]) for row in rows} == {own}
+                assert rows[0]["bytes"] > rows[1]["bytes"] > 0
+                assert all(0 <= row["connected_s"] < 60 and row["losses"] == 0 for row in rows)
+                await until(lambda: endpoint.connections == 4)
+                limited = peers(limit=1)
+                assert (len(limited["peers"]), limited["left_off"]) == (1, 3)
+                assert peers(uid=os.getuid() + 1)["peers"] == peers(pid=1)["peers"] == []
+                assert len(peers(pid=os.getpid(), uid=os.getuid())["peers"]) == 4
+
+    run(main())
+
+
+@both_loops
+def test_losses(run: Run, tmp_path: Path) -> None:
+    """What was lost is there by reason, the latest first, with who lost it."""
+    path = str(tmp_path / "s")
+
+    async def main() -> None:
+        async with serving(tmp_path) as (endpoint, _, commands):
+            for data, losses in ((b"\x93\xa1t\xc1", 1), (b"\0\0\0\5x", 2), (b"\0\0\0\5y", 3)):
+                connect(path, data).close()
+                await until(lambda: endpoint.metrics.losses == losses)  # noqa: B023  called at once
+            answer = await asyncio.to_thread(call, "losses", path=path)
+            assert (answer["losses"], answer["left_off"]) == (3, 0)
+            half, malformed = answer["rows"]
+            assert (half["count"], half["bytes"], half["reports"]) == (2, 10, 2)
+            assert malformed["reason"].startswith("malformed Forward frame")
+            assert {(row["uid"], row["pid"]) for row in answer["rows"]} == {(os.getuid(), os.getpid())}
+            assert malformed["last"] <= half["first"] < half["last"]
+            one = commands.losses(Request("losses", {"limit": 1, "uid": os.getuid()}), Peer())
+            assert (one["rows"], one["left_off"]) == ([half], 1)
+            assert commands.losses(Request("losses", {"uid": os.getuid() + 1}), Peer())["rows"] == []
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("params", "words", "param"),
+    [
+        ([1], "named parameters: uid, limit", None),
+        ({"pid": 1}, "no parameter 'pid'", "pid"),
+        ({"x" * 100: 1}, "no parameter", "x" * 32),
+        ({"uid": "root"}, "uid is no whole number", "uid"),
+        ({"uid": True}, "uid", "uid"),
+        ({"limit": 1.5}, "limit", "limit"),
+        ({"limit": -1}, "limit", "limit"),
+        ({"limit": None}, "limit", "limit"),
+    ],
+)
+def test_wrong_parameters_are_named(params: Any, words: str, param: str | None) -> None:
+    """The error has the code of JSON-RPC, and the name of the wrong parameter."""
+    with pytest.raises(InvalidParams, match=words) as raised:
+        numbers(Request("losses", params), "uid", "limit")
+    assert (raised.value.code, raised.value.data) == (-32602, None if param is None else {"param": param})
+    assert numbers(Request("losses"), "uid") == numbers(Request("losses", []), "uid") == {}
+
+
+def test_the_largest_answers_are_sent() -> None:
+    """As many rows as may be asked for fit into a reply, whatever stands in them."""
+    loss = LossRow(1 << 31, '"' * 15, "x" * 128, b"\xff" * 64, 1 << 31, 1 << 40, 1 << 40, 1 << 40, 1 << 60, 1 << 60)
+    assert ROWS_MAX * len(msgspec.json.encode(_as_json(loss))) < REPLY_BYTES_MAX
