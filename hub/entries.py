@@ -334,7 +334,7 @@ def is_marker(entry: bytes | memoryview) -> bool:
 
 def pairs(
     entries: bytes | memoryview, count: int, received: int = 0
-) -> Sequence[tuple[msgspec.Raw, dict[Any, Any]]] | None:
+) -> Iterable[tuple[msgspec.Raw, dict[Any, Any]]] | None:
     """
     Return the time and the record of each message, or None if that is not possible.
 
@@ -348,7 +348,9 @@ def pairs(
         found = _decode_pairs(entries)
     except _UNDECODABLE:
         return None
-    return [_with_fields(packed, record, received) for packed, record in found] if may_have_syslog(entries) else found
+    if not may_have_syslog(entries):
+        return found
+    return (_with_fields(packed, record, received) for packed, record in found)  # each when its turn comes
 
 
 def _with_fields(packed: msgspec.Raw, record: dict[Any, Any], received: int) -> tuple[msgspec.Raw, dict[Any, Any]]:

@@ -31,6 +31,11 @@ _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of thes
 # A regular expression of ASCII characters whose matches do not depend on the surrounding text: no anchors, no dot, no
 # Unicode character classes, no flags.
 _SAFE = re.compile(r"(?:[\w \-:/,;=@#%&!~'\"<>|)*+{}\]\[]|\((?!\?)|\(\?:|\?(?!\()|\\[^\w\s])+", re.ASCII)
+# What the fields of a line of syslog contain, and the line does not; a test compares it with hub.syslogfields.
+_SYSLOG_WORDS = (
+    b"emergency alert critical error warning notice info debug kern user mail daemon auth syslog lpr news uucp cron "
+    b"authpriv ftp ntp audit alert clock local0 local1 local2 local3 local4 local5 local6 local7"
+).replace(b" ", b"\n")
 _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
 _ID = re.compile(r"[0-9a-f]{1,64}").fullmatch
@@ -83,13 +88,14 @@ class Query:
             conditions.append(LevelCondition(level))
         filters: list[Filter] = [condition.holds for condition in conditions]
         self._needles = [needle for condition in conditions for needle in condition.needles]
+        self._text: bytes | None = None  # one more needle, which is in a string of the record
         if grep is not None:
             finds = _grep_filter(grep, ignore_case=ignore_case)
             filters.append((lambda record: not finds(record)) if invert_match else finds)
             if ignore_case or invert_match:  # what differs only in case may differ in bytes
                 pass
             elif _PLAIN.fullmatch(grep):
-                self._needles.append(grep.encode())
+                self._text = grep.encode()
             elif _SAFE.fullmatch(grep):
                 self._search = re.compile(grep).search
         self._holds = _all_of(filters)
@@ -126,16 +132,21 @@ class Query:
             return False
         if self._is_writer is not None and not self._is_writer(batch.peer):
             return False
-        return (not self._needles and self._search is None) or self._may_contain(bytes(batch.entries))
-
-    def _may_contain(self, entries: bytes) -> bool:
-        """Return False if *entries* lack a text that every wanted message contains."""
-        if codec.may_have_syslog(entries):  # its fields are not in the bytes: `level=warning` is there as `<12>`
+        if not self._needles and self._text is None and self._search is None:
             return True
-        if not all(needle in entries for needle in self._needles):
+        entries = bytes(batch.entries)
+        if codec.may_have_syslog(entries):  # its keys are not in the bytes, and its level and facility are numbers
+            return b"\\" in entries or self._may_contain(entries) or self._may_contain(_SYSLOG_WORDS)
+        return all(needle in entries for needle in self._needles) and self._may_contain(entries)
+
+    def _may_contain(self, packed: bytes) -> bool:
+        """
+        Return False if the strings in *packed* lack a text that every wanted message contains. Strings are stored
+        unchanged in msgpack, so a match in a string is also a match in the bytes.
+        """
+        if self._text is not None and self._text not in packed:
             return False
-        # Strings are stored unchanged in msgpack, so a match in a string is also a match in the bytes of the batch.
-        return self._search is None or self._search(str(entries, "latin-1")) is not None
+        return self._search is None or self._search(str(packed, "latin-1")) is not None
 
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterator[Message]:
         """Yield the messages whose record passes. Only their times are decoded."""

@@ -78,7 +78,8 @@ class Ends:
         Return the same for a frame of syslog. *expects_nul*: the last one ended with a NUL, so that this one is held
         until its NUL arrives.
         """
-        newline, nul = self._next_newline(at), self._next_nul(at)
+        newline = self._newline if self._newline >= at or self._newline == -1 else self._next_newline(at)
+        nul = self._nul if self._nul >= at or self._nul == -1 else self._next_nul(at)
         if nul == -1:
             return -1 if expects_nul and newline != -1 and self._next_frame(at) == -1 else newline
         if newline == -1 or nul < newline:

@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
+import hub.query.query
 from hub import entries as codec
 from hub.journal.reader import Gap
 from hub.message import Batch, Message, Peer
 from hub.query.condition import Condition
 from hub.query.query import Query
+from hub.syslogfields import FACILITIES, LEVELS
 from hub.wire.sysloglines import encode_entry
 
 
@@ -158,7 +160,7 @@ def test_the_fields_of_a_line_of_syslog_are_found() -> None:
         Batch(b"syslog", codec.join(entries, 3), 3),
         Batch(b"syslog", memoryview(codec.join([*entries, bad], 4)), 4),  # read entry by entry
     ):
-        for query, texts in (
+        for wanted, texts in (
             (Query(where=[Condition("app=app")], level="warning", pid=0), ["hot"]),
             (Query(where=[Condition("procid<=7"), Condition("facility=user")]), ["hot"]),
             (Query(level="warning"), ["hot"]),
@@ -167,5 +169,18 @@ def test_the_fields_of_a_line_of_syslog_are_found() -> None:
             (Query(grep="^plain$"), ["plain"]),
             (Query(grep="nowhere"), []),
         ):
-            found = [message.record["message"] for message in query.messages(iter((batch,)))]
+            found = [message.record["message"] for message in wanted.messages(iter((batch,)))]
             assert [text for text in found if "broken" not in text] == texts
+
+
+def test_the_words_of_syslog_are_all_there() -> None:
+    """What a batch with lines of syslog is searched for beside its bytes are the names that their fields may have."""
+    assert hub.query.query._SYSLOG_WORDS.decode().split("\n") == [*LEVELS, *FACILITIES]
+    line = Batch(b"syslog", codec.join((encode_entry(b'<12>1 - h - - - [a b="x\\]y"] z'),), 1), 1)
+    found = {"x]y": True, "warn": True, "user$": True, "nobody": False, "z|q": True, "q|Q": False}
+    for wanted, is_found in found.items():
+        assert bool(list(Query(grep=wanted).messages(iter((line,))))) is is_found, wanted
+    plain = Batch(b"syslog", codec.join((encode_entry(b"<12>x"),), 1), 1)
+    assert [Query(grep=wanted)._may_hold(plain) for wanted in ("x", "nobody", "q|Q", "warning", "warn|q")] == [
+        True, False, False, True, True,
+    ]  # fmt: skip
