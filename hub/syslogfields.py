@@ -14,7 +14,7 @@ Always true:
 - no line is invalid and nothing raises: what cannot be taken apart stays in `message`, in the worst case all of it;
 - the time is proportional to the length of the line.
 
-A time without a year is in the year that brings it nearest to the time of receipt; one without a zone is in the zone
+A time without a year is in the year that brings it nearest to the day of receipt; one without a zone is in the zone
 that the host had then. A name is the host only if a time stands before it and a program's name or an address is there.
 
 Not here: where a line ends (hub.wire.lines), how it is stored (hub.wire.sysloglines), when it is read (hub.entries).
@@ -23,8 +23,8 @@ Source: RFC 5424, section 6; RFC 3164, sections 4 and 5.
 
 from __future__ import annotations
 
-import calendar
 import datetime
+import functools
 import re
 from typing import Any
 
@@ -32,6 +32,8 @@ NS = 1_000_000_000
 PRI_MAX = 191
 PRI_MISSING = 13
 _TIME_S_MAX = 1 << 32
+_DAY_NS = 86400 * NS
+_EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
 LEVELS = ("emergency", "alert", "critical", "error", "warning", "notice", "info", "debug")
 FACILITIES = (
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
@@ -170,14 +172,19 @@ def _old_time(line: str, at: int, received: int, zone_s: int) -> tuple[int | Non
     if match is None:
         match = _RFC3339(line, at)
         return (None, at) if match is None else (_time_of(match, zone_s), match.end())
-    month, day, *clock = match.groups()[:5]
-    year = datetime.datetime.fromtimestamp(min(received // NS, _TIME_S_MAX) + zone_s, datetime.UTC).year
-    times = [
-        _to_ns((each, _MONTHS.index(month) + 1, int(day), *map(int, clock)), match[6], zone_s)
-        for each in (year, year - 1, year + 1)
-    ]
+    time = _nearest(match[1], int(match[2]), match[3], match[4], match[5], received // _DAY_NS, zone_s)
+    return (None if time is None else time + _fraction_ns(match[6])), match.end()
+
+
+@functools.lru_cache(maxsize=64)  # neighbouring lines usually share the second
+def _nearest(month: str, day: int, hour: str, minute: str, second: str, received_day: int, zone_s: int) -> int | None:
+    """Return the time without a year that is nearest to a day since the epoch, in the zone; None if there is none."""
+    noon_s = min(received_day * 86400, _TIME_S_MAX) + 43200
+    year = datetime.datetime.fromtimestamp(noon_s, datetime.UTC).year
+    clock = (_MONTHS.index(month) + 1, day, int(hour), int(minute), int(second))
+    times = [_to_ns((each, *clock), zone_s) for each in (year, year - 1, year + 1)]
     known = [time for time in times if time is not None]
-    return (min(known, key=lambda time: abs(time - received)) if known else None), match.end()
+    return min(known, key=lambda time: abs(time - noon_s * NS)) if known else None
 
 
 def _time_of(match: re.Match[str], zone_s: int) -> int | None:
@@ -186,17 +193,23 @@ def _time_of(match: re.Match[str], zone_s: int) -> int | None:
         zone_s = 0
     elif match[9]:
         zone_s = (int(match[10]) * 3600 + int(match[11]) * 60) * (1 if match[9] == "+" else -1)
-    return _to_ns(tuple(map(int, match.groups()[:6])), match[7], zone_s)
+    year, month, day, hour, minute, second = map(int, match.groups()[:6])
+    time = _to_ns((year, month, day, hour, minute, second), zone_s)
+    return None if time is None else time + _fraction_ns(match[7])
 
 
-def _to_ns(fields: tuple[int, ...], fraction: str | None, zone_s: int) -> int | None:
+def _to_ns(fields: tuple[int, int, int, int, int, int], zone_s: int) -> int | None:
     """Return year, month, day, hour, minute and second as nanoseconds since the epoch; None if they are impossible."""
     year, month, day, hour, minute, second = fields
-    if not (1970 <= year <= 2106 and 1 <= month <= 12 and hour < 24 and minute < 60 and second <= 60):
+    if not 1970 <= year <= 2106 or hour > 23 or minute > 59 or second > 60:  # 60: a leap second
         return None
-    if not 1 <= day <= calendar.monthrange(year, month)[1]:
+    try:
+        days = datetime.date(year, month, day).toordinal() - _EPOCH_DAY
+    except ValueError:
         return None
-    seconds = calendar.timegm((year, month, day, hour, minute, second)) - zone_s  # 60: a leap second
-    if not 0 < seconds < _TIME_S_MAX:
-        return None
-    return seconds * NS + int((fraction or "").ljust(9, "0")[:9])
+    seconds = days * 86400 + hour * 3600 + minute * 60 + second - zone_s
+    return seconds * NS if 0 < seconds < _TIME_S_MAX else None
+
+
+def _fraction_ns(digits: str | None) -> int:
+    return int(digits.ljust(9, "0")[:9]) if digits else 0
