@@ -4,7 +4,7 @@ Descriptors that clients pass with a datagram. journald's clients pass one: a me
 Always true:
 - a descriptor that is not a sealed memfd is neither read nor closed on the event loop: closing a file of another user's
   file system, or a socket that lingers, may take as long as its owner wants. A thread closes it;
-- if that thread does not get on, no more descriptors are taken, where the kernel can refuse them (Linux 6.16).
+- if that thread stands still, no more descriptors are taken, where the kernel can refuse them (Linux 6.16).
 
 Not here: what is in a memfd (hub.wire.journald).
 Source: unix(7), SCM_RIGHTS; memfd_create(2); fcntl(2), F_GET_SEALS: only files in memory have seals.
@@ -13,30 +13,36 @@ Source: unix(7), SCM_RIGHTS; memfd_create(2); fcntl(2), F_GET_SEALS: only files 
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import io
 import os
 import queue
 import socket
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from hub.socketfile import refuse_descriptors
 
 DESCRIPTORS_MAX = 253
 """SCM_MAX_FD: what one datagram can carry. With less room, the kernel closes the others on this thread."""
 STUCK_MAX = 64
-"""Descriptors that wait for the thread before no more are taken."""
+"""Descriptors that wait for the thread before no more are taken,"""
+STUCK_S = 5.0
+"""if it has been closing one for so long. (What is refused is an error of the sender's: nobody is to cause it soon.)"""
 _SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE
 
 
 class Passed:
     """Sorts what is passed to *sock*."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._sock = sock
         self._foreign: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._closer: threading.Thread | None = None
+        self._clock = clock
+        self._closing_at = 0.0  # since when one is being closed; 0: none is
         self.refuses = False
         """Whether the kernel was asked to refuse descriptors."""
 
@@ -55,15 +61,16 @@ class Passed:
         if fds and self._closer is None:
             self._closer = threading.Thread(target=self._close_all, name="mpsr-close", daemon=True)
             self._closer.start()
-        if self._foreign.qsize() > STUCK_MAX and not self.refuses:
+        is_stuck = self._closing_at and self._clock() > self._closing_at + STUCK_S
+        if is_stuck and self._foreign.qsize() > STUCK_MAX and not self.refuses:
             self.refuses = refuse_descriptors(self._sock)
 
     def _close_all(self) -> None:
         while (fd := self._foreign.get()) >= 0:
-            try:
+            self._closing_at = self._clock()
+            with contextlib.suppress(OSError):  # an error of writing back, for example: it is closed all the same
                 os.close(fd)
-            except OSError:  # an error of writing back, for example: it is closed all the same
-                pass
+            self._closing_at = 0.0
 
     def close(self) -> None:
         """End the thread, when it has closed everything."""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.adversaries import crowds, forgeries, streams
+from tests.adversaries import crowds, entrances, forgeries, streams
 from tests.adversaries.stage import Stage
 
 Play = Callable[[Stage], Iterator[None]]
@@ -69,12 +69,15 @@ ATTACKS: dict[str, Attack] = {
     # New connections wait in the kernel's single backlog after those of the storm, up to 4096.
     "connect_storm": Attack((crowds.connect_storm,), lambda did: did["connections"] >= 500, arrival_ms_max=1000.0),
     "refused_requests": Attack((streams.refused_requests,), lambda did: did["errors"] >= 20 or did["cut_off"] >= 1),
+    "datagrams": Attack((entrances.datagrams,), lambda did: did["datagrams"] >= 100),
+    "pickles": Attack((entrances.pickles,), lambda did: did["pickles"] >= 7),
+    "pipe_lines": Attack((entrances.pipe_lines,), lambda did: did["opened"] >= 10 and did["bytes"] >= MIB),
 }
 ATTACKS["everything"] = Attack(
     tuple(play for attack in ATTACKS.values() for play in attack.plays),
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
-    # Sixteen attackers, each taking all it can, leave little of any resource, including the machine's processors.
+    # Nineteen attackers, each taking all it can, leave little of any resource, including the machine's processors.
     share_min=0.1,
     ping_ms_max=500.0,
     arrival_ms_max=5000.0,

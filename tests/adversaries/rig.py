@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 from producers import ProducerError, call
 from tests.adversaries import ordinary
 from tests.adversaries.attacks import ATTACKS, Attack, Play
+from tests.adversaries.entrances import SOURCES
 from tests.adversaries.ledger import Author, Ledger
 from tests.adversaries.stage import Actor, ActorFailed, Stage
 from tests.support import HubProcess, eventually
@@ -112,7 +113,9 @@ class Rig:
             clocks = [self._hire(stack, play) for play in (ordinary.pinging, ordinary.arriving, ordinary.waking)]
             dying = [self._hire(stack, ordinary.dying) for _ in range(rounds)]
             attackers = self._hire_attackers(stack, self._attack)
-            hub = stack.enter_context(HubProcess(self._folder, "--group", str(GROUP), "--journal-size", "64GiB"))
+            sources = [option for kind, name in SOURCES.items() for option in (f"--{kind}", str(self._folder / name))]
+            options = ("--group", str(GROUP), "--journal-size", "64GiB", *sources)
+            hub = stack.enter_context(HubProcess(self._folder, *options))
             for actor in (*producers, *clocks):
                 actor.order()
             _wait(WARM_UP_S)
@@ -329,6 +332,10 @@ def _make_folders(folder: Path, journal: Path) -> None:
     bait = folder / "bait"
     bait.touch()
     bait.chmod(0o666)
+    pipe = folder / SOURCES["fifo"]
+    os.mkfifo(pipe)
+    os.chown(pipe, FIRST_ATTACKER, -1)  # what comes through a pipe is its owner's
+    pipe.chmod(0o666)
 
 
 def _enter(stack: contextlib.ExitStack, actor: Actor) -> Actor:

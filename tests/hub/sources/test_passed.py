@@ -94,8 +94,14 @@ def test_a_close_that_does_not_return(sorting: Passed, monkeypatch: pytest.Monke
         return True
 
     monkeypatch.setattr(passed, "refuse_descriptors", refuse)
+    sorting._clock = lambda: 1000.0
     for _ in range(passed.STUCK_MAX + 3):
-        sorting.take(packed(*(os.dup(0) for _ in range(1))))
+        sorting.take(packed(os.dup(0)))
+    eventually(lambda: sorting._closing_at, "the thread")
+    assert asked == [], "it has only begun"
+    sorting._clock = lambda: 1000.0 + passed.STUCK_S + 1
+    for _ in range(3):
+        sorting.take(packed(os.dup(0)))
     assert len(asked) == 1
     assert sorting.refuses
     going_on.set()

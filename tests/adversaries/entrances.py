@@ -1,0 +1,106 @@
+"""
+Attacks through the sources that are configured beside the socket: datagrams, pickles, a named pipe.
+
+The hub of the rig has one of each in the folder of its socket (`SOURCES`), open to the group.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from hub.wire.plainpickle import STEPS_MAX
+from tests.adversaries.stage import Stage
+
+SOURCES = {"datagram": "log", "pickle": "pickles", "fifo": "pipe"}
+"""The name of each source's file, by type."""
+LARGE_BYTES = 200_000
+FIELDS = b"A=\n" * (LARGE_BYTES // 3)
+DATAGRAM_BYTES_MAX = PIPE_BYTES_MAX = 64 << 20
+"""Per act: the stored messages must fit the disk."""
+PICKLE_ROUNDS_MAX = 200
+
+
+def path_of(stage: Stage, kind: str) -> str:
+    return os.path.join(os.path.dirname(stage.socket), SOURCES[kind])
+
+
+def datagrams(stage: Stage) -> Iterator[None]:
+    """Datagrams without a pause: large lines, thousands of fields, garbage, pipes, memfds with and without seals."""
+    unsealed = os.memfd_create("attack")
+    os.write(unsealed, FIELDS)
+    reading, writing = os.pipe()
+    plain = [b"<13>" + b"x" * LARGE_BYTES, FIELDS, b"MESSAGE\n" + b"\xff" * 8, b"\0", b"<999>" + b"\xff" * 100]
+    passing = [array.array("i", fds) for fds in ([unsealed], [reading, writing], [reading] * 100)]
+    while True:
+        yield
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        client.setblocking(False)
+        with contextlib.suppress(OSError), client:
+            client.connect(path_of(stage, "datagram"))
+            while stage.did["bytes"] < DATAGRAM_BYTES_MAX and stage.goes_on():
+                for data in plain:
+                    _send(stage, client, data, [])
+                for fds in passing:
+                    _send(stage, client, b"", [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        while stage.goes_on():
+            stage.pause(1.0)
+
+
+def _send(stage: Stage, client: socket.socket, data: bytes, ancillary: list[tuple[int, int, array.array[int]]]) -> None:
+    try:
+        stage.did["bytes"] += client.sendmsg([data], ancillary)
+        stage.did["datagrams"] += 1
+    except BlockingIOError:
+        stage.did["full"] += 1
+        stage.pause(0.0005)
+    except OSError:  # too many descriptors on their way
+        stage.did["refused"] += 1
+
+
+def pickles(stage: Stage) -> Iterator[None]:
+    """Pickles that are all steps, that refer to themselves, that would be large, that name classes, and half ones."""
+    small = [
+        b"N" * (STEPS_MAX - 1) + b".",
+        b"}X\x01\x00\x00\x00a](" + b"X\x10\x27\x00\x00" + b"x" * 10_000 + b"q\x00" + b"h\x00" * 9000 + b"es.",
+        b"}X\x01\x00\x00\x00a]q\x00h\x00as.",
+        b"}" + b")" + b"\x85" * 15_000 + b"Ns.",
+        b"}X\x01\x00\x00\x00acposix\nsystem\nX\x04\x00\x00\x00true\x85Rs.",
+        b"Nr\xff\xff\xff\xff.",
+        b"",
+    ]
+    stream = b"".join(struct.pack(">I", len(each)) + each for each in small) + struct.pack(">I", 60 << 20) + b"x" * 1000
+    while True:
+        yield
+        for _ in range(PICKLE_ROUNDS_MAX):
+            if not stage.goes_on():
+                break
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(1.0)
+                client.connect(path_of(stage, "pickle"))
+                client.sendall(stream)
+                stage.did["bytes"] += len(stream)
+                stage.did["pickles"] += len(small)
+        while stage.goes_on():
+            stage.pause(1.0)
+
+
+def pipe_lines(stage: Stage) -> Iterator[None]:
+    """Lines, half lines and nothing through a named pipe that is opened and closed again and again."""
+    data = b"x" * 50_000 + b"\n" * 10_000 + b"half"
+    while True:
+        yield
+        while stage.did["bytes"] < PIPE_BYTES_MAX and stage.goes_on():
+            with contextlib.suppress(OSError):
+                fd = os.open(path_of(stage, "fifo"), os.O_WRONLY | os.O_NONBLOCK)
+                try:
+                    stage.did["opened"] += 1
+                    stage.did["bytes"] += os.write(fd, data)
+                finally:
+                    os.close(fd)
+        while stage.goes_on():
+            stage.pause(1.0)
