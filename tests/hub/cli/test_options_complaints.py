@@ -61,6 +61,11 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("mpsr logs --uid nobody-here", 2, [r".*: no such user: 'nobody-here' \(a name or a number\)"]),
     ("mpsr logs --since 1700000000", 2, [".*seconds since the epoch are @1700000000"]),
     ("mpsr logs -o verbose", 2, [".*'verbose' is not one of 'pretty', 'json', 'text'"]),
+    ("mpsr install --user --system --print", 2, ["choose one of --user and --system"]),
+    ("mpsr hub --check --journal /proc/x", 1, ["journal /proc/x: /proc is in a file system of the kernel, which keeps"]),
+    ("mpsr hub --check --socket /sys/x", 1, ["cannot listen on /sys/x: /sys is in a file system of the kernel"]),
+    ("MPSR_JOURNALSIZE=1GiB mpsr hub --check", 0, [r"MPSR_JOURNALSIZE is no .* \(did you mean MPSR_JOURNAL_SIZE\?\)"]),
+    ("MPSR_JOURNALSIZE= MPSR_TAG=x MPSR_ZEBRA=1 mpsr hub --check", 0, []),
     ("mpsr completion", 2, [r"Missing argument '\{{bash\|zsh\|fish\}}'. Choose from: bash, zsh, fish "]),
     ("mpsr logz", 2, [r"No such command 'logz'. Did you mean 'logs'\? \(see `mpsr --help`\)"]),
     ("mpsr logs --folow", 2, [r"No such option '--folow'.*'--follow'"]),
@@ -90,7 +95,7 @@ def test_a_mistake_or_an_obstacle_is_one_helpful_line(line: str, code: int, says
     places = {"MPSR_SOCKET": f"{tmp_path}/s", "MPSR_JOURNAL": f"{tmp_path}/j", "XDG_CONFIG_HOME": str(tmp_path)}
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("MPSR_", "XDG_", "HOME"))}
     functions = f'mpsr() {{ "$PYTHON" -c "{MPSR[2]}" "$@"; }}; homeless() {{ "$PYTHON" -c "$HOMELESS" "$@"; }}; '
-    if line.startswith("mpsr"):
+    if "homeless" not in line:
         environ |= places
     done = subprocess.run(
         ["bash", "-c", "set -o pipefail; " + functions + line.format(tmp_path)],
