@@ -62,7 +62,7 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("mpsr logs --since 1700000000", 2, [".*seconds since the epoch are @1700000000"]),
     ("mpsr logs -o verbose", 2, [".*'verbose' is not one of 'pretty', 'json', 'text'"]),
     ("mpsr install --user --system --print", 2, ["choose one of --user and --system"]),
-    ("mpsr hub --check --journal /proc/x", 1, ["journal /proc/x: /proc is in a file system of the kernel, which keeps"]),
+    ("mpsr hub --check --journal /proc/x", 1, ["journal /proc/x: /proc is in a file system of the kernel"]),
     ("mpsr hub --check --socket /sys/x", 1, ["cannot listen on /sys/x: /sys is in a file system of the kernel"]),
     ("MPSR_JOURNALSIZE=1GiB mpsr hub --check", 0, [r"MPSR_JOURNALSIZE is no .* \(did you mean MPSR_JOURNAL_SIZE\?\)"]),
     ("MPSR_JOURNALSIZE= MPSR_TAG=x MPSR_ZEBRA=1 mpsr hub --check", 0, []),
