@@ -64,8 +64,10 @@ class _Mapping(mmap.mmap):
             _kept.append(self)
 
     def _closes_ours(self) -> bool:
+        if sys.version_info >= (3, 13):
+            return True  # it has no descriptor
         try:
-            return sys.version_info >= (3, 13) or self.size() == len(self)
+            return self.size() == len(self)
         except OSError:
             return False
 
