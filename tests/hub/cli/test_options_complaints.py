@@ -199,7 +199,7 @@ def exit_code(args: list[str]) -> object:
 
 
 def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
-    """Where a hub is there and does not acknowledge, one line says what to look at; without time, that there was none."""
+    """A hub that is there and does not acknowledge is one line with what to look at, or that there was no time."""
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "s"))
         silent.listen()
