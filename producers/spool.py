@@ -44,6 +44,7 @@ class Memory(NamedTuple):
     is_file: bool = False
 
 
+_HAS_DESCRIPTOR: bool = sys.version_info < (3, 13)
 _kept: list[mmap.mmap] = []
 
 
@@ -64,10 +65,8 @@ class _Mapping(mmap.mmap):
             _kept.append(self)
 
     def _closes_ours(self) -> bool:
-        if sys.version_info >= (3, 13):
-            return True  # it has no descriptor
         try:
-            return self.size() == len(self)
+            return not _HAS_DESCRIPTOR or self.size() == len(self)
         except OSError:
             return False
 
@@ -75,7 +74,8 @@ class _Mapping(mmap.mmap):
 def _map(fd: int, size: int) -> mmap.mmap:
     if sys.version_info >= (3, 13):
         return _Mapping(fd, size, trackfd=False)
-    return _Mapping(fd, size)
+    else:  # noqa: RET505  mypy knows only then why it is unreachable
+        return _Mapping(fd, size)
 
 
 def anonymous(size: int) -> Memory:
