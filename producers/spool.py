@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import secrets
 import sys
 from collections.abc import Callable, Set
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from typing import NamedTuple
 from hub import descriptor, trust
 from hub.lockfile import LockFile, LockTaken
 from hub.wire import spoolfile
+from hub.wire.chunkid import SESSION_LENGTH
 from producers.owner import Owner
 
 MODE = 0o640
@@ -125,7 +125,7 @@ class Spool:
         self.fault = ""
         """Why there are no files; empty while there are."""
         self._session = session
-        self._name = secrets.token_urlsafe(16)
+        self._name = os.urandom(SESSION_LENGTH // 2).hex()
         """What the names of its files begin with: not the session, which readers of the journal know."""
         self._socket = socket
         self._owner = owner or Owner()
@@ -207,7 +207,7 @@ class Spool:
         owner's.
         """
         path = os.path.join(self.folder, spoolfile.lock_name(self._name))
-        unseen = f"{path}.{secrets.token_hex(4)}"
+        unseen = f"{path}.{os.urandom(4).hex()}"
         lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.fd)  # the hub must be able to read it
         try:
             lock.rename(path)
