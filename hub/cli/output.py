@@ -85,10 +85,8 @@ def write(groups: Iterable[Iterable[str]]) -> int:
                 written += len(more)
                 if len(lines) >= WRITE_LINES:
                     _put(lines)
-                    lines = []
             if lines and time.monotonic() >= due:
                 _put(lines)
-                lines = []
                 due = time.monotonic() + WRITE_S
     finally:
         _put(lines)
@@ -96,8 +94,11 @@ def write(groups: Iterable[Iterable[str]]) -> int:
 
 
 def _put(lines: list[str]) -> None:
+    """Write *lines* and empty the list, first: what Ctrl-C has cut short is not written again."""
     if lines:
-        sys.stdout.buffer.write("\n".join([*lines, ""]).encode("utf-8", "replace"))
+        data = "\n".join([*lines, ""]).encode("utf-8", "replace")
+        lines.clear()
+        sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
 
 
