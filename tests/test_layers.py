@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = """
-    hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.descriptor
+    hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.descriptor hub.writeall
     hub.entries hub.quantities hub.lockfile hub.trust
     hub.message hub.metrics hub.access
     hub.wire.*

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hub.escaping import escape
+from hub.writeall import write_all
 
 if TYPE_CHECKING:
     from hub.message import Message
@@ -98,8 +99,8 @@ def _put(lines: list[str]) -> None:
     if lines:
         data = "\n".join([*lines, ""]).encode("utf-8", "replace")
         lines.clear()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        sys.stdout.flush()
+        write_all(sys.stdout.fileno(), data)
 
 
 def discard_output() -> None:
