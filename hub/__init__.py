@@ -8,7 +8,7 @@ Always true: each name is imported on first use, so importing this package is ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # type checkers know the name; the module `typing` takes longer to load than all of this
 
 if TYPE_CHECKING:
     __version__: str

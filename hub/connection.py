@@ -151,6 +151,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         readable_bytes = self._budget.readable_bytes(self._holding)
+        if readable_bytes >= PAUSE_BYTES and not self._arrived.held_bytes:
+            return self._budget.buffer
         return self._budget.buffer[: min(readable_bytes, PAUSE_BYTES - self._arrived.held_bytes) or PIECE_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:

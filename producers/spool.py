@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import secrets
 import sys
 from collections.abc import Callable, Set
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from typing import NamedTuple
 from hub import descriptor, trust
 from hub.lockfile import LockFile, LockTaken
 from hub.wire import spoolfile
+from hub.wire.chunkid import SESSION_LENGTH
 from producers.owner import Owner
 
 MODE = 0o640
@@ -44,6 +44,7 @@ class Memory(NamedTuple):
     is_file: bool = False
 
 
+_HAS_DESCRIPTOR: bool = sys.version_info < (3, 13)
 _kept: list[mmap.mmap] = []
 
 
@@ -65,7 +66,7 @@ class _Mapping(mmap.mmap):
 
     def _closes_ours(self) -> bool:
         try:
-            return sys.version_info >= (3, 13) or self.size() == len(self)
+            return not _HAS_DESCRIPTOR or self.size() == len(self)
         except OSError:
             return False
 
@@ -73,7 +74,8 @@ class _Mapping(mmap.mmap):
 def _map(fd: int, size: int) -> mmap.mmap:
     if sys.version_info >= (3, 13):
         return _Mapping(fd, size, trackfd=False)
-    return _Mapping(fd, size)
+    else:  # noqa: RET505  mypy knows only then why it is unreachable
+        return _Mapping(fd, size)
 
 
 def anonymous(size: int) -> Memory:
@@ -123,7 +125,7 @@ class Spool:
         self.fault = ""
         """Why there are no files; empty while there are."""
         self._session = session
-        self._name = secrets.token_urlsafe(16)
+        self._name = os.urandom(SESSION_LENGTH // 2).hex()
         """What the names of its files begin with: not the session, which readers of the journal know."""
         self._socket = socket
         self._owner = owner or Owner()
@@ -205,7 +207,7 @@ class Spool:
         owner's.
         """
         path = os.path.join(self.folder, spoolfile.lock_name(self._name))
-        unseen = f"{path}.{secrets.token_hex(4)}"
+        unseen = f"{path}.{os.urandom(4).hex()}"
         lock = LockFile(unseen, mode=MODE, is_new=True, dir_fd=folder.fd)  # the hub must be able to read it
         try:
             lock.rename(path)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 LAYERS = """
-    hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.syslogfields
+    hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.writeall
+    hub.syslogfields
     hub.entries hub.quantities hub.lockfile hub.trust
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*

@@ -10,9 +10,15 @@ from hub.cli.options import socket_option, usage_error
 from producers import call as ask
 
 
+def _complete_method(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from hub.control.methods import RIGHT_OF
+
+    return [method for method in ("ping", *RIGHT_OF) if method.startswith(incomplete)]
+
+
 @click.command()
 @socket_option
-@click.argument("method")
+@click.argument("method", shell_complete=_complete_method)
 @click.argument("params", required=False, metavar="[JSON]")
 def call(socket: str | None, method: str, params: str | None) -> None:
     """Send a request to the hub and print its answer as JSON.

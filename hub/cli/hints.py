@@ -57,7 +57,7 @@ OPTIONS = {
         "--vacuum-files --rotate --flush --sync": "the hub does that by itself",
         "--verify": "`mpsr verify`",
         "-D --directory --file --root": _JOURNAL,
-        "--cursor --after-cursor --cursor-file": "--after SEQ, with the sequence number that -o json shows as seq",
+        "--cursor --after-cursor --cursor-file": "--after SEQ, with the sequence number that -o json shows",
         "--show-cursor": "-o json shows the sequence number of each message, for --after SEQ",
         "--timestamps --prefix --no-log-prefix": _SHOWN,
         "--head --limit": "`| head -n N` shows the first messages, and -n N the last",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from hub.cli.options import config_option
-from hub.cli.output import discard_output, renderer
+from hub.cli.output import complain, discard_output, renderer
 from hub.paths import check_default
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
-from hub.service.preflight import check_sources, check_start
-from hub.service.settings import LoadedConfig, load
+from hub.service.preflight import check_sources, check_start, users_of
+from hub.service.settings import LoadedConfig, load, misspelt_variables
 from hub.service.systemd import has_inherited_sockets
 
 
@@ -23,9 +25,18 @@ def _with_keys(command: Callable[..., None]) -> Callable[..., None]:
     for key in reversed(KEYS):
         is_list = FIELDS[key.name].is_list
         command = click.option(
-            key.flag, key.name, metavar=key.metavar, help=_help(key, is_list=is_list), multiple=is_list
+            key.flag,
+            key.name,
+            metavar=key.metavar,
+            help=_help(key, is_list=is_list),
+            multiple=is_list,
+            shell_complete=functools.partial(_complete, key.metavar.split("|") if "|" in key.metavar else []),
         )(command)
     return command
+
+
+def _complete(values: list[str], ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [value for value in values if value.startswith(incomplete.lower())]
 
 
 def _help(key: Key, *, is_list: bool) -> str:
@@ -59,13 +70,19 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
         return load(flags, file=config)
 
     settings = reload()
+    for sentence in misspelt_variables(os.environ):
+        complain(sentence)
     for name in ("socket", "journal"):
         if settings.values[name].origin == "default":
             check_default(name, getattr(settings.config, name))
     check_start(settings.config, is_socket_inherited=has_inherited_sockets())
     if check:
         check_sources(settings.config)
-        click.echo(f"mpsr: valid ({settings.file or 'no file'})")
+        used = "".join(
+            f"; {f'process {pid}' if pid else 'another process'} has its {' and its '.join(names)} now"
+            for pid, names in users_of(settings.config).items()
+        )
+        click.echo(f"mpsr: valid ({settings.file or 'no file'}){used}")
         return
 
     import uvloop

@@ -40,7 +40,7 @@ _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 @scope_options
 @click.option("--print", "show", is_flag=True, help="Print the files and install nothing.")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
-def install(scope: Scope | None, show: bool, force: bool) -> None:
+def install(user: bool, system: bool, show: bool, force: bool) -> None:
     """Install the hub as a systemd service.
 
     systemd holds the socket, which outlives the hub: no client is refused while the hub is restarted.
@@ -51,7 +51,7 @@ def install(scope: Scope | None, show: bool, force: bool) -> None:
       mpsr install --user
       sudo mpsr install --system
     """
-    scope = chosen(scope)
+    scope = chosen(user=user, system=system)
     command = hub_command()
     if fault := _unreachable(command) if scope == "system" else "":
         if not show:

@@ -153,7 +153,10 @@ def complete_tag(ctx: click.Context, param: click.Parameter, incomplete: str) ->
         tags = last_tags(ctx.params.get("journal") or default_journal())
     except (MpsrError, OSError):
         return []
-    return sorted(tag for tag in tags if tag.startswith(incomplete) and tag.isprintable())
+    found = sorted(tag for tag in tags if tag.startswith(incomplete) and tag.isprintable())
+    if os.environ.get("_MPSR_COMPLETE", "").startswith("bash"):  # the others quote by themselves
+        return [re.sub(r"[^\w@%+=:,./-]", r"\\\g<0>", tag) for tag in found]
+    return found
 
 
 def usage_error(message: str) -> click.UsageError:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hub.escaping import escape
+from hub.writeall import write_all
 
 if TYPE_CHECKING:
     from hub.message import Message
@@ -85,10 +86,8 @@ def write(groups: Iterable[Iterable[str]]) -> int:
                 written += len(more)
                 if len(lines) >= WRITE_LINES:
                     _put(lines)
-                    lines = []
             if lines and time.monotonic() >= due:
                 _put(lines)
-                lines = []
                 due = time.monotonic() + WRITE_S
     finally:
         _put(lines)
@@ -96,9 +95,12 @@ def write(groups: Iterable[Iterable[str]]) -> int:
 
 
 def _put(lines: list[str]) -> None:
+    """Write *lines* and empty the list, first: what Ctrl-C has cut short is not written again."""
     if lines:
-        sys.stdout.buffer.write("\n".join([*lines, ""]).encode("utf-8", "replace"))
-        sys.stdout.buffer.flush()
+        data = "\n".join([*lines, ""]).encode("utf-8", "replace")
+        lines.clear()
+        sys.stdout.flush()
+        write_all(sys.stdout.fileno(), data)
 
 
 def discard_output() -> None:

@@ -27,18 +27,16 @@ class NotInstalled(MpsrError):
 
 
 def scope_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add --user and --system, of which one is required, as the argument *scope*."""
-    user = click.option(
-        "--user", "scope", flag_value="user", help="For you: the hub runs as your user, with your own journal."
-    )
-    system = click.option("--system", "scope", flag_value="system", help="For the host: the hub runs as the user mpsr.")
-    return user(system(command))
+    """Add --user and --system, of which one is required, as the arguments *user* and *system*."""
+    for_user = click.option("--user", is_flag=True, help="For you: the hub runs as your user, with your own journal.")
+    for_system = click.option("--system", is_flag=True, help="For the host: the hub runs as the user mpsr.")
+    return for_user(for_system(command))
 
 
-def chosen(scope: Scope | None) -> Scope:
-    if scope is None:
-        raise usage_error("choose --user or --system")
-    return scope
+def chosen(*, user: bool, system: bool) -> Scope:
+    if user == system:
+        raise usage_error("choose one of --user and --system" if user else "choose --user or --system")
+    return "user" if user else "system"
 
 
 def need_root(scope: Scope, verb: str) -> None:

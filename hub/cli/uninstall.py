@@ -11,7 +11,7 @@ import os
 import click
 
 from hub.cli.systemctl import chosen, content, folder_of, journal_of, manage, need_root, scope_options
-from hub.service.units import HEADING, SYSTEM_USER, Scope, unit_files
+from hub.service.units import HEADING, SYSTEM_USER, unit_files
 
 _END = (
     ("disable", "mpsr.socket", "mpsr.service"),
@@ -23,7 +23,7 @@ _END = (
 
 @click.command()
 @scope_options
-def uninstall(scope: Scope | None) -> None:
+def uninstall(user: bool, system: bool) -> None:
     """Stop the service and remove its files. The journal is kept, and its folder is printed.
 
     \b
@@ -31,7 +31,7 @@ def uninstall(scope: Scope | None) -> None:
       mpsr uninstall --user
       sudo mpsr uninstall --system
     """
-    scope = chosen(scope)
+    scope = chosen(user=user, system=system)
     need_root(scope, "uninstall")
     paths = [path for path in unit_files(scope, folder=folder_of(scope), command=(), journal="") if _is_ours(path)]
     manage(scope, _END if paths else ())

@@ -19,10 +19,15 @@ from hub.errors import JournalUnusable, MpsrError, SocketError, SourceError
 from hub.journal.files import DiskFiles
 from hub.journal.recovery import check_recoverable
 from hub.journal.retention import segment_bytes_for
+from hub.lockfile import holder_of
 from hub.quantities import Size
 from hub.service.config import Config
 from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.table import SOURCES, SourceTable, as_source_error, type_of
+
+_OF_KERNEL = frozenset(
+    ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "pstore"]
+)
 
 
 def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
@@ -44,6 +49,16 @@ def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
         check_recoverable(DiskFiles(config.journal), path=config.journal)
     if fault := _fault_of_disk(config.journal, config.journal_size):
         raise JournalUnusable(config.journal, fault)
+
+
+def users_of(config: Config) -> dict[int, list[str]]:
+    """Return the processes, 0 for unknown ones, that have the socket or the journal of *config*, and which of them."""
+    locks = {"journal": os.path.join(config.journal, "lock"), "socket": f"{config.socket}.lock"}
+    found: dict[int, list[str]] = {}
+    for name, path in locks.items():
+        if (pid := holder_of(path)) is not None:
+            found.setdefault(pid, []).append(name)
+    return found
 
 
 def _check_socket(path: str, gid: int) -> None:
@@ -88,9 +103,25 @@ def _fault_of_folder(folder: str) -> str:
     if not os.path.isdir(folder):
         return f"{folder} is no folder"
     try:
+        if _is_kernels(folder):
+            return f"{folder} is in a file system of the kernel, which keeps no files"
         return "" if os.access(folder, os.W_OK | os.X_OK) else f"{_why(folder)}: {folder}"
     except OSError as error:
         return f"{error.strerror}: {folder}"
+
+
+def _is_kernels(folder: str) -> bool:
+    """Return whether *folder* is in a file system in which only the kernel makes files, although root has the right."""
+    if os.statvfs(folder).f_blocks:
+        return False
+    device = os.stat(folder).st_dev
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            rows = [line.split() for line in mounts]
+    except OSError:
+        return False
+    number = f"{os.major(device)}:{os.minor(device)}"
+    return any(row[2] == number and row[row.index("-") + 1] in _OF_KERNEL for row in rows)
 
 
 def _nearest(path: str) -> str:

@@ -14,6 +14,7 @@ Source: TOML 1.0.
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,9 +22,9 @@ from typing import Any, NamedTuple, get_args
 
 from hub.configfile import unreadable
 from hub.errors import ConfigError
-from hub.paths import AbsolutePath, config_file
+from hub.paths import CONFIG_VARIABLE, AbsolutePath, config_file
 from hub.service.config import Config
-from hub.service.keys import BY_NAME
+from hub.service.keys import BY_NAME, PREFIX
 from hub.service.misfit import Misfit, unknown_key
 from hub.service.tables import Field, TableT, fields_of, read_table, written
 
@@ -58,6 +59,14 @@ def load(flags: Flags | None = None, *, file: str | None = None, environ: Enviro
     path = config_file(file, environ)
     config, values = load_table(Config, flags or {}, environ, path)
     return LoadedConfig(config, values, path)
+
+
+def misspelt_variables(environ: Environ) -> list[str]:
+    """Return a sentence for each variable that is none of the hub's, and nearly has the name of one."""
+    known = [CONFIG_VARIABLE, *(key.variable for key in BY_NAME.values())]
+    names = (name for name, value in environ.items() if name.startswith(PREFIX) and value and name not in known)
+    near = ((name, difflib.get_close_matches(name, known, 1, 0.85)) for name in sorted(names))
+    return [f"{name} is no variable of the hub (did you mean {meant[0]}?)" for name, meant in near if meant]
 
 
 def load_table(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 from collections.abc import Callable
 
@@ -26,6 +25,7 @@ from hub.log import get_logger
 from hub.message import Batch, Message
 from hub.quantities import counted
 from hub.query.query import Query
+from hub.writeall import write_all
 
 PRINTED_BYTES_MAX = 256 << 10
 """A larger frame is not decoded: its values can take 80 times its size, and too long."""
@@ -48,10 +48,8 @@ def batch_writer(render: Callable[[Message], str], give_up: Callable[[], None]) 
             lines = f"not printed: {size} (read them with `mpsr logs`)\n"
         else:
             lines = "".join(f"{render(message)}\n" for message in query.messages(iter((batch,))))
-        data = memoryview(lines.encode("utf-8", "replace"))
         try:
-            while data:  # not through sys.stdout: its lock would stay held while nothing reads, and at exit
-                data = data[os.write(STDOUT, data) :]
+            write_all(STDOUT, lines.encode("utf-8", "replace"))
         except OSError:  # the reader has ended; the hub continues
             give_up()
 

@@ -227,3 +227,24 @@ def test_a_closed_descriptor_is_noticed_at_once(tmp_path: Path) -> None:
     assert not lock.is_in_place()
     assert not lock.is_in_place(believed_s=0.0)
     lock.release()
+
+
+def test_the_holder(tmp_path: Path) -> None:
+    """It is known without a lock of one's own, also here, and there is none where nothing is held."""
+    path = str(tmp_path / "lock")
+    assert lockfile.holder_of(path) is None
+    lock = LockFile(path)
+    assert lockfile.holder_of(path) == os.getpid()
+    assert lock.is_in_place()
+    lock.release()
+    assert lockfile.holder_of(path) is None
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert lockfile.holder_of(path) == process.pid
+        process.kill()
+        process.communicate()
+    assert lockfile.holder_of(path) is None
+    assert lockfile.holder_of(str(tmp_path)) is None

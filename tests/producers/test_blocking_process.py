@@ -288,15 +288,31 @@ def test_workers_of_a_derivative(hub: HubProcess, folder: Path, tag: str, name: 
     assert [message.record["n"] for message in hub.messages(tag)] == list(range(100))
 
 
+OUTLIVING = """
+import sys, threading
+from producers import Producer
+p = Producer(sys.argv[1], tag=sys.argv[2])
+
+def work():
+    threading.main_thread().join()
+    for n in range(1, 500):
+        p.send({"n": n})
+"""
+
+
 def test_threads_that_outlive_the_program(hub: HubProcess, tag: str) -> None:
-    """Messages sent by another thread are flushed at exit, too."""
-    program = (
-        "import sys, threading; from producers import Producer; p = Producer(sys.argv[1], tag=sys.argv[2])\n"
-        "t = threading.Thread(target=lambda: [p.send({'n': n}) for n in range(500)]); t.start()"
-    )
-    done = run(program, hub.socket, tag)
+    """Messages that another thread sends after the end of the main one are flushed at exit, too."""
+    done = run(OUTLIVING + "p.send({'n': 0}); threading.Thread(target=work).start()", hub.socket, tag)
     assert (done.returncode, done.stderr) == (0, "")
     assert [message.record["n"] for message in hub.messages(tag)] == list(range(500))
+
+
+def test_threads_that_begin_to_send_after_the_program(hub: HubProcess, tag: str) -> None:
+    """Python 3.12 starts no thread any more by then: the spool keeps the messages, and the hub fetches them."""
+    done = run(OUTLIVING + "threading.Thread(target=work).start()", hub.socket, tag)
+    assert (done.returncode, done.stderr) == (0, "")
+    eventually(lambda: len(hub.messages(tag)) >= 499, "the hub looks at the spool")
+    assert [message.record["n"] for message in hub.messages(tag)] == list(range(1, 500))
 
 
 # Resources.

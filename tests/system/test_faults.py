@@ -8,13 +8,16 @@ users (tests.adversaries).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
+import termios
 import threading
+from array import array
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -80,7 +83,8 @@ class Logs:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(json.loads(line))
+            if line.endswith(b"\n"):  # the last one, if it was interrupted there, is not whole
+                self.lines.append(json.loads(line))
 
 
 def test_a_stopped_reader_goes_on_at_the_oldest_and_says_what_it_missed(tmp_path: Path) -> None:
@@ -104,6 +108,31 @@ def test_a_stopped_reader_goes_on_at_the_oldest_and_says_what_it_missed(tmp_path
     assert losses[0]["record"]["count"] == oldest - first
     assert shown == [*range(1, first), *range(oldest, 804)]
     assert [line["record"]["n"] + 1 for line in logs.lines if line["tag"] != LOSS] == shown
+
+
+def test_a_reader_interrupted_in_mid_output_repeats_nothing(tmp_path: Path) -> None:
+    """Ctrl-C, while the pipe is full: what was written ends there, perhaps in the middle of a line."""
+    with HubProcess(tmp_path) as hub:
+        with Producer(hub.socket, tag="app") as producer:
+            for number in range(5000):
+                producer.send({"n": number})
+        command = [*MPSR, "logs", "--journal", hub.journal, "-o", "json"]
+        whole = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as logs:
+            assert logs.stdout is not None
+            pipe, held = logs.stdout.fileno(), array("i", [0])
+            size = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+            assert len(whole) > 2 * size
+
+            def is_full() -> bool:
+                fcntl.ioctl(pipe, termios.FIONREAD, held)
+                return held[0] > size - 8192  # a page may not be filled up
+
+            eventually(is_full, "a full pipe")
+            logs.send_signal(signal.SIGINT)
+            shown = logs.stdout.read()
+    assert len(shown) > size - 8192
+    assert whole.startswith(shown)
 
 
 def test_a_reader_killed_in_mid_output_harms_nothing(tmp_path: Path) -> None:

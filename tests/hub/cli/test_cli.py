@@ -721,19 +721,40 @@ def test_completion_knows_levels_and_tags(hub: HubProcess) -> None:
     mpsr("send", "--socket", hub.socket, "--tag", "app.web", "x")
     mpsr("send", "--socket", hub.socket, "--tag", "other", "x")
 
-    def complete(words: str, journal: str = hub.journal) -> list[bytes]:
+    def complete(words: str, journal: str = hub.journal, shell: str = "bash") -> list[bytes]:
         env = {
-            **os.environ, "MPSR_JOURNAL": journal, "_MPSR_COMPLETE": "bash_complete",
+            **os.environ, "MPSR_JOURNAL": journal, "_MPSR_COMPLETE": f"{shell}_complete",
             "COMP_WORDS": f"mpsr {words}", "COMP_CWORD": str(len(words.split())),
         }  # fmt: skip
         done = subprocess.run(MPSR, env=env, capture_output=True, timeout=60, check=False)
-        return [line.partition(b",")[2] for line in done.stdout.split()]
+        return [line.partition(b",")[2] for line in done.stdout.splitlines() if line]
 
     assert complete("logs --level w") == [b"warning"]
     assert complete("logs --tag app") == [b"app.web"]
     assert complete("send -t o") == [b"other"]
+    mpsr("send", "--socket", hub.socket, "--tag", "two 'words'", "x")
+    assert complete("logs -t t") == [rb"two\ \'words\'"]
+    assert complete("call p") == [b"ping"]
+    assert complete("hub --durability r") == [b"relaxed"]
+    assert complete("hub --log-level W") == [b"warning"]
+    assert complete("hub --journal-size 1") == []
     assert complete("logs --tag o", journal=f"{hub.journal}/none") == []
     assert b"logs" in complete("lo")
+
+
+def test_check_names_who_runs(hub: HubProcess) -> None:
+    """`mpsr hub --check` says which process has the socket and the journal, and disturbs it in no way."""
+    places = ("--socket", hub.socket, "--journal", hub.journal)
+    done = mpsr("hub", "--check", *places)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (
+        done.stdout.decode() == f"mpsr: valid (no file); process {hub.process.pid} has its journal and its socket now\n"
+    )
+    done = mpsr("hub", "--check", "--socket", f"{hub.socket}2", "--journal", hub.journal)
+    assert done.stdout.decode() == f"mpsr: valid (no file); process {hub.process.pid} has its journal now\n"
+    assert mpsr("send", "--socket", hub.socket, "x").returncode == 0
+    assert hub.stop() == 0
+    assert mpsr("hub", "--check", *places).stdout == b"mpsr: valid (no file)\n"
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest() -> None:

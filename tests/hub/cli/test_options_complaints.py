@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,9 @@ from pathlib import Path
 import click
 import pytest
 
-from hub.cli import cli
+from hub.cli import cli, main
 from tests.support import MPSR, PATIENCE_S, HubProcess, mpsr
+from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
 
 HOMELESS = """
 import os, pwd
@@ -61,6 +64,11 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("mpsr logs --uid nobody-here", 2, [r".*: no such user: 'nobody-here' \(a name or a number\)"]),
     ("mpsr logs --since 1700000000", 2, [".*seconds since the epoch are @1700000000"]),
     ("mpsr logs -o verbose", 2, [".*'verbose' is not one of 'pretty', 'json', 'text'"]),
+    ("mpsr install --user --system --print", 2, ["choose one of --user and --system"]),
+    ("mpsr hub --check --journal /proc/x", 1, ["journal /proc/x: /proc is in a file system of the kernel"]),
+    ("mpsr hub --check --socket /sys/x", 1, ["cannot listen on /sys/x: /sys is in a file system of the kernel"]),
+    ("MPSR_JOURNALSIZE=1GiB mpsr hub --check", 0, [r"MPSR_JOURNALSIZE is no .* \(did you mean MPSR_JOURNAL_SIZE\?\)"]),
+    ("MPSR_JOURNALSIZE= MPSR_TAG=x MPSR_ZEBRA=1 mpsr hub --check", 0, []),
     ("mpsr completion", 2, [r"Missing argument '\{{bash\|zsh\|fish\}}'. Choose from: bash, zsh, fish "]),
     ("mpsr logz", 2, [r"No such command 'logz'. Did you mean 'logs'\? \(see `mpsr --help`\)"]),
     ("mpsr logs --folow", 2, [r"No such option '--folow'.*'--follow'"]),
@@ -90,7 +98,7 @@ def test_a_mistake_or_an_obstacle_is_one_helpful_line(line: str, code: int, says
     places = {"MPSR_SOCKET": f"{tmp_path}/s", "MPSR_JOURNAL": f"{tmp_path}/j", "XDG_CONFIG_HOME": str(tmp_path)}
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("MPSR_", "XDG_", "HOME"))}
     functions = f'mpsr() {{ "$PYTHON" -c "{MPSR[2]}" "$@"; }}; homeless() {{ "$PYTHON" -c "$HOMELESS" "$@"; }}; '
-    if line.startswith("mpsr"):
+    if "homeless" not in line:
         environ |= places
     done = subprocess.run(
         ["bash", "-c", "set -o pipefail; " + functions + line.format(tmp_path)],
@@ -161,3 +169,41 @@ def test_send_with_a_spool(tmp_path: Path) -> None:
         mpsr("send", "--socket", hub.socket, "last")
         sent = [message.record["message"] for message in hub.messages("send")]
         assert sent == ["first", "second", "third", "last"]
+
+
+@NEEDS_ROOT
+def test_a_socket_that_may_not_be_opened(capfd: pytest.CaptureFixture[str]) -> None:
+    """Without permission, `send` does not wait, and `send` and `stats` name the group."""
+    with open_folder() as folder, socket.socket(socket.AF_UNIX) as sock:
+        path = str(folder / "s")
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen()
+        for name in ("send", "stats"):
+            command_of(name)  # another user may not be able to load it
+            args = [name, "--socket", path, *(["--timeout", "1000", "x"] if name == "send" else [])]
+            assert as_user(ALICE, functools.partial(exit_code, args)) == "1"
+            (said,) = capfd.readouterr().err.splitlines()
+            assert f"{path}: Permission denied (are you in the group of the socket? see the key group" in said
+
+
+def command_of(name: str) -> click.Command | None:
+    return cli.get_command(click.Context(cli), name)
+
+
+def exit_code(args: list[str]) -> object:
+    """Return the exit code of `mpsr` with *args*."""
+    with pytest.raises(SystemExit) as ended:
+        main(args)
+    return ended.value.code
+
+
+def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
+    """A hub that is there and does not acknowledge is one line with what to look at, or that there was no time."""
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        for timeout, remedy in (("1.2", "is its disk full? see its log"), ("0", "allow more with --timeout")):
+            done = mpsr("send", "--socket", str(tmp_path / "s"), "--timeout", timeout, "x")
+            reason = f"the hub did not answer within {timeout} s; {remedy}"
+            assert (done.returncode, done.stderr.decode()) == (1, f"mpsr: 1 message is not acknowledged ({reason})\n")
