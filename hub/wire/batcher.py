@@ -139,6 +139,15 @@ class Batcher:
         self._parts.append(entry)
         self._count += 1
 
+    def add_syslog(self, lines: list[bytes]) -> None:
+        """Add *lines*, all of syslog."""
+        self._begin(sysloglines.TAG)
+        heads, before, parts = _heads(self._before), self._before, self._parts
+        for line in lines:
+            length = len(line)
+            parts += (heads[length] if length < _SHORT else before + str_header(length), line)
+        self._count += len(lines)
+
     def add_large(self, parts: list[bytes]) -> None:
         """Add one text that arrived in *parts* and is too large to be copied here."""
         size = sum(map(len, parts))

@@ -76,12 +76,35 @@ class LineDecoder(TextDecoder):
 
     def _cut_frames(self, data: bytes, at: int) -> bytes:
         """Take the frames from *at* on, each on its own. Return what is left for the next call."""
-        ends, stop, taken = Ends(data), min(len(data), at + WINDOW_BYTES), list[bytes]()
+        stop = min(len(data), at + WINDOW_BYTES)
+        if b"\0" in data:
+            at = self._take_run(data, at, stop)
+        ends, taken = Ends(data), list[bytes]()
         self._small_bytes_max = min(INLINE_BYTES, self._text_bytes_max)
         while 0 <= at < stop and len(taken) < TEXTS_MAX:
             at = self._take_frame(data, at, ends, taken)
         self._add_all(taken)
         return data[at:] if at != -1 else b""
+
+    def _take_run(self, data: bytes, at: int, stop: int) -> int:
+        """
+        Take the frames of syslog between *at* and *stop* at once if each of them ends with a NUL and has no newline.
+        Return the offset after them, or *at*.
+        """
+        last = data.rfind(b"\0", at, stop)
+        if last <= at or last - at > self._text_bytes_max or not sysloglines.ends_frame(data, last):
+            return at
+        if data.find(b"\n", at, last) != -1:
+            return at
+        frames = data[at:last].split(b"\0", TEXTS_MAX)
+        if len(frames) > TEXTS_MAX:
+            last -= len(frames.pop()) + 1
+        if max(map(len, frames)) > INLINE_BYTES or not all(map(sysloglines.is_syslog, frames)):
+            return at
+        self._batcher.add_syslog(frames)
+        self._is_syslog = True
+        self._note_end(0)
+        return last + 1
 
     def _take_frame(self, data: bytes, at: int, ends: Ends, taken: list[bytes]) -> int:
         """

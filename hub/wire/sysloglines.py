@@ -32,12 +32,18 @@ match_count = re.compile(rb"([1-9][0-9]{0,8}) (?=<[0-9]{1,3}>)").match
 _BEGIN = rb"(?:[1-9][0-9]{0,8}(?: (?:<[0-9]{0,3})?)?|<[0-9]{0,3})\Z"  # of a frame, and no more has been read
 _match_begin = re.compile(_BEGIN).match
 _AFTER_NUL = frozenset((b"", b"<", *(b"%d" % digit for digit in range(10))))
+_find_nul = re.compile(rb"\0(?=[<0-9]|\Z)").search
 _find_frame = re.compile(rb"\n(?=<[0-9]{1,3}>|[1-9][0-9]{0,8} <[0-9]|\Z|%b)" % _BEGIN).search
 
 
 def is_syslog(line: bytes, at: int = 0) -> bool:
     """Return whether a priority is at *at*."""
     return line[at : line.find(b">", at + 2, at + 5) + 1] in PRIORITIES
+
+
+def ends_frame(data: bytes, nul: int) -> bool:
+    """Return whether the NUL at *nul* ends a frame."""
+    return data[nul + 1 : nul + 2] in _AFTER_NUL
 
 
 def may_begin(data: bytes, at: int) -> bool:
@@ -94,8 +100,9 @@ class Ends:
     def _next_nul(self, at: int) -> int:
         if self._nul != -1 and self._nul < at:
             nul = self._data.find(b"\0", at)
-            while nul != -1 and self._data[nul + 1 : nul + 2] not in _AFTER_NUL:
-                nul = self._data.find(b"\0", nul + 1)
+            if nul != -1 and not ends_frame(self._data, nul):
+                found = _find_nul(self._data, nul)
+                nul = -1 if found is None else found.start()
             self._nul = nul
         return self._nul
 
