@@ -39,9 +39,12 @@ from hub.sources.table import SourceTable
 
 LOOK_S = 1.0
 """How often the source looks whether clients can find the socket."""
-STEP_S = 0.002
+STEP_S = 0.0005
+"""What all that comes through the socket may take of a round of the loop; decoding comes in the turns of the users."""
 DATAGRAM_BYTES_MAX = 1 << 20
 """The largest datagram. A writer that is not root cannot send more than `net.core.wmem_max`, 212,992 bytes."""
+LOOK_EACH = 8
+"""How many datagrams are read between two looks at the clock."""
 READ_S = 5e-6
 """What reading a datagram takes; it counts as its user's time on the loop."""
 DRAIN_MAX = 100_000
@@ -79,6 +82,7 @@ class DatagramSource:
         self._file: SocketFile
         self._passed: Passed
         self._buffer = bytearray(DATAGRAM_BYTES_MAX)
+        self._view = memoryview(self._buffer)
         self._writers: OrderedDict[tuple[int, int, int], tuple[Intake, float]] = OrderedDict()
         self._lanes: OrderedDict[int, Lane] = OrderedDict()
         self._woken = asyncio.Event()
@@ -169,18 +173,18 @@ class DatagramSource:
             if received is None:
                 return
             read += 1
-            await self._take(received)
-            if loop.time() - began >= STEP_S:
+            if (arrived := self._sort(received)) is not None:
+                await self._add(arrived)
+            if read % LOOK_EACH == 0 and loop.time() - began >= STEP_S:
                 await asyncio.sleep(0)
                 began = loop.time()
 
-    async def _take(self, received: _Received) -> None:
-        """Take the datagram in the buffer."""
+    def _sort(self, received: _Received) -> Arrived | None:
+        """Return the datagram in the buffer, with its writer; None if it is lost, or nothing is in it."""
         size, file, passed = received.size, None, 0
         for level, kind, data in received.ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 file, passed = self._passed.take(data)
-        data = bytes(memoryview(self._buffer)[:size])
         intake = self._intake(writer_of(received.ancillary))
         lane = self._lane(intake)
         lane.user.turn.spend(READ_S)
@@ -190,15 +194,22 @@ class DatagramSource:
         if received.is_cut or size > lane.frame_bytes_max:
             limit = min(DATAGRAM_BYTES_MAX, lane.frame_bytes_max)
             lane.lose(intake, f"a datagram over the limit of {limit} bytes", size)
-        elif not size and file is None:
+            return None
+        if not size and file is None:
             if passed:
                 lane.lose(intake, "a descriptor that is no sealed memfd", 0)
-        elif await lane.room():
-            lane.add(Arrived(intake, data, file))
-        else:
-            if file is not None:
-                file.close()
-            lane.lose(intake, NO_ROOM, size)
+            return None
+        return Arrived(intake, bytes(self._view[:size]), file)
+
+    async def _add(self, arrived: Arrived) -> None:
+        """Put a datagram into its lane, when there is room."""
+        lane = self._lane(arrived.intake)
+        if lane.has_room or await lane.room():
+            lane.add(arrived)
+            return
+        if arrived.file is not None:
+            arrived.file.close()
+        lane.lose(arrived.intake, NO_ROOM, len(arrived.data))
 
     def _intake(self, writer: tuple[int, int, int]) -> Intake:
         """Return the intake for what *writer*, a process, sends."""

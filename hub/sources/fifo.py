@@ -44,6 +44,8 @@ from hub.wire.payload import Unopened
 
 LOOK_S = 1.0
 """How often the source looks whether the pipe is still in its place."""
+WAKE_S = 30e-6
+"""What being woken costs, beside the read; it counts as the user's time on the loop."""
 POLL_S = 0.1
 """How often it looks for writers where it cannot have the event loop wait for them."""
 DRAIN_BYTES_MAX = 16 << 20
@@ -131,8 +133,12 @@ class FifoSource:
         """Read once, and take the result; False at the end."""
         intake = self._intake
         await intake.budget.room_to_read(intake.holding)
+        if not intake.user.turn.is_free:
+            await intake.user.turn.come()
+        intake.user.turn.spend(WAKE_S)
         try:
-            data = os.read(self._fd, intake.budget.readable_bytes(intake.holding) or PIECE_BYTES)
+            with intake.user.turn:
+                data = os.read(self._fd, intake.budget.readable_bytes(intake.holding) or PIECE_BYTES)
         except BlockingIOError:
             return await self._wait()
         if not data:

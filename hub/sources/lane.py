@@ -84,7 +84,7 @@ class Lane:
     async def room(self) -> bool:
         """Return whether there is room for a datagram, perhaps after a while."""
         budget, loop = self._budget, asyncio.get_running_loop()
-        while not self._has_room:
+        while not self.has_room:
             began, released_at, drained = loop.time(), budget.released_at, self._drained
             if began >= self._window_at + WINDOW_S:
                 self._waited_s, self._window_at = 0.0, began
@@ -97,7 +97,8 @@ class Lane:
         return True
 
     @property
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """Whether `room` need not be waited for."""
         held = self._held_bytes
         return held < FREE_BYTES or (held < LANE_BYTES_MAX and self._budget.room(self.user.account) >= PIECE_BYTES)
 

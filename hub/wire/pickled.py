@@ -35,7 +35,7 @@ from hub.wire.plainpickle import STEPS_MAX, Class, Object, Unreadable, load
 
 TAG = b"python"
 """The tag of records of the root logger, as of our own handler."""
-STEPS_PER_RECEIVE = 10_000
+STEPS_PER_RECEIVE = 5_000
 EXPANSION_BYTES = 64 << 10
 """How much larger than twice its pickle a record may be: a text may be referred to several times."""
 NESTING_MAX = 200

@@ -21,8 +21,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-STEPS_MAX = 20_000
-"""Steps of one pickle: 7 ms. A log record takes about 110."""
+STEPS_MAX = 10_000
+"""Steps of one pickle: 3 ms. A log record takes about 110."""
 KEY_VALUES_MAX, KEY_TEXT_MAX = 16, 256
 """A tuple of up to so many values, and texts of that length, can be a key. It becomes a text."""
 NAME_CHARS_MAX = 200

@@ -78,7 +78,7 @@ ATTACKS["everything"] = Attack(
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
     # Nineteen attackers, each taking all it can, leave little of any resource, including the machine's processors.
-    share_min=0.1,
+    share_min=0.06,  # with sixteen attackers it was just above 0.1
     ping_ms_max=500.0,
     arrival_ms_max=5000.0,
 )

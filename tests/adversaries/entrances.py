@@ -66,9 +66,9 @@ def pickles(stage: Stage) -> Iterator[None]:
     """Pickles that are all steps, that refer to themselves, that would be large, that name classes, and half ones."""
     small = [
         b"N" * (STEPS_MAX - 1) + b".",
-        b"}X\x01\x00\x00\x00a](" + b"X\x10\x27\x00\x00" + b"x" * 10_000 + b"q\x00" + b"h\x00" * 9000 + b"es.",
+        b"}X\x01\x00\x00\x00a](" + b"X\x10\x27\x00\x00" + b"x" * 10_000 + b"q\x00" + b"h\x00" * 4000 + b"es.",
         b"}X\x01\x00\x00\x00a]q\x00h\x00as.",
-        b"}" + b")" + b"\x85" * 15_000 + b"Ns.",
+        b"}" + b")" + b"\x85" * 9_000 + b"Ns.",
         b"}X\x01\x00\x00\x00acposix\nsystem\nX\x04\x00\x00\x00true\x85Rs.",
         b"Nr\xff\xff\xff\xff.",
         b"",
