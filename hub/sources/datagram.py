@@ -102,15 +102,23 @@ class DatagramSource:
 
     async def run(self) -> None:
         """Read until `stop` is called, and take what was sent. Raises MpsrError or OSError."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._file.sock.fileno(), self._read_first)
+        looking = asyncio.create_task(self._look_often(), name="mpsr-look")
         try:
             while not self._is_stopping:
+                await self._woken.wait()
                 await self._read_all(self._file.sock)
-                await self._wait()
+                self._woken.clear()  # what has arrived since wakes it again: the socket stays readable
+                if self._file.is_lost and not self._is_stopping:
+                    await self._renew()
             self._file.remove()
             await self._read_all(self._file.sock)
             if tasks := [lane.task for lane in self._lanes.values() if lane.task is not None]:
                 await asyncio.wait(tasks)
         finally:
+            looking.cancel()
+            loop.remove_reader(self._file.sock.fileno())
             self._file.remove()
             self._file.close()
             self._passed.close()
@@ -126,25 +134,23 @@ class DatagramSource:
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
 
-    async def _wait(self) -> None:
-        """Return when there may be something to read, or to look after."""
-        loop, sock = asyncio.get_running_loop(), self._file.sock
-        loop.add_reader(sock.fileno(), self._read_first)
-        try:
-            async with asyncio.timeout(LOOK_S):
-                await self._woken.wait()
-        except TimeoutError:
-            pass
-        finally:
-            loop.remove_reader(sock.fileno())
-            self._woken.clear()
-        if self._file.is_lost and not self._is_stopping:
-            former = self._file.listen_again(self._mode, self._group)
-            log.warning("socket.renewed", socket=self._table.path)
-            with former:
-                await self._read_all(former)
-            self._passed.close()
-            self._passed = Passed(self._file.sock)
+    async def _look_often(self) -> None:
+        """Have the file of the socket looked at, also while nothing arrives."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._woken.set()
+
+    async def _renew(self) -> None:
+        """Bind the socket anew, and read what is in the former one. Raises MpsrError."""
+        loop = asyncio.get_running_loop()
+        former = self._file.listen_again(self._mode, self._group)
+        log.warning("socket.renewed", socket=self._table.path)
+        loop.remove_reader(former.fileno())
+        with former:
+            await self._read_all(former)
+        self._passed.close()
+        self._passed = Passed(self._file.sock)
+        loop.add_reader(self._file.sock.fileno(), self._read_first)
 
     def _read_first(self) -> None:
         """Read one datagram when it arrives: its writer may be about to end, and with it the name of its command."""
