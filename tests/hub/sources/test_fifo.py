@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from hub.access import Access, Rule, Rules
-from hub.errors import SocketError, SourceError
+from hub.errors import SocketError, SourceError, UnknownGroup
 from hub.message import LOSS_TAG
 from hub.sources import fifo
 from hub.wire.frame import INLINE_BYTES
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.sources.served import Served, served
+from tests.users import ALICE, NEEDS_ROOT
 
 
 def write(path: str, data: bytes) -> None:
@@ -276,3 +277,52 @@ def test_a_folder_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SocketError, match="another user could take its place"):
         fifo.open_fifo(str(folder / "way"))
     assert os.listdir(folder) == []
+
+
+def test_a_group_that_does_not_exist(tmp_path: Path) -> None:
+    """It is a fault, and the pipe is not left open."""
+
+    async def main() -> None:
+        here = Served(tmp_path, "fifo")
+        here.source._group = "no-such-group"  # type: ignore[attr-defined]
+        with pytest.raises(UnknownGroup):
+            here.source.open()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(here.source._fd)  # type: ignore[attr-defined]
+        await here.endpoint.stop(timeout=0)
+        here.endpoint.close()
+
+    asyncio.run(main())
+
+
+@NEEDS_ROOT
+def test_a_pipe_of_another_user(tmp_path: Path) -> None:
+    """It keeps its owner and its permissions, and what comes through it is its owner's."""
+
+    async def main() -> None:
+        os.mkfifo(tmp_path / "way")
+        os.chown(tmp_path / "way", ALICE, ALICE)
+        (tmp_path / "way").chmod(0o640)
+        async with served(tmp_path, "fifo") as here:
+            here.source.permit(0o666, None)
+            assert stat.S_IMODE(os.stat(here.path).st_mode) == 0o640
+            await asyncio.to_thread(write, here.path, b"one\n")
+            await until(lambda: here.got)
+        assert (here.got[0].peer.uid, here.got[0].peer.gid) == (ALICE, ALICE)
+
+    asyncio.run(main())
+
+
+def test_a_group_of_ours(tmp_path: Path) -> None:
+    """The pipe gets the group, and another one when that changes."""
+    groups = os.getgroups() if os.geteuid() else [1, 2]
+    if len(groups) < 2:
+        groups = [os.getegid(), os.getegid()]
+
+    async def main() -> None:
+        async with served(tmp_path, "fifo") as here:
+            for gid in groups[:2]:
+                here.source.permit(0o660, str(gid))
+                assert os.stat(here.path).st_gid == gid
+
+    asyncio.run(main())

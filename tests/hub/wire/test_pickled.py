@@ -293,3 +293,10 @@ def test_any_stream(parts: list[bytes], step: int) -> None:
     items = read(stream, step)
     counted = sum(item.count for item in items)
     assert counted == len(parts)
+
+
+def test_what_msgpack_cannot_hold_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If even text in the place of a value does not help, the record is a loss."""
+    monkeypatch.setattr(pickled, "pack", lambda _: None)
+    (loss,) = read(framed({"a": 1}))
+    assert (loss.reason, loss.count) == ("a pickle of values that cannot be kept", 1)
