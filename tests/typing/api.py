@@ -16,7 +16,9 @@ from hub import (
     Access,
     Batch,
     CloseConnection,
+    CommandError,
     Hub,
+    InvalidParams,
     Journal,
     JournalError,
     JournalLocked,
@@ -100,6 +102,12 @@ async def slow(request: Request, peer: Peer) -> dict[str, int]:
 
 def end(request: Request, peer: Peer) -> NoReturn:
     raise CloseConnection({"said": "bye"})
+
+
+def fail(request: Request, peer: Peer) -> NoReturn:
+    if request.params:
+        raise InvalidParams("size: a number", data={"size": "x"})
+    raise CommandError("full", code=-32000, data=[1])
 
 
 async def commands() -> None:

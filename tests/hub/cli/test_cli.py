@@ -734,7 +734,7 @@ def test_completion_knows_levels_and_tags(hub: HubProcess) -> None:
     assert complete("send -t o") == [b"other"]
     mpsr("send", "--socket", hub.socket, "--tag", "two 'words'", "x")
     assert complete("logs -t t") == [rb"two\ \'words\'"]
-    assert complete("call p") == [b"ping"]
+    assert complete("call p") == [b"ping", b"peers"]
     assert complete("hub --durability r") == [b"relaxed"]
     assert complete("hub --log-level W") == [b"warning"]
     assert complete("hub --journal-size 1") == []
