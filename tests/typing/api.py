@@ -106,7 +106,7 @@ def end(request: Request, peer: Peer) -> NoReturn:
 
 def fail(request: Request, peer: Peer) -> NoReturn:
     if request.params:
-        raise InvalidParams("size: a number", data={"size": "x"})
+        raise InvalidParams("size: a number", param="size")
     raise CommandError("full", code=-32000, data=[1])
 
 
