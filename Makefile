@@ -40,7 +40,7 @@ run: $(INSTALLED) ## hub and producers in one process, on this terminal
 
 test: lint $(INSTALLED) ## lint, tests against the built wheel, coverage (not with ARGS); CI also runs `make docs`
 	@echo "== pytest"
-	@$(VENV)/bin/pytest --numprocesses 4 --dist loadgroup $(ARGS)
+	@$(VENV)/bin/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory coverage)
 
 test-all: ## `make test` on every Python from 3.11 on of this machine, each in an environment of its own
