@@ -147,7 +147,7 @@ def test_a_dead_connection_is_not_written_to(run: Run, fake: FakeHub, caplog: py
     """Chunks in flight when the hub closed are sent on the next connection, and nothing is logged."""
 
     async def main() -> None:
-        producer = AsyncProducer(fake.path, chunk_bytes_max=1)
+        producer = AsyncProducer(fake.path, chunk_bytes_max=1, spool=False)
         for number in range(50):  # the first fills the window
             await producer.send({"n": number, "pad": "x" * (0 if number else 5_000_000)})
         connection = await asyncio.to_thread(fake.accept)
