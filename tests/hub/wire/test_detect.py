@@ -11,7 +11,7 @@ import pytest
 
 from hub.message import Batch, Loss, Peer
 from hub.wire import sysloglines, text
-from hub.wire.detect import NILS_MAX, DetectingDecoder, Item, decide
+from hub.wire.detect import NILS_MAX, Decoder, DetectingDecoder, Item, decide, protocol_of
 from hub.wire.forward import ForwardDecoder
 from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.lines import LineDecoder
@@ -149,3 +149,37 @@ def test_the_selected_decoder_is_that_of_the_connection() -> None:
     while decoder.has_more:
         decoder.receive(b"")
     assert decoder.held_bytes == 4
+
+
+def test_each_protocol_has_a_name() -> None:
+    """Nothing is said of a stream that has not decided yet."""
+    begins = {"forward": b"\x92\xa1t", "length-prefixed": b"\0", "lines": b"text"}
+    for name, begin in begins.items():
+        selected: list[Decoder] = []
+        decoder = DetectingDecoder(on_selected=selected.append)
+        assert protocol_of(decoder) == ""
+        decoder.receive(begin)
+        assert [protocol_of(each) for each in selected] == [name]
+
+
+def test_what_waits_is_what_the_selected_decoder_holds() -> None:
+    """A piece of a message waits for the others, and comes out when it is released; text never waits."""
+    decoder = DetectingDecoder()
+    decoder.release(everything=True)
+    assert not decoder.waits
+    record = {
+        "log": "half",
+        "partial_message": "true",
+        "partial_id": "x",
+        "partial_ordinal": "1",
+        "partial_last": "false",
+    }
+    assert not messages(decoder.receive(msgpack.packb(["docker", 1, record, {}])))
+    assert decoder.waits
+    decoder.release(everything=True)
+    assert not decoder.waits
+    assert messages(decoder.receive(b"")) == [("docker", 1_000_000_000, record)]
+    lines = DetectingDecoder()
+    assert messages(lines.receive(b"text\n"))
+    lines.release(everything=True)
+    assert not lines.waits

@@ -329,3 +329,11 @@ def test_a_batch_is_one_item() -> None:
         assert isinstance(batch, jsonrpc.Request)
         assert batch.batch[0] == jsonrpc.Request("m", id=1)
         assert [record for _, _, record in messages([before, after])] == [{"message": "a"}, {"message": "b"}]
+
+
+def test_a_batch_that_is_nested_too_deep_is_none() -> None:
+    """Like a message that is nested too deep, it is text."""
+    request = '{"jsonrpc":"2.0","method":"m","id":1,"params":%s}'
+    deep = "[" * RECORD_NESTING_MAX + "]" * RECORD_NESTING_MAX
+    assert jsonlines.parse_batch(f"[{request % '[]'}]".encode()) is not None
+    assert jsonlines.parse_batch(f"[{request % deep}]".encode()) is None

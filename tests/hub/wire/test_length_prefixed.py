@@ -10,6 +10,7 @@ import random
 import pytest
 
 from hub.message import Batch, Loss
+from hub.wire import length_prefixed
 from hub.wire.batcher import TEXTS_MAX
 from hub.wire.detect import Item
 from hub.wire.jsonrpc import Request
@@ -146,3 +147,8 @@ def test_another_limit_counts_for_the_next_text(before: int, after: int, is_kept
     rows += contents([*decoder.receive(stream[cut:] + prefixed(text)), *decoder.finish()])
     kept = [isinstance(row, tuple) and isinstance(row[1], dict) for row in rows]
     assert kept == [is_kept, not is_kept]
+
+
+def test_a_reply_has_its_length_in_front() -> None:
+    assert length_prefixed.frame(b'{"id":1}\n') == b'\0\0\0\x08{"id":1}'
+    assert length_prefixed.frame(b"") == b"\0\0\0\0"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hub import entries as codec
 from hub.message import Batch, Loss
 from hub.wire import sysloglines
+from hub.wire.batcher import TEXTS_MAX
 from hub.wire.detect import Item
 from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.lines import LineDecoder
@@ -225,3 +226,26 @@ def _time(unit: bytes, size: int) -> float:
         for step in steps(decoder, data[at : at + (1 << 16)]):
             assert not any(isinstance(item, Loss) for item in step)
     return time.process_time() - began
+
+
+def test_a_newline_in_a_frame_of_many_that_end_with_a_nul() -> None:
+    """They are cut one by one then, and the newline is part of its frame, unless a frame begins after it."""
+    data = b"<13>zero\0<13>one\ntwo\0<13>three\0<13>four\n<13>five\n"
+    frames = [b"<13>zero", b"<13>one\ntwo", b"<13>three", b"<13>four", b"<13>five"]
+    assert stored(feed(LineDecoder(), data)) == [("syslog", frame) for frame in frames]
+
+
+def test_more_frames_than_one_step_takes() -> None:
+    """Thousands of frames that end with a NUL are cut in steps, in order."""
+    frames = [b"<13>%d" % number for number in range(TEXTS_MAX + 5)]
+    assert stored(feed(LineDecoder(), b"".join(frame + b"\0" for frame in frames))) == [("syslog", f) for f in frames]
+
+
+def test_text_between_frames_that_end_with_a_nul() -> None:
+    """Each frame is decided by itself; a number that counts nothing is text."""
+    assert stored(feed(LineDecoder(), b"<13>a\nb\0<13>one\x00404 text\n<13>two\n")) == [
+        ("syslog", b"<13>a\nb"),
+        ("syslog", b"<13>one"),
+        ("text", b"404 text"),
+        ("syslog", b"<13>two"),
+    ]
