@@ -81,7 +81,7 @@ class Reduced:
         (decimal.Decimal("1.5"), "decimal.Decimal"),
         (collections.OrderedDict(a=1), "collections.OrderedDict"),
         (collections.deque([1]), "collections.deque"),
-        (pathlib.PurePosixPath("/a"), "pathlib.PurePosixPath"),
+        (pathlib.PurePosixPath("/a"), f"{pathlib.PurePosixPath.__module__}.PurePosixPath"),
         (ValueError("x"), "ValueError"),
         (Ordinary(), f"{__name__}.Ordinary"),
         (Reduced(), f"{os.system.__module__}.system"),
