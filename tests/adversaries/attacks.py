@@ -58,7 +58,7 @@ ATTACKS: dict[str, Attack] = {
     "acknowledged_spool": Attack((forgeries.acknowledged_spool,), lambda did: did["files"] >= 1),
     "small_spools": Attack((forgeries.small_spools,), lambda did: did["files"] >= 500),
     "hard_links": Attack((forgeries.hard_links,), lambda did: did["links"] + did["refused"] >= 2),
-    "stolen_sessions": Attack((forgeries.stolen_sessions,), lambda did: did["files"] >= 2),
+    "stolen_sessions": Attack((forgeries.stolen_sessions,), lambda did: did["files"] + did["refused"] >= 2),
     "idle_crowd": Attack((crowds.idle_crowd,), lambda did: did["held"] >= 1000 or did["cut_off"] >= 100),
     # 20,000 bytes per second, one per system call. More than half a processor means that earlier bytes are read again.
     "drips": Attack((crowds.drips,), lambda did: did["drops"] >= 1000 or did["cut_off"] >= 100, cpu_max=0.5),
