@@ -161,7 +161,8 @@ class Connection(asyncio.BufferedProtocol):
             try:
                 self._step(data, ARRIVAL_S)
             except Exception as error:  # noqa: BLE001  the task ends with it
-                self._fail(error)
+                self._pause()
+                self._wake(error)
                 return
             if not self._items and not self._decoder.held_bytes and not self._holding.loose_bytes:
                 return
@@ -359,16 +360,14 @@ class Connection(asyncio.BufferedProtocol):
         if not data or self._left_bytes <= 0:
             self._end_by(self._ending)
 
-    def _wake(self) -> None:
+    def _wake(self, error: Exception | None = None) -> None:
+        """Let the task look again, or raise *error*, which is a fault of ours."""
         wakeup, self._wakeup = self._wakeup, None
-        if wakeup is not None and not wakeup.done():
+        if wakeup is None or wakeup.done():
+            return
+        if error is None:
             wakeup.set_result(None)
-
-    def _fail(self, error: Exception) -> None:
-        """Let the task raise *error*, which is a fault of ours."""
-        self._pause()
-        wakeup, self._wakeup = self._wakeup, None
-        if wakeup is not None and not wakeup.done():
+        else:
             wakeup.set_exception(error)
 
     def _end_by(self, end: End) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 LOOK_S = 60.0
 CONNECTIONS_FEW = 1000
-"""With so many, a full collection takes less than 8 ms."""
+"""A full collection takes less than 8 ms up to this number."""
 COLLECT_S = 3600.0
 """The longest time between two full collections, however many connections there are."""
 _NEVER = 1 << 30

@@ -20,7 +20,6 @@ Source: unix(7), SCM_CREDENTIALS.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 from collections import OrderedDict
@@ -28,11 +27,12 @@ from typing import NamedTuple
 
 from hub.access import Gate
 from hub.endpoint import Endpoint
-from hub.intake import Intake, Tally
+from hub.intake import Intake
 from hub.log import get_logger
 from hub.message import Peer
 from hub.peer import identified
 from hub.socketfile import SocketFile
+from hub.sources.configured import ReadingSource
 from hub.sources.lane import NO_ROOM, Arrived, Lane
 from hub.sources.passed import DESCRIPTORS_MAX, Passed
 from hub.sources.table import SourceTable
@@ -52,7 +52,7 @@ DRAIN_MAX = 100_000
 WRITERS_MAX = 256
 """Writers that are remembered, and users."""
 COMMAND_S = 1.0
-"""So long a process keeps its command name: a look at /proc takes 20 µs."""
+"""How long the command name of a process is remembered, because a look at /proc takes 20 µs."""
 _CREDENTIALS = struct.Struct("3i")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
 _SCM_CREDENTIALS = 2
@@ -68,26 +68,18 @@ class _Received(NamedTuple):
     is_cut: bool
 
 
-class DatagramSource:
+class DatagramSource(ReadingSource):
     """Serves the socket of *table*."""
 
     def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
-        assert table.mode is not None
-        self.tally = Tally()
-        self._table = table
-        self._endpoint = endpoint
+        super().__init__(table, endpoint)
         self._budget = endpoint.inbox.budget
-        self._mode, self._group = int(table.mode), table.group
-        self._tag = None if table.tag is None else table.tag.encode()
         self._file: SocketFile
         self._passed: Passed
         self._buffer = bytearray(DATAGRAM_BYTES_MAX)
         self._view = memoryview(self._buffer)
         self._writers: OrderedDict[tuple[int, int, int], tuple[Intake, float]] = OrderedDict()
         self._lanes: OrderedDict[int, Lane] = OrderedDict()
-        self._woken = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._is_stopping = False
         self._first: _Received | None = None  # read when it arrived, and not taken yet
 
     def open(self) -> None:
@@ -125,14 +117,6 @@ class DatagramSource:
             for lane in self._lanes.values():
                 lane.close()
             self._ended.set()
-
-    async def stop(self, timeout: float) -> None:
-        """Return when what was sent is taken, at most *timeout* seconds later."""
-        self._is_stopping = True
-        self._woken.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
 
     async def _look_often(self) -> None:
         """Have the file of the socket looked at, also while nothing arrives."""

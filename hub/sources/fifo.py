@@ -32,9 +32,10 @@ from hub.access import Gate
 from hub.budget import PIECE_BYTES
 from hub.endpoint import Endpoint
 from hub.errors import SourceError
-from hub.intake import Data, Intake, Tally
+from hub.intake import Data, Intake
 from hub.message import Batch, Loss, Peer
 from hub.socketfile import check_folder, group_id
+from hub.sources.configured import ReadingSource
 from hub.sources.table import SourceTable
 from hub.wire import jsonlines, sysloglines, text
 from hub.wire.detect import Item
@@ -53,23 +54,15 @@ DRAIN_BYTES_MAX = 16 << 20
 REQUEST = Loss("a request through a named pipe, which cannot get a reply")
 
 
-class FifoSource:
+class FifoSource(ReadingSource):
     """Takes the lines that are written to the pipe of *table*."""
 
     def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
-        assert table.mode is not None
-        self.tally = Tally()
-        self._table = table
-        self._endpoint = endpoint
-        self._mode, self._group = int(table.mode), table.group
-        self._tag = None if table.tag is None else table.tag.encode()
+        super().__init__(table, endpoint)
         self._fd = self._own_end = -1
         self._identity: os.stat_result
         self._intake: Intake
         self._decoder: LineDecoder
-        self._woken = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._is_stopping = False
         self._left_bytes = DRAIN_BYTES_MAX
         self._look_at = 0.0
 
@@ -115,14 +108,6 @@ class FifoSource:
             self._close_own_end()
             os.close(self._fd)
             self._ended.set()
-
-    async def stop(self, timeout: float) -> None:
-        """Take what was written by now, and return when it is stored, at most *timeout* seconds later."""
-        self._is_stopping = True
-        self._woken.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
 
     def _begin(self) -> None:
         """Decode a new stream of lines."""

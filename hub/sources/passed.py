@@ -28,9 +28,9 @@ from hub.socketfile import refuse_descriptors
 DESCRIPTORS_MAX = 253
 """SCM_MAX_FD: what one datagram can carry. With less room, the kernel closes the others on this thread."""
 STUCK_MAX = 64
-"""Descriptors that wait for the thread before no more are taken,"""
+"""While the thread is stuck and this number of descriptors wait for it, no more are taken."""
 STUCK_S = 5.0
-"""if it has been closing one for so long. (What is refused is an error of the sender's: nobody is to cause it soon.)"""
+"""The thread is stuck if one close takes longer. A sender takes a refusal for an error of its own: none comes early."""
 _SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE
 
 

@@ -18,10 +18,10 @@ import asyncio
 import functools
 
 from hub.endpoint import Endpoint
-from hub.intake import Tally
 from hub.listener import Listener
 from hub.log import get_logger
 from hub.socketfile import SocketFile
+from hub.sources.configured import ConfiguredSource
 from hub.sources.table import SourceTable
 from hub.wire.pickled import PickleDecoder
 
@@ -32,16 +32,12 @@ CONNECTIONS_MAX = 1000
 log = get_logger("mpsr.sources")
 
 
-class PickledSource:
+class PickledSource(ConfiguredSource):
     """Serves the socket of *table*."""
 
     def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
-        assert table.mode is not None
-        self.tally = Tally()
-        self._table = table
-        self._endpoint = endpoint
-        self._mode, self._group = int(table.mode), table.group
-        self._decoder = functools.partial(PickleDecoder, tag=None if table.tag is None else table.tag.encode())
+        super().__init__(table, endpoint)
+        self._decoder = functools.partial(PickleDecoder, tag=self._tag)
         self._file: SocketFile
         self._listener: Listener
         self._stopping = asyncio.Event()

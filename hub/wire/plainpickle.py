@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 STEPS_MAX = 10_000
 """Steps of one pickle: 3 ms. A log record takes about 110."""
 KEY_VALUES_MAX, KEY_TEXT_MAX = 16, 256
-"""A tuple of up to so many values, and texts of that length, can be a key. It becomes a text."""
+"""The longest tuple that can be a key, in values, and the longest text in it. Such a key becomes a text."""
 NAME_CHARS_MAX = 200
 """Of the name of a class, and of its module."""
 

@@ -22,7 +22,7 @@ from tests.hub.sources.test_passed import memfd
 
 
 class Rig:
-    """An endpoint whose receiver takes when it is told to."""
+    """An endpoint whose receiver takes batches only while `may_take` is set."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.endpoint = Endpoint(SocketFile.bind(str(folder / "s")), **options)

@@ -152,7 +152,7 @@ def test_the_selected_decoder_is_that_of_the_connection() -> None:
 
 
 def test_each_protocol_has_a_name() -> None:
-    """Nothing is said of a stream that has not decided yet."""
+    """A stream whose protocol is not decided yet has none."""
     begins = {"forward": b"\x92\xa1t", "length-prefixed": b"\0", "lines": b"text"}
     for name, begin in begins.items():
         selected: list[Decoder] = []
