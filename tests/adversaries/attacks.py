@@ -34,6 +34,9 @@ class Attack(NamedTuple):
     ping_ms_max: float = 50.0
     arrival_ms_max: float = 250.0
     """Highest 99th percentiles of a ping: `ping_ms_max` on an open connection, `arrival_ms_max` on a new one."""
+    memory_mib_max: float = 400.0
+    seconds_min: float = 0.0
+    """How long it has to last for a verdict: a producer that connects anew each time may wait `arrival_ms_max`."""
 
 
 def _nothing(did: Counter[str]) -> bool:
@@ -78,7 +81,9 @@ ATTACKS["everything"] = Attack(
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
     # Nineteen attackers, each taking all it can, leave little of any resource, including the machine's processors.
-    share_min=0.06,  # with sixteen attackers it was just above 0.1
+    share_min=0.06,
     ping_ms_max=500.0,
     arrival_ms_max=5000.0,
+    memory_mib_max=550.0,  # the sum in SECURITY.md
+    seconds_min=10.0,
 )

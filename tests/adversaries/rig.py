@@ -44,7 +44,6 @@ PRODUCERS = 20
 ATTACK_S, QUIET_S, WARM_UP_S = 5.0, 2.0, 1.0
 ROUNDS_MAX = 50
 """Each round needs a process that waits to die. A run with more time has longer rounds."""
-MEMORY_MIB_MAX = 400.0
 ANSWERS_S, PATIENCE_S = 0.25, 30.0
 """The hub has recovered when it answers a ping within `ANSWERS_S`; it must recover within `PATIENCE_S`."""
 TIMED = ("p99 of", "share of")
@@ -239,7 +238,7 @@ class Rig:
             ("share of the throughput", -result.worst_share, -self._attack.share_min),
             ("p99 of a ping, ms", result.ping_ms[1], max(self._attack.ping_ms_max, slow_ms)),
             ("p99 of a new connection's ping, ms", result.arrival_ms[1], max(self._attack.arrival_ms_max, slow_ms)),
-            ("memory, MiB", result.memory_mib, MEMORY_MIB_MAX),
+            ("memory, MiB", result.memory_mib, self._attack.memory_mib_max),
             ("CPU of the hub", result.hub_cpu, self._attack.cpu_max),
             ("adoption, s", result.adoption_s, ADOPTION_S),
             ("lines of the log", result.log_lines, self._allowed(LOG_LINES, LOG_LINES_PER_S, attackers)),
@@ -319,10 +318,10 @@ class Rig:
 
 
 def run(name: str, *, seconds: float, seed: int) -> Result:
-    """Run one attack against a fresh hub."""
+    """Run one attack against a fresh hub, for *seconds* or as long as a verdict takes."""
     with tempfile.TemporaryDirectory(prefix="mpsr-") as folder:
         os.chmod(folder, 0o755)  # other users must reach the socket
-        return Rig(Path(folder), name, seed).run(seconds)
+        return Rig(Path(folder), name, seed).run(max(seconds, ATTACKS[name].seconds_min))
 
 
 def _make_folders(folder: Path, journal: Path) -> None:
