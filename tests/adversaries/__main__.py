@@ -17,7 +17,7 @@ import signal
 import sys
 
 from tests.adversaries.attacks import ATTACKS
-from tests.adversaries.rig import Result, run
+from tests.adversaries.rig import Result, run_alone
 
 DEFAULT_S = 10.0
 HEADINGS = (
@@ -76,7 +76,7 @@ def main() -> None:
     print(_line(HEADINGS), flush=True)
     failed = 0
     for name in options.only:
-        result = run(name, seconds=seconds, seed=options.seed)
+        result = run_alone(name, seconds=seconds, seed=options.seed)
         failed += bool(result.faults)
         print(row(result), flush=True)
     print(f"{len(options.only) - failed} held, {failed} failed")

@@ -1,10 +1,11 @@
 """
-One run: a hub, the ordinary load, alternating quiet times and attacks, and the result.
+One run: a hub, the ordinary load, alternating quiet times and attacks, and a result for each attack.
 
     start ─▶ warm up ─▶ (quiet ─▶ attack ─▶ until the hub answers again) ─▶ … ─▶ end ─▶ all is in the journal
 
 Quiet times and attacks alternate, so that a machine that becomes slower affects both. During each attack, a producer
-dies with messages in its spool.
+dies with messages in its spool. Several attacks can follow each other on one hub: this is quicker, and shows whether
+one leaves something behind. What cannot be assigned to one attack, such as a lost message, is a fault of the run.
 
 What must hold afterwards:
 - acknowledged messages are stored, once, in order; messages of dead producers too, within `ADOPTION_S`;
@@ -28,6 +29,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,7 +63,7 @@ NICE = 10
 
 
 class Result(NamedTuple):
-    """The measurements and the faults."""
+    """The measurements and the faults of one attack."""
 
     name: str
     faults: list[str]
@@ -85,123 +87,149 @@ class Result(NamedTuple):
         return has_timed_faults and self.waking_ms[1] > SLOW_MS
 
 
-class Rig:
-    """One hub, its ordinary load, and one attack."""
+class Run(NamedTuple):
+    """The results by attack, and the faults that are no single attack's."""
 
-    def __init__(self, folder: Path, name: str, seed: int) -> None:
+    results: dict[str, Result]
+    faults: list[str]
+
+
+class _Trial:
+    """One attack of a run: its attackers, the producers that die in it, and what was measured."""
+
+    def __init__(self, name: str, attackers: list[Actor], dying: list[Actor]) -> None:
         self.name = name
+        self.attack = ATTACKS[name]
+        self.attackers = attackers
+        self.dying = dying
         self.faults: list[str] = []
         self.did: Counter[str] = Counter()
-        self.windows: dict[str, list[tuple[float, float]]] = {"quiet": [], "attack": []}
-        self.recovery_s = 0.0
-        self._attack = ATTACKS[name]
+        self.windows: list[tuple[float, float]] = []
+        self.deaths: dict[str, float] = {}
+        self.recovery_s = self.cpu_s = self.memory_mib = 0.0
+        self.losses_counted = self.losses = self.log_lines = 0
+
+    @property
+    def attack_s(self) -> float:
+        return sum(end - begin for begin, end in self.windows)
+
+    def allowed(self, at_once: int, per_s: float) -> float:
+        """Return a limit that grows with the attackers' effort."""
+        return at_once + per_s * self.attack_s * len(self.attackers)
+
+
+class Rig:
+    """One hub, its ordinary load, and some attacks."""
+
+    def __init__(self, folder: Path, names: Sequence[str], seed: int) -> None:
+        self.faults: list[str] = []
+        self._names = names
+        self._quiet_windows: list[tuple[float, float]] = []
         self._folder = folder
         self._seed = seed
         self._socket, self._journal = str(folder / "hub.sock"), str(folder / "journal")
-        self._uids, self._names = count(FIRST_UID), Counter[str]()
-        self._deaths: dict[str, float] = {}
-        self._attack_cpu_s = 0.0
+        self._uids, self._attacker_uids = count(FIRST_UID), count(FIRST_ATTACKER)
+        self._tags = Counter[str]()
 
-    def run(self, seconds: float) -> Result:
-        """Attack for *seconds* in all, in rounds; return the result."""
-        rounds = min(max(1, int(seconds // ATTACK_S)), ROUNDS_MAX)
+    def run(self, seconds: float) -> Run:
+        """Attack for *seconds* in each way, in rounds, or as long as a verdict takes; return the results."""
         _make_folders(self._folder, Path(self._journal))
         with contextlib.ExitStack() as stack:
             # All actors are forked before the first thread starts.
             producers = [self._hire(stack, ordinary.KINDS[at % len(ordinary.KINDS)]) for at in range(PRODUCERS)]
             clocks = [self._hire(stack, play) for play in (ordinary.pinging, ordinary.arriving, ordinary.waking)]
-            dying = [self._hire(stack, ordinary.dying) for _ in range(rounds)]
-            attackers = self._hire_attackers(stack, self._attack)
+            trials = [self._prepare(stack, name, seconds) for name in self._names]
             sources = [option for kind, name in SOURCES.items() for option in (f"--{kind}", str(self._folder / name))]
             options = ("--group", str(GROUP), "--journal-size", "64GiB", *sources)
             hub = stack.enter_context(HubProcess(self._folder, *options))
+            ledger = self._ledger([*producers, *(victim for trial in trials for victim in trial.dying)], trials)
+            stack.callback(ledger.close)
             for actor in (*producers, *clocks):
                 actor.order()
             _wait(WARM_UP_S)
-            for victim in dying:
-                self._quiet(seconds / rounds * QUIET_S / ATTACK_S)
-                self._under_attack(seconds / rounds, hub, attackers, victim)
-            return self._end(hub, producers, clocks, [*producers, *dying], attackers)
+            for trial in trials:
+                self._try(trial, max(seconds, trial.attack.seconds_min) / len(trial.dying), hub, ledger)
+            return self._end(hub, ledger, producers, clocks, trials)
 
     # The parts of a run.
+
+    def _prepare(self, stack: contextlib.ExitStack, name: str, seconds: float) -> _Trial:
+        rounds = min(max(1, int(max(seconds, ATTACKS[name].seconds_min) // ATTACK_S)), ROUNDS_MAX)
+        dying = [self._hire(stack, ordinary.dying) for _ in range(rounds)]
+        return _Trial(name, self._hire_attackers(stack, ATTACKS[name]), dying)
+
+    def _ledger(self, authors: Sequence[Actor], trials: Sequence[_Trial]) -> Ledger:
+        ordered = {actor.tag: Author(actor.uid, actor.name in (*ordinary.ORDERED, "dying")) for actor in authors}
+        strangers = frozenset(attacker.uid for trial in trials for attacker in trial.attackers)
+        return Ledger(self._journal, ordered, strangers)
+
+    def _try(self, trial: _Trial, seconds: float, hub: HubProcess, ledger: Ledger) -> None:
+        """Run all rounds of one attack, and measure what belongs to it alone."""
+        pid = hub.process.pid
+        lines, losses, counted = len(hub.log), ledger.losses, _losses_counted(hub)
+        _forget_peak(pid)
+        for victim in trial.dying:
+            self._quiet(seconds * QUIET_S / ATTACK_S)
+            self._under_attack(trial, seconds, hub, victim)
+        ledger.read()
+        trial.log_lines, trial.losses = len(hub.log) - lines, ledger.losses - losses
+        trial.losses_counted = _losses_counted(hub) - counted
+        trial.memory_mib = _memory_mib(pid)
 
     def _quiet(self, seconds: float) -> None:
         begin = time.time()
         _wait(seconds)
-        self.windows["quiet"].append((begin, time.time()))
+        self._quiet_windows.append((begin, time.time()))
 
-    def _under_attack(self, seconds: float, hub: HubProcess, attackers: list[Actor], victim: Actor) -> None:
+    def _under_attack(self, trial: _Trial, seconds: float, hub: HubProcess, victim: Actor) -> None:
         victim.order(seconds=seconds)
-        left, findings = self._report_of(victim)
+        left, findings = self._report_of(victim, trial.faults)
         if not left["is_in_files"]:
-            self.faults.append("a producer could not use the spool")
+            trial.faults.append("a producer could not use the spool")
         begin, cpu_s = time.time(), _cpu_s(hub.process.pid)
-        for attacker in attackers:
+        for attacker in trial.attackers:
             attacker.order(seconds=seconds, session=findings.get("session", ""), bait=str(self._folder / "bait"))
         _wait(seconds / 2)
         victim.end()
-        self._deaths[victim.tag] = time.time()
+        trial.deaths[victim.tag] = time.time()
         _wait(begin + seconds - time.time())
-        self.windows["attack"].append((begin, time.time()))
-        self._attack_cpu_s += _cpu_s(hub.process.pid) - cpu_s
-        for attacker in attackers:
-            self.did += self._report_of(attacker)[0]
-        self._recover()
+        trial.windows.append((begin, time.time()))
+        trial.cpu_s += _cpu_s(hub.process.pid) - cpu_s
+        for attacker in trial.attackers:
+            trial.did += self._report_of(attacker, trial.faults)[0]
+        self._recover(trial)
 
-    def _recover(self) -> None:
+    def _recover(self, trial: _Trial) -> None:
         """Wait until the hub answers within `ANSWERS_S`."""
         begin = time.monotonic()
         while time.monotonic() < begin + PATIENCE_S:
             with contextlib.suppress(ProducerError):
                 call("ping", path=self._socket, timeout=ANSWERS_S)
-                self.recovery_s = max(self.recovery_s, time.monotonic() - begin)
+                trial.recovery_s = max(trial.recovery_s, time.monotonic() - begin)
                 return
-        self.recovery_s = PATIENCE_S
-        self.faults.append(f"no answer {PATIENCE_S:g} s after the attack")
+        trial.recovery_s = PATIENCE_S
+        trial.faults.append(f"no answer {PATIENCE_S:g} s after the attack")
 
     def _end(
-        self, hub: HubProcess, producers: list[Actor], clocks: list[Actor], authors: list[Actor], attackers: list[Actor]
-    ) -> Result:
+        self, hub: HubProcess, ledger: Ledger, producers: list[Actor], clocks: list[Actor], trials: list[_Trial]
+    ) -> Run:
         for actor in (*clocks, *producers):
             actor.stop()
-        pings, arrivals, wakings = (self._latencies(actor) for actor in clocks)
-        reports = {actor.tag: self._report_of(actor)[0] for actor in producers}
-        ordered = {actor.tag: Author(actor.uid, actor.name in (*ordinary.ORDERED, "dying")) for actor in authors}
-        ledger = Ledger(self._journal, ordered, frozenset(actor.uid for actor in attackers))
-        self._await_adoption(ledger)
-        memory, losses = _memory_mib(hub.process.pid), 0
-        with contextlib.suppress(ProducerError):
-            losses = hub.stats()["losses"]
+        samples = [self._samples(clock) for clock in clocks]
+        reports = {actor.tag: self._report_of(actor, self.faults)[0] for actor in producers}
+        _await_adoption(ledger, {tag: death for trial in trials for tag, death in trial.deaths.items()})
         self._stop(hub)
         ledger.read()
-        ledger.close()
-        result = Result(
-            self.name,
-            self.faults,
-            *self._shares(ledger, [actor.tag for actor in producers]),
-            ping_ms=pings,
-            arrival_ms=arrivals,
-            waking_ms=wakings,
-            memory_mib=memory,
-            recovery_s=self.recovery_s,
-            adoption_s=self._adoption_s(ledger),
-            hub_cpu=self._attack_cpu_s / max(self._attack_s, 0.1),
-            log_lines=len(hub.log),
-            losses=ledger.losses,
-            did=self.did,
-        )
-        self._judge(result, ledger, reports, losses, len(attackers))
-        return result
-
-    def _await_adoption(self, ledger: Ledger) -> None:
-        """Wait until the spools of the dead producers are stored, at most `ADOPTION_S` after the last death."""
-
-        def is_there() -> bool:
-            ledger.read()
-            return all(ledger.stored(tag) == ordinary.DYING_MESSAGES for tag in self._deaths)
-
-        with contextlib.suppress(AssertionError):
-            eventually(is_there, timeout=max(ADOPTION_S + max(self._deaths.values()) - time.time(), 1.0))
+        self._judge_all(ledger, reports)
+        rates = [self._quiet_rate(ledger, actor.tag) for actor in producers]
+        if not all(rates):
+            self.faults.append(f"nothing to compare with: {rates}")
+        results = {}
+        for trial in trials:
+            result = _result(trial, ledger, dict(zip(reports, rates, strict=True)), samples)
+            _judge(result, trial, ledger)
+            results[trial.name] = result
+        return Run(results, self.faults)
 
     def _stop(self, hub: HubProcess) -> None:
         """Stop the hub; a late end or a nonzero exit code is a fault."""
@@ -216,11 +244,9 @@ class Rig:
         if code:
             self.faults.append(f"the hub's exit code is {code}")
 
-    # The result.
+    # The results.
 
-    def _judge(
-        self, result: Result, ledger: Ledger, reports: dict[str, Counter[str]], losses: int, attackers: int
-    ) -> None:
+    def _judge_all(self, ledger: Ledger, reports: dict[str, Counter[str]]) -> None:
         fail = self.faults.append
         self.faults += ledger.faults
         for tag, report in reports.items():
@@ -230,98 +256,128 @@ class Rig:
                 fail(f"{tag}: cut off {report['cut_off']} times")
             if (stored := ledger.stored(tag)) < report["sent"] - report["late"]:
                 fail(f"{tag}: {stored} of {report['sent']} messages are stored")
-        for tag in self._deaths:
-            if (stored := ledger.stored(tag)) != ordinary.DYING_MESSAGES:
-                fail(f"{tag}: {stored} of {ordinary.DYING_MESSAGES} messages of a dead producer are stored")
-        slow_ms = WAKES * result.waking_ms[1]
-        for what, found, limit in (
-            ("share of the throughput", -result.worst_share, -self._attack.share_min),
-            ("p99 of a ping, ms", result.ping_ms[1], max(self._attack.ping_ms_max, slow_ms)),
-            ("p99 of a new connection's ping, ms", result.arrival_ms[1], max(self._attack.arrival_ms_max, slow_ms)),
-            ("memory, MiB", result.memory_mib, self._attack.memory_mib_max),
-            ("CPU of the hub", result.hub_cpu, self._attack.cpu_max),
-            ("adoption, s", result.adoption_s, ADOPTION_S),
-            ("lines of the log", result.log_lines, self._allowed(LOG_LINES, LOG_LINES_PER_S, attackers)),
-            ("messages about losses", result.losses, self._allowed(LOSSES, LOSSES_PER_S, attackers)),
-            ("losses counted", losses, result.did["bytes"] // 3 + LOSSES),
-        ):
-            if found > limit:
-                fail(f"{what}: {abs(found):.5g}, the limit is {abs(limit):.5g}")
-        if not self._attack.bite(result.did):
-            fail(f"the attack did not bite: {dict(result.did)}")
 
-    def _allowed(self, at_once: int, per_s: float, attackers: int) -> float:
-        return at_once + per_s * self._attack_s * attackers
+    def _quiet_rate(self, ledger: Ledger, tag: str) -> float:
+        """Return a producer's best throughput in quiet times: the hub may still be recovering from an attack."""
+        return max(_rate(ledger, tag, window) for window in self._quiet_windows)
 
-    @property
-    def _attack_s(self) -> float:
-        return sum(end - begin for begin, end in self.windows["attack"])
-
-    def _shares(self, ledger: Ledger, tags: list[str]) -> tuple[float, float]:
-        """Return the throughput under attack as a share of that in quiet times: of all producers, and the lowest."""
-
-        def rates(kind: str, tag: str) -> list[float]:
-            return [ledger.rate(tag, int(begin * 1e9), int(end * 1e9)) for begin, end in self.windows[kind]]
-
-        # The best of the quiet times: the hub may still be recovering from an attack.
-        quiet = {tag: max(rates("quiet", tag)) for tag in tags}
-        attacked = {tag: sum(rates("attack", tag)) / len(self.windows["attack"]) for tag in tags}
-        if not all(quiet.values()):
-            self.faults.append(f"nothing to compare with: {quiet}")
-            return 0.0, 0.0
-        return sum(attacked.values()) / sum(quiet.values()), min(attacked[tag] / quiet[tag] for tag in tags)
-
-    def _latencies(self, clock: Actor) -> tuple[float, float]:
-        """Return the median and the 99th percentile in milliseconds of the pings due during attacks."""
-        did, findings = self._report_of(clock)
+    def _samples(self, clock: Actor) -> list[tuple[float, float]]:
+        """Return when each ping was due, in seconds since the epoch, and how long it took, in milliseconds."""
+        did, findings = self._report_of(clock, self.faults)
         if did["cut_off"]:
             self.faults.append(f"{clock.name}: cut off")
         offset = time.time() - time.monotonic()
-        samples = sorted(
-            late_s * 1e3
-            for due, late_s in findings.get("samples", [])
-            if any(begin <= due + offset <= end for begin, end in self.windows["attack"])
-        )
-        if not samples:
-            return float("inf"), float("inf")
-        return samples[len(samples) // 2], samples[min(int(len(samples) * 0.99), len(samples) - 1)]
-
-    def _adoption_s(self, ledger: Ledger) -> float:
-        """Return the longest time in seconds from a death until the spool was stored."""
-        return max((ledger.latest_s(tag) - death for tag, death in self._deaths.items()), default=0.0)
+        return [(due + offset, late_s * 1e3) for due, late_s in findings.get("samples", [])]
 
     # Actors.
 
     def _hire(self, stack: contextlib.ExitStack, play: Play) -> Actor:
         name = play.__name__
-        self._names[name] += 1
-        stage = self._stage(f"ordinary.{name}.{self._names[name]}")
+        self._tags[name] += 1
+        stage = self._stage(f"ordinary.{name}.{self._tags[name]}")
         return _enter(stack, Actor(play, stage, uid=next(self._uids), groups=[GROUP]))
 
     def _hire_attackers(self, stack: contextlib.ExitStack, attack: Attack) -> list[Actor]:
         groups = [GROUP, JOURNAL_GROUP] if attack.reads_journal else [GROUP]
         return [
             _enter(stack, Actor(play, self._stage(f"adversary.{play.__name__}"), uid=uid, groups=groups, nice=NICE))
-            for uid, play in enumerate(attack.plays, FIRST_ATTACKER)
+            for play, uid in zip(attack.plays, self._attacker_uids, strict=False)
         ]
 
     def _stage(self, tag: str) -> Stage:
         return Stage(self._socket, self._journal, tag, f"{self._seed} {tag}")
 
-    def _report_of(self, actor: Actor) -> tuple[Counter[str], dict[str, Any]]:
+    @staticmethod
+    def _report_of(actor: Actor, faults: list[str]) -> tuple[Counter[str], dict[str, Any]]:
         """Return an actor's counters and findings; if it failed, record a fault and return empty ones."""
         try:
             return actor.report()
         except ActorFailed as error:
-            self.faults.append(str(error))
+            faults.append(str(error))
             return Counter(), {}
 
 
-def run(name: str, *, seconds: float, seed: int) -> Result:
-    """Run one attack against a fresh hub, for *seconds* or as long as a verdict takes."""
+def run(names: Sequence[str], *, seconds: float, seed: int) -> Run:
+    """Run attacks one after the other against a fresh hub."""
     with tempfile.TemporaryDirectory(prefix="mpsr-") as folder:
         os.chmod(folder, 0o755)  # other users must reach the socket
-        return Rig(Path(folder), name, seed).run(max(seconds, ATTACKS[name].seconds_min))
+        return Rig(Path(folder), names, seed).run(seconds)
+
+
+def run_alone(name: str, *, seconds: float, seed: int) -> Result:
+    """Run one attack against a hub of its own. Every fault is its own, too."""
+    results, faults = run([name], seconds=seconds, seed=seed)
+    return results[name]._replace(faults=[*results[name].faults, *faults])
+
+
+def _result(
+    trial: _Trial, ledger: Ledger, quiet: dict[str, float], samples: Sequence[list[tuple[float, float]]]
+) -> Result:
+    attacked = {tag: sum(_rate(ledger, tag, window) for window in trial.windows) / len(trial.windows) for tag in quiet}
+    pings, arrivals, wakings = (_latencies(each, trial.windows) for each in samples)
+    return Result(
+        trial.name,
+        trial.faults,
+        share=sum(attacked.values()) / max(sum(quiet.values()), 0.1),
+        worst_share=min(attacked[tag] / max(quiet[tag], 0.1) for tag in quiet),
+        ping_ms=pings,
+        arrival_ms=arrivals,
+        waking_ms=wakings,
+        memory_mib=trial.memory_mib,
+        recovery_s=trial.recovery_s,
+        adoption_s=max((ledger.latest_s(tag) - death for tag, death in trial.deaths.items()), default=0.0),
+        hub_cpu=trial.cpu_s / max(trial.attack_s, 0.1),
+        log_lines=trial.log_lines,
+        losses=trial.losses,
+        did=trial.did,
+    )
+
+
+def _judge(result: Result, trial: _Trial, ledger: Ledger) -> None:
+    fail, attack = result.faults.append, trial.attack
+    for tag in trial.deaths:
+        if (stored := ledger.stored(tag)) != ordinary.DYING_MESSAGES:
+            fail(f"{tag}: {stored} of {ordinary.DYING_MESSAGES} messages of a dead producer are stored")
+    slow_ms = WAKES * result.waking_ms[1]
+    for what, found, limit in (
+        ("share of the throughput", -result.worst_share, -attack.share_min),
+        ("p99 of a ping, ms", result.ping_ms[1], max(attack.ping_ms_max, slow_ms)),
+        ("p99 of a new connection's ping, ms", result.arrival_ms[1], max(attack.arrival_ms_max, slow_ms)),
+        ("memory, MiB", result.memory_mib, attack.memory_mib_max),
+        ("CPU of the hub", result.hub_cpu, attack.cpu_max),
+        ("adoption, s", result.adoption_s, ADOPTION_S),
+        ("lines of the log", result.log_lines, trial.allowed(LOG_LINES, LOG_LINES_PER_S)),
+        ("messages about losses", result.losses, trial.allowed(LOSSES, LOSSES_PER_S)),
+        ("losses counted", trial.losses_counted, result.did["bytes"] // 3 + LOSSES),
+    ):
+        if found > limit:
+            fail(f"{what}: {abs(found):.5g}, the limit is {abs(limit):.5g}")
+    if not attack.bite(result.did):
+        fail(f"the attack did not bite: {dict(result.did)}")
+
+
+def _rate(ledger: Ledger, tag: str, window: tuple[float, float]) -> float:
+    begin, end = window
+    return ledger.rate(tag, int(begin * 1e9), int(end * 1e9))
+
+
+def _latencies(samples: Sequence[tuple[float, float]], windows: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return the median and the 99th percentile in milliseconds of the pings due in *windows*."""
+    late = sorted(ms for due, ms in samples if any(begin <= due <= end for begin, end in windows))
+    if not late:
+        return float("inf"), float("inf")
+    return late[len(late) // 2], late[min(int(len(late) * 0.99), len(late) - 1)]
+
+
+def _await_adoption(ledger: Ledger, deaths: dict[str, float]) -> None:
+    """Wait until the spools of the dead producers are stored, at most `ADOPTION_S` after the last death."""
+
+    def is_there() -> bool:
+        ledger.read()
+        return all(ledger.stored(tag) == ordinary.DYING_MESSAGES for tag in deaths)
+
+    with contextlib.suppress(AssertionError):
+        eventually(is_there, timeout=max(ADOPTION_S + max(deaths.values()) - time.time(), 1.0))
 
 
 def _make_folders(folder: Path, journal: Path) -> None:
@@ -353,6 +409,20 @@ def _cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _losses_counted(hub: HubProcess) -> int:
+    """Return the hub's counter of losses; 0 if it does not answer."""
+    try:
+        return int(hub.stats()["losses"])
+    except ProducerError:
+        return 0
+
+
+def _forget_peak(pid: int) -> None:
+    """Let the peak memory of a process begin anew (proc(5), clear_refs)."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 def _memory_mib(pid: int) -> float:
