@@ -57,11 +57,12 @@ def _heads(before: bytes) -> tuple[bytes, ...]:
 
 
 class Batcher:
-    """Takes texts and losses, returns items."""
+    """Takes texts and losses, returns items. Unless *takes_requests*, a request is a message like any other object."""
 
-    def __init__(self, peer: Peer, origin: Origin | None) -> None:
+    def __init__(self, peer: Peer, origin: Origin | None, *, takes_requests: bool = True) -> None:
         self._peer = peer
         self._origin = origin
+        self._takes_requests = takes_requests
         self._items: Items[Request | Unopened] = Items()
         self._tag = b""
         self._before = b""  # the bytes of an entry before the header of its text, in the present run
@@ -80,14 +81,18 @@ class Batcher:
             self._begin(tag)
         self._parts += (self._before, str_header(len(line)), line)
         self._count += 1
-        if first in _OPENING and (broken := jsonlines.broken_call(line)) is not None:
+        if first in _OPENING and self._takes_requests and (broken := jsonlines.broken_call(line)) is not None:
             self._add_request(broken)
 
     def _add_json(self, line: bytes, first: bytes) -> bool:
         """Add a text that begins with *first*, a bracket. Return False if it is only a text."""
         if len(line) > JSON_BYTES_MAX:
             return False
-        parsed = jsonlines.parse(line) if first == _BRACE else jsonlines.parse_batch(line)
+        parsed: Request | tuple[bytes, bytes] | None
+        if not self._takes_requests:
+            parsed = jsonlines.parse_message(line) if first == _BRACE else None
+        else:
+            parsed = jsonlines.parse(line) if first == _BRACE else jsonlines.parse_batch(line)
         if isinstance(parsed, Request):
             self._add_request(parsed)
         elif parsed is not None:
@@ -198,9 +203,14 @@ class TextDecoder(abc.ABC):
     """What a text is called in a loss."""
 
     def __init__(
-        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
+        self,
+        peer: Peer = UNKNOWN_PEER,
+        origin: Origin | None = None,
+        *,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        takes_requests: bool = True,
     ) -> None:
-        self._batcher = Batcher(peer, origin)
+        self._batcher = Batcher(peer, origin, takes_requests=takes_requests)
         self._text_bytes_max = frame_bytes_max
         self._rest = b""  # received, not decoded yet
         self._half = ByteBuffer()  # of the current text

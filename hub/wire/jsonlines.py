@@ -57,21 +57,28 @@ _TIME_NS_MAX = _TIME_S_MAX * NS
 
 def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
     """Return a request, a message as tag and entry, or None if the line is neither."""
-    value: dict[str, Any] | None
-    try:
-        value = _decode(line)
-    except _FAULTS:
-        value = _decode_odd(line)
+    value = _decode_object(line)
     if value is None:
         return None
     if jsonrpc.has_form(value):
         is_too_deep = may_be_too_deep(line) and is_value_deeper(value, RECORD_NESTING_MAX)
         return None if is_too_deep else jsonrpc.as_request(value, len(line))
+    return message_of(value, may_be_deep=may_be_too_deep(line))
+
+
+def parse_message(line: bytes) -> tuple[bytes, bytes] | None:
+    """Return a message as tag and entry, whatever the object means elsewhere; None if the line is no object."""
+    value = _decode_object(line)
+    return None if value is None else message_of(value, may_be_deep=may_be_too_deep(line))
+
+
+def message_of(value: dict[str, Any], *, may_be_deep: bool) -> tuple[bytes, bytes] | None:
+    """Return the message in an object as tag and entry; None if it cannot be kept as one. Changes *value*."""
     tag, time_ns = take_tag(value), take_time(value)
     tag_bytes = TAG if tag is None else tag.encode()
     before = UNSTAMPED if time_ns is None else stamp(time_ns)
     packed = pack(value)
-    if packed is None or (may_be_too_deep(line) and is_deeper(packed, RECORD_NESTING_MAX)):
+    if packed is None or (may_be_deep and is_deeper(packed, RECORD_NESTING_MAX)):
         return None
     return tag_bytes, before + packed
 
@@ -125,6 +132,14 @@ def pack(value: dict[Any, Any]) -> bytes | None:
     except (*_FAULTS, msgpack.PackException):
         return None
     return packed
+
+
+def _decode_object(line: bytes) -> dict[str, Any] | None:
+    """Return the object on a line, or None if it is none."""
+    try:
+        return _decode(line)
+    except _FAULTS:
+        return _decode_odd(line)
 
 
 def _decode_odd(line: bytes) -> dict[str, Any] | None:

@@ -40,9 +40,14 @@ class LineDecoder(TextDecoder):
     _kind = "line"
 
     def __init__(
-        self, peer: Peer = UNKNOWN_PEER, origin: Origin | None = None, *, frame_bytes_max: int = FRAME_BYTES_MAX
+        self,
+        peer: Peer = UNKNOWN_PEER,
+        origin: Origin | None = None,
+        *,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        takes_requests: bool = True,
     ) -> None:
-        super().__init__(peer, origin, frame_bytes_max=frame_bytes_max)
+        super().__init__(peer, origin, frame_bytes_max=frame_bytes_max, takes_requests=takes_requests)
         self._end_of_frame = _End.NEWLINE
         self._small_bytes_max = 0  # a larger frame is opened elsewhere, or is over the limit
         self._left = 0  # bytes of the current frame that have not arrived, if its length was in front
