@@ -6,6 +6,9 @@ a ``deny`` rule names is refused. Otherwise a peer that an ``allow`` rule names 
 every peer may send, and no peer may read or control. The hub's own user and root have every right that no ``deny`` rule
 takes from them.
 
+A *grant* does the same for some methods, and for reading the messages under some tags. Without grants, nobody but the
+hub's own user and root may read messages. `TagRights` is the one place where it is decided who may read which.
+
 Always true:
 - a change of the rules takes effect at once, also for open connections;
 - every refusal is counted, but reported as a loss at most once a second per user, so that refused messages cannot fill
@@ -13,25 +16,30 @@ Always true:
 - if the groups of a peer are unknown, a ``deny`` rule by group names it and an ``allow`` rule by group does not.
 
 A process chooses its own command name, so ``comm`` rules are a convenience and no protection against an attacker. If
-the kernel does not identify a peer (macOS), only the rule ``all`` names it, and what is not denied is allowed.
+the kernel does not identify a peer (macOS), only the rule ``all`` names it, and what is not denied is allowed, except
+reading messages.
 
 Not here: how a refusal is reported (hub.intake, hub.dispatch).
 """
 
 from __future__ import annotations
 
+import fnmatch
 import grp
 import os
 import pwd
+import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Self
 
 from hub.message import Peer
 
 Right = Literal["send", "read", "control"]
 RIGHTS: tuple[Right, ...] = ("send", "read", "control")
+MethodRight = Right | Literal["messages"]
+"""What a method requires: a right, or that its caller may read messages under some tag."""
 REPORT_S = 1.0
 SAID_MAX = 1024
 """Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""
@@ -108,32 +116,71 @@ class Rules(NamedTuple):
     deny: tuple[Rule, ...] = ()
 
 
+class Grant(NamedTuple):
+    """
+    Rules for calling the JSON-RPC methods that one of the globs *methods* matches, and for reading the messages under
+    the tags that one of the globs *read* matches.
+    """
+
+    rules: Rules
+    methods: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+
+class TagRights:
+    """The tags whose messages a peer may read: those that one of *allow* matches, and none of *deny*."""
+
+    __slots__ = ("_allow", "_deny", "allow", "deny")
+
+    def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
+        self.allow: tuple[str, ...] = tuple(allow)
+        self.deny: tuple[str, ...] = tuple(deny)
+        self._allow = _match(self.allow)
+        self._deny = _match(self.deny)
+
+    def may_read(self, tag: str) -> bool:
+        """Return whether messages under *tag* may be read."""
+        return self._allow(tag) is not None and self._deny(tag) is None
+
+    def __bool__(self) -> bool:
+        """Whether some messages may be read."""
+        return bool(self.allow) and "*" not in self.deny
+
+
+def _match(globs: tuple[str, ...]) -> Callable[[str], object]:
+    return re.compile("|".join(map(fnmatch.translate, globs)) or "(?!)").match
+
+
 class Access:
     """
     The rules in force.
 
     *rules* maps ``"send"``, ``"read"`` and ``"control"`` to the `Rules` for that right. *methods* maps JSON-RPC methods
-    to the right that they require; the others require none. *clock* returns seconds, and serves the tests.
+    to the right that they require; the others require none. *grants* are further rules, for methods and for tags.
+    *clock* returns seconds, and serves the tests.
     """
 
     def __init__(
         self,
         rules: Mapping[Right, Rules] | None = None,
         *,
-        methods: Mapping[str, Right] | None = None,
+        methods: Mapping[str, MethodRight] | None = None,
+        grants: Sequence[Grant] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clock = clock
         self._rules: Mapping[Right, Rules] = rules or {}
-        self.methods: Mapping[str, Right] = methods or {}
+        self._grants = tuple(grants)
+        self.methods: Mapping[str, MethodRight] = methods or {}
         """The right that each command requires. Commands that are not listed require none."""
         self._unreported: OrderedDict[int, tuple[float, int]] = OrderedDict()  # by uid: last report (s), refusals since
         self.version: int = 0
         """Rises with each change of the rules."""
 
-    def change(self, rules: Mapping[Right, Rules]) -> None:
-        """Replace the rules."""
+    def change(self, rules: Mapping[Right, Rules], grants: Sequence[Grant] = ()) -> None:
+        """Replace the rules and the grants."""
         self._rules = rules
+        self._grants = tuple(grants)
         self.version += 1
 
     def may(self, right: Right, peer: Peer, groups: Groups) -> bool:
@@ -141,11 +188,39 @@ class Access:
         rules = self._rules.get(right, Rules())
         if any(rule.names(peer, groups, if_unknown=True) for rule in rules.deny):
             return False
-        if not peer.verified or peer.uid in (0, os.geteuid()):
+        if not peer.verified or is_own(peer):
             return True
         if any(rule.names(peer, groups, if_unknown=False) for rule in rules.allow):
             return True
         return right == "send" and not rules.allow
+
+    def may_call(self, method: str, peer: Peer, groups: Groups) -> bool:
+        """Return whether *peer*, a member of *groups*, may call *method*."""
+        grants = [
+            each.rules for each in self._grants if any(fnmatch.fnmatchcase(method, glob) for glob in each.methods)
+        ]
+        right = self.methods.get(method)
+        rules = Rules() if right is None or right == "messages" else self._rules.get(right, Rules())
+        if any(rule.names(peer, groups, if_unknown=True) for each in (rules, *grants) for rule in each.deny):
+            return False
+        if right is None:
+            return True
+        if right == "messages":
+            return bool(self.tags(peer, groups))
+        return self.may(right, peer, groups) or any(
+            rule.names(peer, groups, if_unknown=False) for each in grants for rule in each.allow
+        )
+
+    def tags(self, peer: Peer, groups: Groups) -> TagRights:
+        """Return under which tags *peer*, a member of *groups*, may read messages."""
+        allow = ["*"] if is_own(peer) else []
+        deny: list[str] = []
+        for rules, _, read in self._grants:
+            if any(rule.names(peer, groups, if_unknown=True) for rule in rules.deny):
+                deny += read
+            elif any(rule.names(peer, groups, if_unknown=False) for rule in rules.allow):
+                allow += read
+        return TagRights(allow, deny)
 
     def note_refusal(self, peer: Peer, count: int) -> int:
         """
@@ -162,14 +237,20 @@ class Access:
         return unreported + count if is_due else 0
 
 
+def is_own(peer: Peer) -> bool:
+    """Return whether *peer* is the hub's own user, or root."""
+    return peer.verified and peer.uid in (0, os.geteuid())
+
+
 class Gate:
     """
     The rights of one connection, cached until the rules change.
 
-    *groups* returns the groups of the peer; it is called once per change of the rules.
+    *groups* returns the groups of the peer; it is called once per change of the rules, and for each method and the tags
+    once more.
     """
 
-    __slots__ = ("_access", "_groups", "_peer", "_rights", "_version")
+    __slots__ = ("_access", "_groups", "_methods", "_peer", "_rights", "_tags", "_version")
 
     def __init__(self, access: Access, peer: Peer, groups: Callable[[], Groups]) -> None:
         self._access = access
@@ -177,18 +258,42 @@ class Gate:
         self._groups = groups
         self._version = -1
         self._rights: dict[Right, bool] = {}
+        self._methods: dict[str, bool] = {}
+        self._tags: TagRights | None = None
 
     def may(self, right: Right) -> bool:
         """Return whether the peer has the right under the current rules."""
         if self._version != self._access.version:
-            groups = self._groups()
-            self._rights = {each: self._access.may(each, self._peer, groups) for each in RIGHTS}
-            self._version = self._access.version
+            self._renew()
         return self._rights[right]
 
-    def right_to(self, method: str) -> Right | None:
+    def may_call(self, method: str) -> bool:
+        """Return whether the peer may call *method*, one that there is, under the current rules."""
+        if self._version != self._access.version:
+            self._renew()
+        may = self._methods.get(method)
+        if may is None:
+            may = self._methods[method] = self._access.may_call(method, self._peer, self._groups())
+        return may
+
+    @property
+    def tags(self) -> TagRights:
+        """Under which tags the peer may read messages, under the current rules."""
+        if self._version != self._access.version:
+            self._renew()
+        if self._tags is None:
+            self._tags = self._access.tags(self._peer, self._groups())
+        return self._tags
+
+    def right_to(self, method: str) -> MethodRight | None:
         """Return the right that a command requires; None if it requires none."""
         return self._access.methods.get(method)
+
+    def _renew(self) -> None:
+        groups = self._groups()
+        self._rights = {each: self._access.may(each, self._peer, groups) for each in RIGHTS}
+        self._methods, self._tags = {}, None
+        self._version = self._access.version
 
     def refuse(self, count: int) -> int:
         """Count *count* refusals of this peer; return the number of refusals to report now."""

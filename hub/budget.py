@@ -204,10 +204,14 @@ class Budget:
 
     def keep_reply(self, holding: Holding, size: int) -> bool:
         """Count *size* bytes of a reply that waits for its client; False if that is over the share of its user."""
-        if holding.reply_bytes + size > PIECE_BYTES and self.room(holding.account) < size:
+        if not self.may_keep_reply(holding, size):
             return False
         self._count_reply(holding, size)
         return True
+
+    def may_keep_reply(self, holding: Holding, size: int) -> bool:
+        """Return whether *size* bytes more of replies may wait for the client of *holding*."""
+        return holding.reply_bytes + size <= PIECE_BYTES or self.room(holding.account) >= size
 
     def free_reply(self, holding: Holding, size: int) -> None:
         """Take *size* bytes of replies off the count."""

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from hub.budget import PIECE_BYTES, READ_BYTES
-from hub.dispatch import Command, Dispatch
+from hub.dispatch import AnyCommand, Dispatch
 from hub.errors import HubClosed
 from hub.intake import Data, Intake, Tally
 from hub.log import get_logger
@@ -80,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         sock: socket.socket,
         intake: Intake,
         *,
-        commands: Mapping[str, Command],
+        commands: Mapping[str, AnyCommand],
         frame_bytes_max: int = FRAME_BYTES_MAX,
         decoder: DecoderClass | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox = Outbox(
             sock, on_stale=self._close_stale, metrics=intake.metrics, budget=self._budget, holding=self._holding
         )
-        self._dispatch = Dispatch(commands, intake, send=self._outbox.send, close=self._refuse)
+        self._dispatch = Dispatch(commands, intake, send=self._outbox.send, room=self._outbox.room, close=self._refuse)
         self._arrived = ByteBuffer()
         self._is_paused = False
         self._end: End | None = None

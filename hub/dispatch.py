@@ -2,7 +2,8 @@
 The requests of one connection: each is answered by a command, and a slow command holds up nobody.
 
 A command is a function of the request and its peer. What it returns is the reply. If that is an awaitable, it runs as a
-task of its own while the connection goes on, and the reply is sent when it is there.
+task of its own while the connection goes on, and the reply is sent when it is there. An asynchronous iterator, such as
+an asynchronous generator, is a stream: each of its values is sent as a notification, and the reply at the end is null.
 
 Always true:
 - a request is carried out after everything that its client had sent before it was accepted;
@@ -12,6 +13,8 @@ Always true:
   there;
 - replies are framed like requests: as lines, or with their length in front (`frames_by_length`);
 - no more than `RUNNING_MAX` commands of one connection run at once: a further request gets an error;
+- a stream waits while its client does not read: no more than one value of a connection's streams is kept;
+- a caller can cancel what it has asked for, with the method `cancel` and the id of the request. The reply is an error;
 - no command outlives its connection: it is cancelled when the caller has left, or soon after the hub begins to stop.
 
 Not here: which commands there are (hub.control), how replies are sent (hub.outbox).
@@ -23,9 +26,12 @@ import asyncio
 import inspect
 import select
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from hub.errors import CloseConnection, CommandError, MpsrError
+from hub.access import RIGHTS
+from hub.errors import CloseConnection, CommandError, InvalidParams, MpsrError
 from hub.intake import Intake
 from hub.log import get_logger
 from hub.message import Peer
@@ -41,33 +47,50 @@ LOOK_S = 0.5
 REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES - 4  # a length may stand in front
 _AROUND_REPLIES = 2  # of a batch: what the array is longer than its members as lines
 METHOD_SHOWN_CHARS = 64
+TASK_S = 0.001
+"""A stream whose values are there at once lets the others work after that time."""
 _STOPS = "not carried out: the hub ends this connection"
 
 Send = Callable[[bytes], None]
-Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object]]
+Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object] | AsyncIterator[object]]
 log = get_logger("mpsr.dispatch")
+
+
+class ForCaller(NamedTuple):
+    """A command that is called with the intake of its caller, which has rights and shares, instead of the peer."""
+
+    function: Callable[[jsonrpc.Request, Intake], object]
+    streams: bool = False
+    """Whether it is known to stream: it is not even begun if the request has no id, or is one of a batch."""
+
+
+AnyCommand = Command | ForCaller
 
 
 class Dispatch:
     """
     Answers the requests of one connection, whose rights and whose time on the loop are those of *intake*.
 
-    *send* sends a reply. *close* closes the connection: a command that ran as a task has asked for it.
+    *send* sends a reply. *room* returns when so many bytes can be sent, or False if nothing will be sent any more.
+    *close* closes the connection: a command that ran as a task has asked for it.
     """
 
     def __init__(
         self,
-        commands: Mapping[str, Command],
+        commands: Mapping[str, AnyCommand],
         intake: Intake,
         *,
         send: Callable[[bytes], None],
+        room: Callable[[int], Awaitable[bool]],
         close: Callable[[], None],
     ) -> None:
         self._commands = commands
         self._intake = intake
         self._send = send
+        self._room = room
         self._close = close
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str | int | float | None] = {}  # and the id of the request
+        self._cancelled: set[asyncio.Task[None]] = set()  # by the caller
         self._stopping: asyncio.TimerHandle | None = None
         self._is_over = False
         self.requests: int = 0
@@ -81,15 +104,20 @@ class Dispatch:
 
         *send* gets the reply, if it is one of a batch.
         """
+        is_alone = send is None and request.id is not None
         send = send or self._send_alone
         self._intake.metrics.commands += 1
         self.requests += 1
-        if (fault := self._fault_of(request)) is not None:
+        if (fault := self._fault_of(request, is_alone=is_alone)) is not None:
             self._reply(request, jsonrpc.encode_error(request.id, *fault), send)
             return True
         try:
             with self._intake.user.turn:
-                result = self._commands[request.method](request, self._intake.peer)
+                result = self._call(request)
+            if isinstance(result, AsyncIterator):
+                if not is_alone:
+                    raise _must_be_alone(request)
+                result = self._stream(request, result)
             if not inspect.isawaitable(result):
                 self._reply(request, jsonrpc.encode_result(request.id, result), send)
                 return True
@@ -101,8 +129,8 @@ class Dispatch:
             return True
         finishing = self._finish(request, result, send)
         task = asyncio.get_running_loop().create_task(finishing, name=f"mpsr-{request.method}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = request.id
+        task.add_done_callback(self._forget)
         return True
 
     def gather(self, requests: Sequence[jsonrpc.Request]) -> Send:
@@ -111,7 +139,7 @@ class Dispatch:
 
     def refuse(self, request: jsonrpc.Request, send: Send) -> None:
         """Answer *request*, of a batch, with an error: one before it closes the connection."""
-        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.CANCELLED, _STOPS), send)
+        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.NOT_CARRIED_OUT, _STOPS), send)
 
     async def finished(self, sock: socket.socket) -> None:
         """Return when nothing runs any longer; what runs is cancelled when the client of *sock* has left."""
@@ -137,6 +165,53 @@ class Dispatch:
         """Cancel what runs, and reply no more."""
         self.cancel()
         self._send = self._close = _ignore
+        self._room = _no_room
+
+    def _call(self, request: jsonrpc.Request) -> object:
+        """Call the command of *request*. What is to be waited for has only begun."""
+        if request.method == jsonrpc.CANCEL:
+            return self._cancel_one(request)
+        command = self._commands[request.method]
+        if isinstance(command, ForCaller):
+            return command.function(request, self._intake)
+        return command(request, self._intake.peer)
+
+    def _cancel_one(self, request: jsonrpc.Request) -> bool:
+        """Cancel the request with the id that *request* names; return whether it was running. Raises InvalidParams."""
+        params = request.params if isinstance(request.params, dict) else {}
+        if set(params) != {"id"}:
+            raise InvalidParams("cancel has one parameter: the id of the request that is to end", param="id")
+        tasks = [task for task, id_ in self._running.items() if id_ == params["id"] and id_ is not None]
+        for task in tasks:
+            self._cancelled.add(task)
+            asyncio.get_running_loop().call_soon(task.cancel)  # it may not have begun
+        return bool(tasks)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._cancelled.discard(task)
+
+    async def _stream(self, request: jsonrpc.Request, values: AsyncIterator[object]) -> None:
+        """Send each of *values* when the client has read those before it. Return when the reply can be sent."""
+        came = time.perf_counter()
+        try:
+            async for value in values:
+                with self._intake.user.turn:
+                    line = jsonrpc.encode_value(request.id, value)
+                if len(line) > REPLY_BYTES_MAX:
+                    raise CommandError(f"a value of {len(line)} bytes, more than {REPLY_BYTES_MAX}")
+                if not await self._room(len(line)):
+                    return
+                self._send_alone(line)
+                if self._intake.user.turn.is_spent:
+                    await self._intake.user.turn.come()
+                if time.perf_counter() - came >= TASK_S:
+                    await asyncio.sleep(0)
+                    came = time.perf_counter()
+        finally:
+            if (close := getattr(values, "aclose", None)) is not None:
+                await close()
+        await self._room(0)
 
     async def _finish(self, request: jsonrpc.Request, result: Awaitable[object], send: Send) -> None:
         """Wait for the *result* of a command and send its reply."""
@@ -146,32 +221,45 @@ class Dispatch:
             self._reply(request, jsonrpc.encode_result(request.id, close.result), send)
             self._close()
         except asyncio.CancelledError:
-            self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.CANCELLED, _STOPS), send)
+            is_by_caller = asyncio.current_task() in self._cancelled
+            why = (jsonrpc.CANCELLED, "cancelled") if is_by_caller else (jsonrpc.NOT_CARRIED_OUT, _STOPS)
+            self._reply(request, jsonrpc.encode_error(request.id, *why), send)
             raise
         except Exception as error:  # noqa: BLE001  a command's failure is its caller's reply
             self._fail(request, error, send)
         else:
             self._reply(request, reply, send)
 
-    def _fault_of(self, request: jsonrpc.Request) -> tuple[int, str, object] | tuple[int, str] | None:
+    def _fault_of(
+        self, request: jsonrpc.Request, *, is_alone: bool
+    ) -> tuple[int, str, object] | tuple[int, str] | None:
         """Return code, text and data of the error that answers a request which is not carried out."""
         if request.fault is not None:
             return request.code, request.fault
+        return None if request.method == jsonrpc.CANCEL else self._hindrance(request, is_alone=is_alone)
+
+    def _hindrance(
+        self, request: jsonrpc.Request, *, is_alone: bool
+    ) -> tuple[int, str, object] | tuple[int, str] | None:
+        """Return the same for a valid request."""
         method, gate = request.method, self._intake.gate
         if method not in self._commands:
-            known = sorted(self._commands)
+            known = sorted((*self._commands, jsonrpc.CANCEL))
             text = f"no method {method[:METHOD_SHOWN_CHARS]!r}; there are: {', '.join(known)}"
             return jsonrpc.METHOD_NOT_FOUND, text, {"methods": known}
-        right = gate.right_to(method)
-        if right is not None and not gate.may(right):
-            self._intake.refuse(right, 1)
-            text = f"uid {self._intake.peer.uid} may not ask for {method!r} (see the hub's key {right}_allow)"
-            return jsonrpc.NOT_ALLOWED, text
+        if not gate.may_call(method):
+            right = gate.right_to(method)
+            self._intake.refuse(right or method, 1)
+            key = f"key {right}_allow" if right in RIGHTS else "table [[access]]"
+            return jsonrpc.NOT_ALLOWED, f"uid {self._intake.peer.uid} may not ask for {method!r} (see the hub's {key})"
         if self._is_over:
-            return jsonrpc.CANCELLED, _STOPS
+            return jsonrpc.NOT_CARRIED_OUT, _STOPS
         if len(self._running) >= RUNNING_MAX:
             text = f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
             return jsonrpc.TOO_MANY, text
+        command = self._commands[method]
+        if not is_alone and isinstance(command, ForCaller) and command.streams:
+            return jsonrpc.INVALID_REQUEST, str(_must_be_alone(request))
         return None
 
     def _fail(self, request: jsonrpc.Request, error: Exception, send: Send) -> None:
@@ -238,11 +326,21 @@ def _too_large(id_: str | int | float | None, size: int) -> bytes:
     return jsonrpc.encode_error(id_, jsonrpc.INTERNAL_ERROR, f"a reply of {size} bytes, more than {REPLY_BYTES_MAX}")
 
 
+def _must_be_alone(request: jsonrpc.Request) -> CommandError:
+    return CommandError(f"{request.method} streams: call it alone, with an id", code=jsonrpc.INVALID_REQUEST)
+
+
 def _has_left(sock: socket.socket) -> bool:
     """Return whether the other side has closed its socket, and not only its sending half."""
+    if sock.fileno() == -1:  # closed by the transport, after an error
+        return True
     poll = select.poll()
     poll.register(sock, 0)  # hang-ups and errors are always reported
     return bool(poll.poll(0))
+
+
+async def _no_room(_: int) -> bool:
+    return False
 
 
 def _ignore(*_: object) -> None:

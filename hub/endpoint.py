@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from hub.access import Access, Gate
 from hub.budget import INBOX_BYTES_MAX, Budget
 from hub.connection import Connection
-from hub.dispatch import Command
+from hub.dispatch import AnyCommand
 from hub.errors import SocketError
 from hub.inbox import Inbox
 from hub.intake import Intake, Tally
@@ -71,7 +71,7 @@ class Endpoint:
         self.connection_ended = asyncio.Event()
         """Set at each end of a connection. The one task that waits for it clears it."""
         self._opener = Opener(self.inbox.budget)
-        self._commands: Mapping[str, Command] = {}
+        self._commands: Mapping[str, AnyCommand] = {}
         self._accepting: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._is_lost = False
@@ -94,7 +94,7 @@ class Endpoint:
         """The open connections."""
         return self._listener.clients
 
-    async def run(self, commands: Mapping[str, Command]) -> None:
+    async def run(self, commands: Mapping[str, AnyCommand]) -> None:
         """
         Accept connections, which may call *commands*, until `stop` is called or this task is cancelled.
 

@@ -6,6 +6,7 @@ The errors that a caller of `hub` and an operator of `mpsr hub` meet, grouped by
     │   ├── ConfigError             a flag, a variable or the file has an impossible value
     │   ├── SocketPathTooLong
     │   ├── UnknownGroup
+    │   ├── BadCommand              a function cannot be a command, or its name is taken
     │   └── ReceiverTaken           a second receiver asked for the inbox
     ├── SocketError                 the operator: the hub cannot have its socket
     │   ├── SocketInUse             a live hub answers there (its pid, if known)
@@ -75,6 +76,18 @@ class UnknownGroup(UsageError):
 
     def __str__(self) -> str:
         return f"no such group: {self.group} (see `getent group`, or leave --group out)"
+
+
+class BadCommand(UsageError):
+    """A function cannot be the command *name*: *reason* says why, and what to write instead."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name: str = name
+        self.reason: str = reason
+
+    def __str__(self) -> str:
+        return f"command {self.name!r}: {self.reason}"
 
 
 class ReceiverTaken(UsageError):

@@ -12,7 +12,8 @@ Always true:
 - an acknowledgement is counted once: as sent when the kernel has all of it, or as dropped when it is given up while the
   client is connected. What a client that has disconnected does not get is not counted;
 - beyond the limit, that reply and all later ones are dropped and counted. When the replies kept before are sent,
-  `on_stale` is called: the client must reconnect to learn what it missed.
+  `on_stale` is called: the client must reconnect to learn what it missed;
+- what waits for `room` is never dropped: it is sent when nothing is kept any longer, and its user has memory for it.
 
 Source: send(2), EPIPE and EAGAIN. A duplicate of the descriptor is watched, because the event loop owns the original.
 """
@@ -32,6 +33,8 @@ from hub.metrics import Metrics
 OUTBOX_BYTES_MAX = 256 << 10
 REPLY_OVERHEAD_BYTES = 64
 """Bytes counted for a kept reply in addition to its size, so that thousands of small replies are not free."""
+ROOM_S = 0.05
+"""How often something that waits for room looks whether its user has memory again."""
 SENDS_MAX = 256
 """Maximum replies sent in one step; a step takes about 1 ms."""
 _FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)
@@ -59,7 +62,7 @@ class Outbox:
         self._unsent: deque[tuple[bytes, int]] = deque()  # replies, and how many acknowledgements each holds
         self._unsent_bytes = 0
         self._watched = -1
-        self._emptied: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []  # until nothing is kept, or the client has disconnected
         self._is_broken = False
         self.dropped = 0
         """Replies dropped because the client did not read; each of several joined acknowledgements counts."""
@@ -82,12 +85,30 @@ class Outbox:
 
     async def emptied(self, timeout: float) -> None:
         """Wait until every kept reply is sent or the client has disconnected, at most *timeout*."""
-        if not self._unsent:
-            return
-        self._emptied = asyncio.get_running_loop().create_future()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
-                await self._emptied
+                await self._until_emptied()
+
+    async def room(self, size: int) -> bool:
+        """
+        Return when *size* bytes can be sent, or kept, without others before them. False if nothing more will be sent:
+        the client has disconnected, or replies were dropped.
+        """
+        cost = size + REPLY_OVERHEAD_BYTES
+        while not self._is_broken and not self.dropped:
+            if self._unsent:
+                await self._until_emptied()
+            elif self._budget.may_keep_reply(self._holding, cost):
+                return True
+            else:
+                await asyncio.sleep(ROOM_S)
+        return False
+
+    async def _until_emptied(self) -> None:
+        if self._unsent:
+            emptied = asyncio.get_running_loop().create_future()
+            self._waiting.append(emptied)
+            await emptied
 
     def close(self) -> None:
         """Discard unsent replies: the client has not read them in time. Later calls of `send` do nothing."""
@@ -160,8 +181,10 @@ class Outbox:
                 asyncio.get_running_loop().remove_writer(self._watched)
             os.close(self._watched)
             self._watched = -1
-        if self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
+        waiting, self._waiting = self._waiting, []
+        for emptied in waiting:
+            if not emptied.done():
+                emptied.set_result(None)
 
 
 def _do_nothing() -> None:

@@ -27,7 +27,10 @@ RECENT_MAX = 1024
 class User:
     """One uid and its shares."""
 
-    __slots__ = ("__weakref__", "account", "connections", "lines", "losses", "opening", "turn", "uid")
+    __slots__ = (
+        "__weakref__", "account", "connections", "lines", "losses", "opening", "querying", "reading", "streams", "turn",
+        "uid",
+    )  # fmt: skip
 
     def __init__(self, uid: int, shared: Round | None = None) -> None:
         self.uid: int = uid
@@ -40,6 +43,12 @@ class User:
         """The log lines that this user causes."""
         self.opening: asyncio.Lock = asyncio.Lock()
         """Held while a payload of this user is opened."""
+        self.querying: asyncio.Lock = asyncio.Lock()
+        """Held while a query of this user is answered."""
+        self.reading: asyncio.Lock = asyncio.Lock()
+        """Held during a step of reading the journal for this user."""
+        self.streams: int = 0
+        """The number of tails and subscriptions."""
 
     def may_connect(self, connections: int, connections_max: int) -> bool:
         """

@@ -1,7 +1,7 @@
 """
 The commands of a running hub: a table of JSON-RPC methods.
 
-Always true: a command answers from memory and does not wait for the disk, except `reload`.
+Always true: a command answers from memory and does not wait for the disk, except `reload`, `query` and `tail`.
 
 Not here: the format of requests and replies (hub.wire.jsonrpc).
 """
@@ -15,9 +15,11 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from hub.access import Right
+from hub.access import MethodRight
 from hub.connection import Connection
-from hub.dispatch import Command
+from hub.control.messages import Messages
+from hub.control.reading import Readings
+from hub.dispatch import AnyCommand, ForCaller
 from hub.endpoint import Endpoint
 from hub.errors import InvalidParams
 from hub.journal.journal import Journal
@@ -26,7 +28,14 @@ from hub.message import Peer
 from hub.query.rendering import rfc3339
 from hub.wire.jsonrpc import Request
 
-RIGHT_OF: Mapping[str, Right] = {"stats": "read", "peers": "read", "losses": "read", "reload": "control"}
+RIGHT_OF: Mapping[str, MethodRight] = {
+    "stats": "read",
+    "peers": "read",
+    "losses": "read",
+    "reload": "control",
+    "query": "messages",
+    "tail": "messages",
+}
 """The right that each command requires. `ping` requires only access to the socket."""
 ROWS, ROWS_MAX = 100, 300
 """The number of rows of `peers` and `losses`, unless the caller asks for another one, and the largest one."""
@@ -50,13 +59,21 @@ class Commands:
         self._reload = reload
         self._sources = sources
         self._started = time.monotonic()
-        self.table: Mapping[str, Command] = {
+        self._readings = Readings()
+        messages = Messages(journal, self._readings)
+        self.table: Mapping[str, AnyCommand] = {
             "losses": self.losses,
             "peers": self.peers,
             "ping": self.ping,
+            "query": ForCaller(messages.query),
             "reload": self.reload,
             "stats": self.stats,
+            "tail": ForCaller(messages.tail, streams=True),
         }
+
+    def close(self) -> None:
+        """End the thread that reads for callers."""
+        self._readings.close()
 
     def ping(self, request: Request, peer: Peer) -> str:
         """Return ``"pong"``."""

@@ -162,6 +162,8 @@ class Service:
             follow_sources=lambda config: sources.change(config.all_sources),
         )
 
+        commands = Commands(endpoint, journal, functools.partial(_reload, reloader, notifier), sources.stats)
+
         async def until_stopped() -> None:
             log.info(
                 "hub.listening",
@@ -181,8 +183,11 @@ class Service:
             log.info("hub.stopping", connections=endpoint.connections)
             return reloader.config.stop_timeout
 
-        parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources))
-        await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
+        parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, commands))
+        try:
+            await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
+        finally:
+            commands.close()
 
     def _parts(
         self,
@@ -190,14 +195,13 @@ class Service:
         journal: Journal,
         notifier: Notifier,
         reloader: Reloader,
-        others: tuple[SpoolSource, Sources],
+        others: tuple[SpoolSource, Sources, Commands],
     ) -> list[Part]:
-        """Return the parts in the order of the start. *others* are the sources beside the socket."""
-        spools, sources = others
+        """Return the parts in the order of the start. *others* are the sources beside the socket, and the commands."""
+        spools, sources, commands = others
         watchdog = Watchdog(notifier.watchdog, notifier.watchdog_s)
         receiver = Receiver(endpoint.inbox, journal, endpoint.metrics, watch=watchdog)
         reload = functools.partial(_reload, reloader, notifier)
-        commands = Commands(endpoint, journal, reload, sources.stats)
         sinks = []
         if self._print_batch is not None:
             printer = Printer(journal, self._print_batch)

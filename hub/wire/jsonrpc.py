@@ -4,6 +4,9 @@ JSON-RPC 2.0, one object or array per text: requests and replies, encoded and de
 An array is a batch if one of its members is a request. Each member is answered as if it stood alone, and the answers
 are one array.
 
+A method that streams sends its values as notifications ``stream`` with the id of the request, and replies at the end. A
+caller that wants no more of them sends ``cancel`` with that id.
+
 Always true: a request without an id (a notification) gets no reply; a reply is one line of JSON; the parts of a request
 that a reply echoes are short.
 Not here: which texts are requests (hub.wire.jsonlines), the methods (hub.control.methods), sending (hub.dispatch).
@@ -19,8 +22,11 @@ from typing import Any
 import msgspec
 
 PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
-NOT_ALLOWED, TOO_MANY, CANCELLED = -32001, -32002, -32003
-
+NOT_ALLOWED, TOO_MANY, NOT_CARRIED_OUT = -32001, -32002, -32003
+CANCELLED = -32800
+"""The caller has cancelled the request; the code is that of the Language Server Protocol."""
+STREAM, CANCEL = "stream", "cancel"
+"""The methods of a value on its way to the caller, and of a caller that wants no more of them."""
 
 MEMBERS = frozenset(("jsonrpc", "method", "params", "id"))
 """The members of a request. An object with others is a log record about JSON-RPC."""
@@ -146,6 +152,12 @@ def _fault_of(value: dict[str, Any], size: int) -> str | None:
 def encode_result(id: str | int | float | None, result: object) -> bytes:  # noqa: A002
     """Return the line that replies with *result*."""
     return msgspec.json.encode({"jsonrpc": "2.0", "id": id, "result": result}) + b"\n"
+
+
+def encode_value(id: str | int | float | None, value: object) -> bytes:  # noqa: A002
+    """Return the line of a notification: one *value* of the stream that answers the request *id*."""
+    params = {"id": id, "value": value}
+    return msgspec.json.encode({"jsonrpc": "2.0", "method": STREAM, "params": params}) + b"\n"
 
 
 def encode_error(id: str | int | float | None, code: int, message: str, data: object = None) -> bytes:  # noqa: A002

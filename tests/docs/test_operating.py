@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.control.messages import Messages
 from hub.control.methods import RIGHT_OF, Commands
 from hub.metrics import Metrics
 from hub.service.config import FIELDS
@@ -70,8 +71,8 @@ def test_every_event_has_a_row() -> None:
 
 def test_every_method_has_a_row() -> None:
     """The table of methods lists each one, and the right that it takes."""
-    methods = re.findall(r"async def (\w+)|def (\w+)\(self, request", inspect.getsource(Commands))
-    names = {name for pair in methods for name in pair if name}
+    sources = [inspect.getsource(each) for each in (Commands, Messages)]
+    names = {name for source in sources for name in re.findall(r"def ([a-z]\w*)\(self, request", source)}
     rows = {row[0].strip("`"): row[1] for row in ROWS if row[0].strip("`") in names}
     assert rows.keys() == names
     assert {name: right for name, right in rows.items() if name in RIGHT_OF} == RIGHT_OF

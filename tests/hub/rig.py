@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from hub.connection import Connection
-from hub.dispatch import Command
+from hub.dispatch import AnyCommand
 from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.message import Batch, Peer
@@ -22,7 +22,7 @@ from hub.opener import Opener
 from hub.users import User
 from tests.hub.clients import read_acks, read_to_end, records
 
-NO_COMMANDS: Mapping[str, Command] = MappingProxyType({})
+NO_COMMANDS: Mapping[str, AnyCommand] = MappingProxyType({})
 PEER = Peer(11, 22, 33, "me")
 
 
@@ -45,7 +45,7 @@ class Rig:
     def __init__(
         self,
         *,
-        commands: Mapping[str, Command] = NO_COMMANDS,
+        commands: Mapping[str, AnyCommand] = NO_COMMANDS,
         inbox: Inbox | None = None,
         user: User | None = None,
         receives: bool = True,

@@ -14,7 +14,7 @@ from hub import dispatch
 from hub.dispatch import REPLY_BYTES_MAX, RUNNING_MAX, Command
 from hub.errors import CloseConnection, CommandError, InvalidParams
 from hub.message import Peer
-from hub.wire.jsonrpc import CANCELLED, TOO_MANY, Request, encode_result
+from hub.wire.jsonrpc import NOT_CARRIED_OUT, TOO_MANY, Request, encode_result
 from tests.hub.clients import Run, both_loops
 from tests.hub.rig import Rig
 
@@ -61,7 +61,7 @@ def request(method: object = "ping", **members: object) -> bytes:
         (request(id="x", params=[1]), {"id": "x", "result": ["pong", [1], 11]}),
         (request(id=None, params={"a": 1}), {"id": None, "result": ["pong", {"a": 1}, 11]}),
         (request("slow"), {"id": 1, "result": "at last"}),
-        (request("nope"), {"id": 1, "error": (-32601, "broken, leave, ping, slow, unspeakable")}),
+        (request("nope"), {"id": 1, "error": (-32601, "broken, cancel, leave, ping, slow, unspeakable")}),
         (request(jsonrpc="1.0"), {"id": 1, "error": (-32600, "jsonrpc")}),
         (request(5), {"id": 1, "error": (-32600, "method")}),
         (request(params="x"), {"id": 1, "error": (-32600, "params")}),
@@ -274,7 +274,7 @@ def test_a_stop_cancels_commands(run: Run, has_eof: bool, monkeypatch: pytest.Mo
                 rig.client.shutdown(socket.SHUT_WR)
             rig.connection.stop()
             (reply,) = (json.loads(line) for line in (await rig.rest()).splitlines())
-            assert reply["error"]["code"] == CANCELLED
+            assert reply["error"]["code"] == NOT_CARRIED_OUT
             await rig.serving
 
     run(main())
@@ -445,7 +445,7 @@ def test_an_error_of_a_command_has_code_and_data(run: Run) -> None:
             assert errors[0] == {"code": -32602, "message": "limit is no number", "data": {"param": "limit"}}
             assert errors[1] == {"code": -32050, "message": "no", "data": [1, {"a": None}]}
             assert (errors[2]["code"], "data" in errors[2]) == (-32603, False)
-            assert (errors[3]["code"], errors[3]["data"]) == (-32601, {"methods": sorted(SPECIFIED)})
+            assert (errors[3]["code"], errors[3]["data"]) == (-32601, {"methods": sorted((*SPECIFIED, "cancel"))})
 
     run(main())
 
@@ -462,7 +462,7 @@ def test_a_batch_may_close_the_connection(run: Run) -> None:
             await rig.say(b"before\n" + json.dumps(members).encode() + b"\nafter\n")
             replies = short(json.loads(await rig.rest()))
             assert sorted(replies, key=lambda reply: int(reply["id"])) == [
-                answer(0, "at last"), answer(1, "bye"), failure(2, CANCELLED),
+                answer(0, "at last"), answer(1, "bye"), failure(2, NOT_CARRIED_OUT),
             ]  # fmt: skip
             await rig.serving
             assert rig.texts == ["before"]

@@ -49,6 +49,7 @@ async def serving(folder: Path) -> AsyncIterator[tuple[Endpoint, Journal, Comman
     finally:
         await endpoint.stop(timeout=0)
         endpoint.close()
+        commands.close()
         await running
         await journal.close()
 
@@ -104,7 +105,8 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert stats["commands"] == 1
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
                 with pytest.raises(
-                    CommandFailed, match=r"no method 'pong'; there are: losses, peers, ping, reload, stats"
+                    CommandFailed,
+                    match=r"no method 'pong'; there are: cancel, losses, peers, ping, query, reload, stats, tail",
                 ):
                     await asyncio.to_thread(call, "pong", path=path)
 
@@ -128,9 +130,13 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serving(tmp_path) as (_, _, commands):
-            assert sorted(commands.table) == ["losses", "peers", "ping", "reload", "stats"]
-            assert RIGHT_OF == {"reload": "control", "stats": "read", "peers": "read", "losses": "read"}
-            assert [name for name, command in commands.table.items() if not command.__doc__] == []
+            assert sorted(commands.table) == ["losses", "peers", "ping", "query", "reload", "stats", "tail"]
+            assert RIGHT_OF == {
+                "reload": "control", "stats": "read", "peers": "read", "losses": "read", "query": "messages",
+                "tail": "messages",
+            }  # fmt: skip
+            functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
+            assert [name for name, function in functions.items() if not function.__doc__] == []
 
     asyncio.run(main())
 

@@ -1,0 +1,177 @@
+"""
+The methods that read the journal: `query`, a page at a time, and `tail`, a stream of what matches.
+
+Always true:
+- a caller gets what it may read, and nothing else; a change of the access rules counts at once;
+- `tail` leaves nothing out: it reads by cursor, as fast as its caller does, and says how many messages have expired
+  before it came to them;
+- a user has one query at a time, the others wait; tails and subscriptions are bounded (hub.control.reading).
+
+Not here: filters (hub.control.filters), the thread (hub.control.reading).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+
+from hub.access import is_own
+from hub.control.filters import query_of
+from hub.control.reading import Reading, Readings, Selection
+from hub.control.typed import parameters_of, values_of
+from hub.errors import CommandError
+from hub.intake import Intake
+from hub.journal.journal import Journal
+from hub.query.backward import backward
+from hub.users import User
+from hub.wire.jsonrpc import NOT_ALLOWED, Request
+
+QUERY_MAX = 1000
+"""The most messages of a page, and the number unless the caller asks for fewer."""
+QUERY_BYTES = 96 << 10
+"""A page has more only by its last message, so that it fits into a reply."""
+QUERY_S = 1.0
+"""A query that has found less than a page by then returns it: the caller goes on from there."""
+LAST_MAX = 10_000
+TAIL_S = 0.02
+"""A tail looks at new messages that often: fifty times a second, however many commits there are."""
+TAIL_COUNT = 1000
+Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Texts = str | Annotated[list[str], msgspec.Meta(max_length=64)]
+
+
+class Filters(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The filters of `mpsr logs`, which all must match, and where to begin: after a sequence, or with the last ones."""
+
+    tag: Texts = ""
+    grep: str | None = None
+    ignore_case: bool = False
+    invert_match: bool = False
+    where: Texts = ""
+    level: str | int | None = None
+    pid: Whole | None = None
+    uid: str | Whole | None = None
+    comm: str | None = None
+    unit: str | None = None
+    container: str | None = None
+    since: str | Whole | None = None
+    until: str | Whole | None = None
+    after: Whole | None = None
+    last: Annotated[int, msgspec.Meta(ge=0, le=LAST_MAX)] | None = None
+
+
+class QueryParams(Filters, kw_only=True):
+    """Filters, and the most messages of a page."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=QUERY_MAX)] = QUERY_MAX
+
+
+_PLACES = ("after", "last", "limit")
+_OF_QUERY, _OF_TAIL = parameters_of(QueryParams), parameters_of(Filters)
+
+
+class Messages:
+    """The methods that read *journal* on the thread of *readings*."""
+
+    def __init__(self, journal: Journal, readings: Readings) -> None:
+        self._journal = journal
+        self._readings = readings
+
+    async def query(self, request: Request, caller: Intake) -> dict[str, Any]:
+        """
+        Return a page of the messages that match, the oldest first: ``messages``, and ``next``, after which the next
+        page begins, or null at the end. Parameters, all optional: the filters of `mpsr logs`; *after*: a sequence, or
+        *last*: begin with the last N that match; *limit*: how many (1000).
+        """
+        params = QueryParams(**values_of(request, _OF_QUERY))
+        selection = _selection(params, caller)
+        async with caller.user.querying:
+            if params.last is None:
+                after = params.after or 0
+            else:
+                after = await self._before_last(caller.user, selection, params, self._journal.last_sequence)
+            reading = Reading(self._journal, selection, after)
+            try:
+                return await self._page(reading, caller, params.limit)
+            finally:
+                self._readings.close_later(reading)
+
+    async def tail(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
+        """
+        Stream the messages that match, as they are stored: values with ``messages`` and ``next``, the sequence after
+        which to go on; the first of them at once. ``missed`` is the number of messages that have expired unread.
+        Parameters, all optional: the filters of `mpsr logs`; *after*: a sequence, or *last*: begin with the last N that
+        match (0).
+        """
+        params = Filters(**values_of(request, _OF_TAIL))
+        selection = _selection(params, caller)
+        with self._readings.place(caller):
+            if params.after is not None and params.last is None:
+                after = params.after
+            else:
+                after = await self._before_last(caller.user, selection, params, self._journal.last_sequence)
+            reading = Reading(self._journal, selection, after)
+            try:
+                yield {"messages": [], "next": after}
+                while not selection.is_over:
+                    _check(request, caller, selection)
+                    page = await self._readings.do(caller.user, reading.step, TAIL_COUNT)
+                    if page.missed:
+                        yield {"missed": page.missed, "next": page.next}
+                    if page.messages:
+                        yield {"messages": page.messages, "next": page.next}
+                    if page.is_end and not page.is_over:
+                        await self._journal.wait_beyond(page.next)
+                        await asyncio.sleep(TAIL_S)
+            finally:
+                self._readings.close_later(reading)
+
+    async def _page(self, reading: Reading, caller: Intake, limit: int) -> dict[str, Any]:
+        messages: list[msgspec.Raw] = []
+        size, ends_at = 0, time.monotonic() + QUERY_S
+        while True:
+            count, room = limit - len(messages), QUERY_BYTES - size
+            page = await self._readings.do(caller.user, reading.step, count, room)
+            messages += page.messages
+            size += page.size
+            if page.is_end:
+                return {"messages": messages, "next": None}
+            if len(messages) >= limit or size >= QUERY_BYTES or time.monotonic() >= ends_at:
+                return {"messages": messages, "next": page.next}
+
+    async def _before_last(self, user: User, selection: Selection, params: Filters, end: int) -> int:
+        """Return the sequence after which the last messages begin that match, up to *end*."""
+        count, first = params.last or 0, end + 1
+        if count:
+            stretches = backward(self._journal.path, selection, after=params.after or 0, below=end + 1, count=count)
+            while count > 0 and (found := await self._readings.do(user, next, stretches, None)) is not None:
+                if found:
+                    first = found[max(len(found) - count, 0)].sequence
+                    count -= len(found)
+        selection.is_over = False
+        return first - 1
+
+
+def _selection(params: Filters, caller: Intake) -> Selection:
+    """Return the query of *caller*. Raises InvalidParams."""
+    filters = {name: value for name, value in msgspec.structs.asdict(params).items() if name not in _PLACES}
+    for name in ("tag", "where"):
+        filters[name] = filters[name] or ()
+    if isinstance(filters["level"], int):
+        filters["level"] = str(filters["level"])
+
+    def make(**given: Any) -> Selection:
+        return Selection(rights=caller.gate.tags, **given)
+
+    return query_of(make, is_trusted=is_own(caller.peer), **filters)
+
+
+def _check(request: Request, caller: Intake, selection: Selection) -> None:
+    """Take note of the rights that *caller* has now. Raises CommandError if it may not ask any longer."""
+    if not caller.gate.may_call(request.method):
+        raise CommandError(f"uid {caller.peer.uid} may not read messages any longer", code=NOT_ALLOWED)
+    selection.rights = caller.gate.tags

@@ -1,0 +1,296 @@
+"""
+Reads the journal for callers, on a thread of its own, in steps.
+
+Always true:
+- a step takes about `STEP_S`, and a user waits for one step at a time: users take turns on the thread;
+- what is decoded at once is at most `PIECE_BYTES`, and after each piece that takes long the interpreter is left to the
+  event loop for as long. A larger entry is not decoded: it appears without its record, with its size;
+- only what the caller may read is decoded (hub.access.TagRights), and a change of the rules counts from the next step;
+- a reading that waits for its caller keeps no more than a window of a segment and one small batch in memory.
+
+Not here: filters (hub.control.filters), the methods (hub.control.methods), requests (hub.dispatch).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import msgpack
+import msgspec
+
+from hub import entries as codec
+from hub.access import TagRights
+from hub.budget import half_of_rest
+from hub.errors import CommandError
+from hub.intake import Intake
+from hub.journal.journal import Journal
+from hub.journal.reader import Gap, Reader
+from hub.message import LOSS_TAG, Batch, Message
+from hub.query.query import Query
+from hub.query.rendering import render_json
+from hub.users import User
+from hub.wire.jsonrpc import TOO_MANY
+
+STEP_S = 0.02
+PIECE_BYTES = 64 << 10
+"""A millisecond or two of decoding, during which nothing else runs."""
+ENTRY_BYTES_MAX = 256 << 10
+"""A larger entry is not decoded: its values can take 80 times its size, and too long."""
+PAGE_BYTES = 64 << 10
+"""A page has more only by its last message."""
+MESSAGE_BYTES_MAX = 128 << 10
+"""A longer message appears without its record: with a page it still fits into a reply."""
+REST_S = 0.002
+"""After that time the thread lets the event loop have the interpreter."""
+STREAMS_MAX = 64
+"""Tails and subscriptions at once, of all users: each tail keeps a segment open, and up to 1.3 MB in memory."""
+T = TypeVar("T")
+
+
+class Page(NamedTuple):
+    """What a step has found: messages as JSON, the last sequence it has looked at, and how many have expired unread."""
+
+    messages: list[msgspec.Raw]
+    size: int
+    next: int
+    missed: int
+    is_end: bool
+    """Whether the journal holds no more now."""
+    is_over: bool
+    """Whether nothing that will come is wanted: it is later than *until*."""
+
+
+class Pace:
+    """Lets the event loop have the interpreter for as long as the thread has had it."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def rest(self) -> None:
+        """Sleep, if it is time."""
+        worked_s = time.perf_counter() - self._began
+        if worked_s >= REST_S:
+            time.sleep(min(worked_s, 5 * REST_S))
+            self._began = time.perf_counter()
+
+
+class Selection(Query):
+    """A query that decodes only what *rights* allow, in small pieces. *rights* can be changed at any time."""
+
+    def __init__(self, *, rights: TagRights, **filters: Any) -> None:
+        super().__init__(**filters)
+        self.rights = rights
+        self.until: int | None = filters.get("until")
+        self.pace = Pace()
+        self.is_over = False
+
+    def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
+        """Yield the wanted messages of each piece of a batch, without their records: hub.query.backward keeps many."""
+        for found in batches:
+            for piece in self.pieces(found):
+                yield [msgspec.structs.replace(message, record={}) for message in self.wanted(piece)]
+            if self.is_over:
+                return
+
+    def pieces(self, found: Batch | Gap) -> Iterator[Batch | Gap]:
+        """Yield *found* in small pieces, if the caller may read it. Sets `is_over` if it is later than *until*."""
+        self.pace.rest()
+        if self.until is not None and found.received > self.until:
+            self.is_over = True
+        elif isinstance(found, Gap):
+            if self.rights.may_read(LOSS_TAG.decode()):
+                yield found
+        elif self.rights.may_read(found.tag.decode("utf-8", "replace")):
+            yield from pieces(found) if len(found.entries) > PIECE_BYTES else (found,)
+
+    def wanted(self, piece: Batch | Gap) -> Iterator[Message]:
+        """Yield the wanted messages of a piece."""
+        for group in super().groups(iter((piece,))):
+            for message in group:
+                if self.rights.may_read(message.tag):
+                    yield message
+
+
+def pieces(batch: Batch) -> Iterator[Batch]:
+    """Yield a large *batch* as several of about `PIECE_BYTES`. Of an entry that is too large there is only the size."""
+    view, sequence, at = memoryview(batch.entries), batch.sequence, codec.ARRAY_HEADER_BYTES
+    has_markers = codec.may_have_markers(batch.entries)
+    while at < len(view):
+        count, length = codec.count_objects(view[at : at + PIECE_BYTES])
+        if count:
+            entries = codec.join((view[at : at + length],), count)
+        else:
+            length = _length_of(view, at)
+            count, entries = (
+                1,
+                codec.join((_omitted(length) if length > ENTRY_BYTES_MAX else view[at : at + length],), 1),
+            )
+        if has_markers:
+            count = codec.count_messages(entries)
+        yield msgspec.structs.replace(batch, entries=entries, count=count, sequence=sequence, crc=None)
+        sequence += count
+        at += length
+
+
+def _length_of(view: memoryview, at: int) -> int:
+    """Return the length of the one entry at *at*, which is whole."""
+    rest = len(view) - at
+    unpacker = msgpack.Unpacker(read_size=rest, max_buffer_size=rest)
+    for start in range(at, len(view), PIECE_BYTES):
+        unpacker.feed(view[start : start + PIECE_BYTES])
+        try:
+            unpacker.skip()
+        except msgpack.OutOfData:
+            continue
+        length: int = unpacker.tell()
+        return length
+    return rest
+
+
+def _omitted(size: int) -> bytes:
+    return codec.UNSTAMPED + msgspec.msgpack.encode({OMITTED: size})
+
+
+OMITTED = "mpsr.omitted_bytes"
+"""The one field of a message that is too large to be sent to a caller: its size, stored or as JSON."""
+
+
+def as_json(message: Message) -> bytes:
+    """Return *message* as in ``--output json``; without its record, if that is too long for a reply."""
+    text = render_json(message).encode("utf-8", "replace")
+    if len(text) > MESSAGE_BYTES_MAX:
+        text = render_json(msgspec.structs.replace(message, record={OMITTED: len(text)})).encode()
+    return text
+
+
+class Reading:
+    """Reads what *query* wants, forward from the sequence *after*. `step` is called on a thread; one step at a time."""
+
+    def __init__(self, journal: Journal, query: Selection, after: int) -> None:
+        self.query = query
+        self.next = after
+        """The last sequence that it has looked at."""
+        self._journal = journal
+        self._reader: Reader | None = None
+        self._found: Iterator[Message | None] | None = None
+        self._missed = 0
+        self._is_large = False
+
+    def step(self, count: int, bytes_max: int = PAGE_BYTES) -> Page:
+        """Return a page of at most *count* messages, and of *bytes_max* and one message more."""
+        messages: list[msgspec.Raw] = []
+        size, ends_at, is_end = 0, time.perf_counter() + STEP_S, False
+        self.query.pace = Pace()
+        self._missed = 0
+        found = self._found or self._begin()
+        while True:  # at least one piece, so that each step gets on
+            try:
+                message = next(found)
+            except StopIteration:
+                self._found, is_end = None, True
+                break
+            if message is not None:
+                text = as_json(message)
+                messages.append(msgspec.Raw(text))
+                size += len(text)
+                self.query.pace.rest()
+            if size >= bytes_max or len(messages) >= count or time.perf_counter() >= ends_at:
+                break
+        if self._is_large and not is_end:  # not kept in memory while the caller reads
+            self.close()
+        return Page(messages, size, self.next, self._missed, is_end, self.query.is_over)
+
+    def close(self) -> None:
+        """Close what is open. A further step opens it again."""
+        self._found = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _begin(self) -> Iterator[Message | None]:
+        if self._reader is None:
+            self._reader = self._journal.read(after=self.next)
+        self._found = self._messages(self._reader)
+        return self._found
+
+    def _messages(self, reader: Reader) -> Iterator[Message | None]:
+        """Yield the messages that are wanted, and None after each piece: time may be over."""
+        for found in reader.read(follow=True):
+            self._is_large = isinstance(found, Batch) and len(found.entries) > PIECE_BYTES
+            if isinstance(found, Gap):
+                self._missed += found.count
+            for piece in self.query.pieces(found):
+                for message in self.query.wanted(piece):
+                    if message.sequence > self.next:
+                        self.next = message.sequence
+                        yield message
+                self.next = max(self.next, piece.sequence + piece.count - 1)
+                if self._is_large:
+                    yield None
+            if self.query.is_over:
+                return
+            self.next = max(self.next, found.sequence + found.count - 1)
+            self._is_large = False
+            yield None  # also after a batch that the caller may not read
+
+
+class Readings:
+    """The thread that reads, and what callers may have at once."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpsr-read")
+        self._streams = 0
+
+    async def do(self, user: User, work: Callable[..., T], *given: Any) -> T:
+        """Return what *work* returns on the thread. It is done to its end, even if the caller is cancelled."""
+        async with user.reading:
+            doing = asyncio.get_running_loop().run_in_executor(self._executor, functools.partial(work, *given))
+            try:
+                return await asyncio.shield(doing)
+            except asyncio.CancelledError:
+                await asyncio.wait((doing,))
+                raise
+
+    def close_later(self, reading: Reading) -> None:
+        """Close *reading* when its last step is done."""
+        with contextlib.suppress(RuntimeError):  # the thread has ended
+            self._executor.submit(reading.close)
+
+    def place(self, caller: Intake) -> Place:
+        """Return a place for a stream of *caller*. Raises CommandError if there is none."""
+        user = caller.user
+        most = max(half_of_rest(STREAMS_MAX, self._streams - user.streams), 1)
+        if user.streams >= most or self._streams >= STREAMS_MAX:
+            text = f"uid {user.uid} already has {user.streams} tails and subscriptions; end one of them"
+            raise CommandError(text, code=TOO_MANY)
+        return Place(self, user)
+
+    def count(self, change: int) -> None:
+        """Count streams."""
+        self._streams += change
+
+    def close(self) -> None:
+        """Begin nothing any longer."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class Place:
+    """The place of a stream, in a ``with``."""
+
+    def __init__(self, readings: Readings, user: User) -> None:
+        self._readings = readings
+        self._user = user
+
+    def __enter__(self) -> None:
+        self._readings.count(1)
+        self._user.streams += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._readings.count(-1)
+        self._user.streams -= 1

@@ -1,0 +1,202 @@
+"""hub.control.reading: steps, pieces, and what a reading keeps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hub import entries as codec
+from hub.access import TagRights
+from hub.control import reading
+from hub.control.reading import ENTRY_BYTES_MAX, OMITTED, PAGE_BYTES, PIECE_BYTES, Pace, Reading, Selection, pieces
+from hub.message import Batch, Message
+from hub.query.condition import Condition
+from tests.hub.control.journals import World, batch, numbered, world
+
+ALL = TagRights(("*",))
+MARKER = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x80"
+
+
+def messages(batches: Iterator[Batch]) -> list[Message]:
+    return [message for each in batches for message in each.messages()]
+
+
+@pytest.mark.parametrize("size", [10, 3000, PIECE_BYTES - 10, PIECE_BYTES + 10, 200_000])
+def test_pieces_are_the_batch(size: int) -> None:
+    """Together the pieces have the same messages with the same sequences; each is small, or one entry."""
+    whole = msgspec.structs.replace(
+        batch("a", *({"n": n, "t": "x" * size} for n in range(400_000 // size))), sequence=7
+    )
+    cut = list(pieces(whole))
+    assert messages(iter(cut)) == list(whole.messages())
+    assert all(len(each.entries) <= PIECE_BYTES + 5 or each.count == 1 for each in cut)
+    assert sum(each.count for each in cut) == whole.count
+
+
+def test_a_large_entry_is_not_decoded() -> None:
+    """In its place stands its size, and the entries around it are there."""
+    whole = batch("a", {"n": 0}, {"t": "x" * ENTRY_BYTES_MAX}, {"n": 2})
+    small, large, last = messages(pieces(whole))
+    assert (small.record, last.record, last.sequence) == ({"n": 0}, {"n": 2}, 2)
+    assert large.record[OMITTED] == pytest.approx(ENTRY_BYTES_MAX, abs=20)
+
+
+def test_group_markers_are_not_counted() -> None:
+    """A batch of Fluent Bit keeps its sequences, wherever its markers are."""
+    entry = b"\x92\x92\xc0\x80" + msgspec.msgpack.encode({"t": "x" * 1000})
+    parts = [MARKER, *[entry] * 100, MARKER, *[entry] * 100]
+    entries = codec.join(parts, len(parts))
+    whole = Batch(b"a", entries, codec.count_messages(entries), sequence=1)
+    assert (whole.count, len(list(pieces(whole))) > 1) == (200, True)
+    assert [each.sequence for each in messages(pieces(whole))] == list(range(1, 201))
+
+
+def reading_of(there: World, after: int = 0, **filters: Any) -> Reading:
+    return Reading(there.journal, Selection(rights=ALL, **filters), after)
+
+
+def everything(reading: Reading, count: int = 1000) -> list[int]:
+    """Return the sequences of all pages."""
+    found: list[int] = []
+    while True:
+        page = reading.step(count)
+        found += [msgspec.json.decode(each)["sequence"] for each in page.messages]
+        assert len(page.messages) <= count
+        if page.is_end:
+            return found
+
+
+def test_steps(tmp_path: Path) -> None:
+    """Whatever the size of a page, and in the middle of whatever batch it ends, everything comes once and in order."""
+
+    async def main() -> None:
+        large = batch("a", *({"t": "x" * 1000} for _ in range(300)))
+        async with world(tmp_path, numbered("a", 10), large, numbered("b", 10), large) as there:
+            for count in (1, 7, 1000):
+                reading, end = reading_of(there), there.journal.last_sequence
+                assert everything(reading, count) == list(range(1, end + 1))
+                await there.journal.append([numbered("c", 1)])
+                assert everything(reading_of(there, 615)) == list(range(616, there.journal.last_sequence + 1))
+                assert everything(reading)[-1] == there.journal.last_sequence
+                reading.close()
+
+    asyncio.run(main())
+
+
+def test_a_page_has_a_size(tmp_path: Path) -> None:
+    """It ends with the message that reaches the size, and the next step goes on after it."""
+
+    async def main() -> None:
+        async with world(tmp_path, batch("a", *({"t": "x" * 10_000} for _ in range(20)))) as there:
+            reading = reading_of(there)
+            page = reading.step(1000)
+            assert PAGE_BYTES <= page.size < PAGE_BYTES + 11_000
+            assert (len(page.messages), page.next, page.is_end) == (7, 7, False)
+            assert len(reading.step(1000, 1).messages) == 1
+            assert everything(reading)[0] == 9
+
+    asyncio.run(main())
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_large_batch_is_not_kept(tmp_path: Path) -> None:
+    """A reading that ends a page in the middle of a large batch closes everything; in a small one it goes on there."""
+
+    async def main() -> None:
+        large = batch("a", *({"t": "x" * 1000} for _ in range(300)))
+        async with world(tmp_path, large, numbered("b", 10)) as there:
+            before = descriptors()
+            reading = reading_of(there)
+            reading.step(5)
+            assert descriptors() == before
+            small = reading_of(there, 300)
+            small.step(5)
+            assert descriptors() == before + 1
+            small.close()
+            assert descriptors() == before
+            assert everything(reading) == list(range(6, 311))
+            reading.close()
+
+    asyncio.run(main())
+
+
+def test_a_step_that_finds_nothing_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time bounds it also in the middle of a batch, and it goes on there."""
+    monkeypatch.setattr(reading, "STEP_S", 0.0)
+
+    async def main() -> None:
+        large = batch("a", *({"t": "x" * 1000} for _ in range(300)))
+        async with world(tmp_path, large) as there:
+            looking, looking_too = reading_of(there), reading_of(there, where=[Condition("t=y")])
+            looking.query.rights = TagRights(("b",))
+            page = looking.step(5)
+            assert (page.next, page.is_end) == (300, False)  # all of it is skipped at once
+            page = looking_too.step(5)
+            assert (page.messages, page.is_end) == ([], False)
+            assert 0 < page.next < 300
+            monkeypatch.setattr(reading, "STEP_S", 60.0)
+            assert (looking_too.step(5).is_end, looking_too.next) == (True, 300)
+
+    asyncio.run(main())
+
+
+def test_the_thread_lets_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it has worked for a while it sleeps for as long, at most 10 ms."""
+    slept: list[float] = []
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", slept.append)
+    pace = Pace()
+    for moment in (0.001, 0.003, 0.004, 1.0):
+        now[0] = moment
+        pace.rest()
+    assert slept == [0.003, 0.01]
+
+
+def test_a_step_is_done_to_its_end(tmp_path: Path) -> None:
+    """Who cancels waits for the step, so that nothing is closed under it; another of the same user waits its turn."""
+
+    async def main() -> None:
+        async with world(tmp_path) as there:
+            began, may_end, done = threading.Event(), threading.Event(), []
+
+            def work() -> None:
+                began.set()
+                assert may_end.wait(30)
+                done.append(1)
+
+            user = there.caller().user
+            doing = asyncio.create_task(there.readings.do(user, work))
+            await asyncio.to_thread(began.wait, 30)
+            doing.cancel()
+            await asyncio.sleep(0)
+            second = asyncio.create_task(there.readings.do(user, done.append, 2))
+            await asyncio.sleep(0)
+            assert (doing.done(), done) == (False, [])
+            may_end.set()
+            await asyncio.wait((doing, second))
+            assert (doing.cancelled(), done) == (True, [1, 2])
+
+    asyncio.run(main())
+
+
+def test_a_reading_is_closed_although_the_thread_has_ended(tmp_path: Path) -> None:
+    """At the end of the hub nothing is left to close."""
+
+    async def main() -> None:
+        async with world(tmp_path) as there:
+            there.readings.close()
+            there.readings.close_later(reading_of(there))
+
+    asyncio.run(main())
