@@ -2,4 +2,9 @@
 What clients can ask a running hub for.
 
 methods                  the table of JSON-RPC methods, and the right that each requires
+messages                 query and tail: the journal, a page at a time and as a stream
+reading                  the thread that reads the journal for callers, in steps
+filters                  what to select, as callers write it
+typed                    commands from typed functions
+threads                  where plain functions run
 """

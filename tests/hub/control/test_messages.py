@@ -193,13 +193,14 @@ def test_a_query_that_finds_nothing_for_long_returns(tmp_path: Path, monkeypatch
 
     async def main() -> None:
         async with world(tmp_path, *(numbered("a", 1000, first) for first in range(0, 20_000, 1000))) as there:
-            after, pages = 0, 0
-            while (answer := await ask(there, where="n=19999", after=after))["next"] is not None:
-                assert answer["messages"] == []
-                assert answer["next"] > after
+            found, after, pages = [], 0, 0
+            while after is not None:
+                answer = await ask(there, where="n=19999", after=after)
+                assert answer["next"] is None or answer["next"] > after
+                found += answer["messages"]
                 after, pages = answer["next"], pages + 1
-            assert pages > 1
-            assert [each["record"] for each in answer["messages"]] == [{"n": 19_999}]
+            assert pages > 2
+            assert [each["record"] for each in found] == [{"n": 19_999}]
 
     asyncio.run(main())
 
