@@ -19,6 +19,9 @@ A process chooses its own command name, so ``comm`` rules are a convenience and 
 the kernel does not identify a peer (macOS), only the rule ``all`` names it, and what is not denied is allowed, except
 reading messages.
 
+A host on a network may send at most: if there are ``allow`` rules for sending, one of them must name it, ``all`` or
+``comm`` with its address or the name in its certificate.
+
 Not here: how a refusal is reported (hub.intake, hub.dispatch).
 """
 
@@ -188,7 +191,9 @@ class Access:
         rules = self._rules.get(right, Rules())
         if any(rule.names(peer, groups, if_unknown=True) for rule in rules.deny):
             return False
-        if not peer.verified or is_own(peer):
+        if peer.is_remote and right != "send":
+            return False
+        if (not peer.verified and not peer.is_remote) or is_own(peer):
             return True
         if any(rule.names(peer, groups, if_unknown=False) for rule in rules.allow):
             return True

@@ -14,16 +14,18 @@ Always true:
   is done at the arrival of the bytes, which saves waking the task.
 
 Not here: which bytes mean what (hub.wire), what is accepted (hub.intake), who may connect (hub.listener), sending
-(hub.outbox).
+(hub.outbox), encryption (hub.tls).
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.dispatch import AnyCommand, Dispatch
@@ -32,6 +34,7 @@ from hub.intake import Data, Intake, Tally
 from hub.log import get_logger
 from hub.message import Loss
 from hub.outbox import Outbox
+from hub.tls import Tls
 from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import ByteBuffer
@@ -70,9 +73,17 @@ class End(enum.Enum):
     STALLED = "stood still in the middle of a frame while memory was short"
 
 
+class Send(Protocol):
+    """Sends a reply, or *acks* acknowledgements."""
+
+    def __call__(self, data: bytes, *, acks: int = 0) -> None: ...
+
+
 class Connection(asyncio.BufferedProtocol):
     """
-    Serve one accepted socket; `run` is its task. Its first bytes choose the decoder, unless *decoder* is given.
+    Serve one accepted socket; `serve` is its task. Its first bytes choose the decoder, unless *decoder* is given.
+
+    *first* was read before. With *tls*, whose handshake is done, everything after that is encrypted.
     """
 
     def __init__(
@@ -83,6 +94,8 @@ class Connection(asyncio.BufferedProtocol):
         commands: Mapping[str, AnyCommand],
         frame_bytes_max: int = FRAME_BYTES_MAX,
         decoder: DecoderClass | None = None,
+        tls: Tls | None = None,
+        first: bytes = b"",
     ) -> None:
         self.peer = intake.peer
         self.since: float = time.monotonic()
@@ -97,7 +110,9 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox = Outbox(
             sock, on_stale=self._close_stale, metrics=intake.metrics, budget=self._budget, holding=self._holding
         )
-        self._dispatch = Dispatch(commands, intake, send=self._outbox.send, room=self._outbox.room, close=self._refuse)
+        self._tls = tls
+        self._send: Send = self._outbox.send if tls is None else functools.partial(_encrypt, tls, self._outbox)
+        self._dispatch = Dispatch(commands, intake, send=self._send, room=self._outbox.room, close=self._refuse)
         self._arrived = ByteBuffer()
         self._is_paused = False
         self._end: End | None = None
@@ -114,6 +129,9 @@ class Connection(asyncio.BufferedProtocol):
         self._items: Sequence[Item] = ()  # decoded, not handed over
         self._acks: list[bytes] = []
         self._release_at: asyncio.TimerHandle | None = None  # while the decoder waits
+        if first:
+            self._arrived.add(first)
+            self._budget.arrived(self._holding, len(first))
         intake.on_settled = self._note_settled
         intake.holding.break_off = self.break_off
 
@@ -157,6 +175,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = self._budget.buffer[:nbytes].tobytes()
+        if self._tls is not None:
+            data = self._decrypt(data, self._tls)
+            nbytes = len(data)
+            if not data:
+                return
         if self._wakeup is not None and self._may_step:
             try:
                 self._step(data, ARRIVAL_S)
@@ -186,6 +209,12 @@ class Connection(asyncio.BufferedProtocol):
             self._end_by(End.EOF)
 
     # The task.
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Read from *sock*, and `run`."""
+        if not self.has_ended:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
+        await self.run()
 
     async def run(self) -> None:
         """Hand over everything that arrives, until the client ends it or breaks the protocol."""
@@ -354,11 +383,26 @@ class Connection(asyncio.BufferedProtocol):
             data = self._sock.recv(self._budget.readable_bytes(self._holding), socket.MSG_DONTWAIT)
         except OSError:  # EAGAIN: that was all; ECONNRESET: an end like any other
             data = b""
+        self._left_bytes -= len(data)
+        is_all = not data or self._left_bytes <= 0
+        if self._tls is not None:
+            data = self._decrypt(data, self._tls)
         self._arrived.add(data)
         self._budget.arrived(self._holding, len(data))
-        self._left_bytes -= len(data)
-        if not data or self._left_bytes <= 0:
+        if is_all:
             self._end_by(self._ending)
+
+    def _decrypt(self, data: bytes, tls: Tls) -> bytes:
+        """Return what *data* is, decrypted; note the end, if that is in it."""
+        with self._turn:
+            data = tls.decrypt(data)
+            if output := tls.output():
+                self._outbox.send(output)
+        if tls.is_closed:
+            if tls.fault:
+                self._log(log.warning, "connection.garbled", fault=tls.fault)
+            self.connection_lost(None)
+        return data
 
     def _wake(self, error: Exception | None = None) -> None:
         """Let the task look again, or raise *error*, which is a fault of ours."""
@@ -396,9 +440,9 @@ class Connection(asyncio.BufferedProtocol):
             if is_own(chunk_id):  # our own producers take several at once, others read one reply at a time
                 ours.append(encode_ack(chunk_id))
             else:
-                self._outbox.send(encode_ack(chunk_id), acks=1)
+                self._send(encode_ack(chunk_id), acks=1)
         if ours:
-            self._outbox.send(b"".join(ours), acks=len(ours))
+            self._send(b"".join(ours), acks=len(ours))
         self._turn.spend(self._turn.clock() - began)
 
     async def _send_all_acks(self) -> None:
@@ -420,6 +464,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._release_at is not None:
             self._release_at.cancel()
         self._dispatch.close()
+        if self._tls is not None:
+            self._outbox.send(self._tls.farewell())
         self._outbox.close()
         self._intake.on_settled = self._holding.break_off = None
         if isinstance(self._decoder, DetectingDecoder):
@@ -432,3 +478,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _log(self, write: Callable[..., object], event: str, **fields: object) -> None:
         self.user.lines.log(write, event, peer_pid=self.peer.pid, comm=self.peer.comm, **fields)
+
+
+def _encrypt(tls: Tls, outbox: Outbox, data: bytes, *, acks: int = 0) -> None:
+    """Send *data* through *tls*. Nothing is sent behind something that the outbox drops, so no record is left out."""
+    outbox.send(tls.encrypt(data), acks=acks)

@@ -156,7 +156,7 @@ class Endpoint:
             if not was_lost:
                 log.error("socket.lost", socket=self.path, action="restart the socket unit: no client can connect")
             return False
-        if not self._listener.listen_again(mode, group):
+        if not self._listener.renew(lambda: self._file.listen_again(mode, group)):
             return False
         log.warning("socket.renewed", socket=self.path)
         return True
@@ -187,7 +187,7 @@ class Endpoint:
 
     def listener(
         self, socket_file: SocketFile, decoder: DecoderClass, *, connections_max: int, tally: Tally
-    ) -> Listener:
+    ) -> Listener[Connection]:
         """
         Return the listener for another socket, whose connections all speak the protocol of *decoder*, and call no
         commands. It counts connections by itself; *tally* counts what they send.

@@ -23,14 +23,13 @@ import functools
 import resource
 import socket
 from collections.abc import Callable, Collection
+from typing import Generic, Protocol, TypeVar
 
-from hub.connection import Connection
 from hub.log import get_logger
 from hub.message import Peer
 from hub.metrics import Metrics
 from hub.peer import peer_of
 from hub.ration import Lines
-from hub.socketfile import SocketFile
 from hub.users import User, Users
 
 CONNECTIONS_MAX = 10_000
@@ -58,18 +57,50 @@ def bounded_connections(connections_max: int) -> int:
     return min(possible, connections_max)
 
 
-class Listener:
+class Bound(Protocol):
+    """A socket that listens, and what is to be done with its path."""
+
+    sock: socket.socket
+
+    @property
+    def is_kept(self) -> bool: ...
+
+    def remove(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Client(Protocol):
+    """What serves one socket: a connection, or something that becomes one."""
+
+    @property
+    def peer(self) -> Peer: ...
+
+    @property
+    def user(self) -> User: ...
+
+    async def serve(self, sock: socket.socket) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def limit(self, frame_bytes_max: int) -> None: ...
+
+
+ClientT = TypeVar("ClientT", bound=Client)
+
+
+class Listener(Generic[ClientT]):
     """
     Accept connections on a bound socket.
 
-    *connect* makes the `Connection` for a socket. *on_end* is called when a connection has ended. *identify* returns
-    the peer of a socket.
+    *connect* makes the client for a socket. *on_end* is called when a connection has ended. *identify* returns the peer
+    of a socket.
     """
 
     def __init__(
         self,
-        socket_file: SocketFile,
-        connect: Callable[[socket.socket, Peer, User], Connection],
+        socket_file: Bound,
+        connect: Callable[[socket.socket, Peer, User], ClientT],
         *,
         users: Users,
         metrics: Metrics,
@@ -85,7 +116,7 @@ class Listener:
         self._on_end = on_end
         self._identify = identify
         self._lines = Lines()
-        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._connections: dict[asyncio.Task[None], ClientT] = {}
         self._room = asyncio.Event()
         self._accepted: asyncio.Future[None] | None = None  # done when something was accepted
         self._is_stopping = False
@@ -97,7 +128,7 @@ class Listener:
         return len(self._connections)
 
     @property
-    def clients(self) -> Collection[Connection]:
+    def clients(self) -> Collection[ClientT]:
         """The open connections."""
         return self._connections.values()
 
@@ -120,16 +151,16 @@ class Listener:
         for connection in self._connections.values():
             connection.limit(frame_bytes_max)
 
-    def listen_again(self, mode: int, group: str | None) -> bool:
+    def renew(self, bind: Callable[[], socket.socket]) -> bool:
         """
-        Bind the path anew, after its file was lost, once the backlog of the former socket is accepted. Return whether
-        that was possible: at the limit it is not, and no client could be accepted. Raises SocketError and UnknownGroup.
+        Have *bind* bind the path anew, after its file was lost, once the backlog of the former socket, which it
+        returns, is accepted. Return whether that was possible: at the limit it is not, and no client could be accepted.
         """
         with contextlib.suppress(OSError):  # a shortage; or the socket is closed, which `run` raises
             while self._accept_some():
                 pass
             if len(self._connections) < self._connections_max:
-                self._renew(self._file.listen_again(mode, group))
+                self._renew(bind())
                 return True
         return False
 
@@ -241,11 +272,9 @@ class Listener:
         self._connections[task] = connection
         task.add_done_callback(functools.partial(self._ended, user))
 
-    async def _serve(self, connection: Connection, sock: socket.socket) -> None:
+    async def _serve(self, connection: ClientT, sock: socket.socket) -> None:
         try:
-            if not connection.has_ended:
-                await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
-            await connection.run()
+            await connection.serve(sock)
         except Exception:  # noqa: BLE001  logged with its traceback, at most once a second for each user
             connection.user.lines.log(log.exception, "connection.failed", peer_pid=connection.peer.pid)
         finally:

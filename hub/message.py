@@ -27,18 +27,27 @@ CLIENT_LOSS_TAG = LOSS_TAG + CLIENT_SUFFIX
 """What a client says it lost, and what it sent and nobody can read."""
 
 
+UNKNOWN_UID = -1
+"""The user of peers that nobody identifies. Lower numbers stand for hosts on a network (hub.peer)."""
+
+
 class Peer(msgspec.Struct, frozen=True):
     """
     The connected process: process id, user id, group id, command name, and the path of its control group (empty if
-    unknown), as the kernel reports them when it connects.
+    unknown), as the kernel reports them when it connects. It may also be a host on a network (`is_remote`).
     """
 
     pid: int = 0
-    uid: int = -1
+    uid: int = UNKNOWN_UID
     gid: int = -1
     comm: str = ""
     verified: bool = True
     cgroup: str = ""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a host on a network: *comm* is its address, or the name in its certificate."""
+        return self.uid < UNKNOWN_UID
 
     @property
     def unit(self) -> str:

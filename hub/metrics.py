@@ -34,6 +34,8 @@ class Metrics:
     connections_accepted: int = 0
     connections_refused: int = 0
     """Connections closed at once because their user had its share."""
+    connections_unproved: int = 0
+    """Connections closed because they did not prove what a source on TCP asks for (hub.sources.tcp)."""
     connections_broken_off: int = 0
     """Connections closed because they stalled in the middle of a frame while memory was short."""
     commands: int = 0

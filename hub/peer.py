@@ -1,5 +1,10 @@
 """
-The peer of a connected socket, as the kernel reports it.
+The peer of a connected socket, as the kernel reports it: a process of this host, or the address of another one.
+
+A host on a network has a user of its own, with a number below -1 that follows from its name: the same at each
+connection and after each start, so that shares, rate limits and resends are those of one host. The hosts of an IPv6
+network of 64 bits share one, because one host can have all of its addresses. The name in a client's certificate stands
+for a host, too, wherever it connects from.
 
 Source: unix(7), SO_PEERCRED (names the process that connected, even if a forked child uses the socket now); proc(5),
 /proc/PID/comm and /proc/PID/cgroup.
@@ -8,12 +13,14 @@ Source: unix(7), SO_PEERCRED (names the process that connected, even if a forked
 from __future__ import annotations
 
 import errno
+import hashlib
+import ipaddress
 import os
 import socket
 import struct
 
 from hub.cgroup import parse_cgroup
-from hub.message import UNKNOWN_PEER, Peer
+from hub.message import UNKNOWN_PEER, UNKNOWN_UID, Peer
 
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # Linux; Python has no name for it
@@ -22,6 +29,9 @@ _ALL_GROUPS_BYTES = 4 * 65_536
 """NGROUPS_MAX (65,536) groups of 4 bytes."""
 _CGROUP_FILE_BYTES_MAX = 8 << 10
 """A line for each hierarchy: one, or with version 1 about a dozen."""
+_HOSTS = 1 << 52
+"""So many numbers for hosts: JSON's numbers hold each of them."""
+_NETWORK_BITS = 64
 
 
 def peer_of(sock: socket.socket) -> Peer:
@@ -40,6 +50,41 @@ def identified(pid: int, uid: int, gid: int) -> Peer:
     """Return the process *pid* of a user and a group, as the kernel has reported them, with its command and cgroup."""
     name = _read(f"/proc/{pid}/comm", 64).rstrip(b"\n").decode("utf-8", "replace")  # first: the process may be ending
     return Peer(pid, uid, gid, name, cgroup=parse_cgroup(_read(f"/proc/{pid}/cgroup", _CGROUP_FILE_BYTES_MAX)))
+
+
+def remote_peer(sock: socket.socket) -> Peer:
+    """Return the host that *sock* is connected to; one without an address if it has left."""
+    try:
+        host = sock.getpeername()[0]
+    except OSError:
+        host = ""
+    return peer_of_host(host)
+
+
+def peer_of_host(host: str) -> Peer:
+    """Return the host with the address *host*."""
+    return _remote("address", host, _network_of(host))
+
+
+def peer_of_certificate(name: str) -> Peer:
+    """Return the host whose certificate has *name*."""
+    return _remote("certificate", name, name)
+
+
+def _remote(kind: str, shown: str, name: str) -> Peer:
+    digest = hashlib.blake2b(f"{kind} {name}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return Peer(uid=UNKNOWN_UID - 1 - int.from_bytes(digest, "big") % _HOSTS, comm=shown, verified=False)
+
+
+def _network_of(host: str) -> str:
+    """Return what one host can have alone: its address, or its IPv6 network."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 4 or address.is_loopback:
+        return str(address)
+    return str(ipaddress.ip_network((address, _NETWORK_BITS), strict=False))
 
 
 def groups_of(sock: socket.socket, peer: Peer) -> frozenset[int] | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.certificates import Certificates, make_certificates
 from tests.support import HubProcess
 
 # A shared machine stands still now and then, which is no failure; a hang meets pytest's timeout.
@@ -104,3 +105,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         names = ", ".join(f"{name} ({count})" for name, count in tests.items())
         line = f"DURABILITY NOT TESTED, {tests.total()} tests did not run: {reason}: {names}"
         terminalreporter.write_line(line, yellow=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates for tests of TLS."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    return make_certificates(tmp_path_factory.mktemp("certificates"))

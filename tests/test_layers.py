@@ -14,15 +14,16 @@ from pathlib import Path
 
 LAYERS = """
     hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.writeall
-    hub.syslogfields
-    hub.entries hub.quantities hub.lockfile hub.trust
+    hub.syslogfields hub.address
+    hub.entries hub.quantities hub.lockfile hub.trust hub.secretfile
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake hub.outbox
+    hub.tls
     hub.journal.*
     hub.query.*
     hub.dispatch hub.connection hub.receiver
-    hub.socketfile hub.listener
+    hub.socketfile hub.tcpsocket hub.listener
     hub.endpoint
     hub.hub hub.control.*
     hub.service.misfit hub.service.tables

@@ -161,7 +161,8 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
     where = _where(record)
     if where:
         shown.update(("pathname", "lineno", "func"))
-    who = _who(message.peer.comm, message.peer.pid)
+    peer = message.peer
+    who = _name(peer.comm) if peer.is_remote else _who(peer.comm, peer.pid)
     if paint is _plainly:
         fields = [f"{_key(key)}={_value(value)}" for key, value in record.items() if key not in shown]
         rest = [escape(" ".join([*fields, where] if where else fields))]

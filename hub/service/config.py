@@ -9,21 +9,23 @@ Not here: the flag, the variable and the help of a key (hub.service.keys), the o
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import msgspec
 
 from hub.access import RIGHTS, Right, Rule, Rules
+from hub.address import Address
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
 from hub.limits import Limit, When
 from hub.paths import AbsolutePath, default_journal, default_socket
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
-from hub.sources.table import SOURCES_MAX, AnySource, Datagram, Fifo, Pickle
+from hub.sources.table import SOURCES_MAX, AnySource, Datagram, Fifo, FileTable, Pickle, Tcp
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+FileT = TypeVar("FileT", bound=FileTable)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -162,17 +164,19 @@ class Config(Table, frozen=True, kw_only=True):
     datagram: Live[tuple[AbsolutePath, ...]] = ()
     fifo: Live[tuple[AbsolutePath, ...]] = ()
     pickle: Live[tuple[AbsolutePath, ...]] = ()
+    tcp: Live[tuple[Address, ...]] = ()
     sources: Live[tuple[AnySource, ...]] = ()
     limits: Live[tuple[LimitTable, ...]] = ()
 
     def __post_init__(self) -> None:
         if len(self.all_sources) > SOURCES_MAX:
             raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
-        taken = {self.socket: "the hub's socket"}
+        taken: dict[str, str] = {self.socket: "the hub's socket"}
         for source in self.all_sources:
-            if source.path in taken:
-                raise ValueError(f"a source has the path of {taken[source.path]}: {source.path} (choose another path)")
-            taken[source.path] = "another source"
+            where, what = source.where, "path" if isinstance(source, FileTable) else "address"
+            if where in taken:
+                raise ValueError(f"a source has the {what} of {taken[where]}: {where} (choose another {what})")
+            taken[where] = "another source"
 
     @property
     def rules(self) -> dict[Right, Rules]:
@@ -181,21 +185,19 @@ class Config(Table, frozen=True, kw_only=True):
 
     @property
     def all_sources(self) -> tuple[AnySource, ...]:
-        """The sources of all keys. One without permissions of its own has those of the socket."""
+        """The sources of all keys. A file without permissions of its own has those of the socket."""
         given = (
             *self.sources,
             *(Datagram(path=path) for path in self.datagram),
             *(Fifo(path=path) for path in self.fifo),
             *(Pickle(path=path) for path in self.pickle),
+            *(Tcp(address=address) for address in self.tcp),
         )
-        return tuple(
-            msgspec.structs.replace(
-                source,
-                mode=self.mode if source.mode is None else source.mode,
-                group=self.group if source.group is None else source.group,
-            )
-            for source in given
-        )
+        return tuple(self._permitted(source) if isinstance(source, FileTable) else source for source in given)
+
+    def _permitted(self, source: FileT) -> FileT:
+        mode = self.mode if source.mode is None else source.mode
+        return msgspec.structs.replace(source, mode=mode, group=self.group if source.group is None else source.group)
 
     @property
     def frame_bytes_max(self) -> int:

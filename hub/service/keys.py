@@ -5,7 +5,7 @@ The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOU
 ``journal_size = "2GiB"`` of the file.
 
 The keys ``sources`` and ``limits``, lists of tables, have neither flag nor variable. Each type of source has a key that
-is short for a table with a path.
+is short for a table with a path, or an address.
 
 Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
 """
@@ -58,8 +58,7 @@ def _rule_keys(right: Right, deed: str, default: str) -> tuple[Key, Key]:
 
 
 def _source_keys() -> tuple[Key, ...]:
-    sample = "/run/mpsr/{}"
-    return tuple(Key(name, "PATH", row.help, sample=(sample.format(name),)) for name, row in SOURCES.items())
+    return tuple(Key(name, row.metavar, row.help, sample=(row.sample.format(name),)) for name, row in SOURCES.items())
 
 
 KEYS: tuple[Key, ...] = (
@@ -106,6 +105,15 @@ _SAMPLE_TABLES = (
     '#tag = "app"  # of messages that name no tag of their own',
     '#mode = "0660"  # permissions and group; default: those of the socket',
     '#group = "adm"',
+    "",
+    "# A port for other hosts: they need a shared key, or a certificate that tls_client_ca has signed.",
+    "#[[sources]]",
+    '#type = "tcp"',
+    '#address = "0.0.0.0:24224"',
+    '#shared_key_file = "/etc/mpsr/key"',
+    '#tls_cert = "/etc/mpsr/cert.pem"',
+    '#tls_key = "/etc/mpsr/key.pem"',
+    '#tls_client_ca = "/etc/mpsr/clients.pem"',
     "",
     "# How much a user may send a second, under the tags that match. The first that applies counts; default: no limit.",
     "# (a reload changes it)",

@@ -23,7 +23,8 @@ from hub.lockfile import holder_of
 from hub.quantities import Size
 from hub.service.config import Config
 from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
-from hub.sources.table import SOURCES, SourceTable, as_source_error, type_of
+from hub.sources.credentials import load as load_credentials
+from hub.sources.table import SOURCES, FileTable, SourceTable, Tcp, as_source_error, type_of
 
 _OF_KERNEL = frozenset(
     ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "pstore"]
@@ -79,6 +80,13 @@ def check_sources(config: Config) -> None:
 
 
 def _check_source(source: SourceTable) -> None:
+    if isinstance(source, Tcp):
+        load_credentials(source)
+    elif isinstance(source, FileTable):
+        _check_file(source)
+
+
+def _check_file(source: FileTable) -> None:
     gid = group_id(source.group)
     check_folder(source.path)
     if gid not in (-1, os.getegid(), *os.getgroups()) and os.geteuid() != 0:

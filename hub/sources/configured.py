@@ -11,13 +11,13 @@ import contextlib
 
 from hub.endpoint import Endpoint
 from hub.intake import Tally
-from hub.sources.table import SourceTable
+from hub.sources.table import FileTable
 
 
 class ConfiguredSource:
-    """A source made for *table*, whose mode is known by now."""
+    """A source made for *table*, which has a file; its mode is known by now."""
 
-    def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
+    def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         assert table.mode is not None
         self.tally: Tally = Tally()
         self._table = table
@@ -25,11 +25,16 @@ class ConfiguredSource:
         self._mode, self._group = int(table.mode), table.group
         self._tag = None if table.tag is None else table.tag.encode()
 
+    @property
+    def where(self) -> str:
+        """Where clients find it."""
+        return self._table.where
+
 
 class ReadingSource(ConfiguredSource):
     """One whose `run` reads until `_is_stopping`, which `_woken` tells it to look at, and sets `_ended` at its end."""
 
-    def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
+    def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()

@@ -35,7 +35,7 @@ from hub.socketfile import SocketFile
 from hub.sources.configured import ReadingSource
 from hub.sources.lane import NO_ROOM, Arrived, Lane
 from hub.sources.passed import DESCRIPTORS_MAX, Passed
-from hub.sources.table import SourceTable
+from hub.sources.table import FileTable
 
 LOOK_S = 1.0
 """How often the source looks whether clients can find the socket."""
@@ -71,7 +71,7 @@ class _Received(NamedTuple):
 class DatagramSource(ReadingSource):
     """Serves the socket of *table*."""
 
-    def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
+    def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)
         self._budget = endpoint.inbox.budget
         self._file: SocketFile

@@ -33,15 +33,14 @@ from hub.budget import PIECE_BYTES
 from hub.endpoint import Endpoint
 from hub.errors import SourceError
 from hub.intake import Data, Intake
-from hub.message import Batch, Loss, Peer
+from hub.message import Loss, Peer
 from hub.socketfile import check_folder, group_id
 from hub.sources.configured import ReadingSource
-from hub.sources.table import SourceTable
-from hub.wire import jsonlines, sysloglines, text
+from hub.sources.table import FileTable
+from hub.sources.tagging import tagged
 from hub.wire.detect import Item
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
-from hub.wire.payload import Unopened
 
 LOOK_S = 1.0
 """How often the source looks whether the pipe is still in its place."""
@@ -57,7 +56,7 @@ REQUEST = Loss("a request through a named pipe, which cannot get a reply")
 class FifoSource(ReadingSource):
     """Takes the lines that are written to the pipe of *table*."""
 
-    def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
+    def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)
         self._fd = self._own_end = -1
         self._identity: os.stat_result
@@ -155,7 +154,7 @@ class FifoSource(ReadingSource):
 
     async def _take(self, items: Sequence[Item]) -> bool:
         kept = (item for item in items if not (isinstance(item, Request) and item.is_kept))  # it is a text, too
-        return await self._intake.take([tagged(item, self._tag) for item in kept])
+        return await self._intake.take([as_data(item, self._tag) for item in kept])
 
     async def _wait(self) -> bool:
         """Return when there may be something to read; False at a stop. Raises SourceError if the pipe was replaced."""
@@ -214,18 +213,8 @@ def check_place(path: str, identity: os.stat_result) -> None:
     raise SourceError(path, "its file was removed or replaced; what is there now is used, or a new one made")
 
 
-def tagged(item: Item, tag: bytes | None) -> Data:
+def as_data(item: Item, tag: bytes | None) -> Data:
     """Return *item* under *tag*, unless it names its own; a request as the loss that it is."""
     if isinstance(item, Request):
         return REQUEST
-    if tag is None:
-        return item
-    if isinstance(item, Unopened):
-        return Unopened(lambda: [_with_tag(each, tag) for each in item.open()], item.held_bytes)
-    return _with_tag(item, tag)
-
-
-def _with_tag(item: Batch | Loss, tag: bytes) -> Batch | Loss:
-    if isinstance(item, Batch) and item.tag in (text.TAG, jsonlines.TAG, sysloglines.TAG):
-        return msgspec.structs.replace(item, tag=tag)
-    return item
+    return item if tag is None else tagged(item, tag)

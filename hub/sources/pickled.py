@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 
+from hub.connection import Connection
 from hub.endpoint import Endpoint
 from hub.listener import Listener
 from hub.log import get_logger
 from hub.socketfile import SocketFile
 from hub.sources.configured import ConfiguredSource
-from hub.sources.table import SourceTable
+from hub.sources.table import FileTable
 from hub.wire.pickled import PickleDecoder
 
 LOOK_S = 1.0
@@ -35,11 +37,11 @@ log = get_logger("mpsr.sources")
 class PickledSource(ConfiguredSource):
     """Serves the socket of *table*."""
 
-    def __init__(self, table: SourceTable, endpoint: Endpoint) -> None:
+    def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)
         self._decoder = functools.partial(PickleDecoder, tag=self._tag)
         self._file: SocketFile
-        self._listener: Listener
+        self._listener: Listener[Connection]
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._timeout = 0.0
@@ -84,5 +86,8 @@ class PickledSource(ConfiguredSource):
     def _look(self) -> None:
         """Bind the socket anew if its file is gone, and follow the limit of frames."""
         self._listener.limit(connections_max=CONNECTIONS_MAX, frame_bytes_max=self._endpoint.frame_bytes_max)
-        if self._file.is_lost and self._listener.listen_again(self._mode, self._group):
+        if self._file.is_lost and self._listener.renew(self._bind_again):
             log.warning("socket.renewed", socket=self._table.path)
+
+    def _bind_again(self) -> socket.socket:
+        return self._file.listen_again(self._mode, self._group)

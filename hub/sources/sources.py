@@ -23,7 +23,7 @@ from hub.endpoint import Endpoint
 from hub.errors import HubClosed, MpsrError
 from hub.intake import Tally
 from hub.log import get_logger
-from hub.sources.table import Source, SourceTable, as_source_error, make, type_of
+from hub.sources.table import FileTable, Source, SourceTable, as_source_error, make, type_of
 
 RETRY_S = 1.0
 STOP_S = 5.0
@@ -72,17 +72,17 @@ class Sources:
         async with self._changing:
             if self._stopping.is_set():
                 return
-            wanted: dict[str, SourceTable] = {table.path: table for table in tables}
-            ending = [running for path, running in self._running.items() if not running.becomes(wanted.get(path))]
+            wanted: dict[str, SourceTable] = {table.where: table for table in tables}
+            ending = [running for where, running in self._running.items() if not running.becomes(wanted.get(where))]
             await asyncio.gather(*(running.stop(STOP_S) for running in ending))
             for running in ending:
-                del self._running[running.table.path]
+                del self._running[running.table.where]
             if self._stopping.is_set():
                 return
-            fresh = [table for path, table in wanted.items() if path not in self._running]
+            fresh = [table for where, table in wanted.items() if where not in self._running]
             for table in fresh:
-                self._running[table.path] = _Running(table, self._endpoint, self._make)
-            await asyncio.gather(*(self._running[table.path].tried.wait() for table in fresh))
+                self._running[table.where] = _Running(table, self._endpoint, self._make)
+            await asyncio.gather(*(self._running[table.where].tried.wait() for table in fresh))
 
     async def stop(self, timeout: float) -> None:
         """Stop all sources, within *timeout* seconds."""
@@ -112,10 +112,15 @@ class _Running:
 
     def becomes(self, table: SourceTable | None) -> bool:
         """Return whether it now is the source for *table*: it was, or could be given its permissions."""
-        if table is None or msgspec.structs.replace(table, mode=self.table.mode, group=self.table.group) != self.table:
+        if table is None:
             return False
-        if table != self.table and self._source is not None:
-            assert table.mode is not None
+        if table == self.table:
+            return True
+        if not isinstance(table, FileTable) or not isinstance(self.table, FileTable) or table.mode is None:
+            return False
+        if msgspec.structs.replace(table, mode=self.table.mode, group=self.table.group) != self.table:
+            return False
+        if self._source is not None:
             try:
                 self._source.permit(table.mode, table.group)
             except (MpsrError, OSError) as error:
@@ -132,14 +137,14 @@ class _Running:
                 await self._source.stop(timeout)
         self.task.cancel()
         await asyncio.wait((self.task,))
-        log.info("source.closed", type=type_of(self.table), path=self.table.path)
+        log.info("source.closed", type=type_of(self.table), path=self.table.where)
 
     def stats(self) -> dict[str, Any]:
         """Return type, path and state, and what it has accepted."""
         tally = self._source.tally if self._source is not None else Tally()
         return {
             "type": type_of(self.table),
-            "path": str(self.table.path),
+            "path": str(self.table.where if self._source is None else self._source.where),
             "state": "open" if self._source is not None else self._fault or "closed",
             "messages": self._counted.messages + tally.messages,
             "losses": self._counted.losses + tally.losses,
@@ -167,7 +172,7 @@ class _Running:
         self._source, self._was_open = source, True
         if not was_open:
             self._fault = ""
-            log.info("source.opened", type=type_of(self.table), path=self.table.path)
+            log.info("source.opened", type=type_of(self.table), path=source.where)
         self.tried.set()
         await source.run()
 
@@ -175,7 +180,7 @@ class _Running:
         """Log a fault, unless it is the one that was logged last."""
         text = as_source_error(self.table, error).reason
         if text != self._fault:
-            log.error("source.failed", type=type_of(self.table), path=self.table.path, error=text, retry_s=RETRY_S)
+            log.error("source.failed", type=type_of(self.table), path=self.table.where, error=text, retry_s=RETRY_S)
         self._fault = text
 
     def _forget(self) -> None:

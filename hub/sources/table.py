@@ -2,7 +2,7 @@
 The table `SOURCES`: the ways in that the configuration can turn on, and what each needs to know.
 
 A source is a table ``[[sources]]`` of the configuration file; its key ``type`` names the row. A flag such as ``--fifo
-PATH`` is short for a table with that type and path.
+PATH`` is short for a table with that type and path (or address).
 
 Always true: reading the configuration loads no source; `make` loads the one that is wanted.
 
@@ -15,6 +15,7 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
+from hub.address import Address
 from hub.errors import MpsrError, SocketError, SourceError
 from hub.paths import AbsolutePath
 from hub.quantities import Mode
@@ -43,27 +44,66 @@ class Tag(str):
 
 
 class SourceTable(Table, frozen=True, kw_only=True):
-    """What all types have: where it is, its permissions (None: those of the socket), and the tag of its messages."""
+    """What all types have: the tag of messages that name none."""
+
+    tag: Tag | None = None
+
+    @property
+    def where(self) -> str:
+        """Its path or address: no two sources have the same."""
+        raise NotImplementedError
+
+
+class FileTable(SourceTable, frozen=True, kw_only=True):
+    """A source with a file: where it is, and its permissions (None: those of the socket)."""
 
     path: AbsolutePath
-    tag: Tag | None = None
     mode: Mode | None = None
     group: str | None = None
 
+    @property
+    def where(self) -> str:
+        return self.path
 
-class Fifo(SourceTable, frozen=True, kw_only=True, tag="fifo"):
+
+class Fifo(FileTable, frozen=True, kw_only=True, tag="fifo"):
     """A named pipe."""
 
 
-class Pickle(SourceTable, frozen=True, kw_only=True, tag="pickle"):
+class Pickle(FileTable, frozen=True, kw_only=True, tag="pickle"):
     """A socket for Python's `logging.handlers.SocketHandler`."""
 
 
-class Datagram(SourceTable, frozen=True, kw_only=True, tag="datagram"):
+class Datagram(FileTable, frozen=True, kw_only=True, tag="datagram"):
     """A socket like /dev/log."""
 
 
-AnySource = Datagram | Fifo | Pickle
+class Tcp(SourceTable, frozen=True, kw_only=True, tag="tcp"):
+    """A TCP port. Where other hosts can reach it, they need a shared key or a certificate."""
+
+    address: Address
+    shared_key_file: AbsolutePath | None = None
+    tls_cert: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+    tls_client_ca: AbsolutePath | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both tls_cert and tls_key")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs TLS: add tls_cert and tls_key")
+        if not self.address.is_loopback and self.shared_key_file is None and self.tls_client_ca is None:
+            raise ValueError(
+                f"other hosts can reach {self.address}: add a shared_key_file, or tls_cert, tls_key and tls_client_ca "
+                f"(or listen at 127.0.0.1:{self.address.port})"
+            )
+
+    @property
+    def where(self) -> str:
+        return self.address
+
+
+AnySource = Datagram | Fifo | Pickle | Tcp
 
 
 class Source(Protocol):
@@ -75,8 +115,12 @@ class Source(Protocol):
 
     tally: Tally
 
+    @property
+    def where(self) -> str:
+        """Where clients find it, once it is open."""
+
     def open(self) -> None:
-        """Make the file that clients use, as far as it is missing. Raises MpsrError or OSError."""
+        """Make what clients use, as far as it is missing. Raises MpsrError or OSError."""
 
     async def run(self) -> None:
         """Accept until `stop` is called or the inbox is closed, and close everything. An error is a fault to retry."""
@@ -85,7 +129,7 @@ class Source(Protocol):
         """Take what was sent by now, and return when it is stored, at most *timeout* seconds later."""
 
     def permit(self, mode: int, group: str | None) -> None:
-        """Change mode and group of the file. Raises MpsrError or OSError."""
+        """Change mode and group of the file. Called only if it has one. Raises MpsrError or OSError."""
 
 
 class Row(NamedTuple):
@@ -97,6 +141,8 @@ class Row(NamedTuple):
     help: str
     is_socket: bool = True
     """Whether its file is a socket."""
+    metavar: str = "PATH"
+    sample: str = "/run/mpsr/{}"
 
 
 SOURCES: Mapping[str, Row] = {
@@ -105,6 +151,14 @@ SOURCES: Mapping[str, Row] = {
     ),
     "fifo": Row(Fifo, "hub.sources.fifo", "FifoSource", "Read lines from a named pipe.", is_socket=False),
     "pickle": Row(Pickle, "hub.sources.pickled", "PickledSource", "Listen for Python's SocketHandler."),
+    "tcp": Row(
+        Tcp,
+        "hub.sources.tcp",
+        "TcpSource",
+        "Listen on TCP for Forward and lines, on loopback.",
+        metavar="HOST:PORT",
+        sample="127.0.0.1:24224",
+    ),
 }
 
 
@@ -123,7 +177,7 @@ def as_source_error(table: SourceTable, error: Exception) -> SourceError:
         reason = error.strerror
     else:
         reason = str(error) if isinstance(error, MpsrError) else repr(error)
-    return SourceError(table.path, reason.replace("a --socket", "a path").replace("another --socket", "another path"))
+    return SourceError(table.where, reason.replace("a --socket", "a path").replace("another --socket", "another path"))
 
 
 def make(table: SourceTable, endpoint: Endpoint) -> Source:

@@ -70,8 +70,9 @@ class Door:
         self.receives = asyncio.Event()
         self.receives.set()
         self.acknowledges = True
+        self.file = SocketFile.bind(path)
         self.listener = Listener(
-            SocketFile.bind(path),
+            self.file,
             self._connect,
             users=self.users,
             metrics=self.metrics,

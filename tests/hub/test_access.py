@@ -7,6 +7,7 @@ import pytest
 
 from hub.access import RIGHTS, SAID_MAX, Access, Gate, Right, Rule, Rules
 from hub.message import UNKNOWN_PEER, Peer
+from hub.peer import peer_of_host
 
 OTHER = Peer(pid=7, uid=4321, gid=54, comm="curl")
 
@@ -69,6 +70,24 @@ def test_the_hubs_own_user_and_root_may_everything(uid: int) -> None:
 def test_a_peer_nobody_knows_is_named_by_no_rule() -> None:
     """No rule by uid names a peer that the kernel does not identify; it may do what is not denied."""
     assert allowed(UNKNOWN_PEER, send_allow="uid:1", read_deny="uid:1") == set(RIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"send"}),
+        ({"send_allow": "uid:0"}, set()),
+        ({"send_allow": "comm:10.0.0.1"}, set()),
+        ({"send_allow": "uid:0 comm:10.0.0.5"}, {"send"}),
+        ({"send_allow": "all", "read_allow": "all", "control_allow": "comm:10.0.0.5"}, {"send"}),
+        ({"send_deny": "comm:10.0.0.5"}, set()),
+    ],
+)
+def test_a_host_on_a_network(given: dict[str, str], expected: set[str]) -> None:
+    """It may send if a rule names it or there is none, and never more."""
+    access = Access(rules(**given))
+    host = peer_of_host("10.0.0.5")
+    assert {right for right in RIGHTS if access.may(right, host, frozenset((host.gid,)))} == expected
 
 
 @pytest.mark.parametrize(

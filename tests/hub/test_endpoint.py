@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hub.access import Access, Gate, Rule, Rules
+from hub.connection import Connection
 from hub.endpoint import Endpoint
 from hub.errors import HubClosed, SocketError
 from hub.listener import Listener
@@ -164,7 +165,7 @@ def test_accepting_fails_for_good(
 ) -> None:
     """`run` raises SocketError with the cause, and logs it; open connections continue."""
 
-    def fail(_: Listener) -> bool:
+    def fail(_: Listener[Connection]) -> bool:
         raise OSError(errno.EINVAL, "ours")
 
     async def main() -> None:

@@ -437,7 +437,7 @@ def test_a_path_that_is_bound_anew(run: Run, path: str) -> None:
             leave_messages(path, 1)  # in the backlog, for the loop has not seen it yet
             os.unlink(path)
             number, (ours, theirs) = site.listener._file.sock.fileno(), socket.socketpair()
-            assert site.listener.listen_again(0o660, None)
+            assert site.listener.renew(lambda: site.file.listen_again(0o660, None))
             os.dup2(ours.fileno(), number)  # another file gets the number of the former socket at once
             heard = asyncio.Event()
             asyncio.get_running_loop().add_reader(number, heard.set)
@@ -467,13 +467,13 @@ def test_at_the_limit_a_path_is_bound_later(run: Run, path: str) -> None:
             first, second = connect(path, b"message 0\n"), connect(path, b"message 1\n")
             await site.got_all(1)
             os.unlink(path)
-            assert not site.listener.listen_again(0o660, None)
+            assert not site.listener.renew(lambda: site.file.listen_again(0o660, None))
             assert not os.path.exists(path)
             first.close()
             await site.got_all(2)
             second.close()
             await until(lambda: site.listener.connections == 0)
-            assert site.listener.listen_again(0o660, None)
+            assert site.listener.renew(lambda: site.file.listen_again(0o660, None))
             connect(path, b"message 2\n").close()
             await site.got_all(3)
             assert site.texts == ["message 0", "message 1", "message 2"]

@@ -13,7 +13,7 @@ import pytest
 
 from hub.cgroup import parse_cgroup
 from hub.message import UNKNOWN_PEER, Peer
-from hub.peer import groups_of, peer_of
+from hub.peer import groups_of, peer_of, peer_of_certificate, peer_of_host, remote_peer
 
 CONNECT = """
 import socket, sys
@@ -136,3 +136,40 @@ def test_groups_that_the_kernel_does_not_report(monkeypatch: pytest.MonkeyPatch,
                 raise OSError(number, "no")
 
         assert groups_of(Socket(), peer) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("10.0.0.5", "10.0.0.5"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("2001:db8::5", "2001:db8::6:7"),
+        ("fe80::1%eth0", "fe80::2%eth1"),
+    ],
+)
+def test_a_host_has_a_user_of_its_own(host: str, network: str) -> None:
+    """It is the same for all that one host can have, follows from the name alone, and is none of this host's."""
+    peer = peer_of_host(host)
+    assert (peer.comm, peer.pid, peer.gid, peer.verified, peer.is_remote) == (host, 0, -1, False, True)
+    assert peer.uid == peer_of_host(network).uid
+    assert -(2**53) < peer.uid < -1
+    others = ["10.0.0.6", "127.0.0.2", "2001:db8:0:1::5", "::2", "fe81::1", "no address"]
+    users = {peer.uid, peer_of_certificate(host).uid, *(peer_of_host(other).uid for other in others)}
+    assert len(users) == len(others) + 2
+
+
+def test_the_user_of_a_host_stays_the_same() -> None:
+    """Resends are recognised by it in journals that exist: it must not change with a new version."""
+    assert peer_of_host("127.0.0.1").uid == -890824898345496
+    assert peer_of_certificate("client.example").uid == -3176915970448484
+    assert not UNKNOWN_PEER.is_remote
+
+
+def test_a_remote_peer() -> None:
+    """The host is that of the other end; one that has left has no address."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        ours, _ = server.accept()
+        assert remote_peer(ours) == peer_of_host("127.0.0.1")
+        ours.close()
+        assert remote_peer(ours) == peer_of_host("")

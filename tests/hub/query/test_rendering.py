@@ -103,6 +103,20 @@ def test_text_and_pretty(record: dict[Any, Any], text: str | None, pretty: str) 
     assert render_pretty(message(record)) == f"1970-01-01 00:00:01.500 app web[42] {pretty}".rstrip()
 
 
+def test_a_host_on_a_network() -> None:
+    """It is shown by its address alone: there is no process. As JSON it is marked as a claim."""
+    peer = Peer(0, -4711, -1, "10.0.0.5", verified=False)
+    assert render_pretty(message({"message": "hello"}, peer=peer)).endswith(" app 10.0.0.5 hello")
+    shown = json.loads(render_json(message({}, peer=peer)))
+    assert {key: shown[key] for key in ("pid", "uid", "gid", "comm", "verified")} == {
+        "pid": 0,
+        "uid": -4711,
+        "gid": -1,
+        "comm": "10.0.0.5",
+        "verified": False,
+    }
+
+
 def test_colours() -> None:
     """Colours change nothing else: time, tag, peer, level and fields have theirs, the text has none."""
     shown = message({"message": "m", "level": "ERROR", "a": 1})

@@ -21,7 +21,11 @@ def test_the_example_is_a_file_with_every_key(tmp_path: Path) -> None:
     config = load(file=str(path), environ={}).config
     assert (config.retain, config.connections_max) == (30 * 86_400.0, 10_000)
     assert [rule.text for rule in config.read_deny] == ["group:root", "uid:1000"]
-    assert [source.path for source in config.all_sources][:2] == ["/run/mpsr/lines", "/run/mpsr/datagram"]
+    assert [source.where for source in config.all_sources][:3] == [
+        "/run/mpsr/lines",
+        "0.0.0.0:24224",
+        "/run/mpsr/datagram",
+    ]
 
 
 def test_the_example_names_flag_variable_default_and_reload() -> None:

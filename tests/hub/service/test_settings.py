@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from hub.address import Address
 from hub.errors import ConfigError
 from hub.paths import AbsolutePath
 from hub.quantities import Duration, Mode
 from hub.service.config import FIELDS, JournalSize
 from hub.service.keys import KEYS
 from hub.service.settings import load
-from hub.sources.table import SOURCES, type_of
+from hub.sources.table import SOURCES, FileTable, Tcp, type_of
 
 GIVEN = {
     "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
@@ -20,9 +21,11 @@ GIVEN = {
 }  # fmt: skip
 VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "retain": 604_800.0, "connections_max": 5,
           "inbox_size": 1 << 20, "frame_size": 2048, "stop_timeout": 3.0}  # fmt: skip
-PATHS = [*SOURCES]
+ENTRANCES = [*SOURCES]
+PATHS = [name for name, row in SOURCES.items() if issubclass(row.table, FileTable)]
+TCP = '[[sources]]\ntype = "tcp"\naddress = '
 TABLES = {"sources", "limits"}
-RULES = [field.name for field in FIELDS.values() if field.is_list and field.name not in (*PATHS, *TABLES)]
+RULES = [field.name for field in FIELDS.values() if field.is_list and field.name not in (*ENTRANCES, *TABLES)]
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def written(tmp_path: Path) -> Path:
 
 def test_the_table_has_every_key() -> None:
     """These tests cover every key."""
-    assert {*GIVEN, *RULES, *PATHS} == {key.name for key in KEYS} == FIELDS.keys() - TABLES
+    assert {*GIVEN, *RULES, *ENTRANCES} == {key.name for key in KEYS} == FIELDS.keys() - TABLES
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -77,10 +80,21 @@ def test_paths_of_sources_are_lists(name: str, tmp_path: Path, monkeypatch: pyte
     ]
     for each in found:
         sources = each.config.all_sources
-        assert [(type_of(source), source.path, source.mode) for source in sources] == [
-            (name, "/a", 0o660),
-            (name, "/b", 0o660),
-        ]
+        assert [(type_of(source), source.where) for source in sources] == [(name, "/a"), (name, "/b")]
+        assert [source.mode for source in sources if isinstance(source, FileTable)] == [0o660, 0o660]
+
+
+def test_addresses_of_sources_are_lists(tmp_path: Path) -> None:
+    """The key of the type `tcp` has addresses."""
+    path = tmp_path / "hub.toml"
+    path.write_text('tcp = ["127.0.0.1:1", "[::1]:2"]')
+    found = [
+        load(file=str(path), environ={}),
+        load(file=os.devnull, environ={"MPSR_TCP": "localhost:1, [0:0::1]:2"}),
+        load({"tcp": ("127.0.0.1:1", "[::1]:2")}, file=os.devnull, environ={}),
+    ]
+    for each in found:
+        assert each.config.all_sources == (Tcp(address=Address("127.0.0.1:1")), Tcp(address=Address("[::1]:2")))
 
 
 def test_sources_are_tables(tmp_path: Path) -> None:
@@ -101,7 +115,11 @@ def test_sources_are_tables(tmp_path: Path) -> None:
         group = "5"
     """)
     config = load(file=str(path), environ={}).config
-    found = [(source.path, source.tag, source.mode, source.group) for source in config.all_sources]
+    found = [
+        (source.where, source.tag, source.mode, source.group)
+        for source in config.all_sources
+        if isinstance(source, FileTable)
+    ]
     assert found == [("/a", "app", 0o600, "root"), ("/b", None, 0o620, "5"), ("/c", None, 0o600, "root")]
 
 
@@ -120,6 +138,20 @@ def test_sources_are_tables(tmp_path: Path) -> None:
         ('fifo = ["a"]', "fifo[0] = \"a\": not an absolute path: 'a'"),
         ('fifo = ["/a", "/a"]', "a source has the path of another source: /a (choose another path)"),
         ('socket = "/s"\nfifo = ["/s"]', "a source has the path of the hub's socket: /s (choose another path)"),
+        ('tcp = ["a:1"]', "tcp[0] = \"a:1\": not an address: 'a:1' (write it like 127.0.0.1:24224, [::1]:24224 or"),
+        (
+            'tcp = ["[::1]:1", "[0::1]:1"]',
+            "a source has the address of another source: [::1]:1 (choose another address)",
+        ),
+        (
+            'tcp = ["0.0.0.0:1"]',
+            "other hosts can reach 0.0.0.0:1: add a shared_key_file, or tls_cert, tls_key and tls_",
+        ),
+        (f'{TCP}"[::]:1"', "sources[0]: other hosts can reach [::]:1: add a shared_key_file, or tls_cert, tls_key"),
+        (f'{TCP}"[::1]:1"\ntls_cert = "/a"', "sources[0]: TLS needs both tls_cert and tls_key"),
+        (f'{TCP}"[::1]:1"\ntls_client_ca = "/a"', "sources[0]: tls_client_ca needs TLS: add tls_cert and tls_key"),
+        (f'{TCP}"[::]:1"\ntls_cert = "/a"\ntls_key = "/b"', "sources[0]: other hosts can reach [::]:1: add a shared"),
+        (f'{TCP}"[::1]:1"\nmode = "0600"', 'there is no key sources[0].mode (it is "0600"; '),
         (f"fifo = {[f'/{n}' for n in range(65)]}", "there are 65 sources (at most 64)"),
     ],
 )

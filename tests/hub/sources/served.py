@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hub.access import Access
 from hub.endpoint import Endpoint
@@ -18,19 +18,21 @@ from hub.message import Batch, Message
 from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.socketfile import SocketFile
-from hub.sources.table import SOURCES, Source, Tag, make
+from hub.sources.table import SOURCES, FileTable, Source, SourceTable, Tag, make
 
 
 class Served:
-    """The source of a type at ``folder/way``, running; *got* is what was received."""
+    """The source of a type at ``folder/way``, or the one for *table*, running; *got* is what was received."""
 
-    def __init__(self, folder: Path, kind: str, *, tag: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, kind: str, *, tag: str | None = None, table: SourceTable | None = None, **options: Any
+    ) -> None:
         self.path = str(folder / "way")
         self.endpoint = Endpoint(SocketFile.bind(str(folder / "hub.sock")), **options)
         self.budget = self.endpoint.inbox.budget
-        table = SOURCES[kind].table(
-            path=AbsolutePath(self.path), mode=Mode(0o660), tag=None if tag is None else Tag(tag)
-        )
+        if table is None:
+            has_file = cast("type[FileTable]", SOURCES[kind].table)
+            table = has_file(path=AbsolutePath(self.path), mode=Mode(0o660), tag=None if tag is None else Tag(tag))
         self.source: Source = make(table, self.endpoint)
         self.batches: list[Batch] = []
         self.may_take = asyncio.Event()
@@ -59,9 +61,11 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def served(folder: Path, kind: str, *, access: Access | None = None, **options: Any) -> AsyncIterator[Served]:
+async def served(
+    folder: Path, kind: str, *, site: type[Served] = Served, access: Access | None = None, **options: Any
+) -> AsyncIterator[Served]:
     """Serve the source, and stop it in order: everything is given back then."""
-    here = Served(folder, kind, access=access, **options)
+    here = site(folder, kind, access=access, **options)
     here.source.open()
     running, receiving = asyncio.create_task(here.source.run()), asyncio.create_task(here.receive())
     try:

@@ -28,7 +28,7 @@ class Fake:
 
     def __init__(self, table: SourceTable, calls: list[str], faults: dict[str, Exception]) -> None:
         self.tally = Tally()
-        self._name = table.path
+        self._name = self.where = table.where
         self._calls = calls
         self._faults = faults
         self._stopped, self._ended = asyncio.Event(), asyncio.Event()
@@ -68,7 +68,7 @@ class Rig:
         self.sources = Sources(cast(Endpoint, None), tables, make_source=self._make)
 
     def _make(self, table: SourceTable, _: Any) -> Source:
-        return Fake(table, self.calls, self.faults.setdefault(table.path, {}))
+        return Fake(table, self.calls, self.faults.setdefault(table.where, {}))
 
 
 @contextlib.asynccontextmanager

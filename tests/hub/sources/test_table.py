@@ -9,6 +9,7 @@ import pytest
 
 from hub.errors import SocketError, SourceError, UnknownGroup
 from hub.paths import AbsolutePath
+from hub.service.tables import read_table
 from hub.sources.table import SOURCES, Fifo, Tag, as_source_error, type_of
 from hub.wire.frame import TAG_BYTES_MAX
 
@@ -24,7 +25,8 @@ def test_the_configuration_loads_no_source() -> None:
 def test_the_rows() -> None:
     """A row is named after the type of its table, and has a help that ends like a sentence."""
     for name, row in SOURCES.items():
-        assert type_of(row.table(path=AbsolutePath("/a"))) == name
+        key = "address" if row.metavar == "HOST:PORT" else "path"
+        assert type_of(read_table({"type": name, key: row.sample.format("a")}, row.table)) == name
         assert row.help.endswith(".")
 
 

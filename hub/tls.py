@@ -1,0 +1,104 @@
+"""
+The server's half of a TLS connection, between memory and memory: bytes of the network in, bytes of the client out.
+
+The event loop's own TLS is not used. It writes through its transport, which discards the client's unread bytes when it
+meets EPIPE (hub.outbox), it holds up to 256 KiB of each connection outside the hub's budget, and a client that closes
+only its sending half loses its acknowledgements. Here the socket stays ours.
+
+Always true:
+- what arrives whole is returned at once; held is at most one record (16 KiB) that is not whole;
+- after the client's close_notify, or a fault, `is_closed` is true and nothing more is taken;
+- no session tickets are sent: a client that never reads would reset the connection when it closes it.
+
+Not here: sockets, certificates (hub.sources.credentials), what an unfinished handshake may cost (hub.sources.greeting).
+Source: RFC 8446, RFC 5246; Python's documentation of `ssl.SSLObject`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+
+RECORD_BYTES = 16 << 10
+"""The most that one record holds, decrypted."""
+
+
+class TlsFailed(Exception):
+    """The handshake has failed. The text says why, in the words of OpenSSL."""
+
+
+class Tls:
+    """One connection, whose certificates and rules are those of *context*."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self.is_closed = False
+        """Whether the client sends no more."""
+        self.fault = ""
+        """Why, if it was not by close_notify."""
+
+    def shake_hands(self, data: bytes) -> bool:
+        """Take *data*; True when the handshake is done. There may be `output`, also if it fails. Raises TlsFailed."""
+        self._incoming.write(data)
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError as error:
+            raise TlsFailed(_reason(error)) from error
+        return True
+
+    def decrypt(self, data: bytes) -> bytes:
+        """Return what *data* completes."""
+        if self.is_closed:
+            return b""
+        self._incoming.write(data)
+        pieces: list[bytes] = []
+        try:
+            while piece := self._object.read(RECORD_BYTES):
+                pieces.append(piece)
+            self.is_closed = True
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:  # we have said goodbye, too
+            self.is_closed = True
+        except ssl.SSLError as error:
+            self.is_closed, self.fault = True, _reason(error)
+        return b"".join(pieces)
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Return *data* as it is to be sent, behind what was to be sent before; without it after a fault."""
+        rest = memoryview(data)
+        with contextlib.suppress(ssl.SSLError):
+            while rest:
+                rest = rest[self._object.write(rest) :]
+        return self.output()
+
+    def output(self) -> bytes:
+        """Return what TLS itself has to send: a part of the handshake, or an alert."""
+        return self._outgoing.read()
+
+    def farewell(self) -> bytes:
+        """Return our close_notify: nothing more will be sent."""
+        with contextlib.suppress(ssl.SSLError):  # that the client has not sent its own yet
+            self._object.unwrap()
+        return self.output()
+
+    @property
+    def client_name(self) -> str:
+        """The name in the client's certificate: its common name, else its first alternative one; empty if none."""
+        certificate = self._object.getpeercert()
+        if not certificate:
+            return ""
+        subject: tuple[tuple[tuple[str, str], ...], ...] = certificate.get("subject", ())  # type: ignore[assignment]
+        others: tuple[tuple[str, str], ...] = certificate.get("subjectAltName", ())  # type: ignore[assignment]
+        names = [value for part in subject for key, value in part if key == "commonName"]
+        return (names or [value for _, value in others] or [""])[0]
+
+
+def _reason(error: ssl.SSLError) -> str:
+    """Return what has failed, as in ``wrong version number``."""
+    reason: str | None = getattr(error, "reason", None)
+    detail: str = getattr(error, "verify_message", "")
+    return ": ".join(filter(None, ((reason or str(error)).replace("_", " ").lower(), detail)))

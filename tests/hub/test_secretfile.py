@@ -1,0 +1,79 @@
+"""hub.secretfile: who else could know the secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hub.secretfile import SECRET_BYTES_MAX, Unusable, read_secret
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.write_bytes(b"secret\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o440])
+def test_a_secret(file: Path, mode: int) -> None:
+    """A file of ours is read if at most its group can read it, too. The newline at its end is no part of the secret."""
+    file.chmod(mode)
+    assert read_secret(str(file)) == b"secret"
+    file.chmod(0o600)
+    file.write_bytes(b" \xff\n\xfe ")
+    assert read_secret(str(file)) == b" \xff\n\xfe "
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o660, 0o601, 0o644])
+def test_others_could_read_it(file: Path, mode: int) -> None:
+    """A file that others can read or change is refused, with what to do."""
+    file.chmod(mode)
+    with pytest.raises(Unusable, match=r"can be read or changed by other users \(chmod 600, or 640 for a group\)"):
+        read_secret(str(file))
+
+
+def test_what_is_no_secret(file: Path, tmp_path: Path) -> None:
+    """Nothing, a folder, an empty file, a file that is too large: each is a sentence that names the file."""
+    for path, said in ((tmp_path / "absent", "No such file or directory"), (tmp_path, "is no file")):
+        with pytest.raises(Unusable, match=f"{path}:? {said}"):
+            read_secret(str(path))
+    file.write_bytes(b"\n")
+    with pytest.raises(Unusable, match="is empty"):
+        read_secret(str(file))
+    file.write_bytes(b"x" * (SECRET_BYTES_MAX + 1))
+    with pytest.raises(Unusable, match=f"more than {SECRET_BYTES_MAX} bytes"):
+        read_secret(str(file))
+
+
+def test_a_folder_of_another_user(tmp_path: Path) -> None:
+    """Where another user could replace the file, it is refused."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "key").write_bytes(b"x")
+    (folder / "key").chmod(0o600)
+    with pytest.raises(Unusable, match=r"open can be written by everybody \(another user could replace the file\)"):
+        read_secret(str(folder / "key"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives a file away")
+def test_a_file_of_another_user(file: Path) -> None:
+    """Who owns the file could change the secret."""
+    os.chown(file, 4711, -1)
+    with pytest.raises(Unusable, match="belongs to user 4711"):
+        read_secret(str(file))
+
+
+def test_it_is_replaced_in_between(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that is read is the file that was checked; one that cannot be read any more is an error."""
+    monkeypatch.setattr("hub.secretfile.check_secret", lambda _: None)
+    file.chmod(0o644)
+    with pytest.raises(Unusable, match="can be read"):
+        read_secret(str(file))
+    file.unlink()
+    with pytest.raises(Unusable, match="No such file"):
+        read_secret(str(file))
