@@ -1,7 +1,7 @@
 """
 The clients of an mpsr hub.
 
-    from producers import AsyncProducer, Producer, call
+    from producers import AsyncProducer, Client, Producer, call
 
 Importing this package loads nothing: each name is imported on first use.
 """
@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from producers.async_client import AsyncClient
+    from producers.async_stream import AsyncStream
     from producers.asynchronous import AsyncProducer
     from producers.blocking import Producer
     from producers.child import Child
-    from producers.client import call
+    from producers.client import Client, call
     from producers.errors import (
+        AnswerLost,
         BacklogFull,
         BadRecord,
         ChildDied,
+        ClientClosed,
         CommandFailed,
         NotAcknowledged,
         NotConnected,
@@ -29,13 +33,19 @@ if TYPE_CHECKING:
     )
     from producers.logs.handler import HubHandler
     from producers.logs.renderer import HubLoggerFactory, HubRenderer
+    from producers.stream import Stream
 
 __all__ = [
+    "AnswerLost",
+    "AsyncClient",
     "AsyncProducer",
+    "AsyncStream",
     "BacklogFull",
     "BadRecord",
     "Child",
     "ChildDied",
+    "Client",
+    "ClientClosed",
     "CommandFailed",
     "HubHandler",
     "HubLoggerFactory",
@@ -46,16 +56,21 @@ __all__ = [
     "Producer",
     "ProducerClosed",
     "ProducerError",
+    "Stream",
     "call",
 ]
 
 _MODULES = {
+    "AsyncClient": "async_client",
     "AsyncProducer": "asynchronous",
+    "AsyncStream": "async_stream",
     "Child": "child",
+    "Client": "client",
     "HubHandler": "logs.handler",
     "HubLoggerFactory": "logs.renderer",
     "HubRenderer": "logs.renderer",
     "Producer": "blocking",
+    "Stream": "stream",
     "call": "client",
 }
 

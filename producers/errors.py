@@ -7,8 +7,10 @@ All errors of the producers, sorted by who must act.
     ├── BacklogFull         temporary: no room within the time limit; the record was not kept
     ├── NotAcknowledged     temporary: the hub has not acknowledged everything within the time limit, and sending goes
     │                       on; or messages were dropped
+    ├── ClientClosed        the caller: the client was closed before, or meanwhile
     ├── NotConnected        the operator: no hub answers at the path
-    │   └── NotTrusted      the operator: another user answers there, or could
+    │   ├── NotTrusted      the operator: another user answers there, or could
+    │   └── AnswerLost      the caller: a command was sent and not answered; it may have been carried out
     ├── CommandFailed       the caller: the hub answered a command with an error
     └── ChildDied           the caller: the child process cannot answer any more
 
@@ -92,6 +94,29 @@ class NotTrusted(NotConnected):
 
     def __str__(self) -> str:
         return f"the hub at {self.path} is not trusted: {self.reason}"
+
+
+class AnswerLost(NotConnected):
+    """
+    The hub was asked for *method*, and the connection broke before it answered, or the time was over. It is not known
+    whether the hub has carried it out.
+    """
+
+    def __init__(self, path: str, reason: str, method: str) -> None:
+        super(NotConnected, self).__init__(path, reason, method)  # all of them: errors travel between processes
+        self.path: str = path
+        self.reason: str = reason
+        self.method: str = method
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; {self.method!r} was sent, and may have been carried out"
+
+
+class ClientClosed(ProducerError):
+    """The client was closed before the call, or while it was under way."""
+
+    def __str__(self) -> str:
+        return "the client is closed"
 
 
 class CommandFailed(ProducerError):

@@ -10,7 +10,7 @@ The owner reports events, takes the frames to send from `outgoing`, and asks `du
 Always true:
 - on every connection chunks are sent in order, starting with the oldest that is not acknowledged;
 - a chunk is sent only while less than a window is in flight;
-- the back-off doubles from `BACKOFF_MIN_S` to `BACKOFF_MAX_S`, with jitter, and is reset by an acknowledgement.
+- the back-off (producers.backoff) is reset by an acknowledgement.
 
 Not here: the bytes of chunks (producers.backlog), sockets and waiting (producers.sender, producers.handover,
 producers.asynchronous).
@@ -28,11 +28,10 @@ import msgpack
 from hub.wire.frame import decode_acks
 from producers.arena import Chunk
 from producers.backlog import Backlog
+from producers.backoff import Backoff
 
 LINGER_S = 0.005
 WINDOW_BYTES = 4 << 20
-BACKOFF_MIN_S = 0.02
-BACKOFF_MAX_S = 1.0
 
 
 class LinkState(enum.Enum):
@@ -62,9 +61,7 @@ class Link:
         """Whether the last attempt found a hub that is not trusted: waiting does not change that."""
         self._linger_s = linger_s
         self._window_bytes = window_bytes
-        self._jitter = jitter
-        self._retry_at = 0.0
-        self._backoff_s = BACKOFF_MIN_S
+        self._backoff = Backoff(jitter)
         self._open_since = 0.0
         self._unsent_since = 0.0  # since when the oldest cut chunk waits to be sent
         self._flush_to = 0  # messages up to this number do not linger
@@ -90,7 +87,7 @@ class Link:
 
     def may_connect(self, now: float) -> bool:
         """Return whether there is a reason to connect and the back-off is over."""
-        return self.state is LinkState.DISCONNECTED and self._has_reason and now >= self._retry_at
+        return self.state is LinkState.DISCONNECTED and self._has_reason and not self._backoff.left_s(now)
 
     @property
     def _has_reason(self) -> bool:
@@ -117,8 +114,7 @@ class Link:
         self.state = LinkState.DISCONNECTED
         self.last_error = reason
         self.is_refused = is_refused
-        self._retry_at = now + self._backoff_s * (0.5 + self._jitter() / 2)
-        self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
+        self._backoff.failed(now)
 
     def received(self, data: bytes) -> None:
         """Process bytes from the hub. Raises ValueError if they are not acknowledgements."""
@@ -129,7 +125,7 @@ class Link:
             raise ValueError(f"not acknowledgements: {error}") from error
         for chunk_id in chunk_ids:
             if self.backlog.acknowledge(chunk_id):
-                self._backoff_s = BACKOFF_MIN_S
+                self._backoff.succeeded()
         self._in_flight_bytes = max(self._in_flight_bytes - (before - self.backlog.held_bytes), 0)
 
     def outgoing(self, now: float) -> Chunk | None:
@@ -154,7 +150,7 @@ class Link:
         matters.
         """
         if self.state is LinkState.DISCONNECTED:
-            return max(self._retry_at - now, 0.0) if self._has_reason else None
+            return self._backoff.left_s(now) if self._has_reason else None
         if self.state is LinkState.CONNECTING or self._is_window_full:
             return None
         if not self.backlog.has_unsent and not self.backlog.open_count:

@@ -31,6 +31,7 @@ UNMIRRORED = {
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/main", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
 WHOLES |= {
     "hub/wire/hostile",
+    "producers/client_contract",
     "producers/contract",
     "producers/contract_lost",
     "producers/examples",

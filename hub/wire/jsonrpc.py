@@ -74,9 +74,22 @@ class Reply(msgspec.Struct, frozen=True):
     data: Any = None
 
 
-def encode_request(method: str, params: list[Any] | dict[str, Any] | None, id: int) -> bytes:  # noqa: A002  its name
-    """Return the line that calls *method*."""
-    request: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "id": id}
+class Value(msgspec.Struct, frozen=True):
+    """One value of the stream that the request *id* has begun."""
+
+    id: str | int | float | None
+    value: Any
+
+
+def encode_request(
+    method: str,
+    params: list[Any] | dict[str, Any] | None,
+    id: int | None,  # noqa: A002  its name
+) -> bytes:
+    """Return the line that calls *method*; without an *id*, a notification."""
+    request: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    if id is not None:
+        request["id"] = id
     if params is not None:
         request["params"] = params
     return msgspec.json.encode(request) + b"\n"
@@ -177,10 +190,14 @@ def join_replies(replies: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(reply.rstrip(b"\n") for reply in replies) + b"]\n"
 
 
-def decode_reply(line: bytes) -> Reply:
-    """Return the reply on *line*. Raises ValueError if it is not one."""
+def decode_answer(line: bytes | memoryview) -> Reply | Value:
+    """Return the reply on *line*, or the value of a stream. Raises ValueError if it is neither."""
     value = msgspec.json.decode(line)
-    if not isinstance(value, dict) or value.get("jsonrpc") != "2.0" or not ("result" in value or "error" in value):
+    if not isinstance(value, dict) or value.get("jsonrpc") != "2.0":
+        raise ValueError("not a JSON-RPC reply")
+    if value.get("method") == STREAM and isinstance(params := value.get("params"), dict) and "value" in params:
+        return Value(params.get("id"), params["value"])
+    if not ("result" in value or "error" in value):
         raise ValueError("not a JSON-RPC reply")
     error = value.get("error")
     if error is None:

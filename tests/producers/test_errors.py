@@ -8,8 +8,10 @@ import pickle
 import pytest
 
 from producers import (
+    AnswerLost,
     BacklogFull,
     BadRecord,
+    ClientClosed,
     CommandFailed,
     NotAcknowledged,
     NotConnected,
@@ -40,6 +42,12 @@ SENTENCES: list[tuple[ProducerError, type[Exception], str]] = [
     ),
     (NotTrusted("/s", "/ belongs to user 7"), NotConnected, "the hub at /s is not trusted: / belongs to user 7"),
     (NotConnected("/s", "no hub"), ConnectionError, "no hub answers at /s: no hub"),
+    (
+        AnswerLost("/s", "no hub", "resize"),
+        NotConnected,
+        "no hub answers at /s: no hub; 'resize' was sent, and may have been carried out",
+    ),
+    (ClientClosed(), Exception, "the client is closed"),
     (CommandFailed(-32601, "no method 'x'"), Exception, "no method 'x' (-32601)"),
 ]
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hub.entries import stamp
 from producers.arena import Chunk
 from producers.backlog import Backlog
-from producers.link import BACKOFF_MAX_S, BACKOFF_MIN_S, Link, LinkState
+from producers.backoff import BACKOFF_MAX_S, BACKOFF_MIN_S
+from producers.link import Link, LinkState
 
 
 class Rig:

@@ -11,11 +11,16 @@ import pytest
 import producers
 
 PUBLIC = [
+    "AnswerLost",
+    "AsyncClient",
     "AsyncProducer",
+    "AsyncStream",
     "BacklogFull",
     "BadRecord",
     "Child",
     "ChildDied",
+    "Client",
+    "ClientClosed",
     "CommandFailed",
     "HubHandler",
     "HubLoggerFactory",
@@ -26,6 +31,7 @@ PUBLIC = [
     "Producer",
     "ProducerClosed",
     "ProducerError",
+    "Stream",
     "call",
 ]
 
@@ -71,6 +77,6 @@ def test_importing_costs_nothing() -> None:
 
 def test_the_producer_loads_no_more_than_it_needs() -> None:
     """`Producer` loads no event loop, no log library and no module that only the hub needs."""
-    loaded = loaded_by("from producers import Producer, call")
+    loaded = loaded_by("from producers import Client, Producer, call")
     assert loaded & {"asyncio", "uvloop", "structlog", "click", "zstandard", "logging"} == set()
     assert {name for name in loaded if name.startswith("hub.journal")} == set()

@@ -41,11 +41,16 @@ from hub import (
     UsageError,
 )
 from producers import (
+    AnswerLost,
+    AsyncClient,
     AsyncProducer,
+    AsyncStream,
     BacklogFull,
     BadRecord,
     Child,
     ChildDied,
+    Client,
+    ClientClosed,
     CommandFailed,
     HubHandler,
     HubLoggerFactory,
@@ -56,6 +61,7 @@ from producers import (
     Producer,
     ProducerClosed,
     ProducerError,
+    Stream,
     call,
 )
 
@@ -224,6 +230,28 @@ def asking() -> None:
     call("m", {"a": 1})
 
 
+def asking_often() -> None:
+    with Client("/run/mpsr/hub.sock") as client:
+        assert_type(client.call("stats", timeout=1, is_idempotent=True), Any)
+        with client.stream("tail", {"tag": "app.*"}) as stream:
+            assert_type(stream, Stream)
+            for value in stream:
+                assert_type(value, Any)
+        assert_type(client.subscribe("loss", "hub.*").wait(1.0), bool)
+        assert_type(client.path, str)
+
+
+async def asking_from_a_loop() -> None:
+    async with AsyncClient() as client:
+        assert_type(await client.call("stats", [1], timeout=1), Any)
+        async with client.stream("count", [3], timeout=2) as stream:
+            assert_type(stream, AsyncStream)
+            assert_type([value async for value in stream], list[Any])
+            assert_type(stream.result, Any)
+        async for event in client.subscribe():
+            assert_type(event, Any)
+
+
 def errors(error: ProducerError, hub_error: MpsrError) -> None:
     try:
         raise error
@@ -243,6 +271,8 @@ def errors(error: ProducerError, hub_error: MpsrError) -> None:
         print(a_timeout)
     except NotTrusted as strange:
         assert_type(strange.reason, str)
+    except AnswerLost as lost:
+        assert_type(lost.method, str)
     except NotConnected as away:
         assert_type(away.path, str)
         assert_type(away.reason, str)
@@ -251,7 +281,7 @@ def errors(error: ProducerError, hub_error: MpsrError) -> None:
     except CommandFailed as failed:
         assert_type(failed.code, int)
         assert_type(failed.message, str)
-    except ProducerClosed:
+    except (ProducerClosed, ClientClosed):
         os.abort()
     raise hub_error
 

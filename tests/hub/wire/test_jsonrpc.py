@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.wire import jsonlines, jsonrpc
-from hub.wire.jsonrpc import Reply, Request
+from hub.wire.jsonrpc import Reply, Request, Value
 from tests.hub.wire.feeding import PROPERTY
 
 V = {"jsonrpc": "2.0"}
@@ -104,7 +104,8 @@ def test_a_large_request_is_invalid_and_holds_nothing() -> None:
 
 def test_a_long_error_message_is_cut_off() -> None:
     """A long error message is cut off, so that the reply is short."""
-    reply = jsonrpc.decode_reply(jsonrpc.encode_error(1, -1, "x" * 100_000))
+    reply = jsonrpc.decode_answer(jsonrpc.encode_error(1, -1, "x" * 100_000))
+    assert isinstance(reply, Reply)
     assert reply.message == "x" * 1024 + "…"
 
 
@@ -115,6 +116,25 @@ def test_requests_go_both_ways(params: Any) -> None:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert jsonlines.parse(line.rstrip(b"\n")) == Request("m.n", params, 7)
+
+
+def test_a_notification() -> None:
+    """A request without an id wants no reply."""
+    line = jsonrpc.encode_request("m", [1], None)
+    assert jsonlines.parse(line.rstrip(b"\n")) == Request("m", [1], None, wants_reply=False)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"id": 1, "value": None}, Value(1, None)),
+        ({"id": "a", "value": [2]}, Value("a", [2])),
+        ({"value": 1}, Value(None, 1)),
+    ],
+)
+def test_a_value_of_a_stream(params: dict[str, Any], expected: Value) -> None:
+    """A notification of the method stream holds a value of the request that it names."""
+    assert jsonrpc.decode_answer(json.dumps({**V, "method": "stream", "params": params}).encode()) == expected
 
 
 def test_error_codes_are_those_of_the_specification() -> None:
@@ -139,7 +159,7 @@ def test_results_go_both_ways(id_: str | int | None, result: object) -> None:
     """A reply is one line, whatever the result, and decodes to the same result."""
     line = jsonrpc.encode_result(id_, result)
     assert line.count(b"\n") == 1
-    assert jsonrpc.decode_reply(line) == Reply(id_, result)
+    assert jsonrpc.decode_answer(line) == Reply(id_, result)
 
 
 @PROPERTY
@@ -148,7 +168,7 @@ def test_errors_go_both_ways(id_: str | int | None, code: int, message: str) -> 
     """An error is one line, whatever the message, and decodes to the same error."""
     line = jsonrpc.encode_error(id_, code, message)
     assert line.count(b"\n") == 1
-    assert jsonrpc.decode_reply(line) == Reply(id_, code=code, message=message)
+    assert jsonrpc.decode_answer(line) == Reply(id_, code=code, message=message)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +183,7 @@ def test_errors_go_both_ways(id_: str | int | None, code: int, message: str) -> 
 )
 def test_replies_of_others(value: dict[str, Any], expected: Reply) -> None:
     """A reply with missing members is accepted."""
-    assert jsonrpc.decode_reply(json.dumps({**V, **value}).encode()) == expected
+    assert jsonrpc.decode_answer(json.dumps({**V, **value}).encode()) == expected
 
 
 @pytest.mark.parametrize(
@@ -185,7 +205,7 @@ def test_replies_of_others(value: dict[str, Any], expected: Reply) -> None:
 def test_what_is_no_reply_is_a_value_error(line: bytes) -> None:
     """An invalid error raises ValueError and is not taken for success."""
     with pytest.raises(ValueError, match=r"."):
-        jsonrpc.decode_reply(line)
+        jsonrpc.decode_answer(line)
 
 
 @pytest.mark.parametrize("id_", [float("inf"), float("nan"), "\ud800"], ids=repr)
@@ -218,7 +238,7 @@ def test_a_batch() -> None:
 
 def test_an_error_has_data() -> None:
     """Data are in the reply and are decoded again; without data there is no such member."""
-    assert jsonrpc.decode_reply(jsonrpc.encode_error(1, -32602, "why", {"param": "x"})) == Reply(
+    assert jsonrpc.decode_answer(jsonrpc.encode_error(1, -32602, "why", {"param": "x"})) == Reply(
         1, code=-32602, message="why", data={"param": "x"}
     )
     assert b"data" not in jsonrpc.encode_error(1, -1, "why")

@@ -1,0 +1,207 @@
+"""Exchange: calls of several threads over one connection; signal handlers and forks in the middle of a call."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from producers import Client, NotConnected
+from producers.errors import AnswerLost
+from producers.exchange import Exchange
+from producers.guard import Reentered
+from tests.producers.callers import Talk, beside
+from tests.producers.fakehub import FakeHub
+from tests.support import PATIENCE_S, HubProcess, eventually
+
+pytestmark = pytest.mark.usefixtures("leaves_nothing")
+
+
+class Interrupted(Exception):
+    """What a signal handler raises."""
+
+
+@pytest.fixture
+def client(fake: FakeHub) -> Iterator[Client]:
+    with Client(fake.path) as client:
+        yield client
+
+
+def test_many_threads(hub: HubProcess) -> None:
+    """Each of many threads gets its own replies, over one connection."""
+    with Client(hub.socket) as client, concurrent.futures.ThreadPoolExecutor(16) as pool:
+        connections = hub.stats()["connections"]
+
+        def ask(number: int) -> bool:
+            if number % 2:
+                return bool(client.call("ping", timeout=PATIENCE_S) == "pong")
+            rows = client.call("peers", {"limit": number % 5 + 1}, timeout=PATIENCE_S)["peers"]
+            return 1 <= len(rows) <= number % 5 + 1
+
+        assert all(pool.map(ask, range(1000)))
+        assert hub.stats()["connections"] == connections + 1
+
+
+def test_without_patience(fake: FakeHub) -> None:
+    """One that is not patient reports a hub that closes every connection, instead of trying for the whole time."""
+    exchange = Exchange(fake.path, is_patient=False)
+    fake.sock.close()
+    with pytest.raises(NotConnected, match="is gone") as gone:
+        exchange.ask("m", None, timeout=PATIENCE_S)
+    assert not isinstance(gone.value, AnswerLost)
+    exchange.close()
+
+
+def test_an_interruption_while_a_reply_is_awaited(client: Client, fake: FakeHub) -> None:
+    """
+    An exception of a signal handler ends its call, and the connection, because a part of a reply may be lost with it.
+    Other calls that were under way learn that; later ones get a new connection.
+    """
+
+    def hub() -> None:
+        talk = Talk(fake)
+        talk.request()
+        other = beside(client.call, "other")
+        talk.request()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        lost.append(other.exception(PATIENCE_S))
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    lost: list[BaseException | None] = []
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    thread = threading.Thread(target=hub)
+    thread.start()
+    with pytest.raises(Interrupted):
+        client.call("m", timeout=PATIENCE_S)
+    thread.join(PATIENCE_S)
+    signal.signal(signal.SIGUSR1, before)
+    (error,) = lost
+    assert isinstance(error, AnswerLost)
+    assert "interrupted while a reply was read" in error.reason
+    later = beside(client.call, "later")
+    talk = Talk(fake)
+    talk.reply(talk.request(), 1)
+    assert later.result(PATIENCE_S) == 1
+
+
+def test_an_interruption_while_a_request_is_sent(client: Client, fake: FakeHub) -> None:
+    """Half a request may be on its way, so the connection is given up."""
+
+    def hub() -> None:
+        talks.append(Talk(fake))
+        assert talks[0].sock.recv(1)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    talks: list[Talk] = []
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    thread = threading.Thread(target=hub)
+    thread.start()
+    with pytest.raises(Interrupted):
+        client.call("m", ["x" * 50_000_000], timeout=PATIENCE_S)
+    thread.join(PATIENCE_S)
+    signal.signal(signal.SIGUSR1, before)
+    assert talks[0].is_closed()
+
+
+def test_a_call_in_a_signal_handler(client: Client, fake: FakeHub) -> None:
+    """A handler cannot wait for a reply that the thread it has interrupted would read: it gets an error at once."""
+
+    def hub() -> None:
+        talk = Talk(fake)
+        request = talk.request()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        eventually(lambda: refused)
+        talk.reply(request, 1)
+
+    def call(*_: object) -> None:
+        try:
+            client.call("m")
+        except Reentered as error:
+            refused.append(error)
+
+    refused: list[Reentered] = []
+    before = signal.signal(signal.SIGUSR1, call)
+    thread = threading.Thread(target=hub)
+    thread.start()
+    assert client.call("m", timeout=PATIENCE_S) == 1
+    thread.join(PATIENCE_S)
+    signal.signal(signal.SIGUSR1, before)
+    assert len(refused) == 1
+
+
+def test_a_hub_that_does_not_read(client: Client, fake: FakeHub) -> None:
+    """A request that was not sent to its end cannot have been carried out, and others are sent on a new connection."""
+    waiting = beside(client.call, "waits", is_idempotent=True, timeout=PATIENCE_S)
+    talk = Talk(fake)
+    talk.request()
+    with pytest.raises(NotConnected, match=r"no answer within 0\.1 s") as late:
+        client.call("m", ["x" * 50_000_000], timeout=0.1)
+    assert not isinstance(late.value, AnswerLost)
+    talk = Talk(fake)
+    talk.reply(talk.request(), 1)
+    assert waiting.result(PATIENCE_S) == 1
+
+
+def test_a_fork(hub: HubProcess) -> None:
+    """Parent and child each have a connection, whatever was under way in other threads of the parent."""
+    with Client(hub.socket) as client:
+        assert client.call("ping") == "pong"
+        connections = hub.stats()["connections"]  # the client's, and that of this request
+        ours, theirs = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.write(theirs, client.call("ping").encode())
+                os.write(theirs, str(client.call("stats")["connections"] - connections).encode())
+            finally:
+                os._exit(0)
+        os.close(theirs)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert os.read(ours, 100) == b"pong0"
+        os.close(ours)
+        assert client.call("ping") == "pong"
+
+
+def test_a_fork_in_the_middle_of_a_call(client: Client, fake: FakeHub) -> None:
+    """In a child that was forked by a signal handler in a call, the call is an error: its reply is the parent's."""
+
+    def hub() -> None:
+        talk = Talk(fake)
+        request = talk.request()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        eventually(lambda: ended)
+        talk.reply(request, 1)
+
+    def fork(*_: object) -> None:
+        pid = os.fork()
+        if pid:
+            ended.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        else:
+            children.append(0)
+
+    ended: list[int] = []
+    children: list[int] = []
+    before = signal.signal(signal.SIGUSR1, fork)
+    thread = threading.Thread(target=hub)
+    thread.start()
+    try:
+        answer = client.call("m", timeout=PATIENCE_S)
+    except AnswerLost:
+        if children:
+            os._exit(7)
+        raise
+    finally:
+        if children:
+            os._exit(1)
+    thread.join(PATIENCE_S)
+    signal.signal(signal.SIGUSR1, before)
+    assert (answer, ended) == (1, [7])
