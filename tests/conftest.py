@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -79,6 +80,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(int(seed))
         settings.register_profile("mpsr", settings.get_profile("mpsr"), derandomize=False)
         settings.load_profile("mpsr")
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the tests themselves from garbage collection: each collection would look at all of them."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> str:

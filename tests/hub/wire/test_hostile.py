@@ -4,9 +4,7 @@ Hostile streams cost a bounded amount of time, memory and log lines: every step 
 
 from __future__ import annotations
 
-import gc
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -27,15 +25,6 @@ SIZE = 300_000
 STEP_S = 0.020
 OPENED_MAX = 3
 """Number of payloads tested per stream; they are all alike."""
-
-
-@pytest.fixture(autouse=True)
-def _without_the_garbage_of_others() -> Iterator[None]:
-    """Exclude objects of the whole test run from garbage collection, which would distort the time of a step."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def decoded(name: str) -> tuple[list[float], list[Item], int]:
