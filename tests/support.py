@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from hub.journal.reader import open_reader
 from hub.message import Message
@@ -107,7 +107,7 @@ class HubProcess:
         """Return the messages in the journal, read as another process does."""
         return read_messages(self.journal, tag)
 
-    def __enter__(self) -> HubProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,19 +1,17 @@
-"""Foreign clients as their users run them: fluent-logger, socat, nc, and any program that writes bytes."""
+"""
+Foreign clients in number, clients that misbehave, and any program that writes bytes.
+
+Not here: known clients, which tests/conformance has.
+"""
 
 from __future__ import annotations
 
 import json
-import logging
-import logging.handlers
 import shutil
 import socket
 import subprocess
 import sys
-import time
 
-import fluent.asynchandler
-import fluent.handler
-import fluent.sender
 import pytest
 
 from hub.message import Message
@@ -34,50 +32,6 @@ def need(program: str) -> str:
     return path
 
 
-def test_fluent_logger(hub: HubProcess) -> None:
-    """fluent-logger over unix:// is decoded, with whole seconds and with nanoseconds, in order."""
-    for precise in (False, True):
-        sender = fluent.sender.FluentSender("app", host=f"unix://{hub.socket}", nanosecond_precision=precise)
-        for number in range(1000):
-            assert sender.emit_with_time("web", 1700000000.25 if precise else 1700000000, {"n": number})
-        sender.close()
-    messages = wait_for(hub, 2000)
-    assert {message.tag for message in messages} == {"app.web"}
-    assert [message.record["n"] for message in messages] == [*range(1000), *range(1000)]
-    assert [messages[0].time, messages[-1].time] == [1700000000_000000000, 1700000000_250000000]
-
-
-def test_fluent_logging_handler(hub: HubProcess) -> None:
-    """The logging handler of fluent-logger, synchronous and asynchronous, delivers its records."""
-    for handler_class in (fluent.handler.FluentHandler, fluent.asynchandler.FluentHandler):
-        handler = handler_class("app.log", host=f"unix://{hub.socket}")
-        handler.setFormatter(fluent.handler.FluentRecordFormatter({"level": "%(levelname)s"}))
-        logger = logging.Logger("test")
-        logger.addHandler(handler)
-        for number in range(50):
-            logger.warning("number %d", number)
-        handler.close()
-    messages = wait_for(hub, 100)
-    assert [message.record["message"] for message in messages] == [f"number {n}" for n in range(50)] * 2
-    assert {message.record["level"] for message in messages} == {"WARNING"}
-
-
-def test_socat(hub: HubProcess) -> None:
-    """`echo hello | socat - UNIX-CONNECT:hub.sock` works; a last line without a newline counts; JSON is a record."""
-    socat = need("socat")
-    given = b'hello\n{"tag": "app", "time": 1700000000.5, "n": 1}\n{broken json\nlast'
-    subprocess.run([socat, "-", f"UNIX-CONNECT:{hub.socket}"], input=given, check=True, timeout=30)
-    messages = wait_for(hub, 4)
-    assert [(message.tag, message.record) for message in messages] == [
-        ("text", {"message": "hello"}),
-        ("app", {"n": 1}),
-        ("text", {"message": "{broken json"}),
-        ("text", {"message": "last"}),
-    ]
-    assert messages[1].time == 1700000000_500000000
-    assert {message.peer.comm for message in messages} == {"socat"}
-
-
 def test_socat_asks_a_command(hub: HubProcess) -> None:
     """A JSON-RPC line is answered on the same connection and is not a message."""
     socat = need("socat")
@@ -87,13 +41,6 @@ def test_socat_asks_a_command(hub: HubProcess) -> None:
     )
     assert json.loads(done.stdout) == {"jsonrpc": "2.0", "id": 7, "result": "pong"}
     assert hub.stats()["messages"] == 0
-
-
-def test_netcat(hub: HubProcess) -> None:
-    """`nc -NU` works like socat."""
-    netcat = need("nc")
-    subprocess.run([netcat, "-NU", hub.socket], input=b"over nc\n", check=True, timeout=30)
-    assert wait_for(hub, 1)[0].record == {"message": "over nc"}
 
 
 def test_a_client_that_writes_and_goes_away(hub: HubProcess) -> None:
@@ -147,57 +94,6 @@ def test_two_clients_with_the_same_tag_and_chunk_ids(hub: HubProcess) -> None:
         assert [text for text in texts if text.startswith(worker)] == [f"{worker} {name}" for name in names]
     assert len(texts) == 100
     assert hub.stats()["duplicates"] == 100
-
-
-LOGGER = {
-    "as it is": ([], {}),
-    "RFC 3164": (["--rfc3164"], {"host": socket.gethostname().partition(".")[0]}),
-    "RFC 5424": (["--rfc5424=notime", "--msgid", "M1"], {"host": socket.gethostname(), "msgid": "M1"}),
-    "counted": (["--octet-count"], {}),
-    "RFC 5424, counted": (["--octet-count", "--rfc5424"], {"host": socket.gethostname()}),
-}
-
-
-@pytest.mark.parametrize("form", LOGGER)
-def test_logger(hub: HubProcess, form: str) -> None:
-    """`logger -u hub.sock` is taken apart in every form it has, and each of its lines is a message."""
-    options, fields = LOGGER[form]
-    began = time.time_ns()
-    words = [need("logger"), "-u", hub.socket, "-t", "app", "--id=42", "-p", "local3.warning", *options]
-    subprocess.run(words, input=b"[1] hot: <13>x\ngr\xc3\xbc\xc3\x9fe\n", check=True, timeout=30)
-    messages = wait_for(hub, 2)
-    assert [message.tag for message in messages] == ["syslog"] * 2
-    assert [message.record.pop("message") for message in messages] == ["[1] hot: <13>x", "grüße"]
-    expected = {"level": "warning", "facility": "local3", "pri": 156, "app": "app", "procid": "42", **fields}
-    for message in messages:
-        assert message.record.items() >= expected.items()
-        assert abs(message.time - began) < 60_000_000_000
-        assert began - 1_000_000_000 < message.time or "timestamp" not in message.record
-
-
-def test_syslog_handler(hub: HubProcess) -> None:
-    """logging's SysLogHandler on the stream: levels, idents, and a traceback stays one message with its lines."""
-    handler = logging.handlers.SysLogHandler(hub.socket, socktype=socket.SOCK_STREAM)
-    logger = logging.Logger("test")
-    logger.addHandler(handler)
-    logger.error("first")
-    for number in range(2000):
-        logger.info("number %d\n  more", number)
-    handler.ident = "app[42]: "
-    try:
-        raise KeyError("why")
-    except KeyError:
-        logger.exception("it broke")
-    handler.close()
-    messages = wait_for(hub, 2002)
-    assert {message.tag for message in messages} == {"syslog"}
-    first, *numbers, last = (message.record for message in messages)
-    assert first == {"message": "first", "level": "error", "facility": "user", "pri": 11}
-    assert [record["message"] for record in numbers] == [f"number {number}\n  more" for number in range(2000)]
-    assert {record["level"] for record in numbers} == {"info"}
-    assert (last["app"], last["procid"], last["level"]) == ("app", "42", "error")
-    assert last["message"].startswith("it broke\nTraceback (most recent call last):\n")
-    assert last["message"].endswith("KeyError: 'why'")
 
 
 def test_a_thousand_connections_at_once(hub: HubProcess) -> None:

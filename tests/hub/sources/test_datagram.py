@@ -5,16 +5,11 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import ctypes.util
-import logging
-import logging.handlers
 import os
-import shutil
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,7 +20,6 @@ from hub.sources import datagram
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.sources.served import served
 from tests.hub.sources.test_passed import memfd
-from tests.users import NEEDS_ROOT
 
 
 def send(path: str, *datagrams: bytes, fds: tuple[int, ...] = ()) -> None:
@@ -51,74 +45,6 @@ def test_datagrams_in_order(run: Run, tmp_path: Path) -> None:
         assert not os.path.exists(here.path)
 
     run(main())
-
-
-def syslog_handler(path: str) -> None:
-    handler = logging.handlers.SysLogHandler(address=path, facility="local1")
-    handler.ident = "shop: "
-    logger = logging.Logger("x")
-    logger.addHandler(handler)
-    logger.error("failed\nsecond line")
-    handler.close()
-
-
-def logger_command(path: str) -> None:
-    command = ["logger", "-u", path, "-p", "local1.err", "-t", "shop"]
-    subprocess.run(command, input=b"failed\nsecond line\n", check=True, timeout=30)
-
-
-@both_loops
-@pytest.mark.parametrize("client", [syslog_handler, logger_command], ids=["SysLogHandler", "logger"])
-def test_syslog_clients(run: Run, tmp_path: Path, client: Callable[[str], None]) -> None:
-    """The standard library's handler and logger(1) are understood."""
-
-    async def main() -> None:
-        async with served(tmp_path, "datagram") as here:
-            await asyncio.to_thread(client, here.path)
-            await until(lambda: here.got)
-            if client is logger_command:  # it sends a datagram for each line
-                await until(lambda: len(here.got) == 2)
-        records = here.records
-        assert {(each["level"], each["facility"], each["app"]) for each in records} == {("error", "local1", "shop")}
-        assert "\n".join(each["message"] for each in records) == "failed\nsecond line"
-
-    run(main())
-
-
-NATIVE = """
-import ctypes, sys
-send = ctypes.CDLL("libsystemd.so.0").sd_journal_send
-assert send(b"MESSAGE=%s", b"short", b"PRIORITY=4", None) == 0
-assert send(b"MESSAGE=one%ctwo", ctypes.c_int(10), None) == 0
-assert send(b"MESSAGE=%s", b"x" * 500_000, None) == 0
-"""
-
-
-@NEEDS_ROOT
-@pytest.mark.skipif(ctypes.util.find_library("systemd") is None, reason="needs root: libsystemd and unshare")
-def test_libsystemd(tmp_path: Path) -> None:
-    """journald's own client finds the hub where it expects journald, and sends a large message in a sealed memfd."""
-    if shutil.which("unshare") is None:
-        pytest.skip("needs root: libsystemd and unshare")
-
-    def run_client(path: str) -> None:
-        script = f"""
-            mount -t tmpfs none /run && mkdir -p /run/systemd/journal && ln -s {path} /run/systemd/journal/socket &&
-            exec "$@"
-        """
-        subprocess.run(
-            ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, "-c", NATIVE], check=True, timeout=30
-        )
-
-    async def main() -> None:
-        async with served(tmp_path, "datagram") as here:
-            await asyncio.to_thread(run_client, here.path)
-            await until(lambda: len(here.got) == 3)
-        assert [len(record["message"]) for record in here.records] == [5, 7, 500_000]
-        assert (here.records[0]["level"], here.records[1]["message"]) == ("warning", "one\ntwo")
-        assert {message.tag for message in here.got} == {"journald"}
-
-    asyncio.run(main())
 
 
 @both_loops
