@@ -74,13 +74,14 @@ ATTACKS: dict[str, Attack] = {
     "refused_requests": Attack((streams.refused_requests,), lambda did: did["errors"] >= 20 or did["cut_off"] >= 1),
     "datagrams": Attack((entrances.datagrams,), lambda did: did["datagrams"] >= 100),
     "pickles": Attack((entrances.pickles,), lambda did: did["pickles"] >= 7),
+    "knocks": Attack((entrances.knocks,), lambda did: did["knocks"] >= 100 and did["guesses"] >= 1),
     "pipe_lines": Attack((entrances.pipe_lines,), lambda did: did["opened"] >= 10 and did["bytes"] >= MIB),
 }
 ATTACKS["everything"] = Attack(
     tuple(play for attack in ATTACKS.values() for play in attack.plays),
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
-    # Nineteen attackers, each taking all it can, leave little of any resource, including the machine's processors.
+    # Twenty attackers, each taking all it can, leave little of any resource, including the machine's processors.
     share_min=0.06,
     ping_ms_max=500.0,
     arrival_ms_max=5000.0,

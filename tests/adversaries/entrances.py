@@ -1,7 +1,8 @@
 """
-Attacks through the sources that are configured beside the socket: datagrams, pickles, a named pipe.
+Attacks through the sources that are configured beside the socket: datagrams, pickles, a named pipe, a port on TCP.
 
-The hub of the rig has one of each in the folder of its socket (`SOURCES`), open to the group.
+The hub of the rig has one of each in the folder of its socket (`SOURCES`), open to the group. Its port needs
+TLS and a shared key, which no attacker knows.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import array
 import contextlib
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Iterator
 
 from hub.wire.plainpickle import STEPS_MAX
 from tests.adversaries.stage import Stage
+from tests.forwardshake import shake_hands
 
 SOURCES = {"datagram": "log", "pickle": "pickles", "fifo": "pipe"}
 """The name of each source's file, by type."""
@@ -23,6 +26,8 @@ FIELDS = b"A=\n" * (LARGE_BYTES // 3)
 DATAGRAM_BYTES_MAX = PIPE_BYTES_MAX = 64 << 20
 """Per act: the stored messages must fit the disk."""
 PICKLE_ROUNDS_MAX = 200
+KNOCKS_AT_ONCE, KNOCKS_HELD_MAX = 20, 1500
+"""More than the connections that the source has for one host, and for all of them."""
 
 
 def path_of(stage: Stage, kind: str) -> str:
@@ -104,3 +109,64 @@ def pipe_lines(stage: Stage) -> Iterator[None]:
                     os.close(fd)
         while stage.goes_on():
             stage.pause(1.0)
+
+
+def knocks(stage: Stage) -> Iterator[None]:
+    """Connections from many addresses that prove nothing: silent ones, beginnings of TLS, garbage, wrong keys."""
+    hello = _client_hello()
+    first = [b"", hello, hello[:100], b"<13>no TLS\n" * 1000, b"\x16\x03\x01\x40\x00" + bytes(60_000)]
+    while True:
+        yield
+        held: list[socket.socket] = []
+        while stage.goes_on():
+            for _ in range(KNOCKS_AT_ONCE):
+                if (client := _from_anywhere(stage)) is not None:
+                    stage.send(client, stage.dice.choice(first))
+                    held.append(client)
+            if (client := _from_anywhere(stage)) is not None:
+                _knock_with_a_wrong_key(stage, client)
+            for client in held[: max(len(held) - KNOCKS_HELD_MAX, KNOCKS_AT_ONCE // 2)]:
+                client.close()
+                held.remove(client)
+            stage.pause(0.001)
+        for client in held:
+            client.close()
+
+
+def _from_anywhere(stage: Stage) -> socket.socket | None:
+    """Return a connection from one of many addresses; None if there is none now."""
+    client = socket.socket()
+    try:
+        client.bind((f"127.{stage.dice.randrange(256)}.{stage.dice.randrange(256)}.1", 0))
+        client.connect(("127.0.0.1", stage.facts["tcp"]))
+    except OSError:
+        client.close()
+        stage.did["refused"] += 1
+        return None
+    client.setblocking(False)
+    stage.did["knocks"] += 1
+    return client
+
+
+def _knock_with_a_wrong_key(stage: Stage, client: socket.socket) -> None:
+    client.settimeout(1.0)
+    with contextlib.suppress(OSError), _trusting().wrap_socket(client) as wrapped:
+        shake_hands(wrapped, b"a guess")
+        stage.did["guesses"] += 1
+    client.close()
+
+
+def _client_hello() -> bytes:
+    """Return the first message of a client of TLS."""
+    outgoing = ssl.MemoryBIO()
+    client = _trusting().wrap_bio(ssl.MemoryBIO(), outgoing)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+def _trusting() -> ssl.SSLContext:
+    """Return what a client needs that trusts every server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

@@ -34,12 +34,14 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hub.address import Address
 from producers import ProducerError, call
 from tests.adversaries import ordinary
 from tests.adversaries.attacks import ATTACKS, Attack, Play
 from tests.adversaries.entrances import SOURCES
 from tests.adversaries.ledger import Author, Ledger
 from tests.adversaries.stage import Actor, ActorFailed, Stage
+from tests.certificates import make_certificates
 from tests.support import HubProcess, eventually
 
 PRODUCERS = 20
@@ -130,6 +132,7 @@ class Rig:
         self._socket, self._journal = str(folder / "hub.sock"), str(folder / "journal")
         self._uids, self._attacker_uids = count(FIRST_UID), count(FIRST_ATTACKER)
         self._tags = Counter[str]()
+        self._port = 0
 
     def run(self, seconds: float) -> Run:
         """Attack for *seconds* in each way, in rounds, or as long as a verdict takes; return the results."""
@@ -140,8 +143,10 @@ class Rig:
             clocks = [self._hire(stack, play) for play in (ordinary.pinging, ordinary.arriving, ordinary.waking)]
             trials = [self._prepare(stack, name, seconds) for name in self._names]
             sources = [option for kind, name in SOURCES.items() for option in (f"--{kind}", str(self._folder / name))]
-            options = ("--group", str(GROUP), "--journal-size", "64GiB", *sources)
+            config = ("--config", _port_with_a_key(self._folder))
+            options = ("--group", str(GROUP), "--journal-size", "64GiB", *sources, *config)
             hub = stack.enter_context(HubProcess(self._folder, *options))
+            self._port = _port_of(hub)
             ledger = self._ledger([*producers, *(victim for trial in trials for victim in trial.dying)], trials)
             stack.callback(ledger.close)
             for actor in (*producers, *clocks):
@@ -188,7 +193,12 @@ class Rig:
             trial.faults.append("a producer could not use the spool")
         begin, cpu_s = time.time(), _cpu_s(hub.process.pid)
         for attacker in trial.attackers:
-            attacker.order(seconds=seconds, session=findings.get("session", ""), bait=str(self._folder / "bait"))
+            attacker.order(
+                seconds=seconds,
+                session=findings.get("session", ""),
+                bait=str(self._folder / "bait"),
+                tcp=self._port,
+            )
         _wait(seconds / 2)
         victim.end()
         trial.deaths[victim.tag] = time.time()
@@ -391,6 +401,24 @@ def _make_folders(folder: Path, journal: Path) -> None:
     os.mkfifo(pipe)
     os.chown(pipe, FIRST_ATTACKER, -1)  # what comes through a pipe is its owner's
     pipe.chmod(0o666)
+
+
+def _port_with_a_key(folder: Path) -> str:
+    """Write a configuration with a source on TCP that needs TLS and a shared key; return its path."""
+    server = make_certificates(folder).server
+    key, config = folder / "key", folder / "hub.toml"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(16).hex().encode())
+    values = {"address": "127.0.0.1:0", "shared_key_file": str(key), "tls_cert": server.cert, "tls_key": server.key}
+    lines = [f'{name} = "{value}"' for name, value in values.items()]
+    config.write_text("\n".join(["[[sources]]", 'type = "tcp"', *lines]))
+    return str(config)
+
+
+def _port_of(hub: HubProcess) -> int:
+    """Return the port of the source on TCP."""
+    (place,) = [source["path"] for source in hub.stats()["sources"] if source["type"] == "tcp"]
+    return Address(place).port
 
 
 def _enter(stack: contextlib.ExitStack, actor: Actor) -> Actor:
