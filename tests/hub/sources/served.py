@@ -21,19 +21,12 @@ from hub.socketfile import SocketFile
 from hub.sources.table import SOURCES, FileTable, Source, SourceTable, Tag, make
 
 
-class Served:
-    """The source of a type at ``folder/way``, or the one for *table*, running; *got* is what was received."""
+class Receiving:
+    """An endpoint, and a receiver that takes batches while `may_take` is set; *got* is what was received."""
 
-    def __init__(
-        self, folder: Path, kind: str, *, tag: str | None = None, table: SourceTable | None = None, **options: Any
-    ) -> None:
-        self.path = str(folder / "way")
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.endpoint = Endpoint(SocketFile.bind(str(folder / "hub.sock")), **options)
         self.budget = self.endpoint.inbox.budget
-        if table is None:
-            has_file = cast("type[FileTable]", SOURCES[kind].table)
-            table = has_file(path=AbsolutePath(self.path), mode=Mode(0o660), tag=None if tag is None else Tag(tag))
-        self.source: Source = make(table, self.endpoint)
         self.batches: list[Batch] = []
         self.may_take = asyncio.Event()
         self.may_take.set()
@@ -49,6 +42,7 @@ class Served:
         return [message.record for message in self.got]
 
     async def receive(self) -> None:
+        """Take batches, and acknowledge them, until the inbox is closed."""
         while True:
             await self.may_take.wait()
             taken = await self.endpoint.inbox.take(1 << 20)
@@ -58,6 +52,20 @@ class Served:
                 self.batches.append(batch)
                 batch.acknowledge()
             taken.release()
+
+
+class Served(Receiving):
+    """The source of a type at ``folder/way``, or the one for *table*, running."""
+
+    def __init__(
+        self, folder: Path, kind: str, *, tag: str | None = None, table: SourceTable | None = None, **options: Any
+    ) -> None:
+        super().__init__(folder, **options)
+        self.path = str(folder / "way")
+        if table is None:
+            has_file = cast("type[FileTable]", SOURCES[kind].table)
+            table = has_file(path=AbsolutePath(self.path), mode=Mode(0o660), tag=None if tag is None else Tag(tag))
+        self.source: Source = make(table, self.endpoint)
 
 
 @contextlib.asynccontextmanager

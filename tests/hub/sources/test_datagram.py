@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import os
 import socket
-import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hub.access import Access, Rule, Rules
 from hub.message import LOSS_TAG
 from hub.sources import datagram
 from tests.hub.clients import Run, both_loops, until
@@ -109,69 +106,6 @@ def test_limits(run: Run, tmp_path: Path) -> None:
             await until(lambda: len(here.got) == 2)
         reasons = {record.get("reason") for record in here.records}
         assert reasons == {None, "a datagram over the limit of 1000 bytes"}
-
-    run(main())
-
-
-@both_loops
-def test_rules(run: Run, tmp_path: Path) -> None:
-    """Who may not send is refused; groups of a writer are unknown, so that a rule that denies one matches."""
-    access = Access({"send": Rules(deny=(Rule.parse("gid:12345"),))})
-
-    async def main() -> None:
-        async with served(tmp_path, "datagram", access=access) as here:
-            await asyncio.to_thread(send, here.path, b"<13>one")
-            await until(lambda: here.endpoint.metrics.refused == 1)
-            access.change({})
-            await asyncio.to_thread(send, here.path, b"<13>two")
-            await until(lambda: len(here.got) == 2)
-        assert here.records[1]["message"] == "two"
-
-    run(main())
-
-
-@both_loops
-def test_the_socket_comes_back(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket whose file was removed is bound anew; what was sent to the former one is read."""
-    monkeypatch.setattr(datagram, "LOOK_S", 0.001)
-
-    async def main() -> None:
-        async with served(tmp_path, "datagram") as here:
-            here.source.permit(0o622, None)
-            await asyncio.to_thread(send, here.path, b"<13>one")
-            await until(lambda: len(here.got) == 1)
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-                client.connect(here.path)
-                os.unlink(here.path)
-                client.send(b"<13>two")
-                await until(lambda: os.path.exists(here.path))
-            assert stat.S_IMODE(os.stat(here.path).st_mode) == 0o622
-            await asyncio.to_thread(send, here.path, b"<13>three")
-            await until(lambda: len(here.got) == 3)
-        assert [record["message"] for record in here.records] == ["one", "two", "three"]
-
-    run(main())
-
-
-@both_loops
-def test_a_stop_reads_what_was_sent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in the socket at the stop is stored; a writer that never stops does not delay it."""
-    monkeypatch.setattr(datagram, "DRAIN_MAX", 1000)
-
-    def pour(path: str) -> None:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-            client.connect(path)
-            while True:
-                client.send(b"<13>on and on")
-
-    async def main() -> None:
-        async with served(tmp_path, "datagram") as here:
-            pouring = asyncio.create_task(asyncio.to_thread(pour, here.path))
-            await until(lambda: len(here.got) > 100)
-        await pouring
-        async with served(tmp_path, "datagram") as here:
-            send(here.path, b"<13>last")
-        assert [record["message"] for record in here.records] == ["last"]
 
     run(main())
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hub.access import Access, Rule, Rules
 from hub.errors import SocketError, SourceError, UnknownGroup
 from hub.message import LOSS_TAG
 from hub.sources import fifo
@@ -151,47 +150,6 @@ def test_a_stop_takes_what_is_in_the_pipe(run: Run, tmp_path: Path) -> None:
         os.close(writer)
         assert [record["message"] for record in here.records] == ["one", "two", "half"]
         assert stat.S_ISFIFO(os.stat(here.path).st_mode)
-
-    run(main())
-
-
-@both_loops
-def test_a_writer_that_never_stops_does_not_delay_the_stop(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a stop has begun, a bounded number of bytes is read."""
-    monkeypatch.setattr(fifo, "DRAIN_BYTES_MAX", 1 << 20)
-
-    def pour(path: str) -> None:
-        fd = os.open(path, os.O_WRONLY)
-        try:
-            while True:
-                os.write(fd, b"x" * 4095 + b"\n")
-        except BrokenPipeError:
-            os.close(fd)
-
-    async def main() -> None:
-        async with served(tmp_path, "fifo") as here:
-            pouring = asyncio.create_task(asyncio.to_thread(pour, here.path))
-            await until(lambda: here.got)
-        await pouring
-
-    run(main())
-
-
-@both_loops
-def test_rules_apply_to_the_owner(run: Run, tmp_path: Path) -> None:
-    """What the owner may not send is counted, and reported; the source goes on, and takes it when it may."""
-    access = Access({"send": Rules(deny=(Rule.parse(f"uid:{os.geteuid()}"),))})
-
-    async def main() -> None:
-        async with served(tmp_path, "fifo", access=access) as here:
-            await asyncio.to_thread(write, here.path, b"one\ntwo\n")
-            await until(lambda: here.endpoint.metrics.refused == 2)
-            access.change({})
-            await asyncio.to_thread(write, here.path, b"three\n")
-            await until(lambda: len(here.got) == 2)
-        assert [message.tag for message in here.got] == [LOSS_TAG.decode(), "text"]
 
     run(main())
 

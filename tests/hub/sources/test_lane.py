@@ -10,37 +10,23 @@ from typing import Any
 import pytest
 
 from hub.access import Access, Gate, Rule, Rules
-from hub.budget import FREE_BYTES, Budget
-from hub.endpoint import Endpoint
+from hub.budget import FREE_BYTES
 from hub.intake import Intake
-from hub.message import LOSS_TAG, Message, Peer
-from hub.socketfile import SocketFile
+from hub.message import LOSS_TAG, Peer
 from hub.sources import lane as lanes
 from hub.sources.lane import FILES_MAX, NO_ROOM, Arrived, Lane, entries_of
 from tests.hub.clients import until
+from tests.hub.sources.served import Receiving
 from tests.hub.sources.test_passed import memfd
 
 
-class Rig:
-    """An endpoint whose receiver takes batches only while `may_take` is set."""
+class Rig(Receiving):
+    """An endpoint whose receiver takes batches only while `may_take` is set, which it is not at first."""
 
     def __init__(self, folder: Path, **options: Any) -> None:
-        self.endpoint = Endpoint(SocketFile.bind(str(folder / "s")), **options)
-        self.budget: Budget = self.endpoint.inbox.budget
-        self.got: list[Message] = []
-        self.may_take = asyncio.Event()
-        self.receiving = asyncio.create_task(self._receive())
-
-    async def _receive(self) -> None:
-        while True:
-            await self.may_take.wait()
-            taken = await self.endpoint.inbox.take(1 << 20)
-            if not taken:
-                return
-            for batch in taken:
-                self.got += batch.messages()
-                batch.acknowledge()
-            taken.release()
+        super().__init__(folder, **options)
+        self.may_take.clear()
+        self.receiving = asyncio.create_task(self.receive())
 
     def lane(self, uid: int, **options: Any) -> tuple[Lane, Intake]:
         peer = Peer(100 + uid, uid, uid, f"of {uid}")
