@@ -12,8 +12,9 @@ TYPE_CHECKING = False  # type checkers know the name; the module `typing` takes 
 
 if TYPE_CHECKING:
     __version__: str
-    from hub.access import Access, Rule, Rules
+    from hub.access import Access, Grant, Rule, Rules
     from hub.errors import (
+        BadCommand,
         CloseConnection,
         CommandError,
         InvalidParams,
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Access",
+    "BadCommand",
     "Batch",
     "CloseConnection",
     "CommandError",
+    "Grant",
     "Hub",
     "InvalidParams",
     "Journal",
@@ -68,9 +71,11 @@ __all__ = [
 
 _MODULES = {
     "Access": "access",
+    "BadCommand": "errors",
     "Batch": "message",
     "CloseConnection": "errors",
     "CommandError": "errors",
+    "Grant": "access",
     "Hub": "hub",
     "InvalidParams": "errors",
     "Journal": "journal.journal",

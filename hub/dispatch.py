@@ -159,7 +159,7 @@ class Dispatch:
         if self._stopping is not None:
             self._stopping.cancel()
         for task in self._running:
-            task.cancel()
+            asyncio.get_running_loop().call_soon(task.cancel)  # when it has begun, so that it closes what it has
 
     def close(self) -> None:
         """Cancel what runs, and reply no more."""
@@ -249,7 +249,7 @@ class Dispatch:
             return jsonrpc.METHOD_NOT_FOUND, text, {"methods": known}
         if not gate.may_call(method):
             right = gate.right_to(method)
-            self._intake.refuse(right or method, 1)
+            self._intake.refuse(str(right) if right in RIGHTS else f"call {method}", 1)
             key = f"key {right}_allow" if right in RIGHTS else "table [[access]]"
             return jsonrpc.NOT_ALLOWED, f"uid {self._intake.peer.uid} may not ask for {method!r} (see the hub's {key})"
         if self._is_over:

@@ -70,6 +70,7 @@ class Endpoint:
         self.inbox = Inbox(Budget(bytes_max=inbox_bytes_max))
         self.connection_ended = asyncio.Event()
         """Set at each end of a connection. The one task that waits for it clears it."""
+        self._ended = Tally()  # what the connections have sent that have ended
         self._opener = Opener(self.inbox.budget)
         self._commands: Mapping[str, AnyCommand] = {}
         self._accepting: asyncio.Task[None] | None = None
@@ -81,7 +82,7 @@ class Endpoint:
             users=self.users,
             metrics=self.metrics,
             connections_max=bounded_connections(connections_max),
-            on_end=self.connection_ended.set,
+            on_end=self._note_end,
         )
 
     @property
@@ -93,6 +94,14 @@ class Endpoint:
     def clients(self) -> Collection[Connection]:
         """The open connections."""
         return self._listener.clients
+
+    @property
+    def tally(self) -> Tally:
+        """What all connections have sent since the start."""
+        tally = Tally()
+        for each in (self._ended, *(client.tally for client in self.clients)):
+            tally.add(each)
+        return tally
 
     async def run(self, commands: Mapping[str, AnyCommand]) -> None:
         """
@@ -199,6 +208,10 @@ class Endpoint:
             return Connection(sock, intake, commands={}, frame_bytes_max=self.frame_bytes_max, decoder=decoder)
 
         return Listener(socket_file, connect, users=Users(), metrics=self.metrics, connections_max=connections_max)
+
+    def _note_end(self, connection: Connection) -> None:
+        self._ended.add(connection.tally)
+        self.connection_ended.set()
 
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.metrics.connections_accepted += 1

@@ -29,26 +29,32 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from hub.access import Access
 from hub.budget import INBOX_BYTES_MAX
 from hub.configfile import socket_path
+from hub.control.events import Events
+from hub.control.threads import Threads
+from hub.control.typed import typed
 from hub.dedupe import Dedupe
-from hub.dispatch import Command
+from hub.dispatch import AnyCommand, Command
 from hub.endpoint import Endpoint
-from hub.errors import SocketError
+from hub.errors import BadCommand, SocketError
 from hub.inbox import Inbox, Taken
 from hub.listener import CONNECTIONS_MAX
 from hub.message import Batch, Message
 from hub.metrics import Metrics
 from hub.socketfile import SocketFile
 from hub.wire.frame import FRAME_BYTES_MAX
+from hub.wire.jsonrpc import CANCEL, STREAM
 
 STOP_TIMEOUT_S = 10.0
 T = TypeVar("T", bound=Batch | Message)
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+SUBSCRIBE = "subscribe"
 
 
 class Hub:
@@ -58,7 +64,8 @@ class Hub:
     *sock* is a listening, non-blocking Unix socket that another process made and keeps open; *path*, *mode* and *group*
     are ignored then. *mode* and *group* (a name or a number) are the permissions of the socket file.
     *commands* maps JSON-RPC methods to functions of the `Request` and its `Peer`. A function returns the reply, or an
-    awaitable of it.
+    awaitable of it, or an asynchronous iterator, whose values are streamed. `command` makes one of a typed function.
+    The method ``subscribe`` streams what `emit` sends, unless *commands* has another one.
     *access* holds the rules for sending and for commands. Without it, every client that can open the socket may send
     and call every command.
     More than *connections_max* clients wait in the backlog. The hub holds at most about *inbox_bytes_max* bytes of
@@ -86,7 +93,12 @@ class Hub:
         """The counters since the start."""
         self._mode = mode
         self._group = group
-        self._commands = commands if commands is not None else {}
+        self._events = Events()
+        self._threads = Threads()
+        self._commands: dict[str, AnyCommand] = {
+            SUBSCRIBE: typed(self._events.subscribe, SUBSCRIBE),
+            **(commands or {}),
+        }
         self._access = access
         self._connections_max = connections_max
         self._inbox_bytes_max = inbox_bytes_max
@@ -108,6 +120,7 @@ class Hub:
             frame_bytes_max=self._frame_bytes_max,
         )
         self._handling = _Handling(self._endpoint.inbox, self.metrics)
+        self._events.begin()
         self._accepting = asyncio.create_task(self._accept(self._endpoint), name="mpsr-endpoint")
         return self
 
@@ -134,6 +147,33 @@ class Hub:
         """
         handling = self._entered()
         return _Loop(handling, iter(handling.unfinished), lambda batch: iter((batch,)))
+
+    def command(self, name: str) -> Callable[[FunctionT], FunctionT]:
+        """
+        Return a decorator that makes a typed function the command *name*.
+
+        The parameters of a request, by name or by position, are validated against the annotations: a wrong one is the
+        error -32602, which names it. A parameter of type `Peer` is filled in with the caller. A plain function runs on
+        a thread, of which a user has at most 8; a coroutine function runs on the loop; an asynchronous generator
+        streams. The decorator raises BadCommand if the name is taken, or the function cannot be a command.
+        """
+
+        def register(function: FunctionT) -> FunctionT:
+            if name in self._commands or name in (CANCEL, STREAM):
+                raise BadCommand(name, "there is already a command of this name (choose another one)")
+            self._commands[name] = typed(function, name, self._threads)
+            return function
+
+        return register
+
+    def emit(self, event: str, data: object = None) -> None:
+        """
+        Send an event to all clients that have subscribed to it, with *data*, which JSON can hold. It never waits, and
+        any thread may call it.
+
+        Raises TypeError or ValueError if JSON cannot hold *data*, or the event has more than 16 KiB.
+        """
+        self._events.emit(event, data)
 
     @property
     def connections(self) -> int:
@@ -168,6 +208,7 @@ class Hub:
     async def _stop(self, endpoint: Endpoint, timeout: float) -> int:
         late = await endpoint.stop(timeout=timeout)
         endpoint.close()
+        self._threads.close()
         return late
 
     def _entered(self) -> _Handling:

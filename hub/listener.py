@@ -105,7 +105,7 @@ class Listener(Generic[ClientT]):
         users: Users,
         metrics: Metrics,
         connections_max: int = CONNECTIONS_MAX,
-        on_end: Callable[[], None] | None = None,
+        on_end: Callable[[Connection], None] | None = None,
         identify: Callable[[socket.socket], Peer] = peer_of,
     ) -> None:
         self._file = socket_file
@@ -281,11 +281,11 @@ class Listener(Generic[ClientT]):
             sock.close()  # `run` closes it too, if it was reached
 
     def _ended(self, user: User, task: asyncio.Task[None]) -> None:
-        del self._connections[task]
+        connection = self._connections.pop(task)
         user.connections -= 1
         self._room.set()
         if self._on_end is not None:
-            self._on_end()
+            self._on_end(connection)
 
     async def _wait_for_room(self) -> None:
         while len(self._connections) >= self._connections_max:

@@ -60,12 +60,16 @@ class Losses:
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
         self._users: OrderedDict[int, OrderedDict[_Key, LossRow]] = OrderedDict()
+        self.on_loss: Callable[[LossRow], None] | None = None
+        """Called with each loss, as a row of its own."""
 
     def note(self, loss: Loss, peer: Peer) -> None:
         """Count *loss*, of *peer*."""
         now = self._clock()
         reason, tag = loss.reason[:REASON_CHARS_MAX], loss.tag[:TAG_BYTES_MAX]
         row = LossRow(peer.uid, peer.comm, reason, tag, peer.pid, loss.count, loss.lost_bytes, 1, now, now)
+        if self.on_loss is not None:
+            self.on_loss(dataclasses.replace(row))
         rows = self._users.setdefault(peer.uid, OrderedDict())
         self._users.move_to_end(peer.uid)
         if len(self._users) > USERS_MAX:

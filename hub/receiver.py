@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hub.entries import NS
 from hub.errors import JournalUnavailable
@@ -37,11 +37,16 @@ UNWATCHED = contextlib.nullcontext()
 log = get_logger("mpsr.receiver")
 
 
+def _to_nobody(event: str, data: object) -> None:
+    """Emit an event of a receiver that nobody can subscribe to."""
+
+
 class Receiver:
     """
     Take from *inbox*, append to *journal*, acknowledge.
 
-    *watch* is entered around each call to the journal.
+    *watch* is entered around each call to the journal. *emit* is called when the journal takes nothing more, and when
+    it does again.
     """
 
     def __init__(
@@ -51,11 +56,13 @@ class Receiver:
         metrics: Metrics,
         *,
         watch: contextlib.AbstractContextManager[None] = UNWATCHED,
+        emit: Callable[[str, object], None] = _to_nobody,
     ) -> None:
         self._inbox = inbox
         self._journal = journal
         self._metrics = metrics
         self._watch = watch
+        self._emit = emit
         self._is_clock_wrong = False
         self._ended = asyncio.Event()
 
@@ -105,11 +112,13 @@ class Receiver:
                     log.error(
                         "journal.unavailable", error=str(error), action="producers wait; trying again each second"
                     )
+                    self._emit("journal.full", {"error": str(error)})
                 failed = True
                 await asyncio.sleep(RETRY_S)
             else:
                 if failed:
                     log.info("journal.available", last_sequence=commit.last_sequence)
+                    self._emit("journal.available", {"last_sequence": commit.last_sequence})
                 self._look_at_clock(commit.clock_ahead)
                 return commit
 

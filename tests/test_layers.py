@@ -25,7 +25,7 @@ LAYERS = """
     hub.dispatch hub.connection hub.receiver
     hub.socketfile hub.tcpsocket hub.listener
     hub.endpoint
-    hub.hub hub.control.*
+    hub.control.* hub.hub
     hub.service.misfit hub.service.tables
     hub.sources.* hub.sinks.*
     hub.service.*

@@ -30,6 +30,7 @@ COMMANDS = {
     "install": "Install the hub as a systemd service.",
     "logs": "Read the journal, whether a hub is running or not.",
     "send": "Send each MESSAGE, or each line of standard input.",
+    "sources": "Show the ways in, what each has accepted, and what went wrong.",
     "spawn": "Run commands as supervised producers.",
     "stats": "Show the counters of the running hub.",
     "uninstall": "Stop the service and remove its files.",

@@ -23,7 +23,8 @@ def _complete_method(ctx: click.Context, param: click.Parameter, incomplete: str
 def call(socket: str | None, method: str, params: str | None) -> None:
     """Send a request to the hub and print its answer as JSON.
 
-    METHOD is ping, stats, peers, losses or reload. JSON is its parameters: an array or an object.
+    METHOD is ping, stats, peers, sources, losses, query or reload. JSON is its parameters: an array or
+    an object.
 
     \b
     Examples:

@@ -13,12 +13,14 @@ import heapq
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from hub.access import MethodRight
+from hub.access import MethodRight, Right
 from hub.connection import Connection
+from hub.control.events import Events
 from hub.control.messages import Messages
 from hub.control.reading import Readings
+from hub.control.typed import typed
 from hub.dispatch import AnyCommand, ForCaller
 from hub.endpoint import Endpoint
 from hub.errors import InvalidParams
@@ -32,19 +34,46 @@ RIGHT_OF: Mapping[str, MethodRight] = {
     "stats": "read",
     "peers": "read",
     "losses": "read",
+    "sources": "read",
     "reload": "control",
     "query": "messages",
     "tail": "messages",
 }
-"""The right that each command requires. `ping` requires only access to the socket."""
+"""The right that each command requires. `ping` and `subscribe` require only access to the socket."""
+RIGHT_OF_EVENT: Mapping[str, Right] = {
+    "loss": "read",
+    "journal.full": "read",
+    "journal.available": "read",
+    "config.reloaded": "read",
+}
+"""The right that each event of the service requires, as the methods do that report the same."""
 ROWS, ROWS_MAX = 100, 300
 """The number of rows of `peers` and `losses`, unless the caller asks for another one, and the largest one."""
+
+
+class Configured(Protocol):
+    """The sources that are configured."""
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return the state of each, and what it has accepted."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the same, the state as one word, and the last fault."""
+
+
+class _Nothing:
+    """A hub without any source beside its socket."""
+
+    def stats(self) -> list[dict[str, Any]]:
+        return []
+
+    rows = stats
 
 
 class Commands:
     """
     The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again.
-    *sources* returns the state of each source that is configured.
+    *sources* are those that are configured. *events* are those that can be subscribed to.
     """
 
     def __init__(
@@ -52,12 +81,14 @@ class Commands:
         endpoint: Endpoint,
         journal: Journal,
         reload: Callable[[], Awaitable[object]],
-        sources: Callable[[], list[dict[str, Any]]] = list,
+        sources: Configured | None = None,
+        events: Events | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._journal = journal
         self._reload = reload
-        self._sources = sources
+        self._sources: Configured = sources or _Nothing()
+        self.events: Events = events or Events()
         self._started = time.monotonic()
         self._readings = Readings()
         messages = Messages(journal, self._readings)
@@ -67,7 +98,9 @@ class Commands:
             "ping": self.ping,
             "query": ForCaller(messages.query),
             "reload": self.reload,
+            "sources": self.sources,
             "stats": self.stats,
+            "subscribe": typed(self.events.subscribe, "subscribe"),
             "tail": ForCaller(messages.tail, streams=True),
         }
 
@@ -112,6 +145,17 @@ class Commands:
         """Read the configuration again. Return what has changed and what needs a restart."""
         return await self._reload()
 
+    def sources(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """
+        Return the hub's socket and each source that is configured: what each has accepted since the start, its state
+        (``open``, ``failed`` or ``closed``), and its last fault.
+        """
+        numbers(request)
+        tally = self._endpoint.tally
+        socket = {"type": "socket", "path": self._endpoint.path, "state": "open"}
+        counted = {"messages": tally.messages, "bytes": tally.bytes, "losses": tally.losses, "last_error": None}
+        return {"sources": [socket | counted, *self._sources.rows()]}
+
     def stats(self, request: Request, peer: Peer) -> dict[str, Any]:
         """
         Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` is a list of the
@@ -127,7 +171,7 @@ class Commands:
             "rss_bytes": rss_bytes(),
             "uptime_s": round(time.monotonic() - self._started, 3),
             "pid": os.getpid(),
-            "sources": self._sources(),
+            "sources": self._sources.stats(),
         }
 
 

@@ -69,6 +69,7 @@ def typed(function: Callable[..., Any], name: str, threads: Threads | None = Non
         assert threads is not None
         return threads.run(caller.peer.uid, function, values)
 
+    call.__doc__ = function.__doc__
     return ForCaller(call, streams)
 
 

@@ -9,11 +9,12 @@ Not here: the flag, the variable and the help of a key (hub.service.keys), the o
 
 from __future__ import annotations
 
+import fnmatch
 from typing import Annotated, Self, TypeVar
 
 import msgspec
 
-from hub.access import RIGHTS, Right, Rule, Rules
+from hub.access import RIGHTS, Grant, Right, Rule, Rules
 from hub.address import Address
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
@@ -136,6 +137,32 @@ class LimitTable(Table, frozen=True, kw_only=True):
         return Limit(self.tag, self.user, self.messages_per_s, self.bytes_per_s, self.when)
 
 
+METHODS = ("losses", "peers", "ping", "query", "reload", "sources", "stats", "subscribe", "tail")
+"""The methods that access rules can be for; a test compares them with hub.control.methods."""
+
+
+class AccessTable(Table, frozen=True, kw_only=True):
+    """Rules for calling the methods that *methods* matches, and for reading messages under tags that *read* matches."""
+
+    allow: tuple[Rule, ...] = ()
+    deny: tuple[Rule, ...] = ()
+    methods: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.allow or self.deny):
+            raise ValueError("access for nobody (add allow or deny, with rules such as uid:1000)")
+        if not (self.methods or self.read):
+            raise ValueError("access to nothing (add methods, such as tail, or read, with tags such as app.*)")
+        for glob in self.methods:
+            if not any(fnmatch.fnmatchcase(name, glob) for name in METHODS):
+                raise ValueError(f"no method matches {glob!r} (there are: {', '.join(METHODS)})")
+
+    @property
+    def grant(self) -> Grant:
+        return Grant(Rules(self.allow, self.deny), self.methods, self.read)
+
+
 class Config(Table, frozen=True, kw_only=True):
     """
     The configuration of a hub. A `Live` setting can change while the hub runs; the others need a restart.
@@ -167,6 +194,7 @@ class Config(Table, frozen=True, kw_only=True):
     tcp: Live[tuple[Address, ...]] = ()
     sources: Live[tuple[AnySource, ...]] = ()
     limits: Live[tuple[LimitTable, ...]] = ()
+    access: Live[tuple[AccessTable, ...]] = ()
 
     def __post_init__(self) -> None:
         if len(self.all_sources) > SOURCES_MAX:
@@ -182,6 +210,11 @@ class Config(Table, frozen=True, kw_only=True):
     def rules(self) -> dict[Right, Rules]:
         """The access rules, by right."""
         return {right: Rules(getattr(self, f"{right}_allow"), getattr(self, f"{right}_deny")) for right in RIGHTS}
+
+    @property
+    def grants(self) -> list[Grant]:
+        """The access rules by method and by tag."""
+        return [table.grant for table in self.access]
 
     @property
     def all_sources(self) -> tuple[AnySource, ...]:

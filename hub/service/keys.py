@@ -4,8 +4,8 @@ The keys of the configuration as users meet them: the flag, the variable, the he
 The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line
 ``journal_size = "2GiB"`` of the file.
 
-The keys ``sources`` and ``limits``, lists of tables, have neither flag nor variable. Each type of source has a key that
-is short for a table with a path, or an address.
+The keys ``sources``, ``limits`` and ``access``, lists of tables, have neither flag nor variable. Each type of source
+has a key that is short for a table with a path, or an address.
 
 Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
 """
@@ -123,4 +123,11 @@ _SAMPLE_TABLES = (
     "#messages_per_s = 100",
     '#bytes_per_s = "1MiB"',
     '#when = "drop"  # or "block", the default: its senders wait',
+    "",
+    "# Who may call methods, and read the messages under some tags with query and tail, besides the hub's own user.",
+    "# (a reload changes it)",
+    "#[[access]]",
+    '#allow = ["group:adm"]  # rules as above; or deny',
+    '#read = ["app.*"]  # tags',
+    '#methods = ["stats", "peers"]',
 )

@@ -37,6 +37,8 @@ class Reloader:
     """
     Holds the configuration in force. *load* reads the configuration again.
 
+    *emit* sends an event to all who have subscribed.
+
     *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* runs the sources of
     a configuration, and no others.
     """
@@ -50,6 +52,7 @@ class Reloader:
         *,
         follow_socket: Callable[[], Awaitable[None]],
         follow_sources: Callable[[Config], Awaitable[None]],
+        emit: Callable[[str, object], None],
     ) -> None:
         self.config = config
         self._load = load
@@ -57,6 +60,7 @@ class Reloader:
         self._journal = journal
         self._follow_socket = follow_socket
         self._follow_sources = follow_sources
+        self._emit = emit
         self._reloading = asyncio.Lock()
 
     async def reload(self) -> dict[str, Any]:
@@ -83,6 +87,7 @@ class Reloader:
         if of_unit:
             result["set_by_socket_unit"] = of_unit
         log.info("config.reloaded", **result)
+        self._emit("config.reloaded", result)
         return result
 
     def _apply(self, new: Config) -> None:
@@ -91,7 +96,7 @@ class Reloader:
             self._endpoint.permit(new.mode, new.group)
         self._journal.retain(new.journal_size, new.retain)
         self._endpoint.limit(connections_max=new.connections_max, frame_bytes_max=new.frame_bytes_max)
-        self._endpoint.access.change(new.rules)
+        self._endpoint.access.change(new.rules, new.grants)
         if new.limits != self.config.limits:  # else all buckets would begin full again
             self._endpoint.limits.change([table.limit for table in new.limits])
         set_level(logging.getLevelNamesMapping()[new.log_level.upper()])

@@ -44,13 +44,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from hub.access import Access
-from hub.control.methods import RIGHT_OF, Commands
+from hub.control.events import Events
+from hub.control.methods import RIGHT_OF, RIGHT_OF_EVENT, Commands
 from hub.endpoint import Endpoint
 from hub.errors import JournalUnavailable, MpsrError
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.journal.retention import AGE_STEPS
 from hub.log import get_logger
+from hub.losses import LossRow
 from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.receiver import Receiver
 from hub.service.config import Config
@@ -137,7 +139,7 @@ class Service:
             socket_file = SocketFile.bind(config.socket, mode=config.mode, group=config.group)
         endpoint = Endpoint(
             socket_file,
-            access=Access(config.rules, methods=RIGHT_OF),
+            access=Access(config.rules, methods=RIGHT_OF, grants=config.grants),
             connections_max=config.connections_max,
             inbox_bytes_max=config.inbox_size,
             frame_bytes_max=config.frame_bytes_max,
@@ -151,6 +153,9 @@ class Service:
         endpoint.metrics.losses += recovered.missing
         if recovered.missing:
             endpoint.losses.note(Loss("missing at the end of the journal", recovered.missing), UNKNOWN_PEER)
+        events = Events(RIGHT_OF_EVENT)
+        events.begin()
+        endpoint.losses.on_loss = functools.partial(_emit_loss, events)
         spools = SpoolSource.beside(endpoint)
         sources = Sources(endpoint, self._config.all_sources)
         reloader = Reloader(
@@ -160,9 +165,11 @@ class Service:
             journal,
             follow_socket=spools.follow_socket,
             follow_sources=lambda config: sources.change(config.all_sources),
+            emit=events.emit,
         )
 
-        commands = Commands(endpoint, journal, functools.partial(_reload, reloader, notifier), sources.stats)
+        reload = functools.partial(_reload, reloader, notifier)
+        commands = Commands(endpoint, journal, reload, sources, events)
 
         async def until_stopped() -> None:
             log.info(
@@ -181,6 +188,7 @@ class Service:
         def stop_timeout() -> float:
             notifier.stopping()
             log.info("hub.stopping", connections=endpoint.connections)
+            events.emit("hub.stopping", {"stop_timeout_s": float(reloader.config.stop_timeout)})
             return reloader.config.stop_timeout
 
         parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, commands))
@@ -200,7 +208,7 @@ class Service:
         """Return the parts in the order of the start. *others* are the sources beside the socket, and the commands."""
         spools, sources, commands = others
         watchdog = Watchdog(notifier.watchdog, notifier.watchdog_s)
-        receiver = Receiver(endpoint.inbox, journal, endpoint.metrics, watch=watchdog)
+        receiver = Receiver(endpoint.inbox, journal, endpoint.metrics, watch=watchdog, emit=commands.events.emit)
         reload = functools.partial(_reload, reloader, notifier)
         sinks = []
         if self._print_batch is not None:
@@ -280,6 +288,16 @@ async def _reload(reloader: Reloader, notifier: Notifier) -> object:
         return await reloader.reload()
     finally:
         notifier.ready()
+
+
+def _emit_loss(events: Events, row: LossRow) -> None:
+    """Emit what was lost, and whose it was. Every text is one that JSON can hold."""
+    tag, reason, comm = (
+        text.encode("utf-8", "backslashreplace").decode()
+        for text in (row.tag.decode("utf-8", "replace"), row.reason, row.comm)
+    )
+    data = {"reason": reason, "count": row.count, "bytes": row.bytes, "tag": tag}
+    events.emit("loss", {**data, "uid": row.uid, "pid": row.pid, "comm": comm})
 
 
 async def _guard(journal: Journal) -> None:

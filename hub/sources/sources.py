@@ -94,6 +94,10 @@ class Sources:
         """Return the state of each source."""
         return [running.stats() for running in self._running.values()]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the state of each source, also what went wrong with it last."""
+        return [running.row() for running in self._running.values()]
+
 
 class _Running:
     """One source, and its task."""
@@ -105,6 +109,7 @@ class _Running:
         self._make = make_source
         self._source: Source | None = None
         self._fault = ""  # of the last try
+        self._last_fault = ""  # of any try
         self._was_open = False  # in the last try
         self._counted = Tally()  # of the tries before
         self._stopping = asyncio.Event()
@@ -150,6 +155,17 @@ class _Running:
             "losses": self._counted.losses + tally.losses,
         }
 
+    def row(self) -> dict[str, Any]:
+        """Return the same, the state as one word, and the last fault, also if it is over."""
+        state = "open" if self._source is not None else "failed" if self._fault else "closed"
+        tally = self._source.tally if self._source is not None else Tally()
+        return {
+            **self.stats(),
+            "state": state,
+            "bytes": self._counted.bytes + tally.bytes,
+            "last_error": self._last_fault or None,
+        }
+
     async def _run(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -181,7 +197,7 @@ class _Running:
         text = as_source_error(self.table, error).reason
         if text != self._fault:
             log.error("source.failed", type=type_of(self.table), path=self.table.where, error=text, retry_s=RETRY_S)
-        self._fault = text
+        self._fault = self._last_fault = text
 
     def _forget(self) -> None:
         if self._source is not None:

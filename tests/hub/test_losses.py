@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hub.losses import OTHERS, ROWS_MAX, USERS_MAX, Losses
+from hub.losses import OTHERS, ROWS_MAX, USERS_MAX, Losses, LossRow
 from hub.message import Loss, Peer
 
 
@@ -41,3 +41,16 @@ def test_the_number_of_users_is_bounded() -> None:
     for uid in (*range(USERS_MAX), 0, USERS_MAX, USERS_MAX + 1):
         losses.note(Loss("why"), Peer(1, uid))
     assert {row.uid for row in losses.rows()} == {0, *range(3, USERS_MAX + 2)}
+
+
+def test_each_loss_is_passed_on() -> None:
+    """As a row of its own, with a reason and a tag that are cut off as in the summary."""
+    losses = Losses(iter(range(10)).__next__)
+    got: list[LossRow] = []
+    losses.on_loss = got.append
+    for _ in range(2):
+        losses.note(Loss("x" * 1000, 3, 10, tag=b"y" * 100), Peer(5, 6, 7, "app"))
+    assert [(row.count, row.bytes, row.uid, row.pid, row.comm, row.first) for row in got] == [
+        (3, 10, 6, 5, "app", 0), (3, 10, 6, 5, "app", 1),
+    ]  # fmt: skip
+    assert (len(got[0].reason), len(got[0].tag)) == (128, 64)

@@ -138,6 +138,25 @@ def test_the_same_batches_are_given_again(monkeypatch: pytest.MonkeyPatch, capsy
     assert "trying again" in event["action"]
 
 
+def test_an_outage_is_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its begin and its end are emitted, once each, however often the journal is tried."""
+    monkeypatch.setattr("hub.receiver.RETRY_S", 0)
+    emitted: list[tuple[str, object]] = []
+
+    async def main() -> None:
+        scene = Scene()
+        scene.receiver._emit = lambda event, data: emitted.append((event, data))
+        receiving = asyncio.create_task(scene.receiver.run())
+        for step in ("put a", "no", "no", "yes", "put b", "yes"):
+            await scene.step(step)
+        receiving.cancel()
+
+    run(main())
+    (full, data), available = emitted
+    assert (full, "no space" in str(data)) == ("journal.full", True)
+    assert available == ("journal.available", {"last_sequence": 0})
+
+
 def test_a_clock_that_was_set_is_logged_once(capsys: pytest.CaptureFixture[str]) -> None:
     """It is logged when the clock differs by more than a second, and when it agrees again."""
 

@@ -271,9 +271,14 @@ def test_a_source_that_cannot_be_used(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.decode()) == (1, said)
     with HubProcess(tmp_path, "--fifo", way) as hub:
         (source,) = hub.stats()["sources"]
-        assert source["state"] == "something else than a pipe is already there (choose another path)"
+        wrong = "something else than a pipe is already there (choose another path)"
+        assert source["state"] == wrong
+        row = call("sources", path=hub.socket)["sources"][1]
+        assert (row["type"], row["state"], row["last_error"]) == ("fifo", "failed", wrong)
         os.unlink(way)
         eventually(lambda: hub.stats()["sources"][0]["state"] == "open", "another try")
+        row = call("sources", path=hub.socket)["sources"][1]
+        assert (row["state"], row["messages"], row["bytes"], row["last_error"]) == ("open", 0, 0, wrong)
         assert [event["event"] for event in hub.log if event["level"] == "error"] == ["source.failed"]
 
 
@@ -308,3 +313,56 @@ def test_a_rate_limit_comes_and_goes_with_a_reload(tmp_path: Path) -> None:
                 producer.send({"n": number})
             producer.flush(timeout=30)
         assert len(hub.messages("noisy")) + dropped == 40
+
+
+def test_events_of_the_service(tmp_path: Path) -> None:
+    """A subscriber learns of losses, of a reload and of the stop, in this order."""
+    configured = Configured(tmp_path)
+    with configured.hub as hub, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(hub.socket)
+        client.sendall(
+            b'{"jsonrpc": "2.0", "id": 1, "method": "subscribe"}\n{"jsonrpc": "2.0", "id": 2, "method": "ping"}\n'
+        )
+        lines = client.makefile("rb")
+        assert json.loads(lines.readline())["result"] == "pong"
+        with socket.socket(socket.AF_UNIX) as broken:
+            broken.connect(hub.socket)
+            broken.sendall(b"\x93\xa1t\xc1")
+
+        def event() -> Any:
+            value = json.loads(lines.readline())["params"]["value"]
+            return value["event"], value["data"]
+
+        name, data = event()
+        assert (name, data["count"], data["uid"], data["pid"]) == ("loss", 1, os.getuid(), os.getpid())
+        assert data["reason"].startswith("malformed Forward frame")
+        configured.write('log_level = "debug"')
+        configured.hang_up("config.reloaded")
+        name, data = event()
+        assert (name, data["changed"]) == ("config.reloaded", ["log_level"])
+        hub.process.terminate()
+        assert event() == ("hub.stopping", {"stop_timeout_s": 10.0})
+
+
+def test_access_by_method_and_by_tag(tmp_path: Path) -> None:
+    """A rule by method takes it away, also from the hub's own user; one by tag leaves messages out. A reload counts."""
+    everybody = f'["uid:{os.getuid()}"]'
+    configured = Configured(
+        tmp_path,
+        f'[[access]]\ndeny = {everybody}\nmethods = ["lo*"]\n[[access]]\ndeny = {everybody}\nread = ["secret.*"]\n',
+    )
+    with configured.hub as hub:
+        for tag in ("secret.a", "open"):
+            with Producer(hub.socket, tag=tag) as producer:
+                producer.send({"tag": tag})
+        with pytest.raises(CommandFailed, match=r"may not ask for 'losses'") as caught:
+            call("losses", path=hub.socket)
+        assert caught.value.code == -32001
+        found = call("query", path=hub.socket)["messages"]
+        assert {each["tag"] for each in found} - {"mpsr.loss"} == {"open"}
+        configured.write("")
+        assert configured.hang_up("config.reloaded")["changed"] == ["access"]
+        call("losses", path=hub.socket)
+        tags = {each["tag"] for each in call("query", path=hub.socket)["messages"]}
+        assert tags - {"mpsr.loss"} == {"open", "secret.a"}

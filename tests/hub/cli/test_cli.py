@@ -597,11 +597,24 @@ def test_stats_and_call_ask_the_hub(hub: HubProcess) -> None:
     assert b"last_sequence" in mpsr("stats", "--socket", hub.socket).stdout
     assert mpsr("call", "--socket", hub.socket, "ping").stdout == b'"pong"\n'
     unknown = mpsr("call", "--socket", hub.socket, "pong")
-    assert (unknown.returncode, b"losses, peers, ping, reload, stats" in unknown.stderr) == (1, True)
+    assert (unknown.returncode, b"cancel, losses, peers, ping, query, reload, sources, stats" in unknown.stderr) == (
+        1,
+        True,
+    )
     assert mpsr("call", "--socket", hub.socket, "ping", "{").returncode == 2
     hub.kill()
     gone = mpsr("call", "--socket", hub.socket, "ping")
     assert (gone.returncode, gone.stderr.count(b"\n")) == (1, 1)
+
+
+def test_sources_shows_the_ways_in(hub: HubProcess) -> None:
+    """A table with a line for each, or an object for each; what went wrong is in it."""
+    mpsr("send", "--socket", hub.socket, "x", "y")
+    head, line = mpsr("sources", "--socket", hub.socket).stdout.decode().splitlines()
+    assert head.split() == ["type", "path", "state", "messages", "bytes", "losses", "error"]
+    assert line.split()[:4] == ["socket", hub.socket, "open", "2"]
+    (row,) = map(json.loads, mpsr("sources", "--socket", hub.socket, "--output", "json").stdout.splitlines())
+    assert (row["type"], row["messages"], row["last_error"]) == ("socket", 2, None)
 
 
 @pytest.mark.parametrize("command", [("verify",), ("logs",), ("logs", "-f"), ("logs", "-n", "3"), ("logs", "-r")])

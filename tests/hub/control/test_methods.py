@@ -22,6 +22,7 @@ from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
 from hub.receiver import Receiver
+from hub.service.config import METHODS
 from hub.socketfile import SocketFile
 from hub.wire.jsonrpc import Request
 from producers import CommandFailed, call
@@ -106,7 +107,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
                 with pytest.raises(
                     CommandFailed,
-                    match=r"no method 'pong'; there are: cancel, losses, peers, ping, query, reload, stats, tail",
+                    match=r"no method 'pong'; there are: cancel, losses, peers, ping, query, reload, sources, s",
                 ):
                     await asyncio.to_thread(call, "pong", path=path)
 
@@ -130,10 +131,10 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serving(tmp_path) as (_, _, commands):
-            assert sorted(commands.table) == ["losses", "peers", "ping", "query", "reload", "stats", "tail"]
+            assert sorted(commands.table) == [*METHODS]
             assert RIGHT_OF == {
-                "reload": "control", "stats": "read", "peers": "read", "losses": "read", "query": "messages",
-                "tail": "messages",
+                "reload": "control", "stats": "read", "sources": "read", "peers": "read", "losses": "read",
+                "query": "messages", "tail": "messages",
             }  # fmt: skip
             functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
             assert [name for name, function in functions.items() if not function.__doc__] == []
@@ -226,3 +227,29 @@ def test_the_largest_answers_are_sent() -> None:
     """As many rows as may be asked for fit into a reply, whatever stands in them."""
     loss = LossRow(1 << 31, '"' * 15, "x" * 128, b"\xff" * 64, 1 << 31, 1 << 40, 1 << 40, 1 << 40, 1 << 60, 1 << 60)
     assert ROWS_MAX * len(msgspec.json.encode(_as_json(loss))) < REPLY_BYTES_MAX
+
+
+@both_loops
+def test_sources(run: Run, tmp_path: Path) -> None:
+    """The first row is the socket, with what all connections have sent, those that have ended included."""
+    path = str(tmp_path / "s")
+
+    async def main() -> None:
+        async with serving(tmp_path) as (endpoint, journal, commands):
+            receiving = asyncio.create_task(Receiver(endpoint.inbox, journal, endpoint.metrics).run())
+            with connect(path, b"a\nb\n"):
+                await until(lambda: endpoint.tally.messages == 2)
+            await until(lambda: endpoint.connections == 0)
+            with connect(path, chunk("a", 3) + b"\x93\xc1"):
+                await until(lambda: endpoint.tally.losses == 1)
+                (row,) = (await asyncio.to_thread(call, "sources", path=path))["sources"]
+                assert row.pop("bytes") > 5
+                assert row == {
+                    "type": "socket", "path": path, "state": "open", "messages": 5, "losses": 1, "last_error": None,
+                }  # fmt: skip
+                with pytest.raises(InvalidParams):
+                    commands.sources(Request("sources", {"x": 1}), Peer())
+            receiving.cancel()
+            await asyncio.wait((receiving,))
+
+    run(main())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.access import Rule, Rules
+from hub.access import Grant, Rule, Rules
 from hub.budget import INBOX_BYTES_MAX
 from hub.errors import ConfigError
 from hub.hub import STOP_TIMEOUT_S, Hub
@@ -88,5 +88,37 @@ def test_a_limit_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None
     file = tmp_path / "hub.toml"
     file.write_text(f"[[limits]]\nmessages_per_s = 1\n[[limits]]\n{text}\n")
     with pytest.raises(ConfigError, match=r"limits\[1\]") as error:
+        load(file=str(file), environ={})
+    assert said in str(error.value)
+
+
+def test_access(tmp_path: Path) -> None:
+    """Rules for methods and tags are read as the others are."""
+    file = tmp_path / "hub.toml"
+    file.write_text(
+        '[[access]]\nallow = ["uid:1", "all"]\nmethods = ["tail", "s*"]\nread = ["app.*"]\n'
+        '[[access]]\ndeny = ["user:root"]\nread = ["audit"]\n'
+    )
+    assert load(file=str(file), environ={}).config.grants == [
+        Grant(Rules(allow=(Rule.parse("uid:1"), Rule.parse("all"))), ("tail", "s*"), ("app.*",)),
+        Grant(Rules(deny=(Rule.parse("user:root"),)), (), ("audit",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('read = ["a"]', "access for nobody (add allow or deny"),
+        ('allow = ["all"]', "access to nothing (add methods"),
+        ('allow = ["all"]\nmethods = ["tial"]', "no method matches 'tial' (there are: losses, peers, ping, query"),
+        ('allow = ["everybody"]\nread = ["a"]', "not a rule"),
+        ('allow = ["all"]\nreads = ["a"]', "did you mean"),
+    ],
+)
+def test_access_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
+    """The error names the place in the file, and what is right."""
+    file = tmp_path / "hub.toml"
+    file.write_text(f'[[access]]\nallow = ["all"]\nread = ["x"]\n[[access]]\n{text}\n')
+    with pytest.raises(ConfigError, match=r"access\[1\]") as error:
         load(file=str(file), environ={})
     assert said in str(error.value)

@@ -54,7 +54,7 @@ class Parts:
     def limit(self, *, connections_max: int, frame_bytes_max: int) -> None:
         self._call(f"limit {connections_max} {frame_bytes_max >> 10}")
 
-    def change(self, rules: object) -> None:
+    def change(self, rules: object, grants: object) -> None:
         self._call("rules")
 
     async def follow_socket(self) -> None:
@@ -77,7 +77,8 @@ def reloader(parts: Any, new: Config) -> Reloader:
 
 
 def followers(parts: Any) -> Any:
-    return {"follow_socket": parts.follow_socket, "follow_sources": parts.follow_sources}
+    emit = getattr(parts, "emit", lambda *_: None)
+    return {"follow_socket": parts.follow_socket, "follow_sources": parts.follow_sources, "emit": emit}
 
 
 def test_everything_that_changes() -> None:

@@ -1,0 +1,40 @@
+"""`mpsr sources`: shows the ways into a running hub."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from hub.cli.options import Named, socket_option
+from hub.escaping import escape
+from producers import call as ask
+
+_COLUMNS = ("type", "path", "state", "messages", "bytes", "losses")
+
+
+@click.command()
+@socket_option
+@click.option(
+    "-o", "--output", type=Named(["text", "json"]), default="text", show_default=True, help="json: one object per line."
+)
+def sources(socket: str | None, output: str) -> None:
+    """Show the ways in, what each has accepted, and what went wrong.
+
+    The first is the hub's socket. An error is the last one, also if it is over.
+
+    \b
+    Examples:
+      mpsr sources
+      mpsr sources --output json
+    """
+    rows: list[dict[str, Any]] = ask("sources", path=socket)["sources"]
+    if output == "json":
+        for row in rows:
+            click.echo(escape(json.dumps(row)))
+        return
+    cells = [[*_COLUMNS, "error"], *([*(str(row[name]) for name in _COLUMNS), row["last_error"] or ""] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for cell in cells:
+        click.echo(escape("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip()))
