@@ -105,7 +105,7 @@ class Listener(Generic[ClientT]):
         users: Users,
         metrics: Metrics,
         connections_max: int = CONNECTIONS_MAX,
-        on_end: Callable[[Connection], None] | None = None,
+        on_end: Callable[[ClientT], None] | None = None,
         identify: Callable[[socket.socket], Peer] = peer_of,
     ) -> None:
         self._file = socket_file

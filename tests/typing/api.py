@@ -14,9 +14,11 @@ from typing import Any, NoReturn, TypedDict, assert_type
 import producers
 from hub import (
     Access,
+    BadCommand,
     Batch,
     CloseConnection,
     CommandError,
+    Grant,
     Hub,
     InvalidParams,
     Journal,
@@ -125,7 +127,35 @@ async def commands() -> None:
     Hub("hub.sock", commands={"ping": lambda: "pong"})  # type: ignore[dict-item,misc]
 
 
+async def numbers(request: Request, peer: Peer) -> AsyncIterator[int]:
+    yield peer.pid
+
+
+async def typed_commands(hub: Hub) -> None:
+    @hub.command("resize")
+    def resize(path: str, width: int = 1, *, peer: Peer) -> list[str]:
+        return [path, peer.comm] * width
+
+    @hub.command("count")
+    async def count(first: int) -> AsyncIterator[int]:
+        yield first
+
+    assert_type(resize("a", 2, peer=Peer()), list[str])
+    assert_type(count(1), AsyncIterator[int])
+    hub.command(5)  # type: ignore[arg-type]
+    hub.command("x")(5)  # type: ignore[type-var]
+    hub.emit("resized", {"path": "a"})
+    hub.emit("ended")
+    Hub("hub.sock", commands={"numbers": numbers})
+    try:
+        hub.command("resize")(resize)
+    except BadCommand as error:
+        usage: UsageError = error
+        assert_type((error.name, error.reason, usage.args), tuple[str, str, tuple[Any, ...]])
+
+
 async def access() -> None:
+    Access(grants=[Grant(Rules(), methods=("tail",), read=("app.*",))], methods={"tail": "messages"}).change({}, [])
     rules = Rules(allow=(Rule.parse("uid:1000"),), deny=(Rule.parse("comm:nginx"),))
     access = Access({"send": rules}, methods={"ping": "read"})
     access.change({"control": Rules()})
