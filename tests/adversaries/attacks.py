@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from tests.adversaries import crowds, entrances, forgeries, streams
+from tests.adversaries import crowds, entrances, forgeries, readers, streams
 from tests.adversaries.stage import Stage
 
 Play = Callable[[Stage], Iterator[None]]
@@ -75,6 +75,12 @@ ATTACKS: dict[str, Attack] = {
     "datagrams": Attack((entrances.datagrams,), lambda did: did["datagrams"] >= 100),
     "pickles": Attack((entrances.pickles,), lambda did: did["pickles"] >= 7),
     "knocks": Attack((entrances.knocks,), lambda did: did["knocks"] >= 100 and did["guesses"] >= 1),
+    "readers": Attack(
+        (readers.unread_streams, readers.cancels, readers.queries),
+        lambda did: (
+            did["unread"] >= 1000 and did["cancels"] >= 500 and did["queries"] >= 30 and did["reply_bytes"] >= MIB
+        ),
+    ),
     "pipe_lines": Attack((entrances.pipe_lines,), lambda did: did["opened"] >= 10 and did["bytes"] >= MIB),
 }
 ATTACKS["everything"] = Attack(

@@ -404,14 +404,18 @@ def _make_folders(folder: Path, journal: Path) -> None:
 
 
 def _port_with_a_key(folder: Path) -> str:
-    """Write a configuration with a source on TCP that needs TLS and a shared key; return its path."""
+    """
+    Write a configuration with a source on TCP that needs TLS and a shared key, in which all may read messages; return
+    its path.
+    """
     server = make_certificates(folder).server
     key, config = folder / "key", folder / "hub.toml"
     key.touch(0o600)
     key.write_bytes(os.urandom(16).hex().encode())
     values = {"address": "127.0.0.1:0", "shared_key_file": str(key), "tls_cert": server.cert, "tls_key": server.key}
     lines = [f'{name} = "{value}"' for name, value in values.items()]
-    config.write_text("\n".join(["[[sources]]", 'type = "tcp"', *lines]))
+    access = ["[[access]]", 'allow = ["all"]', 'read = ["*"]']
+    config.write_text("\n".join(["[[sources]]", 'type = "tcp"', *lines, *access]))
     return str(config)
 
 
