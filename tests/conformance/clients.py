@@ -86,16 +86,26 @@ class Client(NamedTuple):
     def require(self) -> None:
         """Skip the test if this client is missing here."""
         for need in self.needs:
-            if need == "root":
-                if os.geteuid() != 0:
-                    pytest.skip("needs root: the client sends to one place below /run")
-            elif not (NODE_MODULES / need).exists() and program(need) is None:
-                pytest.skip(f"{need} is not installed (.ci/run installs it)")
+            require(need)
+
+
+def require(need: str) -> None:
+    """Skip the test if *need* is not here: a program, a module of Node, or the rights of root."""
+    if need == "root":
+        if os.geteuid() != 0:
+            pytest.skip("needs root: the client sends to one place below /run")
+    elif not (NODE_MODULES / need).exists() and program(need) is None:
+        pytest.skip(f"{need} is not installed (.ci/run installs it)")
 
 
 def program(name: str) -> str | None:
     """Return the path of a program, also of one for administrators."""
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a program, which finds the modules of Node."""
+    return {**os.environ, "NODE_PATH": str(NODE_MODULES)}
 
 
 class Process(Sender):
@@ -138,10 +148,9 @@ def reads(*words: str, encode: Callable[[str], str] = str) -> Open:
     @contextlib.contextmanager
     def opened(host: Host) -> Iterator[Sender]:
         command = [word.format_map(vars(host)) for word in words]
-        environ = {**os.environ, "NODE_PATH": str(NODE_MODULES)}
         pipe = subprocess.PIPE
         process = Process(
-            subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environ), encode
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment()), encode
         )
         try:
             yield process

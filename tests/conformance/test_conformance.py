@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.conformance.clients import CLIENTS, Client, Sender
+from tests.conformance.clients import CLIENTS, RSYSLOG, Client, Sender, environment, require
 from tests.conformance.conftest import started
 from tests.conformance.host import Host
-from tests.support import eventually
+from tests.support import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.xdist_group("conformance")  # they share a hub, and one history
 
+PAGE = Path(__file__).parents[2] / "docs/clients.md"
 SCRIPT = (
     "first",
     "grüße, 你好, 🦔",
@@ -27,6 +30,8 @@ SCRIPT = (
 )
 LINES = ("two\n  lines", "Traceback (most recent call last):\n\n  File x\nKeyError: 'why'", "ends with a newline\n")
 LARGE = ("x" * 500_000, "after it")
+STARTS = ("echo ", "printf ", "logger ", "node ")
+"""How the lines begin that can be run here. The others are settings, or need an engine."""
 BACK_S = 10.0
 MINUTE_NS = 60_000_000_000
 
@@ -177,3 +182,36 @@ def test_a_kill_in_the_middle(courses: dict[str, Course], name: str) -> None:
         assert not missing or not course.client.resends
     assert set(course.acknowledged) <= set(course.stored)
     assert bool(course.acknowledged) == course.client.acknowledges
+
+
+def lines_of_the_page() -> dict[str, str]:
+    """Return the lines to try that are a command of a client in the table, by client, as docs/clients.md has them."""
+    rows = re.findall(r"^\| ([^|]+) \| `(.+?)`(?:;[^|]+)? \| [^|]*\|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: line.replace("\\|", "|") for name, line in rows if line.startswith(STARTS)}
+
+
+@pytest.mark.parametrize("name", lines_of_the_page())
+def test_a_line_of_the_page(host: Host, name: str) -> None:
+    """Each line to try, pasted into a shell, makes one message."""
+    line = lines_of_the_page()[name]
+    module = re.search(r'require\("(.+?)"\)', line)
+    for need in (module[1] if module else "sh", line.rpartition("| ")[2].split()[0]):
+        require(need)
+    for path, ours in (("hub.sock", host.socket), ("log", host.datagram), ("lines", host.fifo)):
+        line = re.sub(rf"/run/mpsr/{path}\b", ours, line)
+    host.next(0)
+    done = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, check=False, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (message,) = host.next(1)
+    assert "hello" in (message.record.get("message"), *message.record)
+
+
+def test_the_page_has_each_client() -> None:
+    """The page names each client of the table, and what is set for rsyslog as it is set here."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert len(lines_of_the_page()) == 8
+    assert [name for name in CLIENTS if name.split(",")[0].split()[0] not in page] == []
+    shown = re.search(r"^\| rsyslog \| (.+?) \|", page, re.MULTILINE)
+    assert shown
+    for setting in re.findall(r"`(.+?)`", shown[1]):
+        assert setting.replace("/run/mpsr/log", "{host.datagram}") in RSYSLOG
