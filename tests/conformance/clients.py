@@ -10,6 +10,7 @@ Not here: clients of which there are only bytes (recordings.py).
 from __future__ import annotations
 
 import contextlib
+import enum
 import json
 import logging
 import logging.handlers
@@ -53,6 +54,12 @@ class Sender:
             self._send(text)
 
 
+class Way(enum.Enum):
+    """What the kernel says about the sender: everything, nothing but who owns the pipe, or its address."""
+
+    SOCKET, FIFO, TCP = range(3)
+
+
 Open = Callable[[Host], contextlib.AbstractContextManager[Sender]]
 
 
@@ -76,7 +83,7 @@ class Client(NamedTuple):
     """Whether it wants acknowledgements, and reports them."""
     resends: bool = False
     """Whether it sends again what was not acknowledged."""
-    is_verified: bool = True
+    way: Way = Way.SOCKET
     time_ns: int | None = None
     """The time that it sends; else that of the test."""
     preamble: Sequence[str] = ()
@@ -184,7 +191,7 @@ def logs(make: Callable[[Host], logging.Handler]) -> Open:
     return opened
 
 
-def syslog_handler(path: str, kind: socket.SocketKind, ident: str = "") -> logging.Handler:
+def syslog_handler(path: str | tuple[str, int], kind: socket.SocketKind, ident: str = "") -> logging.Handler:
     handler = logging.handlers.SysLogHandler(path, socktype=kind)
     handler.ident = ident
     return handler
@@ -202,12 +209,15 @@ def fluent_handler(host: Host) -> logging.Handler:
     return handler  # type: ignore[no-any-return]
 
 
-def fluent_sender(time: float | None = None, make: Any = fluent.sender.FluentSender, **options: Any) -> Open:
+def fluent_sender(
+    time: float | None = None, make: Any = fluent.sender.FluentSender, *, by_tcp: bool = False, **options: Any
+) -> Open:
     """Return how to open a sender of fluent-logger."""
 
     @contextlib.contextmanager
     def opened(host: Host) -> Iterator[Sender]:
-        sender = make("shop", host=f"unix://{host.socket}", **options)
+        where = {"host": "127.0.0.1", "port": host.port} if by_tcp else {"host": f"unix://{host.socket}"}
+        sender = make("shop", **where, **options)
         try:
             if time is None:
                 yield Sender(lambda text: sender.emit("web", {"message": text}))
@@ -289,6 +299,14 @@ CLIENTS: Mapping[str, Client] = {
     "logger, datagrams": Client(
         reads("logger", "-u", "{datagram}", "-t", "shop", "--size", "8KiB"), "syslog", NOTICE, ("logger",)
     ),
+    "logger --tcp": Client(
+        reads(*LOGGER[:1], "--tcp", "--server", "127.0.0.1", "--port", "{port}", *LOGGER[3:]),
+        "syslog",
+        {**LOGGED, "host": HOST},
+        ("logger",),
+        reconnects=False,
+        way=Way.TCP,
+    ),
     "SysLogHandler": Client(
         logs(lambda host: syslog_handler(host.socket, STREAM, "shop[7]: ")),
         "syslog",
@@ -297,6 +315,14 @@ CLIENTS: Mapping[str, Client] = {
     ),
     "SysLogHandler, datagrams": Client(
         logs(lambda host: syslog_handler(host.datagram, DATAGRAM, "shop: ")), "syslog", APP, has_lines=True
+    ),
+    "SysLogHandler, TCP": Client(
+        logs(lambda host: syslog_handler(("127.0.0.1", host.port), STREAM, "shop: ")),
+        "syslog",
+        APP,
+        has_lines=True,
+        reconnects=False,
+        way=Way.TCP,
     ),
     "SocketHandler": Client(logs(socket_handler), "shop.web", {"level": "error"}, has_lines=True),
     "socat": Client(reads("socat", "-u", "-", "UNIX-CONNECT:{socket}"), "text", needs=("socat",), reconnects=False),
@@ -310,9 +336,9 @@ CLIENTS: Mapping[str, Client] = {
         time_ns=PRECISE_NS,
     ),
     "nc": Client(reads("nc", "-NU", "{socket}"), "text", needs=("nc",), reconnects=False),
-    "sh, named pipe": Client(reads("sh", "-c", PIPE, "sh", "{fifo}"), "text", is_verified=False),
+    "sh, named pipe": Client(reads("sh", "-c", PIPE, "sh", "{fifo}"), "text", way=Way.FIFO),
     "cat, named pipe": Client(
-        reads("sh", "-c", 'exec cat >"$1"', "sh", "{fifo}"), "text", reconnects=False, is_verified=False
+        reads("sh", "-c", 'exec cat >"$1"', "sh", "{fifo}"), "text", reconnects=False, way=Way.FIFO
     ),
     "libsystemd": Client(
         reads(
@@ -341,6 +367,7 @@ CLIENTS: Mapping[str, Client] = {
     "fluent-logger, asynchronous": Client(
         fluent_sender(make=fluent.asyncsender.FluentSender), "shop.web", has_lines=True
     ),
+    "fluent-logger, TCP": Client(fluent_sender(by_tcp=True), "shop.web", has_lines=True, way=Way.TCP),
     "fluent-logger, handler": Client(logs(fluent_handler), "shop.web", {"level": "ERROR"}, has_lines=True),
     "Node, Message": node("Message"),
     "Node, Forward": node("Forward"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from hub.journal.reader import open_reader
@@ -16,7 +17,10 @@ class Host(HubProcess):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.datagram, self.fifo, self.pickle = (str(folder / way) for way in ("log", "lines", "pickle"))
-        super().__init__(folder, "--datagram", self.datagram, "--fifo", self.fifo, "--pickle", self.pickle)
+        with socket.create_server(("127.0.0.1", 0)) as probe:  # a fixed one: clients look for it after a kill
+            self.port = probe.getsockname()[1]
+        ways = ("--datagram", self.datagram, "--fifo", self.fifo, "--pickle", self.pickle)
+        super().__init__(folder, *ways, "--tcp", f"127.0.0.1:{self.port}")
         self._open = open_reader(self.journal)
 
     def next(self, count: int) -> list[Message]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.clients import CLIENTS, RSYSLOG, Client, Sender, environment, require
+from hub.peer import peer_of_host
+from tests.conformance.clients import CLIENTS, RSYSLOG, Client, Sender, Way, environment, require
 from tests.conformance.conftest import started
 from tests.conformance.host import Host
 from tests.support import PATIENCE_S, eventually
@@ -60,8 +61,12 @@ def test_the_journal_has_what_was_sent(host: Host, name: str) -> None:
         else:
             assert message.time == client.time_ns
         peer = message.peer
-        assert (peer.uid, peer.gid, peer.verified) == (os.geteuid(), os.getegid(), client.is_verified)
-        assert peer.pid == (sender.pid if client.is_verified else 0)
+        if client.way is Way.TCP:
+            assert peer == peer_of_host("127.0.0.1")
+        else:
+            is_known = client.way is Way.SOCKET
+            assert (peer.uid, peer.gid, peer.verified) == (os.geteuid(), os.getegid(), is_known)
+            assert peer.pid == (sender.pid if is_known else 0)
 
 
 class Course:
