@@ -101,6 +101,13 @@ def _ext(code: int, data: memoryview | bytes) -> object:
     return msgspec.msgpack.Ext(code, bytes(data))
 
 
+def as_ext(value: object) -> msgspec.msgpack.Ext:
+    """Return an `EventTime` as msgpack holds it, for an encoder of decoded values. Raises TypeError for other types."""
+    if not isinstance(value, EventTime):
+        raise TypeError(f"no value of an entry: {type(value).__name__}")
+    return msgspec.msgpack.Ext(0, _EVENT_TIME.pack(*divmod(value, NS)))
+
+
 _decode_pairs = msgspec.msgpack.Decoder(list[tuple[msgspec.Raw, dict[Any, Any]]], ext_hook=_ext).decode
 _decode_all = msgspec.msgpack.Decoder(list[Any], ext_hook=_ext).decode
 _decode_one = msgspec.msgpack.Decoder(Any, ext_hook=_ext).decode
@@ -444,6 +451,14 @@ def _ends(packed: memoryview, count: int) -> list[int]:
         unpacker.skip()
         ends.append(unpacker.tell())
     return ends
+
+
+def decode_value(packed: bytes) -> object:
+    """Return the value in *packed*, with the types of the records of messages. Raises ValueError."""
+    try:
+        return _decode_one(packed)
+    except _UNDECODABLE as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _read_one(raw: _Raw) -> object:

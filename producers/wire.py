@@ -79,9 +79,7 @@ class Wire:
         return self._sock
 
     def _wait(self, deadline: float | None, *, is_for_reading: bool) -> None:
-        left_s = None if deadline is None else deadline - clock.now()
-        if left_s is not None and left_s <= 0:
-            raise TimeoutError
+        left_s = None if deadline is None else max(deadline - clock.now(), 0.0)
         sock = self._ours()
         if not hasattr(select, "poll"):  # in a program that eventlet has patched
             readers, writers = ([sock], []) if is_for_reading else ([], [sock])

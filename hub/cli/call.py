@@ -1,4 +1,4 @@
-"""`mpsr call`: sends one request to a running hub."""
+"""`mpsr call`: sends one request to a running hub, and prints its answer, or the values of a stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ import json
 import click
 
 from hub.cli.options import socket_option, usage_error
+from hub.cli.output import rest, write
+from producers import Client
 from producers import call as ask
+
+STREAMS = ("tail", "subscribe")
+"""The methods of the service that stream."""
+REST_S = 0.2
+"""How often it looks whether the reader of the output is still there."""
 
 
 def _complete_method(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -20,16 +27,20 @@ def _complete_method(ctx: click.Context, param: click.Parameter, incomplete: str
 @socket_option
 @click.argument("method", shell_complete=_complete_method)
 @click.argument("params", required=False, metavar="[JSON]")
-def call(socket: str | None, method: str, params: str | None) -> None:
+@click.option(
+    "-f", "--follow", is_flag=True, help="The method streams: print each value as a line, until it ends or Ctrl-C."
+)
+def call(socket: str | None, method: str, params: str | None, follow: bool) -> None:
     """Send a request to the hub and print its answer as JSON.
 
-    METHOD is ping, stats, peers, sources, losses, query or reload. JSON is its parameters: an array or
-    an object.
+    METHOD is ping, stats, peers, sources, losses, query, tail, subscribe or reload. JSON is its parameters: an array
+    or an object. tail and subscribe stream: each value is a line, until Ctrl-C.
 
     \b
     Examples:
       mpsr call ping
       mpsr call peers '{"limit": 5}'    who is connected, and what each has sent
+      mpsr call subscribe               events, as they happen
       mpsr call reload                  read the configuration again
     """
     value = None
@@ -40,4 +51,18 @@ def call(socket: str | None, method: str, params: str | None) -> None:
             raise usage_error(f"the parameters are not JSON: {error} (quote them: mpsr call {method} '{{}}')") from None
         if not isinstance(value, (list, dict)):
             raise usage_error("the parameters must be a JSON array or object")
-    click.echo(json.dumps(ask(method, value, path=socket)))
+    if not follow and method not in STREAMS:
+        click.echo(json.dumps(ask(method, value, path=socket)))
+        return
+    ask("ping", path=socket)  # a hub that is away is an error, and not waited for
+    try:
+        with Client(socket) as client, client.stream(method, value) as stream:
+            while True:
+                if stream.wait(REST_S):
+                    write(((json.dumps(next(stream)),),))
+                rest(0)
+    except StopIteration:
+        if stream.result is not None:
+            click.echo(json.dumps(stream.result))
+    except KeyboardInterrupt:
+        return

@@ -1,4 +1,4 @@
-"""`mpsr logs`: reads the journal in its own process, without the hub."""
+"""`mpsr logs`: shows the messages of the journal, read from its files or asked of the hub."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -24,12 +24,13 @@ from hub.cli.options import (
     whole,
 )
 from hub.cli.output import complain, discard_output, renderer, write
+from hub.configfile import socket_path
 from hub.paths import default_journal
 from hub.quantities import MOMENTS
 
 if TYPE_CHECKING:
-    from hub.journal.reader import Gap
-    from hub.message import Batch, Message
+    from hub.cli.stored import Stored
+    from hub.message import Message
     from hub.query.query import Query
 
 COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
@@ -37,10 +38,8 @@ ALL = COUNT_MAX + 1
 """The number of lines that `-n all` stands for."""
 LAST = 10
 """With what a follower begins."""
-FOLLOW_S = 0.1
-"""Seconds between two reads of a follower: half of the promised delay."""
-NOTICE_S = 1.0
-"""How long a follower waits for a journal without a word."""
+HUB = "-"
+"""What stands for the value of `--socket` where none is given."""
 OUTPUTS = Named(
     ["pretty", "json", "text"],
     {"cat": "text", "raw": "text", "short": "pretty", "short-iso": "pretty", "jsonl": "json", "ndjson": "json"},
@@ -69,6 +68,10 @@ def _parse_user(text: str) -> int:
 
 @click.command()
 @journal_option
+@click.option(
+    "--socket", metavar="PATH", is_flag=False, flag_value=HUB,
+    help="Ask the hub at this socket, or at the usual one, instead of reading the journal's files.",
+)  # fmt: skip
 @click.option(
     "-f", "--follow", is_flag=True, help="Show the last 10 messages, or those of -n, and continue with new ones."
 )
@@ -126,6 +129,7 @@ def _parse_user(text: str) -> int:
 @click.option("-a", "-q", "--no-pager", "--no-hostname", "no_effect", is_flag=True, hidden=True)  # it is so anyway
 def logs(  # noqa: PLR0913, PLR0917  one for each option
     journal: str | None,
+    socket: str | None,
     follow: bool,
     count: int | None,
     reverse: bool,
@@ -148,35 +152,30 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
       mpsr logs --since 2h --where http.status=500 --where 'duration_ms>100'
     """
     began = _began()
-    from hub.journal.reader import open_reader
-    from hub.query.backward import last
-
     _check_follow(follow, {"-r": reverse, "--count": only_count, "--until": filters["until"] is not None})
+    _check_place(socket)
     if filters["invert_match"] and filters["grep"] is None:
         raise usage_error("-v needs --grep: it shows what that does not find")
-    folder = journal or default_journal()
     query, render = _query(filters), renderer(output, color="never" if no_color else color, utc=utc)
     if fields is not None:
         render = _only(fields.split(","), render)
     if count == ALL and not follow:
         count = None
     try:
-        if follow:
-            _wait_for_journal(folder)
-        reader = open_reader(folder, after=after, since=query.since)
+        stored = _stored(journal, socket, query, filters, waits=follow)
         if only_count:
-            groups = query.groups(reader.read())
-            found = sum(message.sequence > after for group in groups for message in group)
+            found = sum(1 for group in stored.groups(after) for _ in group)
             click.echo(found if count is None else min(found, count))
             return
         if follow:
-            _follow(folder, query, render, LAST if count is None else count, after, began)
+            _follow(stored, render, LAST if count is None else count, after, began)
         elif reverse:
-            written = _write_backward(folder, query, render, count, after)
+            newest = (message for stretch in stored.backward(after) for message in reversed(stretch))
+            written = write([map(render, itertools.islice(newest, count))])
         elif count is None:
-            written = _write_all(reader.read(), query, render, after)
+            written = _write_all(stored.groups(after), render)
         else:
-            written = write([map(render, last(folder, query, count, after=after))])
+            written = write([map(render, stored.last(count, after))])
         if not written and count != 0 and sys.stderr.isatty():
             complain(f"no message matches{_about_where(filters['where'])}")
     except KeyboardInterrupt:
@@ -185,26 +184,24 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
         discard_output()
 
 
-def _wait_for_journal(folder: str) -> None:
-    """Return when a hub has begun a journal in *folder*. Report after `NOTICE_S` that there is none."""
-    from hub.journal.reader import has_journal
-
-    notice_at: float | None = time.monotonic() + NOTICE_S
-    while not has_journal(folder):
-        if notice_at is not None and time.monotonic() >= notice_at:
-            notice_at = None
-            complain(f"journal {folder}: there is none yet; waiting for a hub (is --journal right?)")
-        _pause()
+def _check_place(socket: str | None) -> None:
+    """Raise a usage error if both `--journal` and `--socket` are options of the command."""
+    source = click.get_current_context().get_parameter_source("journal")
+    if socket is not None and source is click.core.ParameterSource.COMMANDLINE:
+        raise usage_error("--journal reads files and --socket asks a hub: give one of them")
+    if socket == "":
+        raise usage_error("--socket: an empty text is no path (leave it out for the default)")
 
 
-def _pause() -> None:
-    """Wait `FOLLOW_S`. Raises BrokenPipeError as soon as the reader of standard output has ended."""
-    import select
+def _stored(
+    journal: str | None, socket: str | None, query: Query, filters: Mapping[str, Any], *, waits: bool
+) -> Stored:
+    """Return the messages that match, in files or at a hub."""
+    from hub.cli.stored import AtHub, InFiles
 
-    poll = select.poll()
-    poll.register(sys.stdout, 0)  # errors and hang-ups are reported anyway
-    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(FOLLOW_S * 1000)):
-        raise BrokenPipeError
+    if socket is None:
+        return InFiles(journal or default_journal(), query, waits=waits)
+    return AtHub(socket_path() if socket == HUB else socket, filters)
 
 
 def _check_follow(follow: bool, others: Mapping[str, bool]) -> None:
@@ -221,31 +218,15 @@ def _about_where(conditions: Sequence[str]) -> str:
     return "".join(f" (--where {key}: a field of the record; --{key} selects messages)" for key in keys[:1])
 
 
-def _write_backward(folder: str, query: Query, render: Callable[[Message], str], count: int | None, after: int) -> int:
-    """Write the last *count* messages, or all, the newest first. Return their number."""
-    from hub.query.backward import backward
-
-    stretches = backward(folder, query, after=after)
-    newest = (message for stretch in stretches for message in reversed(stretch))
-    return write([map(render, itertools.islice(newest, count))])
-
-
-def _follow(
-    folder: str, query: Query, render: Callable[[Message], str], count: int, after: int, began: int
-) -> NoReturn:
+def _follow(stored: Stored, render: Callable[[Message], str], count: int, after: int, began: int) -> NoReturn:
     """Write the last *count* messages before the time *began*, then all since, until the reader of the output ends."""
-    from hub.journal.reader import open_reader
-    from hub.journal.segment import SEQUENCE_MAX
-    from hub.query.backward import last, last_sequence_before
-
     end = after
     if count != ALL:
-        end = max(last_sequence_before(folder, began), after)
-        write([map(render, last(folder, query, count, after=after, below=min(end + 1, SEQUENCE_MAX)))])
-    reader = open_reader(folder, after=end, since=query.since)
-    while True:
-        _write_all(reader.read(follow=True), query, render, end)
-        _pause()
+        end = max(stored.end_before(began), after)
+        write([map(render, stored.last(count, after, end + 1))])
+    for groups in stored.follow(end):
+        _write_all(groups, render)
+    raise AssertionError("a follower does not end")
 
 
 def _only(keys: Sequence[str], render: Callable[[Message], str]) -> Callable[[Message], str]:
@@ -293,5 +274,5 @@ def _query(filters: dict[str, Any]) -> Query:
         raise usage_error(str(error)) from None
 
 
-def _write_all(batches: Iterator[Batch | Gap], query: Query, render: Callable[[Message], str], after: int) -> int:
-    return write((render(message) for message in group if message.sequence > after) for group in query.groups(batches))
+def _write_all(groups: Iterator[Iterable[Message]], render: Callable[[Message], str]) -> int:
+    return write(map(render, group) for group in groups)

@@ -103,6 +103,16 @@ def _put(lines: list[str]) -> None:
         write_all(sys.stdout.fileno(), data)
 
 
+def rest(seconds: float) -> None:
+    """Wait *seconds*. Raises BrokenPipeError as soon as the reader of standard output has ended."""
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout, 0)  # errors and hang-ups are reported anyway
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(seconds * 1000)):
+        raise BrokenPipeError
+
+
 def discard_output() -> None:
     """Redirect standard output to /dev/null: its reader has ended, and the interpreter flushes once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

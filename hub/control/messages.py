@@ -61,16 +61,18 @@ class Filters(msgspec.Struct, kw_only=True, omit_defaults=True):
     since: str | Whole | None = None
     until: str | Whole | None = None
     after: Whole | None = None
+    packed: bool = False
     last: Annotated[int, msgspec.Meta(ge=0, le=LAST_MAX)] | None = None
 
 
 class QueryParams(Filters, kw_only=True):
-    """Filters, and the most messages of a page."""
+    """Filters, the first sequence after the page, and the most messages of it."""
 
+    before: Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)] | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=QUERY_MAX)] = QUERY_MAX
 
 
-_PLACES = ("after", "last", "limit")
+_PLACES = ("after", "before", "last", "limit", "packed")
 _OF_QUERY, _OF_TAIL = parameters_of(QueryParams), parameters_of(Filters)
 
 
@@ -85,15 +87,20 @@ class Messages:
         """
         Return a page of the messages that match, the oldest first: ``messages``, and ``next``, after which the next
         page begins, or null at the end. Parameters, all optional: the filters of `mpsr logs`; *after*: a sequence, or
-        *last*: begin with the last N that match; *limit*: how many (1000).
+        *last*: begin with the last N that match; *before*: end there; *limit*: how many (1000); *packed*: messages as
+        in hub.query.packed, and not as JSON shows them.
         """
         params = QueryParams(**values_of(request, _OF_QUERY))
         selection = _selection(params, caller)
         async with caller.user.querying:
+            selection.before = params.before
             if params.last is None:
                 after = params.after or 0
             else:
-                after = await self._before_last(caller.user, selection, params, self._journal.last_sequence)
+                end = self._journal.last_sequence
+                if params.before is not None:
+                    end = min(end, params.before - 1)
+                after = await self._before_last(caller.user, selection, params, end)
             reading = Reading(self._journal, selection, after)
             try:
                 return await self._page(reading, caller, params.limit)
@@ -105,7 +112,7 @@ class Messages:
         Stream the messages that match, as they are stored: values with ``messages`` and ``next``, the sequence after
         which to go on; the first of them at once. ``missed`` is the number of messages that have expired unread.
         Parameters, all optional: the filters of `mpsr logs`; *after*: a sequence, or *last*: begin with the last N that
-        match (0).
+        match (0); *packed*: messages as in hub.query.packed.
         """
         params = Filters(**values_of(request, _OF_TAIL))
         selection = _selection(params, caller)
@@ -167,7 +174,9 @@ def _selection(params: Filters, caller: Intake) -> Selection:
     def make(**given: Any) -> Selection:
         return Selection(rights=caller.gate.tags, **given)
 
-    return query_of(make, is_trusted=is_own(caller.peer), **filters)
+    selection = query_of(make, is_trusted=is_own(caller.peer), **filters)
+    selection.is_packed = params.packed
+    return selection
 
 
 def _check(request: Request, caller: Intake, selection: Selection) -> None:

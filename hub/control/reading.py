@@ -32,6 +32,7 @@ from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap, Reader
 from hub.message import LOSS_TAG, Batch, Message
+from hub.query.packed import pack
 from hub.query.query import Query
 from hub.query.rendering import render_json
 from hub.users import User
@@ -87,11 +88,16 @@ class Selection(Query):
         super().__init__(**filters)
         self.rights = rights
         self.until: int | None = filters.get("until")
+        self.before: int | None = None
+        """The first sequence that is not wanted."""
+        self.is_packed: bool = False
+        """Whether messages are given as in hub.query.packed, and not as JSON shows them."""
         self.pace = Pace()
         self.is_over = False
 
     def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
         """Yield the wanted messages of each piece of a batch, without their records: hub.query.backward keeps many."""
+        self.is_over = False  # of these batches, which may be earlier than the last ones
         for found in batches:
             for piece in self.pieces(found):
                 yield [msgspec.structs.replace(message, record={}) for message in self.wanted(piece)]
@@ -101,7 +107,7 @@ class Selection(Query):
     def pieces(self, found: Batch | Gap) -> Iterator[Batch | Gap]:
         """Yield *found* in small pieces, if the caller may read it. Sets `is_over` if it is later than *until*."""
         self.pace.rest()
-        if self.until is not None and found.received > self.until:
+        if self._is_behind(found):
             self.is_over = True
         elif isinstance(found, Gap):
             if self.rights.may_read(LOSS_TAG.decode()):
@@ -109,10 +115,18 @@ class Selection(Query):
         elif self.rights.may_read(found.tag.decode("utf-8", "replace")):
             yield from pieces(found) if len(found.entries) > PIECE_BYTES else (found,)
 
+    def _is_behind(self, found: Batch | Gap) -> bool:
+        """Return whether *found*, and all that follows, is later than what is wanted."""
+        if self.until is not None and found.received > self.until:
+            return True
+        return self.before is not None and found.sequence >= self.before
+
     def wanted(self, piece: Batch | Gap) -> Iterator[Message]:
         """Yield the wanted messages of a piece."""
         for group in super().groups(iter((piece,))):
             for message in group:
+                if self.before is not None and message.sequence >= self.before:
+                    return
                 if self.rights.may_read(message.tag):
                     yield message
 
@@ -162,10 +176,15 @@ OMITTED = "mpsr.omitted_bytes"
 
 
 def as_json(message: Message) -> bytes:
-    """Return *message* as in ``--output json``; without its record, if that is too long for a reply."""
-    text = render_json(message).encode("utf-8", "replace")
+    """Return *message* as in ``--output json``."""
+    return render_json(message).encode("utf-8", "replace")
+
+
+def bounded(message: Message, encode: Callable[[Message], bytes]) -> bytes:
+    """Return *message*, encoded; without its record, if that is too long for a reply."""
+    text = encode(message)
     if len(text) > MESSAGE_BYTES_MAX:
-        text = render_json(msgspec.structs.replace(message, record={OMITTED: len(text)})).encode()
+        text = encode(msgspec.structs.replace(message, record={OMITTED: len(text)}))
     return text
 
 
@@ -196,7 +215,7 @@ class Reading:
                 self._found, is_end = None, True
                 break
             if message is not None:
-                text = as_json(message)
+                text = bounded(message, pack if self.query.is_packed else as_json)
                 messages.append(msgspec.Raw(text))
                 size += len(text)
                 self.query.pace.rest()

@@ -5,4 +5,5 @@ query                    filters over batches
 condition, level         one condition on a record (`--where`); levels as log libraries write them (`--level`)
 backward                 the last N, and the newest first
 rendering                pretty, json, text
+packed                   messages on their way to another process that shows them
 """

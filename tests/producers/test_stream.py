@@ -45,6 +45,7 @@ def test_waiting(client: Client, fake: FakeHub) -> None:
         assert not stream.wait(0)
         assert not stream.wait(0.02)
         talk.value(request, 1)
+        assert stream.wait(0)  # what has arrived is there at once
         assert stream.wait(PATIENCE_S)
         assert stream.wait(0)
         assert next(stream) == 1

@@ -22,6 +22,7 @@ from hub.errors import CommandError, InvalidParams
 from hub.intake import Intake
 from hub.message import Batch
 from hub.query.backward import last
+from hub.query.packed import unpack
 from hub.query.query import Query
 from hub.query.rendering import render_json
 from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request, encode_result
@@ -96,6 +97,8 @@ def test_messages_are_those_of_logs(tmp_path: Path) -> None:
         ({"last": 0}, []),
         ({"last": 3, "after": 3}, [4]),
         ({"last": 100}, [1, 2, 3, 4]),
+        ({"last": 1, "until": 1 << 62}, [4]),
+        ({"packed": False}, [1, 2, 3, 4]),
     ],
 )
 def test_filters(tmp_path: Path, params: dict[str, Any], found: list[int]) -> None:
@@ -109,6 +112,62 @@ def test_filters(tmp_path: Path, params: dict[str, Any], found: list[int]) -> No
                     await value_of(values)
                     got = await value_of(values) if found else {"messages": []}
                     assert sequences(got) == found
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"before": 3}, [1, 2]),
+        ({"before": 1}, []),
+        ({"before": 99}, [1, 2, 3, 4]),
+        ({"before": 4, "last": 2}, [2, 3]),
+        ({"before": 3, "last": 1, "tag": "app.*"}, [2]),
+        ({"before": 1, "last": 1}, []),
+        ({"before": 4, "after": 2}, [3]),
+    ],
+)
+def test_before(tmp_path: Path, params: dict[str, Any], found: list[int]) -> None:
+    """A page ends before a sequence, also in the middle of a batch; the last ones are those before it."""
+
+    async def main() -> None:
+        async with world(tmp_path, *SAMPLE) as there:
+            answer = await ask(there, **params)
+            assert (sequences(answer), answer["next"]) == (found, None)
+
+    asyncio.run(main())
+
+
+def test_the_last_before_a_time(tmp_path: Path) -> None:
+    """The last messages until a time are found behind many that are later."""
+
+    async def main() -> None:
+        async with world(tmp_path, *(numbered("a", 1) for _ in range(40))) as there:
+            received = last(there.journal.path, Query(), 40)[-1].received
+            await there.journal.append([numbered("a", 600) for _ in range(3)])
+            later = last(there.journal.path, Query(), 1)[0].received
+            assert later > received
+            assert sequences(await ask(there, until=received, last=30)) == list(range(11, 41))
+
+    asyncio.run(main())
+
+
+def test_packed_messages(tmp_path: Path) -> None:
+    """Messages that are asked for as they are stored arrive so, from `query` and from `tail`."""
+
+    async def main() -> None:
+        async with world(tmp_path, *SAMPLE, batch("bytes", {"data": b"\xff", "like": "/w=="})) as there:
+            stored = last(there.journal.path, Query(), 10)
+            answer = await ask(there, packed=True)
+            assert [unpack(message) for message in answer["messages"]] == stored
+            async with aclosing(stream(there, after=0, packed=True)) as values:  # type: ignore[type-var]
+                await value_of(values)
+                value = await value_of(values)
+                assert [unpack(message) for message in value["messages"]] == stored
+            await there.journal.append([batch("big", {"data": b"x" * MESSAGE_BYTES_MAX})])
+            (big,) = (await ask(there, packed=True, last=1))["messages"]
+            assert unpack(big).record[OMITTED] > MESSAGE_BYTES_MAX
 
     asyncio.run(main())
 
