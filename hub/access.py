@@ -186,8 +186,20 @@ class Access:
         self._grants = tuple(grants)
         self.version += 1
 
-    def may(self, right: Right, peer: Peer, groups: Groups) -> bool:
-        """Return whether *peer*, a member of *groups*, has the right."""
+    def admits(self, peer: Peer, groups: Groups) -> bool:
+        """
+        Return whether *peer*, a member of *groups*, may use a socket that no file protects: it is the hub's own user or
+        root, or a rule allows it something.
+        """
+        allow = [rule for rules in self._rules.values() for rule in rules.allow]
+        allow += [rule for grant in self._grants for rule in grant.rules.allow]
+        return is_own(peer) or any(rule.names(peer, groups, if_unknown=False) for rule in allow)
+
+    def may(self, right: Right, peer: Peer, groups: Groups, *, is_open: bool = True) -> bool:
+        """
+        Return whether *peer*, a member of *groups*, has the right. *is_open*: whoever can connect may send, unless the
+        rules say otherwise.
+        """
         rules = self._rules.get(right, Rules())
         if any(rule.names(peer, groups, if_unknown=True) for rule in rules.deny):
             return False
@@ -197,7 +209,7 @@ class Access:
             return True
         if any(rule.names(peer, groups, if_unknown=False) for rule in rules.allow):
             return True
-        return right == "send" and not rules.allow
+        return right == "send" and is_open and not rules.allow
 
     def may_call(self, method: str, peer: Peer, groups: Groups) -> bool:
         """Return whether *peer*, a member of *groups*, may call *method*."""
@@ -252,12 +264,13 @@ class Gate:
     The rights of one connection, cached until the rules change.
 
     *groups* returns the groups of the peer; it is called once per change of the rules, and for each method and the tags
-    once more.
+    once more. *is_open*: see `Access.may`.
     """
 
-    __slots__ = ("_access", "_groups", "_methods", "_peer", "_rights", "_tags", "_version")
+    __slots__ = ("_access", "_groups", "_is_open", "_methods", "_peer", "_rights", "_tags", "_version")
 
-    def __init__(self, access: Access, peer: Peer, groups: Callable[[], Groups]) -> None:
+    def __init__(self, access: Access, peer: Peer, groups: Callable[[], Groups], *, is_open: bool = True) -> None:
+        self._is_open = is_open
         self._access = access
         self._peer = peer
         self._groups = groups
@@ -296,7 +309,7 @@ class Gate:
 
     def _renew(self) -> None:
         groups = self._groups()
-        self._rights = {each: self._access.may(each, self._peer, groups) for each in RIGHTS}
+        self._rights = {each: self._access.may(each, self._peer, groups, is_open=self._is_open) for each in RIGHTS}
         self._methods, self._tags = {}, None
         self._version = self._access.version
 

@@ -14,7 +14,7 @@ import os
 from typing import Any
 
 from hub.errors import ConfigError
-from hub.paths import CONFIG_VARIABLE, SOCKET_VARIABLE, AbsolutePath, config_file, default_socket
+from hub.paths import CONFIG_VARIABLE, SOCKET_VARIABLE, AbsolutePath, SocketPath, config_file, default_socket
 
 ADVICE = f"name a file that can be read with --config or ${CONFIG_VARIABLE}, or leave them out"
 
@@ -35,7 +35,7 @@ def configured_path(name: str) -> str | None:
     if found is None:
         return None
     try:
-        return AbsolutePath.parse(found)
+        return (SocketPath if name == "socket" else AbsolutePath).parse(found)
     except ValueError as error:
         raise ConfigError(path, f"{name}: {error}") from error
 

@@ -83,6 +83,7 @@ class Endpoint:
             metrics=self.metrics,
             connections_max=bounded_connections(connections_max),
             on_end=self._note_end,
+            admit=self._admits if socket_file.is_abstract else None,
         )
 
     @property
@@ -215,5 +216,10 @@ class Endpoint:
 
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.metrics.connections_accepted += 1
-        intake = self.intake(peer, Gate(self.access, peer, lambda: groups_of(sock, peer)))
+        gate = Gate(self.access, peer, lambda: groups_of(sock, peer), is_open=not self._file.is_abstract)
+        intake = self.intake(peer, gate)
         return Connection(sock, intake, commands=self._commands, frame_bytes_max=self.frame_bytes_max)
+
+    def _admits(self, sock: socket.socket, peer: Peer) -> bool:
+        """Return whether a peer may connect to a socket that has no file, and so no mode that would keep it away."""
+        return self.access.admits(peer, groups_of(sock, peer))

@@ -94,7 +94,7 @@ class Listener(Generic[ClientT]):
     Accept connections on a bound socket.
 
     *connect* makes the client for a socket. *on_end* is called when a connection has ended. *identify* returns the peer
-    of a socket.
+    of a socket. *admit* returns whether it may connect; without it, everybody may who can.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Listener(Generic[ClientT]):
         connections_max: int = CONNECTIONS_MAX,
         on_end: Callable[[ClientT], None] | None = None,
         identify: Callable[[socket.socket], Peer] = peer_of,
+        admit: Callable[[socket.socket, Peer], bool] | None = None,
     ) -> None:
         self._file = socket_file
         self._connect = connect
@@ -115,6 +116,7 @@ class Listener(Generic[ClientT]):
         self._connections_max = connections_max
         self._on_end = on_end
         self._identify = identify
+        self._admit = admit
         self._lines = Lines()
         self._connections: dict[asyncio.Task[None], ClientT] = {}
         self._room = asyncio.Event()
@@ -254,15 +256,15 @@ class Listener(Generic[ClientT]):
         return True
 
     def _start(self, sock: socket.socket) -> None:
-        """Serve a client, or close its socket if its user has its share of the connections."""
+        """Serve a client, or close its socket if it may not connect, or its user has its share of the connections."""
         peer = self._identify(sock)  # first of all: the process may be about to end
         sock.setblocking(False)
         user = self._users.of(peer.uid)
+        if self._admit is not None and not self._admit(sock, peer):
+            self._refuse(sock, peer, user, "no rule allows it")
+            return
         if not self._is_stopping and not user.may_connect(len(self._connections), self._connections_max):
-            sock.close()
-            self._metrics.connections_refused += 1
-            have = user.connections
-            user.lines.log(log.warning, "connection.refused", uid=user.uid, comm=peer.comm, connections=have)
+            self._refuse(sock, peer, user, "it has its share")
             return
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -271,6 +273,18 @@ class Listener(Generic[ClientT]):
         task = asyncio.get_running_loop().create_task(self._serve(connection, sock))
         self._connections[task] = connection
         task.add_done_callback(functools.partial(self._ended, user))
+
+    def _refuse(self, sock: socket.socket, peer: Peer, user: User, reason: str) -> None:
+        sock.close()
+        self._metrics.connections_refused += 1
+        user.lines.log(
+            log.warning,
+            "connection.refused",
+            uid=user.uid,
+            comm=peer.comm,
+            connections=user.connections,
+            reason=reason,
+        )
 
     async def _serve(self, connection: ClientT, sock: socket.socket) -> None:
         try:

@@ -39,6 +39,36 @@ class AbsolutePath(str):
         return cls(os.path.abspath(os.path.expanduser(text)))
 
 
+class SocketPath(AbsolutePath):
+    """The path of a socket, or ``@name``, an abstract name, which is no file (a file of that name is ``./@name``)."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the path in the text *given*. Raises ValueError for a relative path, and an empty name."""
+        if not isinstance(given, str) or not is_abstract(given):
+            return super().parse(given)
+        if given == "@" or "\0" in given:
+            raise ValueError(f"not an abstract name: {given!r} (write it like @mpsr)")
+        return cls(given)
+
+    @classmethod
+    def of_shell(cls, text: str) -> Self:
+        """Return the path that *text* means on a command line."""
+        return cls(text) if is_abstract(text) else super().of_shell(text)
+
+
+def is_abstract(path: str) -> bool:
+    """Return whether *path* is an abstract name, as in ``@mpsr``."""
+    return path.startswith("@")
+
+
+def socket_address(path: str) -> str:
+    """Return what the kernel takes for *path*."""
+    return f"\0{path[1:]}" if is_abstract(path) else path
+
+
 def default_socket() -> str:
     """Return the path of the hub's socket: ``$MPSR_SOCKET``, or a path in the user's or the system's run folder."""
     if path := os.environ.get(SOCKET_VARIABLE):

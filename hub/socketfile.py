@@ -11,13 +11,16 @@ Always true:
 - only a dead socket is replaced, also when the path is bound anew; a file, folder or link at the path, or at the other
   name, is refused untouched;
 - no other user can put something in the place of the socket, or of its lock: the folder is checked (hub.trust);
+- an abstract name (``@name``) has neither folder, lock, owner nor mode: anybody can connect, and anybody can take the
+  name while no hub has it;
 - where the kernel can (Linux 6.16), clients cannot pass descriptors: the last close of one may wait for hours in the
   thread that reads from the socket, for example the close of a TCP socket that lingers;
 - owner and mode are set through a descriptor of the socket's file that was looked at, never by its name, and the umask
   is left alone: it belongs to the whole process, and other threads make files meanwhile.
 
 Not here: accepting (hub.listener).
-Source: unix(7); rename(2), which replaces an existing file, so the path is checked first, under the lock; open(2),
+Source: unix(7), also for abstract names: after shutdown(2) a connect is refused, and the backlog can be accepted;
+rename(2), which replaces an existing file, so the path is checked first, under the lock; open(2),
 O_PATH; on Linux, a bound socket's file gets the mode set by fchmod on the socket, less the umask.
 """
 
@@ -32,6 +35,7 @@ import stat
 
 from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
 from hub.lockfile import LockFile, LockTaken
+from hub.paths import is_abstract, socket_address
 from hub.peer import peer_of
 from hub.trust import Untrusted, check
 
@@ -47,10 +51,18 @@ class SocketFile:
     """A bound, listening, non-blocking socket at *path*. Create it with `SocketFile.bind` or `SocketFile.adopt`."""
 
     def __init__(
-        self, path: str, sock: socket.socket, identity: os.stat_result | None, lock: LockFile | None = None
+        self,
+        path: str,
+        sock: socket.socket,
+        identity: os.stat_result | None,
+        lock: LockFile | None = None,
+        *,
+        is_adopted: bool = False,
     ) -> None:
         self.path = path
         self.sock: socket.socket = sock
+        self.is_adopted = is_adopted
+        """Whether another process made the socket, and decides on its permissions."""
         self._identity = identity
         self._lock = lock
 
@@ -63,6 +75,8 @@ class SocketFile:
 
         Raises SocketPathTooLong, UnknownGroup, SocketInUse, NotASocket or SocketError.
         """
+        if is_abstract(path):
+            return cls._bind_abstract(path, group)
         path = os.path.abspath(path)
         check_length(path)
         gid = group_id(group)
@@ -89,21 +103,41 @@ class SocketFile:
             raise
 
     @classmethod
+    def _bind_abstract(cls, path: str, group: str | None) -> SocketFile:
+        """Listen at an abstract name, which needs no lock: the kernel gives it to one process at a time."""
+        check_length(path)
+        if group is not None:
+            raise SocketError(path, "an abstract name is no file, and has no group (leave the group out)")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
+        try:
+            sock.setblocking(False)
+            sock.bind(socket_address(path))
+            refuse_descriptors(sock)
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.EADDRINUSE:
+                raise SocketInUse(path, _listener_at(path)) from None
+            raise SocketError(path, f"{error.strerror} (only Linux has abstract names: choose a path)") from error
+        return cls(path, sock, None)
+
+    @classmethod
     def adopt(cls, sock: socket.socket) -> SocketFile:
         """Take a listening, non-blocking socket that its maker keeps open. An abstract name is written ``@name``."""
         refuse_descriptors(sock)
         name = os.fsdecode(sock.getsockname())
-        return cls(f"@{name[1:]}" if name.startswith("\0") else name, sock, _identity(name))
+        path = f"@{name[1:]}" if name.startswith("\0") else name
+        return cls(path, sock, _identity(name), is_adopted=True)
 
     @property
-    def is_adopted(self) -> bool:
-        """Whether another process made the socket, and decides on its permissions."""
-        return self._lock is None
+    def is_abstract(self) -> bool:
+        """Whether it has no file, whose mode would keep anybody away."""
+        return is_abstract(self.path)
 
     @property
     def is_kept(self) -> bool:
         """Whether the maker of the socket keeps listening after we stop. Its backlog is left to the next hub then."""
-        return self._lock is None and (self._identity is None or self._is_in_place())
+        return self.is_adopted and (self._identity is None or self._is_in_place())
 
     def permit(self, mode: int, group: str | None) -> None:
         """
@@ -145,8 +179,10 @@ class SocketFile:
         return former
 
     def remove(self) -> None:
-        """Remove the path, if it is still ours. Clients in the backlog can still be accepted."""
+        """Remove the path, if it is still ours. Clients in the backlog can still be accepted, and no others come."""
         with contextlib.suppress(OSError):
+            if self.is_abstract and not self.is_adopted:
+                self.sock.shutdown(socket.SHUT_RD)
             if self._lock is not None and self._lock.is_held and self._is_in_place():
                 os.unlink(self.path)
 
@@ -159,6 +195,14 @@ class SocketFile:
     def _is_in_place(self) -> bool:
         there = _identity(self.path)
         return there is not None and self._identity is not None and os.path.samestat(there, self._identity)
+
+
+def _listener_at(path: str) -> int | None:
+    """Return the process that listens at *path*, if it is known."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        is_connected = probe.connect_ex(socket_address(path)) == 0
+        return (peer_of(probe).pid or None) if is_connected else None
 
 
 def _give_back(lock: LockFile, had_lock: bool) -> None:

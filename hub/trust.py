@@ -101,6 +101,13 @@ def check_peer(sock: socket.socket, path: str, owner: int) -> None:
         raise Untrusted(path, f"is the socket of user {owner}, but a process of user {uid} listens there")
 
 
+def check_name(sock: socket.socket, name: str) -> None:
+    """Check that *sock*, connected to an abstract *name*, leads to a process of ours or of root. Raises Untrusted."""
+    uid = peer_uid(sock)
+    if uid not in (None, 0, os.geteuid()):
+        raise Untrusted(name, f"is an abstract name that a process of user {uid} has taken")
+
+
 def peer_uid(sock: socket.socket) -> int | None:
     """Return the user at the other end, or None where the kernel does not report it (macOS)."""
     option = getattr(socket, "SO_PEERCRED", None)

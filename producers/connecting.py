@@ -17,10 +17,13 @@ import socket
 import stat
 
 from hub import descriptor
-from hub.trust import Untrusted, check, check_peer
+from hub.paths import is_abstract, socket_address
+from hub.trust import Untrusted, check, check_name, check_peer
 from producers import native
 
 SEND_BUFFER_BYTES = 1 << 20
+_OF_FOLDERS = "choose a socket in a folder that only you or root can write to"
+_OF_NAMES = "choose a socket with a path, or let the hub run as root or as you"
 
 
 def connected_socket(path: str) -> socket.socket:
@@ -45,7 +48,15 @@ def hang_up(sock: socket.socket, known: descriptor.Identity | None) -> None:
 
 
 def connect(sock: socket.socket, path: str) -> None:
-    """Connect to the hub at *path*, and to no other user's process. Raises Untrusted or another OSError."""
+    """
+    Connect to the hub at *path*, and to no other user's process. Raises Untrusted or another OSError.
+
+    Anybody can take an abstract name: there, only root and our own user are trusted.
+    """
+    if is_abstract(path):
+        sock.connect(socket_address(path))
+        check_name(sock, path)
+        return
     there = check(path, is_client=True).described
     sock.connect(path)
     if there is None:  # it was created after the check
@@ -58,8 +69,8 @@ def connect(sock: socket.socket, path: str) -> None:
 def describe(error: BaseException, path: str) -> str:
     """Return why there is no connection to the hub at *path*, in words."""
     if isinstance(error, Untrusted):
-        return f"{error}; choose a socket in a folder that only you or root can write to"
-    if isinstance(error, FileNotFoundError):
+        return f"{error}; {_OF_NAMES if is_abstract(path) else _OF_FOLDERS}"
+    if isinstance(error, FileNotFoundError) or (isinstance(error, ConnectionRefusedError) and is_abstract(path)):
         return f"no hub at {path}"
     if isinstance(error, ConnectionRefusedError):
         return f"the hub at {path} is gone" if _is_socket(path) else f"{path} is no socket"
@@ -73,5 +84,5 @@ def describe(error: BaseException, path: str) -> str:
 def _is_socket(path: str) -> bool:
     try:
         return stat.S_ISSOCK(os.stat(path).st_mode)
-    except (OSError, ValueError):  # it has gone meanwhile, or is an abstract name
+    except OSError:  # it has gone meanwhile
         return True

@@ -23,6 +23,7 @@ import msgspec
 
 from hub.configfile import socket_path
 from hub.message import LOSS_TAG
+from hub.paths import is_abstract
 from hub.trust import Untrusted
 from hub.wire.spoolfile import folder_beside
 from producers import clock, lifetime, native
@@ -283,7 +284,7 @@ class Outgoing:
         session = new_session()
         self._owner = Owner()
         self.spool: Spool | None = None
-        if self._wants_spool:
+        if self._wants_spool and not is_abstract(self.path):  # which has no folder beside it
             self.spool = Spool(folder_beside(self.path), session, socket=self.path, owner=self._owner)
         self._allocate = anonymous if self.spool is None else self.spool.allocate
         return session

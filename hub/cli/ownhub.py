@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub.errors import MpsrError
+from hub.paths import socket_address
 from hub.peer import peer_of
 from producers.blocking import Producer
 from producers.errors import NotTrusted
@@ -103,7 +104,7 @@ class OwnHub:
         """Return the process that listens, 0 if the kernel does not report it; None if there is none."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             try:
-                sock.connect(self._path)
+                sock.connect(socket_address(self._path))
             except OSError:
                 return None
             return peer_of(sock).pid

@@ -42,7 +42,7 @@ from hub.cli.words import (
     means_procfile,
 )
 from hub.escaping import escape
-from hub.paths import default_socket
+from hub.paths import SocketPath, default_socket
 from producers.spawn import processes
 from producers.spawn.console import SYSTEM
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
@@ -207,7 +207,7 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
       mpsr spawn web                                 # one process of it
       mpsr spawn -f Procfile.dev web=2 worker=4
     """
-    path = os.path.abspath(socket or default_socket())
+    path = SocketPath.of_shell(socket or default_socket())
     if procfile is None and means_procfile(words):
         procfile = PROCFILE
     if procfile is not None:

@@ -19,13 +19,14 @@ from hub.address import Address
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
 from hub.limits import Limit, When
-from hub.paths import AbsolutePath, default_journal, default_socket
+from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
 from hub.sources.table import SOURCES_MAX, AnySource, Datagram, Fifo, FileTable, Pickle, Tcp
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+SOCKET_MODE = Mode(0o660)
 FileT = TypeVar("FileT", bound=FileTable)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
@@ -170,8 +171,8 @@ class Config(Table, frozen=True, kw_only=True):
     A test compares the defaults with those of the parts, whose modules would load an event loop for `mpsr config`.
     """
 
-    socket: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_socket()))
-    mode: Live[Mode] = Mode(0o660)
+    socket: SocketPath = msgspec.field(default_factory=lambda: SocketPath(default_socket()))
+    mode: Live[Mode] = SOCKET_MODE
     group: Live[str | None] = None
     journal: AbsolutePath = msgspec.field(default_factory=lambda: AbsolutePath(default_journal()))
     journal_size: Live[JournalSize] = JournalSize(RETAIN_BYTES)
@@ -197,6 +198,11 @@ class Config(Table, frozen=True, kw_only=True):
     access: Live[tuple[AccessTable, ...]] = ()
 
     def __post_init__(self) -> None:
+        if is_abstract(self.socket) and (self.group is not None or self.mode != SOCKET_MODE):
+            raise ValueError(
+                f"mode and group have no meaning for {self.socket}, which is no file (leave them out, and name in "
+                "send_allow who else may send)"
+            )
         if len(self.all_sources) > SOURCES_MAX:
             raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
         taken: dict[str, str] = {self.socket: "the hub's socket"}

@@ -20,6 +20,7 @@ from hub.journal.files import DiskFiles
 from hub.journal.recovery import check_recoverable
 from hub.journal.retention import segment_bytes_for
 from hub.lockfile import holder_of
+from hub.paths import is_abstract
 from hub.quantities import Size
 from hub.service.config import Config
 from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
@@ -39,11 +40,12 @@ def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
     """
     gid = group_id(config.group)
     check_length(config.socket)
-    check_folder(config.socket)
-    if fault := _fault_of_folder(os.path.dirname(config.socket)):
-        raise SocketError(config.socket, f"{fault} ({CHOOSE_A_FOLDER})")
-    if not is_socket_inherited:
-        _check_socket(config.socket, gid)
+    if not is_abstract(config.socket):
+        check_folder(config.socket)
+        if fault := _fault_of_folder(os.path.dirname(config.socket)):
+            raise SocketError(config.socket, f"{fault} ({CHOOSE_A_FOLDER})")
+        if not is_socket_inherited:
+            _check_socket(config.socket, gid)
     if fault := _fault_of_folder(config.journal) or _fault_of_files(config.journal):
         raise JournalUnusable(config.journal, f"{fault} (choose a --journal in a folder of yours)")
     with contextlib.suppress(FileNotFoundError):  # it will be made, or a hub deletes expired segments
@@ -54,7 +56,9 @@ def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
 
 def users_of(config: Config) -> dict[int, list[str]]:
     """Return the processes, 0 for unknown ones, that have the socket or the journal of *config*, and which of them."""
-    locks = {"journal": os.path.join(config.journal, "lock"), "socket": f"{config.socket}.lock"}
+    locks = {"journal": os.path.join(config.journal, "lock")}
+    if not is_abstract(config.socket):
+        locks["socket"] = f"{config.socket}.lock"
     found: dict[int, list[str]] = {}
     for name, path in locks.items():
         if (pid := holder_of(path)) is not None:

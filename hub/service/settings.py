@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, get_args
 
 from hub.configfile import unreadable
 from hub.errors import ConfigError
-from hub.paths import CONFIG_VARIABLE, AbsolutePath, config_file
+from hub.paths import CONFIG_VARIABLE, AbsolutePath, SocketPath, config_file
 from hub.service.config import Config
 from hub.service.keys import BY_NAME, PREFIX
 from hub.service.misfit import Misfit, unknown_key
@@ -104,8 +104,8 @@ def _read_file(path: str, fields: Mapping[str, Field]) -> dict[str, Any]:
 def _value(field: Field, flags: Flags, environ: Environ, in_file: Mapping[str, Any], path: str | None) -> Value:
     key = BY_NAME.get(field.name)
     if key is not None and (flag := flags.get(field.name)) not in (None, ()):
-        if field.kind is AbsolutePath and isinstance(flag, str):
-            flag = _of_shell(flag)
+        if field.kind in (AbsolutePath, SocketPath) and isinstance(flag, str):
+            flag = field.kind.of_shell(flag) if flag else flag  # an empty one is no path
         elif AbsolutePath in get_args(field.kind) and not isinstance(flag, str) and flag is not None:
             flag = [_of_shell(each) for each in flag]
         return Value(flag, key.flag)

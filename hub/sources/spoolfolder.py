@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from hub.access import Groups
 from hub.lockfile import is_owner_dead
 from hub.log import get_logger
+from hub.paths import is_abstract
 from hub.wire.spoolfile import lock_name
 
 SHARED_MODE = 0o3730
@@ -168,8 +169,8 @@ class SpoolFolder:
     def _look_at_socket(self) -> None:
         """Stat the socket's file. Raises Unusable if none was ever found."""
         try:
-            there = os.lstat(self._socket_path)
-        except (OSError, ValueError):  # ValueError: an abstract name
+            there = None if is_abstract(self._socket_path) else os.lstat(self._socket_path)
+        except OSError:
             there = None
         if there is not None and stat.S_ISSOCK(there.st_mode):
             self._socket = there

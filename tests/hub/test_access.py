@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from hub.access import RIGHTS, SAID_MAX, Access, Gate, Right, Rule, Rules
+from hub.access import RIGHTS, SAID_MAX, Access, Gate, Grant, Right, Rule, Rules
 from hub.message import UNKNOWN_PEER, Peer
 from hub.peer import peer_of_host
 
@@ -88,6 +88,34 @@ def test_a_host_on_a_network(given: dict[str, str], expected: set[str]) -> None:
     access = Access(rules(**given))
     host = peer_of_host("10.0.0.5")
     assert {right for right in RIGHTS if access.may(right, host, frozenset((host.gid,)))} == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "admitted", "expected"),
+    [
+        ({}, False, set()),
+        ({"send_deny": "uid:1"}, False, set()),
+        ({"send_allow": "uid:1"}, False, set()),
+        ({"send_allow": "uid:4321"}, True, {"send"}),
+        ({"send_allow": "gid:54"}, True, {"send"}),
+        ({"send_allow": "all"}, True, {"send"}),
+        ({"read_allow": "uid:4321"}, True, {"read"}),
+    ],
+)
+def test_a_socket_that_no_file_protects(given: dict[str, str], admitted: bool, expected: set[str]) -> None:
+    """There, a foreign peer may do what a rule allows it, and cannot connect if that is nothing."""
+    access = Access(rules(**given))
+    groups = frozenset((54,))
+    assert access.admits(OTHER, groups) == admitted
+    gate = Gate(access, OTHER, lambda: groups, is_open=False)
+    assert {right for right in RIGHTS if gate.may(right)} == expected
+    assert access.admits(Peer(pid=1, uid=os.geteuid(), gid=1, comm="x"), None)
+
+
+def test_a_grant_admits() -> None:
+    """Who may call a method, or read the messages of a tag, may connect."""
+    granted = Access(grants=[Grant(Rules(allow=(Rule.parse("uid:4321"),)), ("stats",))])
+    assert (granted.admits(OTHER, None), granted.admits(Peer(uid=1), None)) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.paths import AbsolutePath, default_journal, default_socket
+from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract, socket_address
 
 VARIABLES = ("MPSR_SOCKET", "MPSR_JOURNAL", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
 
@@ -52,3 +52,20 @@ def test_a_path_in_a_setting_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for wrong in ("a", "", 5, None):
         with pytest.raises(ValueError, match=r"not an absolute path: .* \(write it like /srv/mpsr\)"):
             AbsolutePath.parse(wrong)
+
+
+def test_an_abstract_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A socket may have a name instead of a path; a file of such a name is written with its folder."""
+    monkeypatch.chdir(tmp_path)
+    assert SocketPath.parse("@mpsr") == SocketPath.of_shell("@mpsr") == "@mpsr"
+    assert (is_abstract("@mpsr"), socket_address("@mpsr")) == (True, "\0mpsr")
+    assert (is_abstract("/@mpsr"), socket_address("/@mpsr")) == (False, "/@mpsr")
+    assert SocketPath.parse("/a") == "/a"
+    assert SocketPath.of_shell("./@mpsr") == str(tmp_path / "@mpsr")
+    for wrong in ("@", "@a\0b"):
+        with pytest.raises(ValueError, match=r"not an abstract name: .* \(write it like @mpsr\)"):
+            SocketPath.parse(wrong)
+    others: tuple[object, ...] = ("a", 5)
+    for each in others:
+        with pytest.raises(ValueError, match="not an absolute path"):
+            SocketPath.parse(each)

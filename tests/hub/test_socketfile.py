@@ -607,6 +607,61 @@ def test_an_abstract_name_is_adopted() -> None:
         file.remove()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
+def test_an_abstract_name_is_bound() -> None:
+    """There is no file and nothing to permit; after `remove`, who waits is served, and nobody else can connect."""
+    name = f"@mpsr-bind-{os.getpid()}"
+    file = SocketFile.bind(name)
+    assert (file.path, file.is_abstract, file.is_adopted, file.is_kept, file.is_lost) == (
+        name,
+        True,
+        False,
+        False,
+        False,
+    )
+    file.permit(0o600, None)
+    with pytest.raises(SocketInUse) as raised:
+        SocketFile.bind(name)
+    assert raised.value.pid == os.getpid()
+    with socket.socket(socket.AF_UNIX) as waiting, socket.socket(socket.AF_UNIX) as late:
+        waiting.connect(f"\0{name[1:]}")
+        waiting.sendall(b"hello")
+        file.sock.accept()[0].close()  # the one that asked who has the name
+        file.remove()
+        with pytest.raises(ConnectionRefusedError):
+            late.connect(f"\0{name[1:]}")
+        with file.sock.accept()[0] as ours:
+            assert ours.recv(5) == b"hello"
+        with pytest.raises(BlockingIOError):
+            file.sock.accept()
+    file.close()
+    SocketFile.bind(name).close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
+def test_an_abstract_name_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that is too long, a group, or a kernel without such names is an error that says what to do."""
+    with pytest.raises(SocketPathTooLong):
+        SocketFile.bind("@" + "x" * PATH_BYTES_MAX)
+    with pytest.raises(SocketError, match="has no group"):
+        SocketFile.bind("@mpsr", group="root")
+    name = f"@mpsr-raw-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:  # who has it cannot be asked
+        other.bind(f"\0{name[1:]}")
+        SocketFile.bind(name).close()  # kinds have names of their own
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"\0{name[1:]}")
+        with pytest.raises(SocketInUse, match="another process"):
+            SocketFile.bind(name)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(SocketError, match=r"only Linux has abstract names: choose a path"):
+        SocketFile.bind(name)
+
+
 def test_clients_cannot_pass_descriptors(tmp_path: Path) -> None:
     """Closing what a client passes could hold up the hub for as long as the client likes: the kernel refuses it."""
     path = str(tmp_path / "s")

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import pytest
 
-from hub.trust import LINKS_MAX, Untrusted, check, check_folder, check_peer, peer_uid
+from hub.trust import LINKS_MAX, Untrusted, check, check_folder, check_name, check_peer, peer_uid
 from tests.users import ALICE, HUB, MALLORY, NEEDS_ROOT, as_user, open_folder
 
 pytestmark = NEEDS_ROOT
@@ -241,3 +241,17 @@ def test_who_answers(root: Path) -> None:
                     return str(found)
 
             assert as_user(ALICE, ask) == expected
+
+
+def test_who_has_an_abstract_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of root or of our user may have it; anybody else could have taken it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        check_name(ours, "@mpsr")
+        for uid, is_trusted in ((0, True), (os.geteuid(), True), (None, True), (54321, False)):
+            monkeypatch.setattr("hub.trust.peer_uid", lambda _, uid=uid: uid)
+            if is_trusted:
+                check_name(ours, "@mpsr")
+            else:
+                with pytest.raises(Untrusted, match="@mpsr is an abstract name that a process of user 54321 has taken"):
+                    check_name(ours, "@mpsr")

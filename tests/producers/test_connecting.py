@@ -84,3 +84,18 @@ def test_what_is_no_fault_of_the_socket() -> None:
     assert describe(ValueError("a list"), "/s") == "the hub at /s sent something else than acknowledgements"
     reset = ConnectionResetError(errno.ECONNRESET, "the hub closed the connection")
     assert describe(reset, "/s") == "/s: the hub closed the connection"
+
+
+def test_an_abstract_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub with an abstract name is found; nobody there, or another user's process, is said in words."""
+    name = f"@mpsr-connect-{os.getpid()}"
+    assert why_not(name) == f"no hub at {name}"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"\0{name[1:]}")
+        listening.listen()
+        connected_socket(name).close()
+        monkeypatch.setattr(trust, "peer_uid", lambda _: 54321)
+        assert why_not(name) == (
+            f"{name} is an abstract name that a process of user 54321 has taken; choose a socket with a path, or let "
+            "the hub run as root or as you"
+        )

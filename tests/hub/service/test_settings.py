@@ -7,7 +7,7 @@ import pytest
 
 from hub.address import Address
 from hub.errors import ConfigError
-from hub.paths import AbsolutePath
+from hub.paths import SocketPath
 from hub.quantities import Duration, Mode
 from hub.service.config import FIELDS, JournalSize
 from hub.service.keys import KEYS
@@ -288,4 +288,4 @@ def test_values_are_typed() -> None:
     for flags in ({}, {"journal_size": "8MiB", "stop_timeout": "3s", "mode": "0600", "socket": "/s"}):
         config = load(flags, file=os.devnull, environ={}).config
         kinds = (type(config.journal_size), type(config.stop_timeout), type(config.mode), type(config.socket))
-        assert kinds == (JournalSize, Duration, Mode, AbsolutePath)
+        assert kinds == (JournalSize, Duration, Mode, SocketPath)
