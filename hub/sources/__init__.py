@@ -5,6 +5,8 @@ table           the types that the configuration can turn on; sources: runs them
 datagram        syslog and journald's native protocol; lane (one user's datagrams), passed (descriptors)
 fifo            lines from a named pipe
 pickled         log records of Python's SocketHandler
+tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates)
+tagging         a tag for messages that name none
 spool           adopts the spools of dead producers. Its stages: spoolfolder (the folder), userfiles (limits per user),
                 deadspool (one spool, read in steps), spoolreader (the thread that takes these steps)
 """

@@ -14,6 +14,7 @@ journald                 messages of journald's native protocol
 pickled                  log records of Python's SocketHandler; plainpickle: pickles of plain data
 jsonrpc                  requests and replies
 chunkid                  chunk ids, our own and others
+handshake                the shared key of Forward
 spoolfile                the files that a producer leaves for the hub
 items, buffer            items of one call, in order; half a frame in parts
 """
