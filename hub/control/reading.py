@@ -41,14 +41,16 @@ from hub.wire.jsonrpc import TOO_MANY
 STEP_S = 0.02
 PIECE_BYTES = 64 << 10
 """A millisecond or two of decoding, during which nothing else runs."""
+HEAVY_BYTES = 1 << 20
+"""A reader that has read a larger batch may keep its bytes, so it is closed after the step."""
 ENTRY_BYTES_MAX = 256 << 10
 """A larger entry is not decoded: its values can take 80 times its size, and too long."""
 PAGE_BYTES = 64 << 10
 """A page has more only by its last message."""
 MESSAGE_BYTES_MAX = 128 << 10
 """A longer message appears without its record: with a page it still fits into a reply."""
-REST_S = 0.002
-"""After that time the thread lets the event loop have the interpreter."""
+REST_S, REST_S_MAX = 0.002, 0.05
+"""After that time the thread lets the event loop have the interpreter, at most for the second one."""
 STREAMS_MAX = 64
 """Tails and subscriptions at once, of all users: each tail keeps a segment open, and up to 1.3 MB in memory."""
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class Pace:
         """Sleep, if it is time."""
         worked_s = time.perf_counter() - self._began
         if worked_s >= REST_S:
-            time.sleep(min(worked_s, 5 * REST_S))
+            time.sleep(min(worked_s, REST_S_MAX))
             self._began = time.perf_counter()
 
 
@@ -199,7 +201,8 @@ class Reading:
         self._reader: Reader | None = None
         self._found: Iterator[Message | None] | None = None
         self._missed = 0
-        self._is_large = False
+        self._is_large = False  # the batch at which it is
+        self._is_heavy = False  # what the reader has read since it was opened
 
     def step(self, count: int, bytes_max: int = PAGE_BYTES) -> Page:
         """Return a page of at most *count* messages, and of *bytes_max* and one message more."""
@@ -221,7 +224,7 @@ class Reading:
                 self.query.pace.rest()
             if size >= bytes_max or len(messages) >= count or time.perf_counter() >= ends_at:
                 break
-        if self._is_large and not is_end:  # not kept in memory while the caller reads
+        if self._is_heavy or (self._is_large and not is_end):  # not kept in memory while the caller reads, or waits
             self.close()
         return Page(messages, size, self.next, self._missed, is_end, self.query.is_over)
 
@@ -234,14 +237,16 @@ class Reading:
 
     def _begin(self) -> Iterator[Message | None]:
         if self._reader is None:
-            self._reader = self._journal.read(after=self.next)
+            self._reader, self._is_heavy = self._journal.read(after=self.next), False
         self._found = self._messages(self._reader)
         return self._found
 
     def _messages(self, reader: Reader) -> Iterator[Message | None]:
         """Yield the messages that are wanted, and None after each piece: time may be over."""
         for found in reader.read(follow=True):
-            self._is_large = isinstance(found, Batch) and len(found.entries) > PIECE_BYTES
+            size = len(found.entries) if isinstance(found, Batch) else 0
+            self._is_large = size > PIECE_BYTES
+            self._is_heavy |= size > HEAVY_BYTES
             if isinstance(found, Gap):
                 self._missed += found.count
             for piece in self.query.pieces(found):

@@ -91,6 +91,6 @@ ATTACKS["everything"] = Attack(
     share_min=0.06,
     ping_ms_max=500.0,
     arrival_ms_max=5000.0,
-    memory_mib_max=550.0,  # the sum in SECURITY.md
+    memory_mib_max=550.0,  # less than the sum in SECURITY.md
     seconds_min=10.0,
 )
