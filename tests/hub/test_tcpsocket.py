@@ -86,10 +86,14 @@ def test_a_system_without_keep_alive(monkeypatch: pytest.MonkeyPatch) -> None:
         if level == socket.IPPROTO_TCP:
             raise OSError(errno.ENOPROTOOPT, "no")
 
-    monkeypatch.setattr(socket.socket, "setsockopt", refuse)
-    TcpSocket(Address("127.0.0.1:0")).close()
+    with monkeypatch.context() as patching:
+        patching.setattr(socket.socket, "setsockopt", refuse)
+        TcpSocket(Address("127.0.0.1:0")).close()
     monkeypatch.delattr(socket, "TCP_KEEPIDLE")
-    TcpSocket(Address("127.0.0.1:0")).close()
+    listening = TcpSocket(Address("127.0.0.1:0"))
+    interval = listening.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+    listening.close()
+    assert interval == KEEP_ALIVE["TCP_KEEPINTVL"]
 
 
 def test_two_cannot_have_one_port() -> None:

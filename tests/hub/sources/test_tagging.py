@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from typing import Any
 
+import msgpack
 import msgspec
 import pytest
 
 from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.sources.tagging import TaggingDecoder
 from hub.wire.jsonrpc import Request
+from hub.wire.payload import Unopened
 from tests.hub.clients import chunk
 
 
@@ -46,6 +50,15 @@ def test_the_last_line_and_requests() -> None:
     assert (decoding.held_bytes, decoding.has_more, decoding.waits) == (4, False, False)
     decoding.release(everything=True)
     assert tags(decoding.finish()) == ["ours"]
+
+
+def test_a_payload_that_is_opened_later() -> None:
+    """What comes out of a compressed payload keeps the tag of its frame."""
+    payload = gzip.compress(msgpack.packb([1, {"text": os.urandom(400_000)}]))  # a small one is opened at once
+    data = msgpack.packb(["app", payload, {"compressed": "gzip"}])
+    (item,) = decoder().receive(data)
+    assert isinstance(item, Unopened)
+    assert tags(item.open()) == ["app"]
 
 
 def test_a_limit() -> None:

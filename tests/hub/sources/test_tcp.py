@@ -24,9 +24,10 @@ from hub.errors import SocketError, SourceError
 from hub.paths import AbsolutePath
 from hub.peer import peer_of_certificate, peer_of_host
 from hub.sources import tcp
-from hub.sources.credentials import stamp
+from hub.sources.credentials import Credentials, stamp
 from hub.sources.table import Tag, Tcp, make
 from hub.sources.tcp import TcpSource
+from hub.users import User
 from tests.certificates import Certificates, ClientHalf, Pair
 from tests.forwardshake import receive, shake_hands
 from tests.hub.clients import Run, both_loops, chunk, read_acks, read_to_end, until
@@ -379,6 +380,25 @@ def test_a_backlog_at_the_stop(run: Run, tmp_path: Path, keyed: Tcp) -> None:
             assert here.unproved == 0
 
     run(main())
+
+
+def test_a_stop_before_the_greeting() -> None:
+    """A client that was accepted in the moment of a stop is not greeted."""
+    ours, theirs = socket.socketpair()
+
+    def never(*_: object) -> Any:
+        raise AssertionError
+
+    async def main() -> None:
+        arrival = tcp.Arrival(ours, peer_of_host("10.0.0.5"), User(-5), Credentials(KEY), never, never)
+        arrival.stop()
+        await arrival.serve(ours)
+
+    with ours, theirs:
+        asyncio.run(main())
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(1)
 
 
 @both_loops
