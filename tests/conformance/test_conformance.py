@@ -18,7 +18,10 @@ from tests.conformance.conftest import started
 from tests.conformance.host import Host
 from tests.support import PATIENCE_S, eventually
 
-pytestmark = pytest.mark.xdist_group("conformance")  # they share a hub, and one history
+pytestmark = [
+    pytest.mark.xdist_group("conformance"),  # they share a hub, and one history
+    pytest.mark.timeout(90, method="signal"),  # one that hangs fails, and the run goes on
+]
 
 PAGE = Path(__file__).parents[2] / "docs/clients.md"
 SCRIPT = (
@@ -106,7 +109,7 @@ def stored(host: Host, courses: list[Course]) -> bool:
     """Read the journal for all *courses*."""
     found: dict[str, list[int]] = {course.name: [] for course in courses}
     for message in host.messages():
-        if match := re.fullmatch(r"(.+): (\d+)", message.record["message"]):
+        if match := re.fullmatch(r"(.+): (\d+)", str(message.record.get("message"))):
             found[match[1]].append(int(match[2]))
     for course in courses:
         course.stored = found[course.name]
@@ -208,7 +211,7 @@ def test_a_line_of_the_page(host: Host, name: str) -> None:
     done = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, check=False, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (0, b"")
     (message,) = host.next(1)
-    assert "hello" in (message.record.get("message"), *message.record)
+    assert "hello" in str(message.record)  # a field, or the end of the text
 
 
 def test_the_page_has_each_client() -> None:

@@ -335,11 +335,12 @@ def test_a_hundred_producers_leave_nothing(hub: HubProcess, tag: str) -> None:
     assert [reference for reference in references if reference() is not None] == []
 
 
+def refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If no thread can be started, as during interpreter shutdown, send raises and keeps nothing; later it works."""
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
 
     producer = Producer(hub.socket, tag=tag, spool=False)
     with monkeypatch.context() as patch:
@@ -357,9 +358,6 @@ def test_no_thread_to_be_had(hub: HubProcess, tag: str, monkeypatch: pytest.Monk
 
 def test_no_thread_but_a_spool(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a spool the message is accepted without a thread: the hub finds it when this producer is closed."""
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
 
     producer = Producer(hub.socket, tag=tag)
     monkeypatch.setattr(threading.Thread, "start", refuse)
