@@ -43,6 +43,8 @@ from hub.wire.detect import Decoder, DecoderClass, DetectingDecoder, Item, proto
 from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 from hub.wire.length_prefixed import PrefixedDecoder
 
+TLS_READ_BYTES = 64 << 10
+"""The largest read in TLS: it may be 3,000 records of one byte, which take 4 ms."""
 PAUSE_BYTES = READ_BYTES
 """One full read: with two, the loop was late twice as long under load, and nothing was faster."""
 ARRIVAL_S = 10e-6
@@ -110,6 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox = Outbox(
             sock, on_stale=self._close_stale, metrics=intake.metrics, budget=self._budget, holding=self._holding
         )
+        self._buffer = self._budget.buffer if tls is None else self._budget.buffer[:TLS_READ_BYTES]
         self._tls = tls
         self._send: Send = self._outbox.send if tls is None else functools.partial(_encrypt, tls, self._outbox)
         self._dispatch = Dispatch(commands, intake, send=self._send, room=self._outbox.room, close=self._refuse)
@@ -134,6 +137,8 @@ class Connection(asyncio.BufferedProtocol):
             self._budget.arrived(self._holding, len(first))
         intake.on_settled = self._note_settled
         intake.holding.break_off = self.break_off
+        if tls is not None and tls.is_closed:  # with its first bytes
+            self._end_by(End.EOF)
 
     @property
     def tally(self) -> Tally:
@@ -170,11 +175,11 @@ class Connection(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         readable_bytes = self._budget.readable_bytes(self._holding)
         if readable_bytes >= PAUSE_BYTES and not self._arrived.held_bytes:
-            return self._budget.buffer
-        return self._budget.buffer[: min(readable_bytes, PAUSE_BYTES - self._arrived.held_bytes) or PIECE_BYTES]
+            return self._buffer
+        return self._buffer[: min(readable_bytes, PAUSE_BYTES - self._arrived.held_bytes) or PIECE_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
-        data = self._budget.buffer[:nbytes].tobytes()
+        data = self._buffer[:nbytes].tobytes()
         if self._tls is not None:
             data = self._decrypt(data, self._tls)
             nbytes = len(data)
@@ -380,7 +385,8 @@ class Connection(asyncio.BufferedProtocol):
         """Take what is in the kernel's buffer, behind what the transport gave us."""
         assert self._ending is not None
         try:
-            data = self._sock.recv(self._budget.readable_bytes(self._holding), socket.MSG_DONTWAIT)
+            size = min(self._budget.readable_bytes(self._holding), len(self._buffer))
+            data = self._sock.recv(size, socket.MSG_DONTWAIT)
         except OSError:  # EAGAIN: that was all; ECONNRESET: an end like any other
             data = b""
         self._left_bytes -= len(data)

@@ -162,7 +162,8 @@ class Intake:
         """Count what this peer may not do, and report it, at most once a second for each user. Raises HubClosed."""
         self.metrics.refused += count
         if unreported := self.gate.refuse(count):
-            self._report(Loss(f"refused: uid {self.peer.uid} may not {what}", unreported))
+            who = self.peer.comm if self.peer.is_remote else f"uid {self.peer.uid}"
+            self._report(Loss(f"refused: {who} may not {what}", unreported))
 
     def acknowledge(self, batch: Batch) -> None:
         """Take note that *batch* is settled. Does nothing for a batch that it did not put in, or a second time."""

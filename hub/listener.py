@@ -33,6 +33,8 @@ from hub.ration import Lines
 from hub.users import User, Users
 
 CONNECTIONS_MAX = 10_000
+BACKLOG_MAX = 8192
+"""Connections accepted after a stop has begun: more than wait in any backlog, which has 4,096."""
 DESCRIPTORS_EACH = 2
 """Descriptors per connection: the socket, and a duplicate to watch it while its client does not read (hub.outbox)."""
 DESCRIPTORS_RESERVED = 64
@@ -94,10 +96,11 @@ class Listener(Generic[ClientT]):
     Accept connections on a bound socket.
 
     *connect* makes the client for a socket. *on_end* is called when a connection has ended. *identify* returns the peer
-    of a socket. *admit* returns whether it may connect; without it, everybody may who can.
+    of a socket. *admit* returns whether it may connect; without it, everybody may who can. *lines* are
+    those about refusals, if not each user has its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but two by name
         self,
         socket_file: Bound,
         connect: Callable[[socket.socket, Peer, User], ClientT],
@@ -108,6 +111,7 @@ class Listener(Generic[ClientT]):
         on_end: Callable[[ClientT], None] | None = None,
         identify: Callable[[socket.socket], Peer] = peer_of,
         admit: Callable[[socket.socket, Peer], bool] | None = None,
+        lines: Lines | None = None,
     ) -> None:
         self._file = socket_file
         self._connect = connect
@@ -117,6 +121,7 @@ class Listener(Generic[ClientT]):
         self._on_end = on_end
         self._identify = identify
         self._admit = admit
+        self._refusals = lines
         self._lines = Lines()
         self._connections: dict[asyncio.Task[None], ClientT] = {}
         self._room = asyncio.Event()
@@ -244,7 +249,9 @@ class Listener(Generic[ClientT]):
         """Accept the backlog, unless it is kept, and stop every connection. Return False during a shortage."""
         try:
             if not self._file.is_kept:
-                for _ in iter(self._accept_some, False):
+                for _ in range(BACKLOG_MAX // STEP_MAX):  # where no file was removed, others may still come
+                    if not self._accept_some():
+                        break
                     await asyncio.sleep(0)
         except OSError as error:
             return error.errno not in _FOR_NOW
@@ -277,7 +284,7 @@ class Listener(Generic[ClientT]):
     def _refuse(self, sock: socket.socket, peer: Peer, user: User, reason: str) -> None:
         sock.close()
         self._metrics.connections_refused += 1
-        user.lines.log(
+        (self._refusals or user.lines).log(
             log.warning,
             "connection.refused",
             uid=user.uid,

@@ -2,9 +2,9 @@
 The peer of a connected socket, as the kernel reports it: a process of this host, or the address of another one.
 
 A host on a network has a user of its own, with a number below -1 that follows from its name: the same at each
-connection and after each start, so that shares, rate limits and resends are those of one host. The hosts of an IPv6
-network of 64 bits share one, because one host can have all of its addresses. The name in a client's certificate stands
-for a host, too, wherever it connects from.
+connection and after each start, so that shares, rate limits and resends are those of one host. The addresses that one
+host can have share one: an IPv6 network of 64 bits, and all of loopback. The name in a client's certificate stands for
+a host, too, wherever it connects from.
 
 Source: unix(7), SO_PEERCRED (names the process that connected, even if a forked child uses the socket now); proc(5),
 /proc/PID/comm and /proc/PID/cgroup.
@@ -77,12 +77,14 @@ def _remote(kind: str, shown: str, name: str) -> Peer:
 
 
 def _network_of(host: str) -> str:
-    """Return what one host can have alone: its address, or its IPv6 network."""
+    """Return what one host has alone: its address, its IPv6 network, or loopback."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return host
-    if address.version == 4 or address.is_loopback:
+    if address.is_loopback:
+        return "loopback"
+    if address.version == 4:
         return str(address)
     return str(ipaddress.ip_network((address, _NETWORK_BITS), strict=False))
 

@@ -5,7 +5,8 @@ Always true: it is bound when it exists, and closed by `close`; connections die 
 (keep-alive), in about two minutes.
 
 Not here: accepting (hub.listener).
-Source: tcp(7), TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT; ipv6(7), IPV6_V6ONLY; bind(2).
+Source: listen(2), of which a second call changes the limit alone; tcp(7), TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT;
+ipv6(7), IPV6_V6ONLY; bind(2).
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class TcpSocket:
         """The address, with the port that the kernel has chosen if it was to choose one."""
 
     def remove(self) -> None:
-        """Do nothing: there is no file. Clients may connect until `close`."""
+        """Let few others wait than those that do. There is no file, and clients may connect until `close`."""
+        with contextlib.suppress(OSError):
+            self.sock.listen(0)
 
     def close(self) -> None:
         """Close the socket."""

@@ -79,6 +79,7 @@ class TcpSource:
             metrics=self._endpoint.metrics,
             connections_max=CONNECTIONS_MAX,
             identify=remote_peer,
+            lines=self._lines,
         )
 
     def permit(self, mode: int, group: str | None) -> None:

@@ -479,3 +479,21 @@ def test_at_the_limit_a_path_is_bound_later(run: Run, path: str) -> None:
             assert site.texts == ["message 0", "message 1", "message 2"]
 
     run(main())
+
+
+def test_a_stop_ends_although_others_come(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where clients can connect during a stop, as on TCP, it accepts no more than any backlog holds."""
+    steps = 0
+
+    def endless(_: Listener[Connection]) -> bool:
+        nonlocal steps
+        steps += 1
+        return True
+
+    async def main() -> None:
+        async with serving(path) as site:
+            monkeypatch.setattr(Listener, "_accept_some", endless)
+            await asyncio.wait_for(site.listener.stop(timeout=30), 30)
+
+    asyncio.run(main())
+    assert 4096 / STEP_MAX < steps < 10_000

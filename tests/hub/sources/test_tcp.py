@@ -275,6 +275,29 @@ def test_the_sending_half_alone_is_closed(run: Run, tmp_path: Path, certificates
 
 
 @both_loops
+def test_everything_in_one_piece(run: Run, tmp_path: Path, certificates: Certificates) -> None:
+    """A client that says goodbye with its first bytes gets its acknowledgement and ours, without closing anything."""
+
+    def talk(here: Site) -> bytes:
+        half = ClientHalf(certificates.context())
+        with here.client(half.shake_hands()) as sock:
+            last = b""
+            while not last:
+                last = half.shake_hands(sock.recv(65536))
+            last += half.send(chunk("a"))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                half.object.unwrap()
+            sock.sendall(last + half.outgoing.read())
+            return half.receive(read_to_end(sock))
+
+    async def main() -> None:
+        async with serving(tmp_path, encrypted(certificates.server)) as here:
+            assert await asyncio.to_thread(talk, here) == b"\x81\xa3ack\xa1a"
+
+    run(main())
+
+
+@both_loops
 def test_a_record_that_was_changed(
     run: Run, tmp_path: Path, certificates: Certificates, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,7 +344,8 @@ def test_access_rules(run: Run, tmp_path: Path) -> None:
             here.client(b"one\n").close()
             await until(lambda: len(here.got) == 1)
             here.client(b"two\n", by="127.0.0.2").close()
-            await until(lambda: here.endpoint.metrics.refused == 1)
+            await until(lambda: here.endpoint.metrics.refused == 1 and len(here.got) == 2)
+            assert here.records[1]["reason"] == "refused: 127.0.0.2 may not send"
             access.change({"send": Rules(allow=(Rule.parse("uid:0"),))})
             here.client(b"three\n").close()
             await until(lambda: here.endpoint.metrics.refused == 2)
@@ -330,21 +354,26 @@ def test_access_rules(run: Run, tmp_path: Path) -> None:
 
 
 @both_loops
-def test_shares_of_hosts(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One host has half of the connections that the others leave free."""
+def test_shares_of_hosts(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One host has half of the connections that the others leave free; refusals are one line for all hosts."""
     monkeypatch.setattr(tcp, "CONNECTIONS_MAX", 4)
+    monkeypatch.setattr(tcp, "remote_peer", lambda sock: peer_of_host(sock.getpeername()[0].replace("127", "10")))
 
     async def main() -> None:
         async with serving(tmp_path) as here, contextlib.AsyncExitStack() as stack:
             for _ in range(3):
                 stack.enter_context(here.client())
             await until(lambda: here.endpoint.metrics.connections_refused == 1)
-            stack.enter_context(here.client(b"text\n", by="127.0.0.2"))
+            for by in ("127.0.0.2", "127.0.0.2"):
+                stack.enter_context(here.client(b"text\n", by=by))
             await until(lambda: len(here.got) == 1)
-            assert here.got[0].peer == peer_of_host("127.0.0.2")
-            assert here.got[0].peer.uid != peer_of_host("127.0.0.1").uid
+            await until(lambda: here.endpoint.metrics.connections_refused == 2)
+            assert here.got[0].peer == peer_of_host("10.0.0.2")
 
     run(main())
+    assert [line["comm"] for line in log_of(capsys) if line["event"] == "connection.refused"] == ["10.0.0.1"]
 
 
 @both_loops
