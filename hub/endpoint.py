@@ -180,8 +180,11 @@ class Endpoint:
         self.frame_bytes_max = frame_bytes_max
         self._listener.limit(connections_max=bounded_connections(connections_max), frame_bytes_max=frame_bytes_max)
 
-    def intake(self, peer: Peer, gate: Gate, tally: Tally | None = None) -> Intake:
-        """Return the intake for messages of *peer*, from any source. *tally* counts what it accepts."""
+    def intake(self, peer: Peer, gate: Gate, tally: Tally | None = None, *, limits: Limits | None = None) -> Intake:
+        """
+        Return the intake for messages of *peer*, from any source. *tally* counts what it accepts. *limits* are others
+        than those of the hub.
+        """
         user = self.users.of(peer.uid)
         return Intake(
             peer,
@@ -191,7 +194,7 @@ class Endpoint:
             metrics=self.metrics,
             gate=gate,
             tally=tally,
-            limits=self.limits,
+            limits=self.limits if limits is None else limits,
             losses=self.losses,
         )
 

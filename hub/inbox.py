@@ -165,15 +165,15 @@ class Inbox:
         """Bytes put in and not yet released."""
         return self.budget.queued_bytes
 
-    def put(self, batch: Batch, holding: Holding) -> None:
-        """Put a batch in. Raises HubClosed."""
+    def put(self, batch: Batch, holding: Holding, *, is_awaited: bool = False) -> None:
+        """Put a batch in. *is_awaited*: somebody waits until it is settled, as for any chunk id. Raises HubClosed."""
         if self._is_closed:
             raise HubClosed
         size = len(batch.entries) + ITEM_BYTES
         self._arrivals += 1
         self.budget.enqueue(holding, size)
         self._queue.put_nowait((self._arrivals, batch, holding, size))
-        if batch.chunk_id is not None or self._first_bytes + self._queue.held_bytes >= LINGER_BYTES:
+        if is_awaited or batch.chunk_id is not None or self._first_bytes + self._queue.held_bytes >= LINGER_BYTES:
             self._due.set()
 
     @contextlib.contextmanager

@@ -90,6 +90,8 @@ class Intake:
         self.gate: Gate = gate or Gate(Access(), peer, frozenset)
         self.on_settled: Callable[[bytes], None] | None = None
         """Called with the chunk id of each batch that is settled."""
+        self.is_awaited: bool = False
+        """Whether the sender waits until all is settled, also without chunk ids."""
         self.tally: Tally = tally or Tally()
         self._inbox = inbox
         self._opener = opener
@@ -148,9 +150,13 @@ class Intake:
                 await self.lose(item)
                 if item.fatal:
                     return False
-            elif not await self.take(await self._opener.open(item, self.user, self.holding)):
+            elif not await self.take(await self.open(item)):
                 return False
         return True
+
+    async def open(self, payload: Unopened) -> Sequence[Batch | Loss]:
+        """Return the contents of *payload*, without accepting them."""
+        return await self._opener.open(payload, self.user, self.holding)
 
     async def lose(self, loss: Loss) -> None:
         """Report what was lost, within the user's allowance. Raises HubClosed."""
@@ -243,5 +249,5 @@ class Intake:
         self._put(loss.as_batch(peer=peer, origin=self))
 
     def _put(self, batch: Batch) -> None:
-        self._inbox.put(batch, self.holding)
+        self._inbox.put(batch, self.holding, is_awaited=self.is_awaited)
         self._unsettled.add(batch)

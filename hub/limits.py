@@ -83,6 +83,22 @@ class Limits:
         Take *count* messages of *size* bytes from their bucket and return 0. If it is empty, take nothing and return
         the seconds until it is not, and what the rule wants to happen.
         """
+        limit, bucket = self._bucket_of(uid, tag)
+        if limit is None or bucket is None:
+            return 0.0, "block"
+        wait_s = bucket.wait_s(limit)
+        if not wait_s:
+            bucket.messages -= count
+            bucket.bytes -= size
+        return wait_s, limit.when
+
+    def look(self, uid: int, tag: bytes) -> tuple[float, When]:
+        """Return the seconds until the bucket of a user and a tag is not empty, and what the rule wants to happen."""
+        limit, bucket = self._bucket_of(uid, tag)
+        return (0.0, "block") if limit is None or bucket is None else (bucket.wait_s(limit), limit.when)
+
+    def _bucket_of(self, uid: int, tag: bytes) -> tuple[Limit | None, _Bucket | None]:
+        """Return the rule for a user and a tag, and its bucket, filled up to now; None if there is none."""
         now, key = self._clock(), (uid, tag)
         if key not in self._buckets:
             limit = self._rule_of(uid, tag.decode("utf-8", "replace"))
@@ -91,14 +107,9 @@ class Limits:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(key)
         limit, bucket = self._buckets[key]
-        if limit is None or bucket is None:
-            return 0.0, "block"
-        bucket.fill(limit, now)
-        wait_s = bucket.wait_s(limit)
-        if not wait_s:
-            bucket.messages -= count
-            bucket.bytes -= size
-        return wait_s, limit.when
+        if limit is not None and bucket is not None:
+            bucket.fill(limit, now)
+        return limit, bucket
 
     def _rule_of(self, uid: int, tag: str) -> Limit | None:
         return next((rule for match, rule in self._rules if match(tag) and (rule.uid is None or rule.uid == uid)), None)

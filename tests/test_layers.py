@@ -27,7 +27,7 @@ LAYERS = """
     hub.endpoint
     hub.control.* hub.hub
     hub.service.misfit hub.service.tables
-    hub.sources.* hub.sinks.*
+    hub.sources.* hub.sinks.* hub.web.*
     hub.service.*
     hub
     producers.spawn.lifecycle producers.spawn.procfile producers.spawn.multiline producers.spawn.lines

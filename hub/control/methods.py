@@ -90,8 +90,9 @@ class Commands:
         self._sources: Configured = sources or _Nothing()
         self.events: Events = events or Events()
         self._started = time.monotonic()
-        self._readings = Readings()
-        messages = Messages(journal, self._readings)
+        self.readings: Readings = Readings()
+        """The thread that reads the journal."""
+        messages = Messages(journal, self.readings)
         self.table: Mapping[str, AnyCommand] = {
             "losses": self.losses,
             "peers": self.peers,
@@ -106,7 +107,7 @@ class Commands:
 
     def close(self) -> None:
         """End the thread that reads for callers."""
-        self._readings.close()
+        self.readings.close()
 
     def ping(self, request: Request, peer: Peer) -> str:
         """Return ``"pong"``."""
@@ -161,6 +162,10 @@ class Commands:
         Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` is a list of the
         sources that are configured.
         """
+        return self.figures()
+
+    def figures(self) -> dict[str, Any]:
+        """Return what `stats` does."""
         return {
             **dataclasses.asdict(self._endpoint.metrics),
             "connections": self._endpoint.connections,

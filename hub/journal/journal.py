@@ -54,6 +54,8 @@ class Journal:
         self._files = files
         self._writer = writer
         self._lock = lock
+        self.is_failing: bool = False
+        """Whether the last `append` raised."""
         self._is_closed = False
         self._waiting: set[asyncio.Future[None]] = set()
         self._loop = asyncio.get_running_loop()
@@ -132,7 +134,13 @@ class Journal:
         Raises JournalUnavailable: append the same batches again. Raises JournalLost: another hub may own the journal.
         """
         self._check_open()
-        return await self._do(lambda: self._writer.append(share_blocks(batches)))
+        try:
+            commit = await self._do(lambda: self._writer.append(share_blocks(batches)))
+        except JournalUnavailable:
+            self.is_failing = True
+            raise
+        self.is_failing = False
+        return commit
 
     def read(self, *, after: int = 0) -> Reader:
         """Return a reader of the messages committed after *sequence*. It blocks on the disk: use it on a thread."""

@@ -10,6 +10,7 @@ Not here: the flag, the variable and the help of a key (hub.service.keys), the o
 from __future__ import annotations
 
 import fnmatch
+import os
 from typing import Annotated, Self, TypeVar
 
 import msgspec
@@ -22,12 +23,12 @@ from hub.limits import Limit, When
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
-from hub.sources.table import SOURCES_MAX, AnySource, Datagram, Fifo, FileTable, Pickle, Tcp
+from hub.sources.table import SOURCES_MAX, AnySource, Datagram, Fifo, Http, PermittedTable, Pickle, Place, Tcp
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 SOCKET_MODE = Mode(0o660)
-FileT = TypeVar("FileT", bound=FileTable)
+PermittedT = TypeVar("PermittedT", bound=PermittedTable)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -193,6 +194,8 @@ class Config(Table, frozen=True, kw_only=True):
     fifo: Live[tuple[AbsolutePath, ...]] = ()
     pickle: Live[tuple[AbsolutePath, ...]] = ()
     tcp: Live[tuple[Address, ...]] = ()
+    http: Live[tuple[Place, ...]] = ()
+    http_token_file: Live[AbsolutePath | None] = None
     sources: Live[tuple[AnySource, ...]] = ()
     limits: Live[tuple[LimitTable, ...]] = ()
     access: Live[tuple[AccessTable, ...]] = ()
@@ -207,10 +210,12 @@ class Config(Table, frozen=True, kw_only=True):
             raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
         taken: dict[str, str] = {self.socket: "the hub's socket"}
         for source in self.all_sources:
-            where, what = source.where, "path" if isinstance(source, FileTable) else "address"
+            where, what = source.where, "path" if os.path.isabs(source.where) else "address"
             if where in taken:
                 raise ValueError(f"a source has the {what} of {taken[where]}: {where} (choose another {what})")
             taken[where] = "another source"
+            if isinstance(source, Http) and source.address is not None and source.token_file is None:
+                raise ValueError(f"every user of this host can reach {where}: HTTP needs a token_file there")
 
     @property
     def rules(self) -> dict[Right, Rules]:
@@ -231,10 +236,17 @@ class Config(Table, frozen=True, kw_only=True):
             *(Fifo(path=path) for path in self.fifo),
             *(Pickle(path=path) for path in self.pickle),
             *(Tcp(address=address) for address in self.tcp),
+            *(Http.at(place) for place in self.http),
         )
-        return tuple(self._permitted(source) if isinstance(source, FileTable) else source for source in given)
+        return tuple(self._completed(source) for source in given)
 
-    def _permitted(self, source: FileT) -> FileT:
+    def _completed(self, source: AnySource) -> AnySource:
+        """Return *source* with the permissions and the token that it has not by itself."""
+        if isinstance(source, Http) and source.address is not None and source.token_file is None:
+            source = msgspec.structs.replace(source, token_file=self.http_token_file)
+        return self._permitted(source) if isinstance(source, PermittedTable) else source
+
+    def _permitted(self, source: PermittedT) -> PermittedT:
         mode = self.mode if source.mode is None else source.mode
         return msgspec.structs.replace(source, mode=mode, group=self.group if source.group is None else source.group)
 

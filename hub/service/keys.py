@@ -81,6 +81,8 @@ KEYS: tuple[Key, ...] = (
     *_rule_keys("read", "read the counters", _OWN),
     *_rule_keys("control", "reload the configuration", _OWN),
     *_source_keys(),
+    Key("http_token_file", "PATH", "File with the token that requests to --http HOST:PORT bring.",
+        sample="/etc/mpsr/token"),
 )  # fmt: skip
 BY_NAME = {key.name: key for key in KEYS}
 

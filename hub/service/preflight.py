@@ -22,10 +22,11 @@ from hub.journal.retention import segment_bytes_for
 from hub.lockfile import holder_of
 from hub.paths import is_abstract
 from hub.quantities import Size
+from hub.secretfile import Unusable, read_secret
 from hub.service.config import Config
 from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.credentials import load as load_credentials
-from hub.sources.table import SOURCES, FileTable, SourceTable, Tcp, as_source_error, type_of
+from hub.sources.table import SOURCES, FileTable, Http, SourceTable, Tcp, as_source_error, check_extra, type_of
 
 _OF_KERNEL = frozenset(
     ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "pstore"]
@@ -84,29 +85,42 @@ def check_sources(config: Config) -> None:
 
 
 def _check_source(source: SourceTable) -> None:
-    if isinstance(source, Tcp):
+    check_extra(source)
+    if isinstance(source, Http):
+        _check_http(source)
+    elif isinstance(source, Tcp):
         load_credentials(source)
     elif isinstance(source, FileTable):
-        _check_file(source)
+        _check_file(source.path, source.group, is_socket=SOURCES[type_of(source)].is_socket)
 
 
-def _check_file(source: FileTable) -> None:
-    gid = group_id(source.group)
-    check_folder(source.path)
+def _check_http(source: Http) -> None:
+    if source.path is not None:
+        _check_file(source.path, source.group, is_socket=True)
+    if source.token_file is not None:
+        try:
+            read_secret(source.token_file)
+        except Unusable as error:
+            raise SourceError(source.where, str(error)) from error
+
+
+def _check_file(path: str, group: str | None, *, is_socket: bool) -> None:
+    gid = group_id(group)
+    check_folder(path)
     if gid not in (-1, os.getegid(), *os.getgroups()) and os.geteuid() != 0:
-        raise SourceError(source.path, f"{os.strerror(errno.EPERM)}: group {gid} (choose a group of yours)")
-    if SOURCES[type_of(source)].is_socket:
-        check_length(source.path)
-        check_names(source.path)
-    elif os.path.lexists(source.path):
-        if not stat.S_ISFIFO(os.lstat(source.path).st_mode):
-            raise SourceError(source.path, "something else than a pipe is already there (choose another path)")
+        raise SourceError(path, f"{os.strerror(errno.EPERM)}: group {gid} (choose a group of yours)")
+    if is_socket:
+        check_length(path)
+        check_names(path)
+    elif os.path.lexists(path):
+        if not stat.S_ISFIFO(os.lstat(path).st_mode):
+            raise SourceError(path, "something else than a pipe is already there (choose another path)")
         return
-    folder = os.path.dirname(source.path)
+    folder = os.path.dirname(path)
     if not os.path.isdir(folder):
-        raise SourceError(source.path, f"there is no folder {folder} (make it, or choose another path)")
+        raise SourceError(path, f"there is no folder {folder} (make it, or choose another path)")
     if fault := _fault_of_folder(folder):
-        raise SourceError(source.path, f"{fault} (choose a path in a folder of yours)")
+        raise SourceError(path, f"{fault} (choose a path in a folder of yours)")
 
 
 def _fault_of_folder(folder: str) -> str:

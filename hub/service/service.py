@@ -64,8 +64,10 @@ from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
 from hub.sinks.stdout import Printer
 from hub.socketfile import SocketFile
+from hub.sources.shown import Shown
 from hub.sources.sources import Sources
 from hub.sources.spool import SpoolSource
+from hub.sources.table import make as make_source
 
 EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
 STATUS_INTERVAL_S = 5.0
@@ -157,7 +159,13 @@ class Service:
         events.begin()
         endpoint.losses.on_loss = functools.partial(_emit_loss, events)
         spools = SpoolSource.beside(endpoint)
-        sources = Sources(endpoint, self._config.all_sources)
+        shown = Shown(
+            journal,
+            readings=lambda: commands.readings,
+            stats=lambda: commands.figures(),  # noqa: PLW0108  it is made below
+            is_stopping=self._stopping.is_set,
+        )
+        sources = Sources(endpoint, self._config.all_sources, make_source=functools.partial(make_source, shown=shown))
         reloader = Reloader(
             self._config,
             self._load,

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, get_args
 
 from hub.configfile import unreadable
 from hub.errors import ConfigError
-from hub.paths import CONFIG_VARIABLE, AbsolutePath, SocketPath, config_file
+from hub.paths import CONFIG_VARIABLE, AbsolutePath, config_file
 from hub.service.config import Config
 from hub.service.keys import BY_NAME, PREFIX
 from hub.service.misfit import Misfit, unknown_key
@@ -104,10 +104,8 @@ def _read_file(path: str, fields: Mapping[str, Field]) -> dict[str, Any]:
 def _value(field: Field, flags: Flags, environ: Environ, in_file: Mapping[str, Any], path: str | None) -> Value:
     key = BY_NAME.get(field.name)
     if key is not None and (flag := flags.get(field.name)) not in (None, ()):
-        if field.kind in (AbsolutePath, SocketPath) and isinstance(flag, str):
-            flag = field.kind.of_shell(flag) if flag else flag  # an empty one is no path
-        elif AbsolutePath in get_args(field.kind) and not isinstance(flag, str) and flag is not None:
-            flag = [_of_shell(each) for each in flag]
+        if (kind := _kind_of_path(field)) is not None and flag is not None:
+            flag = _of_shell(kind, flag) if isinstance(flag, str) else [_of_shell(kind, each) for each in flag]
         return Value(flag, key.flag)
     if key is not None and (variable := environ.get(key.variable)):
         parts = [part.strip() for part in variable.split(",") if part.strip()]
@@ -117,8 +115,14 @@ def _value(field: Field, flags: Flags, environ: Environ, in_file: Mapping[str, A
     return Value(written(field.make_default()), "default")
 
 
-def _of_shell(text: str) -> str:
-    return AbsolutePath.of_shell(text) if text else text  # an empty one is no path
+def _kind_of_path(field: Field) -> type[AbsolutePath] | None:
+    """Return the type of the path, or of the paths, that *field* holds; None if it holds others."""
+    kinds = (field.kind, *get_args(field.kind))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, AbsolutePath)), None)
+
+
+def _of_shell(kind: type[AbsolutePath], text: str) -> str:
+    return kind.of_shell(text) if text else text  # an empty one is no path
 
 
 def _or_none(field: Field, given: Any) -> Any:

@@ -2,6 +2,7 @@
 Other ways in than a connection to the socket. docs/extending.md has the contract of a source, and one to start from.
 
 table           the types that the configuration can turn on; sources: runs them; configured: their base
+shown           what a source may show of its hub
 datagram        syslog and journald's native protocol; lane (one user's datagrams), passed (descriptors)
 fifo            lines from a named pipe
 pickled         log records of Python's SocketHandler

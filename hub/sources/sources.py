@@ -23,7 +23,7 @@ from hub.endpoint import Endpoint
 from hub.errors import HubClosed, MpsrError
 from hub.intake import Tally
 from hub.log import get_logger
-from hub.sources.table import FileTable, Source, SourceTable, as_source_error, make, type_of
+from hub.sources.table import FileTable, Source, SourceTable, as_source_error, load, make, type_of
 
 RETRY_S = 1.0
 STOP_S = 5.0
@@ -183,6 +183,7 @@ class _Running:
 
     async def _try(self) -> None:
         was_open, self._was_open = self._was_open, False
+        await asyncio.to_thread(load, self.table)  # importing a library takes long
         source = self._make(self.table, self._endpoint)
         source.open()
         self._source, self._was_open = source, True

@@ -12,8 +12,10 @@ Not here: running them (hub.sources.sources), sources that are always on (hub.so
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from hub.address import Address
 from hub.errors import MpsrError, SocketError, SourceError
@@ -25,6 +27,7 @@ from hub.wire.frame import TAG_BYTES_MAX
 if TYPE_CHECKING:
     from hub.endpoint import Endpoint
     from hub.intake import Tally
+    from hub.sources.shown import Shown
 
 SOURCES_MAX = 64
 """Each has a file, a task and a share of the memory."""
@@ -54,12 +57,17 @@ class SourceTable(Table, frozen=True, kw_only=True):
         raise NotImplementedError
 
 
-class FileTable(SourceTable, frozen=True, kw_only=True):
-    """A source with a file: where it is, and its permissions (None: those of the socket)."""
+class PermittedTable(SourceTable, frozen=True, kw_only=True):
+    """A source that has a file, or may have one, and the permissions of that (None: those of the socket)."""
 
-    path: AbsolutePath
     mode: Mode | None = None
     group: str | None = None
+
+
+class FileTable(PermittedTable, frozen=True, kw_only=True):
+    """A source with a file: where it is."""
+
+    path: AbsolutePath
 
     @property
     def where(self) -> str:
@@ -103,7 +111,54 @@ class Tcp(SourceTable, frozen=True, kw_only=True, tag="tcp"):
         return self.address
 
 
-AnySource = Datagram | Fifo | Pickle | Tcp
+class Place(AbsolutePath):
+    """A path, or an address on a network."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the path or the address in the text *given*. Raises ValueError."""
+        try:
+            return cls(Address.parse(given))
+        except ValueError:
+            try:
+                return super().parse(given)
+            except ValueError:
+                form = "write a path like /run/mpsr/http, or an address like 127.0.0.1:8514"
+                raise ValueError(f"neither an absolute path nor an address: {given!r} ({form})") from None
+
+    @classmethod
+    def of_shell(cls, text: str) -> Self:
+        """Return the path or the address that *text* means on a command line, where a path may be relative."""
+        try:
+            return cls(Address.parse(text))
+        except ValueError:
+            return super().of_shell(text)
+
+
+class Http(PermittedTable, frozen=True, kw_only=True, tag="http"):
+    """A server for HTTP: at a path, or at an address, where requests need the token in *token_file*."""
+
+    path: AbsolutePath | None = None
+    address: Address | None = None
+    token_file: AbsolutePath | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.address is None):
+            raise ValueError("a source of type http has a path or an address")
+
+    @classmethod
+    def at(cls, place: Place) -> Http:
+        """Return the table for a path or an address."""
+        return cls(path=AbsolutePath(place)) if os.path.isabs(place) else cls(address=Address(place))
+
+    @property
+    def where(self) -> str:
+        return self.path or self.address or ""
+
+
+AnySource = Datagram | Fifo | Pickle | Tcp | Http
 
 
 class Source(Protocol):
@@ -141,6 +196,9 @@ class Row(NamedTuple):
     help: str
     is_socket: bool = True
     """Whether its file is a socket."""
+    extra: str = ""
+    """The extra of the distribution that it needs, and a module of it."""
+    module_of_extra: str = ""
     metavar: str = "PATH"
     sample: str = "/run/mpsr/{}"
 
@@ -158,6 +216,15 @@ SOURCES: Mapping[str, Row] = {
         "Listen on TCP for Forward and lines, on loopback.",
         metavar="HOST:PORT",
         sample="127.0.0.1:24224",
+    ),
+    "http": Row(
+        Http,
+        "hub.web.source",
+        "HttpSource",
+        "Listen for HTTP: lines, JSON, OpenTelemetry.",
+        extra="http",
+        module_of_extra="aiohttp",
+        metavar="PATH|HOST:PORT",
     ),
 }
 
@@ -180,8 +247,25 @@ def as_source_error(table: SourceTable, error: Exception) -> SourceError:
     return SourceError(table.where, reason.replace("a --socket", "a path").replace("another --socket", "another path"))
 
 
-def make(table: SourceTable, endpoint: Endpoint) -> Source:
-    """Return the source for *table*, whose mode and group are known by now."""
+def check_extra(table: SourceTable) -> None:
+    """Check that the libraries of an extra are there which the source for *table* needs. Raises SourceError."""
     row = SOURCES[type_of(table)]
-    source: Source = getattr(importlib.import_module(row.module), row.name)(table, endpoint)
+    if row.extra and importlib.util.find_spec(row.module_of_extra) is None:
+        raise SourceError(table.where, f"it needs a library that is not there: pip install 'mpsr[{row.extra}]'")
+
+
+def load(table: SourceTable) -> type[Any]:
+    """Load the module of the source for *table*, and return its class. Raises SourceError."""
+    check_extra(table)
+    row = SOURCES[type_of(table)]
+    source: type[Any] = getattr(importlib.import_module(row.module), row.name)
     return source
+
+
+def make(table: SourceTable, endpoint: Endpoint, shown: Shown | None = None) -> Source:
+    """Return the source for *table*, whose mode and group are known by now. *shown* is what it may show of the hub."""
+    source = load(table)
+    made: Source = (
+        source(table, endpoint) if shown is None or not isinstance(table, Http) else source(table, endpoint, shown)
+    )
+    return made

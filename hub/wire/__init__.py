@@ -8,6 +8,7 @@ forward                  Fluent Forward: cuts a stream into frames. Its parts, i
                          tag is over the limit), scanner (where an object ends), pieces (of Docker's long lines), output
 payload                  the entries of a frame: compression, checking (large ones, on a thread)
 lines, length_prefixed   texts, cut by newlines or by lengths; batcher: what they share
+bodies, otlp             whole bodies of requests: lines, JSON arrays; OpenTelemetry's log records
 jsonlines, text          a text that is a JSON object; any other text
 sysloglines              a text that is a line of syslog, and where its frame ends
 journald                 messages of journald's native protocol

@@ -116,7 +116,7 @@ def test_close_ends_who_waits_for_the_first_batch() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("why", ["chunk", "bytes", "closed"])
+@pytest.mark.parametrize("why", ["chunk", "awaited", "bytes", "closed"])
 def test_lingers_while_nobody_waits(why: str) -> None:
     """Messages that nobody waits for gather, until one with a chunk id comes, or a lot of them, or the end."""
 
@@ -129,6 +129,8 @@ def test_lingers_while_nobody_waits(why: str) -> None:
         assert not taking.done()
         if why == "chunk":
             inbox.put(batch("c", chunk_id=b"id"), source())
+        elif why == "awaited":
+            inbox.put(batch("c"), source(), is_awaited=True)
         elif why == "bytes":
             inbox.put(batch("c", LINGER_BYTES - 2000), source())
         else:

@@ -96,3 +96,16 @@ def test_the_average_is_never_more_than_the_rate(steps: list[tuple[int, int, flo
             messages, size, last_count, last_size = messages + count, size + bytes_, count, bytes_
             assert messages - last_count <= 7 * (limits.now + 1)
             assert size - last_size <= 300 * (limits.now + 1) + 1e-6
+
+
+def test_a_look_takes_nothing() -> None:
+    """A look returns what `take` would, and leaves the bucket as it is."""
+    limits = Timed(Limit("a", messages_per_s=2, when="drop"))
+    assert limits.look(1, b"other") == (0.0, "block")
+    for _ in range(3):
+        assert limits.look(1, b"a") == (0.0, "drop")
+    assert limits.take(1, b"a", 3, 0) == (0.0, "drop")
+    wait_s, when = limits.look(1, b"a")
+    assert (wait_s, when) == limits.take(1, b"a", 1, 0)
+    limits.now += wait_s
+    assert limits.look(1, b"a") == (0.0, "drop")

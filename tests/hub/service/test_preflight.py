@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from hub.service.config import Config
 from hub.service.preflight import check_sources, check_start
 from hub.service.settings import load
 from hub.socketfile import SocketFile
-from hub.sources.table import Fifo
+from hub.sources.table import Fifo, Place
 from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
 
 MIB = 1 << 20
@@ -231,3 +232,22 @@ def test_a_source_with_a_group_or_folder_of_others() -> None:
         assert "source /run/way: Permission denied: /run (choose a path in a folder of yours)" in text
         text = as_user(ALICE, lambda: check("0"))
         assert "source /run/way: Operation not permitted: group 0 (choose a group of yours)" in text
+
+
+def test_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path and its token are checked, and that its library is there."""
+    token = tmp_path / "token"
+    token.write_text("secret")
+    token.chmod(0o644)
+    at_address = config_in(tmp_path, http_token_file=token)
+    at_address = msgspec.structs.replace(at_address, http=(Place("127.0.0.1:1"),))
+    with pytest.raises(SourceError, match="can be read or changed by other users"):
+        check_sources(at_address)
+    token.chmod(0o600)
+    check_sources(at_address)
+    check_sources(msgspec.structs.replace(at_address, http=(Place(tmp_path / "web"),)))
+    with pytest.raises(SourceError, match="there is no folder"):
+        check_sources(msgspec.structs.replace(at_address, http=(Place(tmp_path / "absent" / "web"),)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SourceError, match=r"pip install 'mpsr\[http\]'"):
+        check_sources(at_address)

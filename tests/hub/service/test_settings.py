@@ -7,17 +7,17 @@ import pytest
 
 from hub.address import Address
 from hub.errors import ConfigError
-from hub.paths import SocketPath
+from hub.paths import AbsolutePath, SocketPath
 from hub.quantities import Duration, Mode
 from hub.service.config import FIELDS, JournalSize
 from hub.service.keys import KEYS
 from hub.service.settings import load
-from hub.sources.table import SOURCES, FileTable, Tcp, type_of
+from hub.sources.table import SOURCES, FileTable, Http, Tcp, type_of
 
 GIVEN = {
     "socket": "/run/a.sock", "mode": "0600", "group": "root", "journal": "/var/a", "journal_size": "8MiB",
     "retain": "7d", "durability": "relaxed", "connections_max": "5", "inbox_size": "1MiB", "frame_size": "2KiB",
-    "stop_timeout": "3s", "log_level": "debug",
+    "stop_timeout": "3s", "log_level": "debug", "http_token_file": "/a/token",
 }  # fmt: skip
 VALUES = {**GIVEN, "mode": 0o600, "journal_size": 8 << 20, "retain": 604_800.0, "connections_max": 5,
           "inbox_size": 1 << 20, "frame_size": 2048, "stop_timeout": 3.0}  # fmt: skip
@@ -95,6 +95,48 @@ def test_addresses_of_sources_are_lists(tmp_path: Path) -> None:
     ]
     for each in found:
         assert each.config.all_sources == (Tcp(address=Address("127.0.0.1:1")), Tcp(address=Address("[::1]:2")))
+
+
+def test_places_of_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of the type `http` has paths and addresses; an address has the token of its own key, or of its table."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "hub.toml"
+    token = AbsolutePath("/t")
+    path.write_text('http = ["/a", "127.0.0.1:1"]\nhttp_token_file = "/t"')
+    found = [
+        load(file=str(path), environ={}),
+        load(file=os.devnull, environ={"MPSR_HTTP": "/a, localhost:1", "MPSR_HTTP_TOKEN_FILE": "/t"}),
+        load({"http": ("/a", "127.0.0.1:1"), "http_token_file": "/t"}, file=os.devnull, environ={}),
+    ]
+    for each in found:
+        assert each.config.all_sources == (
+            Http(path=AbsolutePath("/a"), mode=Mode(0o660)),
+            Http(address=Address("127.0.0.1:1"), token_file=token, mode=Mode(0o660)),
+        )
+    by_flag = load({"http": ("web",), "http_token_file": "token"}, file=os.devnull, environ={}).config
+    assert [source.where for source in by_flag.all_sources] == [str(tmp_path / "web")]
+    assert by_flag.http_token_file == str(tmp_path / "token")
+    path.write_text('[[sources]]\ntype = "http"\naddress = "127.0.0.1:1"\ntoken_file = "/t"\ntag = "web"')
+    (source,) = load(file=str(path), environ={}).config.all_sources
+    assert (source.where, source.tag) == ("127.0.0.1:1", "web")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('http = ["127.0.0.1:1"]', "HTTP needs a token_file there"),
+        ('http = ["web"]', "neither an absolute path nor an address"),
+        ('[[sources]]\ntype = "http"', "a path or an address"),
+        ('[[sources]]\ntype = "http"\npath = "/a"\naddress = "127.0.0.1:1"', "a path or an address"),
+        ('[[sources]]\ntype = "http"\naddress = "0.0.0.0:1"', "HTTP needs a token_file there"),
+        ('fifo = ["/a"]\nhttp = ["/a"]', "another path"),
+    ],
+)
+def test_wrong_places_of_http(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "hub.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load(file=str(path), environ={})
 
 
 def test_sources_are_tables(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+"""
+What a source may show of the hub that it belongs to: the journal, the figures, whether messages are stored.
+
+Not here: who may see it (hub.web.door).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hub.control.reading import Readings
+from hub.journal.journal import Journal
+
+
+class Shown:
+    """
+    The hub as its sources show it.
+
+    *readings* returns the thread that reads *journal*, *stats* the figures, *is_stopping* whether a stop was requested.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        readings: Callable[[], Readings],
+        stats: Callable[[], dict[str, Any]],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self.journal = journal
+        self.readings = readings
+        self.stats = stats
+        self.is_stopping = is_stopping
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages are stored: the last commit worked, and no stop was requested."""
+        return not self.journal.is_failing and not self.is_stopping()

@@ -1,0 +1,182 @@
+"""
+Reads the body of a request, and decodes it: within the limits of size, time and memory.
+
+Always true:
+- a body is bounded before it is read, if its length is declared, while it is read, and by what it becomes;
+- what was read counts in the memory of its user until the request is answered. A user over its share waits for
+  `SHARE_S`, then it is told to come back;
+- a body that comes too slowly is given up: it has `BODY_S`, and a second more for each `PACE_BYTES`;
+- a step on the loop is short; compressed and large bodies are decoded on a thread (hub.opener).
+
+Not here: the formats (hub.wire.bodies, hub.wire.otlp), what becomes of the items (hub.web.ingest).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from aiohttp import web
+
+from hub.budget import ITEM_BYTES
+from hub.intake import Intake
+from hub.message import Batch, Loss
+from hub.web.connection import HttpConnection
+from hub.wire.bodies import BadBody, BodyTooLarge, Format, Items
+from hub.wire.compression import RATIO_MAX, BadCompression, TooLarge, decompress, output_bytes_max
+from hub.wire.payload import Unopened
+
+BODY_S = 30.0
+PACE_BYTES = 64 << 10
+SHARE_S = 5.0
+METHODS = {"": "", "identity": "", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}
+"""How a body is compressed, by Content-Encoding."""
+
+
+class Refused(Exception):
+    """The request is refused with *status*, and the reason as text."""
+
+    def __init__(self, status: int, reason: str, *, retry_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.retry_s = retry_s
+
+
+class Body(NamedTuple):
+    """A body as it has arrived."""
+
+    parts: list[bytes]
+    size: int
+    method: str
+
+
+async def read_body(request: web.BaseRequest, connection: HttpConnection, bytes_max: int) -> Body:
+    """Return the body of *request*, of at most *bytes_max* bytes. Raises Refused."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in METHODS:
+        raise Refused(415, f"Content-Encoding {encoding[:32]!r} (send gzip, zstd, or none)")
+    if (request.content_length or 0) > bytes_max:
+        raise _too_large(bytes_max)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    connection.content = request.content
+    try:
+        parts, size = await _read(request, connection.intake, bytes_max)
+    finally:
+        connection.content = None
+    return Body(parts, size, METHODS[encoding])
+
+
+async def _read(request: web.BaseRequest, intake: Intake, bytes_max: int) -> tuple[list[bytes], int]:
+    loop, parts, size = asyncio.get_running_loop(), list[bytes](), 0
+    left_s = BODY_S
+    while True:
+        await _room(intake)
+        began = loop.time()
+        try:
+            async with asyncio.timeout(left_s):
+                part = await request.content.readany()
+        except TimeoutError:
+            raise Refused(408, "the body comes too slowly") from None
+        except (web.RequestPayloadError, OSError):
+            raise Refused(400, "the body is not whole, or its chunks are malformed") from None
+        if not part:
+            return parts, size
+        left_s += len(part) / PACE_BYTES - (loop.time() - began)
+        size += len(part)
+        if size > bytes_max:
+            raise _too_large(bytes_max)
+        parts.append(part)
+        intake.budget.arrived(intake.holding, len(part))
+
+
+async def _room(intake: Intake) -> None:
+    """Return when the user may hold more. Raises Refused."""
+    if intake.budget.readable_bytes(intake.holding):
+        return
+    intake.budget.hold_up(intake.holding, True)
+    try:
+        async with asyncio.timeout(SHARE_S):
+            await intake.budget.room_to_read(intake.holding)
+    except TimeoutError:
+        raise Refused(429, "your share of the hub's memory is used up", retry_s=1.0) from None
+    finally:
+        intake.budget.hold_up(intake.holding, False)
+
+
+def _too_large(bytes_max: int) -> Refused:
+    return Refused(413, f"a body of more than {bytes_max} bytes")
+
+
+async def decode_body(body: Body, format_: Format, intake: Intake, bytes_max: int) -> Sequence[Batch | Loss]:
+    """Return the items of *body*; *bytes_max* bounds what comes out. Raises Refused. The body is emptied."""
+    try:
+        if body.method or body.size > format_.inline_bytes_max:
+            work = partial(_decode_all, body, format_, intake, bytes_max)
+            items = await intake.open(Unopened(work, body.size))
+        else:
+            items = await _decode_here(body, format_, intake, bytes_max)
+    except BadBody as error:
+        raise Refused(400, str(error)) from None
+    except BodyTooLarge as error:
+        raise Refused(413, str(error)) from None
+    except BadCompression as error:
+        raise Refused(400, f"not {body.method}: {error}") from None
+    except TooLarge:
+        raise Refused(413, f"{body.method} of more than {bytes_max} bytes, or {RATIO_MAX} times its size") from None
+    intake.budget.keep(intake.holding, sum(map(_size_of, items)))
+    return items
+
+
+def _size_of(item: Batch | Loss) -> int:
+    return ITEM_BYTES + (len(item.entries) if isinstance(item, Batch) else 0)
+
+
+async def _decode_here(body: Body, format_: Format, intake: Intake, bytes_max: int) -> list[Batch | Loss]:
+    """Decode in steps, each in the user's turn."""
+    await intake.ready()
+    found: list[Batch | Loss] = []
+    with intake.user.turn:
+        steps = format_.decode(_joined(body), intake.peer, intake, bytes_max)
+        items = next(steps, None)
+    while items is not None:
+        for item in items:
+            if isinstance(item, Unopened):
+                found += await intake.open(item)
+            else:
+                found.append(item)
+        if intake.user.turn.is_spent:
+            await intake.user.turn.come()
+        with intake.user.turn:
+            items = next(steps, None)
+    return found
+
+
+def _decode_all(body: Body, format_: Format, intake: Intake, bytes_max: int) -> list[Batch | Loss]:
+    """Decode at once. Called on a thread."""
+    data = _joined(body)
+    if body.method:
+        limit = output_bytes_max(len(data), bytes_max)
+        data = b"".join(decompress(memoryview(data), body.method, limit))
+    return list(_opened(format_.decode(data, intake.peer, intake, bytes_max)))
+
+
+def _opened(steps: Iterator[Items]) -> Iterator[Batch | Loss]:
+    for items in steps:
+        time.sleep(0)  # release the interpreter to the event loop before it has to request it
+        for item in items:
+            if isinstance(item, Unopened):
+                yield from item.open()
+            else:
+                yield item
+
+
+def _joined(body: Body) -> bytes:
+    data = body.parts[0] if len(body.parts) == 1 else b"".join(body.parts)
+    body.parts.clear()
+    return data

@@ -1,0 +1,198 @@
+"""
+One client of the HTTP server: a thin protocol around aiohttp's, which parses requests and writes responses.
+
+Always true:
+- requests of one connection are answered in their order, one at a time; of those that wait, aiohttp bounds the number;
+- a client that leaves does not end the work for its request: what it has sent is stored, and was meant to be;
+- while responses are not read, no further request is answered, and after `UNREAD_S` the connection is closed;
+- an idle connection, and one in the middle of its headers, is closed after `IDLE_S`;
+- a stop answers the request at hand; a response that goes on until somebody ends it ends. Then the connection closes.
+
+Not here: the limits of a body (hub.web.body), answers (hub.web.website), who may connect (hub.listener).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+from aiohttp import StreamReader, web
+
+from hub.intake import Intake
+from hub.message import Peer
+from hub.users import User
+
+IDLE_S = 30.0
+LINGER_S = 2.0
+"""How long the rest of a refused body is read, so that its client sees the answer before the connection closes."""
+UNREAD_S = 30.0
+"""How long a response may stay unread, unless it is one that goes on."""
+HANDOVER_S = 0.1
+"""Within that time aiohttp has handed over a request that has arrived: a few rounds of the loop."""
+HEADER_BYTES_MAX = 8 << 10
+HEADERS_MAX = 64
+READ_BYTES = 32 << 10
+"""What aiohttp holds of a body that nobody reads: twice this, and one read more, of 64 KiB."""
+
+SERVER = "mpsr"
+"""Instead of the versions of our libraries."""
+
+_quiet = logging.Logger("aiohttp")  # it logs each malformed request with a traceback
+_quiet.addHandler(logging.NullHandler())
+
+Answer = Callable[[web.BaseRequest, "HttpConnection"], Awaitable[web.StreamResponse]]
+
+
+class HttpConnection(asyncio.Protocol):
+    """Serve one accepted socket; `serve` is its task. *answer* returns the response to a request."""
+
+    def __init__(self, intake: Intake, answer: Answer) -> None:
+        self.intake = intake
+        self.ending = asyncio.Event()
+        """Set when nothing that is yet to come is wanted: the client has closed its half, or the hub stops."""
+        self.is_stopping = False
+        """Whether responses are to end at once."""
+        self.content: StreamReader | None = None
+        """The body of a request, while it is read."""
+        self.is_streaming = False
+        """Whether a response goes on for as long as its reader takes."""
+        self._answer = answer
+        server = web.Server(
+            self._handle,
+            access_log=None,
+            logger=_quiet,
+            keepalive_timeout=IDLE_S,
+            lingering_time=LINGER_S,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            read_bufsize=READ_BYTES,
+            auto_decompress=False,
+            tcp_keepalive=False,
+        )
+        self._handler = server()
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
+        self._request: asyncio.Task[object] | None = None  # that answers the request at hand
+        self._unread: asyncio.TimerHandle | None = None  # while the client does not read
+        self._has_eof = False
+        self._is_last = False  # after the request at hand, the connection closes
+
+    @property
+    def peer(self) -> Peer:
+        """The process or the host at the other end."""
+        return self.intake.peer
+
+    @property
+    def user(self) -> User:
+        """Whose connection it is."""
+        return self.intake.user
+
+    # The protocol: called by the transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a socket's transport reads and writes
+        self._handler.connection_made(transport)
+        if self._is_last:
+            self._close()
+
+    def data_received(self, data: bytes) -> None:
+        self._handler.data_received(data)
+
+    def eof_received(self) -> bool:
+        """Keep our half open while answers may be owed: not if the rest of a body is missing."""
+        self.ending.set()
+        self._has_eof = True
+        self._close_soon()
+        return self.content is None or self.content.is_eof()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+        self.is_stopping = True
+        self.ending.set()
+        self._lost.set()
+        self._handler.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self._handler.pause_writing()
+        self._unread = asyncio.get_running_loop().call_later(UNREAD_S, self._give_up)
+
+    def resume_writing(self) -> None:
+        self._handler.resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    # The task.
+
+    async def serve(self, sock: socket.socket) -> None:
+        """Answer requests until the client or a stop ends it."""
+        self.intake.holding.break_off = self.abort
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
+            await self._lost.wait()
+            if self._request is not None:
+                await asyncio.wait((self._request,))
+        finally:
+            if self._request is not None:
+                self._request.cancel()
+                await asyncio.wait((self._request,))
+            self.abort()
+            self.intake.budget.keep(self.intake.holding, 0)
+            self.intake.holding.break_off = None
+
+    def stop(self) -> None:
+        """Answer the request at hand, then end."""
+        self.is_stopping = self._is_last = True
+        self.ending.set()
+        if self._request is None:
+            self._close()
+        elif self._handler.writing_paused:  # the client does not read what it gets
+            self.abort()
+
+    def _close(self) -> None:
+        """End now that no answer is owed."""
+        self._handler.close()  # it closes nothing while it waits for a request
+        if self._transport is not None:
+            self._transport.close()
+
+    def _close_soon(self) -> None:
+        """End, unless one more request has arrived, which aiohttp is about to hand over."""
+
+        def look() -> None:
+            if self._request is None:
+                self._close()
+
+        asyncio.get_running_loop().call_later(HANDOVER_S, look)
+
+    def limit(self, frame_bytes_max: int) -> None:
+        """Do nothing: the limit is looked up at each request."""
+
+    def abort(self) -> None:
+        """End at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._request = asyncio.current_task()
+        try:
+            if self._handler.writing_paused:  # the last responses are not read
+                await request.writer.drain()
+            response = await self._answer(request, self)
+        finally:
+            self._request = None
+            if self._has_eof:
+                self._close_soon()
+        if self._is_last:
+            response.force_close()
+        if not response.prepared:
+            response.headers["Server"] = SERVER
+        return response
+
+    def _give_up(self) -> None:
+        """End: what was sent is not read."""
+        if not self.is_streaming:
+            self.abort()

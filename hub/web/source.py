@@ -1,0 +1,178 @@
+"""
+The source `http`: a server at a Unix path or at an address.
+
+Always true:
+- on a path, the kernel identifies the peer, and the socket is bound as the hub's is (hub.socketfile); at an address,
+  the peer is the host that connects, and nothing is answered without the token but what hub.web.door lists;
+- a user has its share of the connections, as on the hub's socket (hub.listener);
+- a token that is renewed is in force within `LOOK_S`. A file that cannot be used is logged once, and the former token
+  stays in force;
+- a stop answers the requests at hand, and ends what follows the journal.
+
+Not here: requests (hub.web.website), connections (hub.web.connection).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import socket
+from types import ModuleType
+
+import msgspec
+
+from hub.access import Gate
+from hub.endpoint import Endpoint
+from hub.errors import SourceError
+from hub.intake import NO_LIMITS, Tally
+from hub.listener import Listener
+from hub.log import get_logger
+from hub.message import Peer
+from hub.peer import groups_of, peer_of, remote_peer
+from hub.quantities import Mode
+from hub.secretfile import Unusable, read_secret
+from hub.socketfile import SocketFile
+from hub.sources.shown import Shown
+from hub.sources.table import Http
+from hub.tcpsocket import TcpSocket
+from hub.users import User, Users
+from hub.web.connection import HttpConnection
+from hub.web.door import Door
+from hub.web.website import Website
+
+LOOK_S = 1.0
+"""How often the source looks whether clients can find the socket, and whether the token has changed."""
+CONNECTIONS_MAX = 256
+"""Connections of one source; more wait in the backlog. Each may hold 128 KiB that nobody has looked at."""
+log = get_logger("mpsr.sources")
+
+
+class HttpSource:
+    """Serves the path or the address of *table*."""
+
+    def __init__(self, table: Http, endpoint: Endpoint, shown: Shown) -> None:
+        self.tally: Tally = Tally()
+        self._table = table
+        self._endpoint = endpoint
+        self._shown = shown
+        self._token = b""
+        self._stamp: tuple[int, ...] = ()
+        self._website: Website
+        self._socket: SocketFile | TcpSocket
+        self._listener: Listener[HttpConnection]
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._timeout = 0.0
+
+    @property
+    def where(self) -> str:
+        """The path, or the address, also if the kernel has chosen its port."""
+        return self._socket.path
+
+    def open(self) -> None:
+        """Read the token, and listen. Raises MpsrError."""
+        table = self._table
+        tag = None if table.tag is None else table.tag.encode()
+        if table.token_file is not None:
+            self._stamp, self._token = _stamp_of(table.token_file), _read_token(table)
+        door = Door(None if table.address is None else lambda: self._token)
+        self._website = Website(self._endpoint, self._shown, door, tag=tag, otlp=_otlp())
+        if table.address is not None:
+            self._socket = TcpSocket(table.address)
+        else:
+            assert table.path is not None
+            assert table.mode is not None
+            self._socket = SocketFile.bind(table.path, mode=table.mode, group=table.group)
+        self._listener = Listener(
+            self._socket,
+            self._connect,
+            users=Users(),
+            metrics=self._endpoint.metrics,
+            connections_max=CONNECTIONS_MAX,
+            identify=peer_of if table.address is None else remote_peer,
+        )
+
+    def permit(self, mode: int, group: str | None) -> None:
+        """Change mode and group of the socket's file, if there is one. Raises MpsrError."""
+        if isinstance(self._socket, SocketFile):
+            self._socket.permit(mode, group)
+        self._table = msgspec.structs.replace(self._table, mode=Mode(mode), group=group)
+
+    async def run(self) -> None:
+        """Accept until `stop` is called, and answer what is at hand. Raises MpsrError or OSError."""
+        accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept-http")
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while True:
+                done, _ = await asyncio.wait((accepting, stopping), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+                if accepting in done:
+                    await accepting
+                if done:
+                    return
+                self._look()
+        finally:
+            accepting.cancel()
+            stopping.cancel()
+            await asyncio.wait((accepting, stopping))
+            await self._listener.stop(timeout=self._timeout)
+            self._ended.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Accept no more clients, and return when all requests are answered, at most *timeout* seconds later."""
+        self._timeout = timeout
+        self._stopping.set()
+        await self._ended.wait()
+
+    def _connect(self, sock: socket.socket, peer: Peer, _: User) -> HttpConnection:
+        self._endpoint.metrics.connections_accepted += 1
+        gate = Gate(self._endpoint.access, peer, lambda: groups_of(sock, peer))
+        # The requests look at the limits by themselves: they can be refused, so nothing has to be dropped.
+        intake = self._endpoint.intake(peer, gate, self.tally, limits=NO_LIMITS)
+        intake.is_awaited = True
+        return HttpConnection(intake, self._website.answer)
+
+    def _look(self) -> None:
+        """Bind the socket anew if its file is gone, and read the token again if it has changed."""
+        if isinstance(self._socket, SocketFile):
+            if self._socket.is_lost and self._listener.renew(self._bind_again):
+                log.warning("socket.renewed", socket=self._table.where)
+        elif self._table.token_file is not None and (now := _stamp_of(self._table.token_file)) != self._stamp:
+            self._stamp = now
+            try:
+                self._token = _read_token(self._table)
+            except SourceError as error:
+                log.error("source.failed", type="http", path=error.path, error=error.reason, action="the former stays")
+            else:
+                log.info("source.renewed", type="http", path=self._table.where)
+
+    def _bind_again(self) -> socket.socket:
+        assert isinstance(self._socket, SocketFile)
+        assert self._table.mode is not None
+        return self._socket.listen_again(self._table.mode, self._table.group)
+
+
+def _read_token(table: Http) -> bytes:
+    """Return the token in the file of *table*. Raises SourceError."""
+    assert table.token_file is not None
+    try:
+        return read_secret(table.token_file)
+    except Unusable as error:
+        raise SourceError(table.where, str(error)) from error
+
+
+def _stamp_of(path: str) -> tuple[int, ...]:
+    """Return what changes when the file at *path* does."""
+    try:
+        there = os.stat(path)
+    except OSError as error:
+        return (error.errno or 0,)
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_mode, there.st_uid
+
+
+def _otlp() -> ModuleType | None:
+    """Return hub.wire.otlp, or None if its libraries are not there."""
+    try:
+        return importlib.import_module("hub.wire.otlp")
+    except ImportError:
+        return None
