@@ -212,7 +212,9 @@ class Access:
         return right == "send" and is_open and not rules.allow
 
     def may_call(self, method: str, peer: Peer, groups: Groups) -> bool:
-        """Return whether *peer*, a member of *groups*, may call *method*."""
+        """Return whether *peer*, a member of *groups*, may call *method*. A peer of another host may call none."""
+        if peer.is_remote:
+            return False
         grants = [
             each.rules for each in self._grants if any(fnmatch.fnmatchcase(method, glob) for glob in each.methods)
         ]
@@ -229,7 +231,9 @@ class Access:
         )
 
     def tags(self, peer: Peer, groups: Groups) -> TagRights:
-        """Return under which tags *peer*, a member of *groups*, may read messages."""
+        """Return under which tags *peer*, a member of *groups*, may read messages; a peer of another host, none."""
+        if peer.is_remote:
+            return TagRights()
         allow = ["*"] if is_own(peer) else []
         deny: list[str] = []
         for rules, _, read in self._grants:

@@ -160,13 +160,11 @@ def _length_of(view: memoryview, at: int) -> int:
     unpacker = msgpack.Unpacker(read_size=rest, max_buffer_size=rest)
     for start in range(at, len(view), PIECE_BYTES):
         unpacker.feed(view[start : start + PIECE_BYTES])
-        try:
+        with contextlib.suppress(msgpack.OutOfData):
             unpacker.skip()
-        except msgpack.OutOfData:
-            continue
-        length: int = unpacker.tell()
-        return length
-    return rest
+            break
+    length: int = unpacker.tell()
+    return length
 
 
 def _omitted(size: int) -> bytes:

@@ -1,11 +1,11 @@
 """hub.access: rules, and the rights that they give."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 
-from hub.access import RIGHTS, SAID_MAX, Access, Gate, Grant, Right, Rule, Rules
+from hub.access import RIGHTS, SAID_MAX, Access, Gate, Grant, MethodRight, Right, Rule, Rules
 from hub.message import UNKNOWN_PEER, Peer
 from hub.peer import peer_of_host
 
@@ -178,3 +178,88 @@ def test_refusals_are_told_of_once_a_second_for_each_user() -> None:
     for uid in range(2 * SAID_MAX):
         access.note_refusal(Peer(uid=uid), 1)
     assert len(access._unreported) == SAID_MAX
+
+
+def granted(*grants: Grant, groups: frozenset[int] | None = frozenset((54,)), peer: Peer = OTHER, **given: str) -> Gate:
+    """Return the gate of *peer* under rules and grants; `stats` needs the right to read, `ping` none."""
+    methods: dict[str, MethodRight] = {"stats": "read", "reload": "control", "tail": "messages"}
+    return Gate(Access(rules(**given), methods=methods, grants=grants), peer, lambda: groups)
+
+
+def allow(text: str) -> Rules:
+    return Rules(allow=tuple(map(Rule.parse, text.split())))
+
+
+def deny(text: str) -> Rules:
+    return Rules(deny=tuple(map(Rule.parse, text.split())))
+
+
+REMOTE = peer_of_host("192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("grants", "given", "expected"),
+    [
+        ((), {}, {"ping"}),
+        ((), {"read_allow": "all"}, {"ping", "stats"}),
+        ((Grant(allow("uid:4321"), ("stats",)),), {}, {"ping", "stats"}),
+        ((Grant(allow("gid:54"), ("*",)),), {}, {"ping", "stats", "reload"}),
+        ((Grant(allow("uid:1"), ("stats",)),), {}, {"ping"}),
+        ((Grant(allow("all"), ("stats",)),), {"read_deny": "uid:4321"}, {"ping"}),
+        ((Grant(deny("uid:4321"), ("p*",)),), {"read_allow": "all"}, {"stats"}),
+        ((Grant(allow("all"), ("stats",)), Grant(deny("all"), ("st*",))), {}, {"ping"}),
+        ((Grant(allow("all"), (), ("app.*",)),), {}, {"ping", "tail"}),
+        ((Grant(allow("all"), ("tail",)),), {}, {"ping"}),
+        ((Grant(allow("all"), (), ("app.*",)), Grant(deny("all"), ("tail",))), {}, {"ping"}),
+    ],
+)
+def test_rules_by_method(grants: tuple[Grant, ...], given: dict[str, str], expected: set[str]) -> None:
+    """A rule that denies the method or its right goes before all others; to read messages, a tag has to be allowed."""
+    gate = granted(*grants, groups=frozenset((54,)), peer=OTHER, **given)
+    assert {method for method in ("ping", "stats", "reload", "tail") if gate.may_call(method)} == expected
+
+
+def test_rules_by_method_where_groups_are_unknown() -> None:
+    """A rule that denies a group names the peer, and one that allows a group does not: for methods and for tags."""
+    gate = granted(Grant(allow("gid:54"), ("stats",), ("a",)), groups=None)
+    assert not gate.may_call("stats")
+    assert not gate.tags.may_read("a")
+    both = Grant(Rules(deny=(Rule.parse("gid:1"),), allow=(Rule.parse("all"),)), ("ping",), ("a",))
+    assert not granted(both, groups=None).may_call("ping")
+    assert not granted(both, groups=None).tags
+
+
+@pytest.mark.parametrize(
+    ("peer", "grants", "readable"),
+    [
+        (OTHER, (), set()),
+        (OTHER, (Grant(allow("all"), (), ("a.*", "c")),), {"a.b", "c"}),
+        (OTHER, (Grant(allow("all"), (), ("*",)), Grant(deny("uid:4321"), (), ("a.*",))), {"c", "mpsr.loss"}),
+        (OTHER, (Grant(allow("all"), (), ("*",)), Grant(deny("uid:4321"), (), ("*",))), set()),
+        (Peer(1, os.geteuid()), (), {"a.b", "c", "mpsr.loss"}),
+        (Peer(1, 0), (Grant(deny("uid:0"), (), ("c",)),), {"a.b", "mpsr.loss"}),
+        (UNKNOWN_PEER, (), set()),
+        (UNKNOWN_PEER, (Grant(allow("all"), (), ("c",)),), {"c"}),
+        (Peer(1, 0, verified=False), (), set()),
+        (REMOTE, (Grant(allow("all"), ("*",), ("*",)),), set()),
+    ],
+)
+def test_rules_by_tag(peer: Peer, grants: tuple[Grant, ...], readable: set[str]) -> None:
+    """Only the hub's own user and root read everything that is not denied; a peer nobody vouches for reads nothing."""
+    tags = granted(*grants, peer=peer).tags
+    assert {tag for tag in ("a.b", "c", "mpsr.loss") if tags.may_read(tag)} == readable
+    assert bool(tags) is bool(readable)
+    assert granted(*grants, peer=peer).may_call("ping") is (peer is not REMOTE)
+
+
+def test_a_change_of_the_rules_counts_for_methods_and_tags() -> None:
+    """Also for a gate that has answered before, and whichever is asked for first."""
+    access = Access(methods={"stats": "read"})
+    asked: list[Callable[[Gate], bool]] = [lambda gate: gate.may_call("stats"), lambda gate: gate.tags.may_read("a")]
+    for first in asked:
+        gate = Gate(access, OTHER, frozenset)
+        assert not first(gate)
+        access.change({}, [Grant(allow("all"), ("stats",), ("a",))])
+        assert first(gate)
+        access.change({})
+        assert not first(gate)

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from hub import dispatch
+from hub.access import Access, Gate, Grant, Rule, Rules
 from hub.budget import Budget, Holding
 from hub.dispatch import REPLY_BYTES_MAX, RUNNING_MAX, AnyCommand, ForCaller
 from hub.errors import CloseConnection, InvalidParams
 from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.message import Peer
-from hub.wire.jsonrpc import CANCELLED, INVALID_PARAMS, INVALID_REQUEST, NOT_CARRIED_OUT, TOO_MANY, Request
-from tests.hub.clients import Run, both_loops
+from hub.wire.jsonrpc import CANCELLED, INVALID_PARAMS, INVALID_REQUEST, NOT_ALLOWED, NOT_CARRIED_OUT, TOO_MANY, Request
+from tests.hub.clients import Run, both_loops, records
 from tests.hub.rig import Rig
 from tests.hub.test_dispatch import cut_by_length, ping, prefixed, read_line, request
 
@@ -374,5 +375,72 @@ def test_a_command_for_its_caller(run: Run) -> None:
         async with Rig(commands={"who": ForCaller(who)}) as rig:
             await rig.say(request("who"))
             assert (await line_of(rig))["result"] == [11, 22]
+
+    run(main())
+
+
+@both_loops
+def test_an_iterator_without_an_end_streams(run: Run) -> None:
+    """What returns values one by one is enough: it need not be a generator."""
+
+    class Numbers:
+        def __init__(self) -> None:
+            self.number = 0
+
+        def __aiter__(self) -> AsyncIterator[int]:
+            return self
+
+        async def __anext__(self) -> int:
+            self.number += 1
+            if self.number > 3:
+                raise StopAsyncIteration
+            return self.number
+
+    async def main() -> None:
+        async with Rig(commands={"count": lambda request, peer: Numbers()}) as rig:
+            await rig.say(request("count"))
+            lines = [await line_of(rig) for _ in range(4)]
+            assert lines == [value(1), value(2), value(3), {"jsonrpc": "2.0", "id": 1, "result": None}]
+
+    run(main())
+
+
+@both_loops
+def test_a_stream_whose_client_reads_no_more_ends(run: Run) -> None:
+    """A client may close its receiving half and send on: the stream ends, and its messages are kept."""
+
+    async def main() -> None:
+        source = Source(["x" * 100_000] * 100)
+        async with Rig(commands={"count": source}) as rig:
+            rig.client.shutdown(socket.SHUT_RD)
+            await rig.say(request("count"))
+            assert await source.has_ended() == "closed"
+            await rig.say(b"more\n")
+            rig.client.shutdown(socket.SHUT_WR)
+            await rig.serving
+            assert rig.texts == ["more"]
+
+    run(main())
+
+
+@both_loops
+def test_a_method_that_is_denied(run: Run) -> None:
+    """The error names the key or the table that decides, and the refusal is counted and reported."""
+    deny = Grant(Rules(deny=(Rule.parse("all"),)), ("ping",))
+    access = Access(methods={"stats": "read", "tail": "messages"}, grants=[deny])
+
+    async def main() -> None:
+        async with Rig(commands={"ping": ping, "stats": ping, "tail": ping}) as rig:
+            rig.intake.gate = Gate(access, Peer(1, 4321), frozenset)
+            await rig.say(request("ping") + request("stats") + request("tail"))
+            errors = [(await line_of(rig))["error"] for _ in range(3)]
+            assert [each["code"] for each in errors] == [NOT_ALLOWED] * 3
+            assert ["[[access]]" in each["message"] for each in errors] == [True, False, True]
+            assert "key read_allow" in errors[1]["message"]
+            assert rig.metrics.refused == 3
+            rig.client.close()
+            await rig.serving
+            (loss,) = records(rig.got)
+            assert loss["reason"] == "refused: uid 22 may not call ping"
 
     run(main())

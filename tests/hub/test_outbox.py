@@ -12,7 +12,7 @@ import pytest
 
 from hub.budget import PIECE_BYTES, Account, Budget, Holding
 from hub.metrics import Metrics
-from hub.outbox import OUTBOX_BYTES_MAX, SENDS_MAX, Outbox
+from hub.outbox import OUTBOX_BYTES_MAX, ROOM_S, SENDS_MAX, Outbox
 from tests.hub.clients import Run, both_loops
 
 REPLY = b"%06d" + b"." * 994
@@ -345,6 +345,64 @@ def test_emptied_ends_with_close(run: Run, pair: Pair) -> None:
         await asyncio.sleep(0)
         outbox.close()
         await waiting
+
+    run(main())
+
+
+@both_loops
+def test_room(run: Run, pair: Pair) -> None:
+    """There is room when nothing is kept, and the user has memory; several that wait are all woken."""
+    ours, client = pair
+
+    async def main() -> None:
+        budget, holding = Budget(bytes_max=1 << 20), Holding(Account())
+        outbox = Outbox(ours, on_stale=never, budget=budget, holding=holding)
+        assert await outbox.room(200_000)
+        for reply in replies(100):
+            outbox.send(reply)
+        waiting = [asyncio.create_task(outbox.room(size)) for size in (0, 200_000)]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        await read(client, 100_000)
+        assert await asyncio.gather(*waiting) == [True, True]
+        other = Holding(holding.account)
+        budget.arrived(other, 1 << 20)
+        assert await outbox.room(100)  # a piece is always free
+        late = asyncio.create_task(outbox.room(200_000))
+        await asyncio.wait((late,), timeout=2 * ROOM_S)
+        assert not late.done()
+        budget.keep(other, 0)
+        assert await late
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("end", ["close", "dropped", "left"])
+def test_no_room_at_the_end(run: Run, pair: Pair, end: str) -> None:
+    """When nothing more is sent, those that wait for room learn it, and those that ask later."""
+    ours, client = pair
+
+    async def main() -> None:
+        outbox = Outbox(ours, on_stale=lambda: None)
+        for reply in replies(100):
+            outbox.send(reply)
+        waiting = asyncio.create_task(outbox.room(1))
+        await asyncio.sleep(0)
+        if end == "close":
+            outbox.close()
+        elif end == "left":
+            client.close()
+        else:
+            for reply in replies(300):
+                outbox.send(reply)
+            while not waiting.done():
+                read_now(client)
+                await asyncio.sleep(0)
+        assert not await waiting
+        assert not await outbox.room(1)
+        outbox.close()
 
     run(main())
 
