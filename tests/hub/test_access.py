@@ -8,6 +8,7 @@ import pytest
 from hub.access import RIGHTS, SAID_MAX, Access, Gate, Grant, MethodRight, Right, Rule, Rules
 from hub.message import UNKNOWN_PEER, Peer
 from hub.peer import peer_of_host
+
 OTHER = Peer(pid=7, uid=4321, gid=54, comm="curl")
 
 
