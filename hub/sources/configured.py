@@ -1,5 +1,5 @@
 """
-What configured sources have in common: what their table says, and how one that reads by itself is stopped.
+What configured sources have in common: what their table says, and how one that reads, or accepts clients, is stopped.
 
 Not here: the table (hub.sources.table), running sources (hub.sources.sources).
 """
@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 from hub.endpoint import Endpoint
 from hub.intake import Tally
+from hub.listener import Listener
 from hub.sources.table import FileTable
+
+CONNECTIONS_MAX = 1000
+"""Connections of one source; more wait in the backlog. A program has one for each handler."""
+LOOK_S = 1.0
+"""How often a source that accepts looks at its files."""
 
 
 class ConfiguredSource:
@@ -47,3 +55,39 @@ class ReadingSource(ConfiguredSource):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
+
+
+class Accepting:
+    """Serves the clients of *listener* until `stop` is called. Every `LOOK_S`, *look* is called."""
+
+    def __init__(self, listener: Listener[Any], look: Callable[[], None]) -> None:
+        self._listener = listener
+        self._look = look
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._timeout = 0.0
+
+    async def run(self) -> None:
+        """Accept until `stop` is called, and read what was sent. Raises what *look* raises, and OSError."""
+        accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept-source")
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while True:
+                done, _ = await asyncio.wait((accepting, stopping), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+                if accepting in done:
+                    await accepting
+                if done:
+                    return
+                self._look()
+        finally:
+            accepting.cancel()
+            stopping.cancel()
+            await asyncio.wait((accepting, stopping))
+            await self._listener.stop(timeout=self._timeout)
+            self._ended.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Accept no more clients, and return when what was sent is stored, at most *timeout* seconds later."""
+        self._timeout = timeout
+        self._stopping.set()
+        await self._ended.wait()

@@ -14,7 +14,6 @@ Not here: the records (hub.wire.pickled), connections (hub.connection, hub.liste
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import socket
 
@@ -23,14 +22,10 @@ from hub.endpoint import Endpoint
 from hub.listener import Listener
 from hub.log import get_logger
 from hub.socketfile import SocketFile
-from hub.sources.configured import ConfiguredSource
+from hub.sources.configured import CONNECTIONS_MAX, Accepting, ConfiguredSource
 from hub.sources.table import FileTable
 from hub.wire.pickled import PickleDecoder
 
-LOOK_S = 1.0
-"""How often the source looks whether clients can find the socket."""
-CONNECTIONS_MAX = 1000
-"""Connections of one source; more wait in the backlog. A program has one for each handler."""
 log = get_logger("mpsr.sources")
 
 
@@ -42,9 +37,7 @@ class PickledSource(ConfiguredSource):
         self._decoder = functools.partial(PickleDecoder, tag=self._tag)
         self._file: SocketFile
         self._listener: Listener[Connection]
-        self._stopping = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._timeout = 0.0
+        self._accepting: Accepting
 
     def open(self) -> None:
         """Bind the socket. Raises MpsrError."""
@@ -52,6 +45,7 @@ class PickledSource(ConfiguredSource):
         self._listener = self._endpoint.listener(
             self._file, self._decoder, connections_max=CONNECTIONS_MAX, tally=self.tally
         )
+        self._accepting = Accepting(self._listener, self._look)
 
     def permit(self, mode: int, group: str | None) -> None:
         """Change mode and group of the socket's file. Raises MpsrError."""
@@ -60,28 +54,11 @@ class PickledSource(ConfiguredSource):
 
     async def run(self) -> None:
         """Accept until `stop` is called, and read what was sent. Raises MpsrError or OSError."""
-        accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept-pickle")
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            while True:
-                done, _ = await asyncio.wait((accepting, stopping), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                if accepting in done:
-                    await accepting
-                if done:
-                    return
-                self._look()
-        finally:
-            accepting.cancel()
-            stopping.cancel()
-            await asyncio.wait((accepting, stopping))
-            await self._listener.stop(timeout=self._timeout)
-            self._ended.set()
+        await self._accepting.run()
 
     async def stop(self, timeout: float) -> None:
         """Accept no more clients, and return when what was sent is stored, at most *timeout* seconds later."""
-        self._timeout = timeout
-        self._stopping.set()
-        await self._ended.wait()
+        await self._accepting.stop(timeout)
 
     def _look(self) -> None:
         """Bind the socket anew if its file is gone, and follow the limit of frames."""

@@ -31,6 +31,7 @@ from hub.log import get_logger
 from hub.message import Peer
 from hub.peer import peer_of_certificate, remote_peer
 from hub.ration import Lines
+from hub.sources.configured import CONNECTIONS_MAX, Accepting
 from hub.sources.credentials import Credentials, load, stamp
 from hub.sources.greeting import GREETING_S, Greeted, Greeting, Unwelcome
 from hub.sources.table import Tcp
@@ -38,10 +39,6 @@ from hub.sources.tagging import TaggingDecoder
 from hub.tcpsocket import TcpSocket
 from hub.users import User, Users
 
-LOOK_S = 1.0
-"""How often the source looks whether its files have changed."""
-CONNECTIONS_MAX = 1000
-"""Connections of one source; more wait in the backlog."""
 log = get_logger("mpsr.sources")
 
 
@@ -59,9 +56,7 @@ class TcpSource:
         self._socket: TcpSocket
         self._listener: Listener[Client]
         self._lines = Lines()
-        self._stopping = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._timeout = 0.0
+        self._accepting: Accepting
 
     @property
     def where(self) -> str:
@@ -81,34 +76,18 @@ class TcpSource:
             identify=remote_peer,
             lines=self._lines,
         )
+        self._accepting = Accepting(self._listener, self._look)
 
     def permit(self, mode: int, group: str | None) -> None:
         """Do nothing: there is no file."""
 
     async def run(self) -> None:
         """Accept until `stop` is called, and read what was sent. Raises OSError."""
-        accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept-tcp")
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            while True:
-                done, _ = await asyncio.wait((accepting, stopping), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                if accepting in done:
-                    await accepting
-                if done:
-                    return
-                self._look()
-        finally:
-            accepting.cancel()
-            stopping.cancel()
-            await asyncio.wait((accepting, stopping))
-            await self._listener.stop(timeout=self._timeout)
-            self._ended.set()
+        await self._accepting.run()
 
     async def stop(self, timeout: float) -> None:
         """Accept no more clients, and return when what was sent is stored, at most *timeout* seconds later."""
-        self._timeout = timeout
-        self._stopping.set()
-        await self._ended.wait()
+        await self._accepting.stop(timeout)
 
     def _look(self) -> None:
         """Follow the limit of frames, and read the files again if they have changed."""

@@ -19,7 +19,7 @@ from hub.endpoint import Endpoint
 from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.socketfile import SocketFile
-from hub.sources import datagram, fifo, pickled
+from hub.sources import configured, datagram, fifo
 from hub.sources.configured import ReadingSource
 from hub.sources.table import SOURCES, Fifo, Tag
 from tests.hub.clients import Run, both_loops, connect, until
@@ -114,7 +114,7 @@ def test_rules(run: Run, tmp_path: Path, kind: str, rule: str) -> None:
 @pytest.mark.parametrize("kind", ["datagram", "pickle"])
 def test_the_socket_comes_back(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A socket whose file was removed is bound anew, with its permissions; clients of the former one are read."""
-    for module in (datagram, pickled):
+    for module in (datagram, configured):
         monkeypatch.setattr(module, "LOOK_S", 0.001)
 
     async def main() -> None:

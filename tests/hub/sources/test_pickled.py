@@ -17,7 +17,7 @@ import pytest
 
 from hub.errors import SocketInUse
 from hub.message import LOSS_TAG
-from hub.sources import pickled
+from hub.sources import configured
 from tests.hub.clients import Run, both_loops, connect, until
 from tests.hub.sources.served import Served, served
 
@@ -134,7 +134,7 @@ def test_a_second_one_is_refused(tmp_path: Path) -> None:
 
 def test_a_smaller_limit_of_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reload that lowers the limit holds for open connections, too."""
-    monkeypatch.setattr(pickled, "LOOK_S", 0.001)
+    monkeypatch.setattr(configured, "LOOK_S", 0.001)
 
     async def main() -> None:
         async with served(tmp_path, "pickle") as here:

@@ -23,7 +23,7 @@ from hub.address import Address
 from hub.errors import SocketError, SourceError
 from hub.paths import AbsolutePath
 from hub.peer import peer_of_certificate, peer_of_host
-from hub.sources import tcp
+from hub.sources import configured, tcp
 from hub.sources.credentials import Credentials, stamp
 from hub.sources.table import Tag, Tcp, make
 from hub.sources.tcp import TcpSource
@@ -433,7 +433,7 @@ def test_a_stop_before_the_greeting() -> None:
 @both_loops
 def test_limits_of_frames(run: Run, tmp_path: Path, keyed: Tcp, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reload that lowers the limit holds for open connections, too, and harms no handshake."""
-    monkeypatch.setattr(tcp, "LOOK_S", 0.001)
+    monkeypatch.setattr(configured, "LOOK_S", 0.001)
 
     async def main() -> None:
         async with serving(tmp_path, keyed) as here:
@@ -459,7 +459,7 @@ def test_files_that_change(
     run: Run, tmp_path: Path, keyed: Tcp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A new key counts from the next client on; with one that cannot be read, the former one stays."""
-    monkeypatch.setattr(tcp, "LOOK_S", 0.001)
+    monkeypatch.setattr(configured, "LOOK_S", 0.001)
     path = Path(str(keyed.shared_key_file))
 
     def knocks(here: Site, key: bytes) -> bool:
