@@ -55,9 +55,9 @@ class Sender:
 
 
 class Way(enum.Enum):
-    """What the kernel says about the sender: everything, nothing but who owns the pipe, or its address."""
+    """What is known about the sender: everything, who owns the pipe, its address, or all but one process of many."""
 
-    SOCKET, FIFO, TCP = range(3)
+    SOCKET, FIFO, TCP, HTTP = range(4)
 
 
 Open = Callable[[Host], contextlib.AbstractContextManager[Sender]]
@@ -83,6 +83,8 @@ class Client(NamedTuple):
     """Whether it wants acknowledgements, and reports them."""
     resends: bool = False
     """Whether it sends again what was not acknowledged."""
+    every: int = 1
+    """With 10, it sends in every tenth turn of the history with a kill, because it is slow."""
     way: Way = Way.SOCKET
     time_ns: int | None = None
     """The time that it sends; else that of the test."""
@@ -274,6 +276,12 @@ LOGGED = {"level": "warning", "facility": "local3", "pri": 156, "app": "shop", "
 HOST = socket.gethostname()
 SHORT_HOST = HOST.partition(".")[0]
 PIPE = 'trap "" PIPE; while IFS= read -r line; do printf "%s\\n" "$line" >"$1"; done'
+CURL = """
+while IFS= read -r line; do
+    curl -fsS --unix-socket "$1" -H "Content-Type: application/json" -d "{\\"message\\": $line}" \\
+        "http://hub/messages?tag=shop.web" >"$2" && printf "%s\\n" "$line"
+done
+"""
 NATIVE = {"level": "warning", "PRIORITY": "4", "app": "shop", "SYSLOG_IDENTIFIER": "shop"}
 STREAM, DATAGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
 
@@ -339,6 +347,15 @@ CLIENTS: Mapping[str, Client] = {
     "sh, named pipe": Client(reads("sh", "-c", PIPE, "sh", "{fifo}"), "text", way=Way.FIFO),
     "cat, named pipe": Client(
         reads("sh", "-c", 'exec cat >"$1"', "sh", "{fifo}"), "text", reconnects=False, way=Way.FIFO
+    ),
+    "curl": Client(
+        reads("sh", "-c", CURL.replace("{", "{{").replace("}", "}}"), "sh", "{http}", os.devnull, encode=json.dumps),
+        "shop.web",
+        needs=("curl",),
+        has_lines=True,
+        acknowledges=True,
+        every=10,
+        way=Way.HTTP,
     ),
     "libsystemd": Client(
         reads(

@@ -19,8 +19,9 @@ class Host(HubProcess):
         self.datagram, self.fifo, self.pickle = (str(folder / way) for way in ("log", "lines", "pickle"))
         with socket.create_server(("127.0.0.1", 0)) as probe:  # a fixed one: clients look for it after a kill
             self.port = probe.getsockname()[1]
+        self.http = str(folder / "http")
         ways = ("--datagram", self.datagram, "--fifo", self.fifo, "--pickle", self.pickle)
-        super().__init__(folder, *ways, "--tcp", f"127.0.0.1:{self.port}")
+        super().__init__(folder, *ways, "--http", self.http, "--tcp", f"127.0.0.1:{self.port}")
         self._open = open_reader(self.journal)
 
     def next(self, count: int) -> list[Message]:

@@ -34,7 +34,7 @@ SCRIPT = (
 )
 LINES = ("two\n  lines", "Traceback (most recent call last):\n\n  File x\nKeyError: 'why'", "ends with a newline\n")
 LARGE = ("x" * 500_000, "after it")
-STARTS = ("echo ", "printf ", "logger ", "node ")
+STARTS = ("echo ", "printf ", "logger ", "node ", "curl ")
 """How the lines begin that can be run here. The others are settings, or need an engine."""
 BACK_S = 10.0
 MINUTE_NS = 60_000_000_000
@@ -67,9 +67,9 @@ def test_the_journal_has_what_was_sent(host: Host, name: str) -> None:
         if client.way is Way.TCP:
             assert peer == peer_of_host("127.0.0.1")
         else:
-            is_known = client.way is Way.SOCKET
-            assert (peer.uid, peer.gid, peer.verified) == (os.geteuid(), os.getegid(), is_known)
-            assert peer.pid == (sender.pid if is_known else 0)
+            is_fifo = client.way is Way.FIFO
+            assert (peer.uid, peer.gid, peer.verified) == (os.geteuid(), os.getegid(), not is_fifo)
+            assert peer.pid == (0 if is_fifo else sender.pid) or client.way is Way.HTTP
 
 
 class Course:
@@ -79,7 +79,8 @@ class Course:
         self.name, self.client = name, client
         self._host = host
         self._stack = contextlib.ExitStack()
-        self.sent = self.killed_at = 0
+        self._turns = 0
+        self.sent = self.killed_at = self.started_at = 0
         self.senders: list[Sender] = []
         self.before: list[int] = []
         self.stored: list[int] = []
@@ -92,6 +93,9 @@ class Course:
         self._stack.close()
 
     def send(self) -> None:
+        self._turns += 1
+        if self._turns % self.client.every:
+            return
         self.senders[-1].send(f"{self.name}: {self.sent}")
         self.sent += 1
 
@@ -138,13 +142,14 @@ def courses() -> Iterator[dict[str, Course]]:
                 course.close()
         host.start()
         for course in courses:
+            course.started_at = course.sent
             if not course.client.reconnects:
                 course.open()
 
         def all_are_back() -> bool:
             """Have those send that the new hub has nothing of."""
             stored(host, courses)
-            absent = [course for course in courses if course.stored[-1] < course.killed_at + 10]
+            absent = [course for course in courses if course.stored[-1] < course.started_at]
             send_all(absent, 1)
             return not absent
 
@@ -205,7 +210,8 @@ def test_a_line_of_the_page(host: Host, name: str) -> None:
     module = re.search(r'require\("(.+?)"\)', line)
     for need in (module[1] if module else "sh", line.rpartition("| ")[2].split()[0]):
         require(need)
-    for path, ours in (("hub.sock", host.socket), ("log", host.datagram), ("lines", host.fifo)):
+    line = line.replace("curl ", "curl -sS ")  # no progress
+    for path, ours in (("hub.sock", host.socket), ("log", host.datagram), ("lines", host.fifo), ("http", host.http)):
         line = re.sub(rf"/run/mpsr/{path}\b", ours, line)
     host.next(0)
     done = subprocess.run(["sh", "-c", line], env=environment(), capture_output=True, check=False, timeout=PATIENCE_S)
@@ -217,7 +223,7 @@ def test_a_line_of_the_page(host: Host, name: str) -> None:
 def test_the_page_has_each_client() -> None:
     """The page names each client of the table, and what is set for rsyslog as it is set here."""
     page = PAGE.read_text(encoding="utf-8")
-    assert len(lines_of_the_page()) == 8
+    assert len(lines_of_the_page()) == 9
     assert [name for name in CLIENTS if name.split(",")[0].split()[0] not in page] == []
     shown = re.search(r"^\| rsyslog \| (.+?) \|", page, re.MULTILINE)
     assert shown

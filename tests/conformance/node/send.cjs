@@ -20,12 +20,12 @@ if (form === "fluent-logger") {
     ack: { ackTimeout: 10_000 },
   });
   const report = (line) => process.stdout.write(line + "\n");
-  const emitted = [];
+  let last;
   lines.on("line", (line) => {
-    emitted.push(client.emit("web", { message: JSON.parse(line) }).then(() => report(line), () => {}));
+    last = client.emit("web", { message: JSON.parse(line) }).then(() => report(line), () => {});
   });
   lines.on("close", async () => {
-    await Promise.all(emitted); // each is acknowledged by now, or was given up
+    await last; // acknowledgements come in order
     await client.disconnect();
   });
 }
