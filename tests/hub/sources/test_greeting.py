@@ -208,7 +208,7 @@ def test_tls_that_fails(run: Run, certificates: Certificates, tmp_path: Path) ->
         for pair, said in ((None, "peer did not return a certificate"), (certificates.stranger, "self-signed")):
             why = await refusal(credentials, talk_tls(certificates.context(pair), lambda wrapped: wrapped.recv(1)))
             assert why.startswith("TLS: ")
-            assert said in why
+            assert said in why.replace("self signed", "self-signed")
         assert (await refusal(credentials, send_random)).startswith("TLS: ")
         assert await refusal(credentials, endless) == f"its handshake has more than {GREETING_BYTES_MAX} bytes"
 
