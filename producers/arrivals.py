@@ -7,6 +7,9 @@ What has arrived of a stream and is not read yet, and how the stream goes on aft
 | ``subscribe`` | begins anew. The event `MISSED` comes first, because nobody knows what has happened meanwhile |
 | any other | does not go on: its reader gets `AnswerLost` |
 
+A tail's first value says where it begins. Before that, it is known only if its parameters say so; a tail that breaks
+after it has begun and before that value ends like any other stream.
+
 Always true: no socket and no clock here; whoever reads the connection passes on what arrives.
 
 Not here: connections (producers.stream, producers.async_stream).
@@ -25,6 +28,8 @@ MISSED = "mpsr.missed"
 """The event in the place of events that did not arrive."""
 STREAM_ID, BEGUN_ID = 1, 2
 """The ids of the request for the stream, and of a `ping` after it: its reply means that the stream has begun."""
+PLACE_S = 1.0
+"""How long the first value of a tail, which a hub sends at once, is waited for when the tail is made."""
 Params = list[Any] | dict[str, Any] | None
 
 
@@ -53,6 +58,12 @@ class Arrivals:
         return bool(self.ready) or self.end is not None
 
     @property
+    def is_placed(self) -> bool:
+        """Whether it is known where a tail goes on. True for any other stream."""
+        params = self._params if isinstance(self._params, dict) else {}
+        return not self._is_tail or self.end is not None or ("after" in params and "last" not in params)
+
+    @property
     def result(self) -> Any:
         """What the command returned at its end; None before, and if it returned nothing."""
         return self.end.result if isinstance(self.end, Reply) else None
@@ -73,16 +84,16 @@ class Arrivals:
         elif answer.id == BEGUN_ID:
             self._begun()
         elif answer.id == STREAM_ID:
-            if answer.code == NOT_CARRIED_OUT and self._goes_on:
+            if answer.code == NOT_CARRIED_OUT and self._goes_on(self.has_begun):
                 raise ConnectionResetError(errno.ECONNRESET, "the hub stops")
             self.end = answer if answer.code is None else CommandFailed(answer.code, answer.message, answer.data)
 
     def broke(self, reason: str, now_ns: int) -> None:
         """Note that the connection has broken, after `begin`."""
-        if self.has_begun:
+        was_begun, self.has_begun = self.has_begun, False
+        if was_begun:
             self._broken = reason, now_ns
-        self.has_begun = False
-        if not self._goes_on and self.end is None:
+        if not self._goes_on(was_begun) and self.end is None:
             self.end = AnswerLost(self._path, reason, self._method)
 
     def _begun(self) -> None:
@@ -93,9 +104,8 @@ class Arrivals:
             self.ready.insert(self._place, {"event": MISSED, "data": data, "time": self._asked_ns})
         self._broken = None
 
-    @property
-    def _goes_on(self) -> bool:
-        return self._is_tail or self._is_subscription
+    def _goes_on(self, has_begun: bool) -> bool:
+        return self._is_subscription or (self._is_tail and (self.is_placed or not has_begun))
 
     def _note(self, value: Any) -> None:
         """Have a tail go on after *value*, which is a message, or says where the next one is to be looked for."""

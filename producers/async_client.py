@@ -168,9 +168,10 @@ class AsyncClient:
                     if isinstance(refused := refusal(error, self.path, timeout), NotTrusted):
                         raise refused from error
                     continue
-                self._wire = wire
                 if self._is_closed:  # meanwhile
                     wire.close()
+                self._check_open()
+                self._wire = wire
             return self._wire
 
     async def _ask(self, wire: AsyncWire, method: str, params: list[Any] | dict[str, Any] | None) -> Reply | Exception:

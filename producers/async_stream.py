@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from types import TracebackType
 from typing import Any
 
 from hub.wire.jsonrpc import Reply, Value
 from producers import clock, lifetime
-from producers.arrivals import Arrivals, Params
+from producers.arrivals import PLACE_S, Arrivals, Params
 from producers.async_wire import AsyncWire
 from producers.backoff import Backoff
 from producers.errors import NotTrusted
@@ -145,6 +146,10 @@ class AsyncStream:
             if not arrivals.has_begun:
                 self._hang_up()
         self._was_begun = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(self._timeout, PLACE_S)):
+                while not (arrivals.is_placed or self._is_closed()) and self._wire is not None:
+                    await self._change()
 
     async def _connect(self) -> None:
         """Try once to ask for the stream on a new connection. Raises NotTrusted."""
@@ -161,11 +166,14 @@ class AsyncStream:
             if isinstance(refused := refusal(error, self._path, self._timeout), NotTrusted):
                 raise refused from error
             return
-        self._wire = wire
-        self._last_error = TimeoutError()
         if self._is_closed():  # meanwhile
-            self._hang_up()
-        wire.send(self._arrivals.begin(time.time_ns()))
+            wire.close()
+        elif wire.is_over:
+            self._note(ConnectionResetError(errno.ECONNRESET, "the hub closed the connection at once"))
+        else:
+            self._wire = wire
+            self._last_error = TimeoutError()
+            wire.send(self._arrivals.begin(time.time_ns()))
 
     async def _change(self) -> None:
         self._changed.clear()

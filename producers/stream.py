@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from producers import clock, lifetime
-from producers.arrivals import Arrivals, Params
+from producers.arrivals import PLACE_S, Arrivals, Params
 from producers.backoff import Backoff
 from producers.errors import NotTrusted
 from producers.guard import Guard
@@ -52,6 +52,9 @@ class Stream:
             while not self._arrivals.has_begun and self._arrivals.end is None:
                 if not self._read(deadline):
                     raise refusal(self._last_error, path, timeout)
+            deadline = min(deadline, clock.now() + PLACE_S)
+            while not self._arrivals.is_placed and self._read(deadline):
+                pass
         except BaseException:
             self.close()
             raise

@@ -50,8 +50,7 @@ def test_the_end() -> None:
 @pytest.mark.parametrize(
     ("params", "values", "following"),
     [
-        (None, [], None),
-        ({"tag": "a", "last": 3}, [], {"tag": "a", "last": 3}),
+        ({"tag": "a", "after": 7}, [], {"tag": "a", "after": 7}),
         ({"tag": "a", "last": 3}, [{"messages": [], "next": 8}], {"tag": "a", "after": 8}),
         (None, [{"sequence": 4}, {"sequence": 6}], {"after": 6}),
         ({"after": 2}, [{"messages": [{}], "next": 3}, {"missed": 5, "next": 8}], {"after": 8}),
@@ -64,9 +63,24 @@ def test_where_a_tail_goes_on(params: Params, values: list[Any], following: Para
     asked(arrivals)
     arrivals.take(BEGUN)
     arrive(arrivals, *values)
+    assert arrivals.is_placed
     arrivals.broke("gone", 1)
     assert asked(arrivals).get("params") == following
     assert list(arrivals.ready) == values
+
+
+@pytest.mark.parametrize("params", [None, {"last": 3}, {"after": 5, "last": 3}])
+def test_a_tail_whose_place_is_not_known(params: Params) -> None:
+    """It begins anew until it has begun; after that, what was stored meanwhile would be left out."""
+    arrivals = Arrivals("/s", "tail", params)
+    assert asked(arrivals).get("params") == params
+    arrivals.broke("not begun yet", 1)
+    assert (asked(arrivals).get("params"), arrivals.end) == (params, None)
+    arrivals.take(BEGUN)
+    assert not arrivals.is_placed
+    arrivals.broke("gone", 2)
+    assert isinstance(arrivals.end, AnswerLost)
+    assert arrivals.is_placed
 
 
 def test_a_hub_that_stops() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import Any
 
 import pytest
 
 from producers import AsyncClient, ClientClosed
+from producers.async_wire import AsyncWire
 from producers.exchange import CALLS_MAX
 from tests.producers.callers import Talk
 from tests.producers.conftest import Run
@@ -55,6 +57,30 @@ def test_a_call_that_is_cancelled_as_the_connection_breaks(run: Run, fake: FakeH
             talk.sock.close()
             with pytest.raises(asyncio.CancelledError):
                 await task
+
+    run(main)
+
+
+def test_closing_as_it_connects(run: Run, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is made while the client is closed is closed, too."""
+
+    async def main() -> None:
+        client = AsyncClient(fake.path)
+        make = AsyncWire.open
+
+        async def open_and_close(path: str, **options: Any) -> AsyncWire:
+            wire = await make(path, **options)
+            await client.close()
+            return wire
+
+        monkeypatch.setattr(AsyncWire, "open", open_and_close)
+        with pytest.raises(ClientClosed):
+            await client.call("m")
+        stream = AsyncClient(fake.path).stream("count")
+        client = stream  # type: ignore[assignment]  # whatever has `close`
+        assert [value async for value in stream] == []
+        for _ in range(2):
+            assert await asyncio.to_thread(Talk(fake).is_closed)
 
     run(main)
 

@@ -10,6 +10,7 @@ import pytest
 
 from producers import AsyncClient, AsyncStream, NotConnected
 from producers.async_stream import AHEAD_BYTES
+from producers.async_wire import AsyncWire
 from tests.producers.callers import Talk
 from tests.producers.conftest import Run
 from tests.producers.fakehub import FakeHub
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
 async def begin(client: AsyncClient, fake: FakeHub, method: str) -> tuple[AsyncStream, Talk, dict[str, Any]]:
     """Begin a stream; return it, and the hub's side."""
-    entering = asyncio.create_task(client.stream(method).__aenter__())
+    entering = asyncio.create_task(client.stream(method, {"after": 0}).__aenter__())
     talk = await asyncio.to_thread(Talk, fake)
     request = await asyncio.to_thread(talk.begin)
     return await entering, talk, request
@@ -88,6 +89,32 @@ def test_a_block_that_is_not_entered(run: Run, fake: FakeHub) -> None:
             assert [value async for value in stream] == []
             async with stream as entered:
                 assert [value async for value in entered] == []
+
+    run(main)
+
+
+def test_a_hub_that_closes_at_once(run: Run, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has ended before anything was sent on it is replaced."""
+
+    async def main() -> None:
+        async with AsyncClient(fake.path) as client:
+            make = AsyncWire.open
+
+            async def open_and_lose(path: str, **options: Any) -> AsyncWire:
+                monkeypatch.setattr(AsyncWire, "open", make)
+                wire = await make(path, **options)
+                fake.accept().sock.close()
+                assert wire.has_ended()
+                lost.set()
+                return wire
+
+            lost = asyncio.Event()
+            monkeypatch.setattr(AsyncWire, "open", open_and_lose)
+            entering = asyncio.create_task(client.stream("count").__aenter__())
+            await lost.wait()
+            talk = await asyncio.to_thread(Talk, fake)
+            talk.value(await asyncio.to_thread(talk.begin), 1)
+            assert await anext(await entering) == 1
 
     run(main)
 

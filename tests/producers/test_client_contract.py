@@ -101,6 +101,19 @@ def test_a_reply_for_another(caller: Caller, fake: FakeHub) -> None:
     assert second.result(PATIENCE_S) == "2"
 
 
+def test_a_limit_while_another_reads(caller: Caller, fake: FakeHub) -> None:
+    """A call whose time is over does not wait for the one that reads for all."""
+    first = caller.begin("first")
+    talk = Talk(fake)
+    one = talk.request()
+    second = caller.begin("second", timeout=0.1)
+    talk.request()
+    assert isinstance(error_of(second), AnswerLost)
+    assert talk.request()["method"] == "cancel"
+    talk.reply(one, "1")
+    assert first.result(PATIENCE_S) == "1"
+
+
 def test_no_more_calls_than_a_hub_runs(caller: Caller, fake: FakeHub) -> None:
     """A call more than a hub runs at once for a connection waits for its turn, and one that waits too long says so."""
     calls = [caller.begin(f"m{number}") for number in range(CALLS_MAX)]
@@ -381,9 +394,35 @@ def test_a_tail_goes_on(caller: Caller, fake: FakeHub) -> None:
     assert isinstance(error_of(following), CommandFailed)
 
 
+def test_a_tail_whose_place_is_not_known(caller: Caller, fake: FakeHub) -> None:
+    """
+    A tail is made when the hub has said where it begins. A hub that is slow to say so is waited for a second; then the
+    tail cannot go on if the connection breaks.
+    """
+    begun = caller.begin_stream("stream", "tail")
+    talk = Talk(fake)
+    request = talk.begin()
+    with pytest.raises(TimeoutError):
+        begun.result(0.1)
+    talk.value(request, {"messages": [], "next": 3})
+    stream = begun.result(PATIENCE_S)
+    assert stream.next() == {"messages": [], "next": 3}
+    begun = caller.begin_stream("stream", "tail")
+    talk = Talk(fake)
+    talk.begin()
+    stream = begun.result(PATIENCE_S)
+    talk.sock.close()
+    assert isinstance(error_of(stream.begin_next()), AnswerLost)
+    begun = caller.begin_stream("stream", "tail")
+    talk = Talk(fake)
+    talk.begin()
+    talk.sock.close()
+    assert isinstance(error_of(begun.result(PATIENCE_S).begin_next()), AnswerLost)
+
+
 def test_a_tail_whose_hub_becomes_another_users(caller: Caller, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream does not go on with a hub that is not trusted."""
-    begun = caller.begin_stream("stream", "tail")
+    begun = caller.begin_stream("stream", "tail", {"after": 1})
     talk = Talk(fake)
     talk.begin()
     stream = begun.result(PATIENCE_S)

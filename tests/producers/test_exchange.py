@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import concurrent.futures
+import importlib
 import os
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from producers import Client, NotConnected
-from producers.errors import AnswerLost
+from producers.errors import AnswerLost, ClientClosed
 from producers.exchange import Exchange
 from producers.guard import Reentered
+from producers.wire import Wire
 from tests.producers.callers import Talk, beside
 from tests.producers.fakehub import FakeHub
 from tests.support import PATIENCE_S, HubProcess, eventually
@@ -136,6 +139,43 @@ def test_a_call_in_a_signal_handler(client: Client, fake: FakeHub) -> None:
     thread.join(PATIENCE_S)
     signal.signal(signal.SIGUSR1, before)
     assert len(refused) == 1
+
+
+def test_a_cancellation_that_cannot_be_sent(client: Client, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Perhaps half of it was sent, so the connection is given up."""
+    late = beside(client.call, "m", timeout=0.1)
+    talk = Talk(fake)
+    talk.request()
+    send = Wire.send
+
+    def send_no_cancellation(wire: Wire, data: bytes, deadline: float | None) -> None:
+        if b"cancel" in data:
+            raise TimeoutError
+        send(wire, data, deadline)
+
+    monkeypatch.setattr(Wire, "send", send_no_cancellation)
+    assert isinstance(late.exception(PATIENCE_S), AnswerLost)
+    assert talk.is_closed()
+
+
+@pytest.mark.parametrize("place", ["producers.exchange.Wire", "producers.client.Stream"])
+def test_closing_at_the_same_moment(client: Client, fake: FakeHub, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """A connection, or a stream, that is made while another thread closes the client is closed, too."""
+    module, _, name = place.rpartition(".")
+    make = getattr(importlib.import_module(module), name)
+
+    def make_and_close(*args: Any) -> Any:
+        made = make(*args)
+        client.close()
+        return made
+
+    monkeypatch.setattr(place, make_and_close)
+    refused = beside(client.call if name == "Wire" else client.stream, "m")
+    talk = Talk(fake)
+    if name == "Stream":
+        talk.begin()
+    assert isinstance(refused.exception(PATIENCE_S), ClientClosed)
+    assert talk.is_closed()
 
 
 def test_a_hub_that_does_not_read(client: Client, fake: FakeHub) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from producers import AnswerLost, Client, Stream
+from producers.wire import Wire
 from tests.producers.callers import Talk, beside
 from tests.producers.fakehub import FakeHub
 from tests.support import PATIENCE_S
@@ -31,7 +32,7 @@ def client(fake: FakeHub) -> Iterator[Client]:
 
 def begin(client: Client, fake: FakeHub, method: str) -> tuple[Stream, Talk, dict[str, Any]]:
     """Begin a stream; return it, and the hub's side."""
-    begun = beside(client.stream, method)
+    begun = beside(client.stream, method, {"after": 0} if method == "tail" else None)
     talk = Talk(fake)
     request = talk.begin()
     stream: Stream = begun.result(PATIENCE_S)
@@ -113,6 +114,43 @@ def test_an_interruption_while_it_is_made(client: Client, fake: FakeHub) -> None
     thread.join(PATIENCE_S)
     signal.signal(signal.SIGUSR1, before)
     assert closed == [True]
+
+
+def test_an_interruption_while_it_asks(client: Client, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which half a request was sent is given up."""
+
+    def send(wire: Wire, data: bytes, deadline: float | None) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr(Wire, "send", send)
+    with pytest.raises(Interrupted):
+        client.stream("count")
+    assert Talk(fake).is_closed()
+
+
+def test_closing_as_it_connects(client: Client, fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is made while another thread closes the stream is closed, too."""
+    stream, talk, _ = begin(client, fake, "tail")
+
+    def connect(path: str) -> Wire:
+        wire = Wire(path)
+        stream.close()
+        return wire
+
+    monkeypatch.setattr("producers.stream.Wire", connect)
+    talk.sock.close()
+    assert list(stream) == []
+    assert Talk(fake).is_closed()
+
+
+def test_closing_while_the_lock_is_held(client: Client, fake: FakeHub) -> None:
+    """A signal handler that interrupts the thread as it holds the lock leaves the rest to it."""
+    stream, talk, _ = begin(client, fake, "count")
+    with stream._guard.exclusive():
+        stream.close()
+    assert list(stream) == []
+    stream.close()
+    assert talk.is_closed()
 
 
 def test_closing_in_a_signal_handler(client: Client, fake: FakeHub) -> None:
