@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -26,6 +26,7 @@ from hub.control.typed import parameters_of, values_of
 from hub.errors import CommandError
 from hub.intake import Intake
 from hub.journal.journal import Journal
+from hub.message import Message
 from hub.query.backward import backward
 from hub.users import User
 from hub.wire.jsonrpc import NOT_ALLOWED, Request
@@ -154,8 +155,20 @@ class Messages:
         """Return the sequence after which the last messages begin that match, up to *end*."""
         count, first = params.last or 0, end + 1
         if count:
-            stretches = backward(self._journal.path, selection, after=params.after or 0, below=end + 1, count=count)
-            while count > 0 and (found := await self._readings.do(user, next, stretches, None)) is not None:
+            stretches = backward(
+                self._journal.path,
+                selection,
+                after=params.after or 0,
+                below=end + 1,
+                count=count,
+                is_time=selection.is_step_over,
+            )
+
+            def step() -> Sequence[Message] | None:
+                selection.begin_step()
+                return next(stretches, None)
+
+            while count > 0 and (found := await self._readings.do(user, step)) is not None:
                 if found:
                     first = found[max(len(found) - count, 0)].sequence
                     count -= len(found)

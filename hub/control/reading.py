@@ -95,7 +95,17 @@ class Selection(Query):
         self.is_packed: bool = False
         """Whether messages are given as in hub.query.packed, and not as JSON shows them."""
         self.pace = Pace()
+        self.ends_at = 0.0
         self.is_over = False
+
+    def begin_step(self) -> None:
+        """Note that a step begins, on the thread."""
+        self.pace = Pace()
+        self.ends_at = time.perf_counter() + STEP_S
+
+    def is_step_over(self) -> bool:
+        """Return whether it is time for another user's step."""
+        return time.perf_counter() >= self.ends_at
 
     def groups(self, batches: Iterator[Batch | Gap]) -> Iterator[Iterable[Message]]:
         """Yield the wanted messages of each piece of a batch, without their records: hub.query.backward keeps many."""
@@ -205,8 +215,8 @@ class Reading:
     def step(self, count: int, bytes_max: int = PAGE_BYTES) -> Page:
         """Return a page of at most *count* messages, and of *bytes_max* and one message more."""
         messages: list[msgspec.Raw] = []
-        size, ends_at, is_end = 0, time.perf_counter() + STEP_S, False
-        self.query.pace = Pace()
+        size, is_end = 0, False
+        self.query.begin_step()
         self._missed = 0
         found = self._found or self._begin()
         while True:  # at least one piece, so that each step gets on
@@ -220,7 +230,7 @@ class Reading:
                 messages.append(msgspec.Raw(text))
                 size += len(text)
                 self.query.pace.rest()
-            if size >= bytes_max or len(messages) >= count or time.perf_counter() >= ends_at:
+            if size >= bytes_max or len(messages) >= count or self.query.is_step_over():
                 break
         if self._is_heavy or (self._is_large and not is_end):  # not kept in memory while the caller reads, or waits
             self.close()
@@ -235,7 +245,7 @@ class Reading:
 
     def _begin(self) -> Iterator[Message | None]:
         if self._reader is None:
-            self._reader, self._is_heavy = self._journal.read(after=self.next), False
+            self._reader, self._is_heavy = self._journal.read(after=self.next, since=self.query.since), False
         self._found = self._messages(self._reader)
         return self._found
 

@@ -30,7 +30,7 @@ from hub.entries import NS
 from hub.errors import JournalLocked, JournalLost, JournalUnavailable, JournalUnusable
 from hub.journal.clock import steady_ns
 from hub.journal.files import DiskFiles, Files
-from hub.journal.reader import Reader
+from hub.journal.reader import Reader, sequence_before
 from hub.journal.recovery import Recovered, recover
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
 from hub.journal.sharing import share_blocks
@@ -142,8 +142,14 @@ class Journal:
         self.is_failing = False
         return commit
 
-    def read(self, *, after: int = 0) -> Reader:
-        """Return a reader of the messages committed after *sequence*. It blocks on the disk: use it on a thread."""
+    def read(self, *, after: int = 0, since: int | None = None) -> Reader:
+        """
+        Return a reader of the messages committed after the sequence *after*. Segments with nothing that was received
+        since *since*, in nanoseconds, are skipped. It blocks on the disk, and so does this call if *since* is given:
+        use it on a thread.
+        """
+        if since is not None:
+            after = max(after, sequence_before(self._files, since))
         return Reader(self._files, after=after, path=self.path, committed=lambda: self._writer.last_sequence)
 
     async def wait_beyond(self, sequence: int) -> None:

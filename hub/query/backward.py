@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
 from hub.journal.files import DiskFiles, Files
@@ -36,12 +36,19 @@ def last(folder: str, query: Query, count: int, *, after: int = 0, below: int = 
 
 
 def backward(
-    folder: str, query: Query, *, after: int = 0, below: int = SEQUENCE_MAX, count: int = STRETCH_MAX
+    folder: str,
+    query: Query,
+    *,
+    after: int = 0,
+    below: int = SEQUENCE_MAX,
+    count: int = STRETCH_MAX,
+    is_time: Callable[[], bool] = lambda: False,
 ) -> Iterator[deque[Message]]:
     """
     Yield the wanted messages between the sequences *after* and *below*: the newest stretch first, each in its order.
 
-    No more than the last *count* of a stretch are returned.
+    No more than the last *count* of a stretch are returned. When *is_time* returns True, an empty stretch is yielded,
+    so that the caller can do something else.
     """
     files = DiskFiles(folder)
     if query.since is not None:
@@ -52,7 +59,7 @@ def backward(
         lowest = max(first - 1, after)
         for low in _stretches(files, first, lowest, below, count):
             with closing(Reader(files, after=low, path=folder)) as reader:
-                found = _last_of(query, reader, low, below, count, may_begin=low == lowest)
+                found = yield from _last_of(query, reader, low, below, count, (low == lowest, is_time))
             if found is not None:  # else a gap may begin further back
                 yield found
                 below = low + 1
@@ -104,21 +111,25 @@ def _stretches(files: Files, first: int, lowest: int, below: int, count: int) ->
 
 
 def _last_of(
-    query: Query, reader: Reader, low: int, below: int, count: int, *, may_begin: bool
-) -> deque[Message] | None:
+    query: Query, reader: Reader, low: int, below: int, count: int, how: tuple[bool, Callable[[], bool]]
+) -> Generator[deque[Message], None, deque[Message] | None]:
     """
     Return the last *count* wanted messages between the sequences *low* and *below*. None if a gap is there at the
     beginning, and the beginning is not that of the segment: then nobody knows where the gap begins.
+
+    *how*: whether it is that of the segment, and `is_time` of `backward`.
     """
+    may_begin, is_time = how
     batches = reader.read()
     head = next(batches, None)
     if isinstance(head, Gap) and not may_begin:
         return None
     found: deque[Message] = deque(maxlen=max(count, 0))
     if head is not None:
-        for message in query.messages(_before(itertools.chain((head,), batches), below)):
-            if low < message.sequence < below:
-                found.append(message)
+        for group in query.groups(_before(itertools.chain((head,), batches), below)):
+            found.extend(message for message in group if low < message.sequence < below)
+            if is_time():
+                yield deque()
     return found
 
 

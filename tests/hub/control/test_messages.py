@@ -245,6 +245,26 @@ def test_a_page_fits_into_a_reply(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_the_last_ones_are_searched_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far back they are, others have their turn meanwhile; the result is the same."""
+    monkeypatch.setattr("hub.control.reading.STEP_S", 0.0)
+
+    async def main() -> None:
+        batches = [numbered("a", 1000, first) for first in range(0, 20_000, 1000)]
+        async with world(tmp_path, numbered("b", 5), *batches) as there:
+            steps, do = [], there.readings.do
+
+            async def counted(*given: Any) -> Any:
+                steps.append(given)
+                return await do(*given)
+
+            monkeypatch.setattr(there.readings, "do", counted)
+            assert sequences(await ask(there, tag="b", last=3))[:3] == [3, 4, 5]
+            assert len(steps) > 20
+
+    asyncio.run(main())
+
+
 def test_a_query_that_finds_nothing_for_long_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It tells where to go on, although it has nothing yet."""
     monkeypatch.setattr(module, "QUERY_S", 0.0)

@@ -17,6 +17,7 @@ from hub import entries as codec
 from hub.access import TagRights
 from hub.control import reading
 from hub.control.reading import ENTRY_BYTES_MAX, OMITTED, PAGE_BYTES, PIECE_BYTES, Pace, Reading, Selection, pieces
+from hub.journal.reader import Reader
 from hub.message import Batch, Message
 from hub.query.condition import Condition
 from tests.hub.control.journals import World, batch, numbered, world
@@ -87,6 +88,26 @@ def test_steps(tmp_path: Path) -> None:
                 assert everything(reading_of(there, 615)) == list(range(616, there.journal.last_sequence + 1))
                 assert everything(reading)[-1] == there.journal.last_sequence
                 reading.close()
+
+    asyncio.run(main())
+
+
+def test_old_segments_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading with *since* begins at the segment where that may be."""
+    asked: list[Any] = []
+
+    async def main() -> None:
+        async with world(tmp_path, numbered("a", 10)) as there:
+            read = there.journal.read
+
+            def noted(**given: Any) -> Reader:
+                asked.append(given)
+                return read(**given)
+
+            monkeypatch.setattr(there.journal, "read", noted)
+            assert everything(reading_of(there, since=5)) == list(range(1, 11))
+            assert everything(reading_of(there, since=1 << 62)) == []
+            assert asked == [{"after": 0, "since": 5}, {"after": 0, "since": 1 << 62}]
 
     asyncio.run(main())
 

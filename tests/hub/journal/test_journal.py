@@ -15,8 +15,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
+from hub import entries as codec
 from hub.errors import JournalLocked, JournalLost, JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import journal as journal_module
 from hub.journal.block import SegmentHeader, pack_segment_header
@@ -25,6 +27,7 @@ from hub.journal.journal import Journal
 from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
 from hub.journal.segment import segment_name
 from hub.journal.writer import Durability
+from hub.message import Batch
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import Stored, batch, expected, foreign, own, read_all, stored
 
@@ -142,6 +145,27 @@ def test_many_append_at_once(tmp_path: Path) -> None:
             assert len({item.chunk_id for item in seen}) == 8 * 59
 
     run(main())
+
+
+def test_old_segments_are_skipped(tmp_path: Path) -> None:
+    """A reader of what was received since a time begins with the segment that may have it, and not before *after*."""
+
+    async def main() -> None:
+        journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES_MIN)
+        size = journal.commit_bytes_max // 4
+        entries = codec.join((codec.UNSTAMPED + msgspec.msgpack.encode({"pad": "." * size}),), 1)
+        for _ in range(40):
+            await journal.append([Batch(b"t", entries, 1)])
+        everything = [batch for batch in journal.read().read() if isinstance(batch, Batch)]
+        moment = everything[-1].received
+        late = [batch.sequence for batch in journal.read(since=moment).read()]
+        assert everything[-1].sequence in late
+        assert len(late) < len(everything) / 2
+        assert [batch.sequence for batch in journal.read(since=0).read()] == [batch.sequence for batch in everything]
+        assert [batch.sequence for batch in journal.read(after=late[-1] - 1, since=moment).read()] == late[-1:]
+        await journal.close()
+
+    asyncio.run(main())
 
 
 def test_the_oldest_expire(tmp_path: Path) -> None:

@@ -68,9 +68,18 @@ def test_the_last_are_those_that_reading_everything_would_end_with(
                 expected = wanted[max(len(wanted) - count, 0) :]
                 messages = last(str(folder), query, count, after=after, below=below)
                 assert [(m.sequence, m.record) for m in messages] == [(m.sequence, m.record) for m in expected]
-                stretches = [*backward(str(folder), query, after=after, below=below)]
-                all_of_them = [message for stretch in reversed(stretches) for message in stretch]
-                assert [m.sequence for m in all_of_them] == [m.sequence for m in wanted]
+                for is_time in (False, True):  # a caller that does something else in between sees the same
+                    stretches = [
+                        *backward(
+                            str(folder),
+                            query,
+                            after=after,
+                            below=below,
+                            is_time=(lambda: True) if is_time else (lambda: False),
+                        )
+                    ]
+                    all_of_them = [message for stretch in reversed(stretches) for message in stretch]
+                    assert [m.sequence for m in all_of_them] == [m.sequence for m in wanted]
     assert gaps > 10
 
 
