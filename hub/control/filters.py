@@ -24,7 +24,7 @@ from hub.query.condition import Condition
 from hub.query.query import Query
 
 T = TypeVar("T")
-GREP_CHARS_MAX = 64
+GREP_CHARS_MAX = 32
 """
 The longest expression of others than the hub's own user. At worst, all of it is compared at each place of a text: a
 tenth of a second for the longest text.
@@ -58,10 +58,10 @@ def query_of(  # noqa: PLR0913  one for each filter
     """
     now = time.time_ns()
     if grep is not None:
-        _of("grep", re.compile, grep)
         if not is_trusted and (len(grep) > GREP_CHARS_MAX or _LINEAR(grep) is None):
             who = f"for others than the hub's own user: {GREP_CHARS_MAX} characters, no group, no repetition"
             raise InvalidParams(f"grep: {who} (text, [...], . and |)", param="grep")
+        _of("grep", re.compile, grep)
     elif invert_match:
         raise InvalidParams("invert_match needs grep: it shows what that does not find", param="invert_match")
     return _of(

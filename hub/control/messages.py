@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
-from hub.access import is_own
+from hub.access import TagRights, is_own
 from hub.control.filters import query_of
 from hub.control.reading import Reading, Readings, Selection
 from hub.control.typed import parameters_of, values_of
@@ -92,7 +93,7 @@ class Messages:
         in hub.query.packed, and not as JSON shows them.
         """
         params = QueryParams(**values_of(request, _OF_QUERY))
-        selection = _selection(params, caller)
+        selection = await self._selection(params, caller)
         async with caller.user.querying:
             selection.before = params.before
             if params.last is None:
@@ -116,7 +117,7 @@ class Messages:
         match (0); *packed*: messages as in hub.query.packed.
         """
         params = Filters(**values_of(request, _OF_TAIL))
-        selection = _selection(params, caller)
+        selection = await self._selection(params, caller)
         with self._readings.place(caller):
             if params.after is not None and params.last is None:
                 after = params.after
@@ -137,6 +138,10 @@ class Messages:
                         await asyncio.sleep(TAIL_S)
             finally:
                 self._readings.close_later(reading)
+
+    async def _selection(self, params: Filters, caller: Intake) -> Selection:
+        given = params, caller.gate.tags, is_own(caller.peer)
+        return await self._readings.do(caller.user, _selection, *given)
 
     async def _page(self, reading: Reading, caller: Intake, limit: int) -> dict[str, Any]:
         messages: list[msgspec.Raw] = []
@@ -176,18 +181,14 @@ class Messages:
         return first - 1
 
 
-def _selection(params: Filters, caller: Intake) -> Selection:
-    """Return the query of *caller*. Raises InvalidParams."""
+def _selection(params: Filters, rights: TagRights, is_trusted: bool) -> Selection:
+    """Return the query of a caller. Raises InvalidParams. Compiling globs and expressions can take long."""
     filters = {name: value for name, value in msgspec.structs.asdict(params).items() if name not in _PLACES}
     for name in ("tag", "where"):
         filters[name] = filters[name] or ()
     if isinstance(filters["level"], int):
         filters["level"] = str(filters["level"])
-
-    def make(**given: Any) -> Selection:
-        return Selection(rights=caller.gate.tags, **given)
-
-    selection = query_of(make, is_trusted=is_own(caller.peer), **filters)
+    selection = query_of(partial(Selection, rights=rights), is_trusted=is_trusted, **filters)
     selection.is_packed = params.packed
     return selection
 

@@ -327,7 +327,7 @@ def test_unreadable_entries_are_not_shown_to_those_who_may_not_read_losses(tmp_p
     ("grep", "is_allowed"),
     [
         ("timeout", True), ("time|login", True), (r"a\.b \[x\]", True), ("[0-9] of [^a-f]", True), ("^x.y$", True),
-        ("(a+)+$", False), ("a*", False), ("a?", False), ("a{9}", False), ("(a|b)", False), ("x" * 65, False),
+        ("(a+)+$", False), ("a*", False), ("a?", False), ("a{9}", False), ("(a|b)", False), ("x" * 33, False),
     ],
 )  # fmt: skip
 def test_expressions_of_others_are_linear(tmp_path: Path, grep: str, is_allowed: bool) -> None:
