@@ -36,6 +36,8 @@ class Wire:
         self._sock = connected_socket(path)
         self._identity = descriptor.identity(self._sock.fileno())
         self._replies = Replies()
+        self._is_closed = False
+        self._waits = [False, False]  # whether a thread waits: to send, to receive
 
     def send(self, data: bytes, deadline: float | None) -> None:
         """Send all of *data*. Raises TimeoutError or another OSError; then the hub has not got all of it."""
@@ -63,7 +65,9 @@ class Wire:
         if descriptor.is_same(self._sock.fileno(), self._identity):
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
-        self.forget()
+        self._is_closed = True
+        if not any(self._waits):  # gevent and eventlet do not notice that a descriptor was closed
+            self.forget()
 
     def forget(self) -> None:
         """Close the descriptor, as after a fork: the connection itself is the parent's."""
@@ -81,15 +85,25 @@ class Wire:
     def _wait(self, deadline: float | None, *, is_for_reading: bool) -> None:
         left_s = None if deadline is None else max(deadline - clock.now(), 0.0)
         sock = self._ours()
-        if not hasattr(select, "poll"):  # in a program that eventlet has patched
-            readers, writers = ([sock], []) if is_for_reading else ([], [sock])
-            is_ready = any(select.select(readers, writers, [], left_s))
-        else:
-            poll = select.poll()
-            poll.register(sock, select.POLLIN if is_for_reading else select.POLLOUT)
-            is_ready = bool(poll.poll(None if left_s is None else left_s * 1000))
+        self._waits[is_for_reading] = True
+        try:
+            is_ready = _is_ready(sock, left_s, is_for_reading=is_for_reading)
+        finally:
+            self._waits[is_for_reading] = False
+            if self._is_closed:
+                self.close()
         if not is_ready:
             raise TimeoutError
+
+
+def _is_ready(sock: socket.socket, timeout: float | None, *, is_for_reading: bool) -> bool:
+    """Return whether *sock* is ready within *timeout* seconds. Other greenlets run meanwhile."""
+    if not hasattr(select, "poll"):  # in a program that eventlet has patched
+        readers, writers = ([sock], []) if is_for_reading else ([], [sock])
+        return any(select.select(readers, writers, [], timeout))
+    poll = select.poll()
+    poll.register(sock, select.POLLIN if is_for_reading else select.POLLOUT)
+    return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 def refusal(error: Exception, path: str, timeout: float) -> NotConnected:

@@ -83,6 +83,23 @@ def test_a_wait_ends_with_the_connection(fake: FakeHub) -> None:
     wire.close()
 
 
+def test_closing_under_a_wait(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descriptor is closed when the wait has ended: a loop of greenlets does not notice that it was closed."""
+    wire = Wire(fake.path)
+    fake.accept()
+
+    def close(sock: socket.socket, timeout: float | None, *, is_for_reading: bool) -> bool:
+        wire.close()
+        assert sock.fileno() != -1
+        assert select.select([sock], [], [], 0)[0]  # the wait ends
+        return True
+
+    monkeypatch.setattr("producers.wire._is_ready", close)
+    with pytest.raises(OSError, match="the descriptor of the connection is closed"):
+        wire.receive(soon())
+    assert wire._sock.fileno() == -1
+
+
 def test_a_descriptor_that_is_another_files(fake: FakeHub) -> None:
     """After the application has closed the descriptor, its number is neither used nor closed."""
     wire = Wire(fake.path)
