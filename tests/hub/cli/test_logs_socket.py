@@ -18,9 +18,9 @@ import pytest
 from hub.cli import main, stored
 from hub.errors import JournalUnusable
 from hub.query.query import Query
-from producers import AnswerLost, Producer
+from producers import AnswerLost, CommandFailed, Producer
 from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr
-from tests.users import MALLORY, NEEDS_ROOT, as_user
+from tests.users import MALLORY, NEEDS_ROOT, as_user, open_folder
 
 Run = Callable[..., tuple[int, bytes, bytes]]
 COUNT = 2500
@@ -221,6 +221,33 @@ def test_files_that_cannot_be_read(hub: HubProcess) -> None:
     reason = "cannot be read: Permission denied (--socket asks a running hub instead)"
     for waits in (False, True):
         assert as_user(MALLORY, lambda: refusal(waits=waits)) == f"journal {hub.journal}: {reason}"  # noqa: B023
+
+
+@NEEDS_ROOT
+def test_another_user() -> None:
+    """A user who cannot read the files sees over the socket what the rules allow, also as a follower."""
+    with open_folder() as folder:
+        (folder / "hub.toml").write_text(f"""[[access]]\nallow = ["uid:{MALLORY}"]\nread = ["app.*"]\n""")
+        with HubProcess(folder, "--mode", "0666", "--config", str(folder / "hub.toml")) as hub:
+            with Producer(hub.socket, spool=False) as producer:
+                for tag in ("app.web", "audit", "app.db"):
+                    producer.send({"message": f"of {tag}"}, tag=tag)
+
+            def read() -> list[str]:
+                there = stored.AtHub(hub.socket, {"level": None})
+                assert there.end_before(1 << 62) == 3
+                found = [*there.groups(0), there.last(1, 0), *there.backward(2), *next(there.follow(1))]
+                return [message.record["message"] for group in found for message in group]
+
+            shown = ["of app.web", "of app.db", *["of app.db"] * 2]
+            assert as_user(MALLORY, read) == str(shown)
+            assert as_user(MALLORY + 1, lambda: refused_by(hub)) == "-32001"
+
+
+def refused_by(hub: HubProcess) -> int:
+    with pytest.raises(CommandFailed) as refused:
+        list(stored.AtHub(hub.socket, {}).groups(0))
+    return refused.value.code
 
 
 class Following:
