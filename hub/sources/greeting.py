@@ -119,7 +119,11 @@ class Greeting:
         if self._tls is None:
             return await self._read()
         while not self._tls.is_closed:
-            if data := self._tls.decrypt(await self._read()):
+            data = await self._read()
+            await self._turn.come()
+            with self._turn:
+                data = self._tls.decrypt(data)
+            if data:
                 return data
         return b""
 

@@ -20,6 +20,7 @@ import pytest
 
 from hub.access import Access, Rule, Rules
 from hub.address import Address
+from hub.connection import TLS_READ_BYTES
 from hub.errors import SocketError, SourceError
 from hub.paths import AbsolutePath
 from hub.peer import peer_of_certificate, peer_of_host
@@ -191,6 +192,21 @@ def test_tls(run: Run, tmp_path: Path, certificates: Certificates) -> None:
         assert here.got[0].peer == peer_of_host("127.0.0.1")
 
     run(main())
+
+
+def test_reads_in_tls_are_small(tmp_path: Path, certificates: Certificates) -> None:
+    """A read that is nothing but changes of the key takes 30 µs for each of 27 bytes: no step may take 20 ms."""
+
+    async def main() -> None:
+        async with serving(tmp_path, encrypted(certificates.server)) as here:
+            with await here.wrapped(certificates.context(), b"text\n"):
+                await until(lambda: here.got)
+                (arrival,) = here.source._listener.clients
+                assert isinstance(arrival, tcp.Arrival)
+                assert arrival._connection is not None
+                assert len(arrival._connection.get_buffer(-1)) == TLS_READ_BYTES <= 8192
+
+    asyncio.run(main())
 
 
 @both_loops
