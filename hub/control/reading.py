@@ -283,6 +283,7 @@ class Readings:
         """Return what *work* returns on the thread. It is done to its end, even if the caller is cancelled."""
         async with user.reading:
             doing = asyncio.get_running_loop().run_in_executor(self._executor, functools.partial(work, *given))
+            doing.add_done_callback(_take_note)
             try:
                 return await asyncio.shield(doing)
             except asyncio.CancelledError:
@@ -310,6 +311,12 @@ class Readings:
     def close(self) -> None:
         """Begin nothing any longer."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _take_note(doing: asyncio.Future[Any]) -> None:
+    """Retrieve the fault of a step whose caller has left: asyncio would log its traceback, as often as callers like."""
+    if not doing.cancelled():
+        doing.exception()
 
 
 class Place:

@@ -9,6 +9,7 @@ import pytest
 
 import hub.errors
 from hub.errors import (
+    BadCommand,
     CloseConnection,
     CommandError,
     ConfigError,
@@ -36,6 +37,7 @@ SENTENCES: list[tuple[MpsrError, tuple[str, ...]]] = [
     (SocketPathTooLong("/s", 120, 107), ("120 bytes", "107", "/s", "choose a shorter --socket")),
     (ConfigError("/etc/x.toml", "mode = 9: why"), ("/etc/x.toml", "mode = 9", "why")),
     (UnknownGroup("gg"), ("gg", "getent group", "--group")),
+    (BadCommand("x", "size has no type"), ("command 'x'", "size has no type")),
     (ReceiverTaken(), ("receiver", "only one", "end that loop")),
     (SocketError("/s", "why (do this)"), ("/s", "why (do this)")),
     (SocketInUse("/s", 42), ("/s", "process 42", "stop it", "another --socket")),

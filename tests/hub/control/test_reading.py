@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 import time
@@ -228,6 +229,37 @@ def test_a_step_is_done_to_its_end(tmp_path: Path) -> None:
             assert (doing.cancelled(), done) == (True, [1, 2])
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_impatient", [False, True])
+def test_a_step_that_fails_when_its_caller_has_left_is_not_logged(tmp_path: Path, is_impatient: bool) -> None:
+    """Its fault is nobody's any longer, however often the caller was cancelled: no caller can fill the log."""
+    logged: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
+        async with world(tmp_path) as there:
+            began, may_end = threading.Event(), threading.Event()
+
+            def fail() -> None:
+                began.set()
+                assert may_end.wait(30)
+                raise ValueError("wrong")
+
+            doing = asyncio.create_task(there.readings.do(there.caller().user, fail))
+            await asyncio.to_thread(began.wait, 30)
+            for _ in range(1 + is_impatient):
+                doing.cancel()
+                await asyncio.sleep(0)
+            may_end.set()
+            await asyncio.wait((doing,))
+            assert doing.cancelled()
+            await there.readings.do(there.caller().user, int)  # the one before has ended on the thread
+            await asyncio.sleep(0)
+        gc.collect()
+
+    asyncio.run(main())
+    assert logged == []
 
 
 def test_a_reading_is_closed_although_the_thread_has_ended(tmp_path: Path) -> None:
