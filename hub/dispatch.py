@@ -144,7 +144,7 @@ class Dispatch:
     async def finished(self, sock: socket.socket) -> None:
         """Return when nothing runs any longer; what runs is cancelled when the client of *sock* has left."""
         while self._running:
-            if _has_left(sock):
+            if has_left(sock):
                 self.cancel()
             await asyncio.wait(self._running, timeout=LOOK_S)
 
@@ -330,7 +330,7 @@ def _must_be_alone(request: jsonrpc.Request) -> CommandError:
     return CommandError(f"{request.method} streams: call it alone, with an id", code=jsonrpc.INVALID_REQUEST)
 
 
-def _has_left(sock: socket.socket) -> bool:
+def has_left(sock: socket.socket) -> bool:
     """Return whether the other side has closed its socket, and not only its sending half."""
     if sock.fileno() == -1:  # closed by the transport, after an error
         return True

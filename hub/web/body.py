@@ -6,7 +6,8 @@ Always true:
 - what was read counts in the memory of its user until the request is answered. A user over its share waits for
   `SHARE_S`, then it is told to come back;
 - a body that comes too slowly is given up: it has `BODY_S`, and a second more for each `PACE_BYTES`;
-- a step on the loop is short; compressed and large bodies are decoded on a thread (hub.opener).
+- a step on the loop is short; compressed and large bodies are decoded on a thread (hub.opener), unless their client has
+  left meanwhile.
 
 Not here: the formats (hub.wire.bodies, hub.wire.otlp), what becomes of the items (hub.web.ingest).
 """
@@ -14,7 +15,6 @@ Not here: the formats (hub.wire.bodies, hub.wire.otlp), what becomes of the item
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from hub.budget import ITEM_BYTES
+from hub.control.reading import Pace
 from hub.intake import Intake
 from hub.message import Batch, Loss
 from hub.web.connection import HttpConnection
@@ -113,11 +114,14 @@ def _too_large(bytes_max: int) -> Refused:
     return Refused(413, f"a body of more than {bytes_max} bytes")
 
 
-async def decode_body(body: Body, format_: Format, intake: Intake, bytes_max: int) -> Sequence[Batch | Loss]:
+async def decode_body(
+    body: Body, format_: Format, connection: HttpConnection, bytes_max: int
+) -> Sequence[Batch | Loss]:
     """Return the items of *body*; *bytes_max* bounds what comes out. Raises Refused. The body is emptied."""
+    intake = connection.intake
     try:
         if body.method or body.size > format_.inline_bytes_max:
-            work = partial(_decode_all, body, format_, intake, bytes_max)
+            work = partial(_decode_all, body, format_, connection, bytes_max)
             items = await intake.open(Unopened(work, body.size))
         else:
             items = await _decode_here(body, format_, intake, bytes_max)
@@ -157,18 +161,28 @@ async def _decode_here(body: Body, format_: Format, intake: Intake, bytes_max: i
     return found
 
 
-def _decode_all(body: Body, format_: Format, intake: Intake, bytes_max: int) -> list[Batch | Loss]:
-    """Decode at once. Called on a thread."""
+def _decode_all(body: Body, format_: Format, connection: HttpConnection, bytes_max: int) -> list[Batch | Loss]:
+    """Decode at once, on a thread. Raises Refused, also if the client has left: it could send many such bodies."""
+    intake = connection.intake
+    if connection.has_left:
+        raise _left()
     data = _joined(body)
     if body.method:
         limit = output_bytes_max(len(data), bytes_max)
         data = b"".join(decompress(memoryview(data), body.method, limit))
-    return list(_opened(format_.decode(data, intake.peer, intake, bytes_max)))
+    return list(_opened(format_.decode(data, intake.peer, intake, bytes_max), connection))
 
 
-def _opened(steps: Iterator[Items]) -> Iterator[Batch | Loss]:
+def _left() -> Refused:
+    return Refused(400, "the client has left")
+
+
+def _opened(steps: Iterator[Items], connection: HttpConnection) -> Iterator[Batch | Loss]:
+    pace = Pace()
     for items in steps:
-        time.sleep(0)  # release the interpreter to the event loop before it has to request it
+        pace.rest()
+        if connection.has_left:
+            raise _left()
         for item in items:
             if isinstance(item, Unopened):
                 yield from item.open()

@@ -3,7 +3,8 @@ One client of the HTTP server: a thin protocol around aiohttp's, which parses re
 
 Always true:
 - requests of one connection are answered in their order, one at a time; of those that wait, aiohttp bounds the number;
-- a client that leaves does not end the work for its request: what it has sent is stored, and was meant to be;
+- a client that leaves while its messages are being stored does not undo that;
+- parsing and answering take place in the user's turn on the loop, in small pieces;
 - while responses are not read, no further request is answered, and after `UNREAD_S` the connection is closed;
 - an idle connection, and one in the middle of its headers, is closed after `IDLE_S`;
 - a stop answers the request at hand; a response that goes on until somebody ends it ends. Then the connection closes.
@@ -16,10 +17,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from aiohttp import StreamReader, web
 
+from hub.dispatch import has_left
 from hub.intake import Intake
 from hub.message import Peer
 from hub.users import User
@@ -29,6 +33,10 @@ LINGER_S = 2.0
 """How long the rest of a refused body is read, so that its client sees the answer before the connection closes."""
 UNREAD_S = 30.0
 """How long a response may stay unread, unless it is one that goes on."""
+PIECE_BYTES = 8 << 10
+"""What aiohttp gets at once: chunks of one byte take it 4 µs each."""
+REQUEST_S = 300e-6
+"""What aiohttp takes for a request and its response; it counts as the user's time on the loop."""
 HANDOVER_S = 0.1
 """Within that time aiohttp has handed over a request that has arrived: a few rounds of the loop."""
 HEADER_BYTES_MAX = 8 << 10
@@ -43,6 +51,33 @@ _quiet = logging.Logger("aiohttp")  # it logs each malformed request with a trac
 _quiet.addHandler(logging.NullHandler())
 
 Answer = Callable[[web.BaseRequest, "HttpConnection"], Awaitable[web.StreamResponse]]
+
+
+class Valve:
+    """A transport that is read while neither aiohttp, which gets it in the place of *transport*, nor we hold it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._holders: set[object] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def pause_reading(self) -> None:
+        self.hold(None, is_held=True)
+
+    def resume_reading(self) -> None:
+        self.hold(None, is_held=False)
+
+    def hold(self, holder: object, *, is_held: bool) -> None:
+        """Note whether *holder* wants nothing to be read; None is aiohttp."""
+        was_held = bool(self._holders)
+        (self._holders.add if is_held else self._holders.discard)(holder)
+        if was_held != bool(self._holders) and not self._transport.is_closing():
+            if was_held:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
 
 class HttpConnection(asyncio.Protocol):
@@ -74,11 +109,20 @@ class HttpConnection(asyncio.Protocol):
         )
         self._handler = server()
         self._transport: asyncio.Transport | None = None
+        self._valve: Valve | None = None
+        self._arrived: deque[bytes] = deque()  # what aiohttp has not got yet
+        self._feeding: asyncio.Task[None] | None = None
+        self._sock: socket.socket | None = None
         self._lost = asyncio.Event()
         self._request: asyncio.Task[object] | None = None  # that answers the request at hand
         self._unread: asyncio.TimerHandle | None = None  # while the client does not read
         self._has_eof = False
         self._is_last = False  # after the request at hand, the connection closes
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the client has closed the connection, and not only its sending half."""
+        return self._lost.is_set() or (self._has_eof and self._sock is not None and has_left(self._sock))
 
     @property
     def peer(self) -> Peer:
@@ -93,13 +137,22 @@ class HttpConnection(asyncio.Protocol):
     # The protocol: called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a socket's transport reads and writes
-        self._handler.connection_made(transport)
+        self._transport = cast(asyncio.Transport, transport)
+        self._valve = Valve(self._transport)
+        self._handler.connection_made(cast(asyncio.Transport, self._valve))
         if self._is_last:
             self._close()
 
     def data_received(self, data: bytes) -> None:
-        self._handler.data_received(data)
+        if self._feeding is None and len(data) <= PIECE_BYTES and self.user.turn.is_free:
+            with self.user.turn:
+                self._handler.data_received(data)
+            return
+        self._arrived.append(data)
+        if self._feeding is None:
+            self._feeding = asyncio.create_task(self._feed())
+        if self._valve is not None:
+            self._valve.hold(self, is_held=True)
 
     def eof_received(self) -> bool:
         """Keep our half open while answers may be owed: not if the rest of a body is missing."""
@@ -130,6 +183,7 @@ class HttpConnection(asyncio.Protocol):
 
     async def serve(self, sock: socket.socket) -> None:
         """Answer requests until the client or a stop ends it."""
+        self._sock = sock
         self.intake.holding.break_off = self.abort
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
@@ -140,6 +194,8 @@ class HttpConnection(asyncio.Protocol):
             if self._request is not None:
                 self._request.cancel()
                 await asyncio.wait((self._request,))
+            if self._feeding is not None:
+                self._feeding.cancel()
             self.abort()
             self.intake.budget.keep(self.intake.holding, 0)
             self.intake.holding.break_off = None
@@ -148,7 +204,9 @@ class HttpConnection(asyncio.Protocol):
         """Answer the request at hand, then end."""
         self.is_stopping = self._is_last = True
         self.ending.set()
-        if self._request is None:
+        if self._feeding is not None:
+            self._close_soon()
+        elif self._request is None:
             self._close()
         elif self._handler.writing_paused:  # the client does not read what it gets
             self.abort()
@@ -163,7 +221,7 @@ class HttpConnection(asyncio.Protocol):
         """End, unless one more request has arrived, which aiohttp is about to hand over."""
 
         def look() -> None:
-            if self._request is None:
+            if self._request is None and self._feeding is None:
                 self._close()
 
         asyncio.get_running_loop().call_later(HANDOVER_S, look)
@@ -179,6 +237,9 @@ class HttpConnection(asyncio.Protocol):
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self._request = asyncio.current_task()
         try:
+            if not self.user.turn.is_free:
+                await self.user.turn.come()
+            self.user.turn.spend(REQUEST_S)
             if self._handler.writing_paused:  # the last responses are not read
                 await request.writer.drain()
             response = await self._answer(request, self)
@@ -191,6 +252,18 @@ class HttpConnection(asyncio.Protocol):
         if not response.prepared:
             response.headers["Server"] = SERVER
         return response
+
+    async def _feed(self) -> None:
+        """Give aiohttp what has arrived, in pieces, each in the user's turn."""
+        while self._arrived and not self._lost.is_set():
+            data = self._arrived.popleft()
+            for at in range(0, len(data), PIECE_BYTES):
+                await self.user.turn.come()
+                with self.user.turn:
+                    self._handler.data_received(data[at : at + PIECE_BYTES])
+        self._feeding = None
+        if self._valve is not None:
+            self._valve.hold(self, is_held=False)
 
     def _give_up(self) -> None:
         """End: what was sent is not read."""

@@ -117,7 +117,7 @@ class Ingest:
         id_ = None if header is None else RequestId.parse(header)
         try:
             body = await read_body(request, connection, bytes_max)
-            items = tagged(await decode_body(body, format_, intake, bytes_max), tag)
+            items = tagged(await decode_body(body, format_, connection, bytes_max), tag)
             await self._admit(items, intake)
             if not await intake.take(items if id_ is None else id_.number(items)):
                 raise Refused(403, f"uid {intake.peer.uid} may not send")

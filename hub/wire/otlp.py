@@ -31,6 +31,7 @@ encoding of Protocol Buffers.
 from __future__ import annotations
 
 import base64
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -53,13 +54,15 @@ PROTOBUF_BYTES_MAX = 16 << 20
 JSON_BYTES_MAX = 4 << 20
 JSON_COMMAS_MAX = 500_000
 """The log records are told apart in one step; a value takes up to 100 bytes of memory, and most take a comma."""
-RECORD_BYTES_MAX = 64 << 10
+RECORD_BYTES_MAX = 32 << 10
 """
 A larger log record is rejected: an attribute of two bytes takes a hundred of memory, and 1 µs. It has fewer than 65,536
-attributes.
+attributes, and takes 15 ms at most.
 """
-STEP_RECORDS, STEP_BYTES = 512, 64 << 10
+STEP_RECORDS, STEP_BYTES = 512, 32 << 10
 """A step decodes that many log records or bytes and one log record more, or one context: 3 ms, at most 20."""
+SEARCHED_MAX = 1000
+"""A resource or a scope is looked for among the first fields, where it stands: to search all of them takes long."""
 _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _OWN = frozenset(
     [
@@ -109,10 +112,10 @@ def decode_protobuf(body: bytes, peer: Peer, origin: Origin | None, bytes_max: i
 def _records(body: bytes) -> Iterator[tuple[Context, bytes | None]]:
     """Yield each log record with its context; None for a context alone. Nothing is kept of what is yet to come."""
     for start, end in _messages(1, body, 0, len(body)):  # resource_logs
-        resource = next(_messages(1, body, start, end), None)
+        resource = _first(1, body, start, end)
         attributes = {} if resource is None else _attributes(_parsed(Resource, body, *resource).attributes)
         for at, stop in _messages(2, body, start, end):  # scope_logs
-            found = next(_messages(1, body, at, stop), None)
+            found = _first(1, body, at, stop)
             scope = {} if found is None else _scope_of(_parsed(InstrumentationScope, body, *found))
             context = _context(attributes, scope)
             yield context, None
@@ -122,6 +125,17 @@ def _records(body: bytes) -> Iterator[tuple[Context, bytes | None]]:
 
 def _messages(wanted: int, body: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield start and end of each field with the number *wanted* and a length. Raises BadBody."""
+    return ((start, stop) for number, start, stop in _fields(body, at, end) if number == wanted)
+
+
+def _first(wanted: int, body: bytes, at: int, end: int) -> tuple[int, int] | None:
+    """Return start and end of the first such field, if it is among the first `SEARCHED_MAX`. Raises BadBody."""
+    fields = itertools.islice(_fields(body, at, end), SEARCHED_MAX)
+    return next(((start, stop) for number, start, stop in fields if number == wanted), None)
+
+
+def _fields(body: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield number, start and end of each field with a length. Raises BadBody."""
     while at < end:
         key, at = _varint(body, at, end)
         kind = key & 7
@@ -129,8 +143,7 @@ def _messages(wanted: int, body: bytes, at: int, end: int) -> Iterator[tuple[int
             size, at = _varint(body, at, end)
             if size > end - at:
                 raise BadBody("a field of protobuf is longer than what is around it")
-            if key >> 3 == wanted:
-                yield at, at + size
+            yield key >> 3, at, at + size
             at += size
         elif kind == _VARINT:
             _, at = _varint(body, at, end)

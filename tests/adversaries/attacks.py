@@ -81,13 +81,14 @@ ATTACKS: dict[str, Attack] = {
             did["unread"] >= 1000 and did["cancels"] >= 500 and did["queries"] >= 30 and did["reply_bytes"] >= MIB
         ),
     ),
+    "requests": Attack((entrances.requests,), lambda did: did["asked"] >= 100 and did["bytes"] >= MIB),
     "pipe_lines": Attack((entrances.pipe_lines,), lambda did: did["opened"] >= 10 and did["bytes"] >= MIB),
 }
 ATTACKS["everything"] = Attack(
     tuple(play for attack in ATTACKS.values() for play in attack.plays),
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
-    # Twenty attackers, each taking all it can, leave little of any resource, including the machine's processors.
+    # Twenty-one attackers, each taking all it can, leave little of any resource, including the machine's processors.
     share_min=0.06,
     ping_ms_max=500.0,
     arrival_ms_max=5000.0,

@@ -1,5 +1,5 @@
 """
-Attacks through the sources that are configured beside the socket: datagrams, pickles, a named pipe, a port on TCP.
+Attacks through the sources that are configured beside the socket: datagrams, pickles, a named pipe, HTTP, a TCP port.
 
 The hub of the rig has one of each in the folder of its socket (`SOURCES`), open to the group. Its port needs
 TLS and a shared key, which no attacker knows.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import gzip
 import os
 import socket
 import ssl
@@ -19,13 +20,14 @@ from hub.wire.plainpickle import STEPS_MAX
 from tests.adversaries.stage import Stage
 from tests.forwardshake import shake_hands
 
-SOURCES = {"datagram": "log", "pickle": "pickles", "fifo": "pipe"}
+SOURCES = {"datagram": "log", "pickle": "pickles", "fifo": "pipe", "http": "web"}
 """The name of each source's file, by type."""
 LARGE_BYTES = 200_000
 FIELDS = b"A=\n" * (LARGE_BYTES // 3)
 DATAGRAM_BYTES_MAX = PIPE_BYTES_MAX = 64 << 20
 """Per act: the stored messages must fit the disk."""
 PICKLE_ROUNDS_MAX = 200
+HTTP_BYTES_MAX, HTTP_HELD_MAX = 256 << 20, 400
 KNOCKS_AT_ONCE, KNOCKS_HELD_MAX = 20, 1500
 """More than the connections that the source has for one host, and for all of them."""
 
@@ -170,3 +172,72 @@ def _trusting() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
+
+
+def requests(stage: Stage) -> Iterator[None]:
+    """
+    HTTP: bombs in gzip, zstd, JSON and protobuf, malformed and endless bodies, thousands of pipelined requests whose
+    answers nobody reads, and as many connections as there are, half of them in the middle of a header or of a body.
+    """
+    whole = [
+        _post("/messages", gzip.compress(gzip.compress(bytes(256 << 20))), "Content-Encoding: gzip"),
+        _post("/messages", gzip.compress(bytes(100 << 20)), "Content-Encoding: gzip"),
+        _post("/messages", b"[" * 4_000_000, "Content-Type: application/json"),
+        _post("/messages", b"[" + b'"\\"' * 700_000, "Content-Type: application/json"),
+        _post("/messages", b'{"a":' * 200_000, "Content-Type: application/x-ndjson"),
+        _post("/messages", b"\n" * 300_000),
+        _post("/v1/logs", b"\x0a\x00" * 2_000_000, "Content-Type: application/x-protobuf"),
+        _post("/v1/logs", _heavy_resource(), "Content-Type: application/x-protobuf"),
+        _post("/v1/logs", b'{"resourceLogs":[' + b"{}," * 400_000, "Content-Type: application/json"),
+        b"POST /messages HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + b"1\r\nx\r\n" * 100_000
+        + b"z\r\n",
+        b"GET /messages?follow HTTP/1.1\r\nHost: h\r\n\r\n" * 2000,
+        b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 20_000,
+        b"\x00" * 100_000,
+    ]
+    half = [
+        b"GET / HTTP/1.1\r\nX: ",
+        b"POST /messages HTTP/1.1\r\nHost: h\r\nContent-Length: 60000000\r\n\r\n" + b"x" * 100_000,
+        b"",
+    ]
+    while True:
+        yield
+        held: list[socket.socket] = []
+        while stage.did["bytes"] < HTTP_BYTES_MAX and stage.goes_on():
+            streams: dict[socket.socket, bytes] = {}
+            for data in (*whole, *half * 30):
+                with contextlib.suppress(OSError):
+                    client = socket.socket(socket.AF_UNIX)
+                    client.setblocking(False)
+                    client.connect(path_of(stage, "http"))
+                    stage.did["asked"] += 1
+                    streams[client] = data
+            held += stage.push(streams, patience_s=1.0)
+            while len(held) > HTTP_HELD_MAX:
+                held.pop(0).close()
+        while stage.goes_on():
+            stage.pause(1.0)
+        for client in held:
+            client.close()
+
+
+def _post(path: str, body: bytes, *headers: str) -> bytes:
+    head = (f"POST {path} HTTP/1.1", "Host: h", *headers, f"Content-Length: {len(body)}", "", "")
+    return "\r\n".join(head).encode() + body
+
+
+def _heavy_resource() -> bytes:
+    """Return a body of OTLP in which 500,000 empty log records share an attribute of 30,000 bytes."""
+    value = _field(b"\x0a", b"x" * 30_000)
+    resource = _field(b"\x0a", _field(b"\x0a", _field(b"\x0a", b"k") + _field(b"\x12", value)))
+    return _field(b"\x0a", resource + _field(b"\x12", b"\x12\x00" * 500_000))
+
+
+def _field(key: bytes, data: bytes) -> bytes:
+    """Return *data* as a field of protobuf."""
+    size, length = len(data), b""
+    while size >= 0x80:
+        length += bytes((size & 0x7F | 0x80,))
+        size >>= 7
+    return key + length + bytes((size,)) + data

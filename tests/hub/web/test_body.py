@@ -107,3 +107,32 @@ def test_where_a_body_is_decoded(run: Run, tmp_path: Path, monkeypatch: pytest.M
             assert here.journal.last_sequence == 60_003
 
     run(main())
+
+
+def test_a_large_body_of_a_client_that_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not decoded any longer, and nothing of it is stored."""
+    may_go_on, has_begun = threading.Event(), threading.Event()
+    decode = bodies.decode_lines
+
+    def waiting(*given: object) -> object:
+        has_begun.set()
+        assert may_go_on.wait(30)
+        return decode(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bodies, "LINES", bodies.Format(waiting, 0))  # type: ignore[arg-type]
+
+    async def main() -> None:
+        async with serving(tmp_path) as here:
+            whole = b"POST /messages HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody"
+            writers = [(await here.raw(whole))[1] for _ in range(2)]
+            await until(has_begun.is_set)
+            await until(lambda: len([each for each in here.source._listener.clients if each._request]) == 2)
+            clients = list(here.source._listener.clients)
+            for writer in writers:
+                writer.transport.abort()
+            await until(lambda: all(client.has_left for client in clients))
+            may_go_on.set()
+            await until(lambda: here.source._listener.connections == 0)
+            assert here.journal.last_sequence == 0
+
+    asyncio.run(main())

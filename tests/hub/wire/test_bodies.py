@@ -186,6 +186,8 @@ def test_an_endless_array_is_refused() -> None:
     """An array over its limit says what to do instead."""
     with pytest.raises(BodyTooLarge, match="x-ndjson"):
         batches(decode_array, b"[" + b" " * ARRAY_BYTES_MAX + b"]")
+    with pytest.raises(BodyTooLarge, match="too many parts"):
+        batches(decode_array, b"[" * (bodies.MARKS_MAX + 1))
 
 
 def test_formats() -> None:

@@ -216,6 +216,16 @@ def test_unknown_fields_are_skipped() -> None:
     assert (message.tag, message.record["message"]) == ("late", "here")
 
 
+def test_a_scope_that_stands_last() -> None:
+    """A scope is found after a few log records, too; nobody searches a million of them for it."""
+    log, scope = b"\x12\x00", b"\x0a\x03\x0a\x01s"
+    for count, expected in ((10, {"scope": {"name": "s"}}), (otlp.SEARCHED_MAX, {})):
+        logs = log * count + scope
+        inner = b"\x12" + bytes((len(logs) & 0x7F | 0x80, len(logs) >> 7)) + logs
+        body = b"\x0a" + bytes((len(inner) & 0x7F | 0x80, len(inner) >> 7)) + inner
+        assert [message.record for message in messages(decode_protobuf, body)] == [expected] * count
+
+
 def test_what_is_no_json() -> None:
     wrong = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"timeUnixNano": "soon"}]}]}]}
     for body in (b"", b"[]", b'{"resourceLogs": 5}', json.dumps(wrong).encode(), b"\xff", b'{"a":' + b"[" * 100_000):
