@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from hub.budget import ITEM_BYTES
 from hub.control.reading import Pace
@@ -81,7 +81,7 @@ async def _read(request: web.BaseRequest, intake: Intake, bytes_max: int) -> tup
         began = loop.time()
         try:
             async with asyncio.timeout(left_s):
-                part = await request.content.readany()
+                part = await _next_part(request.content, intake)
         except TimeoutError:
             raise Refused(408, "the body comes too slowly") from None
         except (web.RequestPayloadError, OSError):
@@ -94,6 +94,14 @@ async def _read(request: web.BaseRequest, intake: Intake, bytes_max: int) -> tup
             raise _too_large(bytes_max)
         parts.append(part)
         intake.budget.arrived(intake.holding, len(part))
+
+
+async def _next_part(content: StreamReader, intake: Intake) -> bytes:
+    """Return what has arrived, and wait for it if nothing has; b"" at the end."""
+    await intake.user.turn.come()
+    with intake.user.turn:  # aiohttp goes on parsing what it has not parsed yet
+        part = content.read_nowait()
+    return part or await content.readany()
 
 
 async def _room(intake: Intake) -> None:

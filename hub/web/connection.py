@@ -84,6 +84,7 @@ class HttpConnection(asyncio.Protocol):
     """Serve one accepted socket; `serve` is its task. *answer* returns the response to a request."""
 
     def __init__(self, intake: Intake, answer: Answer) -> None:
+        intake.user.turn.spend(REQUEST_S)  # making it takes as long
         self.intake = intake
         self.ending = asyncio.Event()
         """Set when nothing that is yet to come is wanted: the client has closed its half, or the hub stops."""

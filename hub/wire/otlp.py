@@ -51,14 +51,16 @@ from hub.wire.jsonlines import pack
 
 TAG = b"otlp"
 PROTOBUF_BYTES_MAX = 16 << 20
-JSON_BYTES_MAX = 4 << 20
-JSON_COMMAS_MAX = 500_000
+JSON_BYTES_MAX = 2 << 20
+JSON_COMMAS_MAX = 100_000
 """The log records are told apart in one step; a value takes up to 100 bytes of memory, and most take a comma."""
 RECORD_BYTES_MAX = 32 << 10
 """
 A larger log record is rejected: an attribute of two bytes takes a hundred of memory, and 1 µs. It has fewer than 65,536
 attributes, and takes 15 ms at most.
 """
+CONTEXTS_MAX = 10_000
+"""Resources and scopes in a body of protobuf; one takes 2 bytes, and 5 µs."""
 STEP_RECORDS, STEP_BYTES = 512, 32 << 10
 """A step decodes that many log records or bytes and one log record more, or one context: 3 ms, at most 20."""
 SEARCHED_MAX = 1000
@@ -111,16 +113,26 @@ def decode_protobuf(body: bytes, peer: Peer, origin: Origin | None, bytes_max: i
 
 def _records(body: bytes) -> Iterator[tuple[Context, bytes | None]]:
     """Yield each log record with its context; None for a context alone. Nothing is kept of what is yet to come."""
+    contexts = 0
     for start, end in _messages(1, body, 0, len(body)):  # resource_logs
+        contexts += 1
+        _check_contexts(contexts)
         resource = _first(1, body, start, end)
         attributes = {} if resource is None else _attributes(_parsed(Resource, body, *resource).attributes)
         for at, stop in _messages(2, body, start, end):  # scope_logs
+            contexts += 1
+            _check_contexts(contexts)
             found = _first(1, body, at, stop)
             scope = {} if found is None else _scope_of(_parsed(InstrumentationScope, body, *found))
             context = _context(attributes, scope)
             yield context, None
             for first, last in _messages(2, body, at, stop):  # log_records
                 yield context, body[first:last]
+
+
+def _check_contexts(count: int) -> None:
+    if count > CONTEXTS_MAX:
+        raise BodyTooLarge(f"more than {CONTEXTS_MAX} resources and scopes (send less at once)")
 
 
 def _messages(wanted: int, body: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
