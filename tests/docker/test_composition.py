@@ -81,7 +81,8 @@ def test_the_image_has_what_is_locked_and_no_tool(image: str) -> None:
     script = (
         "import glob, importlib.metadata as m, json, shutil\n"
         "there = m.distributions(path=glob.glob('/opt/mpsr/lib/python*/site-packages'))\n"
-        "print(json.dumps([{one.name.lower().replace('_', '-'): one.version for one in there}, [*filter(shutil.which, ['cc', 'gcc'])]]))"
+        "versions = {one.name.lower().replace('_', '-'): one.version for one in there}\n"
+        "print(json.dumps([versions, [*filter(shutil.which, ['cc', 'gcc'])]]))"
     )
     packages, tools = json.loads(
         docker("run", "--rm", "--network", "none", "--entrypoint", "/opt/mpsr/bin/python3", image, "-c", script)
