@@ -11,6 +11,7 @@ Always true:
   while nothing of the user's is decoded and not stored, one of its connections decodes what it has read;
   one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users
   take turns at this: of those that wait, it is one that was never favoured, or longest ago;
+- requests that run have a budget of their own, so that a user whose messages fill its share can still ask;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
   `FREE_BYTES` and two times `PIECE_BYTES` for each connection; the last part alone is 240 MB for 10,000 connections.
   The rest waits in the kernel's buffers, which the number of connections bounds;
@@ -32,6 +33,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 INBOX_BYTES_MAX = 64 << 20
+RUNNING_BYTES_MAX = 32 << 20
+"""For requests that run, and the replies of batches that are not whole."""
 SHARE_BYTES_MAX = 4 << 20
 """What one connection may have in the inbox: the largest commit of the journal, so that one producer can fill it."""
 READ_BYTES = 256 << 10
@@ -55,7 +58,10 @@ def half_of_rest(limit: int, others: int) -> int:
 class Account:
     """What one user holds, and its connections that wait for memory."""
 
-    __slots__ = ("decoded_bytes", "decoders", "favoured_at", "held_bytes", "queue", "queued_bytes", "readers")
+    __slots__ = (
+        "decoded_bytes", "decoders", "favoured_at", "held_bytes", "queue", "queued_bytes", "readers",
+        "running_bytes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.held_bytes: int = 0
@@ -66,6 +72,8 @@ class Account:
         """Bytes decoded and not yet in the inbox."""
         self.queue: deque[Any] = deque()
         """The inbox's: batches that nobody has taken."""
+        self.running_bytes: int = 0
+        """What its requests that run hold."""
         self.favoured_at: float = 0.0
         """When one of its connections last was the favoured one."""
         self.readers: deque[Holding] = deque()
@@ -129,6 +137,7 @@ class Budget:
         """Bytes that are not in the inbox, of all connections."""
         self.queued_bytes: int = 0
         """Bytes in the inbox."""
+        self._running_bytes = 0
         self.buffer: memoryview[int] = memoryview(bytearray(READ_BYTES))
         """What all connections read into, one after the other."""
         self._favoured: Holding | None = None
@@ -218,6 +227,16 @@ class Budget:
         self._count_reply(holding, -size)
         if self._waiting:
             self._wake_soon()
+
+    def may_run(self, account: Account, size: int) -> bool:
+        """Return whether requests of a user may hold *size* bytes more."""
+        others = self._running_bytes - account.running_bytes
+        return account.running_bytes + size <= half_of_rest(RUNNING_BYTES_MAX, others)
+
+    def count_running(self, account: Account, change: int) -> None:
+        """Count what requests hold."""
+        account.running_bytes += change
+        self._running_bytes += change
 
     def hold_up(self, holding: Holding, is_held_up: bool) -> None:
         """Note whether it is the hub that does not read: meanwhile nothing is expected."""

@@ -13,6 +13,8 @@ Always true:
   there;
 - replies are framed like requests: as lines, or with their length in front (`frames_by_length`);
 - no more than `RUNNING_MAX` commands of one connection run at once: a further request gets an error;
+- what is held for requests that run, and for batches that are not answered to their end, is bounded for each user
+  (hub.budget): what is over that gets an error;
 - a stream waits while its client does not read: no more than one value of a connection's streams is kept;
 - a caller can cancel what it has asked for, with the method `cancel` and the id of the request. The reply is an error;
 - no command outlives its connection: it is cancelled when the caller has left, or soon after the hub begins to stop.
@@ -26,6 +28,7 @@ import asyncio
 import inspect
 import select
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -47,6 +50,8 @@ LOOK_S = 0.5
 REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES - 4  # a length may stand in front
 _AROUND_REPLIES = 2  # of a batch: what the array is longer than its members as lines
 METHOD_SHOWN_CHARS = 64
+RUNNING_BYTES = 4 << 10
+"""What a request that runs holds beside its parameters."""
 TASK_S = 0.001
 """A stream whose values are there at once lets the others work after that time."""
 _STOPS = "not carried out: the hub ends this connection"
@@ -65,6 +70,13 @@ class ForCaller(NamedTuple):
 
 
 AnyCommand = Command | ForCaller
+
+
+class _Running(NamedTuple):
+    """A request that runs: its id, and what it holds."""
+
+    id: str | int | float | None
+    size: int
 
 
 class Dispatch:
@@ -89,7 +101,8 @@ class Dispatch:
         self._send = send
         self._room = room
         self._close = close
-        self._running: dict[asyncio.Task[None], str | int | float | None] = {}  # and the id of the request
+        self._running: dict[asyncio.Task[None], _Running] = {}
+        self._batches: set[_Replies] = set()  # those that are not whole
         self._cancelled: set[asyncio.Task[None]] = set()  # by the caller
         self._stopping: asyncio.TimerHandle | None = None
         self._is_over = False
@@ -108,7 +121,9 @@ class Dispatch:
         send = send or self._send_alone
         self._intake.metrics.commands += 1
         self.requests += 1
-        if (fault := self._fault_of(request, is_alone=is_alone)) is not None:
+        with self._intake.user.turn:
+            fault = self._fault_of(request, is_alone=is_alone)
+        if fault is not None:
             self._reply(request, jsonrpc.encode_error(request.id, *fault), send)
             return True
         try:
@@ -129,13 +144,19 @@ class Dispatch:
             return True
         finishing = self._finish(request, result, send)
         task = asyncio.get_running_loop().create_task(finishing, name=f"mpsr-{request.method}")
-        self._running[task] = request.id
+        size = size_of(request)
+        self._running[task] = _Running(request.id, size)
+        self._count(size)
         task.add_done_callback(self._forget)
         return True
 
     def gather(self, requests: Sequence[jsonrpc.Request]) -> Send:
         """Return what takes the replies to a batch of *requests*, and sends them as one array."""
-        return _Replies(sum(request.wants_reply for request in requests), self._send_alone).add
+        count = sum(request.wants_reply for request in requests)
+        replies = _Replies(count, self._send_batch, self._may_run, self._count)
+        if count:
+            self._batches.add(replies)
+        return replies.add
 
     def refuse(self, request: jsonrpc.Request, send: Send) -> None:
         """Answer *request*, of a batch, with an error: one before it closes the connection."""
@@ -164,6 +185,9 @@ class Dispatch:
     def close(self) -> None:
         """Cancel what runs, and reply no more."""
         self.cancel()
+        for replies in self._batches:
+            replies.give_up()
+        self._batches.clear()
         self._send = self._close = _ignore
         self._room = _no_room
 
@@ -181,14 +205,14 @@ class Dispatch:
         params = request.params if isinstance(request.params, dict) else {}
         if set(params) != {"id"}:
             raise InvalidParams("cancel has one parameter: the id of the request that is to end", param="id")
-        tasks = [task for task, id_ in self._running.items() if id_ == params["id"] and id_ is not None]
+        tasks = [task for task, each in self._running.items() if each.id == params["id"] and each.id is not None]
         for task in tasks:
             self._cancelled.add(task)
             asyncio.get_running_loop().call_soon(task.cancel)  # it may not have begun
         return bool(tasks)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        self._count(-self._running.pop(task).size)
         self._cancelled.discard(task)
 
     async def _stream(self, request: jsonrpc.Request, values: AsyncIterator[object]) -> None:
@@ -254,12 +278,19 @@ class Dispatch:
             return jsonrpc.NOT_ALLOWED, f"uid {self._intake.peer.uid} may not ask for {method!r} (see the hub's {key})"
         if self._is_over:
             return jsonrpc.NOT_CARRIED_OUT, _STOPS
-        if len(self._running) >= RUNNING_MAX:
-            text = f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
-            return jsonrpc.TOO_MANY, text
+        if (much := self._too_much(request)) is not None:
+            return jsonrpc.TOO_MANY, much
         command = self._commands[method]
         if not is_alone and isinstance(command, ForCaller) and command.streams:
             return jsonrpc.INVALID_REQUEST, str(_must_be_alone(request))
+        return None
+
+    def _too_much(self, request: jsonrpc.Request) -> str | None:
+        """Return what there is too much of for *request* to run."""
+        if len(self._running) >= RUNNING_MAX:
+            return f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
+        if not self._may_run(size_of(request)):
+            return f"the requests of uid {self._intake.peer.uid} that run take all its memory; wait for a reply"
         return None
 
     def _fail(self, request: jsonrpc.Request, error: Exception, send: Send) -> None:
@@ -278,17 +309,27 @@ class Dispatch:
                 log.warning,
                 "command.failed",
                 method=request.method,
-                error=repr(error),
+                error=_text_of(repr, error),
                 peer_pid=peer.pid,
                 comm=peer.comm,
             )
-        text = f"{type(error).__name__}: {error}"
+        text = f"{type(error).__name__}: {_text_of(str, error)}"
         self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.INTERNAL_ERROR, text), send)
 
     def _reply(self, request: jsonrpc.Request, reply: bytes, send: Send) -> None:
         if request.wants_reply:
             with self._intake.user.turn:
                 send(_bounded(request.id, reply))
+
+    def _may_run(self, size: int) -> bool:
+        return self._intake.budget.may_run(self._intake.holding.account, size)
+
+    def _count(self, change: int) -> None:
+        self._intake.budget.count_running(self._intake.holding.account, change)
+
+    def _send_batch(self, replies: _Replies, line: bytes) -> None:
+        self._batches.discard(replies)
+        self._send_alone(line)
 
     def _send_alone(self, reply: bytes) -> None:
         """Send one line, framed like the requests."""
@@ -298,23 +339,80 @@ class Dispatch:
 class _Replies:
     """The replies to a batch. *send* gets them when there are *count*, or an error if they are too large together."""
 
-    def __init__(self, count: int, send: Send) -> None:
+    def __init__(
+        self,
+        count: int,
+        send: Callable[[_Replies, bytes], None],
+        may_hold: Callable[[int], bool],
+        hold: Callable[[int], None],
+    ) -> None:
         self._missing = count
         self._send = send
+        self._may_hold = may_hold
+        self._hold = hold
         self._replies: list[bytes] = []
         self._bytes = 0
+        self._held_bytes = 0
+        self._fault: tuple[int, str] | None = None  # the error in the place of the replies
 
     def add(self, reply: bytes) -> None:
         """Add the reply to one request."""
         self._missing -= 1
         self._bytes += len(reply)
-        if self._bytes <= REPLY_BYTES_MAX - _AROUND_REPLIES:
+        if self._fault is None:
+            self._keep(reply)
+        if not self._missing:
+            self._release()
+            replies, self._replies = self._replies, []
+            line = jsonrpc.join_replies(replies) if self._fault is None else jsonrpc.encode_error(None, *self._fault)
+            self._send(self, line)
+
+    def give_up(self) -> None:
+        """Keep nothing any longer: the connection is closed."""
+        self._refuse(jsonrpc.NOT_CARRIED_OUT, _STOPS)
+
+    def _keep(self, reply: bytes) -> None:
+        cost = len(reply) + REPLY_OVERHEAD_BYTES if self._missing else 0  # the last goes out at once
+        if self._bytes > REPLY_BYTES_MAX - _AROUND_REPLIES:
+            self._refuse(jsonrpc.INTERNAL_ERROR, f"replies of more than {REPLY_BYTES_MAX} bytes together")
+        elif self._may_hold(cost):
+            self._hold(cost)
+            self._held_bytes += cost
             self._replies.append(reply)
         else:
-            self._replies.clear()
-        if not self._missing:
-            is_whole = self._bytes <= REPLY_BYTES_MAX - _AROUND_REPLIES
-            self._send(jsonrpc.join_replies(self._replies) if is_whole else _too_large(None, self._bytes))
+            self._refuse(jsonrpc.TOO_MANY, "the replies take more memory than this user has left; send smaller batches")
+
+    def _refuse(self, code: int, why: str) -> None:
+        self._fault = code, why
+        self._replies.clear()
+        self._release()
+
+    def _release(self) -> None:
+        self._hold(-self._held_bytes)
+        self._held_bytes = 0
+
+
+def size_of(request: jsonrpc.Request) -> int:
+    """Return how many bytes *request* holds in memory while it runs: with its values, many times its text."""
+    size = RUNNING_BYTES
+    waiting: list[object] = [request.params]
+    while waiting:
+        value = waiting.pop()
+        size += sys.getsizeof(value)
+        if isinstance(value, dict):
+            waiting += value
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return size
+
+
+def _text_of(write: Callable[[Exception], str], error: Exception) -> str:
+    """Return the text of an error of a program, which may have none."""
+    try:
+        return write(error)
+    except Exception as worse:  # noqa: BLE001
+        return f"(its text cannot be had: {type(worse).__name__})"
 
 
 def _bounded(id_: str | int | float | None, reply: bytes) -> bytes:

@@ -28,8 +28,8 @@ class User:
     """One uid and its shares."""
 
     __slots__ = (
-        "__weakref__", "account", "connections", "lines", "losses", "opening", "querying", "reading", "streams", "turn",
-        "uid",
+        "__weakref__", "account", "connections", "lines", "losses", "opening", "queries", "querying", "reading",
+        "streams", "turn", "uid",
     )  # fmt: skip
 
     def __init__(self, uid: int, shared: Round | None = None) -> None:
@@ -43,12 +43,14 @@ class User:
         """The log lines that this user causes."""
         self.opening: asyncio.Lock = asyncio.Lock()
         """Held while a payload of this user is opened."""
+        self.queries: int = 0
+        """The number of queries that are answered or wait."""
         self.querying: asyncio.Lock = asyncio.Lock()
         """Held while a query of this user is answered."""
         self.reading: asyncio.Lock = asyncio.Lock()
         """Held during a step of reading the journal for this user."""
         self.streams: int = 0
-        """The number of tails and subscriptions."""
+        """The number of tails."""
 
     def may_connect(self, connections: int, connections_max: int) -> bool:
         """

@@ -5,6 +5,7 @@ methods                  the table of JSON-RPC methods, and the right that each 
 messages                 query and tail: the journal, a page at a time and as a stream
 reading                  the thread that reads the journal for callers, in steps
 filters                  what to select, as callers write it
+globs                    globs of callers that would take long to compile
 events                   who has subscribed to what, and what is emitted
 typed                    commands from typed functions
 threads                  where plain functions run

@@ -26,6 +26,7 @@ import msgspec
 
 from hub.access import Right
 from hub.budget import half_of_rest
+from hub.control import globs as globs_of
 from hub.errors import CommandError, InvalidParams
 from hub.intake import Intake
 from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY
@@ -69,7 +70,10 @@ class Events:
 
         Raises TypeError or ValueError if it cannot, or if it is too large. Before `begin` nobody has subscribed.
         """
-        text = msgspec.json.encode(Event(event, data, time.time_ns()))
+        try:
+            text = msgspec.json.encode(Event(event, data, time.time_ns()))
+        except RecursionError as error:
+            raise ValueError(f"event {event[:64]!r}: its data is nested too deeply") from error
         if len(text) > EVENT_BYTES_MAX:
             raise ValueError(f"event {event[:64]!r}: {len(text)} bytes, {EVENT_BYTES_MAX} at most")
         if self._loop is None or self._loop.is_closed():
@@ -88,6 +92,7 @@ class Events:
         globs = ["*"] if events is None else events
         if not globs:
             raise InvalidParams("events: at least one, such as hub.*", param="events")
+        globs_of.check(globs, "events")
         for name in globs:
             right = self._rights.get(name)
             if right is not None and not caller.gate.may(right):

@@ -5,7 +5,7 @@ Always true: a wrong value is an `InvalidParams` that names its filter.
 
 Only the hub's own user and root may give any regular expression. Others may give one that takes a time in proportion to
 the text: no groups and no repetition, so that nothing is tried again. A search holds the interpreter until it ends, and
-an expression can be written for which it does not end.
+an expression can be written for which it does not end. The globs of others are bounded, too (hub.control.globs).
 
 Not here: what a filter selects (hub.query.query).
 """
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from hub.control import globs
 from hub.errors import InvalidParams
 from hub.quantities import parse_moment
 from hub.query.condition import Condition
@@ -30,6 +31,9 @@ The longest expression of others than the hub's own user. At worst, all of it is
 tenth of a second for the longest text.
 """
 _LINEAR = re.compile(r"(?:[^\\^$*+?{}\[\]()]|\\[^\w\s]|\\[bBdDsSwW]|[\^$]|\[\^?[\w .,:;/=@#%&!~'\"<>|-]+\])*").fullmatch
+
+
+_GLOBS = ("comm", "unit", "container")
 
 
 QueryT = TypeVar("QueryT", bound=Query)
@@ -57,6 +61,9 @@ def query_of(  # noqa: PLR0913  one for each filter
     name. *others* are *pid*, *comm*, *unit* and *container*. Raises InvalidParams.
     """
     now = time.time_ns()
+    if not is_trusted:
+        tags = [tag] if isinstance(tag, str) else tag
+        globs.check([*tags, *(others.get(name) or "" for name in _GLOBS)], "tag")
     if grep is not None:
         if not is_trusted and (len(grep) > GREP_CHARS_MAX or _LINEAR(grep) is None):
             who = f"for others than the hub's own user: {GREP_CHARS_MAX} characters, no group, no repetition"

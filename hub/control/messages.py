@@ -29,8 +29,7 @@ from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.message import Message
 from hub.query.backward import backward
-from hub.users import User
-from hub.wire.jsonrpc import NOT_ALLOWED, Request
+from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request
 
 QUERY_MAX = 1000
 """The most messages of a page, and the number unless the caller asks for fewer."""
@@ -39,6 +38,8 @@ QUERY_BYTES = 96 << 10
 QUERY_S = 1.0
 """A query that has found less than a page by then returns it: the caller goes on from there."""
 LAST_MAX = 10_000
+QUERIES_MAX = 256
+"""Queries of a user that are answered or wait, each with a few dozen kilobytes in memory."""
 TAIL_S = 0.02
 """A tail looks at new messages that often: fifty times a second, however many commits there are."""
 TAIL_COUNT = 1000
@@ -93,21 +94,17 @@ class Messages:
         in hub.query.packed, and not as JSON shows them.
         """
         params = QueryParams(**values_of(request, _OF_QUERY))
-        selection = await self._selection(params, caller)
-        async with caller.user.querying:
-            selection.before = params.before
-            if params.last is None:
-                after = params.after or 0
-            else:
-                end = self._journal.last_sequence
-                if params.before is not None:
-                    end = min(end, params.before - 1)
-                after = await self._before_last(caller.user, selection, params, end)
-            reading = Reading(self._journal, selection, after)
-            try:
-                return await self._page(reading, caller, params.limit)
-            finally:
-                self._readings.close_later(reading)
+        user = caller.user
+        if user.queries >= QUERIES_MAX:
+            text = f"uid {user.uid} already has {user.queries} queries that wait; wait for a reply"
+            raise CommandError(text, code=TOO_MANY)
+        user.queries += 1
+        try:
+            selection = await self._selection(params, caller)
+            async with user.querying:
+                return await self._answer(request, caller, selection, params)
+        finally:
+            user.queries -= 1
 
     async def tail(self, request: Request, caller: Intake) -> AsyncIterator[dict[str, Any]]:
         """
@@ -122,7 +119,7 @@ class Messages:
             if params.after is not None and params.last is None:
                 after = params.after
             else:
-                after = await self._before_last(caller.user, selection, params, self._journal.last_sequence)
+                after = await self._before_last(request, caller, selection, params, self._journal.last_sequence)
             reading = Reading(self._journal, selection, after)
             try:
                 yield {"messages": [], "next": after}
@@ -143,11 +140,29 @@ class Messages:
         given = params, caller.gate.tags, is_own(caller.peer)
         return await self._readings.do(caller.user, _selection, *given)
 
-    async def _page(self, reading: Reading, caller: Intake, limit: int) -> dict[str, Any]:
+    async def _answer(
+        self, request: Request, caller: Intake, selection: Selection, params: QueryParams
+    ) -> dict[str, Any]:
+        selection.before = params.before
+        if params.last is None:
+            after = params.after or 0
+        else:
+            end = self._journal.last_sequence
+            if params.before is not None:
+                end = min(end, params.before - 1)
+            after = await self._before_last(request, caller, selection, params, end)
+        reading = Reading(self._journal, selection, after)
+        try:
+            return await self._page(request, reading, caller, params.limit)
+        finally:
+            self._readings.close_later(reading)
+
+    async def _page(self, request: Request, reading: Reading, caller: Intake, limit: int) -> dict[str, Any]:
         messages: list[msgspec.Raw] = []
         size, ends_at = 0, time.monotonic() + QUERY_S
         while True:
             count, room = limit - len(messages), QUERY_BYTES - size
+            _check(request, caller, reading.query)
             page = await self._readings.do(caller.user, reading.step, count, room)
             messages += page.messages
             size += page.size
@@ -156,7 +171,9 @@ class Messages:
             if len(messages) >= limit or size >= QUERY_BYTES or time.monotonic() >= ends_at:
                 return {"messages": messages, "next": page.next}
 
-    async def _before_last(self, user: User, selection: Selection, params: Filters, end: int) -> int:
+    async def _before_last(
+        self, request: Request, caller: Intake, selection: Selection, params: Filters, end: int
+    ) -> int:
         """Return the sequence after which the last messages begin that match, up to *end*."""
         count, first = params.last or 0, end + 1
         if count:
@@ -173,7 +190,11 @@ class Messages:
                 selection.begin_step()
                 return next(stretches, None)
 
-            while count > 0 and (found := await self._readings.do(user, step)) is not None:
+            while count > 0:
+                _check(request, caller, selection)
+                found = await self._readings.do(caller.user, step)
+                if found is None:
+                    break
                 if found:
                     first = found[max(len(found) - count, 0)].sequence
                     count -= len(found)

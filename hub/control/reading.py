@@ -52,7 +52,7 @@ MESSAGE_BYTES_MAX = 128 << 10
 REST_S, REST_S_MAX = 0.002, 0.05
 """After that time the thread lets the event loop have the interpreter, at most for the second one."""
 STREAMS_MAX = 64
-"""Tails and subscriptions at once, of all users: each tail keeps a segment open, and up to 1.3 MB in memory."""
+"""Tails at once, of all users: each keeps a segment open, and up to 1.3 MB in memory."""
 T = TypeVar("T")
 
 
@@ -287,7 +287,9 @@ class Readings:
             try:
                 return await asyncio.shield(doing)
             except asyncio.CancelledError:
-                await asyncio.wait((doing,))
+                while not doing.done():  # a caller may cancel again and again
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await asyncio.wait((doing,))
                 raise
 
     def close_later(self, reading: Reading) -> None:
@@ -300,7 +302,7 @@ class Readings:
         user = caller.user
         most = max(half_of_rest(STREAMS_MAX, self._streams - user.streams), 1)
         if user.streams >= most or self._streams >= STREAMS_MAX:
-            text = f"uid {user.uid} already has {user.streams} tails and subscriptions; end one of them"
+            text = f"uid {user.uid} already has {user.streams} tails; end one of them"
             raise CommandError(text, code=TOO_MANY)
         return Place(self, user)
 

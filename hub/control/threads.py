@@ -2,7 +2,8 @@
 Threads for the commands of a program: a plain function may block, and holds up neither the loop nor other users.
 
 Always true: at most `THREADS` functions run at once, and of one user at most half of them; more wait. A function that
-has begun runs to its end, even if its caller has left: until then its thread is taken.
+has begun runs to its end, even if its caller has left: until then its thread is taken. Whatever it raises ends its
+call, and nothing else.
 
 Not here: how many requests of a connection may run (hub.dispatch).
 """
@@ -12,8 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -41,7 +41,7 @@ class Threads:
                 loop.call_soon_threadsafe(lane.release)
 
         try:
-            future = self._executor.submit(partial(contextvars.copy_context().run, function, **values))
+            future = self._executor.submit(contextvars.copy_context().run, _run, function, values)
         except BaseException:
             lane.release()
             raise
@@ -51,3 +51,18 @@ class Threads:
     def close(self) -> None:
         """Begin nothing any longer. What runs is not waited for."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _run(function: Callable[..., Any], values: dict[str, Any]) -> Any:
+    """Call *function*. What means something to asyncio or ends a program is an error like others here."""
+    try:
+        return function(**values)
+    except (
+        StopIteration,
+        CancelledError,
+        asyncio.CancelledError,
+        GeneratorExit,
+        KeyboardInterrupt,
+        SystemExit,
+    ) as error:
+        raise RuntimeError(f"it raised {error!r}") from error

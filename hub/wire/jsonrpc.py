@@ -86,13 +86,18 @@ def encode_request(
     params: list[Any] | dict[str, Any] | None,
     id: int | None,  # noqa: A002  its name
 ) -> bytes:
-    """Return the line that calls *method*; without an *id*, a notification."""
+    """
+    Return the line that calls *method*; without an *id*, a notification. Raises TypeError for what JSON cannot hold.
+    """
     request: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
     if id is not None:
         request["id"] = id
     if params is not None:
         request["params"] = params
-    return msgspec.json.encode(request) + b"\n"
+    try:
+        return msgspec.json.encode(request) + b"\n"
+    except (ValueError, RecursionError) as error:  # half of a surrogate pair, or lists in lists in lists
+        raise TypeError(f"JSON cannot hold this request: {error}") from error
 
 
 def has_form(value: dict[str, Any]) -> bool:

@@ -15,6 +15,7 @@ from hub.budget import (
     FREE_BYTES,
     PIECE_BYTES,
     READ_BYTES,
+    RUNNING_BYTES_MAX,
     SHARE_BYTES_MAX,
     STALL_S,
     Account,
@@ -31,6 +32,22 @@ LIMIT = 64 << 20
 def test_the_share_of_a_connection_is_the_largest_commit() -> None:
     """One producer alone fills a commit, and no more: the journal's limit, which hub.budget may not import."""
     assert SHARE_BYTES_MAX == COMMIT_BYTES_MAX
+
+
+def test_requests_have_a_budget_of_their_own() -> None:
+    """A user has half of what others leave free, whatever its messages hold; what has ended makes room."""
+    budget, one, two = Budget(bytes_max=0), Account(), Account()
+    half = RUNNING_BYTES_MAX // 2
+    assert budget.may_run(one, half)
+    assert not budget.may_run(one, half + 1)
+    budget.count_running(one, half)
+    assert not budget.may_run(one, 1)
+    assert budget.may_run(two, half // 2)
+    assert not budget.may_run(two, half // 2 + 1)
+    budget.count_running(two, half // 2)
+    budget.count_running(one, -half)
+    assert budget.may_run(one, half - half // 4)
+    assert not budget.may_run(one, half - half // 4 + 1)
 
 
 class Clock:

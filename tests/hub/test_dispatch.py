@@ -8,14 +8,17 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from hub import dispatch
+from hub.budget import RUNNING_BYTES_MAX
 from hub.dispatch import REPLY_BYTES_MAX, RUNNING_MAX, Command
 from hub.errors import CloseConnection, CommandError, InvalidParams
 from hub.message import Peer
+from hub.wire import jsonrpc
 from hub.wire.jsonrpc import NOT_CARRIED_OUT, TOO_MANY, Request, encode_result
-from tests.hub.clients import Run, both_loops
+from tests.hub.clients import Run, both_loops, until
 from tests.hub.rig import Rig
 
 
@@ -36,6 +39,17 @@ def unspeakable(request: Request, peer: Peer) -> object:
     return object()
 
 
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+def wordless(request: Request, peer: Peer) -> object:
+    raise Wordless
+
+
 def leave(request: Request, peer: Peer) -> object:
     raise CloseConnection("bye")
 
@@ -46,6 +60,7 @@ COMMANDS: Mapping[str, Command] = {
     "broken": broken,
     "unspeakable": unspeakable,
     "leave": leave,
+    "wordless": wordless,
 }
 
 
@@ -61,13 +76,14 @@ def request(method: object = "ping", **members: object) -> bytes:
         (request(id="x", params=[1]), {"id": "x", "result": ["pong", [1], 11]}),
         (request(id=None, params={"a": 1}), {"id": None, "result": ["pong", {"a": 1}, 11]}),
         (request("slow"), {"id": 1, "result": "at last"}),
-        (request("nope"), {"id": 1, "error": (-32601, "broken, cancel, leave, ping, slow, unspeakable")}),
+        (request("nope"), {"id": 1, "error": (-32601, "broken, cancel, leave, ping, slow, unspeakable, wordless")}),
         (request(jsonrpc="1.0"), {"id": 1, "error": (-32600, "jsonrpc")}),
         (request(5), {"id": 1, "error": (-32600, "method")}),
         (request(params="x"), {"id": 1, "error": (-32600, "params")}),
         (request(id=[1]), {"id": None, "error": (-32600, "id")}),
         (request("broken"), {"id": 1, "error": (-32603, "KeyError: 'why'")}),
         (request("unspeakable"), {"id": 1, "error": (-32603, "TypeError")}),
+        (request("wordless"), {"id": 1, "error": (-32603, "Wordless: (its text cannot be had: RuntimeError)")}),
     ],
 )
 def test_commands(run: Run, line: bytes, reply: dict[str, Any]) -> None:
@@ -506,5 +522,84 @@ def test_a_text_that_is_no_request_is_kept_although_it_is_answered(run: Run) -> 
             rig.client.shutdown(socket.SHUT_WR)
             await rig.rest()
             assert rig.texts == ["[]", '{"jsonrpc": "2.0", "method": "pi']
+
+    run(main())
+
+
+@both_loops
+def test_replies_that_wait_for_the_rest_of_their_batch_are_bounded(run: Run) -> None:
+    """
+    What the batches of a user hold is counted. One that would hold too much is an error when its last reply is there,
+    and the memory is free again.
+    """
+
+    async def main() -> None:
+        wait = Waiting()
+        async with Rig(commands={"wait": wait, "long": lambda *_: "x" * 200_000}) as rig:
+            account, may_run = rig.intake.holding.account, rig.inbox.budget.may_run
+            batch = json.dumps(
+                [{"jsonrpc": "2.0", "method": "wait", "id": 1}, {"jsonrpc": "2.0", "method": "long", "id": 2}]
+            )
+            await rig.say(batch.encode() + b"\n")
+            await wait.are_running(1)
+            assert 200_000 < account.running_bytes < 300_000
+            rig.inbox.budget.count_running(account, RUNNING_BYTES_MAX // 2 - account.running_bytes - 100_000)
+            await rig.say(batch.encode() + b"\n")
+            await wait.are_running(2)
+            assert may_run(account, 80_000)
+            assert not may_run(account, 100_000)
+            wait.may_answer.set()
+            replies = [await asyncio.to_thread(read_line, rig.client) for _ in range(2)]
+            assert [each["id"] for each in replies[0]] == [2, 1]
+            assert (replies[1]["id"], replies[1]["error"]["code"]) == (None, TOO_MANY)
+            assert "smaller batches" in replies[1]["error"]["message"]
+            await until(lambda: may_run(account, 300_000))
+
+    run(main())
+
+
+@both_loops
+def test_what_requests_hold_is_bounded(run: Run) -> None:
+    """Their parameters count, with all that is in them. A request that is over it gets an error at once."""
+    large = [[{"a": [1]}] * 1200]
+    line = request("wait", params=large)
+    fit = RUNNING_BYTES_MAX // 2 // dispatch.size_of(jsonrpc.as_request(msgspec.json.decode(line)))
+
+    async def main() -> None:
+        wait = Waiting()
+        async with Rig(commands={"wait": wait}) as rig:
+            account = rig.intake.holding.account
+            await rig.say(b"".join(request("wait", id=number, params=large) for number in range(RUNNING_MAX)))
+            reply = await asyncio.to_thread(read_line, rig.client)
+            assert (reply["id"], reply["error"]["code"]) == (fit, TOO_MANY)
+            assert 30 < fit < RUNNING_MAX
+            assert "take all its memory" in reply["error"]["message"]
+            assert RUNNING_BYTES_MAX // 2 - 500_000 < account.running_bytes <= RUNNING_BYTES_MAX // 2
+            wait.may_answer.set()
+            for _ in range(RUNNING_MAX - 1):
+                await asyncio.to_thread(read_line, rig.client)
+            await until(lambda: not account.running_bytes)
+
+    run(main())
+
+
+@both_loops
+def test_a_connection_that_ends_holds_nothing_for_its_requests(run: Run) -> None:
+    """Neither for those that ran, nor for a batch that was not answered to its end."""
+
+    async def main() -> None:
+        wait = Waiting()
+        async with Rig(commands={"wait": wait, "long": lambda *_: "x" * 200_000}) as rig:
+            account = rig.intake.holding.account
+            members = [{"jsonrpc": "2.0", "method": method, "id": 1} for method in ("long", "wait")]
+            replies = rig.connection._dispatch.gather([Request("long", id=number) for number in range(2)])
+            replies(b"x" * 200_000)  # the other one is never answered
+            await rig.say(json.dumps(members).encode() + b"\n" + request("wait"))
+            await wait.are_running(2)
+            assert account.running_bytes > 400_000
+            rig.client.close()
+            await until(rig.serving.done)
+            await until(lambda: not account.running_bytes)
+            assert wait.running == 0
 
     run(main())

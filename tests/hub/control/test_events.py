@@ -152,10 +152,17 @@ def test_what_cannot_be_emitted(tmp_path: Path) -> None:
         events.emit("x", object())
     with pytest.raises(ValueError, match=f"bytes, {EVENT_BYTES_MAX} at most"):
         events.emit("x", "y" * EVENT_BYTES_MAX)
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    with pytest.raises(ValueError, match="'x': its data is nested too deeply"):
+        events.emit("x", nested)
 
     async def main() -> None:
         async with world(tmp_path) as there:
             with pytest.raises(InvalidParams, match="events: at least one"):
                 events.subscribe(there.caller(), [])
+            with pytest.raises(InvalidParams, match="must be ASCII"):
+                events.subscribe(there.caller(), ["hub.*", "[\u0100-\uffff]"])
 
     asyncio.run(main())

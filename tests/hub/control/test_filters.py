@@ -42,3 +42,15 @@ def test_the_longest_expression_of_others(length: int) -> None:
     else:
         with pytest.raises(InvalidParams):
             query_of(lambda **_: None, is_trusted=False, grep=grep)  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("name", ["tag", "comm", "unit", "container"])
+def test_the_globs_of_others_are_bounded(name: str) -> None:
+    """They compile fast, all together. The hub's own user may give any."""
+    given: dict[str, Any] = {"tag": "a" * 1024} | ({"tag": ["a" * 1024, "b"]} if name == "tag" else {name: "b"})
+    assert made(**given)[name]
+    with pytest.raises(InvalidParams, match="globs of more than 1024 characters"):
+        query_of(lambda **_: None, is_trusted=False, **given)  # type: ignore[type-var]
+    with pytest.raises(InvalidParams, match="must be ASCII"):
+        query_of(lambda **_: None, is_trusted=False, **{name: "[ü]"})  # type: ignore[type-var,arg-type]
+    query_of(lambda **_: None, is_trusted=False, **{name: "[u]*"})  # type: ignore[type-var,arg-type]

@@ -15,7 +15,7 @@ import pytest
 
 from hub.access import Grant, Rule, Rules
 from hub.control import messages as module
-from hub.control.messages import QUERY_BYTES, Messages
+from hub.control.messages import QUERIES_MAX, QUERY_BYTES, Messages
 from hub.control.reading import MESSAGE_BYTES_MAX, OMITTED, STREAMS_MAX
 from hub.dispatch import REPLY_BYTES_MAX
 from hub.errors import CommandError, InvalidParams
@@ -26,6 +26,7 @@ from hub.query.packed import unpack
 from hub.query.query import Query
 from hub.query.rendering import render_json
 from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request, encode_result
+from tests.hub.clients import until
 from tests.hub.control.journals import OTHER, OWN, World, batch, grant, numbered, world
 
 SAMPLE = (
@@ -303,8 +304,12 @@ def test_who_may_read_what(tmp_path: Path, grants: list[Any], found: list[int] |
             there.access.change({}, grants)
             caller = there.caller(OTHER)
             assert caller.gate.may_call("query") is caller.gate.may_call("tail") is (found is not None)
-            assert sequences(await ask(there, caller)) == (found or [])
-            assert sequences(await ask(there, caller, last=10)) == (found or [])
+            for last in (None, 10):
+                if found is None:
+                    with pytest.raises(CommandError, match="may not read messages"):
+                        await ask(there, caller, last=last)
+                else:
+                    assert sequences(await ask(there, caller, last=last)) == found
             assert sequences(await ask(there)) == [1, 2, 3, 4]
 
     asyncio.run(main())
@@ -430,6 +435,53 @@ def test_a_tail_follows_the_rules(tmp_path: Path) -> None:
                 with pytest.raises(CommandError, match="uid 4321 may not read messages any longer") as caught:
                     await anext(values)
                 assert caught.value.code == NOT_ALLOWED
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("last", [None, 10])
+def test_a_query_that_waits_follows_the_rules(tmp_path: Path, last: int | None) -> None:
+    """What counts is what its caller may read when its turn comes."""
+
+    async def main() -> None:
+        async with world(tmp_path, numbered("a", 1), numbered("b", 1)) as there:
+            caller = there.caller(OTHER)
+
+            async def ask_under(*grants: Grant) -> dict[str, Any]:
+                there.access.change({}, [grant("uid:4321", "a", "b")])
+                async with caller.user.querying:
+                    asking = asyncio.create_task(ask(there, caller, last=last))
+                    await until(lambda: bool(caller.user.querying._waiters))
+                    there.access.change({}, grants)
+                return await asking
+
+            assert sequences(await ask_under(grant("uid:4321", "b"))) == [2]
+            with pytest.raises(CommandError, match="uid 4321 may not read messages any longer") as caught:
+                await ask_under()
+            assert caught.value.code == NOT_ALLOWED
+            assert caller.user.queries == 0
+
+    asyncio.run(main())
+
+
+def test_queries_are_bounded(tmp_path: Path) -> None:
+    """A user with too many that wait gets an error; others are not concerned, and one that has ended makes room."""
+
+    async def main() -> None:
+        async with world(tmp_path, numbered("a", 1)) as there:
+            own = there.caller()
+            there.access.change({}, [grant("all", "*")])
+            async with own.user.querying:
+                waiting = [asyncio.create_task(ask(there, own)) for _ in range(QUERIES_MAX)]
+                await until(lambda: own.user.queries == QUERIES_MAX)
+                with pytest.raises(CommandError, match=f"already has {QUERIES_MAX} queries") as caught:
+                    await ask(there, own)
+                assert caught.value.code == TOO_MANY
+                assert sequences(await ask(there, there.caller(OTHER))) == [1]
+                waiting.pop().cancel()
+                await until(lambda: own.user.queries == QUERIES_MAX - 1)
+            assert [sequences(await each) for each in waiting] == [[1]] * (QUERIES_MAX - 1)
+            assert own.user.queries == 0
 
     asyncio.run(main())
 

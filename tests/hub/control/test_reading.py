@@ -204,8 +204,12 @@ def test_the_thread_lets_others_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert slept == [0.003, 0.05]
 
 
-def test_a_step_is_done_to_its_end(tmp_path: Path) -> None:
-    """Who cancels waits for the step, so that nothing is closed under it; another of the same user waits its turn."""
+@pytest.mark.parametrize("cancels", [1, 3])
+def test_a_step_is_done_to_its_end(tmp_path: Path, cancels: int) -> None:
+    """
+    Who cancels waits for the step, so that nothing is closed under it, however often it cancels; another of the same
+    user waits its turn.
+    """
 
     async def main() -> None:
         async with world(tmp_path) as there:
@@ -219,11 +223,13 @@ def test_a_step_is_done_to_its_end(tmp_path: Path) -> None:
             user = there.caller().user
             doing = asyncio.create_task(there.readings.do(user, work))
             await asyncio.to_thread(began.wait, 30)
-            doing.cancel()
-            await asyncio.sleep(0)
+            for _ in range(cancels):
+                doing.cancel()
+                await asyncio.sleep(0)
             second = asyncio.create_task(there.readings.do(user, done.append, 2))
             await asyncio.sleep(0)
-            assert (doing.done(), done) == (False, [])
+            assert (doing.done(), user.reading.locked(), done) == (False, True, [])
+            assert there.readings._executor._work_queue.empty()
             may_end.set()
             await asyncio.wait((doing, second))
             assert (doing.cancelled(), done) == (True, [1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from concurrent import futures
 
 import pytest
 
@@ -40,6 +41,25 @@ def test_results_errors_and_context() -> None:
         assert await threads.run(1, lambda a, b: (a, b, NAME.get()), {"a": 1, "b": 2}) == (1, 2, "here")
         with pytest.raises(KeyError):
             await threads.run(1, lambda: dict[str, int]()["x"], {})
+        threads.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StopIteration, asyncio.CancelledError, futures.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit],
+)
+def test_what_would_end_more_than_the_call(error: type[BaseException]) -> None:
+    """It is the call's error like any other: a `next` without a value would never be answered."""
+
+    def fail() -> None:
+        raise error
+
+    async def main() -> None:
+        threads = Threads()
+        with pytest.raises(RuntimeError, match=f"it raised {error.__name__}"):
+            await threads.run(1, fail, {})
         threads.close()
 
     asyncio.run(main())

@@ -250,3 +250,13 @@ def test_replies_are_joined() -> None:
     assert [reply["id"] for reply in json.loads(line)] == [1, None]
     assert line.count(b"\n") == 1
     assert line.endswith(b"]\n")
+
+
+def test_a_request_that_json_cannot_hold() -> None:
+    """Whatever is wrong with it, the error is a TypeError."""
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    for params in ([object()], ["\ud800"], nested, {"a": {(1, 2): 3}}):
+        with pytest.raises(TypeError):
+            jsonrpc.encode_request("m", params, 1)
