@@ -111,8 +111,10 @@ def test_filters(tmp_path: Path, params: dict[str, Any], found: list[int]) -> No
             if "last" not in params and "until" not in params:
                 async with aclosing(stream(there, **{"after": 0, **params})) as values:  # type: ignore[type-var]
                     await value_of(values)
-                    got = await value_of(values) if found else {"messages": []}
-                    assert sequences(got) == found
+                    got: list[int] = []
+                    while len(got) < len(found):  # a step that the machine holds up has only some of them
+                        got += sequences(await value_of(values))
+                    assert got == found
 
     asyncio.run(main())
 
