@@ -331,7 +331,7 @@ def count_messages(entries: bytes | memoryview) -> int:
 
 def count_markers(entries: bytes | memoryview) -> int:
     """Return the number of group markers among the entries."""
-    return sum(map(bool, map(_match_marker, _split(entries)))) if _MARKER_BYTES in bytes(entries) else 0
+    return sum(map(bool, map(_match_marker, split_raw(entries)))) if _MARKER_BYTES in bytes(entries) else 0
 
 
 def is_marker(entry: bytes | memoryview) -> bool:
@@ -410,7 +410,7 @@ def read(entries: bytes | memoryview, count: int, received: int = 0) -> Iterator
 
 def whole_entry(time: Unreadable, entries: bytes | memoryview, index: int) -> Unreadable:
     """Return *time*, which is no time, with the bytes of its whole entry: number *index* of *entries*."""
-    return Unreadable(time.reason, bytes(_split(entries)[index]))
+    return Unreadable(time.reason, bytes(split_raw(entries)[index]))
 
 
 def read_each(entries: bytes | memoryview, count: int, received: int = 0) -> Iterator[Entry | Unreadable]:
@@ -420,19 +420,19 @@ def read_each(entries: bytes | memoryview, count: int, received: int = 0) -> Ite
     try:
         values: Iterable[object] = _decode_all(entries)
     except _UNDECODABLE:
-        raws = _split(entries)
+        raws = split_raw(entries)
         values = map(_read_one, raws)
     for index, value in enumerate(values):
         if skip_markers and _is_group_marker(value):
             continue
         entry = _as_entry(value, received)
         if isinstance(entry, str):
-            raws = raws or _split(entries)
+            raws = raws or split_raw(entries)
             entry = Unreadable(entry, bytes(raws[index]))
         yield entry
 
 
-def _split(entries: bytes | memoryview) -> Sequence[_Raw]:
+def split_raw(entries: bytes | memoryview) -> Sequence[_Raw]:
     """Return the bytes of each entry."""
     try:
         return split_fast(entries)

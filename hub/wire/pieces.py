@@ -7,11 +7,13 @@ piece without these four fields, and the ``log`` of all. It takes the place of t
 
 What is not complete is kept as pieces: at the end of the stream, when a piece is missing, when a message has more than
 `MESSAGE_BYTES_MAX`, when a connection has more than `MESSAGES_MAX` of them, or when the rest does not come in time.
+A record with more than `FIELDS_MAX` fields is no piece.
 
 Always true:
 - no piece is lost, and none is in two messages;
-- the bytes of the text are kept, valid UTF-8 or not;
-- held pieces cost their own bytes, at most `MESSAGES_MAX` times `MESSAGE_BYTES_MAX`.
+- the bytes of the text and of all other fields are kept as they are: fields are skipped, and not decoded, because an
+  object of one byte in msgpack takes 60 as one of Python's;
+- held pieces cost their own bytes and `PIECE_OVERHEAD_BYTES` each, at most `MESSAGES_MAX` times `MESSAGE_BYTES_MAX`.
 
 Not here: pieces that want an acknowledgement. They are stored one by one, because Docker sends the next one only when
 this one is on disk. The clock (hub.connection).
@@ -25,29 +27,43 @@ from collections.abc import Iterable, Sequence
 import msgpack
 import msgspec
 
-from hub.entries import split_fast
+from hub.entries import split_raw, str_header
 
 MARK = b"\xafpartial_message"
 """What the bytes of a piece contain: the key, a string in msgpack."""
 MESSAGE_BYTES_MAX = 1 << 20
 MESSAGES_MAX = 4
 """A container has two streams, and each one line at a time."""
-_KEYS = (b"partial_message", b"partial_id", b"partial_ordinal", b"partial_last")
+FIELDS_MAX = 64
+"""Docker sends eight, and one for each label and variable that it is told to. Each takes half a microsecond."""
+PIECE_OVERHEAD_BYTES = 512
+"""What a piece takes in memory beside its bytes, about."""
+_LOG = b"\xa3log"
+_MESSAGE, _ID, _ORDINAL, _LAST = MARK, b"\xaapartial_id", b"\xafpartial_ordinal", b"\xacpartial_last"
+_OWN = frozenset((_MESSAGE, _ID, _ORDINAL, _LAST, _LOG))
+_TEXTS = frozenset((*range(0xA0, 0xC0), 0xC4, 0xC5, 0xC6, 0xD9, 0xDA, 0xDB))  # first bytes of strings and of binaries
+_FIXED_MAP_MAX = 15
 _ORDINAL_DIGITS_MAX = 6
 _Tagged = tuple[bytes, bytes]  # a tag and an entry
 
 
 class _Piece(msgspec.Struct, frozen=True, gc=False):
-    """One piece: its entry as it arrived, the part of the entry before the record, and the parts of the record."""
+    """One piece: its entry as it arrived, and what it says."""
 
     entry: bytes
-    before: bytes
     id: bytes
     ordinal: int
     is_last: bool
-    text: bytes
-    rest: dict[bytes, object]
-    """The fields that all pieces share, ``log`` among them."""
+
+
+class _Parts(msgspec.Struct, frozen=True, gc=False):
+    """An entry that may be a piece: what is before its record, the fields before and behind the text, and our own."""
+
+    before: bytes
+    ahead: list[bytes]
+    behind: list[bytes]
+    own: dict[bytes, bytes]
+    """By key in msgpack. The values are strings or binaries."""
 
 
 class _Joining:
@@ -71,7 +87,7 @@ class Pieces:
     def take(self, tag: bytes, entries: bytes) -> Sequence[_Tagged]:
         """Return what is to be stored now instead of *entries*, in its order: each entry with its tag."""
         found: list[_Tagged] = []
-        for raw in split_fast(entries):
+        for raw in split_raw(entries):
             entry = bytes(raw)
             piece = _read(entry) if MARK in entry else None
             if piece is None:
@@ -94,18 +110,19 @@ class Pieces:
         key, found = (tag, piece.id), list[_Tagged]()
         joining = self._joining.get(key)
         expected = 1 if joining is None else len(joining.pieces) + 1
-        if joining is not None and (piece.ordinal != expected or joining.size + len(piece.entry) > MESSAGE_BYTES_MAX):
+        size = len(piece.entry) + PIECE_OVERHEAD_BYTES
+        if joining is not None and (piece.ordinal != expected or joining.size + size > MESSAGE_BYTES_MAX):
             found += self._give_up(key)
             joining, expected = None, 1
-        if piece.ordinal != expected or len(piece.entry) > MESSAGE_BYTES_MAX:
+        if piece.ordinal != expected or size > MESSAGE_BYTES_MAX:
             return [*found, (tag, piece.entry)]
         if joining is None:
             if len(self._joining) >= MESSAGES_MAX:
                 found += self._give_up(next(iter(self._joining)))
             joining = self._joining[key] = _Joining()
         joining.pieces.append(piece)
-        joining.size += len(piece.entry)
-        self.held_bytes += len(piece.entry)
+        joining.size += size
+        self.held_bytes += size
         if piece.is_last:
             pieces = joining.pieces
             self._forget(key)
@@ -123,29 +140,47 @@ class Pieces:
 
 def _read(entry: bytes) -> _Piece | None:
     """Return the piece that *entry* is, or None if it is none."""
-    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=len(entry))
-    unpacker.feed(entry)
     try:
-        unpacker.read_array_header()
+        parts = _parts_of(entry)
+    except (msgpack.UnpackException, ValueError):
+        return None
+    if parts is None or parts.own.get(_MESSAGE) != b"true" or not parts.own.keys() >= {_ID, _ORDINAL, _LOG}:
+        return None
+    ordinal = parts.own[_ORDINAL]
+    if not ordinal.isdigit() or len(ordinal) > _ORDINAL_DIGITS_MAX:
+        return None
+    return _Piece(entry, parts.own[_ID], int(ordinal), parts.own.get(_LAST) == b"true")
+
+
+def _parts_of(entry: bytes) -> _Parts | None:
+    """Take *entry* apart; None if it cannot be a piece. Raises ValueError or UnpackException if it is no message."""
+    unpacker = msgpack.Unpacker(raw=True, max_buffer_size=len(entry))
+    unpacker.feed(entry)
+    unpacker.read_array_header()
+    unpacker.skip()
+    before = unpacker.tell()
+    fields = unpacker.read_map_header()
+    if fields > FIELDS_MAX:
+        return None
+    parts, start = _Parts(entry[:before], [], [], {}), unpacker.tell()
+    for _ in range(fields):
         unpacker.skip()
-        before = entry[: unpacker.tell()]
-        record = unpacker.unpack()
-    except (msgpack.UnpackException, ValueError, TypeError, RecursionError):
-        return None
-    if not isinstance(record, dict):
-        return None
-    is_partial, id_, ordinal, last = (record.pop(key, None) for key in _KEYS)
-    text = record.get(b"log")
-    if is_partial != b"true" or not isinstance(id_, bytes) or not isinstance(text, bytes):
-        return None
-    if not isinstance(ordinal, bytes) or not ordinal.isdigit() or len(ordinal) > _ORDINAL_DIGITS_MAX:
-        return None
-    return _Piece(entry, before, id_, int(ordinal), last == b"true", text, record)
+        middle = unpacker.tell()
+        if (key := entry[start:middle]) not in _OWN:
+            unpacker.skip()
+            (parts.behind if _LOG in parts.own else parts.ahead).append(entry[start : unpacker.tell()])
+        elif entry[middle] in _TEXTS:
+            parts.own[key] = unpacker.unpack()
+        else:
+            return None
+        start = unpacker.tell()
+    return parts
 
 
 def _join(pieces: Sequence[_Piece]) -> bytes:
     """Return the entry of the whole message."""
-    first = pieces[0]
-    record = first.rest | {b"log": b"".join(piece.text for piece in pieces)}
-    packed: bytes = msgpack.packb(record, use_bin_type=False)  # bytes become strings again
-    return first.before + packed
+    parts = [parts for piece in pieces if (parts := _parts_of(piece.entry)) is not None]
+    first, text = parts[0], b"".join(each.own[_LOG] for each in parts)
+    fields = len(first.ahead) + 1 + len(first.behind)
+    header = bytes((0x80 | fields,)) if fields <= _FIXED_MAP_MAX else b"\xde" + fields.to_bytes(2, "big")
+    return b"".join((first.before, header, *first.ahead, _LOG, str_header(len(text)), text, *first.behind))

@@ -193,14 +193,14 @@ def test_one_unreadable_entry_does_not_hide_its_neighbours(bad: bytes, reason: s
 def test_many_unreadable_entries_are_read_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """The entries are split once, not once for each unreadable one."""
     splits = 0
-    split = codec._split
+    split = codec.split_raw
 
     def counting(entries: bytes | memoryview) -> Any:
         nonlocal splits
         splits += 1
         return split(entries)
 
-    monkeypatch.setattr(codec, "_split", counting)
+    monkeypatch.setattr(codec, "split_raw", counting)
     assert read(*[b"\x05"] * 1000) == [Unreadable("not [time, record]", b"\x05")] * 1000
     assert splits == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from hub.message import Loss
 from hub.wire import pieces
 from hub.wire.detect import Item
 from hub.wire.forward import ForwardDecoder
-from hub.wire.pieces import MESSAGE_BYTES_MAX, MESSAGES_MAX
+from hub.wire.pieces import FIELDS_MAX, MESSAGE_BYTES_MAX, MESSAGES_MAX
 from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, losses
 
 ID = "a" * 64
@@ -95,6 +96,53 @@ def test_the_record_of_a_joined_message() -> None:
         [1, {b"container_id": b"c", b"source": b"stdout", b"log": b"\xf0\x9f\xffx" + b"y" * 300}]
     ]
     assert batch.count == 1
+
+
+def test_fields_are_kept_as_they_are() -> None:
+    """Also those that Python cannot hold: binaries, nesting, numbers of any size, keys of any type, and their order."""
+    odd = b"\x91" * 1000 + b"\x90" + b"\xc4\x01b" + b"\xc7\x01\x80e" + b"\xca\x7f\xc0\x00\x01"
+    fields = piece(1, "a", last=True, option=None)[len(b"\x93\xa6docker\xce....") :]
+    data = b"\x94\xa6docker\x01\x8a" + odd + fields[1:] + b"\x01\xcf" + b"\xff" * 8 + b"\x80"
+    (batch,) = batches(feed(ForwardDecoder(), data))
+    record = b"\x86" + odd + b"\xaccontainer_id\xa1c\xa6source\xa6stdout\xa3log\xa1a\x01\xcf" + b"\xff" * 8
+    assert batch.entries == codec.join((b"\x92\x01" + record,), 1)
+
+
+def test_many_fields() -> None:
+    """As many as a piece may have are joined; a record with more is stored as it is."""
+    for more, expected in ((FIELDS_MAX - 7, "ab"), (FIELDS_MAX - 6, ("1", "a"))):
+        labels = {f"label{n}": n for n in range(more)}
+        items = feed(ForwardDecoder(), _with(piece(1, "a"), labels) + _with(piece(2, "b", last=True), labels))
+        assert stored(items)[0] == ("docker", expected)
+        (entry, *_) = msgpack.unpackb(batches(items)[0].entries)
+        assert labels.items() <= entry[1].items()
+
+
+def _with(data: bytes, fields: dict[str, Any]) -> bytes:
+    """Return a frame with more *fields* in its record."""
+    tag, time, record, option = msgpack.unpackb(data)
+    return frame(record | fields, time=time, tag=tag, option=option)
+
+
+def test_held_pieces_cost_what_is_counted() -> None:
+    """Records of many small objects take no more memory than their bytes, and tiny pieces are counted with their cost."""
+    for fill, text in (({"n": [[]] * 60_000}, "x"), ({}, "")):
+        decoder = ForwardDecoder()
+        tracemalloc.start()
+        for number in range(1, 15 if fill else 1500):
+            assert not decoder.receive(_with(piece(number, text), fill))
+        taken, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert decoder.held_bytes > 700_000
+        assert taken < 1.5 * decoder.held_bytes
+
+
+def test_a_step_reads_a_few_pieces() -> None:
+    """Small pieces with many fields take time, so one call reads only some of them."""
+    many = _with(piece(1, "a", last=True), {str(n): n for n in range(FIELDS_MAX - 7)}) * 200
+    decoder = ForwardDecoder()
+    assert 0 < sum(batch.count for batch in batches(list(decoder.receive(many)))) < 100
+    assert decoder.has_more
 
 
 def test_pieces_that_want_an_acknowledgement_are_stored_one_by_one() -> None:
