@@ -44,7 +44,7 @@ from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
 from hub.wire.length_prefixed import PrefixedDecoder
 
 TLS_READ_BYTES = 8 << 10
-"""The largest read in TLS: it may be 300 changes of the key, which take 10 ms. (With 64 KiB, they took 78 ms.)"""
+"""The largest read in TLS: it may be 300 changes of the key, which take 10 ms, in three steps (hub.tls)."""
 PAUSE_BYTES = READ_BYTES
 """One full read: with two, the loop was late twice as long under load, and nothing was faster."""
 ARRIVAL_S = 10e-6
@@ -181,8 +181,18 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         data = self._buffer[:nbytes].tobytes()
         if self._tls is not None:
-            data = self._decrypt(data, self._tls)
+            if self._turn.is_free:
+                data = self._decrypt(data, self._tls)
+            else:  # of many connections of one user, only some are served in a round
+                self._tls.hold(data)
+                data = b""
             nbytes = len(data)
+            if self._tls.has_more:  # the task decrypts it, in other steps
+                self._arrived.add(data)
+                self._budget.arrived(self._holding, nbytes + self._tls.held_bytes)
+                self._pause()
+                self._wake()
+                return
             if not data:
                 return
         if self._wakeup is not None and self._may_step:
@@ -268,7 +278,9 @@ class Connection(asyncio.BufferedProtocol):
                 if len(self._acks) > ACKS_MAX:  # before there are more of them
                     await self._send_all_acks()
                 await self._intake.ready()
-                self._step(b"" if self._decoder.has_more else self._arrived.take())
+                data = b"" if self._decoder.has_more else self._take()
+                if data or self._decoder.has_more:  # else no record has brought data
+                    self._step(data)
                 self._count_step()
             if self._items:
                 items, self._items = self._items, ()
@@ -288,12 +300,20 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def _has_work(self) -> bool:
         """Whether there is something to do without new bytes."""
-        return bool(self._items) or self._arrived.held_bytes > 0 or self._decoder.has_more
+        if self._items or self._arrived.held_bytes > 0 or self._decoder.has_more:
+            return True
+        return self._tls is not None and self._tls.has_more
 
     @property
     def _may_step(self) -> bool:
         """Whether `_step` need not wait for anything."""
         return len(self._acks) <= ACKS_MAX and self._intake.is_ready
+
+    def _take(self) -> bytes:
+        """Return what has arrived, and as much as one step decrypts of what waits for that."""
+        if self._tls is not None and self._tls.has_more:
+            self._arrived.add(self._decrypt(b"", self._tls))
+        return self._arrived.take()
 
     def _step(self, data: bytes, spent_s: float = 0.0) -> None:
         """
@@ -357,7 +377,8 @@ class Connection(asyncio.BufferedProtocol):
     # Reading.
 
     def _count_half(self) -> None:
-        self._budget.keep(self._holding, self._decoder.held_bytes + self._arrived.held_bytes)
+        encrypted_bytes = self._tls.held_bytes if self._tls is not None else 0
+        self._budget.keep(self._holding, self._decoder.held_bytes + self._arrived.held_bytes + encrypted_bytes)
         if self._release_at is None and self._decoder.waits:
             self._release_at = asyncio.get_running_loop().call_later(WAIT_S, self._release)
 

@@ -31,6 +31,8 @@ class AbsolutePath(str):
         path = os.path.expanduser(given) if isinstance(given, str) else ""
         if not os.path.isabs(path):
             raise ValueError(f"not an absolute path: {given!r} (write it like /srv/mpsr)")
+        if "\0" in path:
+            raise ValueError(f"not a path, it has a null character: {given!r}")
         return cls(path)
 
     @classmethod

@@ -1,8 +1,9 @@
 """
-Files with a secret: a shared key, a token, a private key.
+Files that decide who is let in: with a secret (a shared key, a token, a private key), or with certificates.
 
-Always true: a file that others than its owner and its group could read or change is refused, and so is one that could
-be another user's. What is wrong with it is one sentence, without a byte of the secret.
+Always true: a file that others than its owner could change is refused, and so is one that could be another user's; one
+with a secret also if others than its owner and its group could read it. What is wrong with it is one sentence, without
+a byte of the secret.
 
 Not here: which folders can be trusted (hub.trust).
 """
@@ -15,22 +16,27 @@ import stat
 from hub.trust import Untrusted, check
 
 SECRET_BYTES_MAX = 4096
+CERTIFICATES_BYTES_MAX = 256 << 10
+"""The authorities of a whole system have 220 KiB, and take 17 ms to read."""
 
 
 class Unusable(Exception):
-    """A file with a secret cannot be used. The text is a sentence that names the file."""
+    """A file cannot be used. The text is a sentence that names the file."""
 
 
 def check_secret(path: str) -> None:
     """Check that nobody else can know, or replace, what is in the file at *path*. Raises Unusable."""
-    try:
-        check(os.path.dirname(path))
-        there = os.stat(path)
-    except Untrusted as error:
-        raise Unusable(f"{path}: {error} (another user could replace the file)") from error
-    except OSError as error:
-        raise Unusable(f"{path}: {error.strerror}") from error
-    _check(path, there)
+    _check(path, _stat(path))
+
+
+def check_certificates(path: str) -> None:
+    """Check that nobody else can change or replace the certificates in the file at *path*. Raises Unusable."""
+    there = _stat(path)
+    _check_owner(path, there)
+    if there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Unusable(f"{path} can be changed by other users (chmod 644)")
+    if there.st_size > CERTIFICATES_BYTES_MAX:
+        raise Unusable(f"{path} has more than {CERTIFICATES_BYTES_MAX} bytes: is it the right file?")
 
 
 def read_secret(path: str) -> bytes:
@@ -50,10 +56,25 @@ def read_secret(path: str) -> bytes:
     return secret
 
 
+def _stat(path: str) -> os.stat_result:
+    """Return the stat of *path*, in a folder in which nobody else can replace it. Raises Unusable."""
+    try:
+        check(os.path.dirname(path))
+        return os.stat(path)
+    except Untrusted as error:
+        raise Unusable(f"{path}: {error} (another user could replace the file)") from error
+    except OSError as error:
+        raise Unusable(f"{path}: {error.strerror}") from error
+
+
 def _check(path: str, there: os.stat_result) -> None:
+    _check_owner(path, there)
+    if there.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise Unusable(f"{path} can be read or changed by other users (chmod 600, or 640 for a group)")
+
+
+def _check_owner(path: str, there: os.stat_result) -> None:
     if not stat.S_ISREG(there.st_mode):
         raise Unusable(f"{path} is no file")
     if there.st_uid not in (0, os.geteuid()):
         raise Unusable(f"{path} belongs to user {there.st_uid} (give it to root or to the hub's user)")
-    if there.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-        raise Unusable(f"{path} can be read or changed by other users (chmod 600, or 640 for a group)")

@@ -2,7 +2,8 @@
 What a TCP source asks of its clients: the files with the shared key and with the certificates.
 
 Always true:
-- the shared key and the private key are refused if other users could read or change them (hub.secretfile);
+- the shared key and the private key are refused if other users could read or change them, and certificates if other
+  users could change them: who can add an authority decides who may send (hub.secretfile);
 - a fault is one sentence that names the file, and holds nothing of what is in it.
 
 Not here: asking for them (hub.sources.greeting), which of them an address needs (hub.sources.table).
@@ -16,7 +17,7 @@ import ssl
 from typing import NamedTuple
 
 from hub.errors import SourceError
-from hub.secretfile import Unusable, check_secret, read_secret
+from hub.secretfile import Unusable, check_certificates, check_secret, read_secret
 from hub.sources.table import Tcp
 
 
@@ -50,6 +51,8 @@ def _context(table: Tcp) -> ssl.SSLContext | None:
     if table.tls_cert is None or table.tls_key is None:
         return None
     check_secret(table.tls_key)
+    for path in filter(None, (table.tls_cert, table.tls_client_ca)):
+        check_certificates(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION

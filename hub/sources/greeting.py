@@ -119,7 +119,7 @@ class Greeting:
         if self._tls is None:
             return await self._read()
         while not self._tls.is_closed:
-            data = await self._read()
+            data = b"" if self._tls.has_more else await self._read()
             await self._turn.come()
             with self._turn:
                 data = self._tls.decrypt(data)

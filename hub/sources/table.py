@@ -244,7 +244,9 @@ def as_source_error(table: SourceTable, error: Exception) -> SourceError:
         reason = error.strerror
     else:
         reason = str(error) if isinstance(error, MpsrError) else repr(error)
-    return SourceError(table.where, reason.replace("a --socket", "a path").replace("another --socket", "another path"))
+    for article in ("a", "another", "a shorter"):
+        reason = reason.replace(f"{article} --socket", f"{article} path")
+    return SourceError(table.where, reason)
 
 
 def check_extra(table: SourceTable) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.secretfile import SECRET_BYTES_MAX, Unusable, read_secret
+from hub.secretfile import CERTIFICATES_BYTES_MAX, SECRET_BYTES_MAX, Unusable, check_certificates, read_secret
 
 
 @pytest.fixture
@@ -77,3 +77,29 @@ def test_it_is_replaced_in_between(file: Path, monkeypatch: pytest.MonkeyPatch) 
     file.unlink()
     with pytest.raises(Unusable, match="No such file"):
         read_secret(str(file))
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o444])
+def test_certificates(file: Path, mode: int) -> None:
+    """Certificates are no secret."""
+    file.chmod(mode)
+    check_certificates(str(file))
+
+
+def test_certificates_of_others(file: Path, tmp_path: Path) -> None:
+    """What others could change is refused; so is what is no file, unopened, or what is too large to be certificates."""
+    for mode in (0o664, 0o646):
+        file.chmod(mode)
+        with pytest.raises(Unusable, match=r"can be changed by other users \(chmod 644\)"):
+            check_certificates(str(file))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(Unusable, match=r"pipe is no file$"):
+        check_certificates(str(pipe))
+    file.chmod(0o644)
+    os.truncate(file, CERTIFICATES_BYTES_MAX + 1)
+    with pytest.raises(Unusable, match=f"more than {CERTIFICATES_BYTES_MAX} bytes"):
+        check_certificates(str(file))
+    tmp_path.chmod(0o777)
+    with pytest.raises(Unusable, match=r"can be written by everybody \(another user could replace the file\)"):
+        check_certificates(str(file))

@@ -7,7 +7,7 @@ import ssl
 
 import pytest
 
-from hub.tls import RECORD_BYTES, Tls, TlsFailed
+from hub.tls import RECORD_BYTES, RECORDS_MAX, Tls, TlsFailed
 from tests.certificates import Certificates, ClientHalf, Pair
 
 
@@ -59,6 +59,42 @@ def test_a_record_in_pieces(halves: tuple[Tls, ClientHalf]) -> None:
     for at in range(0, len(data) - 1, 1000):
         assert tls.decrypt(data[at : min(at + 1000, len(data) - 1)]) == b""
     assert tls.decrypt(data[-1:]) == b"x" * RECORD_BYTES
+
+
+def test_many_records(halves: tuple[Tls, ClientHalf]) -> None:
+    """One call decrypts some of them, wherever they are cut; the rest waits, half a header too."""
+    tls, client = halves
+    data = b"".join(client.send(bytes((n % 256,))) for n in range(1000))
+    expected = bytes(n % 256 for n in range(1000))
+    found = [tls.decrypt(data[:-20])]
+    assert tls.held_bytes > len(data) / 2
+    while tls.has_more:
+        found.append(tls.decrypt(b""))
+    assert [len(piece) for piece in found] == [RECORDS_MAX] * (999 // RECORDS_MAX) + [999 % RECORDS_MAX]
+    assert tls.held_bytes < 5
+    assert b"".join([*found, tls.decrypt(data[-20:])]) == expected
+    data = client.send(b"one") + client.send(b"two")
+    assert b"".join(tls.decrypt(data[at : at + 1]) for at in range(len(data))) == b"onetwo"
+    first, second = client.send(b"one"), client.send(b"two")
+    assert tls.decrypt(first[:3]) == b""
+    assert (tls.has_more, tls.held_bytes) == (False, 3)
+    tls.hold(first[3:] + second[:-1])
+    assert tls.has_more
+    assert tls.decrypt(b"") == b"one"
+    tls.hold(second[-1:])
+    assert tls.has_more
+    assert tls.decrypt(b"") == b"two"
+    assert not tls.has_more
+
+
+def test_nothing_waits_behind_the_end(halves: tuple[Tls, ClientHalf]) -> None:
+    """What follows the client's goodbye, or a fault, is let go."""
+    tls, client = halves
+    record = client.send(b"x")
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.object.unwrap()
+    assert tls.decrypt(record + client.outgoing.read() + record * 1000) == b"x"
+    assert (tls.is_closed, tls.has_more, tls.held_bytes) == (True, False, 0)
 
 
 def test_the_end(halves: tuple[Tls, ClientHalf]) -> None:

@@ -75,9 +75,9 @@ def test_wrong_files(certificates: Certificates, tmp_path: Path) -> None:
     assert " are no certificate and its private key, in PEM: " in fault_of(with_tls(Pair(server.cert, str(empty))))
     assert "_ssl.c" not in fault_of(with_tls(Pair(server.cert, str(empty))))
     absent = str(tmp_path / "absent")
-    assert fault_of(with_tls(Pair(absent, server.key))).endswith("in PEM: No such file or directory")
+    assert fault_of(with_tls(Pair(absent, server.key))) == f"{absent}: No such file or directory"
     assert fault_of(with_tls(Pair(server.cert, absent))) == f"{absent}: No such file or directory"
-    assert fault_of(with_tls(server, absent)) == f"{absent} has no certificates, in PEM: No such file or directory"
+    assert fault_of(with_tls(server, absent)) == f"{absent}: No such file or directory"
     assert fault_of(with_tls(server, str(empty))).startswith(f"{empty} has no certificates, in PEM: ")
 
 
@@ -87,6 +87,18 @@ def test_a_private_key_of_everybody(certificates: Certificates, tmp_path: Path) 
     key.write_bytes(Path(certificates.server.key).read_bytes())
     key.chmod(0o644)
     assert "can be read or changed by other users" in fault_of(with_tls(Pair(certificates.server.cert, str(key))))
+
+
+def test_certificates_that_others_could_change(certificates: Certificates, tmp_path: Path) -> None:
+    """Who can add an authority can let anybody in; and a pipe in the place of a certificate would hold up the hub."""
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(Path(certificates.authority.cert).read_bytes())
+    authority.chmod(0o666)
+    assert fault_of(with_tls(certificates.server, str(authority))).startswith(f"{authority} can be changed by other")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    assert fault_of(with_tls(Pair(str(pipe), certificates.server.key))) == f"{pipe} is no file"
+    assert fault_of(with_tls(certificates.server, str(pipe))) == f"{pipe} is no file"
 
 
 def test_a_private_key_with_a_password(certificates: Certificates, tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def test_tags() -> None:
     [
         (SourceError("/b", "why"), "why"),
         (SocketError("/a", "why (choose a --socket in a folder of yours)"), "why (choose a path in a folder of yours)"),
+        (SocketError("/a", "long (choose a shorter --socket)"), "long (choose a shorter path)"),
+        (SocketError("/a", "taken (choose another --socket)"), "taken (choose another path)"),
         (PermissionError(13, "Permission denied"), "Permission denied"),
         (UnknownGroup("gg"), "no such group: gg (see `getent group`, or leave --group out)"),
         (ZeroDivisionError("x"), "ZeroDivisionError('x')"),

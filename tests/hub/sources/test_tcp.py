@@ -28,6 +28,7 @@ from hub.sources import configured, tcp
 from hub.sources.credentials import Credentials, stamp
 from hub.sources.table import Tag, Tcp, make
 from hub.sources.tcp import TcpSource
+from hub.tls import Tls
 from hub.users import User
 from tests.certificates import Certificates, ClientHalf, Pair
 from tests.forwardshake import receive, shake_hands
@@ -209,6 +210,32 @@ def test_reads_in_tls_are_small(tmp_path: Path, certificates: Certificates) -> N
     asyncio.run(main())
 
 
+def test_decrypting_takes_its_turn(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host whose time in this round is used up waits with all its connections; nothing is lost."""
+    was_spent: list[bool] = []
+
+    async def main() -> None:
+        async with serving(tmp_path, encrypted(certificates.server)) as here:
+            with await here.wrapped(certificates.context(), b"first\n") as client:
+                await until(lambda: here.got)
+                (arrival,) = here.source._listener.clients
+                decrypt, turn = Tls.decrypt, arrival.user.turn
+
+                def noting(tls: Tls, data: bytes) -> bytes:
+                    was_spent.append(turn.is_spent)
+                    return decrypt(tls, data)
+
+                monkeypatch.setattr(Tls, "decrypt", noting)
+                client.sendall(b"second\n")
+                turn.spend(0.1)
+                await until(lambda: len(here.got) == 2)
+                assert was_spent == [False]
+
+    asyncio.run(main())
+
+
 @both_loops
 def test_much_in_tls(run: Run, tmp_path: Path, certificates: Certificates) -> None:
     """Thousands of frames, large ones among them, arrive whole and in order; each is acknowledged."""
@@ -240,6 +267,30 @@ def test_much_in_tls(run: Run, tmp_path: Path, certificates: Certificates) -> No
         async with serving(tmp_path, encrypted(certificates.server)) as here:
             assert await asyncio.to_thread(talk, here) == [f"{at}" for at in range(count)]
         assert len(here.got) == count
+
+    run(main())
+
+
+@both_loops
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_many_records_at_once(run: Run, tmp_path: Path, certificates: Certificates, is_stopped: bool) -> None:
+    """Records that one step does not decrypt are decrypted in the next ones, also behind the client's end, or a stop."""
+    count = 4000
+
+    def talk(here: Site) -> None:
+        half = ClientHalf(certificates.context())
+        with here.client(half.shake_hands()) as sock:
+            last = b""
+            while not last:
+                last = half.shake_hands(sock.recv(65536))
+            sock.sendall(last + b"".join(half.send(b"%d\n" % at) for at in range(count)))
+
+    async def main() -> None:
+        async with serving(tmp_path, encrypted(certificates.server)) as here:
+            await asyncio.to_thread(talk, here)
+            if not is_stopped:
+                await until(lambda: len(here.got) == count)
+        assert [message.record["message"] for message in here.got] == [str(at) for at in range(count)]
 
     run(main())
 
