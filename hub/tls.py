@@ -6,7 +6,7 @@ meets EPIPE (hub.outbox), it holds up to 256 KiB of each connection outside the 
 only its sending half loses its acknowledgements. Here the socket stays ours.
 
 Always true:
-- one call decrypts `RECORDS_MAX` records at most, because a client can send thousands in one read that ask for new keys:
+- one call decrypts `RECORDS_MAX` records at most, because a client can send thousands that ask for new keys:
   what is left waits here, and `has_more` is true. Else at most one record (16 KiB) is held, which is not whole;
 - after the client's close_notify, or a fault, `is_closed` is true and nothing more is taken;
 - no session tickets are sent: a client that never reads would reset the connection when it closes it.
@@ -113,7 +113,7 @@ class Tls:
         return self.output()
 
     def _feed(self, data: bytes) -> None:
-        """Give OpenSSL what waits, and *data*, as far as that is `RECORDS_MAX` records, the last of which may be half."""
+        """Give OpenSSL what waits, then *data*: `RECORDS_MAX` records at most, the last of which may be half."""
         data = self._waiting + data
         at = self._left
         for _ in range(RECORDS_MAX):

@@ -48,6 +48,25 @@ def test_the_first_rule_that_applies_counts() -> None:
     assert not any(limits.wait_s(8, b"app", 1000) for _ in range(10)), "no rule applies"
 
 
+def test_tags_without_a_rule_cost_no_bucket_its_place() -> None:
+    """Nobody gets a full bucket again by inventing tags that no rule is for."""
+    limits = Timed(Limit("debug", messages_per_s=1))
+    assert limits.wait_s(tag=b"debug") == 0
+    for number in range(BUCKETS_MAX + 1):
+        assert limits.wait_s(tag=b"%d" % number) == 0
+    assert limits.wait_s(tag=b"debug") > 0
+    assert len(limits._buckets) == 1
+
+
+def test_long_tags_cost_no_more_than_short_ones() -> None:
+    """They have buckets of their own, which do not hold them."""
+    limits = Timed(Limit(messages_per_s=1))
+    for tag in (b"a" * 4096, b"a" * 4095 + b"b", b"a" * 64, b"a" * 65):
+        assert limits.wait_s(tag=tag) == 0
+        assert limits.wait_s(tag=tag) > 0
+    assert max(len(tag) for _, tag in limits._buckets) == 64
+
+
 def test_users_and_tags_have_buckets_of_their_own() -> None:
     limits = Timed(Limit(messages_per_s=1))
     for uid, tag in ((1, b"a"), (1, b"b"), (2, b"a")):

@@ -210,9 +210,7 @@ def test_reads_in_tls_are_small(tmp_path: Path, certificates: Certificates) -> N
     asyncio.run(main())
 
 
-def test_decrypting_takes_its_turn(
-    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decrypting_takes_its_turn(tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host whose time in this round is used up waits with all its connections; nothing is lost."""
     was_spent: list[bool] = []
 
@@ -274,7 +272,7 @@ def test_much_in_tls(run: Run, tmp_path: Path, certificates: Certificates) -> No
 @both_loops
 @pytest.mark.parametrize("is_stopped", [False, True])
 def test_many_records_at_once(run: Run, tmp_path: Path, certificates: Certificates, is_stopped: bool) -> None:
-    """Records that one step does not decrypt are decrypted in the next ones, also behind the client's end, or a stop."""
+    """Records that one step does not decrypt are decrypted in the next ones, also behind the end, or a stop."""
     count = 4000
 
     def talk(here: Site) -> None:

@@ -125,7 +125,7 @@ def _with(data: bytes, fields: dict[str, Any]) -> bytes:
 
 
 def test_held_pieces_cost_what_is_counted() -> None:
-    """Records of many small objects take no more memory than their bytes, and tiny pieces are counted with their cost."""
+    """Records of many small objects take no more memory than bytes; tiny pieces count with what they cost."""
     for fill, text in (({"n": [[]] * 60_000}, "x"), ({}, "")):
         decoder = ForwardDecoder()
         tracemalloc.start()
