@@ -26,6 +26,7 @@ from hub.control.reading import Pace
 from hub.intake import Intake
 from hub.message import Batch, Loss
 from hub.web.connection import HttpConnection
+from hub.web.handler import forget
 from hub.wire.bodies import BadBody, BodyTooLarge, Format, Items
 from hub.wire.compression import RATIO_MAX, BadCompression, TooLarge, decompress, output_bytes_max
 from hub.wire.payload import Unopened
@@ -65,6 +66,8 @@ async def read_body(request: web.BaseRequest, connection: HttpConnection, bytes_
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
+    if connection.has_eof and not request.content.is_eof():
+        raise _cut_off()
     connection.content = request.content
     try:
         parts, size = await _read(request, connection.intake, bytes_max)
@@ -84,8 +87,9 @@ async def _read(request: web.BaseRequest, intake: Intake, bytes_max: int) -> tup
                 part = await _next_part(request.content, intake)
         except TimeoutError:
             raise Refused(408, "the body comes too slowly") from None
-        except (web.RequestPayloadError, OSError):
-            raise Refused(400, "the body is not whole, or its chunks are malformed") from None
+        except (web.RequestPayloadError, OSError) as error:
+            forget(error)  # the request keeps it
+            raise _cut_off() from None
         if not part:
             return parts, size
         left_s += len(part) / PACE_BYTES - (loop.time() - began)
@@ -116,6 +120,10 @@ async def _room(intake: Intake) -> None:
         raise Refused(429, "your share of the hub's memory is used up", retry_s=1.0) from None
     finally:
         intake.budget.hold_up(intake.holding, False)
+
+
+def _cut_off() -> Refused:
+    return Refused(400, "the body is not whole, or its chunks are malformed")
 
 
 def _too_large(bytes_max: int) -> Refused:

@@ -15,7 +15,6 @@ Not here: the limits of a body (hub.web.body), answers (hub.web.website), who ma
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -27,10 +26,8 @@ from hub.dispatch import has_left
 from hub.intake import Intake
 from hub.message import Peer
 from hub.users import User
+from hub.web.handler import Handler
 
-IDLE_S = 30.0
-LINGER_S = 2.0
-"""How long the rest of a refused body is read, so that its client sees the answer before the connection closes."""
 UNREAD_S = 30.0
 """How long a response may stay unread, unless it is one that goes on."""
 PIECE_BYTES = 8 << 10
@@ -39,16 +36,9 @@ REQUEST_S = 300e-6
 """What aiohttp takes for a request and its response; it counts as the user's time on the loop."""
 HANDOVER_S = 0.1
 """Within that time aiohttp has handed over a request that has arrived: a few rounds of the loop."""
-HEADER_BYTES_MAX = 8 << 10
-HEADERS_MAX = 64
-READ_BYTES = 32 << 10
-"""What aiohttp holds of a body that nobody reads: twice this, and one read more, of 64 KiB."""
 
 SERVER = "mpsr"
 """Instead of the versions of our libraries."""
-
-_quiet = logging.Logger("aiohttp")  # it logs each malformed request with a traceback
-_quiet.addHandler(logging.NullHandler())
 
 Answer = Callable[[web.BaseRequest, "HttpConnection"], Awaitable[web.StreamResponse]]
 
@@ -92,23 +82,12 @@ class HttpConnection(asyncio.Protocol):
         """Whether responses are to end at once."""
         self.content: StreamReader | None = None
         """The body of a request, while it is read."""
+        self.has_eof = False
+        """Whether the client has closed its sending half: all that it has sent has been parsed."""
         self.is_streaming = False
         """Whether a response goes on for as long as its reader takes."""
         self._answer = answer
-        server = web.Server(
-            self._handle,
-            access_log=None,
-            logger=_quiet,
-            keepalive_timeout=IDLE_S,
-            lingering_time=LINGER_S,
-            max_line_size=HEADER_BYTES_MAX,
-            max_field_size=HEADER_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            read_bufsize=READ_BYTES,
-            auto_decompress=False,
-            tcp_keepalive=False,
-        )
-        self._handler = server()
+        self._handler = Handler(self._handle)
         self._transport: asyncio.Transport | None = None
         self._valve: Valve | None = None
         self._arrived: deque[bytes] = deque()  # what aiohttp has not got yet
@@ -117,13 +96,12 @@ class HttpConnection(asyncio.Protocol):
         self._lost = asyncio.Event()
         self._request: asyncio.Task[object] | None = None  # that answers the request at hand
         self._unread: asyncio.TimerHandle | None = None  # while the client does not read
-        self._has_eof = False
         self._is_last = False  # after the request at hand, the connection closes
 
     @property
     def has_left(self) -> bool:
         """Whether the client has closed the connection, and not only its sending half."""
-        return self._lost.is_set() or (self._has_eof and self._sock is not None and has_left(self._sock))
+        return self._lost.is_set() or (self.has_eof and self._sock is not None and has_left(self._sock))
 
     @property
     def peer(self) -> Peer:
@@ -158,7 +136,7 @@ class HttpConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep our half open while answers may be owed: not if the rest of a body is missing."""
         self.ending.set()
-        self._has_eof = True
+        self.has_eof = True
         self._close_soon()
         return self.content is None or self.content.is_eof()
 
@@ -197,6 +175,8 @@ class HttpConnection(asyncio.Protocol):
                 await asyncio.wait((self._request,))
             if self._feeding is not None:
                 self._feeding.cancel()
+                self._feeding = None
+            self._valve = None  # which may be held by us
             self.abort()
             self.intake.budget.keep(self.intake.holding, 0)
             self.intake.holding.break_off = None
@@ -244,9 +224,11 @@ class HttpConnection(asyncio.Protocol):
             if self._handler.writing_paused:  # the last responses are not read
                 await request.writer.drain()
             response = await self._answer(request, self)
+        except ConnectionError:  # the client has left; raised to aiohttp, it would be in a circle
+            return web.Response()
         finally:
             self._request = None
-            if self._has_eof:
+            if self.has_eof:
                 self._close_soon()
         if self._is_last:
             response.force_close()

@@ -36,6 +36,7 @@ PACE_S = 0.02
 """A reader that follows looks at new messages that often, however many commits there are."""
 PAGE_COUNT = 1000
 SEQUENCE_MAX = (1 << 63) - 1
+DIGITS_MAX = len(str(SEQUENCE_MAX)) + 1
 _FLAGS = frozenset(("follow", "ignore_case", "invert_match"))
 _LISTS = frozenset(("tag", "where"))
 _NUMBERS = frozenset(("after", "limit", "pid"))
@@ -83,9 +84,10 @@ def _flag(name: str, text: str) -> bool:
 
 
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or int(text[:20]) > SEQUENCE_MAX:
+    digits = text.lstrip("0")[:DIGITS_MAX] or "0"
+    if not (text.isascii() and text.isdecimal()) or int(digits) > SEQUENCE_MAX:
         raise InvalidParams(f"{name} is no whole number from 0 up", param=name)
-    return int(text)
+    return int(digits)
 
 
 def as_lines(messages: Iterable[msgspec.Raw]) -> bytes:

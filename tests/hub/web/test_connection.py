@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.web import connection
+from hub.web import body, connection, handler
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.web.serving import serving
 
@@ -15,8 +15,8 @@ POST = b"POST /messages HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-def post(body: bytes) -> bytes:
-    return POST % (len(body), body)
+def post(data: bytes) -> bytes:
+    return POST % (len(data), data)
 
 
 @both_loops
@@ -54,9 +54,29 @@ def test_a_client_that_closes_its_half_is_answered(run: Run, tmp_path: Path) -> 
     run(main())
 
 
+@both_loops
+def test_a_client_that_leaves_before_its_body_is_read(run: Run, tmp_path: Path) -> None:
+    """Its request is refused at once: nobody waits for a rest that cannot come."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as here:
+            half = b"POST /messages HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf"
+            reader, writer = await here.raw(half)
+            writer.write_eof()
+            assert (await reader.read())[:12] in (b"", b"HTTP/1.1 400")
+            for _ in range(5):
+                _, writer = await here.raw(half)
+                writer.transport.abort()
+            async with asyncio.timeout(body.BODY_S / 2):
+                await until(lambda: here.source._listener.connections == 0)
+            assert here.got == []
+
+    run(main())
+
+
 def test_idle_and_slow_clients_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that says nothing, or stays in the middle of its headers, is closed; one that just was served, too."""
-    monkeypatch.setattr(connection, "IDLE_S", 0.05)
+    monkeypatch.setattr(handler, "IDLE_S", 0.05)
 
     async def main() -> None:
         async with serving(tmp_path) as here:

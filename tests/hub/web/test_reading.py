@@ -57,7 +57,8 @@ def test_all_messages_as_lines(run: Run, tmp_path: Path) -> None:
 
 
 WRONG = ("level=loud", "grep=(", "where=x", "since=never", "after=x", "after=-1", "follow=maybe", "no=1",
-         "invert_match", "limit=1&limit=2", "uid=nobody-of-that-name", f"after={1 << 63}")  # fmt: skip
+         "invert_match", "limit=1&limit=2", "uid=nobody-of-that-name", f"after={1 << 63}",
+         f"after={10**40:060}", f"limit={10**40:060}", f"pid={'0' * 30}{'9' * 5000}")  # fmt: skip
 
 
 def test_filters(tmp_path: Path) -> None:
