@@ -74,7 +74,7 @@ class Limits:
         self.change(rules)
 
     def change(self, rules: Sequence[Limit]) -> None:
-        """Put *rules* into force. Every bucket begins full."""
+        """Put *rules* into force; without any, what waits is let through. Every bucket begins full."""
         self._rules = [(re.compile(fnmatch.translate(rule.tag)).match, rule) for rule in rules]
         self._buckets: OrderedDict[tuple[int, bytes], tuple[Limit, _Bucket]] = OrderedDict()
         self.are_any: bool = bool(self._rules)

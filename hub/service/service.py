@@ -197,6 +197,7 @@ class Service:
             notifier.stopping()
             log.info("hub.stopping", connections=endpoint.connections)
             events.emit("hub.stopping", {"stop_timeout_s": float(reloader.config.stop_timeout)})
+            endpoint.limits.change(())  # what was read is stored: who waits for a limit would be cut off
             return reloader.config.stop_timeout
 
         parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, commands))

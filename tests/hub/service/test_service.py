@@ -56,6 +56,27 @@ def test_a_signal_stops_it(hub: HubProcess, number: signal.Signals) -> None:
     assert hub.log[-1]["last_sequence"] == 450
 
 
+def test_a_stop_stores_what_waits_for_a_rate_limit(tmp_path: Path) -> None:
+    """It was read, and its sender may be gone: a connection, a pipe and datagrams are let through at once."""
+    config = tmp_path / "hub.toml"
+    config.write_text("[[limits]]\nmessages_per_s = 0.001\n")
+    pipe, log = tmp_path / "pipe", tmp_path / "log"
+    with HubProcess(tmp_path, "--config", str(config), "--fifo", str(pipe), "--datagram", str(log)) as hub:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+            client.connect(str(log))
+            for _ in range(2):
+                connect(hub.socket, b"of a connection\n").close()
+                client.send(b"<13>a datagram")
+                pipe.write_bytes(b'{"tag": "pipe"}\n')
+                eventually(lambda: Counter(message.tag for message in hub.messages()) == ONE_EACH)
+        assert hub.stop() == 0
+        assert Counter(message.tag for message in hub.messages()) == ONE_EACH + ONE_EACH
+        assert not events(hub, "hub.stopped_late")
+
+
+ONE_EACH = Counter(["text", "syslog", "pipe"])
+
+
 def test_print(tmp_path: Path) -> None:
     """All committed messages are printed, including the last, in order."""
     with HubProcess(tmp_path, "--print", stdout=tmp_path / "out") as hub:
