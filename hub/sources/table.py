@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from hub.address import Address
 from hub.errors import MpsrError, SocketError, SourceError
-from hub.paths import AbsolutePath
+from hub.paths import AbsolutePath, is_abstract
 from hub.quantities import Mode
 from hub.service.tables import Table
 from hub.wire.frame import TAG_BYTES_MAX
@@ -130,11 +130,15 @@ class Place(AbsolutePath):
 
     @classmethod
     def of_shell(cls, text: str) -> Self:
-        """Return the path or the address that *text* means on a command line, where a path may be relative."""
-        try:
-            return cls(Address.parse(text))
-        except ValueError:
-            return super().of_shell(text)
+        """
+        Return the path or the address that *text* means on a command line, where a path may be relative.
+
+        What looks like an address, or an abstract name, is no path: `parse` says what is wrong with it. A file of such
+        a name is ``./name``.
+        """
+        if "/" not in text and (":" in text or is_abstract(text)):
+            return cls(text)
+        return super().of_shell(text)
 
 
 class Http(PermittedTable, frozen=True, kw_only=True, tag="http"):

@@ -6,7 +6,7 @@ Always true:
 - what was read counts in the memory of its user until the request is answered. A user over its share waits for
   `SHARE_S`, then it is told to come back;
 - a body that comes too slowly is given up: it has `BODY_S`, and a second more for each `PACE_BYTES`;
-- a step on the loop is short; compressed and large bodies are decoded on a thread (hub.opener), unless their client has
+- a step on the loop is short, also while items are added; compressed and large bodies are decoded on a thread (hub.opener), unless their client has
   left meanwhile.
 
 Not here: the formats (hub.wire.bodies, hub.wire.otlp), what becomes of the items (hub.web.ingest).
@@ -15,7 +15,7 @@ Not here: the formats (hub.wire.bodies, hub.wire.otlp), what becomes of the item
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ from hub.wire.payload import Unopened
 BODY_S = 30.0
 PACE_BYTES = 64 << 10
 SHARE_S = 5.0
+ITEMS_MAX = 1 << 16
+"""Each item, a run of messages under one tag, takes half a kilobyte of memory, however small it is."""
 METHODS = {"": "", "identity": "", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd"}
 """How a body is compressed, by Content-Encoding."""
 
@@ -130,17 +132,51 @@ def _too_large(bytes_max: int) -> Refused:
     return Refused(413, f"a body of more than {bytes_max} bytes")
 
 
+class Contents:
+    """The items of a body as they are to be stored, and what they sum up to. *dress* gets each with its number."""
+
+    def __init__(self, dress: Callable[[Batch | Loss, int], Batch | Loss]) -> None:
+        self.items: list[Batch | Loss] = []
+        self.size: int = 0
+        """What they hold of the memory."""
+        self.stored: int = 0
+        self.lost: int = 0
+        self.reason: str = ""
+        """Why the first of those that are lost is."""
+        self.by_tag: dict[bytes, tuple[int, int]] = {}
+        """How many messages there are, and their bytes."""
+        self._dress = dress
+
+    def add(self, item: Batch | Loss) -> None:
+        """Add *item*. Raises BodyTooLarge."""
+        number = len(self.items)
+        if number == ITEMS_MAX:
+            raise BodyTooLarge(f"its tag changes more than {ITEMS_MAX} times (send smaller batches)")
+        item = self._dress(item, number)
+        self.items.append(item)
+        self.size += ITEM_BYTES
+        if isinstance(item, Batch):
+            size = len(item.entries)
+            self.size += size
+            self.stored += item.count
+            former_count, former_size = self.by_tag.get(item.tag, (0, 0))
+            self.by_tag[item.tag] = former_count + item.count, former_size + size
+        else:
+            self.lost += item.count
+            self.reason = self.reason or item.reason
+
+
 async def decode_body(
-    body: Body, format_: Format, connection: HttpConnection, bytes_max: int
-) -> Sequence[Batch | Loss]:
-    """Return the items of *body*; *bytes_max* bounds what comes out. Raises Refused. The body is emptied."""
+    body: Body, format_: Format, connection: HttpConnection, bytes_max: int, contents: Contents
+) -> None:
+    """Add the items of *body* to *contents*; *bytes_max* bounds their bytes. Raises Refused. The body is emptied."""
     intake = connection.intake
     try:
         if body.method or body.size > format_.inline_bytes_max:
-            work = partial(_decode_all, body, format_, connection, bytes_max)
-            items = await intake.open(Unopened(work, body.size))
+            work = partial(_decode_all, body, format_, connection, bytes_max, contents)
+            await intake.open(Unopened(work, body.size))
         else:
-            items = await _decode_here(body, format_, intake, bytes_max)
+            await _decode_here(body, format_, intake, bytes_max, contents)
     except BadBody as error:
         raise Refused(400, str(error)) from None
     except BodyTooLarge as error:
@@ -149,35 +185,38 @@ async def decode_body(
         raise Refused(400, f"not {body.method}: {error}") from None
     except TooLarge:
         raise Refused(413, f"{body.method} of more than {bytes_max} bytes, or {RATIO_MAX} times its size") from None
-    intake.budget.keep(intake.holding, sum(map(_size_of, items)))
-    return items
+    intake.budget.keep(intake.holding, contents.size)
 
 
-def _size_of(item: Batch | Loss) -> int:
-    return ITEM_BYTES + (len(item.entries) if isinstance(item, Batch) else 0)
-
-
-async def _decode_here(body: Body, format_: Format, intake: Intake, bytes_max: int) -> list[Batch | Loss]:
+async def _decode_here(body: Body, format_: Format, intake: Intake, bytes_max: int, contents: Contents) -> None:
     """Decode in steps, each in the user's turn."""
     await intake.ready()
-    found: list[Batch | Loss] = []
     with intake.user.turn:
         steps = format_.decode(_joined(body), intake.peer, intake, bytes_max)
         items = next(steps, None)
     while items is not None:
-        for item in items:
-            if isinstance(item, Unopened):
-                found += await intake.open(item)
-            else:
-                found.append(item)
+        await _add(items, intake, contents)
         if intake.user.turn.is_spent:
             await intake.user.turn.come()
         with intake.user.turn:
             items = next(steps, None)
-    return found
 
 
-def _decode_all(body: Body, format_: Format, connection: HttpConnection, bytes_max: int) -> list[Batch | Loss]:
+async def _add(items: Items, intake: Intake, contents: Contents) -> None:
+    turn = intake.user.turn
+    for item in items:
+        if turn.is_spent:
+            await turn.come()
+        if isinstance(item, Unopened):
+            await _add(await intake.open(item), intake, contents)
+        else:
+            with turn:
+                contents.add(item)
+
+
+def _decode_all(
+    body: Body, format_: Format, connection: HttpConnection, bytes_max: int, contents: Contents
+) -> list[Batch | Loss]:
     """Decode at once, on a thread. Raises Refused, also if the client has left: it could send many such bodies."""
     intake = connection.intake
     if connection.has_left:
@@ -186,7 +225,9 @@ def _decode_all(body: Body, format_: Format, connection: HttpConnection, bytes_m
     if body.method:
         limit = output_bytes_max(len(data), bytes_max)
         data = b"".join(decompress(memoryview(data), body.method, limit))
-    return list(_opened(format_.decode(data, intake.peer, intake, bytes_max), connection))
+    for item in _opened(format_.decode(data, intake.peer, intake, bytes_max), connection):
+        contents.add(item)
+    return contents.items
 
 
 def _left() -> Refused:

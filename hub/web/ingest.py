@@ -19,7 +19,8 @@ import base64
 import hashlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -30,7 +31,7 @@ from hub.errors import HubClosed
 from hub.intake import Intake
 from hub.message import Batch, Loss
 from hub.sources.table import Tag
-from hub.web.body import Refused, decode_body, read_body
+from hub.web.body import Contents, Refused, decode_body, read_body
 from hub.web.connection import HttpConnection
 from hub.wire import jsonlines, sysloglines, text
 from hub.wire.bodies import Format
@@ -38,9 +39,9 @@ from hub.wire.chunkid import pack_own
 
 BLOCKED_S = 30.0
 """How long a rate limit that makes senders wait may hold a request."""
-ITEMS_MAX = 1 << 20
-COUNTER_MAX = (1 << 44) - 1
-"""A counter and the number of an item, below `ITEMS_MAX`, are the 64 bits of one of our own chunk ids."""
+NUMBER_BITS = 20
+COUNTER_MAX = (1 << (64 - NUMBER_BITS)) - 1
+"""A counter and the number of an item, in `NUMBER_BITS` bits, are the 64 bits of one of our own chunk ids."""
 _DEFAULT_TAGS = frozenset((text.TAG, jsonlines.TAG, sysloglines.TAG, b"otlp"))
 _match_id = re.compile(r"([\x21-\x2e\x30-\x7e]{1,128})/([0-9]{1,14})").fullmatch
 
@@ -69,14 +70,9 @@ class RequestId(NamedTuple):
         digest = hashlib.blake2b(match[1].encode(), digest_size=16).digest()
         return cls(base64.urlsafe_b64encode(digest).rstrip(b"=").decode(), int(match[2]))
 
-    def number(self, items: Sequence[Batch | Loss]) -> list[Batch | Loss]:
-        """Return *items* with chunk ids. Raises Refused."""
-        if len(items) > ITEMS_MAX:
-            raise Refused(413, f"a request with an id changes its tag more than {ITEMS_MAX} times")
-        first = self.counter * ITEMS_MAX
-        return [
-            msgspec.structs.replace(item, chunk_id=pack_own(self.session, first + at)) for at, item in enumerate(items)
-        ]
+    def chunk_id(self, number: int) -> bytes:
+        """Return the chunk id of the item with that *number* in the request."""
+        return pack_own(self.session, (self.counter << NUMBER_BITS) + number)
 
 
 def tag_of(given: str | None, default: bytes | None) -> bytes | None:
@@ -89,14 +85,15 @@ def tag_of(given: str | None, default: bytes | None) -> bytes | None:
         raise Refused(400, f"tag: {error}") from None
 
 
-def tagged(items: Sequence[Batch | Loss], tag: bytes | None) -> Sequence[Batch | Loss]:
-    """Return *items* under *tag*, except those that name their own."""
-    if tag is None:
-        return items
-    return [
-        msgspec.structs.replace(item, tag=tag) if isinstance(item, Batch) and item.tag in _DEFAULT_TAGS else item
-        for item in items
-    ]
+def dressed(tag: bytes | None, id_: RequestId | None, item: Batch | Loss, number: int) -> Batch | Loss:
+    """Return *item* under *tag*, unless it has a tag of its own, and with the chunk id for its *number*."""
+    own = isinstance(item, Loss) or tag is None or item.tag not in _DEFAULT_TAGS
+    if own and id_ is None:
+        return item
+    chunk_id = item.chunk_id if id_ is None else id_.chunk_id(number)
+    if own:
+        return msgspec.structs.replace(item, chunk_id=chunk_id)
+    return msgspec.structs.replace(item, chunk_id=chunk_id, tag=tag)
 
 
 class Ingest:
@@ -117,41 +114,45 @@ class Ingest:
         id_ = None if header is None else RequestId.parse(header)
         try:
             body = await read_body(request, connection, bytes_max)
-            items = tagged(await decode_body(body, format_, connection, bytes_max), tag)
-            await self._admit(items, intake)
-            if not await intake.take(items if id_ is None else id_.number(items)):
+            contents = Contents(partial(dressed, tag, id_))
+            await decode_body(body, format_, connection, bytes_max, contents)
+            await self._admit(contents, intake)
+            if not await intake.take(contents.items):
                 raise Refused(403, f"uid {intake.peer.uid} may not send")
         except HubClosed:
             raise stopping() from None
         finally:
             intake.budget.keep(intake.holding, 0)
         await intake.all_settled()
-        losses = [item for item in items if isinstance(item, Loss)]
-        stored = sum(item.count for item in items if isinstance(item, Batch))
-        return Outcome(stored, sum(loss.count for loss in losses), losses[0].reason if losses else "")
+        return Outcome(contents.stored, contents.lost, contents.reason)
 
-    async def _admit(self, items: Sequence[Batch | Loss], intake: Intake) -> None:
-        """Return when the rate limits let all of *items* through. Raises Refused."""
+    async def _admit(self, contents: Contents, intake: Intake) -> None:
+        """Return when the rate limits let all of *contents* through. Raises Refused."""
         limits, uid = self._endpoint.limits, intake.peer.uid
         if not limits.are_any:
             return
-        sums: dict[bytes, tuple[int, int]] = {}
-        for item in items:
-            if isinstance(item, Batch):
-                count, size = sums.get(item.tag, (0, 0))
-                sums[item.tag] = count + item.count, size + len(item.entries)
         loop = asyncio.get_running_loop()
         until = loop.time() + BLOCKED_S
         while True:
-            waits = [limits.look(uid, tag) for tag in sums]
+            waits = [limits.look(uid, tag) async for tag in _in_turn(contents.by_tag, intake)]
             wait_s = max((wait_s for wait_s, _ in waits), default=0.0)
             if not wait_s:
                 break
             if any(each_s and when == "drop" for each_s, when in waits) or loop.time() + wait_s > until:
                 raise Refused(429, "over the rate limit", retry_s=wait_s)
             await asyncio.sleep(wait_s)
-        for tag, (count, size) in sums.items():
-            limits.take(uid, tag, count, size)
+        async for tag in _in_turn(contents.by_tag, intake):
+            limits.take(uid, tag, *contents.by_tag[tag])
+
+
+async def _in_turn(tags: Iterable[bytes], intake: Intake) -> AsyncIterator[bytes]:
+    """Yield each of *tags*; what is done with it counts as the user's time on the loop."""
+    turn = intake.user.turn
+    for tag in tags:
+        if turn.is_spent:
+            await turn.come()
+        with turn:
+            yield tag
 
 
 def stopping() -> Refused:

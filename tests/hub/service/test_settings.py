@@ -139,6 +139,16 @@ def test_wrong_places_of_http(text: str, said: str, tmp_path: Path) -> None:
         load(file=str(path), environ={})
 
 
+@pytest.mark.parametrize("flag", ["127.0.0.1:99999", ":8080", "host.example:80", "@name"])
+def test_what_looks_like_an_address_is_no_path(flag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in an address is said, and makes no socket of that name; with a slash in it, it is a path."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="neither an absolute path nor an address"):
+        load({"http": (flag,)}, file=os.devnull, environ={})
+    by_path = load({"http": (f"./{flag}",)}, file=os.devnull, environ={}).config
+    assert [source.where for source in by_path.all_sources] == [str(tmp_path / flag)]
+
+
 def test_sources_are_tables(tmp_path: Path) -> None:
     """Each table has a type and a path; permissions that it does not name are those of the socket."""
     path = tmp_path / "hub.toml"

@@ -17,13 +17,14 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from hub.access import Access, Rule, Rules
 from hub.errors import JournalUnavailable
 from hub.limits import Limit
-from hub.message import LOSS_TAG, Loss
-from hub.web import ingest
+from hub.message import LOSS_TAG
+from hub.web import body, ingest
 from hub.web.body import Refused
 from hub.web.ingest import RequestId, retry_after
 from hub.wire import otlp
+from hub.wire.chunkid import unpack_own
 from tests.hub.clients import Run, both_loops, until
-from tests.hub.web.serving import BEARER, Serving, serving
+from tests.hub.web.serving import BEARER, Reply, Serving, serving
 
 NDJSON = "application/x-ndjson"
 
@@ -131,8 +132,30 @@ def test_ids_are_those_of_one_session() -> None:
     assert first.session == second.session
     assert RequestId.parse("t/1").session != first.session
     assert RequestId.parse(f"s/{ingest.COUNTER_MAX}").counter == ingest.COUNTER_MAX
-    with pytest.raises(Refused, match="changes its tag"):
-        first.number([Loss("x")] * (ingest.ITEMS_MAX + 1))
+    last = (1 << ingest.NUMBER_BITS) - 1
+    assert last + 1 >= body.ITEMS_MAX
+    assert unpack_own(first.chunk_id(last)) < unpack_own(second.chunk_id(0))  # type: ignore[operator]  # both are own
+    assert unpack_own(first.chunk_id(0)) < unpack_own(first.chunk_id(1))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+def test_a_body_that_changes_its_tag_too_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+    """Each change costs half a kilobyte of memory, so their number is bounded; nothing of such a body is stored."""
+    monkeypatch.setattr(body, "ITEMS_MAX", 3)
+
+    async def post(here: Serving, count: int) -> Reply:
+        lines = b"".join(b'{"tag":"t%d"}\n' % n for n in range(count))
+        data = gzip.compress(lines) if packed else lines
+        return await here.post("/messages", data, NDJSON, Content_Encoding="gzip" if packed else "identity")
+
+    async def main() -> None:
+        async with serving(tmp_path) as here:
+            reply = await post(here, 4)
+            assert (reply.status, "changes more than 3 times" in reply.json["error"]) == (413, True)
+            assert (await post(here, 3)).json == {"stored": 3}
+            assert [message.tag for message in here.got] == ["t0", "t1", "t2"]
+
+    asyncio.run(main())
 
 
 def test_compressed_bodies(tmp_path: Path) -> None:
