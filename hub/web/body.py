@@ -6,7 +6,7 @@ Always true:
 - what was read counts in the memory of its user until the request is answered. A user over its share waits for
   `SHARE_S`, then it is told to come back;
 - a body that comes too slowly is given up: it has `BODY_S`, and a second more for each `PACE_BYTES`;
-- a step on the loop is short, also while items are added; compressed and large bodies are decoded on a thread (hub.opener), unless their client has
+- a step on the loop is short; compressed and large bodies are decoded on a thread (hub.opener), unless their client has
   left meanwhile.
 
 Not here: the formats (hub.wire.bodies, hub.wire.otlp), what becomes of the items (hub.web.ingest).
