@@ -8,6 +8,7 @@ import click
 
 from hub.cli.options import socket_option, usage_error
 from hub.cli.output import rest, write
+from hub.wire.jsonrpc import encode_request
 from producers import Client
 from producers import call as ask
 
@@ -47,10 +48,16 @@ def call(socket: str | None, method: str, params: str | None, follow: bool) -> N
     if params is not None:
         try:
             value = json.loads(params)
+        except RecursionError:
+            raise usage_error("the parameters are nested too deeply") from None
         except ValueError as error:
             raise usage_error(f"the parameters are not JSON: {error} (quote them: mpsr call {method} '{{}}')") from None
         if not isinstance(value, (list, dict)):
             raise usage_error("the parameters must be a JSON array or object")
+    try:
+        encode_request(method, value, 1)
+    except TypeError as error:  # half of a surrogate pair, for example
+        raise usage_error(str(error)) from None
     if not follow and method not in STREAMS:
         click.echo(json.dumps(ask(method, value, path=socket)))
         return

@@ -42,6 +42,11 @@ REQUEST_BYTES_MAX = 16 << 10
 A longer request is invalid, and so is a longer batch, so that what waits is small. Valid ones are a method and a few
 words.
 """
+BATCH_MAX = 550
+"""
+A batch of more members is invalid as a whole: within `REQUEST_BYTES_MAX`, no more of them can be requests. Each is
+answered, and a batch of numbers would have 8,000.
+"""
 MESSAGE_CHARS_MAX = 1024
 """A longer error message is cut off, because it may quote the client's data."""
 _ID_MIN, _ID_MAX = -(1 << 63), (1 << 64) - 1
@@ -129,6 +134,8 @@ def as_batch(values: list[Any], size: int) -> Request | None:
         return None
     if size > REQUEST_BYTES_MAX:
         return Request("", fault=f"a batch of more than {REQUEST_BYTES_MAX} bytes")
+    if len(values) > BATCH_MAX:
+        return Request("", fault=f"a batch of more than {BATCH_MAX} members")
     members = (as_request(value) if isinstance(value, dict) else Request("", fault="no object") for value in values)
     return Request("", batch=tuple(members))
 

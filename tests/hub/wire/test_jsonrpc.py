@@ -236,6 +236,18 @@ def test_a_batch() -> None:
     assert (too_long.batch, too_long.fault) == ((), "a batch of more than 16384 bytes")
 
 
+def test_a_batch_has_a_number_of_members() -> None:
+    """As many requests as fit into its bytes are one; more members, which cost two bytes each, are one error."""
+    line = b"[" + b",".join([b'{"jsonrpc":"2.0","method":""}'] * (jsonrpc.REQUEST_BYTES_MAX // 30)) + b"]"
+    whole = jsonlines.parse_batch(line)
+    assert whole is not None
+    assert len(whole.batch) == jsonrpc.REQUEST_BYTES_MAX // 30 <= jsonrpc.BATCH_MAX
+    for count, fault in ((jsonrpc.BATCH_MAX, None), (jsonrpc.BATCH_MAX + 1, "a batch of more than 550 members")):
+        batch = jsonrpc.as_batch([1] * (count - 1) + [{**V, "method": "m"}], 10)
+        assert batch is not None
+        assert (batch.fault, len(batch.batch)) == (fault, 0 if fault else count)
+
+
 def test_an_error_has_data() -> None:
     """Data are in the reply and are decoded again; without data there is no such member."""
     assert jsonrpc.decode_answer(jsonrpc.encode_error(1, -32602, "why", {"param": "x"})) == Reply(
