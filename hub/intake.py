@@ -182,6 +182,10 @@ class Intake:
         if batch.chunk_id is not None and self.on_settled is not None:
             self.on_settled(batch.chunk_id)
 
+    def lift_limits(self) -> None:
+        """Let everything through from now on: the source ends, and what was read would be cut off while it waits."""
+        self._limits = NO_LIMITS
+
     async def all_settled(self) -> None:
         """Return when everything that was accepted is settled, and what was dropped is reported."""
         self._report_dropped()

@@ -92,6 +92,14 @@ class DatagramSource(ReadingSource):
         self._file.permit(mode, group)
         self._mode, self._group = mode, group
 
+    async def stop(self, timeout: float) -> None:
+        """Read what was sent by now, and return when it is stored, at most *timeout* seconds later."""
+        for intake, _ in self._writers.values():
+            intake.lift_limits()
+        for lane in self._lanes.values():
+            lane.lift_limits()
+        await super().stop(timeout)
+
     async def run(self) -> None:
         """Read until `stop` is called, and take what was sent. Raises MpsrError or OSError."""
         loop = asyncio.get_running_loop()
@@ -213,6 +221,8 @@ class DatagramSource(ReadingSource):
         if intake is None or (peer.comm and peer != intake.peer):  # another program, or another process of this number
             # The kernel reports one group of the writer of a datagram, not all: rules by group take them as unknown.
             intake = self._endpoint.intake(peer, Gate(self._endpoint.access, peer, lambda: None), self.tally)
+            if self._is_stopping:
+                intake.lift_limits()
         self._writers[writer] = intake, now
         if len(self._writers) > WRITERS_MAX:
             self._writers.popitem(last=False)

@@ -91,6 +91,11 @@ class FifoSource(ReadingSource):
             os.fchmod(self._fd, mode)
         self._mode, self._group = mode, group
 
+    async def stop(self, timeout: float) -> None:
+        """Read what was written by now, and return when it is stored, at most *timeout* seconds later."""
+        self._intake.lift_limits()
+        await super().stop(timeout)
+
     async def run(self) -> None:
         """Read until `stop` is called; return when everything that was read is stored."""
         budget, holding = self._intake.budget, self._intake.holding

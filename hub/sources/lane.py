@@ -74,6 +74,7 @@ class Lane:
         self._files = 0
         self._losses: dict[str, tuple[Intake, int, int]] = {}  # by reason: whose, how many, bytes
         self._waited_s, self._window_at = 0.0, float("-inf")
+        self._taking: Intake | None = None
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -127,6 +128,12 @@ class Lane:
         self._losses[reason] = intake, count + 1, lost_bytes + size
         self._start()
 
+    def lift_limits(self) -> None:
+        """Let through everything that waits here."""
+        for intake in {self._taking, *(datagram.intake for datagram in self._waiting)}:
+            if intake is not None:
+                intake.lift_limits()
+
     def close(self) -> None:
         """Let go what is left."""
         if self.task is not None:
@@ -161,7 +168,7 @@ class Lane:
             self.user.lines.log(log.exception, "datagram.failed", uid=self.user.uid)
 
     async def _take_some(self) -> None:
-        intake = self._waiting[0].intake
+        intake = self._taking = self._waiting[0].intake
         await intake.ready()
         files: list[io.FileIO] = []
         with self.user.turn:

@@ -77,6 +77,27 @@ def test_a_stop_stores_what_waits_for_a_rate_limit(tmp_path: Path) -> None:
 ONE_EACH = Counter(["text", "syslog", "pipe"])
 
 
+def test_a_source_that_is_removed_stores_what_waits_for_a_rate_limit(tmp_path: Path) -> None:
+    """What it has taken is stored before the reload ends; other senders go on waiting."""
+    config, pipe, log = tmp_path / "hub.toml", tmp_path / "pipe", tmp_path / "log"
+    limits = "[[limits]]\nmessages_per_s = 0.001\n"
+    config.write_text(f'fifo = ["{pipe}"]\ndatagram = ["{log}"]\n{limits}')
+    with (
+        HubProcess(tmp_path, "--config", str(config)) as hub,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client,
+    ):
+        client.connect(str(log))
+        for _ in range(2):
+            connect(hub.socket, b"of a connection\n").close()
+            client.send(b"<13>a datagram")
+            pipe.write_bytes(b'{"tag": "pipe"}\n')
+            eventually(lambda: Counter(message.tag for message in hub.messages()) == ONE_EACH)
+        config.write_text(limits)
+        hub.process.send_signal(signal.SIGHUP)
+        eventually(lambda: events(hub, "config.reloaded"))
+        assert Counter(message.tag for message in hub.messages()) == ONE_EACH + Counter(["syslog", "pipe"])
+
+
 def test_print(tmp_path: Path) -> None:
     """All committed messages are printed, including the last, in order."""
     with HubProcess(tmp_path, "--print", stdout=tmp_path / "out") as hub:
