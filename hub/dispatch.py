@@ -42,7 +42,12 @@ from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES
 from hub.wire import jsonrpc, length_prefixed
 
 RUNNING_MAX = 64
-"""Commands of one connection that run at once. Those that return at once do not count."""
+"""
+Commands of one connection that run at once. Those that return at once do not count, nor those that their caller has
+cancelled: a caller that cancels may ask again at once, when they have not ended yet.
+"""
+ENDING_MAX = 3 * RUNNING_MAX
+"""Commands of one connection that were cancelled and have not ended. More count as running."""
 STOP_S = 1.0
 """Commands get this long to end when the hub stops: an answer that is almost there is sent, a stream is cut off."""
 LOOK_S = 0.5
@@ -287,7 +292,7 @@ class Dispatch:
 
     def _too_much(self, request: jsonrpc.Request) -> str | None:
         """Return what there is too much of for *request* to run."""
-        if len(self._running) >= RUNNING_MAX:
+        if len(self._running) - min(len(self._cancelled), ENDING_MAX) >= RUNNING_MAX:
             return f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
         if not self._may_run(size_of(request)):
             return f"the requests of uid {self._intake.peer.uid} that run take all its memory; wait for a reply"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -160,6 +161,34 @@ def test_a_request_that_has_not_begun_is_cancelled(run: Run) -> None:
             await rig.say(request("count", id=1) + cancel(1) + request("wait", id=2) + cancel(2))
             answers = [await line_of(rig) for _ in range(2)]
             assert [(each["id"], each["error"]["code"]) for each in answers] == [(1, CANCELLED), (2, CANCELLED)]
+
+    run(main())
+
+
+@both_loops
+def test_who_cancels_may_ask_again_at_once(run: Run) -> None:
+    """Cancelled requests leave their places, although they end later. If they do not end at all, others must wait."""
+    may_end, begun = asyncio.Event(), [0]
+
+    async def stubborn(request: Request, peer: Peer) -> object:
+        begun[0] += 1
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_end.wait()
+        return "at last"
+
+    async def main() -> None:
+        async with Rig(commands={"wait": stubborn}) as rig:
+            rounds = 1 + dispatch.ENDING_MAX // RUNNING_MAX
+            for number in range(rounds):
+                ids = range(number * RUNNING_MAX, (number + 1) * RUNNING_MAX)
+                await rig.say(b"".join([*(request("wait", id=each) for each in ids), *map(cancel, ids)]))
+            await rig.say(request("wait", id="more"))
+            more = await line_of(rig)
+            assert (more["id"], more["error"]["code"], begun[0]) == ("more", TOO_MANY, rounds * RUNNING_MAX)
+            may_end.set()
+            ended = [await line_of(rig) for _ in range(rounds * RUNNING_MAX)]
+            assert {each["result"] for each in ended} == {"at last"}
 
     run(main())
 
