@@ -63,8 +63,9 @@ ATTACKS: dict[str, Attack] = {
     "hard_links": Attack((forgeries.hard_links,), lambda did: did["links"] + did["refused"] >= 2),
     "stolen_sessions": Attack((forgeries.stolen_sessions,), lambda did: did["files"] + did["refused"] >= 2),
     "idle_crowd": Attack((crowds.idle_crowd,), lambda did: did["held"] >= 1000 or did["cut_off"] >= 100),
-    # 20,000 bytes per second, one per system call. More than half a processor means that earlier bytes are read again.
-    "drips": Attack((crowds.drips,), lambda did: did["drops"] >= 1000 or did["cut_off"] >= 100, cpu_max=0.5),
+    # 20,000 bytes per second, one per system call, take up to half a processor. If earlier bytes were read again, it
+    # would be all of it.
+    "drips": Attack((crowds.drips,), lambda did: did["drops"] >= 1000 or did["cut_off"] >= 100, cpu_max=0.7),
     "losses": Attack((streams.losses,), _streams(1, 60_000)),
     "stolen_ids": Attack((forgeries.stolen_ids,), lambda did: did["forged"] >= 100, reads_journal=True),
     "many_sessions": Attack((forgeries.many_sessions,), lambda did: did["acks"] >= 1000 or did["cut_off"] >= 1),

@@ -50,8 +50,10 @@ ROUNDS_MAX = 50
 """Each round needs a process that waits to die. A run with more time has longer rounds."""
 ANSWERS_S, PATIENCE_S = 0.25, 30.0
 """The hub has recovered when it answers a ping within `ANSWERS_S`; it must recover within `PATIENCE_S`."""
-TIMED = ("p99 of", "share of")
+TIMED = ("p99 of", "share of", "CPU of")
 """How faults begin that a slow machine can cause."""
+LEFT_BEHIND = (*TIMED, "memory")
+"""How faults begin that an earlier attack on the same hub can cause: the hub may still have its memory."""
 SLOW_MS = 3.0
 """A machine is slow if a process that does nothing runs later than that, one time in a hundred."""
 WAKES = 5
@@ -85,8 +87,15 @@ class Result(NamedTuple):
     @property
     def is_unsure(self) -> bool:
         """Whether only times have failed, on a machine that was slow itself: then it has to be tried again."""
-        has_timed_faults = bool(self.faults) and all(fault.startswith(TIMED) for fault in self.faults)
-        return has_timed_faults and self.waking_ms[1] > SLOW_MS
+        return self._fails_only_by(TIMED) and self.waking_ms[1] > SLOW_MS
+
+    @property
+    def needs_own_hub(self) -> bool:
+        """Whether an earlier attack on the same hub can be the cause: then only a hub of its own gives a verdict."""
+        return self._fails_only_by(LEFT_BEHIND)
+
+    def _fails_only_by(self, kinds: tuple[str, ...]) -> bool:
+        return bool(self.faults) and all(fault.startswith(kinds) for fault in self.faults)
 
 
 class Run(NamedTuple):

@@ -4,6 +4,7 @@ Hostile streams cost a bounded amount of time, memory and log lines: every step 
 
 from __future__ import annotations
 
+import gc
 import time
 
 import pytest
@@ -25,6 +26,13 @@ SIZE = 300_000
 STEP_S = 0.020
 OPENED_MAX = 3
 """Number of payloads tested per stream; they are all alike."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _without_the_garbage_of_others() -> None:
+    """Exclude what other tests have left from garbage collection, which would distort the time of a step."""
+    gc.collect()
+    gc.freeze()
 
 
 def decoded(name: str) -> tuple[list[float], list[Item], int]:
