@@ -157,6 +157,8 @@ class Hub:
         a thread, of which a user has at most 8; a coroutine function runs on the loop; an asynchronous generator
         streams. The decorator raises BadCommand if the name is taken, or the function cannot be a command.
         """
+        if not isinstance(name, str):  # as in `@hub.command`, without a name, which would register nothing
+            raise BadCommand(getattr(name, "__name__", repr(name)), "write it with a name: @hub.command(NAME)")
 
         def register(function: FunctionT) -> FunctionT:
             if name in self._commands or name in (CANCEL, STREAM):

@@ -29,6 +29,9 @@ LOSING_FRAME = b"\x92\xa1a\xc4\x01\xc1"  # a whole frame with an invalid payload
 LOSING_FRAMES, LOSSES_BYTES_MAX = 10_000, 4 * MIB
 DEPTHS = (400, 900, 1_000_000)
 BATCH = 20
+COSTLY_GLOBS = {"jsonrpc": "2.0", "method": "subscribe", "id": 5}
+SETS = ["[\u0100-\U0001ffff]" * 12] * 16
+NUMBERS = b"[" + b"1," * 8000 + b'{"jsonrpc":"2.0","method":"ping","id":6}]\n'
 STANDSTILL_S = 0.5
 """A stream that has not progressed for this time will not progress further."""
 
@@ -115,7 +118,7 @@ def _costly_frames(tag: str) -> list[bytes]:
 
 
 def refused_requests(stage: Stage) -> Iterator[None]:
-    """Requests that are refused, unknown or invalid, or have an id of a megabyte; every reply is read."""
+    """Requests that are refused, unknown, invalid or costly, or have an id of a megabyte; every reply is read."""
     requests: list[dict[str, object]] = [
         {"method": "stats", "id": 1},
         {"method": "reload", "id": 2},
@@ -130,8 +133,10 @@ def refused_requests(stage: Stage) -> Iterator[None]:
         clients = stage.connect_many(1)
         while clients and stage.goes_on():
             chosen = [{"jsonrpc": "2.0", **stage.dice.choice(requests)} for _ in range(BATCH)]
-            text = "".join(json.dumps(request) + "\n" for request in chosen).encode()
-            stage.did["requests"] += BATCH
+            letters = "".join(stage.dice.choices("abcdefgh", k=4))
+            chosen.append({**COSTLY_GLOBS, "params": {"events": [letters + glob for glob in SETS]}})
+            text = "".join(json.dumps(request) + "\n" for request in chosen).encode() + NUMBERS
+            stage.did["requests"] += BATCH + 2
             clients = stage.push({clients[0]: text}, replies=True) or stage.connect_many(1)
             stage.pause(0.01)
             stage.read(*clients)

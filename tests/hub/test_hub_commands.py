@@ -108,6 +108,22 @@ def test_a_function_without_types_is_refused(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_decorator_without_a_name_is_refused(tmp_path: Path) -> None:
+    """Otherwise it would register nothing."""
+
+    async def main() -> None:
+        hub = Hub(str(tmp_path / "s"))
+        with pytest.raises(BadCommand, match=r"command 'resize': write it with a name: @hub\.command\(NAME\)"):
+
+            @hub.command  # type: ignore[arg-type]
+            def resize(size: int) -> None: ...
+
+        with pytest.raises(BadCommand, match="command '5': write it"):
+            hub.command(5)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+
+
 def test_events(tmp_path: Path) -> None:
     """What a program emits, also on a thread, reaches its subscribers as soon as the hub has their request."""
 
