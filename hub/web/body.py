@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, StreamReader, web
 
 from hub.budget import ITEM_BYTES
 from hub.control.reading import Pace
@@ -65,7 +65,9 @@ async def read_body(request: web.BaseRequest, connection: HttpConnection, bytes_
         raise Refused(415, f"Content-Encoding {encoding[:32]!r} (send gzip, zstd, or none)")
     if (request.content_length or 0) > bytes_max:
         raise _too_large(bytes_max)
-    if request.headers.get("Expect", "").lower() == "100-continue":
+    if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+        raise Refused(501, "the only Transfer-Encoding is chunked (send Content-Encoding instead)")
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
     if connection.has_eof and not request.content.is_eof():

@@ -26,7 +26,7 @@ from hub.dispatch import has_left
 from hub.intake import Intake
 from hub.message import Peer
 from hub.users import User
-from hub.web.handler import Handler
+from hub.web.handler import SERVER, Handler
 
 UNREAD_S = 30.0
 """How long a response may stay unread, unless it is one that goes on."""
@@ -36,9 +36,6 @@ REQUEST_S = 300e-6
 """What aiohttp takes for a request and its response; it counts as the user's time on the loop."""
 HANDOVER_S = 0.1
 """Within that time aiohttp has handed over a request that has arrived: a few rounds of the loop."""
-
-SERVER = "mpsr"
-"""Instead of the versions of our libraries."""
 
 Answer = Callable[[web.BaseRequest, "HttpConnection"], Awaitable[web.StreamResponse]]
 
@@ -93,6 +90,7 @@ class HttpConnection(asyncio.Protocol):
         self._arrived: deque[bytes] = deque()  # what aiohttp has not got yet
         self._feeding: asyncio.Task[None] | None = None
         self._sock: socket.socket | None = None
+        self._fed_at = -HANDOVER_S  # when aiohttp last got something
         self._lost = asyncio.Event()
         self._request: asyncio.Task[object] | None = None  # that answers the request at hand
         self._unread: asyncio.TimerHandle | None = None  # while the client does not read
@@ -124,8 +122,7 @@ class HttpConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._feeding is None and len(data) <= PIECE_BYTES and self.user.turn.is_free:
-            with self.user.turn:
-                self._handler.data_received(data)
+            self._give(data)
             return
         self._arrived.append(data)
         if self._feeding is None:
@@ -188,7 +185,10 @@ class HttpConnection(asyncio.Protocol):
         if self._feeding is not None:
             self._close_soon()
         elif self._request is None:
-            self._close()
+            if asyncio.get_running_loop().time() - self._fed_at < HANDOVER_S:
+                self._close_soon()
+            else:
+                self._close()
         elif self._handler.writing_paused:  # the client does not read what it gets
             self.abort()
 
@@ -236,14 +236,18 @@ class HttpConnection(asyncio.Protocol):
             response.headers["Server"] = SERVER
         return response
 
+    def _give(self, data: bytes) -> None:
+        self._fed_at = asyncio.get_running_loop().time()
+        with self.user.turn:
+            self._handler.data_received(data)
+
     async def _feed(self) -> None:
         """Give aiohttp what has arrived, in pieces, each in the user's turn."""
         while self._arrived and not self._lost.is_set():
             data = self._arrived.popleft()
             for at in range(0, len(data), PIECE_BYTES):
                 await self.user.turn.come()
-                with self.user.turn:
-                    self._handler.data_received(data[at : at + PIECE_BYTES])
+                self._give(data[at : at + PIECE_BYTES])
         self._feeding = None
         if self._valve is not None:
             self._valve.hold(self, is_held=False)

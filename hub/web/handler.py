@@ -27,6 +27,8 @@ HEADER_BYTES_MAX = 8 << 10
 HEADERS_MAX = 64
 READ_BYTES = 32 << 10
 """What aiohttp holds of a body that nobody reads: twice this, and one read more, of 64 KiB."""
+SERVER = "mpsr"
+"""Instead of the versions of our libraries."""
 
 _quiet = logging.Logger("aiohttp")  # it logs each malformed request with a traceback
 _quiet.addHandler(logging.NullHandler())
@@ -67,7 +69,9 @@ class Handler(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         forget(exc)
-        return super().handle_error(request, status, exc, message)
+        response = super().handle_error(request, status, exc, message)
+        response.headers["Server"] = SERVER
+        return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         forget(kw.get("exc_info"))

@@ -28,7 +28,8 @@ from hub.control.reading import Page, Reading, Readings, Selection
 from hub.errors import InvalidParams
 from hub.intake import Intake
 from hub.journal.journal import Journal
-from hub.web.connection import SERVER, HttpConnection
+from hub.web.connection import HttpConnection
+from hub.web.handler import SERVER
 
 SILENCE_S = 15.0
 """After that time without a message, a comment shows a reader of events, and proxies between, that the hub is there."""

@@ -254,10 +254,10 @@ def _message_of(element: bytes) -> tuple[bytes, bytes]:
         return message
     try:
         value = json.loads(element.decode("utf-8", "surrogateescape"))
-    except RecursionError:
-        value = None
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise BadBody(f"an element is not JSON: {error}") from None
+    except (RecursionError, ValueError):  # nested too deeply, or a number with too many digits for Python
+        value = None
     return text.TAG, text.encode_entry(value.encode("utf-8", "replace") if isinstance(value, str) else element)
 
 

@@ -81,6 +81,23 @@ def test_a_continue_is_sent_once_the_body_is_wanted(tmp_path: Path) -> None:
             reader, writer = await here.raw(asking % 6000)
             assert (await reader.readline()).startswith(b"HTTP/1.1 413")
             writer.close()
+            reader, writer = await here.raw((asking % 4).replace(b"1.1", b"1.0") + b"body")
+            assert (await reader.readline()).startswith(b"HTTP/1.0 200")  # 1.0 knows no such answer
+            writer.close()
+
+    asyncio.run(main())
+
+
+def test_a_coding_of_transfer_that_nobody_decodes(tmp_path: Path) -> None:
+    """Its bytes would be stored as they are."""
+    request = b"POST /messages HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"
+
+    async def main() -> None:
+        async with serving(tmp_path) as here:
+            reader, writer = await here.raw(request)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 501")
+            writer.close()
+            assert here.got == []
 
     asyncio.run(main())
 

@@ -107,7 +107,9 @@ def test_malformed_requests(data: bytes, tmp_path: Path, capfd: pytest.CaptureFi
     async def main() -> None:
         async with serving(tmp_path) as here:
             reader, _ = await here.raw(data)
-            assert (await reader.read()).startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+            reply = await reader.read()
+            assert reply.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+            assert b"Server: mpsr\r\n" in reply
             assert here.got == []
 
     asyncio.run(main())
@@ -149,6 +151,23 @@ def test_a_stop_answers_what_is_in_flight(tmp_path: Path) -> None:
             assert here.records == [{"message": "in flight"}]
 
     asyncio.run(main())
+
+
+@both_loops
+def test_a_stop_answers_what_has_just_arrived(run: Run, tmp_path: Path) -> None:
+    """A request that aiohttp has parsed and not handed over yet is stored, so it is answered."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as here:
+            reader, _ = await here.raw(HEALTH)
+            await reader.readuntil(b"ok\n")
+            (client,) = here.source._listener.clients
+            client.data_received(post(b"late"))
+            client.stop()
+            assert b'{"stored":1}' in await reader.read()
+            assert here.records == [{"message": "late"}]
+
+    run(main())
 
 
 def test_a_stop_cuts_off_what_does_not_end(tmp_path: Path) -> None:

@@ -128,6 +128,8 @@ def test_arrays() -> None:
     found = pairs(decode_array, mixed)
     assert [record["message"] for tag, record in found if tag == "text"] == texts
     assert found[2] == ("json", {"n": [1, "]"]})
+    many_digits = "9" * 5000  # more than Python converts
+    assert pairs(decode_array, f"[{many_digits}]".encode()) == [("text", {"message": many_digits})]
     assert pairs(decode_array, b"[]") == pairs(decode_array, b" [ ] ") == []
     assert pairs(decode_array, b'{\n"n": 1,\n"tag": "t"\n}') == [("t", {"n": 1})]
     assert pairs(decode_array, b'{"n":1}\n{"n":2}\n') == [("json", {"n": 1}), ("json", {"n": 2})]
