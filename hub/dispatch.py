@@ -126,9 +126,7 @@ class Dispatch:
         send = send or self._send_alone
         self._intake.metrics.commands += 1
         self.requests += 1
-        with self._intake.user.turn:
-            fault = self._fault_of(request, is_alone=is_alone)
-        if fault is not None:
+        if (fault := self._fault_of(request, is_alone=is_alone)) is not None:
             self._reply(request, jsonrpc.encode_error(request.id, *fault), send)
             return True
         try:
@@ -294,7 +292,11 @@ class Dispatch:
         """Return what there is too much of for *request* to run."""
         if len(self._running) - min(len(self._cancelled), ENDING_MAX) >= RUNNING_MAX:
             return f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
-        if not self._may_run(size_of(request)):
+        size = RUNNING_BYTES
+        if request.params:
+            with self._intake.user.turn:  # up to a millisecond
+                size = size_of(request)
+        if not self._may_run(size):
             return f"the requests of uid {self._intake.peer.uid} that run take all its memory; wait for a reply"
         return None
 
