@@ -4,7 +4,7 @@ Requests that read messages: ``GET /messages``, as lines of JSON or as server-se
 Always true:
 - a reader gets what it may read (hub.web.door), and a change of the access rules counts from the next page;
 - it reads by cursor on the thread that reads for commands, a page at a time: a slow one falls behind, and holds up
-  nobody. The number of those that follow is bounded, with that of the commands that do;
+  nobody. Its number is bounded, with that of the commands that go on: a client that does not read keeps a segment open;
 - a response ends when its limit is reached, when the client leaves, and when the hub stops.
 
 Not here: filters, pages and their bounds (hub.control.filters, hub.control.reading).
@@ -14,7 +14,6 @@ Source: WHATWG HTML, "Server-sent events".
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -123,7 +122,7 @@ class Reader:
         if after is None:
             after = self._journal.last_sequence if wanted.follow and "since" not in wanted.filters else 0
         is_events = "text/event-stream" in request.headers.get("Accept", "").lower()
-        with self._readings.place(intake) if wanted.follow else contextlib.nullcontext():
+        with self._readings.place(intake):
             response = web.StreamResponse(
                 headers={
                     "Content-Type": "text/event-stream" if is_events else "application/x-ndjson",

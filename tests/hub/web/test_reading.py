@@ -242,15 +242,16 @@ def test_with_the_token(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_followers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the number of streams that a user may have, a follower is told to come back."""
+def test_readers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the number of streams that a user may have, a reader is told to come back, whether it follows or not."""
     monkeypatch.setattr(pages, "STREAMS_MAX", 2)
 
     async def main() -> None:
         async with serving(tmp_path) as here:
             async with here.client.get(f"{here.base}/messages?follow"):
-                reply = await here.get("/messages?follow")
-                assert (reply.status, reply.headers["Retry-After"]) == (429, "1")
+                for path in ("/messages?follow", "/messages"):
+                    reply = await here.get(path)
+                    assert (reply.status, reply.headers["Retry-After"]) == (429, "1")
             await until(lambda: here.readings._streams == 0)
 
     asyncio.run(main())
