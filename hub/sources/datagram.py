@@ -56,6 +56,9 @@ COMMAND_S = 1.0
 _CREDENTIALS = struct.Struct("3i")
 _ANCILLARY_BYTES = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
 _SCM_CREDENTIALS = 2
+_FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+_CUT = int(socket.MSG_TRUNC)
+"""Numbers, because operations on the members of an enumeration cost more than a look at the clock."""
 _NOBODY = (0, -1, -1)
 log = get_logger("mpsr.sources")
 
@@ -155,12 +158,10 @@ class DatagramSource(ReadingSource):
     def _read(self, sock: socket.socket) -> _Received | None:
         """Read a datagram into the buffer; None if there is none."""
         try:
-            size, ancillary, flags, _ = sock.recvmsg_into(
-                [self._buffer], _ANCILLARY_BYTES, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-            )
+            size, ancillary, flags, _ = sock.recvmsg_into((self._buffer,), _ANCILLARY_BYTES, _FLAGS)
         except BlockingIOError:
             return None
-        return _Received(size, ancillary, bool(flags & socket.MSG_TRUNC))
+        return _Received(size, ancillary, flags & _CUT != 0)
 
     async def _read_all(self, sock: socket.socket) -> None:
         """Read until nothing is left; at a stop, as much as was there, about."""
@@ -171,17 +172,21 @@ class DatagramSource(ReadingSource):
             if received is None:
                 return
             read += 1
-            if (arrived := self._sort(received)) is not None:
-                await self._add(arrived)
+            if (found := self._sort(received)) is not None:
+                lane, arrived = found
+                if lane.has_room or await lane.room():
+                    lane.add(arrived)
+                else:
+                    _drop(lane, arrived)
             if read % LOOK_EACH == 0 and loop.time() - began >= STEP_S:
                 await asyncio.sleep(0)
                 began = loop.time()
 
-    def _sort(self, received: _Received) -> Arrived | None:
-        """Return the datagram in the buffer, with its writer; None if it is lost, or nothing is in it."""
+    def _sort(self, received: _Received) -> tuple[Lane, Arrived] | None:
+        """Return the datagram in the buffer and its writer's lane; None if it is lost, or nothing is in it."""
         size, file, passed = received.size, None, 0
         for level, kind, data in received.ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            if kind != _SCM_CREDENTIALS and level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 file, passed = self._passed.take(data)
         intake = self._intake(writer_of(received.ancillary))
         lane = self._lane(intake)
@@ -197,17 +202,7 @@ class DatagramSource(ReadingSource):
             if passed:
                 lane.lose(intake, "a descriptor that is no sealed memfd", 0)
             return None
-        return Arrived(intake, bytes(self._view[:size]), file)
-
-    async def _add(self, arrived: Arrived) -> None:
-        """Put a datagram into its lane, when there is room."""
-        lane = self._lane(arrived.intake)
-        if lane.has_room or await lane.room():
-            lane.add(arrived)
-            return
-        if arrived.file is not None:
-            arrived.file.close()
-        lane.lose(arrived.intake, NO_ROOM, len(arrived.data))
+        return lane, Arrived(intake, bytes(self._view[:size]), file)
 
     def _intake(self, writer: tuple[int, int, int]) -> Intake:
         """Return the intake for what *writer*, a process, sends."""
@@ -244,6 +239,13 @@ class DatagramSource(ReadingSource):
             if lane.is_idle:
                 lane.close()
                 del self._lanes[uid]
+
+
+def _drop(lane: Lane, arrived: Arrived) -> None:
+    """Count the loss of a datagram for which there is no room."""
+    if arrived.file is not None:
+        arrived.file.close()
+    lane.lose(arrived.intake, NO_ROOM, len(arrived.data))
 
 
 def writer_of(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int, int]:

@@ -188,23 +188,33 @@ class Lane:
     def _decode(self, intake: Intake, files: list[io.FileIO]) -> list[Data]:
         """Decode the next datagrams of one writer. Their files are put into *files*."""
         batcher = Batcher(intake.peer, intake)
+        lines: list[bytes] = []  # of syslog, which most datagrams are
         size = 0
         for _ in range(STEP_MAX):
             if not self._waiting or self._waiting[0].intake is not intake or size >= STEP_BYTES:
                 break
             datagram = self._waiting.popleft()
             self._drained += 1
-            size += len(datagram.data)
-            self._held_bytes -= len(datagram.data) + ITEM_BYTES
+            data = datagram.data
+            size += len(data)
+            self._held_bytes -= len(data) + ITEM_BYTES
+            if data[:1] == b"<" and self._tag is None:
+                lines.append(sysloglines.datagram_line(data))
+                continue
+            if lines:
+                batcher.add_syslog(lines)
+                lines = []
             if datagram.file is not None:
                 self._files -= 1
                 files.append(datagram.file)
                 work = partial(open_file, datagram.file, intake.peer, intake, self._tag, self.frame_bytes_max)
                 batcher.add_unopened(Unopened(work, 0))
             else:
-                tag, entries = entries_of(datagram.data)
+                tag, entries = entries_of(data)
                 for entry in entries:
                     batcher.add_entry(self._tag or tag, entry)
+        if lines:
+            batcher.add_syslog(lines)
         return batcher.take()  # type: ignore[return-value]  # there are no requests
 
 

@@ -123,8 +123,10 @@ def test_many_writers(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             source._buffer[:6] = b"<13>hi"
 
             async def take(received: datagram._Received) -> None:
-                if (arrived := source._sort(received)) is not None:
-                    await source._add(arrived)
+                if (found := source._sort(received)) is not None:
+                    lane, arrived = found
+                    assert lane.has_room
+                    lane.add(arrived)
 
             for number in range(10):
                 await take(datagram._Received(6, credentials(number + 1, 1000 + number), is_cut=False))
