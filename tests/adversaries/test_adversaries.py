@@ -15,12 +15,10 @@ from tests.adversaries.attacks import ATTACKS
 from tests.adversaries.rig import Result, Run, run, run_alone
 from tests.users import NEEDS_ROOT
 
-SUITE_S, ALONE_S = 2.0, 3.0
+SUITE_S, ALONE_S = 1.6, 3.0
 """Duration of each attack in the suite; `python -m tests.adversaries` attacks for ten seconds or more."""
 TRIES = 3
 """A machine that others use may be too slow for a verdict about times, and for no other."""
-
-pytestmark = pytest.mark.xdist_group("adversaries")  # one worker has the results of the series
 
 
 @functools.cache

@@ -14,8 +14,6 @@ import pytest
 from tests.benchmarks import against_tokio, figures, spawn
 from tests.docker import ratio
 
-pytestmark = pytest.mark.xdist_group("benchmarks")  # one worker: `report` is made once
-
 HERE = str(Path(__file__).parent)  # most probably on a disk; `mpsr bench` refuses a temporary folder in memory
 
 

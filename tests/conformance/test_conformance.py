@@ -19,7 +19,6 @@ from tests.conformance.host import Host
 from tests.support import PATIENCE_S, eventually
 
 pytestmark = [
-    pytest.mark.xdist_group("conformance"),  # they share a hub, and one history
     pytest.mark.timeout(90, method="signal"),  # one that hangs fails, and the run goes on
 ]
 

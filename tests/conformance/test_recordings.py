@@ -11,7 +11,7 @@ from tests.conformance.host import Host
 from tests.conformance.recordings import FOLDER, RECORDINGS, read
 from tests.hub.clients import connect, read_acks
 
-pytestmark = [pytest.mark.xdist_group("conformance"), pytest.mark.timeout(90, method="signal")]
+pytestmark = pytest.mark.timeout(90, method="signal")
 
 
 @pytest.mark.parametrize("name", RECORDINGS)

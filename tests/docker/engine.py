@@ -10,6 +10,7 @@ Not here: installing and starting an engine (.ci/docker).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -72,7 +73,12 @@ def base_image() -> str:
         with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
             docker(*get, name, timeout=120)
             return name
-    _bootstrap(OWN_BASE)
+    with (Path(tempfile.gettempdir()) / f"{OWN_BASE}.lock").open("w") as lock:  # the tests of two files may want it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(AssertionError):
+            docker("image", "inspect", OWN_BASE)
+            return OWN_BASE
+        _bootstrap(OWN_BASE)
     return OWN_BASE
 
 

@@ -19,7 +19,7 @@ import pytest
 from tests.docker.engine import ROOT, Composition, Missing, base_image, built_image, docker, require_engine
 from tests.support import eventually
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("docker")]  # one worker, in this order
+pytestmark = pytest.mark.timeout(600)
 
 ADDED_BYTES_MAX = 75_000_000
 KILLS, LINES_FED = 2, 200

@@ -11,7 +11,7 @@ import pytest
 from tests.docker.engine import Missing, base_image, docker, require_engine
 from tests.support import HubProcess, eventually
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("docker")]
+pytestmark = pytest.mark.timeout(600)
 
 LONG = 40_000  # Docker splits a line at 16 KiB
 SCRIPT = f"""

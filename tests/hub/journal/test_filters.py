@@ -22,8 +22,6 @@ from hub.query.level import LevelCondition
 from hub.query.query import Query
 from tests.hub.journal.world import NS, Life
 
-pytestmark = pytest.mark.xdist_group("filters")  # one worker: the journal is made once
-
 START = 1_700_000_000 * NS
 
 
