@@ -58,7 +58,9 @@ def test_kills_of_hub_and_producers_lose_double_and_reorder_nothing(
             finished.end()
         spool = folder_beside(hub.socket)
         # A producer that was killed as it made its lock has left that under its first name. It goes after a minute.
-        eventually(lambda: all(map(is_unseen_lock, os.listdir(spool))), "the spools of the killed producers are adopted")
+        eventually(
+            lambda: all(map(is_unseen_lock, os.listdir(spool))), "the spools of the killed producers are adopted"
+        )
         assert hub.stop() == 0
         verified = mpsr("verify", "--journal", hub.journal)
         assert verified.returncode == 0, verified.stderr
