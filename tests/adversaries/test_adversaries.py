@@ -78,22 +78,23 @@ def test_the_program(
 
 
 @pytest.mark.parametrize(
-    ("faults", "waking_ms", "is_unsure", "needs_own_hub"),
+    ("name", "faults", "waking_ms", "is_unsure", "needs_own_hub"),
     [
-        (["p99 of a ping, ms: 90, the limit is 50"], 20.0, True, True),
-        (["p99 of a ping, ms: 90, the limit is 50"], 1.0, False, True),
-        (["p99 of a ping, ms: 90, the limit is 50", "memory, MiB: 900, the limit is 400"], 20.0, False, True),
-        (["memory, MiB: 900, the limit is 400", "losses counted: 9, the limit is 5"], 20.0, False, False),
-        ([], 20.0, False, False),
+        ("everything", ["p99 of a ping, ms: 90, the limit is 50"], 1.0, True, True),
+        ("drips", ["p99 of a ping, ms: 90, the limit is 50"], 20.0, True, True),
+        ("drips", ["p99 of a ping, ms: 90, the limit is 50"], 1.0, False, True),
+        ("drips", ["p99 of a ping, ms: 90, the limit is 50", "memory, MiB: 900, the limit is 400"], 20.0, False, True),
+        ("drips", ["memory, MiB: 900, the limit is 400", "losses counted: 9, the limit is 5"], 20.0, False, False),
+        ("drips", [], 20.0, False, False),
     ],
 )
 def test_which_attacks_are_tried_again(
-    faults: list[str], waking_ms: float, is_unsure: bool, needs_own_hub: bool
+    name: str, faults: list[str], waking_ms: float, is_unsure: bool, needs_own_hub: bool
 ) -> None:
     """
-    Late times are tried again if the machine was slow itself, and these or much memory on a hub that had been attacked
-    before. Anything else is the hub's fault, at once.
+    Late times are tried again beside a crowd, or if the machine was slow itself. On a hub that had been attacked
+    before, they and much memory are judged anew. Anything else is the hub's fault, at once.
     """
     times = (1.0, 2.0), (3.0, 4.0), (0.1, waking_ms)
-    result = Result("x", faults, 1.0, 1.0, *times, 50.0, 0.1, 0.2, 0.3, 4, 5, Counter())
+    result = Result(name, faults, 1.0, 1.0, *times, 50.0, 0.1, 0.2, 0.3, 4, 5, Counter())
     assert (result.is_unsure, result.needs_own_hub) == (is_unsure, needs_own_hub)
