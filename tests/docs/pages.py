@@ -49,6 +49,7 @@ _VARYING = (
     (re.compile(r"(?<=[a-z])\[\d+\]"), "[PID]"),
     (re.compile(r"\bpid[= ]\d+"), "pid=PID"),
     (re.compile(r'"pid":\d+'), '"pid":PID'),
+    (re.compile(r'"comm":"[^"]*"'), '"comm":"COMM"'),  # empty, if the process has ended before it was looked up
     (re.compile(r'"(uid|gid)":\d+'), r'"\1":ID'),
     (re.compile(r"\bseconds=[\d.]+"), "seconds=S"),
     (re.compile(r"(/[\w.-]+)*/tmp\.\w{10}\b"), "FOLDER"),
