@@ -137,6 +137,18 @@ def test_a_value_of_a_stream(params: dict[str, Any], expected: Value) -> None:
     assert jsonrpc.decode_answer(json.dumps({**V, "method": "stream", "params": params}).encode()) == expected
 
 
+@pytest.mark.parametrize("id_", [1, "a", 1.5])
+def test_a_value_is_sent_as_a_notification(id_: str | float) -> None:
+    """A value is a notification that names the request which it answers."""
+    line = jsonrpc.encode_value(id_, {"n": [1, None, "ü"]})
+    assert line.endswith(b"}\n")
+    assert json.loads(line) == {
+        "jsonrpc": "2.0",
+        "method": "stream",
+        "params": {"id": id_, "value": {"n": [1, None, "ü"]}},
+    }
+
+
 def test_error_codes_are_those_of_the_specification() -> None:
     """The error codes are those of section 5.1 of JSON-RPC 2.0."""
     assert (jsonrpc.PARSE_ERROR, jsonrpc.INVALID_REQUEST, jsonrpc.METHOD_NOT_FOUND) == (-32700, -32600, -32601)
