@@ -5,7 +5,7 @@ Always true:
 - on a path, the kernel identifies the peer, and the socket is bound as the hub's is (hub.socketfile); at an address,
   the peer is the host that connects, and nothing is answered without the token but what hub.web.door lists;
 - a user has its share of the connections, as on the hub's socket (hub.listener);
-- a token that is renewed is in force within `LOOK_S`. A file that cannot be used is logged once, and the former token
+- a token that is renewed is in force within a second. A file that cannot be used is logged once, and the former token
   stays in force;
 - a stop answers the requests at hand, and ends what follows the journal.
 
@@ -14,7 +14,6 @@ Not here: requests (hub.web.website), connections (hub.web.connection).
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import socket
@@ -33,6 +32,7 @@ from hub.peer import groups_of, peer_of, remote_peer
 from hub.quantities import Mode
 from hub.secretfile import Unusable, read_secret
 from hub.socketfile import SocketFile
+from hub.sources.configured import Accepting
 from hub.sources.shown import Shown
 from hub.sources.table import Http
 from hub.tcpsocket import TcpSocket
@@ -41,8 +41,6 @@ from hub.web.connection import HttpConnection
 from hub.web.door import Door
 from hub.web.website import Website
 
-LOOK_S = 1.0
-"""How often the source looks whether clients can find the socket, and whether the token has changed."""
 CONNECTIONS_MAX = 256
 """Connections of one source; more wait in the backlog. Each may hold 128 KiB that nobody has looked at."""
 log = get_logger("mpsr.sources")
@@ -61,9 +59,7 @@ class HttpSource:
         self._website: Website
         self._socket: SocketFile | TcpSocket
         self._listener: Listener[HttpConnection]
-        self._stopping = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._timeout = 0.0
+        self._accepting: Accepting
 
     @property
     def where(self) -> str:
@@ -92,6 +88,7 @@ class HttpSource:
             connections_max=CONNECTIONS_MAX,
             identify=peer_of if table.address is None else remote_peer,
         )
+        self._accepting = Accepting(self._listener, self._look)
 
     def permit(self, mode: int, group: str | None) -> None:
         """Change mode and group of the socket's file, if there is one. Raises MpsrError."""
@@ -101,28 +98,11 @@ class HttpSource:
 
     async def run(self) -> None:
         """Accept until `stop` is called, and answer what is at hand. Raises MpsrError or OSError."""
-        accepting = asyncio.create_task(self._listener.run(), name="mpsr-accept-http")
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            while True:
-                done, _ = await asyncio.wait((accepting, stopping), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-                if accepting in done:
-                    await accepting
-                if done:
-                    return
-                self._look()
-        finally:
-            accepting.cancel()
-            stopping.cancel()
-            await asyncio.wait((accepting, stopping))
-            await self._listener.stop(timeout=self._timeout)
-            self._ended.set()
+        await self._accepting.run()
 
     async def stop(self, timeout: float) -> None:
         """Accept no more clients, and return when all requests are answered, at most *timeout* seconds later."""
-        self._timeout = timeout
-        self._stopping.set()
-        await self._ended.wait()
+        await self._accepting.stop(timeout)
 
     def _connect(self, sock: socket.socket, peer: Peer, _: User) -> HttpConnection:
         self._endpoint.metrics.connections_accepted += 1

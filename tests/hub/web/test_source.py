@@ -13,6 +13,7 @@ import pytest
 from hub.address import Address
 from hub.errors import SocketInUse, SourceError
 from hub.paths import AbsolutePath
+from hub.sources import configured
 from hub.sources.table import Http
 from hub.web import source
 from hub.web.source import HttpSource
@@ -23,7 +24,7 @@ from tests.hub.web.serving import BEARER, serving
 @both_loops
 def test_the_socket_comes_back(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket whose file was removed is bound anew, with its permissions; connections stay."""
-    monkeypatch.setattr(source, "LOOK_S", 0.001)
+    monkeypatch.setattr(configured, "LOOK_S", 0.001)
 
     async def main() -> None:
         async with serving(tmp_path) as here:
@@ -44,7 +45,7 @@ def test_a_token_that_is_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It is in force soon; a file that others can read, or that is gone, changes nothing and is logged once."""
-    monkeypatch.setattr(source, "LOOK_S", 0.001)
+    monkeypatch.setattr(configured, "LOOK_S", 0.001)
     logged = ""
 
     async def main() -> None:
