@@ -36,7 +36,7 @@ class Attack(NamedTuple):
     """Highest 99th percentiles of a ping: `ping_ms_max` on an open connection, `arrival_ms_max` on a new one."""
     memory_mib_max: float = 400.0
     is_crowd: bool = False
-    """Whether late times alone are tried again in any case: so many processes take the machine's processors."""
+    """Whether a run that failed only by its times is always repeated: its processes use up the machine's processors."""
     seconds_min: float = 0.0
     """How long it has to last for a verdict: a producer that connects anew each time may wait `arrival_ms_max`."""
 
@@ -91,7 +91,7 @@ ATTACKS["everything"] = Attack(
     tuple(play for attack in ATTACKS.values() for play in attack.plays),
     lambda did: did["bytes"] >= MIB and did["connections"] >= 500 and did["files"] >= 100,
     reads_journal=True,
-    # So many users who take all they can: in a round of the loop each may have a step of 20 ms, and a new connection
+    # Each of these users takes all it can: in a round of the loop each may have a step of 20 ms, and a new connection
     # waits for thousands of the storm. Times are the machine's as much as the hub's here, which has to lose nothing, to
     # stay within its memory, and to go on.
     share_min=0.02,
