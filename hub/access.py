@@ -197,8 +197,8 @@ class Access:
 
     def may(self, right: Right, peer: Peer, groups: Groups, *, is_open: bool = True) -> bool:
         """
-        Return whether *peer*, a member of *groups*, has the right. *is_open*: whoever can connect may send, unless the
-        rules say otherwise.
+        Return whether *peer*, a member of *groups*, has the right. *is_open*: every client that can connect
+        may send, unless the rules say otherwise.
         """
         rules = self._rules.get(right, Rules())
         if any(rule.names(peer, groups, if_unknown=True) for rule in rules.deny):

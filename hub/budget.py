@@ -161,7 +161,7 @@ class Budget:
         # half_of_rest(bytes_max, all - held) - held, in one step
         return (self._bytes_max - self.loose_bytes - self.queued_bytes - account.held_bytes) // 2
 
-    # What is held.
+    # Bytes that are held.
 
     def arrived(self, holding: Holding, size: int) -> None:
         """Count *size* bytes that were read."""

@@ -1,7 +1,7 @@
 """
-The control group of a process as text, and what its path says: the systemd unit, and the container.
+The control group of a process as text, and what follows from its path: the systemd unit, and the container.
 
-The kernel says which group a process is in; the names in the path are those of the programs that made it, by their
+The kernel reports which group a process is in; the names in the path are those of the programs that made it, by their
 conventions. A process moves only within what was delegated to its user.
 
 Not here: reading /proc (hub.peer).

@@ -88,7 +88,7 @@ class Dispatch:
     """
     Answers the requests of one connection, whose rights and whose time on the loop are those of *intake*.
 
-    *send* sends a reply. *room* returns when so many bytes can be sent, or False if nothing will be sent any more.
+    *send* sends a reply. *room* waits until a number of bytes can be sent; it returns False if the client has gone.
     *close* closes the connection: a command that ran as a task has asked for it.
     """
 
@@ -195,7 +195,7 @@ class Dispatch:
         self._room = _no_room
 
     def _call(self, request: jsonrpc.Request) -> object:
-        """Call the command of *request*. What is to be waited for has only begun."""
+        """Call the command of *request*. An asynchronous one has only begun when this returns."""
         if request.method == jsonrpc.CANCEL:
             return self._cancel_one(request)
         command = self._commands[request.method]

@@ -79,7 +79,7 @@ class UnknownGroup(UsageError):
 
 
 class BadCommand(UsageError):
-    """A function cannot be the command *name*: *reason* says why, and what to write instead."""
+    """A function cannot be the command *name*: *reason* gives the cause, and what to write instead."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(name, reason)

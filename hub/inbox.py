@@ -26,7 +26,7 @@ from hub.message import Batch
 LINGER_BYTES = 1 << 20
 """So much is worth a commit at once, even if nobody waits for an acknowledgement."""
 ROUND_BYTES = READ_BYTES
-"""What is taken of one user before it is the next one's turn."""
+"""Taken from one user before the next user's turn."""
 
 CROWD_BYTES = 4 << 20
 TAKEN_MAX = 2048
@@ -130,7 +130,7 @@ class _FairQueue(asyncio.Queue[_Queued | None]):
 
 
 class Taken(list[Batch]):
-    """The batches that were taken together; `release` says that they are dealt with."""
+    """The batches that were taken together; call `release` when they are dealt with."""
 
     __slots__ = ("_budget", "_held")
 

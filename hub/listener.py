@@ -96,7 +96,7 @@ class Listener(Generic[ClientT]):
     Accept connections on a bound socket.
 
     *connect* makes the client for a socket. *on_end* is called when a connection has ended. *identify* returns the peer
-    of a socket. *admit* returns whether it may connect; without it, everybody may who can. *lines* are
+    of a socket. *admit* returns whether it may connect; without it, every client may. *lines* are
     those about refusals, if not each user has its own.
     """
 

@@ -1,5 +1,5 @@
 """
-Files that decide who is let in: with a secret (a shared key, a token, a private key), or with certificates.
+Files that decide which clients are admitted: with a secret (a shared key, a token, a private key) or certificates.
 
 Always true: a file that others than its owner could change is refused, and so is one that could be another user's; one
 with a secret also if others than its owner and its group could read it. What is wrong with it is one sentence, without

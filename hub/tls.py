@@ -28,7 +28,7 @@ _HEADER_BYTES = 5  # of a record: type, version, and length
 
 
 class TlsFailed(Exception):
-    """The handshake has failed. The text says why, in the words of OpenSSL."""
+    """The handshake has failed. The text is OpenSSL's reason."""
 
 
 class Tls:
@@ -86,7 +86,7 @@ class Tls:
             self.is_closed = True
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:  # we have said goodbye, too
+        except ssl.SSLZeroReturnError:  # we have closed our side, too
             self.is_closed = True
         except ssl.SSLError as error:
             self.is_closed, self.fault = True, _reason(error)

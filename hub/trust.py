@@ -45,7 +45,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Untrusted(OSError):
-    """Another user could replace the file at *place*, or has replaced it. *reason* says which user."""
+    """Another user could replace the file at *place*, or has replaced it. *reason* names the user."""
 
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(errno.EPERM, reason, place)

@@ -7,10 +7,10 @@ What has arrived of a stream and is not read yet, and how the stream goes on aft
 | ``subscribe`` | begins anew. The event `MISSED` comes first, because nobody knows what has happened meanwhile |
 | any other | does not go on: its reader gets `AnswerLost` |
 
-A tail's first value says where it begins. Before that, it is known only if its parameters say so; a tail that breaks
+A tail's first value is where it begins. Before that, it is known only if its parameters say so; a tail that breaks
 after it has begun and before that value ends like any other stream.
 
-Always true: no socket and no clock here; whoever reads the connection passes on what arrives.
+Always true: no socket and no clock here; the reader of the connection passes on what arrives.
 
 Not here: connections (producers.stream, producers.async_stream).
 """
@@ -108,7 +108,7 @@ class Arrivals:
         return self._is_subscription or (self._is_tail and (self.is_placed or not has_begun))
 
     def _note(self, value: Any) -> None:
-        """Have a tail go on after *value*, which is a message, or says where the next one is to be looked for."""
+        """Have a tail go on after *value*, which is a message, or the place where the next one is searched."""
         if self._is_tail and isinstance(value, dict):
             after = value.get("next", value.get("sequence"))
             if isinstance(after, int):

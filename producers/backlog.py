@@ -5,7 +5,7 @@ Each message is appended to the *open* chunk. The chunk lies in an arena (produc
 lacks only its length and its options. Cutting writes these; from then on the bytes of the chunk do not change, so a
 resend is identical. A chunk is released when it is acknowledged.
 
-An arena begins with a header (hub.wire.spoolfile) that says how much of it is valid. If the arena is a file, the hub
+An arena begins with a header (hub.wire.spoolfile) with the number of valid bytes. If the arena is a file, the hub
 can read it after this process has died. A message is safe as soon as `append` returns, without a system call.
 
 Always true:

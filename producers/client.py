@@ -99,13 +99,13 @@ class Client:
         Return an iterator of events: dicts with ``event``, ``data`` and ``time`` (nanoseconds since the epoch).
 
         *events* are names or globs, as in ``hub.*``; without any, all that this user may see. After a break of the
-        connection the subscription is renewed, and the event ``mpsr.missed`` says since when events may be missing. It
-        is also what a reader gets that was too slow. Raises as `stream` does.
+        connection the subscription is renewed, and the event ``mpsr.missed`` has the time since when events may be
+        missing. A reader that was too slow gets it, too. Raises as `stream` does.
         """
         return self.stream("subscribe", {"events": list(events)} if events else None, timeout=timeout)
 
     def close(self) -> None:
-        """End the connections. What is under way in other threads raises ClientClosed; streams end."""
+        """End the connections. Calls under way in other threads raise ClientClosed; streams end."""
         self._is_closed = True
         self._exchange.close()
         for stream in list(self._streams):

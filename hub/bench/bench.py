@@ -182,7 +182,7 @@ def _line(process: subprocess.Popen[bytes]) -> bytes:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise BenchError("a producer process failed; what it said is above")
+        raise BenchError("a producer process failed; its output is above")
     return line
 
 

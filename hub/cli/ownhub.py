@@ -35,7 +35,7 @@ NAME = "hub"
 
 
 class HubNotStarted(MpsrError):
-    """The hub of --hub ended or does not listen; *reason* says which."""
+    """The hub of --hub ended or does not listen; *reason* is the cause."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

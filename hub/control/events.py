@@ -1,5 +1,5 @@
 """
-Events: what a hub tells those who have subscribed.
+Events: what a hub reports to its subscribers.
 
 Always true:
 - `emit` never waits, and never raises because of a subscriber; any thread may call it;
@@ -36,7 +36,7 @@ KEPT_BYTES_MAX = 64 << 10
 """Events are kept once for all who have subscribed; each counts with what it costs besides its bytes."""
 EVENT_COST_BYTES = 128
 EVENT_BYTES_MAX = 16 << 10
-"""A larger event is an error of the caller of `emit`: an event says that something has happened, and little more."""
+"""A larger event is an error of the caller of `emit`: an event reports that something has happened, and little more."""
 SUBSCRIPTIONS_MAX = 1024
 """Of all users; a user may have half of what the others leave free. One `emit` to all of them takes 2 ms."""
 GLOBS_MAX = 16

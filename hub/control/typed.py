@@ -7,7 +7,7 @@ asynchronous generator streams; so does a function that is annotated to return a
 function runs on a thread, if there are threads for it.
 
 Always true: wrong parameters are an error that names the wrong one, before anything is called; a function that cannot
-be a command is refused when it is registered, and the error says why.
+be a command is refused when it is registered, with the reason.
 
 Not here: running and replying (hub.dispatch), the threads (hub.control.threads).
 Source: JSON-RPC 2.0, section 4.2; PEP 484; msgspec's documentation, "Supported Types".

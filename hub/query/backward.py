@@ -99,7 +99,7 @@ def _stretches(files: Files, first: int, lowest: int, below: int, count: int) ->
     try:
         with Segment(files, first) as segment:
             low = min(below, segment.skip_to(SEQUENCE_MAX).sequence)
-    except OSError:  # the reader says why, if it is still there
+    except OSError:  # the reader reports the reason, if it persists
         low = lowest
     step = max(count, STRETCH_MIN)
     if low <= lowest:

@@ -64,7 +64,7 @@ def render_json(message: Message) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _json_source(tag: str, peer: Peer) -> str:
-    """Return the part of a JSON line that says where the message comes from."""
+    """Return the part of a JSON line that identifies the origin of the message."""
     fields: dict[str, Any] = {"tag": tag, "pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "comm": peer.comm}
     if peer.unit:
         fields["unit"] = peer.unit

@@ -25,7 +25,7 @@ _OWN = "the hub's own user and root"
 
 
 class Key(NamedTuple):
-    """One key. *default* is the default in words, if its value says too little; *sample* stands in the example file."""
+    """One key. *default* describes the default if its value is not enough; *sample* stands in the example file."""
 
     name: str
     metavar: str

@@ -36,7 +36,7 @@ class Misfit(ValueError):
 
 
 def unknown_key(place: str, value: Any, known: Sequence[str], where: str) -> Misfit:
-    """Return the error for a key that is not *known*. *where* says where the known ones are listed."""
+    """Return the error for a key that is not *known*. *where* is the place where the known ones are listed."""
     outer, dot, name = place.rpartition(".")
     near = difflib.get_close_matches(name, known, 1, 0.5)
     advice = f"did you mean {outer}{dot}{near[0]}?" if near else where

@@ -38,7 +38,8 @@ FileDescriptorName=mpsr
 SocketMode=0660
 {owner}DirectoryMode=0755
 Backlog=4096
-# A hub that outlives its socket sees by the missing file that nobody listens after it, and serves who is waiting.
+# A hub that outlives its socket unit sees that the file is missing: nobody listens after it, so it serves those that
+# wait.
 RemoveOnStop=yes
 
 [Install]

@@ -6,7 +6,7 @@ A thread reads the journal, so that a slow reader of the output delays nothing. 
 that has stopped does not keep the hub from ending.
 
 Always true: everything committed after the start is printed, in order, before `stop` returns, unless it takes too long.
-Of a frame of more than `PRINTED_BYTES_MAX`, one line says what it is.
+Of a frame of more than `PRINTED_BYTES_MAX`, one line describes it.
 
 Not here: how a message looks (hub.query.rendering).
 """

@@ -1,5 +1,5 @@
 """
-What configured sources have in common: what their table says, and how one that reads, or accepts clients, is stopped.
+What configured sources have in common: the values of their table, and the stop of one that reads or accepts clients.
 
 Not here: the table (hub.sources.table), running sources (hub.sources.sources).
 """

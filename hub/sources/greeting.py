@@ -5,7 +5,7 @@ Always true:
 - a client that does not prove what it has to is `Unwelcome`, with a reason for the log, and nothing of it is stored;
 - it costs little before: reads of `READ_BYTES`, no more than `GREETING_BYTES_MAX` in all, `GREETING_S` at most, and
   each step is done in the turn of its user;
-- a client that connects and leaves without a byte says so by an empty reason: fluentd does that each second;
+- for a client that connects and leaves without a byte, the reason is empty: fluentd does that each second;
 - what a client sends behind its handshake is kept for its connection.
 
 Not here: TLS (hub.tls), the messages of the handshake (hub.wire.handshake), what is asked for
@@ -34,7 +34,7 @@ _LEFT = "it left in the middle of the handshake"
 
 
 class Unwelcome(Exception):
-    """The client is not to be served. The text says why, for the log; it is empty if it only looked."""
+    """The client is not to be served. The text is the reason for the log; it is empty if the client sent nothing."""
 
 
 class Greeted(NamedTuple):

@@ -81,7 +81,7 @@ class SpoolSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.has_looked = asyncio.Event()
-        """Set when the spools found at the start are adopted. What is sent from then on comes after them."""
+        """Set when the spools found at the start are adopted. Everything sent from then on comes after them."""
         self._folder = folder
         self._accept = accept
         self._users = users

@@ -9,7 +9,7 @@ Always true:
 - log lines about clients that are not served are one a second, for all of them together;
 - a certificate or key that is renewed is used from the next client on. One that cannot be used is logged once, and the
   former one stays in use;
-- a stop reads what clients have sent; who is still in the middle of a handshake is cut off.
+- a stop reads what clients have sent; a client in the middle of a handshake is cut off.
 
 Not here: what a client proves (hub.sources.greeting), connections (hub.connection, hub.listener).
 """

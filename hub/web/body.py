@@ -4,7 +4,7 @@ Reads the body of a request, and decodes it: within the limits of size, time and
 Always true:
 - a body is bounded before it is read, if its length is declared, while it is read, and by what it becomes;
 - what was read counts in the memory of its user until the request is answered. A user over its share waits for
-  `SHARE_S`, then it is told to come back;
+  `SHARE_S`, then the client is asked to come back;
 - a body that comes too slowly is given up: it has `BODY_S`, and a second more for each `PACE_BYTES`;
 - a step on the loop is short; compressed and large bodies are decoded on a thread (hub.opener), unless their client has
   left meanwhile.

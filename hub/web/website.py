@@ -155,7 +155,7 @@ class Website:
         if self._shown.is_stopping() or connection.is_stopping:
             raise stopping()
         if not self._shown.is_ready:
-            raise Refused(503, "the last commit failed: the hub's log says why", retry_s=1.0)
+            raise Refused(503, "the last commit failed: see the hub's log", retry_s=1.0)
         return _response(b"ready\n", "text/plain")
 
     async def get_index(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:

@@ -9,7 +9,7 @@ An empty line ends a message; a datagram may hold several. A line that begins wi
 A field keeps its name, and a value that is no UTF-8 stays bytes; a field that is repeated has a list of values.
 `MESSAGE` becomes ``message``. Beside `PRIORITY`, `SYSLOG_FACILITY` and `SYSLOG_IDENTIFIER` stand ``level``,
 ``facility`` and ``app``, as in a line of syslog. Names that begin with an underline are journald's own, which no client
-may set: what a client says there is under ``claimed``.
+may set: what a client sends there is under ``claimed``.
 
 Always true: data of any other shape, or of more than `FIELDS_MAX` fields, is None: it is no such message.
 Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/; sd_journal_send(3); systemd.journal-fields(7).

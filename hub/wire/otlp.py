@@ -53,7 +53,7 @@ TAG = b"otlp"
 PROTOBUF_BYTES_MAX = 16 << 20
 JSON_BYTES_MAX = 2 << 20
 JSON_COMMAS_MAX = 100_000
-"""The log records are told apart in one step; a value takes up to 100 bytes of memory, and most take a comma."""
+"""The log records are separated in one step; a value takes up to 100 bytes of memory, and most take a comma."""
 RECORD_BYTES_MAX = 32 << 10
 """
 A larger log record is rejected: an attribute of two bytes takes a hundred of memory, and 1 µs. It has fewer than 65,536

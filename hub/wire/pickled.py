@@ -9,7 +9,7 @@ A record becomes what `HubHandler` of producers.logs.handler makes of it: level,
 func, thread, process, task, traceback, stack_info, and the fields of `extra`. Its tag is the name of the logger.
 
 Always true:
-- a pickle that cannot be read is one loss, and the stream goes on after it: the length says where;
+- a pickle that cannot be read is one loss, and the stream goes on after it, because its length is known;
 - work and memory for a pickle are bounded; what it refers to twice is counted twice.
 
 Not here: the pickle itself (hub.wire.plainpickle), connections (hub.connection).

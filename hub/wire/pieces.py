@@ -5,7 +5,7 @@ Each piece is a Message frame whose record has ``partial_message`` ``"true"``, `
 ``"1"`` and ``partial_last``. The pieces of one id are joined into one message: the record and the time of the first
 piece without these four fields, and the ``log`` of all. It takes the place of the last piece.
 
-What is not complete is kept as pieces: at the end of the stream, when a piece is missing, when a message has more than
+An incomplete message is kept as pieces: at the end of the stream, when a piece is missing, when a message has more than
 `MESSAGE_BYTES_MAX`, when a connection has more than `MESSAGES_MAX` of them, or when the rest does not come in time.
 A record with more than `FIELDS_MAX` fields is no piece.
 
@@ -35,7 +35,7 @@ MESSAGE_BYTES_MAX = 1 << 20
 MESSAGES_MAX = 4
 """A container has two streams, and each one line at a time."""
 FIELDS_MAX = 64
-"""Docker sends eight, and one for each label and variable that it is told to. Each takes half a microsecond."""
+"""Docker sends eight, and one for each label and variable that is configured. Each takes half a microsecond."""
 PIECE_OVERHEAD_BYTES = 512
 """What a piece takes in memory beside its bytes, about."""
 _LOG = b"\xa3log"
@@ -48,7 +48,7 @@ _Tagged = tuple[bytes, bytes]  # a tag and an entry
 
 
 class _Piece(msgspec.Struct, frozen=True, gc=False):
-    """One piece: its entry as it arrived, and what it says."""
+    """One piece: its entry as it arrived, and its fields."""
 
     entry: bytes
     id: bytes
