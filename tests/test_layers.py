@@ -30,7 +30,7 @@ LAYERS = """
     hub.sources.* hub.sinks.* hub.web.*
     hub.service.*
     hub
-    producers.spawn.lifecycle producers.spawn.procfile producers.spawn.multiline producers.spawn.lines
+    producers.spawn.lifecycle producers.spawn.procfile producers.spawn.lines
     producers.* producers producers.examples.* hub.bench.*
     hub.cli.* hub.cli hub.__main__
 """
@@ -44,11 +44,10 @@ ONLY = {
     "hub.__main__": "hub.cli",
     "producers.spawn.lifecycle": "",
     "producers.spawn.procfile": "",
-    "producers.spawn.multiline": "",
-    "producers.spawn.lines": "hub.entries hub.wire.* producers.spawn.multiline",
+    "producers.spawn.lines": "hub.entries hub.wire.*",
     "producers.*": "hub.errors hub.escaping hub.paths hub.configfile hub.descriptor hub.lockfile hub.trust "
     "hub.entries hub.message hub.wire.* producers.* "
-    "producers.spawn.lifecycle producers.spawn.procfile producers.spawn.multiline producers.spawn.lines",
+    "producers.spawn.lifecycle producers.spawn.procfile producers.spawn.lines",
     "producers": "hub.errors producers.*",
     "hub.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* hub.bench.*",
     "producers.examples.*": "hub producers producers.examples.*",

@@ -43,11 +43,11 @@ from hub.cli.words import (
 )
 from hub.escaping import escape
 from hub.paths import SocketPath, default_socket
+from hub.wire.multiline import Join
 from producers.spawn import processes
 from producers.spawn.console import SYSTEM
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX
-from producers.spawn.multiline import Join
 from producers.spawn.supervisor import OutputOptions, Spec, Supervisor
 
 if TYPE_CHECKING:

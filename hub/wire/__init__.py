@@ -10,6 +10,7 @@ payload                  the entries of a frame: compression, checking (large on
 lines, length_prefixed   texts, cut by newlines or by lengths; batcher: what they share
 bodies, otlp             whole bodies of requests: lines, JSON arrays; OpenTelemetry's log records
 jsonlines, text          a text that is a JSON object; any other text
+multiline                which lines belong together: tracebacks, stacks
 sysloglines              a text that is a line of syslog, and where its frame ends
 journald                 messages of journald's native protocol
 pickled                  log records of Python's SocketHandler; plainpickle: pickles of plain data

@@ -15,7 +15,7 @@ Always true:
   limit;
 - for plain text one read costs a split and a join, not work per line.
 
-Not here: which lines belong together (producers.spawn.multiline), reading (producers.spawn.supervisor).
+Not here: which lines belong together (hub.wire.multiline), reading (producers.spawn.supervisor).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import msgspec
 
 from hub.entries import RECORD_NESTING_MAX, is_deeper, stamp, str_header
 from hub.wire.jsonlines import may_be_too_deep, parse_time
-from producers.spawn.multiline import Join, Joined, Joiner, Moment
+from hub.wire.multiline import Join, Joined, Joiner, Moment
 
 LINE_BYTES_MAX = 1 << 20
 

@@ -33,6 +33,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hub.escaping import escape
+from hub.wire.multiline import Join, Moment
 from producers.record import encode_record, pack_entry
 from producers.spawn import processes
 from producers.spawn.console import SYSTEM
@@ -58,7 +59,6 @@ from producers.spawn.lifecycle import (
 )
 from producers.spawn.lines import LINE_BYTES_MAX, LineRun, Lines, pack
 from producers.spawn.merge import Merge
-from producers.spawn.multiline import Join, Moment
 
 READ_BYTES = 256 << 10
 IDLE_S = 0.1

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from hub.wire.multiline import Moment
 from producers import Producer
 from producers.record import pack_entry
 from producers.spawn.console import Console
 from producers.spawn.delivery import Delivery, Parcel
 from producers.spawn.lines import LineRun, pack
-from producers.spawn.multiline import Moment
 from tests.support import HubProcess
 
 

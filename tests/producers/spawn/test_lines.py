@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hub import entries as codec
+from hub.wire.multiline import HEAD, Join, Moment
 from producers.spawn.lines import LineRun, Lines, pack
-from producers.spawn.multiline import HEAD, Join, Moment
 
 NOW = 1_700_000_000_123_456_789
 MOMENT = Moment(1, NOW)

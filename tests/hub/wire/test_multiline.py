@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from producers.spawn.multiline import HEAD, TENTATIVE_MAX, Join, Joined, Joiner, Moment
+from hub.wire.multiline import HEAD, TENTATIVE_MAX, Join, Joined, Joiner, Moment
 
 SCRIPTS = {
     "plain": "def f(): return 1 / 0\nf()",
