@@ -12,7 +12,8 @@ bodies, otlp             whole bodies of requests: lines, JSON arrays; OpenTelem
 jsonlines, text          a text that is a JSON object; any other text
 multiline                which lines belong together: tracebacks, stacks
 sysloglines              a text that is a line of syslog, and where its frame ends
-journald                 messages of journald's native protocol
+journald                 messages of journald's native protocol; journalexport: entries as journalctl exports them
+kmsg                     records of the kernel's log
 pickled                  log records of Python's SocketHandler; plainpickle: pickles of plain data
 jsonrpc                  requests and replies
 chunkid                  chunk ids, our own and others

@@ -12,6 +12,7 @@ A field keeps its name, and a value that is no UTF-8 stays bytes; a field that i
 may set: what a client sends there is under ``claimed``.
 
 Always true: data of any other shape, or of more than `FIELDS_MAX` fields, is None: it is no such message.
+Not here: entries as journalctl exports them (hub.wire.journalexport), whose fields become a record in the same way.
 Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/; sd_journal_send(3); systemd.journal-fields(7).
 """
 
@@ -31,15 +32,15 @@ FIELDS_MAX = 1024
 _NAME = re.compile(rb"_{0,2}[A-Z][A-Z0-9_]{0,63}")
 _begins = re.compile(rb"[#.][^\n]*\n|\n*_{0,2}[A-Z][A-Z0-9_]{0,63}[=\n]").match
 _LENGTH = struct.Struct("<Q")
-_Fields = dict[str, Any]
+Fields = dict[str, Any]
 
 
 def parse(data: bytes) -> list[bytes] | None:
     """Return the entry of each message in *data*, or None if it is not of this shape."""
     if _begins(data) is None:
         return None
-    messages: list[_Fields] = []
-    fields: _Fields = {}
+    messages: list[Fields] = []
+    fields: Fields = {}
     at = 0
     for _ in range(2 * FIELDS_MAX):
         if at >= len(data):
@@ -59,7 +60,7 @@ def parse(data: bytes) -> list[bytes] | None:
         if field is None:
             return None
         name, value, at = field
-        _add(fields, name, value)
+        add_field(fields, name, value)
     if at < len(data):
         return None
     if fields:
@@ -87,7 +88,8 @@ def _field(data: bytes, at: int, end: int) -> tuple[str, bytes, int] | None:
     return name.decode(), data[start:stop], stop + 1
 
 
-def _add(fields: _Fields, name: str, value: bytes) -> None:
+def add_field(fields: Fields, name: str, value: bytes) -> None:
+    """Add a value to *fields*: text if it is UTF-8, else bytes; a name that is repeated gets a list."""
     try:
         shown: str | bytes = value.decode()
     except UnicodeDecodeError:
@@ -101,14 +103,20 @@ def _add(fields: _Fields, name: str, value: bytes) -> None:
         fields[name] = [before, shown]
 
 
-def _record(fields: _Fields) -> _Fields:
-    record: _Fields = {"message": fields.pop("MESSAGE", "")}
+def named(fields: Fields) -> Fields:
+    """Take `MESSAGE` out of *fields*. Return the record that begins with it, and with what syslog has names for."""
+    record: Fields = {"message": fields.pop("MESSAGE", "")}
     for name, ours, names in (("PRIORITY", "level", LEVELS), ("SYSLOG_FACILITY", "facility", FACILITIES)):
         value = fields.get(name)
         if isinstance(value, str) and value.isdecimal() and len(value) < 3 and int(value) < len(names):
             record[ours] = names[int(value)]
     if "SYSLOG_IDENTIFIER" in fields:
         record["app"] = fields["SYSLOG_IDENTIFIER"]
+    return record
+
+
+def _record(fields: Fields) -> Fields:
+    record = named(fields)
     claimed = {name: fields.pop(name) for name in list(fields) if name.startswith("_")}
     record |= fields
     if claimed:
