@@ -14,6 +14,7 @@ multiline                which lines belong together: tracebacks, stacks
 sysloglines              a text that is a line of syslog, and where its frame ends
 journald                 messages of journald's native protocol; journalexport: entries as journalctl exports them
 kmsg                     records of the kernel's log
+parsers, containerlogs   the lines of files: a table of formats; the logs of containers, whose lines have parts
 pickled                  log records of Python's SocketHandler; plainpickle: pickles of plain data
 jsonrpc                  requests and replies
 chunkid                  chunk ids, our own and others

@@ -57,7 +57,7 @@ _TIME_NS_MAX = _TIME_S_MAX * NS
 
 def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
     """Return a request, a message as tag and entry, or None if the line is neither."""
-    value = _decode_object(line)
+    value = decode_object(line)
     if value is None:
         return None
     if jsonrpc.has_form(value):
@@ -68,19 +68,23 @@ def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
 
 def parse_message(line: bytes) -> tuple[bytes, bytes] | None:
     """Return a message as tag and entry, whatever the object means elsewhere; None if the line is no object."""
-    value = _decode_object(line)
+    value = decode_object(line)
     return None if value is None else message_of(value, may_be_deep=may_be_too_deep(line))
 
 
 def message_of(value: dict[str, Any], *, may_be_deep: bool) -> tuple[bytes, bytes] | None:
     """Return the message in an object as tag and entry; None if it cannot be kept as one. Changes *value*."""
-    tag, time_ns = take_tag(value), take_time(value)
-    tag_bytes = TAG if tag is None else tag.encode()
-    before = UNSTAMPED if time_ns is None else stamp(time_ns)
+    tag = take_tag(value)
+    entry = entry_of(value, take_time(value), may_be_deep=may_be_deep)
+    return None if entry is None else (TAG if tag is None else tag.encode(), entry)
+
+
+def entry_of(value: dict[str, Any], time_ns: int | None, *, may_be_deep: bool) -> bytes | None:
+    """Return the entry of a record and its time, or None if the record cannot be kept as one."""
     packed = pack(value)
     if packed is None or (may_be_deep and is_deeper(packed, RECORD_NESTING_MAX)):
         return None
-    return tag_bytes, before + packed
+    return (UNSTAMPED if time_ns is None else stamp(time_ns)) + packed
 
 
 def may_be_batch(line: bytes) -> bool:
@@ -134,7 +138,7 @@ def pack(value: dict[Any, Any]) -> bytes | None:
     return packed
 
 
-def _decode_object(line: bytes) -> dict[str, Any] | None:
+def decode_object(line: bytes) -> dict[str, Any] | None:
     """Return the object on a line, or None if it is none."""
     try:
         return _decode(line)
