@@ -35,6 +35,9 @@ More bytes or batches than that in the inbox are a crowd, of which the users are
 batches takes 10 ms, and larger ones are no faster.
 """
 
+POSITION_BYTES = 512
+"""What a position is counted as."""
+
 _Queued = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
 _ARRIVAL, _BATCH, _SIZE = itemgetter(0), itemgetter(1), itemgetter(3)
 
@@ -169,7 +172,7 @@ class Inbox:
         """Put a batch in. *is_awaited*: somebody waits until it is settled, as for any chunk id. Raises HubClosed."""
         if self._is_closed:
             raise HubClosed
-        size = len(batch.entries) + ITEM_BYTES
+        size = len(batch.entries) + ITEM_BYTES + len(batch.positions) * POSITION_BYTES
         self._arrivals += 1
         self.budget.enqueue(holding, size)
         self._queue.put_nowait((self._arrivals, batch, holding, size))

@@ -206,11 +206,14 @@ class Intake:
         return True
 
     def _drop(self, batch: Batch) -> None:
-        """Count what a rate limit drops, and report it in a while. Its chunk is acknowledged, or it would be resent."""
+        """
+        Count what a rate limit drops, and report it in a while. Its chunk is acknowledged, or it would be resent,
+        and its positions are committed, or it would be read again.
+        """
         count, size = self._dropped.get(batch.tag, (0, 0))
         self._dropped[batch.tag] = count + batch.count, size + len(batch.entries)
         self.metrics.limited += batch.count
-        if batch.chunk_id is not None:
+        if batch.chunk_id is not None or batch.positions:
             self._put(msgspec.structs.replace(batch, entries=join((), 0), count=0, crc=None))
         if self._reporting is None:
             self._reporting = asyncio.get_running_loop().call_later(LIMITED_S, self._report_dropped)

@@ -1,8 +1,9 @@
 """
-The values that pass through the hub: peer, message, batch, loss.
+The values that pass through the hub: peer, message, batch, loss, position.
 
 A batch is the unit of arrival, commit and acknowledgement. A message is one entry of a batch, decoded on demand. A loss
-describes what could not be kept; it is stored as a message under the tag `LOSS_TAG`.
+describes what could not be kept; it is stored as a message under the tag `LOSS_TAG`. A position says how far a source
+that can be read again has been read; the batch that carries it is committed together with it.
 
 Always true: values do not change; the entries of a batch are one msgpack array (hub.entries).
 Not here: their form on the wire (hub.wire) and on disk (hub.journal.block).
@@ -10,7 +11,7 @@ Not here: their form on the wire (hub.wire) and on disk (hub.journal.block).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -63,6 +64,33 @@ class Peer(msgspec.Struct, frozen=True):
 UNKNOWN_PEER = Peer(verified=False)
 
 
+FORGET = -1
+"""The number of a position that removes the row of its name."""
+NAME_BYTES_MAX, DETAIL_BYTES_MAX = 256, 1 << 10
+POSITIONS_MAX = 64
+"""Per batch: the header of a block has room for so many, each as long as it may be."""
+
+
+class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """
+    How far a repeatable source has been read: a name, a number, and what the source needs to find the place again.
+
+    *name* is ``<type>:<what identifies the thing>``, 1 to `NAME_BYTES_MAX` bytes. *number* is an offset or a sequence,
+    0 to 2**63 - 1; `FORGET` removes the row. *detail* is opaque to the hub: at most `DETAIL_BYTES_MAX` bytes.
+    Raises ValueError beyond these limits.
+    """
+
+    name: bytes
+    number: int
+    detail: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= NAME_BYTES_MAX or len(self.detail) > DETAIL_BYTES_MAX:
+            raise ValueError(f"a position has a name of {len(self.name)} bytes, and a detail of {len(self.detail)}")
+        if not FORGET <= self.number < 1 << 63:
+            raise ValueError(f"a position has the number {self.number}")
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One message: what the producer sent, and what the hub adds. Times are nanoseconds since the epoch."""
 
@@ -88,6 +116,11 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     the msgpack encoding of the sender's chunk id, byte for byte, or None if the sender wants no acknowledgement.
     The hub assigns *sequence* (of the first message) and *received*; both are 0 before that. *crc* is the CRC-32 of the
     entries, or None; the decoders compute it on arrival.
+
+    *positions*, at most `POSITIONS_MAX`, hold from the commit of the batch on. After a power cut in the middle of a
+    commit, its first batches may count: so each batch of a repeatable source carries the position after itself. A batch
+    with positions is stored also if it has no messages. The positions of a resend are left out with its messages: they
+    were committed with the first copy.
     """
 
     tag: bytes
@@ -99,6 +132,7 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     sequence: int = 0
     received: int = 0
     crc: int | None = None
+    positions: tuple[Position, ...] = ()
 
     def messages(self) -> Iterator[Message]:
         """
@@ -145,7 +179,7 @@ class Loss(msgspec.Struct, frozen=True):
     Data that could not be kept: the reason, the number of messages (1 if unknown) and bytes, a sample.
 
     *chunk_id* is set if the sender waits for an acknowledgement of the lost data. It gets one, or it would resend for
-    ever. *fatal* means that the rest of the stream cannot be read.
+    ever. *fatal* means that the rest of the stream cannot be read. *positions* are committed with the report.
     """
 
     reason: str
@@ -155,6 +189,7 @@ class Loss(msgspec.Struct, frozen=True):
     tag: bytes = b""
     chunk_id: bytes | None = None
     fatal: bool = False
+    positions: tuple[Position, ...] = ()
 
     def as_batch(self, *, peer: Peer, origin: Origin | None = None) -> Batch:
         """
@@ -170,4 +205,11 @@ class Loss(msgspec.Struct, frozen=True):
             record["sample"] = self.sample[:64].hex()
         record["peer"] = {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "comm": peer.comm}
         entry = codec.UNSTAMPED + msgspec.msgpack.encode(record)
-        return Batch(LOSS_TAG, codec.join((entry,), 1), 1, self.chunk_id, peer, origin)
+        return Batch(LOSS_TAG, codec.join((entry,), 1), 1, self.chunk_id, peer, origin, positions=self.positions)
+
+
+def position_batches(positions: Sequence[Position], *, peer: Peer) -> list[Batch]:
+    """Return batches without messages that carry *positions*: for what is first seen, refreshed or forgotten."""
+    empty = codec.join((), 0)
+    parts = (tuple(positions[start : start + POSITIONS_MAX]) for start in range(0, len(positions), POSITIONS_MAX))
+    return [Batch(b"", empty, 0, None, peer, positions=part) for part in parts]

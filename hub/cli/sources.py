@@ -12,6 +12,7 @@ from hub.escaping import escape
 from producers import call as ask
 
 _COLUMNS = ("type", "path", "state", "messages", "bytes", "losses")
+_UNITS = {"bytes": "bytes", "messages": "messages", "seconds": "s"}
 
 
 @click.command()
@@ -22,7 +23,8 @@ _COLUMNS = ("type", "path", "state", "messages", "bytes", "losses")
 def sources(socket: str | None, output: str) -> None:
     """Show the ways in, what each has accepted, and what went wrong.
 
-    The first is the hub's socket. An error is the last one, also if it is over.
+    The first is the hub's socket. The lag is what a source that reads by itself has still to read, and how old the
+    oldest of it is; a dash where nobody knows. An error is the last one, also if it is over.
 
     \b
     Examples:
@@ -34,7 +36,13 @@ def sources(socket: str | None, output: str) -> None:
         for row in rows:
             click.echo(escape(json.dumps(row)))
         return
-    cells = [[*_COLUMNS, "error"], *([*(str(row[name]) for name in _COLUMNS), row["last_error"] or ""] for row in rows)]
+    cells = [[*_COLUMNS, "lag", "error"], *map(_cells, rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     for cell in cells:
         click.echo(escape("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip()))
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    lag = row.get("lag") or {}  # an older hub has none
+    known = (f"{lag[unit]:.0f} {short}" for unit, short in _UNITS.items() if lag.get(unit) is not None)
+    return [*(str(row[name]) for name in _COLUMNS), ", ".join(known) or "-", row["last_error"] or ""]

@@ -153,7 +153,7 @@ class Commands:
         """
         numbers(request)
         tally = self._endpoint.tally
-        socket = {"type": "socket", "path": self._endpoint.path, "state": "open"}
+        socket = {"type": "socket", "path": self._endpoint.path, "state": "open", "lag": None}
         counted = {"messages": tally.messages, "bytes": tally.bytes, "losses": tally.losses, "last_error": None}
         return {"sources": [socket | counted, *self._sources.rows()]}
 

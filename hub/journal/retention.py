@@ -61,6 +61,14 @@ def commit_bytes_max_for(retain_bytes: int) -> int:
     return segment_bytes_for(retain_bytes) // 2
 
 
+def uncounted_bytes_for(retain_bytes: int, positions_bytes: int) -> int:
+    """
+    Return how many of the *positions_bytes* with which a segment begins do not count in *retain_bytes*: those above a
+    quarter of a segment. Otherwise a small journal with many positions would hold nothing else.
+    """
+    return max(positions_bytes - segment_bytes_for(retain_bytes) // 4, 0)
+
+
 def plan_expiry(segments: Sequence[Kept], *, retain_bytes: int, needed_from: int, older_than: int = 0) -> int:
     """
     Return how many of the oldest *segments* to delete.
@@ -68,13 +76,14 @@ def plan_expiry(segments: Sequence[Kept], *, retain_bytes: int, needed_from: int
     Segments are deleted until the total is within *retain_bytes* and no segment holds only messages from before
     *older_than* (nanoseconds since the epoch). Segments with a sequence of *needed_from* or above are kept.
     """
-    total = sum(segment.size_bytes for segment in segments)
+    sizes = [segment.size_bytes - uncounted_bytes_for(retain_bytes, segment.positions_bytes) for segment in segments]
+    total = sum(sizes)
     count = 0
-    for segment, (following, created) in zip(segments, _with_ages(segments)[1:], strict=False):
-        is_old = created < older_than  # *created* is the next segment's: nothing in *segment* is newer
+    for size, (following, created) in zip(sizes, _with_ages(segments)[1:], strict=False):
+        is_old = created < older_than  # *created* is the next segment's: nothing in the segment is newer
         if not (is_old or total > retain_bytes) or following.first_sequence > needed_from:
             break
-        total -= segment.size_bytes
+        total -= size
         count += 1
     return count
 

@@ -135,12 +135,12 @@ class Segment:
                 if last < 0:
                     break
             magic, header_bytes, entries_bytes, first, count = unpack(data, at)
-            if magic != BLOCK_MAGIC or first != expected or not count:
+            if magic != BLOCK_MAGIC or first != expected:
                 break
             before, passed = offset, expected
-            expected += count
-            if expected > sequence:
+            if expected + count > sequence or expected == sequence:  # one without messages may precede it
                 break
+            expected += count
             offset += more + header_bytes + entries_bytes
         return Place(self.first_sequence, before, passed)
 

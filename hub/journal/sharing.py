@@ -3,6 +3,7 @@ Small batches that share a block: what one client sent line by line, and was com
 
 A block costs about a hundred bytes, and as much time to read as ten messages. Batches that follow each other can share
 one if they have the same tag and the same peer, and nobody waits for an acknowledgement: a block has one chunk id.
+Batches with positions have blocks of their own.
 
 Always true: the messages, their order, their sequences and their bytes are the same as in blocks of their own.
 """
@@ -35,7 +36,7 @@ def share_blocks(batches: Sequence[Batch]) -> Sequence[Batch]:
 
 def _key(batch: Batch) -> tuple[bytes, Peer] | None:
     """Return what batches of one block have in common, or None if *batch* needs one of its own."""
-    if batch.chunk_id is not None or len(batch.entries) > _BATCH_BYTES_MAX:
+    if batch.chunk_id is not None or batch.positions or len(batch.entries) > _BATCH_BYTES_MAX:
         return None
     return (batch.tag, batch.peer) if array_length(batch.entries) == batch.count else None  # else it has markers
 

@@ -4,7 +4,7 @@ The only writer of a journal: commits, segments, expiry. Everything here blocks 
 Always true:
 - with durability ``fsync``, `append` returns when its batches are on stable storage. After JournalUnavailable none of
   them is kept, and the same batches can be appended again;
-- deduplication is updated after the commit, never before it;
+- deduplication and the positions of sources are updated after the commit, never before it;
 - a failed write or sync is never retried in the same file;
 - without the lock nothing is cut, deleted, renamed or acknowledged. The lock is checked before each of these, and
   between a sync and its acknowledgement. Another hub can only have begun after that check, so it finds everything that
@@ -25,9 +25,10 @@ from typing import Literal, NamedTuple
 from hub.dedupe import Dedupe
 from hub.entries import NS
 from hub.errors import JournalLost, JournalUnavailable
-from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, pack_snapshot, seed_of
 from hub.journal.clock import Clock, Moment
 from hub.journal.files import BytesLike, Files
+from hub.journal.positions import Positions
 from hub.journal.recovery import Kept, Recovered
 from hub.journal.retention import (
     AGE_STEPS,
@@ -36,6 +37,7 @@ from hub.journal.retention import (
     plan_expiry,
     rows_max_for,
     segment_bytes_for,
+    uncounted_bytes_for,
 )
 from hub.journal.seal import Seal, read_seal, write_seal
 from hub.journal.segment import segment_name
@@ -63,6 +65,8 @@ class Commit(NamedTuple):
     duplicates: int  # batches
     received: int
     clock_ahead: int  # nanoseconds: the machine's clock minus `received`
+    forgotten: int = 0  # positions dropped since the last commit, because all together were too many bytes
+    uncounted_bytes: int = 0  # of the positions in each segment: above `retain_bytes`
 
 
 class _Active(NamedTuple):
@@ -72,6 +76,7 @@ class _Active(NamedTuple):
     first_sequence: int
     size: int
     created: int
+    positions_bytes: int
 
 
 class Writer:
@@ -100,6 +105,8 @@ class Writer:
         self._hub_id = recovered.hub_id
         self._seed = seed_of(recovered.hub_id)
         self._dedupe = dedupe
+        self.positions: Positions = recovered.positions
+        self._forgotten = 0
         self.retain(retain_bytes, retain_s)
         self._durability = durability
         self._clock = clock(recovered.last_received)
@@ -137,13 +144,13 @@ class Writer:
 
     def append(self, batches: Sequence[Batch]) -> Commit:
         """
-        Commit *batches* in this order. Resends and batches without messages are left out.
+        Commit *batches* in this order. Resends are left out, and batches with neither messages nor positions.
 
         Raises JournalUnavailable, or JournalLost; after JournalLost every further call raises it too.
         """
         now = self._clock.read()
         unseen = self._dedupe.unseen(batches, now.steady)
-        kept = [batch for batch in unseen if batch.count]
+        kept = [batch for batch in unseen if batch.count or batch.positions]
         if not kept:
             self.check_ours()
         else:
@@ -157,11 +164,22 @@ class Writer:
                     self._give_up()
                     raise JournalUnavailable(self._path, f"cannot be written: {error.strerror or error}") from error
             self._dedupe.remember(kept, now.steady)
+            for batch in kept:
+                if batch.positions:
+                    self.positions.put(batch.positions, now.received)
         stored = sum(batch.count for batch in kept)
         stored_bytes = sum(len(batch.entries) for batch in kept)
         self._next_sequence += stored
         duplicates = len(batches) - len(unseen)
-        return Commit(self.last_sequence, stored, stored_bytes, duplicates, now.received, now.ahead)
+        forgotten, self._forgotten = self._forgotten, 0
+        return Commit(
+            self.last_sequence, stored, stored_bytes, duplicates, now.received, now.ahead, forgotten, self._uncounted
+        )
+
+    @property
+    def _uncounted(self) -> int:
+        """How many bytes of the active segment's snapshot do not count."""
+        return uncounted_bytes_for(self._retain_bytes, self._active.positions_bytes) if self._active else 0
 
     def begin(self) -> None:
         """
@@ -170,7 +188,9 @@ class Writer:
         A seal is there from the first life on: it knows the hub id if the header of the only segment is damaged.
         """
         if self._active is None:
-            self._begin_segment(0, self._clock.read())
+            now = self._clock.read()
+            self.positions.keep_until(now.expiry)
+            self._begin_segment(0, now)
             seal = read_seal(self._files)
             if seal is None or seal.hub_id != self._hub_id:
                 write_seal(self._files, Seal(self._hub_id, self._next_sequence, 0, self._next_sequence))
@@ -212,25 +232,25 @@ class Writer:
         active, before = self._active, self._expired
         if active is not None and active.created > now.real:  # created while the clock was ahead
             self._active = active = active._replace(created=now.real)
-        is_due = active is not None and (self._is_old(active.created, now) or active.size > 2 * self._segment_bytes)
-        if active is not None and is_due and self._next_sequence > active.first_sequence:
+        if active is not None and self._is_due(active, now) and self._next_sequence > active.first_sequence:
             self.sync()
             self._retire()
             self._begin_segment(0, now)
         self._expire(now)
         return self._expired - before
 
-    def _is_old(self, created: int, now: Moment) -> bool:
-        """Return whether a segment made then has had its share of the time that is kept."""
-        return self._retain_ns is not None and now.expiry - created > self._retain_ns // AGE_STEPS
+    def _is_due(self, active: _Active, now: Moment) -> bool:
+        """Return whether a segment has had its share of the time that is kept, or was made for a larger journal."""
+        is_old = self._retain_ns is not None and now.expiry - active.created > self._retain_ns // AGE_STEPS
+        return is_old or active.size - active.positions_bytes > 2 * self._segment_bytes
 
-    def _expire(self, now: Moment, *, new_bytes: int = 0) -> None:
-        """Delete what exceeds the limits, with room for a new segment of *new_bytes*."""
+    def _expire(self, now: Moment, *, new: Kept | None = None) -> None:
+        """Delete what exceeds the limits, with room for the segment *new*."""
         segments = [*self._sealed]
         if self._active is not None:
-            segments.append(Kept(self._active.first_sequence, self._active.size, self._active.created))
-        elif new_bytes:
-            segments.append(Kept(self._next_sequence, new_bytes, now.real))
+            segments.append(_kept(self._active, self._active.size))
+        elif new is not None:
+            segments.append(new)
         count = plan_expiry(
             segments,
             retain_bytes=self._retain_bytes,
@@ -313,11 +333,15 @@ class Writer:
 
     def _begin_segment(self, commit_bytes: int, now: Moment) -> None:
         self.check_ours()
-        snapshot = self._dedupe.snapshot(now.steady)
+        self._forgotten += self.positions.drop(now.expiry)
+        positions = self.positions.snapshot()
+        snapshot = pack_snapshot(self._dedupe.snapshot(now.steady), positions)
         header = SegmentHeader(VERSION, self._hub_id, self._next_sequence, now.received, now.real, snapshot)
         # A large snapshot must not fill the segment; otherwise each commit would begin a new one.
-        size = max(self._segment_bytes, header.size_bytes + max(commit_bytes, self._segment_bytes // 2))
-        self._expire(now, new_bytes=size)
+        is_excess = uncounted_bytes_for(self._retain_bytes, len(positions)) > 0  # then segments should be few
+        payload_bytes = self._segment_bytes if is_excess else self._segment_bytes // 2
+        size = max(self._segment_bytes, header.size_bytes + max(commit_bytes, payload_bytes))
+        self._expire(now, new=Kept(self._next_sequence, size, now.real, len(positions)))
         with contextlib.suppress(FileNotFoundError):
             self._files.remove(_NEW)
         fd = self._files.create(_NEW, size)
@@ -330,7 +354,7 @@ class Writer:
         except BaseException:
             self._files.close(fd)
             raise
-        self._active = _Active(fd, self._next_sequence, size, now.real)
+        self._active = _Active(fd, self._next_sequence, size, now.real, len(positions))
         self._position = self._synced = header.size_bytes
 
     def _retire(self) -> None:
@@ -345,9 +369,13 @@ class Writer:
         with contextlib.suppress(OSError):
             self._files.truncate(segment_name(active.first_sequence), self._position)
         if self._next_sequence > active.first_sequence:
-            self._sealed.append(Kept(active.first_sequence, self._position, active.created))
+            self._sealed.append(_kept(active, self._position))
 
     def _give_up(self) -> None:
         self.is_unsynced = False
         if self._active is not None:
             self._retire()
+
+
+def _kept(active: _Active, size_bytes: int) -> Kept:
+    return Kept(active.first_sequence, size_bytes, active.created, active.positions_bytes)

@@ -1,5 +1,7 @@
 """
-What a source may show of the hub that it belongs to: the journal, the figures, whether messages are stored.
+What a source may know of the hub that it belongs to: the journal, the figures, whether messages are stored.
+
+A repeatable source asks `journal.position` where it goes on.
 
 Not here: who may see it (hub.web.door).
 """

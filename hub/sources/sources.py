@@ -23,7 +23,7 @@ from hub.endpoint import Endpoint
 from hub.errors import HubClosed, MpsrError
 from hub.intake import Tally
 from hub.log import get_logger
-from hub.sources.table import FileTable, Source, SourceTable, as_source_error, load, make, type_of
+from hub.sources.table import FileTable, Lag, Source, SourceTable, as_source_error, load, make, type_of
 
 RETRY_S = 1.0
 STOP_S = 5.0
@@ -145,14 +145,16 @@ class _Running:
         log.info("source.closed", type=type_of(self.table), path=self.table.where)
 
     def stats(self) -> dict[str, Any]:
-        """Return type, path and state, and what it has accepted."""
+        """Return type, path and state, what it has accepted, and the lag if it is known."""
         tally = self._source.tally if self._source is not None else Tally()
+        lag: Lag | None = getattr(self._source, "lag", None)
         return {
             "type": type_of(self.table),
             "path": str(self.table.where if self._source is None else self._source.where),
             "state": "open" if self._source is not None else self._fault or "closed",
             "messages": self._counted.messages + tally.messages,
             "losses": self._counted.losses + tally.losses,
+            "lag": None if lag is None else lag._asdict(),
         }
 
     def row(self) -> dict[str, Any]:

@@ -165,11 +165,19 @@ class Http(PermittedTable, frozen=True, kw_only=True, tag="http"):
 AnySource = Datagram | Fifo | Pickle | Tcp | Http
 
 
+class Lag(NamedTuple):
+    """What a source still has to read: None where that is not known. *seconds* is the age of the oldest of it."""
+
+    bytes: int | None = None
+    messages: int | None = None
+    seconds: float | None = None
+
+
 class Source(Protocol):
     """
     A way in, made for one table. `open` is called once, then `run`.
 
-    *tally* counts what it has accepted.
+    *tally* counts what it has accepted. One that knows how much it still has to read is a `Lagging`, too.
     """
 
     tally: Tally
@@ -191,6 +199,13 @@ class Source(Protocol):
         """Change mode and group of the file. Called only if it has one. Raises MpsrError or OSError."""
 
 
+class Lagging(Protocol):
+    """A source that knows how much it still has to read. *lag* is asked for on the event loop: it reads no disk."""
+
+    @property
+    def lag(self) -> Lag: ...
+
+
 class Row(NamedTuple):
     """One type of source: its table, the class that serves it, and what users read about it."""
 
@@ -205,6 +220,8 @@ class Row(NamedTuple):
     module_of_extra: str = ""
     metavar: str = "PATH"
     sample: str = "/run/mpsr/{}"
+    has_shown: bool = False
+    """Whether its class gets a `Shown` after the endpoint: its journal knows how far a repeatable source was read."""
 
 
 SOURCES: Mapping[str, Row] = {
@@ -229,6 +246,7 @@ SOURCES: Mapping[str, Row] = {
         extra="http",
         module_of_extra="aiohttp",
         metavar="PATH|HOST:PORT",
+        has_shown=True,
     ),
 }
 
@@ -269,9 +287,8 @@ def load(table: SourceTable) -> type[Any]:
 
 
 def make(table: SourceTable, endpoint: Endpoint, shown: Shown | None = None) -> Source:
-    """Return the source for *table*, whose mode and group are known by now. *shown* is what it may show of the hub."""
+    """Return the source for *table*, whose mode and group are known by now. *shown* is what it may know of the hub."""
     source = load(table)
-    made: Source = (
-        source(table, endpoint) if shown is None or not isinstance(table, Http) else source(table, endpoint, shown)
-    )
+    has_shown = SOURCES[type_of(table)].has_shown
+    made: Source = source(table, endpoint, shown) if has_shown else source(table, endpoint)
     return made

@@ -46,6 +46,10 @@ def _lines(stats: Mapping[str, Any], *, is_ready: bool) -> Iterator[str]:
     for figure in ("messages", "losses"):
         yield f"# TYPE mpsr_source_{figure}_total counter"
         yield from (f"mpsr_source_{figure}_total{_labels(source)} {source[figure]}" for source in sources)
+    for unit in ("bytes", "messages", "seconds"):
+        lags = ((source, (source.get("lag") or {}).get(unit)) for source in sources)
+        yield f"# TYPE mpsr_source_lag_{unit} gauge"
+        yield from (f"mpsr_source_lag_{unit}{_labels(source)} {lag}" for source, lag in lags if lag is not None)
     yield "# TYPE mpsr_source_up gauge"
     yield from (f"mpsr_source_up{_labels(source)} {int(source['state'] == 'open')}" for source in sources)
 

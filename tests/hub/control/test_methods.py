@@ -245,7 +245,8 @@ def test_sources(run: Run, tmp_path: Path) -> None:
                 (row,) = (await asyncio.to_thread(call, "sources", path=path))["sources"]
                 assert row.pop("bytes") > 5
                 assert row == {
-                    "type": "socket", "path": path, "state": "open", "messages": 5, "losses": 1, "last_error": None,
+                    "type": "socket", "path": path, "state": "open", "lag": None,
+                    "messages": 5, "losses": 1, "last_error": None,
                 }  # fmt: skip
                 with pytest.raises(InvalidParams):
                     commands.sources(Request("sources", {"x": 1}), Peer())

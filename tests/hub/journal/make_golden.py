@@ -6,7 +6,8 @@ hub read and continue it. Run this when block.VERSION has been raised, and commi
 
 The journal has two segments and a seal. It holds batches of two users, with chunk ids of our own, of other clients, and
 without; rows of both deduplication tables in the snapshot of the second segment; an unverified peer; a commit of
-several batches. expected.json describes the same, independent of the code that reads journals.
+several batches; from format 2 on positions, in batches with and without messages, of which some are in the snapshot,
+one is replaced and one forgotten. expected.json describes the same, independent of the code that reads journals.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import msgspec
 
 from hub import entries as codec
 from hub.journal.block import VERSION
 from hub.journal.files import DiskFiles
 from hub.journal.seal import Seal, write_seal
-from hub.message import Batch, Peer
+from hub.message import FORGET, Batch, Peer, Position, position_batches
 from hub.wire import chunkid
 from tests.hub.journal.world import NS, Life
 
@@ -30,12 +32,17 @@ FOLDER = Path(__file__).parent / "golden"
 HUB_ID = bytes(range(100, 116))
 ALICE, BOB = Peer(4321, 1000, 1000, "worker", True), Peer(77, 1001, 100, "naïve name", False)
 SESSION = "golden-session-".ljust(chunkid.SESSION_LENGTH, "0")
+FILES = Peer(0, 1000, -1, "files", False)
 TIME = 1_750_000_000 * NS + 123_456_789
 
 
 def _batch(tag: str, peer: Peer, chunk_id: bytes | None, *records: dict[str, Any]) -> Batch:
     parts = [codec.stamp(TIME + number) + msgpack.packb(record) for number, record in enumerate(records)]
     return Batch(tag.encode(), codec.join(parts, len(parts)), len(parts), chunk_id, peer)
+
+
+def _read(position: Position, *records: dict[str, Any]) -> Batch:
+    return msgspec.structs.replace(_batch("file.log", FILES, None, *records), positions=(position,))
 
 
 COMMITS = [
@@ -46,9 +53,16 @@ COMMITS = [
         _batch("sys.log", BOB, chunkid.pack(b"\x00bytes\xff"), {"big": 2**63}, {}, {"x": "y" * 600}),
     ],
     [_batch("plain", BOB, None, {"message": "without a chunk id"})],
+    [
+        _read(Position(b"files:1", 40, b"/var/log/one"), {"message": "a line"}, {"message": "another"}),
+        *position_batches([Position(b"files:2", 2**63 - 1, b"\x00\xff"), Position(b"files:3", 5)], peer=FILES),
+    ],
     [_batch("app", ALICE, chunkid.pack_own(SESSION, 3), {"filling": "z" * 700})],  # does not fit: a new segment
     [_batch("app", BOB, chunkid.pack_own(SESSION, 1), {"message": "the session of another user"})],
+    [_read(Position(b"files:1", 0, b"/var/log/one"), {"message": "after a truncation"})],
+    position_batches([Position(b"files:3", FORGET), Position(b"import:4", 0)], peer=FILES),
 ]
+POSITIONS = [["files:1", 0, b"/var/log/one".hex()], ["files:2", 2**63 - 1, "00ff"], ["import:4", 0, ""]]
 
 
 def write(folder: Path) -> None:
@@ -60,10 +74,12 @@ def write(folder: Path) -> None:
     for batches in COMMITS:
         commit = life.append(*batches)
         for batch in batches:
-            described.append(_describe(batch, sequence, commit.received))
+            if batch.count:
+                described.append(_describe(batch, sequence, commit.received))
             sequence += batch.count
     life.writer.close()
-    text = json.dumps({"next_sequence": sequence, "batches": described}, indent=1, ensure_ascii=True)
+    description = {"next_sequence": sequence, "positions": POSITIONS, "batches": described}
+    text = json.dumps(description, indent=1, ensure_ascii=True)
     (folder / "expected.json").write_text(text + "\n", encoding="ascii")
 
 

@@ -21,7 +21,7 @@ import pytest
 from hub import entries as codec
 from hub.errors import JournalLocked, JournalLost, JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import journal as journal_module
-from hub.journal.block import SegmentHeader, pack_segment_header
+from hub.journal.block import VERSION, SegmentHeader, pack_segment_header
 from hub.journal.files import BytesLike, DiskFiles, Files
 from hub.journal.journal import Journal
 from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
@@ -592,7 +592,7 @@ def test_a_full_disk_at_the_start_is_reported(call: str, tmp_path: Path, monkeyp
 
 def test_a_journal_that_was_never_readable_is_refused(tmp_path: Path) -> None:
     """Damaged headers and newer formats are refused, nothing is changed, and the folder is not left locked."""
-    newer = pack_segment_header(SegmentHeader(2, bytes(16), 1, 0, 0, b""))
+    newer = pack_segment_header(SegmentHeader(VERSION + 1, bytes(16), 1, 0, 0, b""))
     for data, error in ((newer, JournalTooNew), (b"x" * 100, JournalUnusable), (newer, JournalTooNew)):
         (tmp_path / segment_name(1)).write_bytes(data)
         refusing(tmp_path, error, str(tmp_path))

@@ -73,7 +73,7 @@ def test_an_old_journal_is_read(golden: Path) -> None:
 
 
 def test_an_old_journal_is_continued(golden: Path) -> None:
-    """A new hub keeps every message, recognises every resend, and continues the order."""
+    """A new hub keeps every message and position, recognises every resend, and continues the order."""
     before = expected(golden)
 
     async def continue_it() -> None:
@@ -81,6 +81,8 @@ def test_an_old_journal_is_continued(golden: Path) -> None:
         try:
             assert journal.recovered.missing == journal.recovered.cut_bytes == 0
             assert journal.last_sequence == before["next_sequence"] - 1
+            positions = [[each.name.decode(), each.number, each.detail.hex()] for each in journal.positions(b"")]
+            assert sorted(positions) == before.get("positions", [])
             resends = [_as_sent(each) for each in before["batches"] if each["chunk_id"]]
             commit = await journal.append(resends)
             assert (commit.stored, commit.duplicates) == (0, len(resends))

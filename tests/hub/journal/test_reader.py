@@ -13,7 +13,7 @@ import pytest
 
 from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal import segment as segment_module
-from hub.journal.block import SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, seed_of
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, Reader, has_journal, open_reader, sequence_before
 from hub.journal.segment import list_segments, segment_name
@@ -526,12 +526,12 @@ def test_a_segment_that_is_no_file_is_reported(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
     """Segments before one of a newer format are read; the newer one raises an error."""
     last = list_segments(disk)[-1]
-    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, 0, b"")))
+    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(VERSION + 1, bytes(16), last, 0, 0, b"")))
     reader = Reader(disk, path="/the/journal")
     for item in expected(BATCHES):
         if item.sequence < last:
             assert stored(next(reader.read())) == item
-    with pytest.raises(JournalTooNew, match="/the/journal: its format is version 2"):
+    with pytest.raises(JournalTooNew, match="/the/journal: its format is version 3"):
         next(reader.read())
     reader.close()
 

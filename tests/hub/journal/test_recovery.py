@@ -15,7 +15,15 @@ from hub import entries as codec
 from hub.dedupe import Dedupe
 from hub.errors import JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import segment as segment_module
-from hub.journal.block import SEGMENT_HEADER_BYTES, Block, SegmentHeader, pack_block, pack_segment_header, seed_of
+from hub.journal.block import (
+    SEGMENT_HEADER_BYTES,
+    VERSION,
+    Block,
+    SegmentHeader,
+    pack_block,
+    pack_segment_header,
+    seed_of,
+)
 from hub.journal.recovery import check_recoverable, recover
 from hub.journal.seal import read_seal, write_seal
 from hub.journal.segment import Segment, list_segments, segment_name
@@ -518,7 +526,9 @@ def test_no_quoted_block_uses_up_sequences() -> None:
 def test_a_newer_format_is_refused_with_nothing_changed() -> None:
     """A newer version in the newest segment is refused, whatever the earlier segments contain."""
     disk, _, _ = three_commits(reopened=True)
-    disk.overwrite(segment_name(11), pack_segment_header(SegmentHeader(2, bytes(16), 11, 5, 5, b"unknown")) + bytes(99))
+    disk.overwrite(
+        segment_name(11), pack_segment_header(SegmentHeader(VERSION + 1, bytes(16), 11, 5, 5, b"unknown")) + bytes(99)
+    )
     check_refused(disk, JournalTooNew)
 
 

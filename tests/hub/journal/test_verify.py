@@ -4,7 +4,7 @@ import pytest
 
 from hub import entries
 from hub.errors import JournalTooNew
-from hub.journal.block import SegmentHeader, pack_segment_header
+from hub.journal.block import VERSION, SegmentHeader, pack_segment_header
 from hub.journal.segment import list_segments, segment_name
 from hub.journal.verify import Verified, verify
 from hub.message import Batch
@@ -158,7 +158,7 @@ def test_time_that_goes_back_is_named() -> None:
 def test_a_newer_format_is_refused(disk: ForgettingFiles) -> None:
     """A newer format is reported as such, not as damage."""
     last = list_segments(disk)[-1]
-    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(2, bytes(16), last, 0, 0, b"")))
+    disk.overwrite(segment_name(last), pack_segment_header(SegmentHeader(VERSION + 1, bytes(16), last, 0, 0, b"")))
     with pytest.raises(JournalTooNew):
         verify(disk)
 

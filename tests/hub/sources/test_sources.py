@@ -17,7 +17,7 @@ from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.sources import sources
 from hub.sources.sources import Sources
-from hub.sources.table import Fifo, Source, SourceTable, Tag
+from hub.sources.table import Fifo, Lag, Source, SourceTable, Tag
 from tests.hub.clients import until
 
 A, B, C = (Fifo(path=AbsolutePath(f"/{name}"), mode=Mode(0o660)) for name in "abc")
@@ -25,6 +25,8 @@ A, B, C = (Fifo(path=AbsolutePath(f"/{name}"), mode=Mode(0o660)) for name in "ab
 
 class Fake:
     """A source that does what a test says; *calls* is what was asked of it."""
+
+    lag: Lag | None = None
 
     def __init__(self, table: SourceTable, calls: list[str], faults: dict[str, Exception]) -> None:
         self.tally = Tally()
@@ -65,10 +67,12 @@ class Rig:
     def __init__(self, tables: Sequence[SourceTable]) -> None:
         self.calls: list[str] = []
         self.faults: dict[str, dict[str, Exception]] = {}
+        self.made: dict[str, Fake] = {}
         self.sources = Sources(cast(Endpoint, None), tables, make_source=self._make)
 
     def _make(self, table: SourceTable, _: Any) -> Source:
-        return Fake(table, self.calls, self.faults.setdefault(table.where, {}))
+        made = self.made[table.where] = Fake(table, self.calls, self.faults.setdefault(table.where, {}))
+        return made
 
 
 @contextlib.asynccontextmanager
@@ -103,6 +107,23 @@ def test_they_start_and_stop() -> None:
             assert {"open /a", "open /b"} <= set(rig.calls)
             assert [each["state"] for each in rig.sources.stats()] == ["open", "open"]
         assert {"stop /a", "ended /a", "stop /b", "ended /b"} <= set(rig.calls)
+
+    asyncio.run(main())
+
+
+def test_the_lag_is_shown_where_it_is_known() -> None:
+    """A source that knows its lag shows it while it is open; of the others it is None."""
+    rig = Rig([A, B])
+
+    async def main() -> None:
+        async with running(rig):
+            lagging = rig.made[B.where]
+            lagging.lag = Lag(bytes=70, seconds=0.5)
+            lag = {"bytes": 70, "messages": None, "seconds": 0.5}
+            for rows in (rig.sources.stats(), rig.sources.rows()):
+                assert {each["path"]: each["lag"] for each in rows} == {A.where: None, B.where: lag}
+            await rig.sources.change([A])
+        assert [each["lag"] for each in rig.sources.rows()] == [None]
 
     asyncio.run(main())
 

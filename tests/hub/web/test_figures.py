@@ -44,3 +44,12 @@ def test_sources() -> None:
     assert found["mpsr_source_messages_total", ODD] == 3
     assert found["mpsr_source_losses_total", ODD] == 1
     assert (found["mpsr_source_up", ODD], found["mpsr_source_up", "127.0.0.1:1"]) == (1, 0)
+
+
+def test_the_lag_of_sources() -> None:
+    """What is known of a source's lag is a gauge; what is not known is left out."""
+    lag = {"bytes": 70, "messages": None, "seconds": 0.5}
+    row = {"type": "files", "path": "/a", "state": "open", "messages": 3, "losses": 1}
+    found = samples({"sources": [row | {"lag": lag}, row | {"path": "/b", "lag": None}, row | {"path": "/c"}]})
+    known = {name: value for name, value in found.items() if "lag" in name[0]}
+    assert known == {("mpsr_source_lag_bytes", "/a"): 70, ("mpsr_source_lag_seconds", "/a"): 0.5}

@@ -1,0 +1,143 @@
+"""
+How far each repeatable source has been read: one row for each name.
+
+A row is replaced by the newest block that names it; numbers are not compared, because a file that was truncated is read
+from 0 again.
+
+Always true:
+- a row changes after the commit of the batch that carries it, never before;
+- `get` and `starting_with` may be called on another thread than the rest: each row is there at every moment, as it was
+  before or after a change;
+- rows are dropped only when a segment begins: those that were not written for `AGE_S`, and the oldest of those that
+  exceed `BYTES_MAX`.
+
+Not here: which blocks count (hub.journal.recovery), the bytes of a position in a block (hub.journal.block).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+import msgspec
+
+from hub.entries import NS
+from hub.message import FORGET, Position
+
+DAY_S = 86_400
+AGE_S = 30 * DAY_S
+"""A source writes the rows of everything that still exists at least once in 7 days."""
+IMPORT_PREFIX, IMPORT_AGE_S = b"import:", 400 * DAY_S
+"""An import ends, and nobody writes its rows again."""
+GRACE_S = DAY_S
+"""After a start, no row is dropped for its age before that time: its source may just have been started, too."""
+BYTES_MAX = 32 << 20
+"""All rows together: more than 20,000, each as long as it may be. A snapshot of a segment may have twice that."""
+ROW_BYTES = 24
+"""What a row takes beside its name and detail: number, time, lengths."""
+
+
+class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A position, and when it was written, in nanoseconds since the epoch."""
+
+    name: bytes
+    number: int
+    detail: bytes
+    written: int
+
+    @property
+    def position(self) -> Position:
+        return Position(self.name, self.number, self.detail)
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in a snapshot at most."""
+        return ROW_BYTES + len(self.name) + len(self.detail)
+
+    @property
+    def age_max(self) -> int:
+        """How old it may become, in nanoseconds."""
+        return (IMPORT_AGE_S if self.name.startswith(IMPORT_PREFIX) else AGE_S) * NS
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Row]).decode
+
+
+class Positions:
+    """The rows. *bytes_max* limits what all of them take."""
+
+    def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._rows: dict[bytes, Row] = {}
+        self.size_bytes: int = 0
+        """What all rows take in a snapshot at most."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, name: bytes) -> Position | None:
+        """Return the position of *name*, None if there is none."""
+        row = self._rows.get(name)
+        return None if row is None else row.position
+
+    def starting_with(self, prefix: bytes) -> list[Position]:
+        """Return the positions whose names begin with *prefix*."""
+        return [row.position for name, row in self._rows.copy().items() if name.startswith(prefix)]
+
+    def put(self, positions: Sequence[Position], now: int) -> None:
+        """Replace the rows of *positions*, which were committed at *now*, or remove them."""
+        for position in positions:
+            if position.number == FORGET:
+                self._remove(position.name)
+            else:
+                self._replace(Row(position.name, position.number, position.detail, now))
+
+    def keep_until(self, now: int) -> None:
+        """Let no row be dropped for its age before *now* + `GRACE_S`."""
+        for row in self._rows.copy().values():
+            written = now + GRACE_S * NS - row.age_max
+            if row.written < written:
+                self._replace(msgspec.structs.replace(row, written=written))
+
+    def drop(self, now: int) -> int:
+        """
+        Drop the rows that are too old at *now*, and the oldest ones above the limit in bytes.
+
+        Return the number of the latter, which may be needed.
+        """
+        for row in self._rows.copy().values():
+            if now - row.written > row.age_max:
+                self._remove(row.name)
+        forgotten = 0
+        if self.size_bytes > self._bytes_max:
+            for row in sorted(self._rows.values(), key=attrgetter("written")):
+                self._remove(row.name)
+                forgotten += 1
+                if self.size_bytes <= self._bytes_max:
+                    break
+        return forgotten
+
+    def snapshot(self) -> bytes:
+        """Return all rows in msgpack: ``[[name, number, detail, written], …]``."""
+        return _encode(list(self._rows.values()))
+
+    def restore(self, snapshot: bytes) -> None:
+        """Replace all rows by those of a snapshot. Raises ValueError if *snapshot* is not one."""
+        try:
+            rows = _decode(snapshot)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not a snapshot: {error}") from error
+        self._rows = {row.name: row for row in rows}
+        self.size_bytes = sum(row.size_bytes for row in self._rows.values())
+
+    def _replace(self, row: Row) -> None:
+        """Put *row* in the place of the one with its name, in one step."""
+        before = self._rows.get(row.name)
+        self._rows[row.name] = row
+        self.size_bytes += row.size_bytes - (before.size_bytes if before else 0)
+
+    def _remove(self, name: bytes) -> None:
+        row = self._rows.pop(name, None)
+        if row is not None:
+            self.size_bytes -= row.size_bytes
