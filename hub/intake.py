@@ -240,6 +240,8 @@ class Intake:
                 return number
             if batch.tag in OWN_TAGS:
                 batch = msgspec.structs.replace(batch, tag=batch.tag + CLIENT_SUFFIX)
+            if batch.origin is None:  # positions alone: nobody would hear that they are settled
+                batch = msgspec.structs.replace(batch, origin=self)
             self._put(batch)
             self.tally.messages += batch.count
             self.tally.bytes += len(batch.entries)

@@ -15,7 +15,7 @@ from hub.errors import HubClosed
 from hub.inbox import Inbox
 from hub.intake import LIMITED_TAGS_MAX, NO_LIMITS, Data, Intake
 from hub.limits import Limit, Limits
-from hub.message import LOSS_TAG, Batch, Loss, Peer
+from hub.message import LOSS_TAG, Batch, Loss, Peer, Position, position_batches
 from hub.metrics import Metrics
 from hub.opener import Opener
 from hub.ration import Allowance
@@ -140,12 +140,13 @@ def test_who_may_not_send_is_refused_before_anything_is_opened(run: Run) -> None
 
 @both_loops
 def test_all_settled(run: Run) -> None:
-    """It waits for the last of all that was accepted, losses too, and for nothing if that is nothing."""
+    """It waits for the last of all that was accepted, losses and positions too, and for nothing if that is nothing."""
 
     async def main() -> None:
         source = Source()
         await source.intake.all_settled()
-        await source.intake.take([*source.decoded(chunk("a") + chunk("b")), Loss("why")])
+        positions = position_batches([Position(b"files:1", 2)], peer=PEER)
+        await source.intake.take([*source.decoded(chunk("a") + chunk("b")), Loss("why"), *positions])
         waiting = asyncio.create_task(source.intake.all_settled())
         for batch in await source.taken():
             await asyncio.sleep(0)
