@@ -1,126 +1,190 @@
 """
-Reads the journal back: is every message present, once, in order?
+Reads the journal back: is every message present, once, in order, and as it was sent?
 
-Raw chunks are compared byte by byte, and by the counter in their ids. Unbatched messages are compared with the
-repeating row of numbered entries that they were cut from. Messages of our own producers are compared by their numbers,
-lines by their count.
+Each message has a number: for raw chunks the counter in their ids, for unbatched messages and those of our own
+producers a field of the record, for lines a number in their text. Raw messages are also compared byte by byte.
 
 Of a run that was longer than its journal, the oldest messages have expired. The check of each producer then begins with
-its oldest batch that is left; sequences say how many messages are gone.
+its oldest message that is left.
 
 Always true: the reader verifies the CRC and the sequence of every batch (hub.journal.reader).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hub import entries as codec
-from hub.bench.load import Orders, group_entries
+from hub.bench.load import FIRST_INDEX, GROUP, Group, Orders, group_entries
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, open_reader
 from hub.journal.segment import list_segments
 from hub.message import Batch
 from hub.wire.chunkid import unpack_own
 
+_match_line = re.compile(r"bench\.(\d+) (\d+) ").match
+
 
 class Checked(NamedTuple):
-    """The number of messages in the journal, and how many were lost, duplicated or out of order."""
+    """
+    The number of messages in the journal, and how many were lost, duplicated, out of order, or other than was sent.
+    """
 
     messages: int
     lost: int
     duplicated: int
     disordered: int
+    damaged: int
 
 
-class _Expected:
-    """What is expected next from one producer; if it *joins*, its first batch may be any of its batches."""
+class Numbers:
+    """
+    The numbers that were seen of those that count up from 0: what is missing, was seen again, or came late. If it
+    *joins*, they count up from the first that is seen.
+    """
+
+    def __init__(self, *, joins: bool = False) -> None:
+        self.next = 0
+        """The number after the highest."""
+        self.repeated = 0
+        self.late = 0
+        self._joins = joins
+        self._first = 0
+        self._missing: dict[int, int] = {}  # ranges: the first number -> the one after the last
+
+    def missing(self, sent: int) -> int:
+        """Return how many of the first *sent* numbers were not seen. 0 if none was left to join at."""
+        if self._joins:
+            return 0
+        return sum(end - first for first, end in self._missing.items()) + max(sent - self.next, 0)
+
+    def see(self, number: int, count: int = 1) -> None:
+        """Take note of *number* and the *count* - 1 after it."""
+        if self._joins:
+            self._joins, self._first, self.next = False, number, number
+        if number >= self.next:
+            if number > self.next:
+                self._missing[self.next] = number
+            self.next = number + count
+            return
+        for each in range(number, number + count):
+            self._see_late(each)
+
+    def _see_late(self, number: int) -> None:
+        if number >= self.next:
+            self.see(number)
+            return
+        for first, end in self._missing.items():
+            if first <= number < end:
+                del self._missing[first]
+                self._missing |= {first: number} if first < number else {}
+                self._missing |= {number + 1: end} if number + 1 < end else {}
+                self.late += 1
+                return
+        self.repeated += number >= self._first
+
+
+class _Producer:
+    """What one producer has sent, compared with what was stored."""
 
     def __init__(self, orders: Orders, *, joins: bool) -> None:
         self.messages = 0
-        self.disordered = 0
-        self.duplicated = 0
+        self.damaged = 0
+        self.numbers = Numbers(joins=joins)
+        self.weight = orders.chunk if orders.client == "raw" and not orders.is_unbatched else 1
+        """The number of messages with one number."""
         self._orders = orders
-        self._joins = joins
-        self._next = 0
-        self._counter = 0
-        if orders.client == "raw":
-            entries = group_entries(orders)
-            self._entry_bytes = len(entries[0])
-            self._row = b"".join(entries)
+        if orders.is_unbatched:
+            self._group = Group(orders)
+        elif orders.client == "raw":
+            self._row = b"".join(group_entries(orders))
 
     def take(self, batch: Batch) -> None:
         self.messages += batch.count
-        if self._joins:
-            self._joins = False
-            self._join(batch)
-        if self._orders.client in ("producer", "async", "logging", "structlog"):
-            for message in batch.messages():
-                self._number(message.record.get("n", -1))
-        elif self._orders.client == "raw" and batch.chunk_id is not None:
-            self._chunk(batch, batch.chunk_id)
-        elif self._orders.client == "raw":
+        if self._orders.is_unbatched:
             self._unbatched(batch)
-
-    def _join(self, batch: Batch) -> None:
-        """Expect *batch* next."""
-        if self._orders.client != "raw":
-            self._next = next(batch.messages()).record.get("n", 0)
-        elif batch.chunk_id is not None:
-            own = unpack_own(batch.chunk_id)
-            self._counter = own[1] - 1 if own else 0
+        elif self._orders.client == "raw":
+            self._chunk(batch)
         else:
-            first = bytes(batch.entries[codec.ARRAY_HEADER_BYTES :][: self._entry_bytes])
-            self._next = max(self._row.find(first) // self._entry_bytes, 0)
+            for message in batch.messages():
+                self.numbers.see(message.record.get("n", -1))
 
-    def _number(self, number: int) -> None:
-        self.duplicated += number < self._next
-        self.disordered += number > self._next
-        self._next = max(self._next, number + 1)
+    def line(self, number: int) -> None:
+        """Take the line with *number*."""
+        self.messages += 1
+        self.numbers.see(number)
 
-    def _chunk(self, batch: Batch, chunk: bytes) -> None:
-        own = unpack_own(chunk)
-        counter = own[1] if own else -1
-        if counter <= self._counter:
-            self.duplicated += batch.count
-        elif counter != self._counter + 1 or bytes(batch.entries[codec.ARRAY_HEADER_BYTES :]) != self._row:
-            self.disordered += batch.count
-        self._counter = max(counter, self._counter)
+    def _chunk(self, batch: Batch) -> None:
+        own = unpack_own(batch.chunk_id or b"")
+        if own is None or batch.entries[codec.ARRAY_HEADER_BYTES :] != self._row:
+            self.damaged += batch.count
+        if own is not None:
+            self.numbers.see(own[1] - 1)
 
     def _unbatched(self, batch: Batch) -> None:
-        """Compare with the row, cyclically, starting where the last batch ended."""
+        """Compare with what comes next; if it differs, message by message."""
+        if self._is_next(batch):
+            self.numbers.see(self.numbers.next, batch.count)
+            return
+        for entry, message in zip(codec.split_raw(batch.entries), batch.messages(), strict=True):
+            record = message.record
+            round_number, index = record.get("round", -1), record.get("i", -1) - FIRST_INDEX
+            if round_number < 0 or not 0 <= index < GROUP or bytes(entry) != self._group.entry(round_number, index):
+                self.damaged += 1
+            else:
+                self.numbers.see(round_number * GROUP + index)
+
+    def _is_next(self, batch: Batch) -> bool:
         body = memoryview(batch.entries)[codec.ARRAY_HEADER_BYTES :]
-        at, row = self._next * self._entry_bytes, self._row
+        round_number, at = divmod(self.numbers.next, GROUP)
+        at *= self._group.entry_bytes
         while len(body):
+            row = self._group.of_round(round_number)
             part = body[: len(row) - at]
             if part != row[at : at + len(part)]:
-                self.disordered += batch.count
-                break
-            body, at = body[len(part) :], 0
-        self._next = (self._next + batch.count) % (len(row) // self._entry_bytes)
+                return False
+            body, at, round_number = body[len(part) :], 0, round_number + 1
+        return True
 
 
 def check(journal: str, all_orders: Sequence[Orders], sent: Mapping[int, int], *, after: int = 0) -> Checked:
     """
     Compare the journal at *journal*, which nobody writes now, with the number of messages that each producer, by its
     number, reports as *sent*. The run began after sequence *after*.
+
+    The lines of a producer that connects anew for each have no order: none of them is out of order.
     """
     expired = max(list_segments(DiskFiles(journal))[0] - 1 - after, 0)
-    expected = {orders.tag: _Expected(orders, joins=expired > 0) for orders in all_orders}
-    text = _Expected(all_orders[0], joins=False) if all_orders[0].client == "connect" else None
+    producers = {orders.number: _Producer(orders, joins=expired > 0) for orders in all_orders}
+    by_tag = {orders.tag: producers[orders.number] for orders in all_orders}
+    are_lines = all_orders[0].client == "connect"
     gaps = 0
     reader = open_reader(journal, after=after + expired)
     try:
         for batch in reader.read():
             if isinstance(batch, Gap):
                 gaps += batch.count
-            elif (one := expected.get(batch.tag) or text) is not None:
-                one.take(batch)
+            elif are_lines:
+                _take_lines(batch, producers)
+            elif (producer := by_tag.get(batch.tag)) is not None:
+                producer.take(batch)
     finally:
         reader.close()
-    everybody = [*expected.values(), *([text] if text else [])]
-    messages = sum(one.messages for one in everybody)
-    duplicated = sum(one.duplicated for one in everybody)
-    lost = max(sum(sent.values()) - expired - (messages - duplicated), gaps)
-    return Checked(messages, lost, duplicated, sum(one.disordered for one in everybody))
+    everybody = [(each, sent[number]) for number, each in producers.items()]
+    lost = sum(each.weight * each.numbers.missing(count // each.weight) for each, count in everybody)
+    return Checked(
+        sum(each.messages for each, _ in everybody),
+        max(lost, gaps),
+        sum(each.weight * each.numbers.repeated for each, _ in everybody),
+        0 if are_lines else sum(each.weight * each.numbers.late for each, _ in everybody),
+        sum(each.damaged for each, _ in everybody),
+    )
+
+
+def _take_lines(batch: Batch, producers: Mapping[int, _Producer]) -> None:
+    for message in batch.messages():
+        found = _match_line(str(message.record.get("message")))
+        if found is not None and (producer := producers.get(int(found[1]))) is not None:
+            producer.line(int(found[2]))

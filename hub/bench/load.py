@@ -5,8 +5,8 @@ It prepares its client, prints ``ready``, waits for a line, sends, and prints it
 number, the number of messages, the seconds, and depending on the client the acknowledgement times (p50, p99, p999, in
 milliseconds) or the cost of a call.
 
-The raw clients send prepared bytes, so that they use as little processor time as a client can. Every message of a group
-has its own number, so that a lost, duplicated or reordered message is detected (hub.bench.check).
+The raw clients send prepared bytes, so that they use as little processor time as a client can. Every message has a
+number, or is in a chunk that has one, so that a lost, duplicated or reordered message is detected (hub.bench.check).
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ Maximum bytes without an acknowledgement: eight chunks of 1000 messages, a quart
 """
 GROUP = 500
 """Number of unbatched messages that are prepared and sent with one system call."""
+FIRST_INDEX = 0x10000
+"""The number of the first message of a group: all numbers from here on take five bytes."""
 _SEND_BUFFER_BYTES = 1 << 20
+_ROUND = b"\xa5round\xce"
 
 
 class Orders(msgspec.Struct, frozen=True):
@@ -55,6 +58,11 @@ class Orders(msgspec.Struct, frozen=True):
         return b"bench.%d" % self.number
 
     @property
+    def is_unbatched(self) -> bool:
+        """Whether raw Message frames are sent, one for each message."""
+        return self.client == "raw" and self.chunk == 1 and not self.ack
+
+    @property
     def session(self) -> str:
         return f"bench{self.run:_>8}{self.number:09d}"
 
@@ -66,8 +74,8 @@ def prepare_entry(number: int, size: int) -> bytes:
         "event": "request finished",
         "logger": "app.web",
         "status": 200,
-        "duration_ms": 12.5,
-        "i": number + 0x10000,  # five bytes for every number
+        "round": FIRST_INDEX,
+        "i": number + FIRST_INDEX,
     }
     entry = stamp(1_700_000_000_123_456_789) + msgspec.msgpack.encode(record)
     filling = max(size - len(entry) - 7, 0)  # the key "path" and the header of its text
@@ -76,8 +84,33 @@ def prepare_entry(number: int, size: int) -> bytes:
 
 def group_entries(orders: Orders) -> list[bytes]:
     """Return the entries that a raw client repeats: those of a chunk, or of a group of unbatched messages."""
-    count = orders.chunk if orders.chunk > 1 or orders.ack else GROUP
+    count = GROUP if orders.is_unbatched else orders.chunk
     return [prepare_entry(number, orders.size) for number in range(count)]
+
+
+class Group:
+    """A group of unbatched messages, each after *before*. Their records have the number of their round."""
+
+    def __init__(self, orders: Orders, before: bytes = b"", *, skip: int = 0) -> None:
+        entries = [before + entry[skip:] for entry in group_entries(orders)]
+        self.entry_bytes = len(entries[0])
+        self._bytes = bytearray().join(entries)
+        self._at = entries[0].index(_ROUND) + len(_ROUND)
+        self._round = FIRST_INDEX.to_bytes(4, "big")
+
+    def of_round(self, number: int) -> bytearray:
+        """Return the messages of round *number*. The next call changes them."""
+        packed = number.to_bytes(4, "big")
+        for at, byte in enumerate(packed):
+            if byte != self._round[at]:
+                self._bytes[self._at + at :: self.entry_bytes] = bytes((byte,)) * GROUP
+        self._round = packed
+        return self._bytes
+
+    def entry(self, number: int, index: int) -> bytes:
+        """Return message *index* of round *number*."""
+        at = index * self.entry_bytes
+        return bytes(self.of_round(number)[at : at + self.entry_bytes])
 
 
 def main() -> None:
@@ -129,7 +162,7 @@ def _connect(path: str) -> socket.socket:
 
 def raw(orders: Orders) -> dict[str, Any]:
     """Send PackedForward chunks with ids and a window of unacknowledged ones, or unbatched Message frames."""
-    if orders.chunk == 1 and not orders.ack:
+    if orders.is_unbatched:
         return _raw_messages(orders)
     payload = b"".join(group_entries(orders))
     head = encode_frame_head(orders.tag, len(payload))
@@ -166,11 +199,11 @@ def _take_acks(sock: socket.socket, unpacker: msgpack.Unpacker, started: dict[st
 
 def _raw_messages(orders: Orders) -> dict[str, Any]:
     tag = msgpack.packb(orders.tag.decode())
-    frames = b"".join(b"\x93" + tag + entry[1:] for entry in group_entries(orders))
+    group = Group(orders, b"\x93" + tag, skip=1)
     with _connect(orders.socket) as sock:
         begun = go()
-        for _ in (rounds := Rounds(orders, begun, GROUP)):
-            sock.sendall(frames)
+        for number in (rounds := Rounds(orders, begun, GROUP)):
+            sock.sendall(group.of_round(number))
         seconds = time.perf_counter() - begun
     return {"messages": rounds.done * GROUP, "seconds": seconds}
 
@@ -216,12 +249,12 @@ def asynchronous(orders: Orders) -> dict[str, Any]:
 
 def connect(orders: Orders) -> dict[str, Any]:
     """Connect, send one line and close, repeatedly."""
-    line = b"bench.%d " % orders.number + b"x" * max(orders.size - 10, 0) + b"\n"
+    filling = b"x" * max(orders.size - 18, 0)
     begun = go()
-    for _ in (rounds := Rounds(orders, begun, 1)):
+    for number in (rounds := Rounds(orders, begun, 1)):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(orders.socket)
-            sock.sendall(line)
+            sock.sendall(b"bench.%d %d %b\n" % (orders.number, number, filling))
     return {"messages": rounds.done, "seconds": time.perf_counter() - begun}
 
 

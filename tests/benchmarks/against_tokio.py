@@ -73,7 +73,7 @@ def print_table(rows: dict[str, list[float]], reports: dict[str, list[dict[str, 
         if runs := reports.get(name):
             disk = statistics.median(run["mb_per_s"] / run["disk_mb_per_s_synced"] for run in runs)
             cpu = statistics.median(run["hub_cpu_ns_per_message"] for run in runs)
-            line += f" {disk:.2f} | {cpu:.0f} | {max(run['hub_rss_bytes'] for run in runs) / 1e6:.0f} |"
+            line += f" {disk:.2f} | {cpu:.0f} | {max(run['hub_memory_max_bytes'] for run in runs) / 1e6:.0f} |"
         else:
             line += " | | |"
         print(line)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.bench.check import Checked, check
-from hub.bench.load import Orders, group_entries
+from hub.bench.load import GROUP, Group, Orders, group_entries
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 from tests.hub.clients import connect, frame_of, read_acks
@@ -28,16 +28,23 @@ def raw(counter: int, *, life: str = "s", cut: int = 0) -> bytes:
     return encode_frame_head(TAG, len(payload)) + payload + encode_frame_tail(pack_own(life * 22, counter), CHUNK)
 
 
-def numbered(counter: int) -> bytes:
+def numbered(counter: int, *, life: str = "s") -> bytes:
     """Return a chunk as one of our producers sends it: its messages count on."""
     first = (counter - 1) * CHUNK
-    return frame_of(pack_own("s" * 22, counter), *({"n": first + at, "x": "x" * SIZE} for at in range(CHUNK)), tag=TAG)
+    records = ({"n": first + at, "x": "x" * SIZE} for at in range(CHUNK))
+    return frame_of(pack_own(life * 22, counter), *records, tag=TAG)
 
 
-def unbatched(first: int, count: int = CHUNK) -> bytes:
-    """Return Message frames as the raw client sends them, cut at any place."""
-    entries = group_entries(orders(ack=False))
-    return b"".join(b"\x93\xa7" + TAG + entries[(first + at) % len(entries)][1:] for at in range(count))
+def unbatched(first: int, count: int = CHUNK, *, wrong: bytes = b"x") -> bytes:
+    """Return Message frames as the raw client sends them, from message *first* on."""
+    group = Group(orders(ack=False), b"\x93\xa7" + TAG, skip=1)
+    frames = b"".join(group.entry(*divmod(number, GROUP)) for number in range(first, first + count))
+    return frames[:-1] + wrong
+
+
+def lines(*numbers: int) -> bytes:
+    """Return lines as the client sends them that connects anew for each."""
+    return b"".join(b"bench.0 %d xxx\n" % number for number in numbers)
 
 
 def has_id(frame: bytes) -> bool:
@@ -56,25 +63,54 @@ def store(hub: HubProcess, *frames: bytes, messages: int) -> None:
     assert hub.stop() == 0
 
 
-@pytest.mark.parametrize(
-    ("frames", "fault"),
-    [
-        ([raw(1), raw(2), raw(3)], Checked(30, 0, 0, 0)),
-        ([raw(1), raw(2)], Checked(20, 10, 0, 0)),
-        ([raw(1), raw(3)], Checked(20, 10, 0, 10)),
-        ([raw(1), raw(2), raw(2, life="t"), raw(3)], Checked(40, 0, 10, 0)),
-        ([raw(1), raw(2, cut=1), raw(3)], Checked(30, 0, 0, 10)),
-        ([numbered(1), numbered(2), numbered(3)], Checked(30, 0, 0, 0)),
-        ([numbered(1), numbered(3)], Checked(20, 10, 0, 1)),
-        ([unbatched(0), unbatched(10), unbatched(20)], Checked(30, 0, 0, 0)),
-        ([unbatched(0, 30)], Checked(30, 0, 0, 0)),
+CASES = {
+    "raw": [
+        ([raw(1), raw(2), raw(3)], Checked(30, 0, 0, 0, 0)),
+        ([raw(1), raw(2)], Checked(20, 10, 0, 0, 0)),
+        ([raw(1), raw(3)], Checked(20, 10, 0, 0, 0)),
+        ([raw(1), raw(2), raw(2, life="t"), raw(3)], Checked(40, 0, 10, 0, 0)),
+        ([raw(1), raw(1, life="t"), raw(3)], Checked(30, 10, 10, 0, 0)),
+        ([raw(1), raw(3), raw(2, life="t")], Checked(30, 0, 0, 10, 0)),
+        ([raw(1), raw(2, cut=1), raw(3)], Checked(30, 0, 0, 0, 10)),
     ],
+    "producer": [
+        ([numbered(1), numbered(2), numbered(3)], Checked(30, 0, 0, 0, 0)),
+        ([numbered(1), numbered(3)], Checked(20, 10, 0, 0, 0)),
+        ([numbered(1), numbered(2), numbered(2, life="t"), numbered(3)], Checked(40, 0, 10, 0, 0)),
+        ([numbered(1), numbered(3), numbered(2, life="t")], Checked(30, 0, 0, 10, 0)),
+    ],
+    "unbatched": [
+        ([unbatched(0), unbatched(10), unbatched(20)], Checked(30, 0, 0, 0, 0)),
+        ([unbatched(0, 30)], Checked(30, 0, 0, 0, 0)),
+        ([unbatched(0), unbatched(20)], Checked(20, 10, 0, 0, 0)),
+        ([unbatched(0, 30), unbatched(0, 30)], Checked(60, 0, 30, 0, 0)),
+        ([unbatched(0), unbatched(0), unbatched(20)], Checked(30, 10, 10, 0, 0)),
+        ([unbatched(0), unbatched(20), unbatched(10)], Checked(30, 0, 0, 10, 0)),
+        ([unbatched(0, 30, wrong=b"y")], Checked(30, 1, 0, 0, 1)),
+        ([unbatched(0), unbatched(GROUP + 10, 20)], Checked(30, GROUP, 0, 0, 0)),
+    ],
+    "connect": [
+        ([lines(*range(30))], Checked(30, 0, 0, 0, 0)),
+        ([lines(*range(29, -1, -1))], Checked(30, 0, 0, 0, 0)),
+        ([lines(*range(10), *range(20, 30))], Checked(20, 10, 0, 0, 0)),
+        ([lines(*range(30), *range(10))], Checked(40, 0, 10, 0, 0)),
+        ([lines(*range(20), *range(10))], Checked(30, 10, 10, 0, 0)),
+        ([], Checked(0, 30, 0, 0, 0)),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("client", "frames", "fault"),
+    [(client, *case) for client, cases in CASES.items() for case in cases],
+    ids=[f"{client}-{number}" for client, cases in CASES.items() for number in range(len(cases))],
 )
-def test_what_is_wrong_is_found(hub: HubProcess, frames: list[bytes], fault: Checked) -> None:
-    """Of three chunks of ten: one that is missing, is there twice, or is not what was sent."""
+def test_what_is_wrong_is_found(hub: HubProcess, client: str, frames: list[bytes], fault: Checked) -> None:
+    """Of thirty messages: some that are missing, are there twice, come late, or are not what was sent."""
     store(hub, *frames, messages=fault.messages)
-    client = "producer" if frames[0] == numbered(1) else "raw"
-    assert check(hub.journal, [orders(client, ack=has_id(frames[0]))], {0: 3 * CHUNK}) == fault
+    sent = fault.messages + fault.lost - fault.duplicated - fault.damaged * (client == "unbatched")
+    asked = orders("raw" if client == "unbatched" else client, ack=client != "unbatched")
+    assert check(hub.journal, [asked], {0: sent}) == fault
 
 
 @pytest.mark.parametrize("make", [raw, numbered, lambda counter: unbatched((counter - 1) * CHUNK)])
@@ -92,5 +128,5 @@ def test_what_has_expired_is_no_loss(tmp_path: Path, make: Callable[[int], bytes
             store(hub, *frames, messages=filling + (count - len(missing)) * CHUNK)
             checked = check(hub.journal, [own], {0: count * CHUNK}, after=filling)
         assert CHUNK < checked.messages < count * CHUNK, "something has expired"
-        assert (checked.lost, checked.duplicated) == (CHUNK * len(missing), 0)
-        assert bool(checked.disordered) == bool(missing)
+        faults = (checked.lost, checked.duplicated, checked.disordered, checked.damaged)
+        assert faults == (CHUNK * len(missing), 0, 0, 0)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import signal
 import socket
 import subprocess
@@ -454,10 +455,18 @@ def test_bench_measures_and_checks(options: str) -> None:
     done = mpsr("bench", "--folder", folder, "--messages", "2000", "--json", *options.split(), timeout=100)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    promised = "messages_per_s mb_per_s hub_cpu_ns_per_message hub_rss_bytes commits lost duplicated fdatasync_us_p50"
-    assert {*promised.split(), "disk_mb_per_s_synced"} <= set(report)
-    assert (report["lost"], report["duplicated"], report["disordered"]) == (0, 0, 0)
-    assert report["messages"] >= 2000
+    promised = "messages_per_s mb_per_s hub_cpu_ns_per_message hub_memory_max_bytes journal_bytes commits"
+    assert {*promised.split(), "fdatasync_us_p50", "disk_mb_per_s_synced"} <= set(report)
+    assert [report[name] for name in ("lost", "duplicated", "disordered", "damaged")] == [0, 0, 0, 0]
+    assert report["checked"] == report["messages"] >= 2000
+
+
+def test_bench_does_not_claim_what_it_has_not_checked() -> None:
+    """Of pings nothing is in the journal: what was lost is null, and "not checked" in the text."""
+    command = ["bench", "--folder", str(Path(__file__).parent), "--messages", "5", "--pattern", "ping"]
+    report = json.loads(mpsr(*command, "--json").stdout)
+    assert [report[name] for name in ("checked", "lost", "duplicated", "disordered", "damaged")] == [None] * 5
+    assert re.search(rb"^lost +not checked$", mpsr(*command, "--journal-size", "64MiB").stdout, re.MULTILINE)
 
 
 def test_bench_says_what_it_cannot_do() -> None:
