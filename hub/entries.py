@@ -6,7 +6,8 @@ are one msgpack array with a five-byte header (``dd`` and a big-endian count), i
 
 Always true:
 - accepted entries are kept byte for byte; they are decoded only when they are read;
-- reading never raises because of the bytes: an entry that cannot be read is returned as `Unreadable`;
+- reading never raises because of the bytes: an entry that cannot be read is returned as `Unreadable`. The entries of
+  our own producers were not checked when they were accepted: a hostile client may have sent anything in their form;
 - how deeply an entry may be nested is the same on every Python: `NESTING_MAX`, not the interpreter's recursion limit.
 
 A line of syslog is stored whole, as the `message` of an entry with the metadata ``{"syslog": zone}``. It is taken apart
@@ -60,6 +61,7 @@ OVERFLOW = b"\xc9\xff\xff\xff\xff"
 """An ext32 whose length plus its type byte overflows to 0 in msgpack's `skip`."""
 _BYTES_A_FIND = 1024  # that many are scanned in the time of one step of Python, about 0.1 µs
 _SECONDS_MAX = 0xFFFFFFFF
+_SAMPLE_BYTES = 64
 # An array of two whose first element is an array that begins with a group marker. The nanoseconds of the marker may
 # hold up to 4 of its seconds.
 _MARKER_TIMES = [_EVENT_TIME.pack(seconds - more, more * NS) for seconds in _MARKER_SECONDS for more in range(5)]
@@ -85,10 +87,14 @@ class Entry(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """One entry that is not a message: the reason, and its bytes."""
+    """
+    An entry that is not a message: the reason, and its bytes. Of entries that are not whole, all that are left: how
+    many, and their bytes.
+    """
 
     reason: str
     raw: bytes
+    messages: int = 1
 
 
 _Raw = msgspec.Raw | memoryview
@@ -417,6 +423,7 @@ def read_each(entries: bytes | memoryview, count: int, received: int = 0) -> Ite
     """Yield the same as `read`, entry by entry. It is used if `pairs` returned None."""
     skip_markers = array_length(entries) != count
     raws: Sequence[_Raw] | None = None
+    found = 0
     try:
         values: Iterable[object] = _decode_all(entries)
     except _UNDECODABLE:
@@ -429,16 +436,20 @@ def read_each(entries: bytes | memoryview, count: int, received: int = 0) -> Ite
         if isinstance(entry, str):
             raws = raws or split_raw(entries)
             entry = Unreadable(entry, bytes(raws[index]))
+        found += 1
         yield entry
+    if found < count:
+        rest = memoryview(entries)[ARRAY_HEADER_BYTES + sum(map(len, raws or ())) :]
+        yield Unreadable("not as many whole entries as were announced", bytes(rest[:_SAMPLE_BYTES]), count - found)
 
 
 def split_raw(entries: bytes | memoryview) -> Sequence[_Raw]:
-    """Return the bytes of each entry."""
+    """Return the bytes of each entry: of those before the first one that is not whole, and not more than announced."""
     try:
         return split_fast(entries)
-    except RecursionError:  # nested too deeply for msgspec at this point; `skip` can follow
+    except (RecursionError, msgspec.DecodeError):  # too deeply nested for msgspec at this point, or not whole
         view = memoryview(entries)[ARRAY_HEADER_BYTES:]
-        ends = _ends(view, array_length(entries))
+        ends = _ends(view, min(count_well_formed(view)[0], array_length(entries)))
         return [view[start:end] for start, end in itertools.pairwise(ends)]
 
 

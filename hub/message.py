@@ -163,9 +163,9 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         return Message(tag, self.received if time is None else time, record, sequence, self.received, self.peer)
 
     def loss(self, tag: str, entry: codec.Unreadable, sequence: int) -> Message:
-        """Return the loss that replaces an unreadable entry."""
+        """Return the loss that replaces an unreadable entry, or all that are left of a batch."""
         reason = f"unreadable entry: {entry.reason}"
-        record = {"reason": reason, "count": 1, "tag": tag, "sample": entry.raw[:64].hex()}
+        record = {"reason": reason, "count": entry.messages, "tag": tag, "sample": entry.raw[:64].hex()}
         return Message(CLIENT_LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
 
     def acknowledge(self) -> None:

@@ -36,6 +36,7 @@ from hub.query.packed import pack
 from hub.query.query import Query
 from hub.query.rendering import render_json
 from hub.users import User
+from hub.wire.frame import INLINE_BYTES, UNPACK_FAULTS
 from hub.wire.jsonrpc import TOO_MANY
 
 STEP_S = 0.02
@@ -146,35 +147,47 @@ class Selection(Query):
 def pieces(batch: Batch) -> Iterator[Batch]:
     """Yield a large *batch* as several of about `PIECE_BYTES`. Of an entry that is too large there is only the size."""
     view, sequence, at = memoryview(batch.entries), batch.sequence, codec.ARRAY_HEADER_BYTES
-    has_markers = codec.may_have_markers(batch.entries)
-    while at < len(view):
-        count, length = codec.count_objects(view[at : at + PIECE_BYTES])
+    end = batch.sequence + batch.count
+    has_markers = codec.array_length(batch.entries) != batch.count
+    while at < len(view) and sequence < end:
+        count, length = codec.count_well_formed(view[at : at + PIECE_BYTES])
         if count:
             entries = codec.join((view[at : at + length],), count)
+        elif length := _length_of(view, at):
+            count = 1
+            entries = codec.join((_omitted(length) if length > ENTRY_BYTES_MAX else view[at : at + length],), 1)
         else:
-            length = _length_of(view, at)
-            count, entries = (
-                1,
-                codec.join((_omitted(length) if length > ENTRY_BYTES_MAX else view[at : at + length],), 1),
-            )
+            break
         if has_markers:
             count = codec.count_messages(entries)
+        if count > end - sequence:  # more than announced: the others have no sequence
+            count = end - sequence
+            entries = codec.join(codec.split_raw(entries)[:count], count)
         yield msgspec.structs.replace(batch, entries=entries, count=count, sequence=sequence, crc=None)
         sequence += count
         at += length
+    if sequence < end:  # the rest is not msgpack: one loss, which the reader makes of it
+        entries = codec.join((view[at : at + PIECE_BYTES],), end - sequence)
+        yield msgspec.structs.replace(batch, entries=entries, count=end - sequence, sequence=sequence, crc=None)
 
 
 def _length_of(view: memoryview, at: int) -> int:
-    """Return the length of the one entry at *at*, which is whole."""
+    """Return the length of the one entry at *at*, 0 if it is not whole."""
     rest = len(view) - at
     unpacker = msgpack.Unpacker(read_size=rest, max_buffer_size=rest)
     for start in range(at, len(view), PIECE_BYTES):
         unpacker.feed(view[start : start + PIECE_BYTES])
-        with contextlib.suppress(msgpack.OutOfData):
+        try:
             unpacker.skip()
-            break
-    length: int = unpacker.tell()
-    return length
+        except msgpack.OutOfData:
+            continue
+        except UNPACK_FAULTS:
+            return 0
+        length: int = unpacker.tell()
+        # Entries that were accepted unchecked are not larger (hub.wire.payload).
+        is_checked = length > INLINE_BYTES
+        return length if is_checked or codec.is_whole(codec.join((view[at : at + length],), 1)) else 0
+    return 0
 
 
 def _omitted(size: int) -> bytes:

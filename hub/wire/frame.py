@@ -113,6 +113,8 @@ class Option(NamedTuple):
     size: int | None = None
     compressed: str | None = None
     signal: int = 0
+    is_own: bool = False
+    """Whether they are those of our own producers: a chunk id of our form and a size, nothing else."""
 
 
 NO_OPTION = Option()
@@ -241,7 +243,7 @@ def read_array(data: bytes, at: int) -> tuple[int, int]:
 def read_own_option(data: bytes, at: int) -> tuple[Option, int] | None:
     """Read the options at *at* if they are whole and written by our own producers; otherwise return None."""
     if data.startswith(_OWN_OPTION, at) and (own := _match_own_option(data, at)) is not None:
-        return Option(own[1], _U32.unpack(own[2])[0]), own.end()
+        return Option(own[1], _U32.unpack(own[2])[0], is_own=True), own.end()
     return None
 
 

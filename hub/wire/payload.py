@@ -90,9 +90,19 @@ def credible_count(claimed: int | None, payload_bytes: int) -> int:
     return max(min(claimed or 1, payload_bytes // _ENTRY_BYTES_MIN), 1)
 
 
-def quick_entries(payload: memoryview, claimed: int | None) -> bytes | None:
-    """Return the entries of a payload if they are well-formed and *claimed* messages, or else None."""
-    if not claimed or not claimed <= len(payload) <= INLINE_BYTES or not codec.begins_with_pair(payload):
+def quick_entries(payload: memoryview, option: Option) -> bytes | None:
+    """
+    Return the entries of a payload if they are well-formed and as many as it claims, or else None.
+
+    What has the options of our own producers is not looked into, unless it claims more messages than its bytes can
+    hold. A fault in it appears when it is read, and costs the messages from there on.
+    """
+    claimed = option.size
+    if not claimed or len(payload) > INLINE_BYTES:
+        return None
+    if option.is_own and claimed * _ENTRY_BYTES_MIN <= len(payload):
+        return codec.join((payload,), claimed)
+    if claimed > len(payload) or not codec.begins_with_pair(payload):
         return None
     entries = codec.join((payload,), claimed)
     return entries if codec.is_well_formed(entries) and not codec.may_have_markers(entries) else None
@@ -102,7 +112,7 @@ def open_payload(label: Label, payload: memoryview) -> Sequence[Batch | Loss | U
     """Return the entries of an uncompressed payload, now if that is quick."""
     if payload and not codec.begins_with_pair(payload):
         return (_no_entries(label, payload),)
-    if (entries := quick_entries(payload, label.option.size)) is not None:
+    if (entries := quick_entries(payload, label.option)) is not None:
         return label.batches(entries, codec.array_length(entries))
     if len(payload) <= QUICK_BYTES:
         return sort_out(label, [payload])
