@@ -195,6 +195,8 @@ class Intake:
 
     async def _is_within_limit(self, batch: Batch) -> bool:
         """Return when the rate limits let *batch* through; False if it was dropped. Raises HubClosed."""
+        if not batch.count:
+            return True
         size = len(batch.entries)
         wait_s, when = self._limits.take(self.peer.uid, batch.tag, batch.count, size)
         while wait_s:

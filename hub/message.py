@@ -67,7 +67,7 @@ UNKNOWN_PEER = Peer(verified=False)
 FORGET = -1
 """The number of a position that removes the row of its name."""
 NAME_BYTES_MAX, DETAIL_BYTES_MAX = 256, 1 << 10
-POSITIONS_MAX = 64
+POSITIONS_MAX = 32
 """Per batch: the header of a block has room for so many, each as long as it may be."""
 
 

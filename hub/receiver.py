@@ -64,6 +64,7 @@ class Receiver:
         self._watch = watch
         self._emit = emit
         self._is_clock_wrong = False
+        self._uncounted_bytes = 0
         self._ended = asyncio.Event()
 
     async def run(self) -> None:
@@ -120,6 +121,7 @@ class Receiver:
                     log.info("journal.available", last_sequence=commit.last_sequence)
                     self._emit("journal.available", {"last_sequence": commit.last_sequence})
                 self._look_at_clock(commit.clock_ahead)
+                self._look_at_positions(commit)
                 return commit
 
     def _look_at_clock(self, ahead: int) -> None:
@@ -135,6 +137,16 @@ class Receiver:
         elif self._is_clock_wrong and not is_wrong:
             log.info("clock.agrees")
         self._is_clock_wrong = is_wrong
+
+    def _look_at_positions(self, commit: Commit) -> None:
+        """Log that positions were dropped, and when they begin to take more than their share of the journal."""
+        if commit.forgotten:
+            action = "what they stand for may be read again, or not at all: let the sources read less"
+            log.error("positions.forgotten", count=commit.forgotten, action=action)
+        if commit.uncounted_bytes and not self._uncounted_bytes:
+            action = "so much of each segment does not count in journal_size: set it to more, or let sources read less"
+            log.warning("positions.large", bytes=commit.uncounted_bytes, action=action)
+        self._uncounted_bytes = commit.uncounted_bytes
 
     def _count(self, commit: Commit, batches: Sequence[Batch]) -> None:
         metrics = self._metrics

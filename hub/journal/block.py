@@ -24,7 +24,7 @@ from hub.message import Batch, Peer, Position
 VERSION = 2
 _POSITIONS_SINCE = 2
 HEADER_BYTES_MAX = 128 << 10
-"""More than a tag of 4 KiB, a chunk id of 1 KiB and `POSITIONS_MAX` positions take."""
+"""More than a tag of 4 KiB, a chunk id of 64 KiB and `POSITIONS_MAX` positions take."""
 ENTRIES_BYTES_MAX = 1 << 30
 SNAPSHOT_BYTES_MAX = 64 << 20
 

@@ -62,6 +62,8 @@ class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Row]).decode
+NO_POSITIONS = _encode([])
+"""The snapshot of no rows."""
 
 
 class Positions:

@@ -4,7 +4,7 @@ Reads a journal forward, from any process. Only read permission is needed.
 Always true:
 - sequences rise, and no message is returned twice;
 - missing sequences are never skipped silently: they are returned as a `Gap`;
-- blocks without messages are passed over;
+- blocks without messages are passed over, except with *with_empty*;
 - `read` can be called again, and continues where it stopped.
 
 Not here: which messages are wanted (hub.query.query), waiting for more (hub.journal.journal).
@@ -24,7 +24,7 @@ from hub.journal.block import VERSION, Block
 from hub.journal.files import DiskFiles, Files
 from hub.journal.hole import Limits, Place
 from hub.journal.seal import NAME as SEAL_NAME
-from hub.journal.seal import read_seal
+from hub.journal.seal import is_sealed, read_seal
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import LOSS_TAG, UNKNOWN_PEER, Batch, Loss
 
@@ -109,14 +109,21 @@ class Reader:
     Reads the batches whose last message has a sequence above *after*.
 
     *committed* returns the last sequence that may be read; readers in the hub use it. Other readers see everything that
-    is written.
+    is written. *with_empty*: return also batches without messages, and a gap of 0 for damage that has cost no message.
     """
 
     def __init__(
-        self, files: Files, *, after: int = 0, path: str = "", committed: Callable[[], int] | None = None
+        self,
+        files: Files,
+        *,
+        after: int = 0,
+        path: str = "",
+        committed: Callable[[], int] | None = None,
+        with_empty: bool = False,
     ) -> None:
         self._files = files
         self._path = path
+        self._with_empty = with_empty
         self._committed = committed or (lambda: SEQUENCE_MAX)
         self._expected = after + 1
         self._has_begun = after > 0  # until then, expired messages are not a gap
@@ -145,25 +152,34 @@ class Reader:
             yield from self._read_segment(self._segment, follow=follow)
             if not self._leave():
                 break
-        if self._limits.seal is not None:  # a journal closed in order contained all of these
-            yield from self._gap(self._limits.seal.next_sequence, "at the end of the journal")
+        if (seal := self._limits.seal) is not None:  # a journal closed in order contained all of these
+            if self._with_empty and is_sealed(seal, self._place.segment, self._place.offset):
+                yield from self._damage(seal.next_sequence, "at the end of the journal")
+            yield from self._gap(seal.next_sequence, "at the end of the journal")
 
     def _read_segment(self, segment: Segment, *, follow: bool) -> Iterator[Batch | Gap]:
         yield from self._gap(segment.first_sequence, f"before {segment.name}")
         committed = self._committed()
         while True:
-            block = segment.block_at(self._place.offset) or self._resume(segment, follow=follow)
+            block = segment.block_at(self._place.offset)
+            is_resumed = block is None
+            if block is None:
+                block = self._resume(segment, follow=follow)
             if block is None or self._limits.excludes(block):
                 return  # the end, or blocks after the end of a segment that was given up
             # A block without messages is known to be committed when the next message is.
             if max(block.sequence, block.next_sequence - 1) > committed:
                 segment.forget()  # it may be withdrawn, and other bytes written in its place
                 return
+            # With a damaged header, the first block is searched for from offset 0, and nothing before it is missing.
+            if is_resumed and self._with_empty and block.offset > self._place.offset > 0:
+                yield from self._damage(block.sequence, f"{segment.name} before offset {block.offset}")
             if block.sequence > self._expected:
                 yield from self._gap(block.sequence, f"{segment.name} before offset {block.offset}")
             following = block.next_sequence
             is_new = following > self._expected
-            batch = segment.batch(block) if is_new else None
+            is_wanted = is_new or (self._with_empty and not block.count)
+            batch = segment.batch(block) if is_wanted else None
             if is_new and batch is None:
                 yield from self._gap(following, f"{segment.name} at offset {block.offset}")
             # The state is updated before the yield: a caller that stops here gets the next batch next time.
@@ -250,6 +266,11 @@ class Reader:
         firsts = list_segments(self._files)
         index = bisect.bisect_right(firsts, segment.first_sequence)
         return firsts[index] if index < len(firsts) else None
+
+    def _damage(self, sequence: int, place: str) -> Iterator[Gap]:
+        """Yield a gap of 0 if *sequence* is the expected one: damage there has cost no message."""
+        if sequence == self._expected:
+            yield Gap(sequence, 0, "damaged", place, self._received)
 
     def _gap(self, sequence: int, place: str) -> Iterator[Gap]:
         """Yield the gap between the expected sequence and *sequence*, if any."""

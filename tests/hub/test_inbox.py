@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from hub.budget import ITEM_BYTES, Account, Holding
 from hub.errors import HubClosed, ReceiverTaken
-from hub.inbox import LINGER_BYTES, ROUND_BYTES, TAKEN_MAX, Inbox
-from hub.message import Batch
+from hub.inbox import LINGER_BYTES, POSITION_BYTES, ROUND_BYTES, TAKEN_MAX, Inbox
+from hub.message import Batch, Position
 
 FOREVER = 3600.0
 
@@ -263,3 +263,17 @@ def test_any_history(seed: int, crowd_bytes: int) -> None:
         patch.setattr("hub.inbox.CROWD_BYTES", crowd_bytes)
         patch.setattr("hub.inbox.ROUND_BYTES", 1000)
         run(main())
+
+
+def test_positions_count() -> None:
+    """A batch without messages takes room for each position that it carries."""
+
+    async def main() -> None:
+        inbox, share = Inbox(), source()
+        positions = tuple(Position(b"%d" % number, number) for number in range(3))
+        inbox.put(Batch(b"", b"", 0, positions=positions), share)
+        assert inbox.held_bytes == ITEM_BYTES + 3 * POSITION_BYTES
+        (await inbox.take(1 << 20)).release()
+        assert inbox.held_bytes == 0
+
+    run(main())

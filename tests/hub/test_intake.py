@@ -11,6 +11,7 @@ import msgpack
 import pytest
 
 from hub.access import Access, Gate, Right, Rule, Rules
+from hub.entries import join
 from hub.errors import HubClosed
 from hub.inbox import Inbox
 from hub.intake import LIMITED_TAGS_MAX, NO_LIMITS, Data, Intake
@@ -288,5 +289,34 @@ def test_reports_of_many_tags_are_few(run: Run) -> None:
         assert [loss["count"] for loss in lost] == [2] * LIMITED_TAGS_MAX + [2 * (40 - LIMITED_TAGS_MAX)]
         assert [loss.get("tag") for loss in lost] == [f"t{number}" for number in range(LIMITED_TAGS_MAX)] + [None]
         ending.cancel()
+
+    run(main())
+
+
+@both_loops
+def test_positions_are_kept_with_what_is_dropped_and_lost(run: Run) -> None:
+    """What a rate limit drops is not read again; a loss and its position are one batch."""
+
+    async def main() -> None:
+        limits = Limits([Limit(messages_per_s=1, when="drop")], clock=lambda: 0.0)
+        source = Source(limits=limits)
+        entries = join((b"\x92\x01\x80",) * 2, 2)
+        places = [(Position(b"files:1", number),) for number in range(6)]
+        items = [
+            Batch(LOSS_TAG, entries, 2, None, PEER, positions=places[0]),
+            Batch(b"t", entries, 2, None, PEER, positions=places[1]),
+            Loss("why", positions=places[2]),
+            *position_batches(places[3], peer=PEER),
+            Batch(b"t", entries, 2, None, PEER),
+            Batch(b"t", entries, 2, None, PEER, positions=places[4] + places[5]),
+        ]
+        assert await source.intake.take(items)
+        taken = await source.taken()
+        expected = [*places[:4], places[4] + places[5]]
+        assert [batch.positions for batch in taken] == expected
+        assert [batch.count for batch in taken] == [2, 2, 1, 0, 0]
+        assert source.metrics.limited == 4
+        source.intake._report_dropped()
+        assert [record["count"] for record in records(await source.taken())] == [4]
 
     run(main())

@@ -9,7 +9,19 @@ import msgspec
 import pytest
 
 from hub import entries as codec
-from hub.message import UNKNOWN_PEER, Batch, Loss, Message, Peer
+from hub.message import (
+    DETAIL_BYTES_MAX,
+    FORGET,
+    NAME_BYTES_MAX,
+    POSITIONS_MAX,
+    UNKNOWN_PEER,
+    Batch,
+    Loss,
+    Message,
+    Peer,
+    Position,
+    position_batches,
+)
 
 NS = codec.NS
 PEER = Peer(7, 8, 9, "worker")
@@ -124,3 +136,41 @@ def test_a_loss_says_no_more_than_is_known() -> None:
         "bytes": 0,
         "peer": {"pid": 0, "uid": -1, "gid": -1, "comm": ""},
     }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (b"", 0), (b"x" * (NAME_BYTES_MAX + 1), 0), (b"x", FORGET - 1), (b"x", 1 << 63),
+        (b"x", 0, b"d" * (DETAIL_BYTES_MAX + 1)),
+    ],
+)  # fmt: skip
+def test_a_position_is_bounded(fields: tuple[bytes, int]) -> None:
+    """A name, a number or a detail beyond its limit is refused, also where it is decoded."""
+    with pytest.raises(ValueError, match="a position has"):
+        Position(*fields)
+    with pytest.raises(msgspec.ValidationError, match="a position has"):
+        msgspec.msgpack.decode(msgspec.msgpack.encode(fields), type=Position)
+
+
+def test_the_largest_position_is_accepted() -> None:
+    """At its limits it is one, before and after encoding."""
+    for number in (FORGET, 0, (1 << 63) - 1):
+        position = Position(b"x" * NAME_BYTES_MAX, number, b"d" * DETAIL_BYTES_MAX)
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(position), type=Position) == position
+
+
+def test_a_loss_carries_its_positions() -> None:
+    """They are in the batch that reports it."""
+    positions = (Position(b"files:1", 7),)
+    assert Loss("why", positions=positions).as_batch(peer=PEER).positions == positions
+
+
+def test_positions_without_messages() -> None:
+    """Each batch carries as many as a block can hold, and no message."""
+    positions = [Position(b"files:%d" % number, number) for number in range(2 * POSITIONS_MAX + 1)]
+    batches = position_batches(positions, peer=PEER)
+    assert [len(each.positions) for each in batches] == [POSITIONS_MAX, POSITIONS_MAX, 1]
+    assert [position for each in batches for position in each.positions] == positions
+    assert {(each.count, each.chunk_id, each.peer, *each.messages()) for each in batches} == {(0, None, PEER)}
+    assert position_batches([], peer=PEER) == []

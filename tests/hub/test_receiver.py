@@ -32,6 +32,7 @@ class Scene:
         self.asked: asyncio.Future[Commit] | None = None
         self.appended: Sequence[Batch] = ()
         self.clock_ahead = 0
+        self.positions = (0, 0)
         self.receiver = Receiver(self.inbox, cast(Journal, self), self.metrics)
 
     # The journal.
@@ -64,7 +65,7 @@ class Scene:
         elif verb != "wait":
             assert self.asked is not None
             if verb == "yes":
-                self.asked.set_result(Commit(0, 0, 0, 0, 0, self.clock_ahead))
+                self.asked.set_result(Commit(0, 0, 0, 0, 0, self.clock_ahead, *self.positions))
             else:
                 self.asked.set_exception(JournalUnavailable("/j", "no space"))
         for _ in range(10):
@@ -172,6 +173,25 @@ def test_a_clock_that_was_set_is_logged_once(capsys: pytest.CaptureFixture[str])
     run(main())
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(event["event"], event["ahead_s"]) for event in events] == [("clock.set", 7200), ("clock.set", -3)]
+
+
+def test_too_many_positions_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each time that some are forgotten, and when they begin to take more than their share."""
+
+    async def main() -> None:
+        scene = Scene()
+        receiving = asyncio.create_task(scene.receiver.run())
+        for positions in ((0, 0), (0, 70), (0, 80), (3, 0), (0, 0), (4, 90)):
+            scene.positions = positions
+            await scene.step("put a")
+            await scene.step("yes")
+        receiving.cancel()
+
+    run(main())
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(event["event"].partition(".")[2], event.get("bytes", event.get("count"))) for event in events] == [
+        ("large", 70), ("forgotten", 3), ("forgotten", 4), ("large", 90),
+    ]  # fmt: skip
 
 
 def test_what_the_journal_does_not_take_keeps_its_room(monkeypatch: pytest.MonkeyPatch) -> None:

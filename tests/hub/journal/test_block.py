@@ -18,13 +18,15 @@ from hub.journal.block import (
     is_whole,
     pack_block,
     pack_segment_header,
+    pack_snapshot,
     seed_of,
     segment_header_bytes,
     unpack_batch,
     unpack_block,
     unpack_segment_header,
+    unpack_snapshot,
 )
-from hub.message import Batch, Peer
+from hub.message import DETAIL_BYTES_MAX, FORGET, NAME_BYTES_MAX, POSITIONS_MAX, Batch, Peer, Position
 from hub.wire import chunkid
 from hub.wire.frame import OPTION_BYTES_MAX, TAG_BYTES_MAX
 from tests.hub.journal.world import batch, flipped, own
@@ -55,12 +57,14 @@ def whole(data: bytes, at: int = 0, seed: int = SEED) -> Block | None:
         Batch(b"", b"\xdd\0\0\0\0", 0),
         Batch(b"\xff\xfe", b"\xdd\0\0\0\1\xc1", 1, b"\xc4\x02\xff\x00", Peer(0, -1, -1, "ünïcode", False)),
         Batch(b"t", b"\xdd\0\0\0\0", 0, None, Peer(1, 2, 3, "c", cgroup="/system.slice/nginx.service")),
+        Batch(b"", b"\xdd\0\0\0\0", 0, positions=(Position(b"files:1", 0), Position(b"kmsg:2", FORGET, b"\0\xff"))),
+        Batch(b"t", b"\xdd\0\0\0\1\xc1", 1, positions=(Position(b"files:1", (1 << 63) - 1, b"x" * 1024),)),
         Batch(b"view", memoryview(b"\xdd\0\0\0\0"), 0),
         Batch(b"many", b"\xdd\0\0\0\0", (1 << 32) - 1, None, Peer(1 << 22, (1 << 32) - 1, 0, "x" * 64)),
     ],
 )
 def test_a_block_comes_back_as_it_was(given: Batch) -> None:
-    """Tag, entries, count, chunk id and peer are the same after packing and unpacking, at any offset."""
+    """Tag, entries, count, chunk id, peer and positions are the same after packing and unpacking, at any offset."""
     data = b"before" + packed(given) + b"beyond"
     block = whole(data, 6)
     assert block is not None
@@ -70,6 +74,7 @@ def test_a_block_comes_back_as_it_was(given: Batch) -> None:
     assert back is not None
     assert (back.tag, bytes(back.entries), back.count) == (given.tag, bytes(given.entries), given.count)
     assert (back.chunk_id, back.peer, back.sequence, back.received) == (given.chunk_id, given.peer, 77, 5)
+    assert back.positions == given.positions
 
 
 def test_the_shortest_message_is_known() -> None:
@@ -98,16 +103,18 @@ def test_a_block_of_another_journal_is_not_whole() -> None:
     assert whole(packed(own("a", 1)), seed=seed_of(bytes(16))) is None
 
 
-def test_the_longest_header_that_the_wire_lets_through_is_read_again() -> None:
-    """A block with the longest tag and the longest chunk id can be read again."""
-    peer = Peer(1 << 22, (1 << 32) - 1, (1 << 32) - 1, "�" * 64)
+def test_the_longest_header_that_can_be_is_read_again() -> None:
+    """A block with the longest tag, chunk id and control group, and all positions of a batch, can be read again."""
+    peer = Peer(1 << 22, (1 << 32) - 1, (1 << 32) - 1, "�" * 64, cgroup="�" * 4096)
+    position = Position(b"n" * NAME_BYTES_MAX, (1 << 63) - 1, b"d" * DETAIL_BYTES_MAX)
     given = Batch(b"t" * TAG_BYTES_MAX, b"\xdd\0\0\0\0", 1, chunkid.pack("c" * OPTION_BYTES_MAX), peer)
+    given = msgspec.structs.replace(given, positions=(position,) * POSITIONS_MAX)
     data = packed(given)
     block = whole(data)
     assert block is not None
     back = unpack_batch(block, data, 0)
     assert back is not None
-    assert back.chunk_id == given.chunk_id
+    assert (back.chunk_id, back.positions) == (given.chunk_id, given.positions)
 
 
 @pytest.mark.parametrize(
@@ -179,3 +186,21 @@ def test_the_bytes_are_those_of_the_format() -> None:
         b"\1\0\0\0" + HUB_ID + b"\x4d" + bytes(7) + 2 * (1_700_000_000).to_bytes(8, "little") + b"\3\0\0\0\x92\x90\x90"
     )
     assert pack_segment_header(HEADER) == b"MPSRSEG\n" + zlib.crc32(rest).to_bytes(4, "little") + rest
+
+
+def test_a_block_with_positions_has_the_bytes_of_the_format() -> None:
+    """They follow the control group, which is there even if it is empty."""
+    data = packed(Batch(b"", b"\xdd\0\0\0\0", 0, None, Peer(2, 3, 4, "c"), positions=(Position(b"n", 5, b"d"),)))
+    header = b"\x99\xc4\0\xc0\2\3\4\xa1c\xc3\xa0\x91\x93\xc4\1n\5\xc4\1d"
+    assert data[BLOCK_BYTES:-5] == header
+
+
+def test_a_snapshot_comes_back_in_its_parts() -> None:
+    """That of deduplication and that of the positions; version 1 has the first alone."""
+    dedupe, positions = b"\x92\x90\x90", b"\x91\x94\xc4\1n\5\xc4\1d\7"
+    header = HEADER._replace(version=2, snapshot=pack_snapshot(dedupe, positions))
+    assert unpack_snapshot(header) == (dedupe, positions)
+    assert unpack_snapshot(HEADER) == (HEADER.snapshot, None)
+    for wrong in (b"", b"\x01", header.snapshot + b"x", header.snapshot[:-1]):
+        with pytest.raises(ValueError, match="not a snapshot"):
+            unpack_snapshot(header._replace(snapshot=wrong))

@@ -1,8 +1,8 @@
 """
 The journal as a whole: random histories, compared with a list.
 
-Producers send and resend; the disk fails, fills up, and the process is killed or loses power at any step, also during
-recovery.
+Producers send and resend, sources are read and read again; the disk fails, fills up, and the process is killed or loses
+power at any step, also during recovery.
 
 Environment: MPSR_HISTORIES is the number of histories (300), MPSR_HISTORY the number of the first one (0).
 """
@@ -13,14 +13,29 @@ import random
 
 import pytest
 
+from hub.dedupe import Dedupe
 from hub.errors import JournalError, JournalUnavailable
 from hub.journal import segment as segment_module
 from hub.journal.reader import Reader
+from hub.journal.recovery import Recovered, recover
 from hub.journal.segment import list_segments
 from hub.message import Batch
 from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
-from tests.hub.journal.world import Life, batch, check_order, expected, foreign, own, read_all, stored
+from tests.hub.journal.world import (
+    Life,
+    Lines,
+    batch,
+    check_order,
+    counted,
+    expected,
+    foreign,
+    own,
+    read_all,
+    rows_after,
+    rows_of,
+    stored,
+)
 
 FIRST = int(os.environ.get("MPSR_HISTORY", "0"))
 COUNT = int(os.environ.get("MPSR_HISTORIES", "300"))
@@ -43,6 +58,7 @@ class History:
         self.names = itertools.count(1)
         self.stored: list[Batch] = []  # by sequence: acknowledged, or found after a crash
         self.sent: list[Batch] = []  # not acknowledged
+        self.sources = [Lines("x"), Lines("y")]
         self.cursor = 0
         self.life = self.open()
         self.reader = self.new_reader()
@@ -60,8 +76,10 @@ class History:
         self.settle()
         self.look()
         assert self.life.append(*(each for each in self.stored if each.chunk_id)).stored == 0
+        self.check_sources(self.disk)
         for after in self.disk.power_cuts(self.rng, 5):
             self.check_kept(after)
+            self.check_sources(after)
         self.life.writer.close()
         self.reader.close()
         assert self.disk.open_files == 0
@@ -78,6 +96,7 @@ class History:
         self.stored += self.sent
         self.sent = []
         assert commit.last_sequence == self.last_sequence
+        assert rows_of(self.life.writer.positions) == rows_after(self.stored)
 
     def trouble(self) -> None:
         """A step fails, once or several times."""
@@ -87,6 +106,7 @@ class History:
             self.send()
         except JournalUnavailable:
             self.look()
+            assert rows_of(self.life.writer.positions) == rows_after(self.stored)
         self.disk.fail(step, times=0)
 
     def look(self) -> None:
@@ -109,6 +129,7 @@ class History:
         self.life.writer.close()
         self.life = self.open()
         self.reader = self.new_reader()
+        assert rows_of(self.life.writer.positions) == rows_after(self.stored)
         self.check_kept(self.disk)
 
     def crash(self) -> None:
@@ -156,9 +177,22 @@ class History:
         kept = items[len(safe) :]
         under_way = [each for each in self.sent if each.count]
         assert kept == expected(under_way, self.last_sequence + 1)[: len(kept)]
-        self.stored += under_way[: len(kept)]
+        rows = rows_of(self.life.writer.positions)
+        self.stored += counted(self.sent, len(kept), lambda found: rows_after([*self.stored, *found]) == rows)
+        for source in self.sources:
+            source.go_on(self.life.writer.positions)
         assert self.life.writer.last_sequence == self.last_sequence
         self.sent = [each for each in self.sent if each.chunk_id and each not in under_way[: len(kept)]]
+
+    def check_sources(self, disk: ForgettingFiles) -> None:
+        """Another hub finds the same positions, and each line before them once."""
+        positions = self.recovered(disk).positions
+        assert rows_of(positions) == rows_after(self.stored)
+        reader = Reader(disk)
+        messages = [message for each in reader.read() if isinstance(each, Batch) for message in each.messages()]
+        reader.close()
+        for source in self.sources:
+            source.check(messages, positions)
 
     def check_kept(self, disk: ForgettingFiles) -> None:
         items = read_all(disk)
@@ -176,21 +210,26 @@ class History:
     def open(self) -> Life:
         return Life(self.disk, segment_bytes=self.segment_bytes, retain_bytes=self.retain_bytes)
 
+    def recovered(self, disk: ForgettingFiles) -> Recovered:
+        return recover(disk.after_kill(), Dedupe(), now=0)
+
     def new_reader(self) -> Reader:
         return Reader(self.disk, after=self.cursor, committed=lambda: self.life.writer.last_sequence)
 
     def new_batch(self) -> Batch:
         number = next(self.names)
         count, size = self.rng.choice([1, 1, 2, 7]), self.rng.choice([0, 30, 30, 300, 1200])
-        match self.rng.randrange(6):
+        match self.rng.randrange(9):
             case 0:
                 return foreign(f"x{number}", count, size=size)
             case 1:
                 return batch(f"plain{number}", count, size=size)
             case 2:
                 return batch("empty", 0, chunk_id=chunkid.pack(f"empty{number}"))
+            case 3 | 4 | 5:
+                return self.rng.choice(self.sources).read(self.rng)
             case session:
-                return own("abc"[session - 3], number, count, size=size)
+                return own("abc"[session - 6], number, count, size=size)
 
 
 @pytest.mark.parametrize("group", range(GROUPS))

@@ -91,3 +91,11 @@ def test_only_a_sequence_that_fits_may_follow() -> None:
     for count in (1, 4, 5, 6):
         after = block(1100, 1000, sequence=15, count=count)
         assert Limits(next_segment=20).may_follow(after, PLACE) == (count <= 5)
+
+
+def test_a_block_without_messages_counts_at_the_end_of_a_segment() -> None:
+    """It has the sequence of the next message there, which is in the next segment."""
+    limits = Limits(next_segment=30)
+    after = [block(1100, 1000, sequence=each, count=0) for each in (29, 30, 31)]
+    assert [limits.excludes(each) for each in after] == [False, False, True]
+    assert limits.may_follow(after[1], Place(10, 1000, 30))

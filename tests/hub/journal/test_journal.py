@@ -27,9 +27,9 @@ from hub.journal.journal import Journal
 from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
 from hub.journal.segment import segment_name
 from hub.journal.writer import Durability
-from hub.message import Batch
+from hub.message import Batch, Position
 from tests.hub.journal.forgetting import ForgettingFiles
-from tests.hub.journal.world import Stored, batch, expected, foreign, own, read_all, stored
+from tests.hub.journal.world import Stored, at, batch, expected, foreign, own, read_all, stored
 
 PATIENCE_S = 60.0
 
@@ -113,6 +113,52 @@ def test_appended_batches_can_be_read(tmp_path: Path) -> None:
             assert read(journal) == expected(batches)
 
     run(main())
+
+
+def test_positions_are_asked_for_on_the_loop(tmp_path: Path) -> None:
+    """They are those of the last commit, at once and after a restart; a batch without messages wakes nobody."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as journal:
+            assert journal.position(b"files:1") is None
+            waiting = asyncio.create_task(journal.wait_beyond(0))
+            await journal.append([at({b"files:1": 1, b"kmsg:1": 7})])
+            assert not waiting.done()
+            await journal.append([at({b"files:2": 5}, "x"), at({b"files:1": 2}, "y")])
+            await waiting
+            assert journal.position(b"files:1") == Position(b"files:1", 2, b"detail")
+        async with opened(tmp_path) as journal:
+            assert journal.position(b"files:1") == Position(b"files:1", 2, b"detail")
+            found = journal.positions(b"files:")
+            assert {(each.name, each.number) for each in found} == {(b"files:1", 2), (b"files:2", 5)}
+            assert len(journal.positions(b"")) == 3
+
+    run(main())
+
+
+def test_a_position_is_there_at_every_moment(tmp_path: Path) -> None:
+    """While the journal's thread replaces it, the loop finds the old or the new one, and no other row is missing."""
+
+    async def main() -> None:
+        async with opened(tmp_path) as journal:
+            await journal.append([at({b"x:1": 0, b"x:2": 0})])
+            appending = asyncio.create_task(_replace_many(journal))
+            before = 0
+            while not appending.done():
+                await asyncio.sleep(0)
+                found = journal.position(b"x:1")
+                assert found is not None
+                assert found.number >= before
+                before = found.number
+                assert {each.name for each in journal.positions(b"x:")} == {b"x:1", b"x:2"}
+            await appending
+
+    run(main())
+
+
+async def _replace_many(journal: Journal) -> None:
+    for number in range(1, 200):
+        await journal.append([at({b"x:1": number * 20 + step, b"y:%d" % step: number}) for step in range(20)])
 
 
 def test_many_append_at_once(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
     Life,
     Stored,
+    at,
     batch,
     blocks_of,
     expected,
@@ -98,6 +99,40 @@ def test_a_reader_in_the_hub_gets_committed_messages_only(disk: ForgettingFiles)
     for committed in range(everything[-1].sequence + everything[-1].messages):
         items += rest(reader, follow=bool(committed % 2))
         assert items == [item for item in everything if item.sequence + item.messages - 1 <= committed]
+    reader.close()
+
+
+def test_blocks_without_messages_are_passed_over() -> None:
+    """Wherever they are, readers see the messages alone; with *with_empty* also what carries only positions."""
+    disk = ForgettingFiles()
+    life, batches = Life(disk), list[Batch]()
+    for number in range(30):
+        batches += [own("a", number, size=200), at({b"x": number}), at({b"y": number}, "y", number % 3)]
+        life.append(*batches[-3:])
+    assert len(list_segments(disk)) > 3
+    everything = expected(batches)
+    for after in range(life.writer.last_sequence):
+        reader = Reader(disk, after=after, committed=lambda: life.writer.last_sequence)
+        assert rest(reader) == [item for item in everything if item.sequence + item.messages - 1 > after]
+        assert rest(reader) == []
+        reader.close()
+    reader = Reader(disk, with_empty=True)
+    found = [(each.count, each.positions) for each in reader.read() if isinstance(each, Batch)]
+    assert found == [(each.count, each.positions) for each in batches]
+    reader.close()
+
+
+def test_a_reader_in_the_hub_waits_before_a_block_without_messages() -> None:
+    """It may be withdrawn, so nothing is read beyond it before the next message is committed."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.append(own("a", 1))
+    life.append(at({b"x": 1}))
+    reader = Reader(disk, committed=lambda: life.writer.last_sequence)
+    assert rest(reader) == expected([own("a", 1)])
+    assert reader._place.offset == blocks_of(disk, 1)[1].offset
+    life.append(own("a", 2))
+    assert rest(reader, follow=True) == expected([own("a", 2)], 2)
     reader.close()
 
 
@@ -337,10 +372,12 @@ def steady() -> Recorder:
         recorder.life.append(own("a", 1), foreign("x"))
     append(own("a", 1), foreign("x"))
     fail("sync")
-    append(own("a", 2, 2), own("b", 1, size=600), batch("plain"))
+    append(own("a", 2, 2), own("b", 1, size=600), batch("plain"), at({b"x": 1}))
+    append(at({b"x": 2}))
     append(batch("empty", 0, chunk_id=chunkid.pack("e")))
     for number in range(3, 9):
-        append(own("a", number, size=250), own("b", number, 2))
+        append(own("a", number, size=250), at({b"x": number}), own("b", number, 2))
+        append(at({b"x": number}))
     fail("page", after=2)
     append(own("a", 9, size=900), own("b", 9))
     append(own("a", 10))
@@ -353,9 +390,11 @@ def restarts() -> Recorder:
     recorder = Recorder()
     for number in range(1, 5):
         recorder.append(own("a", number), own("b", number, 2, size=200 * number))
+        recorder.append(at({b"x": number}))
         if number % 2:
             recorder.life.writer.close()
         recorder.begin()
+        recorder.append(at({b"x": 0}))
         recorder.begin()
     for number in range(5, 12):
         recorder.append(own("a", number, size=400))

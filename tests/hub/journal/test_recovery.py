@@ -37,6 +37,7 @@ from tests.hub.journal.world import (
     Moment,
     Producers,
     Stored,
+    at,
     batch,
     blocks_of,
     check_recovery,
@@ -46,6 +47,8 @@ from tests.hub.journal.world import (
     moments,
     own,
     read_all,
+    rows_after,
+    rows_of,
     seen_of,
 )
 
@@ -109,7 +112,22 @@ def failures(disk: ForgettingFiles, producers: Producers) -> None:
     life.writer.close()
 
 
-HISTORIES: list[History] = [small_commits, segment_rolls, reopenings, expiry]
+def positions(disk: ForgettingFiles, producers: Producers) -> None:
+    """A source that is read again: with messages and without, alone, in a segment without messages, and forgotten."""
+    life = Life(disk)
+    producers.send(life, at({b"x": 0}))
+    producers.send(life, at({b"x": 1}, "x", 2), own("a", 1), at({b"x": 2, b"y": 1}), at({b"x": 3}, "x"))
+    for number in range(4, 8):
+        producers.send(life, at({b"x": number}, "x", size=500), at({b"y": number}))
+        producers.send(life, at({b"x": 0}), at({b"x": -1, b"z": number}))
+    life.writer.close()
+    life = Life(disk, segment_bytes=300)
+    for number in range(8, 12):
+        producers.send(life, at({b"x": number}), at({b"z": -1}))
+    producers.send(life, own("a", 2), at({b"y": 99}, "y"))
+
+
+HISTORIES: list[History] = [small_commits, segment_rolls, reopenings, expiry, positions]
 
 
 def moments_of(history: History) -> list[Moment]:
@@ -203,6 +221,53 @@ def test_deduplication_knows_the_same_after_recovery() -> None:
         dedupe = Dedupe()
         recover(disk.after_kill(), dedupe, now=NS)
         assert dedupe.snapshot(NS) == life.dedupe.snapshot(NS)
+
+
+def test_positions_are_the_same_after_recovery() -> None:
+    """All rows are recovered exactly, with their times, from the snapshot and the blocks after it."""
+    disk, producers = ForgettingFiles(), Producers()
+    life = Life(disk)
+    for number in range(12):
+        name = b"x%d" % (number % 5)
+        producers.send(life, at({name: number}, "x", number % 3, size=300), at({b"x3": -1, b"y": number}))
+        recovered = recover(disk.after_kill(), Dedupe(), now=NS).positions
+        assert recovered.size_bytes == life.writer.positions.size_bytes
+        assert {*recovered._rows.values()} == {*life.writer.positions._rows.values()}
+    assert len(list_segments(disk)) > 2
+    assert rows_of(life.writer.positions) == rows_after(producers.acknowledged)
+
+
+def test_positions_at_the_end_of_a_segment_count_if_the_next_header_is_damaged() -> None:
+    """The snapshot that has them is lost; the blocks without messages before it are still there."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    sent = [at({b"x": 1}, "x"), at({b"x": 2}), at({b"y": 1})]
+    for each in sent:
+        life.append(each)
+    life.writer.close()
+    Life(disk).append(own("a", 1))
+    last = list_segments(disk)[-1]
+    assert last > 1
+    disk.overwrite(segment_name(last), flipped(seen_of(disk, last), 8 * 40))
+    life = Life(disk)
+    assert rows_of(life.writer.positions) == rows_after(sent)
+    assert read_all(disk) == expected([*sent, own("a", 1)])
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_damage_takes_positions_and_messages_together(index: int) -> None:
+    """Whichever block is damaged: the positions are those of the blocks that are left, as its messages are."""
+    disk = ForgettingFiles()
+    life, sent = Life(disk), [at({b"x": number}, "x", number % 3, size=100) for number in range(6)]
+    for each in sent:
+        life.append(each)
+    block = blocks_of(disk, 1)[index]
+    for bit in range(8 * block.offset, 8 * block.end, 13):
+        damaged = disk.after_kill()
+        damaged.overwrite(segment_name(1), flipped(seen_of(disk, 1), bit))
+        recovered = recover(damaged, Dedupe(), now=NS)
+        assert rows_of(recovered.positions) == rows_after(each for each in sent if each is not sent[index])
+        assert recovered.missing == (sent[index].count if index < 5 else 0)  # at the end it looks torn
 
 
 # Torn and damaged.

@@ -15,6 +15,7 @@ from hub.journal.retention import (
     SEGMENT_BYTES_MIN,
     plan_expiry,
     segment_bytes_for,
+    uncounted_bytes_for,
 )
 
 FOUR = [Kept(1, 100), Kept(11, 100), Kept(21, 50), Kept(31, 100)]
@@ -75,3 +76,12 @@ def test_the_plan_is_the_least_that_fits() -> None:
 def test_segments_are_an_eighth(retain_bytes: int, expected: int) -> None:
     """A journal has about eight segments, between 1 and 64 MiB each."""
     assert segment_bytes_for(retain_bytes) == expected
+
+
+def test_positions_above_a_quarter_of_a_segment_do_not_count() -> None:
+    """In a small journal they would push out all messages."""
+    quarter = SEGMENT_BYTES_MIN // 4
+    assert [uncounted_bytes_for(RETAIN_BYTES_MIN, each) for each in (0, quarter, quarter + 7)] == [0, 0, 7]
+    assert uncounted_bytes_for(RETAIN_BYTES, 16 << 20) == 0
+    segments = [Kept(first, 10 * SEGMENT_BYTES_MIN, 0, 9 * SEGMENT_BYTES_MIN + quarter) for first in (1, 2, 3, 4, 5)]
+    assert plan_expiry(segments, retain_bytes=RETAIN_BYTES_MIN, needed_from=NOTHING_NEEDED) == 1

@@ -344,3 +344,19 @@ def test_it_skips_without_a_header_nothing() -> None:
     data, blocks, _ = commits((100,), (200,))
     segment = opened(flipped(data, 8 * 40))
     assert (segment.header, segment.skip_to(blocks[-1].sequence)) == (None, segment.start)
+
+
+def test_it_skips_blocks_without_messages() -> None:
+    """They are passed over; one that precedes the block that is looked for may be the place."""
+    data, blocks = HEADER, list[tuple[int, int, int]]()
+    sequence = FIRST
+    for count in (0, 1, 0, 0, 3, 0):
+        each = batch("x", count)
+        front, _ = pack_block(each, sequence=sequence, received=1, commit_offset=len(data), seed=SEED)
+        blocks.append((len(data), sequence, count))
+        sequence, data = sequence + count, data + front + bytes(each.entries)
+    for rest in (b"", bytes(5000)):
+        segment = opened(data + rest)
+        offsets = [segment.skip_to(each).offset for each in range(FIRST, sequence + 2)]
+        assert offsets == [blocks[index][0] for index in (0, 2, 4, 4, 5, 5)]
+        assert segment.skip_to(1 << 60) == Place(FIRST, blocks[-1][0], sequence)

@@ -12,7 +12,7 @@ from hub import entries as codec
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap, open_reader
 from hub.journal.sharing import SHARED_BYTES_MAX, share_blocks
-from hub.message import Batch, Peer
+from hub.message import Batch, Peer, Position
 
 HERE, THERE = Peer(1, 5, 5, "a"), Peer(2, 5, 5, "a")
 
@@ -78,3 +78,11 @@ def test_the_journal_holds_the_same_messages(tmp_path: Path) -> None:
     expected = [(batch.tag.decode(), batch.peer, number) for number, batch in enumerate(sent)]
     assert [(message.tag, message.peer, message.record["n"]) for message in messages] == expected
     assert [message.sequence for message in messages] == [*range(1, 501)]
+
+
+def test_positions_are_never_lost() -> None:
+    """A batch with positions has a block of its own; its neighbours share theirs without it."""
+    carried = [msgspec.structs.replace(line(number), positions=(Position(b"x", number),)) for number in (2, 3)]
+    shared = [*share_blocks([line(0), line(1), *carried, line(4), line(5)])]
+    assert numbers(shared) == [[0, 1], [2], [3], [4, 5]]
+    assert shared[1:3] == carried

@@ -5,13 +5,13 @@ import pytest
 from hub import entries
 from hub.errors import JournalTooNew
 from hub.journal.block import VERSION, SegmentHeader, pack_segment_header
-from hub.journal.segment import list_segments, segment_name
+from hub.journal.segment import Segment, list_segments, segment_name
 from hub.journal.verify import Verified, verify
 from hub.message import Batch
 from hub.wire import chunkid
 from hub.wire.checking import check
 from tests.hub.journal.forgetting import ForgettingFiles
-from tests.hub.journal.world import Life, batch, blocks_of, flipped, own, seen_of
+from tests.hub.journal.world import Life, at, batch, blocks_of, flipped, own, seen_of
 
 BATCHES = [own("a", number, number % 3 + 1, size=200) for number in range(1, 15)]
 
@@ -138,6 +138,56 @@ def test_no_entry_that_a_hub_accepts_is_a_fault() -> None:
     assert check(packed, entries.ARRAY_HEADER_BYTES).objects == 1
     Life(disk).append(Batch(b"t", packed, 1))
     assert verify(disk).faults == ()
+
+
+def with_positions() -> ForgettingFiles:
+    """A journal with blocks without messages, at its end as well, that was closed in order."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    for each in (own("a", 1), at({b"x": 1}), at({b"x": 2}, "x"), at({b"x": 3}), at({b"y": 1})):
+        life.append(each)
+    life.writer.close()
+    return disk
+
+
+def test_positions_are_whole() -> None:
+    """Blocks without messages are no fault, and no batches."""
+    assert verify(with_positions()) == Verified(2, 2, 1)
+
+
+@pytest.mark.parametrize(("index", "place"), [(1, "before offset"), (3, "before offset"), (4, "at the end")])
+def test_a_damaged_block_without_messages_is_named(index: int, place: str) -> None:
+    """No message is missing; the fault says that positions are."""
+    disk = with_positions()
+    block = blocks_of(disk, 1)[index]
+    for bit in range(8 * block.offset, 8 * block.end, 5):
+        damaged = disk.after_kill()
+        damaged.overwrite(segment_name(1), flipped(seen_of(disk, 1), bit))
+        messages, batches, _, (fault,) = verify(damaged)
+        assert (messages, batches) == (2, 2)
+        assert fault.startswith(f"before sequence {block.sequence}: positions are missing: damaged, ")
+        assert place in fault
+
+
+def test_a_block_with_nothing_in_it_is_named() -> None:
+    """A block has messages or positions."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.writer._commit([batch("nothing", 0)], life.writer._clock.read())
+    assert verify(disk).faults == ("before sequence 1: a block with neither messages nor positions",)
+
+
+@pytest.mark.parametrize("snapshot", [b"", b"\x92\x92\x90\x90\x91\x01"])
+def test_positions_that_cannot_be_read_are_named(snapshot: bytes) -> None:
+    """They are not those of a hub."""
+    disk = with_positions()
+    with Segment(disk, 1) as segment:
+        header = segment.header
+        assert header is not None
+    disk.overwrite(segment_name(1), pack_segment_header(header._replace(snapshot=snapshot)))
+    faults = verify(disk).faults
+    named = f"{segment_name(1)}: its positions cannot be read"
+    assert faults[0] == named
 
 
 def test_time_that_goes_back_is_named() -> None:

@@ -12,19 +12,22 @@ import pytest
 
 from hub.dedupe import Dedupe
 from hub.errors import JournalLost, JournalUnavailable
+from hub.journal.files import DiskFiles
+from hub.journal.positions import AGE_S, DAY_S, Row
 from hub.journal.reader import Reader
 from hub.journal.recovery import recover
-from hub.journal.retention import RETAIN_BYTES_MIN, batch_bytes_max_for
+from hub.journal.retention import RETAIN_BYTES_MIN, batch_bytes_max_for, uncounted_bytes_for
 from hub.journal.seal import Seal, read_seal, write_seal
 from hub.journal.segment import list_segments, segment_name
 from hub.journal.writer import LOOK_NS, Commit, Durability, Writer
-from hub.message import Batch, Peer
+from hub.message import DETAIL_BYTES_MAX, Batch, Peer, Position, position_batches
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import (
     NS,
     SEGMENT_BYTES,
     Life,
     Stored,
+    at,
     batch,
     blocks_of,
     clock_of,
@@ -32,6 +35,8 @@ from tests.hub.journal.world import (
     foreign,
     own,
     read_all,
+    rows_after,
+    rows_of,
     seen_of,
     stored,
     ticking,
@@ -712,3 +717,135 @@ def test_a_small_journal_keeps_its_size_with_full_tables() -> None:
         assert writer.size_bytes <= retain_bytes
         assert sum(len(seen_of(disk, first)) for first in list_segments(disk)) <= retain_bytes
     assert len(list_segments(disk)) >= 3
+
+
+# Positions.
+
+
+def test_positions_move_with_the_commit(disk: ForgettingFiles) -> None:
+    """After JournalUnavailable they are what they were; the same batches appended again move them."""
+    life = Life(disk)
+    life.append(at({b"x": 1}, "x"))
+    disk.fail("sync", times=2)
+    given = at({b"x": 2}, "x", 2), at({b"x": 3, b"y": 1})
+    with pytest.raises(JournalUnavailable):
+        life.append(*given)
+    assert rows_of(life.writer.positions) == {b"x": 1}
+    assert life.append(*given).stored == 2
+    assert rows_of(life.writer.positions) == {b"x": 3, b"y": 1}
+    assert rows_of(recover(disk.after_kill(), Dedupe(), now=NS).positions) == {b"x": 3, b"y": 1}
+
+
+def test_positions_do_not_move_if_the_lock_went_meanwhile(disk: ForgettingFiles) -> None:
+    """A commit that is not announced moves nothing."""
+    has_lock = True
+    life = Life(disk, is_ours=lambda: has_lock)
+    life.append(at({b"x": 1}))
+
+    def lose(step: str) -> None:
+        nonlocal has_lock
+        has_lock = False
+
+    disk.watch = lose
+    with pytest.raises(JournalLost):
+        life.append(at({b"x": 2}))
+    assert rows_of(life.writer.positions) == {b"x": 1}
+
+
+def test_the_positions_of_a_resend_are_left_out(disk: ForgettingFiles) -> None:
+    """They were committed with the first copy, and newer ones must not go back to them."""
+    life = Life(disk)
+    first = msgspec.structs.replace(own("a", 1), positions=(Position(b"x", 1),))
+    life.append(first)
+    life.append(at({b"x": 2}))
+    assert life.append(first).duplicates == 1
+    assert rows_of(life.writer.positions) == {b"x": 2}
+
+
+def test_a_segment_without_messages_is_replaced_when_it_is_full(disk: ForgettingFiles) -> None:
+    """However many positions are written between two messages, one segment holds them."""
+    life = Life(disk)
+    life.append(own("a", 1))
+    life.writer.close()
+    life = Life(disk)
+    for number in range(100):
+        life.append(*position_batches([Position(b"x", number), Position(b"y%d" % (number % 7), number)], peer=Peer()))
+    assert list_segments(disk) == [1, 2]
+    assert len(seen_of(disk, 2)) <= SEGMENT_BYTES
+    assert rows_of(Life(disk.after_kill()).writer.positions) == rows_of(life.writer.positions)
+    assert len(life.writer.positions) == 8
+
+
+def test_old_positions_go_when_a_segment_begins(disk: ForgettingFiles) -> None:
+    """A row that nobody has written for a month is left out of the next snapshot; a restart gives it a day more."""
+    times = [1_800_000_000 * NS]
+    life = Life(disk, clock=lambda: times[-1])
+
+    def after_days(days: float, position: dict[bytes, int]) -> None:
+        for _ in range(int(days * 24)):  # by the hour: a clock that jumps is not believed
+            times[0] += DAY_S * NS // 24
+            life.writer._clock.read()
+        life.append(at(position, "x", size=1800))
+
+    times[:] = [1_800_000_000 * NS]
+    life.append(at({b"old": 1}))
+    after_days(AGE_S // DAY_S, {b"x": 1})
+    after_days(0, {b"x": 2})
+    assert rows_of(life.writer.positions) == {b"old": 1, b"x": 2}
+    after_days(2, {b"x": 3})
+    assert rows_of(life.writer.positions) == {b"x": 3}
+    after_days(AGE_S // DAY_S + 5, {b"y": 1})
+    assert rows_of(life.writer.positions) == {b"y": 1}
+
+
+def test_after_a_restart_positions_have_a_day(disk: ForgettingFiles) -> None:
+    """What is older than a month at the start is kept until its source can have written it again."""
+    times = [1_800_000_000 * NS]
+    Life(disk, clock=lambda: times[0]).append(at({b"x": 1}, "x"))
+    times[0] += 90 * DAY_S * NS
+    life = Life(disk, clock=lambda: times[0])
+    life.append(batch("x", size=1800), at({b"y": 1}))
+    life.append(batch("x", size=1800))
+    assert rows_of(life.writer.positions) == {b"x": 1, b"y": 1}
+    assert rows_of(Life(disk.after_kill(), clock=lambda: times[0]).writer.positions) == {b"x": 1, b"y": 1}
+
+
+def test_too_many_positions_are_reported_and_the_oldest_forgotten(disk: ForgettingFiles) -> None:
+    """The next commit reports how many: no more than the limit goes into a snapshot."""
+    life = Life(disk)
+    life.writer.positions._bytes_max = 10 * Row(b"x00", 0, b"detail", 0).size_bytes
+    sent = [at({b"x%02d" % number: number}, "x", size=10) for number in range(20)]
+    forgotten = sum(life.append(each).forgotten for each in sent)
+    forgotten += life.append(own("a", 1, size=1900)).forgotten + life.append(own("a", 2, size=1900)).forgotten
+    assert forgotten == 10
+    assert rows_of(life.writer.positions) == rows_after(sent[10:])
+    assert rows_of(Life(disk.after_kill()).writer.positions) == rows_after(sent[10:])
+
+
+def small_journal(path: Path) -> Writer:
+    """Open the smallest journal that is allowed."""
+    files, dedupe = DiskFiles(str(path)), Dedupe()
+    recovered = recover(files, dedupe, now=NS)
+    writer = Writer(files, recovered, dedupe, retain_bytes=RETAIN_BYTES_MIN, clock=clock_of(ticking()))
+    writer.begin()
+    return writer
+
+
+@pytest.mark.parametrize("detail_bytes", [150, DETAIL_BYTES_MAX])
+def test_a_small_journal_has_room_for_20_000_positions(tmp_path: Path, detail_bytes: int) -> None:
+    """They count only in part: the journal keeps its messages, and takes a few snapshots more of the disk."""
+    writer = small_journal(tmp_path)
+    positions = [Position(b"files:%032d" % number, number, b"d" * detail_bytes) for number in range(20_000)]
+    writer.append(position_batches(positions, peer=Peer()))
+    commits = [writer.append([own("a", number, size=400_000)]) for number in range(1, 16)]
+    assert not any(commit.forgotten for commit in commits)
+    uncounted_bytes = commits[-1].uncounted_bytes
+    assert uncounted_bytes == uncounted_bytes_for(RETAIN_BYTES_MIN, len(writer.positions.snapshot())) > 1 << 20
+    firsts = list_segments(writer._files)
+    assert 3 <= len(firsts) <= 5
+    assert writer.size_bytes <= RETAIN_BYTES_MIN + len(firsts) * uncounted_bytes
+    assert sum(len(item.entries or b"") for item in read_all(writer._files)) > RETAIN_BYTES_MIN // 3
+    assert (writer.expire(), list_segments(writer._files)) == (0, firsts), "none is taken for that of a larger journal"
+    again = small_journal(tmp_path)
+    assert again.positions.starting_with(b"") == positions
+    assert again.size_bytes <= RETAIN_BYTES_MIN + (len(firsts) + 1) * uncounted_bytes

@@ -1,5 +1,6 @@
 """
-Shared by the journal's tests: batches, a writer with small segments, reading back, and the invariants after a crash.
+Shared by the journal's tests: batches, a writer with small segments, a source that is read again, reading back, and the
+invariants after a crash.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from hub.dedupe import Dedupe
 from hub.journal.block import Block
 from hub.journal.clock import Clock
 from hub.journal.files import Files
+from hub.journal.positions import Positions
 from hub.journal.reader import Gap, Reader
 from hub.journal.recovery import recover
 from hub.journal.segment import Segment, segment_name
 from hub.journal.writer import Commit, Durability, Writer
-from hub.message import Batch, Peer
+from hub.message import FORGET, Batch, Message, Peer, Position
 from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
 
@@ -45,6 +47,81 @@ def own(session: str, counter: int, count: int = 1, *, size: int = 40) -> Batch:
 def foreign(name: str, count: int = 1, *, size: int = 40) -> Batch:
     """Return a batch of a client with chunk ids of its own kind."""
     return batch(name, count, chunk_id=chunkid.pack(name), size=size)
+
+
+def at(positions: dict[bytes, int], name: str = "", count: int = 1, *, size: int = 40) -> Batch:
+    """Return a batch of *count* messages that carries *positions*; of none without a *name*."""
+    carried = tuple(Position(each, number, b"detail") for each, number in positions.items())
+    return msgspec.structs.replace(batch(name, count if name else 0, size=size), positions=carried)
+
+
+def rows_of(positions: Positions) -> dict[bytes, int]:
+    """Return the number of each row."""
+    return {each.name: each.number for each in positions.starting_with(b"")}
+
+
+def rows_after(batches: Iterable[Batch]) -> dict[bytes, int]:
+    """Return the number of each row after *batches*."""
+    rows: dict[bytes, int] = {}
+    for position in itertools.chain.from_iterable(each.positions for each in batches):
+        rows[position.name] = position.number
+        if position.number == FORGET:
+            rows.pop(position.name)
+    return rows
+
+
+class Lines:
+    """
+    A source that can be read again: files that follow each other, without end, each with lines that are numbered.
+
+    It goes on where the journal's positions say, and nowhere else.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._prefix = f"lines:{name}."
+        self.place = (1, 0)  # number of the file, and of the next line
+        self._left_out: set[tuple[int, int]] = set()
+
+    def go_on(self, positions: Positions) -> None:
+        """Begin where *positions* say; at the beginning if they say nothing."""
+        found = positions.starting_with(self._prefix.encode())
+        assert len(found) < 2, "the old file is forgotten when the new one is known"
+        self.place = (int(found[0].name.decode().removeprefix(self._prefix)), found[0].number) if found else (1, 0)
+
+    def read(self, rng: random.Random) -> Batch:
+        """Return the next batch: some lines, or a step without a line that is stored."""
+        (file, line), count = self.place, rng.choice([1, 1, 2, 5])
+        positions: tuple[Position, ...] = ()
+        match rng.randrange(6):
+            case 0:  # a rotation
+                self.place, count = (file + 1, 0), 0
+                positions = (Position(self._row(file), FORGET),)
+            case 1:  # lines that a rate limit drops
+                self._left_out.update((file, line + number) for number in range(count))
+                self.place, count = (file, line + count), 0
+            case _:
+                self.place = (file, line + count)
+        pad = "." * rng.choice([0, 30, 300, 1200])
+        records = [{"lines": self._name, "file": file, "line": line + number, "pad": pad} for number in range(count)]
+        parts = [codec.stamp(NS) + msgspec.msgpack.encode(record) for record in records]
+        positions = (*positions, Position(self._row(self.place[0]), self.place[1], pad.encode()[:100]))
+        return Batch(b"lines", codec.join(parts, count), count, None, PEER, positions=positions)
+
+    def check(self, messages: Iterable[Message], positions: Positions) -> None:
+        """Assert that of the lines before the position each is stored once, and none after it."""
+        self.go_on(positions)
+        records = [each.record for each in messages if each.record.get("lines") == self._name]
+        places = [(record["file"], record["line"]) for record in records]
+        assert places == sorted(set(places)), "once, and in order"
+        assert not places or places[-1] < self.place
+        for before, after in itertools.pairwise((*places, self.place)):
+            first = before[1] + 1 if before[0] == after[0] else 0
+            missing = {(after[0], line) for line in range(first, after[1])}
+            assert missing <= self._left_out, (before, after)
+
+    def _row(self, file: int) -> bytes:
+        return f"{self._prefix}{file}".encode()
 
 
 def ticking(step: int = 1000) -> Callable[[], int]:
@@ -207,7 +284,10 @@ def _check_recovery(disk: ForgettingFiles, producers: Producers, keeps_from: int
 
     # Pending batches that were kept are as durable as the rest from now on; the others are resent, with many more.
     missing = [batch for batch in producers.sent if batch.chunk_id and batch not in under_way[: len(kept)]]
-    producers.acknowledged += under_way[: len(kept)]
+    rows = rows_of(life.writer.positions)
+    producers.acknowledged += counted(
+        producers.sent, len(kept), lambda found: rows_after([*producers.acknowledged, *found]) == rows
+    )
     producers.sent = tuple(missing)
     assert life.writer.last_sequence == producers.last_sequence
     commit = life.append(*(batch for batch in producers.acknowledged if batch.chunk_id), *missing)
@@ -218,6 +298,24 @@ def _check_recovery(disk: ForgettingFiles, producers: Producers, keeps_from: int
     assert read_all(disk) == everything
     for after in disk.power_cuts(random.Random(0), 4):
         assert read_all(after) == everything
+
+
+def counted(sent: Iterable[Batch], kept: int, is_right: Callable[[list[Batch]], bool]) -> list[Batch]:
+    """
+    Return those of *sent* that count after a crash, of which *kept* have messages.
+
+    Others count where one with messages follows. After the last of these, the positions tell how many count: as many as
+    are needed until *is_right*.
+    """
+    found: list[Batch] = []
+    for each in sent:
+        if not kept and is_right(found):
+            break
+        kept -= bool(each.count)
+        found.append(each)
+    assert not kept
+    assert is_right(found), "positions and messages disagree"
+    return found
 
 
 # Bytes on the disk.
