@@ -302,7 +302,7 @@ def test_positions_are_kept_with_what_is_dropped_and_lost(run: Run) -> None:
         source = Source(limits=limits)
         entries = join((b"\x92\x01\x80",) * 2, 2)
         places = [(Position(b"files:1", number),) for number in range(6)]
-        items = [
+        items: list[Batch | Loss] = [
             Batch(LOSS_TAG, entries, 2, None, PEER, positions=places[0]),
             Batch(b"t", entries, 2, None, PEER, positions=places[1]),
             Loss("why", positions=places[2]),
