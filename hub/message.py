@@ -133,6 +133,11 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     received: int = 0
     crc: int | None = None
     positions: tuple[Position, ...] = ()
+    continues: Position | None = None
+    """
+    If given, the batch counts only if this is the committed position of its name (number 0 and no detail: there is
+    none). Otherwise it is a resend.
+    """
 
     def messages(self) -> Iterator[Message]:
         """

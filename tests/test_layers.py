@@ -31,7 +31,7 @@ LAYERS = """
     hub.service.*
     hub
     producers.spawn.lifecycle producers.spawn.procfile producers.spawn.lines
-    producers.* producers producers.examples.* hub.bench.*
+    producers.* producers producers.examples.* hub.bench.* hub.importing.*
     hub.cli.* hub.cli hub.__main__
 """
 ORDER = LAYERS.split()

@@ -28,6 +28,7 @@ COMMANDS = {
     "config": "Show the configuration and the origin of each value.",
     "demo": "Run a hub and five producers in one process.",
     "hub": "Run the hub in the foreground.",
+    "import": "Send finished logs to the hub, once.",
     "install": "Install the hub as a systemd service.",
     "logs": "Read the journal, whether a hub is running or not.",
     "send": "Send each MESSAGE, or each line of standard input.",
@@ -38,6 +39,8 @@ COMMANDS = {
     "verify": "Check the journal for damaged, missing and misplaced batches.",
 }
 """Each is defined in the file of its name. Its first sentence is here too: `mpsr --help` imports none of them."""
+_FILES = {"import": "importing"}
+"""The file and the function of a command whose name is a word of Python."""
 
 
 class _Commands(click.Group):
@@ -49,7 +52,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"hub.cli.{cmd_name}"), cmd_name)
+        name = _FILES.get(cmd_name, cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"hub.cli.{name}"), name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "ping": "`mpsr call ping`",
     "status info top": "`mpsr stats`, or `systemctl status mpsr`",
     "logger log echo put publish": "`mpsr send`",
+    "load ingest upload restore": "`mpsr import` sends finished logs",
     "tail follow watch": "`mpsr logs -f`",
     "journal journalctl cat show read less grep query search": "`mpsr logs`",
     "tags list ls": "no command lists tags; `mpsr logs --tag` completes them (see `mpsr completion --help`)",

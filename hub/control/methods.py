@@ -28,9 +28,11 @@ from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
 from hub.query.rendering import rfc3339
+from hub.wire.claim import prefix_of
 from hub.wire.jsonrpc import Request
 
 RIGHT_OF: Mapping[str, MethodRight] = {
+    "imports": "send",
     "stats": "read",
     "peers": "read",
     "losses": "read",
@@ -48,7 +50,10 @@ RIGHT_OF_EVENT: Mapping[str, Right] = {
 }
 """The right that each event of the service requires, as the methods do that report the same."""
 ROWS, ROWS_MAX = 100, 300
-"""The number of rows of `peers` and `losses`, unless the caller asks for another one, and the largest one."""
+"""
+The number of rows of `peers` and `losses`, unless the caller asks for another one, and the largest one, which is also
+that of `imports`.
+"""
 
 
 class Configured(Protocol):
@@ -94,6 +99,7 @@ class Commands:
         """The thread that reads the journal."""
         messages = Messages(journal, self.readings)
         self.table: Mapping[str, AnyCommand] = {
+            "imports": self.imports,
             "losses": self.losses,
             "peers": self.peers,
             "ping": self.ping,
@@ -141,6 +147,23 @@ class Commands:
             "rows": [_as_json(row) for row in rows],
             "left_off": len(found) - len(rows),
         }
+
+    def imports(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """
+        Return how far the caller has imported files, ordered by name: ``[name, number, digest]`` of each. Parameters,
+        all optional: *prefix*: only names that begin so; *after*: only later ones. ``left_off``: how many more there
+        are.
+        """
+        given = texts(request, "prefix", "after")
+        prefix, after = given.get("prefix", "").encode(), given.get("after", "").encode()
+        own = prefix_of(peer.uid)
+        found = [
+            (position.name.removeprefix(own), position.number, position.detail)
+            for position in self._journal.positions(own + prefix)
+        ]
+        rows = sorted(row for row in found if row[0] > after)
+        shown = [[name.decode("utf-8", "replace"), number, digest.hex()] for name, number, digest in rows[:ROWS_MAX]]
+        return {"imports": shown, "left_off": len(rows) - len(shown)}
 
     async def reload(self, request: Request, peer: Peer) -> object:
         """Read the configuration again. Return what has changed and what needs a restart."""
@@ -191,6 +214,20 @@ def numbers(request: Request, *names: str) -> dict[str, int]:
             raise InvalidParams(f"{request.method} has no parameter {shown!r} ({', '.join(names)})", param=shown)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise InvalidParams(f"{name} is no whole number from 0 up", param=name)
+    return params
+
+
+def texts(request: Request, *names: str) -> dict[str, str]:
+    """Return the parameters of *request*: texts with some of these *names*. Raises InvalidParams."""
+    params = request.params or {}
+    if not isinstance(params, dict):
+        raise InvalidParams(f"{request.method} has named parameters: {', '.join(names)}")
+    for name, value in params.items():
+        if name not in names:
+            shown = name[:32]
+            raise InvalidParams(f"{request.method} has no parameter {shown!r} ({', '.join(names)})", param=shown)
+        if not isinstance(value, str) or not value.isprintable():
+            raise InvalidParams(f"{name} is no text", param=name)
     return params
 
 

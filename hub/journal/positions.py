@@ -9,7 +9,9 @@ Always true:
 - `get` and `starting_with` may be called on another thread than the rest: each row is there at every moment, as it was
   before or after a change;
 - rows are dropped only when a segment begins: those that were not written for `AGE_S`, and the oldest of those that
-  exceed `BYTES_MAX`.
+  exceed `BYTES_MAX`;
+- rows of imports, which users choose, are dropped above `IMPORTS_MAX`: the oldest ones of the users that have the most,
+  so no user can push out the rows of a user with fewer, or those of a source.
 
 Not here: which blocks count (hub.journal.recovery), the bytes of a position in a block (hub.journal.block).
 """
@@ -22,13 +24,15 @@ from operator import attrgetter
 import msgspec
 
 from hub.entries import NS
-from hub.message import FORGET, Position
+from hub.message import FORGET, Batch, Position
 
 DAY_S = 86_400
 AGE_S = 30 * DAY_S
 """A source writes the rows of everything that still exists at least once in 7 days."""
 IMPORT_PREFIX, IMPORT_AGE_S = b"import:", 400 * DAY_S
 """An import ends, and nobody writes its rows again."""
+IMPORTS_MAX = 10_000
+"""Rows of imports, of all users together."""
 GRACE_S = DAY_S
 """After a start, no row is dropped for its age before that time: its source may just have been started, too."""
 BYTES_MAX = 32 << 20
@@ -72,6 +76,7 @@ class Positions:
     def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._rows: dict[bytes, Row] = {}
+        self._imports = 0  # rows of imports
         self.size_bytes: int = 0
         """What all rows take in a snapshot at most."""
 
@@ -94,6 +99,21 @@ class Positions:
                 self._remove(position.name)
             else:
                 self._replace(Row(position.name, position.number, position.detail, now))
+        if self._imports > IMPORTS_MAX + IMPORTS_MAX // 8:  # seldom: it takes some milliseconds
+            self._drop_imports()
+
+    def unseen(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Return *batches* without those that do not continue at the position that they name."""
+        if not any(batch.continues for batch in batches):
+            return batches
+        reached: dict[bytes, Position] = {}  # by the batches before, in this commit
+        unseen = []
+        for batch in batches:
+            start = batch.continues
+            if start is None or (reached.get(start.name) or self.get(start.name) or Position(start.name, 0)) == start:
+                unseen.append(batch)
+                reached.update((position.name, position) for position in batch.positions)
+        return unseen
 
     def keep_until(self, now: int) -> None:
         """Let no row be dropped for its age before *now* + `GRACE_S`."""
@@ -111,13 +131,13 @@ class Positions:
         for row in self._rows.copy().values():
             if now - row.written > row.age_max:
                 self._remove(row.name)
+        self._drop_imports()
         forgotten = 0
         if self.size_bytes > self._bytes_max:
-            for row in sorted(self._rows.values(), key=attrgetter("written")):
-                self._remove(row.name)
+            oldest = iter(sorted(self._rows.values(), key=attrgetter("written")))
+            while self.size_bytes > self._bytes_max:
+                self._remove(next(oldest).name)
                 forgotten += 1
-                if self.size_bytes <= self._bytes_max:
-                    break
         return forgotten
 
     def snapshot(self) -> bytes:
@@ -132,14 +152,36 @@ class Positions:
             raise ValueError(f"not a snapshot: {error}") from error
         self._rows = {row.name: row for row in rows}
         self.size_bytes = sum(row.size_bytes for row in self._rows.values())
+        self._imports = sum(map(_is_import, self._rows))
 
     def _replace(self, row: Row) -> None:
         """Put *row* in the place of the one with its name, in one step."""
         before = self._rows.get(row.name)
         self._rows[row.name] = row
+        self._imports += before is None and _is_import(row.name)
         self.size_bytes += row.size_bytes - (before.size_bytes if before else 0)
 
     def _remove(self, name: bytes) -> None:
         row = self._rows.pop(name, None)
         if row is not None:
             self.size_bytes -= row.size_bytes
+            self._imports -= _is_import(row.name)
+
+    def _drop_imports(self) -> None:
+        """Drop rows of imports above `IMPORTS_MAX`. Users share it; what one leaves is there for the others."""
+        if self._imports <= IMPORTS_MAX:
+            return
+        users: dict[bytes, list[Row]] = {}
+        for row in sorted(self._rows.values(), key=attrgetter("written"), reverse=True):
+            if _is_import(row.name):
+                users.setdefault(row.name.split(b":", 2)[1], []).append(row)
+        room = IMPORTS_MAX
+        for number, rows in enumerate(sorted(users.values(), key=len)):
+            kept = min(len(rows), room // (len(users) - number))
+            room -= kept
+            for row in rows[kept:]:
+                self._remove(row.name)
+
+
+def _is_import(name: bytes) -> bool:
+    return name.startswith(IMPORT_PREFIX)

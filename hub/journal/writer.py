@@ -149,7 +149,7 @@ class Writer:
         Raises JournalUnavailable, or JournalLost; after JournalLost every further call raises it too.
         """
         now = self._clock.read()
-        unseen = self._dedupe.unseen(batches, now.steady)
+        unseen = self.positions.unseen(self._dedupe.unseen(batches, now.steady))
         kept = [batch for batch in unseen if batch.count or batch.positions]
         if not kept:
             self.check_ours()

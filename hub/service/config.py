@@ -139,7 +139,7 @@ class LimitTable(Table, frozen=True, kw_only=True):
         return Limit(self.tag, self.user, self.messages_per_s, self.bytes_per_s, self.when)
 
 
-METHODS = ("losses", "peers", "ping", "query", "reload", "sources", "stats", "subscribe", "tail")
+METHODS = ("imports", "losses", "peers", "ping", "query", "reload", "sources", "stats", "subscribe", "tail")
 """The methods that access rules can be for; a test compares them with hub.control.methods."""
 
 

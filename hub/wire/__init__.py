@@ -17,7 +17,7 @@ kmsg                     records of the kernel's log
 parsers, containerlogs   the lines of files: a table of formats; the logs of containers, whose lines have parts
 pickled                  log records of Python's SocketHandler; plainpickle: pickles of plain data
 jsonrpc                  requests and replies
-chunkid                  chunk ids, our own and others
+chunkid, claim           chunk ids, our own and others; the place of a chunk in a file that is imported
 handshake                the shared key of Forward
 spoolfile                the files that a producer leaves for the hub
 items, buffer            items of one call, in order; half a frame in parts

@@ -89,7 +89,7 @@ def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int 
                 raise BadCompression(f"it ends in the middle of {method}")
             try:
                 part = piece.decompress(window)
-            except _FAULTS as error:
+            except FAULTS as error:
                 raise BadCompression(str(error)) from error
             at += len(window)
             room -= len(part)
@@ -101,10 +101,10 @@ def decompress(payload: memoryview, method: str, limit: int, *, pieces_max: int 
 
 
 if sys.version_info >= (3, 14):
-    _FAULTS: tuple[type[Exception], ...] = (zlib.error, zstd.ZstdError)
+    FAULTS: tuple[type[Exception], ...] = (zlib.error, zstd.ZstdError)
     _zstd_piece: Callable[[], _Piece] = zstd.ZstdDecompressor
 else:
-    _FAULTS = (zlib.error, zstandard.ZstdError)
+    FAULTS = (zlib.error, zstandard.ZstdError)
 
     def _zstd_piece() -> _Piece:
         return zstandard.ZstdDecompressor().decompressobj()  # its own context: other threads may decompress too

@@ -311,7 +311,7 @@ class ForwardDecoder:
         self._output.add_payload(
             frame.tag,
             memoryview(frame.data)[start:stop],
-            Option(option.chunk_id, count, option.compressed, option.signal),
+            option._replace(size=count, is_own=False),
         )
 
     def _add_message(self, frame: Frame, end: int) -> None:

@@ -23,6 +23,7 @@ import msgpack
 
 from hub.entries import NESTING_MAX, str_header
 from hub.wire import chunkid
+from hub.wire.claim import Claim, read_claim
 
 FRAME_BYTES_MAX = 64 << 20
 TAG_BYTES_MAX = 4 << 10
@@ -115,6 +116,8 @@ class Option(NamedTuple):
     signal: int = 0
     is_own: bool = False
     """Whether they are those of our own producers: a chunk id of our form and a size, nothing else."""
+    claim: Claim | None = None
+    """Where the chunk is in a file that is imported."""
 
 
 NO_OPTION = Option()
@@ -154,6 +157,11 @@ def encode_frame_head(tag: bytes, payload_bytes: int) -> bytes:
 def encode_frame_tail(chunk_id: bytes, count: int) -> bytes:
     """Return the options at the end of a PackedForward frame. *chunk_id* is a packed chunk id."""
     return b"\x82\xa5chunk" + chunk_id + b"\xa4size\xce" + _U32.pack(count)
+
+
+def encode_claimed_tail(chunk_id: bytes, count: int, claim: Claim) -> bytes:
+    """Return the same with the place of the chunk in a file that is imported."""
+    return b"\x83" + encode_frame_tail(chunk_id, count)[1:] + b"\xa8position" + msgpack.packb(claim)
 
 
 def encode_ack(chunk_id: bytes) -> bytes:
@@ -330,4 +338,5 @@ def _as_option(value: dict[Any, Any]) -> Option:
         size if type(size) is int and 0 <= size <= _U32_MAX else None,
         compressed if isinstance(compressed, str) else None,
         signal if type(signal) is int else 0,
+        claim=read_claim(value.get("position")),
     )

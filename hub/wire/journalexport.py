@@ -120,17 +120,28 @@ class JournalExport:
         """Whether nothing of an entry has been read that is not complete."""
         return not self._buffer and not self._size
 
+    @property
+    def open_bytes(self) -> int:
+        """How many of the received bytes are after the last entry that was returned."""
+        return len(self._buffer) + self._size - self._skipping
+
     def receive(self, data: bytes) -> list[Entry]:
-        """Return the entries that are complete with *data*. Raises BadExport."""
+        """Return the entries that are complete with *data*. Raises BadExport; first, what precedes is returned."""
         self._buffer += data
         entries: list[Entry] = []
-        while len(entries) < ENTRIES_MAX:
-            entry = self._whole_entry() if not self._size else None
-            if entry is not None:
-                entries.append(entry)
-            elif not self._read_field(entries):
-                break
-        self.has_more = len(entries) == ENTRIES_MAX
+        is_bad = False
+        try:
+            while len(entries) < ENTRIES_MAX:
+                entry = self._whole_entry() if not self._size else None
+                if entry is not None:
+                    entries.append(entry)
+                elif not self._read_field(entries):
+                    break
+        except BadExport:
+            if not entries:
+                raise
+            is_bad = True  # the next call meets it again
+        self.has_more = is_bad or len(entries) == ENTRIES_MAX
         del self._buffer[: self._at]
         self._searched = max(self._searched - self._at, 0)
         self._at = 0

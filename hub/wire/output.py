@@ -56,7 +56,7 @@ class Output:
     def add_payload(self, tag: bytes, payload: memoryview, option: Option) -> None:
         """Add up to `INLINE_BYTES` of uncompressed entries."""
         entries = quick_entries(payload, option)
-        if entries is not None and option.size is not None:
+        if entries is not None and option.size is not None and option.claim is None:
             crc = crc32(entries)
             self._items.add(Batch(tag, entries, option.size, option.chunk_id, self._peer, self._origin, crc=crc))
         else:

@@ -27,6 +27,7 @@ from hub import entries as codec
 from hub.checksum import crc32
 from hub.message import Batch, Loss, Origin, Peer
 from hub.wire.checking import check
+from hub.wire.claim import place
 from hub.wire.compression import RATIO_MAX, BadCompression, TooLarge, TooManyPieces, decompress, output_bytes_max
 from hub.wire.frame import INLINE_BYTES, Option
 
@@ -80,7 +81,9 @@ class Label(msgspec.Struct, frozen=True):
         chunk_id = self.option.chunk_id
         if not messages and chunk_id is None:
             return ()
-        return (Batch(self.tag, entries, messages, chunk_id, self.peer, self.origin, crc=crc32(entries)),)
+        placed = place(self.option.claim, self.peer)
+        crc = crc32(entries)
+        return (Batch(self.tag, entries, messages, chunk_id, self.peer, self.origin, 0, 0, crc, *placed),)
 
 
 def credible_count(claimed: int | None, payload_bytes: int) -> int:

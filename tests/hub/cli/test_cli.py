@@ -606,7 +606,10 @@ def test_stats_and_call_ask_the_hub(hub: HubProcess) -> None:
     assert b"last_sequence" in mpsr("stats", "--socket", hub.socket).stdout
     assert mpsr("call", "--socket", hub.socket, "ping").stdout == b'"pong"\n'
     unknown = mpsr("call", "--socket", hub.socket, "pong")
-    assert (unknown.returncode, b"cancel, losses, peers, ping, query, reload, sources, stats" in unknown.stderr) == (
+    assert (
+        unknown.returncode,
+        b"cancel, imports, losses, peers, ping, query, reload, sources, stats" in unknown.stderr,
+    ) == (
         1,
         True,
     )

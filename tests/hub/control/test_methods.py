@@ -107,7 +107,7 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                 assert await asyncio.to_thread(call, "ping", path=path) == "pong"
                 with pytest.raises(
                     CommandFailed,
-                    match=r"no method 'pong'; there are: cancel, losses, peers, ping, query, reload, sources, s",
+                    match=r"no method 'pong'; there are: cancel, imports, losses, peers, ping, query, reload, ",
                 ):
                     await asyncio.to_thread(call, "pong", path=path)
 
@@ -133,8 +133,8 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
         async with serving(tmp_path) as (_, _, commands):
             assert sorted(commands.table) == [*METHODS]
             assert RIGHT_OF == {
-                "reload": "control", "stats": "read", "sources": "read", "peers": "read", "losses": "read",
-                "query": "messages", "tail": "messages",
+                "imports": "send", "reload": "control", "stats": "read", "sources": "read", "peers": "read",
+                "losses": "read", "query": "messages", "tail": "messages",
             }  # fmt: skip
             functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
             assert [name for name, function in functions.items() if not function.__doc__] == []

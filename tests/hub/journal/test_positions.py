@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from hub.entries import NS
-from hub.journal.positions import AGE_S, BYTES_MAX, DAY_S, GRACE_S, IMPORT_AGE_S, Positions, Row
-from hub.message import DETAIL_BYTES_MAX, FORGET, NAME_BYTES_MAX, Position
+from hub.entries import NS, join
+from hub.journal.positions import AGE_S, BYTES_MAX, DAY_S, GRACE_S, IMPORT_AGE_S, IMPORTS_MAX, Positions, Row
+from hub.message import DETAIL_BYTES_MAX, FORGET, NAME_BYTES_MAX, Batch, Position
 
 NOW = 1_700_000_000 * NS
 DAY = DAY_S * NS
@@ -110,3 +112,51 @@ def test_the_size_is_never_less_than_that_of_the_snapshot() -> None:
 def test_20_000_rows_of_any_length_are_kept() -> None:
     """The limit has room for 20,000 rows, each as long as it may be."""
     assert 20_000 * Row(b"x" * NAME_BYTES_MAX, 0, b"d" * DETAIL_BYTES_MAX, 0).size_bytes < BYTES_MAX
+
+
+def chunk(start: Position, end: Position) -> Batch:
+    return Batch(b"t", join((), 0), 1, positions=(end,), continues=start)
+
+
+def test_a_batch_counts_where_it_continues() -> None:
+    """At the committed position of its name, or at that of a batch before it in the same commit; once."""
+    positions = Positions()
+    name = b"import:0:a"
+    places = [Position(name, 0), *(Position(name, number, b"%d" % number) for number in (10, 20, 30))]
+    one, two, three = (chunk(start, end) for start, end in itertools.pairwise(places))
+    plain, other = Batch(b"t", join((), 0), 1), chunk(Position(b"import:1:a", 0), Position(b"import:1:a", 5))
+    foreign = chunk(Position(name, 10, b"x"), Position(name, 20, b"y"))
+    assert positions.unseen([plain]) == [plain]
+    assert positions.unseen([two, plain, one, one, foreign, other, two]) == [plain, one, other, two]
+    positions.put([places[2]], NOW)
+    assert positions.unseen([one, two, foreign, three]) == [three]
+
+
+def test_users_share_the_rows_of_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest rows of the users with the most are dropped. Those of others and of sources stay."""
+    monkeypatch.setattr("hub.journal.positions.IMPORTS_MAX", 16)
+    positions = Positions()
+    positions.put([Position(b"files:%d" % number, 1) for number in range(40)], NOW)
+    positions.put([Position(b"import:1:%d" % number, 1) for number in range(3)], NOW)
+    for number in range(100):
+        positions.put([Position(b"import:2:%03d" % number, 1)], NOW + number)
+        positions.put([Position(b"import:3:%03d" % number, 1)], NOW + number)
+        assert len(positions) <= 40 + 16 + 3
+    positions.put([Position(b"import:2:%03d" % number, 2) for number in (80, 81)], NOW + 200)
+    positions.drop(NOW + 300)
+    rows = rows_of(positions)
+    assert sum(name.startswith(b"files:") for name in rows) == 40
+    assert sum(name.startswith(b"import:1:") for name in rows) == 3
+    assert {name for name in rows if name.startswith(b"import:2:")} >= {b"import:2:099", b"import:2:098"}
+    assert len(rows) == 40 + 16
+    again = Positions()
+    again.restore(positions.snapshot())
+    again.put([Position(b"import:1:%d" % number, FORGET) for number in range(3)], NOW + 301)
+    again.put([Position(b"import:4:%d" % number, 1) for number in range(9)], NOW + 302)
+    again.drop(NOW + 303)
+    assert sum(name.startswith(b"import:") for name in rows_of(again)) == 16
+
+
+def test_the_rows_of_imports_are_few() -> None:
+    """They leave room for those of sources."""
+    assert IMPORTS_MAX * 2 * Row(b"x" * NAME_BYTES_MAX, 0, b"d" * 32, 0).size_bytes < BYTES_MAX // 4

@@ -110,7 +110,10 @@ def test_access(tmp_path: Path) -> None:
     [
         ('read = ["a"]', "access for nobody (add allow or deny"),
         ('allow = ["all"]', "access to nothing (add methods"),
-        ('allow = ["all"]\nmethods = ["tial"]', "no method matches 'tial' (there are: losses, peers, ping, query"),
+        (
+            'allow = ["all"]\nmethods = ["tial"]',
+            "no method matches 'tial' (there are: imports, losses, peers, ping, query",
+        ),
         ('allow = ["everybody"]\nread = ["a"]', "not a rule"),
         ('allow = ["all"]\nreads = ["a"]', "did you mean"),
     ],

@@ -204,3 +204,27 @@ def test_a_call_is_limited() -> None:
     assert parser.has_more
     assert len(parser.receive(b"")) == 1
     assert not parser.has_more
+
+
+@pytest.mark.parametrize("is_long", [False, True])
+def test_where_the_last_entry_ends(is_long: bool) -> None:
+    """What has been received without its open bytes ends with an entry, wherever the stream is cut."""
+    ends, data = [0], b""
+    for size in (1, LIMIT, 2):
+        data += export([*ADDRESS, (b"MESSAGE", b"x" * size)], is_long=is_long)
+        ends.append(len(data))
+    for at in range(len(data) + 1):
+        parser = JournalExport(entry_bytes_max=LIMIT)
+        found = len(parser.receive(data[:at]))
+        assert at - parser.open_bytes == ends[found]
+
+
+def test_what_precedes_a_fault_is_returned() -> None:
+    """The entries before it come first, and then the fault, again and again."""
+    whole = export([*ADDRESS, (b"MESSAGE", b"one")])
+    parser = JournalExport(entry_bytes_max=LIMIT)
+    assert len(parser.receive(whole + whole + b"=bad\n\n")) == 2
+    assert parser.has_more
+    for _ in range(2):
+        with pytest.raises(BadExport):
+            parser.receive(b"")

@@ -1,0 +1,126 @@
+"""`mpsr import`: sends finished logs to the hub, once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from hub.cli.options import SECONDS, Named, complete_tag, socket_option, usage_error
+from hub.cli.output import complain
+from hub.configfile import socket_path
+from hub.quantities import counted
+
+if TYPE_CHECKING:
+    from hub.importing.contents import Contents
+
+FORMATS = ("text", "json", "syslog", "cri", "docker", "journald")
+"""As in hub.importing.formats, which takes long to import."""
+PROGRESS_S = 0.2
+_UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+@click.command("import")
+@socket_option
+@click.option(
+    "-t", "--tag", shell_complete=complete_tag, metavar="TEXT",
+    help="Tag of the messages.  [default: the format's name]",
+)  # fmt: skip
+@click.option("--parse", "kind", type=Named(FORMATS), help="What the lines are.  [default: found in the file]")
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default="10",
+    show_default=True,
+    metavar="S",
+    help="Give up after S seconds without an answer.",
+)
+@click.argument("file", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
+def importing(socket: str | None, tag: str | None, kind: str | None, timeout: float, file: Sequence[str]) -> int:
+    """Send finished logs to the hub, once.
+
+    Each FILE is text, JSON lines, syslog, a container's log (CRI, Docker) or an export of the systemd journal, plain or
+    compressed with gzip or zstd; - is standard input. What the hub has is not sent again, under any name: after an
+    interruption, or when a log has grown, run the command once more. Exit code 0 means that all of it is on the hub's
+    disk.
+
+    \b
+    Examples:
+      mpsr import /var/log/nginx/access.log.*.gz --tag nginx
+      mpsr import --parse json events.ndjson.zst
+      journalctl -o export --since yesterday | mpsr import -
+    """
+    from hub.importing.contents import BadContents, Contents
+    from hub.importing.importer import Importer, Stalled
+
+    if tag == "":
+        raise usage_error("--tag: an empty text is no tag")
+    progress = _Progress()
+    importer = Importer(socket or socket_path(), tag=tag, kind=kind, timeout=timeout, progress=progress)
+    messages = sent = known = failed = 0
+    try:
+        for path in file:
+            progress.begin(path)
+            try:
+                with Contents(path) as contents:
+                    result = importer.run(contents)
+            except (OSError, BadContents, Stalled) as error:
+                progress.clear()
+                complain(f"{path}: {error.strerror or error if isinstance(error, OSError) else error}")
+                failed += 1
+                continue
+            progress.clear()
+            messages, sent, known = messages + result.messages, sent + result.bytes, known + result.known_bytes
+            if result.left_out:
+                complain(f"{path}: {counted(result.left_out, 'entry', 'entries')} too large to be kept")
+            if result.fault:
+                complain(f"{path}: {result.fault}; what precedes that is imported")
+            failed += bool(result.fault or result.left_out)
+    except KeyboardInterrupt:
+        progress.clear()
+        complain("interrupted; the same command continues where it was")
+        return 130
+    finally:
+        progress.clear()
+    there = f"; {_size(known)} were already there" if known else ""
+    click.echo(f"{counted(messages, 'message')} imported, {_size(sent)}{there}")
+    return 1 if failed else 0
+
+
+class _Progress:
+    """One line on a terminal: how far a file has been read."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+        self._name = ""
+        self._began = self._due = 0.0
+        self._before = 0
+
+    def begin(self, path: str) -> None:
+        self._name = os.path.basename(path)
+        self._began, self._due = time.monotonic(), 0.0
+
+    def __call__(self, contents: Contents) -> None:
+        now = time.monotonic()
+        if not self._is_shown or now < self._due:
+            return
+        self._due = now + PROGRESS_S
+        done, whole = contents.read_bytes, max(contents.size, 1)
+        rate = done / max(now - self._began, PROGRESS_S)
+        line = f"{self._name}: {100 * done // whole} %, {_size(done)} of {_size(whole)}, {_size(int(rate))}/s"
+        click.echo(f"\r\x1b[K{line}", nl=False, err=True)
+
+    def clear(self) -> None:
+        if self._is_shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _size(count: int) -> str:
+    for unit, name in _UNITS:
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return counted(count, "byte")

@@ -1,0 +1,256 @@
+"""
+Imports one file, once.
+
+The hub remembers for each file how far it has it: a name, an offset in the content, and a digest of the content up to
+there (hub.wire.claim). The name is that of the file's first line and a number, since files may begin alike. A file is
+known if its content up to one of these offsets has the digest that belongs to it. Names of files, compression, format
+and tag do not matter, and a file that has grown since is continued.
+
+The hub stores a chunk only if it begins where the hub is, so nothing is stored twice, whatever was on its way when
+this program or the hub ended. Afterwards the hub is asked again: it may have been another file's place by then, or two
+programs import the same file. Then all begins again, with what the hub says.
+
+Not here: reading files (hub.importing.contents), cutting them (hub.importing.cutting).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from hub.importing.contents import BadContents, Contents
+from hub.importing.cutting import BadContent, Chunk, Cutter, cutter
+from hub.importing.delivery import Broken, Delivery
+from hub.importing.formats import SAMPLE_BYTES, detect
+from producers import NotConnected, NotTrusted, call
+from producers.connecting import describe
+
+HEAD_BYTES_MAX = 1024
+"""Of the first line, by which the places of a file are found."""
+DIGEST_BYTES = 16
+RETRY_S = 0.1
+STALLS_MAX = 5
+"""How often in a row everything may be acknowledged and not kept: another program may import the same file."""
+
+
+class Row(NamedTuple):
+    """What the hub knows: a name, an offset, and the digest of the content up to there."""
+
+    name: str
+    offset: int
+    digest: bytes
+
+
+class Stalled(Exception):
+    """The hub does not get any further; its text says what may be the cause."""
+
+
+class Result:
+    """What has become of one file."""
+
+    def __init__(self) -> None:
+        self.messages: int = 0
+        self.bytes: int = 0
+        """Of content that was stored."""
+        self.known_bytes: int = 0
+        """Of content that the hub had before."""
+        self.left_out: int = 0
+        """Messages that could not be kept."""
+        self.fault: str = ""
+        """Why the rest of the file could not be read; empty if all of it was."""
+
+
+class _Place:
+    """A place in the content, and the digest of what is before it."""
+
+    def __init__(self, name: str, offset: int, digest: hashlib.blake2b) -> None:
+        self.name, self.offset = name, offset
+        self._digest = digest
+        self._after = bytearray()  # content after it
+
+    @property
+    def digest(self) -> bytes:
+        """The digest as the hub has it: empty at the beginning."""
+        return self._digest.digest() if self.offset else b""
+
+    def add(self, data: bytes) -> None:
+        """Note the content that follows."""
+        self._after += data
+
+    def advance(self, offset: int) -> None:
+        """Go on to *offset*."""
+        size = offset - self.offset
+        self._digest.update(memoryview(self._after)[:size])
+        del self._after[:size]
+        self.offset = offset
+
+
+class _Sent(NamedTuple):
+    """What was sent on one connection: the ends of the chunks and their numbers of messages."""
+
+    chunks: list[tuple[int, int]]
+    is_all: bool
+    """Whether that was all, and is acknowledged."""
+    fault: str
+
+
+class Importer:
+    """
+    Imports files into the hub at *path*. Without a *tag*, it is the name of the format; without a *kind*, the format is
+    found. *progress* is called with each step.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        tag: str | None = None,
+        kind: str | None = None,
+        timeout: float,
+        progress: Callable[[Contents], None] = lambda contents: None,
+    ) -> None:
+        self._path = path
+        self._tag = tag
+        self._kind = kind
+        self._timeout = timeout
+        self._progress = progress
+        self._is_known = False  # whether the hub has answered once
+
+    def run(self, contents: Contents) -> Result:
+        """Import the file. Raises NotConnected, CommandFailed, Stalled or OSError."""
+        result = Result()
+        sample, result.fault = _sample(contents)
+        if not sample:
+            return result
+        kind = self._kind or detect(sample)
+        first_line = sample.partition(b"\n")[0][:HEAD_BYTES_MAX]
+        head = hashlib.blake2b(first_line, digest_size=DIGEST_BYTES).hexdigest()
+        place = self._find(contents, head, self._rows(head))
+        result.known_bytes, stalls, moved = place.offset, 0, time.monotonic()
+        while True:
+            begin = place.offset
+            sent = self._send(contents, place, kind, result)
+            if sent.is_all and not sent.chunks:
+                break
+            rows = self._rows(head)
+            is_there = sent.is_all and Row(place.name, place.offset, place.digest) in rows
+            if not is_there:
+                contents.look()
+                place = self._find(contents, head, rows)
+            result.messages += sum(count for end, count in sent.chunks if end <= place.offset)
+            result.bytes += max(place.offset - begin, 0)
+            if is_there:
+                break
+            if place.offset > begin:
+                stalls, moved = 0, time.monotonic()
+                continue
+            stalls += sent.is_all
+            if stalls == STALLS_MAX or time.monotonic() > moved + self._timeout:
+                raise Stalled(sent.fault or "the hub does not keep it (what does `mpsr call losses` say?)")
+            time.sleep(RETRY_S)
+        return result
+
+    def _find(self, contents: Contents, head: str, rows: list[Row]) -> _Place:
+        """Return the place up to which the hub, which knows *rows*, has the content. Raises OSError."""
+        found: _Place | None = None
+        digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        at = 0
+        blocks = _readable(contents)
+        block = memoryview(b"")
+        for row in sorted(rows, key=lambda row: row.offset):
+            while at + len(block) < row.offset and (more := next(blocks, None)) is not None:
+                digest.update(block)
+                at += len(block)
+                block = memoryview(more)
+                self._progress(contents)
+            if at + len(block) < row.offset:
+                break
+            there = digest.copy()
+            there.update(block[: row.offset - at])
+            if there.digest() == row.digest:
+                found = _Place(row.name, row.offset, there)
+        if found is not None:
+            return found
+        taken = {row.name for row in rows}
+        free = next(name for number in itertools.count() if (name := f"{head}.{number:06}") not in taken)
+        return _Place(free, 0, hashlib.blake2b(digest_size=DIGEST_BYTES))
+
+    def _send(self, contents: Contents, place: _Place, kind: str, result: Result) -> _Sent:
+        """Send the content from *place* on. Raises OSError."""
+        chunks: list[tuple[int, int]] = []
+        tag = self._tag or kind
+        try:
+            delivery = Delivery(self._path, tag, timeout=self._timeout)
+        except OSError as error:
+            return _Sent(chunks, is_all=False, fault=describe(error, self._path))
+        cut = cutter(kind, place.offset)
+        try:
+            for chunk in self._chunks(contents, place, cut, result):
+                start, before = place.offset, place.digest
+                place.advance(chunk.end)
+                chunks.append((chunk.end, chunk.messages))
+                delivery.send(chunk, (place.name.encode(), start, before, chunk.end, place.digest))
+            delivery.settle()
+        except Broken as error:
+            return _Sent(chunks, is_all=False, fault=str(error))
+        finally:
+            delivery.close()
+            result.left_out = max(result.left_out, cut.left_out)
+        return _Sent(chunks, is_all=True, fault="")
+
+    def _chunks(self, contents: Contents, place: _Place, cut: Cutter, result: Result) -> Iterator[Chunk]:
+        """Yield the chunks of the content from *place* on, as far as it can be read."""
+        try:
+            for block in contents.blocks(place.offset):
+                place.add(block)
+                yield from cut.take(block)
+                self._progress(contents)
+            yield from cut.finish()
+        except (BadContents, BadContent) as error:
+            result.fault = str(error)
+
+    def _rows(self, head: str) -> list[Row]:
+        """
+        Return what the hub knows of files that begin so. A hub that has answered before is waited for.
+
+        Raises NotConnected or CommandFailed.
+        """
+        rows: list[Row] = []
+        left_off, deadline = 1, time.monotonic() + self._timeout
+        while left_off:
+            after = rows[-1].name if rows else ""
+            try:
+                answer = call("imports", {"prefix": head, "after": after}, path=self._path, timeout=self._timeout)
+            except NotConnected as error:
+                if not self._is_known or isinstance(error, NotTrusted) or time.monotonic() > deadline:
+                    raise
+                time.sleep(RETRY_S)
+                continue
+            self._is_known = True
+            rows += [Row(name, offset, bytes.fromhex(digest)) for name, offset, digest in answer["imports"]]
+            left_off = answer["left_off"]
+        return rows
+
+
+def _sample(contents: Contents) -> tuple[bytes, str]:
+    """Return the beginning of the content, and why there is no more of it, if that is a fault."""
+    sample = b""
+    try:
+        for block in contents.blocks():
+            sample += block
+            if len(sample) >= SAMPLE_BYTES:
+                break
+    except BadContents as error:
+        return sample, str(error)
+    return sample, ""
+
+
+def _readable(contents: Contents) -> Iterator[bytes]:
+    """Yield the content as far as it can be read."""
+    try:
+        yield from contents.blocks()
+    except BadContents:
+        return
