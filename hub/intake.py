@@ -49,7 +49,7 @@ log = get_logger("mpsr.intake")
 class Tally:
     """What one intake, or several, have accepted."""
 
-    __slots__ = ("bytes", "losses", "messages")
+    __slots__ = ("bytes", "losses", "messages", "unsettled")
 
     def __init__(self) -> None:
         self.messages: int = 0
@@ -58,6 +58,8 @@ class Tally:
         """Their bytes, as they are stored."""
         self.losses: int = 0
         """How many were lost, as far as they can be counted."""
+        self.unsettled: int = 0
+        """Batches that were put in and are not settled."""
 
     def add(self, other: Tally) -> None:
         """Add what *other* has counted."""
@@ -177,6 +179,7 @@ class Intake:
             self._unsettled.remove(batch)
         except KeyError:
             return
+        self.tally.unsettled -= 1
         if not self._unsettled and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
         if batch.chunk_id is not None and self.on_settled is not None:
@@ -262,3 +265,4 @@ class Intake:
     def _put(self, batch: Batch) -> None:
         self._inbox.put(batch, self.holding, is_awaited=self.is_awaited)
         self._unsettled.add(batch)
+        self.tally.unsettled += 1

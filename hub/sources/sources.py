@@ -5,7 +5,9 @@ Always true:
 - a fault of a source is one line in the log, however often it is repeated, and another try each `RETRY_S`; it stops
   neither the hub nor another source;
 - a reload touches only what it adds, changes or removes. Other permissions alone are set without a restart;
-- a source that is removed, or restarted, takes what was sent to it before.
+- a source that is removed, or restarted, takes what was sent to it before;
+- one that goes on at a position is made when what others have put in before their end is settled: until then the
+  position is not known.
 
 Not here: which sources there are (hub.sources.table), their work (hub.sources.fifo and others).
 """
@@ -23,9 +25,21 @@ from hub.endpoint import Endpoint
 from hub.errors import HubClosed, MpsrError
 from hub.intake import Tally
 from hub.log import get_logger
-from hub.sources.table import FileTable, Lag, Source, SourceTable, as_source_error, load, make, type_of
+from hub.sources.table import (
+    SOURCES,
+    FileTable,
+    Lag,
+    Source,
+    SourceTable,
+    as_source_error,
+    load,
+    make,
+    type_of,
+)
 
 RETRY_S = 1.0
+SETTLED_LOOK_S = 0.05
+"""How often a source that waits looks whether all is settled. That takes one commit, or as long as the disk fails."""
 STOP_S = 5.0
 """The time that a reload gives a source to take what was sent."""
 log = get_logger("mpsr.sources")
@@ -44,6 +58,7 @@ class Sources:
         self._endpoint = endpoint
         self._make = make_source
         self._running: dict[str, _Running] = {}
+        self._ended: set[Tally] = set()  # of sources that have ended
         self._wanted = tuple(tables)
         self._changing = asyncio.Lock()
         self._stopped = asyncio.Event()
@@ -81,7 +96,7 @@ class Sources:
                 return
             fresh = [table for where, table in wanted.items() if where not in self._running]
             for table in fresh:
-                self._running[table.where] = _Running(table, self._endpoint, self._make)
+                self._running[table.where] = _Running(table, self._endpoint, self._make, self._ended)
             await asyncio.gather(*(self._running[table.where].tried.wait() for table in fresh))
 
     async def stop(self, timeout: float) -> None:
@@ -100,13 +115,16 @@ class Sources:
 
 
 class _Running:
-    """One source, and its task."""
+    """One source, and its task. *ended* has the tallies of the sources that have ended."""
 
-    def __init__(self, table: SourceTable, endpoint: Endpoint, make_source: Callable[..., Source]) -> None:
+    def __init__(
+        self, table: SourceTable, endpoint: Endpoint, make_source: Callable[..., Source], ended: set[Tally]
+    ) -> None:
         self.table = table
         self.tried = asyncio.Event()
         self._endpoint = endpoint
         self._make = make_source
+        self._ended = ended
         self._source: Source | None = None
         self._fault = ""  # of the last try
         self._last_fault = ""  # of any try
@@ -186,6 +204,8 @@ class _Running:
     async def _try(self) -> None:
         was_open, self._was_open = self._was_open, False
         await asyncio.to_thread(load, self.table)  # importing a library takes long
+        if SOURCES[type_of(self.table)].is_repeatable:
+            await self._all_settled()
         source = self._make(self.table, self._endpoint)
         source.open()
         self._source, self._was_open = source, True
@@ -194,6 +214,12 @@ class _Running:
             log.info("source.opened", type=type_of(self.table), path=source.where)
         self.tried.set()
         await source.run()
+
+    async def _all_settled(self) -> None:
+        """Return when what sources have put in before their end is settled. Who waits for the first try goes on."""
+        while any(tally.unsettled for tally in self._ended):
+            self.tried.set()
+            await asyncio.sleep(SETTLED_LOOK_S)
 
     def _report(self, error: Exception) -> None:
         """Log a fault, unless it is the one that was logged last."""
@@ -205,4 +231,6 @@ class _Running:
     def _forget(self) -> None:
         if self._source is not None:
             self._counted.add(self._source.tally)
+            self._ended.difference_update([tally for tally in self._ended if not tally.unsettled])
+            self._ended.add(self._source.tally)
             self._source = None

@@ -222,6 +222,8 @@ class Row(NamedTuple):
     sample: str = "/run/mpsr/{}"
     has_shown: bool = False
     """Whether its class gets a `Shown` after the endpoint: its journal knows how far a repeatable source was read."""
+    is_repeatable: bool = False
+    """Whether it goes on at a position. It is made when all that its kind has put in before is settled."""
 
 
 SOURCES: Mapping[str, Row] = {

@@ -183,6 +183,25 @@ def test_a_second_acknowledgement_does_nothing(run: Run) -> None:
 
 
 @both_loops
+def test_what_is_not_settled_is_counted(run: Run) -> None:
+    """Each batch that was put in counts until it is acknowledged, once."""
+
+    async def main() -> None:
+        source = Source()
+        await source.intake.take(
+            [*source.decoded(chunk("a") + chunk("b")), *position_batches([Position(b"x", 1)], peer=PEER)]
+        )
+        taken = await source.taken()
+        assert source.intake.tally.unsettled == len(taken) == 3
+        for number, batch in enumerate(taken, 1):
+            batch.acknowledge()
+            batch.acknowledge()
+            assert source.intake.tally.unsettled == 3 - number
+
+    run(main())
+
+
+@both_loops
 def test_a_closed_inbox(run: Run) -> None:
     """Nothing more is accepted, and what was is still awaited."""
 

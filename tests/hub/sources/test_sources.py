@@ -17,7 +17,7 @@ from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.sources import sources
 from hub.sources.sources import Sources
-from hub.sources.table import Fifo, Lag, Source, SourceTable, Tag
+from hub.sources.table import SOURCES, Fifo, Lag, Source, SourceTable, Tag
 from tests.hub.clients import until
 
 A, B, C = (Fifo(path=AbsolutePath(f"/{name}"), mode=Mode(0o660)) for name in "abc")
@@ -59,6 +59,21 @@ class Fake:
 
     def permit(self, mode: int, group: str | None) -> None:
         self._call(f"permit {mode:o}")
+
+
+class Watched(Tally):
+    """Two batches are not settled; it counts how often it was asked."""
+
+    looks, left = 0, 2
+
+    @property
+    def unsettled(self) -> int:
+        self.looks += 1
+        return self.left
+
+    @unsettled.setter
+    def unsettled(self, _: int) -> None:
+        pass
 
 
 class Rig:
@@ -124,6 +139,36 @@ def test_the_lag_is_shown_where_it_is_known() -> None:
                 assert {each["path"]: each["lag"] for each in rows} == {A.where: None, B.where: lag}
             await rig.sources.change([A])
         assert [each["lag"] for each in rig.sources.rows()] == [None]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["a fault", "a reload"])
+def test_a_repeatable_source_begins_when_all_is_settled(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until what its predecessor has put in is committed, nobody knows where it goes on; a reload returns meanwhile."""
+    monkeypatch.setitem(SOURCES, "fifo", SOURCES["fifo"]._replace(is_repeatable=True))
+    monkeypatch.setattr(sources, "SETTLED_LOOK_S", 0.001)
+    rig = Rig([A, B])
+
+    async def main() -> None:
+        async with running(rig):
+            before = rig.made[A.where]
+            before.tally = tally = Watched()
+            rig.calls.clear()
+            if how == "a fault":
+                rig.faults["/a"]["ended"] = OSError(5, "why")
+                await before.stop(5)
+                await until(lambda: rig.sources.rows()[0]["state"] == "failed")
+            else:
+                await rig.sources.change([Fifo(path=A.path, mode=A.mode, tag=Tag("x")), B])
+            looks = tally.looks
+            await until(lambda: tally.looks > looks + 3)
+            assert rig.calls == ["stop /a", "ended /a"]
+            rig.faults["/a"].clear()
+            tally.left = 0
+            await until(lambda: "run /a" in rig.calls)
+            assert rig.calls == ["stop /a", "ended /a", "open /a", "run /a"]
+            assert rig.made[A.where] is not before
 
     asyncio.run(main())
 
