@@ -14,6 +14,7 @@ from hub.cli.options import SECONDS, Named, complete_tag, socket_option, usage_e
 from hub.cli.output import complain
 from hub.configfile import socket_path
 from hub.quantities import counted
+from producers import ProducerError
 
 if TYPE_CHECKING:
     from hub.importing.contents import Contents
@@ -68,6 +69,8 @@ def importing(socket: str | None, tag: str | None, kind: str | None, timeout: fl
             try:
                 with Contents(path) as contents:
                     result = importer.run(contents)
+            except ProducerError:  # of the hub, and some are errors of the system, too
+                raise
             except (OSError, BadContents, Stalled) as error:
                 progress.clear()
                 complain(f"{path}: {error.strerror or error if isinstance(error, OSError) else error}")

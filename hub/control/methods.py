@@ -23,12 +23,12 @@ from hub.control.reading import Readings
 from hub.control.typed import typed
 from hub.dispatch import AnyCommand, ForCaller
 from hub.endpoint import Endpoint
-from hub.errors import InvalidParams
+from hub.errors import CommandError, InvalidParams
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
 from hub.query.rendering import rfc3339
-from hub.wire.claim import prefix_of
+from hub.wire.claim import has_places, prefix_of
 from hub.wire.jsonrpc import Request
 
 RIGHT_OF: Mapping[str, MethodRight] = {
@@ -152,8 +152,10 @@ class Commands:
         """
         Return how far the caller has imported files, ordered by name: ``[name, number, digest]`` of each. Parameters,
         all optional: *prefix*: only names that begin so; *after*: only later ones. ``left_off``: how many more there
-        are.
+        are. A caller that the kernel does not identify gets an error: its chunks would be stored each time.
         """
+        if not has_places(peer):
+            raise CommandError("this system does not identify its users, so nothing is known about them")
         given = texts(request, "prefix", "after")
         prefix, after = given.get("prefix", "").encode(), given.get("after", "").encode()
         own = prefix_of(peer.uid)

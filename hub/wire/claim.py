@@ -53,11 +53,16 @@ def read_claim(value: object) -> Claim | None:
 
 def place(claim: Claim | None, peer: Peer) -> Placed:
     """Return where a chunk with this claim belongs."""
-    if claim is None or not peer.verified or peer.uid < 0:
+    if claim is None or not has_places(peer):
         return UNPLACED
     name, start, before, end, after = claim
     row = prefix_of(peer.uid) + name
     return Placed((Position(row, end, after),), Position(row, start, before))
+
+
+def has_places(peer: Peer) -> bool:
+    """Return whether the kernel has identified the user of *peer*: others have no rows."""
+    return peer.verified and peer.uid >= 0
 
 
 def prefix_of(uid: int) -> bytes:

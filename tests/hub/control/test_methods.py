@@ -17,10 +17,11 @@ import pytest
 from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, numbers, rss_bytes
 from hub.dispatch import REPLY_BYTES_MAX
 from hub.endpoint import Endpoint
-from hub.errors import InvalidParams
+from hub.entries import join
+from hub.errors import CommandError, InvalidParams
 from hub.journal.journal import Journal
 from hub.losses import LossRow
-from hub.message import Peer
+from hub.message import POSITIONS_MAX, Batch, Peer, Position
 from hub.receiver import Receiver
 from hub.service.config import METHODS
 from hub.socketfile import SocketFile
@@ -112,6 +113,37 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                     await asyncio.to_thread(call, "pong", path=path)
 
     run(main())
+
+
+def test_imports(tmp_path: Path) -> None:
+    """A caller sees its own rows, in order and in pages. One whom nobody has identified sees none, and is told so."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as (_, journal, commands):
+
+            def imports(uid: int = 7, **params: Any) -> dict[str, Any]:
+                return commands.imports(Request("imports", params), Peer(uid=uid))
+
+            names = [b"a.%04d" % number for number in range(ROWS_MAX + 2)]
+            rows = [*(b"import:7:" + name for name in names), b"import:7:b", b"import:77:a.0", b"files:7:a"]
+            positions = tuple(Position(name, number, b"\1") for number, name in enumerate(reversed(rows)))
+            for at in range(0, len(positions), POSITIONS_MAX):
+                await journal.append([Batch(b"t", join((), 0), 0, positions=positions[at : at + POSITIONS_MAX])])
+            page = imports(prefix="a.")
+            assert [row[0].encode() for row in page["imports"]] == names[:ROWS_MAX]
+            assert page["left_off"] == 2
+            assert imports(prefix="a.", after=page["imports"][-1][0])["left_off"] == 0
+            assert imports(prefix="b") == {"imports": [["b", 2, "01"]], "left_off": 0}
+            assert imports(uid=77) == {"imports": [["a.0", 1, "01"]], "left_off": 0}
+            assert imports(uid=8) == imports(uid=0, prefix="a") == {"imports": [], "left_off": 0}
+            for peer in (Peer(uid=7, verified=False), Peer(uid=-1), Peer(uid=-5)):
+                with pytest.raises(CommandError, match="does not identify"):
+                    commands.imports(Request("imports", {}), peer)
+            for wrong in ({"prefix": 1}, {"x": "y"}, ["a"], {"after": "a\0"}):
+                with pytest.raises(InvalidParams):
+                    commands.imports(Request("imports", wrong), Peer(uid=7))
+
+    asyncio.run(main())
 
 
 def test_rss(monkeypatch: pytest.MonkeyPatch) -> None:

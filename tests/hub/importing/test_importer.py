@@ -15,7 +15,7 @@ from hub.importing import importer
 from hub.importing.contents import Contents
 from hub.importing.delivery import Broken, Delivery
 from hub.importing.importer import Importer, Result, Stalled
-from producers import CommandFailed, NotConnected
+from producers import NotConnected
 from producers import call as ask
 from tests.hub.importing.test_contents import PLAIN
 from tests.hub.wire.test_containerlogs import part, whole
@@ -263,12 +263,3 @@ def test_a_hub_that_is_away(hub: HubProcess, tag: str, tmp_path: Path, monkeypat
         assert running.run(contents).messages == 0
         with pytest.raises(NotConnected):
             running.run(contents)
-
-
-def test_the_method_imports(hub: HubProcess) -> None:
-    """It takes texts only, and shows nobody else's rows."""
-    for params in ({"prefix": 1}, {"x": "y"}, ["a"], {"after": "a\0"}):
-        with pytest.raises(CommandFailed):
-            ask("imports", params, path=hub.socket)
-    answer = ask("imports", {"prefix": "none"}, path=hub.socket)
-    assert answer == {"imports": [], "left_off": 0}
