@@ -30,9 +30,9 @@ from typing import Generic, TypeVar
 import msgspec
 
 from hub.checksum import crc32
-from hub.entries import NS
+from hub.entries import ARRAY_HEADER_BYTES, NS, join
 from hub.message import Batch
-from hub.wire.chunkid import unpack_own
+from hub.wire.chunkid import counter_of, unpack_own
 
 ROWS_MAX = 65_536
 """Per table. If one user starts more than 65,536 producers, its least recent session is forgotten."""
@@ -62,7 +62,10 @@ class Dedupe:
         self._foreign.bound(rows_max)
 
     def unseen(self, batches: Sequence[Batch], now: int) -> list[Batch]:
-        """Return the batches that were not received before. Of batches that repeat each other, return the first."""
+        """
+        Return the batches that were not received before. Of batches that repeat each other, return the first; of one
+        with several chunks, the chunks that are new.
+        """
         self._unpacked.clear()
         highest: dict[tuple[int, bytes], int] = {}
         seen: set[tuple[int, bytes]] = set()
@@ -74,10 +77,12 @@ class Dedupe:
             user = batch.peer.uid
             if (own := self._unpack(batch.chunk_id)) is not None:
                 session, counter = own
-                known = self._sessions.get(user, session)
-                if counter > highest.get((user, session), -1) and (known is None or counter > known):
+                known = highest.get((user, session))
+                if known is None:
+                    known = self._sessions.get(user, session)
+                if known is None or counter > known:
                     highest[user, session] = counter
-                    unseen.append(batch)
+                    unseen.append(batch if known is None or not batch.chunks else _after(batch, known))
             else:
                 key = user, _key(batch)
                 if key not in seen and not self._is_recent(*key, now):
@@ -213,6 +218,23 @@ class _Table(Generic[Row]):
         if after:
             self._holders.setdefault(after, {})[user] = None
             self._most = max(self._most, after)
+
+
+def _after(batch: Batch, known: int) -> Batch:
+    """Return *batch* without the chunks up to the one with the counter *known*. The last one is later."""
+    first = next(number for number, chunk in enumerate(batch.chunks) if counter_of(chunk.chunk_id) > known)
+    if not first:
+        return batch
+    start, chunks = batch.chunks[first - 1].end, batch.chunks[first:]
+    count = sum(chunk.messages for chunk in chunks)
+    before = start - ARRAY_HEADER_BYTES
+    return msgspec.structs.replace(
+        batch,
+        entries=join((memoryview(batch.entries)[start:],), count),
+        count=count,
+        crc=None,
+        chunks=tuple(chunk._replace(end=chunk.end - before) for chunk in chunks),
+    )
 
 
 def _key(batch: Batch) -> bytes:

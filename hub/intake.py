@@ -182,7 +182,11 @@ class Intake:
         self.tally.unsettled -= 1
         if not self._unsettled and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
-        if batch.chunk_id is not None and self.on_settled is not None:
+        if batch.chunk_id is None or self.on_settled is None:
+            return
+        for chunk in batch.chunks:
+            self.on_settled(chunk.chunk_id)
+        if not batch.chunks:
             self.on_settled(batch.chunk_id)
 
     def lift_limits(self) -> None:

@@ -12,7 +12,7 @@ Not here: their form on the wire (hub.wire) and on disk (hub.journal.block).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -108,6 +108,14 @@ class Origin(Protocol):
     def acknowledge(self, batch: Batch) -> None: ...
 
 
+class Chunk(NamedTuple):
+    """One of several chunks in a batch: its packed id, its number of messages, and its end in the batch's entries."""
+
+    chunk_id: bytes
+    messages: int
+    end: int
+
+
 class Batch(msgspec.Struct, frozen=True, eq=False):
     """
     Messages that travel, commit and are acknowledged together.
@@ -116,6 +124,9 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     the msgpack encoding of the sender's chunk id, byte for byte, or None if the sender wants no acknowledgement.
     The hub assigns *sequence* (of the first message) and *received*; both are 0 before that. *crc* is the CRC-32 of the
     entries, or None; the decoders compute it on arrival.
+
+    *chunks*: chunks of one session of our own producers that arrived one after the other, made one batch. Then
+    *chunk_id* is that of the last one. It is empty for a batch of one chunk, and for one that was read.
 
     *positions*, at most `POSITIONS_MAX`, hold from the commit of the batch on. After a power cut in the middle of a
     commit, its first batches may count: so each batch of a repeatable source carries the position after itself. A batch
@@ -138,6 +149,12 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     If given, the batch counts only if this is the committed position of its name (number 0 and no detail: there is
     none). Otherwise it is a resend.
     """
+    chunks: tuple[Chunk, ...] = ()
+
+    @property
+    def chunk_count(self) -> int:
+        """The number of chunks that it was made of, 1 for anything else."""
+        return len(self.chunks) or 1
 
     def messages(self) -> Iterator[Message]:
         """

@@ -29,7 +29,7 @@ from hub.metrics import Metrics
 
 COMMIT_INTERVAL_S = 0.02
 ACKNOWLEDGED_MAX = 1024
-"""Maximum batches acknowledged in one step on the event loop; a step takes about 1 ms."""
+"""Maximum chunks acknowledged in one step on the event loop; a step takes about 1 ms."""
 RETRY_S = 1.0
 CLOCK_TOLERANCE_S = 1.0
 """Smaller differences are ordinary clock corrections and are not logged."""
@@ -95,9 +95,12 @@ class Receiver:
             raise JournalUnavailable(self._journal.path, reason) from None
 
     async def _acknowledge(self, batches: Sequence[Batch]) -> None:
-        for number, batch in enumerate(batches, 1):
+        acknowledged = 0
+        for batch in batches:
             batch.acknowledge()
-            if number % ACKNOWLEDGED_MAX == 0:
+            acknowledged += batch.chunk_count
+            if acknowledged >= ACKNOWLEDGED_MAX:
+                acknowledged = 0
                 await asyncio.sleep(0)  # let other tasks run
 
     async def _commit(self, batches: Sequence[Batch]) -> Commit:
@@ -154,4 +157,4 @@ class Receiver:
         metrics.messages += commit.stored
         metrics.bytes += commit.stored_bytes
         metrics.duplicates += commit.duplicates
-        metrics.batches += len(batches) - commit.duplicates
+        metrics.batches += sum(batch.chunk_count for batch in batches) - commit.duplicates

@@ -117,11 +117,12 @@ class _Producer:
         self.numbers.see(number)
 
     def _chunk(self, batch: Batch) -> None:
-        own = unpack_own(batch.chunk_id or b"")
-        if own is None or batch.entries[codec.ARRAY_HEADER_BYTES :] != self._row:
+        own = unpack_own(batch.chunk_id or b"")  # of the last of its chunks
+        chunks = -(-batch.count // self.weight)
+        if own is None or batch.entries[codec.ARRAY_HEADER_BYTES :] != self._row * chunks:
             self.damaged += batch.count
         if own is not None:
-            self.numbers.see(own[1] - 1)
+            self.numbers.see(own[1] - chunks, chunks)
 
     def _unbatched(self, batch: Batch) -> None:
         """Compare with what comes next; if it differs, message by message."""

@@ -62,7 +62,7 @@ class Commit(NamedTuple):
     last_sequence: int
     stored: int  # messages
     stored_bytes: int
-    duplicates: int  # batches
+    duplicates: int  # chunks, and batches without a chunk id
     received: int
     clock_ahead: int  # nanoseconds: the machine's clock minus `received`
     forgotten: int = 0  # positions dropped since the last commit, because all together were too many bytes
@@ -170,7 +170,7 @@ class Writer:
         stored = sum(batch.count for batch in kept)
         stored_bytes = sum(len(batch.entries) for batch in kept)
         self._next_sequence += stored
-        duplicates = len(batches) - len(unseen)
+        duplicates = sum(batch.chunk_count for batch in batches) - sum(batch.chunk_count for batch in unseen)
         forgotten, self._forgotten = self._forgotten, 0
         return Commit(
             self.last_sequence, stored, stored_bytes, duplicates, now.received, now.ahead, forgotten, self._uncounted

@@ -18,6 +18,7 @@ parsers, containerlogs   the lines of files: a table of formats; the logs of con
 pickled                  log records of Python's SocketHandler; plainpickle: pickles of plain data
 jsonrpc                  requests and replies
 chunkid, claim           chunk ids, our own and others; the place of a chunk in a file that is imported
+chunkrun                 chunks of our own that become one batch
 handshake                the shared key of Forward
 spoolfile                the files that a producer leaves for the hub
 items, buffer            items of one call, in order; half a frame in parts

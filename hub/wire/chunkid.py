@@ -43,6 +43,16 @@ def unpack_own(chunk_id: bytes) -> tuple[bytes, int] | None:
     return (chunk_id[_SESSION], int(chunk_id[-16:], 16)) if _match_own(chunk_id) is not None else None
 
 
+def follows(chunk_id: bytes, previous: bytes) -> bool:
+    """Return whether *chunk_id* is a later chunk of the same session as *previous*. Both are our own."""
+    return chunk_id > previous and chunk_id[:-16] == previous[:-16]
+
+
+def counter_of(chunk_id: bytes) -> int:
+    """Return the counter in one of our own chunk ids."""
+    return int(chunk_id[-16:], 16)
+
+
 def is_own(chunk_id: bytes) -> bool:
     """Return whether the chunk id has the length and the prefix of one of our own."""
     return len(chunk_id) == 2 + _TEXT_LENGTH and chunk_id.startswith(_OURS)

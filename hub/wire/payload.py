@@ -93,19 +93,18 @@ def credible_count(claimed: int | None, payload_bytes: int) -> int:
     return max(min(claimed or 1, payload_bytes // _ENTRY_BYTES_MIN), 1)
 
 
-def quick_entries(payload: memoryview, option: Option) -> bytes | None:
+def is_trusted(payload: memoryview, option: Option) -> bool:
     """
-    Return the entries of a payload if they are well-formed and as many as it claims, or else None.
+    Return whether a payload is stored without a look into it: it has the options of our own producers, and claims no
+    more messages than its bytes can hold. A fault in it appears when it is read, and costs the messages from there on.
+    """
+    return option.is_own and 0 < (option.size or 0) * _ENTRY_BYTES_MIN <= len(payload) <= INLINE_BYTES
 
-    What has the options of our own producers is not looked into, unless it claims more messages than its bytes can
-    hold. A fault in it appears when it is read, and costs the messages from there on.
-    """
+
+def quick_entries(payload: memoryview, option: Option) -> bytes | None:
+    """Return the entries of a payload if they are well-formed and as many as it claims, or else None."""
     claimed = option.size
-    if not claimed or len(payload) > INLINE_BYTES:
-        return None
-    if option.is_own and claimed * _ENTRY_BYTES_MIN <= len(payload):
-        return codec.join((payload,), claimed)
-    if claimed > len(payload) or not codec.begins_with_pair(payload):
+    if not claimed or not claimed <= len(payload) <= INLINE_BYTES or not codec.begins_with_pair(payload):
         return None
     entries = codec.join((payload,), claimed)
     return entries if codec.is_well_formed(entries) and not codec.may_have_markers(entries) else None

@@ -16,6 +16,7 @@ import msgpack
 import pytest
 import uvloop
 
+from hub.entries import ARRAY_HEADER_BYTES, join
 from hub.message import Batch
 from hub.wire import chunkid, frame
 from tests.support import PATIENCE_S, source_of
@@ -73,6 +74,24 @@ def frame_of(packed_id: bytes | None, *records: dict[str, Any], tag: bytes = b"a
         return msgpack.packb(tag.decode()).join((b"\x92", b"\xc6" + len(payload).to_bytes(4, "big"))) + payload
     head = frame.encode_frame_head(tag, len(payload))
     return head + payload + frame.encode_frame_tail(packed_id, len(records))
+
+
+def chunks_of(batch: Batch) -> list[Batch]:
+    """Return a batch for each of the chunks that *batch* was made of."""
+    if not batch.chunks:
+        return [batch]
+    starts = (ARRAY_HEADER_BYTES, *(chunk.end for chunk in batch.chunks))
+    return [
+        Batch(
+            batch.tag,
+            join((memoryview(batch.entries)[start : chunk.end],), chunk.messages),
+            chunk.messages,
+            chunk.chunk_id,
+            batch.peer,
+            batch.origin,
+        )
+        for start, chunk in zip(starts, batch.chunks, strict=False)
+    ]
 
 
 def read_acks(client: socket.socket, count: int) -> list[str | bytes]:

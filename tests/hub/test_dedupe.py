@@ -12,6 +12,8 @@ from hub.dedupe import ROW_BYTES, Dedupe
 from hub.entries import NS
 from hub.message import Batch, Loss, Peer
 from hub.wire import chunkid
+from hub.wire.forward import ForwardDecoder
+from tests.hub.clients import chunks_of, frame_of
 
 NOW = 1_700_000_000 * NS
 ALICE, BOB = Peer(1, 1001, 1001, "alice"), Peer(2, 1002, 1002, "bob")
@@ -281,3 +283,38 @@ def test_what_is_no_snapshot_is_refused(snapshot: bytes) -> None:
     with pytest.raises(ValueError, match="not a snapshot"):
         dedupe.restore(snapshot, NOW)
     assert not is_unseen(dedupe, chunk_of(1, 1))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_of_chunks_is_like_its_chunks(seed: int) -> None:
+    """However chunks are gathered into batches and resent, what is left of them is what is left of single chunks."""
+    dice = random.Random(seed)
+    single, gathered = Dedupe(), Dedupe()
+    for _ in range(30):
+        first = dice.randrange(1, 30)
+        runs = [
+            sorted(dice.sample(range(first, first + 12), dice.randrange(1, 6))) for _ in range(dice.randrange(1, 4))
+        ]
+        commit = [run_of(dice.randrange(2), *counters) for counters in runs]
+        left = gathered.unseen(commit, NOW)
+        chunks = [chunk for batch in commit for chunk in chunks_of(batch)]
+        expected = single.unseen(chunks, NOW)
+        assert [texts(batch) for one in left for batch in chunks_of(one)] == [texts(batch) for batch in expected]
+        assert sum(batch.chunk_count for batch in left) == len(expected)
+        assert all(len(list(batch.messages())) == batch.count for batch in left)
+        if dice.random() < 0.8:  # else the commit failed
+            gathered.remember(left, NOW)
+            single.remember(expected, NOW)
+    assert gathered.snapshot(NOW) == single.snapshot(NOW)
+
+
+def run_of(session: int, *counters: int) -> Batch:
+    """Return a batch made of chunks with these *counters*, each with one to three messages."""
+    frames = (frame_of(chunk_of(session, n), *({"t": f"{n}.{at}"} for at in range(1 + n % 3))) for n in counters)
+    (batch,) = ForwardDecoder(ALICE).receive(b"".join(frames))
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def texts(batch: Batch) -> list[str]:
+    return [message.record["t"] for message in batch.messages()]
