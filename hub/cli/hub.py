@@ -24,6 +24,9 @@ def _with_keys(command: Callable[..., None]) -> Callable[..., None]:
     """Add an option for each configuration key, as text: only hub.service.settings reads values."""
     for key in reversed(KEYS):
         is_list = FIELDS[key.name].is_list
+        if FIELDS[key.name].is_switch:
+            command = click.option(key.flag, key.name, flag_value="true", default=None, help=key.help)(command)
+            continue
         command = click.option(
             key.flag,
             key.name,

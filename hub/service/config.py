@@ -23,7 +23,19 @@ from hub.limits import Limit, When
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
-from hub.sources.table import SOURCES_MAX, AnySource, Datagram, Fifo, Http, PermittedTable, Pickle, Place, Tcp
+from hub.sources.table import (
+    SOURCES_MAX,
+    AnySource,
+    Datagram,
+    Fifo,
+    Http,
+    Journald,
+    Kmsg,
+    PermittedTable,
+    Pickle,
+    Place,
+    Tcp,
+)
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -195,6 +207,8 @@ class Config(Table, frozen=True, kw_only=True):
     pickle: Live[tuple[AbsolutePath, ...]] = ()
     tcp: Live[tuple[Address, ...]] = ()
     http: Live[tuple[Place, ...]] = ()
+    journald: Live[bool] = False
+    kmsg: Live[bool] = False
     http_token_file: Live[AbsolutePath | None] = None
     sources: Live[tuple[AnySource, ...]] = ()
     limits: Live[tuple[LimitTable, ...]] = ()
@@ -211,6 +225,8 @@ class Config(Table, frozen=True, kw_only=True):
         taken: dict[str, str] = {self.socket: "the hub's socket"}
         for source in self.all_sources:
             where, what = source.where, "path" if os.path.isabs(source.where) else "address"
+            if where in taken and isinstance(source, Journald | Kmsg):
+                raise ValueError(f"two sources read {where} (leave one of them out)")
             if where in taken:
                 raise ValueError(f"a source has the {what} of {taken[where]}: {where} (choose another {what})")
             taken[where] = "another source"
@@ -237,6 +253,8 @@ class Config(Table, frozen=True, kw_only=True):
             *(Pickle(path=path) for path in self.pickle),
             *(Tcp(address=address) for address in self.tcp),
             *(Http.at(place) for place in self.http),
+            *([Journald()] if self.journald else ()),
+            *([Kmsg()] if self.kmsg else ()),
         )
         return tuple(self._completed(source) for source in given)
 

@@ -31,7 +31,7 @@ class Key(NamedTuple):
     metavar: str
     help: str
     default: str = ""
-    sample: str | tuple[str, ...] = ""
+    sample: str | tuple[str, ...] | bool = ""
 
     @property
     def flag(self) -> str:
@@ -45,7 +45,7 @@ class Key(NamedTuple):
     def default_text(self) -> str:
         """The default for people; empty if there is none."""
         default = written(FIELDS[self.name].make_default())
-        return self.default or ("" if default == [] else str(default))
+        return self.default or ("" if default == [] else str(default).lower() if default is False else str(default))
 
 
 def _rule_keys(right: Right, deed: str, default: str) -> tuple[Key, Key]:
@@ -58,7 +58,12 @@ def _rule_keys(right: Right, deed: str, default: str) -> tuple[Key, Key]:
 
 
 def _source_keys() -> tuple[Key, ...]:
-    return tuple(Key(name, row.metavar, row.help, sample=(row.sample.format(name),)) for name, row in SOURCES.items())
+    return tuple(
+        Key(name, "", row.help, sample=True)
+        if row.is_switch
+        else Key(name, row.metavar, row.help, sample=(row.sample.format(name),))
+        for name, row in SOURCES.items()
+    )
 
 
 KEYS: tuple[Key, ...] = (

@@ -26,7 +26,20 @@ from hub.secretfile import Unusable, read_secret
 from hub.service.config import Config
 from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.credentials import load as load_credentials
-from hub.sources.table import SOURCES, FileTable, Http, SourceTable, Tcp, as_source_error, check_extra, type_of
+from hub.sources.journalfiles import check_journal
+from hub.sources.kmsgdevice import open_device
+from hub.sources.table import (
+    SOURCES,
+    FileTable,
+    Http,
+    Journald,
+    Kmsg,
+    SourceTable,
+    Tcp,
+    as_source_error,
+    check_extra,
+    type_of,
+)
 
 _OF_KERNEL = frozenset(
     ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "pstore"]
@@ -90,6 +103,10 @@ def _check_source(source: SourceTable) -> None:
         _check_http(source)
     elif isinstance(source, Tcp):
         load_credentials(source)
+    elif isinstance(source, Journald):
+        check_journal(source.where, source.directory)
+    elif isinstance(source, Kmsg):
+        os.close(open_device())
     elif isinstance(source, FileTable):
         _check_file(source.path, source.group, is_socket=SOURCES[type_of(source)].is_socket)
 

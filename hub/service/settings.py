@@ -42,6 +42,8 @@ class Value(NamedTuple):
     @property
     def text(self) -> str | list[str]:
         """The value as text; a list of texts for a list."""
+        if isinstance(self.given, bool):
+            return str(self.given).lower()
         return [str(each) for each in self.given] if isinstance(self.given, (list, tuple)) else str(self.given)
 
 

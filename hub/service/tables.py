@@ -51,6 +51,10 @@ class Field(NamedTuple):
         return get_origin(self.kind) is tuple
 
     @property
+    def is_switch(self) -> bool:
+        return self.kind is bool
+
+    @property
     def is_optional(self) -> bool:
         return NoneType in get_args(self.kind)
 

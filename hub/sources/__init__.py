@@ -5,6 +5,9 @@ table           the types that the configuration can turn on; sources: runs them
 shown           what a source may show of its hub
 datagram        syslog and journald's native protocol; lane (one user's datagrams), passed (descriptors)
 fifo            lines from a named pipe
+journald        the systemd journal. Its stages: journalctl (the child), journalchoice (which entries), journalbatches,
+                journalplace (how far it was read, what is missing), journalfiles (what this machine has)
+kmsg            the kernel's log; kmsgdevice: its device
 pickled         log records of Python's SocketHandler
 tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates)
 tagging         a tag for messages that name none

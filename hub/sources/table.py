@@ -15,7 +15,9 @@ import importlib
 import importlib.util
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
+
+import msgspec
 
 from hub.address import Address
 from hub.errors import MpsrError, SocketError, SourceError
@@ -162,7 +164,35 @@ class Http(PermittedTable, frozen=True, kw_only=True, tag="http"):
         return self.path or self.address or ""
 
 
-AnySource = Datagram | Fifo | Pickle | Tcp | Http
+Begin = Literal["end", "start"]
+"""Where a source begins of which nothing was read yet: after what is there, or with it."""
+JOURNALD = "journald"
+KMSG = "/dev/kmsg"
+
+
+class Journald(SourceTable, frozen=True, kw_only=True, tag=JOURNALD):
+    """The systemd journal, of this machine or in *directory*: of the units that *units* matches (none: all)."""
+
+    directory: AbsolutePath | None = None
+    begin: Begin = msgspec.field(default="end", name="from")
+    units: tuple[str, ...] = ()
+    exclude_units: tuple[str, ...] = ()
+    own: bool = False
+
+    @property
+    def where(self) -> str:
+        return self.directory or JOURNALD
+
+
+class Kmsg(SourceTable, frozen=True, kw_only=True, tag="kmsg"):
+    """The kernel's log."""
+
+    @property
+    def where(self) -> str:
+        return KMSG
+
+
+AnySource = Datagram | Fifo | Pickle | Tcp | Http | Journald | Kmsg
 
 
 class Lag(NamedTuple):
@@ -224,6 +254,8 @@ class Row(NamedTuple):
     """Whether its class gets a `Shown` after the endpoint: its journal knows how far a repeatable source was read."""
     is_repeatable: bool = False
     """Whether it goes on at a position. It is made when all that its kind has put in before is settled."""
+    is_switch: bool = False
+    """Whether its key is true or false: there is one thing to read, and the table needs no other key."""
 
 
 SOURCES: Mapping[str, Row] = {
@@ -249,6 +281,26 @@ SOURCES: Mapping[str, Row] = {
         module_of_extra="aiohttp",
         metavar="PATH|HOST:PORT",
         has_shown=True,
+    ),
+    "journald": Row(
+        Journald,
+        "hub.sources.journald",
+        "JournaldSource",
+        "Read the systemd journal.",
+        is_socket=False,
+        has_shown=True,
+        is_repeatable=True,
+        is_switch=True,
+    ),
+    "kmsg": Row(
+        Kmsg,
+        "hub.sources.kmsg",
+        "KmsgSource",
+        "Read the kernel's log, /dev/kmsg.",
+        is_socket=False,
+        has_shown=True,
+        is_repeatable=True,
+        is_switch=True,
     ),
 }
 

@@ -190,13 +190,14 @@ class JournalExport:
 
     def _read_long(self, end: int) -> bool:
         """Read the value after the name that ends at *end*; False if not all of it is there."""
-        start = end + 1 + _LENGTH.size
+        name, start = bytes(self._buffer[self._at : end]), end + 1 + _LENGTH.size
+        if _match_name(name) is None:
+            raise BadExport("a field without a value")
         if start > len(self._buffer):
             return False
         length = _LENGTH.unpack_from(self._buffer, end + 1)[0]
-        name = bytes(self._buffer[self._at : end])
-        if length > VALUE_BYTES_MAX or _match_name(name) is None:
-            raise BadExport("a field without a value")
+        if length > VALUE_BYTES_MAX:
+            raise BadExport("a value of an impossible length")
         whole = start + length + 1 - self._at
         if self._is_cut or self._size + whole > self.entry_bytes_max:
             self._cut()

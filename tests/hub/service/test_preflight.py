@@ -17,11 +17,13 @@ from hub.journal.block import SegmentHeader, pack_segment_header
 from hub.journal.journal import Journal
 from hub.journal.segment import segment_name
 from hub.paths import AbsolutePath
+from hub.service import preflight
 from hub.service.config import Config
 from hub.service.preflight import check_sources, check_start
 from hub.service.settings import load
 from hub.socketfile import SocketFile
-from hub.sources.table import Fifo, Place
+from hub.sources.table import Fifo, Journald, Place
+from tests.journald import script
 from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
 
 MIB = 1 << 20
@@ -232,6 +234,27 @@ def test_a_source_with_a_group_or_folder_of_others() -> None:
         assert "source /run/way: Permission denied: /run (choose a path in a folder of yours)" in text
         text = as_user(ALICE, lambda: check("0"))
         assert "source /run/way: Operation not permitted: group 0 (choose a group of yours)" in text
+
+
+def test_the_journal_and_the_kernels_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder and journalctl have to be there, and the device has to open."""
+    config = Config(sources=(Journald(directory=AbsolutePath(str(tmp_path / "missing"))),))
+    with pytest.raises(SourceError, match=r"no such folder|no journalctl"):
+        check_sources(config)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SourceError, match="there is no journalctl"):
+        check_sources(Config(journald=True))
+    script(tmp_path / "journalctl", [])
+    check_sources(Config(journald=True))
+
+    def refuse() -> int:
+        raise SourceError("/dev/kmsg", "not for you")
+
+    monkeypatch.setattr(preflight, "open_device", lambda: os.open("/dev/null", os.O_RDONLY))
+    check_sources(Config(kmsg=True))
+    monkeypatch.setattr(preflight, "open_device", refuse)
+    with pytest.raises(SourceError, match="not for you"):
+        check_sources(Config(kmsg=True))
 
 
 def test_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,29 @@ def test_addresses_of_sources_are_lists(tmp_path: Path) -> None:
         assert each.config.all_sources == (Tcp(address=Address("127.0.0.1:1")), Tcp(address=Address("[::1]:2")))
 
 
+@pytest.mark.parametrize("name", [name for name, row in SOURCES.items() if row.is_switch])
+def test_switches_of_sources(name: str, tmp_path: Path) -> None:
+    """Of what there is one of, the key is true or false; a flag has no value, and no second table is accepted."""
+    path = tmp_path / "hub.toml"
+    path.write_text(f"{name} = true")
+    variable = "MPSR_" + name.upper()
+    found = [
+        load(file=str(path), environ={}),
+        load(file=os.devnull, environ={variable: "true"}),
+        load({name: "true"}, file=os.devnull, environ={variable: "false"}),
+    ]
+    for each in found:
+        assert [type_of(source) for source in each.config.all_sources] == [name]
+        assert each.values[name].text == "true"
+    assert load(file=str(path), environ={variable: "false"}).config.all_sources == ()
+    assert load(file=os.devnull, environ={}).values[name].text == "false"
+    with pytest.raises(ConfigError, match=name):
+        load(file=os.devnull, environ={variable: "maybe"})
+    path.write_text(f'{name} = true\n[[sources]]\ntype = "{name}"')
+    with pytest.raises(ConfigError, match=r"two sources read .* \(leave one of them out\)"):
+        load(file=str(path), environ={})
+
+
 def test_places_of_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key of the type `http` has paths and addresses; an address has the token of its own key, or of its table."""
     monkeypatch.chdir(tmp_path)

@@ -9,8 +9,9 @@ import pytest
 
 from hub.errors import SocketError, SourceError, UnknownGroup
 from hub.paths import AbsolutePath
+from hub.service.misfit import Misfit
 from hub.service.tables import read_table
-from hub.sources.table import SOURCES, Fifo, Tag, as_source_error, type_of
+from hub.sources.table import SOURCES, Fifo, Journald, Tag, as_source_error, type_of
 from hub.wire.frame import TAG_BYTES_MAX
 
 
@@ -26,8 +27,20 @@ def test_the_rows() -> None:
     """A row is named after the type of its table, and has a help that ends like a sentence."""
     for name, row in SOURCES.items():
         key = "address" if row.metavar == "HOST:PORT" else "path"
-        assert type_of(read_table({"type": name, key: row.sample.format("a")}, row.table)) == name
+        needed = {} if row.is_switch else {key: row.sample.format("a")}
+        assert type_of(read_table({"type": name, **needed}, row.table)) == name
         assert row.help.endswith(".")
+
+
+def test_the_journal() -> None:
+    """A journal is the one of this machine, or that in a folder; where to begin is one of two words."""
+    table = read_table({"type": "journald"}, Journald)
+    assert (table.where, table.begin, table.units) == ("journald", "end", ())
+    table = read_table({"type": "journald", "directory": "/a", "from": "start", "units": ["a*"]}, Journald)
+    assert (table.where, table.begin, table.units) == ("/a", "start", ("a*",))
+    for wrong in ({"from": "now"}, {"begin": "end"}, {"directory": "a"}, {"path": "/a"}):
+        with pytest.raises(Misfit):
+            read_table({"type": "journald", **wrong}, Journald)
 
 
 def test_tags() -> None:
