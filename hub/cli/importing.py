@@ -14,7 +14,7 @@ from hub.cli.options import SECONDS, Named, complete_tag, socket_option, usage_e
 from hub.cli.output import complain
 from hub.configfile import socket_path
 from hub.quantities import counted
-from producers import ProducerError
+from producers import BadRecord, ProducerError
 
 if TYPE_CHECKING:
     from hub.importing.contents import Contents
@@ -58,8 +58,8 @@ def importing(socket: str | None, tag: str | None, kind: str | None, timeout: fl
     from hub.importing.contents import BadContents, Contents
     from hub.importing.importer import Importer, Stalled
 
-    if tag == "":
-        raise usage_error("--tag: an empty text is no tag")
+    if tag is not None:
+        _check_tag(tag)
     progress = _Progress()
     importer = Importer(socket or socket_path(), tag=tag, kind=kind, timeout=timeout, progress=progress)
     messages = sent = known = failed = 0
@@ -92,6 +92,17 @@ def importing(socket: str | None, tag: str | None, kind: str | None, timeout: fl
     there = f"; {_size(known)} were already there" if known else ""
     click.echo(f"{counted(messages, 'message')} imported, {_size(sent)}{there}")
     return 1 if failed else 0
+
+
+def _check_tag(tag: str) -> None:
+    from producers.record import encode_tag
+
+    if not tag:
+        raise usage_error("--tag: an empty text is no tag")
+    try:
+        encode_tag(tag)
+    except BadRecord as error:
+        raise usage_error(f"--tag: {error.reason}") from None
 
 
 class _Progress:

@@ -19,7 +19,9 @@ from hub.importing.formats import JOURNALD
 from hub.wire.journalexport import BadExport, JournalExport
 from hub.wire.parsers import PARSERS, Parsed, Parser
 
-LINE_BYTES_MAX = 1 << 20
+LINE_BYTES_MAX = 256 << 10
+LINES_MAX = 8192
+"""Of one chunk. With both limits, and what an entry takes beside its line, the smallest journal accepts the frame."""
 ENTRY_BYTES_MAX = 16 << 20
 """Of an entry of a journal's export."""
 
@@ -68,10 +70,12 @@ class LineCutter:
         """Yield the lines that are complete with *data*."""
         end = data.rfind(b"\n")
         if end != -1:
-            whole = data[:end] if not self._half else bytes(self._half + data[:end])
+            lines = (data[:end] if not self._half else bytes(self._half + data[:end])).split(b"\n")
             self._half.clear()
-            self._at += len(whole) + 1
-            yield from self._chunk(self._parser.parse(whole.split(b"\n")))
+            for at in range(0, len(lines), LINES_MAX):
+                some = lines[at : at + LINES_MAX]
+                self._at += sum(map(len, some)) + len(some)
+                yield from self._chunk(self._parser.parse(some))
         self._half += data[end + 1 :]
         while len(self._half) > LINE_BYTES_MAX:
             piece = bytes(self._half[:LINE_BYTES_MAX])

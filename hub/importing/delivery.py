@@ -21,6 +21,7 @@ from hub.wire import chunkid
 from hub.wire.claim import Claim
 from hub.wire.frame import decode_acks, encode_claimed_tail, encode_frame_head
 from producers.connecting import connected_socket
+from producers.record import encode_tag
 
 WINDOW_BYTES = 4 << 20
 _READ_BYTES = 64 << 10
@@ -31,11 +32,11 @@ class Broken(Exception):
 
 
 class Delivery:
-    """A new connection to the hub at *path*. Raises OSError."""
+    """A new connection to the hub at *path*. Raises OSError, and BadRecord for a tag that cannot be one."""
 
     def __init__(self, path: str, tag: str, *, timeout: float) -> None:
         self._sock = connected_socket(path)
-        self._tag = tag.encode()
+        self._tag = encode_tag(tag)
         self._timeout = timeout
         self._nonce = os.urandom(8).hex()
         self._number = 0

@@ -61,8 +61,9 @@ def test_standard_input_and_formats(hub: HubProcess, tmp_path: Path) -> None:
         command = [*MPSR, "import", "--socket", hub.socket, "--parse", "TEXT", "--tag", "t", "-"]
         subprocess.run(command, stdin=file, check=True, stdout=subprocess.DEVNULL)
     assert stored(hub, "t") == ["x" + line.decode().rstrip()]
-    wrong = mpsr("import", "--socket", hub.socket, "--tag", "", "-")
-    assert (wrong.returncode, b"an empty text is no tag" in wrong.stderr) == (2, True)
+    for tag, why in (("", b"an empty text is no tag"), ("x" * 5000, b"5000 bytes, 4096 at most")):
+        wrong = mpsr("import", "--socket", hub.socket, "--tag", tag, "-")
+        assert (wrong.returncode, why in wrong.stderr) == (2, True)
     assert mpsr("import").returncode == 2
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub import entries as codec
-from hub.importing.cutting import ENTRY_BYTES_MAX, LINE_BYTES_MAX, BadContent, Chunk, cutter
+from hub.importing.contents import BLOCK_BYTES
+from hub.importing.cutting import ENTRY_BYTES_MAX, LINE_BYTES_MAX, LINES_MAX, BadContent, Chunk, cutter
 from hub.importing.formats import FORMATS
 from tests.hub.wire.feeding import PROPERTY
 from tests.hub.wire.test_containerlogs import part, whole
@@ -44,6 +45,15 @@ def test_lines(kind: str) -> None:
     assert messages(chunks(kind, b"c\nd\n", start=100)) == ["c", "d"]
     assert chunks(kind, b"c\nd\n", start=100)[-1].end == 104
     assert chunks(kind) == []
+
+
+@pytest.mark.parametrize("kind", ["text", "json", "syslog", "cri", "docker"])
+def test_many_short_lines_are_several_chunks(kind: str) -> None:
+    """A frame has a limit, and an entry takes more than an empty line."""
+    found = chunks(kind, b"\n" * BLOCK_BYTES)
+    assert sum(chunk.messages for chunk in found) == found[-1].end == BLOCK_BYTES
+    assert max(len(chunk.entries) for chunk in found) < 300_000
+    assert messages(chunks(kind, b"a\n" * LINES_MAX + b"b\n")) == ["a"] * LINES_MAX + ["b"]
 
 
 @pytest.mark.parametrize("kind", ["cri", "docker"])
