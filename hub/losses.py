@@ -22,7 +22,7 @@ from hub.message import Loss, Peer
 
 ROWS_MAX = 32
 USERS_MAX = 128
-REASON_CHARS_MAX, TAG_BYTES_MAX = 128, 64
+REASON_CHARS_SHOWN, TAG_BYTES_SHOWN = 128, 64
 """The rest of a longer reason or tag is cut off."""
 OTHERS = "(others)"
 _Key = tuple[str, bytes, str]  # reason, tag, command name
@@ -66,7 +66,7 @@ class Losses:
     def note(self, loss: Loss, peer: Peer) -> None:
         """Count *loss*, of *peer*."""
         now = self._clock()
-        reason, tag = loss.reason[:REASON_CHARS_MAX], loss.tag[:TAG_BYTES_MAX]
+        reason, tag = loss.reason[:REASON_CHARS_SHOWN], loss.tag[:TAG_BYTES_SHOWN]
         row = LossRow(peer.uid, peer.comm, reason, tag, peer.pid, loss.count, loss.lost_bytes, 1, now, now)
         if self.on_loss is not None:
             self.on_loss(dataclasses.replace(row))

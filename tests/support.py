@@ -13,10 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from hub import entries as codec
+from hub.entries import Entry, Unreadable
 from hub.journal.reader import open_reader
 from hub.message import Message
 from hub.query.query import Query
@@ -197,3 +199,17 @@ def read_messages(journal: str, tag: str | None = None) -> list[Message]:
         return list(Query(tag=tag).messages(reader.read()))
     finally:
         reader.close()
+
+
+def read_entries(entries: bytes | memoryview, count: int, received: int = 0) -> Iterator[Entry | Unreadable]:
+    """Yield the *count* messages of *entries* in order. An entry that cannot be read is yielded as `Unreadable`."""
+    found = codec.pairs(entries, count, received)
+    if found is None:
+        yield from codec.read_each(entries, count, received)
+        return
+    for index, (packed, record) in enumerate(found):
+        time = codec.time_of(packed)
+        if isinstance(time, Unreadable):
+            yield codec.whole_entry(time, entries, index)
+        else:
+            yield Entry(time, record)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.entries import NESTING_MAX, NS, RECORD_NESTING_MAX, Entry, EventTime, Unreadable
+from tests.support import read_entries
 
 PROPERTY = settings(max_examples=150, derandomize=True, database=None)
 
@@ -32,7 +33,7 @@ INNER = b"\x92\x92" + EVENT_TIME + b"\x80\x81\xa3log\xa2hi"
 def read(*entries: bytes, count: int | None = None) -> list[Entry | Unreadable]:
     """Return the decoded entries."""
     array = codec.join(entries, len(entries))
-    return list(codec.read(array, codec.count_messages(array) if count is None else count))
+    return list(read_entries(array, codec.count_messages(array) if count is None else count))
 
 
 def called_deep(frames: int, work: Callable[[], Any]) -> Any:
@@ -213,7 +214,7 @@ def test_group_markers_are_counted_out() -> None:
     array = codec.join((START, INNER, INNER, END), 4)
     assert codec.array_length(array) == 4
     assert codec.count_messages(array) == 2
-    assert list(codec.read(array, 2)) == [Entry(T * NS + N, {"log": "hi"})] * 2
+    assert list(read_entries(array, 2)) == [Entry(T * NS + N, {"log": "hi"})] * 2
 
 
 @pytest.mark.parametrize(
@@ -235,7 +236,7 @@ def test_only_markers_are_markers(entries: tuple[bytes, ...], count: int) -> Non
     """Only the two marker times, exact to the nanosecond and with metadata, are markers; counting and reading agree."""
     array = codec.join(entries, len(entries))
     assert codec.count_messages(array) == count
-    assert len(list(codec.read(array, count))) == count
+    assert len(list(read_entries(array, count))) == count
 
 
 # Checking.
@@ -285,7 +286,7 @@ def test_nesting_is_judged_alike_everywhere(depth: int) -> None:
     if is_allowed:
         for frames in (0, 100, 500):
             assert called_deep(frames, lambda: codec.count_messages(array)) == 3
-            entries = called_deep(frames, lambda: list(codec.read(array, 3)))
+            entries = called_deep(frames, lambda: list(read_entries(array, 3)))
             assert [type(entry) for entry in entries] == [Entry] * 3
             assert entries[2] == Entry(2 * NS, {})
 
@@ -445,7 +446,7 @@ def test_whatever_is_well_formed_can_be_read(entries: list[bytes]) -> None:
         return
     count = codec.count_messages(array)
     for form in (array, memoryview(array)):
-        result = list(codec.read(form, count))
+        result = list(read_entries(form, count))
         assert len(result) == count
         assert {entry.raw for entry in result if isinstance(entry, Unreadable)} <= set(entries)
     times = [entry.time for entry in result if isinstance(entry, Entry) and entry.time is not None]
@@ -459,7 +460,7 @@ def test_whatever_it_is_is_well_formed_or_not(data: bytes, count: int) -> None:
     array = codec.array_header(count) + data
     if codec.is_well_formed(array):
         messages = codec.count_messages(array)
-        assert len(list(codec.read(array, messages))) == messages
+        assert len(list(read_entries(array, messages))) == messages
     objects, end = codec.count_objects(data)
     assert (objects, end) == (0, 0) or 0 < objects <= end <= len(data)
 
@@ -478,7 +479,7 @@ def test_what_we_write_is_what_we_read(rows: list[tuple[int, dict[str, Any]]]) -
     """A stamp and a record packed by msgpack or msgspec are read back with the same time and values."""
     for pack in (msgpack.packb, msgspec.msgpack.encode):
         array = codec.join((codec.stamp(time) + pack(record) for time, record in rows), len(rows))
-        assert list(codec.read(array, len(rows))) == [Entry(time, record) for time, record in rows]
+        assert list(read_entries(array, len(rows))) == [Entry(time, record) for time, record in rows]
 
 
 @pytest.mark.parametrize("pair", [b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02"])
@@ -499,7 +500,7 @@ def test_what_is_counted_as_a_marker_is_read_as_one(
         assert codec.is_well_formed(array)
         count = codec.count_messages(array)
         assert count == 2 - is_marker
-        assert len(list(codec.read(array, count))) == count
+        assert len(list(read_entries(array, count))) == count
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -546,11 +547,11 @@ def test_a_line_of_syslog_is_read_as_its_fields(monkeypatch: pytest.MonkeyPatch)
             assert codec.may_have_syslog(array)
             (entry,) = (
                 entry
-                for entry in codec.read(array, len(entries), RECEIVED)
+                for entry in read_entries(array, len(entries), RECEIVED)
                 if isinstance(entry, Entry) and "app" in entry.record
             )
             assert entry == Entry(sent, FIELDS)
-        (broken,) = codec.read(codec.join((bad,), 1), 1)
+        (broken,) = read_entries(codec.join((bad,), 1), 1)
         assert isinstance(broken, Entry)
         assert (broken.time, broken.record["message"], broken.record["pri"]) == (None, "a\ufffd", 12)
     monkeypatch.undo()

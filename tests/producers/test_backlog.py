@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.entries import Entry, read, stamp
+from hub.entries import Entry, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, unpack_own
 from hub.wire.forward import ForwardDecoder
@@ -19,6 +19,7 @@ from producers.arena import Chunk
 from producers.backlog import ARENA_BYTES, UNSENT_CHUNKS, Backlog, new_session
 from producers.spool import Memory, anonymous
 from tests.hub.wire.feeding import feed
+from tests.support import read_entries
 
 SESSION = "s" * SESSION_LENGTH
 
@@ -40,7 +41,7 @@ def numbers(frame: bytes | memoryview) -> list[int]:
     """Return what the hub reads from a frame."""
     (batch,) = feed(ForwardDecoder(), bytes(frame))
     assert isinstance(batch, Batch)
-    entries = list(read(batch.entries, batch.count))
+    entries = list(read_entries(batch.entries, batch.count))
     return [item.record["n"] for item in entries if isinstance(item, Entry)]
 
 

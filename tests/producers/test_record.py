@@ -17,15 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.entries import RECORD_NESTING_MAX, TOO_DEEP, Entry, join, read, stamp
+from hub.entries import RECORD_NESTING_MAX, TOO_DEEP, Entry, join, stamp
 from hub.wire.frame import TAG_BYTES_MAX
 from producers import BadRecord
 from producers.record import encode_record, encode_tag
+from tests.support import read_entries
 
 
 def round_trip(record: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return the record as the hub reads it."""
-    ((entry),) = list(read(join((stamp(1) + encode_record(record),), 1), 1))
+    ((entry),) = list(read_entries(join((stamp(1) + encode_record(record),), 1), 1))
     assert isinstance(entry, Entry), entry
     return entry.record
 

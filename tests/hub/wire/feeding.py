@@ -19,6 +19,7 @@ from hub import entries as codec
 from hub.message import Batch, Loss
 from hub.wire.detect import Decoder, Item
 from hub.wire.payload import Unopened
+from tests.support import read_entries
 
 PROPERTY = settings(max_examples=100, derandomize=True, database=None)
 
@@ -114,7 +115,7 @@ def messages(items: Sequence[Item]) -> list[tuple[str, int | None, dict[Any, Any
     rows = []
     for item in items:
         assert isinstance(item, Batch), item
-        entries = list(codec.read(item.entries, item.count))
+        entries = list(read_entries(item.entries, item.count))
         assert len(entries) == item.count
         for entry in entries:
             assert isinstance(entry, codec.Entry), entry

@@ -14,6 +14,7 @@ from hub.wire import checking
 from hub.wire.checking import check
 from tests.hub.wire.feeding import PROPERTY
 from tests.hub.wire.test_forward_property import SPICE
+from tests.support import read_entries
 
 HEAD = b"\xdd\0\0\0\0"
 OVERFLOW = b"\xc9\xff\xff\xff\xff"
@@ -114,4 +115,4 @@ def test_a_marker_larger_than_a_piece_is_a_marker() -> None:
     checked = check(HEAD + payload, len(HEAD))
     assert (checked.objects, checked.messages) == (4, 2)
     array = codec.join((payload,), 4)
-    assert codec.count_messages(array) == len(list(codec.read(array, 2))) == 2
+    assert codec.count_messages(array) == len(list(read_entries(array, 2))) == 2

@@ -26,6 +26,7 @@ from tests.hub.wire.feeding import (
     seen,
     single_bytes,
 )
+from tests.support import read_entries
 
 NS = codec.NS
 EVENT_TIME = "d7 00 55ece6f8 075bcd15"
@@ -329,7 +330,7 @@ def test_deep_nesting_is_a_message_up_to_the_limit_else_a_loss(depth: int) -> No
         assert len(items) == 1
         for batch in batches(items):
             assert codec.is_well_formed(batch.entries)
-            (read,) = called_deep(300, lambda batch=batch: list(codec.read(batch.entries, batch.count)))  # type: ignore[misc]
+            (read,) = called_deep(300, lambda batch=batch: list(read_entries(batch.entries, batch.count)))  # type: ignore[misc]
             assert isinstance(read, codec.Entry)
         is_forward = frame.startswith(b"\x92\xa1t\x91")  # one level more: the array of the entries is inside the frame
         assert bool(batches(items)) is (depth <= codec.NESTING_MAX - 3 - is_forward)

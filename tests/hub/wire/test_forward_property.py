@@ -18,6 +18,7 @@ from hub.message import Batch, Loss
 from hub.wire import checking, forward, output, payload, scanner
 from hub.wire.forward import ForwardDecoder
 from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, is_fatal, losses, seen, single_bytes
+from tests.support import read_entries
 
 pytestmark = pytest.mark.costly
 
@@ -187,7 +188,7 @@ def test_nothing_that_arrives_raises(data: bytes, places: list[int]) -> None:
         assert not any(is_fatal(item) for item in items[:-1])
         for batch in batches(items):
             assert codec.is_well_formed(batch.entries)
-            assert len(list(codec.read(batch.entries, batch.count))) == batch.count
+            assert len(list(read_entries(batch.entries, batch.count))) == batch.count
             assert len(list(batch.messages())) == batch.count
 
 

@@ -22,6 +22,7 @@ from hub.wire.jsonlines import JSON_BYTES_MAX
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
 from tests.hub.wire.feeding import PROPERTY, feed, messages
+from tests.support import read_entries
 
 NS = codec.NS
 Y2024 = 1_704_067_200 * NS
@@ -32,7 +33,7 @@ def parsed(line: str) -> tuple[str, int | None, dict[str, Any]]:
     result = jsonlines.parse(line.encode())
     assert isinstance(result, tuple)
     tag, entry = result
-    (read,) = codec.read(codec.join((entry,), 1), 1)
+    (read,) = read_entries(codec.join((entry,), 1), 1)
     assert isinstance(read, codec.Entry)
     return tag.decode(), read.time, read.record
 
@@ -267,7 +268,7 @@ def test_any_object_is_a_message_a_command_or_none(value: dict[str, Any]) -> Non
     """Nothing is raised, and every member of a message is in its record, its tag or its time."""
     result = jsonlines.parse(json.dumps(value).encode())
     if isinstance(result, tuple):
-        (read,) = codec.read(codec.join((result[1],), 1), 1)
+        (read,) = read_entries(codec.join((result[1],), 1), 1)
         assert isinstance(read, codec.Entry)
         assert set(map(_shown, read.record)) <= set(map(_shown, value))
         assert set(map(_shown, value)) - set(map(_shown, read.record)) <= {"tag", "time"}

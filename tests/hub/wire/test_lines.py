@@ -33,6 +33,7 @@ from tests.hub.wire.feeding import (
     single_bytes,
     steps,
 )
+from tests.support import read_entries
 
 LINES = {
     "text": (b"hello\n", [("text", None, {"message": "hello"})]),
@@ -211,7 +212,7 @@ def test_deeply_nested_json_is_a_message_up_to_the_limit_else_text(depth: int) -
     (batch,) = feed(LineDecoder(), line + b"\n")
     assert isinstance(batch, Batch)
     assert batch.tag == (b"json" if depth < codec.RECORD_NESTING_MAX else b"text")
-    (entry,) = codec.read(batch.entries, 1)
+    (entry,) = read_entries(batch.entries, 1)
     assert isinstance(entry, codec.Entry)
     assert codec.is_well_formed(batch.entries)
 
@@ -249,7 +250,7 @@ def test_what_lines_become_can_be_read(data: bytes) -> None:
     """Each batch is well-formed, and has as many readable entries as its count."""
     for batch in batches(feed(LineDecoder(), data)):
         assert codec.is_well_formed(batch.entries)
-        entries = list(codec.read(batch.entries, batch.count))
+        entries = list(read_entries(batch.entries, batch.count))
         assert len(entries) == batch.count
         assert all(isinstance(entry, codec.Entry) for entry in entries)
 

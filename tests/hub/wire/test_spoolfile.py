@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.entries import Entry, read, stamp
+from hub.entries import Entry, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, pack_own
 from hub.wire.forward import ForwardDecoder
@@ -43,6 +43,7 @@ from hub.wire.spoolfile import (
 from producers import backlog as backlog_module
 from producers.backlog import Backlog
 from producers.spool import Memory, anonymous
+from tests.support import read_entries
 
 SESSION = "s" * SESSION_LENGTH
 HEAD = len(encode_frame_head(b"app", 0))
@@ -97,7 +98,7 @@ def numbers(frame: bytes | DamagedRange) -> list[Any]:
     """Return the numbers in a frame, decoded by the hub's decoder."""
     assert isinstance(frame, bytes), frame
     batches = [item for item in ForwardDecoder().receive(frame) if isinstance(item, Batch)]
-    entries = (item for batch in batches for item in read(batch.entries, batch.count))
+    entries = (item for batch in batches for item in read_entries(batch.entries, batch.count))
     return [item.record["n"] for item in entries if isinstance(item, Entry) and item.record]
 
 

@@ -18,6 +18,7 @@ from hub.wire.length_prefixed import PrefixedDecoder
 from hub.wire.lines import LineDecoder
 from hub.wire.payload import Unopened
 from tests.hub.wire.feeding import CUTS, PROPERTY, batches, cut, feed, losses, opened, single_bytes, steps
+from tests.support import read_entries
 
 
 def stored(items: list[Item]) -> list[tuple[str, bytes]]:
@@ -158,7 +159,7 @@ def test_a_datagram_is_one_line() -> None:
     """One newline or NUL at the end of a datagram is no part of the line."""
     lines = {b"<13>a\n": b"<13>a", b"<13>a\0": b"<13>a", b"<13>a\n\n": b"<13>a\n", b"<13>a": b"<13>a", b"": b""}
     assert {datagram: sysloglines.datagram_line(datagram) for datagram in lines} == lines
-    (entry,) = codec.read(codec.join((sysloglines.encode_entry(b"<12>app: hi"),), 1), 1)
+    (entry,) = read_entries(codec.join((sysloglines.encode_entry(b"<12>app: hi"),), 1), 1)
     assert isinstance(entry, codec.Entry)
     assert (entry.record["level"], entry.record["app"], entry.record["message"]) == ("warning", "app", "hi")
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hub import entries as codec
 from hub.wire import text
 from tests.hub.wire.feeding import PROPERTY
+from tests.support import read_entries
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 255, 256, 65_535, 65_536, 200_000])
@@ -26,5 +27,5 @@ def test_bytes_are_kept_as_they_came(line: bytes) -> None:
     """The bytes are in the entry unchanged, valid UTF-8 or not, without a time."""
     entry = text.encode_entry(line)
     assert msgpack.unpackb(entry, raw=True) == [None, {b"message": line}]
-    (read,) = codec.read(codec.join((entry,), 1), 1)
+    (read,) = read_entries(codec.join((entry,), 1), 1)
     assert read == codec.Entry(None, {"message": line.decode("utf-8", "replace")})

@@ -10,6 +10,7 @@ import pytest
 from hub import entries as codec
 from hub.wire.multiline import HEAD, Join, Moment
 from producers.spawn.lines import LineRun, Lines, pack
+from tests.support import read_entries
 
 NOW = 1_700_000_000_123_456_789
 MOMENT = Moment(1, NOW)
@@ -29,7 +30,7 @@ def messages_of(runs: list[LineRun]) -> list[bytes]:
 def records_of(runs: list[LineRun], stream: str = "stdout") -> list[dict[str, Any]]:
     packed = b"".join(pack(run, stream) for run in runs)
     count = sum(len(run.messages) for run in runs)
-    read = list(codec.read(codec.join((packed,), count), count))
+    read = list(read_entries(codec.join((packed,), count), count))
     assert all(isinstance(entry, codec.Entry) for entry in read)
     return [entry.record for entry in read if isinstance(entry, codec.Entry)]
 
@@ -210,7 +211,7 @@ def test_a_json_object_is_its_own_record(line: bytes, record: dict[str, Any], ti
         runs = runs_of(data, len(data))
         packed = b"".join(pack(run, "stdout") for run in runs)
         count = len(messages_of(runs))
-        entry = list(codec.read(codec.join((packed,), count), count))[count // 2]
+        entry = list(read_entries(codec.join((packed,), count), count))[count // 2]
         assert entry == codec.Entry(time_ns if record != {"stream": "own"} else NOW, record)
 
 
