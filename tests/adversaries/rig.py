@@ -46,14 +46,17 @@ from tests.support import HubProcess, eventually
 
 PRODUCERS = 20
 ATTACK_S, QUIET_S, WARM_UP_S = 5.0, 2.0, 1.0
+"""A quiet time has at most `QUIET_S`, and in shorter rounds the same share of the attack."""
+STOP_S = 2.0
+"""The hub's `stop_timeout`: reports of losses are rationed, and those of the attackers use up any time there is."""
 ROUNDS_MAX = 50
 """Each round needs a process that waits to die. A run with more time has longer rounds."""
 ANSWERS_S, PATIENCE_S = 0.25, 30.0
 """The hub has recovered when it answers a ping within `ANSWERS_S`; it must recover within `PATIENCE_S`."""
 TIMED = ("p99 of", "share of", "CPU of")
 """How faults begin that a slow machine can cause."""
-LEFT_BEHIND = (*TIMED, "memory")
-"""How faults begin that an earlier attack on the same hub can cause: the hub may still have its memory."""
+LEFT_BEHIND = (*TIMED, "memory", "losses counted")
+"""How faults begin that an earlier attack on the same hub can cause: the hub may still have its memory and losses."""
 SLOW_MS = 3.0
 """A machine is slow if a process that does nothing runs later than that, one time in a hundred."""
 WAKES = 5
@@ -153,8 +156,9 @@ class Rig:
             trials = [self._prepare(stack, name, seconds) for name in self._names]
             sources = [option for kind, name in SOURCES.items() for option in (f"--{kind}", str(self._folder / name))]
             config = ("--config", _port_with_a_key(self._folder))
-            options = ("--group", str(GROUP), "--journal-size", "64GiB", *sources, *config)
-            hub = stack.enter_context(HubProcess(self._folder, *options))
+            limits = ("--journal-size", "64GiB", "--stop-timeout", f"{STOP_S:g}s")
+            options = ("--group", str(GROUP), *limits, *sources, *config)
+            hub = stack.enter_context(HubProcess(self._folder, *options, is_new=True))
             self._port = _port_of(hub)
             ledger = self._ledger([*producers, *(victim for trial in trials for victim in trial.dying)], trials)
             stack.callback(ledger.close)
@@ -168,7 +172,7 @@ class Rig:
     # The parts of a run.
 
     def _prepare(self, stack: contextlib.ExitStack, name: str, seconds: float) -> _Trial:
-        rounds = min(max(1, int(max(seconds, ATTACKS[name].seconds_min) // ATTACK_S)), ROUNDS_MAX)
+        rounds = min(max(1, int(seconds // ATTACK_S)), ROUNDS_MAX)
         dying = [self._hire(stack, ordinary.dying) for _ in range(rounds)]
         return _Trial(name, self._hire_attackers(stack, ATTACKS[name]), dying)
 
@@ -183,7 +187,7 @@ class Rig:
         lines, losses, counted = len(hub.log), ledger.losses, _losses_counted(hub)
         _forget_peak(pid)
         for victim in trial.dying:
-            self._quiet(seconds * QUIET_S / ATTACK_S)
+            self._quiet(min(seconds / ATTACK_S, 1.0) * QUIET_S)
             self._under_attack(trial, seconds, hub, victim)
         ledger.read()
         trial.log_lines, trial.losses = len(hub.log) - lines, ledger.losses - losses
