@@ -6,7 +6,9 @@ Always true: no helper sleeps for a fixed time. Each wait is for a condition, an
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import json
 import os
 import subprocess
@@ -14,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -23,8 +26,11 @@ from hub.journal.reader import open_reader
 from hub.message import Message
 from hub.query.query import Query
 from producers import call
+from tests import forked
+from tests.forked import Forked
 
 MPSR = (sys.executable, "-c", "from hub.cli import main; main()")
+_AS_IT_IS = MPSR  # a test may put something else in its place, which nobody can fork
 PATIENCE_S = 30.0
 
 
@@ -64,16 +70,59 @@ def progress(senders: Sequence[Sending], messages: int, *, timeout: float = 90) 
 
 def mpsr(*args: str, stdin: bytes = b"", timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[bytes]:
     """Run a command of `mpsr` to its end."""
-    return subprocess.run([*MPSR, *args], input=stdin, capture_output=True, timeout=timeout, check=False)
+    with contextlib.ExitStack() as stack:
+        inner, outer = [], []
+        for _ in range(2):  # standard output and standard error
+            reading, writing = os.pipe()
+            outer.append(stack.enter_context(open(reading, "rb")))
+            inner.append(stack.enter_context(open(writing, "wb")))
+        reading, writing = os.pipe()
+        given, giving = stack.enter_context(open(reading, "rb")), stack.enter_context(open(writing, "wb", buffering=0))
+        streams = [each.fileno() for each in (given, *inner)]
+        process = forked.fork(args, os.environ, streams) if MPSR is _AS_IT_IS else None
+        if process is None:
+            return subprocess.run([*MPSR, *args], input=stdin, capture_output=True, timeout=timeout, check=False)
+        for each in (given, *inner):
+            each.close()
+        with ThreadPoolExecutor(3) as pool:
+            pool.submit(_give, giving, stdin)
+            output, errors = [pool.submit(each.read) for each in outer]
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+            return subprocess.CompletedProcess([*args], code, output.result(), errors.result())
+
+
+def _give(pipe: io.FileIO, data: bytes) -> None:
+    """Write *data* and close *pipe*; its reader may leave before."""
+    with contextlib.suppress(BrokenPipeError), pipe:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[pipe.write(rest) :]
 
 
 class HubProcess:
-    """`mpsr hub` in a separate process; it listens when the constructor returns."""
+    """
+    `mpsr hub` in a separate process; it listens when the constructor returns.
 
-    def __init__(self, folder: Path, *args: str, env: dict[str, str] | None = None, stdout: Path | None = None) -> None:
+    It is forked from one that has imported everything (tests.forked). With *is_new* it is a new one, for tests that
+    count its memory or calls.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *args: str,
+        env: dict[str, str] | None = None,
+        stdout: Path | None = None,
+        is_new: bool = False,
+    ) -> None:
         self.socket = str(folder / "hub.sock")
         self.journal = str(folder / "journal")
         self._args = args
+        self._is_new = is_new
         self._env = {**os.environ, **(env or {})}
         self._stdout = stdout or Path(os.devnull)
         self.log: list[dict[str, Any]] = []
@@ -81,9 +130,16 @@ class HubProcess:
 
     def start(self) -> None:
         """Start the hub, also again after its end, and wait until it listens."""
-        command = [*MPSR, "hub", "--socket", self.socket, "--journal", self.journal, *self._args]
-        with self._stdout.open("ab") as stdout:
-            self.process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.PIPE, env=self._env)
+        args = ["hub", "--socket", self.socket, "--journal", self.journal, *self._args]
+        reading, writing = os.pipe()
+        self._stderr = open(reading, "rb")  # noqa: SIM115  closed when the process has ended
+        with self._stdout.open("ab") as stdout, open(writing, "wb") as stderr, open(os.devnull, "rb") as stdin:
+            streams = [each.fileno() for each in (stdin, stdout, stderr)]
+            is_new = self._is_new or MPSR is not _AS_IT_IS
+            process = None if is_new else forked.fork(args, self._env, streams)
+            self.process: Forked | subprocess.Popen[bytes] = process or subprocess.Popen(
+                [*MPSR, *args], stdin=stdin, stdout=stdout, stderr=stderr, env=self._env
+            )
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -120,13 +176,11 @@ class HubProcess:
     def _wait(self) -> int:
         code = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        self._stderr.close()
         return code
 
     def _read_log(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self._stderr:
             try:
                 event = json.loads(line)
             except ValueError:
