@@ -24,8 +24,50 @@ settings.load_profile("mpsr")
 # `make coverage`: the same examples in every run, so that its figures are the same too.
 settings.register_profile("coverage", settings(), derandomize=True, database=None, max_examples=25)
 
+ROOT = Path(__file__).parent
 HYPOTHESIS_SEED = "MPSR_HYPOTHESIS_SEED"
 """Environment variable: a number that all examples of Hypothesis are drawn from, in CI too."""
+
+FIRST = (
+    "adversaries/test_adversaries",
+    "system/test_faults_clients",
+    "system/test_streams",
+    "hub/cli/test_cli",
+    "hub/service/test_service",
+    "test_release",
+    "hub/wire/test_hostile",
+    "hub/web/test_handler",
+    "system/test_spawn",
+    "docs/test_snippets",
+    "system/test_faults_disk",
+    "hub/journal/test_recovery",
+    "hub/cli/test_logs_socket",
+    "system/test_power_cut",
+    "producers/logs/test_handler_process",
+    "hub/sources/test_spool",
+    "hub/cli/test_options_complaints",
+    "system/test_faults",
+    "producers/test_contract",
+    "system/test_spawn_procfile",
+    "conformance/test_http",
+    "conformance/test_conformance",
+    "system/test_activation",
+    "hub/wire/test_forward_property",
+    "producers/test_lifetime",
+    "producers/test_handover",
+    "producers/test_contract_lost",
+    "hub/test_syslogfields",
+    "system/test_soak",
+    "system/test_kill",
+    "system/test_exits",
+    "producers/test_blocking_process",
+    "system/test_configuration",
+    "benchmarks/test_programs",
+    "hub/test_fairness",
+    "system/test_tcp_clients",
+    "hub/bench/test_check",
+)
+"""The files that take ten seconds and more, the longest first: a file runs in one process, and none begins late."""
 
 # A run under nohup, or in the background of a shell, was started to ignore these, and so would every process that it
 # starts. A handler lets this process survive them as well, but ends with exec: the tests' processes have the default.
@@ -40,22 +82,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=1, help="seed of the kill test's history (1)")
 
 
-@pytest.fixture(autouse=True)
-def _beside(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout: the time in which a test waits does not count
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """With several workers: a test marked `alone` waits until no other runs, and all others wait for it."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    is_alone = request.node.get_closest_marker("alone") is not None
-    folder = tmp_path_factory.getbasetemp().parent  # of all workers
+        return (yield)
+    folder = Path(item.config.getoption("basetemp")).parent  # of all workers
+    is_alone = item.get_closest_marker("alone") is not None
     with (folder / "gate.lock").open("w") as gate, (folder / "run.lock").open("w") as run:
         fcntl.flock(gate, fcntl.LOCK_EX)  # while a test waits to be alone, no other begins
         fcntl.flock(run, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
         if not is_alone:
             fcntl.flock(gate, fcntl.LOCK_UN)
-        yield
-        fcntl.flock(run, fcntl.LOCK_UN)  # not only closed: a process that the test has forked may have it open
-        fcntl.flock(gate, fcntl.LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            fcntl.flock(run, fcntl.LOCK_UN)  # not only closed: a process that the test has forked may have it open
+            fcntl.flock(gate, fcntl.LOCK_UN)
 
 
 @pytest.fixture
@@ -73,9 +116,17 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
         yield hub
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers, begin with the files that take longest."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        order = {ROOT / f"{name}.py": at for at, name in enumerate(FIRST)}
+        items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
 @pytest.hookimpl(tryfirst=True)  # the plugin of Hypothesis reads its option in the same hook
 def pytest_configure(config: pytest.Config) -> None:
     """Take the seed of Hypothesis from the environment. Without one, CI draws the same examples each time."""
+    config.option.loadscopereorder = False  # of xdist: it would sort the files by the number of their tests
     if seed := os.environ.get(HYPOTHESIS_SEED):
         config.option.hypothesis_seed = str(int(seed))
         settings.register_profile("mpsr", settings.get_profile("mpsr"), derandomize=False)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import FIRST
+
 ROOT = Path(__file__).parents[1]
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.a" name="ran"/>
@@ -42,6 +44,12 @@ def test_the_end_of_a_run_names_the_durability_tests_that_did_not_run(tmp_path: 
     name = "test_a_power_cut_at_any_moment_keeps_what_is_promised"
     line = f"DURABILITY NOT TESTED, 3 tests did not run: strace is not installed: {name} (3)"
     assert ran.stdout.splitlines()[-2] == line
+
+
+def test_the_files_that_begin_first_are_there() -> None:
+    """Each name is that of a file, once."""
+    assert [name for name in FIRST if not (ROOT / "tests" / f"{name}.py").is_file()] == []
+    assert len(FIRST) == len(set(FIRST))
 
 
 @pytest.mark.parametrize("ci", ["", "true"])
