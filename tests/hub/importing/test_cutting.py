@@ -16,6 +16,7 @@ from hub.importing.formats import FORMATS
 from tests.hub.wire.feeding import PROPERTY
 from tests.hub.wire.test_containerlogs import part, whole
 from tests.hub.wire.test_journalexport import export
+from tests.support import read_entries
 
 ENTRY = export([(b"__CURSOR", b"c"), (b"MESSAGE", b"text")])
 
@@ -30,7 +31,7 @@ def messages(chunks: list[Chunk]) -> list[Any]:
     """Return the messages in *chunks*, whose counts are right."""
     found: list[Any] = []
     for chunk in chunks:
-        entries = list(codec.read(codec.join((chunk.entries,), chunk.messages), chunk.messages))
+        entries = list(read_entries(codec.join((chunk.entries,), chunk.messages), chunk.messages))
         assert len(entries) == chunk.messages
         found += [entry.record["message"] for entry in entries if isinstance(entry, codec.Entry)]
     return found

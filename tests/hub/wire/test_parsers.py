@@ -15,6 +15,7 @@ from hub import entries as codec
 from hub.wire.jsonlines import JSON_BYTES_MAX
 from hub.wire.parsers import PARSERS, Parsed
 from tests.hub.wire.feeding import PROPERTY
+from tests.support import read_entries
 
 NS = codec.NS
 Y2024 = 1_704_067_200 * NS
@@ -25,7 +26,7 @@ def read(parsed: Parsed) -> list[codec.Entry]:
     entries, count = parsed
     assert codec.is_whole(entries)
     assert codec.array_length(entries) == count
-    found = list(codec.read(entries, count, Y2024))
+    found = list(read_entries(entries, count, Y2024))
     assert all(isinstance(each, codec.Entry) for each in found)
     return [each for each in found if isinstance(each, codec.Entry)]
 
