@@ -14,6 +14,7 @@ Not here: encoding a record that holds anything else (producers.logs.sanitize).
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -86,6 +87,7 @@ def pack_entry(record: bytes, time_ns: int | None) -> bytes:
     return stamp(time.time_ns() if time_ns is None else time_ns) + record
 
 
+@functools.lru_cache(maxsize=256)
 def encode_tag(tag: str) -> bytes:
     """Return *tag* as UTF-8. Raises BadRecord: the hub would close the connection at a longer tag, on every resend."""
     try:

@@ -62,12 +62,21 @@ class Emitter:
             packed = pack(record)
         except Exception:  # noqa: BLE001  besides its own, msgspec raises what a user's class raises
             packed = pack_sanitized(record)
+        if not self.send_packed(packed, tag, time_ns):
+            self._send_waiting(pack_sanitized(record), _fitting(tag), time_ns)
+
+    def send_packed(self, packed: bytes, tag: str | None, time_ns: int | None) -> bool:
+        """
+        Send one message whose record is msgpack already. False if it was refused: it is too large, or the tag is
+        invalid. Raises ProducerClosed as `send` does.
+        """
         try:
             self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)
         except (BacklogFull, ProducerClosed):
             self._send_waiting(packed, tag, time_ns)
-        except BadRecord:  # too large, or an invalid tag
-            self._send_waiting(pack_sanitized(record), _fitting(tag), time_ns)
+        except BadRecord:
+            return False
+        return True
 
     def flush(self, timeout: float) -> None:
         """Wait up to *timeout* seconds until everything is on the hub's disk. Do not wait if the hub is away."""

@@ -21,7 +21,8 @@ Always true:
 - no lock of `logging` is held while a record is sent: any thread may use a `Producer`, and a thread that waits blocks
   no other.
 
-Not here: sending records to the hub (producers.logs.emitter), exceptions as data (producers.logs.exceptions).
+Not here: the fast way for plain records (producers.logs.callsite), sending records to the hub
+(producers.logs.emitter), exceptions as data (producers.logs.exceptions).
 """
 
 from __future__ import annotations
@@ -35,27 +36,22 @@ from typing import Any
 
 from producers.blocking import Producer
 from producers.logs import exceptions
+from producers.logs.callsite import LEVELS, RESERVED, STANDARD, STANDARD_COUNT, pack_plain
 from producers.logs.emitter import WAIT_S_MAX, Emitter, tag_of_process
-from producers.logs.sanitize import CUT_KEY, REPR_KEY, safe_str
+from producers.logs.sanitize import safe_str
 
 CLOSE_TIMEOUT_S = 1.0
 
 _OWN = "mpsr."  # our own loggers: a producer does not send its own log
-_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
-_STANDARD_COUNT = len(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
 _FROM_STRUCTLOG = {"_logger", "_name"}  # added by ProcessorFormatter.wrap_for_formatter for its own use
 _SAME = ("level", "logger")  # duplicated by its `add_log_level` and `add_logger_name`
-_LEVELS = {0: "notset", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _DEFAULT_FORMATS = {  # of `logging`, in its three styles
     "%(message)s", "{message}", "${message}",
     "%(levelname)s:%(name)s:%(message)s", "{levelname}:{name}:{message}", "${levelname}:${name}:${message}",
 }  # fmt: skip
-_RESERVED = frozenset((
-    "level", "levelno", "message", "logger", "pathname", "lineno", "func", "thread", "process", "task", "exc_info",
-    "traceback", "stack_info", REPR_KEY, CUT_KEY,
-))  # fmt: skip
 _NS = 1_000_000_000
+_MAY_HAVE_TASK = sys.version_info >= (3, 12)  # records have the name of the task
 _TRACEBACK = "\nTraceback (most recent call last):"
 
 
@@ -86,7 +82,6 @@ class HubHandler(logging.Handler):
         super().__init__(level)
         self._tag = tag or tag_of_process()
         self._emitter = Emitter(path, producer=producer, wait_s_max=wait_s_max)
-        self._send = self._emitter.send
 
     @property
     def producer(self) -> Producer:
@@ -117,11 +112,11 @@ class HubHandler(logging.Handler):
         try:
             name, created = record.name, record.created
             seconds = int(created)
-            self._send(
-                self._fields(record),
-                self._tag or (name if name != "root" else None),
-                seconds * _NS + int((created - seconds) * _NS),  # exact for the float; created * _NS would round
-            )
+            time_ns = seconds * _NS + int((created - seconds) * _NS)  # exact for the float; created * _NS would round
+            tag = self._tag or (name if name != "root" else None)
+            packed = self._pack_plain(record) if self.formatter is None else None
+            if packed is None or not self._emitter.send_packed(packed, tag, time_ns):
+                self._emitter.send(self._fields(record), tag, time_ns)
         except RecursionError:
             raise
         except Exception:  # noqa: BLE001  as `logging` requires
@@ -144,9 +139,16 @@ class HubHandler(logging.Handler):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.producer.path} ({logging.getLevelName(self.level)})>"
 
+    def _pack_plain(self, record: logging.LogRecord) -> bytes | None:
+        """Return *record* as msgpack if it is plain, and nothing is wrong with it."""
+        try:
+            return pack_plain(record, _task_name(record) if _MAY_HAVE_TASK or "asyncio" in sys.modules else None)
+        except Exception:  # noqa: BLE001  a template whose arguments do not fit, or a value that cannot be encoded
+            return None
+
     def _fields(self, record: logging.LogRecord) -> dict[Any, Any]:
         fields: dict[Any, Any] = {
-            "level": _LEVELS.get(record.levelno),
+            "level": LEVELS.get(record.levelno),
             "message": None,
             "logger": record.name,
             "pathname": record.pathname,
@@ -169,10 +171,10 @@ class HubHandler(logging.Handler):
             except Exception:  # noqa: BLE001  usually a template whose arguments do not fit
                 self.handleError(record)
                 fields["message"], fields["args"] = safe_str(record.msg), record.args
-            if len(record.__dict__) != _STANDARD_COUNT:
-                _add_extra(fields, record.__dict__, _STANDARD)
-        if sys.version_info >= (3, 12) or "asyncio" in sys.modules:
-            _add_task(fields, record)
+            if len(record.__dict__) != STANDARD_COUNT:
+                _add_extra(fields, record.__dict__, STANDARD)
+        if (_MAY_HAVE_TASK or "asyncio" in sys.modules) and (task := _task_name(record)) is not None:
+            fields["task"] = task
         if exc_info or record.exc_text:
             _add_exception(fields, record, exceptions.exc_info_of(exc_info))
         if record.stack_info:
@@ -204,7 +206,7 @@ def _add_extra(fields: dict[Any, Any], attributes: Mapping[Any, Any], known: Con
         if key == "extra" and isinstance(value, dict):  # loguru passes bound fields like this
             _add_extra(fields, value, ())
             continue
-        while key in _RESERVED or key in fields:
+        while key in RESERVED or key in fields:
             key = f"{key}_"  # noqa: PLW2901
         fields[key] = value
 
@@ -219,7 +221,7 @@ def _unfold(fields: dict[Any, Any], record: logging.LogRecord) -> Any:
         del fields["message"]
     exc_info = event.pop("exc_info", None)
     _add_extra(fields, event, ())
-    _add_extra(fields, record.__dict__, _STANDARD | _FROM_STRUCTLOG)
+    _add_extra(fields, record.__dict__, STANDARD | _FROM_STRUCTLOG)
     return exc_info
 
 
@@ -236,16 +238,13 @@ def _add_exception(fields: dict[Any, Any], record: logging.LogRecord, exc_info: 
         fields["traceback"] = text
 
 
-def _add_task(fields: dict[Any, Any], record: logging.LogRecord) -> None:
-    """Add the name of the current asyncio task, if there is one."""
+def _task_name(record: logging.LogRecord) -> str | None:
+    """Return the name of the current asyncio task, if there is one."""
     if sys.version_info >= (3, 12):
-        name = record.taskName
-    else:
-        asyncio = sys.modules["asyncio"]
-        running_loop = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports asyncio
-        if running_loop is None or running_loop() is None:
-            return
-        task = asyncio.current_task()
-        name = None if task is None else task.get_name()
-    if name is not None:
-        fields["task"] = name
+        return record.taskName
+    asyncio = sys.modules["asyncio"]
+    running_loop = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports asyncio
+    if running_loop is None or running_loop() is None:
+        return None
+    task = asyncio.current_task()
+    return None if task is None else task.get_name()
