@@ -6,7 +6,7 @@ Always true:
 - a bomb costs no memory: one step gives `BLOCK_BYTES` of content, or a few MiB of what is compressed;
 - of a file that is damaged or cut off, all content before the damage is given; then `BadContents` is raised.
 
-What cannot be read twice (a pipe) is copied to a temporary file first.
+What cannot be read twice (a pipe, a standard input of which a part has been read) is copied to a temporary file first.
 Not here: what the content means (hub.importing.formats).
 """
 
@@ -88,21 +88,17 @@ class Contents:
             return
         held, left = bytearray(), start
         fault: BadContents | None = None
-        parts = self._decompressed(self._method)
-        while fault is None:
-            try:
-                part = next(parts, None)
-            except BadContents as error:
-                part, fault = None, error
-            if part is None:
-                break
-            skipped = min(left, len(part))
-            left -= skipped
-            held += memoryview(part)[skipped:]
-            while len(held) >= (size := BLOCK_BYTES - start % BLOCK_BYTES):
-                yield bytes(held[:size])
-                del held[:size]
-                start += size
+        try:
+            for part in self._decompressed(self._method):
+                skipped = min(left, len(part))
+                left -= skipped
+                held += memoryview(part)[skipped:]
+                while len(held) >= (size := BLOCK_BYTES - start % BLOCK_BYTES):
+                    yield bytes(held[:size])
+                    del held[:size]
+                    start += size
+        except BadContents as error:
+            fault = error
         if held:
             yield bytes(held)
         if fault is not None:
@@ -161,7 +157,7 @@ def _opened(path: str) -> BinaryIO:
         os.set_blocking(file.fileno(), True)
     try:
         kind = os.fstat(file.fileno()).st_mode
-        if stat.S_ISREG(kind):
+        if stat.S_ISREG(kind) and (path != "-" or not os.lseek(file.fileno(), 0, os.SEEK_CUR)):
             return file
         if path != "-" and not stat.S_ISFIFO(kind):
             raise BadContents("it is no file")

@@ -6,6 +6,7 @@ import gzip
 import os
 import random
 import re
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -61,6 +62,10 @@ def test_standard_input_and_formats(hub: HubProcess, tmp_path: Path) -> None:
         command = [*MPSR, "import", "--socket", hub.socket, "--parse", "TEXT", "--tag", "t", "-"]
         subprocess.run(command, stdin=file, check=True, stdout=subprocess.DEVNULL)
     assert stored(hub, "t") == ["x" + line.decode().rstrip()]
+    (tmp_path / "b").write_bytes(b"read by another\none\n")
+    script = f"(read line; {shlex.join(MPSR)} import --socket {hub.socket} --tag rest -) <{tmp_path}/b"
+    subprocess.run(script, shell=True, check=True, stdout=subprocess.DEVNULL)
+    assert stored(hub, "rest") == ["one"]
     for tag, why in (("", b"an empty text is no tag"), ("x" * 5000, b"5000 bytes, 4096 at most")):
         wrong = mpsr("import", "--socket", hub.socket, "--tag", tag, "-")
         assert (wrong.returncode, why in wrong.stderr) == (2, True)
