@@ -30,7 +30,7 @@ from hub.cli.systemctl import (
     scope_options,
     systemctl,
 )
-from hub.service.units import SYSTEM_STATE, SYSTEM_USER, Scope, unit_files
+from hub.service.units import SYSTEM_STATE, SYSTEM_USER, SYSUSERS, Right, Scope, unit_files
 
 _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 """Folders that ProtectHome= and PrivateTmp= hide from the system's service."""
@@ -38,36 +38,45 @@ _HIDDEN = ("/home/", "/root/", "/run/user/", "/tmp/", "/var/tmp/")
 
 @click.command()
 @scope_options
+@click.option("--journald", is_flag=True, help="Let the system's service read the systemd journal.")
+@click.option("--kmsg", is_flag=True, help="Let the system's service read the kernel's log.")
 @click.option("--print", "show", is_flag=True, help="Print the files and install nothing.")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
-def install(user: bool, system: bool, show: bool, force: bool) -> None:
+def install(user: bool, system: bool, journald: bool, kmsg: bool, show: bool, force: bool) -> None:
     """Install the hub as a systemd service.
 
-    systemd holds the socket, which outlives the hub: no client is refused while the hub is restarted.
+    systemd holds the socket, which outlives the hub: no client is refused while the hub is restarted. --journald and
+    --kmsg give rights; the sources are turned on in the configuration.
 
     \b
     Examples:
       mpsr install --user --print    show what would be written
       mpsr install --user
-      sudo mpsr install --system
+      sudo mpsr install --system --journald
     """
     scope = chosen(user=user, system=system)
+    wanted: dict[Right, bool] = {"journald": journald, "kmsg": kmsg}
+    rights = [right for right, is_wanted in wanted.items() if is_wanted]
+    if rights and scope == "user":
+        raise click.UsageError(f"--{rights[0]} is for --system: a user's service has the rights of the user.")
     command = hub_command()
     if fault := _unreachable(command) if scope == "system" else "":
         if not show:
             raise NotInstalled(fault)
         complain(fault)
-    files = unit_files(scope, folder=folder_of(scope), command=command, journal=journal_of(scope))
+    files = unit_files(scope, folder=folder_of(scope), command=command, journal=journal_of(scope), rights=rights)
     if show:
         click.echo("\n".join(f"### {path}\n{text}" for path, text in files.items()), nl=False)
         return
     need_root(scope, "install")
     replaced = _write(files, force=force)
     if scope == "system":
-        _make_user(next(path for path in files if path.endswith(".conf")))
+        _make_user(next(path for path in files if path.endswith(SYSUSERS)))
     manage(scope, [["daemon-reload"], ["enable", "--now", "mpsr.socket", "mpsr.service"]])
     if replaced:
         click.echo(f"to do      {' '.join(systemctl(scope))} restart mpsr.socket (and mpsr.service with it)")
+    for right in rights:
+        click.echo(f"to do      {right} = true in /etc/mpsr/hub.toml, and {' '.join(systemctl(scope))} restart mpsr")
     click.echo(_LATER[scope].format(journal=journal_of(scope)))
 
 

@@ -6,12 +6,13 @@ Always true: only files written by `mpsr install` are removed, and never the jou
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import click
 
 from hub.cli.systemctl import chosen, content, folder_of, journal_of, manage, need_root, scope_options
-from hub.service.units import HEADING, SYSTEM_USER, unit_files
+from hub.service.units import HEADING, RIGHTS, SYSTEM_USER, unit_files
 
 _END = (
     ("disable", "mpsr.socket", "mpsr.service"),
@@ -33,11 +34,15 @@ def uninstall(user: bool, system: bool) -> None:
     """
     scope = chosen(user=user, system=system)
     need_root(scope, "uninstall")
-    paths = [path for path in unit_files(scope, folder=folder_of(scope), command=(), journal="") if _is_ours(path)]
+    files = unit_files(scope, folder=folder_of(scope), command=(), journal="", rights=RIGHTS)
+    paths = [path for path in files if _is_ours(path)]
     manage(scope, _END if paths else ())
     for path in paths:
         os.unlink(path)
         click.echo(f"removed    {path}")
+        with contextlib.suppress(OSError):  # what `systemctl edit` wrote is in it, too
+            if os.path.dirname(path).endswith(".d"):
+                os.rmdir(os.path.dirname(path))
     for path in paths:
         if os.path.isdir(f"{path}.d"):
             click.echo(f"left alone {path}.d: it was written by systemctl edit")

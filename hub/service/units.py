@@ -6,6 +6,7 @@ Always true:
   would remove the file of the socket on which it still listens;
 - the hub can identify senders: user ids are the host's (no PrivateUsers=), command names readable (no ProtectProc=);
 - the hub may set the setgid bit, which gives files in the spool folder its group (no RestrictSUIDSGID=);
+- what a source needs beside that is in a file of its own, written only for those who ask for it;
 - settings that a user's manager cannot apply (mount namespaces, which need PrivateUsers= there) are only in the
   system's unit.
 
@@ -21,12 +22,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 Scope = Literal["user", "system"]
+Right = Literal["journald", "kmsg"]
+"""What the system's service can be allowed to read, beside what it needs."""
 
 HEADING = "# Written by `mpsr install`. What `systemctl edit` writes beside it stays when this file is replaced."
 SYSTEM_USER = "mpsr"
 UNFIT = "'\"\\$"
 _PLAIN = re.compile(r"[\w/.,:=@%+-]+")
 SYSTEM_STATE = "/var/lib/mpsr"
+SYSUSERS = "/etc/sysusers.d/mpsr.conf"
 
 _SOCKET = """\
 [Unit]
@@ -132,9 +136,34 @@ u {SYSTEM_USER} - "mpsr message hub" {SYSTEM_STATE}
 """
 
 
-def unit_files(scope: Scope, *, folder: str, command: Sequence[str], journal: str) -> dict[str, str]:
+_RIGHTS: dict[Right, str] = {
+    "journald": """\
+[Service]
+# The journal's files are readable to this group.
+SupplementaryGroups=systemd-journal
+""",
+    "kmsg": """\
+[Service]
+# Where kernel.dmesg_restrict is 1, reading /dev/kmsg needs this capability.
+CapabilityBoundingSet=CAP_SYSLOG
+AmbientCapabilities=CAP_SYSLOG
+ProtectKernelLogs=no
+# Beside this one, DevicePolicy=closed leaves /dev/null and the like.
+PrivateDevices=no
+DeviceAllow=/dev/kmsg r
+# The id of this start of the machine is in /proc/sys.
+ProcSubset=all
+""",
+}
+RIGHTS: tuple[Right, ...] = tuple(_RIGHTS)
+
+
+def unit_files(
+    scope: Scope, *, folder: str, command: Sequence[str], journal: str, rights: Sequence[Right] = ()
+) -> dict[str, str]:
     """
-    Return the text of each file by its path: the units in *folder*, and for the system the sysusers.d file.
+    Return the text of each file by its path: the units in *folder*, for the system the sysusers.d file, and a file for
+    each of *rights* beside the service.
 
     *command* runs the hub in the foreground. The path of its program must not contain a character of `UNFIT`.
     *journal* is the journal's folder.
@@ -149,7 +178,8 @@ def unit_files(scope: Scope, *, folder: str, command: Sequence[str], journal: st
     )
     texts = {os.path.join(folder, "mpsr.socket"): sock, os.path.join(folder, "mpsr.service"): service}
     if is_system:
-        texts["/etc/sysusers.d/mpsr.conf"] = _SYSUSERS
+        texts[SYSUSERS] = _SYSUSERS
+    texts |= {os.path.join(folder, "mpsr.service.d", f"{right}.conf"): _RIGHTS[right] for right in rights}
     return {path: f"{HEADING}\n\n{text}" for path, text in texts.items()}
 
 

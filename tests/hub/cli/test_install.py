@@ -197,15 +197,32 @@ def test_for_the_system(has_sysusers: bool, home: Home, tmp_path: Path, monkeypa
     monkeypatch.setattr(systemctl, "_has_manager", lambda scope: True)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: has_sysusers or name == "systemctl" or None)
-    code, out, said = home.run("install", "--system")
+    code, out, said = home.run("install", "--system", "--journald", "--kmsg")
     conf = f"{root}/etc/sysusers.d/mpsr.conf"
     assert (code, said, os.path.exists(conf)) == (0, "", True)
     make = [f"systemd-sysusers {conf}"] if has_sysusers else []
     assert ran == [*make, "systemctl daemon-reload", "systemctl enable --now mpsr.socket mpsr.service"]
     assert ("to do      useradd --system " in out) != has_sysusers
+    rights = root / "etc/systemd/system/mpsr.service.d"
+    assert sorted(path.name for path in rights.iterdir()) == ["journald.conf", "kmsg.conf"]
+    assert "to do      kmsg = true in /etc/mpsr/hub.toml, and systemctl restart mpsr\n" in out
+    (rights / "override.conf").write_text("[Service]\n")
     code, out, _ = home.run("uninstall", "--system")
-    assert (code, sum(len(files) for _, _, files in os.walk(root))) == (0, 0)
+    assert (code, [files for _, _, files in os.walk(root) if files]) == (0, [["override.conf"]])
+    (rights / "override.conf").unlink()
+    home.run("install", "--system", "--kmsg")
+    assert [path.name for path in rights.iterdir()] == ["kmsg.conf"]
+    code, out, _ = home.run("uninstall", "--system")
+    assert (code, sum(len(files) for _, _, files in os.walk(root)), rights.exists()) == (0, 0, False)
     assert "the journal stays in /var/lib/mpsr/journal\nthe user mpsr stays" in out
+
+
+@pytest.mark.parametrize("flag", ["--journald", "--kmsg"])
+def test_rights_are_for_the_system(flag: str, home: Home) -> None:
+    """A user's service cannot be given more rights than its user has: that is wrong usage, and nothing is written."""
+    code, _, said = home.run("install", "--user", flag)
+    assert (code, home.texts()) == (2, {})
+    assert f"{flag} is for --system" in said
 
 
 def test_a_program_that_the_system_could_not_run(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

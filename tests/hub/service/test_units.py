@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hub.service.systemd import SOCKET_NAME
-from hub.service.units import HEADING, Scope, unit_files
+from hub.service.units import HEADING, RIGHTS, Scope, unit_files
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs Debian's package systemd")
 SCOPES: list[Scope] = ["user", "system"]
@@ -113,3 +113,29 @@ def test_the_hub_sees_who_sends(scope: Scope) -> None:
     assert "ProtectProc" not in settings
     assert "RestrictSUIDSGID" not in settings
     assert bool(NEEDS_A_NAMESPACE.search(service)) == (scope == "system")
+
+
+def test_rights_are_files_of_their_own() -> None:
+    """Each file of rights is beside the service, and has what its source needs, and no more; none is there unasked."""
+    texts = unit_files("system", folder="/f", command=["/x"], journal="/j", rights=RIGHTS)
+    paths = [path for path in texts if path not in unit_files("system", folder="/f", command=["/x"], journal="/j")]
+    assert paths == [f"/f/mpsr.service.d/{right}.conf" for right in RIGHTS]
+    journald, kmsg = (section(texts[path], "Service") for path in paths)
+    assert dict(journald) == {"supplementarygroups": "systemd-journal"}
+    assert (kmsg["AmbientCapabilities"], kmsg["DeviceAllow"]) == ("CAP_SYSLOG", "/dev/kmsg r")
+    assert all(texts[path].startswith(HEADING) for path in paths)
+
+
+@needs_systemd
+def test_systemd_takes_the_rights(tmp_path: Path) -> None:
+    """systemd reads the files of rights beside the service, and accepts them: a wrong word in one is reported."""
+    _, service = written(tmp_path, "system")
+    (tmp_path / "mpsr.service.d").mkdir()
+    for path, text in unit_files("system", folder="/f", command=["/x"], journal="/j", rights=RIGHTS).items():
+        if path.startswith("/f/mpsr.service.d/"):
+            (tmp_path / path.removeprefix("/f/")).write_text(text)
+    ran = analyze("system", "verify", str(service), folder=tmp_path)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    with (tmp_path / "mpsr.service.d" / "kmsg.conf").open("a") as file:
+        file.write("AmbientCapabilities=CAP_WRONG\n")
+    assert "CAP_WRONG" in analyze("system", "verify", str(service), folder=tmp_path).stderr
