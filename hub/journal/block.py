@@ -87,9 +87,9 @@ class SegmentHeader(NamedTuple):
 def pack_segment_header(header: SegmentHeader) -> bytes:
     """Return the header of a segment, ready to be written at offset 0."""
     fields = (*header[1:-1], len(header.snapshot))
-    packed = _SEGMENT.pack(_SEGMENT_MAGIC, 0, header.version, *fields) + header.snapshot
-    crc = crc32(memoryview(packed)[_CRC_FROM:])
-    return packed[:8] + crc.to_bytes(4, "little") + packed[_CRC_FROM:]
+    rest = _SEGMENT.pack(_SEGMENT_MAGIC, 0, header.version, *fields)[_CRC_FROM:]
+    crc = crc32(header.snapshot, crc32(rest))  # the snapshot may be large: it is copied once
+    return b"".join((_SEGMENT_MAGIC, crc.to_bytes(4, "little"), rest, header.snapshot))
 
 
 def segment_header_bytes(data: bytes) -> int | None:
@@ -137,7 +137,7 @@ class Block(msgspec.Struct, frozen=True):
 
 def pack_snapshot(dedupe: bytes, positions: bytes) -> bytes:
     """Return the snapshot of a segment, made of those of deduplication and of the positions."""
-    return b"\x92" + dedupe + positions
+    return b"".join((b"\x92", dedupe, positions))
 
 
 def unpack_snapshot(header: SegmentHeader) -> tuple[bytes, bytes | None]:

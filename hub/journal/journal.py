@@ -167,7 +167,7 @@ class Journal:
         return self._writer.positions.get(name)
 
     def positions(self, prefix: bytes) -> list[Position]:
-        """Return all committed positions whose names begin with *prefix*. A millisecond for 10,000."""
+        """Return all committed positions whose names begin with *prefix*. A few milliseconds for 20,000."""
         return self._writer.positions.starting_with(prefix)
 
     def retain(self, retain_bytes: int, retain_s: float | None) -> None:

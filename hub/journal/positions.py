@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 import msgspec
 
@@ -41,31 +42,29 @@ ROW_BYTES = 24
 """What a row takes beside its name and detail: number, time, lengths."""
 
 
-class Row(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class Row(NamedTuple):
     """A position, and when it was written, in nanoseconds since the epoch."""
 
-    name: bytes
-    number: int
-    detail: bytes
+    position: Position
     written: int
 
     @property
-    def position(self) -> Position:
-        return Position(self.name, self.number, self.detail)
+    def name(self) -> bytes:
+        return self.position.name
 
     @property
     def size_bytes(self) -> int:
         """What it takes in a snapshot at most."""
-        return ROW_BYTES + len(self.name) + len(self.detail)
+        return ROW_BYTES + len(self.position.name) + len(self.position.detail)
 
     @property
     def age_max(self) -> int:
         """How old it may become, in nanoseconds."""
-        return (IMPORT_AGE_S if self.name.startswith(IMPORT_PREFIX) else AGE_S) * NS
+        return (IMPORT_AGE_S if _is_import(self.position.name) else AGE_S) * NS
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Row]).decode
+_decode = msgspec.msgpack.Decoder(list[tuple[bytes, int, bytes, int]]).decode
 NO_POSITIONS = _encode([])
 """The snapshot of no rows."""
 
@@ -98,7 +97,7 @@ class Positions:
             if position.number == FORGET:
                 self._remove(position.name)
             else:
-                self._replace(Row(position.name, position.number, position.detail, now))
+                self._replace(Row(position, now))
         if self._imports > IMPORTS_MAX + IMPORTS_MAX // 8:  # seldom: it takes some milliseconds
             self._drop_imports()
 
@@ -120,7 +119,7 @@ class Positions:
         for row in self._rows.copy().values():
             written = now + GRACE_S * NS - row.age_max
             if row.written < written:
-                self._replace(msgspec.structs.replace(row, written=written))
+                self._replace(row._replace(written=written))
 
     def drop(self, now: int) -> int:
         """
@@ -142,13 +141,14 @@ class Positions:
 
     def snapshot(self) -> bytes:
         """Return all rows in msgpack: ``[[name, number, detail, written], …]``."""
-        return _encode(list(self._rows.values()))
+        rows = self._rows.values()
+        return _encode([(each.name, each.number, each.detail, written) for each, written in rows])
 
     def restore(self, snapshot: bytes) -> None:
         """Replace all rows by those of a snapshot. Raises ValueError if *snapshot* is not one."""
         try:
-            rows = _decode(snapshot)
-        except msgspec.DecodeError as error:
+            rows = [Row(Position(name, number, detail), when) for name, number, detail, when in _decode(snapshot)]
+        except (msgspec.DecodeError, ValueError) as error:
             raise ValueError(f"not a snapshot: {error}") from error
         self._rows = {row.name: row for row in rows}
         self.size_bytes = sum(row.size_bytes for row in self._rows.values())

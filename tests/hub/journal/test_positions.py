@@ -50,7 +50,9 @@ def test_a_snapshot_restores_all() -> None:
     assert again.size_bytes == positions.size_bytes
 
 
-@pytest.mark.parametrize("snapshot", [b"", b"\x90\x90", b"\x01", b"\x91\x91\xc4\x01x"])
+@pytest.mark.parametrize(
+    "snapshot", [b"", b"\x90\x90", b"\x01", b"\x91\x91\xc4\x01x", b"\x91\x94\xc4\x00\x01\xc4\x00\x01"]
+)
 def test_other_bytes_are_no_snapshot(snapshot: bytes) -> None:
     """They are refused, and nothing changes."""
     positions = Positions()
@@ -90,7 +92,7 @@ def test_after_a_start_every_row_has_a_day() -> None:
 
 def test_above_the_limit_the_oldest_rows_are_dropped() -> None:
     """As many as needed, and their number is returned; a row that was written again is no longer old."""
-    positions = Positions(bytes_max=3 * Row(b"files:1", 1, b"", 0).size_bytes)
+    positions = Positions(bytes_max=3 * Row(Position(b"files:1", 1), 0).size_bytes)
     for number in range(1, 6):
         positions.put([Position(b"files:%d" % number, number)], NOW + number)
     positions.put([Position(b"files:1", 10)], NOW + 6)
@@ -111,7 +113,7 @@ def test_the_size_is_never_less_than_that_of_the_snapshot() -> None:
 
 def test_20_000_rows_of_any_length_are_kept() -> None:
     """The limit has room for 20,000 rows, each as long as it may be."""
-    assert 20_000 * Row(b"x" * NAME_BYTES_MAX, 0, b"d" * DETAIL_BYTES_MAX, 0).size_bytes < BYTES_MAX
+    assert 20_000 * Row(Position(b"x" * NAME_BYTES_MAX, 0, b"d" * DETAIL_BYTES_MAX), 0).size_bytes < BYTES_MAX
 
 
 def chunk(start: Position, end: Position) -> Batch:
@@ -159,4 +161,4 @@ def test_users_share_the_rows_of_imports(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_rows_of_imports_are_few() -> None:
     """They leave room for those of sources."""
-    assert IMPORTS_MAX * 2 * Row(b"x" * NAME_BYTES_MAX, 0, b"d" * 32, 0).size_bytes < BYTES_MAX // 4
+    assert IMPORTS_MAX * 2 * Row(Position(b"x" * NAME_BYTES_MAX, 0, b"d" * 32), 0).size_bytes < BYTES_MAX // 4

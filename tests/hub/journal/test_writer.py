@@ -813,7 +813,7 @@ def test_after_a_restart_positions_have_a_day(disk: ForgettingFiles) -> None:
 def test_too_many_positions_are_reported_and_the_oldest_forgotten(disk: ForgettingFiles) -> None:
     """The next commit reports how many: no more than the limit goes into a snapshot."""
     life = Life(disk)
-    life.writer.positions._bytes_max = 10 * Row(b"x00", 0, b"detail", 0).size_bytes
+    life.writer.positions._bytes_max = 10 * Row(Position(b"x00", 0, b"detail"), 0).size_bytes
     sent = [at({b"x%02d" % number: number}, "x", size=10) for number in range(20)]
     forgotten = sum(life.append(each).forgotten for each in sent)
     forgotten += life.append(own("a", 1, size=1900)).forgotten + life.append(own("a", 2, size=1900)).forgotten

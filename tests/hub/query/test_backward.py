@@ -13,7 +13,7 @@ from hub.message import LOSS_TAG
 from hub.query import backward as backward_module
 from hub.query.backward import backward, last, last_sequence_before
 from hub.query.query import Query
-from tests.hub.journal.world import Life, flipped
+from tests.hub.journal.world import Life, at, flipped
 from tests.hub.query.test_query import batch_of
 
 
@@ -24,6 +24,8 @@ def a_journal(folder: Path, rng: random.Random) -> None:
     for number in range(rng.randrange(40)):
         tag = rng.choice([b"app.web", b"app.db", b"other"])
         life.append(batch_of(tag, *({"n": number, "s": rng.choice("abc")} for _ in range(rng.randrange(1, 5)))))
+        if rng.random() < 0.2:  # blocks without messages
+            life.append(*[at({b"x": number})] * rng.randrange(1, 4))
         if rng.random() < 0.05:
             life.writer.close()
             life = Life(files, segment_bytes=500)
