@@ -28,6 +28,8 @@ from hub.sources.table import (
     AnySource,
     Datagram,
     Fifo,
+    Files,
+    GlobPath,
     Http,
     Journald,
     Kmsg,
@@ -210,6 +212,7 @@ class Config(Table, frozen=True, kw_only=True):
     journald: Live[bool] = False
     kmsg: Live[bool] = False
     http_token_file: Live[AbsolutePath | None] = None
+    files: Live[tuple[GlobPath, ...]] = ()
     sources: Live[tuple[AnySource, ...]] = ()
     limits: Live[tuple[LimitTable, ...]] = ()
     access: Live[tuple[AccessTable, ...]] = ()
@@ -255,6 +258,7 @@ class Config(Table, frozen=True, kw_only=True):
             *(Http.at(place) for place in self.http),
             *([Journald()] if self.journald else ()),
             *([Kmsg()] if self.kmsg else ()),
+            *(Files(paths=(path,)) for path in self.files),
         )
         return tuple(self._completed(source) for source in given)
 

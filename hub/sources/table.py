@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
@@ -113,6 +114,99 @@ class Tcp(SourceTable, frozen=True, kw_only=True, tag="tcp"):
         return self.address
 
 
+class GlobPath(AbsolutePath):
+    """A glob of files: ``/var/log/nginx/*.log``."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the glob in the text *given*. Raises ValueError."""
+        path = super().parse(given)
+        if path.endswith("/"):
+            raise ValueError(f"a folder, not files: {given!r} (write it like {path}*.log)")
+        return cls(os.path.normpath(path))
+
+
+class TagTemplate(Tag):
+    """A tag with ``{path}``, ``{folder}`` and ``{name}`` for those of a file."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the template in the text *given*. Raises ValueError for a field that there is not."""
+        template = super().parse(given)
+        if (unknown := re.sub(r"\{(?:path|folder|name)\}", "", template)) and re.search("[{}]", unknown):
+            raise ValueError(f"not a tag: {given!r} (its fields are {{path}}, {{folder}} and {{name}})")
+        return template
+
+    def of(self, path: str) -> bytes:
+        """Return the tag of the file at *path*."""
+        folder, name = os.path.split(path)
+        fields = {
+            "path": path.strip("/").replace("/", "."),
+            "folder": os.path.basename(folder),
+            "name": os.path.splitext(name)[0],
+        }
+        tag = re.sub(r"\{(path|folder|name)\}", lambda found: fields[found[1]], self)
+        return os.fsencode(tag)[:TAG_BYTES_MAX]
+
+
+class Multiline(str):
+    """Which lines belong together: ``auto``, ``indent``, or what the first line of each message matches."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the setting in *given*. Raises ValueError for a regular expression that is none."""
+        if not isinstance(given, str) or not given:
+            raise ValueError(f"not auto, indent or a regular expression: {given!r}")
+        try:
+            re.compile(given.encode())
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {given!r} ({error})") from None
+        return cls(given)
+
+
+EXCLUDE = (
+    "*.gz", "*.zst", "*.bz2", "*.xz", "*.lz4", "*.zip", "*.Z", "*.tmp", "*.swp", "*~", "*.old", "*.bak",
+    "*.[0-9]", "*.[0-9][0-9]", "*.[0-9][0-9][0-9]", "*.log[-.][0-9]*", "*-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]",
+)  # fmt: skip
+"""Names that rotation and editors make: they are found as older generations, or are no logs."""
+Parse = Literal["text", "json", "syslog", "cri", "docker"]
+
+
+Begin = Literal["end", "start"]
+"""Where a source begins of which nothing was read yet: after what is there, or with it."""
+
+
+class Files(SourceTable, frozen=True, kw_only=True, tag="files"):
+    """Log files."""
+
+    paths: tuple[GlobPath, ...]
+    tag: TagTemplate | None = None
+    exclude: tuple[str, ...] = EXCLUDE
+    begin: Begin = msgspec.field(default="end", name="from")
+    multiline: Multiline | None = None
+    parse: Parse = "text"
+
+    def __post_init__(self) -> None:
+        if not self.paths:
+            raise ValueError("a source of type files without paths")
+        if self.multiline is not None and self.parse != "text":
+            raise ValueError('multiline joins lines of text: leave out parse, or write parse = "text"')
+
+    @property
+    def where(self) -> str:
+        return ", ".join(self.paths)
+
+    def tag_of(self, path: str) -> bytes:
+        """Return the tag of the file at *path*."""
+        return (self.tag or TagTemplate("files.{path}")).of(path)
+
+
 class Place(AbsolutePath):
     """A path, or an address on a network."""
 
@@ -164,8 +258,6 @@ class Http(PermittedTable, frozen=True, kw_only=True, tag="http"):
         return self.path or self.address or ""
 
 
-Begin = Literal["end", "start"]
-"""Where a source begins of which nothing was read yet: after what is there, or with it."""
 JOURNALD = "journald"
 KMSG = "/dev/kmsg"
 
@@ -192,7 +284,7 @@ class Kmsg(SourceTable, frozen=True, kw_only=True, tag="kmsg"):
         return KMSG
 
 
-AnySource = Datagram | Fifo | Pickle | Tcp | Http | Journald | Kmsg
+AnySource = Datagram | Fifo | Pickle | Tcp | Http | Journald | Kmsg | Files
 
 
 class Lag(NamedTuple):
@@ -301,6 +393,16 @@ SOURCES: Mapping[str, Row] = {
         has_shown=True,
         is_repeatable=True,
         is_switch=True,
+    ),
+    "files": Row(
+        Files,
+        "hub.sources.tail",
+        "FilesSource",
+        "Follow log files, through rotations: a glob, in quotes.",
+        metavar="GLOB",
+        sample="/var/log/nginx/*.log",
+        has_shown=True,
+        is_repeatable=True,
     ),
 }
 

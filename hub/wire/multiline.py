@@ -272,6 +272,11 @@ class Joiner:
         return self._held[0][1] if self._held else None
 
     @property
+    def held_lines(self) -> int:
+        """How many of the last lines are held."""
+        return len(self._held)
+
+    @property
     def is_incomplete(self) -> bool:
         """Whether the held message lacks its end. A backtrace may take a while to be written."""
         return bool(self._held) and self._state in _INCOMPLETE

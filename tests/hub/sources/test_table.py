@@ -27,7 +27,9 @@ def test_the_rows() -> None:
     """A row is named after the type of its table, and has a help that ends like a sentence."""
     for name, row in SOURCES.items():
         key = "address" if row.metavar == "HOST:PORT" else "path"
-        needed = {} if row.is_switch else {key: row.sample.format("a")}
+        needed: dict[str, object] = {} if row.is_switch else {key: row.sample.format("a")}
+        if name == "files":
+            needed = {"paths": [row.sample]}
         assert type_of(read_table({"type": name, **needed}, row.table)) == name
         assert row.help.endswith(".")
 

@@ -1,0 +1,79 @@
+"""
+Whether a file still is what was read of it: checksums of its beginning, and of the bytes before the place reached.
+
+A file that was truncated and written again may be longer than before; the bytes before the place are others then.
+
+Always true: a mark describes bytes that were read, at the time when they were read, and no others.
+Not here: which file it is (hub.sources.fileidentity), what follows from a change (hub.sources.generations).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from hub.checksum import crc32
+
+HEAD_BYTES = 1024
+TAIL_BYTES = 256
+
+
+class Truncated(Exception):
+    """What was read of the file is no longer in it."""
+
+
+class Mark(NamedTuple):
+    """What was read: lengths and CRC-32 of the beginning of a file, and of the last bytes before a place in it."""
+
+    head_bytes: int = 0
+    head_crc: int = 0
+    tail_bytes: int = 0
+    tail_crc: int = 0
+
+    def after(self, taken: bytes, offset: int, tail: bytes) -> Mark:
+        """Return the mark after *taken*, the bytes from *offset* on, was read; *tail* are the last bytes of all."""
+        head_bytes, head_crc = self.head_bytes, self.head_crc
+        if offset <= head_bytes < HEAD_BYTES:
+            more = taken[head_bytes - offset : HEAD_BYTES - offset]
+            head_bytes, head_crc = head_bytes + len(more), crc32(more, head_crc)
+        return Mark(head_bytes, head_crc, len(tail), crc32(tail))
+
+
+def mark_at(fd: int, offset: int) -> tuple[Mark, bytes]:
+    """Return the mark for *offset* in an open file, as it is now, and the bytes before that."""
+    head = os.pread(fd, min(HEAD_BYTES, offset), 0)
+    tail = os.pread(fd, min(TAIL_BYTES, offset), max(offset - TAIL_BYTES, 0))
+    return Mark(len(head), crc32(head), len(tail), crc32(tail)), tail
+
+
+def tail_of(fd: int, offset: int, mark: Mark) -> bytes:
+    """Return the bytes before *offset* in an open file that *mark* is of. Raises Truncated if it is another one."""
+    if crc32(os.pread(fd, mark.head_bytes, 0)) != mark.head_crc:
+        raise Truncated
+    tail = os.pread(fd, mark.tail_bytes, offset - mark.tail_bytes)
+    if len(tail) != mark.tail_bytes or crc32(tail) != mark.tail_crc:
+        raise Truncated
+    return tail
+
+
+def has_mark(fd: int, offset: int, mark: Mark) -> bool:
+    """Return whether an open file has at least *offset* bytes, and those that *mark* is of."""
+    try:
+        tail_of(fd, offset, mark)
+    except Truncated:
+        return False
+    return True
+
+
+def is_prefix(one: int, other: int) -> bool:
+    """
+    Return whether the shorter of two open files is how the longer one begins: one is a copy of the other.
+
+    The beginning, the middle and the end of the shorter one are compared.
+    """
+    size = min(os.fstat(one).st_size, os.fstat(other).st_size)
+    places = {0, max(size // 2 - HEAD_BYTES // 2, 0), max(size - HEAD_BYTES, 0)}
+    return all(
+        os.pread(one, min(HEAD_BYTES, size - place), place) == os.pread(other, min(HEAD_BYTES, size - place), place)
+        for place in places
+    )

@@ -1,0 +1,970 @@
+"""
+All files of one source: finds them, follows them through rotations, and reads them. Everything here blocks, and is used
+on one thread.
+
+A *look* goes through the folders. What it finds is followed from the place that the journal knows; what is new, from
+its start, except when a glob is looked for the first time. A *step* reads some files of one owner.
+
+Always true:
+- every file that is read has a position first, so whatever a rotation makes of it while no hub runs, it is found again;
+- positions of one file go through the intake of its owner, in order. Where two files change places at once (a
+  truncated file, and the copy of it), nothing of either is read before that is stored;
+- an older generation of a file is read to its end before a younger one is begun;
+- at most `OPEN_MAX` files are open; at most `FILES_MAX` are followed.
+
+Not here: the event loop (hub.sources.tail), events of the kernel (hub.sources.watching), one file
+(hub.sources.followed).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence, Set
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from hub.checksum import crc32
+from hub.log import get_logger
+from hub.message import FORGET, POSITIONS_MAX, Batch, Loss, Peer, Position, position_batches
+from hub.ration import Lines
+from hub.sources import generations
+from hub.sources.filecheck import Truncated
+from hub.sources.fileglob import FOLDERS_MAX, Exclusion, Glob
+from hub.sources.fileidentity import Identity, identify
+from hub.sources.filelink import resolved
+from hub.sources.fileparse import FileParser, Run
+from hub.sources.filerow import FileRow, State, decode, row_path
+from hub.sources.followed import READ_BYTES, REST_S, Followed, Moved, file_clock_ns
+
+OPEN_MAX = 1024
+FILES_MAX = 50_000
+"""Followed at once by one source; a user other than root and ours has at most half of them."""
+IDLE_S = 60.0
+"""How long a file stays open at its end."""
+REFRESH_S = 24 * 3600.0
+FIRST_REFRESH_S = 600.0
+"""How often the rows of files that exist are written again, and the first time after a start."""
+MISSING_S = 2 * 24 * 3600.0
+"""How long the row of a file that is not found is kept: it may have been moved away, and come back."""
+VANISHED_S = 2.0
+"""How long a file without a name may have been overlooked during a rename."""
+STEP_S = 0.003
+"""CPU time of a step: the interpreter switches to a waiting thread after 5 ms."""
+STEP_BYTES = 1 << 20
+LOOK_ENTRIES = 128
+POSITIONS_STEP = 512
+BUSY_NS = 10_000_000_000
+"""A file that was written so shortly before it was copied may have been written between the copy and its truncation."""
+LOOK_PAUSE_MAX_S = 5.0
+LOST_MAX = 16
+COMPLAINTS_MAX = 1000
+K = TypeVar("K")
+log = get_logger("mpsr.files")
+Item = Batch | Loss
+
+
+class Step(NamedTuple):
+    """
+    What a step has given to the intake of an owner.
+
+    *room_bytes*: the next step needs so much room. *released*: files that go on once all this is stored (and what was
+    given before it): the items of *barrier* follow *items*, and nothing else of these files is under way.
+    """
+
+    items: list[Item]
+    read_bytes: int = 0
+    room_bytes: int = 0
+    barrier: tuple[Item, ...] = ()
+    released: tuple[Followed, ...] = ()
+
+
+class Owner:
+    """What one user's files share. *peer* is that of its intake."""
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self.uid, self.gid = uid, gid
+        self.peer = Peer(uid=uid, gid=gid, comm="files", verified=False)
+        self.ready: deque[Followed] = deque()
+        self.rows: deque[Position] = deque()
+        """Positions to write before anything else is read: of files that were found, or are gone."""
+        self.losses: list[Loss] = []
+        self.files = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.ready or self.rows or self.losses)
+
+
+class Folder:
+    """A folder that is looked through: which names in it match, and what links lead to."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.globs: list[Glob] = []
+        self.linked: dict[str, tuple[str, Glob]] = {}
+        self.places: dict[str, Followed] = {}
+        """The followed files in it, by name."""
+        self.added: dict[str, Followed] = {}
+        """Those that were found during a look, by other means."""
+        self.strangers: dict[str, list[str]] = {}
+        """Names of unknown files, by the names that they may have had before a rotation."""
+        self.dirty: set[str] | None = set()
+        """The names that events were about since the last look; None: all."""
+        self.next_look_at = 0.0
+        self.looked_ns = 0
+        """When it was looked through last, by the clock that stamps files."""
+
+
+class Following:
+    """
+    The files that *globs* match, except those that *exclusion* has. *tag_of* returns the tag for a path.
+
+    *positions* are those that the journal has under `PREFIX`. *claims* is shared by all sources of a hub: the first to
+    follow a file has it. Files that were made after *began_ns* are not there yet when a glob is looked for first.
+    """
+
+    def __init__(  # noqa: PLR0913  all but three by name
+        self,
+        globs: Sequence[Glob],
+        exclusion: Exclusion,
+        parser: FileParser,
+        *,
+        tag_of: Callable[[str], bytes],
+        positions: Iterable[Position],
+        from_start: bool = False,
+        began_ns: int | None = None,
+        line_bytes_max: Callable[[], int] = lambda: 64 << 20,
+        claims: MutableMapping[bytes, Following] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._globs = globs
+        self._exclusion = exclusion
+        self._parser = parser
+        self._tag_of = tag_of
+        self._from_start = from_start
+        self._line_bytes_max = line_bytes_max
+        self._claims = {} if claims is None else claims
+        self.is_ended = False
+        """Whether its files are free for others."""
+        self._clock = clock
+        self._lines = Lines()
+        self._rows: dict[bytes, tuple[Position, FileRow]] = {}
+        self._rows_by_ino: dict[int, set[bytes]] = {}
+        self._rows_by_path: dict[bytes, set[bytes]] = {}
+        self._first: set[Glob] = set(globs)
+        self._began_ns = time.time_ns() if began_ns is None else began_ns
+        self._since_ns = 0  # nothing that was made before that is new
+        self._own_output = own_output()
+        self._read_rows(positions)
+        self._look_number = 0
+        self._look_began_ns = 0
+        self._unread_folders: set[str] = set()
+        self._homes: dict[str, str] = {}  # of paths that are links: where they lead
+        self._changed: set[str] = set()  # paths whose generations have changed
+        self._to_ready: list[Followed] = []
+        self._complained: set[tuple[str, str]] = set()
+        self.files: dict[bytes, Followed] = {}
+        self._by_path: dict[str, list[Followed]] = {}  # the generations of each, the oldest first
+        self._by_ino: dict[int, set[Followed]] = {}
+        self.folders: dict[str, Folder] = {}
+        self._open: OrderedDict[Followed, float] = OrderedDict()  # and since when each is idle
+        self._missing: set[Followed] = set()
+        self.owners: dict[int, Owner] = {}
+        self.control: list[Position] = []
+        """Positions that do not belong to the intake of an owner. They are stored before the next look."""
+        self.losses: list[Loss] = []
+        """Losses that go with them."""
+        self.walked: set[str] = set()
+        """The folders in which others may appear."""
+        self._is_first_look = True
+        self._begun: set[Followed] = set()  # files that are followed for the first time, with their globs
+        self._refresh_at = clock() + FIRST_REFRESH_S
+
+    # Looking.
+
+    def look(self, *, everything: bool = True) -> Iterator[None]:
+        """
+        Look through the folders: all of them, or those that something has happened in. Yields after each short piece of
+        work.
+        """
+        self._look_number += 1
+        self._look_began_ns = file_clock_ns()
+        if everything:
+            yield from self._find_folders()
+        now = self._clock()
+        looked: set[str] = set()
+        while due := [each for each in self.folders.values() if self._is_due(each, looked, now, everything=everything)]:
+            for folder in due:
+                began = self._clock()
+                looked.add(folder.path)
+                yield from self._look_in(folder, everything=everything)
+                folder.next_look_at = self._clock() + min(20 * (self._clock() - began), LOOK_PAUSE_MAX_S)
+        if self._is_first_look:
+            self._end_first_look()
+        yield
+        self._look_for_missing()
+        if now >= self._refresh_at:
+            self._refresh_at = now + REFRESH_S
+            yield from self._refresh()
+
+    @staticmethod
+    def _is_due(folder: Folder, looked: set[str], now: float, *, everything: bool) -> bool:
+        if folder.path in looked:
+            return False
+        return everything or (folder.dirty != set() and folder.next_look_at <= now)
+
+    @property
+    def next_look_in(self) -> float | None:
+        """In how many seconds a folder is due in which something has happened; None if in none."""
+        times = [folder.next_look_at for folder in self.folders.values() if folder.dirty != set()]
+        return max(min(times) - self._clock(), 0.0) if times else None
+
+    def _find_folders(self) -> Iterator[None]:
+        found: dict[str, list[Glob]] = {}
+        self.walked = set()
+        for glob in self._globs:
+            try:
+                for path in glob.folders(self.walked):
+                    if len(found) >= FOLDERS_MAX and path not in found:
+                        self._log(log.warning, "files.too_many_folders", glob.text, folders=FOLDERS_MAX)
+                        break
+                    found.setdefault(path, []).append(glob)
+                    yield
+            except OSError as error:
+                self._log(log.warning, "files.unreadable", error.filename or glob.text, error=error.strerror)
+        for path, globs in found.items():
+            if path not in self.folders and os.path.isdir(path):
+                self.folders[path] = Folder(path)
+            if path in self.folders:
+                self.folders[path].globs = globs
+        for path, folder in list(self.folders.items()):
+            if path not in found:
+                folder.globs = []
+                if not folder.linked and not folder.places:
+                    del self.folders[path]
+
+    def _look_in(self, folder: Folder, *, everything: bool) -> Iterator[None]:
+        """Look through one folder."""
+        names, folder.dirty = folder.dirty, set()
+        folder.strangers, folder.added = {}, {}
+        places: dict[str, Followed] = {}
+        self._unread_folders.discard(folder.path)
+        try:
+            dir_fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            self._replace_places(folder, places)
+            self.folders.pop(folder.path, None)
+            return
+        except OSError as error:
+            self._cannot_look(folder, error)
+            return
+        try:
+            with os.scandir(dir_fd) as entries:
+                for count, entry in enumerate(entries, 1):
+                    with contextlib.suppress(FileNotFoundError):
+                        is_new = everything or names is None or entry.name in names
+                        if (file := self._look_at(folder, entry, dir_fd, is_new=is_new)) is not None:
+                            places[entry.name] = file
+                    if not count % LOOK_ENTRIES:
+                        yield
+        except OSError as error:
+            self._cannot_look(folder, error)
+            return
+        finally:
+            os.close(dir_fd)
+        self._replace_places(folder, places)
+        self._after_look_in(folder)
+        folder.looked_ns = self._look_began_ns
+        yield
+
+    def _cannot_look(self, folder: Folder, error: OSError) -> None:
+        self._unread_folders.add(folder.path)
+        self._log(log.warning, "files.unreadable", folder.path, error=error.strerror)
+
+    def _replace_places(self, folder: Folder, places: dict[str, Followed]) -> None:
+        """Take note of the files that are in a folder now."""
+        before, folder.places = folder.places, {**folder.added, **places}
+        for name, file in before.items():
+            if folder.places.get(name) is not file and (file.folder, file.entry) == (folder.path, name):
+                self._unplace(file)
+
+    def _look_at(self, folder: Folder, entry: os.DirEntry[str], dir_fd: int, *, is_new: bool) -> Followed | None:
+        """Look at one name in a folder. Return the file that is followed under it."""
+        name, ino = entry.name, entry.inode()
+        file = folder.places.get(name)
+        if file is not None and not is_new and file.identity.ino == ino:
+            return self._seen(file, folder, name)
+        glob, path = self._glob_of(folder, name)
+        if glob is not None and entry.is_symlink():
+            self._look_at_link(os.path.join(folder.path, name), glob)
+            return None
+        if glob is None and file is None and ino not in self._rows_by_ino and ino not in self._by_ino:
+            for base in generations.bases_of(name):
+                folder.strangers.setdefault(base, []).append(name)
+            return None
+        if not entry.is_file(follow_symlinks=False):
+            return None
+        described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        stamp = described.st_size, described.st_ctime_ns
+        is_same = file is not None and file.identity.ino == described.st_ino
+        if file is None or not is_same or (file.fd == -1 and file.stamp != stamp):
+            identity = identify(name, dir_fd, described)
+            file = self._file_of(identity, described, os.path.join(folder.path, name), glob, path)
+            if file is None:
+                return None
+        self._place(file, folder, name, described)
+        if stamp != file.stamp or file.is_unreadable:
+            file.stamp = stamp
+            file.is_unreadable = False
+            file.size = described.st_size
+            self._to_ready.append(file)
+        elif not file.is_rotated:
+            file.checked_ns = self._look_began_ns
+        return file
+
+    def _seen(self, file: Followed, folder: Folder, name: str) -> Followed:
+        if file.seen != self._look_number and (file.folder, file.entry) == (folder.path, name):
+            file.seen = self._look_number
+        return file
+
+    def _glob_of(self, folder: Folder, name: str) -> tuple[Glob | None, str]:
+        """Return the glob that a name matches, and the path that the file is known by."""
+        path = os.path.join(folder.path, name)
+        for glob in folder.globs:
+            if glob.matches.match(name) and (glob.is_plain or not self._exclusion.has(folder.path, name)):
+                return glob, path
+        if name in folder.linked:
+            link, glob = folder.linked[name]
+            return glob, link
+        return None, path
+
+    def _look_at_link(self, link: str, glob: Glob) -> None:
+        """Follow a link that a glob matches: its target is looked at with the folder that it is in."""
+        try:
+            target = resolved(link)
+        except OSError:
+            return
+        if target is None:
+            self._log(log.warning, "files.link_refused", link)
+            return
+        path, name = os.path.split(target)
+        if self._homes.get(link) != target:
+            self._homes[link] = target
+            for file in self._by_path.get(link, ()):
+                file.home = target
+            self._changed.add(link)
+        if path not in self.folders:
+            if len(self.folders) >= FOLDERS_MAX or not os.path.isdir(path):
+                return
+            self.folders[path] = Folder(path)
+        folder = self.folders[path]
+        if folder.linked.get(name, ("",))[0] != link:
+            for old, (of_link, _) in list(folder.linked.items()):
+                if of_link == link:
+                    del folder.linked[old]
+            folder.linked[name] = link, glob
+            folder.dirty = None
+
+    # What was found.
+
+    def _file_of(
+        self, identity: Identity, described: os.stat_result, place: str, glob: Glob | None, path: str
+    ) -> Followed | None:
+        """Return the file *identity*, which is followed from now on; None if it is none of ours."""
+        file = self.files.get(identity.name)
+        if file is not None:
+            return file
+        row = self._rows.get(identity.name)
+        if row is None:
+            row = self._renumbered(identity, path)
+        if (row is None and glob is None) or (described.st_dev, described.st_ino) in self._own_output:
+            return None
+        if row is not None:
+            known = os.fsdecode(row[1].path)
+            if self._is_ours(known):
+                path = known
+            elif glob is None:
+                return None
+        if not self._may_follow(identity, described.st_uid, path):
+            return None
+        file = self._follow(identity, described, place, path)
+        if row is not None:
+            self._forget_row(identity.name)
+            file.continue_at(row[0].number, row[1])
+        elif glob in self._first and self._is_first_look and not self._is_young(identity, described):
+            self._begin_first(file)
+        else:
+            file.checked_ns = file_clock_ns()
+            self._owner(file).rows.append(file.position())
+        self._changed.add(path)
+        return file
+
+    def _follow(self, identity: Identity, described: os.stat_result, place: str, path: str) -> Followed:
+        file = Followed(identity, path, *os.path.split(place), tag=self._tag_of(path))
+        file.home = self._homes.get(path, path)
+        file.uid, file.gid = described.st_uid, described.st_gid
+        file.size, file.mtime_ns = described.st_size, described.st_mtime_ns
+        self.files[identity.name] = file
+        self._by_ino.setdefault(identity.ino, set()).add(file)
+        self._by_path.setdefault(path, []).append(file)
+        self._owner(file).files += 1
+        return file
+
+    def _may_follow(self, identity: Identity, uid: int, path: str) -> bool:
+        owner = self.owners.get(uid)
+        mine = owner.files if owner is not None else 0
+        if len(self.files) >= FILES_MAX or (uid not in (0, os.geteuid()) and mine >= FILES_MAX // 2):
+            self._log(log.warning, "files.too_many", os.path.dirname(path), files=len(self.files), uid=uid)
+            return False
+        holder = self._claims.get(identity.name)
+        if holder is not None and holder is not self and not holder.is_ended:
+            self._log(log.warning, "files.claimed", path)
+            return False
+        self._claims[identity.name] = self
+        return True
+
+    def _begin_first(self, file: Followed) -> None:
+        """Begin a file that was there when the source ran first."""
+        if not self._from_start:
+            try:
+                file.start_at_end()
+            except (OSError, Moved, Truncated):
+                file.offset, file.tail = file.size, b""
+            self._close(file)
+        file.checked_ns = file_clock_ns()
+        self.control.append(file.position())
+        self._begun.add(file)
+
+    def _is_young(self, identity: Identity, described: os.stat_result) -> bool:
+        """Return whether a file was made after the source began."""
+        return (identity.born_ns or described.st_mtime_ns) > self._began_ns
+
+    def _renumbered(self, identity: Identity, path: str) -> tuple[Position, FileRow] | None:
+        """Return the row of the same file on a device that had another number: it was the same path, too."""
+        for name in self._rows_by_path.get(row_path(path), ()):
+            found = self._rows[name]
+            if name.split(b":", 2)[2] == identity.handle and name != identity.name:
+                self.control.append(Position(name, FORGET))
+                self._forget_row(name)
+                self._rows[identity.name] = found
+                self._rows_by_ino.setdefault(identity.ino, set()).add(identity.name)
+                self._rows_by_path.setdefault(found[1].path, set()).add(identity.name)
+                return found
+        return None
+
+    def _place(self, file: Followed, folder: Folder, name: str, described: os.stat_result) -> None:
+        """Take note that *file* has this name."""
+        is_home = os.path.join(folder.path, name) == file.home
+        if file.seen != self._look_number or is_home:
+            if (file.folder, file.entry) != (folder.path, name):
+                file.folder, file.entry = folder.path, name
+                self._changed.add(file.path)
+            file.seen = self._look_number
+        if file.missing_at is not None:
+            file.missing_at = None
+            self._missing.discard(file)
+        if (described.st_uid, described.st_gid) != (file.uid, file.gid):
+            file.new_owner = described.st_uid, described.st_gid
+
+    def _unplace(self, file: Followed) -> None:
+        """Take note that *file* has no name any more, as it seems."""
+        if file.missing_at is None:
+            file.missing_at = self._clock()
+            self._missing.add(file)
+            self._changed.add(file.path)
+            self._to_ready.append(file)
+
+    def _link_generations(self, path: str) -> None:
+        """Put the generations of *path* into their order."""
+        files = self._by_path.get(path, [])
+        files.sort(key=lambda file: (not file.is_rotated, file.identity.born_ns or file.mtime_ns, file.mtime_ns))
+        for file in files:
+            file.before = file.after = None
+        for older, younger in itertools.pairwise(files):
+            older.after, younger.before = younger, older
+
+    def _look_for_generations(self, path: str) -> None:
+        """Find the files that were made and renamed at *path* since one of its generations was seen last."""
+        files = self._by_path.get(path, [])
+        rows = [self._rows[name][1] for name in self._rows_by_path.get(row_path(path), ())]
+        since = max((*(file.checked_ns for file in files if file.is_old), *(row.seen_ns for row in rows)), default=0)
+        folder, base = os.path.split(self._homes.get(path, path))
+        if folder not in self.folders or base not in self.folders[folder].strangers:
+            return
+        since = since or self.folders[folder].looked_ns or self._since_ns
+        youngest = files[-1] if files else None
+        if youngest is not None and not youngest.is_rotated and youngest.is_old and youngest.offset:
+            return
+        with contextlib.ExitStack() as opened:
+            others = [self._descriptor(file, opened) for file in files]
+            try:
+                found = generations.find(folder, base, is_known=self._is_known, since_ns=since, others=tuple(others))
+            except OSError:
+                return
+        for each in found:
+            self._take_generation(each, folder, path)
+
+    def _take_generation(self, found: generations.Candidate, folder: str, path: str) -> Followed | None:
+        if not self._may_follow(found.identity, found.described.st_uid, path):
+            return None
+        file = self._follow(found.identity, found.described, os.path.join(folder, found.entry), path)
+        file.checked_ns = file_clock_ns()
+        file.is_old = True
+        if folder in self.folders:
+            self.folders[folder].added[found.entry] = self.folders[folder].places[found.entry] = file
+        file.seen = self._look_number
+        log.info("files.generation_found", path=file.place, of=path)
+        return file
+
+    def _is_known(self, identity: Identity) -> bool:
+        return identity.name in self.files or identity.name in self._rows
+
+    def _descriptor(self, file: Followed, opened: contextlib.ExitStack) -> int:
+        if file.fd != -1:
+            return file.fd
+        try:
+            fd = os.open(file.place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return -1
+        opened.callback(os.close, fd)
+        return fd
+
+    # After a look.
+
+    def _after_look_in(self, folder: Folder) -> None:
+        """Order the generations of what has changed, and let what was found be read."""
+        if self._is_first_look:
+            for base, names in folder.strangers.items():
+                file = folder.places.get(base)
+                if file in self._begun and not file.is_rotated:
+                    self._pass_over(file, folder, names)
+        changed, self._changed = self._changed, set()
+        for path in changed:
+            self._link_generations(path)
+            self._look_for_generations(path)
+            self._link_generations(path)
+        ready, self._to_ready = self._to_ready, []
+        for file in ready:
+            self.ready(file)
+
+    def _pass_over(self, file: Followed, folder: Folder, names: list[str]) -> None:
+        """Follow the older generations of a file that is followed for the first time from their ends."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                dir_fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+                    if not stat.S_ISREG(described.st_mode):
+                        continue
+                    identity = identify(name, dir_fd, described)
+                finally:
+                    os.close(dir_fd)
+                if self._is_known(identity) or not self._may_follow(identity, described.st_uid, file.path):
+                    continue
+                older = self._follow(identity, described, os.path.join(folder.path, name), file.path)
+                folder.added[name] = folder.places[name] = older
+                older.seen = self._look_number
+                with contextlib.suppress(OSError, Moved, Truncated):
+                    older.start_at_end()
+                self._close(older)
+                older.state = State.DONE
+                self.control.append(older.position())
+                self._changed.add(file.path)
+
+    def _end_first_look(self) -> None:
+        self._is_first_look = False
+        for glob in self._globs:
+            if glob in self._first:
+                self.control.append(Position(glob.name, file_clock_ns()))
+        self._first.clear()
+        self._begun.clear()
+        self._judge_rows()
+        for file in self.files.values():
+            file.is_old = True
+
+    def _judge_rows(self) -> None:
+        """Report the files that are not found again, and forget those that are long gone."""
+        lost: list[tuple[Position, FileRow]] = []
+        now_ns = time.time_ns()
+        for name, (position, row) in list(self._rows.items()):
+            path = os.fsdecode(row.path)
+            if not self._is_ours(path) or os.path.dirname(self._homes.get(path, path)) in self._unread_folders:
+                continue
+            if row.state == State.LIVE:
+                lost.append((position, row))
+            elif now_ns - row.seen_ns > MISSING_S * 1e9:
+                self.control.append(Position(name, FORGET))
+                self._forget_row(name)
+        gone = [
+            Position(position.name, position.number, msgspec.structs.replace(row, state=State.GONE).encode())
+            for position, row in lost
+        ]
+        reason = "a file is gone that was not read to its end, as far as is known"
+        if len(lost) <= LOST_MAX:
+            for (_, row), position in zip(lost, gone, strict=True):
+                tag = self._tag_of(os.fsdecode(row.path))
+                self.losses.append(Loss(reason, tag=tag, positions=(position,)))
+                log.warning("files.gone", path=os.fsdecode(row.path))
+        else:
+            self.losses.append(Loss(reason, len(lost)))
+            self.control += gone
+            log.warning("files.gone", path=os.fsdecode(lost[0][1].path), files=len(lost))
+
+    def _look_for_missing(self) -> None:
+        """Give up the files that have had no name for a while."""
+        now = self._clock()
+        for file in list(self._missing):
+            if file.missing_at is None or now - file.missing_at < VANISHED_S:
+                continue
+            if file.fd != -1:
+                continue  # it is read to its end, and closed when it is idle
+            self._missing.discard(file)
+            if file.unread_bytes and file.state is State.LIVE:
+                file.state = State.GONE
+                reason, at = "a file was removed before it was read to its end", file.position()
+                loss = Loss(reason, lost_bytes=file.unread_bytes, tag=file.tag, positions=(at,))
+                self._owner(file).losses.append(loss)
+                log.warning("files.gone", path=file.path, bytes=file.unread_bytes)
+            self._drop(file)
+
+    def _refresh(self) -> Iterator[None]:
+        """Write the rows of all files again, so that they do not expire."""
+        for glob in self._globs:
+            self.control.append(Position(glob.name, file_clock_ns()))
+        for count, file in enumerate(list(self.files.values()), 1):
+            if file.name in self.files and not file.is_blocked:
+                self._owner(file).rows.append(file.position())
+            if not count % LOOK_ENTRIES:
+                yield
+
+    def _drop(self, file: Followed, *, forget: bool = False) -> None:
+        """Follow *file* no longer. Unless *forget*, it goes on where it is if it comes back."""
+        self._close(file)
+        self._missing.discard(file)
+        self.files.pop(file.name, None)
+        self._by_ino[file.identity.ino].discard(file)
+        if not self._by_ino[file.identity.ino]:
+            del self._by_ino[file.identity.ino]
+        if self._claims.get(file.name) is self:
+            del self._claims[file.name]
+        self._owner(file).files -= 1
+        path_files = self._by_path[file.path]
+        path_files.remove(file)
+        after = file.after
+        self._link_generations(file.path)
+        if not path_files:
+            del self._by_path[file.path]
+        if forget:
+            self._owner(file).rows.append(Position(file.name, FORGET))
+        else:
+            position = file.position()
+            row = FileRow(row_path(file.path), file.identity.ino, file.checked_ns, file.state, file.mark)
+            self._add_row(position, row)
+        if after is not None:
+            self.ready(after)
+
+    # Rows of the journal.
+
+    def _read_rows(self, positions: Iterable[Position]) -> None:
+        for position in positions:
+            for glob in self._globs:
+                if position.name == glob.name:
+                    self._first.discard(glob)
+                    self._since_ns = max(self._since_ns, position.number)
+            if (row := decode(position.detail)) is not None:
+                self._add_row(position, row)
+                self._since_ns = max(self._since_ns, row.seen_ns)
+        self._since_ns = self._since_ns or self._began_ns
+
+    def _add_row(self, position: Position, row: FileRow) -> None:
+        self._rows[position.name] = position, row
+        self._rows_by_ino.setdefault(row.ino, set()).add(position.name)
+        self._rows_by_path.setdefault(row.path, set()).add(position.name)
+
+    def _forget_row(self, name: bytes) -> None:
+        _, row = self._rows.pop(name)
+        _discard(self._rows_by_ino, row.ino, name)
+        _discard(self._rows_by_path, row.path, name)
+
+    def _is_ours(self, path: str) -> bool:
+        """Return whether a glob matches *path*."""
+        return any(glob.has(path) for glob in self._globs)
+
+    # Reading.
+
+    def owner(self, uid: int, gid: int) -> Owner:
+        """Return what the files of a user share."""
+        found = self.owners.get(uid)
+        if found is None:
+            found = self.owners[uid] = Owner(uid, gid)
+        return found
+
+    def _owner(self, file: Followed) -> Owner:
+        return self.owner(file.uid, file.gid)
+
+    def ready(self, file: Followed) -> None:
+        """Read *file* when its turn comes."""
+        if file.is_queued or file.is_blocked or file.is_unreadable or self._waits(file):
+            return
+        if file.unread_since is None and file.unread_bytes:
+            file.unread_since = time.time()
+        file.is_queued = True
+        self._owner(file).ready.append(file)
+
+    @staticmethod
+    def _waits(file: Followed) -> bool:
+        """Return whether an older generation is to be read first."""
+        older = file.before
+        while older is not None:
+            if not older.is_drained and not older.is_unreadable:
+                return True
+            older = older.before
+        return False
+
+    def step(self, owner: Owner, bytes_max: int) -> Step:
+        """Read some files of *owner*, at most *bytes_max* bytes."""
+        items: list[Item] = []
+        if owner.rows or owner.losses:
+            positions = [owner.rows.popleft() for _ in range(min(len(owner.rows), POSITIONS_STEP))]
+            items += position_batches(positions, peer=owner.peer)
+            if not owner.rows:
+                items += owner.losses
+                owner.losses = []
+            return Step(items)
+        ends_at, read_bytes, line_bytes_max = time.thread_time() + STEP_S, 0, self._line_bytes_max()
+        while owner.ready and read_bytes < bytes_max and time.thread_time() < ends_at:
+            file = owner.ready.popleft()
+            file.is_queued = False
+            if file.name not in self.files or file.is_blocked or self._waits(file):
+                continue
+            if file.new_owner is not None:
+                (file.uid, file.gid), file.new_owner = self._moved_to(file), None
+                file.is_blocked = True
+                return Step(items, read_bytes, released=(file,))
+            try:
+                size = min(bytes_max - read_bytes, max(READ_BYTES, file.room_bytes))
+                taken = file.read(self._parser, bytes_max=size, line_bytes_max=line_bytes_max, now=self._clock())
+            except Truncated:
+                return self._truncated(file, owner, items, read_bytes)
+            except Moved:
+                self._has_moved(file)
+                continue
+            except OSError as error:
+                self._cannot_read(file, error)
+                continue
+            self._opened(file)
+            for run, position in taken.runs:
+                read_bytes += run.size
+                items.append(self._item(run, position, file, owner))
+            if taken.room_bytes > size:
+                file.is_queued = True
+                owner.ready.appendleft(file)
+                return Step(items, read_bytes, room_bytes=taken.room_bytes)
+            self._after_read(file, owner, has_more=taken.has_more)
+        return Step(items, read_bytes)
+
+    def _after_read(self, file: Followed, owner: Owner, *, has_more: bool) -> None:
+        if has_more:
+            file.is_queued = True
+            owner.ready.append(file)
+            return
+        if not file.unread_bytes:
+            file.unread_since = None
+        if file.is_drained and file.after is not None and not file.after.is_drained:
+            self.ready(file.after)
+
+    @staticmethod
+    def _item(run: Run, position: Position, file: Followed, owner: Owner) -> Item:
+        if run.loss is not None:
+            return msgspec.structs.replace(run.loss, tag=file.tag, positions=(position,))
+        crc, positions = crc32(run.entries), (position,)
+        return Batch(file.tag, run.entries, run.messages, None, owner.peer, crc=crc, positions=positions)
+
+    def released(self, files: Sequence[Followed]) -> None:
+        """Let *files* be read again: what they waited for is stored."""
+        for file in files:
+            file.is_blocked = False
+            self.ready(file)
+
+    def _moved_to(self, file: Followed) -> tuple[int, int]:
+        assert file.new_owner is not None
+        self._owner(file).files -= 1
+        uid, gid = file.new_owner
+        self.owner(uid, gid).files += 1
+        return uid, gid
+
+    def _truncated(self, file: Followed, owner: Owner, items: list[Item], read_bytes: int) -> Step:
+        """Go on in the copies of a truncated file, if there are any, and then in it from its start."""
+        offset, mark, tail, size = file.offset, file.mark, file.tail, file.checked_size
+        folder = file.folder
+        known = self._by_path.get(file.path, ())
+        with contextlib.ExitStack() as opened:
+            others = tuple(self._descriptor(each, opened) for each in known)
+            try:
+                found = generations.find(
+                    folder, file.entry, is_known=self._is_known, since_ns=file.checked_ns,
+                    read_to=(offset, mark), others=others,
+                )  # fmt: skip
+            except OSError:
+                found = []
+        copies: list[Followed] = []
+        lost, is_busy = max(size - offset, 0), False
+        for each in found:
+            copy = self._take_generation(each, folder, file.path)
+            if copy is None:
+                continue
+            if each.is_copy:
+                copy.offset, copy.mark, copy.tail = offset, mark, tail
+                lost = max(size - each.described.st_size, 0)
+                is_busy = not file.mtime_ns or file.mtime_ns > (each.identity.born_ns or 0) - BUSY_NS
+            copy.is_blocked = True
+            copies.append(copy)
+        is_whole = bool(found) and found[0].is_copy and not lost
+        try:
+            file.open_unchecked()
+            file.restart(file.data_start())
+        except (OSError, Moved):
+            self._has_moved(file)
+            return Step(items, read_bytes)
+        file.checked_ns = file_clock_ns()
+        file.is_blocked = True
+        self._opened(file)
+        self._link_generations(file.path)
+        positions = (*(copy.position() for copy in copies), file.position())
+        log.info("files.truncated", path=file.place, read_to=offset, copy=copies[0].place if is_whole else None)
+        released = (*copies, file)
+        if is_whole and not is_busy:
+            barrier: list[Item] = [*position_batches(positions, peer=owner.peer)]
+        else:
+            what = "between its copy and its truncation" if is_whole else "before it was truncated"
+            reason = f"what was written to a file {what} may be missing"
+            barrier = [Loss(reason, lost_bytes=lost, tag=file.tag, positions=positions[-POSITIONS_MAX:])]
+        return Step(items, read_bytes, barrier=tuple(barrier), released=released)
+
+    def _has_moved(self, file: Followed) -> None:
+        """Another file has its name, or none: the folder is looked through again."""
+        if (folder := self.folders.get(file.folder)) is not None:
+            folder.dirty = None
+        if file.unread_since is None:
+            file.unread_since = time.time()
+
+    def _cannot_read(self, file: Followed, error: OSError) -> None:
+        self._close(file)
+        file.is_unreadable = True
+        file.stamp = (0, 0)
+        self._log(log.warning, "files.unreadable", file.place, error=error.strerror)
+        if file.after is not None:
+            self.ready(file.after)
+
+    def _opened(self, file: Followed) -> None:
+        """Take note that *file* was used, and close others if too many are open."""
+        if self._complained:
+            self._complained.discard(("files.unreadable", file.place))
+        self._open[file] = self._clock()
+        self._open.move_to_end(file)
+        while len(self._open) > OPEN_MAX:
+            self._close(next(iter(self._open)))
+
+    def _close(self, file: Followed) -> None:
+        file.close()
+        self._open.pop(file, None)
+
+    def tick(self) -> None:
+        """Do what is due by time: half lines, lines that wait for others, idle files."""
+        now = self._clock()
+        for file, used_at in list(self._open.items()):
+            if file.is_blocked or file.is_queued:
+                continue
+            if file.is_due(now):
+                self.ready(file)
+            elif file.deleted and file.is_drained and not file.unread_bytes and now - file.quiet_at >= REST_S:
+                self._drop(file, forget=True)
+            elif now - used_at >= IDLE_S:
+                if file.is_rotated and file.state is State.LIVE and not file.unread_bytes:
+                    file.state = State.DONE
+                    self._owner(file).rows.append(file.position())
+                self._close(file)
+        self._look_for_missing()
+
+    @property
+    def has_timed_work(self) -> bool:
+        """Whether `tick` has something to do."""
+        return bool(self._open or self._missing)
+
+    @property
+    def lag(self) -> tuple[int, float | None]:
+        """How many bytes are not read yet, and since when (seconds since the epoch)."""
+        behind = [file for owner in self.owners.values() for file in owner.ready if file.unread_bytes]
+        since = min((file.unread_since for file in behind if file.unread_since is not None), default=None)
+        return sum(file.unread_bytes for file in behind), since
+
+    def close(self) -> None:
+        """Close all files, and leave them to other sources."""
+        self.is_ended = True
+        for file in list(self._open):
+            self._close(file)
+        for name in self.files:
+            if self._claims.get(name) is self:
+                del self._claims[name]
+
+    # Events.
+
+    def note_modified(self, folder_path: str, name: str) -> None:
+        """Something was written to the file *name* in a folder."""
+        folder = self.folders.get(folder_path)
+        file = folder.places.get(name) if folder is not None else None
+        if file is not None:
+            file.is_unreadable = False
+            self.ready(file)
+
+    def note_changed(self, folder_path: str, name: str | None) -> None:
+        """A name in a folder has come, gone or changed; None: any."""
+        folder = self.folders.get(folder_path)
+        if folder is None:
+            return
+        if name is None or folder.dirty is None:
+            folder.dirty = None
+        else:
+            folder.dirty.add(name)
+
+    def look_at_sizes(self, folders: Set[str]) -> Iterator[None]:
+        """Look at each file in *folders*, of which nothing is reported, whether it was written to."""
+        for count, file in enumerate([file for file in self.files.values() if file.folder in folders], 1):
+            with contextlib.suppress(OSError):
+                described = os.stat(file.place, follow_symlinks=False)
+                if described.st_size != file.offset or described.st_ctime_ns != file.stamp[1]:
+                    file.stamp = described.st_size, described.st_ctime_ns
+                    file.size = described.st_size
+                    self.ready(file)
+            if not count % LOOK_ENTRIES:
+                yield
+
+    def _log(self, write: Callable[..., object], event: str, path: str, **fields: Any) -> None:
+        """Log what is wrong with a path, once."""
+        if (event, path) not in self._complained and len(self._complained) < COMPLAINTS_MAX:
+            self._complained.add((event, path))
+            self._lines.log(write, event, path=path, **fields)
+
+
+def own_output() -> set[tuple[int, int]]:
+    """Return the files that this process writes its log to: reading them would never end."""
+    found = set()
+    for fd in (1, 2):
+        with contextlib.suppress(OSError):
+            described = os.fstat(fd)
+            found.add((described.st_dev, described.st_ino))
+    return found
+
+
+def _discard(index: dict[K, set[bytes]], key: K, name: bytes) -> None:
+    names = index.get(key)
+    if names is not None:
+        names.discard(name)
+        if not names:
+            del index[key]

@@ -1,0 +1,70 @@
+"""hub.sources.filecheck: whether a file still has what was read of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hub.sources.filecheck import HEAD_BYTES, TAIL_BYTES, Mark, Truncated, has_mark, is_prefix, mark_at, tail_of
+
+
+@contextmanager
+def opened(path: Path, data: bytes) -> Iterator[int]:
+    """Write *data*, and open the file."""
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("size", [0, 1, TAIL_BYTES - 1, TAIL_BYTES, TAIL_BYTES + 1, HEAD_BYTES, HEAD_BYTES + 5, 5000])
+@pytest.mark.parametrize("step", [1, 100, 700, 5000])
+def test_a_mark_grows_with_what_is_read(tmp_path: Path, size: int, step: int) -> None:
+    """The mark after many reads is the mark of the file at that place, however the reads were cut."""
+    data = os.urandom(size)
+    mark, tail = Mark(), b""
+    for offset in range(0, size, step):
+        taken = data[offset : offset + step]
+        tail = (tail + taken)[-TAIL_BYTES:]
+        mark = mark.after(taken, offset, tail)
+    with opened(tmp_path / "file", data + b"more") as fd:
+        assert mark_at(fd, size) == (mark, data[max(size - TAIL_BYTES, 0) : size])
+        assert tail_of(fd, size, mark) == tail
+
+
+def test_changes_are_noticed(tmp_path: Path) -> None:
+    """Another beginning, other bytes before the place, and a shorter file are Truncated; the rest is not looked at."""
+    data = bytes(range(256)) * 20
+    place = 4000
+    with opened(tmp_path / "file", data) as fd:
+        mark, _ = mark_at(fd, place)
+    for changed in (b"x" + data[1:], data[: place - 1] + b"x" + data[place:], data[: place - 1], b""):
+        with opened(tmp_path / "file", changed) as fd:
+            assert not has_mark(fd, place, mark)
+            with pytest.raises(Truncated):
+                tail_of(fd, place, mark)
+    with opened(tmp_path / "file", data[:place]) as fd:
+        assert has_mark(fd, place, mark)
+
+
+def test_prefixes(tmp_path: Path) -> None:
+    """A copy that was made before more was written begins like the file."""
+    data = os.urandom(10_000)
+    with opened(tmp_path / "one", data) as one:
+        for other, is_copy in (
+            (data[:5000], True),
+            (data, True),
+            (data + b"x", True),
+            (b"", True),
+            (b"x" + data[1:], False),
+            (data[:4999] + b"xx", False),
+            (data[:2500] + b"x" * 10 + data[2510:5000], False),
+        ):
+            with opened(tmp_path / "other", other) as fd:
+                assert is_prefix(one, fd) is is_prefix(fd, one) is is_copy
