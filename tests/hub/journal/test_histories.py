@@ -19,6 +19,7 @@ from hub.journal import segment as segment_module
 from hub.journal.reader import Reader
 from hub.journal.recovery import Recovered, recover
 from hub.journal.segment import list_segments
+from hub.journal.verify import verify
 from hub.message import Batch
 from hub.wire import chunkid
 from tests.hub.journal.forgetting import ForgettingFiles
@@ -82,6 +83,7 @@ class History:
             self.check_sources(after)
         self.life.writer.close()
         self.reader.close()
+        assert verify(self.disk).faults == ()
         assert self.disk.open_files == 0
 
     # Events.
