@@ -33,8 +33,8 @@ class State(enum.IntEnum):
 
 class FileRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """
-    *path* is the name under which the file was found first. *seen_ns* is when the row was written, by the clock that
-    stamps files. *mark* is of the place reached.
+    *path* is the name under which the file was found first. *seen_ns* is when the row was written, and *home_ns* when
+    the file last had that name for certain, by the clock that stamps files. *mark* is of the place reached.
     """
 
     path: bytes
@@ -42,6 +42,7 @@ class FileRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     seen_ns: int
     state: int
     mark: Mark
+    home_ns: int = 0
 
     def encode(self) -> bytes:
         """Return the detail of a position."""

@@ -80,6 +80,7 @@ class Followed:
         "gid",
         "held_at",
         "home",
+        "home_ns",
         "identity",
         "is_blocked",
         "is_drained",
@@ -96,6 +97,7 @@ class Followed:
         "quiet_size",
         "room_bytes",
         "seen",
+        "seen_home",
         "size",
         "stamp",
         "state",
@@ -105,7 +107,7 @@ class Followed:
         "unread_since",
     )  # fmt: skip
 
-    def __init__(self, identity: Identity, path: str, folder: str, entry: str, *, tag: bytes) -> None:
+    def __init__(self, identity: Identity, path: str, folder: str, entry: str, *, tag: bytes) -> None:  # noqa: PLR0915
         self.identity = identity
         self.path = path
         self.home = path
@@ -133,6 +135,10 @@ class Followed:
         """The number of the look that saw it last."""
         self.checked_ns: int = 0
         """When it was last known to be at its path, or its row was written."""
+        self.home_ns: int = 0
+        """When a look that has found it at its path began: a file that was made at that path later is younger."""
+        self.seen_home: int = 0
+        """The number of the look that saw it at its path last."""
         self.missing_at: float | None = None
         self.deleted: bool = False
         self.before: Followed | None = None
@@ -178,13 +184,13 @@ class Followed:
     def position(self) -> Position:
         """Return how far it was read."""
         seen_ns = file_clock_ns()
-        row = FileRow(row_path(self.path), self.identity.ino, seen_ns, self.state, self.mark)
+        row = FileRow(row_path(self.path), self.identity.ino, seen_ns, self.state, self.mark, self.home_ns)
         return Position(self.name, self.offset, row.encode())
 
     def continue_at(self, offset: int, row: FileRow) -> None:
         """Go on where a row says."""
         self.offset, self.mark, self.state = offset, row.mark, State(row.state)
-        self.checked_ns = row.seen_ns
+        self.checked_ns, self.home_ns = row.seen_ns, row.home_ns
         self.checked_size = offset
         self.is_old = True
 

@@ -114,6 +114,8 @@ class Folder:
         """Those that were found during a look, by other means."""
         self.strangers: dict[str, list[str]] = {}
         """Names of unknown files, by the names that they may have had before a rotation."""
+        self.known_strangers: dict[str, frozenset[str]] = {}
+        """The names that *strangers* had after the last look."""
         self.dirty: set[str] | None = set()
         """The names that events were about since the last look; None: all."""
         self.next_look_at = 0.0
@@ -159,7 +161,7 @@ class Following:
         self._rows_by_path: dict[bytes, set[bytes]] = {}
         self._first: set[Glob] = set(globs)
         self._began_ns = time.time_ns() if began_ns is None else began_ns
-        self._since_ns = 0  # nothing that was made before that is new
+        self._first_looks = {glob.name: self._began_ns for glob in globs}
         self._own_output = own_output()
         self._read_rows(positions)
         self._look_number = 0
@@ -167,6 +169,7 @@ class Following:
         self._unread_folders: set[str] = set()
         self._homes: dict[str, str] = {}  # of paths that are links: where they lead
         self._changed: set[str] = set()  # paths whose generations have changed
+        self._fresh: list[Followed] = []  # found in the present look, and without a row
         self._to_ready: list[Followed] = []
         self._complained: set[tuple[str, str]] = set()
         self.files: dict[bytes, Followed] = {}
@@ -305,8 +308,7 @@ class Following:
             self._look_at_link(os.path.join(folder.path, name), glob)
             return None
         if glob is None and file is None and ino not in self._rows_by_ino and ino not in self._by_ino:
-            for base in generations.bases_of(name):
-                folder.strangers.setdefault(base, []).append(name)
+            self._pass_by(folder, name)
             return None
         if not entry.is_file(follow_symlinks=False):
             return None
@@ -316,7 +318,8 @@ class Following:
         if file is None or not is_same or (file.fd == -1 and file.stamp != stamp):
             identity = identify(name, dir_fd, described)
             file = self._file_of(identity, described, os.path.join(folder.path, name), glob, path)
-            if file is None:
+            if file is None:  # it only has an inode that another one had
+                self._pass_by(folder, name)
                 return None
         self._place(file, folder, name, described)
         if stamp != file.stamp or file.is_unreadable:
@@ -328,8 +331,22 @@ class Following:
             file.checked_ns = self._look_began_ns
         return file
 
+    @staticmethod
+    def _pass_by(folder: Folder, name: str) -> None:
+        """Take note of a file that nobody follows: it may be a generation of one that is."""
+        for base in generations.bases_of(name):
+            folder.strangers.setdefault(base, []).append(name)
+
     def _seen(self, file: Followed, folder: Folder, name: str) -> Followed:
-        if file.seen != self._look_number and (file.folder, file.entry) == (folder.path, name):
+        """Take note that *file* still has this name. Its own one counts more than others."""
+        is_there = (file.folder, file.entry) == (folder.path, name)
+        is_home = os.path.join(folder.path, name) == file.home
+        if is_home:
+            file.seen_home = self._look_number
+            if not is_there:
+                file.folder, file.entry = folder.path, name
+                self._changed.add(file.path)
+        if is_home or is_there:
             file.seen = self._look_number
         return file
 
@@ -400,8 +417,8 @@ class Following:
         elif glob in self._first and self._is_first_look and not self._is_young(identity, described):
             self._begin_first(file)
         else:
-            file.checked_ns = file_clock_ns()
-            self._owner(file).rows.append(file.position())
+            file.checked_ns = self._look_began_ns
+            self._fresh.append(file)
         self._changed.add(path)
         return file
 
@@ -437,7 +454,7 @@ class Following:
             except (OSError, Moved, Truncated):
                 file.offset, file.tail = file.size, b""
             self._close(file)
-        file.checked_ns = file_clock_ns()
+        file.checked_ns = file.home_ns = self._look_began_ns
         self.control.append(file.position())
         self._begun.add(file)
 
@@ -466,6 +483,8 @@ class Following:
                 file.folder, file.entry = folder.path, name
                 self._changed.add(file.path)
             file.seen = self._look_number
+        if is_home:
+            file.seen_home = self._look_number
         if file.missing_at is not None:
             file.missing_at = None
             self._missing.discard(file)
@@ -492,23 +511,33 @@ class Following:
     def _look_for_generations(self, path: str) -> None:
         """Find the files that were made and renamed at *path* since one of its generations was seen last."""
         files = self._by_path.get(path, [])
-        rows = [self._rows[name][1] for name in self._rows_by_path.get(row_path(path), ())]
-        since = max((*(file.checked_ns for file in files if file.is_old), *(row.seen_ns for row in rows)), default=0)
+        rows = [self._rows[name] for name in self._rows_by_path.get(row_path(path), ())]
+        since = max((*(file.home_ns for file in files if file.is_old), *(row.home_ns for _, row in rows)), default=0)
         folder, base = os.path.split(self._homes.get(path, path))
         if folder not in self.folders or base not in self.folders[folder].strangers:
             return
-        since = since or self.folders[folder].looked_ns or self._since_ns
+        since = since or self.folders[folder].looked_ns or self._first_ns(path)
         youngest = files[-1] if files else None
         if youngest is not None and not youngest.is_rotated and youngest.is_old and youngest.offset:
             return
         with contextlib.ExitStack() as opened:
             others = [self._descriptor(file, opened) for file in files]
             try:
-                found = generations.find(folder, base, is_known=self._is_known, since_ns=since, others=tuple(others))
+                found = generations.find(
+                    folder, base, is_known=self._is_known, since_ns=since, others=tuple(others),
+                    gone=[(position.number, row.mark) for position, row in rows],
+                    here=[(file.offset, file.mark) for file in files],
+                )  # fmt: skip
             except OSError:
                 return
         for each in found:
-            self._take_generation(each, folder, path)
+            file = self._take_generation(each, folder, path)
+            if file is None:
+                continue
+            if each.read_to is not None:
+                file.offset, file.mark = each.read_to
+                file.tail = None
+            self._owner(file).rows.append(file.position())
 
     def _take_generation(self, found: generations.Candidate, folder: str, path: str) -> Followed | None:
         if not self._may_follow(found.identity, found.described.st_uid, path):
@@ -524,6 +553,10 @@ class Following:
 
     def _is_known(self, identity: Identity) -> bool:
         return identity.name in self.files or identity.name in self._rows
+
+    def _first_ns(self, path: str) -> int:
+        """Return when files at *path* were looked for first: nothing that was made before that is new."""
+        return min((self._first_looks[glob.name] for glob in self._globs if glob.has(path)), default=self._began_ns)
 
     def _descriptor(self, file: Followed, opened: contextlib.ExitStack) -> int:
         if file.fd != -1:
@@ -544,14 +577,30 @@ class Following:
                 file = folder.places.get(base)
                 if file in self._begun and not file.is_rotated:
                     self._pass_over(file, folder, names)
+        self._note_strangers(folder)
         changed, self._changed = self._changed, set()
         for path in changed:
             self._link_generations(path)
             self._look_for_generations(path)
             self._link_generations(path)
+        for file in folder.places.values():  # not before: generations are older than this look
+            if file.seen_home == self._look_number:
+                file.home_ns = self._look_began_ns
+        fresh, self._fresh = self._fresh, []
+        for file in fresh:  # after the rows of its older generations: where it is, they are not looked for
+            self._owner(file).rows.append(file.position())
         ready, self._to_ready = self._to_ready, []
         for file in ready:
             self.ready(file)
+
+    def _note_strangers(self, folder: Folder) -> None:
+        """Let generations be looked for where there are others than before, also if nothing is at their path."""
+        strangers = {base: frozenset(names) for base, names in folder.strangers.items()}
+        for base in strangers.keys() | folder.known_strangers.keys():
+            path = os.path.join(folder.path, base)
+            if strangers.get(base) != folder.known_strangers.get(base) and self._is_ours(path):
+                self._changed.add(path)
+        folder.known_strangers = strangers
 
     def _pass_over(self, file: Followed, folder: Folder, names: list[str]) -> None:
         """Follow the older generations of a file that is followed for the first time from their ends."""
@@ -581,7 +630,8 @@ class Following:
         self._is_first_look = False
         for glob in self._globs:
             if glob in self._first:
-                self.control.append(Position(glob.name, file_clock_ns()))
+                self._first_looks[glob.name] = self._look_began_ns
+                self.control.append(Position(glob.name, self._look_began_ns))
         self._first.clear()
         self._begun.clear()
         self._judge_rows()
@@ -636,7 +686,7 @@ class Following:
     def _refresh(self) -> Iterator[None]:
         """Write the rows of all files again, so that they do not expire."""
         for glob in self._globs:
-            self.control.append(Position(glob.name, file_clock_ns()))
+            self.control.append(Position(glob.name, self._first_looks[glob.name]))
         for count, file in enumerate(list(self.files.values()), 1):
             if file.name in self.files and not file.is_blocked:
                 self._owner(file).rows.append(file.position())
@@ -664,7 +714,7 @@ class Following:
             self._owner(file).rows.append(Position(file.name, FORGET))
         else:
             position = file.position()
-            row = FileRow(row_path(file.path), file.identity.ino, file.checked_ns, file.state, file.mark)
+            row = FileRow(row_path(file.path), file.identity.ino, file.checked_ns, file.state, file.mark, file.home_ns)
             self._add_row(position, row)
         if after is not None:
             self.ready(after)
@@ -676,11 +726,9 @@ class Following:
             for glob in self._globs:
                 if position.name == glob.name:
                     self._first.discard(glob)
-                    self._since_ns = max(self._since_ns, position.number)
+                    self._first_looks[glob.name] = position.number
             if (row := decode(position.detail)) is not None:
                 self._add_row(position, row)
-                self._since_ns = max(self._since_ns, row.seen_ns)
-        self._since_ns = self._since_ns or self._began_ns
 
     def _add_row(self, position: Position, row: FileRow) -> None:
         self._rows[position.name] = position, row
@@ -802,7 +850,7 @@ class Following:
     def _truncated(self, file: Followed, owner: Owner, items: list[Item], read_bytes: int) -> Step:
         """Go on in the copies of a truncated file, if there are any, and then in it from its start."""
         offset, mark, tail, size = file.offset, file.mark, file.tail, file.checked_size
-        folder = file.folder
+        folder, at_home_ns = file.folder, self._at_home_ns(file)
         known = self._by_path.get(file.path, ())
         with contextlib.ExitStack() as opened:
             others = tuple(self._descriptor(each, opened) for each in known)
@@ -833,6 +881,7 @@ class Following:
             self._has_moved(file)
             return Step(items, read_bytes)
         file.checked_ns = file_clock_ns()
+        file.home_ns = max(file.home_ns, at_home_ns)
         file.is_blocked = True
         self._opened(file)
         self._link_generations(file.path)
@@ -846,6 +895,16 @@ class Following:
             reason = f"what was written to a file {what} may be missing"
             barrier = [Loss(reason, lost_bytes=lost, tag=file.tag, positions=positions[-POSITIONS_MAX:])]
         return Step(items, read_bytes, barrier=tuple(barrier), released=released)
+
+    @staticmethod
+    def _at_home_ns(file: Followed) -> int:
+        """Return the time if *file* is at its path now, otherwise 0."""
+        now_ns = file_clock_ns()
+        try:
+            described = os.stat(file.home, follow_symlinks=False)
+        except OSError:
+            return 0
+        return now_ns if described.st_ino == file.identity.ino and file.place == file.home else 0
 
     def _has_moved(self, file: Followed) -> None:
         """Another file has its name, or none: the folder is looked through again."""

@@ -20,7 +20,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from hub.sources.filecheck import Mark, has_mark, is_prefix
@@ -43,6 +43,8 @@ class Candidate(NamedTuple):
     identity: Identity
     described: os.stat_result
     is_copy: bool = False
+    read_to: tuple[int, Mark] | None = None
+    """How far it was read as another file, which is gone, and of which it is a copy."""
 
     @property
     def age_key(self) -> tuple[int, int]:
@@ -83,20 +85,26 @@ def find(
     since_ns: int,
     read_to: tuple[int, Mark] | None = None,
     others: tuple[int, ...] = (),
+    gone: Sequence[tuple[int, Mark]] = (),
+    here: Sequence[tuple[int, Mark]] = (),
 ) -> list[Candidate]:
     """
     Return the unread generations of *base* in *folder*, the oldest first; with *read_to*, the place up to which a file
     was read that was truncated, the copy of that file is the first one.
 
-    *since_ns*: nothing older is one. *others* are descriptors of files that are read in full. Raises OSError.
+    *since_ns*: nothing older is one. *others* are descriptors of files that are read in full. *gone* says how far files
+    were read that are gone: a copy of one goes on there. *here* says it of the others: a copy of one of them is left to
+    be found when that turns out to be truncated. Raises OSError.
     """
     found: list[Candidate] = []
     with contextlib.ExitStack() as open_files:
         fds: list[int] = []
         for fd, candidate in _candidates(folder, base, is_known, since_ns, read_to):
             open_files.callback(os.close, fd)
-            if candidate.is_copy or not _is_copy_of_any(fd, candidate, [*others, *fds]):
-                found.append(candidate)
+            if candidate.is_copy or not (
+                _is_copy_of_any(fd, candidate, [*others, *fds]) or _read_to(fd, here) is not None
+            ):
+                found.append(candidate._replace(read_to=_read_to(fd, gone)))
                 fds.append(fd)
     copies = [candidate for candidate in found if candidate.is_copy]
     rest = sorted((each for each in found if not each.is_copy), key=lambda each: each.age_key)
@@ -104,6 +112,10 @@ def find(
         copy = max(copies, key=lambda each: each.described.st_size)
         rest = [copy, *(each for each in rest if each.age_key > copy.age_key)]
     return rest
+
+
+def _read_to(fd: int, gone: Sequence[tuple[int, Mark]]) -> tuple[int, Mark] | None:
+    return max((each for each in gone if each[0] >= COPY_BYTES_MIN and has_mark(fd, *each)), default=None)
 
 
 def _is_copy_of_any(fd: int, candidate: Candidate, others: list[int]) -> bool:
