@@ -31,8 +31,10 @@ mount --bind "$1/log" /run/log/journal
 mount --bind "$1/run" /run/systemd/journal.$2
 mount -t tmpfs tmpfs /etc/systemd
 cp "$1/journald.conf" /etc/systemd/journald@$2.conf
+[ -z "$4" ] || { echo "$4" > /run/boot; mount --bind /run/boot /proc/sys/kernel/random/boot_id; }
 exec "$3" "$2"
 """
+_UNSHARE = ("unshare", "--mount", "--propagation", "private")
 _CONF = """\
 [Journal]
 Storage=volatile
@@ -52,15 +54,15 @@ def needs_journald() -> None:
 
 
 class Daemon:
-    """A running journald; its files are in `directory`."""
+    """A running journald; its files are in `directory`. *boot* is another start of the machine, as a UUID."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, boot: str = "") -> None:
         self._folder = folder
         for name in ("log", "run"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
         (folder / "journald.conf").write_text(_CONF)
         self._process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _SCRIPT, "sh", str(folder), NAME, PROGRAM],
+            [*_UNSHARE, "sh", "-c", _SCRIPT, "sh", str(folder), NAME, PROGRAM, boot],
             stderr=subprocess.DEVNULL,
         )
         self._stream = socket.socket(socket.AF_UNIX)
@@ -136,10 +138,10 @@ class Daemon:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Daemon]:
-    """Run a journald in *folder*."""
+def running(folder: Path, *, boot: str = "") -> Iterator[Daemon]:
+    """Run a journald in *folder*; *boot*: as at another start of the machine."""
     needs_journald()
-    daemon = Daemon(folder)
+    daemon = Daemon(folder, boot)
     try:
         yield daemon
     finally:

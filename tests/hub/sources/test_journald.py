@@ -30,6 +30,7 @@ from tests.support import eventually
 
 FIRST = int(os.environ.get("MPSR_HISTORY", "0"))
 COUNT = int(os.environ.get("MPSR_JOURNALD_HISTORIES", "6"))
+BOOT = "01234567-89ab-cdef-0123-456789abcdef"
 LINE = b"0123456789abcdef0123456789abcdef"
 
 
@@ -82,6 +83,37 @@ def test_from_now_on_and_across_restarts(run: Run, daemon: Daemon, tmp_path: Pat
             pass
         assert own(committed) == texts(3, 4, 5)
         assert committed.losses == []
+
+    run(main())
+
+
+@both_loops
+def test_another_start_of_the_machine(run: Run, tmp_path: Path) -> None:
+    """
+    What was written before the machine was started again is read, and the place in it is found. Without --merge,
+    journalctl would show the present start only.
+    """
+    committed = Committed()
+    (tmp_path / "journald").mkdir()
+
+    async def read(daemon: Daemon, *expected: int) -> None:
+        async with living(tmp_path, committed, table_of(daemon.directory)):
+            await wait_for(committed, f"n{expected[-1]}")
+        assert own(committed) == texts(*expected)
+
+    async def main() -> None:
+        with running(tmp_path / "journald", boot=BOOT) as daemon:
+            daemon.write(*texts(1))
+            await read(daemon, 1)
+            daemon.write(*texts(2, 3))
+            daemon.settled("n3")
+        with running(tmp_path / "journald") as daemon:
+            daemon.write(*texts(4))
+            last = daemon.settled("n4")
+            await read(daemon, 1, 2, 3, 4)
+        assert (committed.losses, len(committed.messages)) == ([], last)
+        boots = {each.record["boot_id"] for each in committed.messages}
+        assert (len(boots), BOOT.replace("-", "") in boots) == (2, True)
 
     run(main())
 
