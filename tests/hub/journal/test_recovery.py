@@ -254,6 +254,17 @@ def test_positions_at_the_end_of_a_segment_count_if_the_next_header_is_damaged()
     assert read_all(disk) == expected([*sent, own("a", 1)])
 
 
+def test_a_block_whose_header_is_not_ours_has_no_positions() -> None:
+    """Its messages are a gap, and what it says about sources is not known."""
+    disk = ForgettingFiles()
+    life = Life(disk)
+    life.append(at({b"x": 1}, "x"))
+    life.append(msgspec.structs.replace(at({b"x": 2}, "y"), tag="a text"))
+    recovered = recover(disk.after_kill(), Dedupe(), now=NS)
+    assert (rows_of(recovered.positions), recovered.next_sequence) == ({b"x": 1}, 3)
+    assert read_all(disk)[1:] == [Stored(2, 1, None)]
+
+
 @pytest.mark.parametrize("index", range(6))
 def test_damage_takes_positions_and_messages_together(index: int) -> None:
     """Whichever block is damaged: the positions are those of the blocks that are left, as its messages are."""
