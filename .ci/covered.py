@@ -3,9 +3,10 @@ Whether hub/wire/ and hub/journal/ are covered by their own tests as well as bef
 
     .ci/covered.py [FLOORS]      FLOORS: a file with the table [tool.mpsr.coverage], by default pyproject.toml
 
-Only tests/hub/wire and tests/hub/journal run, without those marked `costly`: measuring makes Python three times slower,
-and the rest of the suite has limits of time, counts system calls and starts processes, which nobody should disturb. The
-examples of Hypothesis are the same in every run (profile `coverage` in tests/conftest.py), so the figures are, too.
+Only tests/hub/wire and tests/hub/journal run, each in a process of its own, without those marked `costly`: measuring
+makes Python three times slower, and the rest of the suite has limits of time, counts system calls and starts processes,
+which nobody should disturb. The examples of Hypothesis are the same in every run (profile `coverage` in
+tests/conftest.py), so the figures are, too.
 
 Where tests were skipped because the machine lacks something, a figure below its floor is reported and is no failure;
 with CI=true it is one.
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -35,13 +37,24 @@ def measure(folder: Path) -> tuple[dict[str, float], bool]:
     environ = {**os.environ, "COVERAGE_FILE": str(folder / "data"), "PYTHONSAFEPATH": "1"}  # what is installed
     coverage = [sys.executable, "-m", "coverage"]
     pytest = ["-m", "pytest", "-q", "--no-header", "-m", "not costly", "--hypothesis-profile=coverage"]
-    pytest += ["-p", "no:cacheprovider", f"--junitxml={folder / 'report.xml'}"]
-    ran = subprocess.run([*coverage, "run", *pytest, *TESTS], cwd=ROOT, env=environ, check=False)
-    if ran.returncode:
-        sys.exit(ran.returncode)
+    reports = [folder / f"{number}.xml" for number, _ in enumerate(TESTS)]
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*coverage, "run", *pytest, "-p", "no:cacheprovider", f"--junitxml={report}", tests],
+                    cwd=ROOT,
+                    env={**environ, "COVERAGE_FILE": f"{folder}/data.{report.stem}"},
+                )
+            )
+            for tests, report in zip(TESTS, reports, strict=True)
+        ]
+    if failed := [run.returncode for run in runs if run.returncode]:
+        sys.exit(failed[0])
+    subprocess.run([*coverage, "combine", "--quiet", str(folder)], cwd=ROOT, env=environ, check=True)
     report = folder / "coverage.json"
     subprocess.run([*coverage, "json", "--quiet", "-o", str(report)], cwd=ROOT, env=environ, check=True)
-    skips = any(True for _ in ElementTree.parse(folder / "report.xml").iter("skipped"))
+    skips = any(True for each in reports for _ in ElementTree.parse(each).iter("skipped"))
     return percentages(json.loads(report.read_text())), skips
 
 

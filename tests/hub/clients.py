@@ -7,6 +7,7 @@ Not here: a hub in a separate process (tests.support).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -31,16 +32,19 @@ def _with(run: Callable[[Coroutine[Any, Any, None]], None]) -> Run:
     return run_in_time
 
 
+ROUNDS = 200
+"""Rounds of the loop after which `until` leaves the processor to others."""
 both_loops = pytest.mark.parametrize("run", [_with(asyncio.run), _with(uvloop.run)], ids=["asyncio", "uvloop"])
 
 
 async def until(condition: Callable[[], Any], what: str = "") -> None:
     """Run the event loop until *condition* holds. Raises AssertionError after `PATIENCE_S`."""
     deadline = time.monotonic() + PATIENCE_S
+    rounds = itertools.count()
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {PATIENCE_S:g} s in vain: {what or source_of(condition)}")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0 if next(rounds) < ROUNDS else 0.001)  # for a time to be over, or another process
 
 
 def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> socket.socket:

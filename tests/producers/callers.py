@@ -9,7 +9,6 @@ a loop may be left.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import socket
 import threading
@@ -23,6 +22,7 @@ import uvloop
 
 from producers import AsyncClient, AsyncStream, Client, Stream
 from tests.producers.fakehub import FakeHub
+from tests.producers.loops import running
 from tests.support import PATIENCE_S
 
 END = object()
@@ -216,20 +216,8 @@ def _in_threads() -> Iterator[MakeCaller]:
 
 @contextmanager
 def _in_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[MakeCaller]:
-    loop, complaints = new_loop(), list[dict[str, Any]]()
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
+    with running(new_loop()) as loop:
         yield lambda path: _Asynchronous(loop, path)
-        left = [task for task in asyncio.all_tasks(loop) if not task.done()]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(PATIENCE_S)
-        loop.run_until_complete(asyncio.sleep(0))  # transports close in the next iteration of the loop
-        loop.close()
-    gc.collect(1)  # an object that was never awaited or closed warns now
-    assert (left, complaints) == ([], [])
 
 
 CALLERS: dict[str, Callable[[], AbstractContextManager[MakeCaller]]] = {

@@ -8,7 +8,6 @@ no warning and no unhandled error of that loop may be left.
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from producers import AsyncProducer, BacklogFull, NotAcknowledged, Producer
 from producers.link import Link, LinkState
 from producers.outgoing import Outgoing
 from tests.producers.helpers import until_waiting
+from tests.producers.loops import running
 from tests.support import PATIENCE_S
 
 
@@ -191,20 +191,8 @@ def _blocking() -> Iterator[Make]:
 
 @contextmanager
 def _in_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Make]:
-    loop, complaints = new_loop(), list[dict[str, Any]]()
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    try:
+    with running(new_loop()) as loop:
         yield lambda path, **options: _Asynchronous(loop, path, **options)
-        left = [task for task in asyncio.all_tasks(loop) if not task.done()]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(PATIENCE_S)
-        loop.run_until_complete(asyncio.sleep(0))  # transports close in the next iteration of the loop
-        loop.close()
-    gc.collect(1)  # an object that was never awaited or closed warns now
-    assert (left, complaints) == ([], [])
 
 
 KINDS: dict[str, Callable[[], AbstractContextManager[Make]]] = {

@@ -7,7 +7,8 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -32,6 +33,19 @@ class Interrupted(Exception):
 def client(fake: FakeHub) -> Iterator[Client]:
     with Client(fake.path) as client:
         yield client
+
+
+@contextmanager
+def interrupted(hub: Callable[[], None], handler: Callable[..., None]) -> Iterator[None]:
+    """Run *hub* beside the block. When it sends SIGUSR1, *handler* interrupts the block."""
+    before = signal.signal(signal.SIGUSR1, handler)
+    thread = threading.Thread(target=hub)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(PATIENCE_S)
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_many_threads(hub: HubProcess) -> None:
@@ -77,13 +91,8 @@ def test_an_interruption_while_a_reply_is_awaited(client: Client, fake: FakeHub)
         raise Interrupted
 
     lost: list[BaseException | None] = []
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    thread = threading.Thread(target=hub)
-    thread.start()
-    with pytest.raises(Interrupted):
+    with interrupted(hub, interrupt), pytest.raises(Interrupted):
         client.call("m", timeout=PATIENCE_S)
-    thread.join(PATIENCE_S)
-    signal.signal(signal.SIGUSR1, before)
     (error,) = lost
     assert isinstance(error, AnswerLost)
     assert "interrupted while a reply was read" in error.reason
@@ -105,13 +114,8 @@ def test_an_interruption_while_a_request_is_sent(client: Client, fake: FakeHub) 
         raise Interrupted
 
     talks: list[Talk] = []
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    thread = threading.Thread(target=hub)
-    thread.start()
-    with pytest.raises(Interrupted):
+    with interrupted(hub, interrupt), pytest.raises(Interrupted):
         client.call("m", ["x" * 50_000_000], timeout=PATIENCE_S)
-    thread.join(PATIENCE_S)
-    signal.signal(signal.SIGUSR1, before)
     assert talks[0].is_closed()
 
 
@@ -132,12 +136,8 @@ def test_a_call_in_a_signal_handler(client: Client, fake: FakeHub) -> None:
             refused.append(error)
 
     refused: list[Reentered] = []
-    before = signal.signal(signal.SIGUSR1, call)
-    thread = threading.Thread(target=hub)
-    thread.start()
-    assert client.call("m", timeout=PATIENCE_S) == 1
-    thread.join(PATIENCE_S)
-    signal.signal(signal.SIGUSR1, before)
+    with interrupted(hub, call):
+        assert client.call("m", timeout=PATIENCE_S) == 1
     assert len(refused) == 1
 
 
@@ -230,18 +230,14 @@ def test_a_fork_in_the_middle_of_a_call(client: Client, fake: FakeHub) -> None:
 
     ended: list[int] = []
     children: list[int] = []
-    before = signal.signal(signal.SIGUSR1, fork)
-    thread = threading.Thread(target=hub)
-    thread.start()
-    try:
-        answer = client.call("m", timeout=PATIENCE_S)
-    except AnswerLost:
-        if children:
-            os._exit(7)
-        raise
-    finally:
-        if children:
-            os._exit(1)
-    thread.join(PATIENCE_S)
-    signal.signal(signal.SIGUSR1, before)
+    with interrupted(hub, fork):
+        try:
+            answer = client.call("m", timeout=PATIENCE_S)
+        except AnswerLost:
+            if children:
+                os._exit(7)
+            raise
+        finally:
+            if children:
+                os._exit(1)
     assert (answer, ended) == (1, [7])

@@ -85,11 +85,16 @@ def test_limits(tmp_path: Path) -> None:
 )
 def test_a_limit_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
     """The error names the place in the file, and what is right."""
-    file = tmp_path / "hub.toml"
-    file.write_text(f"[[limits]]\nmessages_per_s = 1\n[[limits]]\n{text}\n")
-    with pytest.raises(ConfigError, match=r"limits\[1\]") as error:
+    assert said in error_in_the_second(tmp_path, "limits", "messages_per_s = 1", text)
+
+
+def error_in_the_second(folder: Path, table: str, first: str, second: str) -> str:
+    """Return what is said about the *second* of two tables, the *first* of which is right."""
+    file = folder / "hub.toml"
+    file.write_text(f"[[{table}]]\n{first}\n[[{table}]]\n{second}\n")
+    with pytest.raises(ConfigError, match=rf"{table}\[1\]") as error:
         load(file=str(file), environ={})
-    assert said in str(error.value)
+    return str(error.value)
 
 
 def test_access(tmp_path: Path) -> None:
@@ -120,8 +125,4 @@ def test_access(tmp_path: Path) -> None:
 )
 def test_access_that_does_not_fit(text: str, said: str, tmp_path: Path) -> None:
     """The error names the place in the file, and what is right."""
-    file = tmp_path / "hub.toml"
-    file.write_text(f'[[access]]\nallow = ["all"]\nread = ["x"]\n[[access]]\n{text}\n')
-    with pytest.raises(ConfigError, match=r"access\[1\]") as error:
-        load(file=str(file), environ={})
-    assert said in str(error.value)
+    assert said in error_in_the_second(tmp_path, "access", 'allow = ["all"]\nread = ["x"]', text)

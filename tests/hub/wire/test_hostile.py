@@ -59,9 +59,12 @@ def test_no_step_is_long(name: str) -> None:
     """
     One call of `receive` takes less than 20 ms of CPU time (the better of two runs, because the machine is shared).
     """
-    first, second = decoded(name)[0], decoded(name)[0]
-    assert len(first) == len(second)
-    assert max(map(min, first, second)) < STEP_S
+    steps, *_ = decoded(name)
+    if max(steps) >= STEP_S:
+        again, *_ = decoded(name)
+        assert len(steps) == len(again)
+        steps = [*map(min, steps, again)]
+    assert max(steps) < STEP_S
 
 
 @pytest.mark.parametrize("name", STREAMS)
