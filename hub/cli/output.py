@@ -103,12 +103,17 @@ def _put(lines: list[str]) -> None:
         write_all(sys.stdout.fileno(), data)
 
 
-def rest(seconds: float) -> None:
-    """Wait *seconds*. Raises BrokenPipeError as soon as the reader of standard output has ended."""
+def rest(seconds: float, fd: int | None = None) -> None:
+    """
+    Wait *seconds*, or until *fd* is readable. Raises BrokenPipeError as soon as the reader of standard output has
+    ended.
+    """
     import select
 
     poll = select.poll()
     poll.register(sys.stdout, 0)  # errors and hang-ups are reported anyway
+    if fd is not None:
+        poll.register(fd, select.POLLIN)
     if any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(seconds * 1000)):
         raise BrokenPipeError
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Protocol
 
+from hub.cli.changes import Changes
 from hub.cli.output import complain, rest
 from hub.errors import JournalUnusable
 from hub.journal.reader import Reader, has_journal, open_reader
@@ -29,7 +31,7 @@ from producers import call as ask
 from producers.errors import AnswerLost
 
 FOLLOW_S = 0.1
-"""Seconds between two reads of a follower: half of the promised delay."""
+"""Seconds between two looks of a follower at its output, and for a journal."""
 NOTICE_S = 1.0
 """How long a follower waits for a journal without a word."""
 LAST_MAX = 10_000
@@ -87,10 +89,11 @@ class InFiles:
         return last_sequence_before(self._folder, received)
 
     def follow(self, after: int) -> Iterator[Iterator[Iterable[Message]]]:
-        reader = self._open(after)
-        while True:
-            yield self._wanted(reader, after, follow=True)
-            rest(FOLLOW_S)
+        with closing(Changes(self._folder)) as changes:  # before the first read, so that no write is missed
+            reader = self._open(after)
+            while True:
+                yield self._wanted(reader, after, follow=True)
+                changes.wait()
 
     def _open(self, after: int) -> Reader:
         return open_reader(self._folder, after=after, since=self._query.since)
