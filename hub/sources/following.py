@@ -327,7 +327,7 @@ class Following:
             file.is_unreadable = False
             file.size = described.st_size
             self._to_ready.append(file)
-        elif not file.is_rotated:
+        elif not file.is_rotated and not file.is_queued and not file.is_blocked:  # it was read since
             file.checked_ns = self._look_began_ns
         return file
 
@@ -697,6 +697,8 @@ class Following:
         """Follow *file* no longer. Unless *forget*, it goes on where it is if it comes back."""
         self._close(file)
         self._missing.discard(file)
+        if not self._is_followed(file):
+            return
         self.files.pop(file.name, None)
         self._by_ino[file.identity.ino].discard(file)
         if not self._by_ino[file.identity.ino]:
@@ -758,12 +760,16 @@ class Following:
 
     def ready(self, file: Followed) -> None:
         """Read *file* when its turn comes."""
-        if file.is_queued or file.is_blocked or file.is_unreadable or self._waits(file):
+        if file.is_queued or file.is_blocked or file.is_unreadable or self._waits(file) or not self._is_followed(file):
             return
         if file.unread_since is None and file.unread_bytes:
             file.unread_since = time.time()
         file.is_queued = True
         self._owner(file).ready.append(file)
+
+    def _is_followed(self, file: Followed) -> bool:
+        """Return whether *file* was not given up: it may be followed anew, as another object."""
+        return self.files.get(file.name) is file
 
     @staticmethod
     def _waits(file: Followed) -> bool:
@@ -789,7 +795,7 @@ class Following:
         while owner.ready and read_bytes < bytes_max and time.thread_time() < ends_at:
             file = owner.ready.popleft()
             file.is_queued = False
-            if file.name not in self.files or file.is_blocked or self._waits(file):
+            if not self._is_followed(file) or file.is_blocked or self._waits(file):
                 continue
             if file.new_owner is not None:
                 (file.uid, file.gid), file.new_owner = self._moved_to(file), None
