@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -79,7 +80,7 @@ class JournaldSource:
         self._program = ""
         self._at = JournalPlace(Place())
         self._stored = Place()  # the place that was stored last
-        self._stored_at = 0.0
+        self._stored_at = -math.inf  # so that a hub that is often restarted writes its row, too
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()
         self._is_stopping = False

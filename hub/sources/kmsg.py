@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import time
 from collections.abc import Callable
@@ -64,7 +65,7 @@ class KmsgSource:
         self._fd = -1
         self._name = b""
         self._next: int | None = None  # the number that comes next; None: any
-        self._stored_at = 0.0
+        self._stored_at = -math.inf  # so that a hub that is often restarted writes its row, too
         self._is_drained = False
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()

@@ -270,10 +270,10 @@ def journald_source(table: SourceTable, *others: Any) -> JournaldSource:
     return JournaldSource(table, *others)
 
 
-def kill_children() -> None:
-    """Kill each journalctl of this process."""
+def kill_children(program: str = "journalctl") -> None:
+    """Kill each journalctl of this process, or *program* in its place."""
     for pid, name in children():
-        if name == "journalctl":
+        if name == program:
             os.kill(pid, signal.SIGKILL)
 
 
@@ -514,12 +514,20 @@ def test_units(run: Run, install: Install, tmp_path: Path) -> None:
         assert committed.losses == []
         (tmp_path / "entries").write_bytes(data + export(10))
         async with living(tmp_path, committed, table_of(tmp_path, exclude_units=("*",))) as life:
-            await until(lambda: life.source.lag.seconds is not None)  # type: ignore[attr-defined]
+            await until(lambda: numbers() == [10])
+            (tmp_path / "entries").write_bytes(data + export(10) + export(11))
+            await until(lambda: "sleep" in [name for _, name in children()])
+            kill_children("sleep")
+            source: Any = life.source
+            await until(lambda: source._at.place.number == 11)
+            assert numbers() == [10], "it is stored from time to time only"
+        assert numbers() == [11], "and at the end"
         assert own(committed) == texts(3, 6, 9)
 
+    def numbers() -> list[int]:
+        return [each.number for each in committed.positions(b"journald:")]
+
     run(main())
-    (position,) = committed.positions(b"journald:")
-    assert position.number == 10
 
 
 @both_loops
