@@ -223,7 +223,8 @@ class Intake:
         self._dropped[batch.tag] = count + batch.count, size + len(batch.entries)
         self.metrics.limited += batch.count
         if batch.chunk_id is not None or batch.positions:
-            self._put(msgspec.structs.replace(batch, entries=join((), 0), count=0, crc=None))
+            origin = batch.origin or self  # or nobody would hear that its positions are settled
+            self._put(msgspec.structs.replace(batch, entries=join((), 0), count=0, crc=None, origin=origin))
         if self._reporting is None:
             self._reporting = asyncio.get_running_loop().call_later(LIMITED_S, self._report_dropped)
 

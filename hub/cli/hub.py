@@ -15,7 +15,7 @@ from hub.cli.output import complain, discard_output, renderer
 from hub.paths import check_default
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
-from hub.service.preflight import check_sources, check_start, users_of
+from hub.service.preflight import check_sources, check_start, notes_on_sources, users_of
 from hub.service.settings import LoadedConfig, load, misspelt_variables
 from hub.service.systemd import has_inherited_sockets
 
@@ -86,6 +86,8 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
             for pid, names in users_of(settings.config).items()
         )
         click.echo(f"mpsr: valid ({settings.file or 'no file'}){used}")
+        for note in notes_on_sources(settings.config):
+            complain(note)
         return
 
     import uvloop

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from hub.errors import JournalUnusable, MpsrError, SocketError, SourceError
 from hub.journal.files import DiskFiles
@@ -26,10 +27,12 @@ from hub.secretfile import Unusable, read_secret
 from hub.service.config import Config
 from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.credentials import load as load_credentials
+from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.journalfiles import check_journal
 from hub.sources.kmsgdevice import open_device
 from hub.sources.table import (
     SOURCES,
+    Files,
     FileTable,
     Http,
     Journald,
@@ -95,6 +98,31 @@ def check_sources(config: Config) -> None:
             _check_source(source)
         except (MpsrError, OSError) as error:
             raise as_source_error(source, error) from error
+
+
+def notes_on_sources(config: Config) -> Iterator[str]:
+    """Yield a sentence for each glob that matches no file that can be read: such files may appear later."""
+    for source in config.all_sources:
+        if isinstance(source, Files):
+            exclusion = Exclusion(source.exclude)
+            for path in source.paths:
+                if (note := _note_on_glob(Glob(path), exclusion)) is not None:
+                    yield f"{path}: {note}"
+
+
+def _note_on_glob(glob: Glob, exclusion: Exclusion) -> str | None:
+    found = 0
+    try:
+        for folder in glob.folders(set()):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if glob.takes(folder, entry.name, exclusion):
+                        found += 1
+                        if not os.access(entry.path, os.R_OK):
+                            return f"{entry.path} cannot be read (its group may: SupplementaryGroups= of the unit)"
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
+    return None if found else "no file matches now"
 
 
 def _check_source(source: SourceTable) -> None:

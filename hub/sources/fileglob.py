@@ -39,6 +39,10 @@ class Glob:
         """Whether the name of a file matches."""
         self.is_plain: bool = _MAGIC.search(self._parts[-1]) is None
 
+    def takes(self, folder: str, name: str, exclusion: Exclusion) -> bool:
+        """Return whether the file *name* in *folder*, one of its folders, is to be read."""
+        return self.matches.match(name) is not None and (self.is_plain or not exclusion.has(folder, name))
+
     def has(self, path: str) -> bool:
         """Return whether *path* is one that it matches."""
         return _fits(path.strip("/").split("/"), self._parts)

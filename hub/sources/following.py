@@ -354,7 +354,7 @@ class Following:
         """Return the glob that a name matches, and the path that the file is known by."""
         path = os.path.join(folder.path, name)
         for glob in folder.globs:
-            if glob.matches.match(name) and (glob.is_plain or not self._exclusion.has(folder.path, name)):
+            if glob.takes(folder.path, name, self._exclusion):
                 return glob, path
         if name in folder.linked:
             link, glob = folder.linked[name]

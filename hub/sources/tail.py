@@ -30,7 +30,7 @@ import msgspec
 from hub.access import Gate
 from hub.budget import PIECE_BYTES
 from hub.endpoint import Endpoint
-from hub.errors import HubClosed
+from hub.errors import HubClosed, SourceError
 from hub.intake import Intake, Tally
 from hub.log import get_logger
 from hub.message import Peer, position_batches
@@ -288,11 +288,15 @@ class FilesSource:
         """Read the files of one owner, as long as there is something to read."""
         intake = self._intake(owner.peer)
         room_bytes = 0
+        is_refused = False
         while owner.has_work and not self._is_stopping and self._failure is None:
             if not intake.gate.may("send"):
-                intake.refuse("send", 1)
+                if not is_refused:
+                    intake.refuse("send", 1)
+                is_refused = True
                 await self._wait_refused()
                 continue
+            is_refused = False
             await intake.ready()
             if room_bytes:
                 await intake.budget.room_to_open(intake.holding)
@@ -315,9 +319,9 @@ class FilesSource:
             self._start_owners()
 
     async def _take(self, intake: Intake, items: Sequence[Item]) -> None:
-        """Accept *items*, which are never refused: the rules were asked before. Raises HubClosed."""
-        if items:
-            await intake.take(items)
+        """Accept *items*. Raises HubClosed, and SourceError if the rules have just changed: they must be read again."""
+        if items and not await intake.take(items):
+            raise SourceError(self.where, "the access rules have changed")
 
     async def _wait_refused(self) -> None:
         with contextlib.suppress(TimeoutError):

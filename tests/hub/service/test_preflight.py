@@ -19,7 +19,7 @@ from hub.journal.segment import segment_name
 from hub.paths import AbsolutePath
 from hub.service import preflight
 from hub.service.config import Config
-from hub.service.preflight import check_sources, check_start
+from hub.service.preflight import check_sources, check_start, notes_on_sources
 from hub.service.settings import load
 from hub.socketfile import SocketFile
 from hub.sources.table import Fifo, Journald, Place
@@ -274,3 +274,27 @@ def test_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SourceError, match=r"pip install 'mpsr\[http\]'"):
         check_sources(at_address)
+
+
+def test_notes_on_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A glob without files, and a file that cannot be read, are notes, and no errors."""
+
+    def following(glob: str) -> Config:
+        return load({"socket": str(tmp_path / "s"), "journal": str(tmp_path / "j"), "files": [glob]}).config
+
+    (tmp_path / "app.log").write_text("x")
+    (tmp_path / "app.log.1").write_text("x")
+    for name, note in (("*.log", None), ("*.1", "no file matches now"), ("none/*.log", "no file matches now")):
+        config = following(f"{tmp_path}/{name}")
+        check_sources(config)
+        assert list(notes_on_sources(config)) == ([] if note is None else [f"{tmp_path}/{name}: {note}"])
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (sentence,) = notes_on_sources(following(f"{tmp_path}/*.log"))
+    assert f"{tmp_path}/app.log cannot be read" in sentence
+
+    def fail(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "scandir", fail)
+    (sentence,) = notes_on_sources(following(f"{tmp_path}/*/*.log"))
+    assert f"{tmp_path} cannot be read" in sentence

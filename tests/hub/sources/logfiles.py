@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
+from hub.access import Access
 from hub.control.reading import Readings
 from hub.endpoint import Endpoint
 from hub.journal.journal import Journal
+from hub.limits import Limits
 from hub.message import LOSS_TAG, Batch, Message
 from hub.metrics import Metrics
 from hub.receiver import Receiver
@@ -36,7 +38,8 @@ class Site:
         paths = options.pop("paths", [str(self.logs / "*.log")])
         options.setdefault("begin", "start")
         self.table = Files(paths=tuple(GlobPath.parse(path) for path in paths), **options)
-        self.options: dict[str, Any] = {}
+        self.access = Access()
+        self.frame_bytes_max = 64 << 20
         self.source: FilesSource
         self.journal: Journal
         self._tasks: list[asyncio.Task[None]] = []
@@ -46,13 +49,15 @@ class Site:
         with open(self.logs / name, "ab") as file:
             file.write(text.encode() if isinstance(text, str) else text)
 
-    async def start(self) -> None:
+    async def start(self, limits: Limits | None = None) -> None:
         """Start a hub, and return when it has looked at everything."""
         self.journal = await Journal.open(str(self._folder / "journal"), retain_bytes=64 << 20)
-        self.endpoint = Endpoint(SocketFile.bind(str(self._folder / "hub.sock")))
+        socket_file = SocketFile.bind(str(self._folder / "hub.sock"))
+        self.endpoint = Endpoint(socket_file, access=self.access, frame_bytes_max=self.frame_bytes_max)
+        self.endpoint.limits = limits or self.endpoint.limits
         receiver = Receiver(self.endpoint.inbox, self.journal, Metrics())
         shown = Shown(self.journal, readings=lambda: cast("Readings", None), stats=dict, is_stopping=lambda: False)
-        self.source = FilesSource(self.table, self.endpoint, shown, **self.options)
+        self.source = FilesSource(self.table, self.endpoint, shown)
         self.source.open()
         self._tasks = [asyncio.create_task(receiver.run()), asyncio.create_task(self.source.run())]
         looked = asyncio.create_task(self.source.has_looked.wait())
@@ -60,6 +65,11 @@ class Site:
         looked.cancel()
         if self._tasks[1].done():
             self._tasks[1].result()
+
+    @property
+    def running(self) -> asyncio.Task[None]:
+        """The source's task."""
+        return self._tasks[1]
 
     async def kill(self) -> None:
         """End the hub without any care; what is committed stays."""
