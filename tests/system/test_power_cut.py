@@ -29,6 +29,7 @@ from hub.journal.recovery import Recovered, recover
 from hub.journal.segment import list_segments
 from hub.message import Batch, Peer
 from hub.wire import chunkid
+from hub.wire.chunkid import unpack_own
 from hub.wire.frame import decode_acks
 from tests import support
 from tests.hub.clients import connect, frame_of, read_acks
@@ -275,7 +276,7 @@ def test_a_power_cut_at_any_moment_keeps_what_is_promised(
     truth = _truth(operations)
     _check_recording(kind, operations, truth)
     dice = random.Random(SEED)
-    last_of = {chunk: sequence + count - 1 for sequence, (chunk, count, _) in truth.items() if chunk}
+    last_of = _last_of(truth)
     offsets = _offsets(truth)
     safe = torn = 0
     reader = None
@@ -310,7 +311,7 @@ def _check_recording(kind: str, operations: Sequence[Operation], truth: Truth) -
         assert found == [*range(half), *range(10_000, 10_000 + len(found) - half)]
     assert lines == [*map(_line, range(2 * LINES))]
     chunks = PRODUCERS * RECORDINGS[kind].chunks
-    assert len({chunk for chunk, _, _ in truth.values() if chunk}) == chunks
+    assert len(_last_of(truth)) == chunks
     assert len({chunk for operation in operations for chunk in operation.acks}) == chunks
     calls = [operation.call for operation in operations]
     syncs = sum(call in ("fdatasync", "sync_range") for call in calls)
@@ -329,6 +330,22 @@ def _power_cut(disk: ForgettingFiles, dice: random.Random) -> ForgettingFiles:
         return count - 1 if dice.random() < bias else dice.randrange(count)
 
     return disk.after_power_cut(choose, tear_at=dice.randrange(512))
+
+
+def _last_of(truth: Truth) -> dict[bytes, int]:
+    """
+    Return the sequence of the last message of each chunk, or of the batch that it was made part of: that has the id of
+    its last chunk.
+    """
+    last_of: dict[bytes, int] = {}
+    stored: dict[bytes, int] = {}  # the last counter of each session
+    for sequence, (chunk_id, count, _) in truth.items():
+        if own := unpack_own(chunk_id):
+            session, counter = own
+            for each in range(stored.get(session, 0) + 1, counter + 1):
+                last_of[chunkid.pack_own(session.decode(), each)] = sequence + count - 1
+            stored[session] = counter
+    return last_of
 
 
 def _offsets(truth: Truth) -> dict[int, int]:
@@ -381,8 +398,8 @@ def _check_stored(disk: ForgettingFiles, truth: Truth, last: int, oldest: int) -
 
 def _check_resends(dedupe: Dedupe, truth: Truth, last: int, producer: int) -> None:
     """Resends of stored chunks are recognised; the producer's next chunk is not, so it is stored."""
-    prefix = chunkid.pack_own(_session(producer), 0)[:-16]
-    kept = sum(chunk.startswith(prefix) and sequence <= last for sequence, (chunk, _, _) in truth.items())
+    found = [unpack_own(chunk) for sequence, (chunk, _, _) in truth.items() if sequence <= last]
+    kept = max((own[1] for own in found if own and own[0] == _session(producer).encode()), default=0)
     peer = Peer(uid=os.geteuid())
     resent = [Batch(b"", b"", 1, chunkid.pack_own(_session(producer), counter), peer) for counter in (kept, kept + 1)]
     assert dedupe.unseen(resent[:1], 1 << 62) == [] or not kept
