@@ -2,7 +2,7 @@
 Which files a source reads: globs of paths, and which folders they lead to.
 
 ``*``, ``?`` and ``[…]`` match within a name, and not its leading dot; ``**`` as a whole name matches any number of
-folders. What stands before the first of them is followed as it is, links included. Below, a link to a folder is
+folders. What stands before the first of them is followed as it is, links included. After it, a link to a folder is
 followed by the rule of hub.sources.filelink, and ``**`` follows none.
 
 Always true: a folder is found once; at most `FOLDERS_MAX` folders are.
@@ -98,8 +98,8 @@ class _Walk:
         self.faults: list[OSError] = []
         self._walked = walked
 
-    def through(self, folder: str, parts: list[str], depth: int = 0) -> Iterator[str]:
-        """Yield the folders below *folder* that *parts* lead to."""
+    def through(self, folder: str, parts: list[str], depth: int = 0, *, is_open: bool = False) -> Iterator[str]:
+        """Yield the folders below *folder* that *parts* lead to. *is_open*: users may have made what is found."""
         if not parts:
             if not os.path.isdir(folder):
                 self._walked.add(_nearest(folder))
@@ -107,15 +107,17 @@ class _Walk:
             return
         part, rest = parts[0], parts[1:]
         if part == "**":
-            yield from self.through(folder, rest, depth)
+            yield from self.through(folder, rest, depth, is_open=True)
             if depth < DEPTH_MAX:
                 for name in self._folders_in(folder, _matcher("*"), with_links=False):
-                    yield from self.through(os.path.join(folder, name), parts, depth + 1)
+                    yield from self.through(os.path.join(folder, name), parts, depth + 1, is_open=True)
         elif _MAGIC.search(part) is None:
-            yield from self.through(os.path.join(folder, part), rest, depth)
+            path = os.path.join(folder, part)
+            if not is_open or not os.path.islink(path) or may_follow(path):
+                yield from self.through(path, rest, depth, is_open=is_open)
         else:
             for name in self._folders_in(folder, _matcher(part), with_links=True):
-                yield from self.through(os.path.join(folder, name), rest, depth)
+                yield from self.through(os.path.join(folder, name), rest, depth, is_open=True)
 
     def _folders_in(self, folder: str, names: re.Pattern[str], *, with_links: bool) -> list[str]:
         try:

@@ -307,17 +307,21 @@ class Following:
         if glob is not None and entry.is_symlink():
             self._look_at_link(os.path.join(folder.path, name), glob)
             return None
-        if glob is None and file is None and ino not in self._rows_by_ino and ino not in self._by_ino:
+        is_known = ino in self._by_ino or ino in self._rows_by_ino
+        if glob is None and file is None and not is_known:
             self._pass_by(folder, name)
-            return None
-        if not entry.is_file(follow_symlinks=False):
             return None
         described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         stamp = described.st_size, described.st_ctime_ns
         is_same = file is not None and file.identity.ino == described.st_ino
         if file is None or not is_same or (file.fd == -1 and file.stamp != stamp):
-            identity = identify(name, dir_fd, described)
-            file = self._file_of(identity, described, os.path.join(folder.path, name), glob, path)
+            is_none = not stat.S_ISREG(described.st_mode) or (not is_known and self._is_full(described.st_uid, path))
+            identity = None if is_none else identify(name, dir_fd, described)
+            file = (
+                None
+                if identity is None
+                else self._file_of(identity, described, os.path.join(folder.path, name), glob, path)
+            )
             if file is None:  # it only has an inode that another one had
                 self._pass_by(folder, name)
                 return None
@@ -433,11 +437,19 @@ class Following:
         self._owner(file).files += 1
         return file
 
-    def _may_follow(self, identity: Identity, uid: int, path: str) -> bool:
+    def _is_full(self, uid: int, path: str) -> bool:
+        """Return whether no more files of a user are followed, such as that at *path*."""
+        if len(self.files) < FILES_MAX // 2:
+            return False
         owner = self.owners.get(uid)
-        mine = owner.files if owner is not None else 0
-        if len(self.files) >= FILES_MAX or (uid not in (0, os.geteuid()) and mine >= FILES_MAX // 2):
+        has_half = owner is not None and owner.files >= FILES_MAX // 2 and uid not in (0, os.geteuid())
+        if has_half or len(self.files) >= FILES_MAX:
             self._log(log.warning, "files.too_many", os.path.dirname(path), files=len(self.files), uid=uid)
+            return True
+        return False
+
+    def _may_follow(self, identity: Identity, uid: int, path: str) -> bool:
+        if self._is_full(uid, path):
             return False
         holder = self._claims.get(identity.name)
         if holder is not None and holder is not self and not holder.is_ended:

@@ -93,6 +93,9 @@ def test_links_to_folders(tmp_path: Path) -> None:
     os.lchown(tmp_path / "links" / "theirs", ALICE, ALICE)
     assert folders(f"{tmp_path}/links/*/*.log") == [f"{tmp_path}/links/ours"]
     assert folders(f"{tmp_path}/links/**/*.log") == [f"{tmp_path}/links"]
+    assert folders(f"{tmp_path}/link*/theirs/*.log") == []
+    assert folders(f"{tmp_path}/link*/ours/*.log") == [f"{tmp_path}/links/ours"]
+    assert folders(f"{tmp_path}/links/theirs/*.log") == [f"{tmp_path}/links/theirs"]  # as it was written
 
 
 def test_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
