@@ -8,6 +8,7 @@ Made by openssl, for a day.
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import subprocess
 from pathlib import Path
@@ -53,6 +54,13 @@ class ClientHalf:
         with contextlib.suppress(ssl.SSLWantReadError):
             self.object.do_handshake()
         return self.outgoing.read()
+
+    def last_of_handshake(self, sock: socket.socket) -> bytes:
+        """Read what the server has to say in its handshake; return what the client sends last."""
+        last = b""
+        while not last:
+            last = self.shake_hands(sock.recv(65536))
+        return last
 
     def send(self, data: bytes) -> bytes:
         self.object.write(data)

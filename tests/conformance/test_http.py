@@ -8,7 +8,6 @@ import logging
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from itertools import groupby
@@ -60,13 +59,9 @@ class HttpHub(HubProcess):
 
 
 @pytest.fixture
-def hub() -> Iterator[HttpHub]:
-    folder = Path(tempfile.mkdtemp(prefix="mpsr-", dir="/tmp"))
-    try:
-        with HttpHub(folder) as hub:
-            yield hub
-    finally:
-        shutil.rmtree(folder)
+def hub(folder: Path) -> Iterator[HttpHub]:
+    with HttpHub(folder) as hub:
+        yield hub
 
 
 def test_curl(hub: HttpHub) -> None:

@@ -278,9 +278,7 @@ def test_many_records_at_once(run: Run, tmp_path: Path, certificates: Certificat
     def talk(here: Site) -> None:
         half = ClientHalf(certificates.context())
         with here.client(half.shake_hands()) as sock:
-            last = b""
-            while not last:
-                last = half.shake_hands(sock.recv(65536))
+            last = half.last_of_handshake(sock)
             sock.sendall(last + b"".join(half.send(b"%d\n" % at) for at in range(count)))
 
     async def main() -> None:
@@ -320,9 +318,7 @@ def test_the_sending_half_alone_is_closed(run: Run, tmp_path: Path, certificates
     def talk(here: Site) -> bytes:
         half = ClientHalf(certificates.context())
         with here.client(half.shake_hands()) as sock:
-            last = b""
-            while not last:
-                last = half.shake_hands(sock.recv(65536))
+            last = half.last_of_handshake(sock)
             sock.sendall(last + half.send(chunk("a")))
             with contextlib.suppress(ssl.SSLWantReadError):
                 half.object.unwrap()
@@ -346,9 +342,7 @@ def test_everything_in_one_piece(run: Run, tmp_path: Path, certificates: Certifi
     def talk(here: Site) -> bytes:
         half = ClientHalf(certificates.context())
         with here.client(half.shake_hands()) as sock:
-            last = b""
-            while not last:
-                last = half.shake_hands(sock.recv(65536))
+            last = half.last_of_handshake(sock)
             last += half.send(chunk("a"))
             with contextlib.suppress(ssl.SSLWantReadError):
                 half.object.unwrap()

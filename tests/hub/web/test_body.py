@@ -40,7 +40,7 @@ def test_more_time_for_more_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         async with serving(tmp_path) as here:
             reader, writer = await here.raw(HALF % 7)
             await until(lambda: here.budget.loose_bytes > 0)
-            await asyncio.sleep(0.3)  # the time that it had at first is over
+            await asyncio.sleep(0.3)  # the time that it had at first is over: time is what this tests
             writer.write(b"end")
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
             writer.close()
