@@ -406,6 +406,8 @@ def test_an_interrupt_when_all_is_stored(hub: HubProcess) -> None:
         sending.stdin.write(b"x\n")
         sending.stdin.flush()
         eventually(lambda: hub.stats()["acks"])
+        threads = [*Path(f"/proc/{sending.pid}/task").iterdir()]
+        eventually(lambda: all(" S " in (each / "stat").read_text() for each in threads), "it has read the reply")
         sending.send_signal(signal.SIGINT)
         assert sending.stderr.read() == b""
         assert sending.wait(30) == 130
