@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import against_tokio, figures, spawn
+from tests.benchmarks import against_tokio, figures, spawn, tailing
 from tests.docker import ratio
 
 HERE = str(Path(__file__).parent)  # most probably on a disk; `mpsr bench` refuses a temporary folder in memory
@@ -75,6 +75,15 @@ def test_spawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(spawn, "measure", lambda name, *args: 1000 / spawn.with_mpsr(name, *args[:2]))
     run(spawn, monkeypatch, "--lines", "50", "--rounds", "1", "--honcho", "", "--folder", str(tmp_path))
     assert json.loads(capsys.readouterr().out).keys() == {"mpsr_quiet_lines_s", "mpsr_shown_lines_s"}
+
+
+def test_tailing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It measures files with lines, and idle ones."""
+    monkeypatch.setattr(tailing, "QUIET_S", 0)
+    small = ("--lines", "4000", "--files", "2", "--rounds", "1", "--idle", "10", "--seconds", "0.1")
+    run(tailing, monkeypatch, "--folder", str(tmp_path), *small)
+    read, idle = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (read["lines"], idle["idle_files"]) == (4000, 10)
 
 
 def test_docker_ratio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
