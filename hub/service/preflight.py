@@ -104,7 +104,7 @@ def notes_on_sources(config: Config) -> Iterator[str]:
     """Yield a sentence for each glob that matches no file that can be read: such files may appear later."""
     for source in config.all_sources:
         if isinstance(source, Files):
-            exclusion = Exclusion(source.exclude)
+            exclusion = Exclusion(source.excluded)
             for path in source.paths:
                 if (note := _note_on_glob(Glob(path), exclusion)) is not None:
                     yield f"{path}: {note}"

@@ -187,7 +187,7 @@ class Files(SourceTable, frozen=True, kw_only=True, tag="files"):
 
     paths: tuple[GlobPath, ...]
     tag: TagTemplate | None = None
-    exclude: tuple[str, ...] = EXCLUDE
+    exclude: tuple[str, ...] = ()
     begin: Begin = msgspec.field(default="end", name="from")
     multiline: Multiline | None = None
     parse: Parse = "text"
@@ -201,6 +201,11 @@ class Files(SourceTable, frozen=True, kw_only=True, tag="files"):
     @property
     def where(self) -> str:
         return ", ".join(self.paths)
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """The globs of what is left out."""
+        return (*EXCLUDE, *self.exclude)
 
     def tag_of(self, path: str) -> bytes:
         """Return the tag of the file at *path*."""

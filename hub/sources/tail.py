@@ -146,7 +146,7 @@ class FilesSource:
         table = self._table
         self._following = Following(
             [Glob(path) for path in table.paths],
-            Exclusion(table.exclude),
+            Exclusion(table.excluded),
             FileParser(table.parse, table.multiline),
             tag_of=table.tag_of,
             positions=self._shown.journal.positions(PREFIX),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,18 @@ from hub.errors import SocketError, SourceError, UnknownGroup
 from hub.paths import AbsolutePath
 from hub.service.misfit import Misfit
 from hub.service.tables import read_table
-from hub.sources.table import SOURCES, Fifo, Journald, Tag, as_source_error, type_of
+from hub.sources.table import (
+    EXCLUDE,
+    SOURCES,
+    Fifo,
+    Files,
+    GlobPath,
+    Journald,
+    Tag,
+    TagTemplate,
+    as_source_error,
+    type_of,
+)
 from hub.wire.frame import TAG_BYTES_MAX
 
 
@@ -68,3 +80,29 @@ def test_tags() -> None:
 def test_faults_in_words(error: Exception, reason: str) -> None:
     """Whatever opening a source raises becomes one sentence about it."""
     assert as_source_error(Fifo(path=AbsolutePath("/a")), error).reason == reason
+
+
+def test_tables_of_files() -> None:
+    """Globs are absolute; the tag has the fields of a path; multiline is for text; what rotation makes is left out."""
+    table = read_table({"type": "files", "paths": ["/var/log//a/../*.log"], "exclude": ["x"]}, Files)
+    assert (table.where, table.tag_of("/var/log/nginx/access.log")) == (
+        "/var/log/*.log",
+        b"files.var.log.nginx.access.log",
+    )
+    assert table.excluded == (*EXCLUDE, "x")
+    assert TagTemplate.parse("{folder}.{name}.{path}").of("/a/b/c.d.log") == b"b.c.d.a.b.c.d.log"
+    assert len(TagTemplate.parse("{path}").of("/x" * TAG_BYTES_MAX)) == TAG_BYTES_MAX
+    assert GlobPath.of_shell("*.log") == f"{os.getcwd()}/*.log"
+    for given, problem in (
+        ({"paths": []}, "without paths"),
+        ({"paths": ["*.log"]}, "not an absolute path"),
+        ({"paths": ["/var/log/"]}, "a folder, not files"),
+        ({"paths": ["/x"], "tag": "{file}"}, "its fields are"),
+        ({"paths": ["/x"], "tag": "a{"}, "its fields are"),
+        ({"paths": ["/x"], "multiline": "("}, "not a regular expression"),
+        ({"paths": ["/x"], "multiline": ""}, "not auto, indent"),
+        ({"paths": ["/x"], "multiline": "auto", "parse": "json"}, "joins lines of text"),
+        ({"paths": ["/x"], "parse": "xml"}, "not one of"),
+    ):
+        with pytest.raises(Misfit, match=problem):
+            read_table({"type": "files", **given}, Files)
