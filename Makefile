@@ -29,6 +29,8 @@ UV := uv==0.13.8
 
 # Nothing that runs here may import the checkout instead of the wheel.
 export PYTHONSAFEPATH := 1
+# Several processes read the tests, which takes each of them twice as long if none may keep what it has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help run test test-all coverage mutants lint format docs lock release clean
 
