@@ -36,6 +36,7 @@ def test_our_own_ids_are_recognised(counter: int) -> None:
     packed = chunkid.pack_own(SESSION, counter)
     assert chunkid.is_own(packed)
     assert chunkid.unpack_own(packed) == (SESSION.encode(), counter)
+    assert chunkid.counter_of(packed) == counter
 
 
 def test_our_own_ids_are_what_the_wire_makes_of_them() -> None:

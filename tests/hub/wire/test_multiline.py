@@ -306,3 +306,13 @@ def test_what_is_held_is_bounded() -> None:
     done = joined(lines, 1, bytes_max=200)
     assert b"\n".join(done) == b"\n".join(lines)
     assert max(map(len, done)) <= 200 + len(HEAD)
+
+
+def test_what_is_held() -> None:
+    """The last lines are held until they are complete; a level in front of a line is that of the message."""
+    joiner = Joiner(Join.AUTO, bytes_max=1 << 20)
+    lines = [b"<3>the disk is full", HEAD, b'  File "x", line 1']
+    (done,) = joiner.add(lines, Moment(1, 1), b"\n".join(lines))
+    assert (done.messages, done.level, joiner.held_lines) == ([b"the disk is full"], "error", 2)
+    (rest,) = joiner.flush()
+    assert (rest.messages, joiner.held_lines) == ([b"\n".join(lines[1:])], 0)
