@@ -87,7 +87,7 @@ class FilesSource:
         self._has_events = False
         self._failure: BaseException | None = None
         self._lag = Lag(0)
-        self._look_at = self._poll_at = self._poll_folders_at = 0.0
+        self._look_at = self._poll_at = self._poll_folders_at = self._tick_at = 0.0
         self.has_looked = asyncio.Event()
         """Set when everything was looked at once."""
 
@@ -171,7 +171,8 @@ class FilesSource:
                 await self._wait(self._pause())
                 await self._take_events()
                 await self._look_again()
-                if following.has_timed_work or self._tasks:
+                if (following.has_timed_work or self._tasks) and self._clock() >= self._tick_at:
+                    self._tick_at = self._clock() + TICK_S
                     await self._on_thread(self._tick)
                 await self._store_control()
         finally:
@@ -209,7 +210,7 @@ class FilesSource:
         if (folder_in := self._following.next_look_in) is not None:
             until.append(folder_in)
         if self._following.has_timed_work or self._tasks:
-            until.append(TICK_S)
+            until.append(self._tick_at - now)
         if self._watching.polled:
             until += [self._poll_at - now, self._poll_folders_at - now]
         return max(min(until), 0.0)
