@@ -64,6 +64,11 @@ def file_clock_ns() -> int:
     return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE) if sys.platform == "linux" else time.time_ns()
 
 
+def placed(folder: str, name: str) -> str:
+    """Return the path of *name* in *folder*, an absolute path, faster than `os.path.join` does."""
+    return f"{folder}/{name}" if folder != "/" else f"/{name}"
+
+
 class Followed:
     """The file *identity*, found first at *path*, and now as *entry* in *folder* (empty: nowhere)."""
 
@@ -169,7 +174,7 @@ class Followed:
     @property
     def place(self) -> str:
         """Where it was seen last."""
-        return os.path.join(self.folder, self.entry)
+        return placed(self.folder, self.entry)
 
     @property
     def is_rotated(self) -> bool:

@@ -40,7 +40,7 @@ from hub.sources.fileidentity import Identity, identify
 from hub.sources.filelink import resolved
 from hub.sources.fileparse import FileParser, Run
 from hub.sources.filerow import FileRow, State, decode, row_path
-from hub.sources.followed import READ_BYTES, REST_S, Followed, Moved, file_clock_ns
+from hub.sources.followed import READ_BYTES, REST_S, Followed, Moved, file_clock_ns, placed
 
 OPEN_MAX = 1024
 FILES_MAX = 50_000
@@ -301,8 +301,10 @@ class Following:
         """Look at one name in a folder. Return the file that is followed under it."""
         name, ino = entry.name, entry.inode()
         file = folder.places.get(name)
-        if file is not None and not is_new and file.identity.ino == ino:
-            return self._seen(file, folder, name)
+        if file is not None and file.identity.ino == ino:
+            is_there = file.missing_at is None and file.entry == name and file.folder == folder.path
+            if not is_new or (is_there and self._is_unchanged(file, dir_fd)):
+                return self._seen(file, folder, name)
         glob, path = self._glob_of(folder, name)
         if glob is not None and entry.is_symlink():
             self._look_at_link(os.path.join(folder.path, name), glob)
@@ -331,9 +333,22 @@ class Following:
             file.is_unreadable = False
             file.size = described.st_size
             self._to_ready.append(file)
-        elif not file.is_rotated and not file.is_queued and not file.is_blocked:  # it was read since
-            file.checked_ns = self._look_began_ns
+        else:
+            self._note_checked(file)
         return file
+
+    def _is_unchanged(self, file: Followed, dir_fd: int) -> bool:
+        """Return whether *file* is as the last look saw it: most files are, so this is all that is done for them."""
+        described = os.stat(file.entry, dir_fd=dir_fd, follow_symlinks=False)
+        if file.is_unreadable or file.stamp != (described.st_size, described.st_ctime_ns):
+            return False
+        self._note_checked(file)
+        return True
+
+    def _note_checked(self, file: Followed) -> None:
+        """Take note that nothing has happened to *file*, which was read as far as it was seen."""
+        if not file.is_queued and not file.is_blocked and not file.is_rotated:
+            file.checked_ns = self._look_began_ns
 
     @staticmethod
     def _pass_by(folder: Folder, name: str) -> None:
@@ -344,7 +359,7 @@ class Following:
     def _seen(self, file: Followed, folder: Folder, name: str) -> Followed:
         """Take note that *file* still has this name. Its own one counts more than others."""
         is_there = (file.folder, file.entry) == (folder.path, name)
-        is_home = os.path.join(folder.path, name) == file.home
+        is_home = placed(folder.path, name) == file.home
         if is_home:
             file.seen_home = self._look_number
             if not is_there:
