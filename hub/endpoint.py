@@ -126,6 +126,7 @@ class Endpoint:
     def stop_accepting(self) -> None:
         """Accept no more clients, at once: the rest of the backlog is for `stop`."""
         self._is_stopping = True
+        self.users.stop()
         if self._accepting is not None:
             self._accepting.cancel()
 

@@ -12,7 +12,9 @@ Not here: the size of a share (hub.budget), a turn (hub.turn), a ration (hub.rat
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
+from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
 from hub.budget import Account, half_of_rest
@@ -32,13 +34,19 @@ class User:
         "streams", "turn", "uid",
     )  # fmt: skip
 
-    def __init__(self, uid: int, shared: Round | None = None) -> None:
+    def __init__(
+        self,
+        uid: int,
+        shared: Round | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
         self.uid: int = uid
         self.connections: int = 0
         """The number of open connections."""
         self.account: Account = Account()
         self.turn: Turn = Turn(shared)
-        self.losses: Allowance = Allowance(LOSSES_PER_S)
+        self.losses: Allowance = Allowance(LOSSES_PER_S, sleep=sleep)
         self.lines: Lines = Lines()
         """The log lines that this user causes."""
         self.opening: asyncio.Lock = asyncio.Lock()
@@ -68,11 +76,22 @@ class Users:
         self._users: WeakValueDictionary[int, User] = WeakValueDictionary()
         self._recent: deque[User] = deque(maxlen=RECENT_MAX)
         self._round = Round()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Let no loss wait any longer: the hub stops, and what waits would be cut off."""
+        self._stopping.set()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Return after *seconds*, or when the hub stops."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     def of(self, uid: int) -> User:
         """Return the user with *uid*."""
         user = self._users.get(uid)
         if user is None:
-            user = self._users[uid] = User(uid, self._round)
+            user = self._users[uid] = User(uid, self._round, sleep=self._sleep)
             self._recent.append(user)
         return user

@@ -18,8 +18,9 @@ from hub.connection import Connection
 from hub.endpoint import Endpoint
 from hub.errors import HubClosed, SocketError
 from hub.listener import Listener
-from hub.message import Batch, Peer
+from hub.message import Batch, Loss, Peer
 from hub.socketfile import SocketFile
+from hub.users import LOSSES_PER_S
 from hub.wire.jsonrpc import Request
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, read_to_end, until
 
@@ -262,3 +263,27 @@ def test_a_lost_path_of_another(run: Run, path: str, capsys: pytest.CaptureFixtu
     run(main())
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(event["event"], event["level"]) for event in events] == [("socket.lost", "error")] * 2
+
+
+@both_loops
+def test_a_stop_does_not_wait_for_the_ration_of_losses(run: Run, path: str) -> None:
+    """What a client has lost, and waits to be reported bit by bit, is stored at once when the hub stops."""
+    losses = 10 * int(LOSSES_PER_S)
+
+    async def main() -> None:
+        endpoint = Endpoint(SocketFile.bind(path))
+        running = asyncio.create_task(endpoint.run({}))
+        async with receiving(endpoint) as got:
+            peer = Peer(uid=4321)
+            intake = endpoint.intake(peer, Gate(endpoint.access, peer, lambda: None))
+            taking = asyncio.create_task(intake.take([Loss(f"{n}", chunk_id=b"x") for n in range(losses)]))
+            await until(lambda: len(got) >= LOSSES_PER_S)
+            assert not taking.done()
+            endpoint.stop_accepting()
+            assert await taking
+            await intake.all_settled()
+            assert len(got) == losses
+            await endpoint.stop(timeout=10)
+        await running
+
+    run(main())
