@@ -610,6 +610,7 @@ class Following:
             self._link_generations(path)
             self._look_for_generations(path)
             self._link_generations(path)
+            self._to_ready += self._by_path.get(path, ())  # the oldest may have waited for one that is gone
         for file in folder.places.values():  # not before: generations are older than this look
             if file.seen_home == self._look_number:
                 file.home_ns = self._look_began_ns
