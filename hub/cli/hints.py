@@ -35,6 +35,7 @@ _CONTEXT = "there is none; `--since` and `--until` show what was received around
 _SYSTEMD = "that is systemd's journal; here are the messages of one hub"
 _SHOWN = "the time and the tag are shown unless you add -o text"
 _BACKGROUND = "the hub stays in the foreground; `mpsr install` makes it a service"
+_TABLE = "it is a key of a table [[sources]] in the configuration file"
 OPTIONS = {
     "logs": {
         "--user-unit --service": "--unit NAME",
@@ -81,6 +82,11 @@ OPTIONS = {
         "--dry-run --test -t": _CHECK,
         "--debug --verbose -v": "--log-level debug",
         "--quiet -q": "--log-level error",
+        "--tag --exclude --from --multiline --parse --paths --units": _TABLE,
+    },
+    "import": {
+        "--from --since --follow -f": "each log is read whole, once; `mpsr hub --files GLOB` follows files",
+        "--format": "--parse FORMAT",
     },
     "config": {
         "--check --validate --test": _CHECK,
@@ -103,7 +109,7 @@ OPTIONS = {
 ARGUMENTS = {
     "logs": "filters are options: --tag {0}, --comm {0}, --grep {0}",
     "verify": f"the journal is an option: {_JOURNAL}",
-    "hub": "the hub takes options only; `mpsr spawn` runs commands",
+    "hub": "the hub takes options only; a glob is in quotes, as in --files '*.log'; `mpsr spawn` runs commands",
     "stats": "the counters are all shown; the socket is an option: --socket PATH",
     "config": "the file is an option: --config FILE",
 }

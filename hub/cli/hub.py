@@ -50,7 +50,11 @@ def _help(key: Key, *, is_list: bool) -> str:
 @click.command()
 @_with_keys
 @config_option
-@click.option("--check", is_flag=True, help="Check the configuration and exit without starting a hub.")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Check the configuration and exit without starting a hub. Names globs that match no file.",
+)
 @click.option(
     "--print",
     "is_printing",

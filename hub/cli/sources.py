@@ -23,8 +23,9 @@ _UNITS = {"bytes": "bytes", "messages": "messages", "seconds": "s"}
 def sources(socket: str | None, output: str) -> None:
     """Show the ways in, what each has accepted, and what went wrong.
 
-    The first is the hub's socket. The lag is what a source that reads by itself has still to read, and how old the
-    oldest of it is; a dash where nobody knows. An error is the last one, also if it is over.
+    The first is the hub's socket. The lag is what a source that reads by itself (log files, the systemd journal) has
+    still to read, and the age of the oldest of it; a dash for all others. The error is the last one, even if the source
+    works again.
 
     \b
     Examples:

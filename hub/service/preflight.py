@@ -117,12 +117,16 @@ def _note_on_glob(glob: Glob, exclusion: Exclusion) -> str | None:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
                 for entry in entries:
                     if glob.takes(folder, entry.name, exclusion):
+                        if glob.is_plain and entry.is_dir():
+                            return f"a folder, not files (write {glob.text}/*.log)"
                         found += 1
                         if not os.access(entry.path, os.R_OK):
                             return f"{entry.path} cannot be read (its group may: SupplementaryGroups= of the unit)"
     except OSError as error:
         return f"{error.filename} cannot be read: {error.strerror}"
-    return None if found else "no file matches now"
+    if found:
+        return None
+    return "no file matches now" + (" (braces are no wildcard: write several globs)" if "{" in glob.text else "")
 
 
 def _check_source(source: SourceTable) -> None:

@@ -683,7 +683,7 @@ class Following:
             Position(position.name, position.number, msgspec.structs.replace(row, state=State.GONE).encode())
             for position, row in lost
         ]
-        reason = "a file is gone that was not read to its end, as far as is known"
+        reason = "a file was removed while no hub read it: what was written to it after the last read is lost"
         if len(lost) <= LOST_MAX:
             for (_, row), position in zip(lost, gone, strict=True):
                 tag = self._tag_of(os.fsdecode(row.path))
@@ -771,8 +771,9 @@ class Following:
         _discard(self._rows_by_path, row.path, name)
 
     def _is_ours(self, path: str) -> bool:
-        """Return whether a glob matches *path*."""
-        return any(glob.has(path) for glob in self._globs)
+        """Return whether a glob matches *path*, and it is not excluded."""
+        is_excluded = self._exclusion.has(*os.path.split(path))
+        return any(glob.has(path) and (glob.is_plain or not is_excluded) for glob in self._globs)
 
     # Reading.
 

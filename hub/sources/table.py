@@ -122,6 +122,8 @@ class GlobPath(AbsolutePath):
     @classmethod
     def parse(cls, given: object) -> Self:
         """Return the glob in the text *given*. Raises ValueError."""
+        if isinstance(given, str) and not os.path.isabs(os.path.expanduser(given)):
+            raise ValueError(f"not an absolute path: {given!r} (write it like /var/log/nginx/*.log)")
         path = super().parse(given)
         if path.endswith("/"):
             raise ValueError(f"a folder, not files: {given!r} (write it like {path}*.log)")
@@ -153,6 +155,10 @@ class TagTemplate(Tag):
         return os.fsencode(tag)[:TAG_BYTES_MAX]
 
 
+_NO_EXPRESSIONS = ("auto", "indent", "traceback", "none", "true", "false")
+"""What a user may write for a setting: as an expression, it would join all lines."""
+
+
 class Multiline(str):
     """Which lines belong together: ``auto``, ``indent``, or what the first line of each message matches."""
 
@@ -163,6 +169,8 @@ class Multiline(str):
         """Return the setting in *given*. Raises ValueError for a regular expression that is none."""
         if not isinstance(given, str) or not given:
             raise ValueError(f"not auto, indent or a regular expression: {given!r}")
+        if given not in ("auto", "indent") and given.lower() in _NO_EXPRESSIONS:
+            raise ValueError(f"not auto, indent or a regular expression: {given!r} (for none, leave the key out)")
         try:
             re.compile(given.encode())
         except re.error as error:

@@ -69,6 +69,15 @@ def test_what_a_hint_names_exists() -> None:
         ("verify dir", "Got unexpected extra argument (dir): the journal is an option: --journal DIR"),
         ("send -f x", "No such option '-f': standard input: mpsr send < FILE"),
         ("hub -d", "No such option '-d': the hub stays in the foreground; `mpsr install` makes it a service"),
+        (
+            "hub --multiline auto",
+            "No such option '--multiline': it is a key of a table [[sources]] in the configuration file",
+        ),
+        (
+            "hub --files a.log b.log",
+            "Got unexpected extra argument (b.log): the hub takes options only; a glob is in quotes, as in"
+            " --files '*.log'; `mpsr spawn` runs commands",
+        ),
         ("config --check", "No such option '--check': `mpsr hub --check`"),
         ("stats -w", "No such option '-w': --watch"),
     ],

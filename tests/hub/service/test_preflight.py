@@ -277,14 +277,21 @@ def test_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_notes_on_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A glob without files, and a file that cannot be read, are notes, and no errors."""
+    """A glob without files, a folder, and a file that cannot be read are notes, and no errors."""
 
     def following(glob: str) -> Config:
         return load({"socket": str(tmp_path / "s"), "journal": str(tmp_path / "j"), "files": [glob]}).config
 
     (tmp_path / "app.log").write_text("x")
     (tmp_path / "app.log.1").write_text("x")
-    for name, note in (("*.log", None), ("*.1", "no file matches now"), ("none/*.log", "no file matches now")):
+    (tmp_path / "folder").mkdir()
+    for name, note in (
+        ("*.log", None),
+        ("*.1", "no file matches now"),
+        ("none/*.log", "no file matches now"),
+        ("{app,web}.log", "no file matches now (braces are no wildcard: write several globs)"),
+        ("folder", f"a folder, not files (write {tmp_path}/folder/*.log)"),
+    ):
         config = following(f"{tmp_path}/{name}")
         check_sources(config)
         assert list(notes_on_sources(config)) == ([] if note is None else [f"{tmp_path}/{name}: {note}"])

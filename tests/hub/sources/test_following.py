@@ -27,6 +27,7 @@ class Rig:
         self.folder = folder
         self.now = 1000.0
         self.globs = [f"{folder}/*.log"]
+        self.exclude: tuple[str, ...] = EXCLUDE
         self.options: dict[str, Any] = {"from_start": True}
         self.positions: dict[bytes, Position] = {}
         self.texts: list[str] = []
@@ -47,7 +48,7 @@ class Rig:
             self.following.close()
         self.following = Following(
             [Glob(glob) for glob in self.globs],
-            Exclusion(EXCLUDE),
+            Exclusion(self.exclude),
             FileParser(),
             tag_of=os.fsencode,
             positions=list(self.positions.values()),
@@ -426,6 +427,34 @@ def test_events(rig: Rig) -> None:
     assert rig.read() == ["2"]
     rig.it.note_modified("/nowhere", "x")
     rig.it.note_changed("/nowhere", "x")
+
+
+def test_a_generation_that_only_events_show(rig: Rig) -> None:
+    """A file that is made, filled and renamed between two looks is read before its successor, without a full look."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "2\n")
+    for name in ("app.log", "app.log.1"):
+        rig.it.note_changed(str(rig.folder), name)
+    rig.look(everything=False)
+    assert rig.read() == ["1", "2"]
+
+
+def test_a_file_that_is_excluded_later(rig: Rig) -> None:
+    """It is not read any longer, although it has a position; without the exclusion, it goes on where it was."""
+    rig.write("app.log", "1\n")
+    rig.write("web.log", "2\n")
+    rig.start()
+    assert sorted(rig.read()) == ["1", "2"]
+    rig.exclude = (*EXCLUDE, "web*")
+    rig.start()
+    rig.write("app.log", "3\n")
+    rig.write("web.log", "4\n")
+    assert rig.all() == ["3"]
+    rig.exclude = EXCLUDE
+    rig.start()
+    assert rig.read() == ["4"]
 
 
 def test_polling(rig: Rig) -> None:

@@ -95,12 +95,14 @@ def test_tables_of_files() -> None:
     assert GlobPath.of_shell("*.log") == f"{os.getcwd()}/*.log"
     for given, problem in (
         ({"paths": []}, "without paths"),
-        ({"paths": ["*.log"]}, "not an absolute path"),
+        ({"paths": ["*.log"]}, "not an absolute path.*like /var/log"),
         ({"paths": ["/var/log/"]}, "a folder, not files"),
         ({"paths": ["/x"], "tag": "{file}"}, "its fields are"),
         ({"paths": ["/x"], "tag": "a{"}, "its fields are"),
         ({"paths": ["/x"], "multiline": "("}, "not a regular expression"),
         ({"paths": ["/x"], "multiline": ""}, "not auto, indent"),
+        ({"paths": ["/x"], "multiline": "Auto"}, "not auto, indent"),
+        ({"paths": ["/x"], "multiline": "traceback"}, "leave the key out"),
         ({"paths": ["/x"], "multiline": "auto", "parse": "json"}, "joins lines of text"),
         ({"paths": ["/x"], "parse": "xml"}, "not one of"),
     ):
