@@ -228,7 +228,7 @@ def _report(
         "seconds": round(seconds, 3),
         "messages_per_s": round(total / seconds),
         "mb_per_s": round(total * settings.size / seconds / 1e6, 1),
-        "hub_cpu_ns_per_message": round(figures["cpu_s"] / total * 1e9, 1),
+        "hub_cpu_ns_per_message": round(figures["cpu_s"] / max(total, 1) * 1e9, 1),
     }
     for name in ("ack_ms_p50", "ack_ms_p99", "ack_ms_p999", "send_us", "file_us", "ratio", "lines_per_s"):
         if values := [result[name] for result in results if name in result]:

@@ -100,6 +100,10 @@ def bench(
     """
     from hub.bench.bench import FAULTS, BenchSettings, run
 
+    if settings["seconds"] == 0 and not messages:
+        raise click.BadParameter("a measurement takes more than 0 seconds", param_hint="'--seconds'")
+    if pattern != "load" and client != "raw":
+        raise click.UsageError(f"--client {client} is for --pattern load; leave out one of them")
     if pattern != "load":
         client = pattern
     producers = producers or (1 if client in APPLICATIONS else 5)

@@ -80,6 +80,12 @@ CASES: list[tuple[str, int, list[str]]] = [
     ("mpsr logz", 2, [r"No such command 'logz'. Did you mean 'logs'\? \(see `mpsr --help`\)"]),
     ("mpsr logs --folow", 2, [r"No such option '--folow'.*'--follow'"]),
     ("mpsr bench --folder {0}/absent", 2, ["Invalid value for '--folder': Directory '{0}/absent' does not exist"]),
+    ("mpsr bench --seconds 0", 2, ["Invalid value for '--seconds': a measurement takes more than 0 seconds"]),
+    (
+        "mpsr bench --client logging --pattern ping",
+        2,
+        ["--client logging is for --pattern load; leave out one of them"],
+    ),
     ("mpsr bench --folder {0}/file", 2, ["Invalid value for '--folder': Directory '{0}/file' is a file"]),
     ("mpsr hub --socket {0}/file --journal {0}/j", 1, ["cannot listen on {0}/file: a file is already there"]),
     ("mpsr config >/dev/full", 1, ["standard output: No space left on device"]),
