@@ -13,6 +13,7 @@ import click
 from hub.cli.options import SECONDS, Named, complete_tag, socket_option, usage_error
 from hub.cli.output import complain
 from hub.configfile import socket_path
+from hub.escaping import escape
 from hub.quantities import counted
 from producers import BadRecord, ProducerError
 
@@ -115,7 +116,7 @@ class _Progress:
         self._before = 0
 
     def begin(self, path: str) -> None:
-        self._name = os.path.basename(path)
+        self._name = escape(os.path.basename(path))
         self._began, self._due = time.monotonic(), 0.0
 
     def __call__(self, contents: Contents) -> None:

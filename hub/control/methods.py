@@ -152,7 +152,8 @@ class Commands:
         """
         Return how far the caller has imported files, ordered by name: ``[name, number, digest]`` of each. Parameters,
         all optional: *prefix*: only names that begin so; *after*: only later ones. ``left_off``: how many more there
-        are. A caller that the kernel does not identify gets an error: its chunks would be stored each time.
+        are; ``frame_size``: of the largest frame that is accepted. A caller that the kernel does not identify gets an
+        error: its chunks would be stored each time.
         """
         if not has_places(peer):
             raise CommandError("this system does not identify its users, so nothing is known about them")
@@ -165,7 +166,8 @@ class Commands:
         ]
         rows = sorted(row for row in found if row[0] > after)
         shown = [[name.decode("utf-8", "replace"), number, digest.hex()] for name, number, digest in rows[:ROWS_MAX]]
-        return {"imports": shown, "left_off": len(rows) - len(shown)}
+        frame_size = int(self._endpoint.frame_bytes_max)
+        return {"imports": shown, "left_off": len(rows) - len(shown), "frame_size": frame_size}
 
     async def reload(self, request: Request, peer: Peer) -> object:
         """Read the configuration again. Return what has changed and what needs a restart."""

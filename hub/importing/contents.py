@@ -150,6 +150,8 @@ def _opened(path: str) -> BinaryIO:
     if path != "-" and os.path.isdir(path):
         raise BadContents(_FOLDER)
     if path == "-":
+        if sys.stdin is None:
+            raise BadContents("standard input is closed")
         file: BinaryIO = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     else:
         # A named pipe that nobody writes to is not waited for.

@@ -8,7 +8,8 @@ and tag do not matter, and a file that has grown since is continued.
 
 The hub stores a chunk only if it begins where the hub is, so nothing is stored twice, whatever was on its way when
 this program or the hub ended. Afterwards the hub is asked again: it may have been another file's place by then, or two
-programs import the same file. Then all begins again, with what the hub says.
+programs import the same file, or files that begin alike and were given the same name. Then all begins again, with what
+the hub says.
 
 Not here: reading files (hub.importing.contents), cutting them (hub.importing.cutting).
 """
@@ -25,15 +26,18 @@ from hub.importing.contents import BadContents, Contents
 from hub.importing.cutting import BadContent, Chunk, Cutter, cutter
 from hub.importing.delivery import Broken, Delivery
 from hub.importing.formats import SAMPLE_BYTES, detect
+from hub.wire.frame import FRAME_BYTES_MAX
 from producers import NotConnected, NotTrusted, call
 from producers.connecting import describe
 
 HEAD_BYTES_MAX = 1024
 """Of the first line, by which the places of a file are found."""
 DIGEST_BYTES = 16
+FRAME_COST_BYTES = 1024
+"""What a frame has beside its tag and its entries, rounded up."""
 RETRY_S = 0.1
 STALLS_MAX = 5
-"""How often in a row everything may be acknowledged and not kept: another program may import the same file."""
+"""How often in a row everything may be acknowledged and not kept, while no other program imports a file like this."""
 
 
 class Row(NamedTuple):
@@ -76,6 +80,11 @@ class _Place:
         """The digest as the hub has it: empty at the beginning."""
         return self._digest.digest() if self.offset else b""
 
+    @property
+    def row(self) -> Row:
+        """What the hub knows if it has the content up to here."""
+        return Row(self.name, self.offset, self.digest)
+
     def add(self, data: bytes) -> None:
         """Note the content that follows."""
         self._after += data
@@ -92,9 +101,11 @@ class _Sent(NamedTuple):
     """What was sent on one connection: the ends of the chunks and their numbers of messages."""
 
     chunks: list[tuple[int, int]]
-    is_all: bool
-    """Whether that was all, and is acknowledged."""
-    fault: str
+    is_acknowledged: bool
+    """Whether all of it is."""
+    fault: str = ""
+    is_all: bool = True
+    """Whether that was all of the content."""
 
 
 class Importer:
@@ -118,6 +129,7 @@ class Importer:
         self._timeout = timeout
         self._progress = progress
         self._is_known = False  # whether the hub has answered once
+        self._frame_bytes_max = FRAME_BYTES_MAX  # the hub's, as it has answered
 
     def run(self, contents: Contents) -> Result:
         """Import the file. Raises NotConnected, CommandFailed, Stalled or OSError."""
@@ -128,15 +140,19 @@ class Importer:
         kind = self._kind or detect(sample)
         first_line = sample.partition(b"\n")[0][:HEAD_BYTES_MAX]
         head = hashlib.blake2b(first_line, digest_size=DIGEST_BYTES).hexdigest()
-        place = self._find(contents, head, self._rows(head))
+        rows = self._rows(head)
+        place = self._find(contents, head, rows)
+        tried: set[str] = set()  # names under which chunks may be on their way
         result.known_bytes, stalls, moved = place.offset, 0, time.monotonic()
         while True:
             begin = place.offset
-            sent = self._send(contents, place, kind, result)
-            if sent.is_all and not sent.chunks:
+            is_new = not begin and place.name not in tried
+            tried.add(place.name)
+            sent = self._send(contents, place, kind, result, is_new=is_new)
+            if sent.is_acknowledged and not sent.chunks:
                 break
-            rows = self._rows(head)
-            is_there = sent.is_all and Row(place.name, place.offset, place.digest) in rows
+            before, rows = rows, self._rows(head)
+            is_there = sent.is_acknowledged and sent.is_all and place.row in rows
             if not is_there:
                 contents.look()
                 place = self._find(contents, head, rows)
@@ -144,10 +160,10 @@ class Importer:
             result.bytes += max(place.offset - begin, 0)
             if is_there:
                 break
-            if place.offset > begin:
+            if place.offset > begin or rows != before:
                 stalls, moved = 0, time.monotonic()
                 continue
-            stalls += sent.is_all
+            stalls += sent.is_acknowledged
             if stalls == STALLS_MAX or time.monotonic() > moved + self._timeout:
                 raise Stalled(sent.fault or "the hub does not keep it (what does `mpsr call losses` say?)")
             time.sleep(RETRY_S)
@@ -178,28 +194,35 @@ class Importer:
         free = next(name for number in itertools.count() if (name := f"{head}.{number:06}") not in taken)
         return _Place(free, 0, hashlib.blake2b(digest_size=DIGEST_BYTES))
 
-    def _send(self, contents: Contents, place: _Place, kind: str, result: Result) -> _Sent:
-        """Send the content from *place* on. Raises OSError."""
+    def _send(self, contents: Contents, place: _Place, kind: str, result: Result, *, is_new: bool) -> _Sent:
+        """
+        Send the content from *place* on. If its name *is_new*, the second chunk is sent only after the hub has kept the
+        first one: the name may be another file's by now. Raises OSError.
+        """
         chunks: list[tuple[int, int]] = []
         tag = self._tag or kind
         try:
             delivery = Delivery(self._path, tag, timeout=self._timeout)
         except OSError as error:
-            return _Sent(chunks, is_all=False, fault=describe(error, self._path))
-        cut = cutter(kind, place.offset)
+            return _Sent(chunks, is_acknowledged=False, fault=describe(error, self._path))
+        cut = cutter(kind, place.offset, chunk_bytes_max=self._frame_bytes_max - len(tag.encode()) - FRAME_COST_BYTES)
         try:
             for chunk in self._chunks(contents, place, cut, result):
+                if is_new and len(chunks) == 1:
+                    delivery.settle()
+                    if place.row not in self._rows(place.name):
+                        return _Sent(chunks, is_acknowledged=True, is_all=False)
                 start, before = place.offset, place.digest
                 place.advance(chunk.end)
                 chunks.append((chunk.end, chunk.messages))
                 delivery.send(chunk, (place.name.encode(), start, before, chunk.end, place.digest))
             delivery.settle()
         except Broken as error:
-            return _Sent(chunks, is_all=False, fault=str(error))
+            return _Sent(chunks, is_acknowledged=False, fault=str(error))
         finally:
             delivery.close()
             result.left_out = max(result.left_out, cut.left_out)
-        return _Sent(chunks, is_all=True, fault="")
+        return _Sent(chunks, is_acknowledged=True)
 
     def _chunks(self, contents: Contents, place: _Place, cut: Cutter, result: Result) -> Iterator[Chunk]:
         """Yield the chunks of the content from *place* on, as far as it can be read."""
@@ -230,6 +253,7 @@ class Importer:
                 time.sleep(RETRY_S)
                 continue
             self._is_known = True
+            self._frame_bytes_max = answer.get("frame_size", FRAME_BYTES_MAX)
             rows += [Row(name, offset, bytes.fromhex(digest)) for name, offset, digest in answer["imports"]]
             left_off = answer["left_off"]
         return rows

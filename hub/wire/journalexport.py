@@ -125,13 +125,16 @@ class JournalExport:
         """How many of the received bytes are after the last entry that was returned."""
         return len(self._buffer) + self._size - self._skipping
 
-    def receive(self, data: bytes) -> list[Entry]:
-        """Return the entries that are complete with *data*. Raises BadExport; first, what precedes is returned."""
+    def receive(self, data: bytes, *, entries_max: int = ENTRIES_MAX) -> list[Entry]:
+        """
+        Return the entries that are complete with *data*, *entries_max* at most. Raises BadExport; first, what precedes
+        is returned.
+        """
         self._buffer += data
         entries: list[Entry] = []
         is_bad = False
         try:
-            while len(entries) < ENTRIES_MAX:
+            while len(entries) < entries_max:
                 entry = self._whole_entry() if not self._size else None
                 if entry is not None:
                     entries.append(entry)
@@ -141,7 +144,7 @@ class JournalExport:
             if not entries:
                 raise
             is_bad = True  # the next call meets it again
-        self.has_more = is_bad or len(entries) == ENTRIES_MAX
+        self.has_more = is_bad or len(entries) == entries_max
         del self._buffer[: self._at]
         self._searched = max(self._searched - self._at, 0)
         self._at = 0

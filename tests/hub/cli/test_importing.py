@@ -101,6 +101,27 @@ def test_progress_on_a_terminal(hub: HubProcess, tmp_path: Path) -> None:
     assert shown.endswith("\x1b[K")
 
 
+def test_a_name_that_would_control_the_terminal(
+    hub: HubProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is shown escaped, also one that is no UTF-8."""
+    path = os.fsencode(tmp_path) + b"/\x1b[31m\xff"
+    Path(os.fsdecode(path)).write_bytes(b"one\n")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    progress = importing._Progress()
+    progress.begin(os.fsdecode(path))
+    with Contents(os.fsdecode(path)) as contents:
+        progress(contents)
+    assert capsys.readouterr().err.startswith("\r\x1b[K\\x1b[31m\\udcff: 0 %")
+
+
+def test_standard_input_that_is_closed(hub: HubProcess) -> None:
+    """It is a file that cannot be read."""
+    script = f"{shlex.join(MPSR)} import --socket {hub.socket} - <&-"
+    done = subprocess.run(script, check=False, shell=True, capture_output=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stderr) == (1, b"mpsr: -: standard input is closed\n")
+
+
 def test_sizes() -> None:
     """They are written as people read them."""
     shown = [importing._size(count) for count in (0, 1, 1023, 1024, 3 << 29, 5 << 40)]

@@ -25,6 +25,7 @@ from hub.message import POSITIONS_MAX, Batch, Peer, Position
 from hub.receiver import Receiver
 from hub.service.config import METHODS
 from hub.socketfile import SocketFile
+from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.jsonrpc import Request
 from producers import CommandFailed, call
 from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, until
@@ -133,9 +134,9 @@ def test_imports(tmp_path: Path) -> None:
             assert [row[0].encode() for row in page["imports"]] == names[:ROWS_MAX]
             assert page["left_off"] == 2
             assert imports(prefix="a.", after=page["imports"][-1][0])["left_off"] == 0
-            assert imports(prefix="b") == {"imports": [["b", 2, "01"]], "left_off": 0}
-            assert imports(uid=77) == {"imports": [["a.0", 1, "01"]], "left_off": 0}
-            assert imports(uid=8) == imports(uid=0, prefix="a") == {"imports": [], "left_off": 0}
+            assert imports(prefix="b") == {"imports": [["b", 2, "01"]], "left_off": 0, "frame_size": FRAME_BYTES_MAX}
+            assert imports(uid=77)["imports"] == [["a.0", 1, "01"]]
+            assert imports(uid=8)["imports"] == imports(uid=0, prefix="a")["imports"] == []
             for peer in (Peer(uid=7, verified=False), Peer(uid=-1), Peer(uid=-5)):
                 with pytest.raises(CommandError, match="does not identify"):
                     commands.imports(Request("imports", {}), peer)

@@ -13,6 +13,7 @@ from hub import entries as codec
 from hub.importing.contents import BLOCK_BYTES
 from hub.importing.cutting import ENTRY_BYTES_MAX, LINE_BYTES_MAX, LINES_MAX, BadContent, Chunk, cutter
 from hub.importing.formats import FORMATS
+from hub.wire.frame import FRAME_BYTES_MAX
 from tests.hub.wire.feeding import PROPERTY
 from tests.hub.wire.test_containerlogs import part, whole
 from tests.hub.wire.test_journalexport import export
@@ -21,8 +22,8 @@ from tests.support import read_entries
 ENTRY = export([(b"__CURSOR", b"c"), (b"MESSAGE", b"text")])
 
 
-def chunks(kind: str, *blocks: bytes, start: int = 0) -> list[Chunk]:
-    cut = cutter(kind, start)
+def chunks(kind: str, *blocks: bytes, start: int = 0, limit: int = FRAME_BYTES_MAX) -> list[Chunk]:
+    cut = cutter(kind, start, chunk_bytes_max=limit)
     found = [chunk for block in blocks for chunk in cut.take(block)]
     return [*found, *cut.finish()]
 
@@ -61,7 +62,7 @@ def test_many_short_lines_are_several_chunks(kind: str) -> None:
 def test_an_event_that_is_open(kind: str) -> None:
     """The place is before it until it is complete; at the end it is given as it is."""
     one, two = part(kind, "a"), whole(kind, "b")
-    cut = cutter(kind, 0)
+    cut = cutter(kind, 0, chunk_bytes_max=FRAME_BYTES_MAX)
     (chunk,) = cut.take(b"x\n" + one + b"\n")
     assert chunk.end == 2
     (chunk,) = cut.take(two + b"\n" + one + b"\n")
@@ -124,7 +125,7 @@ def test_an_export() -> None:
 def test_an_export_that_is_damaged() -> None:
     """What precedes the damage, or the end in the middle of an entry, is given."""
     for data, why in ((ENTRY * 3 + b"=\n\n", "no export"), (ENTRY * 3 + b"MESSAGE=a\n", "in the middle of an entry")):
-        cut, found = cutter("journald", 0), list[Chunk]()
+        cut, found = cutter("journald", 0, chunk_bytes_max=FRAME_BYTES_MAX), list[Chunk]()
         with pytest.raises(BadContent, match=why):  # noqa: PT012  the chunks before it
             for chunk in cut.take(data):
                 found.append(chunk)
@@ -136,7 +137,50 @@ def test_an_export_that_is_damaged() -> None:
 
 def test_an_entry_over_the_limit_is_left_out() -> None:
     """It is counted, and the next ones are given."""
-    cut = cutter("journald", 0)
+    cut = cutter("journald", 0, chunk_bytes_max=FRAME_BYTES_MAX)
     large = export([(b"__CURSOR", b"c"), (b"MESSAGE", b"x" * ENTRY_BYTES_MAX)])
     (chunk,) = cut.take(ENTRY + large + ENTRY)
     assert (messages([chunk]), cut.left_out) == (["text"] * 2, 1)
+
+
+@pytest.mark.parametrize("limit", [600, 1 << 10, 16 << 10, 512 << 10])
+@pytest.mark.parametrize("kind", ["text", "json", "syslog", "cri", "docker"])
+def test_a_hub_that_accepts_small_frames(kind: str, limit: int) -> None:
+    """No chunk is larger, and no byte of a line is lost. What grows most is an array of numbers."""
+    lines = [b"", b"short", b"x" * 5000, b'{"a":[' + b"1.," * 2000 + b"1]}", b"y" * 300_000, *[b"<13>a: b"] * 3000]
+    data = b"\n".join(lines) + b"\n"
+    blocks = [data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES)]
+    found = chunks(kind, *blocks, limit=limit)
+    assert max(len(chunk.entries) for chunk in found) <= limit
+    assert found[-1].end == len(data)
+    if kind == "text":
+        assert "".join(messages(found)) == b"".join(lines).decode()
+    begun = [chunk for at in range(0, len(found), 97) for chunk in chunks(kind, data[found[at].end :], limit=limit)]
+    assert max(len(chunk.entries) for chunk in begun) <= limit
+
+
+@pytest.mark.parametrize("kind", ["cri", "docker"])
+def test_an_event_that_is_too_large_for_the_hub(kind: str) -> None:
+    """It is given up at a quarter of the limit, and all of its text is there."""
+    limit, parts = 16 << 10, [part(kind, "a" * 1000) for _ in range(40)]
+    found = chunks(kind, b"\n".join([*parts, whole(kind, "end"), b""]), limit=limit)
+    assert max(len(chunk.entries) for chunk in found) <= limit
+    assert "".join(messages(found)) == "a" * 40_000 + "end"
+    assert len(messages(found)) > 3
+
+
+@pytest.mark.parametrize("limit", [4 << 10, 4 << 20])
+def test_entries_that_are_too_large_for_the_hub(limit: int) -> None:
+    """They are left out and counted; the others are in chunks that it accepts, each with its place."""
+    small = [export([(b"MESSAGE", b"%d" % number), (b"SYSLOG_IDENTIFIER", b"i" * 400)]) for number in range(200)]
+    large = export([(b"MESSAGE", b"x" * limit)])
+    data = b"".join(small) + large + b"\n\n" + b"".join(small)
+    cut = cutter("journald", 0, chunk_bytes_max=limit)
+    found = [chunk for at in range(0, len(data), BLOCK_BYTES) for chunk in cut.take(data[at : at + BLOCK_BYTES])]
+    assert (cut.left_out, list(cut.finish())) == (1, [])
+    assert max(len(chunk.entries) for chunk in found) <= limit
+    assert messages(found) == [str(number) for number in range(200)] * 2
+    assert found[-1].end == len(data)
+    for number in range(0, len(found), 20):
+        rest = chunks("journald", data[found[number].end :], limit=limit)
+        assert messages(found[: number + 1]) + messages(rest) == messages(found)

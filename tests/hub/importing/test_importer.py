@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import threading
@@ -19,6 +20,7 @@ from producers import NotConnected
 from producers import call as ask
 from tests.hub.importing.test_contents import PLAIN
 from tests.hub.wire.test_containerlogs import part, whole
+from tests.hub.wire.test_journalexport import export
 from tests.support import PATIENCE_S, HubProcess
 
 serial = itertools.count(1)
@@ -192,6 +194,53 @@ def test_two_programs_at_once(hub: HubProcess, tag: str, tmp_path: Path, monkeyp
     assert sorted(found) == sorted(one + two)
     assert [line for line in found if "y" in line] == two[1:]
     assert [line for line in found if "y" not in line and line != one[0]] == one[1:]
+
+
+def test_many_programs_at_once(hub: HubProcess, tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that begin alike are all imported, however often another program takes the name first."""
+    monkeypatch.setattr("hub.importing.contents.BLOCK_BYTES", 300)
+    monkeypatch.setattr(importer, "STALLS_MAX", 2)
+    contents = [[tag, *(f"{number} {line}" for line in range(100))] for number in range(12)]
+    paths = [saved(tmp_path, f"{number}.log", text_of(lines)) for number, lines in enumerate(contents)]
+    meet = threading.Barrier(len(paths))
+    settle = Delivery.settle
+    sent: list[int] = []
+
+    def together(self: Delivery) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meet.wait(0.05)  # all have sent their first chunk under the same name
+        settle(self)
+
+    def send(self: Delivery, *args: Any, send: Any = Delivery.send) -> None:
+        sent.append(1)
+        send(self, *args)
+
+    monkeypatch.setattr(Delivery, "settle", together)
+    monkeypatch.setattr(Delivery, "send", send)
+    results: list[Result] = []
+    threads = [threading.Thread(target=lambda path=path: results.append(run(hub, path, tag))) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    assert [result.messages for result in results] == [101] * 12
+    assert sorted(stored(hub, tag)) == sorted(line for lines in contents for line in lines)
+    # Beside what is stored, only first chunks: it is known after each whether the name is another's.
+    chunks_of_a_file = -(-len(text_of(contents[-1])) // 300) + 1
+    assert len(sent) <= 12 * chunks_of_a_file + 12 * 11 // 2
+
+
+def test_a_hub_that_accepts_small_frames(tag: str, tmp_path: Path) -> None:
+    """Chunks are as small as it requires; an entry that is too large is left out, and what follows it is imported."""
+    lines = [*lines_of(tag, 3000), "x" * 30_000]
+    entries = [export([(b"__CURSOR", b"c"), (b"MESSAGE", text)]) for text in (b"one", b"x" * 30_000, b"two")]
+    with HubProcess(tmp_path, "--frame-size", "16KiB") as hub:
+        assert run(hub, saved(tmp_path, "a.log", text_of(lines)), tag).messages == 3000 + 8
+        assert "".join(stored(hub, tag)) == "".join(lines)
+        done = run(hub, saved(tmp_path, "export", b"".join(entries)), f"{tag}.export")
+        assert (done.messages, done.left_out) == (2, 1)
+        assert stored(hub, f"{tag}.export") == ["one", "two"]
+        assert list(hub.messages("mpsr.loss")) == []
 
 
 @pytest.mark.parametrize("kind", ["cri", "docker"])
