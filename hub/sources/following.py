@@ -549,9 +549,12 @@ class Following:
             return
         with contextlib.ExitStack() as opened:
             others = [self._descriptor(file, opened) for file in files]
+            at_home = None
+            if youngest is not None and not youngest.is_rotated:
+                at_home = generations.AtHome(others[-1], youngest.identity.born_ns, is_read=youngest.offset > 0)
             try:
                 found = generations.find(
-                    folder, base, is_known=self._is_known, since_ns=since, others=tuple(others),
+                    folder, base, is_known=self._is_known, since_ns=since, others=tuple(others), at_home=at_home,
                     gone=[(position.number, row.mark) for position, row in rows],
                     here=[(file.offset, file.mark) for file in files],
                 )  # fmt: skip

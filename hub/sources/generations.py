@@ -52,6 +52,14 @@ class Candidate(NamedTuple):
         return self.identity.born_ns or self.described.st_mtime_ns, self.described.st_mtime_ns
 
 
+class AtHome(NamedTuple):
+    """The file that has the name now: its descriptor, when it was made, and whether some of it was read."""
+
+    fd: int
+    born_ns: int
+    is_read: bool
+
+
 def is_rotated_name(name: str, base: str) -> bool:
     """Return whether *name* looks like what rotation makes of *base*: base.1, base-20261127, stem-20261127.ext."""
     if name == base or name.endswith(COMPRESSED):
@@ -87,6 +95,7 @@ def find(
     others: tuple[int, ...] = (),
     gone: Sequence[tuple[int, Mark]] = (),
     here: Sequence[tuple[int, Mark]] = (),
+    at_home: AtHome | None = None,
 ) -> list[Candidate]:
     """
     Return the unread generations of *base* in *folder*, the oldest first; with *read_to*, the place up to which a file
@@ -94,13 +103,16 @@ def find(
 
     *since_ns*: nothing older is one. *others* are descriptors of files that are read in full. *gone* says how far files
     were read that are gone: a copy of one goes on there. *here* says it of the others: a copy of one of them is left to
-    be found when that turns out to be truncated. Raises OSError.
+    be found when that turns out to be truncated. What is younger than the file *at_home* is no older generation of it:
+    it is a copy, perhaps half made, or was put there by somebody. Raises OSError.
     """
     found: list[Candidate] = []
     with contextlib.ExitStack() as open_files:
         fds: list[int] = []
         for fd, candidate in _candidates(folder, base, is_known, since_ns, read_to):
             open_files.callback(os.close, fd)
+            if at_home is not None and not candidate.is_copy and _is_made_after(fd, candidate, at_home):
+                continue
             if candidate.is_copy or not (
                 _is_copy_of_any(fd, candidate, [*others, *fds]) or _read_to(fd, here) is not None
             ):
@@ -116,6 +128,12 @@ def find(
 
 def _read_to(fd: int, gone: Sequence[tuple[int, Mark]]) -> tuple[int, Mark] | None:
     return max((each for each in gone if each[0] >= COPY_BYTES_MIN and has_mark(fd, *each)), default=None)
+
+
+def _is_made_after(fd: int, candidate: Candidate, at_home: AtHome) -> bool:
+    if not at_home.born_ns or candidate.identity.born_ns <= at_home.born_ns:
+        return False
+    return at_home.is_read or (at_home.fd != -1 and is_prefix(fd, at_home.fd))
 
 
 def _is_copy_of_any(fd: int, candidate: Candidate, others: list[int]) -> bool:

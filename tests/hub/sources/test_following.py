@@ -14,7 +14,7 @@ from hub.message import FORGET, Batch, Loss, Position
 from hub.sources import following
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileparse import FileParser
-from hub.sources.followed import REST_S
+from hub.sources.followed import REST_S, file_clock_ns
 from hub.sources.following import IDLE_S, REFRESH_S, Following, Item, Owner
 from hub.sources.table import EXCLUDE
 from tests.hub.sources.test_fileidentity import reuse_inode
@@ -227,6 +227,44 @@ def test_two_copies_while_no_hub_ran(rig: Rig) -> None:
     rig.write("app.log", "4\n")
     rig.start()
     assert rig.read() == ["2"] * 40 + ["3"] * 40 + ["4"]
+
+
+def test_a_copy_that_takes_a_while(rig: Rig) -> None:
+    """Half of the copy of a file that appeared after the start is none of its older generations, however short it is."""
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    assert len(rig.all()) == 50
+    tick()
+    for data in ("", "1\n" * 10, "1\n" * 40):
+        rig.write("app.log.1", data)
+        assert rig.all() == []
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+    rig.write("app.log.1", "2\n3\n")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "4\n")
+    assert rig.all() == ["3", "4"]
+
+
+def test_an_older_log_that_is_unpacked(rig: Rig) -> None:
+    """It has the name of a generation, and was made after the file that is there now."""
+    rig.start()
+    for text in ("2\n", "3\n"):
+        rig.write("app.log", text)
+        assert rig.all() == [text.strip()]
+        if text == "2\n":
+            rig.rename("app.log", "app.log.1")
+            tick()
+    tick()
+    rig.write("app.log.2", "1\n" * 50)
+    assert rig.all() == []
+
+
+def tick() -> None:
+    """Return when the clock that stamps files has moved on."""
+    before = file_clock_ns()
+    while file_clock_ns() == before:
+        pass
 
 
 def test_a_copy_is_another_file(rig: Rig) -> None:
