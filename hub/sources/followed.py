@@ -79,6 +79,7 @@ class Followed:
         "checked_size",
         "cutter",
         "deleted",
+        "drain_to",
         "entry",
         "fd",
         "folder",
@@ -152,7 +153,9 @@ class Followed:
         self.is_queued: bool = False
         self.is_blocked: bool = False
         self.is_drained: bool = False
-        """Whether it was read to its end once."""
+        """Whether it was read to where it ended when a younger generation began to wait for it, or at first."""
+        self.drain_to: int = -1
+        """Where that is; -1: where it ends when it is read next."""
         self.is_unreadable: bool = False
         self.quiet_at: float = 0.0
         """Since when it has had `quiet_size` bytes."""
@@ -243,7 +246,11 @@ class Followed:
         self.cutter = LineCutter()
         self.size = self.checked_size = os.fstat(self.fd).st_size
         self.held_at, self.quiet_size, self.room_bytes = None, -1, 0
-        self.is_drained = False
+        self.drain()
+
+    def drain(self) -> None:
+        """Let younger generations wait until it was read to its end, as it is now."""
+        self.is_drained, self.drain_to = False, -1
 
     def data_start(self) -> int:
         """Return where the data of the open file begins: a program that does not append leaves a hole before it."""
@@ -272,6 +279,8 @@ class Followed:
         if cut_off:
             loss = Loss("the end of a file was cut off before it was read", lost_bytes=cut_off)
             return Taken([(Run(b"", 0, 0, loss), self.position())], has_more=True)
+        if self.drain_to == -1:
+            self.drain_to = self.size
         if self.size == self.offset:
             self.checked_size, self.checked_ns = self.size, file_clock_ns()
             return self._drained()
@@ -351,7 +360,7 @@ class Followed:
         if not taken and has_more and len(data) >= bytes_max // 2:
             self.room_bytes = min(4 * bytes_max, ROOM_BYTES_MAX)
             return Taken([], has_more=True, room_bytes=self.room_bytes)
-        self.is_drained = self.is_drained or not has_more
+        self.is_drained = self.is_drained or self.offset >= self.drain_to
         return Taken(runs, has_more=has_more and bool(taken))
 
     def _rest(self, size: int, bytes_max: int, line_bytes_max: int, now: float) -> Taken:

@@ -527,13 +527,19 @@ class Following:
             self._to_ready.append(file)
 
     def _link_generations(self, path: str) -> None:
-        """Put the generations of *path* into their order."""
+        """Put the generations of *path* into their order. One that a younger one begins to wait for is read to its end."""
         files = self._by_path.get(path, [])
         files.sort(key=lambda file: (not file.is_rotated, file.identity.born_ns or file.mtime_ns, file.mtime_ns))
+        before = [file.after for file in files]
         for file in files:
             file.before = file.after = None
         for older, younger in itertools.pairwise(files):
             older.after, younger.before = younger, older
+        for file, after in zip(files, before, strict=True):
+            is_lost = file.missing_at is not None and file.fd == -1
+            if file.after is not None and file.after is not after and file.is_drained and not is_lost:
+                file.drain()
+                self.ready(file)
 
     def _look_for_generations(self, path: str) -> None:
         """Find the files that were made and renamed at *path* since one of its generations was seen last."""
@@ -833,6 +839,7 @@ class Following:
                 (file.uid, file.gid), file.new_owner = self._moved_to(file), None
                 file.is_blocked = True
                 return Step(items, read_bytes, released=(file,))
+            was_drained = file.is_drained
             try:
                 size = min(bytes_max - read_bytes, max(READ_BYTES, file.room_bytes))
                 taken = file.read(self._parser, bytes_max=size, line_bytes_max=line_bytes_max, now=self._clock())
@@ -852,18 +859,25 @@ class Following:
                 file.is_queued = True
                 owner.ready.appendleft(file)
                 return Step(items, read_bytes, room_bytes=taken.room_bytes)
-            self._after_read(file, owner, has_more=taken.has_more)
+            self._after_read(file, owner, was_drained=was_drained, has_more=taken.has_more)
         return Step(items, read_bytes)
 
-    def _after_read(self, file: Followed, owner: Owner, *, has_more: bool) -> None:
+    def _after_read(self, file: Followed, owner: Owner, *, was_drained: bool, has_more: bool) -> None:
+        if file.is_drained and not was_drained:
+            self._ready_younger(file)
         if has_more:
             file.is_queued = True
             owner.ready.append(file)
             return
         if not file.unread_bytes:
             file.unread_since = None
-        if file.is_drained and file.after is not None and not file.after.is_drained:
-            self.ready(file.after)
+
+    def _ready_younger(self, file: Followed) -> None:
+        """Let the generations be read that have waited for *file*: others that they wait for let them be read later."""
+        younger = file.after
+        while younger is not None:
+            self.ready(younger)
+            younger = younger.after if younger.is_drained else None
 
     @staticmethod
     def _item(run: Run, position: Position, file: Followed, owner: Owner) -> Item:

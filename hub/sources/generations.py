@@ -85,7 +85,7 @@ def bases_of(name: str) -> list[str]:
     return [base for base in bases if base]
 
 
-def find(
+def find(  # noqa: PLR0913  all but two by name
     folder: str,
     base: str,
     *,

@@ -230,7 +230,7 @@ def test_two_copies_while_no_hub_ran(rig: Rig) -> None:
 
 
 def test_a_copy_that_takes_a_while(rig: Rig) -> None:
-    """Half of the copy of a file that appeared after the start is none of its older generations, however short it is."""
+    """Half of the copy of a file that appeared after the start is no older generation of it, however short it is."""
     rig.start()
     rig.write("app.log", "1\n" * 50)
     assert len(rig.all()) == 50
