@@ -527,7 +527,7 @@ class Following:
             self._to_ready.append(file)
 
     def _link_generations(self, path: str) -> None:
-        """Put the generations of *path* into their order. One that a younger one begins to wait for is read to its end."""
+        """Put the generations of *path* into their order. One that another begins to wait for is read to its end."""
         files = self._by_path.get(path, [])
         files.sort(key=lambda file: (not file.is_rotated, file.identity.born_ns or file.mtime_ns, file.mtime_ns))
         before = [file.after for file in files]

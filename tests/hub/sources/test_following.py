@@ -14,7 +14,7 @@ from hub.message import FORGET, Batch, Loss, Position
 from hub.sources import following
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileparse import FileParser
-from hub.sources.followed import REST_S, file_clock_ns
+from hub.sources.followed import JOIN_S, REST_S, file_clock_ns
 from hub.sources.following import IDLE_S, REFRESH_S, Following, Item, Owner
 from hub.sources.table import EXCLUDE
 from tests.hub.sources.test_fileidentity import reuse_inode
@@ -29,6 +29,7 @@ class Rig:
         self.globs = [f"{folder}/*.log"]
         self.exclude: tuple[str, ...] = EXCLUDE
         self.options: dict[str, Any] = {"from_start": True}
+        self.parser = FileParser()
         self.positions: dict[bytes, Position] = {}
         self.texts: list[str] = []
         self.losses: list[Loss] = []
@@ -49,7 +50,7 @@ class Rig:
         self.following = Following(
             [Glob(glob) for glob in self.globs],
             Exclusion(self.exclude),
-            FileParser(),
+            self.parser,
             tag_of=os.fsencode,
             positions=list(self.positions.values()),
             claims=self.claims,
@@ -199,6 +200,37 @@ def test_copytruncate(rig: Rig, is_running: bool) -> None:
     assert [loss.lost_bytes for loss in rig.losses] == [0]
     rig.start()
     assert rig.all() == []
+
+
+def test_much_that_was_written_before_a_rename(rig: Rig) -> None:
+    """It comes before the lines of the new file, also if that is seen while the old one is read."""
+    rig.start()
+    rig.write("app.log", "first\n")
+    assert rig.all() == ["first"]
+    older = [f"{number:>1000}" for number in range(2500)]
+    rig.write("app.log", "\n".join(older) + "\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "new\n")
+    assert rig.all() == [*older, "new"]
+    rig.write("app.log.1", "later\n")
+    rig.write("app.log", "newer\n")
+    assert sorted(rig.all()) == ["later", "newer"]
+
+
+def test_a_message_of_several_lines_before_a_rename(rig: Rig) -> None:
+    """Lines that wait for others come before those of the new file."""
+    rig.parser = FileParser(multiline=r"\d")
+    rig.start()
+    rig.write("app.log", "1\n more\n")
+    assert rig.all() == []
+    assert rig.wait(JOIN_S) == ["1\n more"]
+    rig.write("app.log", "2\n more\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "3\n4\n")
+    assert rig.all() == []
+    rig.write("app.log.1", " and more\n")
+    assert rig.all() == []
+    assert rig.wait(JOIN_S) == ["2\n more\n and more", "3"]
 
 
 def test_a_truncation_without_a_copy(rig: Rig) -> None:
