@@ -201,13 +201,17 @@ class Intake:
             await self._settled
 
     async def _is_within_limit(self, batch: Batch) -> bool:
-        """Return when the rate limits let *batch* through; False if it was dropped. Raises HubClosed."""
+        """
+        Return when the rate limits let *batch* through; False if it was dropped. Raises HubClosed.
+
+        What continues a log that is imported is never dropped: its sender can wait, and would take it for stored.
+        """
         if not batch.count:
             return True
         size = len(batch.entries)
         wait_s, when = self._limits.take(self.peer.uid, batch.tag, batch.count, size)
         while wait_s:
-            if when == "drop":
+            if when == "drop" and batch.continues is None:
                 self._drop(batch)
                 return False
             await asyncio.sleep(min(wait_s, LIMITED_S))

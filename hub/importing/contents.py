@@ -12,8 +12,9 @@ Not here: what the content means (hub.importing.formats).
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
+import select
 import stat
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from hub.wire.compression import FAULTS, METHODS
+from hub.writeall import write_all
 
 BLOCK_BYTES = 192 << 10
 """Of content at once. As messages, they are a frame that the hub decodes at once."""
@@ -38,6 +40,7 @@ _OTHERS = {
     b"LPKSHHRH": "a journal of systemd (try: journalctl --file FILE -o export | mpsr import -)",
 }
 _MAGIC_BYTES = 8
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FOLDER = "it is a folder (give the files in it)"
 
 
@@ -164,10 +167,33 @@ def _opened(path: str) -> BinaryIO:
         if path != "-" and not stat.S_ISFIFO(kind):
             raise BadContents("it is no file")
         with file:
-            copy = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-            shutil.copyfileobj(file, copy, READ_BYTES)
-            copy.flush()
-            return copy
+            return _copy_of(file)
     except BaseException:
         file.close()
         raise
+
+
+def _copy_of(file: BinaryIO) -> BinaryIO:
+    """Return a temporary file with what *file* gives. Raises OSError, and BadContents if there is no room for it."""
+    copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  the caller closes it
+    try:
+        while data := _read(file.fileno()):
+            write_all(copy.fileno(), data)
+    except BaseException as error:
+        copy.close()
+        if isinstance(error, OSError) and error.errno in _FULL:
+            where = tempfile.gettempdir()
+            raise BadContents(f"{where} has no room for a copy of it (set TMPDIR to another folder)") from error
+        raise
+    return copy
+
+
+def _read(fd: int) -> bytes:
+    """Return what there is; nothing at the end. It waits also if another program has made the pipe not block."""
+    while True:
+        try:
+            return os.read(fd, READ_BYTES)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll()

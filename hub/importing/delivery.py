@@ -75,7 +75,7 @@ class Delivery:
         poll.register(self._sock, select.POLLIN | (select.POLLOUT if rest else 0))
         found = poll.poll(self._timeout * 1000)
         if not found:
-            raise Broken(f"the hub did not answer within {self._timeout:g} s")
+            raise Broken(f"the hub did not answer within {self._timeout:g} s (a rate limit? then a longer --timeout)")
         try:
             if found[0][1] & ~select.POLLOUT:
                 self._receive()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -288,6 +289,34 @@ def test_what_is_dropped_over_a_limit_is_reported_and_acknowledged(run: Run) -> 
         assert (record["reason"], record["count"], record["tag"]) == ("over the rate limit", 10, "app")
         assert settled == [b"\xa1" + name.encode() for name in names]
         assert (source.metrics.limited, source.metrics.losses, source.intake.messages) == (10, 10, 2)
+
+    run(main())
+
+
+@both_loops
+def test_what_is_imported_waits_where_others_are_dropped(run: Run) -> None:
+    """Its sender would take it for stored: the position says so, and the chunk is acknowledged."""
+
+    async def main() -> None:
+        now = 0.0
+        limits = Limits([Limit(messages_per_s=1, when="drop")], clock=lambda: now)
+        source = Source(limits=limits)
+        entries = join((b"\x92\x01\x80",) * 2, 2)
+        places = [Position(b"import:7:a", number) for number in range(3)]
+        first, second = (
+            Batch(b"t", entries, 2, b"\xa1c", PEER, positions=(end,), continues=start)
+            for start, end in itertools.pairwise(places)
+        )
+        assert await source.intake.take([first])
+        taking = asyncio.create_task(source.intake.take([second]))
+        await asyncio.sleep(0)
+        assert not taking.done()
+        now = 5.0
+        limits.change([])
+        assert await taking
+        taken = await source.taken()
+        assert [(batch.count, batch.positions) for batch in taken] == [(2, (places[1],)), (2, (places[2],))]
+        assert (source.metrics.limited, source.metrics.losses) == (0, 0)
 
     run(main())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import random
+import select
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -148,3 +150,43 @@ def test_a_pipe_is_read_once_and_given_twice() -> None:
         os.close(reading)
         assert b"".join(contents.blocks()) == b"one\ntwo\n"
         assert b"".join(contents.blocks(4)) == b"two\n"
+
+
+def test_a_pipe_that_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program may have made it so: it is read to its end all the same, however late its writer is."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    waited: list[int] = []
+
+    class Poll:
+        def register(self, fd: int, events: int) -> None:
+            waited.append(events)
+
+        def poll(self) -> None:
+            if len(waited) == 1:
+                os.write(writing, b"late\n")
+            else:
+                os.close(writing)
+
+    monkeypatch.setattr("select.poll", Poll)
+    with open(reading) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert read("-") == (b"late\n", "")
+    assert waited == [select.POLLIN] * 2
+
+
+def test_a_full_folder_of_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names it, and another error is what it is."""
+    for number, error, why in ((errno.ENOSPC, BadContents, "has no room for a copy"), (errno.EIO, OSError, "output")):
+        reading, writing = os.pipe()
+        os.write(writing, b"one\n")
+        os.close(writing)
+
+        def fails(fd: int, data: bytes, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with open(reading) as stdin, monkeypatch.context() as patched:
+            patched.setattr("sys.stdin", stdin)
+            patched.setattr("hub.importing.contents.write_all", fails)
+            with pytest.raises(error, match=why):
+                Contents("-")
