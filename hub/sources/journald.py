@@ -321,10 +321,13 @@ class JournaldSource:
 
 
 def identity(directory: str | None) -> bytes:
-    """Return what identifies a journal: the folder, or this machine. A long path is replaced by its checksum."""
+    """
+    Return what identifies a journal: the folder, however its path is written, or this machine. A long path is replaced
+    by its checksum.
+    """
     if directory is None:
         return journalfiles.machine_id().encode("utf-8", "replace")[:IDENTITY_BYTES_MAX]
-    path = os.fsencode(directory)
+    path = os.fsencode(os.path.normpath(directory))
     return path if len(path) <= IDENTITY_BYTES_MAX else hashlib.blake2b(path, digest_size=32).hexdigest().encode()
 
 

@@ -286,7 +286,7 @@ class Journald(SourceTable, frozen=True, kw_only=True, tag=JOURNALD):
 
     @property
     def where(self) -> str:
-        return self.directory or JOURNALD
+        return os.path.normpath(self.directory) if self.directory else JOURNALD
 
 
 class Kmsg(SourceTable, frozen=True, kw_only=True, tag="kmsg"):

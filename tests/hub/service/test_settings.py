@@ -120,6 +120,15 @@ def test_switches_of_sources(name: str, tmp_path: Path) -> None:
         load(file=str(path), environ={})
 
 
+def test_a_folder_of_a_journal_is_read_once(tmp_path: Path) -> None:
+    """However its path is written: both would store each entry."""
+    path = tmp_path / "mpsr.toml"
+    tables = [f'[[sources]]\ntype = "journald"\ndirectory = "{folder}"\n' for folder in ("/srv/logs", "/srv//logs/")]
+    path.write_text("".join(tables))
+    with pytest.raises(ConfigError, match=r"two sources read /srv/logs \(leave one of them out\)"):
+        load(file=str(path), environ={})
+
+
 def test_places_of_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key of the type `http` has paths and addresses; an address has the token of its own key, or of its table."""
     monkeypatch.chdir(tmp_path)
