@@ -25,7 +25,7 @@ from hub.sources.filecheck import HEAD_BYTES, TAIL_BYTES, Mark, Truncated, mark_
 from hub.sources.fileidentity import Identity, identify_open
 from hub.sources.fileparse import SAMPLE_BYTES, FileParser, Run, oversize, text_entry
 from hub.sources.filerow import FileRow, State, row_path
-from hub.sources.linecutter import Kind, LineCutter
+from hub.sources.linecutter import Kind, LineCutter, some_lines
 
 READ_BYTES = 256 << 10
 REST_S = 5.0
@@ -347,6 +347,9 @@ class Followed:
         is_full = bytes_max >= ROOM_BYTES_MAX and len(data) > ROOM_BYTES_MAX // 2
         is_last = is_full or (self.held_at is not None and now - self.held_at >= JOIN_S)
         runs: list[tuple[Run, Position]] = []
+        read_bytes = len(data)
+        if not self.room_bytes:  # else lines that belong together need all that was read
+            data = some_lines(data)
         taken, end = 0, self.offset + len(data)
         for run in parser.runs(data, line_bytes_max=line_bytes_max, is_last=is_last):
             self.advance(data if run.size == len(data) else data[taken : taken + run.size])
@@ -357,7 +360,7 @@ class Followed:
         if taken < len(data) and self.held_at is None:
             self.held_at = now
         has_more = end < self.size
-        if not taken and has_more and len(data) >= bytes_max // 2:
+        if not taken and has_more and read_bytes >= bytes_max // 2:
             self.room_bytes = min(4 * bytes_max, ROOM_BYTES_MAX)
             return Taken([], has_more=True, room_bytes=self.room_bytes)
         self.is_drained = self.is_drained or self.offset >= self.drain_to

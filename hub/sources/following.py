@@ -61,7 +61,8 @@ LOOK_ENTRIES = 128
 POSITIONS_STEP = 512
 BUSY_NS = 10_000_000_000
 """A file that was written so shortly before it was copied may have been written between the copy and its truncation."""
-LOOK_PAUSE_MAX_S = 5.0
+LOOK_PAUSE_RATIO, LOOK_PAUSE_MAX_S = 20, 5.0
+"""Between two looks of which events are the reason, so many times what the last one took, and the limit of that."""
 LOST_MAX = 16
 COMPLAINTS_MAX = 1000
 K = TypeVar("K")
@@ -207,7 +208,7 @@ class Following:
                 began = self._clock()
                 looked.add(folder.path)
                 yield from self._look_in(folder, everything=everything)
-                folder.next_look_at = self._clock() + min(20 * (self._clock() - began), LOOK_PAUSE_MAX_S)
+                folder.next_look_at = self._clock() + min(LOOK_PAUSE_RATIO * (self._clock() - began), LOOK_PAUSE_MAX_S)
         if self._is_first_look:
             self._end_first_look()
         yield

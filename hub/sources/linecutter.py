@@ -17,12 +17,15 @@ Not here: opening and checking the file (hub.sources.followed).
 from __future__ import annotations
 
 import enum
+import errno
 import os
 from typing import NamedTuple
 
 from hub.sources.filecheck import Truncated
 
 SAMPLE_BYTES = 64
+LINES_MAX = 16_384
+"""Lines of one batch: many more, all of them empty, take the interpreter for too long."""
 _REST_BYTES = 64 << 10  # half a line up to that size is simply read again
 
 
@@ -86,6 +89,8 @@ class LineCutter:
         end = block.find(b"\n")
         if end == -1:
             self._searched += len(block)
+            if len(block) == bytes_max and not block.strip(b"\0"):
+                self._searched = _data_from(fd, offset + self._searched) - offset
             return Cut(Kind.REST if len(block) < bytes_max else Kind.MORE, size=self._searched)
         size = self._searched + end + 1
         if size - 1 <= line_bytes_max:
@@ -96,3 +101,18 @@ class LineCutter:
             raise Truncated
         self._searched = 0
         return Cut(Kind.OVERSIZE, sample[len(tail) :], size)
+
+
+def some_lines(data: bytes) -> bytes:
+    """Return the first `LINES_MAX` lines of *data*."""
+    if len(data) <= LINES_MAX or data.count(b"\n") <= LINES_MAX:
+        return data
+    return data[: -len(data.split(b"\n", LINES_MAX)[-1])]
+
+
+def _data_from(fd: int, place: int) -> int:
+    """Return where the data of an open file goes on from *place*: the hole of a sparse file has no end of a line."""
+    try:
+        return os.lseek(fd, place, os.SEEK_DATA)
+    except OSError as error:
+        return max(os.fstat(fd).st_size, place) if error.errno == errno.ENXIO else place

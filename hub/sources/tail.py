@@ -39,7 +39,7 @@ from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileidentity import PREFIX
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import READ_BYTES
-from hub.sources.following import STEP_BYTES, STEP_S, Following, Item, Owner
+from hub.sources.following import LOOK_PAUSE_MAX_S, LOOK_PAUSE_RATIO, STEP_BYTES, STEP_S, Following, Item, Owner
 from hub.sources.shown import Shown
 from hub.sources.table import Files, Lag
 from hub.sources.watching import Watching
@@ -87,7 +87,7 @@ class FilesSource:
         self._has_events = False
         self._failure: BaseException | None = None
         self._lag = Lag(0)
-        self._look_at = self._poll_at = self._poll_folders_at = self._tick_at = 0.0
+        self._look_at = self._look_again_at = self._poll_at = self._poll_folders_at = self._tick_at = 0.0
         self.has_looked = asyncio.Event()
         """Set when everything was looked at once."""
 
@@ -191,7 +191,7 @@ class FilesSource:
         await asyncio.sleep(THROTTLE_S)
         self._has_events = False
         if await self._on_thread(self._note_events):
-            self._look_at = 0.0
+            self._look_at = min(self._look_at, self._look_again_at)
         asyncio.get_running_loop().add_reader(self._watching.fd, self._hear)
 
     def _note_events(self) -> bool:
@@ -231,20 +231,22 @@ class FilesSource:
             self._poll_at = self._clock() + min(max(POLL_S, POLL_RATIO * took_s), POLL_MAX_S)
 
     async def _look_at_everything(self) -> None:
-        following = self._following
+        following, began = self._following, self._clock()
         await self._in_steps(following.look())
         await self._store_control()
         await self._on_thread(self._watch)
         # What happened between the look and the watch.
         await self._in_steps(following.look(everything=False))
         await self._store_control()
-        self._look_at = self._clock() + LOOK_S
+        now = self._clock()
+        self._look_at = now + LOOK_S
+        self._look_again_at = now + min(LOOK_PAUSE_RATIO * (now - began), LOOK_PAUSE_MAX_S)
 
     def _watch(self) -> None:
-        known = self._watching.paths
+        known = self._watching.watches
         self._watching.watch(self._following.folders, self._following.walked)
-        for path in self._following.folders:
-            if path not in known:
+        for path, watch in self._watching.watches.items():
+            if known.get(path) != watch:
                 self._following.note_changed(path, None)
 
     def _tick(self) -> None:

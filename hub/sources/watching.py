@@ -25,6 +25,7 @@ SILENT = frozenset(["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "overlay", "vi
 _MOUNTS = "/proc/self/mountinfo"
 _MODIFY, _ATTRIB, _OVERFLOW, _IGNORED, _ISDIR = 0x2, 0x4, 0x4000, 0x8000, 0x40000000
 _MOVED_CREATED_DELETED = 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
+_MOVED_ITSELF = 0x800
 _ONLYDIR = 0x01000000
 _MASK = _MODIFY | _ATTRIB | _MOVED_CREATED_DELETED | _ONLYDIR
 _WALKED_MASK = _MOVED_CREATED_DELETED | _ONLYDIR
@@ -34,7 +35,7 @@ log = get_logger("mpsr.files")
 class Heard(NamedTuple):
     """
     What has happened since it was last read: folder and name of files that were written to, and of names that came,
-    went or changed (None: all of the folder). *is_incomplete*: more has happened, or a folder was made.
+    went or changed (None: all of the folder). *is_incomplete*: more has happened, or a folder was made or moved.
     """
 
     written: set[tuple[str, str]]
@@ -79,9 +80,10 @@ class Watching:
         return -1 if self._queue is None else int(self._queue.fileno())
 
     @property
-    def paths(self) -> set[str]:
-        """The folders whose files are watched."""
-        return {path for path, is_of_files in self._watches if is_of_files}
+    def watches(self) -> dict[str, int]:
+        """The folders whose files are watched, and the kernel's numbers of their watches; -1 for those that are polled."""
+        watched = {path: watch for (path, is_of_files), watch in self._watches.items() if is_of_files}
+        return {**dict.fromkeys(self.polled, -1), **watched}
 
     def watch(self, folders: Iterable[str], walked: Iterable[str]) -> None:
         """Watch the files in *folders*, and the folders in *walked*; nothing else any longer."""
@@ -89,6 +91,7 @@ class Watching:
         wanted |= {(path, False) for path in walked if (path, True) not in wanted}
         for key in self._watches.keys() - wanted:
             self._end(key)
+        self._renew()
         self.polled = {path for path in self.polled if (path, True) in wanted}
         fresh = [key for key in wanted if key not in self._watches and key[0] not in self.polled]
         if not fresh:
@@ -97,13 +100,26 @@ class Watching:
         for key in fresh:
             self._begin(*key, types)
 
+    def _renew(self) -> None:
+        """End the watches whose path leads to another folder now. The kernel returns the same watch for the same folder."""
+        for key, watch in list(self._watches.items()):
+            path, is_of_files = key
+            now = -1
+            with contextlib.suppress(OSError):
+                now = self._queue.add_watch(path, _MASK if is_of_files else _WALKED_MASK)
+            if now != watch:
+                self._end(key)
+                if now != -1:
+                    self._watches[key] = now
+                    self._paths.setdefault(now, set()).add(path)
+
     def read(self) -> Heard:
         """Return what has happened."""
         written: set[tuple[str, str]] = set()
         changed: set[tuple[str, str | None]] = set()
         is_incomplete = False
         for watch, mask, _, name in self._queue.read(timeout=0) if self._queue is not None else ():
-            if mask & _OVERFLOW:
+            if mask & (_OVERFLOW | _MOVED_ITSELF):
                 is_incomplete = True
             for path in self._paths.get(watch, ()):
                 if mask & _MODIFY:

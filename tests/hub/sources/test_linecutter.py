@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hub.sources.filecheck import Truncated
-from hub.sources.linecutter import SAMPLE_BYTES, Cut, Kind, LineCutter
+from hub.sources.linecutter import LINES_MAX, SAMPLE_BYTES, Cut, Kind, LineCutter, some_lines
 
 LIMIT = 1000
 
@@ -132,3 +132,28 @@ def test_a_change_before_a_line_over_the_limit(file: Open) -> None:
     file.path.write_bytes(b"b\n" + b"x" * (LIMIT + 1) + b"\n")
     with pytest.raises(Truncated):
         file.cutter.cut(file.fd, 2, b"a\n", bytes_max=100, line_bytes_max=LIMIT)
+
+
+def test_holes_are_not_searched(tmp_path: Path) -> None:
+    """A terabyte without data costs one step; the line that ends after it is lost as a whole."""
+    path, size = tmp_path / "sparse", 1 << 40
+    with open(path, "wb") as sparse:
+        sparse.truncate(size)
+    fd, cutter = os.open(path, os.O_RDONLY), LineCutter()
+    try:
+        assert cutter.cut(fd, 0, b"", bytes_max=4096, line_bytes_max=LIMIT).kind is Kind.MORE
+        assert cutter.cut(fd, 0, b"", bytes_max=4096, line_bytes_max=LIMIT).kind is Kind.MORE
+        assert cutter.cut(fd, 0, b"", bytes_max=4096, line_bytes_max=LIMIT) == Cut(Kind.REST, size=size)
+        with open(path, "ab") as sparse:
+            sparse.write(b"x\nnext\n")
+        found = cutter.cut(fd, 0, b"", bytes_max=4096, line_bytes_max=LIMIT)
+        assert found == Cut(Kind.OVERSIZE, bytes(SAMPLE_BYTES), size + 2)
+    finally:
+        os.close(fd)
+
+
+def test_some_lines() -> None:
+    """A batch of empty lines is bounded by their number; lines of usual length are not affected."""
+    assert some_lines(b"\n" * LINES_MAX) == b"\n" * LINES_MAX
+    assert some_lines(b"\n" * (2 * LINES_MAX)) == b"\n" * LINES_MAX
+    assert some_lines(b"long enough\n" * LINES_MAX) == b"long enough\n" * LINES_MAX

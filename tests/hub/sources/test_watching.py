@@ -59,7 +59,7 @@ def test_folders(tmp_path: Path) -> None:
     assert heard(found) == Heard(set(), {(str(tmp_path), "file")}, is_incomplete=False)
     (tmp_path / "logs").rmdir()
     assert heard(found).is_incomplete
-    assert found.paths == set()
+    assert found.watches == {}
     found.close()
 
 
@@ -68,12 +68,31 @@ def test_what_is_no_longer_watched(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
     found = watched(tmp_path / "a", tmp_path / "none")
-    assert found.paths == {str(tmp_path / "a")}
+    assert set(found.watches) == {str(tmp_path / "a")}
     found.watch([str(tmp_path / "b")], [])
-    assert found.paths == {str(tmp_path / "b")}
+    assert set(found.watches) == {str(tmp_path / "b")}
     (tmp_path / "a" / "x").write_text("x")
     (tmp_path / "b" / "y").write_text("x")
     assert heard(found).written == {(str(tmp_path / "b"), "y")}
+    found.close()
+
+
+def test_another_folder_at_the_path(tmp_path: Path) -> None:
+    """A folder that was moved away and made anew is watched, and the old one no longer."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    found = watched(logs)
+    os.rename(logs, tmp_path / "old")
+    logs.mkdir()
+    assert heard(found) == Heard(set(), {(str(logs), None)}, is_incomplete=True)
+    found.watch([str(logs)], [])
+    found.read()
+    (tmp_path / "old" / "x").write_text("x")
+    (logs / "y").write_text("x")
+    assert heard(found).written == {(str(logs), "y")}
+    os.rename(logs, tmp_path / "older")
+    found.watch([str(logs)], [])
+    assert found.watches == {}
     found.close()
 
 
@@ -95,7 +114,7 @@ def test_silent_file_systems_are_polled(tmp_path: Path, kind: str) -> None:
     """A folder on them is not watched."""
     found = Watching(types=lambda: {os.stat(tmp_path).st_dev: kind})
     found.watch([str(tmp_path)], [str(tmp_path.parent)])
-    assert (found.polled, found.paths) == ({str(tmp_path)}, set())
+    assert (found.polled, found.watches) == ({str(tmp_path)}, {str(tmp_path): -1})
     found.watch([], [])
     assert found.polled == set()
     found.close()
