@@ -15,6 +15,7 @@ import contextlib
 import fnmatch
 import functools
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -37,6 +38,9 @@ class Glob:
         self._parts = text.strip("/").split("/")
         self.matches = _matcher(self._parts[-1])
         """Whether the name of a file matches."""
+        literal = itertools.takewhile(lambda part: _MAGIC.search(part) is None, self._parts[:-1])
+        self.chosen: str = "/" + "/".join(literal)
+        """The folder before the first wildcard: links to it are followed in any case."""
         self.is_plain: bool = _MAGIC.search(self._parts[-1]) is None
 
     def takes(self, folder: str, name: str, exclusion: Exclusion) -> bool:

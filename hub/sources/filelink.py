@@ -2,36 +2,84 @@
 Which symbolic links a source of files follows, so that the owner of a folder cannot have it read others' files.
 
 A link is followed if it belongs to root or to our user, or to the owner of what it leads to. Alice's link to
-/etc/shadow in a folder of hers is not: the hub may read that file, and Alice may not.
+/etc/shadow in a folder of hers is not: the hub may read that file, and Alice may not. Links in a *chosen* folder, the
+beginning of a path that was configured, are followed in any case.
 
-Always true: each link of a chain is checked; the file that is opened in the end is a regular one.
+Always true:
+- each other link on the way is checked, wherever it is in the path;
+- a folder that is open is the one whose path was checked: another one may be put there at any moment.
+
 Not here: hard links. The kernel keeps users from making them to files that they cannot write (fs.protected_hardlinks).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
-LINKS_MAX = 8
+LINKS_MAX = 32
+
+
+class LinkRefused(PermissionError):
+    """A link that is not followed leads to *path*."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EPERM, "a link that may not lead there", path)
 
 
 def may_follow(path: str) -> bool:
     """Return whether the link at *path* is to be followed. Raises OSError if it leads nowhere."""
-    owner = os.lstat(path).st_uid
-    return owner in (0, os.geteuid(), os.stat(path).st_uid)
+    return _may_lead(path, path)
 
 
-def resolved(path: str) -> str | None:
-    """
-    Return the file that the link at *path* leads to, without a link as its last part; None if it is not followed.
+def resolved(path: str, chosen: str = "/") -> str | None:
+    """Return *path* without links; None if one of them is not followed. Raises OSError if it leads nowhere."""
+    try:
+        return _place(path, chosen)
+    except LinkRefused:
+        return None
 
-    Raises OSError if it leads nowhere.
-    """
-    for _ in range(LINKS_MAX):
-        if not os.path.islink(path):
-            return path
-        if not may_follow(path):
-            return None
-        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.readlink(path))
-        path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    return None
+
+def open_folder(path: str, chosen: str = "/") -> int:
+    """Open a folder. Raises LinkRefused if a link that leads to it is not followed, and OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = os.readlink(f"/proc/self/fd/{fd}")
+        if place != path and place != _place(path, chosen):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _may_lead(link: str, target: str) -> bool:
+    owner = os.lstat(link).st_uid
+    return owner in (0, os.geteuid(), os.stat(target).st_uid)
+
+
+def _place(path: str, chosen: str) -> str:
+    is_below = path == chosen or path.startswith(chosen.rstrip("/") + "/")
+    rest = path[len(chosen) :].lstrip("/") if is_below else path
+    return _without_links(os.path.realpath(chosen) if is_below else "/", rest, [LINKS_MAX])
+
+
+def _without_links(folder: str, path: str, links_left: list[int]) -> str:
+    """Return *path*, which begins in *folder*, a path without links, without links."""
+    here = "/" if path.startswith("/") else folder
+    for name in path.split("/"):
+        if name == "..":
+            here = os.path.dirname(here)
+        elif name not in ("", "."):
+            parent, here = here, os.path.join(here, name)
+            if not os.path.islink(here):
+                continue
+            if not links_left[0]:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            links_left[0] -= 1
+            target = _without_links(parent, os.readlink(here), links_left)
+            if not _may_lead(here, target):
+                raise LinkRefused(path)
+            here = target
+    os.lstat(here)
+    return here

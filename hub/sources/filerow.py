@@ -15,8 +15,8 @@ import msgspec
 
 from hub.sources.filecheck import Mark
 
-PATH_BYTES_MAX = 700
-"""Of a longer path, the end and a checksum are kept."""
+PATH_BYTES_MAX = 400
+"""Of a longer path, the end and a checksum are kept, so that the journal has room for the rows of all files."""
 _CHECKSUM_CHARS = 32
 
 

@@ -37,7 +37,7 @@ from hub.sources import generations
 from hub.sources.filecheck import Truncated
 from hub.sources.fileglob import FOLDERS_MAX, Exclusion, Glob
 from hub.sources.fileidentity import Identity, identify
-from hub.sources.filelink import resolved
+from hub.sources.filelink import LinkRefused, open_folder, resolved
 from hub.sources.fileparse import FileParser, Run
 from hub.sources.filerow import FileRow, State, decode, row_path
 from hub.sources.followed import READ_BYTES, REST_S, Followed, Moved, file_clock_ns, placed
@@ -52,6 +52,8 @@ FIRST_REFRESH_S = 600.0
 """How often the rows of files that exist are written again, and the first time after a start."""
 MISSING_S = 2 * 24 * 3600.0
 """How long the row of a file that is not found is kept: it may have been moved away, and come back."""
+GONE_MAX = 5000
+"""Rows of files of one user that are kept so."""
 VANISHED_S = 2.0
 """How long a file without a name may have been overlooked during a rename."""
 STEP_S = 0.003
@@ -64,6 +66,10 @@ BUSY_NS = 10_000_000_000
 LOOK_PAUSE_RATIO, LOOK_PAUSE_MAX_S = 20, 5.0
 """Between two looks of which events are the reason, so many times what the last one took, and the limit of that."""
 LOST_MAX = 16
+GENERATIONS_MAX = 256
+"""Older generations that a file waits for."""
+STRANGERS_MAX = 100_000
+"""Names of unknown files that are kept, of all folders together."""
 COMPLAINTS_MAX = 1000
 K = TypeVar("K")
 log = get_logger("mpsr.files")
@@ -96,6 +102,9 @@ class Owner:
         """Positions to write before anything else is read: of files that were found, or are gone."""
         self.losses: list[Loss] = []
         self.files = 0
+        self.gone: dict[bytes, None] = {}
+        """The files that were given up and whose rows are kept, in the order of that."""
+        self.lines = Lines()
 
     @property
     def has_work(self) -> bool:
@@ -108,6 +117,8 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
         self.globs: list[Glob] = []
+        self.chosen = "/"
+        """The longest beginning of the path that was configured as it is."""
         self.linked: dict[str, tuple[str, Glob]] = {}
         self.places: dict[str, Followed] = {}
         """The followed files in it, by name."""
@@ -115,6 +126,7 @@ class Folder:
         """Those that were found during a look, by other means."""
         self.strangers: dict[str, list[str]] = {}
         """Names of unknown files, by the names that they may have had before a rotation."""
+        self.stranger_names = 0
         self.known_strangers: dict[str, frozenset[str]] = {}
         """The names that *strangers* had after the last look."""
         self.dirty: set[str] | None = set()
@@ -167,8 +179,10 @@ class Following:
         self._read_rows(positions)
         self._look_number = 0
         self._look_began_ns = 0
+        self._stranger_names = 0
         self._unread_folders: set[str] = set()
         self._homes: dict[str, str] = {}  # of paths that are links: where they lead
+        self._disordered: set[str] = set()  # those of which it is not known yet which there are
         self._changed: set[str] = set()  # paths whose generations have changed
         self._fresh: list[Followed] = []  # found in the present look, and without a row
         self._to_ready: list[Followed] = []
@@ -247,21 +261,26 @@ class Following:
                 self.folders[path] = Folder(path)
             if path in self.folders:
                 self.folders[path].globs = globs
+                self.folders[path].chosen = max((glob.chosen for glob in globs), key=len)
         for path, folder in list(self.folders.items()):
             if path not in found:
                 folder.globs = []
                 if not folder.linked and not folder.places:
+                    self._forget_strangers(folder)
                     del self.folders[path]
 
     def _look_in(self, folder: Folder, *, everything: bool) -> Iterator[None]:
         """Look through one folder."""
         names, folder.dirty = folder.dirty, set()
-        folder.strangers, folder.added = {}, {}
+        self._forget_strangers(folder)
+        folder.added = {}
         places: dict[str, Followed] = {}
         self._unread_folders.discard(folder.path)
         try:
-            dir_fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+            dir_fd = open_folder(folder.path, folder.chosen)
+        except (FileNotFoundError, NotADirectoryError, LinkRefused) as error:
+            if isinstance(error, LinkRefused):  # it was not there when the folders were found
+                self._log(log.warning, "files.link_refused", folder.path)
             self._replace_places(folder, places)
             self.folders.pop(folder.path, None)
             return
@@ -283,9 +302,13 @@ class Following:
         finally:
             os.close(dir_fd)
         self._replace_places(folder, places)
-        self._after_look_in(folder)
+        yield from self._after_look_in(folder)
         folder.looked_ns = self._look_began_ns
         yield
+
+    def _forget_strangers(self, folder: Folder) -> None:
+        self._stranger_names -= folder.stranger_names
+        folder.strangers, folder.stranger_names = {}, 0
 
     def _cannot_look(self, folder: Folder, error: OSError) -> None:
         self._unread_folders.add(folder.path)
@@ -351,11 +374,15 @@ class Following:
         if not file.is_queued and not file.is_blocked and not file.is_rotated:
             file.checked_ns = self._look_began_ns
 
-    @staticmethod
-    def _pass_by(folder: Folder, name: str) -> None:
+    def _pass_by(self, folder: Folder, name: str) -> None:
         """Take note of a file that nobody follows: it may be a generation of one that is."""
         for base in generations.bases_of(name):
+            if self._stranger_names >= STRANGERS_MAX:
+                self._log(log.warning, "files.too_many", folder.path, files=STRANGERS_MAX)
+                return
             folder.strangers.setdefault(base, []).append(name)
+            folder.stranger_names += 1
+            self._stranger_names += 1
 
     def _seen(self, file: Followed, folder: Folder, name: str) -> Followed:
         """Take note that *file* still has this name. Its own one counts more than others."""
@@ -384,7 +411,7 @@ class Following:
     def _look_at_link(self, link: str, glob: Glob) -> None:
         """Follow a link that a glob matches: its target is looked at with the folder that it is in."""
         try:
-            target = resolved(link)
+            target = resolved(link, self._chosen(os.path.dirname(link)))
         except OSError:
             return
         if target is None:
@@ -555,13 +582,16 @@ class Following:
         if youngest is not None and not youngest.is_rotated and youngest.is_old and youngest.offset:
             return
         with contextlib.ExitStack() as opened:
-            others = [self._descriptor(file, opened) for file in files]
+            others = [self._descriptor(file, opened) for file in files[-generations.COMPARED_MAX :]]
             at_home = None
             if youngest is not None and not youngest.is_rotated:
                 at_home = generations.AtHome(others[-1], youngest.identity.born_ns, is_read=youngest.offset > 0)
             try:
+                dir_fd = open_folder(folder, self._chosen(folder))
+                opened.callback(os.close, dir_fd)
+                names = self.folders[folder].strangers[base]
                 found = generations.find(
-                    folder, base, is_known=self._is_known, since_ns=since, others=tuple(others), at_home=at_home,
+                    dir_fd, names, base, is_known=self._is_known, since_ns=since, others=tuple(others), at_home=at_home,
                     gone=[(position.number, row.mark) for position, row in rows],
                     here=[(file.offset, file.mark) for file in files],
                 )  # fmt: skip
@@ -585,8 +615,12 @@ class Following:
         if folder in self.folders:
             self.folders[folder].added[found.entry] = self.folders[folder].places[found.entry] = file
         file.seen = self._look_number
-        log.info("files.generation_found", path=file.place, of=path)
+        self._owner(file).lines.log(log.info, "files.generation_found", path=file.place, of=path)
         return file
+
+    def _chosen(self, path: str) -> str:
+        folder = self.folders.get(path)
+        return folder.chosen if folder is not None else "/"
 
     def _is_known(self, identity: Identity) -> bool:
         return identity.name in self.files or identity.name in self._rows
@@ -607,7 +641,7 @@ class Following:
 
     # After a look.
 
-    def _after_look_in(self, folder: Folder) -> None:
+    def _after_look_in(self, folder: Folder) -> Iterator[None]:
         """Order the generations of what has changed, and let what was found be read."""
         if self._is_first_look:
             for base, names in folder.strangers.items():
@@ -615,18 +649,20 @@ class Following:
                 if file in self._begun and not file.is_rotated:
                     self._pass_over(file, folder, names)
         self._note_strangers(folder)
-        changed, self._changed = self._changed, set()
-        for path in changed:
+        self._disordered, self._changed = self._changed, set()
+        for path in self._disordered:
             self._link_generations(path)
             self._look_for_generations(path)
             self._link_generations(path)
             self._to_ready += self._by_path.get(path, ())  # the oldest may have waited for one that is gone
+            yield
         for file in folder.places.values():  # not before: generations are older than this look
             if file.seen_home == self._look_number:
                 file.home_ns = self._look_began_ns
         fresh, self._fresh = self._fresh, []
         for file in fresh:  # after the rows of its older generations: where it is, they are not looked for
             self._owner(file).rows.append(file.position())
+        self._disordered = set()
         ready, self._to_ready = self._to_ready, []
         for file in ready:
             self.ready(file)
@@ -644,7 +680,7 @@ class Following:
         """Follow the older generations of a file that is followed for the first time from their ends."""
         for name in names:
             with contextlib.suppress(OSError):
-                dir_fd = os.open(folder.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                dir_fd = open_folder(folder.path, folder.chosen)
                 try:
                     described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
                     if not stat.S_ISREG(described.st_mode):
@@ -718,7 +754,7 @@ class Following:
                 reason, at = "a file was removed before it was read to its end", file.position()
                 loss = Loss(reason, lost_bytes=file.unread_bytes, tag=file.tag, positions=(at,))
                 self._owner(file).losses.append(loss)
-                log.warning("files.gone", path=file.path, bytes=file.unread_bytes)
+                self._owner(file).lines.log(log.warning, "files.gone", path=file.path, bytes=file.unread_bytes)
             self._drop(file)
 
     def _refresh(self) -> Iterator[None]:
@@ -756,8 +792,20 @@ class Following:
             position = file.position()
             row = FileRow(row_path(file.path), file.identity.ino, file.checked_ns, file.state, file.mark, file.home_ns)
             self._add_row(position, row)
+            self._limit_gone(file.name, self._owner(file))
         if after is not None:
             self.ready(after)
+
+    def _limit_gone(self, name: bytes, owner: Owner) -> None:
+        """Keep the rows of the last `GONE_MAX` files of a user that were given up."""
+        owner.gone.pop(name, None)
+        owner.gone[name] = None
+        if len(owner.gone) > GONE_MAX:
+            oldest = next(iter(owner.gone))
+            del owner.gone[oldest]
+            if oldest in self._rows:  # it has not come back
+                self._forget_row(oldest)
+                owner.rows.append(Position(oldest, FORGET))
 
     # Rows of the journal.
 
@@ -810,14 +858,15 @@ class Following:
         """Return whether *file* was not given up: it may be followed anew, as another object."""
         return self.files.get(file.name) is file
 
-    @staticmethod
-    def _waits(file: Followed) -> bool:
-        """Return whether an older generation is to be read first."""
-        older = file.before
-        while older is not None:
+    def _waits(self, file: Followed) -> bool:
+        """Return whether an older generation is to be read first, or is looked for."""
+        if file.path in self._disordered:
+            return True
+        older, left = file.before, GENERATIONS_MAX
+        while older is not None and left:
             if not older.is_drained and not older.is_unreadable:
                 return True
-            older = older.before
+            older, left = older.before, left - 1
         return False
 
     def step(self, owner: Owner, bytes_max: int) -> Step:
@@ -904,12 +953,15 @@ class Following:
         """Go on in the copies of a truncated file, if there are any, and then in it from its start."""
         offset, mark, tail, size = file.offset, file.mark, file.tail, file.checked_size
         folder, at_home_ns = file.folder, self._at_home_ns(file)
-        known = self._by_path.get(file.path, ())
+        known = self._by_path.get(file.path, [])[-generations.COMPARED_MAX :]
         with contextlib.ExitStack() as opened:
             others = tuple(self._descriptor(each, opened) for each in known)
             try:
+                dir_fd = open_folder(folder, self._chosen(folder))
+                opened.callback(os.close, dir_fd)
+                names = generations.names_in(dir_fd, file.entry)
                 found = generations.find(
-                    folder, file.entry, is_known=self._is_known, since_ns=file.checked_ns,
+                    dir_fd, names, file.entry, is_known=self._is_known, since_ns=file.checked_ns,
                     read_to=(offset, mark), others=others,
                 )  # fmt: skip
             except OSError:
@@ -939,7 +991,8 @@ class Following:
         self._opened(file)
         self._link_generations(file.path)
         positions = (*(copy.position() for copy in copies), file.position())
-        log.info("files.truncated", path=file.place, read_to=offset, copy=copies[0].place if is_whole else None)
+        copy_path = copies[0].place if is_whole else None
+        owner.lines.log(log.info, "files.truncated", path=file.place, read_to=offset, copy=copy_path)
         released = (*copies, file)
         if is_whole and not is_busy:
             barrier: list[Item] = [*position_batches(positions, peer=owner.peer)]

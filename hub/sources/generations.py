@@ -17,16 +17,22 @@ Source: logrotate(8): create, copytruncate, dateext, extension.
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from hub.sources.filecheck import Mark, has_mark, is_prefix
 from hub.sources.fileidentity import Identity, identify_open
 
 CANDIDATES_MAX = 1000
+LISTED_MAX = 100_000
+"""Names of a folder that are searched for a copy."""
+COMPARED_MAX = 256
+"""Files that each generation is compared with."""
 COPY_BYTES_MIN = 64
 """Shorter files may begin alike by chance."""
 SLACK_NS = 20_000_000
@@ -85,8 +91,20 @@ def bases_of(name: str) -> list[str]:
     return [base for base in bases if base]
 
 
-def find(  # noqa: PLR0913  all but two by name
-    folder: str,
+def names_in(dir_fd: int, base: str) -> list[str]:
+    """Return the names of files in an open folder that may be copies of *base*, the likely ones first."""
+    named: list[str] = []
+    others: list[str] = []
+    with os.scandir(dir_fd) as entries:
+        for entry in itertools.islice(entries, LISTED_MAX):
+            if entry.name != base and entry.is_file(follow_symlinks=False):
+                (named if is_rotated_name(entry.name, base) else others).append(entry.name)
+    return [*heapq.nsmallest(CANDIDATES_MAX, named), *heapq.nsmallest(CANDIDATES_MAX, others)]
+
+
+def find(  # noqa: PLR0913  all but three by name
+    dir_fd: int,
+    names: Iterable[str],
     base: str,
     *,
     is_known: Callable[[Identity], bool],
@@ -98,8 +116,8 @@ def find(  # noqa: PLR0913  all but two by name
     at_home: AtHome | None = None,
 ) -> list[Candidate]:
     """
-    Return the unread generations of *base* in *folder*, the oldest first; with *read_to*, the place up to which a file
-    was read that was truncated, the copy of that file is the first one.
+    Return the unread generations of *base* among *names* in an open folder, the oldest first; with *read_to*, the place
+    up to which a file was read that was truncated, the copy of that file is the first one.
 
     *since_ns*: nothing older is one. *others* are descriptors of files that are read in full. *gone* says how far files
     were read that are gone: a copy of one goes on there. *here* says it of the others: a copy of one of them is left to
@@ -109,12 +127,12 @@ def find(  # noqa: PLR0913  all but two by name
     found: list[Candidate] = []
     with contextlib.ExitStack() as open_files:
         fds: list[int] = []
-        for fd, candidate in _candidates(folder, base, is_known, since_ns, read_to):
+        for fd, candidate in _candidates(dir_fd, names, base, is_known, since_ns, read_to):
             open_files.callback(os.close, fd)
             if at_home is not None and not candidate.is_copy and _is_made_after(fd, candidate, at_home):
                 continue
             if candidate.is_copy or not (
-                _is_copy_of_any(fd, candidate, [*others, *fds]) or _read_to(fd, here) is not None
+                _is_copy_of_any(fd, candidate, [*others, *fds[-COMPARED_MAX:]]) or _read_to(fd, here) is not None
             ):
                 found.append(candidate._replace(read_to=_read_to(fd, gone)))
                 fds.append(fd)
@@ -144,30 +162,28 @@ def _is_copy_of_any(fd: int, candidate: Candidate, others: list[int]) -> bool:
 
 
 def _candidates(
-    folder: str, base: str, is_known: Callable[[Identity], bool], since_ns: int, read_to: tuple[int, Mark] | None
+    dir_fd: int,
+    names: Iterable[str],
+    base: str,
+    is_known: Callable[[Identity], bool],
+    since_ns: int,
+    read_to: tuple[int, Mark] | None,
 ) -> Iterator[tuple[int, Candidate]]:
     """Yield files that may be generations, open."""
-    dir_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with os.scandir(dir_fd) as entries:
-            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False) and entry.name != base]
-        names.sort(key=lambda name: (not is_rotated_name(name, base), name))
-        for name in names[:CANDIDATES_MAX]:
-            is_named = is_rotated_name(name, base)
-            if not is_named and (read_to is None or name.endswith(COMPRESSED)):
-                continue
-            with contextlib.suppress(OSError):
-                fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-                candidate = None
-                try:
-                    candidate = _examine(name, fd, is_known, since_ns, read_to, is_named=is_named)
-                finally:
-                    if candidate is None:
-                        os.close(fd)
-                if candidate is not None:
-                    yield fd, candidate
-    finally:
-        os.close(dir_fd)
+    ordered = sorted((not is_rotated_name(name, base), name) for name in names)
+    for is_unnamed, name in ordered[:CANDIDATES_MAX]:
+        if is_unnamed and (read_to is None or name.endswith(COMPRESSED)):
+            continue
+        with contextlib.suppress(OSError):
+            fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+            candidate = None
+            try:
+                candidate = _examine(name, fd, is_known, since_ns, read_to, is_named=not is_unnamed)
+            finally:
+                if candidate is None:
+                    os.close(fd)
+            if candidate is not None:
+                yield fd, candidate
 
 
 def _examine(

@@ -81,7 +81,7 @@ class Watching:
 
     @property
     def watches(self) -> dict[str, int]:
-        """The folders whose files are watched, and the kernel's numbers of their watches; -1 for those that are polled."""
+        """The folders whose files are watched, with the numbers of their watches; -1: it is polled."""
         watched = {path: watch for (path, is_of_files), watch in self._watches.items() if is_of_files}
         return {**dict.fromkeys(self.polled, -1), **watched}
 
@@ -101,7 +101,7 @@ class Watching:
             self._begin(*key, types)
 
     def _renew(self) -> None:
-        """End the watches whose path leads to another folder now. The kernel returns the same watch for the same folder."""
+        """End the watches whose path leads to another folder now: for the same one, the kernel returns the same."""
         for key, watch in list(self._watches.items()):
             path, is_of_files = key
             now = -1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.sources.filelink import may_follow, resolved
+from hub.sources.filelink import LinkRefused, may_follow, open_folder, resolved
 from tests.users import ALICE, NEEDS_ROOT
 
 
@@ -25,6 +25,9 @@ def test_links_of_ours(tmp_path: Path) -> None:
     for name in ("loop", "broken"):
         with pytest.raises(OSError, match=r"No such file|Too many levels"):
             may_follow(str(tmp_path / name))
+        with pytest.raises(OSError, match=r"No such file|Too many levels"):
+            resolved(str(tmp_path / name))
+    assert resolved(f"{tmp_path}/folder/..//./two") == str(file)
 
 
 @NEEDS_ROOT
@@ -41,3 +44,43 @@ def test_links_of_others(tmp_path: Path) -> None:
     assert resolved(str(tmp_path / "to-own")) == str(own)
     assert resolved(str(tmp_path / "to-secret")) is None
     assert resolved(str(tmp_path / "through")) is None
+
+
+@NEEDS_ROOT
+def test_links_on_the_way(tmp_path: Path) -> None:
+    """A link to a folder counts as one to a file does, in the middle of a path and of what another link leads to."""
+    (tmp_path / "secret" / "logs").mkdir(parents=True)
+    (tmp_path / "secret" / "file").write_text("x")
+    os.symlink(tmp_path / "secret", tmp_path / "theirs")
+    os.lchown(tmp_path / "theirs", ALICE, ALICE)
+    os.symlink(tmp_path / "secret", tmp_path / "ours")
+    os.symlink("theirs/file", tmp_path / "through")
+    assert resolved(f"{tmp_path}/through") is None
+    assert resolved(f"{tmp_path}/theirs/file") is None
+    assert resolved(f"{tmp_path}/ours/file") == f"{tmp_path}/secret/file"
+    with pytest.raises(LinkRefused):
+        open_folder(f"{tmp_path}/theirs/logs")
+    assert resolved(f"{tmp_path}/theirs/file", f"{tmp_path}/theirs") == f"{tmp_path}/secret/file"
+    for name in ("secret", "ours"):
+        fd = open_folder(f"{tmp_path}/{name}/logs")
+        assert os.readlink(f"/proc/self/fd/{fd}") == f"{tmp_path}/secret/logs"
+        os.close(fd)
+
+
+@NEEDS_ROOT
+def test_a_folder_that_is_replaced_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was a link when it was opened, and is a folder when the way to it is checked: it is not there."""
+    (tmp_path / "secret").mkdir()
+    os.symlink("secret", tmp_path / "logs")
+    os.lchown(tmp_path / "logs", ALICE, ALICE)
+    opened = os.open
+
+    def exchanging(*args: object) -> int:
+        fd = opened(*args)  # type: ignore[arg-type]
+        os.unlink(tmp_path / "logs")
+        (tmp_path / "logs").mkdir()
+        return fd
+
+    monkeypatch.setattr(os, "open", exchanging)
+    with pytest.raises(FileNotFoundError):
+        open_folder(str(tmp_path / "logs"))

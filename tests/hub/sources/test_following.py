@@ -18,6 +18,7 @@ from hub.sources.followed import JOIN_S, REST_S, file_clock_ns
 from hub.sources.following import IDLE_S, REFRESH_S, Following, Item, Owner
 from hub.sources.table import EXCLUDE
 from tests.hub.sources.test_fileidentity import reuse_inode
+from tests.users import ALICE, NEEDS_ROOT
 
 
 class Rig:
@@ -568,3 +569,53 @@ def test_the_lag(rig: Rig) -> None:
     assert since is not None
     rig.read()
     assert rig.it.lag == (0, None)
+
+
+@NEEDS_ROOT
+def test_a_folder_that_becomes_a_link(rig: Rig) -> None:
+    """What a user's link leads to is not read, also between two looks at everything."""
+    logs, secret = rig.folder / "logs", rig.folder / "secret"
+    for folder in (logs, secret):
+        folder.mkdir()
+        (folder / "app.log").write_text(f"{folder.name}\n")
+    rig.globs = [f"{rig.folder}/log*/*.log"]
+    rig.start()
+    assert rig.read() == ["logs"]
+    os.rename(logs, rig.folder / "old")
+    os.symlink("secret", logs)
+    os.lchown(logs, ALICE, ALICE)
+    rig.it.note_changed(str(logs), None)
+    rig.look(everything=False)
+    assert rig.read() == []
+    assert rig.all() == []
+    os.lchown(logs, 0, 0)
+    assert rig.all() == ["secret"]
+
+
+def test_files_that_come_and_go(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's rows of files that are gone are limited; the newest are kept."""
+    monkeypatch.setattr(following, "GONE_MAX", 3)
+    rig.start()
+    for number in range(9):
+        rig.write(f"{number}.log", f"{number}\n")
+    rig.all()
+    for file in list(rig.it.files.values()):
+        file.close()
+    kept = [file.name for file in rig.it.files.values() if file.entry in ("6.log", "7.log", "8.log")]
+    for number in range(9):
+        (rig.folder / f"{number}.log").unlink()
+        rig.all()
+        rig.wait(3.0)
+    assert rig.it.files == {}
+    assert {name for name in rig.positions if not name.startswith(b"files:@")} == set(kept)
+
+
+def test_many_generations_of_many_files(rig: Rig) -> None:
+    """The older generations of each are found among those of all, and are read first."""
+    rig.start()
+    for number in range(30):
+        rig.write(f"{number}.log.1", f"{number} older\n")
+        rig.write(f"{number}.log", f"{number} younger\n")
+    texts = rig.all()
+    assert len(texts) == 60
+    assert all(texts.index(f"{number} older") < texts.index(f"{number} younger") for number in range(30))

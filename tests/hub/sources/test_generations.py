@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from hub.sources import generations
 from hub.sources.filecheck import mark_at
-from hub.sources.generations import Candidate, bases_of, find, is_rotated_name
+from hub.sources.generations import Candidate, bases_of, find, is_rotated_name, names_in
 
 
 @pytest.mark.parametrize(
@@ -79,9 +80,19 @@ class Folder:
             os.close(fd)
             (self.path / "place").unlink()
         since_ns = options.get("since_ns", self.since_ns)
-        return find(
-            str(self.path), "app.log", is_known=lambda each: each.ino in self.known, since_ns=since_ns, read_to=place
-        )
+        dir_fd = os.open(self.path, os.O_RDONLY)
+        try:
+            names = names_in(dir_fd, "app.log")
+            return find(
+                dir_fd,
+                names,
+                "app.log",
+                is_known=lambda each: each.ino in self.known,
+                since_ns=since_ns,
+                read_to=place,
+            )
+        finally:
+            os.close(dir_fd)
 
     def names(self, read_to: bytes | None = None, **options: int) -> list[str]:
         return [each.entry for each in self.find(read_to, **options)]
@@ -141,10 +152,18 @@ def test_copies_of_what_is_read_anyway(folder: Folder) -> None:
 
 
 def test_what_is_no_file(folder: Folder) -> None:
-    """Folders, links and pipes with such names are left alone; a missing folder is an error."""
+    """Folders, links and pipes with such names are left alone."""
     (folder.path / "app.log.1").mkdir()
     os.symlink("/etc/passwd", folder.path / "app.log.2")
     os.mkfifo(folder.path / "app.log.3")
     assert folder.names() == []
-    with pytest.raises(FileNotFoundError):
-        find("/nonexistent", "x", is_known=lambda _: False, since_ns=0)
+
+
+def test_a_full_folder(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many names, the likely ones are searched."""
+    monkeypatch.setattr(generations, "CANDIDATES_MAX", 2)
+    for name in ("a", "b", "c", "app.log", "app.log.1", "app.log.2"):
+        (folder.path / name).touch()
+    dir_fd = os.open(folder.path, os.O_RDONLY)
+    assert names_in(dir_fd, "app.log") == ["app.log.1", "app.log.2", "a", "b"]
+    os.close(dir_fd)
