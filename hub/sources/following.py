@@ -461,7 +461,7 @@ class Following:
         if row is not None:
             self._forget_row(identity.name)
             file.continue_at(row[0].number, row[1])
-        elif glob in self._first and self._is_first_look and not self._is_young(identity, described):
+        elif glob in self._first and self._is_first_look and not self._is_new(file, described):
             self._begin_first(file)
         else:
             file.checked_ns = self._look_began_ns
@@ -513,9 +513,11 @@ class Following:
         self.control.append(file.position())
         self._begun.add(file)
 
-    def _is_young(self, identity: Identity, described: os.stat_result) -> bool:
-        """Return whether a file was made after the source began."""
-        return (identity.born_ns or described.st_mtime_ns) > self._began_ns
+    def _is_new(self, file: Followed, described: os.stat_result) -> bool:
+        """Return whether *file* was made after the source began, or after another that was followed at its path."""
+        is_young = (file.identity.born_ns or described.st_mtime_ns) > self._began_ns
+        is_next = any(older.is_old for older in self._by_path[file.path])
+        return is_young or is_next or row_path(file.path) in self._rows_by_path
 
     def _renumbered(self, identity: Identity, path: str) -> tuple[Position, FileRow] | None:
         """Return the row of the same file on a device that had another number: it was the same path, too."""

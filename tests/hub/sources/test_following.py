@@ -145,6 +145,24 @@ def test_first_sight(rig: Rig) -> None:
     assert rig.all() == ["6"]
 
 
+@pytest.mark.parametrize("older", ["app.log.1", "z.log.1", "gone"])
+def test_another_glob_after_a_rotation(rig: Rig, older: str) -> None:
+    """It is looked for first, and yet the file is new: its older generation was followed under the same name."""
+    rig.options = {"from_start": False}
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.it.close()
+    rig.rename("app.log", older)
+    if older == "gone":
+        (rig.folder / older).unlink()
+    rig.write("app.log", "2\n")
+    rig.write("apple.log", "old\n")
+    rig.globs = [f"{rig.folder}/app*.log"]
+    rig.start()
+    assert rig.all() == ["2"]
+
+
 def test_older_generations_at_first_sight(rig: Rig) -> None:
     """They are passed over, too; what is written to one later is read."""
     rig.options = {}
