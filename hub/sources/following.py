@@ -200,6 +200,8 @@ class Following:
         """Losses that go with them."""
         self.walked: set[str] = set()
         """The folders in which others may appear."""
+        self.has_new_folder = False
+        """Whether a link was found that leads to a folder which is not watched yet."""
         self._is_first_look = True
         self._begun: set[Followed] = set()  # files that are followed for the first time, with their globs
         self._refresh_at = clock() + FIRST_REFRESH_S
@@ -427,6 +429,7 @@ class Following:
             if len(self.folders) >= FOLDERS_MAX or not os.path.isdir(path):
                 return
             self.folders[path] = Folder(path)
+            self.has_new_folder = True
         folder = self.folders[path]
         if folder.linked.get(name, ("",))[0] != link:
             for old, (of_link, _) in list(folder.linked.items()):

@@ -221,6 +221,8 @@ class FilesSource:
             await self._look_at_everything()
         elif self._following.next_look_in == 0.0:
             await self._in_steps(self._following.look(everything=False))
+            if self._following.has_new_folder:
+                await self._on_thread(self._watch)
         if self._watching.polled and now >= self._poll_folders_at:
             for folder in self._watching.polled:
                 self._following.note_changed(folder, None)
@@ -243,6 +245,7 @@ class FilesSource:
         self._look_again_at = now + min(LOOK_PAUSE_RATIO * (now - began), LOOK_PAUSE_MAX_S)
 
     def _watch(self) -> None:
+        self._following.has_new_folder = False
         known = self._watching.watches
         self._watching.watch(self._following.folders, self._following.walked)
         for path, watch in self._watching.watches.items():

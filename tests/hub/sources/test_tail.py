@@ -280,6 +280,28 @@ def test_folders_that_appear(run: Run, tmp_path: Path) -> None:
 
 
 @both_loops
+def test_a_link_that_leads_to_another_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is watched as soon as the link is seen: what is written there is found without another look."""
+    monkeypatch.setattr(tail, "LOOK_S", 3600.0)
+
+    async def main() -> None:
+        async with following(tmp_path) as site:
+            texts: list[str] = []
+            for folder in (tmp_path / "1", tmp_path / "2"):
+                folder.mkdir()
+                (tmp_path / "link").symlink_to(folder / "a")
+                for text in (f"{folder.name} first", f"{folder.name} second"):
+                    with (folder / "a").open("a") as file:
+                        file.write(f"{text}\n")
+                    if (tmp_path / "link").is_symlink():
+                        (tmp_path / "link").rename(site.logs / "app.log")
+                    texts.append(text)
+                    await site.has(*texts)
+
+    run(main())
+
+
+@both_loops
 def test_without_events(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the kernel reports nothing, everything is found a little later."""
     monkeypatch.setattr(watching, "_library", lambda: None)
