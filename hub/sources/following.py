@@ -968,6 +968,7 @@ class Following:
                 found = generations.find(
                     dir_fd, names, file.entry, is_known=self._is_known, since_ns=file.checked_ns,
                     read_to=(offset, mark), others=others,
+                    at_home=generations.AtHome(self._descriptor(file, opened), file.identity.born_ns, is_read=False),
                 )  # fmt: skip
             except OSError:
                 found = []
@@ -978,8 +979,9 @@ class Following:
             if copy is None:
                 continue
             if each.is_copy:
-                copy.offset, copy.mark, copy.tail = offset, mark, tail
-                lost = max(size - each.described.st_size, 0)
+                copy.offset, copy.mark = each.read_to or (offset, mark)
+                copy.tail = tail if copy.offset == offset else None
+                lost = max(size - max(each.described.st_size, offset), 0)
                 is_busy = not file.mtime_ns or file.mtime_ns > (each.identity.born_ns or 0) - BUSY_NS
             copy.is_blocked = True
             copies.append(copy)

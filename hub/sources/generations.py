@@ -25,7 +25,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from hub.sources.filecheck import Mark, has_mark, is_prefix
+from hub.sources.filecheck import Mark, has_mark, is_prefix, mark_at
 from hub.sources.fileidentity import Identity, identify_open
 
 CANDIDATES_MAX = 1000
@@ -117,7 +117,8 @@ def find(  # noqa: PLR0913  all but three by name
 ) -> list[Candidate]:
     """
     Return the unread generations of *base* among *names* in an open folder, the oldest first; with *read_to*, the place
-    up to which a file was read that was truncated, the copy of that file is the first one.
+    up to which a file was read that was truncated, the copy of that file is the first one. It may end before that
+    place: what was written after it was made may have been read before the truncation.
 
     *since_ns*: nothing older is one. *others* are descriptors of files that are read in full. *gone* says how far files
     were read that are gone: a copy of one goes on there. *here* says it of the others: a copy of one of them is left to
@@ -134,13 +135,20 @@ def find(  # noqa: PLR0913  all but three by name
             if candidate.is_copy or not (
                 _is_copy_of_any(fd, candidate, [*others, *fds[-COMPARED_MAX:]]) or _read_to(fd, here) is not None
             ):
-                found.append(candidate._replace(read_to=_read_to(fd, gone)))
+                place = _read_to(fd, gone)
+                if place is None and read_to is not None and not candidate.is_copy:
+                    place = _end_if_read(fd, candidate, *read_to)
+                found.append(candidate._replace(read_to=place))
                 fds.append(fd)
     copies = [candidate for candidate in found if candidate.is_copy]
     rest = sorted((each for each in found if not each.is_copy), key=lambda each: each.age_key)
     if copies:
         copy = max(copies, key=lambda each: each.described.st_size)
-        rest = [copy, *(each for each in rest if each.age_key > copy.age_key)]
+        return [copy._replace(read_to=read_to), *(each for each in rest if each.age_key > copy.age_key)]
+    if read_to is not None:
+        for number, each in enumerate(rest):
+            if each.read_to is not None:
+                return [each._replace(is_copy=True), *rest[number + 1 :]]
     return rest
 
 
@@ -148,10 +156,20 @@ def _read_to(fd: int, gone: Sequence[tuple[int, Mark]]) -> tuple[int, Mark] | No
     return max((each for each in gone if each[0] >= COPY_BYTES_MIN and has_mark(fd, *each)), default=None)
 
 
+def _end_if_read(fd: int, candidate: Candidate, offset: int, mark: Mark) -> tuple[int, Mark] | None:
+    """Return the end of the copy of a file that was read further, up to *offset*, before it was truncated."""
+    size = candidate.described.st_size
+    if not COPY_BYTES_MIN <= mark.head_bytes <= size < offset:
+        return None
+    return (size, mark_at(fd, size)[0]) if mark_at(fd, mark.head_bytes)[0].head_crc == mark.head_crc else None
+
+
 def _is_made_after(fd: int, candidate: Candidate, at_home: AtHome) -> bool:
     if not at_home.born_ns or candidate.identity.born_ns <= at_home.born_ns:
         return False
-    return at_home.is_read or (at_home.fd != -1 and is_prefix(fd, at_home.fd))
+    if at_home.is_read or at_home.fd == -1:
+        return at_home.is_read
+    return candidate.described.st_size <= os.fstat(at_home.fd).st_size and is_prefix(fd, at_home.fd)
 
 
 def _is_copy_of_any(fd: int, candidate: Candidate, others: list[int]) -> bool:

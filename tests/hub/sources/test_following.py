@@ -297,6 +297,55 @@ def test_a_copy_that_takes_a_while(rig: Rig) -> None:
     assert rig.all() == ["3", "4"]
 
 
+def test_a_copy_that_is_begun_when_a_truncation_is_seen(rig: Rig) -> None:
+    """The file is copied for the second time: that copy is empty yet, and will have nothing that is not read anyway."""
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    assert len(rig.all()) == 50
+    rig.write("app.log", "2\n")
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.2")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "3\n" * 40)
+    rig.write("app.log.1", "")
+    assert rig.all() == ["2", *["3"] * 40]
+    rig.write("app.log.1", "3\n" * 40)
+    assert rig.all() == []
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "4\n")
+    assert rig.all() == ["4"]
+
+
+def test_read_further_than_its_copy(rig: Rig) -> None:
+    """What was written after the copy was made is read before the truncation: nothing of the copy is read again."""
+    rig.start()
+    rig.write("app.log", "".join(f"{number}\n" for number in range(1000)))
+    tick()
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.write("app.log", "1000\n")
+    assert rig.all() == [str(number) for number in range(1001)]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "1001\n")
+    assert rig.all() == ["1001"]
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
+    rig.start()
+    assert rig.all() == []
+
+
+def test_an_empty_file_and_its_copies(rig: Rig) -> None:
+    """Nothing of it was read: its copies are read from their starts, the oldest first."""
+    rig.start()
+    rig.write("app.log", "")
+    assert rig.all() == []
+    rig.it.close()
+    for number in (2, 1):
+        tick()
+        rig.write("app.log", f"{number}\n" * 40)
+        shutil.copyfile(rig.folder / "app.log", rig.folder / f"app.log.{number}")
+        os.truncate(rig.folder / "app.log", 0)
+    rig.start()
+    assert rig.all() == ["2"] * 40 + ["1"] * 40
+
+
 def test_an_older_log_that_is_unpacked(rig: Rig) -> None:
     """It has the name of a generation, and was made after the file that is there now."""
     rig.start()
