@@ -12,21 +12,31 @@ Not here: the files (hub.sources.following).
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import functools
 import hashlib
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from hub.sources.fileidentity import PREFIX
 from hub.sources.filelink import may_follow
 
 FOLDERS_MAX = 4096
+"""Of one source; a user other than root and ours has at most half of them."""
 DEPTH_MAX = 32
 """How deep ``**`` goes."""
 _MAGIC = re.compile(r"[*?\[]")
+
+
+class TooManyFolders(OSError):
+    """A user has too many folders below this one, *filename*."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EMLINK, "too many folders", path)
 
 
 class Glob:
@@ -51,13 +61,14 @@ class Glob:
         """Return whether *path* is one that it matches."""
         return _fits(path.strip("/").split("/"), self._parts)
 
-    def folders(self, walked: set[str]) -> Iterator[str]:
+    def folders(self, walked: set[str], owned: Counter[int] | None = None) -> Iterator[str]:
         """
-        Yield the folders that may have files of it. Those in which others may appear are added to *walked*.
+        Yield the folders that may have files of it. Those in which others may appear are added to *walked*. *owned*
+        counts the folders of each user.
 
-        Raises OSError for a folder that cannot be read, at the end.
+        Raises OSError for a folder that cannot be read, and TooManyFolders, at the end.
         """
-        walk = _Walk(walked)
+        walk = _Walk(walked, Counter() if owned is None else owned)
         yield from walk.through("/", self._parts[:-1])
         if walk.faults:
             raise walk.faults[0]
@@ -98,9 +109,10 @@ def _fits(names: list[str], parts: list[str]) -> bool:
 class _Walk:
     """One walk from folder to folder."""
 
-    def __init__(self, walked: set[str]) -> None:
+    def __init__(self, walked: set[str], owned: Counter[int]) -> None:
         self.faults: list[OSError] = []
         self._walked = walked
+        self._owned = owned
 
     def through(self, folder: str, parts: list[str], depth: int = 0, *, is_open: bool = False) -> Iterator[str]:
         """Yield the folders below *folder* that *parts* lead to. *is_open*: users may have made what is found."""
@@ -124,9 +136,16 @@ class _Walk:
                 yield from self.through(os.path.join(folder, name), rest, depth, is_open=True)
 
     def _folders_in(self, folder: str, names: re.Pattern[str], *, with_links: bool) -> list[str]:
+        folders = []
         try:
             with os.scandir(folder) as entries:
-                found = [entry for entry in entries if names.match(entry.name)]
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        if names.match(entry.name) and self._is_folder(entry, with_links=with_links):
+                            if not self._has_room(entry):
+                                self.faults.append(TooManyFolders(folder))
+                                break
+                            folders.append(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             self._walked.add(_nearest(folder))
             return []
@@ -134,14 +153,21 @@ class _Walk:
             self.faults.append(error)
             return []
         self._walked.add(folder)
-        folders = []
-        for entry in found:
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False) or (
-                    with_links and entry.is_symlink() and entry.is_dir() and may_follow(entry.path)
-                ):
-                    folders.append(entry.name)
         return sorted(folders)
+
+    @staticmethod
+    def _is_folder(entry: os.DirEntry[str], *, with_links: bool) -> bool:
+        return entry.is_dir(follow_symlinks=False) or (
+            with_links and entry.is_symlink() and entry.is_dir() and may_follow(entry.path)
+        )
+
+    def _has_room(self, entry: os.DirEntry[str]) -> bool:
+        """Count a folder, unless its user has too many."""
+        uid = entry.stat(follow_symlinks=False).st_uid
+        if uid not in (0, os.geteuid()) and self._owned[uid] >= FOLDERS_MAX // 2:
+            return False
+        self._owned[uid] += 1
+        return True
 
 
 def _nearest(folder: str) -> str:

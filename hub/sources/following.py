@@ -23,7 +23,7 @@ import itertools
 import os
 import stat
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence, Set
 from typing import Any, NamedTuple, TypeVar
 
@@ -35,7 +35,7 @@ from hub.message import FORGET, POSITIONS_MAX, Batch, Loss, Peer, Position, posi
 from hub.ration import Lines
 from hub.sources import generations
 from hub.sources.filecheck import Truncated
-from hub.sources.fileglob import FOLDERS_MAX, Exclusion, Glob
+from hub.sources.fileglob import FOLDERS_MAX, Exclusion, Glob, TooManyFolders
 from hub.sources.fileidentity import Identity, identify
 from hub.sources.filelink import LinkRefused, open_folder, resolved
 from hub.sources.fileparse import FileParser, Run
@@ -248,14 +248,17 @@ class Following:
     def _find_folders(self) -> Iterator[None]:
         found: dict[str, list[Glob]] = {}
         self.walked = set()
+        owned: Counter[int] = Counter()
         for glob in self._globs:
             try:
-                for path in glob.folders(self.walked):
+                for path in glob.folders(self.walked, owned):
                     if len(found) >= FOLDERS_MAX and path not in found:
                         self._log(log.warning, "files.too_many_folders", glob.text, folders=FOLDERS_MAX)
                         break
                     found.setdefault(path, []).append(glob)
                     yield
+            except TooManyFolders as error:
+                self._log(log.warning, "files.too_many_folders", error.filename, folders=FOLDERS_MAX // 2)
             except OSError as error:
                 self._log(log.warning, "files.unreadable", error.filename or glob.text, error=error.strerror)
         for path, globs in found.items():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from hub.sources.fileglob import Exclusion, Glob
+from hub.sources import fileglob
+from hub.sources.fileglob import Exclusion, Glob, TooManyFolders
 from hub.sources.table import EXCLUDE
 from tests.users import ALICE, NEEDS_ROOT
 
@@ -114,3 +116,23 @@ def test_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [next(walk), next(walk)] == [f"{tmp_path}/a", f"{tmp_path}/b"]
     with pytest.raises(PermissionError):
         next(walk)
+
+
+@NEEDS_ROOT
+def test_many_folders_of_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user has half of the folders, of all globs together; those of others are found."""
+    monkeypatch.setattr(fileglob, "FOLDERS_MAX", 20)
+    for number in range(15):
+        (tmp_path / "a" / str(number)).mkdir(parents=True)
+        os.chown(tmp_path / "a" / str(number), ALICE, ALICE)
+    (tmp_path / "b").mkdir()
+    owned: Counter[int] = Counter()
+    walk = Glob(f"{tmp_path}/**/*.log").folders(set(), owned)
+    found = []
+    with pytest.raises(TooManyFolders) as error:
+        found += walk
+    assert error.value.filename == f"{tmp_path}/a"
+    assert [path for path in found if os.path.dirname(path) == str(tmp_path)] == [f"{tmp_path}/a", f"{tmp_path}/b"]
+    assert (len(found), owned[ALICE]) == (3 + 10, 10)
+    with pytest.raises(TooManyFolders):
+        list(Glob(f"{tmp_path}/a/*/*.log").folders(set(), owned))
