@@ -186,7 +186,7 @@ class Following:
         self._changed: set[str] = set()  # paths whose generations have changed
         self._fresh: list[Followed] = []  # found in the present look, and without a row
         self._to_ready: list[Followed] = []
-        self._complained: set[tuple[str, str]] = set()
+        self._complained: OrderedDict[tuple[str, str], None] = OrderedDict()
         self.files: dict[bytes, Followed] = {}
         self._by_path: dict[str, list[Followed]] = {}  # the generations of each, the oldest first
         self._by_ino: dict[int, set[Followed]] = {}
@@ -613,6 +613,9 @@ class Following:
                 file.offset, file.mark = each.read_to
                 file.tail = None
             self._owner(file).rows.append(file.position())
+        if found and len(names) > generations.CANDIDATES_MAX:  # the others in the next look
+            self._changed.add(path)
+            self.folders[folder].dirty = None
 
     def _take_generation(self, found: generations.Candidate, folder: str, path: str) -> Followed | None:
         if not self._may_follow(found.identity, found.described.st_uid, path):
@@ -1040,7 +1043,7 @@ class Following:
     def _opened(self, file: Followed) -> None:
         """Take note that *file* was used, and close others if too many are open."""
         if self._complained:
-            self._complained.discard(("files.unreadable", file.place))
+            self._complained.pop(("files.unreadable", file.place), None)
         self._open[file] = self._clock()
         self._open.move_to_end(file)
         while len(self._open) > OPEN_MAX:
@@ -1122,8 +1125,10 @@ class Following:
 
     def _log(self, write: Callable[..., object], event: str, path: str, **fields: Any) -> None:
         """Log what is wrong with a path, once."""
-        if (event, path) not in self._complained and len(self._complained) < COMPLAINTS_MAX:
-            self._complained.add((event, path))
+        if (event, path) not in self._complained:
+            if len(self._complained) >= COMPLAINTS_MAX:
+                self._complained.popitem(last=False)
+            self._complained[event, path] = None
             self._lines.log(write, event, path=path, **fields)
 
 

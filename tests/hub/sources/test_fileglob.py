@@ -128,7 +128,7 @@ def test_many_folders_of_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "b").mkdir()
     owned: Counter[int] = Counter()
     walk = Glob(f"{tmp_path}/**/*.log").folders(set(), owned)
-    found = []
+    found: list[str] = []
     with pytest.raises(TooManyFolders) as error:
         found += walk
     assert error.value.filename == f"{tmp_path}/a"

@@ -686,3 +686,17 @@ def test_many_generations_of_many_files(rig: Rig) -> None:
     texts = rig.all()
     assert len(texts) == 60
     assert all(texts.index(f"{number} older") < texts.index(f"{number} younger") for number in range(30))
+
+
+def test_more_generations_than_are_searched_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are found in the looks that follow."""
+    monkeypatch.setattr(following.generations, "CANDIDATES_MAX", 2)
+    rig.start()
+    for number in range(5):
+        rig.write(f"app.log.{number}", f"{number}\n")
+    texts = rig.all()
+    while rig.it.next_look_in is not None:
+        rig.now += 10.0
+        rig.look(everything=False)
+        texts += rig.read()
+    assert texts == ["0", "1", "2", "3", "4"]
