@@ -9,7 +9,8 @@ moment goes on where the journal ends.
 
 Always true:
 - the files of one user do not wait for those of another one;
-- a look takes half of the time of its thread, so that others get the interpreter;
+- a look takes half of the time of its thread, so that others get the interpreter; meanwhile, what is written to files
+  that are known is read;
 - no two sources read one file;
 - it begins when everything is stored that an earlier source has given (hub.sources.sources).
 
@@ -85,6 +86,7 @@ class FilesSource:
         self._began_ns = 0
         self._is_stopping = False
         self._has_events = False
+        self._is_incomplete = False  # more has happened than was reported
         self._failure: BaseException | None = None
         self._lag = Lag(0)
         self._look_at = self._look_again_at = self._poll_at = self._poll_folders_at = self._tick_at = 0.0
@@ -191,7 +193,7 @@ class FilesSource:
         await asyncio.sleep(THROTTLE_S)
         self._has_events = False
         if await self._on_thread(self._note_events):
-            self._look_at = min(self._look_at, self._look_again_at)
+            self._is_incomplete = True
         asyncio.get_running_loop().add_reader(self._watching.fd, self._hear)
 
     def _note_events(self) -> bool:
@@ -206,7 +208,7 @@ class FilesSource:
     def _pause(self) -> float:
         """Return how long to wait for events."""
         now = self._clock()
-        until = [self._look_at - now]
+        until = [self._everything_at - now]
         if (folder_in := self._following.next_look_in) is not None:
             until.append(folder_in)
         if self._following.has_timed_work or self._tasks:
@@ -215,9 +217,13 @@ class FilesSource:
             until += [self._poll_at - now, self._poll_folders_at - now]
         return max(min(until), 0.0)
 
+    @property
+    def _everything_at(self) -> float:
+        return min(self._look_at, self._look_again_at) if self._is_incomplete else self._look_at
+
     async def _look_again(self) -> None:
         now = self._clock()
-        if now >= self._look_at:
+        if now >= self._everything_at:
             await self._look_at_everything()
         elif self._following.next_look_in == 0.0:
             await self._in_steps(self._following.look(everything=False))
@@ -234,6 +240,7 @@ class FilesSource:
 
     async def _look_at_everything(self) -> None:
         following, began = self._following, self._clock()
+        self._is_incomplete = False
         await self._in_steps(following.look())
         await self._store_control()
         await self._on_thread(self._watch)
@@ -367,7 +374,10 @@ class FilesSource:
             self._woken.clear()
 
     async def _in_steps(self, steps: Iterator[None]) -> None:
-        while (took_s := await self._on_thread(_advance, steps)) is not None:  # noqa: ASYNC110  it is no polling
+        while (took_s := await self._on_thread(_advance, steps)) is not None:
+            if self.has_looked.is_set():  # else nothing is read yet
+                await self._take_events()
+                self._start_owners()
             await asyncio.sleep(took_s)
 
     async def _on_thread(self, work: Callable[..., T], *args: object) -> T:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hub.message import FORGET, Batch, Loss, Position
-from hub.sources import following
+from hub.sources import following, generations
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import JOIN_S, REST_S, file_clock_ns
@@ -690,7 +690,7 @@ def test_many_generations_of_many_files(rig: Rig) -> None:
 
 def test_more_generations_than_are_searched_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are found in the looks that follow."""
-    monkeypatch.setattr(following.generations, "CANDIDATES_MAX", 2)
+    monkeypatch.setattr(generations, "CANDIDATES_MAX", 2)
     rig.start()
     for number in range(5):
         rig.write(f"app.log.{number}", f"{number}\n")

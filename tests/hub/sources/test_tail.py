@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +348,33 @@ def test_the_lag(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             await until(lambda: site.source.lag.bytes == 0)
 
     run(main())
+
+
+@both_loops
+def test_a_long_look(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written to a file that is known is read while a look at many others goes on."""
+    is_held, is_looking = True, False
+    look = Following.look
+
+    def long_look(self: Following, *, everything: bool = True) -> Iterator[None]:
+        nonlocal is_looking
+        is_looking = True
+        while is_held:
+            yield
+        yield from look(self, everything=everything)
+
+    async def check() -> None:
+        nonlocal is_held
+        async with following(tmp_path) as site:
+            site.write("known.log", "1\n")
+            await site.has("1")
+            monkeypatch.setattr(Following, "look", long_look)
+            try:
+                site.write("other.log", "")
+                await until(lambda: is_looking, "a look")
+                site.write("known.log", "2\n")
+                await site.has("1", "2")
+            finally:
+                is_held = False
+
+    run(check())
