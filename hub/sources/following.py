@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import resource
 import stat
 import time
 from collections import Counter, OrderedDict, deque
@@ -43,6 +44,8 @@ from hub.sources.filerow import FileRow, State, decode, row_path
 from hub.sources.followed import READ_BYTES, REST_S, Followed, Moved, file_clock_ns, placed
 
 OPEN_MAX = 1024
+OPEN_SHARE = 8
+"""The files of one source have at most this part of the descriptors of the process."""
 FILES_MAX = 50_000
 """Followed at once by one source; a user other than root and ours has at most half of them."""
 IDLE_S = 60.0
@@ -192,6 +195,7 @@ class Following:
         self._by_ino: dict[int, set[Followed]] = {}
         self.folders: dict[str, Folder] = {}
         self._open: OrderedDict[Followed, float] = OrderedDict()  # and since when each is idle
+        self._open_max = open_max()
         self._missing: set[Followed] = set()
         self.owners: dict[int, Owner] = {}
         self.control: list[Position] = []
@@ -1046,7 +1050,7 @@ class Following:
             self._complained.pop(("files.unreadable", file.place), None)
         self._open[file] = self._clock()
         self._open.move_to_end(file)
-        while len(self._open) > OPEN_MAX:
+        while len(self._open) > self._open_max:
             self._close(next(iter(self._open)))
 
     def _close(self, file: Followed) -> None:
@@ -1130,6 +1134,12 @@ class Following:
                 self._complained.popitem(last=False)
             self._complained[event, path] = None
             self._lines.log(write, event, path=path, **fields)
+
+
+def open_max() -> int:
+    """Return how many files may be open: with few descriptors, most are left to the connections and the journal."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return OPEN_MAX if limit == resource.RLIM_INFINITY else max(min(OPEN_MAX, limit // OPEN_SHARE), 1)
 
 
 def own_output() -> set[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -494,6 +495,7 @@ def test_idle_files_are_closed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Non
     rig.wait(IDLE_S)
     assert sum(file.fd != -1 for file in rig.it.files.values()) == 0
     monkeypatch.setattr(following, "OPEN_MAX", 2)
+    rig.start()
     for n in range(5):
         rig.write(f"{n}.log", "y\n")
     assert rig.all() == ["y"] * 5
@@ -700,3 +702,10 @@ def test_more_generations_than_are_searched_at_once(rig: Rig, monkeypatch: pytes
         rig.look(everything=False)
         texts += rig.read()
     assert texts == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(("limit", "files"), [(64, 8), (1024, 128), (20_000, 1024), (4, 1), (-1, 1024)])
+def test_few_descriptors(monkeypatch: pytest.MonkeyPatch, limit: int, files: int) -> None:
+    """The files of a source leave descriptors to the rest of the hub."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert following.open_max() == files
