@@ -14,6 +14,7 @@ VENV := .venv
 LOCKED := $(VENV)/.locked-$(PYTHON_VERSION)
 INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
 # Tests wait as often as they work, so there is one worker more than processors, up to four.
+# A worker that a hanging test has ended is not replaced: with files as units, pytest-xdist then waits for ever.
 WORKERS = $(shell $(VENV)/bin/python -c 'import os; print(min(len(os.sched_getaffinity(0)) + 1, 4))')
 # Directories too: their time changes when a file goes.
 SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
@@ -44,7 +45,7 @@ run: $(INSTALLED) ## hub and producers in one process, on this terminal
 
 test: lint $(INSTALLED) ## lint, tests against the built wheel, coverage (not with ARGS); CI also runs `make docs`
 	@echo "== pytest"
-	@$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@$(VENV)/bin/pytest --numprocesses $(WORKERS) --dist loadfile --max-worker-restart 0 $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory coverage)
 
 test-all: ## `make test` on every Python from 3.11 on of this machine, each in an environment of its own
