@@ -243,14 +243,14 @@ class _Handling:
         """Finish the last batch. Return the next one that is not a resend; None after a stop."""
         self._finish()
         while taken := await self.inbox.take(1):
-            batch, self._taken = taken[0], taken
-            if not self._dedupe.unseen(taken, time.monotonic_ns()):
-                self._metrics.duplicates += 1
-            elif batch.count:
-                batch = self._number(batch)
-                self.unfinished = (batch,)
+            original, self._taken = taken[0], taken
+            unseen = self._dedupe.unseen(taken, time.monotonic_ns())
+            self._metrics.duplicates += original.chunk_count - sum(batch.chunk_count for batch in unseen)
+            if unseen and original.count:
+                batch = self._number(unseen[0])
+                self._original, self.unfinished = original, (batch,)
                 return batch
-            batch.acknowledge()
+            original.acknowledge()
             taken.release()
         return None
 
@@ -283,8 +283,7 @@ class _Handling:
         sequence = self._sequence + 1
         self._sequence += batch.count
         self._metrics.messages += batch.count
-        self._metrics.batches += 1
-        self._original = batch
+        self._metrics.batches += batch.chunk_count
         return msgspec.structs.replace(batch, sequence=sequence, received=time.time_ns(), origin=self)
 
 

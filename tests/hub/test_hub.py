@@ -199,8 +199,8 @@ def test_a_resend_is_given_once(run: Run, path: str, make: Callable[[int], bytes
                 with connect(path, b"".join(map(make, numbers))) as client:
                     async with handling(hub) as got:
                         assert len(await asyncio.to_thread(read_acks, client, len(numbers))) == len(numbers)
-                        assert [batch.sequence for batch in got] == expected
-            assert hub.metrics.duplicates == 4
+                        assert [message.sequence for batch in got for message in batch.messages()] == expected
+            assert (hub.metrics.duplicates, hub.metrics.batches, hub.metrics.messages) == (4, 4, 4)
 
     run(main())
 
