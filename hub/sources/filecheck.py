@@ -16,6 +16,8 @@ from hub.checksum import crc32
 
 HEAD_BYTES = 1024
 TAIL_BYTES = 256
+BEGIN_BYTES = 64
+"""Shorter beginnings may be alike by chance."""
 
 
 class Truncated(Exception):
@@ -23,27 +25,33 @@ class Truncated(Exception):
 
 
 class Mark(NamedTuple):
-    """What was read: lengths and CRC-32 of the beginning of a file, and of the last bytes before a place in it."""
+    """
+    What was read: lengths and CRC-32 of the beginning of a file, and of the last bytes before a place in it.
+    *begin_crc* is of its first `BEGIN_BYTES`.
+    """
 
     head_bytes: int = 0
     head_crc: int = 0
     tail_bytes: int = 0
     tail_crc: int = 0
+    begin_crc: int = 0
 
     def after(self, taken: bytes, offset: int, tail: bytes) -> Mark:
         """Return the mark after *taken*, the bytes from *offset* on, was read; *tail* are the last bytes of all."""
-        head_bytes, head_crc = self.head_bytes, self.head_crc
+        head_bytes, head_crc, begin_crc = self.head_bytes, self.head_crc, self.begin_crc
+        if offset <= head_bytes < BEGIN_BYTES:
+            begin_crc = crc32(taken[head_bytes - offset : BEGIN_BYTES - offset], begin_crc)
         if offset <= head_bytes < HEAD_BYTES:
             more = taken[head_bytes - offset : HEAD_BYTES - offset]
             head_bytes, head_crc = head_bytes + len(more), crc32(more, head_crc)
-        return Mark(head_bytes, head_crc, len(tail), crc32(tail))
+        return Mark(head_bytes, head_crc, len(tail), crc32(tail), begin_crc)
 
 
 def mark_at(fd: int, offset: int) -> tuple[Mark, bytes]:
     """Return the mark for *offset* in an open file, as it is now, and the bytes before that."""
     head = os.pread(fd, min(HEAD_BYTES, offset), 0)
     tail = os.pread(fd, min(TAIL_BYTES, offset), max(offset - TAIL_BYTES, 0))
-    return Mark(len(head), crc32(head), len(tail), crc32(tail)), tail
+    return Mark(len(head), crc32(head), len(tail), crc32(tail), crc32(head[:BEGIN_BYTES])), tail
 
 
 def tail_of(fd: int, offset: int, mark: Mark) -> bytes:
@@ -63,6 +71,15 @@ def has_mark(fd: int, offset: int, mark: Mark) -> bool:
     except Truncated:
         return False
     return True
+
+
+def is_part(fd: int, size: int, offset: int, mark: Mark) -> bool:
+    """Return whether an open file of *size* bytes is how that begins which *mark* is of, as far as can be known."""
+    if not BEGIN_BYTES <= size <= offset:
+        return False
+    if size >= mark.head_bytes:
+        return crc32(os.pread(fd, mark.head_bytes, 0)) == mark.head_crc
+    return crc32(os.pread(fd, BEGIN_BYTES, 0)) == mark.begin_crc
 
 
 def is_prefix(one: int, other: int) -> bool:

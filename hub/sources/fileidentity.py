@@ -51,8 +51,14 @@ class Identity(NamedTuple):
 
 
 def identify(name: str, dir_fd: int, described: os.stat_result) -> Identity:
-    """Return the identity of the file *name* in the open folder *dir_fd*, of which *described* is the `lstat`."""
-    return _identity(os.fsencode(name), dir_fd, described, 0, _AT_SYMLINK_NOFOLLOW)
+    """
+    Return the identity of the file *name* in the open folder *dir_fd*, of which *described* is the `lstat`. Raises
+    FileNotFoundError if the name has gone to another file meanwhile.
+    """
+    identity = _identity(os.fsencode(name), dir_fd, described, 0, _AT_SYMLINK_NOFOLLOW)
+    if os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino != described.st_ino:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return identity
 
 
 def identify_open(fd: int, described: os.stat_result) -> Identity:

@@ -92,6 +92,7 @@ class Followed:
         "is_drained",
         "is_old",
         "is_queued",
+        "is_unproved",
         "is_unreadable",
         "mark",
         "missing_at",
@@ -101,6 +102,7 @@ class Followed:
         "path",
         "quiet_at",
         "quiet_size",
+        "read_ns",
         "room_bytes",
         "seen",
         "seen_home",
@@ -143,6 +145,8 @@ class Followed:
         """When it was last known to be at its path, or its row was written."""
         self.home_ns: int = 0
         """When a look that has found it at its path began: a file that was made at that path later is younger."""
+        self.read_ns: int = 0
+        """When it was first read at its path, if it has been there ever since."""
         self.seen_home: int = 0
         """The number of the look that saw it at its path last."""
         self.missing_at: float | None = None
@@ -157,6 +161,8 @@ class Followed:
         self.drain_to: int = -1
         """Where that is; -1: where it ends when it is read next."""
         self.is_unreadable: bool = False
+        self.is_unproved: bool = False
+        """Whether it may be a copy of what was read: it could not be opened when it was found."""
         self.quiet_at: float = 0.0
         """Since when it has had `quiet_size` bytes."""
         self.quiet_size: int = -1
@@ -200,6 +206,7 @@ class Followed:
         self.offset, self.mark, self.state = offset, row.mark, State(row.state)
         self.checked_ns, self.home_ns = row.seen_ns, row.home_ns
         self.checked_size = offset
+        self.read_ns = row.home_ns
         self.is_old = True
 
     def open(self) -> None:
@@ -246,6 +253,7 @@ class Followed:
         self.cutter = LineCutter()
         self.size = self.checked_size = os.fstat(self.fd).st_size
         self.held_at, self.quiet_size, self.room_bytes = None, -1, 0
+        self.read_ns = 0
         self.drain()
 
     def drain(self) -> None:
@@ -254,10 +262,11 @@ class Followed:
 
     def data_start(self) -> int:
         """Return where the data of the open file begins: a program that does not append leaves a hole before it."""
+        size = os.fstat(self.fd).st_size  # not later: what is written in between is data
         try:
             start = os.lseek(self.fd, 0, os.SEEK_DATA)
         except OSError as error:
-            return os.fstat(self.fd).st_size if error.errno == errno.ENXIO else 0
+            return size if error.errno == errno.ENXIO else 0
         stop = start + HOLE_BYTES_MAX
         while start < stop and (block := os.pread(self.fd, READ_BYTES, start)):
             rest = block.lstrip(b"\0")

@@ -35,9 +35,9 @@ from hub.log import get_logger
 from hub.message import FORGET, POSITIONS_MAX, Batch, Loss, Peer, Position, position_batches
 from hub.ration import Lines
 from hub.sources import generations
-from hub.sources.filecheck import Truncated
+from hub.sources.filecheck import Truncated, has_mark
 from hub.sources.fileglob import FOLDERS_MAX, Exclusion, Glob, TooManyFolders
-from hub.sources.fileidentity import Identity, identify
+from hub.sources.fileidentity import Identity, identify, identify_open
 from hub.sources.filelink import LinkRefused, open_folder, resolved
 from hub.sources.fileparse import FileParser, Run
 from hub.sources.filerow import FileRow, State, decode, row_path
@@ -74,6 +74,8 @@ GENERATIONS_MAX = 256
 STRANGERS_MAX = 100_000
 """Names of unknown files that are kept, of all folders together."""
 COMPLAINTS_MAX = 1000
+UNKNOWN = (0, 0)
+"""The stamp of a file that is to be looked at as if it were new."""
 K = TypeVar("K")
 log = get_logger("mpsr.files")
 Item = Batch | Loss
@@ -196,7 +198,7 @@ class Following:
         self.folders: dict[str, Folder] = {}
         self._open: OrderedDict[Followed, float] = OrderedDict()  # and since when each is idle
         self._open_max = open_max()
-        self._missing: set[Followed] = set()
+        self._missing: dict[Followed, None] = {}
         self.owners: dict[int, Owner] = {}
         self.control: list[Position] = []
         """Positions that do not belong to the intake of an owner. They are stored before the next look."""
@@ -284,6 +286,7 @@ class Following:
         self._forget_strangers(folder)
         folder.added = {}
         places: dict[str, Followed] = {}
+        listed: list[tuple[str, int]] = []
         self._unread_folders.discard(folder.path)
         try:
             dir_fd = open_folder(folder.path, folder.chosen)
@@ -299,6 +302,7 @@ class Following:
         try:
             with os.scandir(dir_fd) as entries:
                 for count, entry in enumerate(entries, 1):
+                    listed.append((entry.name, entry.inode()))
                     with contextlib.suppress(FileNotFoundError):
                         is_new = everything or names is None or entry.name in names
                         if (file := self._look_at(folder, entry, dir_fd, is_new=is_new)) is not None:
@@ -311,7 +315,7 @@ class Following:
         finally:
             os.close(dir_fd)
         self._replace_places(folder, places)
-        yield from self._after_look_in(folder)
+        yield from self._after_look_in(folder, listed)
         folder.looked_ns = self._look_began_ns
         yield
 
@@ -380,7 +384,8 @@ class Following:
 
     def _note_checked(self, file: Followed) -> None:
         """Take note that nothing has happened to *file*, which was read as far as it was seen."""
-        if not file.is_queued and not file.is_blocked and not file.is_rotated:
+        is_pending = file.is_queued or file.is_blocked or not file.is_drained or self._waits(file)
+        if not is_pending and not file.is_rotated:
             file.checked_ns = self._look_began_ns
 
     def _pass_by(self, folder: Folder, name: str) -> None:
@@ -471,6 +476,8 @@ class Following:
         if row is not None:
             self._forget_row(identity.name)
             file.continue_at(row[0].number, row[1])
+            is_untouched = not file.offset and file.state is State.LIVE
+            file.is_unproved = is_untouched and not file.home_ns and file.is_rotated
         elif glob in self._first and self._is_first_look and not self._is_new(file, described):
             self._begin_first(file)
         else:
@@ -547,22 +554,22 @@ class Following:
         is_home = os.path.join(folder.path, name) == file.home
         if file.seen != self._look_number or is_home:
             if (file.folder, file.entry) != (folder.path, name):
-                file.folder, file.entry = folder.path, name
+                file.folder, file.entry, file.read_ns = folder.path, name, 0
                 self._changed.add(file.path)
             file.seen = self._look_number
         if is_home:
             file.seen_home = self._look_number
         if file.missing_at is not None:
             file.missing_at = None
-            self._missing.discard(file)
+            self._missing.pop(file, None)
         if (described.st_uid, described.st_gid) != (file.uid, file.gid):
             file.new_owner = described.st_uid, described.st_gid
 
     def _unplace(self, file: Followed) -> None:
         """Take note that *file* has no name any more, as it seems."""
         if file.missing_at is None:
-            file.missing_at = self._clock()
-            self._missing.add(file)
+            file.missing_at, file.read_ns = self._clock(), 0
+            self._missing[file] = None
             self._changed.add(file.path)
             self._to_ready.append(file)
 
@@ -581,45 +588,65 @@ class Following:
                 file.drain()
                 self.ready(file)
 
-    def _look_for_generations(self, path: str) -> None:
-        """Find the files that were made and renamed at *path* since one of its generations was seen last."""
+    def _look_for_generations(self, path: str) -> bool:
+        """
+        Find the files that were made and renamed at *path* since one of its generations was seen last. Return whether
+        these are all.
+        """
         files = self._by_path.get(path, [])
         rows = [self._rows[name] for name in self._rows_by_path.get(row_path(path), ())]
         since = max((*(file.home_ns for file in files if file.is_old), *(row.home_ns for _, row in rows)), default=0)
         folder, base = os.path.split(self._homes.get(path, path))
         if folder not in self.folders or base not in self.folders[folder].strangers:
-            return
+            return True
         since = since or self.folders[folder].looked_ns or self._first_ns(path)
-        youngest = files[-1] if files else None
-        if youngest is not None and not youngest.is_rotated and youngest.is_old and youngest.offset:
-            return
         with contextlib.ExitStack() as opened:
-            others = [self._descriptor(file, opened) for file in files[-generations.COMPARED_MAX :]]
-            at_home = None
-            if youngest is not None and not youngest.is_rotated:
-                at_home = generations.AtHome(others[-1], youngest.identity.born_ns, is_read=youngest.offset > 0)
+            if files and not files[-1].is_rotated and self._is_truncated(files[-1], opened):
+                return True  # its copies are older, and are found when it is read
+            known = self._known(path, opened)
             try:
                 dir_fd = open_folder(folder, self._chosen(folder))
                 opened.callback(os.close, dir_fd)
                 names = self.folders[folder].strangers[base]
-                found = generations.find(
-                    dir_fd, names, base, is_known=self._is_known, since_ns=since, others=tuple(others), at_home=at_home,
-                    gone=[(position.number, row.mark) for position, row in rows],
-                    here=[(file.offset, file.mark) for file in files],
-                )  # fmt: skip
+                found = generations.find(dir_fd, names, base, is_known=self._is_known, since_ns=since, known=known)
             except OSError:
-                return
-        for each in found:
-            file = self._take_generation(each, folder, path)
-            if file is None:
-                continue
-            if each.read_to is not None:
-                file.offset, file.mark = each.read_to
-                file.tail = None
-            self._owner(file).rows.append(file.position())
-        if found and len(names) > generations.CANDIDATES_MAX:  # the others in the next look
+                return False
+        for each in found.candidates:
+            if (file := self._take_generation(each, folder, path)) is not None:
+                self._owner(file).rows.append(file.position())
+        if found.candidates and len(names) > generations.CANDIDATES_MAX:  # the others in the next look
             self._changed.add(path)
-            self.folders[folder].dirty = None
+            return False
+        return found.is_complete
+
+    def _is_truncated(self, file: Followed, opened: contextlib.ExitStack) -> bool:
+        fd = self._descriptor(file, opened)
+        return file.offset > 0 and fd != -1 and not has_mark(fd, file.offset, file.mark)
+
+    def _known(
+        self,
+        path: str,
+        opened: contextlib.ExitStack,
+        *,
+        truncated: Followed | None = None,
+        but: Followed | None = None,
+    ) -> generations.Known:
+        """
+        Return what was read of the generations of *path*, *but* one. *truncated* is a file that has nothing of what was
+        read of it.
+        """
+        rows = [self._rows[name] for name in sorted(self._rows_by_path.get(row_path(path), ()))]
+        others = []
+        for file in self._by_path.get(path, [])[-generations.COMPARED_MAX :]:
+            if file is but:
+                continue
+            born_ns = 0 if file.is_rotated else file.identity.born_ns
+            is_settled = file.offset and file.read_ns and not file.is_rotated and file is not truncated
+            settled_ns = file.read_ns + 1 if is_settled else 0
+            reached = generations.Reached(file.offset, file.mark, file.checked_ns) if file is not truncated else None
+            others.append(generations.Other(self._descriptor(file, opened), born_ns, reached, settled_ns))
+        gone = [generations.Reached(position.number, row.mark, row.seen_ns) for position, row in rows]
+        return generations.Known(gone, others)
 
     def _take_generation(self, found: generations.Candidate, folder: str, path: str) -> Followed | None:
         if not self._may_follow(found.identity, found.described.st_uid, path):
@@ -627,8 +654,16 @@ class Following:
         file = self._follow(found.identity, found.described, os.path.join(folder, found.entry), path)
         file.checked_ns = file_clock_ns()
         file.is_old = True
+        file.is_unproved = found.is_closed
+        if found.read_to is not None:
+            (file.offset, file.mark), file.tail = found.read_to, None
+            file.checked_size = file.offset
+            file.state = State.DONE if found.is_read else State.LIVE
         if folder in self.folders:
+            before = self.folders[folder].places.get(found.entry)
             self.folders[folder].added[found.entry] = self.folders[folder].places[found.entry] = file
+            if before is not None and before.place == file.place:
+                self._unplace(before)
         file.seen = self._look_number
         self._owner(file).lines.log(log.info, "files.generation_found", path=file.place, of=path)
         return file
@@ -652,11 +687,27 @@ class Following:
         except OSError:
             return -1
         opened.callback(os.close, fd)
-        return fd
+        is_it = identify_open(fd, os.fstat(fd)).name == file.name  # a rotation may have given its name to another one
+        return fd if is_it else -1
 
     # After a look.
 
-    def _after_look_in(self, folder: Folder) -> Iterator[None]:
+    def _is_steady(self, folder: Folder, listed: list[tuple[str, int]]) -> bool:
+        """Return whether the names in a folder still are those that the look has seen; if not, look again."""
+        try:
+            dir_fd = open_folder(folder.path, folder.chosen)
+            try:
+                with os.scandir(dir_fd) as entries:
+                    is_steady = sorted(listed) == sorted((entry.name, entry.inode()) for entry in entries)
+            finally:
+                os.close(dir_fd)
+        except OSError:
+            is_steady = False
+        if not is_steady:
+            folder.dirty = None
+        return is_steady
+
+    def _after_look_in(self, folder: Folder, listed: list[tuple[str, int]]) -> Iterator[None]:
         """Order the generations of what has changed, and let what was found be read."""
         if self._is_first_look:
             for base, names in folder.strangers.items():
@@ -664,17 +715,27 @@ class Following:
                 if file in self._begun and not file.is_rotated:
                     self._pass_over(file, folder, names)
         self._note_strangers(folder)
+        known = [file for file in folder.places.values() if file.seen_home == self._look_number]
+        new = [file for file in known if not file.home_ns and file.is_old and file.offset]
+        if new and not self._is_steady(folder, listed):
+            new = []
+        # Where a file was first seen, an older one may have been overlooked, which was just being renamed.
+        self._changed.update(file.path for file in new if os.path.basename(file.home) in folder.strangers)
         self._disordered, self._changed = self._changed, set()
-        for path in self._disordered:
+        for path in sorted(self._disordered):
             self._link_generations(path)
-            self._look_for_generations(path)
+            if not self._look_for_generations(path):
+                folder.dirty = None
+                new = [file for file in new if file.path != path]
             self._link_generations(path)
             self._to_ready += self._by_path.get(path, ())  # the oldest may have waited for one that is gone
             yield
-        for file in folder.places.values():  # not before: generations are older than this look
-            if file.seen_home == self._look_number:
+        for file in known:  # not before: generations are older than this look
+            if file.home_ns or file in new:
                 file.home_ns = self._look_began_ns
         fresh, self._fresh = self._fresh, []
+        for file in fresh:
+            file.is_old = True
         for file in fresh:  # after the rows of its older generations: where it is, they are not looked for
             self._owner(file).rows.append(file.position())
         self._disordered = set()
@@ -719,8 +780,7 @@ class Following:
         self._is_first_look = False
         for glob in self._globs:
             if glob in self._first:
-                self._first_looks[glob.name] = self._look_began_ns
-                self.control.append(Position(glob.name, self._look_began_ns))
+                self.control.append(Position(glob.name, self._first_looks[glob.name]))
         self._first.clear()
         self._begun.clear()
         self._judge_rows()
@@ -763,7 +823,7 @@ class Following:
                 continue
             if file.fd != -1:
                 continue  # it is read to its end, and closed when it is idle
-            self._missing.discard(file)
+            self._missing.pop(file, None)
             if file.unread_bytes and file.state is State.LIVE:
                 file.state = State.GONE
                 reason, at = "a file was removed before it was read to its end", file.position()
@@ -785,7 +845,7 @@ class Following:
     def _drop(self, file: Followed, *, forget: bool = False) -> None:
         """Follow *file* no longer. Unless *forget*, it goes on where it is if it comes back."""
         self._close(file)
-        self._missing.discard(file)
+        self._missing.pop(file, None)
         if not self._is_followed(file):
             return
         self.files.pop(file.name, None)
@@ -810,6 +870,8 @@ class Following:
             self._limit_gone(file.name, self._owner(file))
         if after is not None:
             self.ready(after)
+            if after.is_drained or after.is_unreadable:
+                self._ready_younger(after)
 
     def _limit_gone(self, name: bytes, owner: Owner) -> None:
         """Keep the rows of the last `GONE_MAX` files of a user that were given up."""
@@ -906,6 +968,8 @@ class Following:
                 return Step(items, read_bytes, released=(file,))
             was_drained = file.is_drained
             try:
+                if file.is_unproved:
+                    self._prove(file)
                 size = min(bytes_max - read_bytes, max(READ_BYTES, file.room_bytes))
                 taken = file.read(self._parser, bytes_max=size, line_bytes_max=line_bytes_max, now=self._clock())
             except Truncated:
@@ -917,6 +981,8 @@ class Following:
                 self._cannot_read(file, error)
                 continue
             self._opened(file)
+            if file.offset and not file.read_ns and not file.is_rotated:
+                file.read_ns = time.time_ns()  # not before what is in its copies was made, whichever clock that has
             for run, position in taken.runs:
                 read_bytes += run.size
                 items.append(self._item(run, position, file, owner))
@@ -926,6 +992,18 @@ class Following:
                 return Step(items, read_bytes, room_bytes=taken.room_bytes)
             self._after_read(file, owner, was_drained=was_drained, has_more=taken.has_more)
         return Step(items, read_bytes)
+
+    def _prove(self, file: Followed) -> None:
+        """Find out what of a generation that could not be read before was read as another file. Raises as `open`."""
+        file.open_unchecked()
+        candidate = generations.Candidate(file.entry, file.identity, os.fstat(file.fd))
+        with contextlib.ExitStack() as opened:
+            judged = self._known(file.path, opened, but=file).judge(file.fd, candidate)
+        file.is_unproved = False
+        if judged is None:
+            file.restart(candidate.described.st_size)
+        elif judged.read_to is not None:
+            file.restart(judged.read_to[0])
 
     def _after_read(self, file: Followed, owner: Owner, *, was_drained: bool, has_more: bool) -> None:
         if file.is_drained and not was_drained:
@@ -942,7 +1020,7 @@ class Following:
         younger = file.after
         while younger is not None:
             self.ready(younger)
-            younger = younger.after if younger.is_drained else None
+            younger = younger.after if younger.is_drained or younger.is_unreadable else None
 
     @staticmethod
     def _item(run: Run, position: Position, file: Followed, owner: Owner) -> Item:
@@ -968,18 +1046,18 @@ class Following:
         """Go on in the copies of a truncated file, if there are any, and then in it from its start."""
         offset, mark, tail, size = file.offset, file.mark, file.tail, file.checked_size
         folder, at_home_ns = file.folder, self._at_home_ns(file)
-        known = self._by_path.get(file.path, [])[-generations.COMPARED_MAX :]
+        home, base = os.path.split(file.home)
+        base = base if folder == home else file.entry
         with contextlib.ExitStack() as opened:
-            others = tuple(self._descriptor(each, opened) for each in known)
             try:
                 dir_fd = open_folder(folder, self._chosen(folder))
                 opened.callback(os.close, dir_fd)
-                names = generations.names_in(dir_fd, file.entry)
+                names = generations.names_in(dir_fd, base)
                 found = generations.find(
-                    dir_fd, names, file.entry, is_known=self._is_known, since_ns=file.checked_ns,
-                    read_to=(offset, mark), others=others,
-                    at_home=generations.AtHome(self._descriptor(file, opened), file.identity.born_ns, is_read=False),
-                )  # fmt: skip
+                    dir_fd, names, base, is_known=self._is_known, since_ns=file.checked_ns,
+                    read_to=generations.Reached(offset, mark, file.checked_ns),
+                    known=self._known(file.path, opened, truncated=file),
+                ).candidates  # fmt: skip
             except OSError:
                 found = []
         copies: list[Followed] = []
@@ -1033,16 +1111,16 @@ class Following:
         """Another file has its name, or none: the folder is looked through again."""
         if (folder := self.folders.get(file.folder)) is not None:
             folder.dirty = None
+        file.stamp = UNKNOWN
         if file.unread_since is None:
             file.unread_since = time.time()
 
     def _cannot_read(self, file: Followed, error: OSError) -> None:
         self._close(file)
         file.is_unreadable = True
-        file.stamp = (0, 0)
+        file.stamp = UNKNOWN
         self._log(log.warning, "files.unreadable", file.place, error=error.strerror)
-        if file.after is not None:
-            self.ready(file.after)
+        self._ready_younger(file)
 
     def _opened(self, file: Followed) -> None:
         """Take note that *file* was used, and close others if too many are open."""
@@ -1119,8 +1197,12 @@ class Following:
         """Look at each file in *folders*, of which nothing is reported, whether it was written to."""
         for count, file in enumerate([file for file in self.files.values() if file.folder in folders], 1):
             with contextlib.suppress(OSError):
+                if file.stamp == UNKNOWN:
+                    continue  # the next look finds out what it is
                 described = os.stat(file.place, follow_symlinks=False)
-                if described.st_size != file.offset or described.st_ctime_ns != file.stamp[1]:
+                if described.st_ino != file.identity.ino:
+                    self.note_changed(file.folder, file.entry)
+                elif described.st_size != file.offset or described.st_ctime_ns != file.stamp[1]:
                     file.stamp = described.st_size, described.st_ctime_ns
                     file.size = described.st_size
                     self.ready(file)

@@ -9,7 +9,7 @@ has made, and files that were created, filled and renamed while no hub ran.
     app.log.1  is younger, and nobody knows it: from its start
     app.log    from its start
 
-Always true: nothing older than what was read is taken; a copy of a file that is read in full is not taken.
+Always true: nothing older than what was read is taken; nothing is taken of a copy that was read in the original.
 Not here: files with a position (hub.sources.following).
 Source: logrotate(8): create, copytruncate, dateext, extension.
 """
@@ -25,16 +25,15 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from hub.sources.filecheck import Mark, has_mark, is_prefix, mark_at
-from hub.sources.fileidentity import Identity, identify_open
+from hub.sources import filecheck
+from hub.sources.filecheck import Mark, has_mark, is_part, is_prefix, mark_at
+from hub.sources.fileidentity import Identity, identify, identify_open
 
 CANDIDATES_MAX = 1000
 LISTED_MAX = 100_000
 """Names of a folder that are searched for a copy."""
 COMPARED_MAX = 256
 """Files that each generation is compared with."""
-COPY_BYTES_MIN = 64
-"""Shorter files may begin alike by chance."""
 SLACK_NS = 20_000_000
 """The clock that stamps files has steps of up to 10 ms."""
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".lzma", ".zip", ".Z")
@@ -50,20 +49,84 @@ class Candidate(NamedTuple):
     described: os.stat_result
     is_copy: bool = False
     read_to: tuple[int, Mark] | None = None
-    """How far it was read as another file, which is gone, and of which it is a copy."""
+    """How far it was read as another file, of which it is a copy."""
+    is_closed: bool = False
+    """Whether it could not be opened, so that nobody knows what it is a copy of."""
 
     @property
     def age_key(self) -> tuple[int, int]:
         """The older one has the smaller key."""
         return self.identity.born_ns or self.described.st_mtime_ns, self.described.st_mtime_ns
 
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing is left to be read of it."""
+        return self.read_to is not None and self.read_to[0] >= self.described.st_size
 
-class AtHome(NamedTuple):
-    """The file that has the name now: its descriptor, when it was made, and whether some of it was read."""
+
+class Reached(NamedTuple):
+    """How far a file was read, and when it had what was read of it for the last time."""
+
+    offset: int
+    mark: Mark
+    seen_ns: int
+
+
+class Other(NamedTuple):
+    """
+    A file that is read in full, open (-1: it cannot be opened), and how far it was read. *home_ns*: when it was made,
+    if it is at its path, otherwise 0. *settled_ns*: what is younger is certainly no older generation of it (but a copy,
+    perhaps half made, or put there by somebody), as it was read there and did not go away; 0: it is not certain.
+    """
 
     fd: int
-    born_ns: int
-    is_read: bool
+    home_ns: int = 0
+    reached: Reached | None = None
+    settled_ns: int = 0
+
+
+class Known(NamedTuple):
+    """
+    What was read of the file that generations are looked for of, and of other generations. *gone* are files that are
+    gone: a copy of one goes on there. *others* are there: a copy of one is left to be found when that turns out to be
+    truncated.
+    """
+
+    gone: Sequence[Reached] = ()
+    others: Sequence[Other] = ()
+
+    def judge(self, fd: int, candidate: Candidate) -> Candidate | None:
+        """Return *candidate* with the place where it is to be continued, or None if it is no generation."""
+        size, born_ns = candidate.described.st_size, candidate.identity.born_ns
+        gone = [(each.offset, each.mark) for each in self.gone if _is_copy(fd, each, filecheck.BEGIN_BYTES)]
+        if gone:
+            return candidate._replace(read_to=max(gone))
+        if any(_is_read(fd, candidate, each) for each in self.gone):
+            return _as_read(fd, candidate)
+        for other in self.others:
+            if 0 < other.settled_ns <= born_ns:
+                return None
+            # What is younger than the file at the path is no older generation of it: however short, it is a copy.
+            is_younger = 0 < other.home_ns < born_ns
+            reached, bytes_min = other.reached, 1 if is_younger else filecheck.BEGIN_BYTES
+            if reached is not None and (_is_copy(fd, reached, bytes_min) or _is_read(fd, candidate, reached)):
+                return None
+            if other.fd == -1:
+                continue
+            there = os.fstat(other.fd).st_size
+            if (size <= there if is_younger else min(size, there) >= bytes_min) and is_prefix(fd, other.fd):
+                return None
+        return candidate
+
+
+NOTHING_KNOWN = Known()
+
+
+class Found(NamedTuple):
+    """Unread generations. *is_complete*: no name has changed meanwhile, so that these are all."""
+
+    candidates: list[Candidate]
+    is_complete: bool = True
 
 
 def is_rotated_name(name: str, base: str) -> bool:
@@ -102,81 +165,84 @@ def names_in(dir_fd: int, base: str) -> list[str]:
     return [*heapq.nsmallest(CANDIDATES_MAX, named), *heapq.nsmallest(CANDIDATES_MAX, others)]
 
 
-def find(  # noqa: PLR0913  all but three by name
+def find(
     dir_fd: int,
     names: Iterable[str],
     base: str,
     *,
     is_known: Callable[[Identity], bool],
     since_ns: int,
-    read_to: tuple[int, Mark] | None = None,
-    others: tuple[int, ...] = (),
-    gone: Sequence[tuple[int, Mark]] = (),
-    here: Sequence[tuple[int, Mark]] = (),
-    at_home: AtHome | None = None,
-) -> list[Candidate]:
+    read_to: Reached | None = None,
+    known: Known = NOTHING_KNOWN,
+) -> Found:
     """
     Return the unread generations of *base* among *names* in an open folder, the oldest first; with *read_to*, the place
     up to which a file was read that was truncated, the copy of that file is the first one. It may end before that
-    place: what was written after it was made may have been read before the truncation.
+    place: what was written after it was made may have been read before the truncation. Other copies of it follow, with
+    `is_read`: they are found only as long as anybody knows what was in it.
 
-    *since_ns*: nothing older is one. *others* are descriptors of files that are read in full. *gone* says how far files
-    were read that are gone: a copy of one goes on there. *here* says it of the others: a copy of one of them is left to
-    be found when that turns out to be truncated. What is younger than the file *at_home* is no older generation of it:
-    it is a copy, perhaps half made, or was put there by somebody. Raises OSError.
+    *since_ns*: nothing older is one. Raises OSError.
     """
-    found: list[Candidate] = []
+    copies: list[tuple[int, Candidate]] = []
+    parts: list[Candidate] = []
+    rest: list[Candidate] = []
+    numbers: dict[str, int] = {}
     with contextlib.ExitStack() as open_files:
-        fds: list[int] = []
-        for fd, candidate in _candidates(dir_fd, names, base, is_known, since_ns, read_to):
-            open_files.callback(os.close, fd)
-            if at_home is not None and not candidate.is_copy and _is_made_after(fd, candidate, at_home):
+        found: list[Other] = []
+        for fd, candidate in _candidates(dir_fd, names, base, is_known, read_to is not None, numbers):
+            if fd == -1:
+                if _is_young(candidate, since_ns):
+                    rest.append(candidate)
                 continue
-            if candidate.is_copy or not (
-                _is_copy_of_any(fd, candidate, [*others, *fds[-COMPARED_MAX:]]) or _read_to(fd, here) is not None
-            ):
-                place = _read_to(fd, gone)
-                if place is None and read_to is not None and not candidate.is_copy:
-                    place = _end_if_read(fd, candidate, *read_to)
-                found.append(candidate._replace(read_to=place))
-                fds.append(fd)
-    copies = [candidate for candidate in found if candidate.is_copy]
-    rest = sorted((each for each in found if not each.is_copy), key=lambda each: each.age_key)
-    if copies:
-        copy = max(copies, key=lambda each: each.described.st_size)
-        return [copy._replace(read_to=read_to), *(each for each in rest if each.age_key > copy.age_key)]
-    if read_to is not None:
-        for number, each in enumerate(rest):
-            if each.read_to is not None:
-                return [each._replace(is_copy=True), *rest[number + 1 :]]
-    return rest
+            open_files.callback(os.close, fd)
+            if read_to is not None and read_to.mark.tail_bytes and has_mark(fd, read_to.offset, read_to.mark):
+                copies.append((fd, candidate._replace(is_copy=True, read_to=read_to[:2])))  # it may have begun long ago
+                continue
+            if read_to is not None and _is_read(fd, candidate, read_to):
+                parts.append(_as_read(fd, candidate))
+                continue
+            if not is_rotated_name(candidate.entry, base):
+                continue
+            judged = known._replace(others=(*known.others, *found[-COMPARED_MAX:])).judge(fd, candidate)
+            if judged is not None and (judged.read_to is not None or _is_young(judged, since_ns)):
+                rest.append(judged)
+                found.append(Other(fd))
+        copies.sort(key=lambda each: each[1].described.st_size)
+        parts += [_as_read(fd, candidate) for fd, candidate in copies[:-1]]
+    is_complete = all(_number(dir_fd, name) == number for name, number in numbers.items())
+    rest.sort(key=lambda each: each.age_key)
+    parts.sort(key=lambda each: each.described.st_size)
+    copy = copies[-1][1] if copies else parts.pop()._replace(is_copy=True) if parts else None
+    if copy is None:
+        return Found(rest, is_complete)
+    return Found([copy, *parts, *(each for each in rest if each.age_key > copy.age_key)], is_complete)
 
 
-def _read_to(fd: int, gone: Sequence[tuple[int, Mark]]) -> tuple[int, Mark] | None:
-    return max((each for each in gone if each[0] >= COPY_BYTES_MIN and has_mark(fd, *each)), default=None)
+def _number(dir_fd: int, name: str) -> int:
+    """Return the inode that a name has, -1 if it is gone."""
+    try:
+        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
+    except OSError:
+        return -1
 
 
-def _end_if_read(fd: int, candidate: Candidate, offset: int, mark: Mark) -> tuple[int, Mark] | None:
-    """Return the end of the copy of a file that was read further, up to *offset*, before it was truncated."""
+def _as_read(fd: int, candidate: Candidate) -> Candidate:
     size = candidate.described.st_size
-    if not COPY_BYTES_MIN <= mark.head_bytes <= size < offset:
-        return None
-    return (size, mark_at(fd, size)[0]) if mark_at(fd, mark.head_bytes)[0].head_crc == mark.head_crc else None
+    return candidate._replace(is_copy=False, read_to=(size, mark_at(fd, size)[0]))
 
 
-def _is_made_after(fd: int, candidate: Candidate, at_home: AtHome) -> bool:
-    if not at_home.born_ns or candidate.identity.born_ns <= at_home.born_ns:
-        return False
-    if at_home.is_read or at_home.fd == -1:
-        return at_home.is_read
-    return candidate.described.st_size <= os.fstat(at_home.fd).st_size and is_prefix(fd, at_home.fd)
+def _is_young(candidate: Candidate, since_ns: int) -> bool:
+    return (candidate.identity.born_ns or candidate.described.st_mtime_ns) >= since_ns - SLACK_NS
 
 
-def _is_copy_of_any(fd: int, candidate: Candidate, others: list[int]) -> bool:
-    size = candidate.described.st_size
-    return any(
-        min(size, os.fstat(other).st_size) >= COPY_BYTES_MIN and is_prefix(fd, other) for other in others if other != -1
-    )
+def _is_copy(fd: int, read: Reached, bytes_min: int) -> bool:
+    return read.offset >= bytes_min and has_mark(fd, read.offset, read.mark)
+
+
+def _is_read(fd: int, candidate: Candidate, read: Reached) -> bool:
+    """Return whether *candidate* is a copy that was made before the original was read to where it is now."""
+    born_ns = candidate.identity.born_ns or candidate.described.st_mtime_ns
+    return born_ns <= read.seen_ns + SLACK_NS and is_part(fd, candidate.described.st_size, read.offset, read.mark)
 
 
 def _candidates(
@@ -184,42 +250,41 @@ def _candidates(
     names: Iterable[str],
     base: str,
     is_known: Callable[[Identity], bool],
-    since_ns: int,
-    read_to: tuple[int, Mark] | None,
+    with_any_name: bool,
+    numbers: dict[str, int],
 ) -> Iterator[tuple[int, Candidate]]:
-    """Yield files that may be generations, open."""
+    """
+    Yield files that may be generations, open; with -1 those that may not be opened. Note in *numbers* which inodes the
+    names have had.
+    """
     ordered = sorted((not is_rotated_name(name, base), name) for name in names)
     for is_unnamed, name in ordered[:CANDIDATES_MAX]:
-        if is_unnamed and (read_to is None or name.endswith(COMPRESSED)):
+        if is_unnamed and (not with_any_name or name.endswith(COMPRESSED)):
             continue
-        with contextlib.suppress(OSError):
+        try:
             fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-            candidate = None
-            try:
-                candidate = _examine(name, fd, is_known, since_ns, read_to, is_named=not is_unnamed)
-            finally:
-                if candidate is None:
-                    os.close(fd)
-            if candidate is not None:
-                yield fd, candidate
-
-
-def _examine(
-    name: str,
-    fd: int,
-    is_known: Callable[[Identity], bool],
-    since_ns: int,
-    read_to: tuple[int, Mark] | None,
-    *,
-    is_named: bool,
-) -> Candidate | None:
-    described = os.fstat(fd)
-    if not stat.S_ISREG(described.st_mode):
-        return None
-    identity = identify_open(fd, described)
-    if is_known(identity):
-        return None
-    if read_to is not None and read_to[1].tail_bytes > 0 and has_mark(fd, *read_to):
-        return Candidate(name, identity, described, is_copy=True)  # it may have been begun long ago
-    is_young = (identity.born_ns or described.st_mtime_ns) >= since_ns - SLACK_NS
-    return Candidate(name, identity, described) if is_young and is_named else None
+        except FileNotFoundError:
+            numbers[name] = 0  # it is there no longer, or again
+            continue
+        except PermissionError:
+            with contextlib.suppress(OSError):
+                described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+                identity = identify(name, dir_fd, described)
+                numbers[name] = described.st_ino
+                if not is_unnamed and stat.S_ISREG(described.st_mode) and not is_known(identity):
+                    yield -1, Candidate(name, identity, described, is_closed=True)
+            continue
+        except OSError:
+            continue
+        candidate = None
+        try:
+            described = os.fstat(fd)
+            identity = identify_open(fd, described)
+            numbers[name] = described.st_ino
+            if stat.S_ISREG(described.st_mode) and not is_known(identity):
+                candidate = Candidate(name, identity, described)
+        finally:
+            if candidate is None:
+                os.close(fd)
+        if candidate is not None:
+            yield fd, candidate

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any, NamedTuple
 
 from hub.log import get_logger
@@ -35,11 +35,12 @@ log = get_logger("mpsr.files")
 class Heard(NamedTuple):
     """
     What has happened since it was last read: folder and name of files that were written to, and of names that came,
-    went or changed (None: all of the folder). *is_incomplete*: more has happened, or a folder was made or moved.
+    went or changed (None: all of the folder), in their order. *is_incomplete*: more has happened, or a folder was made
+    or moved.
     """
 
-    written: set[tuple[str, str]]
-    changed: set[tuple[str, str | None]]
+    written: Set[tuple[str, str]]
+    changed: Set[tuple[str, str | None]]
     is_incomplete: bool
 
 
@@ -115,26 +116,26 @@ class Watching:
 
     def read(self) -> Heard:
         """Return what has happened."""
-        written: set[tuple[str, str]] = set()
-        changed: set[tuple[str, str | None]] = set()
+        written: dict[tuple[str, str], None] = {}
+        changed: dict[tuple[str, str | None], None] = {}
         is_incomplete = False
         for watch, mask, _, name in self._queue.read(timeout=0) if self._queue is not None else ():
             if mask & (_OVERFLOW | _MOVED_ITSELF):
                 is_incomplete = True
             for path in self._paths.get(watch, ()):
                 if mask & _MODIFY:
-                    written.add((path, name))
+                    written[path, name] = None
                 elif mask & _ISDIR and name:
                     is_incomplete = is_incomplete or not mask & _ATTRIB
                 else:
-                    changed.add((path, name or None))
+                    changed[path, name or None] = None
             if mask & _IGNORED:
                 for path in self._paths.pop(watch, ()):
                     for key in ((path, True), (path, False)):
                         if self._watches.get(key) == watch:
                             del self._watches[key]
                     is_incomplete = True
-        return Heard(written, changed, is_incomplete)
+        return Heard(written.keys(), changed.keys(), is_incomplete)
 
     def close(self) -> None:
         """End all watches."""

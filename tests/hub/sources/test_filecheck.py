@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from hub.sources.filecheck import HEAD_BYTES, TAIL_BYTES, Mark, Truncated, has_mark, is_prefix, mark_at, tail_of
+from hub.sources.filecheck import (
+    BEGIN_BYTES,
+    HEAD_BYTES,
+    TAIL_BYTES,
+    Mark,
+    Truncated,
+    has_mark,
+    is_part,
+    is_prefix,
+    mark_at,
+    tail_of,
+)
 
 
 @contextmanager
@@ -68,3 +79,16 @@ def test_prefixes(tmp_path: Path) -> None:
         ):
             with opened(tmp_path / "other", other) as fd:
                 assert is_prefix(one, fd) is is_prefix(fd, one) is is_copy
+
+
+@pytest.mark.parametrize("size", [BEGIN_BYTES, 500, HEAD_BYTES, 3000])
+def test_parts_of_what_was_read(tmp_path: Path, size: int) -> None:
+    """A shorter file that begins alike is a part of it; a very short one, a longer one, and another are not."""
+    data = os.urandom(4000)
+    with opened(tmp_path / "file", data) as fd:
+        mark, _ = mark_at(fd, 3000)
+        assert is_part(fd, size, 3000, mark)
+        assert not is_part(fd, BEGIN_BYTES - 1, 3000, mark)
+        assert not is_part(fd, 3001, 3000, mark)
+    with opened(tmp_path / "file", b"x" + data[1:]) as fd:
+        assert not is_part(fd, size, 3000, mark)

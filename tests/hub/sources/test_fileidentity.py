@@ -88,3 +88,17 @@ def test_a_long_handle_is_a_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "file"
     path.write_text("x")
     assert len(of(path).handle) == 64
+
+
+def test_a_name_that_goes_to_another_file_meanwhile(tmp_path: Path) -> None:
+    """The number of one file and the handle of another are no identity."""
+    (tmp_path / "one").touch()
+    (tmp_path / "two").touch()
+    dir_fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        described = os.stat(tmp_path / "one")
+        os.rename(tmp_path / "two", tmp_path / "one")
+        with pytest.raises(FileNotFoundError):
+            identify("one", dir_fd, described)
+    finally:
+        os.close(dir_fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -709,3 +710,209 @@ def test_few_descriptors(monkeypatch: pytest.MonkeyPatch, limit: int, files: int
     """The files of a source leave descriptors to the rest of the hub."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     assert following.open_max() == files
+
+
+LONG = "a line that is long enough to tell a file from others by its beginning\n"
+
+
+def test_a_copy_with_less_than_was_read(rig: Rig) -> None:
+    """What was copied before the last lines were read was read in the original: it is never read again."""
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.write("app.log", "2\n")
+    rig.all()
+    os.truncate(rig.folder / "app.log", 0)
+    assert rig.all() == []
+    rig.write("app.log", "3\n")
+    assert rig.all() == ["3"]
+    rig.rename("app.log.1", "app.log.2")
+    assert rig.all() == []
+    rig.start()
+    assert rig.read() == []
+
+
+def test_a_copy_of_a_file_that_is_gone(rig: Rig) -> None:
+    """It goes on where the original was read to, or is left alone if it ends before that."""
+    rig.start()
+    rig.write("app.log", LONG)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "short")
+    rig.write("app.log", LONG)
+    rig.all()
+    rig.it.close()
+    rig.rename("short", "app.log.2")
+    rig.rename("app.log", "saved")
+    shutil.copyfile(rig.folder / "saved", rig.folder / "app.log.1")
+    (rig.folder / "saved").unlink()
+    rig.write("app.log.1", "new\n")
+    rig.write("app.log", "3\n")
+    rig.start()
+    assert rig.read() == ["new", "3"]
+
+
+def test_a_copy_of_a_file_that_was_truncated_before_it_was_read(rig: Rig) -> None:
+    """It was left aside as a copy; when the file turns out to have something else, it is read."""
+    rig.start()
+    rig.write("app.log", LONG)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.look()
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n" * 100)
+    assert set(rig.read()) == {"2"}
+    assert rig.all() == [LONG.strip()]
+
+
+def test_a_generation_that_was_renamed_during_the_look(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was in neither place: it is found by the next look, although a younger file was seen at the path."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    listing, names = os.scandir, iter([True])
+
+    class Stale:
+        """A listing from before a rotation."""
+
+        def __init__(self, folder: Any) -> None:
+            with listing(folder) as entries:
+                self.found = list(entries)
+            rig.rename("app.log", "app.log.1")
+            rig.write("app.log", "2\n")
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            return iter(self.found)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", lambda folder: Stale(folder) if next(names, False) else listing(folder))
+    rig.look(everything=False)
+    rig.it.note_changed(str(rig.folder), None)
+    rig.look(everything=False)
+    assert rig.read() == ["2"]
+    monkeypatch.undo()
+    assert rig.all() == ["1"]
+
+
+def test_a_generation_that_cannot_be_read_yet(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is followed before anybody can read it, and read when that is possible."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    opening, closed = os.open, {"app.log.1"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    rig.rename("app.log", "app.log.2")
+    rig.write("app.log", "2\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "3\n")
+    assert rig.all() == ["3"]
+    rig.all()
+    closed.clear()
+    assert rig.all() == ["2"]
+
+
+def test_a_copy_that_could_not_be_read_at_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it can be read, it turns out to be a copy of what was read: also after a restart."""
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    opening, closed = os.open, {"app.log.1"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    assert rig.all() == []
+    rig.start()
+    rig.read()
+    closed.clear()
+    assert rig.all() == []
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+
+
+def test_younger_ones_do_not_wait_for_one_that_cannot_be_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not for those in between, which have nothing more."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    opening, closed = os.open, {"app.log.1", "app.log.2", "app.log.3"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    rig.start()
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+    rig.rename("app.log", "app.log.0")
+    rig.write("app.log", "3\n")
+    assert rig.all() == ["3"]
+
+
+def test_a_file_that_another_has_the_name_of(rig: Rig) -> None:
+    """A generation is not taken for a copy of the file that had its name before."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    rig.rename("app.log", "app.log.1")
+    rig.all()
+    rig.rename("app.log.1", "app.log.2")
+    rig.write("app.log", LONG)
+    rig.rename("app.log", "app.log.1")
+    (rig.folder / "app.log.2").unlink()
+    rig.write("app.log", "3\n")
+    assert rig.all() == [LONG.strip(), "3"]
+
+
+def test_a_file_that_came_back_to_its_path(rig: Rig) -> None:
+    """Generations that were made while it was away are found."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    os.mkdir(rig.folder / "away")
+    rig.rename("app.log", "away/app.log")
+    rig.look()
+    rig.write("app.log", "2\n")
+    rig.rename("app.log", "app.log.1")
+    rig.rename("away/app.log", "app.log")
+    assert rig.all() == ["2"]
+
+
+def test_made_before_the_first_look(rig: Rig) -> None:
+    """What was made after the source began is new, also if it is renamed before its position is stored."""
+    rig.options = {"began_ns": time.time_ns() - 1_000_000_000}
+    rig.write("app.log", "1\n")
+    rig.start()
+    for name in [name for name in rig.positions if b"@" not in name]:
+        del rig.positions[name]  # the machine lost power before it was synced
+    rig.rename("app.log", "app.log.1")
+    rig.start()
+    assert rig.read() == ["1"]
+
+
+def test_sizes_of_a_file_that_was_replaced(rig: Rig) -> None:
+    """The size of another file under the name is not taken for its own: the folder is looked through."""
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    rig.all()
+    file = next(iter(rig.it.files.values()))
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "2\n")
+    for _ in rig.it.look_at_sizes({str(rig.folder)}):
+        pass
+    assert file.size == 100
+    rig.look(everything=False)
+    assert rig.read() == ["2"]
+    assert rig.losses == []

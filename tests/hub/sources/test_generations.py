@@ -11,7 +11,7 @@ import pytest
 
 from hub.sources import generations
 from hub.sources.filecheck import mark_at
-from hub.sources.generations import Candidate, bases_of, find, is_rotated_name, names_in
+from hub.sources.generations import Candidate, Reached, bases_of, find, is_rotated_name, names_in
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ class Folder:
         if read_to is not None:
             (self.path / "place").write_bytes(read_to)
             fd = os.open(self.path / "place", os.O_RDONLY)
-            place = len(read_to), mark_at(fd, len(read_to))[0]
+            place = Reached(len(read_to), mark_at(fd, len(read_to))[0], time.time_ns())
             os.close(fd)
             (self.path / "place").unlink()
         since_ns = options.get("since_ns", self.since_ns)
@@ -90,7 +90,7 @@ class Folder:
                 is_known=lambda each: each.ino in self.known,
                 since_ns=since_ns,
                 read_to=place,
-            )
+            ).candidates
         finally:
             os.close(dir_fd)
 
@@ -138,7 +138,7 @@ def test_of_several_copies_the_longest(folder: Folder) -> None:
     read = b"line of text\n" * 100
     folder.write("app.log.bak", read)
     folder.write("app.log.1", read + b"not read\n")
-    assert folder.names(read) == ["app.log.1"]
+    assert [(each.entry, each.is_read) for each in folder.find(read)] == [("app.log.1", False), ("app.log.bak", True)]
 
 
 def test_copies_of_what_is_read_anyway(folder: Folder) -> None:
