@@ -43,8 +43,11 @@ SETTLED_S = 75.0
 RESTS = (0.0, 0.0, 0.001, 0.02, 0.3, 1.5, 3, 7, 40)
 """How long nothing happens between two actions, in seconds."""
 STEPS = ("create", "page", "sync", "sync_all", "sync_folder", "rename", "remove")
-LOOKED_AT = ("open", "stat", "lstat", "fstat", "pread", "preadv", "scandir", "listdir", "close")
-"""System calls of the collector before and after which the files may change."""
+LOOKED_AT = ("open", "stat", "fstat", "pread", "preadv", "scandir", "listdir", "close")
+"""
+System calls of the collector before and after which the files may change. How often it calls `lstat` depends on where
+the test runs.
+"""
 
 
 class Stored:
