@@ -19,7 +19,6 @@ from producers.spawn.console import SYSTEM
 from producers.spawn.delivery import Delivery, Parcel
 from producers.spawn.lifecycle import Policy
 from producers.spawn.supervisor import HOLD_MAX_S, IDLE_S, Spec, Supervisor
-from tests.hub.clients import until
 from tests.support import PATIENCE_S, eventually
 
 
@@ -186,7 +185,7 @@ def test_a_slow_traceback_is_one_message(monkeypatch: pytest.MonkeyPatch, has_en
 
         async def write(text: bytes) -> None:
             wanted = read_bytes + os.write(write_end, text)
-            while read_bytes != wanted:  # `until` pauses by the clock of the loop, which stands still
+            while read_bytes != wanted:  # noqa: ASYNC110  `until` pauses by the loop's clock, which stands still
                 await asyncio.sleep(0)
 
         monkeypatch.setattr(supervisor, "_read", counted)
