@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -494,6 +495,7 @@ def test_logs_follow_begins_when_it_was_started(hub: HubProcess) -> None:
     """`-f` begins with the last 10, and `-f -n 0` shows what arrives while the interpreter starts."""
     mpsr("send", "--socket", hub.socket, stdin=b"".join(b"old %d\n" % number for number in range(20)))
     for args, before in (("-n 0", 0), ("", 10), ("-n 3", 3)):
+        time.sleep(0.05)  # the kernel counts the starts of processes in hundredths: what is older is old for sure
         command = [*MPSR, "logs", "--journal", hub.journal, "-f", "-o", "text", *args.split()]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             with socket.socket(socket.AF_UNIX) as client:  # at once: the follower has not begun to read
