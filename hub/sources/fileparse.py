@@ -112,20 +112,20 @@ class FileParser:
         lines = data.split(b"\n")
         lines.pop()
         if len(data) <= line_bytes_max or max(map(len, lines), default=0) <= line_bytes_max:
-            yield from self._some(lines, data, is_last=is_last)
+            yield from self._some(lines, data, len(data), is_last=is_last)
             return
         begin = 0
         for number, line in enumerate(lines):
             if len(line) > line_bytes_max:
                 if number > begin:
-                    yield from self._some(lines[begin:number], data, is_last=True)
+                    yield from self._some(lines[begin:number], data, _size_of(lines[begin:number]), is_last=True)
                 yield Run(b"", 0, len(line) + 1, oversize(len(line), line[:SAMPLE_BYTES], line_bytes_max))
                 begin = number + 1
         if begin < len(lines):
-            yield from self._some(lines[begin:], data, is_last=is_last)
+            yield from self._some(lines[begin:], data, _size_of(lines[begin:]), is_last=is_last)
 
-    def _some(self, lines: list[bytes], data: bytes, *, is_last: bool) -> Iterator[Run]:
-        size = sum(map(len, lines)) + len(lines)
+    def _some(self, lines: list[bytes], data: bytes, size: int, *, is_last: bool) -> Iterator[Run]:
+        """Yield what *lines* of *data* are, *size* bytes with their newlines."""
         if self._joiner is not None:
             yield from self._joined(lines, data, size, is_last=is_last)
             return
@@ -146,7 +146,7 @@ class FileParser:
         if is_last:
             joined += joiner.flush()
         if held := joiner.held_lines:
-            size -= sum(map(len, lines[-held:])) + held
+            size -= _size_of(lines[-held:])
         if not size:
             return
         if len(joined) == 1 and joined[0].level is None:
@@ -158,6 +158,11 @@ class FileParser:
             fields: dict[str, Any] = {} if level is None else {"level": level}
             parts += (text_entry(message, fields) for message in messages)
         yield Run(join(parts, len(parts)), len(parts), size)
+
+
+def _size_of(lines: list[bytes]) -> int:
+    """Return how many bytes *lines* are with their newlines."""
+    return sum(map(len, lines)) + len(lines)
 
 
 def text_entry(line: bytes, fields: dict[str, Any]) -> bytes:
