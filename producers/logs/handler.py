@@ -240,11 +240,12 @@ def _add_exception(fields: dict[Any, Any], record: logging.LogRecord, exc_info: 
 
 def _task_name(record: logging.LogRecord) -> str | None:
     """Return the name of the current asyncio task, if there is one."""
+    name: str | None = None
     if sys.version_info >= (3, 12):
-        return record.taskName
-    asyncio = sys.modules["asyncio"]
-    running_loop = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports asyncio
-    if running_loop is None or running_loop() is None:
-        return None
-    task = asyncio.current_task()
-    return None if task is None else task.get_name()
+        name = record.taskName
+    else:
+        asyncio = sys.modules["asyncio"]
+        running_loop = getattr(asyncio, "_get_running_loop", None)  # missing while another thread imports asyncio
+        if running_loop is not None and running_loop() is not None and (task := asyncio.current_task()) is not None:
+            name = task.get_name()
+    return name
