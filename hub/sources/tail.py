@@ -36,7 +36,6 @@ from hub.errors import HubClosed, SourceError
 from hub.intake import Intake, Tally
 from hub.log import get_logger
 from hub.message import Peer, position_batches
-from hub.sources.configured import until_set
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileidentity import PREFIX
 from hub.sources.fileparse import FileParser
@@ -368,7 +367,9 @@ class FilesSource:
             self._watching.close()
 
     async def _wait(self, timeout: float) -> None:
-        await until_set(self._woken, timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
         if not self._is_stopping:
             self._woken.clear()
 
