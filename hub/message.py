@@ -68,7 +68,7 @@ FORGET = -1
 """The number of a position that removes the row of its name."""
 NAME_BYTES_MAX, DETAIL_BYTES_MAX = 256, 1 << 10
 POSITIONS_MAX = 32
-"""Per batch: the header of a block has room for so many, each as long as it may be."""
+"""Per batch. They fit in the header of a block, even if each has its maximum length."""
 
 
 class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):

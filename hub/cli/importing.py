@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hub.cli.options import SECONDS, Named, complete_tag, socket_option, usage_error
+from hub.cli.options import Named, complete_tag, socket_option, timeout_option, usage_error
 from hub.cli.output import complain
 from hub.configfile import socket_path
 from hub.escaping import escape
@@ -33,14 +33,7 @@ _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")
     help="Tag of the messages.  [default: the format's name]",
 )  # fmt: skip
 @click.option("--parse", "kind", type=Named(FORMATS), help="What the lines are.  [default: found in the file]")
-@click.option(
-    "--timeout",
-    type=SECONDS,
-    default="10",
-    show_default=True,
-    metavar="S",
-    help="Give up after S seconds without an answer.",
-)
+@timeout_option
 @click.argument("file", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 def importing(socket: str | None, tag: str | None, kind: str | None, timeout: float, file: Sequence[str]) -> int:
     """Send finished logs to the hub, once.

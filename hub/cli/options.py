@@ -134,6 +134,14 @@ no_color_option = click.option("--no-color", is_flag=True, hidden=True)
 SECONDS_MAX = 1e6
 SECONDS = Parsed("seconds", _parse_seconds)
 SIZE = Parsed("size", Size.parse)
+timeout_option = click.option(
+    "--timeout",
+    type=SECONDS,
+    default="10",
+    show_default=True,
+    metavar="S",
+    help="Give up after S seconds without an answer.",
+)
 MOMENT = Parsed("time", _parse_moment)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from hub.cli.options import SECONDS, complete_level, complete_tag, socket_option, usage_error
+from hub.cli.options import complete_level, complete_tag, socket_option, timeout_option, usage_error
 from hub.cli.output import advice, complain, is_forbidden
 from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, NotTrusted, Producer
 
@@ -47,14 +47,7 @@ ATTEMPT_S = 0.1
     is_flag=True,
     help="Without a hub, leave the messages in files beside its socket: the next hub reads them. For cron.",
 )
-@click.option(
-    "--timeout",
-    type=SECONDS,
-    default="10",
-    show_default=True,
-    metavar="S",
-    help="Give up after S seconds without an answer.",
-)
+@timeout_option
 @click.argument("message", nargs=-1)
 def send(
     socket: str | None,

@@ -12,7 +12,7 @@ import dataclasses
 import heapq
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from hub.access import MethodRight, Right
@@ -209,20 +209,26 @@ class Commands:
 
 def numbers(request: Request, *names: str) -> dict[str, int]:
     """Return the parameters of *request*: whole numbers with some of these *names*. Raises InvalidParams."""
-    params = request.params or {}
-    if not isinstance(params, dict):
-        raise InvalidParams(f"{request.method} has named parameters: {', '.join(names)}")
-    for name, value in params.items():
-        if name not in names:
-            shown = name[:32]
-            raise InvalidParams(f"{request.method} has no parameter {shown!r} ({', '.join(names)})", param=shown)
+    found: dict[str, int] = {}
+    for name, value in _named(request, names):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise InvalidParams(f"{name} is no whole number from 0 up", param=name)
-    return params
+        found[name] = value
+    return found
 
 
 def texts(request: Request, *names: str) -> dict[str, str]:
     """Return the parameters of *request*: texts with some of these *names*. Raises InvalidParams."""
+    found: dict[str, str] = {}
+    for name, value in _named(request, names):
+        if not isinstance(value, str) or not value.isprintable():
+            raise InvalidParams(f"{name} is no text", param=name)
+        found[name] = value
+    return found
+
+
+def _named(request: Request, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Yield the parameters of *request*, which have some of these *names*. Raises InvalidParams."""
     params = request.params or {}
     if not isinstance(params, dict):
         raise InvalidParams(f"{request.method} has named parameters: {', '.join(names)}")
@@ -230,9 +236,7 @@ def texts(request: Request, *names: str) -> dict[str, str]:
         if name not in names:
             shown = name[:32]
             raise InvalidParams(f"{request.method} has no parameter {shown!r} ({', '.join(names)})", param=shown)
-        if not isinstance(value, str) or not value.isprintable():
-            raise InvalidParams(f"{name} is no text", param=name)
-    return params
+        yield name, value
 
 
 def _limit(given: Mapping[str, int]) -> int:

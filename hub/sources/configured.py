@@ -52,9 +52,14 @@ class ReadingSource(ConfiguredSource):
         """Return when what was sent by now is stored, at most *timeout* seconds later."""
         self._is_stopping = True
         self._woken.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
+        await until_set(self._ended, timeout)
+
+
+async def until_set(event: asyncio.Event, timeout: float) -> None:
+    """Return when *event* is set, or after *timeout* seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            await event.wait()
 
 
 class Accepting:

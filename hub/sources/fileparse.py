@@ -31,7 +31,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Run(NamedTuple):
-    """Messages that follow each other in a file, and how many bytes of it they are; or a loss of so many."""
+    """Messages that follow each other in a file, and their size in it in bytes; or the loss of these bytes."""
 
     entries: bytes
     messages: int

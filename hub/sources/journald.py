@@ -35,6 +35,7 @@ from hub.intake import Data, Tally
 from hub.log import get_logger
 from hub.message import Loss, Peer, position_batches
 from hub.sources import journalfiles
+from hub.sources.configured import until_set
 from hub.sources.journalbatches import JournalBatches
 from hub.sources.journalchoice import JournalChoice, own_cgroup
 from hub.sources.journalctl import Journalctl
@@ -246,9 +247,7 @@ class JournaldSource:
 
     async def _wait(self, timeout: float) -> None:
         """Return when there is something to do, or after *timeout* seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
+        await until_set(self._woken, timeout)
         if not self._is_stopping:
             self._woken.clear()
 

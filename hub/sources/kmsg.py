@@ -33,6 +33,7 @@ from hub.errors import SourceError
 from hub.intake import Data, Tally
 from hub.log import get_logger
 from hub.message import Batch, Loss, Peer, Position
+from hub.sources.configured import until_set
 from hub.sources.kmsgdevice import boot_id, open_device
 from hub.sources.shown import Shown
 from hub.sources.table import KMSG, Kmsg, Lag
@@ -201,8 +202,6 @@ class KmsgSource:
         loop = asyncio.get_running_loop()
         if self._next and loop.time() - self._stored_at >= REFRESH_S:
             await self._take([self._batch([], b"", (self._position(self._next - 1),))])
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REFRESH_S):
-                await self._woken.wait()
+        await until_set(self._woken, REFRESH_S)
         if not self._is_stopping:
             self._woken.clear()

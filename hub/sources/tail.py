@@ -36,6 +36,7 @@ from hub.errors import HubClosed, SourceError
 from hub.intake import Intake, Tally
 from hub.log import get_logger
 from hub.message import Peer, position_batches
+from hub.sources.configured import until_set
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileidentity import PREFIX
 from hub.sources.fileparse import FileParser
@@ -367,9 +368,7 @@ class FilesSource:
             self._watching.close()
 
     async def _wait(self, timeout: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._woken.wait()
+        await until_set(self._woken, timeout)
         if not self._is_stopping:
             self._woken.clear()
 

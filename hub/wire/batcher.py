@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import ClassVar
 
 from hub import entries as codec
@@ -47,13 +47,6 @@ SAMPLE_BYTES = 64
 
 _BRACE, _ANGLE = b"{", b"<"
 _OPENING = frozenset((_BRACE, b"["))
-_SHORT = 256
-
-
-@lru_cache(maxsize=4)
-def _heads(before: bytes) -> tuple[bytes, ...]:
-    """Return *before* with the header of a text, for each length below `_SHORT`."""
-    return tuple(before + str_header(length) for length in range(_SHORT))
 
 
 class Batcher:
@@ -114,8 +107,7 @@ class Batcher:
         End before the first frame of syslog that may not end where its line does: its length is in front of it, or,
         if *ends_with_nul* is true, it may end at a NUL.
         """
-        tag, before, parts = b"", b"", self._parts
-        heads: tuple[bytes, ...] = ()
+        tag, parts, heads = b"", self._parts, text.heads(b"")
         for number, line in enumerate(lines):
             first, kind = line[:1], text.TAG
             if first in _OPENING and (first == _BRACE or jsonlines.may_be_batch(line)):
@@ -131,9 +123,8 @@ class Batcher:
                     return number
             if tag is not kind:
                 self._begin(kind)
-                tag, before, heads, parts = kind, self._before, _heads(self._before), self._parts
-            length = len(line)
-            parts += (heads[length] if length < _SHORT else before + str_header(length), line)
+                tag, parts, heads = kind, self._parts, text.heads(self._before)
+            parts += (heads[len(line)], line)
             self._count += 1
         return len(lines)
 
@@ -147,10 +138,9 @@ class Batcher:
     def add_syslog(self, lines: list[bytes]) -> None:
         """Add *lines*, all of syslog."""
         self._begin(sysloglines.TAG)
-        heads, before, parts = _heads(self._before), self._before, self._parts
+        heads, parts = text.heads(self._before), self._parts
         for line in lines:
-            length = len(line)
-            parts += (heads[length] if length < _SHORT else before + str_header(length), line)
+            parts += (heads[len(line)], line)
         self._count += len(lines)
 
     def add_large(self, parts: list[bytes]) -> None:

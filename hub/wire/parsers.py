@@ -22,15 +22,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Protocol
 
-from hub.entries import array_header, join, str_header
+from hub.entries import array_header, join
 from hub.wire import jsonlines, sysloglines, text
 from hub.wire.containerlogs import CriParser, DockerParser
 from hub.wire.jsonlines import JSON_BYTES_MAX
 
-_USUAL_BYTES = 1024
 Parsed = tuple[bytes, int]
 """The entries (hub.entries), and their number."""
 
@@ -52,20 +50,6 @@ class Parser(Protocol):
         """Return what is open, as it is: nothing more follows."""
 
 
-class _Heads(dict[int, bytes]):
-    """The bytes of an entry before a line, by the length of the line. Those of usual lengths are kept."""
-
-    def __init__(self, before: bytes) -> None:
-        self._before = before
-        super().__init__((length, before + str_header(length)) for length in range(_USUAL_BYTES))
-
-    def __missing__(self, length: int) -> bytes:
-        return self._before + str_header(length)
-
-
-_heads = lru_cache(maxsize=4)(_Heads)
-
-
 def _parse(lines: list[bytes], before: bytes) -> Parsed:
     """Return the messages in *lines*. *before* are the bytes of an entry before the header of its line."""
     entries = _join(lines, before)
@@ -77,7 +61,7 @@ def _parse(lines: list[bytes], before: bytes) -> Parsed:
 def _join(lines: list[bytes], before: bytes) -> bytes:
     parts = [b""] * (2 * len(lines) + 1)
     parts[0] = array_header(len(lines))
-    parts[1::2] = map(_heads(before).__getitem__, map(len, lines))
+    parts[1::2] = map(text.heads(before).__getitem__, map(len, lines))
     parts[2::2] = lines
     return b"".join(parts)
 
