@@ -242,10 +242,10 @@ class Handover:
         """
         if lifetime.is_ending():  # Python 3.11 would wait for the thread for ever
             return
-        self._open_waker()
-        self.thread = thread = native.new_thread(lambda: self._run(thread))
         try:
-            self.thread.start()
+            self._open_waker()
+            self.thread = thread = native.new_thread(lambda: self._run(thread))
+            thread.start()
         except BaseException as error:  # or raised by a signal handler; a thread that runs anyway ends at once
             self.thread = None
             self._close_waker()

@@ -96,6 +96,10 @@ class _Folder:
             self.close()
             raise
 
+    def __del__(self) -> None:
+        if hasattr(self, "_identity"):
+            self.close()  # a signal handler that raised may have interrupted who opened it
+
     @property
     def is_open(self) -> bool:
         """Whether the descriptor is still this folder's."""

@@ -25,7 +25,8 @@ class Waker:
         self._identity: descriptor.Identity | None = None  # both ends have the same
 
     def open(self) -> None:
-        """Create the pipe. Raises OSError."""
+        """Create the pipe, in the place of one that is open. Raises OSError."""
+        self.close()  # a signal handler that raised may have interrupted who opened it
         fd, write_fd = os.pipe()
         os.set_blocking(fd, False)
         os.set_blocking(write_fd, False)

@@ -110,7 +110,7 @@ class Forked:
     def poll(self) -> int | None:
         """Return the exit code, or the negative number of the signal; None while it runs."""
         with self._lock:
-            if self.returncode is None and select.select([self._pidfd], [], [], 0)[0]:
+            if self.returncode is None and self._has_ended(0):
                 self.returncode = _template.reap(self.pid)
                 os.close(self._pidfd)
             return self.returncode
@@ -118,10 +118,15 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """Return the same at its end. Raises subprocess.TimeoutExpired."""
         if self.returncode is None:
-            select.select([self._pidfd], [], [], timeout)
+            self._has_ended(timeout)
         if (code := self.poll()) is None:
             raise subprocess.TimeoutExpired("mpsr", timeout or 0.0)
         return code
+
+    def _has_ended(self, timeout: float | None) -> bool:
+        ends = select.poll()  # `select` refuses descriptors above 1,023
+        ends.register(self._pidfd, select.POLLIN)
+        return bool(ends.poll(None if timeout is None else timeout * 1000))
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -125,14 +126,16 @@ class HubProcess:
         self._is_new = is_new
         self._env = {**os.environ, **(env or {})}
         self._stdout = stdout or Path(os.devnull)
-        self.log: list[dict[str, Any]] = []
+        self._log: list[dict[str, Any]] = []
+        self._reading = threading.Lock()
         self.start()
 
     def start(self) -> None:
         """Start the hub, also again after its end, and wait until it listens."""
         args = ["hub", "--socket", self.socket, "--journal", self.journal, *self._args]
         reading, writing = os.pipe()
-        self._stderr = open(reading, "rb")  # noqa: SIM115  closed when the process has ended
+        os.set_blocking(reading, False)
+        self._stderr, self._unread = reading, b""
         with self._stdout.open("ab") as stdout, open(writing, "wb") as stderr, open(os.devnull, "rb") as stdin:
             streams = [each.fileno() for each in (stdin, stdout, stderr)]
             is_new = self._is_new or MPSR is not _AS_IT_IS
@@ -141,10 +144,16 @@ class HubProcess:
                 [*MPSR, *args], stdin=stdin, stdout=stdout, stderr=stderr, env=self._env
             )
         self._listening = threading.Event()
-        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader = threading.Thread(target=self._follow_log, daemon=True)
         self._reader.start()
         assert self._listening.wait(PATIENCE_S), "the hub did not begin to listen"
         assert self.process.poll() is None, self.log
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """Everything that the hub has logged until now: what it logs before it answers is there with the answer."""
+        self._read_log()
+        return self._log
 
     def stop(self) -> int:
         """Stop the hub gracefully; return its exit code."""
@@ -176,19 +185,43 @@ class HubProcess:
     def _wait(self) -> int:
         code = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
-        self._stderr.close()
         return code
 
-    def _read_log(self) -> None:
-        for line in self._stderr:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = {"event": line.decode(errors="replace")}
-            self.log.append(event)
-            if event.get("event") == "hub.listening":
-                self._listening.set()
+    def _follow_log(self) -> None:
+        readable = select.poll()
+        readable.register(self._stderr, select.POLLIN)
+        while self._read_log():
+            readable.poll()
         self._listening.set()
+        with self._reading:
+            os.close(self._stderr)
+            self._stderr = -1
+
+    def _read_log(self) -> bool:
+        """Read what the hub has logged until now. Return whether more may follow."""
+        with self._reading:
+            while self._stderr != -1:
+                try:
+                    data = os.read(self._stderr, 1 << 16)
+                except BlockingIOError:
+                    return True
+                *lines, self._unread = (self._unread + data).split(b"\n")
+                if not data and self._unread:
+                    lines, self._unread = [self._unread], b""
+                for line in lines:
+                    self._add_to_log(line)
+                if not data:
+                    return False
+            return False
+
+    def _add_to_log(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = {"event": line.decode(errors="replace")}
+        self._log.append(event)
+        if event.get("event") == "hub.listening":
+            self._listening.set()
 
 
 WORKER = """

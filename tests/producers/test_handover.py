@@ -4,7 +4,9 @@ Handover: signal handlers and finalizers that use a producer they have interrupt
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import signal
 import sys
 from pathlib import Path
@@ -12,12 +14,22 @@ from types import FrameType
 
 import pytest
 
-from producers import NotAcknowledged, Producer
+from hub import trust
+from producers import NotAcknowledged, Producer, native, spool
 from tests.producers.fakehub import FakeHub
 from tests.producers.helpers import interrupted
 from tests.support import PATIENCE_S, HubProcess, eventually
 
 COUNT = 20_000
+
+
+def open_files() -> list[str]:
+    """Return what the descriptors of this process are."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor of the list
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return found
 
 
 def test_a_signal_handler_that_sends(hub: HubProcess, tag: str) -> None:
@@ -68,6 +80,7 @@ def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: py
         if is_armed:
             raise Interruption
 
+    before = len(open_files())
     with Producer(hub.socket, tag=tag, chunk_bytes_max=3000) as producer, interrupted(interrupt, every_s=0.0007):
         while raised < 1000:
             try:
@@ -81,12 +94,41 @@ def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: py
                 raised += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
         producer.flush(PATIENCE_S)
+    left = open_files()
+    assert len(left) < before + 100, left  # a call that is interrupted as it returns can leave its file open
     messages = sorted((m for rest in (0, 1) for m in hub.messages(f"{tag}.{rest}")), key=lambda m: m.sequence)
     numbers = [message.record["n"] for message in messages]
     assert len(returned) > 1000
     assert numbers == sorted(set(numbers))
     assert set(returned) <= set(numbers)
     assert len(numbers) - len(returned) <= raised, "and of those that did not return, some"
+
+
+def test_a_start_that_is_interrupted(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler that raises while the thread is started, or the spool is opened, leaves nothing open."""
+
+    class Interruption(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    def leaves_nothing(module: object, name: str) -> None:
+        before = len(open_files())
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupt)
+            for _ in range(5):
+                with pytest.raises(Interruption):
+                    producer.send({"n": -1})
+        assert len(open_files()) == before
+
+    with Producer(hub.socket, tag=tag) as producer:
+        leaves_nothing(native, "new_thread")
+        producer.connect()
+        leaves_nothing(trust, "check_folder")
+        leaves_nothing(spool.Spool, "_take_lock")
+        producer.send({"n": 1})
+    assert hub.messages(tag)[-1].record["n"] == 1
 
 
 def test_a_finalizer_that_sends(hub: HubProcess, tag: str) -> None:

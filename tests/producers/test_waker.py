@@ -55,6 +55,19 @@ def test_closed_once() -> None:
     assert waker.fd == -1
 
 
+def test_opened_again() -> None:
+    """If it is opened while it is open, as after an interrupted start, the first pipe is closed."""
+    waker = Waker()
+    waker.open()
+    fds = waker.fd, waker._write_fd
+    with open(os.devnull, "rb") as file:  # holds a number, so that the second pipe cannot have both
+        waker.open()
+        assert is_awake(waker) is False
+        before = [fd for fd in fds if fd not in (waker.fd, waker._write_fd, file.fileno())]
+        assert not any(os.path.exists(f"/proc/self/fd/{fd}") for fd in before)
+    waker.close()
+
+
 def test_closed_by_the_program() -> None:
     """If the program closes the pipe and reuses its numbers, a waiting thread wakes, and the files are left alone."""
     waker = Waker()
