@@ -8,7 +8,9 @@ forward                  Fluent Forward: cuts a stream into frames. Its parts, i
                          tag is over the limit), scanner (where an object ends), pieces (of Docker's long lines), output
 payload                  the entries of a frame: compression, checking (large ones, on a thread)
 lines, length_prefixed   texts, cut by newlines or by lengths; batcher: what they share
-bodies, otlp             whole bodies of requests: lines, JSON arrays; OpenTelemetry's log records
+bodies                   whole bodies of requests: lines, JSON arrays
+otlp                     bodies of OpenTelemetry's log records, and the replies. Its parts: otlpprotobuf, otlpjson (the
+                         two formats), otlprecord (one log record to one message)
 jsonlines, text          a text that is a JSON object; any other text
 multiline                which lines belong together: tracebacks, stacks
 sysloglines              a text that is a line of syslog, and where its frame ends

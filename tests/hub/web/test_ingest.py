@@ -21,7 +21,7 @@ from hub.message import LOSS_TAG
 from hub.web import body, ingest
 from hub.web.body import Refused
 from hub.web.ingest import RequestId, retry_after
-from hub.wire import otlp
+from hub.wire import otlprecord
 from hub.wire.chunkid import unpack_own
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.web.serving import BEARER, Reply, Serving, serving
@@ -297,7 +297,7 @@ def test_otlp(run: Run, tmp_path: Path) -> None:
             assert (await here.post("/v1/logs", packed, protobuf, Content_Encoding="gzip")).status == 200
             assert [record["message"] for record in here.records] == ["0", "1", "2", "j", "0", "1"]
             assert {message.tag for message in here.got} == {"telemetry"}
-            reply = await here.post("/v1/logs", logs(2, otlp.RECORD_BYTES_MAX).SerializeToString(), protobuf)
+            reply = await here.post("/v1/logs", logs(2, otlprecord.RECORD_BYTES_MAX).SerializeToString(), protobuf)
             partial = ExportLogsServiceResponse.FromString(reply.body).partial_success
             assert (reply.status, partial.rejected_log_records) == (200, 2)
             assert "more than" in partial.error_message

@@ -1,4 +1,4 @@
-"""hub.wire.otlp: log records in protobuf and JSON become the same messages; hostile bodies stay small."""
+"""hub.wire.otlp and its parts: log records in protobuf and JSON become the same messages; hostile bodies stay small."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeL
 
 from hub.entries import RECORD_NESTING_MAX
 from hub.message import UNKNOWN_PEER, Batch, Loss, Message
-from hub.wire import otlp
+from hub.wire import otlp, otlpjson, otlpprotobuf, otlprecord
 from hub.wire.bodies import BadBody, BodyTooLarge
-from hub.wire.otlp import decode_json, decode_protobuf
+from hub.wire.otlpjson import decode_json
+from hub.wire.otlpprotobuf import decode_protobuf
 from tests.hub.wire.feeding import PROPERTY
 
 LIMIT = 1 << 26
@@ -219,7 +220,7 @@ def test_unknown_fields_are_skipped() -> None:
 def test_a_scope_that_stands_last() -> None:
     """A scope is found after a few log records, too; nobody searches a million of them for it."""
     log, scope = b"\x12\x00", b"\x0a\x03\x0a\x01s"
-    for count, expected in ((10, {"scope": {"name": "s"}}), (otlp.SEARCHED_MAX, {})):
+    for count, expected in ((10, {"scope": {"name": "s"}}), (otlpprotobuf.SEARCHED_MAX, {})):
         logs = log * count + scope
         inner = b"\x12" + bytes((len(logs) & 0x7F | 0x80, len(logs) >> 7)) + logs
         body = b"\x0a" + bytes((len(inner) & 0x7F | 0x80, len(inner) >> 7)) + inner
@@ -235,7 +236,7 @@ def test_what_is_no_json() -> None:
 
 def test_one_too_large_record_is_rejected() -> None:
     """A log record that is too large, too deep or has no form in msgpack is a loss; its neighbours are kept."""
-    large, good = LogRecord(body=value("x" * otlp.RECORD_BYTES_MAX)), LogRecord(body=value("good"))
+    large, good = LogRecord(body=value("x" * otlprecord.RECORD_BYTES_MAX)), LogRecord(body=value("good"))
     made = request(good, large, good, resource={"service.name": "s"})
     for decode, body in ((decode_protobuf, made.SerializeToString()), (decode_json, as_json(made))):
         before, loss, after = items(decode, body)
@@ -252,24 +253,24 @@ def test_what_nobody_could_show_is_rejected() -> None:
     for _ in range(2000):
         very_deep = [very_deep]
     for found in (deep, [[deep] * 20], very_deep):
-        collected = otlp._Collected(UNKNOWN_PEER, None, LIMIT)
-        collected.add(otlp._context({}, {}), b"x" * 1000, lambda _, found=found: (0, {"body": found}))  # type: ignore[misc]
+        collected = otlprecord.Collected(UNKNOWN_PEER, None, LIMIT)
+        collected.add(otlprecord.context_of({}, {}), b"x" * 1000, lambda _, found=found: (0, {"body": found}))  # type: ignore[misc]
         (loss,) = collected.take()
         assert isinstance(loss, Loss)
         assert loss.reason == "a log record that cannot be kept"
     with pytest.raises(BadBody, match="a resource or a scope"):
-        otlp._context({"k": very_deep}, {})
+        otlprecord.context_of({"k": very_deep}, {})
     with pytest.raises(BadBody, match="a resource or a scope"):
-        otlp._context({}, {"k": deep})
+        otlprecord.context_of({}, {"k": deep})
 
 
 def test_steps() -> None:
     """A step is a few hundred log records, or some of many bytes."""
-    made = request(*[LogRecord(body=value("x"))] * (2 * otlp.STEP_RECORDS))
+    made = request(*[LogRecord(body=value("x"))] * (2 * otlprecord.STEP_RECORDS))
     for decode, body in ((decode_protobuf, made.SerializeToString()), (decode_json, as_json(made))):
         steps = [[getattr(each, "count", 0) for each in step] for step in decode(body, UNKNOWN_PEER, None, LIMIT)]
-        assert [step for step in steps if step] == [[otlp.STEP_RECORDS]] * 2
-    made = request(*[LogRecord(body=value("x" * (otlp.STEP_BYTES // 2)))] * 4)
+        assert [step for step in steps if step] == [[otlprecord.STEP_RECORDS]] * 2
+    made = request(*[LogRecord(body=value("x" * (otlprecord.STEP_BYTES // 2)))] * 4)
     counts = [len(step) for step in decode_protobuf(made.SerializeToString(), UNKNOWN_PEER, None, LIMIT)]
     assert sum(counts) == 2
 
@@ -291,10 +292,10 @@ def test_a_bomb_stays_small() -> None:
         with pytest.raises(BodyTooLarge, match="smaller batches"):
             items(decode, body, 1 << 20)
     with pytest.raises(BadBody, match="a resource or a scope of more"):
-        items(decode_protobuf, request(resource={"a": "x" * otlp.RECORD_BYTES_MAX}).SerializeToString())
+        items(decode_protobuf, request(resource={"a": "x" * otlprecord.RECORD_BYTES_MAX}).SerializeToString())
     with pytest.raises(BodyTooLarge):
-        items(decode_protobuf, bytes(otlp.PROTOBUF_BYTES_MAX + 1))
-    for body in (b" " * (otlp.JSON_BYTES_MAX + 1), b"," * (otlp.JSON_COMMAS_MAX + 1)):
+        items(decode_protobuf, bytes(otlpprotobuf.PROTOBUF_BYTES_MAX + 1))
+    for body in (b" " * (otlpjson.JSON_BYTES_MAX + 1), b"," * (otlpjson.JSON_COMMAS_MAX + 1)):
         with pytest.raises(BodyTooLarge):
             items(decode_json, body)
 
@@ -328,6 +329,6 @@ def test_replies() -> None:
     assert json.loads(otlp.encode_status(3, "no", is_json=True)) == {"code": 3, "message": "no"}
     for text in ("short", "x" * 200, "é" * 20_000):
         packed = otlp.encode_status(3, text, is_json=False)
-        fields = [packed[start:end] for start, end in otlp._messages(2, packed, 0, len(packed))]
+        fields = [packed[start:end] for start, end in otlpprotobuf._messages(2, packed, 0, len(packed))]
         assert packed[:2] == b"\x08\x03"
         assert fields == [text.encode()[:0x3FFF]]
