@@ -20,6 +20,8 @@ UNMIRRORED = {
     "hub/cli/systemctl": "tests/hub/cli/test_install.py",
     "hub/cli/uninstall": "tests/hub/cli/test_install.py",
     "hub/metrics": "tests/hub/control/test_methods.py",
+    "hub/service/housekeeping": "tests/hub/service/test_service.py",
+    "hub/service/signals": "tests/hub/service/test_service.py",
     "hub/service/misfit": "tests/hub/service/test_tables.py",
     "hub/wire/arriving": "tests/hub/wire/test_forward_limits.py",
     "hub/wire/output": "tests/hub/wire/test_forward.py",

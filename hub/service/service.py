@@ -27,8 +27,9 @@ for each part with a `grace_s`: the receiver, each sink, and a source that canno
 
 A new source or sink: docs/extending.md.
 
-Not here: running the parts (hub.service.parts), options and exit codes (hub.cli), settings (hub.service.settings),
-reloads (hub.service.reloading).
+Not here: running the parts (hub.service.parts), the work of the small ones (hub.service.housekeeping), signals
+(hub.service.signals), options and exit codes (hub.cli), settings (hub.service.settings), reloads
+(hub.service.reloading).
 """
 
 from __future__ import annotations
@@ -38,23 +39,22 @@ import contextlib
 import functools
 import os
 import resource
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from hub.access import Access
 from hub.control.events import Events
 from hub.control.methods import RIGHT_OF, RIGHT_OF_EVENT, Commands
 from hub.endpoint import Endpoint
-from hub.errors import JournalUnavailable, MpsrError
+from hub.errors import MpsrError
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
-from hub.journal.retention import AGE_STEPS
 from hub.log import get_logger
 from hub.losses import LossRow
 from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.receiver import Receiver
+from hub.service import housekeeping, signals
 from hub.service.config import Config
 from hub.service.garbage import FullCollections
 from hub.service.parts import Part, run_parts
@@ -69,9 +69,6 @@ from hub.sources.sources import Sources
 from hub.sources.spool import SpoolSource
 from hub.sources.table import make as make_source
 
-EXPIRY_INTERVAL_MIN_S, EXPIRY_INTERVAL_S = 0.1, 60.0
-STATUS_INTERVAL_S = 5.0
-LOCK_INTERVAL_S = 1.0
 STOP_GRACE_S = 1.0
 """The parts with this `grace_s` get this long at a stop, even if producers have used up `stop_timeout`."""
 log = get_logger("mpsr.service")
@@ -108,7 +105,9 @@ class Service:
         notifier = Notifier.from_environment()
         made = inherited_sockets().get(SOCKET_NAME)
         _raise_descriptor_limit()
-        with self._signals():  # around the journal too: its recovery and its seal are not interrupted
+        with signals.handled(
+            stop=self.stop, reload=self._hung_up.set
+        ):  # around the journal too: its recovery and its seal are not interrupted
             journal = await Journal.open(
                 config.journal, retain_bytes=config.journal_size, retain_s=config.retain, durability=config.durability
             )
@@ -151,10 +150,9 @@ class Service:
 
     async def _serve(self, endpoint: Endpoint, journal: Journal, notifier: Notifier) -> None:
         """Run the parts until a stop is requested."""
-        recovered = journal.recovered
-        endpoint.metrics.losses += recovered.missing
-        if recovered.missing:
-            endpoint.losses.note(Loss("missing at the end of the journal", recovered.missing), UNKNOWN_PEER)
+        if missing := journal.recovered.missing:
+            endpoint.metrics.losses += missing
+            endpoint.losses.note(Loss("missing at the end of the journal", missing), UNKNOWN_PEER)
         events = Events(RIGHT_OF_EVENT)
         events.begin()
         endpoint.losses.on_loss = functools.partial(_emit_loss, events)
@@ -175,20 +173,11 @@ class Service:
             follow_sources=lambda config: sources.change(config.all_sources),
             emit=events.emit,
         )
-
         reload = functools.partial(_reload, reloader, notifier)
         commands = Commands(endpoint, journal, reload, sources, events)
 
         async def until_stopped() -> None:
-            log.info(
-                "hub.listening",
-                socket=endpoint.path,
-                journal=journal.path,
-                pid=os.getpid(),
-                last_sequence=journal.last_sequence,
-                cut_bytes=recovered.cut_bytes,
-                missing=recovered.missing,
-            )
+            _log_start(endpoint, journal)
             notifier.ready()
             self._is_ready.set()
             await self._stopping.wait()
@@ -225,42 +214,18 @@ class Service:
             sinks.append(Part("print", printer.run, stop=printer.stop, grace_s=STOP_GRACE_S))
         return [
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
-            Part("guard", lambda: _guard(journal), is_vital=True),
-            Part("expiry", lambda: _expire(journal, reloader)),
+            Part("guard", lambda: housekeeping.guard(journal), is_vital=True),
+            Part("expiry", lambda: housekeeping.expire(journal, reloader)),
             Part("garbage", lambda: self._when_ready(FullCollections(lambda: endpoint.connections).run)),
-            Part("status", lambda: self._when_ready(lambda: _report(endpoint, journal, notifier))),
+            Part("status", lambda: self._when_ready(lambda: housekeeping.report(endpoint, journal, notifier))),
             *sinks,
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),
             Part("spools", spools.run, ready=lambda: self._unless_stopping(spools.first_look)),
             Part("sources", sources.run, ready=sources.ready, stop=sources.stop, grace_s=STOP_GRACE_S),
             Part("socket", lambda: endpoint.run(commands.table), stop=lambda timeout: _stop(endpoint, timeout)),
-            Part("path", lambda: _keep_path(endpoint, reloader)),
+            Part("path", lambda: housekeeping.keep_path(endpoint, reloader)),
             Part("reload", lambda: self._reload_after_hangups(reload)),
         ]
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """
-        SIGTERM and SIGINT stop the service. SIGHUP reloads, or stops it if the terminal has closed.
-
-        During the start they are noted: a stop takes place as soon as the journal is open, a reload after the start.
-        """
-        loop, had_terminal = asyncio.get_running_loop(), _is_terminal_open()
-
-        def hang_up() -> None:
-            if had_terminal and not _is_terminal_open():
-                self.stop()
-            else:
-                self._hung_up.set()
-
-        handlers = {signal.SIGTERM: self.stop, signal.SIGINT: self.stop, signal.SIGHUP: hang_up}
-        for number, handler in handlers.items():
-            loop.add_signal_handler(number, handler)
-        try:
-            yield
-        finally:
-            for number in handlers:
-                loop.remove_signal_handler(number)
 
     async def _unless_stopping(self, wait: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await *wait*, at most until a stop is requested."""
@@ -299,6 +264,18 @@ async def _reload(reloader: Reloader, notifier: Notifier) -> object:
         notifier.ready()
 
 
+def _log_start(endpoint: Endpoint, journal: Journal) -> None:
+    log.info(
+        "hub.listening",
+        socket=endpoint.path,
+        journal=journal.path,
+        pid=os.getpid(),
+        last_sequence=journal.last_sequence,
+        cut_bytes=journal.recovered.cut_bytes,
+        missing=journal.recovered.missing,
+    )
+
+
 def _emit_loss(events: Events, row: LossRow) -> None:
     """Emit what was lost, and whose it was. Every text is one that JSON can hold."""
     tag, reason, comm = (
@@ -309,60 +286,10 @@ def _emit_loss(events: Events, row: LossRow) -> None:
     events.emit("loss", {**data, "uid": row.uid, "pid": row.pid, "comm": comm})
 
 
-async def _guard(journal: Journal) -> None:
-    """Check the journal's lock every `LOCK_INTERVAL_S`, even while nothing is written. Raises JournalLost."""
-    while True:
-        await asyncio.sleep(LOCK_INTERVAL_S)
-        await journal.check_lock()
-
-
-async def _keep_path(endpoint: Endpoint, reloader: Reloader) -> None:
-    """
-    Look every `LOCK_INTERVAL_S` whether clients can find the socket, and bind it anew. Raises SocketError.
-
-    If the folder of the spools went with it, the next look of the spools makes it anew.
-    """
-    while True:
-        await asyncio.sleep(LOCK_INTERVAL_S)
-        endpoint.keep_path(reloader.config.mode, reloader.config.group)
-
-
-async def _expire(journal: Journal, reloader: Reloader) -> None:
-    """
-    Delete segments older than `retain`, every `retain / AGE_STEPS` (0.1 to 60 s).
-
-    Segments beyond `journal_size` are deleted when a new segment is begun.
-    """
-    while True:
-        retain_s = reloader.config.retain
-        wait_s = EXPIRY_INTERVAL_S if retain_s is None else retain_s / AGE_STEPS
-        await asyncio.sleep(min(max(wait_s, EXPIRY_INTERVAL_MIN_S), EXPIRY_INTERVAL_S))
-        if retain_s is None:
-            continue
-        try:
-            if segments := await journal.expire():
-                log.info("journal.expired", segments=segments, journal_bytes=journal.size_bytes)
-        except JournalUnavailable as error:
-            log.error("journal.unavailable", error=str(error))
-
-
-async def _report(endpoint: Endpoint, journal: Journal, notifier: Notifier) -> None:
-    """Send the status line for `systemctl status` every `STATUS_INTERVAL_S`."""
-    while notifier.is_active:
-        received = f"{endpoint.metrics.messages:,} messages since the start, {endpoint.connections:,} connections"
-        notifier.status(f"{received}, {journal.size_bytes / 2**20:,.0f} MiB of journal")
-        await asyncio.sleep(STATUS_INTERVAL_S)
-
-
 async def _stop(endpoint: Endpoint, timeout: float) -> None:
     late = await endpoint.stop(timeout=timeout)
     if late:
         log.warning("hub.stopped_late", connections=late, timeout_s=round(timeout, 3))
-
-
-def _is_terminal_open() -> bool:
-    """Return whether standard error is a terminal that has not hung up."""
-    return os.isatty(2)
 
 
 def _raise_descriptor_limit() -> None:

@@ -539,8 +539,8 @@ def test_a_part_that_dies(
 ) -> None:
     """Any part that fails ends the service with its error, and socket and journal are free again."""
     monkeypatch.setattr(patched, failing)
-    monkeypatch.setattr("hub.service.service.LOCK_INTERVAL_S", 0.001)
-    monkeypatch.setattr("hub.service.service.EXPIRY_INTERVAL_MIN_S", 0.001)
+    monkeypatch.setattr("hub.service.housekeeping.LOCK_INTERVAL_S", 0.001)
+    monkeypatch.setattr("hub.service.housekeeping.EXPIRY_INTERVAL_MIN_S", 0.001)
     expected = SocketError if "listener" in patched else ZeroDivisionError
 
     async def main() -> None:
@@ -560,7 +560,7 @@ def test_a_part_that_dies(
 
 
 @both_loops
-@pytest.mark.parametrize("name", ["_expire", "_report"])
+@pytest.mark.parametrize("name", ["expire", "report"])
 def test_what_was_sent_when_a_part_dies(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """What clients had sent is stored before the service ends, also if they ask for no acknowledgement."""
     dying = asyncio.Event()
@@ -569,7 +569,7 @@ def test_what_was_sent_when_a_part_dies(run: Run, tmp_path: Path, monkeypatch: p
         await dying.wait()
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(f"hub.service.service.{name}", die)
+    monkeypatch.setattr(f"hub.service.housekeeping.{name}", die)
 
     async def main() -> None:
         running = asyncio.create_task(Service(config(tmp_path)).run())
