@@ -8,43 +8,45 @@ what exists at the path, probe it, bind under a temporary name, set owner and mo
 see the path can connect to it, with the right permissions.
 
 Always true:
-- only a dead socket is replaced, also when the path is bound anew; a file, folder or link at the path, or at the other
-  name, is refused untouched;
+- only a dead socket is replaced, also when the path is bound anew;
 - no other user can put something in the place of the socket, or of its lock: the folder is checked (hub.trust);
 - an abstract name (``@name``) has neither folder, lock, owner nor mode: anybody can connect, and anybody can take the
   name while no hub has it;
 - where the kernel can (Linux 6.16), clients cannot pass descriptors: the last close of one may wait for hours in the
   thread that reads from the socket, for example the close of a TCP socket that lingers;
-- owner and mode are set through a descriptor of the socket's file that was looked at, never by its name, and the umask
-  is left alone: it belongs to the whole process, and other threads make files meanwhile.
+- the umask is left alone: it belongs to the whole process, and other threads make files meanwhile.
 
-Not here: accepting (hub.listener).
+Not here: what may be at the path, and its permissions (hub.socketpath); accepting (hub.listener).
 Source: unix(7), also for abstract names: after shutdown(2) a connect is refused, and the backlog can be accepted;
-rename(2), which replaces an existing file, so the path is checked first, under the lock; open(2),
-O_PATH; on Linux, a bound socket's file gets the mode set by fchmod on the socket, less the umask.
+rename(2), which replaces an existing file, so the path is checked first, under the lock; on Linux, a bound socket's
+file gets the mode set by fchmod on the socket, less the umask.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import grp
 import os
 import socket
-import stat
 
-from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
+from hub.errors import SocketError, SocketInUse
 from hub.lockfile import LockFile, LockTaken
 from hub.paths import is_abstract, socket_address
 from hub.peer import peer_of
-from hub.trust import Untrusted, check
+from hub.socketpath import (
+    CHOOSE_A_FOLDER,
+    check_folder,
+    check_length,
+    group_id,
+    identity_of,
+    make_folder,
+    other_name,
+    permit_file,
+    refuse_what_is_there,
+)
 
-PATH_BYTES_MAX = 107 if os.uname().sysname == "Linux" else 103
 BACKLOG = 4096
 _SO_PASSRIGHTS = 83  # Linux 6.16; Python has no name for it
-CHOOSE_A_FOLDER = "choose a --socket in a folder of yours"
-_CHOOSE_ANOTHER = "choose a --socket in a folder that only you or root can write to"
-_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "symbolic link", stat.S_IFIFO: "FIFO"}
 
 
 class SocketFile:
@@ -83,7 +85,7 @@ class SocketFile:
         folder = os.path.dirname(path)
         check_folder(path)  # before anything is made in another user's folder
         try:
-            _make_folder(folder)
+            make_folder(folder)
             check_folder(path)  # again: another user may have made the folder meanwhile
             had_lock = os.path.lexists(path + ".lock")
             lock = LockFile(path + ".lock")
@@ -93,7 +95,7 @@ class SocketFile:
             where = error.filename or folder
             raise SocketError(path, f"{error.strerror}: {where} ({CHOOSE_A_FOLDER})") from error
         try:
-            _refuse_what_is_there(path)
+            refuse_what_is_there(path)
             return cls(path, *_listen(path, mode, gid, kind), lock)
         except OSError as error:
             _give_back(lock, had_lock)
@@ -127,7 +129,7 @@ class SocketFile:
         refuse_descriptors(sock)
         name = os.fsdecode(sock.getsockname())
         path = f"@{name[1:]}" if name.startswith("\0") else name
-        return cls(path, sock, _identity(name), is_adopted=True)
+        return cls(path, sock, identity_of(name), is_adopted=True)
 
     @property
     def is_abstract(self) -> bool:
@@ -151,7 +153,7 @@ class SocketFile:
         if not self._is_in_place():
             raise SocketError(self.path, "its file was removed or replaced (try again: the hub makes it anew)")
         try:
-            _permit(self.path, mode, os.getegid() if group is None else gid, known=self._identity)
+            permit_file(self.path, mode, os.getegid() if group is None else gid, known=self._identity)
         except OSError as error:
             raise SocketError(self.path, f"{error.strerror} (choose a group of yours)") from error
 
@@ -193,7 +195,7 @@ class SocketFile:
             self._lock.release()
 
     def _is_in_place(self) -> bool:
-        there = _identity(self.path)
+        there = identity_of(self.path)
         return there is not None and self._identity is not None and os.path.samestat(there, self._identity)
 
 
@@ -213,96 +215,10 @@ def _give_back(lock: LockFile, had_lock: bool) -> None:
         lock.remove()
 
 
-def check_length(path: str) -> None:
-    """Raise SocketPathTooLong if *path* is too long for a socket."""
-    if (length := len(os.fsencode(path))) > PATH_BYTES_MAX:
-        raise SocketPathTooLong(path, length, PATH_BYTES_MAX)
-
-
-def check_folder(path: str) -> None:
-    """Check that no other user can replace a socket at *path*. Folders may be missing. Raises SocketError."""
-    try:
-        check(os.path.dirname(path))
-    except Untrusted as error:
-        raise SocketError(path, f"{error}: another user could take its place ({_CHOOSE_ANOTHER})") from error
-    except OSError as error:
-        where = error.filename or os.path.dirname(path)
-        raise SocketError(path, f"{error.strerror}: {where} ({CHOOSE_A_FOLDER})") from error
-
-
-def _make_folder(folder: str) -> None:
-    """Create a missing folder and its missing parents. Raises OSError."""
-    try:
-        os.mkdir(folder, 0o755 if os.geteuid() == 0 else 0o700)
-    except FileNotFoundError:
-        _make_folder(os.path.dirname(folder))
-        _make_folder(folder)
-    except FileExistsError:
-        if not os.path.isdir(folder):
-            raise
-
-
-def _identity(path: str) -> os.stat_result | None:
-    """Return the stat of the file at *path*, to recognise it later; None if no file exists."""
-    try:
-        return os.lstat(path)
-    except (OSError, ValueError):  # ValueError: an abstract name
-        return None
-
-
-def group_id(group: str | None) -> int:
-    """Return the id of a group, given by name or number; -1 for None. Raises UnknownGroup."""
-    if group is None:
-        return -1
-    if group.isdecimal():  # in a container the host's groups have no names
-        return int(group)
-    try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise UnknownGroup(group) from None
-
-
-def check_names(path: str) -> None:
-    """Check that nothing but sockets has the names that `SocketFile.bind` uses. Raises NotASocket or OSError."""
-    _has_socket(path)
-    _has_socket(_other_name(path))
-
-
-def _has_socket(path: str) -> bool:
-    """Return whether a socket is at *path*. Raises NotASocket if something else is there, and OSError."""
-    try:
-        there = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISSOCK(there.st_mode):
-        raise NotASocket(path, _KINDS.get(stat.S_IFMT(there.st_mode), "device"))
-    return True
-
-
-def _refuse_what_is_there(path: str) -> None:
-    """
-    Return if *path* does not exist or is a socket with no listener.
-
-    Raises NotASocket, SocketInUse or SocketError.
-    """
-    if not _has_socket(path):
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        result = probe.connect_ex(path)
-        if result in (0, errno.EAGAIN):  # EAGAIN: the backlog is full, so a process listens
-            raise SocketInUse(path, peer_of(probe).pid or None)
-    if result == errno.EPROTOTYPE:  # a socket of another kind, which is open
-        raise SocketInUse(path, None)
-    if result not in (errno.ECONNREFUSED, errno.ENOENT):
-        reason = f"a socket is there that cannot be asked: {os.strerror(result)}"
-        raise SocketError(path, f"{reason} (remove it if it is nobody's, or choose another --socket)")
-
-
 def _listen(path: str, mode: int, gid: int, kind: int) -> tuple[socket.socket, os.stat_result]:
     """Return a socket that listens at *path*, or receives datagrams there, and the stat of its file."""
-    temporary = _other_name(path)
-    _refuse_what_is_there(temporary)
+    temporary = other_name(path)
+    refuse_what_is_there(temporary)
     sock = socket.socket(socket.AF_UNIX, kind | getattr(socket, "SOCK_CLOEXEC", 0))
     try:
         sock.setblocking(False)
@@ -314,7 +230,7 @@ def _listen(path: str, mode: int, gid: int, kind: int) -> tuple[socket.socket, o
             os.fchmod(sock.fileno(), mode)
         sock.bind(temporary)
         try:
-            identity = _permit(temporary, mode, gid)
+            identity = permit_file(temporary, mode, gid)
             if kind == socket.SOCK_STREAM:
                 refuse_descriptors(sock)
                 sock.listen(BACKLOG)
@@ -338,37 +254,3 @@ def refuse_descriptors(sock: socket.socket) -> bool:
     except OSError:  # an older kernel
         return False
     return True
-
-
-def _permit(path: str, mode: int, gid: int, *, known: os.stat_result | None = None) -> os.stat_result:
-    """
-    Set mode and group of our socket at *path*, where they differ. Return the stat of the file, to recognise it later.
-
-    With *known*, the file must be that file. Raises OSError.
-    """
-    if not hasattr(os, "O_PATH"):  # macOS cannot open a socket; the folder was checked
-        os.chown(path, -1, gid, follow_symlinks=False)
-        os.chmod(path, mode)
-        return os.lstat(path)
-    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        there = os.fstat(fd)
-        is_ours = stat.S_ISSOCK(there.st_mode) and there.st_uid == os.geteuid() and there.st_nlink == 1
-        if not is_ours or (known is not None and not os.path.samestat(there, known)):
-            raise OSError(errno.EEXIST, "another file has come to its place", path)
-        file = f"/proc/self/fd/{fd}"  # fchown and fchmod refuse an O_PATH descriptor
-        if gid not in (-1, there.st_gid):
-            os.chown(file, -1, gid)
-        if stat.S_IMODE(there.st_mode) != mode:
-            os.chmod(file, mode)
-        return there
-    finally:
-        os.close(fd)
-
-
-def _other_name(path: str) -> str:
-    """Return the temporary name: *path* with ``~`` appended if the address has room, else a name as long as *path*."""
-    if len(os.fsencode(path)) < PATH_BYTES_MAX:
-        return path + "~"
-    folder, name = os.path.split(path)
-    return os.path.join(folder, ("+" if name.startswith("~") else "~") + name[1:])

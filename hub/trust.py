@@ -19,7 +19,7 @@ trusted as we are, except that links there are not followed. A folder that anoth
 The hub itself accepts only folders of its own user and of root.
 
 Always true: nothing is changed; a check that cannot be made is an error.
-Not here: advice to the operator after a refusal (hub.socketfile, producers.connecting).
+Not here: advice to the operator after a refusal (hub.socketpath, producers.connecting).
 Source: path_resolution(7); unlink(2), the sticky bit; unix(7), SO_PEERCRED: the user of the process that called listen.
 """
 

@@ -23,7 +23,7 @@ LAYERS = """
     hub.journal.*
     hub.query.*
     hub.dispatch hub.connection hub.receiver
-    hub.socketfile hub.tcpsocket hub.listener
+    hub.socketpath hub.socketfile hub.tcpsocket hub.listener
     hub.endpoint
     hub.control.* hub.hub
     hub.service.misfit hub.service.tables

@@ -23,6 +23,7 @@ UNMIRRORED = {
     "hub/service/housekeeping": "tests/hub/service/test_service.py",
     "hub/service/signals": "tests/hub/service/test_service.py",
     "hub/service/misfit": "tests/hub/service/test_tables.py",
+    "hub/socketpath": "tests/hub/test_socketfile.py",
     "hub/wire/arriving": "tests/hub/wire/test_forward_limits.py",
     "hub/wire/output": "tests/hub/wire/test_forward.py",
     "hub/wire/otlpjson": "tests/hub/wire/test_otlp.py",  # both formats give the same messages

@@ -25,7 +25,7 @@ from hub.paths import is_abstract
 from hub.quantities import Size
 from hub.secretfile import Unusable, read_secret
 from hub.service.config import Config
-from hub.socketfile import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
+from hub.socketpath import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.credentials import load as load_credentials
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.journalfiles import check_journal

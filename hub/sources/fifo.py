@@ -34,7 +34,7 @@ from hub.endpoint import Endpoint
 from hub.errors import SourceError
 from hub.intake import Data, Intake
 from hub.message import Loss, Peer
-from hub.socketfile import check_folder, group_id
+from hub.socketpath import check_folder, group_id
 from hub.sources.configured import ReadingSource
 from hub.sources.table import FileTable
 from hub.sources.tagging import tagged

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from hub.errors import NotASocket, SocketError, SocketInUse, SocketPathTooLong, UnknownGroup
-from hub.socketfile import PATH_BYTES_MAX, SocketFile, _permit
+from hub.socketfile import SocketFile
+from hub.socketpath import PATH_BYTES_MAX, permit_file
 from tests.support import eventually
 from tests.users import ALICE, MALLORY, NEEDS_ROOT, as_user, open_folder
 
@@ -449,7 +450,7 @@ def test_what_comes_to_its_place_is_left_alone(tmp_path: Path, what: str) -> Non
             precious.rename(path)
         before = os.stat(path)
         with pytest.raises(OSError, match="another file has come to its place"):
-            _permit(str(path), 0o666, 1, known=known)
+            permit_file(str(path), 0o666, 1, known=known)
         with pytest.raises(SocketError, match="its file was removed or replaced"):
             file.permit(0o666, "1")
         after = os.stat(path)
@@ -463,7 +464,7 @@ def test_a_second_name_of_another_socket(tmp_path: Path) -> None:
     (tmp_path / "other").chmod(0o600)
     os.link(tmp_path / "other", tmp_path / "s~")
     with pytest.raises(OSError, match="another file has come to its place"):
-        _permit(str(tmp_path / "s~"), 0o666, -1)
+        permit_file(str(tmp_path / "s~"), 0o666, -1)
     assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o600
 
 
