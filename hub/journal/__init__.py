@@ -6,6 +6,7 @@ The journal: batches in one order, on disk. FORMAT.md describes the bytes and th
     clock.py, retention.py      the times of a journal; which segments expire
     sharing.py                  small batches that share a block
     recovery.py, positions.py   opens a journal after any kind of stop; how far sources were read
+    cursors.py                  how far each sink has delivered
     reader.py, verify.py        read and check it, from any process
     segment.py, hole.py         one segment file, read forward; what a place without a block is
     block.py, seal.py           packing and unpacking: segment headers and blocks; the seal
