@@ -9,57 +9,36 @@ Always true:
 - a request is carried out after everything that its client had sent before it was accepted;
 - commands that return at once are answered in the order of the requests;
 - a command's failure is its caller's reply, and nobody else's;
-- the requests of a batch are carried out like any others, and their replies are sent as one array when the last is
-  there;
+- the requests of a batch are carried out like any others;
 - replies are framed like requests: as lines, or with their length in front (`frames_by_length`);
-- no more than `RUNNING_MAX` commands of one connection run at once: a further request gets an error;
-- what is held for requests that run, and for batches that are not answered to their end, is bounded for each user
-  (hub.budget): what is over that gets an error;
 - a stream waits while its client does not read: no more than one value of a connection's streams is kept;
-- a caller can cancel what it has asked for, with the method `cancel` and the id of the request. The reply is an error;
-- no command outlives its connection: it is cancelled when the caller has left, or soon after the hub begins to stop.
+- a caller can cancel what it has asked for, with the method `cancel` and the id of the request. The reply is an error.
 
-Not here: which commands there are (hub.control), how replies are sent (hub.outbox).
+Not here: which commands there are (hub.control), how many run and when they are cancelled (hub.running), the replies to
+a batch (hub.batchreplies), sending (hub.outbox).
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import select
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hub.access import RIGHTS
+from hub.batchreplies import REPLY_BYTES_MAX, STOPS, BatchReplies
 from hub.errors import CloseConnection, CommandError, InvalidParams, MpsrError
 from hub.intake import Intake
 from hub.log import get_logger
 from hub.message import Peer
-from hub.outbox import OUTBOX_BYTES_MAX, REPLY_OVERHEAD_BYTES
+from hub.running import Running
 from hub.wire import jsonrpc, length_prefixed
 
-RUNNING_MAX = 64
-"""
-Commands of one connection that run at once. Those that return at once do not count, nor those that their caller has
-cancelled: a caller that cancels may ask again at once, when they have not ended yet.
-"""
-ENDING_MAX = 3 * RUNNING_MAX
-"""Commands of one connection that were cancelled and have not ended. More count as running."""
-STOP_S = 1.0
-"""Commands get this long to end when the hub stops: an answer that is almost there is sent, a stream is cut off."""
-LOOK_S = 0.5
-"""How often it is checked whether a caller that has closed its sending half is still there."""
-REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES - 4  # a length may stand in front
-_AROUND_REPLIES = 2  # of a batch: what the array is longer than its members as lines
 METHOD_SHOWN_CHARS = 64
-RUNNING_BYTES = 4 << 10
-"""What a request that runs holds beside its parameters."""
 TASK_S = 0.001
 """A stream whose values are there at once lets the others work after that time."""
-_STOPS = "not carried out: the hub ends this connection"
 
 Send = Callable[[bytes], None]
 Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object] | AsyncIterator[object]]
@@ -75,13 +54,6 @@ class ForCaller(NamedTuple):
 
 
 AnyCommand = Command | ForCaller
-
-
-class _Running(NamedTuple):
-    """A request that runs: its id, and what it holds."""
-
-    id: str | int | float | None
-    size: int
 
 
 class Dispatch:
@@ -106,11 +78,8 @@ class Dispatch:
         self._send = send
         self._room = room
         self._close = close
-        self._running: dict[asyncio.Task[None], _Running] = {}
-        self._batches: set[_Replies] = set()  # those that are not whole
-        self._cancelled: set[asyncio.Task[None]] = set()  # by the caller
-        self._stopping: asyncio.TimerHandle | None = None
-        self._is_over = False
+        self._running = Running(intake)
+        self._batches: set[BatchReplies] = set()  # those that are not whole
         self.requests: int = 0
         """How many requests were answered, those of batches and notifications included."""
         self.frames_by_length = False
@@ -147,47 +116,32 @@ class Dispatch:
             return True
         finishing = self._finish(request, result, send)
         task = asyncio.get_running_loop().create_task(finishing, name=f"mpsr-{request.method}")
-        size = size_of(request)
-        self._running[task] = _Running(request.id, size)
-        self._count(size)
-        task.add_done_callback(self._forget)
+        self._running.add(task, request)
         return True
 
     def gather(self, requests: Sequence[jsonrpc.Request]) -> Send:
         """Return what takes the replies to a batch of *requests*, and sends them as one array."""
         count = sum(request.wants_reply for request in requests)
-        replies = _Replies(count, self._send_batch, self._may_run, self._count)
+        replies = BatchReplies(count, self._send_batch, self._running.may_hold, self._running.hold)
         if count:
             self._batches.add(replies)
         return replies.add
 
     def refuse(self, request: jsonrpc.Request, send: Send) -> None:
         """Answer *request*, of a batch, with an error: one before it closes the connection."""
-        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.NOT_CARRIED_OUT, _STOPS), send)
+        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.NOT_CARRIED_OUT, STOPS), send)
 
     async def finished(self, sock: socket.socket) -> None:
         """Return when nothing runs any longer; what runs is cancelled when the client of *sock* has left."""
-        while self._running:
-            if has_left(sock):
-                self.cancel()
-            await asyncio.wait(self._running, timeout=LOOK_S)
+        await self._running.finished(sock)
 
     def stop_soon(self) -> None:
         """Cancel what still runs in `STOP_S`, and begin nothing after that. The callers get an error."""
-        if self._stopping is None:
-            self._stopping = asyncio.get_running_loop().call_later(STOP_S, self.cancel)
-
-    def cancel(self) -> None:
-        """Cancel what runs, and begin nothing any longer."""
-        self._is_over = True
-        if self._stopping is not None:
-            self._stopping.cancel()
-        for task in self._running:
-            asyncio.get_running_loop().call_soon(task.cancel)  # when it has begun, so that it closes what it has
+        self._running.stop_soon()
 
     def close(self) -> None:
         """Cancel what runs, and reply no more."""
-        self.cancel()
+        self._running.cancel()
         for replies in self._batches:
             replies.give_up()
         self._batches.clear()
@@ -197,26 +151,11 @@ class Dispatch:
     def _call(self, request: jsonrpc.Request) -> object:
         """Call the command of *request*. An asynchronous one has only begun when this returns."""
         if request.method == jsonrpc.CANCEL:
-            return self._cancel_one(request)
+            return self._running.cancel_one(_id_to_cancel(request))
         command = self._commands[request.method]
         if isinstance(command, ForCaller):
             return command.function(request, self._intake)
         return command(request, self._intake.peer)
-
-    def _cancel_one(self, request: jsonrpc.Request) -> bool:
-        """Cancel the request with the id that *request* names; return whether it was running. Raises InvalidParams."""
-        params = request.params if isinstance(request.params, dict) else {}
-        if set(params) != {"id"}:
-            raise InvalidParams("cancel has one parameter: the id of the request that is to end", param="id")
-        tasks = [task for task, each in self._running.items() if each.id == params["id"] and each.id is not None]
-        for task in tasks:
-            self._cancelled.add(task)
-            asyncio.get_running_loop().call_soon(task.cancel)  # it may not have begun
-        return bool(tasks)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._count(-self._running.pop(task).size)
-        self._cancelled.discard(task)
 
     async def _stream(self, request: jsonrpc.Request, values: AsyncIterator[object]) -> None:
         """Send each of *values* when the client has read those before it. Return when the reply can be sent."""
@@ -248,8 +187,8 @@ class Dispatch:
             self._reply(request, jsonrpc.encode_result(request.id, close.result), send)
             self._close()
         except asyncio.CancelledError:
-            is_by_caller = asyncio.current_task() in self._cancelled
-            why = (jsonrpc.CANCELLED, "cancelled") if is_by_caller else (jsonrpc.NOT_CARRIED_OUT, _STOPS)
+            is_by_caller = self._running.is_cancelled(asyncio.current_task())
+            why = (jsonrpc.CANCELLED, "cancelled") if is_by_caller else (jsonrpc.NOT_CARRIED_OUT, STOPS)
             self._reply(request, jsonrpc.encode_error(request.id, *why), send)
             raise
         except Exception as error:  # noqa: BLE001  a command's failure is its caller's reply
@@ -279,25 +218,13 @@ class Dispatch:
             self._intake.refuse(str(right) if right in RIGHTS else f"call {method}", 1)
             key = f"key {right}_allow" if right in RIGHTS else "table [[access]]"
             return jsonrpc.NOT_ALLOWED, f"uid {self._intake.peer.uid} may not ask for {method!r} (see the hub's {key})"
-        if self._is_over:
-            return jsonrpc.NOT_CARRIED_OUT, _STOPS
-        if (much := self._too_much(request)) is not None:
+        if self._running.is_over:
+            return jsonrpc.NOT_CARRIED_OUT, STOPS
+        if (much := self._running.too_much(request)) is not None:
             return jsonrpc.TOO_MANY, much
         command = self._commands[method]
         if not is_alone and isinstance(command, ForCaller) and command.streams:
             return jsonrpc.INVALID_REQUEST, str(_must_be_alone(request))
-        return None
-
-    def _too_much(self, request: jsonrpc.Request) -> str | None:
-        """Return what there is too much of for *request* to run."""
-        if len(self._running) - min(len(self._cancelled), ENDING_MAX) >= RUNNING_MAX:
-            return f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
-        size = RUNNING_BYTES
-        if request.params:
-            with self._intake.user.turn:  # up to a millisecond
-                size = size_of(request)
-        if not self._may_run(size):
-            return f"the requests of uid {self._intake.peer.uid} that run take all its memory; wait for a reply"
         return None
 
     def _fail(self, request: jsonrpc.Request, error: Exception, send: Send) -> None:
@@ -328,13 +255,7 @@ class Dispatch:
             with self._intake.user.turn:
                 send(_bounded(request.id, reply))
 
-    def _may_run(self, size: int) -> bool:
-        return self._intake.budget.may_run(self._intake.holding.account, size)
-
-    def _count(self, change: int) -> None:
-        self._intake.budget.count_running(self._intake.holding.account, change)
-
-    def _send_batch(self, replies: _Replies, line: bytes) -> None:
+    def _send_batch(self, replies: BatchReplies, line: bytes) -> None:
         self._batches.discard(replies)
         self._send_alone(line)
 
@@ -343,75 +264,12 @@ class Dispatch:
         self._send(length_prefixed.frame(reply) if self.frames_by_length else reply)
 
 
-class _Replies:
-    """The replies to a batch. *send* gets them when there are *count*, or an error if they are too large together."""
-
-    def __init__(
-        self,
-        count: int,
-        send: Callable[[_Replies, bytes], None],
-        may_hold: Callable[[int], bool],
-        hold: Callable[[int], None],
-    ) -> None:
-        self._missing = count
-        self._send = send
-        self._may_hold = may_hold
-        self._hold = hold
-        self._replies: list[bytes] = []
-        self._bytes = 0
-        self._held_bytes = 0
-        self._fault: tuple[int, str] | None = None  # the error in the place of the replies
-
-    def add(self, reply: bytes) -> None:
-        """Add the reply to one request."""
-        self._missing -= 1
-        self._bytes += len(reply)
-        if self._fault is None:
-            self._keep(reply)
-        if not self._missing:
-            self._release()
-            replies, self._replies = self._replies, []
-            line = jsonrpc.join_replies(replies) if self._fault is None else jsonrpc.encode_error(None, *self._fault)
-            self._send(self, line)
-
-    def give_up(self) -> None:
-        """Keep nothing any longer: the connection is closed."""
-        self._refuse(jsonrpc.NOT_CARRIED_OUT, _STOPS)
-
-    def _keep(self, reply: bytes) -> None:
-        cost = len(reply) + REPLY_OVERHEAD_BYTES if self._missing else 0  # the last goes out at once
-        if self._bytes > REPLY_BYTES_MAX - _AROUND_REPLIES:
-            self._refuse(jsonrpc.INTERNAL_ERROR, f"replies of more than {REPLY_BYTES_MAX} bytes together")
-        elif self._may_hold(cost):
-            self._hold(cost)
-            self._held_bytes += cost
-            self._replies.append(reply)
-        else:
-            self._refuse(jsonrpc.TOO_MANY, "the replies take more memory than this user has left; send smaller batches")
-
-    def _refuse(self, code: int, why: str) -> None:
-        self._fault = code, why
-        self._replies.clear()
-        self._release()
-
-    def _release(self) -> None:
-        self._hold(-self._held_bytes)
-        self._held_bytes = 0
-
-
-def size_of(request: jsonrpc.Request) -> int:
-    """Return how many bytes *request* holds in memory while it runs: with its values, many times its text."""
-    size = RUNNING_BYTES
-    waiting: list[object] = [request.params]
-    while waiting:
-        value = waiting.pop()
-        size += sys.getsizeof(value)
-        if isinstance(value, dict):
-            waiting += value
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return size
+def _id_to_cancel(request: jsonrpc.Request) -> object:
+    """Return the id in a request of the method `cancel`. Raises InvalidParams."""
+    params = request.params if isinstance(request.params, dict) else {}
+    if set(params) != {"id"}:
+        raise InvalidParams("cancel has one parameter: the id of the request that is to end", param="id")
+    return params["id"]
 
 
 def _text_of(write: Callable[[Exception], str], error: Exception) -> str:
@@ -433,15 +291,6 @@ def _too_large(id_: str | int | float | None, size: int) -> bytes:
 
 def _must_be_alone(request: jsonrpc.Request) -> CommandError:
     return CommandError(f"{request.method} streams: call it alone, with an id", code=jsonrpc.INVALID_REQUEST)
-
-
-def has_left(sock: socket.socket) -> bool:
-    """Return whether the other side has closed its socket, and not only its sending half."""
-    if sock.fileno() == -1:  # closed by the transport, after an error
-        return True
-    poll = select.poll()
-    poll.register(sock, 0)  # hang-ups and errors are always reported
-    return bool(poll.poll(0))
 
 
 async def _no_room(_: int) -> bool:

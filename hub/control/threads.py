@@ -5,7 +5,7 @@ Always true: at most `THREADS` functions run at once, and of one user at most ha
 has begun runs to its end, even if its caller has left: until then its thread is taken. Whatever it raises ends its
 call, and nothing else.
 
-Not here: how many requests of a connection may run (hub.dispatch).
+Not here: how many requests of a connection may run (hub.running).
 """
 
 from __future__ import annotations

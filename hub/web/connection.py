@@ -22,9 +22,9 @@ from typing import Any, cast
 
 from aiohttp import StreamReader, web
 
-from hub.dispatch import has_left
 from hub.intake import Intake
 from hub.message import Peer
+from hub.running import has_left
 from hub.users import User
 from hub.web.handler import SERVER, Handler
 

@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from hub import dispatch
+from hub import running
+from hub.batchreplies import REPLY_BYTES_MAX
 from hub.budget import RUNNING_BYTES_MAX
-from hub.dispatch import REPLY_BYTES_MAX, RUNNING_MAX, Command
+from hub.dispatch import Command
 from hub.errors import CloseConnection, CommandError, InvalidParams
 from hub.message import Peer
+from hub.running import RUNNING_MAX
 from hub.wire import jsonrpc
 from hub.wire.jsonrpc import NOT_CARRIED_OUT, TOO_MANY, Request, encode_result
 from tests.hub.clients import Run, both_loops, until
@@ -257,7 +259,7 @@ def test_a_connection_runs_a_limited_number_of_commands_at_once(run: Run) -> Non
 @both_loops
 def test_the_commands_of_a_caller_that_has_left_are_cancelled(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A caller that closed only its sending half still gets its answer; one that closed its socket wants none."""
-    monkeypatch.setattr(dispatch, "LOOK_S", 0.02)
+    monkeypatch.setattr(running, "LOOK_S", 0.02)
 
     async def main() -> None:
         wait = Waiting()
@@ -265,7 +267,7 @@ def test_the_commands_of_a_caller_that_has_left_are_cancelled(run: Run, monkeypa
             await rig.say(request("wait"))
             await wait.are_running(1)
             rig.client.shutdown(socket.SHUT_WR)
-            await asyncio.wait((rig.serving,), timeout=5 * dispatch.LOOK_S)
+            await asyncio.wait((rig.serving,), timeout=5 * running.LOOK_S)
             assert (wait.running, rig.serving.done()) == (1, False)
             rig.client.close()
             await wait.are_running(0)
@@ -279,7 +281,7 @@ def test_the_commands_of_a_caller_that_has_left_are_cancelled(run: Run, monkeypa
 @pytest.mark.parametrize("has_eof", [False, True])
 def test_a_stop_cancels_commands(run: Run, has_eof: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that does not end soon gets an error as its answer, whether or not its caller will send more."""
-    monkeypatch.setattr(dispatch, "STOP_S", 0.05)
+    monkeypatch.setattr(running, "STOP_S", 0.05)
 
     async def main() -> None:
         wait = Waiting()
@@ -299,7 +301,7 @@ def test_a_stop_cancels_commands(run: Run, has_eof: bool, monkeypatch: pytest.Mo
 @both_loops
 def test_a_stop_lets_commands_end_that_are_almost_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that ends within its time is answered, and the connection does not wait any longer."""
-    monkeypatch.setattr(dispatch, "STOP_S", 3600.0)
+    monkeypatch.setattr(running, "STOP_S", 3600.0)
 
     async def main() -> None:
         wait = Waiting()
@@ -563,7 +565,7 @@ def test_what_requests_hold_is_bounded(run: Run) -> None:
     """Their parameters count, with all that is in them. A request that is over it gets an error at once."""
     large = [[{"a": [1]}] * 1200]
     line = request("wait", params=large)
-    fit = RUNNING_BYTES_MAX // 2 // dispatch.size_of(jsonrpc.as_request(msgspec.json.decode(line)))
+    fit = RUNNING_BYTES_MAX // 2 // running.size_of(jsonrpc.as_request(msgspec.json.decode(line)))
 
     async def main() -> None:
         wait = Waiting()

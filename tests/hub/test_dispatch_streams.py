@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from hub import dispatch
+from hub import running
 from hub.access import Access, Gate, Grant, Rule, Rules
+from hub.batchreplies import REPLY_BYTES_MAX
 from hub.budget import Budget, Holding
-from hub.dispatch import REPLY_BYTES_MAX, RUNNING_MAX, AnyCommand, ForCaller
+from hub.dispatch import AnyCommand, ForCaller
 from hub.errors import CloseConnection, InvalidParams
 from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.message import Peer
+from hub.running import RUNNING_MAX
 from hub.wire.jsonrpc import CANCELLED, INVALID_PARAMS, INVALID_REQUEST, NOT_ALLOWED, NOT_CARRIED_OUT, TOO_MANY, Request
 from tests.hub.clients import Run, both_loops, records
 from tests.hub.rig import Rig
@@ -179,7 +181,7 @@ def test_who_cancels_may_ask_again_at_once(run: Run) -> None:
 
     async def main() -> None:
         async with Rig(commands={"wait": stubborn}) as rig:
-            rounds = 1 + dispatch.ENDING_MAX // RUNNING_MAX
+            rounds = 1 + running.ENDING_MAX // RUNNING_MAX
             for number in range(rounds):
                 ids = range(number * RUNNING_MAX, (number + 1) * RUNNING_MAX)
                 await rig.say(b"".join([*(request("wait", id=each) for each in ids), *map(cancel, ids)]))
@@ -320,7 +322,7 @@ def test_a_stream_may_close_the_connection(run: Run) -> None:
 @both_loops
 def test_a_stream_ends_with_its_caller(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the client has left, the stream is cancelled, whether it waits for a value or for the client to read."""
-    monkeypatch.setattr(dispatch, "LOOK_S", 0.02)
+    monkeypatch.setattr(running, "LOOK_S", 0.02)
 
     async def main() -> None:
         for values in ([], ["x" * 100_000] * 100):
@@ -338,7 +340,7 @@ def test_a_stream_ends_with_its_caller(run: Run, monkeypatch: pytest.MonkeyPatch
 @both_loops
 def test_a_stop_ends_streams(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """They get a moment, then an error, as any command."""
-    monkeypatch.setattr(dispatch, "STOP_S", 0.05)
+    monkeypatch.setattr(running, "STOP_S", 0.05)
 
     async def main() -> None:
         source = Source([1])

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from hub.batchreplies import REPLY_BYTES_MAX
 from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, numbers, rss_bytes
-from hub.dispatch import REPLY_BYTES_MAX
 from hub.endpoint import Endpoint
 from hub.entries import join
 from hub.errors import CommandError, InvalidParams
