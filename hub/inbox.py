@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Iterator
 from operator import itemgetter
 
-from hub.budget import ITEM_BYTES, READ_BYTES, Account, Budget, Holding
+from hub.budget import ITEM_BYTES, READ_BYTES, Budget
 from hub.errors import HubClosed, ReceiverTaken
+from hub.holding import Account, Holding
 from hub.message import Batch
 
 LINGER_BYTES = 1 << 20

@@ -21,9 +21,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from hub.access import Access, Gate
-from hub.budget import Budget, Holding
+from hub.budget import Budget
 from hub.entries import join
 from hub.errors import HubClosed
+from hub.holding import Holding
 from hub.inbox import Inbox
 from hub.limits import Limits
 from hub.log import get_logger

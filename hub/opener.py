@@ -14,7 +14,8 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from hub.budget import Budget, Holding
+from hub.budget import Budget
+from hub.holding import Holding
 from hub.message import Batch, Loss
 from hub.users import User
 from hub.wire.payload import Unopened

@@ -27,7 +27,8 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from hub.budget import Account, Budget, Holding
+from hub.budget import Budget
+from hub.holding import Account, Holding
 from hub.metrics import Metrics
 
 OUTBOX_BYTES_MAX = 256 << 10

@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
 
-from hub.budget import Account, half_of_rest
+from hub.budget import half_of_rest
+from hub.holding import Account
 from hub.ration import Allowance, Lines
 from hub.turn import Round, Turn
 

@@ -18,8 +18,8 @@ LAYERS = """
     hub.entries hub.quantities hub.lockfile hub.trust hub.secretfile
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*
-    hub.dedupe hub.peer hub.ration hub.turn hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake hub.outbox
-    hub.tls
+    hub.dedupe hub.peer hub.ration hub.turn hub.holding hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake
+    hub.outbox hub.tls
     hub.journal.*
     hub.query.*
     hub.batchreplies hub.running hub.dispatch hub.connection hub.receiver

@@ -24,6 +24,7 @@ UNMIRRORED = {
     "hub/service/signals": "tests/hub/service/test_service.py",
     "hub/service/misfit": "tests/hub/service/test_tables.py",
     "hub/batchreplies": "tests/hub/test_dispatch.py",
+    "hub/holding": "tests/hub/test_budget.py",
     "hub/running": "tests/hub/test_dispatch.py",
     "hub/socketpath": "tests/hub/test_socketfile.py",
     "hub/wire/arriving": "tests/hub/wire/test_forward_limits.py",

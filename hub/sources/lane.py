@@ -24,10 +24,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
-from hub.budget import FREE_BYTES, ITEM_BYTES, PIECE_BYTES, Budget, Holding
+from hub.budget import FREE_BYTES, ITEM_BYTES, PIECE_BYTES, Budget
 from hub.checksum import crc32
 from hub.entries import join
 from hub.errors import HubClosed
+from hub.holding import Holding
 from hub.intake import Data, Intake
 from hub.log import get_logger
 from hub.message import Batch, Loss, Peer

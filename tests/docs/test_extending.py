@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from hub.access import Access, Rule, Rules
-from hub.budget import Budget, Holding
+from hub.budget import Budget
 from hub.endpoint import Endpoint
+from hub.holding import Holding
 from hub.journal.journal import Journal
 from hub.message import LOSS_TAG, Message
 from hub.receiver import Receiver

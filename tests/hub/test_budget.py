@@ -18,12 +18,11 @@ from hub.budget import (
     RUNNING_BYTES_MAX,
     SHARE_BYTES_MAX,
     STALL_S,
-    Account,
     Budget,
-    Holding,
     half_of_rest,
     plan_break_off,
 )
+from hub.holding import Account, Holding
 from hub.journal.writer import COMMIT_BYTES_MAX
 
 LIMIT = 64 << 20

@@ -14,9 +14,10 @@ import pytest
 from hub import running
 from hub.access import Access, Gate, Grant, Rule, Rules
 from hub.batchreplies import REPLY_BYTES_MAX
-from hub.budget import Budget, Holding
+from hub.budget import Budget
 from hub.dispatch import AnyCommand, ForCaller
 from hub.errors import CloseConnection, InvalidParams
+from hub.holding import Holding
 from hub.inbox import Inbox
 from hub.intake import Intake
 from hub.message import Peer

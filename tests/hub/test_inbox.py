@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hub.budget import ITEM_BYTES, Account, Holding
+from hub.budget import ITEM_BYTES
 from hub.errors import HubClosed, ReceiverTaken
+from hub.holding import Account, Holding
 from hub.inbox import LINGER_BYTES, POSITION_BYTES, ROUND_BYTES, TAKEN_MAX, Inbox
 from hub.message import Batch, Position
 

@@ -6,7 +6,8 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
-from hub.budget import Budget, Holding
+from hub.budget import Budget
+from hub.holding import Holding
 from hub.message import Batch, Loss
 from hub.opener import THREADS, Opener
 from hub.users import User

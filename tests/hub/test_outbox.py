@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from hub.budget import PIECE_BYTES, Account, Budget, Holding
+from hub.budget import PIECE_BYTES, Budget
+from hub.holding import Account, Holding
 from hub.metrics import Metrics
 from hub.outbox import OUTBOX_BYTES_MAX, ROOM_S, SENDS_MAX, Outbox
 from tests.hub.clients import Run, both_loops

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from hub.budget import Account, Holding
 from hub.entries import NS
 from hub.errors import JournalUnavailable, ReceiverTaken
+from hub.holding import Account, Holding
 from hub.inbox import Inbox
 from hub.journal.journal import Journal
 from hub.journal.writer import COMMIT_BYTES_MAX, Commit

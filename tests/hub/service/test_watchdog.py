@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
-from hub.budget import Account, Holding
 from hub.errors import JournalUnavailable
+from hub.holding import Account, Holding
 from hub.inbox import Inbox
 from hub.journal.journal import Journal
 from hub.journal.writer import Commit
