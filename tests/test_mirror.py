@@ -27,6 +27,9 @@ UNMIRRORED = {
     "hub/holding": "tests/hub/test_budget.py",
     "hub/running": "tests/hub/test_dispatch.py",
     "hub/socketpath": "tests/hub/test_socketfile.py",
+    "hub/sources/kinds": "tests/hub/sources/test_table.py",
+    "hub/sources/source": "tests/hub/sources/test_sources.py",
+    "hub/sources/values": "tests/hub/sources/test_table.py",
     "hub/wire/arriving": "tests/hub/wire/test_forward_limits.py",
     "hub/wire/output": "tests/hub/wire/test_forward.py",
     "hub/wire/otlpjson": "tests/hub/wire/test_otlp.py",  # both formats give the same messages

@@ -23,21 +23,9 @@ from hub.limits import Limit, When
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
-from hub.sources.table import (
-    SOURCES_MAX,
-    AnySource,
-    Datagram,
-    Fifo,
-    Files,
-    GlobPath,
-    Http,
-    Journald,
-    Kmsg,
-    PermittedTable,
-    Pickle,
-    Place,
-    Tcp,
-)
+from hub.sources.kinds import AnySource, Datagram, Fifo, Files, Http, Journald, Kmsg, PermittedTable, Pickle, Tcp
+from hub.sources.table import SOURCES_MAX
+from hub.sources.values import GlobPath, Place
 from hub.wire.frame import FRAME_BYTES_MAX
 
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -29,20 +29,9 @@ from hub.socketpath import CHOOSE_A_FOLDER, check_folder, check_length, check_na
 from hub.sources.credentials import load as load_credentials
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.journalfiles import check_journal
+from hub.sources.kinds import Files, FileTable, Http, Journald, Kmsg, SourceTable, Tcp, type_of
 from hub.sources.kmsgdevice import open_device
-from hub.sources.table import (
-    SOURCES,
-    Files,
-    FileTable,
-    Http,
-    Journald,
-    Kmsg,
-    SourceTable,
-    Tcp,
-    as_source_error,
-    check_extra,
-    type_of,
-)
+from hub.sources.table import SOURCES, as_source_error, check_extra
 
 _OF_KERNEL = frozenset(
     ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "devpts", "bpf", "pstore"]

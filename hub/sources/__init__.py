@@ -1,7 +1,8 @@
 """
 Other ways in than a connection to the socket. docs/extending.md has the contract of a source, and one to start from.
 
-table           the types that the configuration can turn on; sources: runs them; configured: their base
+table           SOURCES: which class serves which type; kinds, values: what the table of each type may hold
+source          the contract of those that the configuration turns on; configured: their base; sources: runs them
 shown           what a source may show of its hub
 datagram        syslog and journald's native protocol; lane (one user's datagrams), passed (descriptors)
 fifo            lines from a named pipe

@@ -1,7 +1,7 @@
 """
 What configured sources have in common: the values of their table, and the stop of one that reads or accepts clients.
 
-Not here: the table (hub.sources.table), running sources (hub.sources.sources).
+Not here: the tables (hub.sources.kinds), running sources (hub.sources.sources).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from hub.endpoint import Endpoint
 from hub.intake import Tally
 from hub.listener import Listener
-from hub.sources.table import FileTable
+from hub.sources.kinds import FileTable
 
 CONNECTIONS_MAX = 1000
 """Connections of one source; more wait in the backlog. A program has one for each handler."""

@@ -6,7 +6,7 @@ Always true:
   users could change them: who can add an authority decides who may send (hub.secretfile);
 - a fault is one sentence that names the file, and holds nothing of what is in it.
 
-Not here: asking for them (hub.sources.greeting), which of them an address needs (hub.sources.table).
+Not here: asking for them (hub.sources.greeting), which of them an address needs (hub.sources.kinds).
 Source: Python's documentation of `ssl`, "Security considerations".
 """
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from hub.errors import SourceError
 from hub.secretfile import Unusable, check_certificates, check_secret, read_secret
-from hub.sources.table import Tcp
+from hub.sources.kinds import Tcp
 
 
 class Credentials(NamedTuple):

@@ -33,9 +33,9 @@ from hub.message import Peer
 from hub.peer import identified
 from hub.socketfile import SocketFile
 from hub.sources.configured import ReadingSource
+from hub.sources.kinds import FileTable
 from hub.sources.lane import NO_ROOM, Arrived, Lane
 from hub.sources.passed import DESCRIPTORS_MAX, Passed
-from hub.sources.table import FileTable
 
 LOOK_S = 1.0
 """How often the source looks whether clients can find the socket."""

@@ -36,7 +36,7 @@ from hub.intake import Data, Intake
 from hub.message import Loss, Peer
 from hub.socketpath import check_folder, group_id
 from hub.sources.configured import ReadingSource
-from hub.sources.table import FileTable
+from hub.sources.kinds import FileTable
 from hub.sources.tagging import tagged
 from hub.wire.detect import Item
 from hub.wire.jsonrpc import Request

@@ -8,7 +8,8 @@ Always true:
 - after `kill` it has ended;
 - of its standard error the last `LINES_MAX` lines are kept, each once.
 
-Not here: the output (hub.wire.journalexport), when it is started again (hub.sources.journald).
+Not here: which journal (hub.sources.journalfiles), the output (hub.wire.journalexport), when it is started again
+(hub.sources.journald).
 Source: journalctl(1).
 """
 
@@ -19,6 +20,8 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Sequence
+
+from hub.sources.journalfiles import ADVICE
 
 LINES_MAX = 16
 LINE_BYTES_MAX = 512
@@ -76,6 +79,14 @@ class Journalctl:
         """Return its exit status, after all that it wrote to standard error is read."""
         await self._complaining
         return await self._process.wait()
+
+    def fault(self, status: int) -> str:
+        """Return why it has ended with *status*, in its own words, and what to do."""
+        ended = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        fault = f"journalctl: {self.last_line or ended}"
+        if "ermission" in fault:
+            return f"{fault} {ADVICE}"
+        return fault
 
     async def kill(self) -> None:
         """End it, if it has not ended, and close the pipe. A second call does nothing."""

@@ -20,8 +20,6 @@ Not here: the child (hub.sources.journalctl), the format (hub.wire.journalexport
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import math
 import os
 import time
@@ -40,8 +38,9 @@ from hub.sources.journalbatches import JournalBatches
 from hub.sources.journalchoice import JournalChoice, own_cgroup
 from hub.sources.journalctl import Journalctl
 from hub.sources.journalplace import CURSOR_BYTES_MAX, JournalPlace, Place
+from hub.sources.kinds import Journald
 from hub.sources.shown import Shown
-from hub.sources.table import Journald, Lag
+from hub.sources.source import Lag
 from hub.wire.journald import TAG
 from hub.wire.journalexport import BadExport, Entry, JournalExport
 
@@ -59,7 +58,6 @@ REPORTED_MAX = 64
 """Different lines of journalctl's standard error that are logged."""
 MISSING = "deleted from the systemd journal before they were read"
 UNKNOWN = "deleted from the systemd journal before they were read, an unknown number"
-IDENTITY_BYTES_MAX = 200
 NS = 1_000_000_000
 log = get_logger("mpsr.journald")
 
@@ -73,7 +71,7 @@ class JournaldSource:
         self._endpoint = endpoint
         self._journal = shown.journal
         self._tag = TAG if table.tag is None else table.tag.encode()
-        self._name = PREFIX + identity(table.directory)
+        self._name = PREFIX + journalfiles.identity(table.directory)
         peer = Peer(comm="journald", verified=False)
         self._intake = endpoint.intake(peer, Gate(endpoint.access, peer, lambda: None), self.tally)
         own = "" if table.own else own_cgroup()
@@ -119,9 +117,7 @@ class JournaldSource:
         self._woken.set()
         self._intake.lift_limits()
         self._intake.budget.end(self._intake.holding)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
+        await until_set(self._ended, timeout)
 
     async def run(self) -> None:
         """Read until `stop` is called; return when what was taken is stored. Raises SourceError, OSError."""
@@ -161,7 +157,7 @@ class JournaldSource:
                     break
             status = 0 if self._is_stopping else await child.wait()
             if status:
-                raise SourceError(self.where, fault_of(child, status))
+                raise SourceError(self.where, child.fault(status))
         finally:
             await child.kill()
             self._intake.budget.keep(self._intake.holding, 0)
@@ -198,7 +194,7 @@ class JournaldSource:
                 if self._last_ns is not None:
                     self._report_lines(child)
             if not self._is_stopping:
-                fault = fault_of(child, await child.wait())
+                fault = child.fault(await child.wait())
         except BadExport as error:
             fault = f"its output cannot be read: {error}"
         finally:
@@ -207,7 +203,7 @@ class JournaldSource:
         return self._at.place != place, fault
 
     async def _start(self, *arguments: str | bytes) -> Journalctl:
-        return await Journalctl.start(self._program, [*chosen(self._table.directory), *arguments])
+        return await Journalctl.start(self._program, [*journalfiles.chosen(self._table.directory), *arguments])
 
     async def _read(self, child: Journalctl) -> bytes | None:
         """Return the next bytes of the child's output; none at its end, None at a stop."""
@@ -317,37 +313,3 @@ class JournaldSource:
         if is_fresh:
             self._reported.add(text)
         return is_fresh
-
-
-def identity(directory: str | None) -> bytes:
-    """
-    Return what identifies a journal: the folder, however its path is written, or this machine. A long path is replaced
-    by its checksum.
-    """
-    if directory is None:
-        return journalfiles.machine_id().encode("utf-8", "replace")[:IDENTITY_BYTES_MAX]
-    path = os.fsencode(os.path.normpath(directory))
-    return path if len(path) <= IDENTITY_BYTES_MAX else hashlib.blake2b(path, digest_size=32).hexdigest().encode()
-
-
-def chosen(directory: str | None) -> list[str]:
-    """
-    Return the arguments that choose the journal.
-
-    Without --merge, --follow shows the present boot only (systemd 252): the cursor of the last one would not be found,
-    and what was written before the restart of the machine be left out. With it, journals of other machines are shown,
-    too.
-    """
-    if directory is not None:
-        return ["--merge", f"--directory={directory}"]
-    own = journalfiles.machine_id()
-    return ["--merge", *([f"_MACHINE_ID={own}"] if own else [])]
-
-
-def fault_of(child: Journalctl, status: int) -> str:
-    """Return why journalctl has ended, in its own words, and what to do."""
-    ended = f"ended by signal {-status}" if status < 0 else f"ended with status {status}"
-    fault = f"journalctl: {child.last_line or ended}"
-    if "ermission" in fault:
-        return f"{fault} {journalfiles.ADVICE}"
-    return fault

@@ -1,5 +1,6 @@
 """
-What this machine has for reading the systemd journal: journalctl, and files that this process may read.
+What this machine has for reading the systemd journal: journalctl, and files that this process may read. How a journal
+is identified and chosen.
 
 Not here: running journalctl (hub.sources.journalctl).
 Source: systemd-journald.service(8), "Files"; machine-id(5).
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from hub.errors import SourceError
 
 PROGRAM = "journalctl"
 ADVICE = "(the hub's user must be in the group systemd-journal: mpsr install --system --journald)"
+IDENTITY_BYTES_MAX = 200
 _FOLDERS = ("/var/log/journal", "/run/log/journal")
 _MACHINE_ID = "/etc/machine-id"
 
@@ -45,6 +48,31 @@ def machine_id() -> str:
             return file.readline().strip()
     except OSError:
         return ""
+
+
+def identity(directory: str | None) -> bytes:
+    """
+    Return what identifies a journal: the folder, however its path is written, or this machine. A long path is replaced
+    by its checksum.
+    """
+    if directory is None:
+        return machine_id().encode("utf-8", "replace")[:IDENTITY_BYTES_MAX]
+    path = os.fsencode(os.path.normpath(directory))
+    return path if len(path) <= IDENTITY_BYTES_MAX else hashlib.blake2b(path, digest_size=32).hexdigest().encode()
+
+
+def chosen(directory: str | None) -> list[str]:
+    """
+    Return the arguments that choose the journal.
+
+    Without --merge, --follow shows the present boot only (systemd 252): the cursor of the last one would not be found,
+    and what was written before the restart of the machine be left out. With it, journals of other machines are shown,
+    too.
+    """
+    if directory is not None:
+        return ["--merge", f"--directory={directory}"]
+    own = machine_id()
+    return ["--merge", *([f"_MACHINE_ID={own}"] if own else [])]
 
 
 def is_all_readable(directory: str | None) -> bool:

@@ -34,9 +34,10 @@ from hub.intake import Data, Tally
 from hub.log import get_logger
 from hub.message import Batch, Loss, Peer, Position
 from hub.sources.configured import until_set
+from hub.sources.kinds import KMSG, Kmsg
 from hub.sources.kmsgdevice import boot_id, open_device
 from hub.sources.shown import Shown
-from hub.sources.table import KMSG, Kmsg, Lag
+from hub.sources.source import Lag
 from hub.wire.kmsg import RECORD_BYTES_MAX, Record, parse
 
 PREFIX = b"kmsg:"

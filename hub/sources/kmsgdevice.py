@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from hub.errors import SourceError
-from hub.sources.table import KMSG
+from hub.sources.kinds import KMSG
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 

@@ -23,7 +23,7 @@ from hub.listener import Listener
 from hub.log import get_logger
 from hub.socketfile import SocketFile
 from hub.sources.configured import CONNECTIONS_MAX, Accepting, ConfiguredSource
-from hub.sources.table import FileTable
+from hub.sources.kinds import FileTable
 from hub.wire.pickled import PickleDecoder
 
 log = get_logger("mpsr.sources")

@@ -25,17 +25,9 @@ from hub.endpoint import Endpoint
 from hub.errors import HubClosed, MpsrError
 from hub.intake import Tally
 from hub.log import get_logger
-from hub.sources.table import (
-    SOURCES,
-    FileTable,
-    Lag,
-    Source,
-    SourceTable,
-    as_source_error,
-    load,
-    make,
-    type_of,
-)
+from hub.sources.kinds import FileTable, SourceTable, type_of
+from hub.sources.source import Lag, Source
+from hub.sources.table import SOURCES, as_source_error, load, make
 
 RETRY_S = 1.0
 SETTLED_LOOK_S = 0.05

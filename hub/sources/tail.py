@@ -42,8 +42,9 @@ from hub.sources.fileidentity import PREFIX
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import READ_BYTES
 from hub.sources.following import LOOK_PAUSE_MAX_S, LOOK_PAUSE_RATIO, STEP_BYTES, STEP_S, Following, Item, Owner
+from hub.sources.kinds import Files
 from hub.sources.shown import Shown
-from hub.sources.table import Files, Lag
+from hub.sources.source import Lag
 from hub.sources.watching import Watching
 
 LOOK_S = 30.0

@@ -3,7 +3,7 @@ Clients on TCP: Forward with or without a shared key, lines, syslog, JSON; in TL
 
 Always true:
 - where other hosts can reach it, a client has proved that it knows the shared key, or has a certificate, before a byte
-  of it is stored (hub.sources.table refuses anything else);
+  of it is stored (hub.sources.kinds refuses anything else);
 - the kernel identifies nobody: the peer is the host with that address, or the name in its certificate, `verified` is
   false, and the shares and limits of a user are those of that host. It calls no commands;
 - log lines about clients that are not served are one a second, for all of them together;
@@ -34,7 +34,7 @@ from hub.ration import Lines
 from hub.sources.configured import CONNECTIONS_MAX, Accepting
 from hub.sources.credentials import Credentials, load, stamp
 from hub.sources.greeting import GREETING_S, Greeted, Greeting, Unwelcome
-from hub.sources.table import Tcp
+from hub.sources.kinds import Tcp
 from hub.sources.tagging import TaggingDecoder
 from hub.tcpsocket import TcpSocket
 from hub.users import User, Users

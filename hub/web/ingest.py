@@ -30,7 +30,7 @@ from hub.endpoint import Endpoint
 from hub.errors import HubClosed
 from hub.intake import Intake
 from hub.message import Batch, Loss
-from hub.sources.table import Tag
+from hub.sources.values import Tag
 from hub.web.body import Contents, Refused, decode_body, read_body
 from hub.web.connection import HttpConnection
 from hub.wire import jsonlines, sysloglines, text

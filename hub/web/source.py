@@ -33,8 +33,8 @@ from hub.quantities import Mode
 from hub.secretfile import Unusable, read_secret
 from hub.socketfile import SocketFile
 from hub.sources.configured import Accepting
+from hub.sources.kinds import Http
 from hub.sources.shown import Shown
-from hub.sources.table import Http
 from hub.tcpsocket import TcpSocket
 from hub.users import User, Users
 from hub.web.connection import HttpConnection

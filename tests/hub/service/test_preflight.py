@@ -22,7 +22,8 @@ from hub.service.config import Config
 from hub.service.preflight import check_sources, check_start, notes_on_sources
 from hub.service.settings import load
 from hub.socketfile import SocketFile
-from hub.sources.table import Fifo, Journald, Place
+from hub.sources.kinds import Fifo, Journald
+from hub.sources.values import Place
 from tests.journald import script
 from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
 

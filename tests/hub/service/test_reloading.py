@@ -20,7 +20,7 @@ from hub.quantities import Mode
 from hub.service.config import Config
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig, load
-from hub.sources.table import Fifo
+from hub.sources.kinds import Fifo
 
 NO_FAULTS: Mapping[str, MpsrError] = MappingProxyType({})
 

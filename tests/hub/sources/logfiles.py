@@ -22,9 +22,10 @@ from hub.message import LOSS_TAG, Batch, Message
 from hub.metrics import Metrics
 from hub.receiver import Receiver
 from hub.socketfile import SocketFile
+from hub.sources.kinds import Files
 from hub.sources.shown import Shown
-from hub.sources.table import Files, GlobPath
 from hub.sources.tail import FilesSource
+from hub.sources.values import GlobPath
 from tests.hub.clients import until
 
 

@@ -17,8 +17,10 @@ from hub.endpoint import Endpoint
 from hub.errors import SourceError
 from hub.message import FORGET, LOSS_TAG, Batch, Message, Position
 from hub.socketfile import SocketFile
+from hub.sources.kinds import SourceTable
 from hub.sources.shown import Shown
-from hub.sources.table import Source, SourceTable, make
+from hub.sources.source import Source
+from hub.sources.table import make
 
 
 class Committed:

@@ -18,7 +18,10 @@ from hub.message import Batch, Message
 from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.socketfile import SocketFile
-from hub.sources.table import SOURCES, FileTable, Source, SourceTable, Tag, make
+from hub.sources.kinds import FileTable, SourceTable
+from hub.sources.source import Source
+from hub.sources.table import SOURCES, make
+from hub.sources.values import Tag
 
 
 class Receiving:

@@ -21,7 +21,9 @@ from hub.quantities import Mode
 from hub.socketfile import SocketFile
 from hub.sources import configured, datagram, fifo
 from hub.sources.configured import ReadingSource
-from hub.sources.table import SOURCES, Fifo, Tag
+from hub.sources.kinds import Fifo
+from hub.sources.table import SOURCES
+from hub.sources.values import Tag
 from tests.hub.clients import Run, both_loops, connect, until
 from tests.hub.sources.served import served
 

@@ -13,7 +13,7 @@ from hub.address import Address
 from hub.errors import SourceError
 from hub.paths import AbsolutePath
 from hub.sources.credentials import Credentials, load, stamp
-from hub.sources.table import Tcp
+from hub.sources.kinds import Tcp
 from tests.certificates import Certificates, Pair
 
 ADDRESS = Address("127.0.0.1:24224")

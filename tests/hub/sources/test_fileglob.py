@@ -10,7 +10,7 @@ import pytest
 
 from hub.sources import fileglob
 from hub.sources.fileglob import Exclusion, Glob, TooManyFolders
-from hub.sources.table import EXCLUDE
+from hub.sources.kinds import EXCLUDE
 from tests.users import ALICE, NEEDS_ROOT
 
 

@@ -18,7 +18,7 @@ from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import JOIN_S, REST_S, file_clock_ns
 from hub.sources.following import IDLE_S, REFRESH_S, Following, Item, Owner
-from hub.sources.table import EXCLUDE
+from hub.sources.kinds import EXCLUDE
 from tests.hub.sources.test_fileidentity import reuse_inode
 from tests.users import ALICE, NEEDS_ROOT
 

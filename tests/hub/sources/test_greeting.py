@@ -16,7 +16,7 @@ from hub.address import Address
 from hub.paths import AbsolutePath
 from hub.sources.credentials import Credentials, load
 from hub.sources.greeting import GREETING_BYTES_MAX, Greeted, Greeting, Unwelcome
-from hub.sources.table import Tcp
+from hub.sources.kinds import Tcp
 from hub.turn import Turn
 from tests.certificates import Certificates, ClientHalf
 from tests.forwardshake import receive, shake_hands

@@ -20,13 +20,14 @@ from hub.errors import SourceError
 from hub.message import UNKNOWN_PEER, Position, position_batches
 from hub.paths import AbsolutePath
 from hub.sources import journald, journalfiles
-from hub.sources.journald import JournaldSource, identity
+from hub.sources.journald import JournaldSource
 from hub.sources.journalplace import Place
-from hub.sources.table import Journald, Lag, SourceTable, Tag
+from hub.sources.kinds import Journald, SourceTable
+from hub.sources.source import Lag
+from hub.sources.values import Tag
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.sources.repeated import Committed, Life, living
 from tests.journald import Daemon, running, script
-from tests.support import eventually
 
 FIRST = int(os.environ.get("MPSR_HISTORY", "0"))
 COUNT = int(os.environ.get("MPSR_JOURNALD_HISTORIES", "6"))
@@ -459,7 +460,7 @@ def test_the_place_has_gone(run: Run, install: Install, tmp_path: Path) -> None:
     """If the numbers begin anew, one loss says that nobody knows how many are missing; it is not repeated."""
     install("cat entries", ENDLESS)
     committed = Committed()
-    name = b"journald:" + identity(str(tmp_path))
+    name = b"journald:" + journalfiles.identity(str(tmp_path))
     committed.commit(position_batch(Place(b"s=1;i=9", b"1" * 32, 9).position(name)))
     (tmp_path / "entries").write_bytes(exports(3, 4))
 
@@ -612,22 +613,3 @@ def test_rules(run: Run, install: Install, tmp_path: Path) -> None:
 
     run(main())
     assert calls.read_text() == ""
-
-
-def test_the_name_of_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine, or a folder; a long path is replaced by a checksum, and two are not mixed up."""
-    monkeypatch.setattr(journalfiles, "machine_id", lambda: "0123")
-    assert identity(None) == b"0123"
-    assert identity("/var/log/x") == identity("/var/log//y/../x/") == b"/var/log/x"
-    long = ["/" + "x" * 1000 + end for end in "ab"]
-    assert len({identity(path) for path in long}) == 2
-    assert max(len(identity(path)) for path in long) <= 64
-
-
-def test_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All starts of this machine, and no other machine."""
-    monkeypatch.setattr(journalfiles, "machine_id", lambda: "0123")
-    assert journald.chosen(None) == ["--merge", "_MACHINE_ID=0123"]
-    monkeypatch.setattr(journalfiles, "machine_id", lambda: "")
-    assert journald.chosen(None) == ["--merge"]
-    assert eventually(lambda: journald.chosen("/x")) == ["--merge", "--directory=/x"]

@@ -70,3 +70,22 @@ def test_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "0123").mkdir()
     (tmp_path / "0123" / "system.journal").symlink_to(tmp_path / "nowhere")
     assert not is_all_readable(None)
+
+
+def test_the_name_of_a_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine, or a folder; a long path is replaced by a checksum, and two are not mixed up."""
+    monkeypatch.setattr(journalfiles, "machine_id", lambda: "0123")
+    assert journalfiles.identity(None) == b"0123"
+    assert journalfiles.identity("/var/log/x") == journalfiles.identity("/var/log//y/../x/") == b"/var/log/x"
+    long = ["/" + "x" * 1000 + end for end in "ab"]
+    assert len({journalfiles.identity(path) for path in long}) == 2
+    assert max(len(journalfiles.identity(path)) for path in long) <= 64
+
+
+def test_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All starts of this machine, and no other machine."""
+    monkeypatch.setattr(journalfiles, "machine_id", lambda: "0123")
+    assert journalfiles.chosen(None) == ["--merge", "_MACHINE_ID=0123"]
+    monkeypatch.setattr(journalfiles, "machine_id", lambda: "")
+    assert journalfiles.chosen(None) == ["--merge"]
+    assert journalfiles.chosen("/x") == ["--merge", "--directory=/x"]

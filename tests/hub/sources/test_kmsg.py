@@ -18,9 +18,11 @@ from hub.access import Access, Rule, Rules
 from hub.errors import SourceError
 from hub.message import Batch, Position
 from hub.sources import kmsg
+from hub.sources.kinds import KMSG, Kmsg, SourceTable
 from hub.sources.kmsg import KmsgSource
 from hub.sources.kmsgdevice import boot_id
-from hub.sources.table import KMSG, Kmsg, Lag, SourceTable, Tag
+from hub.sources.source import Lag
+from hub.sources.values import Tag
 from hub.wire.kmsg import RECORD_BYTES_MAX
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.sources.repeated import Committed, Life, living

@@ -9,8 +9,8 @@ import re
 import pytest
 
 from hub.errors import SourceError
+from hub.sources.kinds import KMSG
 from hub.sources.kmsgdevice import boot_id, open_device
-from hub.sources.table import KMSG
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,11 @@ from hub.intake import Tally
 from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.sources import sources
+from hub.sources.kinds import Fifo, SourceTable
+from hub.sources.source import Lag, Source
 from hub.sources.sources import Sources
-from hub.sources.table import SOURCES, Fifo, Lag, Source, SourceTable, Tag
+from hub.sources.table import SOURCES
+from hub.sources.values import Tag
 from tests.hub.clients import until
 
 A, B, C = (Fifo(path=AbsolutePath(f"/{name}"), mode=Mode(0o660)) for name in "abc")

@@ -15,7 +15,8 @@ from hub.journal.journal import Journal
 from hub.limits import Limit, Limits
 from hub.sources import tail, watching
 from hub.sources.following import Following
-from hub.sources.table import Lag, TagTemplate
+from hub.sources.source import Lag
+from hub.sources.values import TagTemplate
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.sources.logfiles import Site, following
 from tests.users import ALICE, MALLORY, NEEDS_ROOT

@@ -26,8 +26,10 @@ from hub.paths import AbsolutePath
 from hub.peer import peer_of_certificate, peer_of_host
 from hub.sources import configured, tcp
 from hub.sources.credentials import Credentials, stamp
-from hub.sources.table import Tag, Tcp, make
+from hub.sources.kinds import Tcp
+from hub.sources.table import make
 from hub.sources.tcp import TcpSource
+from hub.sources.values import Tag
 from hub.tls import Tls
 from hub.users import User
 from tests.certificates import Certificates, ClientHalf, Pair

@@ -25,8 +25,10 @@ from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.receiver import Receiver
 from hub.socketfile import SocketFile
+from hub.sources.kinds import Http
 from hub.sources.shown import Shown
-from hub.sources.table import Http, Tag, make
+from hub.sources.table import make
+from hub.sources.values import Tag
 from hub.web.source import HttpSource
 from tests.hub.clients import until
 

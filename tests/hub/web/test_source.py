@@ -14,7 +14,7 @@ from hub.address import Address
 from hub.errors import SocketInUse, SourceError
 from hub.paths import AbsolutePath
 from hub.sources import configured
-from hub.sources.table import Http
+from hub.sources.kinds import Http
 from hub.web import source
 from hub.web.source import HttpSource
 from tests.hub.clients import Run, both_loops, until

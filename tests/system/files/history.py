@@ -30,7 +30,8 @@ from inotify_simple import INotify
 from hub.journal.reader import Gap, Reader
 from hub.message import LOSS_TAG
 from hub.sources import filecheck, fileidentity, tail, watching
-from hub.sources.table import Files, GlobPath, Multiline
+from hub.sources.kinds import Files
+from hub.sources.values import GlobPath, Multiline
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.system.files.life import Inline, Life
 from tests.system.files.model import Contents, Inode, Line, World, expected

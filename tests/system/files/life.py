@@ -20,8 +20,8 @@ from hub.journal.recovery import recover
 from hub.journal.writer import Writer
 from hub.receiver import Receiver
 from hub.socketfile import SocketFile
+from hub.sources.kinds import Files
 from hub.sources.shown import Shown
-from hub.sources.table import Files
 from hub.sources.tail import FilesSource
 from tests.hub.journal.forgetting import ForgettingFiles
 from tests.system.files.model import LINE_BYTES_MAX
