@@ -39,10 +39,14 @@ from hub.message import Peer, position_batches
 from hub.sources.configured import until_set
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileidentity import PREFIX
+from hub.sources.fileowner import Owner
 from hub.sources.fileparse import FileParser
+from hub.sources.filereading import STEP_BYTES, STEP_S, Item
+from hub.sources.fileset import FileSet
 from hub.sources.followed import READ_BYTES
-from hub.sources.following import LOOK_PAUSE_MAX_S, LOOK_PAUSE_RATIO, STEP_BYTES, STEP_S, Following, Item, Owner
+from hub.sources.following import Following
 from hub.sources.kinds import Files
+from hub.sources.looking import LOOK_PAUSE_MAX_S, LOOK_PAUSE_RATIO
 from hub.sources.shown import Shown
 from hub.sources.source import Lag
 from hub.sources.watching import Watching
@@ -63,7 +67,7 @@ T = TypeVar("T")
 log = get_logger("mpsr.files")
 
 
-_claims: WeakKeyDictionary[Endpoint, dict[bytes, Following]] = WeakKeyDictionary()
+_claims: WeakKeyDictionary[Endpoint, dict[bytes, FileSet]] = WeakKeyDictionary()
 """Which of the sources of a hub has a file."""
 
 
@@ -126,7 +130,7 @@ class FilesSource:
             for task in self._tasks.values():
                 task.cancel()
             if hasattr(self, "_following"):
-                self._following.is_ended = True
+                self._following.release()
             self._executor.submit(self._close)
             self._executor.shutdown(wait=False)
             self._ended.set()
@@ -229,7 +233,7 @@ class FilesSource:
             await self._look_at_everything()
         elif self._following.next_look_in == 0.0:
             await self._in_steps(self._following.look(everything=False))
-            if self._following.has_new_folder:
+            if self._following.take_new_folder():
                 await self._on_thread(self._watch)
         if self._watching.polled and now >= self._poll_folders_at:
             for folder in self._watching.polled:
@@ -254,7 +258,7 @@ class FilesSource:
         self._look_again_at = now + min(LOOK_PAUSE_RATIO * (now - began), LOOK_PAUSE_MAX_S)
 
     def _watch(self) -> None:
-        self._following.has_new_folder = False
+        self._following.take_new_folder()
         known = self._watching.watches
         self._watching.watch(self._following.folders, self._following.walked)
         for path, watch in self._watching.watches.items():
@@ -268,13 +272,11 @@ class FilesSource:
 
     async def _store_control(self) -> None:
         """Store what belongs to no owner's files, before anything else is looked at."""
-        following = self._following
-        if not following.control and not following.losses:
+        positions, losses = self._following.take_unowned()
+        if not positions and not losses:
             return
         intake = self._intake(self._hub_peer())
-        items: list[Item] = [*position_batches(following.control, peer=intake.peer)]
-        losses, following.control, following.losses = following.losses, [], []
-        await self._take(intake, [*losses, *items])
+        await self._take(intake, [*losses, *position_batches(positions, peer=intake.peer)])
         await intake.all_settled()
 
     @staticmethod

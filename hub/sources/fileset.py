@@ -1,0 +1,184 @@
+"""
+The files that one source follows: by identity, by inode, and by the path that they were found at.
+
+Always true:
+- a file is here once, whatever names it has, and no two sources have it;
+- at most `FILES_MAX` files are here, of one user other than root and ours at most half of them;
+- a file that has no name any more stays, as missing, until it is given up (hub.sources.filesgone).
+
+Not here: which files there are (hub.sources.looking), their order (hub.sources.readorder).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, MutableMapping
+
+from hub.log import get_logger
+from hub.sources.complaints import Complaints
+from hub.sources.fileidentity import Identity
+from hub.sources.fileowner import Owners
+from hub.sources.followed import Followed, placed
+from hub.sources.lookfolder import Folder
+from hub.sources.rowindex import RowIndex
+
+FILES_MAX = 50_000
+"""Followed at once by one source; a user other than root and ours has at most half of them."""
+log = get_logger("mpsr.files")
+
+
+class FileSet:
+    """
+    The files of a source. *claims* is shared by all sources of a hub: the first to follow a file has it. *tag_of*
+    returns the tag for a path.
+    """
+
+    def __init__(
+        self,
+        complaints: Complaints,
+        *,
+        tag_of: Callable[[str], bytes],
+        claims: MutableMapping[bytes, FileSet],
+        clock: Callable[[], float],
+    ) -> None:
+        self.by_name: dict[bytes, Followed] = {}
+        self.by_path: dict[str, list[Followed]] = {}
+        """The generations of each, the oldest first."""
+        self.by_ino: dict[int, set[Followed]] = {}
+        self.rows = RowIndex()
+        self.owners = Owners()
+        self.homes: dict[str, str] = {}
+        """Of paths that are links: where they lead."""
+        self.changed: set[str] = set()
+        """Paths whose generations have changed."""
+        self.missing: dict[Followed, None] = {}
+        self.to_ready: list[Followed] = []
+        """Those that are to be read after the present look."""
+        self.look_number = 0
+        self.look_began_ns = 0
+        self.is_ended = False
+        """Whether they are free for other sources."""
+        self.tag_of = tag_of
+        self.complaints = complaints
+        self._claims = claims
+        self._clock = clock
+
+    def home(self, path: str) -> str:
+        """Return where the file of a path is until it is renamed: the path without links."""
+        return self.homes.get(path, path)
+
+    def is_followed(self, file: Followed) -> bool:
+        """Return whether *file* was not given up: it may be followed anew, as another object."""
+        return self.by_name.get(file.name) is file
+
+    def is_known(self, identity: Identity) -> bool:
+        """Return whether a file is followed, or has a row."""
+        return identity.name in self.by_name or identity.name in self.rows
+
+    def has_ino(self, ino: int) -> bool:
+        """Return whether a file with this inode is followed, or has a row."""
+        return ino in self.by_ino or self.rows.has_ino(ino)
+
+    # Files come and go.
+
+    def is_full(self, uid: int, path: str) -> bool:
+        """Return whether no more files of a user are followed, such as that at *path*."""
+        if len(self.by_name) < FILES_MAX // 2:
+            return False
+        owner = self.owners.by_uid.get(uid)
+        has_half = owner is not None and owner.files >= FILES_MAX // 2 and uid not in (0, os.geteuid())
+        if has_half or len(self.by_name) >= FILES_MAX:
+            folder = os.path.dirname(path)
+            self.complaints.log(log.warning, "files.too_many", folder, files=len(self.by_name), uid=uid)
+            return True
+        return False
+
+    def may_follow(self, identity: Identity, uid: int, path: str) -> bool:
+        """Return whether a file is free, and there is room for it. It is claimed then."""
+        if self.is_full(uid, path):
+            return False
+        holder = self._claims.get(identity.name)
+        if holder is not None and holder is not self and not holder.is_ended:
+            self.complaints.log(log.warning, "files.claimed", path)
+            return False
+        self._claims[identity.name] = self
+        return True
+
+    def follow(self, identity: Identity, described: os.stat_result, place: str, path: str) -> Followed:
+        """Follow the file at *place*, which was found at *path*, from its start."""
+        file = Followed(identity, path, *os.path.split(place), tag=self.tag_of(path))
+        file.home = self.home(path)
+        file.uid, file.gid = described.st_uid, described.st_gid
+        file.size, file.mtime_ns = described.st_size, described.st_mtime_ns
+        self.by_name[identity.name] = file
+        self.by_ino.setdefault(identity.ino, set()).add(file)
+        self.by_path.setdefault(path, []).append(file)
+        self.owners.of(file).files += 1
+        return file
+
+    def remove(self, file: Followed) -> None:
+        """Follow *file* no longer. The others of its path are to be put into their order then."""
+        self.by_name.pop(file.name, None)
+        self.by_ino[file.identity.ino].discard(file)
+        if not self.by_ino[file.identity.ino]:
+            del self.by_ino[file.identity.ino]
+        if self._claims.get(file.name) is self:
+            del self._claims[file.name]
+        self.owners.of(file).files -= 1
+        files = self.by_path[file.path]
+        files.remove(file)
+        if not files:
+            del self.by_path[file.path]
+
+    def release(self) -> None:
+        """Leave the files to other sources."""
+        self.is_ended = True
+        for name in self.by_name:
+            if self._claims.get(name) is self:
+                del self._claims[name]
+
+    def change_owner(self, file: Followed) -> None:
+        """Give *file* to the user that it belongs to now."""
+        assert file.new_owner is not None
+        self.owners.of(file).files -= 1
+        (file.uid, file.gid), file.new_owner = file.new_owner, None
+        self.owners.of(file).files += 1
+
+    # The names that they have.
+
+    def place(self, file: Followed, folder: Folder, name: str, described: os.stat_result) -> None:
+        """Take note that *file* has this name."""
+        is_home = os.path.join(folder.path, name) == file.home
+        if file.seen != self.look_number or is_home:
+            if (file.folder, file.entry) != (folder.path, name):
+                file.folder, file.entry, file.read_ns = folder.path, name, 0
+                self.changed.add(file.path)
+            file.seen = self.look_number
+        if is_home:
+            file.seen_home = self.look_number
+        if file.missing_at is not None:
+            file.missing_at = None
+            self.missing.pop(file, None)
+        if (described.st_uid, described.st_gid) != (file.uid, file.gid):
+            file.new_owner = described.st_uid, described.st_gid
+
+    def seen(self, file: Followed, folder: Folder, name: str) -> Followed:
+        """Take note that *file* still has this name. Its own one counts more than others."""
+        is_there = (file.folder, file.entry) == (folder.path, name)
+        is_home = placed(folder.path, name) == file.home
+        if is_home:
+            file.seen_home = self.look_number
+            if not is_there:
+                file.folder, file.entry = folder.path, name
+                self.changed.add(file.path)
+        if is_home or is_there:
+            file.seen = self.look_number
+        return file
+
+    def unplace(self, file: Followed) -> None:
+        """Take note that *file* has no name any more, as it seems."""
+        if file.missing_at is None:
+            file.missing_at, file.read_ns = self._clock(), 0
+            self.missing[file] = None
+            self.changed.add(file.path)
+            self.to_ready.append(file)

@@ -1,0 +1,138 @@
+"""
+Files that are no longer there: when they are given up, what is reported, and how long their rows are kept.
+
+Always true:
+- what is known to be unread of a file that is gone is a loss, once;
+- the row of a file that is given up is kept for as long as it may come back, of one user at most `GONE_MAX`;
+- a file that is open is not given up: it is read to its end.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Set
+
+import msgspec
+
+from hub.log import get_logger
+from hub.message import FORGET, Loss, Position
+from hub.sources.fileowner import Owner, Unowned
+from hub.sources.filerow import FileRow, State, row_path
+from hub.sources.fileset import FileSet
+from hub.sources.followed import Followed
+from hub.sources.openfiles import OpenFiles
+from hub.sources.readorder import ReadOrder
+from hub.sources.rowindex import Row
+from hub.sources.sourceglobs import SourceGlobs
+
+MISSING_S = 2 * 24 * 3600.0
+"""How long the row of a file that is not found is kept: it may have been moved away, and come back."""
+GONE_MAX = 5000
+"""Rows of files of one user that are kept so."""
+VANISHED_S = 2.0
+"""How long a file without a name may have been overlooked during a rename."""
+LOST_MAX = 16
+log = get_logger("mpsr.files")
+
+
+class FilesGone:
+    """Gives up the files of a source that are gone."""
+
+    def __init__(
+        self,
+        files: FileSet,
+        order: ReadOrder,
+        open_files: OpenFiles,
+        globs: SourceGlobs,
+        unowned: Unowned,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._files = files
+        self._order = order
+        self._open = open_files
+        self._globs = globs
+        self._unowned = unowned
+        self._clock = clock
+
+    def look_for_missing(self) -> None:
+        """Give up the files that have had no name for a while."""
+        now = self._clock()
+        for file in list(self._files.missing):
+            if file.missing_at is None or now - file.missing_at < VANISHED_S:
+                continue
+            if file.fd != -1:
+                continue  # it is read to its end, and closed when it is idle
+            self._files.missing.pop(file, None)
+            if file.unread_bytes and file.state is State.LIVE:
+                file.state = State.GONE
+                reason, at = "a file was removed before it was read to its end", file.position()
+                loss = Loss(reason, lost_bytes=file.unread_bytes, tag=file.tag, positions=(at,))
+                owner = self._files.owners.of(file)
+                owner.losses.append(loss)
+                owner.lines.log(log.warning, "files.gone", path=file.path, bytes=file.unread_bytes)
+            self.drop(file)
+
+    def drop(self, file: Followed, *, forget: bool = False) -> None:
+        """Follow *file* no longer. Unless *forget*, it goes on where it is if it comes back."""
+        self._open.close(file)
+        self._files.missing.pop(file, None)
+        if not self._files.is_followed(file):
+            return
+        owner, after = self._files.owners.of(file), file.after
+        self._files.remove(file)
+        self._order.link(file.path)
+        if forget:
+            owner.rows.append(Position(file.name, FORGET))
+        else:
+            position = file.position()
+            row = FileRow(row_path(file.path), file.identity.ino, file.checked_ns, file.state, file.mark, file.home_ns)
+            self._files.rows.add(position.name, Row(position, row))
+            self._limit_gone(file.name, owner)
+        if after is not None:
+            self._order.ready(after)
+            if after.is_drained or after.is_unreadable:
+                self._order.ready_younger(after)
+
+    def _limit_gone(self, name: bytes, owner: Owner) -> None:
+        """Keep the rows of the last `GONE_MAX` files of a user that were given up."""
+        owner.gone.pop(name, None)
+        owner.gone[name] = None
+        if len(owner.gone) > GONE_MAX:
+            oldest = next(iter(owner.gone))
+            del owner.gone[oldest]
+            if oldest in self._files.rows:  # it has not come back
+                self._files.rows.forget(oldest)
+                owner.rows.append(Position(oldest, FORGET))
+
+    def judge_rows(self, unread_folders: Set[str]) -> None:
+        """
+        Report the files that are not found again after a start, except those in *unread_folders*, and forget those that
+        are long gone.
+        """
+        lost: list[Row] = []
+        now_ns = time.time_ns()
+        for position, row in self._files.rows.all():
+            path = os.fsdecode(row.path)
+            if not self._globs.has(path) or os.path.dirname(self._files.home(path)) in unread_folders:
+                continue
+            if row.state == State.LIVE:
+                lost.append(Row(position, row))
+            elif now_ns - row.seen_ns > MISSING_S * 1e9:
+                self._unowned.positions.append(Position(position.name, FORGET))
+                self._files.rows.forget(position.name)
+        gone = [
+            Position(position.name, position.number, msgspec.structs.replace(row, state=State.GONE).encode())
+            for position, row in lost
+        ]
+        reason = "a file was removed while no hub read it: what was written to it after the last read is lost"
+        if len(lost) <= LOST_MAX:
+            for (_, row), at in zip(lost, gone, strict=True):
+                tag = self._files.tag_of(os.fsdecode(row.path))
+                self._unowned.losses.append(Loss(reason, tag=tag, positions=(at,)))
+                log.warning("files.gone", path=os.fsdecode(row.path))
+        else:
+            self._unowned.losses.append(Loss(reason, len(lost)))
+            self._unowned.positions += gone
+            log.warning("files.gone", path=os.fsdecode(lost[0].row.path), files=len(lost))

@@ -1,0 +1,313 @@
+"""
+Looks through the folders of a source.
+
+    folders of the globs ─▶ each name ─▶ what it is ─▶ which generations have changed ─▶ what is to be read
+
+Always true:
+- a look yields after each short piece of work;
+- a folder that needs long is looked through less often;
+- where a folder changed during a look, what was not seen is looked for by the next one.
+
+Not here: what is found under a name (hub.sources.filefinding), generations (hub.sources.rotations).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hub.log import get_logger
+from hub.sources.filefinding import FileFinding
+from hub.sources.fileglob import FOLDERS_MAX, Glob, TooManyFolders
+from hub.sources.fileidentity import identify
+from hub.sources.filelink import LinkRefused, open_folder, resolved
+from hub.sources.fileset import FileSet
+from hub.sources.followed import Followed
+from hub.sources.lookfolder import STRANGERS_MAX, Folder, Folders
+from hub.sources.readorder import ReadOrder
+from hub.sources.rotations import Rotations
+from hub.sources.sourceglobs import SourceGlobs
+
+LOOK_ENTRIES = 128
+LOOK_PAUSE_RATIO, LOOK_PAUSE_MAX_S = 20, 5.0
+"""Between two looks of which events are the reason, so many times what the last one took, and the limit of that."""
+log = get_logger("mpsr.files")
+
+
+class Looking:
+    """Looks for the files of *globs* in *folders*."""
+
+    def __init__(
+        self,
+        files: FileSet,
+        folders: Folders,
+        globs: SourceGlobs,
+        order: ReadOrder,
+        finding: FileFinding,
+        rotations: Rotations,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self.walked: set[str] = set()
+        """The folders in which others may appear."""
+        self.has_new_folder = False
+        """Whether a link was found that leads to a folder which is not watched yet."""
+        self.unread_folders: set[str] = set()
+        self._is_first_look = True
+        self._files = files
+        self._folders = folders
+        self._globs = globs
+        self._order = order
+        self._finding = finding
+        self._rotations = rotations
+        self._clock = clock
+
+    # Folders.
+
+    def find_folders(self) -> Iterator[None]:
+        """Find the folders that the globs lead to."""
+        found: dict[str, list[Glob]] = {}
+        self.walked = set()
+        owned: Counter[int] = Counter()
+        for glob in self._globs.all:
+            try:
+                for path in glob.folders(self.walked, owned):
+                    if len(found) >= FOLDERS_MAX and path not in found:
+                        self._log(log.warning, "files.too_many_folders", glob.text, folders=FOLDERS_MAX)
+                        break
+                    found.setdefault(path, []).append(glob)
+                    yield
+            except TooManyFolders as error:
+                self._log(log.warning, "files.too_many_folders", error.filename, folders=FOLDERS_MAX // 2)
+            except OSError as error:
+                self._log(log.warning, "files.unreadable", error.filename or glob.text, error=error.strerror)
+        known = self._folders.by_path
+        for path, globs in found.items():
+            if path not in known and os.path.isdir(path):
+                known[path] = Folder(path)
+            if path in known:
+                known[path].globs = globs
+                known[path].chosen = max((glob.chosen for glob in globs), key=len)
+        for path, folder in list(known.items()):
+            if path not in found:
+                folder.globs = []
+                if not folder.linked and not folder.places:
+                    self._folders.remove(path)
+
+    def look(self, *, everything: bool) -> Iterator[None]:
+        """Look through all folders, or those that something has happened in."""
+        now = self._clock()
+        looked: set[str] = set()
+        while due := [
+            folder
+            for folder in self._folders.by_path.values()
+            if folder.path not in looked and (everything or folder.is_due(now))
+        ]:
+            for folder in due:
+                began = self._clock()
+                looked.add(folder.path)
+                yield from self._look_in(folder, everything=everything)
+                folder.next_look_at = self._clock() + min(LOOK_PAUSE_RATIO * (self._clock() - began), LOOK_PAUSE_MAX_S)
+        self._is_first_look = False
+
+    def _look_in(self, folder: Folder, *, everything: bool) -> Iterator[None]:
+        """Look through one folder."""
+        names, folder.dirty = folder.dirty, set()
+        self._folders.forget_strangers(folder)
+        folder.added = {}
+        places: dict[str, Followed] = {}
+        listed: list[tuple[str, int]] = []
+        self.unread_folders.discard(folder.path)
+        try:
+            dir_fd = open_folder(folder.path, folder.chosen)
+        except (FileNotFoundError, NotADirectoryError, LinkRefused) as error:
+            if isinstance(error, LinkRefused):  # it was not there when the folders were found
+                self._log(log.warning, "files.link_refused", folder.path)
+            self._replace_places(folder, places)
+            self._folders.remove(folder.path)
+            return
+        except OSError as error:
+            self._cannot_look(folder, error)
+            return
+        try:
+            with os.scandir(dir_fd) as entries:
+                for count, entry in enumerate(entries, 1):
+                    listed.append((entry.name, entry.inode()))
+                    with contextlib.suppress(FileNotFoundError):
+                        is_new = everything or names is None or entry.name in names
+                        if (file := self._look_at(folder, entry, dir_fd, is_new=is_new)) is not None:
+                            places[entry.name] = file
+                    if not count % LOOK_ENTRIES:
+                        yield
+        except OSError as error:
+            self._cannot_look(folder, error)
+            return
+        finally:
+            os.close(dir_fd)
+        self._replace_places(folder, places)
+        yield from self._after_look_in(folder, listed)
+        folder.looked_ns = self._files.look_began_ns
+        yield
+
+    def _cannot_look(self, folder: Folder, error: OSError) -> None:
+        self.unread_folders.add(folder.path)
+        self._log(log.warning, "files.unreadable", folder.path, error=error.strerror)
+
+    def _log(self, write: Callable[..., object], event: str, path: str, **fields: Any) -> None:
+        self._files.complaints.log(write, event, path, **fields)
+
+    def _replace_places(self, folder: Folder, places: dict[str, Followed]) -> None:
+        """Take note of the files that are in a folder now."""
+        before, folder.places = folder.places, {**folder.added, **places}
+        for name, file in before.items():
+            if folder.places.get(name) is not file and (file.folder, file.entry) == (folder.path, name):
+                self._files.unplace(file)
+
+    # Names.
+
+    def _look_at(self, folder: Folder, entry: os.DirEntry[str], dir_fd: int, *, is_new: bool) -> Followed | None:
+        """Look at one name in a folder. Return the file that is followed under it."""
+        name, ino = entry.name, entry.inode()
+        file = folder.places.get(name)
+        if file is not None and file.identity.ino == ino:
+            is_there = file.missing_at is None and file.entry == name and file.folder == folder.path
+            if not is_new or (is_there and self._is_unchanged(file, dir_fd)):
+                return self._files.seen(file, folder, name)
+        glob, path = folder.glob_of(name, self._globs.exclusion)
+        if glob is not None and entry.is_symlink():
+            self._look_at_link(os.path.join(folder.path, name), glob)
+            return None
+        is_known = self._files.has_ino(ino)
+        if glob is None and file is None and not is_known:
+            self._pass_by(folder, name)
+            return None
+        described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        stamp = described.st_size, described.st_ctime_ns
+        is_same = file is not None and file.identity.ino == described.st_ino
+        if file is None or not is_same or (file.fd == -1 and file.stamp != stamp):
+            is_none = not stat.S_ISREG(described.st_mode) or (
+                not is_known and self._files.is_full(described.st_uid, path)
+            )
+            identity = None if is_none else identify(name, dir_fd, described)
+            file = (
+                None
+                if identity is None
+                else self._finding.file_of(identity, described, os.path.join(folder.path, name), glob, path)
+            )
+            if file is None:  # it only has an inode that another one had
+                self._pass_by(folder, name)
+                return None
+        self._files.place(file, folder, name, described)
+        if stamp != file.stamp or file.is_unreadable:
+            file.stamp = stamp
+            file.is_unreadable = False
+            file.size = described.st_size
+            self._files.to_ready.append(file)
+        else:
+            self._note_checked(file)
+        return file
+
+    def _is_unchanged(self, file: Followed, dir_fd: int) -> bool:
+        """Return whether *file* is as the last look saw it: most files are, so this is all that is done for them."""
+        described = os.stat(file.entry, dir_fd=dir_fd, follow_symlinks=False)
+        if file.is_unreadable or file.stamp != (described.st_size, described.st_ctime_ns):
+            return False
+        self._note_checked(file)
+        return True
+
+    def _note_checked(self, file: Followed) -> None:
+        """Take note that nothing has happened to *file*, which was read as far as it was seen."""
+        is_pending = file.is_queued or file.is_blocked or not file.is_drained or self._order.waits(file)
+        if not is_pending and not file.is_rotated:
+            file.checked_ns = self._files.look_began_ns
+
+    def _pass_by(self, folder: Folder, name: str) -> None:
+        """Take note of a file that nobody follows: it may be a generation of one that is."""
+        if not self._folders.add_stranger(folder, name):
+            self._log(log.warning, "files.too_many", folder.path, files=STRANGERS_MAX)
+
+    def _look_at_link(self, link: str, glob: Glob) -> None:
+        """Follow a link that a glob matches: its target is looked at with the folder that it is in."""
+        try:
+            target = resolved(link, self._folders.chosen(os.path.dirname(link)))
+        except OSError:
+            return
+        if target is None:
+            self._log(log.warning, "files.link_refused", link)
+            return
+        path, name = os.path.split(target)
+        if self._files.homes.get(link) != target:
+            self._files.homes[link] = target
+            for file in self._files.by_path.get(link, ()):
+                file.home = target
+            self._files.changed.add(link)
+        folder = self._folders.get(path)
+        if folder is None:
+            if len(self._folders.by_path) >= FOLDERS_MAX or not os.path.isdir(path):
+                return
+            folder = self._folders.by_path[path] = Folder(path)
+            self.has_new_folder = True
+        folder.link(name, link, glob)
+
+    # After a folder.
+
+    def _after_look_in(self, folder: Folder, listed: list[tuple[str, int]]) -> Iterator[None]:
+        """Order the generations of what has changed, and let what was found be read."""
+        if self._is_first_look:
+            for base, names in folder.strangers.items():
+                file = folder.places.get(base)
+                if file in self._finding.begun and not file.is_rotated:
+                    self._rotations.pass_over(file, folder, names)
+        self._note_strangers(folder)
+        known = [file for file in folder.places.values() if file.seen_home == self._files.look_number]
+        new = [file for file in known if not file.home_ns and file.is_old and file.offset]
+        if new and not self._is_steady(folder, listed):
+            new = []
+        # Where a file was first seen, an older one may have been overlooked, which was just being renamed.
+        self._files.changed.update(file.path for file in new if os.path.basename(file.home) in folder.strangers)
+        self._order.disordered, self._files.changed = self._files.changed, set()
+        for path in sorted(self._order.disordered):
+            self._order.link(path)
+            if not self._rotations.find(path):
+                folder.dirty = None
+                new = [file for file in new if file.path != path]
+            self._order.link(path)
+            self._files.to_ready += self._files.by_path.get(path, ())  # the oldest may have waited for one that is gone
+            yield
+        for file in known:  # not before: generations are older than this look
+            if file.home_ns or file in new:
+                file.home_ns = self._files.look_began_ns
+        self._finding.write_fresh()
+        self._order.disordered = set()
+        ready, self._files.to_ready = self._files.to_ready, []
+        for file in ready:
+            self._order.ready(file)
+
+    @staticmethod
+    def _is_steady(folder: Folder, listed: list[tuple[str, int]]) -> bool:
+        """Return whether the names in a folder still are those that the look has seen; if not, look again."""
+        try:
+            dir_fd = open_folder(folder.path, folder.chosen)
+            try:
+                with os.scandir(dir_fd) as entries:
+                    is_steady = sorted(listed) == sorted((entry.name, entry.inode()) for entry in entries)
+            finally:
+                os.close(dir_fd)
+        except OSError:
+            is_steady = False
+        if not is_steady:
+            folder.dirty = None
+        return is_steady
+
+    def _note_strangers(self, folder: Folder) -> None:
+        """Let generations be looked for where there are others than before, also if nothing is at their path."""
+        strangers = {base: frozenset(names) for base, names in folder.strangers.items()}
+        for base in strangers.keys() | folder.known_strangers.keys():
+            path = os.path.join(folder.path, base)
+            if strangers.get(base) != folder.known_strangers.get(base) and self._globs.has(path):
+                self._files.changed.add(path)
+        folder.known_strangers = strangers

@@ -1,0 +1,279 @@
+"""
+What a rotation has made of the files that are followed: generations that nobody has read, and truncations.
+
+Always true:
+- a generation has a row before a younger file of its path has one;
+- where two files change places at once (a truncated file, and the copy of it), nothing of either is read before that is
+  stored;
+- what a truncation may have destroyed unread is declared as a loss.
+
+Not here: which files in a folder are generations (hub.sources.generations), in which order they are read
+(hub.sources.readorder).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import NamedTuple
+
+from hub.log import get_logger
+from hub.message import POSITIONS_MAX, Loss, Position
+from hub.sources import generations
+from hub.sources.filecheck import Mark, Truncated, has_mark
+from hub.sources.fileidentity import identify, identify_open
+from hub.sources.filelink import open_folder
+from hub.sources.fileowner import Unowned
+from hub.sources.filerow import State
+from hub.sources.fileset import FileSet
+from hub.sources.followed import Followed, Moved, file_clock_ns
+from hub.sources.lookfolder import Folder, Folders
+from hub.sources.openfiles import OpenFiles
+from hub.sources.readorder import ReadOrder
+from hub.sources.sourceglobs import SourceGlobs
+
+BUSY_NS = 10_000_000_000
+"""A file that was written so shortly before it was copied may have been written between the copy and its truncation."""
+log = get_logger("mpsr.files")
+
+
+class Restarted(NamedTuple):
+    """
+    What a truncation has led to: *positions* and, unless nothing can be missing, *loss* are to be stored before
+    *released*, the file and its copies, are read on.
+    """
+
+    positions: tuple[Position, ...]
+    loss: Loss | None
+    released: tuple[Followed, ...]
+
+
+class Rotations:
+    """The rotations of *files*, in *folders*."""
+
+    def __init__(
+        self,
+        files: FileSet,
+        folders: Folders,
+        order: ReadOrder,
+        open_files: OpenFiles,
+        globs: SourceGlobs,
+        unowned: Unowned,
+    ) -> None:
+        self._files = files
+        self._folders = folders
+        self._order = order
+        self._open = open_files
+        self._globs = globs
+        self._unowned = unowned
+
+    # Generations.
+
+    def find(self, path: str) -> bool:
+        """
+        Find the files that were made and renamed at *path* since one of its generations was seen last. Return whether
+        these are all.
+        """
+        files = self._files.by_path.get(path, [])
+        rows = self._files.rows.of_path(path)
+        since = max((*(file.home_ns for file in files if file.is_old), *(row.home_ns for _, row in rows)), default=0)
+        folder_path, base = os.path.split(self._files.home(path))
+        folder = self._folders.get(folder_path)
+        if folder is None or base not in folder.strangers:
+            return True
+        since = since or folder.looked_ns or self._globs.first_ns(path)
+        with contextlib.ExitStack() as opened:
+            if files and not files[-1].is_rotated and self._is_truncated(files[-1], opened):
+                return True  # its copies are older, and are found when it is read
+            known = self._known(path, opened)
+            try:
+                dir_fd = open_folder(folder_path, folder.chosen)
+                opened.callback(os.close, dir_fd)
+                names = folder.strangers[base]
+                found = generations.find(
+                    dir_fd, names, base, is_known=self._files.is_known, since_ns=since, known=known
+                )
+            except OSError:
+                return False
+        for each in found.candidates:
+            if (file := self._take(each, folder_path, path)) is not None:
+                self._files.owners.of(file).rows.append(file.position())
+        if found.candidates and len(names) > generations.CANDIDATES_MAX:  # the others in the next look
+            self._files.changed.add(path)
+            return False
+        return found.is_complete
+
+    def pass_over(self, file: Followed, folder: Folder, names: list[str]) -> None:
+        """Follow the older generations of a file that is followed for the first time from their ends."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                dir_fd = open_folder(folder.path, folder.chosen)
+                try:
+                    described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+                    if not stat.S_ISREG(described.st_mode):
+                        continue
+                    identity = identify(name, dir_fd, described)
+                finally:
+                    os.close(dir_fd)
+                if self._files.is_known(identity):
+                    continue
+                if not self._files.may_follow(identity, described.st_uid, file.path):
+                    continue
+                older = self._files.follow(identity, described, os.path.join(folder.path, name), file.path)
+                folder.added[name] = folder.places[name] = older
+                older.seen = self._files.look_number
+                with contextlib.suppress(OSError, Moved, Truncated):
+                    older.start_at_end()
+                self._open.close(older)
+                older.state = State.DONE
+                self._unowned.positions.append(older.position())
+                self._files.changed.add(file.path)
+
+    def prove(self, file: Followed) -> None:
+        """Find out what of a generation that could not be read before was read as another file. Raises as `open`."""
+        file.open_unchecked()
+        candidate = generations.Candidate(file.entry, file.identity, os.fstat(file.fd))
+        with contextlib.ExitStack() as opened:
+            judged = self._known(file.path, opened, but=file).judge(file.fd, candidate)
+        file.is_unproved = False
+        if judged is None:
+            file.restart(candidate.described.st_size)
+        elif judged.read_to is not None:
+            file.restart(judged.read_to[0])
+
+    def _take(self, found: generations.Candidate, folder_path: str, path: str) -> Followed | None:
+        """Follow a generation of *path*."""
+        if not self._files.may_follow(found.identity, found.described.st_uid, path):
+            return None
+        file = self._files.follow(found.identity, found.described, os.path.join(folder_path, found.entry), path)
+        file.checked_ns = file_clock_ns()
+        file.is_old = True
+        file.is_unproved = found.is_closed
+        if found.read_to is not None:
+            (file.offset, file.mark), file.tail = found.read_to, None
+            file.checked_size = file.offset
+            file.state = State.DONE if found.is_read else State.LIVE
+        if (folder := self._folders.get(folder_path)) is not None:
+            before = folder.places.get(found.entry)
+            folder.added[found.entry] = folder.places[found.entry] = file
+            if before is not None and before.place == file.place:
+                self._files.unplace(before)
+        file.seen = self._files.look_number
+        self._files.owners.of(file).lines.log(log.info, "files.generation_found", path=file.place, of=path)
+        return file
+
+    # What was read of the others.
+
+    def _known(
+        self,
+        path: str,
+        opened: contextlib.ExitStack,
+        *,
+        truncated: Followed | None = None,
+        but: Followed | None = None,
+    ) -> generations.Known:
+        """
+        Return what was read of the generations of *path*, *but* one. *truncated* is a file that has nothing of what was
+        read of it.
+        """
+        rows = self._files.rows.of_path(path)
+        others = []
+        for file in self._files.by_path.get(path, [])[-generations.COMPARED_MAX :]:
+            if file is but:
+                continue
+            born_ns = 0 if file.is_rotated else file.identity.born_ns
+            is_settled = file.offset and file.read_ns and not file.is_rotated and file is not truncated
+            settled_ns = file.read_ns + 1 if is_settled else 0
+            reached = generations.Reached(file.offset, file.mark, file.checked_ns) if file is not truncated else None
+            others.append(generations.Other(_descriptor(file, opened), born_ns, reached, settled_ns))
+        gone = [generations.Reached(position.number, row.mark, row.seen_ns) for position, row in rows]
+        return generations.Known(gone, others)
+
+    @staticmethod
+    def _is_truncated(file: Followed, opened: contextlib.ExitStack) -> bool:
+        fd = _descriptor(file, opened)
+        return file.offset > 0 and fd != -1 and not has_mark(fd, file.offset, file.mark)
+
+    # Truncations.
+
+    def restart(self, file: Followed) -> Restarted:
+        """
+        Go on in the copies of a truncated file, if there are any, and then in it from its start. Raises OSError, and
+        Moved.
+        """
+        offset, mark, tail, size = file.offset, file.mark, file.tail, file.checked_size
+        at_home_ns = _at_home_ns(file)
+        copies: list[Followed] = []
+        lost, is_busy, is_whole = max(size - offset, 0), False, False
+        for each in self._copies(file, offset, mark):
+            copy = self._take(each, file.folder, file.path)
+            is_whole = is_whole or each.is_copy
+            if copy is None:
+                continue
+            if each.is_copy:
+                copy.offset, copy.mark = each.read_to or (offset, mark)
+                copy.tail = tail if copy.offset == offset else None
+                lost = max(size - max(each.described.st_size, offset), 0)
+                is_busy = not file.mtime_ns or file.mtime_ns > (each.identity.born_ns or 0) - BUSY_NS
+            copy.is_blocked = True
+            copies.append(copy)
+        is_whole = is_whole and not lost
+        file.open_unchecked()
+        file.restart(file.data_start())
+        file.checked_ns = file_clock_ns()
+        file.home_ns = max(file.home_ns, at_home_ns)
+        file.is_blocked = True
+        self._order.link(file.path)
+        positions = (*(copy.position() for copy in copies), file.position())
+        copy_path = copies[0].place if is_whole and copies else None
+        self._files.owners.of(file).lines.log(
+            log.info, "files.truncated", path=file.place, read_to=offset, copy=copy_path
+        )
+        released = (*copies, file)
+        if is_whole and not is_busy:
+            return Restarted(positions, None, released)
+        what = "between its copy and its truncation" if is_whole else "before it was truncated"
+        reason = f"what was written to a file {what} may be missing"
+        loss = Loss(reason, lost_bytes=lost, tag=file.tag, positions=positions[-POSITIONS_MAX:])
+        return Restarted(positions, loss, released)
+
+    def _copies(self, file: Followed, offset: int, mark: Mark) -> list[generations.Candidate]:
+        """Return the copies of a truncated file, of which *offset* bytes were read, and its unread generations."""
+        home, base = os.path.split(file.home)
+        base = base if file.folder == home else file.entry
+        with contextlib.ExitStack() as opened:
+            try:
+                dir_fd = open_folder(file.folder, self._folders.chosen(file.folder))
+                opened.callback(os.close, dir_fd)
+                names = generations.names_in(dir_fd, base)
+                return generations.find(
+                    dir_fd, names, base, is_known=self._files.is_known, since_ns=file.checked_ns,
+                    read_to=generations.Reached(offset, mark, file.checked_ns),
+                    known=self._known(file.path, opened, truncated=file),
+                ).candidates  # fmt: skip
+            except OSError:
+                return []
+
+
+def _descriptor(file: Followed, opened: contextlib.ExitStack) -> int:
+    """Return a descriptor of *file*; -1 if it cannot be opened."""
+    if file.fd != -1:
+        return file.fd
+    try:
+        fd = os.open(file.place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    opened.callback(os.close, fd)
+    is_it = identify_open(fd, os.fstat(fd)).name == file.name  # a rotation may have given its name to another one
+    return fd if is_it else -1
+
+
+def _at_home_ns(file: Followed) -> int:
+    """Return the time if *file* is at its path now, otherwise 0."""
+    now_ns = file_clock_ns()
+    try:
+        described = os.stat(file.home, follow_symlinks=False)
+    except OSError:
+        return 0
+    return now_ns if described.st_ino == file.identity.ino and file.place == file.home else 0

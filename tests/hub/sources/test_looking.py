@@ -1,0 +1,95 @@
+"""hub.sources.looking: folders, names and links."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub.sources.followrig import Rig
+from tests.users import ALICE, NEEDS_ROOT
+
+
+def test_hard_links_and_links(rig: Rig) -> None:
+    """A file with several names in the glob is read once."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    os.link(rig.folder / "app.log", rig.folder / "same.log")
+    os.symlink("app.log", rig.folder / "link.log")
+    assert rig.all() == ["1"]
+    rig.write("same.log", "2\n")
+    assert rig.all() == ["2"]
+    (rig.folder / "app.log").unlink()
+    rig.write("same.log", "3\n")
+    assert rig.all() == ["3"]
+
+
+def test_a_link_to_rotated_files(rig: Rig, tmp_path: Path) -> None:
+    """A link from elsewhere leads to the generations of its target, as in Kubernetes."""
+    pods = tmp_path / "pods"
+    pods.mkdir()
+    (pods / "0.log").write_text("1\n")
+    os.symlink(pods / "0.log", rig.folder / "app.log")
+    rig.start()
+    assert rig.read() == ["1"]
+    with open(pods / "0.log", "a") as file:
+        file.write("2\n")
+    os.rename(pods / "0.log", pods / "0.log.20261127-101010")
+    (pods / "0.log").write_text("3\n")
+    assert rig.all() == ["2", "3"]
+    rig.start()
+    assert rig.read() == []
+
+
+@NEEDS_ROOT
+def test_a_folder_that_becomes_a_link(rig: Rig) -> None:
+    """What a user's link leads to is not read, also between two looks at everything."""
+    logs, secret = rig.folder / "logs", rig.folder / "secret"
+    for folder in (logs, secret):
+        folder.mkdir()
+        (folder / "app.log").write_text(f"{folder.name}\n")
+    rig.globs = [f"{rig.folder}/log*/*.log"]
+    rig.start()
+    assert rig.read() == ["logs"]
+    os.rename(logs, rig.folder / "old")
+    os.symlink("secret", logs)
+    os.lchown(logs, ALICE, ALICE)
+    rig.it.note_changed(str(logs), None)
+    rig.look(everything=False)
+    assert rig.read() == []
+    assert rig.all() == []
+    os.lchown(logs, 0, 0)
+    assert rig.all() == ["secret"]
+
+
+def test_a_generation_that_was_renamed_during_the_look(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was in neither place: it is found by the next look, although a younger file was seen at the path."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    listing, names = os.scandir, iter([True])
+
+    class Stale:
+        """A listing from before a rotation."""
+
+        def __init__(self, folder: Any) -> None:
+            with listing(folder) as entries:
+                self.found = list(entries)
+            rig.rename("app.log", "app.log.1")
+            rig.write("app.log", "2\n")
+
+        def __enter__(self) -> Iterator[os.DirEntry[str]]:
+            return iter(self.found)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(os, "scandir", lambda folder: Stale(folder) if next(names, False) else listing(folder))
+    rig.look(everything=False)
+    rig.it.note_changed(str(rig.folder), None)
+    rig.look(everything=False)
+    assert rig.read() == ["2"]
+    monkeypatch.undo()
+    assert rig.all() == ["1"]

@@ -1,0 +1,77 @@
+"""hub.sources.readorder: older generations are read first."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from hub.sources.fileparse import FileParser
+from hub.sources.followed import JOIN_S
+from tests.hub.sources.followrig import Rig
+
+
+def test_rename(rig: Rig) -> None:
+    """A renamed file is read to its end before its successor, which is read from its start."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.write("app.log", "2\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "3\n")
+    assert rig.all() == ["2", "3"]
+    assert rig.losses == []
+
+
+def test_much_that_was_written_before_a_rename(rig: Rig) -> None:
+    """It comes before the lines of the new file, also if that is seen while the old one is read."""
+    rig.start()
+    rig.write("app.log", "first\n")
+    assert rig.all() == ["first"]
+    older = [f"{number:>1000}" for number in range(2500)]
+    rig.write("app.log", "\n".join(older) + "\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "new\n")
+    assert rig.all() == [*older, "new"]
+    rig.write("app.log.1", "later\n")
+    rig.write("app.log", "newer\n")
+    assert sorted(rig.all()) == ["later", "newer"]
+
+
+def test_a_message_of_several_lines_before_a_rename(rig: Rig) -> None:
+    """Lines that wait for others come before those of the new file."""
+    rig.parser = FileParser(multiline=r"\d")
+    rig.start()
+    rig.write("app.log", "1\n more\n")
+    assert rig.all() == []
+    assert rig.wait(JOIN_S) == ["1\n more"]
+    rig.write("app.log", "2\n more\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "3\n4\n")
+    assert rig.all() == []
+    rig.write("app.log.1", " and more\n")
+    assert rig.all() == []
+    assert rig.wait(JOIN_S) == ["2\n more\n and more", "3"]
+
+
+def test_younger_ones_do_not_wait_for_one_that_cannot_be_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not for those in between, which have nothing more."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    opening, closed = os.open, {"app.log.1", "app.log.2", "app.log.3"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    rig.start()
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+    rig.rename("app.log", "app.log.0")
+    rig.write("app.log", "3\n")
+    assert rig.all() == ["3"]

@@ -1,0 +1,302 @@
+"""hub.sources.rotations: generations that nobody has read, copies, and truncated files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any
+
+import pytest
+
+from hub.sources import generations
+from tests.hub.sources.followrig import LONG, Rig, tick
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_copytruncate(rig: Rig, is_running: bool) -> None:
+    """The rest of the copy is read, then the file from its start; what may be missing is declared."""
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    assert len(rig.all()) == 50
+    if not is_running:
+        rig.it.close()
+    rig.write("app.log", "2\n")
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "3\n" * 60)
+    if is_running:
+        assert rig.all() == ["2", *["3"] * 60]
+    else:
+        rig.start()
+        assert rig.read() == ["2", *["3"] * 60]
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
+    rig.start()
+    assert rig.all() == []
+
+
+def test_a_truncation_without_a_copy(rig: Rig) -> None:
+    """What may be missing is declared, with the bytes that were seen and not read."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n3\n4\n")
+    assert rig.all() == ["2", "3", "4"]
+    assert [(loss.count, loss.lost_bytes) for loss in rig.losses] == [(1, 0)]
+
+
+def test_two_copies_while_no_hub_ran(rig: Rig) -> None:
+    """The older copy is continued, the younger one is read from its start, then the file."""
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    rig.all()
+    rig.it.close()
+    for n in (2, 3):
+        rig.write("app.log", f"{n}\n" * 40)
+        if (rig.folder / "app.log.1").exists():
+            rig.rename("app.log.1", "app.log.2")
+        shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+        os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "4\n")
+    rig.start()
+    assert rig.read() == ["2"] * 40 + ["3"] * 40 + ["4"]
+
+
+def test_a_copy_that_takes_a_while(rig: Rig) -> None:
+    """Half of the copy of a file that appeared after the start is no older generation of it, however short it is."""
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    assert len(rig.all()) == 50
+    tick()
+    for data in ("", "1\n" * 10, "1\n" * 40):
+        rig.write("app.log.1", data)
+        assert rig.all() == []
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+    rig.write("app.log.1", "2\n3\n")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "4\n")
+    assert rig.all() == ["3", "4"]
+
+
+def test_a_copy_that_is_begun_when_a_truncation_is_seen(rig: Rig) -> None:
+    """The file is copied for the second time: that copy is empty yet, and will have nothing that is not read anyway."""
+    rig.start()
+    rig.write("app.log", "1\n" * 50)
+    assert len(rig.all()) == 50
+    rig.write("app.log", "2\n")
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.2")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "3\n" * 40)
+    rig.write("app.log.1", "")
+    assert rig.all() == ["2", *["3"] * 40]
+    rig.write("app.log.1", "3\n" * 40)
+    assert rig.all() == []
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "4\n")
+    assert rig.all() == ["4"]
+
+
+def test_read_further_than_its_copy(rig: Rig) -> None:
+    """What was written after the copy was made is read before the truncation: nothing of the copy is read again."""
+    rig.start()
+    rig.write("app.log", "".join(f"{number}\n" for number in range(1000)))
+    tick()
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.write("app.log", "1000\n")
+    assert rig.all() == [str(number) for number in range(1001)]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "1001\n")
+    assert rig.all() == ["1001"]
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
+    rig.start()
+    assert rig.all() == []
+
+
+def test_an_empty_file_and_its_copies(rig: Rig) -> None:
+    """Nothing of it was read: its copies are read from their starts, the oldest first."""
+    rig.start()
+    rig.write("app.log", "")
+    assert rig.all() == []
+    rig.it.close()
+    for number in (2, 1):
+        tick()
+        rig.write("app.log", f"{number}\n" * 40)
+        shutil.copyfile(rig.folder / "app.log", rig.folder / f"app.log.{number}")
+        os.truncate(rig.folder / "app.log", 0)
+    rig.start()
+    assert rig.all() == ["2"] * 40 + ["1"] * 40
+
+
+def test_an_older_log_that_is_unpacked(rig: Rig) -> None:
+    """It has the name of a generation, and was made after the file that is there now."""
+    rig.start()
+    for text in ("2\n", "3\n"):
+        rig.write("app.log", text)
+        assert rig.all() == [text.strip()]
+        if text == "2\n":
+            rig.rename("app.log", "app.log.1")
+            tick()
+    tick()
+    rig.write("app.log.2", "1\n" * 50)
+    assert rig.all() == []
+
+
+def test_a_generation_that_only_events_show(rig: Rig) -> None:
+    """A file that is made, filled and renamed between two looks is read before its successor, without a full look."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "2\n")
+    for name in ("app.log", "app.log.1"):
+        rig.it.note_changed(str(rig.folder), name)
+    rig.look(everything=False)
+    assert rig.read() == ["1", "2"]
+
+
+def test_many_generations_of_many_files(rig: Rig) -> None:
+    """The older generations of each are found among those of all, and are read first."""
+    rig.start()
+    for number in range(30):
+        rig.write(f"{number}.log.1", f"{number} older\n")
+        rig.write(f"{number}.log", f"{number} younger\n")
+    texts = rig.all()
+    assert len(texts) == 60
+    assert all(texts.index(f"{number} older") < texts.index(f"{number} younger") for number in range(30))
+
+
+def test_more_generations_than_are_searched_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are found in the looks that follow."""
+    monkeypatch.setattr(generations, "CANDIDATES_MAX", 2)
+    rig.start()
+    for number in range(5):
+        rig.write(f"app.log.{number}", f"{number}\n")
+    texts = rig.all()
+    while rig.it.next_look_in is not None:
+        rig.now += 10.0
+        rig.look(everything=False)
+        texts += rig.read()
+    assert texts == ["0", "1", "2", "3", "4"]
+
+
+def test_a_copy_with_less_than_was_read(rig: Rig) -> None:
+    """What was copied before the last lines were read was read in the original: it is never read again."""
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.write("app.log", "2\n")
+    rig.all()
+    os.truncate(rig.folder / "app.log", 0)
+    assert rig.all() == []
+    rig.write("app.log", "3\n")
+    assert rig.all() == ["3"]
+    rig.rename("app.log.1", "app.log.2")
+    assert rig.all() == []
+    rig.start()
+    assert rig.read() == []
+
+
+def test_a_copy_of_a_file_that_is_gone(rig: Rig) -> None:
+    """It goes on where the original was read to, or is left alone if it ends before that."""
+    rig.start()
+    rig.write("app.log", LONG)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "short")
+    rig.write("app.log", LONG)
+    rig.all()
+    rig.it.close()
+    rig.rename("short", "app.log.2")
+    rig.rename("app.log", "saved")
+    shutil.copyfile(rig.folder / "saved", rig.folder / "app.log.1")
+    (rig.folder / "saved").unlink()
+    rig.write("app.log.1", "new\n")
+    rig.write("app.log", "3\n")
+    rig.start()
+    assert rig.read() == ["new", "3"]
+
+
+def test_a_copy_of_a_file_that_was_truncated_before_it_was_read(rig: Rig) -> None:
+    """It was left aside as a copy; when the file turns out to have something else, it is read."""
+    rig.start()
+    rig.write("app.log", LONG)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.look()
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n" * 100)
+    assert set(rig.read()) == {"2"}
+    assert rig.all() == [LONG.strip()]
+
+
+def test_a_generation_that_cannot_be_read_yet(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is followed before anybody can read it, and read when that is possible."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    opening, closed = os.open, {"app.log.1"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    rig.rename("app.log", "app.log.2")
+    rig.write("app.log", "2\n")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "3\n")
+    assert rig.all() == ["3"]
+    rig.all()
+    closed.clear()
+    assert rig.all() == ["2"]
+
+
+def test_a_copy_that_could_not_be_read_at_first(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it can be read, it turns out to be a copy of what was read: also after a restart."""
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    opening, closed = os.open, {"app.log.1"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    assert rig.all() == []
+    rig.start()
+    rig.read()
+    closed.clear()
+    assert rig.all() == []
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+
+
+def test_a_file_that_another_has_the_name_of(rig: Rig) -> None:
+    """A generation is not taken for a copy of the file that had its name before."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    rig.rename("app.log", "app.log.1")
+    rig.all()
+    rig.rename("app.log.1", "app.log.2")
+    rig.write("app.log", LONG)
+    rig.rename("app.log", "app.log.1")
+    (rig.folder / "app.log.2").unlink()
+    rig.write("app.log", "3\n")
+    assert rig.all() == [LONG.strip(), "3"]
+
+
+def test_a_file_that_came_back_to_its_path(rig: Rig) -> None:
+    """Generations that were made while it was away are found."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    os.mkdir(rig.folder / "away")
+    rig.rename("app.log", "away/app.log")
+    rig.look()
+    rig.write("app.log", "2\n")
+    rig.rename("app.log", "app.log.1")
+    rig.rename("away/app.log", "app.log")
+    assert rig.all() == ["2"]
