@@ -13,6 +13,7 @@ UNMIRRORED = {
     "hub/cli/*": "tests/hub/cli/test_cli.py",
     "hub/cli/config": "tests/system/test_configuration.py",
     "hub/cli/spawn": "tests/system/test_spawn.py",
+    "hub/cli/spawning": "tests/system/test_spawn.py",
     "hub/cli/specs": "tests/system/test_spawn.py",
     "hub/cli/ownhub": "tests/system/test_spawn.py",
     "hub/cli/reports": "tests/system/test_spawn.py",

@@ -1,14 +1,16 @@
-"""`mpsr spawn`: runs commands as supervised producers and captures their output."""
+"""
+`mpsr spawn`: runs commands as supervised producers and captures their output.
+
+Not here: the children, from words and files (hub.cli.words, hub.cli.specs), running them (hub.cli.spawning).
+"""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,9 +24,7 @@ from hub.cli.options import (
     usage_error,
     whole,
 )
-from hub.cli.output import complain, wants_colours
-from hub.cli.ownhub import OwnHub
-from hub.cli.reports import close, lost_messages, report_lost, report_output, show_warnings, warn_without_hub
+from hub.cli.output import wants_colours
 from hub.cli.specs import (
     CHILDREN_MAX,
     STANDARD_INPUT,
@@ -44,29 +44,14 @@ from hub.cli.words import (
 from hub.escaping import escape
 from hub.paths import SocketPath, default_socket
 from hub.wire.multiline import Join
-from producers.spawn import processes
-from producers.spawn.console import SYSTEM
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX
-from producers.spawn.supervisor import OutputOptions, Spec, Supervisor
+from producers.spawn.supervisor import OutputOptions, Spec
 
 if TYPE_CHECKING:
-    from producers.spawn.console import Console
+    pass
 
 LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
-REAP_S = 1.0
-_PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-
-
-class Wishes(NamedTuple):
-    """The options of one run."""
-
-    socket: str
-    policy: Policy
-    options: OutputOptions
-    quiet: bool
-    is_coloured: bool
-    hub: tuple[str, ...]  # the hub's command; empty without --hub
 
 
 @click.command(cls=SpawnCommand)
@@ -207,6 +192,8 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
       mpsr spawn web                                 # one process of it
       mpsr spawn -f Procfile.dev web=2 worker=4
     """
+    from hub.cli.spawning import Wishes, run
+
     path = SocketPath.of_shell(socket or default_socket())
     if procfile is None and means_procfile(words):
         procfile = PROCFILE
@@ -223,19 +210,18 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
             raise explained(error, words) from None
     if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
         raise usage_error(f"--line-max must be from {LINE_BYTES_MIN} bytes to {LINE_BYTES_LARGEST >> 20}MiB")
+    specs = with_stdin(specs, stdin)
+    hub = _hub_command(path, journal) if with_hub else ()
+    if dry_run:
+        return _print(specs, hub)
     policy = Policy(
         restart=Restart(restart),
         any_exit=AnyExit(any_exit or ("stop" if procfile is not None else "ignore")),
         stop_timeout_s=stop_timeout,
         attempts_max=attempts,
     )
-    hub = _hub_command(path, journal) if with_hub else ()
     is_coloured = wants_colours("never" if no_color else color)
-    wishes = Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, is_coloured, hub)
-    specs = with_stdin(specs, stdin)
-    if dry_run:
-        return _print(specs, hub)
-    return _run(lambda: _spawn(specs, wishes))
+    return run(specs, Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, is_coloured, hub))
 
 
 def _print(specs: Sequence[Spec], hub: Sequence[str]) -> int:
@@ -257,108 +243,3 @@ def _hub_command(socket: str, journal: str | None) -> tuple[str, ...]:
     own = ("--journal", os.path.abspath(journal)) if journal else ()
     level = () if "MPSR_LOG_LEVEL" in os.environ else ("--log-level", "warning")
     return (sys.executable, "-P", "-m", "hub", "--socket", socket, *own, *level)
-
-
-def _run(main: Callable[[], Any]) -> int:
-    try:
-        import uvloop
-    except ImportError:
-        return int(asyncio.run(main()))
-    return int(uvloop.run(main()))
-
-
-async def _spawn(specs: list[Spec], wishes: Wishes) -> int:
-    """Start the hub with --hub, then the children. Stop in reverse order."""
-    from producers.blocking import Producer
-    from producers.spawn.console import Console
-    from producers.spawn.delivery import Delivery
-
-    processes.adopt()  # before the first child: its early orphans would go to another process
-    names = [spec.name for spec in specs]
-    console = None
-    if not wishes.quiet:
-        console = Console(1, names, is_coloured=wishes.is_coloured, on_fault=report_output)
-    producer = Producer(wishes.socket, tag="mpsr.spawn")
-    show_warnings(producer)
-    delivery = Delivery(producer, console)
-    children = Supervisor(specs, wishes.policy, delivery, wishes.options, ends_orphans=True)
-    hub = OwnHub(wishes.hub, wishes.socket, console) if wishes.hub else None
-    reaping = asyncio.get_running_loop().create_task(_reap())
-    warning = None if hub is not None else asyncio.get_running_loop().create_task(warn_without_hub(producer))
-    with _Signals(children, hub, console) as signals:  # until the end: the remaining work has a time limit
-        try:
-            if hub is not None:
-                await hub.start(producer)
-            code = await children.run()
-        finally:
-            late = await asyncio.to_thread(close, producer, has_own_hub=hub is not None)
-            if hub is not None:
-                await hub.stop()
-            reaping.cancel()
-            if warning is not None:
-                warning.cancel()
-            if console is not None:
-                await asyncio.to_thread(console.close)
-                if console.hidden:
-                    complain(f"{console.hidden:,} lines were not shown here: standard output was not read")
-    lost = lost_messages(delivery, late)
-    if lost is not None:
-        report_lost(lost, may_lack_hub=hub is None, socket=wishes.socket)
-    return code or int(lost is not None) or signals.exit_code
-
-
-async def _reap() -> None:
-    """Reap orphans every `REAP_S`. SIGCHLD is not available, because the event loop handles it."""
-    while True:
-        await asyncio.sleep(REAP_S)
-        processes.reap()
-
-
-class _Signals:
-    """While entered, SIGINT and SIGTERM stop the children, and the signals of `_PASSED_ON` are passed on to them."""
-
-    def __init__(self, children: Supervisor, hub: OwnHub | None, console: Console | None) -> None:
-        self._children = children
-        self._hub = hub
-        self._console = console
-        self._had_terminal = _has_any_terminal()
-        self._is_stopping = False
-        self.exit_code = 0
-        """128 plus the number of the second signal, which kills the children; 0 without one."""
-
-    def __enter__(self) -> _Signals:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop, number)
-        for number in _PASSED_ON:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                loop.add_signal_handler(number, self._pass_on, number)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, *_PASSED_ON):
-            loop.remove_signal_handler(number)
-
-    def _stop(self, number: signal.Signals) -> None:
-        if self._is_stopping:
-            self.exit_code = 128 + number
-            if self._console is not None:
-                self._console.give_up()
-        elif number == signal.SIGINT and self._console is not None:
-            self._console.show(SYSTEM, [b"stopping; a second Ctrl-C kills"])
-        self._is_stopping = True
-        self._children.stop()
-        if self._hub is not None:
-            self._hub.give_up()
-
-    def _pass_on(self, number: signal.Signals) -> None:
-        if number == signal.SIGHUP and self._had_terminal and not _has_any_terminal():
-            self._stop(number)
-        else:
-            self._children.pass_on(number)
-
-
-def _has_any_terminal() -> bool:
-    """Return whether standard input, output or error is a terminal that has not hung up."""
-    return any(map(os.isatty, (0, 1, 2)))

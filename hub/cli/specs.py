@@ -5,7 +5,7 @@ Always true: a file that cannot be read or parsed is a usage error that names it
 error with the exit code of a shell (127 if it is not found, else 126); both are raised before anything is started.
 
 Not here: the format of these files (producers.spawn.procfile), which words are a command (hub.cli.words), running
-(hub.cli.spawn).
+(hub.cli.spawning).
 """
 
 from __future__ import annotations
