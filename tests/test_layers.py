@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS = """
     hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.writeall
     hub.syslogfields hub.address
-    hub.entries hub.quantities hub.lockfile hub.trust hub.secretfile
+    hub.entries.* hub.quantities hub.lockfile hub.trust hub.secretfile
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.holding hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake
@@ -37,19 +37,19 @@ LAYERS = """
 ORDER = LAYERS.split()
 
 ONLY = {
-    "hub.wire.*": "hub.checksum hub.syslogfields hub.entries hub.message hub.wire.*",
-    "hub.journal.*": "hub.errors hub.checksum hub.lockfile hub.entries hub.message hub.metrics hub.dedupe "
+    "hub.wire.*": "hub.checksum hub.syslogfields hub.entries.* hub.message hub.wire.*",
+    "hub.journal.*": "hub.errors hub.checksum hub.lockfile hub.entries.* hub.message hub.metrics hub.dedupe "
     "hub.journal.*",
-    "hub.query.*": "hub.escaping hub.entries hub.message hub.journal.* hub.query.*",
+    "hub.query.*": "hub.escaping hub.entries.* hub.message hub.journal.* hub.query.*",
     "hub.__main__": "hub.cli",
     "producers.spawn.lifecycle": "",
     "producers.spawn.procfile": "",
-    "producers.spawn.lines": "hub.entries hub.wire.*",
+    "producers.spawn.lines": "hub.entries.* hub.wire.*",
     "producers.*": "hub.errors hub.escaping hub.paths hub.configfile hub.descriptor hub.lockfile hub.trust "
-    "hub.entries hub.message hub.wire.* producers.* "
+    "hub.entries.* hub.message hub.wire.* producers.* "
     "producers.spawn.lifecycle producers.spawn.procfile producers.spawn.lines",
     "producers": "hub.errors producers.*",
-    "hub.bench.*": "hub.entries hub.message hub.wire.* hub.journal.* producers producers.* hub.bench.*",
+    "hub.bench.*": "hub.entries.* hub.message hub.wire.* hub.journal.* producers producers.* hub.bench.*",
     "producers.examples.*": "hub producers producers.examples.*",
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 UNMIRRORED = {
+    "hub/entries/*": "tests/hub/entries/test_entries.py",  # what one module accepts, another has to read
     "hub/bench/*": "tests/hub/cli/test_cli.py",  # the whole command is run, and its figures are compared
     "hub/cli/*": "tests/hub/cli/test_cli.py",
     "hub/cli/config": "tests/system/test_configuration.py",
@@ -43,6 +44,7 @@ UNMIRRORED = {
 }
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/main", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}
 WHOLES |= {
+    "hub/entries/entries",
     "hub/wire/hostile",
     "producers/client_contract",
     "producers/contract",

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hub import entries as codec
-from hub.entries import NESTING_MAX, NS, RECORD_NESTING_MAX, Entry, EventTime, Unreadable
+from hub.entries import NESTING_MAX, NS, RECORD_NESTING_MAX, Entry, EventTime, Unreadable, reading
 from tests.support import read_entries
 
 PROPERTY = settings(max_examples=150, derandomize=True, database=None)
@@ -201,7 +201,7 @@ def test_many_unreadable_entries_are_read_in_one_pass(monkeypatch: pytest.Monkey
         splits += 1
         return split(entries)
 
-    monkeypatch.setattr(codec, "split_raw", counting)
+    monkeypatch.setattr(reading, "split_raw", counting)
     assert read(*[b"\x05"] * 1000) == [Unreadable("not [time, record]", b"\x05")] * 1000
     assert splits == 1
 
