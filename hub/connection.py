@@ -9,12 +9,12 @@ Always true:
 - everything that the client had sent is decoded and handed over, in order, however the connection ended;
 - a fault of this client closes this connection and no other;
 - a client that closed only its sending half still gets its acknowledgements;
-- a step on the loop is one `receive` of the decoder and the batches that come first in it, one item, or `ACKS_MAX`
-  acknowledgements, in the user's turn. While the task has nothing to do, and nothing has to be waited for, the step
-  is done at the arrival of the bytes, which saves waking the task.
+- a step on the loop is one `receive` of the decoder and the batches that come first in it, or one item, in the user's
+  turn. While the task has nothing to do, and nothing has to be waited for, the step is done at the arrival of the
+  bytes, which saves waking the task.
 
 Not here: which bytes mean what (hub.wire), what is accepted (hub.intake), who may connect (hub.listener), sending
-(hub.outbox), encryption (hub.tls).
+(hub.outbox, hub.acknowledgements), encryption (hub.tls).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import functools
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
+from hub.acknowledgements import ACKS_MAX, Acknowledgements, Send
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.dispatch import AnyCommand, Dispatch
 from hub.errors import HubClosed
@@ -38,9 +38,8 @@ from hub.tls import Tls
 from hub.users import User
 from hub.wire import jsonrpc
 from hub.wire.buffer import ByteBuffer
-from hub.wire.chunkid import is_own
 from hub.wire.detect import Decoder, DecoderClass, DetectingDecoder, Item, protocol_of
-from hub.wire.frame import FRAME_BYTES_MAX, encode_ack
+from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.length_prefixed import PrefixedDecoder
 
 TLS_READ_BYTES = 8 << 10
@@ -52,12 +51,10 @@ ARRIVAL_S = 10e-6
 DRAIN_BYTES_MAX = 16 << 20
 """Bytes read from one connection after a stop has begun: more than a socket buffer holds, and bounded for a client
 that never stops sending."""
-ACKS_MAX = 256
-"""Acknowledgements sent in one step: a millisecond."""
 WAIT_S = 2.0
 """A piece of a message waits for the others at least this long, and at most twice this."""
 UNREAD_S = 5.0
-"""So long a client that closed its sending half has to read the last of its acknowledgements."""
+"""How long a client that closed its sending half may take to read the last of its acknowledgements."""
 
 log = get_logger("mpsr.connection")
 
@@ -73,12 +70,6 @@ class End(enum.Enum):
     STALE = "stale"
     """By us: replies were dropped, because the client did not read them. It must reconnect and resend."""
     STALLED = "stood still in the middle of a frame while memory was short"
-
-
-class Send(Protocol):
-    """Sends a reply, or *acks* acknowledgements."""
-
-    def __call__(self, data: bytes, *, acks: int = 0) -> None: ...
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -130,12 +121,12 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._decoder = decoder(intake.peer, intake, frame_bytes_max=frame_bytes_max)
         self._items: Sequence[Item] = ()  # decoded, not handed over
-        self._acks: list[bytes] = []
+        self._acks = Acknowledgements(self._send, self._turn)
         self._release_at: asyncio.TimerHandle | None = None  # while the decoder waits
         if first:
             self._arrived.add(first)
             self._budget.arrived(self._holding, len(first))
-        intake.on_settled = self._note_settled
+        intake.on_settled = self._acks.note
         intake.holding.break_off = self.break_off
         if tls is not None and tls.is_closed:  # with its first bytes
             self._end_by(End.EOF)
@@ -237,7 +228,7 @@ class Connection(asyncio.BufferedProtocol):
             await self._read_all()
             self._budget.keep(self._holding, 0)
             await self._intake.all_settled()
-            await self._send_all_acks()
+            await self._acks.send_all()
             await self._dispatch.finished(self._sock)
             if self._ending is None:
                 await self._outbox.emptied(UNREAD_S)
@@ -275,8 +266,8 @@ class Connection(asyncio.BufferedProtocol):
     async def _read_all(self) -> None:
         while await self._has_arrived():
             if not self._items:
-                if len(self._acks) > ACKS_MAX:  # before there are more of them
-                    await self._send_all_acks()
+                if len(self._acks.waiting) > ACKS_MAX:  # before there are more of them
+                    await self._acks.send_all()
                 await self._intake.ready()
                 data = b"" if self._decoder.has_more else self._take()
                 if data or self._decoder.has_more:  # else no record has brought data
@@ -307,7 +298,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def _may_step(self) -> bool:
         """Whether `_step` need not wait for anything."""
-        return len(self._acks) <= ACKS_MAX and self._intake.is_ready
+        return len(self._acks.waiting) <= ACKS_MAX and self._intake.is_ready
 
     def _take(self) -> bytes:
         """Return what has arrived, and as much as one step decrypts of what waits for that."""
@@ -447,35 +438,6 @@ class Connection(asyncio.BufferedProtocol):
             self._end = end
         self._budget.end(self._holding)
         self._wake()
-
-    # Acknowledgements.
-
-    def _note_settled(self, chunk_id: bytes) -> None:
-        """Acknowledge *chunk_id* together with the others of this moment."""
-        if not self._acks:
-            asyncio.get_running_loop().call_soon(self._send_acks)
-        self._acks.append(chunk_id)
-
-    def _send_acks(self) -> None:
-        began = self._turn.clock()
-        acks, self._acks = self._acks, []
-        if len(acks) > ACKS_MAX:
-            acks, self._acks = acks[:ACKS_MAX], acks[ACKS_MAX:]
-            asyncio.get_running_loop().call_soon(self._send_acks)
-        ours: list[bytes] = []
-        for chunk_id in acks:
-            if is_own(chunk_id):  # our own producers take several at once, others read one reply at a time
-                ours.append(encode_ack(chunk_id))
-            else:
-                self._send(encode_ack(chunk_id), acks=1)
-        if ours:
-            self._send(b"".join(ours), acks=len(ours))
-        self._turn.spend(self._turn.clock() - began)
-
-    async def _send_all_acks(self) -> None:
-        while self._acks:
-            self._send_acks()
-            await self._turn.come()
 
     def _close_stale(self) -> None:
         """The client reads again, but replies to it were dropped: it must reconnect and resend."""

@@ -22,7 +22,7 @@ LAYERS = """
     hub.outbox hub.tls
     hub.journal.*
     hub.query.*
-    hub.batchreplies hub.running hub.dispatch hub.connection hub.receiver
+    hub.batchreplies hub.running hub.dispatch hub.acknowledgements hub.connection hub.receiver
     hub.socketpath hub.socketfile hub.tcpsocket hub.listener
     hub.endpoint
     hub.control.* hub.hub

@@ -25,6 +25,7 @@ UNMIRRORED = {
     "hub/service/housekeeping": "tests/hub/service/test_service.py",
     "hub/service/signals": "tests/hub/service/test_service.py",
     "hub/service/misfit": "tests/hub/service/test_tables.py",
+    "hub/acknowledgements": "tests/hub/test_connection.py",
     "hub/batchreplies": "tests/hub/test_dispatch.py",
     "hub/holding": "tests/hub/test_budget.py",
     "hub/running": "tests/hub/test_dispatch.py",

@@ -12,8 +12,9 @@ import msgpack
 import pytest
 
 from hub import connection
+from hub.acknowledgements import ACKS_MAX
 from hub.budget import READ_BYTES, SHARE_BYTES_MAX, Budget
-from hub.connection import ACKS_MAX, PAUSE_BYTES
+from hub.connection import PAUSE_BYTES
 from hub.inbox import Inbox
 from hub.message import LOSS_TAG, Batch
 from hub.wire import chunkid
