@@ -41,6 +41,7 @@ UNMIRRORED = {
     "hub/wire/batcher": "tests/hub/wire/test_lines.py",
     "hub/wire/buffer": "tests/hub/wire/test_forward_limits.py",
     "producers/examples/*": "tests/producers/test_examples.py",
+    "producers/spawn/output": "tests/producers/spawn/test_supervisor.py",
     "producers/sender": "tests/producers/test_contract.py",
 }
 WHOLES = {"hub/cli/cli", "hub/fairness", "hub/main", "hub/journal/age", "hub/journal/filters", "hub/journal/histories"}

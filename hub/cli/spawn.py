@@ -46,7 +46,8 @@ from hub.paths import SocketPath, default_socket
 from hub.wire.multiline import Join
 from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX
-from producers.spawn.supervisor import OutputOptions, Spec
+from producers.spawn.output import OutputOptions
+from producers.spawn.supervisor import Spec
 
 if TYPE_CHECKING:
     pass

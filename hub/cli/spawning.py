@@ -25,7 +25,8 @@ from producers.spawn import processes
 from producers.spawn.console import SYSTEM, Console
 from producers.spawn.delivery import Delivery
 from producers.spawn.lifecycle import Policy
-from producers.spawn.supervisor import OutputOptions, Spec, Supervisor
+from producers.spawn.output import OutputOptions
+from producers.spawn.supervisor import Spec, Supervisor
 
 REAP_S = 1.0
 _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)

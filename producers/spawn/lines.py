@@ -15,7 +15,7 @@ Always true:
   limit;
 - for plain text one read costs a split and a join, not work per line.
 
-Not here: which lines belong together (hub.wire.multiline), reading (producers.spawn.supervisor).
+Not here: which lines belong together (hub.wire.multiline), reading (producers.spawn.output).
 """
 
 from __future__ import annotations

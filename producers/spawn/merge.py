@@ -6,7 +6,7 @@ comes out or until the caller no longer lists it as held.
 
 Always true: messages come out in the order of the reads in which they began, those of one read in the order in which
 they were added.
-Not here: how long a message may be held (producers.spawn.supervisor).
+Not here: how long a message may be held (producers.spawn.output).
 """
 
 from __future__ import annotations

@@ -1,22 +1,16 @@
 """
-The supervisor: starts children, reads their output, and carries out the decisions of their lifecycle.
+The supervisor: starts children, and carries out the decisions of their lifecycle.
 
-    pipes ─▶ select, in the order in which they became readable ─▶ lines ─▶ parcels ─▶ delivery
     ends, signals, time ─▶ lifecycle ─▶ start, signal, report
 
 Always true:
-- the lines of one stream keep their order; a child's start comes before its first line, its exit after its last line
-  (lines from processes that it left running come later);
-- across streams, the one that became readable first is read first. Lines are in order if they are further apart than
-  one wake-up and read (about 0.1 ms); closer lines may be grouped by stream, because a pipe does not record the time of
-  a write;
-- place and time of a message are those of its first byte: the child's other stream waits for a traceback that is not
-  complete, at most `HOLD_MAX_S`, and for half a line, at most `IDLE_S`;
-- while there is no room for data that was read, no stream is read;
+- a child's start comes before its first line, its exit after its last line (lines from processes that it left running
+  come later);
 - when `run` returns, every child has exited and has been waited for; with *ends_orphans* so have the processes that had
   left its group (where the kernel lists our children, and gives us the orphans: processes.adopt).
 
-Not here: decisions (producers.spawn.lifecycle), delivery of messages (producers.spawn.delivery).
+Not here: decisions (producers.spawn.lifecycle), the output of the children (producers.spawn.output), delivery of
+messages (producers.spawn.delivery).
 """
 
 from __future__ import annotations
@@ -24,16 +18,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import selectors
 import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hub.escaping import escape
-from hub.wire.multiline import Join, Moment
 from producers.record import encode_record, pack_entry
 from producers.spawn import processes
 from producers.spawn.console import SYSTEM
@@ -57,23 +48,7 @@ from producers.spawn.lifecycle import (
     StopAsked,
     Tick,
 )
-from producers.spawn.lines import LINE_BYTES_MAX, LineRun, Lines, pack
-from producers.spawn.merge import Merge
-
-READ_BYTES = 256 << 10
-IDLE_S = 0.1
-"""How long lines are held for others that may belong to them."""
-HOLD_MAX_S = 1.0
-"""
-How long a message without its end is held (a traceback without its exception), and how long a child's other stream
-waits for a message whose lines come one by one.
-"""
-DRAIN_BYTES_MAX = 16 << 20
-"""
-Maximum bytes read from a stream after its child has exited: more than a pipe holds, but bounded, because other
-processes of its group may keep writing.
-"""
-_ROUNDS = 16  # reads before yielding to the loop
+from producers.spawn.output import ChildOutput, Output, OutputOptions
 
 
 class Spec(NamedTuple):
@@ -89,35 +64,13 @@ class Spec(NamedTuple):
     """The signal that it gets when this process is killed."""
 
 
-class OutputOptions(NamedTuple):
-    """How the output is cut into messages."""
-
-    join: Join = Join.AUTO
-    line_bytes_max: int = LINE_BYTES_MAX
-
-
-class _Stream:
-    """One pipe of a child."""
-
-    def __init__(self, child: _ChildProcess, name: str, pipe: Any, options: OutputOptions) -> None:
-        self.child = child
-        self.name = name
-        self.pipe = pipe
-        self.fd: int = pipe.fileno()
-        self.lines = Lines(join=options.join, line_bytes_max=options.line_bytes_max)
-        self.flushing: asyncio.TimerHandle | None = None
-        self.held: Moment | None = None  # the first byte of the message that is not complete
-        self.held_at = 0.0  # when that was read, by the loop's clock
-
-
 class _ChildProcess:
     """One life of a child."""
 
     def __init__(self, spec: Spec, process: subprocess.Popen[bytes]) -> None:
         self.spec = spec
         self.process = process
-        self.streams: list[_Stream] = []  # the open ones
-        self.merge = Merge()
+        self.output = ChildOutput(spec.name)
         self.forget: Callable[[], None] = lambda: None
 
 
@@ -136,18 +89,12 @@ class Supervisor:
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._lifecycle = Lifecycle(self._specs, policy)
-        self._delivery = delivery
-        self._options = options or OutputOptions()
+        self._output = Output(delivery, options or OutputOptions())
         self._on_event = on_event
         self._ends_orphans = ends_orphans
         self._stop_timeout_s = policy.stop_timeout_s
         self._stops = 0  # calls of `stop`
         self._children: dict[str, _ChildProcess] = {}  # the latest life of each
-        self._streams: set[_Stream] = set()  # open ones, also of earlier lives: other processes may hold the write ends
-        self._reads = 0
-        self._selector = selectors.DefaultSelector()  # separate: it reports ready pipes in order, which a loop need not
-        self._held: deque[Parcel] = deque()
-        self._catching_up: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._over: asyncio.Future[None] | None = None  # set while `run` runs
 
@@ -155,16 +102,14 @@ class Supervisor:
         """Start all children. Return the exit code when all have ended."""
         self._loop = asyncio.get_running_loop()
         self._over = over = self._loop.create_future()
-        self._listen()
+        self._output.begin()
         try:
             self._do(self._lifecycle.begin())
             self._after()
             await over
             if self._ends_orphans:
                 await self._end_orphans()
-            for stream in list(self._streams):
-                self._drain(stream)
-            await self._caught_up()
+            await self._output.finish_all()
             return self._lifecycle.exit_code
         finally:
             self._end()
@@ -245,21 +190,12 @@ class Supervisor:
             return
         child = self._children[spec.name] = _ChildProcess(spec, process)
         self._handle(Started(spec.name, process.pid))
-        for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
-            if pipe is None:
-                continue
-            stream = _Stream(child, name, pipe, self._options)
-            child.streams.append(stream)
-            self._streams.add(stream)
-            self._selector.register(stream.fd, selectors.EVENT_READ, stream)
+        self._output.open(child.output, process)
         child.forget = processes.on_exit(process, lambda: self._ended(child))
 
     def _ended(self, child: _ChildProcess) -> None:
         """A child has exited: read its remaining output, then handle the exit."""
-        if not self._held:
-            self._readable()
-        for stream in list(child.streams):
-            self._drain(stream)
+        self._output.finish(child.output)
         has_left = not processes.is_group_empty(child.process.pid)
         self._handle(Exited(child.spec.name, child.process.returncode, has_left))
 
@@ -269,128 +205,18 @@ class Supervisor:
         shown = escape(f"{name} {_sentence(event, fields)}").encode()
         parcel = Parcel(name, pack_entry(encode_record(record), None), 1, [shown], SYSTEM)
         child = self._children.get(name)
-        if child is None:
-            self._deliver(parcel)
-            return
-        child.merge.add(self._moment().number, parcel)
-        self._release(child)
-
-    # Reading.
-
-    def _listen(self) -> None:
-        self._loop.add_reader(self._selector.fileno(), self._readable)
-
-    def _readable(self) -> None:
-        for _ in range(_ROUNDS):
-            events = self._selector.select(0)
-            for key, _ in events:
-                self._read(key.data)
-            if not events or self._held:
-                return
-
-    def _read(self, stream: _Stream) -> int:
-        """Read once. Return the number of bytes, 0 at the end or if there is no data now."""
-        try:
-            data = os.read(stream.fd, READ_BYTES)
-        except BlockingIOError:
-            return 0
-        if not data:
-            self._close(stream)
-            return 0
-        self._take(stream, stream.lines.receive(data, self._moment()))
-        return len(data)
-
-    def _drain(self, stream: _Stream) -> None:
-        left = DRAIN_BYTES_MAX
-        while left > 0 and stream in self._streams and (size := self._read(stream)):
-            left -= size
-        self._take(stream, stream.lines.finish())
-
-    def _close(self, stream: _Stream) -> None:
-        self._take(stream, stream.lines.finish())
-        self._selector.unregister(stream.fd)
-        stream.child.streams.remove(stream)
-        self._streams.remove(stream)
-        stream.pipe.close()
-
-    def _moment(self) -> Moment:
-        self._reads += 1
-        return Moment(self._reads, time.time_ns())
-
-    def _take(self, stream: _Stream, runs: Sequence[LineRun]) -> None:
-        child = stream.child
-        tag = child.spec.name
-        for run in runs:
-            child.merge.add(
-                run.moment.number, Parcel(tag, pack(run, stream.name), len(run.messages), run.messages, tag)
-            )
-        if stream.flushing is not None:
-            stream.flushing.cancel()
-            stream.flushing = None
-        held = stream.lines.held_since
-        if held != stream.held:
-            stream.held, stream.held_at = held, self._loop.time()
-        if held is not None:
-            idle_s = HOLD_MAX_S if stream.lines.is_incomplete else IDLE_S
-            stream.flushing = self._loop.call_later(idle_s, self._flush, stream)
-        self._release(child)
-
-    def _flush(self, stream: _Stream) -> None:
-        """No data has come for a while: return the held lines, unless their continuation only waits to be read."""
-        if self._catching_up is not None:
-            stream.flushing = self._loop.call_later(IDLE_S, self._flush, stream)
-            return
-        before = stream.flushing
-        self._readable()
-        if stream.flushing is before and stream in self._streams:
-            self._take(stream, stream.lines.flush())
-
-    def _release(self, child: _ChildProcess) -> None:
-        """Deliver the messages of *child* that need not wait for one that began before them."""
-        latest = self._loop.time() - HOLD_MAX_S
-        held = [one.held.number for one in child.streams if one.held is not None and one.held_at > latest]
-        for parcel in child.merge.release(held):
-            self._deliver(parcel)
-
-    # Delivering.
-
-    def _deliver(self, parcel: Parcel) -> None:
-        if not self._held and self._delivery.offer(parcel):
-            return
-        self._held.append(parcel)
-        if self._catching_up is None:
-            self._loop.remove_reader(self._selector.fileno())
-            self._catching_up = self._loop.create_task(self._catch_up(), name="mpsr-catch-up")
-
-    async def _catch_up(self) -> None:
-        """Deliver the held parcels in a thread, where waiting blocks nothing else; then resume reading."""
-        while self._held:
-            await asyncio.to_thread(self._delivery.insist, self._held[0])
-            self._held.popleft()
-        self._catching_up = None
-        self._listen()
-
-    async def _caught_up(self) -> None:
-        if self._catching_up is not None:
-            await self._catching_up
+        self._output.add(None if child is None else child.output, parcel)
 
     def _end(self) -> None:
         """Release everything; after an unexpected exception also kill the children."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-        self._loop.remove_reader(self._selector.fileno())
         for child in self._children.values():
             child.forget()
             if child.process.returncode is None:
                 processes.signal_group(child.process.pid, 9)
                 child.process.wait()
-        for stream in self._streams:
-            if stream.flushing is not None:
-                stream.flushing.cancel()
-            stream.pipe.close()
-        self._selector.close()
+        self._output.close()
 
 
 _KILLED = {

@@ -18,7 +18,8 @@ import pytest
 from producers.spawn.console import SYSTEM
 from producers.spawn.delivery import Delivery, Parcel
 from producers.spawn.lifecycle import Policy
-from producers.spawn.supervisor import HOLD_MAX_S, IDLE_S, Spec, Supervisor
+from producers.spawn.output import HOLD_MAX_S, IDLE_S
+from producers.spawn.supervisor import Spec, Supervisor
 from tests.support import PATIENCE_S, eventually
 
 
@@ -105,7 +106,7 @@ def test_nothing_is_read_without_room(tmp_path: Path, monkeypatch: pytest.Monkey
         """In the thread that waits for room: let the pipe become full, and the loop of the supervisor run on."""
         if delivery.is_open.is_set():
             return
-        (fd,) = (stream.fd for stream in supervisor._streams if stream.name == "stdout")
+        (fd,) = (stream.fd for stream in supervisor._output._streams if stream.name == "stdout")
 
         def is_full() -> bool:
             held = int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
@@ -121,13 +122,13 @@ def test_nothing_is_read_without_room(tmp_path: Path, monkeypatch: pytest.Monkey
 
     delivery = Refusing(until_full)
     supervisor = supervise(delivery, WRITES_MUCH, str(is_done))
-    read = supervisor._read
+    read = supervisor._output._read
 
     def counted(stream: Any) -> int:
         reads.append(read(stream))
         return reads[-1]
 
-    monkeypatch.setattr(supervisor, "_read", counted)
+    monkeypatch.setattr(supervisor._output, "_read", counted)
     assert run(supervisor) == 0
     assert (read_while_full, is_done.exists()) == ([0], True)
     assert delivery.lines[1:-1] == [b"first", *[b"x" * 99] * 50_000]
@@ -175,7 +176,7 @@ def test_a_slow_traceback_is_one_message(monkeypatch: pytest.MonkeyPatch, has_en
         loop = asyncio.get_running_loop()
         assert isinstance(loop, MovedLoop)
         supervisor = Supervisor([Spec("w.1", ("cat",), os.environ, stdin=read_end)], Policy(), delivery)
-        read, read_bytes = supervisor._read, 0
+        read, read_bytes = supervisor._output._read, 0
 
         def counted(stream: Any) -> int:
             nonlocal read_bytes
@@ -188,7 +189,7 @@ def test_a_slow_traceback_is_one_message(monkeypatch: pytest.MonkeyPatch, has_en
             while read_bytes != wanted:  # noqa: ASYNC110  `until` pauses by the loop's clock, which stands still
                 await asyncio.sleep(0)
 
-        monkeypatch.setattr(supervisor, "_read", counted)
+        monkeypatch.setattr(supervisor._output, "_read", counted)
         running = loop.create_task(supervisor.run())
         await write(head)
         await loop.move(2 * IDLE_S)
