@@ -31,6 +31,7 @@ from hub.metrics import Metrics
 from hub.peer import peer_of
 from hub.ration import Lines
 from hub.users import User, Users
+from hub.waiting import until_set
 
 CONNECTIONS_MAX = 10_000
 BACKLOG_MAX = 8192
@@ -330,6 +331,4 @@ class Listener(Generic[ClientT]):
     async def _wait_a_little(self) -> None:
         """Wait until a connection ends, at most `RETRY_S`."""
         self._room.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_S):  # not wait_for, which can swallow a cancellation (3.11)
-                await self._room.wait()
+        await until_set(self._room, RETRY_S)

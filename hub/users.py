@@ -12,7 +12,6 @@ Not here: the size of a share (hub.budget), a turn (hub.turn), a ration (hub.rat
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from weakref import WeakValueDictionary
@@ -21,6 +20,7 @@ from hub.budget import half_of_rest
 from hub.holding import Account
 from hub.ration import Allowance, Lines
 from hub.turn import Round, Turn
+from hub.waiting import until_set
 
 LOSSES_PER_S = 100.0
 """Maximum messages about losses per second and user: 30 KB of journal."""
@@ -85,9 +85,7 @@ class Users:
 
     async def _sleep(self, seconds: float) -> None:
         """Return after *seconds*, or when the hub stops."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+        await until_set(self._stopping, seconds)
 
     def of(self, uid: int) -> User:
         """Return the user with *uid*."""

@@ -33,6 +33,7 @@ UNMIRRORED = {
     "hub/sources/kinds": "tests/hub/sources/test_table.py",
     "hub/sources/source": "tests/hub/sources/test_sources.py",
     "hub/sources/values": "tests/hub/sources/test_table.py",
+    "hub/sources/positioned": "tests/hub/sources/test_kmsg.py",
     "hub/wire/arriving": "tests/hub/wire/test_forward_limits.py",
     "hub/wire/output": "tests/hub/wire/test_forward.py",
     "hub/wire/otlpjson": "tests/hub/wire/test_otlp.py",  # both formats give the same messages

@@ -8,6 +8,7 @@ datagram        syslog and journald's native protocol; lane (one user's datagram
 fifo            lines from a named pipe
 journald        the systemd journal. Its stages: journalctl (the child), journalchoice (which entries), journalbatches,
                 journalplace (how far it was read, what is missing), journalfiles (what this machine has)
+positioned      what journald and kmsg have in common
 kmsg            the kernel's log; kmsgdevice: its device
 pickled         log records of Python's SocketHandler
 tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates)

@@ -7,7 +7,6 @@ Not here: the tables (hub.sources.kinds), running sources (hub.sources.sources).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from hub.endpoint import Endpoint
 from hub.intake import Tally
 from hub.listener import Listener
 from hub.sources.kinds import FileTable
+from hub.waiting import until_set
 
 CONNECTIONS_MAX = 1000
 """Connections of one source; more wait in the backlog. A program has one for each handler."""
@@ -53,13 +53,6 @@ class ReadingSource(ConfiguredSource):
         self._is_stopping = True
         self._woken.set()
         await until_set(self._ended, timeout)
-
-
-async def until_set(event: asyncio.Event, timeout: float) -> None:
-    """Return when *event* is set, or after *timeout* seconds."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout):
-            await event.wait()
 
 
 class Accepting:

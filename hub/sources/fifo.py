@@ -38,6 +38,7 @@ from hub.socketpath import check_folder, group_id
 from hub.sources.configured import ReadingSource
 from hub.sources.kinds import FileTable
 from hub.sources.tagging import tagged
+from hub.waiting import until_set
 from hub.wire.detect import Item
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
@@ -166,9 +167,7 @@ class FifoSource(ReadingSource):
         if self._is_stopping:
             return False
         self._woken.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
-                await self._woken.wait()
+        await until_set(self._woken, LOOK_S)
         now = asyncio.get_running_loop().time()
         if now >= self._look_at:
             self._look_at = now + LOOK_S

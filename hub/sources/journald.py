@@ -20,25 +20,23 @@ Not here: the child (hub.sources.journalctl), the format (hub.wire.journalexport
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import time
 from collections.abc import Sequence
 
-from hub.access import Gate
 from hub.budget import PIECE_BYTES
 from hub.endpoint import Endpoint
 from hub.errors import SourceError
-from hub.intake import Data, Tally
+from hub.intake import Data
 from hub.log import get_logger
-from hub.message import Loss, Peer, position_batches
+from hub.message import Loss, position_batches
 from hub.sources import journalfiles
-from hub.sources.configured import until_set
 from hub.sources.journalbatches import JournalBatches
 from hub.sources.journalchoice import JournalChoice, own_cgroup
 from hub.sources.journalctl import Journalctl
 from hub.sources.journalplace import CURSOR_BYTES_MAX, JournalPlace, Place
 from hub.sources.kinds import Journald
+from hub.sources.positioned import REFRESH_S, WAKE_S, PositionedSource
 from hub.sources.shown import Shown
 from hub.sources.source import Lag
 from hub.wire.journald import TAG
@@ -49,11 +47,8 @@ RETRY_MIN_S, RETRY_MAX_S = 0.1, 30.0
 """The pause before journalctl is started again: doubled each time that it has brought nothing new."""
 STORE_S = 60.0
 """How often the place is stored when it has moved and nothing is stored with it: past entries that are left out."""
-REFRESH_S = 86400.0
-"""How often it is stored when it has not moved: a place that nobody stores is forgotten after 30 days."""
 QUIET_S = 1.0
 """The journal is read to its end if the pipe has been empty for that long."""
-WAKE_S = 30e-6
 REPORTED_MAX = 64
 """Different lines of journalctl's standard error that are logged."""
 MISSING = "deleted from the systemd journal before they were read"
@@ -62,35 +57,21 @@ NS = 1_000_000_000
 log = get_logger("mpsr.journald")
 
 
-class JournaldSource:
+class JournaldSource(PositionedSource):
     """Reads the journal of *table*. *shown* has the hub's journal, which knows the place."""
 
     def __init__(self, table: Journald, endpoint: Endpoint, shown: Shown) -> None:
-        self.tally: Tally = Tally()
+        super().__init__(table, endpoint, shown, comm="journald", tag=TAG)
         self._table = table
-        self._endpoint = endpoint
-        self._journal = shown.journal
-        self._tag = TAG if table.tag is None else table.tag.encode()
         self._name = PREFIX + journalfiles.identity(table.directory)
-        peer = Peer(comm="journald", verified=False)
-        self._intake = endpoint.intake(peer, Gate(endpoint.access, peer, lambda: None), self.tally)
         own = "" if table.own else own_cgroup()
         self._choice = JournalChoice(units=table.units, exclude_units=table.exclude_units, own_cgroup=own)
         self._program = ""
         self._at = JournalPlace(Place())
         self._stored = Place()  # the place that was stored last
-        self._stored_at = -math.inf  # so that a hub that is often restarted writes its row, too
-        self._woken = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._is_stopping = False
         self._reported: set[str] = set()
         self._last_ns: int | None = None  # the time of the last entry that was read
         self._quiet_since: float | None = None
-
-    @property
-    def where(self) -> str:
-        """What is read."""
-        return self._table.where
 
     @property
     def lag(self) -> Lag:
@@ -105,19 +86,7 @@ class JournaldSource:
     def open(self) -> None:
         """Look for journalctl. Raises SourceError."""
         self._program = journalfiles.check_journal(self.where, self._table.directory)
-        if not self._intake.gate.may("send"):
-            raise SourceError(self.where, "an access rule refuses its messages (look at send_deny)")
-
-    def permit(self, mode: int, group: str | None) -> None:
-        """Do nothing: there is no file."""
-
-    async def stop(self, timeout: float) -> None:
-        """Read no more, and return when what was taken is stored, at most *timeout* seconds later."""
-        self._is_stopping = True
-        self._woken.set()
-        self._intake.lift_limits()
-        self._intake.budget.end(self._intake.holding)
-        await until_set(self._ended, timeout)
+        self._check_rules()
 
     async def run(self) -> None:
         """Read until `stop` is called; return when what was taken is stored. Raises SourceError, OSError."""
@@ -241,12 +210,6 @@ class JournaldSource:
         finally:
             loop.remove_reader(child.fd)
 
-    async def _wait(self, timeout: float) -> None:
-        """Return when there is something to do, or after *timeout* seconds."""
-        await until_set(self._woken, timeout)
-        if not self._is_stopping:
-            self._woken.clear()
-
     async def _decode(self, parser: JournalExport, data: bytes) -> None:
         """Take what is in *data*. At a stop the rest is left: it is read again."""
         intake = self._intake
@@ -260,18 +223,13 @@ class JournaldSource:
         intake.budget.keep(intake.holding, parser.held_bytes)
 
     async def _take(self, items: Sequence[Data]) -> None:
-        if not items:
-            return
-        if not await self._intake.take(items):
-            raise SourceError(self.where, "an access rule refuses its messages (look at send_deny)")
-        self._note_stored()
+        await super()._take(items)
+        if items:
+            self._stored = self._at.place
 
     async def _store(self) -> None:
         """Store the place alone."""
         await self._take(position_batches([self._at.place.position(self._name)], peer=self._intake.peer))
-
-    def _note_stored(self) -> None:
-        self._stored, self._stored_at = self._at.place, asyncio.get_running_loop().time()
 
     def _items(self, entries: Sequence[Entry]) -> list[Data]:
         """

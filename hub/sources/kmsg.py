@@ -19,23 +19,20 @@ Source: Documentation/ABI/testing/dev-kmsg of the kernel; syslog(2) about dmesg_
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import math
 import os
 import time
 from collections.abc import Callable
 
-from hub.access import Gate
 from hub.endpoint import Endpoint
 from hub.entries import join
 from hub.errors import SourceError
-from hub.intake import Data, Tally
+from hub.intake import Data
 from hub.log import get_logger
-from hub.message import Batch, Loss, Peer, Position
-from hub.sources.configured import until_set
+from hub.message import Batch, Loss, Position
 from hub.sources.kinds import KMSG, Kmsg
 from hub.sources.kmsgdevice import boot_id, open_device
+from hub.sources.positioned import REFRESH_S, WAKE_S, PositionedSource
 from hub.sources.shown import Shown
 from hub.sources.source import Lag
 from hub.wire.kmsg import RECORD_BYTES_MAX, Record, parse
@@ -44,39 +41,22 @@ PREFIX = b"kmsg:"
 TAG = b"kmsg"
 RECORDS_MAX = 256
 """Records of one step and of one batch: 3 ms."""
-WAKE_S = 30e-6
-REFRESH_S = 86400.0
-"""How often the position is stored when nothing arrives: one that nobody stores is forgotten after 30 days."""
 OVERWRITTEN = "overwritten in the kernel's buffer before they were read"
 log = get_logger("mpsr.kmsg")
 
 
-class KmsgSource:
+class KmsgSource(PositionedSource):
     """Reads the kernel's log. *shown* has the hub's journal, which knows the position. *read* reads one record."""
 
     def __init__(
         self, table: Kmsg, endpoint: Endpoint, shown: Shown, *, read: Callable[[int, int], bytes] = os.read
     ) -> None:
-        self.tally: Tally = Tally()
-        self._endpoint = endpoint
-        self._journal = shown.journal
+        super().__init__(table, endpoint, shown, comm="kmsg", tag=TAG)
         self._read = read
-        self._tag = TAG if table.tag is None else table.tag.encode()
-        peer = Peer(comm="kmsg", verified=False)
-        self._intake = endpoint.intake(peer, Gate(endpoint.access, peer, lambda: None), self.tally)
         self._fd = -1
         self._name = b""
         self._next: int | None = None  # the number that comes next; None: any
-        self._stored_at = -math.inf  # so that a hub that is often restarted writes its row, too
         self._is_drained = False
-        self._woken = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._is_stopping = False
-
-    @property
-    def where(self) -> str:
-        """What is read."""
-        return KMSG
 
     @property
     def lag(self) -> Lag:
@@ -85,22 +65,9 @@ class KmsgSource:
 
     def open(self) -> None:
         """Open the device. Raises SourceError or OSError."""
-        if not self._intake.gate.may("send"):
-            raise SourceError(KMSG, "an access rule refuses its messages (look at send_deny)")
+        self._check_rules()
         self._name = PREFIX + boot_id()
         self._fd = open_device()
-
-    def permit(self, mode: int, group: str | None) -> None:
-        """Do nothing: the file is the kernel's."""
-
-    async def stop(self, timeout: float) -> None:
-        """Read no more, and return when what was taken is stored, at most *timeout* seconds later."""
-        self._is_stopping = True
-        self._woken.set()
-        self._intake.lift_limits()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._ended.wait()
 
     async def run(self) -> None:
         """Read until `stop` is called; return when what was taken is stored. Raises SourceError or OSError."""
@@ -111,7 +78,7 @@ class KmsgSource:
             while not self._is_stopping:
                 if not await self._read_some():
                     self._is_drained = True
-                    await self._wait()
+                    await self._wait_for_more()
             await self._intake.all_settled()
         finally:
             loop.remove_reader(self._fd)
@@ -191,18 +158,9 @@ class KmsgSource:
     def _position(self, number: int) -> Position:
         return Position(self._name, number)
 
-    async def _take(self, items: list[Data]) -> None:
-        if not items:
-            return
-        if not await self._intake.take(items):
-            raise SourceError(KMSG, "an access rule refuses its messages (look at send_deny)")
-        self._stored_at = asyncio.get_running_loop().time()
-
-    async def _wait(self) -> None:
+    async def _wait_for_more(self) -> None:
         """Return when there may be something to read. Store the position that was stored long ago."""
         loop = asyncio.get_running_loop()
         if self._next and loop.time() - self._stored_at >= REFRESH_S:
             await self._take([self._batch([], b"", (self._position(self._next - 1),))])
-        await until_set(self._woken, REFRESH_S)
-        if not self._is_stopping:
-            self._woken.clear()
+        await self._wait(REFRESH_S)

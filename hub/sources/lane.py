@@ -17,7 +17,6 @@ Not here: the socket (hub.sources.datagram).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 from collections import deque
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from hub.intake import Data, Intake
 from hub.log import get_logger
 from hub.message import Batch, Loss, Peer
 from hub.users import User
+from hub.waiting import until_set
 from hub.wire import journald, sysloglines
 from hub.wire.batcher import Batcher
 from hub.wire.payload import Unopened
@@ -107,9 +107,7 @@ class Lane:
     async def _look(self) -> None:
         """Return when the lane has got on, after `LOOK_S` at the latest."""
         self._got_on.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
-                await self._got_on.wait()
+        await until_set(self._got_on, LOOK_S)
 
     def add(self, datagram: Arrived) -> None:
         """Take *datagram*. There is room for it."""

@@ -28,6 +28,7 @@ from hub.log import get_logger
 from hub.sources.kinds import FileTable, SourceTable, type_of
 from hub.sources.source import Lag, Source
 from hub.sources.table import SOURCES, as_source_error, load, make
+from hub.waiting import until_set
 
 RETRY_S = 1.0
 SETTLED_LOOK_S = 0.05
@@ -189,9 +190,7 @@ class _Running:
             finally:
                 self._forget()
                 self.tried.set()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S):
-                    await self._stopping.wait()
+            await until_set(self._stopping, RETRY_S)
 
     async def _try(self) -> None:
         was_open, self._was_open = self._was_open, False

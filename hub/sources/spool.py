@@ -45,6 +45,7 @@ from hub.sources.spoolfolder import SpoolFolder
 from hub.sources.spoolreader import SpoolReader
 from hub.sources.userfiles import BYTES_SHARE, FILES_MAX, Known, Look, Patience, UserFiles
 from hub.users import Users
+from hub.waiting import until_set
 from hub.wire.spoolfile import folder_beside
 
 LOOK_S = 5.0
@@ -113,9 +114,7 @@ class SpoolSource:
 
     async def first_look(self) -> None:
         """Return when the spools found at the start are adopted, or after `FIRST_LOOK_S`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_LOOK_S):
-                await self.has_looked.wait()
+        await until_set(self.has_looked, FIRST_LOOK_S)
 
     async def follow_socket(self) -> None:
         """Adapt the folder to the current permissions of the socket."""
@@ -131,9 +130,7 @@ class SpoolSource:
                 await self.look()
                 self._wait_for_first()
                 await asyncio.sleep(min(max(PAUSE_S, PAUSE_RATIO * (self._clock() - began)), PAUSE_MAX_S))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await self._connection_ended.wait()
+                await until_set(self._connection_ended, LOOK_S)
         finally:
             self.close()
 

@@ -36,7 +36,6 @@ from hub.errors import HubClosed, SourceError
 from hub.intake import Intake, Tally
 from hub.log import get_logger
 from hub.message import Peer, position_batches
-from hub.sources.configured import until_set
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.fileidentity import PREFIX
 from hub.sources.fileowner import Owner
@@ -50,6 +49,7 @@ from hub.sources.looking import LOOK_PAUSE_MAX_S, LOOK_PAUSE_RATIO
 from hub.sources.shown import Shown
 from hub.sources.source import Lag
 from hub.sources.watching import Watching
+from hub.waiting import until_set
 
 LOOK_S = 30.0
 """How often everything is looked at, although events have reported nothing."""
