@@ -39,6 +39,15 @@ def check_certificates(path: str) -> None:
         raise Unusable(f"{path} has more than {CERTIFICATES_BYTES_MAX} bytes: is it the right file?")
 
 
+def stamp_of(path: str) -> tuple[int, ...]:
+    """Return what changes when the file at *path*, its owner or its mode does, or when it comes or goes."""
+    try:
+        there = os.stat(path)
+    except OSError as error:
+        return (error.errno or 0,)
+    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_mode, there.st_uid
+
+
 def read_secret(path: str) -> bytes:
     """Return the secret in the file at *path*, without the newline at its end. Raises Unusable."""
     check_secret(path)

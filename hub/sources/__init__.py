@@ -11,7 +11,8 @@ journald        the systemd journal. Its stages: journalctl (the child), journal
 positioned      what journald and kmsg have in common
 kmsg            the kernel's log; kmsgdevice: its device
 pickled         log records of Python's SocketHandler
-tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates)
+tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates),
+                renewed (they are read again when they change)
 tail            log files. Its stages: watching (events of the kernel), following (all files of a source).
                 looking (through folders: lookfolder; fileglob, filelink: which ones; sourceglobs: since when),
                 filefinding (what a name leads to), fileset, fileowner (what is followed, for whom), rowindex (what the

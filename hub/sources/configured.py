@@ -1,5 +1,5 @@
 """
-What configured sources have in common: the values of their table, and the stop of one that reads or accepts clients.
+What configured sources have in common: the values of their table, reading, accepting, and the stop.
 
 Not here: the tables (hub.sources.kinds), running sources (hub.sources.sources).
 """
@@ -7,19 +7,26 @@ Not here: the tables (hub.sources.kinds), running sources (hub.sources.sources).
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 
+from hub.budget import PIECE_BYTES
 from hub.endpoint import Endpoint
-from hub.intake import Tally
+from hub.intake import Intake, Tally
 from hub.listener import Listener
+from hub.log import get_logger
+from hub.socketfile import SocketFile
 from hub.sources.kinds import FileTable
 from hub.waiting import until_set
 
 CONNECTIONS_MAX = 1000
 """Connections of one source; more wait in the backlog. A program has one for each handler."""
+WAKE_S = 30e-6
+"""What being woken costs, beside the read; it counts as the user's time on the loop."""
 LOOK_S = 1.0
 """How often a source that accepts looks at its files."""
+log = get_logger("mpsr.sources")
 
 
 class ConfiguredSource:
@@ -53,6 +60,27 @@ class ReadingSource(ConfiguredSource):
         self._is_stopping = True
         self._woken.set()
         await until_set(self._ended, timeout)
+
+
+def renew_if_lost(file: SocketFile, listener: Listener[Any], mode: int, group: str | None) -> None:
+    """Bind the socket *file* of *listener* anew if its path was removed or replaced. Raises MpsrError."""
+    if file.is_lost and listener.renew(lambda: file.listen_again(mode, group)):
+        log.warning("socket.renewed", socket=file.path)
+
+
+async def read_in_turn(intake: Intake, fd: int) -> bytes:
+    """
+    Read *fd*, which does not block, when there is room for it and it is the turn of its user.
+
+    Raises BlockingIOError if there is nothing to read, and OSError. The caller counts what has arrived.
+    """
+    budget, holding, turn = intake.budget, intake.holding, intake.user.turn
+    await budget.room_to_read(holding)
+    if not turn.is_free:
+        await turn.come()
+    turn.spend(WAKE_S)
+    with turn:
+        return os.read(fd, budget.readable_bytes(holding) or PIECE_BYTES)
 
 
 class Accepting:

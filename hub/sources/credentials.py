@@ -12,7 +12,6 @@ Source: Python's documentation of `ssl`, "Security considerations".
 
 from __future__ import annotations
 
-import os
 import ssl
 from typing import NamedTuple
 
@@ -40,11 +39,6 @@ def load(table: Tcp) -> Credentials:
         return Credentials(key, _context(table))
     except Unusable as error:
         raise SourceError(table.where, str(error)) from error
-
-
-def stamp(table: Tcp) -> tuple[object, ...]:
-    """Return what changes when a file of *table* does."""
-    return tuple(_stamp(path) for path in (table.shared_key_file, table.tls_cert, table.tls_key, table.tls_client_ca))
 
 
 def _context(table: Tcp) -> ssl.SSLContext | None:
@@ -79,13 +73,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return error.reason.replace("_", " ").lower() if error.reason else "a file holds something else"
     return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def _stamp(path: str | None) -> tuple[int, ...] | None:
-    if path is None:
-        return None
-    try:
-        there = os.stat(path)
-    except OSError:
-        return ()
-    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_mode

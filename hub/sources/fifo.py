@@ -29,13 +29,12 @@ from collections.abc import Sequence
 import msgspec
 
 from hub.access import Gate
-from hub.budget import PIECE_BYTES
 from hub.endpoint import Endpoint
 from hub.errors import SourceError
 from hub.intake import Data, Intake
 from hub.message import Loss, Peer
 from hub.socketpath import check_folder, group_id
-from hub.sources.configured import ReadingSource
+from hub.sources.configured import ReadingSource, read_in_turn
 from hub.sources.kinds import FileTable
 from hub.sources.tagging import tagged
 from hub.waiting import until_set
@@ -45,8 +44,6 @@ from hub.wire.lines import LineDecoder
 
 LOOK_S = 1.0
 """How often the source looks whether the pipe is still in its place."""
-WAKE_S = 30e-6
-"""What being woken costs, beside the read; it counts as the user's time on the loop."""
 POLL_S = 0.1
 """How often it looks for writers where it cannot have the event loop wait for them."""
 DRAIN_BYTES_MAX = 16 << 20
@@ -122,13 +119,8 @@ class FifoSource(ReadingSource):
     async def _read_some(self) -> bool:
         """Read once, and take the result; False at the end."""
         intake = self._intake
-        await intake.budget.room_to_read(intake.holding)
-        if not intake.user.turn.is_free:
-            await intake.user.turn.come()
-        intake.user.turn.spend(WAKE_S)
         try:
-            with intake.user.turn:
-                data = os.read(self._fd, intake.budget.readable_bytes(intake.holding) or PIECE_BYTES)
+            data = await read_in_turn(intake, self._fd)
         except BlockingIOError:
             return await self._wait()
         if not data:

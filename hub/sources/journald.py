@@ -20,23 +20,22 @@ Not here: the child (hub.sources.journalctl), the format (hub.wire.journalexport
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 
-from hub.budget import PIECE_BYTES
 from hub.endpoint import Endpoint
 from hub.errors import SourceError
 from hub.intake import Data
 from hub.log import get_logger
 from hub.message import Loss, position_batches
 from hub.sources import journalfiles
+from hub.sources.configured import read_in_turn
 from hub.sources.journalbatches import JournalBatches
 from hub.sources.journalchoice import JournalChoice, own_cgroup
 from hub.sources.journalctl import Journalctl
 from hub.sources.journalplace import CURSOR_BYTES_MAX, JournalPlace, Place
 from hub.sources.kinds import Journald
-from hub.sources.positioned import REFRESH_S, WAKE_S, PositionedSource
+from hub.sources.positioned import REFRESH_S, PositionedSource
 from hub.sources.shown import Shown
 from hub.sources.source import Lag
 from hub.wire.journald import TAG
@@ -176,20 +175,13 @@ class JournaldSource(PositionedSource):
 
     async def _read(self, child: Journalctl) -> bytes | None:
         """Return the next bytes of the child's output; none at its end, None at a stop."""
-        intake = self._intake
-        budget, holding = intake.budget, intake.holding
         while not self._is_stopping:
-            await budget.room_to_read(holding)
-            if not intake.user.turn.is_free:
-                await intake.user.turn.come()
-            intake.user.turn.spend(WAKE_S)
             try:
-                with intake.user.turn:
-                    data = os.read(child.fd, budget.readable_bytes(holding) or PIECE_BYTES)
+                data = await read_in_turn(self._intake, child.fd)
             except BlockingIOError:
                 await self._wait_for(child)
                 continue
-            budget.arrived(holding, len(data))
+            self._intake.budget.arrived(self._intake.holding, len(data))
             self._quiet_since = None
             return data
         return None

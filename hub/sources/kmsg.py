@@ -30,9 +30,10 @@ from hub.errors import SourceError
 from hub.intake import Data
 from hub.log import get_logger
 from hub.message import Batch, Loss, Position
+from hub.sources.configured import WAKE_S
 from hub.sources.kinds import KMSG, Kmsg
 from hub.sources.kmsgdevice import boot_id, open_device
-from hub.sources.positioned import REFRESH_S, WAKE_S, PositionedSource
+from hub.sources.positioned import REFRESH_S, PositionedSource
 from hub.sources.shown import Shown
 from hub.sources.source import Lag
 from hub.wire.kmsg import RECORD_BYTES_MAX, Record, parse

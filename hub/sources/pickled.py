@@ -15,14 +15,13 @@ Not here: the records (hub.wire.pickled), connections (hub.connection, hub.liste
 from __future__ import annotations
 
 import functools
-import socket
 
 from hub.connection import Connection
 from hub.endpoint import Endpoint
 from hub.listener import Listener
 from hub.log import get_logger
 from hub.socketfile import SocketFile
-from hub.sources.configured import CONNECTIONS_MAX, Accepting, ConfiguredSource
+from hub.sources.configured import CONNECTIONS_MAX, Accepting, ConfiguredSource, renew_if_lost
 from hub.sources.kinds import FileTable
 from hub.wire.pickled import PickleDecoder
 
@@ -63,8 +62,4 @@ class PickledSource(ConfiguredSource):
     def _look(self) -> None:
         """Bind the socket anew if its file is gone, and follow the limit of frames."""
         self._listener.limit(connections_max=CONNECTIONS_MAX, frame_bytes_max=self._endpoint.frame_bytes_max)
-        if self._file.is_lost and self._listener.renew(self._bind_again):
-            log.warning("socket.renewed", socket=self._table.path)
-
-    def _bind_again(self) -> socket.socket:
-        return self._file.listen_again(self._mode, self._group)
+        renew_if_lost(self._file, self._listener, self._mode, self._group)

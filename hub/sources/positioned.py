@@ -22,8 +22,6 @@ from hub.sources.kinds import SourceTable
 from hub.sources.shown import Shown
 from hub.waiting import until_set
 
-WAKE_S = 30e-6
-"""What being woken costs, beside the read; it counts as the user's time on the loop."""
 REFRESH_S = 86400.0
 """How often a position is stored that has not moved: one that nobody stores is forgotten after 30 days."""
 

@@ -24,7 +24,6 @@ from collections.abc import Callable
 from hub.access import Gate
 from hub.connection import Connection
 from hub.endpoint import Endpoint
-from hub.errors import SourceError
 from hub.intake import Tally
 from hub.listener import Client, Listener
 from hub.log import get_logger
@@ -32,9 +31,10 @@ from hub.message import Peer
 from hub.peer import peer_of_certificate, remote_peer
 from hub.ration import Lines
 from hub.sources.configured import CONNECTIONS_MAX, Accepting
-from hub.sources.credentials import Credentials, load, stamp
+from hub.sources.credentials import Credentials, load
 from hub.sources.greeting import GREETING_S, Greeted, Greeting, Unwelcome
 from hub.sources.kinds import Tcp
+from hub.sources.renewed import Renewed
 from hub.sources.tagging import TaggingDecoder
 from hub.tcpsocket import TcpSocket
 from hub.users import User, Users
@@ -51,8 +51,7 @@ class TcpSource:
         self._endpoint = endpoint
         tag = None if table.tag is None else table.tag.encode()
         self._decoder = None if tag is None else functools.partial(TaggingDecoder, tag=tag)
-        self._credentials = Credentials()
-        self._stamp: tuple[object, ...] = ()
+        self._credentials: Renewed[Credentials]
         self._socket: TcpSocket
         self._listener: Listener[Client]
         self._lines = Lines()
@@ -65,7 +64,9 @@ class TcpSource:
 
     def open(self) -> None:
         """Read the files, and listen. Raises SourceError or SocketError."""
-        self._stamp, self._credentials = stamp(self._table), load(self._table)
+        table = self._table
+        paths = (table.shared_key_file, table.tls_cert, table.tls_key, table.tls_client_ca)
+        self._credentials = Renewed(table, paths, lambda: load(table))
         self._socket = TcpSocket(self._table.address)
         self._listener = Listener(
             self._socket,
@@ -92,22 +93,15 @@ class TcpSource:
     def _look(self) -> None:
         """Follow the limit of frames, and read the files again if they have changed."""
         self._listener.limit(connections_max=CONNECTIONS_MAX, frame_bytes_max=self._endpoint.frame_bytes_max)
-        if (now := stamp(self._table)) == self._stamp:
-            return
-        self._stamp = now
-        try:
-            self._credentials = load(self._table)
-        except SourceError as error:
-            log.error("source.failed", type="tcp", path=self._table.where, error=error.reason, action="the former stay")
-        else:
-            log.info("source.renewed", type="tcp", path=self._table.where)
+        self._credentials.look()
 
     def _connect(self, sock: socket.socket, peer: Peer, _: User) -> Client:
         """Return what serves *sock*: its connection, or first its greeting."""
         self._endpoint.metrics.connections_accepted += 1
-        if not self._credentials.are_any:
+        credentials = self._credentials.value
+        if not credentials.are_any:
             return self._connection(sock, peer, Greeted())
-        return Arrival(sock, peer, self._endpoint.users.of(peer.uid), self._credentials, self._connection, self._reject)
+        return Arrival(sock, peer, self._endpoint.users.of(peer.uid), credentials, self._connection, self._reject)
 
     def _connection(self, sock: socket.socket, peer: Peer, greeted: Greeted) -> Connection:
         """Return the connection of a client that has proved what it has to."""

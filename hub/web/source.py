@@ -15,7 +15,6 @@ Not here: requests (hub.web.website), connections (hub.web.connection).
 from __future__ import annotations
 
 import importlib
-import os
 import socket
 from types import ModuleType
 
@@ -32,8 +31,9 @@ from hub.peer import groups_of, peer_of, remote_peer
 from hub.quantities import Mode
 from hub.secretfile import Unusable, read_secret
 from hub.socketfile import SocketFile
-from hub.sources.configured import Accepting
+from hub.sources.configured import Accepting, renew_if_lost
 from hub.sources.kinds import Http
+from hub.sources.renewed import Renewed
 from hub.sources.shown import Shown
 from hub.tcpsocket import TcpSocket
 from hub.users import User, Users
@@ -54,8 +54,7 @@ class HttpSource:
         self._table = table
         self._endpoint = endpoint
         self._shown = shown
-        self._token = b""
-        self._stamp: tuple[int, ...] = ()
+        self._token: Renewed[bytes] | None = None
         self._website: Website
         self._socket: SocketFile | TcpSocket
         self._listener: Listener[HttpConnection]
@@ -71,8 +70,8 @@ class HttpSource:
         table = self._table
         tag = None if table.tag is None else table.tag.encode()
         if table.token_file is not None:
-            self._stamp, self._token = _stamp_of(table.token_file), _read_token(table)
-        door = Door(None if table.address is None else lambda: self._token)
+            self._token = Renewed(table, (table.token_file,), lambda: _read_token(table))
+        door = Door(None if table.address is None else self._expected)
         self._website = Website(self._endpoint, self._shown, door, tag=tag, otlp=_otlp())
         if table.address is not None:
             self._socket = TcpSocket(table.address)
@@ -115,21 +114,14 @@ class HttpSource:
     def _look(self) -> None:
         """Bind the socket anew if its file is gone, and read the token again if it has changed."""
         if isinstance(self._socket, SocketFile):
-            if self._socket.is_lost and self._listener.renew(self._bind_again):
-                log.warning("socket.renewed", socket=self._table.where)
-        elif self._table.token_file is not None and (now := _stamp_of(self._table.token_file)) != self._stamp:
-            self._stamp = now
-            try:
-                self._token = _read_token(self._table)
-            except SourceError as error:
-                log.error("source.failed", type="http", path=error.path, error=error.reason, action="the former stays")
-            else:
-                log.info("source.renewed", type="http", path=self._table.where)
+            assert self._table.mode is not None
+            renew_if_lost(self._socket, self._listener, self._table.mode, self._table.group)
+        elif self._token is not None:
+            self._token.look()
 
-    def _bind_again(self) -> socket.socket:
-        assert isinstance(self._socket, SocketFile)
-        assert self._table.mode is not None
-        return self._socket.listen_again(self._table.mode, self._table.group)
+    def _expected(self) -> bytes:
+        """Return the token that a request needs."""
+        return b"" if self._token is None else self._token.value
 
 
 def _read_token(table: Http) -> bytes:
@@ -139,15 +131,6 @@ def _read_token(table: Http) -> bytes:
         return read_secret(table.token_file)
     except Unusable as error:
         raise SourceError(table.where, str(error)) from error
-
-
-def _stamp_of(path: str) -> tuple[int, ...]:
-    """Return what changes when the file at *path* does."""
-    try:
-        there = os.stat(path)
-    except OSError as error:
-        return (error.errno or 0,)
-    return there.st_dev, there.st_ino, there.st_size, there.st_mtime_ns, there.st_mode, there.st_uid
 
 
 def _otlp() -> ModuleType | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hub.secretfile import CERTIFICATES_BYTES_MAX, SECRET_BYTES_MAX, Unusable, check_certificates, read_secret
+from hub.secretfile import CERTIFICATES_BYTES_MAX, SECRET_BYTES_MAX, Unusable, check_certificates, read_secret, stamp_of
 
 
 @pytest.fixture
@@ -103,3 +103,21 @@ def test_certificates_of_others(file: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     with pytest.raises(Unusable, match=r"can be written by everybody \(another user could replace the file\)"):
         check_certificates(str(file))
+
+
+def test_a_file_that_changes(tmp_path: Path) -> None:
+    """The stamp is another one when a file was changed, replaced, or removed."""
+    path = tmp_path / "key"
+    path.write_bytes(b"secret")
+    stamps = [stamp_of(str(path))]
+    assert stamp_of(str(path)) == stamps[0]
+    path.chmod(0o600)
+    stamps.append(stamp_of(str(path)))
+    os.utime(path, ns=(1, 1))
+    stamps.append(stamp_of(str(path)))
+    (tmp_path / "new").write_bytes(b"secret")
+    (tmp_path / "new").replace(path)
+    stamps.append(stamp_of(str(path)))
+    path.unlink()
+    stamps.append(stamp_of(str(path)))
+    assert len(set(stamps)) == 5

@@ -12,7 +12,7 @@ import pytest
 from hub.address import Address
 from hub.errors import SourceError
 from hub.paths import AbsolutePath
-from hub.sources.credentials import Credentials, load, stamp
+from hub.sources.credentials import Credentials, load
 from hub.sources.kinds import Tcp
 from tests.certificates import Certificates, Pair
 
@@ -108,22 +108,3 @@ def test_a_private_key_with_a_password(certificates: Certificates, tmp_path: Pat
     subprocess.run(command, check=True, capture_output=True)
     key.chmod(0o600)
     assert fault_of(with_tls(Pair(certificates.server.cert, str(key)))).startswith("the private key is encrypted (")
-
-
-def test_a_file_that_changes(tmp_path: Path) -> None:
-    """The stamp is another one when a file was changed, replaced, or removed."""
-    path = tmp_path / "key"
-    path.write_bytes(b"secret")
-    table = Tcp(address=ADDRESS, shared_key_file=AbsolutePath(path))
-    stamps = [stamp(table)]
-    assert stamp(table) == stamps[0]
-    path.chmod(0o600)
-    stamps.append(stamp(table))
-    os.utime(path, ns=(1, 1))
-    stamps.append(stamp(table))
-    (tmp_path / "new").write_bytes(b"secret")
-    (tmp_path / "new").replace(path)
-    stamps.append(stamp(table))
-    path.unlink()
-    stamps.append(stamp(table))
-    assert len(set(stamps)) == 5

@@ -24,8 +24,9 @@ from hub.connection import TLS_READ_BYTES
 from hub.errors import SocketError, SourceError
 from hub.paths import AbsolutePath
 from hub.peer import peer_of_certificate, peer_of_host
+from hub.secretfile import stamp_of
 from hub.sources import configured, tcp
-from hub.sources.credentials import Credentials, stamp
+from hub.sources.credentials import Credentials
 from hub.sources.kinds import Tcp
 from hub.sources.table import make
 from hub.sources.tcp import TcpSource
@@ -530,12 +531,12 @@ def test_files_that_change(
     async def main() -> None:
         async with serving(tmp_path, keyed) as here:
             path.chmod(0o644)
-            await until(lambda: here.source._stamp == stamp(keyed))
+            await until(lambda: here.source._credentials.stamps == [stamp_of(str(path))])
             assert await asyncio.to_thread(knocks, here, KEY)
             path.unlink()
             path.touch(0o600)
             path.write_bytes(b"another")
-            await until(lambda: here.source._credentials.shared_key == b"another")
+            await until(lambda: here.source._credentials.value.shared_key == b"another")
             assert await asyncio.to_thread(knocks, here, b"another")
             assert not await asyncio.to_thread(knocks, here, KEY)
 
