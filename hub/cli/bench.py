@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -116,14 +117,18 @@ def bench(
         **settings,
     )
     report = run(asked, say=_say)
-    if as_json:
-        click.echo(json.dumps(report))
-    else:
-        width = max(map(len, report))
-        for name, value in report.items():
-            shown = f"{value:,}" if isinstance(value, (int, float)) else "not checked" if value is None else value
-            click.echo(f"{name:<{width}}  {shown}")
+    click.echo(json.dumps(report) if as_json else _table(report))
     return 1 if any(report[name] for name in FAULTS) else 0
+
+
+def _table(report: Mapping[str, Any]) -> str:
+    """Return one line for each figure."""
+    width = max(map(len, report))
+    lines = []
+    for name, value in report.items():
+        shown = f"{value:,}" if isinstance(value, (int, float)) else "not checked" if value is None else value
+        lines.append(f"{name:<{width}}  {shown}")
+    return "\n".join(lines)
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -44,20 +45,7 @@ def call(socket: str | None, method: str, params: str | None, follow: bool) -> N
       mpsr call subscribe               events, as they happen
       mpsr call reload                  read the configuration again
     """
-    value = None
-    if params is not None:
-        try:
-            value = json.loads(params)
-        except RecursionError:
-            raise usage_error("the parameters are nested too deeply") from None
-        except ValueError as error:
-            raise usage_error(f"the parameters are not JSON: {error} (quote them: mpsr call {method} '{{}}')") from None
-        if not isinstance(value, (list, dict)):
-            raise usage_error("the parameters must be a JSON array or object")
-    try:
-        encode_request(method, value, 1)
-    except TypeError as error:  # half of a surrogate pair, for example
-        raise usage_error(str(error)) from None
+    value = _parse(method, params)
     if not follow and method not in STREAMS:
         click.echo(json.dumps(ask(method, value, path=socket)))
         return
@@ -73,3 +61,22 @@ def call(socket: str | None, method: str, params: str | None, follow: bool) -> N
             click.echo(json.dumps(stream.result))
     except KeyboardInterrupt:
         return
+
+
+def _parse(method: str, params: str | None) -> list[Any] | dict[str, Any] | None:
+    """Return the parameters for *method*. Raises UsageError if they are none that can be sent."""
+    value = None
+    if params is not None:
+        try:
+            value = json.loads(params)
+        except RecursionError:
+            raise usage_error("the parameters are nested too deeply") from None
+        except ValueError as error:
+            raise usage_error(f"the parameters are not JSON: {error} (quote them: mpsr call {method} '{{}}')") from None
+        if not isinstance(value, (list, dict)):
+            raise usage_error("the parameters must be a JSON array or object")
+    try:
+        encode_request(method, value, 1)
+    except TypeError as error:  # half of a surrogate pair, for example
+        raise usage_error(str(error)) from None
+    return value

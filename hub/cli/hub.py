@@ -84,14 +84,7 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
             check_default(name, getattr(settings.config, name))
     check_start(settings.config, is_socket_inherited=has_inherited_sockets())
     if check:
-        check_sources(settings.config)
-        used = "".join(
-            f"; {f'process {pid}' if pid else 'another process'} has its {' and its '.join(names)} now"
-            for pid, names in users_of(settings.config).items()
-        )
-        click.echo(f"mpsr: valid ({settings.file or 'no file'}){used}")
-        for note in notes_on_sources(settings.config):
-            complain(note)
+        _check(settings)
         return
 
     import uvloop
@@ -107,3 +100,15 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
         await Service(settings.config, print_batch=print_batch, load=reload).run()
 
     uvloop.run(serve())
+
+
+def _check(settings: LoadedConfig) -> None:
+    """Print that the configuration is valid, and what else is known of it. Raises SourceError."""
+    check_sources(settings.config)
+    used = "".join(
+        f"; {f'process {pid}' if pid else 'another process'} has its {' and its '.join(names)} now"
+        for pid, names in users_of(settings.config).items()
+    )
+    click.echo(f"mpsr: valid ({settings.file or 'no file'}){used}")
+    for note in notes_on_sources(settings.config):
+        complain(note)
