@@ -1,5 +1,6 @@
 """
-The entry of `mpsr`, and of ``python -m hub``, which is the same, and without a command runs the hub, like ``mpsr hub``.
+The entry point of `mpsr`, and of ``python -m hub``, which is the same, except that it runs the hub if no command is
+given.
 
 Always true: Ctrl-C while the modules are imported leaves nothing but exit code 130.
 """

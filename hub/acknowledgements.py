@@ -1,5 +1,5 @@
 """
-The acknowledgements of one connection: those of one moment are sent together.
+The acknowledgements of one connection. Those that are due at the same moment are sent together.
 
 Always true:
 - at most `ACKS_MAX` are sent in a step, which counts as the user's time on the loop;
@@ -28,7 +28,7 @@ class Send(Protocol):
 
 
 class Acknowledgements:
-    """Sends them by *send*, in the *turn* of the user."""
+    """Sends acknowledgements with *send*, during the *turn* of the user."""
 
     __slots__ = ("_send", "_turn", "waiting")
 
@@ -36,7 +36,7 @@ class Acknowledgements:
         self._send = send
         self._turn = turn
         self.waiting: list[bytes] = []
-        """The chunk ids of those that are not sent."""
+        """The chunk ids that are not acknowledged yet."""
 
     def note(self, chunk_id: bytes) -> None:
         """Acknowledge *chunk_id* together with the others of this moment."""
@@ -45,7 +45,7 @@ class Acknowledgements:
         self.waiting.append(chunk_id)
 
     def _send_some(self) -> None:
-        """Send `ACKS_MAX` of them, and the rest in another step."""
+        """Send up to `ACKS_MAX`, and the rest in another step."""
         began = self._turn.clock()
         acks, self.waiting = self.waiting, []
         if len(acks) > ACKS_MAX:

@@ -3,8 +3,8 @@ The replies to a batch of requests: one array, sent when the last reply is there
 
 Always true:
 - the replies stand in the order in which they came;
-- what is kept of them is bounded for each user (hub.budget): replies that would take more are an error, and so are
-  those that a slow client could not be sent as one text.
+- the replies kept for one user are bounded (hub.budget). A batch whose replies would exceed that gets an error in their
+  place, and so does one whose array would be too large to keep for a slow client.
 
 Not here: carrying out the requests (hub.dispatch), the form of the array (hub.wire.jsonrpc).
 """
@@ -18,7 +18,7 @@ from hub.wire import jsonrpc
 
 REPLY_BYTES_MAX = OUTBOX_BYTES_MAX - REPLY_OVERHEAD_BYTES - 4  # a length may stand in front
 STOPS = "not carried out: the hub ends this connection"
-_AROUND_REPLIES = 2  # what the array is longer than its members as lines
+_AROUND_REPLIES = 2  # bytes of the array beyond those of its members as lines
 
 
 class BatchReplies:
@@ -53,7 +53,7 @@ class BatchReplies:
             self._send(self, line)
 
     def give_up(self) -> None:
-        """Keep nothing any longer: the connection is closed."""
+        """Discard the replies: the connection is closed."""
         self._refuse(jsonrpc.NOT_CARRIED_OUT, STOPS)
 
     def _keep(self, reply: bytes) -> None:

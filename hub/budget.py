@@ -7,10 +7,10 @@ free: the first that takes all it can gets half of the budget, the second a quar
 
 Always true:
 - a user over its share neither reads nor decodes, and its replies are dropped. Three exceptions keep it from standing
-  still: each of its connections may hold `FREE_BYTES`, one piece of a read more, and one of replies;
-  while nothing of the user's is decoded and not stored, one of its connections decodes what it has read;
-  one connection in the whole hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users
-  take turns at this: of those that wait, it is one that was never favoured, or longest ago;
+  still. Each of its connections may hold `FREE_BYTES`, one piece of a read more, and one of replies. While none of its
+  bytes are decoded and not yet stored, one of its connections decodes what it has read. And one connection in the whole
+  hub at a time (the *favoured* one) may go on until its frame is whole and stored. Users take turns at this: of those
+  that wait, it is one that was never favoured, or longest ago;
 - requests that run have a budget of their own, so that a user whose messages fill its share can still ask;
 - so the hub holds at most the budget, one frame more, one opened payload for each thread (hub.opener), and
   `FREE_BYTES` and two times `PIECE_BYTES` for each connection; the last part alone is 240 MB for 10,000 connections.
@@ -38,16 +38,20 @@ INBOX_BYTES_MAX = 64 << 20
 RUNNING_BYTES_MAX = 32 << 20
 """For requests that run, and the replies of batches that are not whole."""
 SHARE_BYTES_MAX = 4 << 20
-"""What one connection may have in the inbox: the largest commit of the journal, so that one producer can fill it."""
+"""
+Bytes that one connection may have in the inbox: the largest commit of the journal, so that one producer can fill it.
+"""
 READ_BYTES = 256 << 10
 """The largest read: larger ones are no faster, and hold up the loop."""
 FREE_BYTES = 16 << 10
-"""What each connection may hold before it is decoded, whatever its user holds: small messages always get through."""
+"""Bytes that each connection may hold undecoded, however much its user holds: small messages always get through."""
 PIECE_BYTES = 4 << 10
-"""The smallest read, and what replies may take in any case: near the limit nobody reads byte by byte."""
+"""
+The smallest read, and what replies may take in any case: so that near the limit no connection is read byte by byte.
+"""
 STALL_S = 10.0
 ITEM_BYTES = 512
-"""What a batch or a loss costs beside its bytes, so that a million tiny ones are not free."""
+"""Bytes counted for a batch or a loss in addition to its own, so that a million tiny ones are not free."""
 LOOK_S = 1.0
 """How often the hub looks for connections that stall, while others wait for memory."""
 
@@ -78,13 +82,13 @@ class Budget:
         """Bytes in the inbox."""
         self._running_bytes = 0
         self.buffer: memoryview[int] = memoryview(bytearray(READ_BYTES))
-        """What all connections read into, one after the other."""
+        """The buffer that all connections read into, one after the other."""
         self._favoured: Holding | None = None
         self._favoured_at = 0.0
         self._is_whole = False  # the favoured one's frame: it is being stored
-        self._large: set[Holding] = set()  # in the middle of a frame, with more than a read
+        self._large: set[Holding] = set()  # connections in the middle of a frame that hold more than one read
         self._waiting: dict[Account, None] = {}  # users with connections that wait
-        self._sated: set[Holding] = set()  # those that wait until less of their own is in the inbox
+        self._sated: set[Holding] = set()  # connections that wait until less of their own is in the inbox
         self._released_at = 0.0
         self._is_waking = False
         self._looking: asyncio.TimerHandle | None = None
@@ -114,7 +118,7 @@ class Budget:
                 self._note_moved(holding)
 
     def decoded(self, holding: Holding, items: int) -> None:
-        """Count *items* on their way into the inbox, until `keep`."""
+        """Count *items* that are on their way into the inbox, until `keep` is called."""
         size, account = items * ITEM_BYTES, holding.account
         holding.decoded_bytes += size
         account.decoded_bytes += size
@@ -123,7 +127,9 @@ class Budget:
         self.loose_bytes += size
 
     def keep(self, holding: Holding, size: int) -> None:
-        """Count *size* bytes from now on as what is not in the inbox: the rest has become whole, or was let go."""
+        """
+        Count *size* bytes as held outside the inbox from now on: the rest has become whole batches, or was discarded.
+        """
         account, before = holding.account, holding.loose_bytes
         if holding is self._favoured and size < before - holding.decoded_bytes:
             self._is_whole = True
@@ -143,7 +149,7 @@ class Budget:
         self._count_queued(holding, size)
 
     def release(self, sizes: Mapping[Holding, int]) -> None:
-        """Take off the count what was in the inbox: bytes of each holding."""
+        """Subtract what has left the inbox: bytes of each holding."""
         self._released_at = self._clock()
         for holding, size in sizes.items():
             self._count_queued(holding, -size)
@@ -162,7 +168,7 @@ class Budget:
         return holding.reply_bytes + size <= PIECE_BYTES or self.room(holding.account) >= size
 
     def free_reply(self, holding: Holding, size: int) -> None:
-        """Take *size* bytes of replies off the count."""
+        """Subtract *size* bytes of replies."""
         self._count_reply(holding, -size)
         if self._waiting:
             self._wake_soon()
@@ -178,7 +184,7 @@ class Budget:
         self._running_bytes += change
 
     def hold_up(self, holding: Holding, is_held_up: bool) -> None:
-        """Note whether it is the hub that does not read: meanwhile nothing is expected."""
+        """Note whether the hub has paused reading; meanwhile the client is not expected to send."""
         holding.is_held_up = is_held_up
         if not is_held_up:
             self._note_moved(holding)
@@ -189,7 +195,7 @@ class Budget:
         holding.wake()
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """End all waits."""
         self._is_closed = True
         lanes = [lane for account in self._waiting for lane in (account.readers, account.decoders)]
         for holding in itertools.chain(self._sated, *lanes):
@@ -215,11 +221,11 @@ class Budget:
             await self._wait(holding, holding.account.readers, self._may_read_on)
 
     def may_open(self, holding: Holding) -> bool:
-        """Return whether *holding* may become much larger than it is."""
+        """Return whether *holding* may grow much larger."""
         return self.room(holding.account) >= PIECE_BYTES or self._is_favoured(holding) or self._is_closed
 
     async def room_to_open(self, holding: Holding) -> None:
-        """Return when *holding* may open a payload: nobody knows what comes out."""
+        """Return when *holding* may open a payload, whose contents may be of any size."""
         if not self.may_open(holding):
             await self._wait(holding, holding.account.readers, self.may_open)
 
@@ -286,7 +292,7 @@ class Budget:
             self._wake_soon()
 
     def _wake_soon(self) -> None:
-        """Wake those that may go on, once in each round of the loop."""
+        """Wake the connections that may go on, once in each round of the loop."""
         if self._waiting and not self._is_waking:
             self._is_waking = True
             asyncio.get_running_loop().call_soon(self._wake)
@@ -305,7 +311,10 @@ class Budget:
         self._favour_next()
 
     def _favour_next(self) -> None:
-        """Let one go on, of the user whose turn it is: favoured longest ago, or never; of those the smallest."""
+        """
+        Let one connection go on: of the user that was favoured longest ago or never; among those, of the user that
+        holds least.
+        """
         if self._favoured is None:
             accounts = [each for each in self._waiting if each.readers and self.room(each) < PIECE_BYTES]
             if accounts:
@@ -315,7 +324,7 @@ class Budget:
                 self._is_whole = False
                 self._favoured.wake()
 
-    # Those that stall.
+    # Connections that stall.
 
     def _look_later(self) -> None:
         if self._looking is None and not self._is_closed:
@@ -329,10 +338,10 @@ class Budget:
             self._look_later()
 
     def look(self) -> None:
-        """Break off those that stall while others wait for memory, until there is room for them."""
+        """Break off connections that stall while others wait for memory, until there is room for those."""
         before = self._clock() - self._stall_s
         waiting = [account for account in self._waiting if account.readers]
-        if not waiting or (self.queued_bytes and self._released_at <= before):  # it is the disk that stands still
+        if not waiting or (self.queued_bytes and self._released_at <= before):  # it is the disk that has stalled
             return
         self._look_at_favoured(waiting, before)
         waiter = min(waiting, key=lambda account: account.held_bytes)
@@ -345,7 +354,9 @@ class Budget:
                 holding.break_off()
 
     def _look_at_favoured(self, waiting: Collection[Account], before: float) -> None:
-        """Favour the next if this one stalls, or is not whole after `STALL_S` while another user waits."""
+        """
+        Favour the next connection if this one stalls, or has no whole frame after `STALL_S` while another user waits.
+        """
         favoured = self._favoured
         if favoured is None or self._is_whole or self._favoured_at > before:
             return
@@ -373,7 +384,10 @@ class Budget:
 
 
 def plan_break_off(large: Iterable[Holding], waiter: Account, before: float) -> list[Holding]:
-    """Return those that stall since *before*, most held first; none of a user that holds less than *waiter*."""
+    """
+    Return the connections that have stalled since *before*, those that hold most first; none of a user that holds less
+    than *waiter*.
+    """
     stalled = [
         holding
         for holding in large
@@ -383,6 +397,6 @@ def plan_break_off(large: Iterable[Holding], waiter: Account, before: float) -> 
 
 
 def _wake_first(lane: deque[Holding], room: int) -> None:
-    """Wake as many as will find *room*, and one at least."""
+    """Wake as many connections as will find *room*, and at least one."""
     for holding, _ in zip(lane, range(max(1, room // READ_BYTES)), strict=False):
         holding.wake()

@@ -1,8 +1,8 @@
 """
 What clients read in the hub's configuration file: the paths of its socket and of its journal.
 
-Always true: a mistake elsewhere in the file does not stop a client, not even one that makes it no TOML. A file that
-``MPSR_CONFIG`` names must be readable; another one that cannot be read counts as missing.
+Always true: a mistake elsewhere in the file does not stop a client, even if the file is not valid TOML because of it. A
+file that ``MPSR_CONFIG`` names must be readable; another one that cannot be read counts as missing.
 
 Not here: the whole file, as the hub reads it (hub.service.settings).
 Source: TOML 1.0.

@@ -2,7 +2,7 @@
 One client: bytes in, batches to the intake, acknowledgements and replies back. One task each.
 
 A small `asyncio.BufferedProtocol` takes the bytes (stream readers lose unread input when an acknowledgement meets a
-closed client), and stops the kernel when the task is behind. All connections read through one buffer, and each reads
+closed client), and pauses reading when the task falls behind. All connections read through one buffer, and each reads
 as much as it may hold (hub.budget).
 
 Always true:
@@ -47,7 +47,9 @@ TLS_READ_BYTES = 8 << 10
 PAUSE_BYTES = READ_BYTES
 """One full read: with two, the loop was late twice as long under load, and nothing was faster."""
 ARRIVAL_S = 10e-6
-"""What an arrival costs in the transport, where it cannot be measured; it counts as the user's time on the loop."""
+"""
+The time that an arrival takes in the transport, where it cannot be measured; it counts as the user's time on the loop.
+"""
 DRAIN_BYTES_MAX = 16 << 20
 """Bytes read from one connection after a stop has begun: more than a socket buffer holds, and bounded for a client
 that never stops sending."""
@@ -133,27 +135,27 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def tally(self) -> Tally:
-        """What it has sent."""
+        """What the client has sent."""
         return self._intake.tally
 
     @property
     def requests(self) -> int:
-        """How many requests it has sent."""
+        """How many requests the client has sent."""
         return self._dispatch.requests
 
     @property
     def protocol(self) -> str:
-        """What it speaks; empty until its first bytes have decided that."""
+        """The protocol that the client speaks; empty until its first bytes have decided that."""
         return protocol_of(self._decoder)
 
     @property
     def user(self) -> User:
-        """Whose connection it is."""
+        """The user whose connection it is."""
         return self._intake.user
 
     @property
     def has_ended(self) -> bool:
-        """Whether the event loop is to read nothing more."""
+        """Whether nothing more will be read."""
         return self._end is not None or self._ending is not None
 
     # The protocol: called by the transport.
@@ -301,15 +303,15 @@ class Connection(asyncio.BufferedProtocol):
         return len(self._acks.waiting) <= ACKS_MAX and self._intake.is_ready
 
     def _take(self) -> bytes:
-        """Return what has arrived, and as much as one step decrypts of what waits for that."""
+        """Return the bytes that have arrived; of encrypted ones, as many as one step may decrypt."""
         if self._tls is not None and self._tls.has_more:
             self._arrived.add(self._decrypt(b"", self._tls))
         return self._arrived.take()
 
     def _step(self, data: bytes, spent_s: float = 0.0) -> None:
         """
-        Decode *data*, or b"" and what is left of the last, as far as one step reaches. Hand over the batches that come
-        first; what has to be waited for stays in `_items`. *spent_s* is what the step has cost before.
+        Decode *data* for one step; b"" continues with the data before it. Hand over the batches that come first. Items
+        that have to wait stay in `_items`. *spent_s* is the time that the step has already taken.
         """
         began = self._turn.clock()
         items = self._decoder.receive(data)
@@ -374,7 +376,7 @@ class Connection(asyncio.BufferedProtocol):
             self._release_at = asyncio.get_running_loop().call_later(WAIT_S, self._release)
 
     def _release(self) -> None:
-        """Let the decoder return what has waited too long."""
+        """Have the decoder return what has waited too long."""
         self._release_at = None
         self._decoder.release()
         self._wake()
@@ -394,7 +396,7 @@ class Connection(asyncio.BufferedProtocol):
             self._budget.hold_up(self._holding, False)
 
     def _read_last(self) -> None:
-        """Take what is in the kernel's buffer, behind what the transport gave us."""
+        """Take what is in the kernel's buffer, after what the transport gave us."""
         assert self._ending is not None
         try:
             size = min(self._budget.readable_bytes(self._holding), len(self._buffer))
@@ -411,7 +413,7 @@ class Connection(asyncio.BufferedProtocol):
             self._end_by(self._ending)
 
     def _decrypt(self, data: bytes, tls: Tls) -> bytes:
-        """Return what *data* is, decrypted; note the end, if that is in it."""
+        """Return *data* decrypted. Note the end of the connection if it is in *data*."""
         with self._turn:
             data = tls.decrypt(data)
             if output := tls.output():
@@ -423,7 +425,7 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     def _wake(self, error: Exception | None = None) -> None:
-        """Let the task look again, or raise *error*, which is a fault of ours."""
+        """Wake the task, or raise *error*, a fault of ours, in it."""
         wakeup, self._wakeup = self._wakeup, None
         if wakeup is None or wakeup.done():
             return
@@ -447,7 +449,10 @@ class Connection(asyncio.BufferedProtocol):
     # The end.
 
     def _close(self) -> None:
-        """Close everything, and leave no circle of references: a crowd is then freed without a collection."""
+        """
+        Close everything, and leave no reference cycle: thousands of connections are then freed without a garbage
+        collection.
+        """
         self._end_by(End.STOPPED)
         self._budget.keep(self._holding, 0)
         if self._release_at is not None:
@@ -470,5 +475,8 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def _encrypt(tls: Tls, outbox: Outbox, data: bytes, *, acks: int = 0) -> None:
-    """Send *data* through *tls*. Nothing is sent behind something that the outbox drops, so no record is left out."""
+    """
+    Send *data* through *tls*. The outbox sends nothing after a reply that it has dropped, so no record of TLS is left
+    out.
+    """
     outbox.send(tls.encrypt(data), acks=acks)

@@ -8,7 +8,7 @@ an asynchronous generator, is a stream: each of its values is sent as a notifica
 Always true:
 - a request is carried out after everything that its client had sent before it was accepted;
 - commands that return at once are answered in the order of the requests;
-- a command's failure is its caller's reply, and nobody else's;
+- the failure of a command is reported to its caller, and affects nobody else;
 - the requests of a batch are carried out like any others;
 - replies are framed like requests: as lines, or with their length in front (`frames_by_length`);
 - a stream waits while its client does not read: no more than one value of a connection's streams is kept;
@@ -38,7 +38,7 @@ from hub.wire import jsonrpc, length_prefixed
 
 METHOD_SHOWN_CHARS = 64
 TASK_S = 0.001
-"""A stream whose values are there at once lets the others work after that time."""
+"""How long a stream whose values are available at once may run before other tasks get a turn."""
 
 Send = Callable[[bytes], None]
 Command = Callable[[jsonrpc.Request, Peer], object | Awaitable[object] | AsyncIterator[object]]
@@ -60,8 +60,8 @@ class Dispatch:
     """
     Answers the requests of one connection, whose rights and whose time on the loop are those of *intake*.
 
-    *send* sends a reply. *room* waits until a number of bytes can be sent; it returns False if the client has gone.
-    *close* closes the connection: a command that ran as a task has asked for it.
+    *send* sends a reply. *room* waits until a number of bytes can be sent; it returns False if the client has left.
+    *close* closes the connection, when a command that ran as a task has asked for it.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Dispatch:
         await self._running.finished(sock)
 
     def stop_soon(self) -> None:
-        """Cancel what still runs in `STOP_S`, and begin nothing after that. The callers get an error."""
+        """Cancel what still runs after `STOP_S`, and begin nothing more then. The callers get an error."""
         self._running.stop_soon()
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class Dispatch:
     def _fault_of(
         self, request: jsonrpc.Request, *, is_alone: bool
     ) -> tuple[int, str, object] | tuple[int, str] | None:
-        """Return code, text and data of the error that answers a request which is not carried out."""
+        """Return code, text and data of the error for a request that is not carried out; None for one that is."""
         if request.fault is not None:
             return request.code, request.fault
         return None if request.method == jsonrpc.CANCEL else self._hindrance(request, is_alone=is_alone)
@@ -281,7 +281,7 @@ def _text_of(write: Callable[[Exception], str], error: Exception) -> str:
 
 
 def _bounded(id_: str | int | float | None, reply: bytes) -> bytes:
-    """Return *reply*, or an error in the place of one that is too large to be kept for a slow client."""
+    """Return *reply*, or an error in its place if it is too large to be kept for a slow client."""
     return reply if len(reply) <= REPLY_BYTES_MAX else _too_large(id_, len(reply))
 
 

@@ -173,7 +173,7 @@ class JournalTooNew(JournalError):
 
 
 class JournalLost(JournalError):
-    """Our lock on the journal is no longer in place. The commit at hand is not acknowledged."""
+    """Our lock on the journal is no longer in place. The current commit is not acknowledged."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "its lock file was removed or replaced, so another hub may write to it (start again)")

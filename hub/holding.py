@@ -1,5 +1,5 @@
 """
-What is counted for the memory budget: of one user, an `Account`; of one connection or another source, a `Holding`.
+The counters of the memory budget: an `Account` for each user, a `Holding` for each connection or other source.
 
 Always true: only the budget changes the counters, and each byte counts in both.
 
@@ -30,11 +30,11 @@ class Account:
         self.decoded_bytes: int = 0
         """Bytes decoded and not yet in the inbox."""
         self.queue: deque[Any] = deque()
-        """The inbox's: batches that nobody has taken."""
+        """Batches in the inbox that the receiver has not taken."""
         self.running_bytes: int = 0
-        """What its requests that run hold."""
+        """Bytes that its running requests hold."""
         self.favoured_at: float = 0.0
-        """When one of its connections last was the favoured one."""
+        """When one of its connections was last the favoured one."""
         self.readers: deque[Holding] = deque()
         """Connections that wait for room to read on in the middle of a frame, or to open a payload."""
         self.decoders: deque[Holding] = deque()
@@ -62,16 +62,16 @@ class Holding:
         self.reply_bytes: int = 0
         """Bytes of replies that the client does not read."""
         self.moved_at: float = 0.0
-        """When it last had brought a read's worth, in the middle of a frame."""
+        """When it had last sent as much as one read takes, in the middle of a frame."""
         self.moved_bytes: int = 0
-        """What it has brought since."""
+        """Bytes that it has sent since."""
         self.is_held_up: bool = False
         """Whether the hub has paused reading it."""
         self.has_ended: bool = False
-        """Whether it reads no more."""
+        """Whether it will read no more."""
         self.woken: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """Let its task look again, if it waits."""
+        """Wake its task, if it waits."""
         if self.woken is not None and not self.woken.done():
             self.woken.set_result(None)

@@ -157,7 +157,7 @@ class Hub:
         a thread, of which a user has at most 8; a coroutine function runs on the loop; an asynchronous generator
         streams. The decorator raises BadCommand if the name is taken, or the function cannot be a command.
         """
-        if not isinstance(name, str):  # as in `@hub.command`, without a name, which would register nothing
+        if not isinstance(name, str):  # `@hub.command` without parentheses would register nothing
             raise BadCommand(getattr(name, "__name__", repr(name)), "write it with a name: @hub.command(NAME)")
 
         def register(function: FunctionT) -> FunctionT:
@@ -201,7 +201,7 @@ class Hub:
         return await asyncio.shield(stopping)
 
     async def _accept(self, endpoint: Endpoint) -> None:
-        """Accept until the stop. If accepting fails, end the iteration, which would wait for ever otherwise."""
+        """Accept until the stop. If accepting fails, end the iteration, which would otherwise wait for ever."""
         try:
             await endpoint.run(self._commands)
         except SocketError:  # it is logged
@@ -291,7 +291,7 @@ class _Loop(Generic[T]):
     """
     One loop over batches or messages: *rest*, then what *unpack* returns of each batch.
 
-    It is the receiver until it ends, is closed, or is garbage-collected: `break` does no more than that.
+    It is the receiver until it ends, is closed, or is garbage-collected, as after a `break`.
     """
 
     def __init__(self, handling: _Handling, rest: Iterator[T], unpack: Callable[[Batch], Iterator[T]]) -> None:

@@ -25,30 +25,30 @@ from hub.holding import Account, Holding
 from hub.message import Batch
 
 LINGER_BYTES = 1 << 20
-"""So much is worth a commit at once, even if nobody waits for an acknowledgement."""
+"""Bytes with which a commit begins at once, even if nobody waits for an acknowledgement."""
 ROUND_BYTES = READ_BYTES
-"""Taken from one user before the next user's turn."""
+"""Bytes taken from one user before the next user's turn."""
 
 CROWD_BYTES = 4 << 20
 TAKEN_MAX = 2048
 """
-More bytes or batches than that in the inbox are a crowd, of which the users are served in turn. A commit of 2,048 tiny
+With more bytes or batches than these, the inbox is crowded, and users are served in turn. A commit of 2,048 tiny
 batches takes 10 ms, and larger ones are no faster.
 """
 
 POSITION_BYTES = 512
-"""What a position is counted as."""
+"""Bytes counted for a position."""
 
 _Queued = tuple[int, Batch, Holding, int]  # number of arrival, batch, whose, bytes
 _ARRIVAL, _BATCH, _SIZE = itemgetter(0), itemgetter(1), itemgetter(3)
 
 
 class _Lanes:
-    """What waits, a lane for each user; None, the end, comes out when there is nothing else."""
+    """The waiting batches, in a lane for each user. None, the end, comes out when nothing else is left."""
 
     def __init__(self) -> None:
         self._ready: deque[Account] = deque()  # users with something in their lane; the first one's turn it is
-        self._round_bytes = ROUND_BYTES  # what is left of that turn
+        self._round_bytes = ROUND_BYTES  # bytes left of that turn
         self._count = 0
         self._has_end = False
         self.held_bytes = 0
@@ -57,7 +57,7 @@ class _Lanes:
         return self._count + self._has_end
 
     def add(self, item: _Queued | None, *, is_first: bool = False) -> None:
-        """Put *item* behind those of its user, or in front of them."""
+        """Put *item* after those of its user, or before them."""
         if item is None:
             self._has_end = True
             return
@@ -69,7 +69,7 @@ class _Lanes:
         self.held_bytes += _SIZE(item)
 
     def next(self) -> _Queued | None:
-        """Take out the oldest; in a crowd, that of the user whose turn it is."""
+        """Take out the oldest batch; in a crowded inbox, that of the user whose turn it is."""
         if not self._count:
             self._has_end = False
             return None
@@ -211,7 +211,7 @@ class Inbox:
         return Taken(self.budget, items)
 
     def close(self) -> None:
-        """Let nothing more in; what is in can still be taken."""
+        """Accept nothing more. What is in the inbox can still be taken."""
         if not self._is_closed:
             self._is_closed = True
             self._queue.put_nowait(None)

@@ -36,11 +36,13 @@ from hub.users import User
 from hub.wire.payload import Unopened
 
 LIMITED_S = 1.0
-"""What a rate limit has dropped is reported after that time. A sender that waits looks at the rules so often."""
+"""
+How long after a rate limit has dropped messages this is reported, and how often a sender that waits looks at the rules.
+"""
 LIMITED_TAGS_MAX = 16
-"""Reported one by one; what was dropped under more tags than that is one report."""
+"""Maximum tags with a report each; the drops under further tags share one report."""
 BATCHES_MAX = 256
-"""Batches put in in one step: half a millisecond."""
+"""Batches put into the inbox in one step: half a millisecond."""
 
 Data = Batch | Loss | Unopened
 NO_LIMITS = Limits()
@@ -48,7 +50,7 @@ log = get_logger("mpsr.intake")
 
 
 class Tally:
-    """What one intake, or several, have accepted."""
+    """Counts what one intake, or several, have accepted."""
 
     __slots__ = ("bytes", "losses", "messages", "unsettled")
 
@@ -168,7 +170,7 @@ class Intake:
             self._report(loss)
 
     def refuse(self, what: str, count: int) -> None:
-        """Count what this peer may not do, and report it, at most once a second for each user. Raises HubClosed."""
+        """Count a refusal of this peer, and report it, at most once a second for each user. Raises HubClosed."""
         self.metrics.refused += count
         if unreported := self.gate.refuse(count):
             who = self.peer.comm if self.peer.is_remote else f"uid {self.peer.uid}"
@@ -191,7 +193,7 @@ class Intake:
             self.on_settled(batch.chunk_id)
 
     def lift_limits(self) -> None:
-        """Let everything through from now on: the source ends, and what was read would be cut off while it waits."""
+        """Ignore the rate limits from now on: the source ends, and what it has read would be cut off while it waits."""
         self._limits = NO_LIMITS
 
     async def all_settled(self) -> None:
@@ -228,7 +230,7 @@ class Intake:
         self._dropped[batch.tag] = count + batch.count, size + len(batch.entries)
         self.metrics.limited += batch.count
         if batch.chunk_id is not None or batch.positions:
-            origin = batch.origin or self  # or nobody would hear that its positions are settled
+            origin = batch.origin or self  # otherwise the source would not learn that its positions are settled
             self._put(msgspec.structs.replace(batch, entries=join((), 0), count=0, crc=None, origin=origin))
         if self._reporting is None:
             self._reporting = asyncio.get_running_loop().call_later(LIMITED_S, self._report_dropped)
@@ -255,7 +257,7 @@ class Intake:
                 return number
             if batch.tag in OWN_TAGS:
                 batch = msgspec.structs.replace(batch, tag=batch.tag + CLIENT_SUFFIX)
-            if batch.origin is None:  # positions alone: nobody would hear that they are settled
+            if batch.origin is None:  # positions alone: the source would not learn that they are settled
                 batch = msgspec.structs.replace(batch, origin=self)
             self._put(batch)
             self.tally.messages += batch.count

@@ -97,8 +97,8 @@ class Listener(Generic[ClientT]):
     Accept connections on a bound socket.
 
     *connect* makes the client for a socket. *on_end* is called when a connection has ended. *identify* returns the peer
-    of a socket. *admit* returns whether it may connect; without it, every client may. *lines* are
-    those about refusals, if not each user has its own.
+    of a socket. *admit* returns whether it may connect; without it, every client may. *lines* takes the log lines about
+    refusals; without it, they are those of each user.
     """
 
     def __init__(  # noqa: PLR0913  all but two by name
@@ -161,8 +161,9 @@ class Listener(Generic[ClientT]):
 
     def renew(self, bind: Callable[[], socket.socket]) -> bool:
         """
-        Have *bind* bind the path anew, after its file was lost, once the backlog of the former socket, which it
-        returns, is accepted. Return whether that was possible: at the limit it is not, and no client could be accepted.
+        Accept the backlog of the socket, whose file was lost, and replace it: *bind* binds the path anew, and returns
+        the former socket. Return whether that was done: at the limit of connections it is not, because no client could
+        be accepted.
         """
         with contextlib.suppress(OSError):  # a shortage; or the socket is closed, which `run` raises
             while self._accept_some():
@@ -228,7 +229,7 @@ class Listener(Generic[ClientT]):
         try:
             await accepted
         finally:
-            if sock is self._file.sock:  # else its number may be another's by now
+            if sock is self._file.sock:  # otherwise its number may be that of another socket by now
                 loop.remove_reader(fd)
 
     def _accept_some(self) -> bool:
@@ -250,7 +251,7 @@ class Listener(Generic[ClientT]):
         """Accept the backlog, unless it is kept, and stop every connection. Return False during a shortage."""
         try:
             if not self._file.is_kept:
-                for _ in range(BACKLOG_MAX // STEP_MAX):  # where no file was removed, others may still come
+                for _ in range(BACKLOG_MAX // STEP_MAX):  # if no file was removed, more clients may arrive
                     if not self._accept_some():
                         break
                     await asyncio.sleep(0)

@@ -6,7 +6,7 @@ does not exclude its own process, and closing any descriptor of the file release
 holds are recorded.
 
 Always true: one process, and one `LockFile` in it, holds the lock. The file contains the process id. It may be removed
-only while it is locked: who locks a file checks afterwards that it still has its name.
+only while it is locked: a process that has locked the file checks that it still has its name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class LockTaken(Exception):  # translated by the callers
 
 def is_dying(pid: int) -> bool:
     """
-    Return whether the process has been killed and is not gone yet. Where the kernel does not say it, return False.
+    Return whether the process has been killed and is not gone yet. Where the kernel does not report that, return False.
 
     A process that is writing to a disk dies when the disk has answered. Until then it holds its locks, and a successor
     may have been started.
@@ -87,8 +87,8 @@ def is_owner_dead(path: str, *, dir_fd: int | None = None) -> bool:
 
 def holder_of(path: str) -> int | None:
     """
-    Return the process that holds the lock at *path*: 0 if it is in another container, None if there is none or nobody
-    knows. No lock is taken, so that a process which starts at this moment is not refused.
+    Return the process that holds the lock at *path*: 0 if it is in another container, None if there is none or it is
+    unknown. No lock is taken, so that a process which starts at this moment is not refused.
     """
     with _one_at_a_time:
         if os.path.realpath(path) in _held_here:  # to close a descriptor of the file would release it
@@ -136,8 +136,8 @@ class LockFile:
         """
         Return whether the lock is held and the file still has its name: another process may have removed it.
 
-        Whether this program has closed the descriptor, which releases the lock, is looked at again if the last look was
-        *believed_s* seconds ago or more.
+        If the last check is *believed_s* seconds old or older, also check that this program has not closed the
+        descriptor, which would release the lock.
         """
         if not self.is_held or not self._is_open(believed_s):
             return False

@@ -25,7 +25,7 @@ OWN_TAGS = frozenset({LOSS_TAG})
 CLIENT_SUFFIX = b".client"
 """Suffix appended to a reserved tag under which a client sends."""
 CLIENT_LOSS_TAG = LOSS_TAG + CLIENT_SUFFIX
-"""What a client says it lost, and what it sent and nobody can read."""
+"""The tag of losses that a client reports, and of messages of a client that cannot be read."""
 
 
 UNKNOWN_UID = -1

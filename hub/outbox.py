@@ -10,7 +10,7 @@ Always true:
 - a reply that has been begun is finished, or nothing more is sent: part of a reply is never followed by another reply;
 - one step sends at most `SENDS_MAX` replies, so that a client with many replies does not hold up the event loop;
 - an acknowledgement is counted once: as sent when the kernel has all of it, or as dropped when it is given up while the
-  client is connected. What a client that has disconnected does not get is not counted;
+  client is connected. Acknowledgements that a client misses by disconnecting are not counted;
 - beyond the limit, that reply and all later ones are dropped and counted. When the replies kept before are sent,
   `on_stale` is called: the client must reconnect to learn what it missed;
 - what waits for `room` is never dropped: it is sent when nothing is kept any longer, and its user has memory for it.
@@ -35,7 +35,7 @@ OUTBOX_BYTES_MAX = 256 << 10
 REPLY_OVERHEAD_BYTES = 64
 """Bytes counted for a kept reply in addition to its size, so that thousands of small replies are not free."""
 ROOM_S = 0.05
-"""How often something that waits for room looks whether its user has memory again."""
+"""How often a stream that waits for room checks whether its user has memory again."""
 SENDS_MAX = 256
 """Maximum replies sent in one step; a step takes about 1 ms."""
 _FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_NOSIGNAL", 0)

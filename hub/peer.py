@@ -30,7 +30,7 @@ _ALL_GROUPS_BYTES = 4 * 65_536
 _CGROUP_FILE_BYTES_MAX = 8 << 10
 """A line for each hierarchy: one, or with version 1 about a dozen."""
 _HOSTS = 1 << 52
-"""So many numbers for hosts: JSON's numbers hold each of them."""
+"""How many numbers there are for hosts: JSON's numbers can hold each of them."""
 _NETWORK_BITS = 64
 
 

@@ -38,15 +38,15 @@ log = get_logger("mpsr.receiver")
 
 
 def _to_nobody(event: str, data: object) -> None:
-    """Emit an event of a receiver that nobody can subscribe to."""
+    """Discard an event: a receiver without subscribers."""
 
 
 class Receiver:
     """
     Take from *inbox*, append to *journal*, acknowledge.
 
-    *watch* is entered around each call to the journal. *emit* is called when the journal takes nothing more, and when
-    it does again.
+    *watch* is entered around each call to the journal. *emit* is called when the journal stops accepting batches, and
+    when it accepts them again.
     """
 
     def __init__(

@@ -3,8 +3,8 @@ The requests of one connection that run: how many there may be, what they hold, 
 
 Always true:
 - no more than `RUNNING_MAX` commands of one connection run at once: a further request gets an error;
-- what requests that run hold, and batches that are not answered to their end, is bounded for each user (hub.budget):
-  what is over that gets an error;
+- what running requests and unfinished batches hold is bounded for each user (hub.budget): a request beyond that gets an
+  error;
 - no command outlives its connection: it is cancelled when the caller has left, or soon after the hub begins to stop.
 
 Not here: carrying out and replying (hub.dispatch).
@@ -29,11 +29,11 @@ cancelled: a caller that cancels may ask again at once, when they have not ended
 ENDING_MAX = 3 * RUNNING_MAX
 """Commands of one connection that were cancelled and have not ended. More count as running."""
 STOP_S = 1.0
-"""Commands get this long to end when the hub stops: an answer that is almost there is sent, a stream is cut off."""
+"""How long commands may run on when the hub stops: an answer that is almost ready is sent, a stream is cut off."""
 LOOK_S = 0.5
-"""How often it is checked whether a caller that has closed its sending half is still there."""
+"""How often it is checked whether a caller that has closed its sending half is still connected."""
 RUNNING_BYTES = 4 << 10
-"""What a request that runs holds beside its parameters."""
+"""Bytes that a running request holds in addition to its parameters."""
 
 
 class _Request(NamedTuple):
@@ -44,7 +44,7 @@ class _Request(NamedTuple):
 
 
 class Running:
-    """What runs for the connection whose share of the memory and of the time on the loop are those of *intake*."""
+    """The running requests of one connection, whose share of memory and of time on the loop is that of *intake*."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
@@ -55,7 +55,7 @@ class Running:
         """Whether nothing more may begin."""
 
     def too_much(self, request: jsonrpc.Request) -> str | None:
-        """Return what there is too much of for *request* to run; None if it may."""
+        """Return why *request* may not run, because a limit is reached; None if it may."""
         if len(self._tasks) - min(len(self._cancelled), ENDING_MAX) >= RUNNING_MAX:
             return f"this connection already has {RUNNING_MAX} requests running; wait for a reply"
         size = RUNNING_BYTES
@@ -71,7 +71,7 @@ class Running:
         return self._intake.budget.may_run(self._intake.holding.account, size)
 
     def hold(self, change: int) -> None:
-        """Count what requests hold."""
+        """Count a change of the bytes that requests hold."""
         self._intake.budget.count_running(self._intake.holding.account, change)
 
     def add(self, task: asyncio.Task[None], request: jsonrpc.Request) -> None:
@@ -101,17 +101,17 @@ class Running:
             await asyncio.wait(self._tasks, timeout=LOOK_S)
 
     def stop_soon(self) -> None:
-        """Cancel what still runs in `STOP_S`, and begin nothing after that."""
+        """Cancel what still runs after `STOP_S`, and begin nothing more then."""
         if self._stopping is None:
             self._stopping = asyncio.get_running_loop().call_later(STOP_S, self.cancel)
 
     def cancel(self) -> None:
-        """Cancel what runs, and begin nothing any longer."""
+        """Cancel what runs, and begin nothing more."""
         self.is_over = True
         if self._stopping is not None:
             self._stopping.cancel()
         for task in self._tasks:
-            asyncio.get_running_loop().call_soon(task.cancel)  # when it has begun, so that it closes what it has
+            asyncio.get_running_loop().call_soon(task.cancel)  # once it has begun, so that it can clean up
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self.hold(-self._tasks.pop(task).size)

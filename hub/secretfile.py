@@ -1,9 +1,9 @@
 """
 Files that decide which clients are admitted: with a secret (a shared key, a token, a private key) or certificates.
 
-Always true: a file that others than its owner could change is refused, and so is one that could be another user's; one
-with a secret also if others than its owner and its group could read it. What is wrong with it is one sentence, without
-a byte of the secret.
+Always true: a file is refused if users other than its owner could change it, or if another user could have put it
+there; one with a secret, also if users other than its owner and its group could read it. A fault is reported in one
+sentence, without a byte of the secret.
 
 Not here: which folders can be trusted (hub.trust).
 """
@@ -25,12 +25,12 @@ class Unusable(Exception):
 
 
 def check_secret(path: str) -> None:
-    """Check that nobody else can know, or replace, what is in the file at *path*. Raises Unusable."""
+    """Check that only owner and group can read the file at *path*, and no other user replace it. Raises Unusable."""
     _check(path, _stat(path))
 
 
 def check_certificates(path: str) -> None:
-    """Check that nobody else can change or replace the certificates in the file at *path*. Raises Unusable."""
+    """Check that no other user can change or replace the certificates in the file at *path*. Raises Unusable."""
     there = _stat(path)
     _check_owner(path, there)
     if there.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
@@ -40,7 +40,10 @@ def check_certificates(path: str) -> None:
 
 
 def stamp_of(path: str) -> tuple[int, ...]:
-    """Return what changes when the file at *path*, its owner or its mode does, or when it comes or goes."""
+    """
+    Return a value that differs whenever the file at *path* is changed, replaced, made or removed, or its owner or mode
+    is changed.
+    """
     try:
         there = os.stat(path)
     except OSError as error:
@@ -66,7 +69,7 @@ def read_secret(path: str) -> bytes:
 
 
 def _stat(path: str) -> os.stat_result:
-    """Return the stat of *path*, in a folder in which nobody else can replace it. Raises Unusable."""
+    """Return the stat of *path*, whose folder is one in which no other user can replace it. Raises Unusable."""
     try:
         check(os.path.dirname(path))
         return os.stat(path)

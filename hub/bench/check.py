@@ -41,8 +41,8 @@ class Checked(NamedTuple):
 
 class Numbers:
     """
-    The numbers that were seen of those that count up from 0: what is missing, was seen again, or came late. If it
-    *joins*, they count up from the first that is seen.
+    Which of the numbers from 0 on were seen, and which are missing, were seen again, or came late. If it *joins*, the
+    first number that is seen is the first one expected.
     """
 
     def __init__(self, *, joins: bool = False) -> None:
@@ -152,8 +152,8 @@ class _Producer:
 
 def check(journal: str, all_orders: Sequence[Orders], sent: Mapping[int, int], *, after: int = 0) -> Checked:
     """
-    Compare the journal at *journal*, which nobody writes now, with the number of messages that each producer, by its
-    number, reports as *sent*. The run began after sequence *after*.
+    Compare the journal at *journal*, which no process writes to now, with the number of messages that each producer, by
+    its number, reports as *sent*. The run began after sequence *after*.
 
     The lines of a producer that connects anew for each have no order: none of them is out of order.
     """

@@ -33,8 +33,8 @@ class Changes:
 
     def wait(self) -> None:
         """
-        Return when something has been written since the last call, or after a while. Raises BrokenPipeError as soon as
-        the reader of standard output has ended.
+        Return when something was written after the last call, or after some time. Raises BrokenPipeError as soon as the
+        reader of standard output has ended.
         """
         if self._queue is None:
             rest(POLL_S)

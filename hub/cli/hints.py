@@ -1,5 +1,5 @@
 """
-What you may have meant: for commands, options and arguments that other programs have, what to type here.
+Suggestions after a usage error: for commands, options and arguments of other programs, what to type here.
 
 Always true: it is imported only after an error, so a hint never appears for something that works, and costs a start
 nothing.
@@ -120,7 +120,7 @@ _WRITER |= {option[2:]: option for option in _WRITER.values()}
 
 
 def hint(error: click.UsageError) -> str:
-    """Return what may have been meant by *error*, as a sentence without its end; empty if nobody knows."""
+    """Return the suggestion for *error*, a sentence without its full stop; empty if there is none."""
     name = (error.ctx.command.name if error.ctx else "") or ""
     if isinstance(error, click.NoSuchOption):
         return _row(OPTIONS.get(name, {}), error.option_name)
@@ -131,7 +131,7 @@ def hint(error: click.UsageError) -> str:
 
 
 def command_hint(name: str) -> str:
-    """Return what a command that does not exist may have meant; empty if nobody knows."""
+    """Return what may have been meant by a command that does not exist; empty if there is no guess."""
     return _row(COMMANDS, name.lower())
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hub.importing.contents import Contents
 
 FORMATS = ("text", "json", "syslog", "cri", "docker", "journald")
-"""As in hub.importing.formats, which takes long to import."""
+"""The names in hub.importing.formats, a module that takes long to import."""
 PROGRESS_S = 0.2
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 

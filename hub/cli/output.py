@@ -35,7 +35,10 @@ def complain(problem: object) -> None:
 
 
 def advice(reason: str) -> str:
-    """Return what to look at if there is no connection to a hub for *reason*, in parentheses; empty if it says that."""
+    """
+    Return what to check if there is no connection to a hub for *reason*, in parentheses; empty if *reason* says it
+    already.
+    """
     if is_forbidden(reason):
         return " (are you in the group of the socket? see the key group of the hub)"
     if reason.startswith("no hub at ") or reason.endswith(" is gone"):

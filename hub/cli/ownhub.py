@@ -77,7 +77,7 @@ class OwnHub:
             self._is_starting = False
         finally:
             ended.cancel()
-            connected.add_done_callback(lambda done: done.cancelled() or done.exception())  # it is reported already
+            connected.add_done_callback(lambda done: done.cancelled() or done.exception())  # it was reported
 
     def give_up(self) -> None:
         """Stop waiting for the hub to start."""

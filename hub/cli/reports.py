@@ -1,9 +1,9 @@
 """
-What `mpsr spawn` reports on standard error: a missing hub, lost messages, an output that takes nothing more.
+What `mpsr spawn` reports on standard error: a missing hub, lost messages, an output that accepts nothing more.
 
 Always true: messages that were lost are counted in one line.
 
-Not here: what the children say and do (producers.spawn.console).
+Not here: what the children write and do (producers.spawn.console).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def report_lost(lost: NotAcknowledged, *, may_lack_hub: bool, socket: str) -> No
 
 
 def report_output(error: OSError) -> None:
-    """Report that standard output takes nothing more. A reader that has ended is no fault."""
+    """Report that standard output accepts nothing more. It is not a fault if its reader has ended."""
     if error.errno != errno.EPIPE:
         with contextlib.suppress(OSError):  # standard error is on the same terminal, or disk
             complain(f"standard output: {error.strerror}; nothing more is shown here")

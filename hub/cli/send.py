@@ -16,9 +16,12 @@ from hub.cli.output import advice, complain, is_forbidden
 from producers import BacklogFull, BadRecord, NotAcknowledged, NotConnected, NotTrusted, Producer
 
 NOTICE_S = 1.0
-"""How long the command waits for the hub without a word."""
+"""How long the command waits for the hub before it reports that it waits."""
 ATTEMPT_S = 0.1
-"""How long a connection may take where nothing is waited for. It takes less than a millisecond, or fails at once."""
+"""
+How long connecting may take where the command does not wait for a hub. It takes less than a millisecond, or fails at
+once.
+"""
 
 
 @click.command()

@@ -33,7 +33,7 @@ from producers.errors import AnswerLost
 FOLLOW_S = 0.1
 """Seconds between two looks of a follower at its output, and for a journal."""
 NOTICE_S = 1.0
-"""How long a follower waits for a journal without a word."""
+"""How long a follower waits for a journal before it reports that it waits."""
 LAST_MAX = 10_000
 """The most messages that the hub looks for backward at once."""
 STRETCH = 1000
@@ -58,7 +58,10 @@ class Stored(Protocol):
         """Return the sequence of the last message, of any kind, that was received before *received*, or 0."""
 
     def follow(self, after: int) -> Iterator[Iterator[Iterable[Message]]]:
-        """Yield groups, those that come later too. Raises BrokenPipeError when the reader of the output has ended."""
+        """
+        Yield groups, also of messages that arrive later. Raises BrokenPipeError when the reader of the output has
+        ended.
+        """
 
 
 class InFiles:

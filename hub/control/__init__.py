@@ -6,7 +6,7 @@ messages                 query and tail: the journal, a page at a time and as a 
 reading                  the thread that reads the journal for callers, in steps
 filters                  what to select, as callers write it
 globs                    globs of callers that would take long to compile
-events                   who has subscribed to what, and what is emitted
+events                   subscriptions, and the events that are emitted
 typed                    commands from typed functions
 threads                  where plain functions run
 """

@@ -3,10 +3,10 @@ Events: what a hub reports to its subscribers.
 
 Always true:
 - `emit` never waits, and never raises because of a subscriber; any thread may call it;
-- a subscriber that does not read loses events, and nobody else's time: at most `KEPT_BYTES_MAX` are kept for it. When
-  it reads again, the event `mpsr.missed` has the number of those that it has missed, in their place;
-- a subscriber gets the events that one of its globs matches and that it has the right to; the rights count at each
-  event, so a change of the rules counts at once.
+- a subscriber that does not read loses events and delays nobody: at most `KEPT_BYTES_MAX` are kept for it. When it
+  reads again, the event `mpsr.missed` stands in the place of the missed events, with their number;
+- a subscriber gets the events that one of its globs matches and that it has the right to. The right is checked at each
+  event, so a change of the rules takes effect at once.
 
 Not here: sending (hub.dispatch), which events the service emits (hub.service.service).
 """
@@ -33,7 +33,7 @@ from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY
 
 MISSED = "mpsr.missed"
 KEPT_BYTES_MAX = 64 << 10
-"""Events are kept once for all who have subscribed; each counts with what it costs besides its bytes."""
+"""Bytes counted for an event in addition to its own. An event is kept once for all subscribers."""
 EVENT_COST_BYTES = 128
 EVENT_BYTES_MAX = 16 << 10
 """A larger event is an error of the caller of `emit`: an event reports that something has happened, and little more."""
@@ -66,9 +66,9 @@ class Events:
 
     def emit(self, event: str, data: object = None) -> None:
         """
-        Send *event* to all who have subscribed to it, with *data*, which JSON can hold.
+        Send *event* to all its subscribers, with *data*, which JSON must be able to hold.
 
-        Raises TypeError or ValueError if it cannot, or if it is too large. Before `begin` nobody has subscribed.
+        Raises TypeError or ValueError if it cannot, or if *data* is too large. Before `begin` there are no subscribers.
         """
         try:
             text = msgspec.json.encode(Event(event, data, time.time_ns()))

@@ -3,9 +3,10 @@ The filters of a query as callers give them: the names of `mpsr logs`, and texts
 
 Always true: a wrong value is an `InvalidParams` that names its filter.
 
-Only the hub's own user and root may give any regular expression. Others may give one that takes a time in proportion to
-the text: no groups and no repetition, so that nothing is tried again. A search holds the interpreter until it ends, and
-an expression can be written for which it does not end. The globs of others are bounded, too (hub.control.globs).
+Only the hub's own user and root may give any regular expression. Other users may give only expressions whose search
+takes time in proportion to the text: without groups and repetition, so that nothing is tried again. A search holds the
+interpreter until it ends, and an expression can be written for which it does not end. The globs of others are bounded,
+too (hub.control.globs).
 
 Not here: what a filter selects (hub.query.query).
 """
@@ -27,8 +28,8 @@ from hub.query.query import Query
 T = TypeVar("T")
 GREP_CHARS_MAX = 32
 """
-The longest expression of others than the hub's own user. At worst, all of it is compared at each place of a text: a
-tenth of a second for the longest text.
+The longest expression that users other than root and the hub's own may give. At worst, all of it is compared at each
+place of a text: a tenth of a second for the longest text.
 """
 _LINEAR = re.compile(r"(?:[^\\^$*+?{}\[\]()]|\\[^\w\s]|\\[bBdDsSwW]|[\^$]|\[\^?[\w .,:;/=@#%&!~'\"<>|-]+\])*").fullmatch
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from hub.errors import InvalidParams
 
 GLOBS_CHARS_MAX = 1024
-"""The characters of all globs of a request."""
+"""Maximum characters of all globs of a request together."""
 
 
 def check(globs: Sequence[str], param: str) -> None:

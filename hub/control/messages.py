@@ -2,9 +2,9 @@
 The methods that read the journal: `query`, a page at a time, and `tail`, a stream of what matches.
 
 Always true:
-- a caller gets what it may read, and nothing else; a change of the access rules counts at once;
-- `tail` leaves nothing out: it reads by cursor, as fast as its caller does, and says how many messages have expired
-  before it came to them;
+- a caller gets only what it may read; a change of the access rules takes effect at once;
+- `tail` leaves nothing out: it reads by cursor, as fast as its caller does, and reports how many messages expired
+  before it reached them;
 - a user has one query at a time, the others wait; tails and subscriptions are bounded (hub.control.reading).
 
 Not here: filters (hub.control.filters), the thread (hub.control.reading).
@@ -34,14 +34,14 @@ from hub.wire.jsonrpc import NOT_ALLOWED, TOO_MANY, Request
 QUERY_MAX = 1000
 """The most messages of a page, and the number unless the caller asks for fewer."""
 QUERY_BYTES = 96 << 10
-"""A page has more only by its last message, so that it fits into a reply."""
+"""A page exceeds this by at most its last message, so that it fits into a reply."""
 QUERY_S = 1.0
 """A query that has found less than a page by then returns it: the caller goes on from there."""
 LAST_MAX = 10_000
 QUERIES_MAX = 256
-"""Queries of a user that are answered or wait, each with a few dozen kilobytes in memory."""
+"""Maximum queries of a user that are being answered or wait, each with a few dozen kilobytes in memory."""
 TAIL_S = 0.02
-"""A tail looks at new messages that often: fifty times a second, however many commits there are."""
+"""How often a tail looks for new messages: fifty times a second, however many commits there are."""
 TAIL_COUNT = 1000
 Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 Texts = str | Annotated[list[str], msgspec.Meta(max_length=64)]

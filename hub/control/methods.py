@@ -51,8 +51,7 @@ RIGHT_OF_EVENT: Mapping[str, Right] = {
 """The right that each event of the service requires, as the methods do that report the same."""
 ROWS, ROWS_MAX = 100, 300
 """
-The number of rows of `peers` and `losses`, unless the caller asks for another one, and the largest one, which is also
-that of `imports`.
+The default number of rows of `peers` and `losses`, and the maximum, which also holds for `imports`.
 """
 
 
@@ -121,8 +120,8 @@ class Commands:
 
     def peers(self, request: Request, peer: Peer) -> dict[str, Any]:
         """
-        Return who is connected to the hub's socket, and what each connection has sent: those that have sent the most
-        messages first. Parameters, all optional: *uid*, *pid*: only theirs; *limit*: how many.
+        Return the connections to the hub's socket, and what each has sent: those that have sent the most messages
+        first. Parameters, all optional: *uid*, *pid*: only theirs; *limit*: how many.
         """
         given = numbers(request, "uid", "pid", "limit")
         found = [each for each in self._endpoint.clients if _is_of(each.peer, given)]

@@ -3,8 +3,9 @@ Reads the journal for callers, on a thread of its own, in steps.
 
 Always true:
 - a step takes about `STEP_S`, and a user waits for one step at a time: users take turns on the thread;
-- what is decoded at once is at most `PIECE_BYTES`, and after each piece that takes long the interpreter is left to the
-  event loop for as long. A larger entry is not decoded: it appears without its record, with its size;
+- what is decoded at once is at most `PIECE_BYTES`, and after each piece that takes long, the thread pauses for as long,
+  so that the event loop gets the interpreter. A larger entry is not decoded: it appears without its record, with its
+  size;
 - only what the caller may read is decoded (hub.access.TagRights), and a change of the rules counts from the next step;
 - a reading that waits for its caller keeps no more than a window of a segment and one small batch in memory.
 
@@ -47,11 +48,14 @@ HEAVY_BYTES = 1 << 20
 ENTRY_BYTES_MAX = 256 << 10
 """A larger entry is not decoded: its values can take 80 times its size, and too long."""
 PAGE_BYTES = 64 << 10
-"""A page has more only by its last message."""
+"""A page exceeds this by at most its last message."""
 MESSAGE_BYTES_MAX = 128 << 10
 """A longer message appears without its record: with a page it still fits into a reply."""
 REST_S, REST_S_MAX = 0.002, 0.05
-"""After that time the thread lets the event loop have the interpreter, at most for the second one."""
+"""
+After the first time of work, the thread pauses for as long, so that the event loop gets the interpreter; at most for
+the second one.
+"""
 STREAMS_MAX = 64
 """Tails at once, of all users: each keeps a segment open, and up to 1.3 MB in memory."""
 T = TypeVar("T")
@@ -67,11 +71,11 @@ class Page(NamedTuple):
     is_end: bool
     """Whether the journal holds no more now."""
     is_over: bool
-    """Whether nothing that will come is wanted: it is later than *until*."""
+    """Whether no later message is wanted, because it would be after *until*."""
 
 
 class Pace:
-    """Lets the event loop have the interpreter for as long as the thread has had it."""
+    """Pauses the thread for as long as it has worked, so that the event loop gets the interpreter."""
 
     def __init__(self) -> None:
         self._began = time.perf_counter()
@@ -324,7 +328,7 @@ class Readings:
         self._streams += change
 
     def close(self) -> None:
-        """Begin nothing any longer."""
+        """Begin nothing more."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

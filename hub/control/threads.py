@@ -2,8 +2,8 @@
 Threads for the commands of a program: a plain function may block, and holds up neither the loop nor other users.
 
 Always true: at most `THREADS` functions run at once, and of one user at most half of them; more wait. A function that
-has begun runs to its end, even if its caller has left: until then its thread is taken. Whatever it raises ends its
-call, and nothing else.
+has begun runs to its end, even if its caller has left: until then its thread is taken. An exception that it raises ends
+its call, and nothing else.
 
 Not here: how many requests of a connection may run (hub.running).
 """
@@ -49,12 +49,12 @@ class Threads:
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Begin nothing any longer. What runs is not waited for."""
+        """Begin nothing more, and do not wait for what runs."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _run(function: Callable[..., Any], values: dict[str, Any]) -> Any:
-    """Call *function*. What means something to asyncio or ends a program is an error like others here."""
+    """Call *function*. Exceptions that have a meaning for asyncio, or end a program, become ordinary errors."""
     try:
         return function(**values)
     except (

@@ -40,8 +40,8 @@ class Entry(NamedTuple):
 
 class Unreadable(NamedTuple):
     """
-    An entry that is not a message: the reason, and its bytes. Of entries that are not whole, all that are left: how
-    many, and their bytes.
+    An entry that is not a message: the reason, and its bytes. One may stand for all entries that are left of a batch:
+    then *messages* is their number, and *raw* how they begin.
     """
 
     reason: str

@@ -2,7 +2,7 @@
 Group markers: entries with metadata that begin and end a group of messages, and are no messages themselves.
 
 Fluent Bit sends them for log records of OpenTelemetry, whose resource and scope they hold. They are stored as they
-came, and counted out.
+came, and not counted as messages.
 
 Not here: leaving them out when entries are read (hub.entries.reading).
 Source: Fluent Bit's log event encoder.

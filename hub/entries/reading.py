@@ -81,7 +81,7 @@ def time_of(packed: msgspec.Raw) -> int | Unreadable | None:
 
 
 def whole_entry(time: Unreadable, entries: bytes | memoryview, index: int) -> Unreadable:
-    """Return *time*, which is no time, with the bytes of its whole entry: number *index* of *entries*."""
+    """Return *time*, which could not be read, with the bytes of its whole entry: number *index* of *entries*."""
     return Unreadable(time.reason, bytes(split_raw(entries)[index]))
 
 

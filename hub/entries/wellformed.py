@@ -26,13 +26,13 @@ msgspec is no measure: it follows fewer levels from a deep stack on Python 3.11,
 """
 RECORD_NESTING_MAX = 500
 """
-The nesting depth up to which everything of ours writes and shows a record: few enough for the stack of every Python,
-and for msgpack's encoder, which follows 511 levels.
+The nesting depth up to which our own programs write and show a record: few enough for the stack of every Python, and
+for msgpack's encoder, which follows 511 levels.
 """
 TOO_DEEP = f"nested more than {RECORD_NESTING_MAX} levels deep"
 OVERFLOW = b"\xc9\xff\xff\xff\xff"
 """An ext32 whose length plus its type byte overflows to 0 in msgpack's `skip`."""
-_BYTES_A_FIND = 1024  # that many are scanned in the time of one step of Python, about 0.1 µs
+_BYTES_A_FIND = 1024  # bytes scanned in the time of one step of Python, about 0.1 µs
 Raw = msgspec.Raw | memoryview
 """The bytes of one entry."""
 split_fast = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
@@ -182,7 +182,7 @@ def count_well_formed(packed: memoryview) -> tuple[int, int]:
 
 
 def split_raw(entries: bytes | memoryview) -> Sequence[Raw]:
-    """Return the bytes of each entry: of those before the first one that is not whole, and not more than announced."""
+    """Return the bytes of each entry before the first one that is not whole, and of no more entries than announced."""
     try:
         return split_fast(entries)
     except (RecursionError, msgspec.DecodeError):  # too deeply nested for msgspec at this point, or not whole

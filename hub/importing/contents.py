@@ -26,12 +26,12 @@ from hub.wire.compression import FAULTS, METHODS
 from hub.writeall import write_all
 
 BLOCK_BYTES = 192 << 10
-"""Of content at once. As messages, they are a frame that the hub decodes at once."""
+"""Bytes of content in one step. As messages they are one frame, which the hub decodes at once."""
 OUTPUT_BYTES = 4 << 20
-"""Of content that one step of decompression may give."""
+"""Maximum bytes of content from one step of decompression."""
 READ_BYTES = 256 << 10
 _METHOD_OF = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_SKIPPABLE = tuple(bytes((first,)) + b"\x2a\x4d\x18" for first in range(0x50, 0x60))  # of zstd; pzstd begins with one
+_SKIPPABLE = tuple(bytes((first,)) + b"\x2a\x4d\x18" for first in range(0x50, 0x60))  # zstd's; pzstd begins with one
 _OTHERS = {
     b"\xfd7zXZ\0": "compressed with xz (try: xz -dc FILE | mpsr import -)",
     b"BZh": "compressed with bzip2 (try: bzip2 -dc FILE | mpsr import -)",
@@ -57,7 +57,7 @@ class Contents:
         self._file = _opened(path)
         try:
             self.size: int = os.fstat(self._file.fileno()).st_size
-            """Of the file as it is, compressed or not, in bytes."""
+            """The size of the file as stored, compressed or not, in bytes."""
             self.read_bytes: int = 0
             """How far it has been read."""
             magic = self._pread(0, _MAGIC_BYTES)
@@ -189,7 +189,7 @@ def _copy_of(file: BinaryIO) -> BinaryIO:
 
 
 def _read(fd: int) -> bytes:
-    """Return what there is; nothing at the end. It waits also if another program has made the pipe not block."""
+    """Return the bytes at hand, none at the end. Waits even if another program has made the pipe non-blocking."""
     while True:
         try:
             return os.read(fd, READ_BYTES)

@@ -5,8 +5,8 @@ Always true:
 - a chunk ends where a line or an event does, so that reading can begin there again;
 - every byte is in one chunk, except lines of a journal's export that cannot be kept: they are counted in `left_out`;
 - a line of more than `LINE_BYTES_MAX` becomes several messages: memory is bounded;
-- a chunk has at most the bytes that it is allowed, so that the hub accepts its frame. Where that is little, a line is
-  cut, and an event is given up, at a quarter of it.
+- a chunk has at most the bytes that it is allowed, so that the hub accepts its frame. If that is little, a line is cut
+  and an event is given up at a quarter of it.
 
 Not here: the formats (hub.wire.parsers, hub.wire.journalexport), reading (hub.importing.contents).
 """
@@ -25,13 +25,13 @@ LINE_BYTES_MAX = 256 << 10
 LINES_MAX = 8192
 """Of one chunk."""
 LINE_GROWTH, LINE_COST_BYTES = 3, 256
-"""A line takes at most three times its bytes in an entry (numbers in JSON), and what the fields beside it take."""
+"""In an entry, a line takes at most three times its bytes (numbers in JSON), and the bytes of the fields beside it."""
 ENTRY_BYTES_MAX = 16 << 20
 """Of an entry of a journal's export."""
 CHUNK_BYTES_MIN = 512
-"""The least that a chunk is allowed: a short line needs that."""
+"""The smallest limit for a chunk: a short line needs it."""
 _AT_ONCE_BYTES = 1 << 20
-"""What a chunk must be allowed to have at least, so that many entries of an export are read at once."""
+"""The smallest limit for a chunk with which many entries of an export are read at once."""
 
 
 class Chunk(NamedTuple):

@@ -1,7 +1,7 @@
 """
 What the lines of a log are, found from its beginning.
 
-Most of the first `LINES_MAX` lines must have the form; what has none is text. A line of syslog has a priority, or a
+Most of the first `LINES_MAX` lines must have the form; otherwise the log is text. A line of syslog has a priority, or a
 time, a host and a program: many programs write a time and a word with a colon, and that is no syslog.
 
 Not here: the formats themselves (hub.wire.parsers, hub.wire.journalexport).

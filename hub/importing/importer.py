@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Stalled(Exception):
-    """The hub does not get any further; its text says what may be the cause."""
+    """The hub stores no more of the file; the text names the likely cause."""
 
 
 class Result:
@@ -58,17 +58,17 @@ class Result:
     def __init__(self) -> None:
         self.messages: int = 0
         self.bytes: int = 0
-        """Of content that was stored."""
+        """Bytes of content that were stored."""
         self.known_bytes: int = 0
-        """Of content that the hub had before."""
+        """Bytes of content that the hub had before."""
         self.left_out: int = 0
-        """Messages that could not be kept."""
+        """The number of messages that could not be kept."""
         self.fault: str = ""
         """Why the rest of the file could not be read; empty if all of it was."""
 
 
 class _Place:
-    """A place in the content, and the digest of what is before it."""
+    """A place in the content, and the digest of everything before it."""
 
     def __init__(self, name: str, offset: int, digest: hashlib.blake2b) -> None:
         self.name, self.offset = name, offset
@@ -102,7 +102,7 @@ class _Sent(NamedTuple):
 
     chunks: list[tuple[int, int]]
     is_acknowledged: bool
-    """Whether all of it is."""
+    """Whether all of it is acknowledged."""
     fault: str = ""
     is_all: bool = True
     """Whether that was all of the content."""

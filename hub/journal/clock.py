@@ -4,8 +4,8 @@ The journal's times, independent of how the machine's clock is set.
 Clocks are set wrong: by a flat battery, a virtual machine that was paused, a typing error. `received` never decreases,
 so a date far ahead would stay for ever. It follows a clock that is set ahead by `JUMP_S` at once, and from then on
 `CATCH_UP` times as fast as time passes. When the clock is right again, `received` stands still until the clock has
-reached it: hours later, not years. At the first reading after a stop nobody knows how long the stop was, and the clock
-is followed by `STOP_S` at once.
+reached it: hours later, not years. At the first reading after a stop it is unknown how long the stop lasted, and the
+clock is followed by `STOP_S` at once.
 
 Age is measured by the real clock, never ahead of `received`. The time by which things expire follows the clock by
 `JUMP_S` only, after a stop too: a wrong clock deletes nothing that would not have expired within hours.

@@ -35,11 +35,11 @@ IMPORT_PREFIX, IMPORT_AGE_S = b"import:", 400 * DAY_S
 IMPORTS_MAX = 10_000
 """Rows of imports, of all users together."""
 GRACE_S = DAY_S
-"""After a start, no row is dropped for its age before that time: its source may just have been started, too."""
+"""How long after a start no row is dropped for its age: its source may have just been started, too."""
 BYTES_MAX = 32 << 20
 """All rows together: more than 20,000, each as long as it may be. A snapshot of a segment may have twice that."""
 ROW_BYTES = 24
-"""What a row takes beside its name and detail: number, time, lengths."""
+"""Bytes of a row in addition to its name and detail: number, time, lengths."""
 
 
 class Row(NamedTuple):

@@ -77,7 +77,7 @@ def recover(files: Files, dedupe: Dedupe, *, now: int, path: str = "") -> Recove
         dedupe.restore(known, now)
         if rows is not None:
             positions.restore(rows)
-    files.sync_folder()  # a hub killed while it expired: what it deleted stays so before anything more is deleted
+    files.sync_folder()  # a hub may have been killed while it expired: its deletions must last before more follow
     seal = seal if seal and seal.hub_id == hub_id else None
     walk = _Walk(dedupe, positions, firsts[start], now)
     end = cut = 0

@@ -17,7 +17,7 @@ from hub.entries import ARRAY_HEADER_BYTES, array_length, join
 from hub.message import Batch, Peer
 
 SHARED_BYTES_MAX = 64 << 10
-"""Larger blocks than that gain nothing."""
+"""Larger blocks gain nothing."""
 _BATCH_BYTES_MAX = 4 << 10
 
 

@@ -115,7 +115,7 @@ def _last_of(
 ) -> Generator[deque[Message], None, deque[Message] | None]:
     """
     Return the last *count* wanted messages between the sequences *low* and *below*. None if a gap is there at the
-    beginning, and the beginning is not that of the segment: then nobody knows where the gap begins.
+    beginning, and the beginning is not that of the segment: then it is unknown where the gap begins.
 
     *how*: whether it is that of the segment, and `is_time` of `backward`.
     """

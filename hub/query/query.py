@@ -92,7 +92,7 @@ class Query:
         if grep is not None:
             finds = _grep_filter(grep, ignore_case=ignore_case)
             filters.append((lambda record: not finds(record)) if invert_match else finds)
-            if ignore_case or invert_match:  # what differs only in case may differ in bytes
+            if ignore_case or invert_match:  # texts that differ only in case differ in bytes
                 pass
             elif _PLAIN.fullmatch(grep):
                 self._text = grep.encode()
