@@ -10,8 +10,8 @@ see the path can connect to it, with the right permissions.
 Always true:
 - only a dead socket is replaced, also when the path is bound anew;
 - no other user can put something in the place of the socket, or of its lock: the folder is checked (hub.trust);
-- an abstract name (``@name``) has neither folder, lock, owner nor mode: anybody can connect, and anybody can take the
-  name while no hub has it;
+- an abstract name (``@name``) has neither folder, lock, owner nor mode: every user can connect, and every user can take
+  the name while no hub has it;
 - where the kernel can (Linux 6.16), clients cannot pass descriptors: the last close of one may wait for hours in the
   thread that reads from the socket, for example the close of a TCP socket that lingers;
 - the umask is left alone: it belongs to the whole process, and other threads make files meanwhile.
@@ -133,7 +133,7 @@ class SocketFile:
 
     @property
     def is_abstract(self) -> bool:
-        """Whether it has no file, whose mode would keep anybody away."""
+        """Whether it has no file, and so no mode that would keep other users away."""
         return is_abstract(self.path)
 
     @property
@@ -166,13 +166,13 @@ class SocketFile:
             return not os.path.samestat(os.lstat(self.path), self._identity)
         except (FileNotFoundError, NotADirectoryError):
             return True
-        except OSError:  # this process may not look any more
+        except OSError:  # this process has no access any more
             return False
 
     def listen_again(self, mode: int, group: str | None) -> socket.socket:
         """
-        Bind the path anew, as at a start: another hub may have it since. Return the former socket, for the caller to
-        close. Raises the errors of `bind`; the former socket stays in use then.
+        Bind the path anew, as at a start: another hub may have taken it meanwhile. Return the former socket, for the
+        caller to close. Raises the errors of `bind`; the former socket stays in use then.
         """
         assert self._lock is not None
         self._lock.release()
@@ -181,7 +181,7 @@ class SocketFile:
         return former
 
     def remove(self) -> None:
-        """Remove the path, if it is still ours. Clients in the backlog can still be accepted, and no others come."""
+        """Remove the path, if it is still ours. Clients in the backlog can still be accepted; no others can connect."""
         with contextlib.suppress(OSError):
             if self.is_abstract and not self.is_adopted:
                 self.sock.shutdown(socket.SHUT_RD)
@@ -208,7 +208,7 @@ def _listener_at(path: str) -> int | None:
 
 
 def _give_back(lock: LockFile, had_lock: bool) -> None:
-    """After a refused start, leave the lock file only where it was before."""
+    """After a refused start, leave the lock file only if it was there before."""
     if had_lock:
         lock.release()
     else:

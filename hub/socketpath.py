@@ -1,5 +1,5 @@
 """
-The path of a listening socket: how long it may be, who could replace what is there, what is there, its mode and group.
+The path of a listening socket: its length, its folder, the file that is there, the mode and group of that file.
 
 Always true:
 - nothing but a socket is replaced: a file, folder or link at the path, or at the other name, is refused untouched; so

@@ -108,7 +108,7 @@ class ByteRate(Size):
 
 
 class UserId(int):
-    """The number of a user of this host, written as a name or as the number."""
+    """The id of a user of this host, written as a name or a number."""
 
     __slots__ = ()
 
@@ -251,7 +251,7 @@ class Config(Table, frozen=True, kw_only=True):
         return tuple(self._completed(source) for source in given)
 
     def _completed(self, source: AnySource) -> AnySource:
-        """Return *source* with the permissions and the token that it has not by itself."""
+        """Return *source*, completed with the permissions and the token that its table leaves out."""
         if isinstance(source, Http) and source.address is not None and source.token_file is None:
             source = msgspec.structs.replace(source, token_file=self.http_token_file)
         return self._permitted(source) if isinstance(source, PermittedTable) else source

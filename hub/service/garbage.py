@@ -1,9 +1,9 @@
 """
-When the garbage collector looks at all objects: while that is quick, and after an hour in any case.
+Decides when a full garbage collection takes place: while it is quick, and at least once an hour.
 
 A full collection stops the event loop for 4 to 8 µs for each connection, which is 80 ms with ten thousand of them, and
-a crowd that connects causes several a second. It finds next to nothing: connections that have ended leave no circle of
-references (tests/hub/test_listener.py), and everything else is freed when its last reference goes.
+many clients that connect at once cause several collections a second. It finds next to nothing: connections that have
+ended leave no reference cycles (tests/hub/test_listener.py), and everything else is freed when its last reference goes.
 
 Not here: younger objects, which the interpreter collects as always, in less than a millisecond.
 Source: gc.set_threshold and gc.freeze in Python's documentation; Python 3.14 collects in small steps by itself.
@@ -40,7 +40,7 @@ class FullCollections:
         self._collected_at = clock()
 
     async def run(self) -> None:
-        """Look every `LOOK_S`, until cancelled. What exists at the start is never looked at."""
+        """Look every `LOOK_S`, until cancelled. Objects that exist at the start are never looked at."""
         young, middle, old = gc.get_threshold()
         gc.freeze()
         gc.set_threshold(young, middle, _NEVER)

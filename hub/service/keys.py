@@ -25,7 +25,9 @@ _OWN = "the hub's own user and root"
 
 
 class Key(NamedTuple):
-    """One key. *default* describes the default if its value is not enough; *sample* stands in the example file."""
+    """
+    One key. *default* describes the default if its value is not enough; *sample* is the value in the example file.
+    """
 
     name: str
     metavar: str

@@ -5,7 +5,7 @@ msgspec finds the fault and names its place. The types and the value at that pla
 right.
 
 Always true: a `Misfit` names the place as in ``send_allow[1]`` (counted from 0), the value, what is wrong with it, and
-what is allowed; for an unknown key, the nearest known one.
+what is allowed; and for an unknown key, the known one that is most like it.
 
 Not here: where the table was written: file, variable or flag (hub.service.settings).
 """
@@ -98,7 +98,7 @@ def _below(kinds: list[inspect.Type], value: Any, name: str) -> list[inspect.Typ
 
 
 def _alternatives(kind: inspect.Type) -> list[inspect.Type]:
-    """Return what *kind* allows: the members of a union except None, without what is only noted."""
+    """Return what *kind* allows: the members of a union except None, without annotations."""
     if isinstance(kind, inspect.Metadata):
         return _alternatives(kind.type)
     if isinstance(kind, inspect.UnionType):

@@ -42,7 +42,7 @@ def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
     """
     Raise what the start would raise: UnknownGroup, SocketPathTooLong, SocketError or JournalError.
 
-    *is_socket_inherited*: systemd has made the socket, and its group is none of our business.
+    *is_socket_inherited*: systemd has made the socket, and its group is not checked.
     """
     gid = group_id(config.group)
     check_length(config.socket)
@@ -61,7 +61,10 @@ def check_start(config: Config, *, is_socket_inherited: bool = False) -> None:
 
 
 def users_of(config: Config) -> dict[int, list[str]]:
-    """Return the processes, 0 for unknown ones, that have the socket or the journal of *config*, and which of them."""
+    """
+    Return the processes that have the socket or the journal of *config* (0 for an unknown process), and which of the
+    two each has.
+    """
     locks = {"journal": os.path.join(config.journal, "lock")}
     if not is_abstract(config.socket):
         locks["socket"] = f"{config.socket}.lock"
@@ -239,7 +242,7 @@ def _fault_of_disk(folder: str, journal_size: Size) -> str:
     The start frees what it deletes, and what is reserved in the newest segment, which is not known here.
     """
     disk = os.statvfs(_nearest(folder))
-    if not disk.f_blocks:  # a file system that does not say
+    if not disk.f_blocks:  # a file system that does not report it
         return ""
     total, free = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
     if total < journal_size:

@@ -37,7 +37,7 @@ class Reloader:
     """
     Holds the configuration in force. *load* reads the configuration again.
 
-    *emit* sends an event to all who have subscribed.
+    *emit* sends an event to its subscribers.
 
     *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* runs the sources of
     a configuration, and no others.
@@ -91,7 +91,9 @@ class Reloader:
         return result
 
     def _apply(self, new: Config) -> None:
-        """Put *new* into force. Raises MpsrError, with nothing changed: what can fail comes first. Nothing waits."""
+        """
+        Put *new* into force. Raises MpsrError, with nothing changed: the steps that can fail come first. No step waits.
+        """
         if _permissions(new) != _permissions(self.config):
             self._endpoint.permit(new.mode, new.group)
         self._journal.retain(new.journal_size, new.retain)

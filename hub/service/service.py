@@ -70,7 +70,7 @@ from hub.sources.spool import SpoolSource
 from hub.sources.table import make as make_source
 
 STOP_GRACE_S = 1.0
-"""The parts with this `grace_s` get this long at a stop, even if producers have used up `stop_timeout`."""
+"""How long the parts with this `grace_s` have at a stop, even if producers have used up `stop_timeout`."""
 log = get_logger("mpsr.service")
 
 
@@ -186,7 +186,7 @@ class Service:
             notifier.stopping()
             log.info("hub.stopping", connections=endpoint.connections)
             events.emit("hub.stopping", {"stop_timeout_s": float(reloader.config.stop_timeout)})
-            endpoint.limits.change(())  # what was read is stored: who waits for a limit would be cut off
+            endpoint.limits.change(())  # what was read is stored: a client that waits for a limit would be cut off
             return reloader.config.stop_timeout
 
         parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, commands))
@@ -277,7 +277,7 @@ def _log_start(endpoint: Endpoint, journal: Journal) -> None:
 
 
 def _emit_loss(events: Events, row: LossRow) -> None:
-    """Emit what was lost, and whose it was. Every text is one that JSON can hold."""
+    """Emit a loss as an event, with the user that it belongs to. Every text is made valid for JSON."""
     tag, reason, comm = (
         text.encode("utf-8", "backslashreplace").decode()
         for text in (row.tag.decode("utf-8", "replace"), row.reason, row.comm)

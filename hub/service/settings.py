@@ -64,7 +64,7 @@ def load(flags: Flags | None = None, *, file: str | None = None, environ: Enviro
 
 
 def misspelt_variables(environ: Environ) -> list[str]:
-    """Return a sentence for each variable that is none of the hub's, and nearly has the name of one."""
+    """Return a sentence for each variable that the hub does not know, and whose name is nearly that of one it knows."""
     known = [CONFIG_VARIABLE, *(key.variable for key in BY_NAME.values())]
     names = (name for name, value in environ.items() if name.startswith(PREFIX) and value and name not in known)
     near = ((name, difflib.get_close_matches(name, known, 1, 0.85)) for name in sorted(names))
@@ -128,5 +128,5 @@ def _of_shell(kind: type[AbsolutePath], text: str) -> str:
 
 
 def _or_none(field: Field, given: Any) -> Any:
-    """Return *given*; None for an empty text if the key may be without a value."""
+    """Return *given*; None for an empty text if the key need not have a value."""
     return None if given == "" and field.is_optional else given

@@ -1,8 +1,8 @@
 """
 Signals of the service: SIGTERM and SIGINT stop it, SIGHUP reloads its configuration.
 
-Always true: a signal interrupts nothing. It calls a function that notes what is wanted, and the service looks at that:
-during a start, a stop takes place as soon as the journal is open, a reload when the start is over.
+Always true: a signal interrupts nothing. It calls a function that notes the request, and the service carries it out
+later: during a start, a stop takes place as soon as the journal is open, and a reload when the start is over.
 
 Not here: what a stop and a reload do (hub.service.service, hub.service.reloading).
 """

@@ -8,8 +8,8 @@ The file is a `Table`, and so is each table in it. A list of tables such as ``[[
         path: AbsolutePath
 
 A type of our own is read by its class method `parse`, which takes any object and raises ValueError with the right form;
-its attribute `text` is what `parse` reads. A text that stands for a number or a boolean is read as such, because
-variables and flags have no types.
+its attribute `text` is a form that `parse` accepts. A text that stands for a number or a boolean is read as such,
+because variables and flags have no types.
 
 Always true: what does not fit is a `Misfit` (hub.service.misfit). An unknown key does not fit.
 
@@ -79,7 +79,7 @@ def read_table(given: Mapping[str, Any], table: type[TableT]) -> TableT:
 
 
 def written(value: Any) -> Any:
-    """Return *value*, of a field of a table, as the file would have it; an empty text for None."""
+    """Return *value*, of a field of a table, as it would be written in the file; an empty text for None."""
     if isinstance(value, tuple):
         return [written(each) for each in value]
     return "" if value is None else getattr(value, "text", value)

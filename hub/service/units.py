@@ -6,7 +6,7 @@ Always true:
   would remove the file of the socket on which it still listens;
 - the hub can identify senders: user ids are the host's (no PrivateUsers=), command names readable (no ProtectProc=);
 - the hub may set the setgid bit, which gives files in the spool folder its group (no RestrictSUIDSGID=);
-- what a source needs beside that is in a file of its own, written only for those who ask for it;
+- the rights that a source needs beyond these are in a file of their own, written only if an option asks for it;
 - settings that a user's manager cannot apply (mount namespaces, which need PrivateUsers= there) are only in the
   system's unit.
 
@@ -23,7 +23,7 @@ from typing import Literal
 
 Scope = Literal["user", "system"]
 Right = Literal["journald", "kmsg"]
-"""What the system's service can be allowed to read, beside what it needs."""
+"""Further rights that the system's service can be given."""
 
 HEADING = "# Written by `mpsr install`. What `systemctl edit` writes beside it stays when this file is replaced."
 SYSTEM_USER = "mpsr"

@@ -1,6 +1,6 @@
 """
-Prints messages as they are committed, without delaying the hub. It begins with what is committed after the start, and
-remembers nothing: what it has not printed before the stop, a later run does not print either.
+Prints messages as they are committed, without delaying the hub. It begins with the first commit after the start, and
+keeps no cursor: messages that are not printed before the stop are not printed by a later run either.
 
 A thread reads the journal, so that a slow reader of the output delays nothing. It is a daemon thread, so that a reader
 that has stopped does not keep the hub from ending.
@@ -37,7 +37,7 @@ def batch_writer(render: Callable[[Message], str], give_up: Callable[[], None]) 
     """
     Return the function that writes a batch to standard output, each message as *render* shows it.
 
-    It blocks while nobody reads. *give_up* is called when nobody can read any longer; it redirects standard output.
+    It blocks while the output is not read. *give_up* is called when its reader has ended; it redirects standard output.
     """
     query = Query()
 

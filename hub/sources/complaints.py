@@ -1,5 +1,5 @@
 """
-What is wrong with paths, logged once each.
+Faults of paths, each logged once.
 
 Always true: at most `COMPLAINTS_MAX` are remembered; of one kind, at most one line a second is logged (hub.ration).
 """
@@ -23,7 +23,7 @@ class Complaints:
         self._made: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def log(self, write: Callable[..., object], event: str, path: str, **fields: Any) -> None:
-        """Log what is wrong with a path, unless that was done."""
+        """Log a fault of a path, unless it was logged."""
         if (event, path) not in self._made:
             if len(self._made) >= COMPLAINTS_MAX:
                 self._made.popitem(last=False)
@@ -31,6 +31,6 @@ class Complaints:
             self._lines.log(write, event, path=path, **fields)
 
     def end(self, event: str, path: str) -> None:
-        """It is all right again: the next time is logged."""
+        """The path has no fault any more: the next one is logged."""
         if self._made:
             self._made.pop((event, path), None)

@@ -21,9 +21,9 @@ from hub.sources.kinds import FileTable
 from hub.waiting import until_set
 
 CONNECTIONS_MAX = 1000
-"""Connections of one source; more wait in the backlog. A program has one for each handler."""
+"""Maximum connections of one source; more wait in the backlog. A program has one for each handler."""
 WAKE_S = 30e-6
-"""What being woken costs, beside the read; it counts as the user's time on the loop."""
+"""The time that a wake-up takes in addition to the read; it counts as the user's time on the loop."""
 LOOK_S = 1.0
 """How often a source that accepts looks at its files."""
 log = get_logger("mpsr.sources")
@@ -47,7 +47,10 @@ class ConfiguredSource:
 
 
 class ReadingSource(ConfiguredSource):
-    """One whose `run` reads until `_is_stopping`, which `_woken` tells it to look at, and sets `_ended` at its end."""
+    """
+    A source whose `run` reads until `_is_stopping` is true, looks at that when `_woken` is set, and sets `_ended` at
+    its end.
+    """
 
     def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)

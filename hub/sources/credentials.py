@@ -1,10 +1,10 @@
 """
-What a TCP source asks of its clients: the files with the shared key and with the certificates.
+The credentials of a TCP source: the files with the shared key and with the certificates.
 
 Always true:
 - the shared key and the private key are refused if other users could read or change them, and certificates if other
-  users could change them: who can add an authority decides who may send (hub.secretfile);
-- a fault is one sentence that names the file, and holds nothing of what is in it.
+  users could change them: a user who can add an authority decides who may send (hub.secretfile);
+- a fault is one sentence that names the file, and quotes nothing of its contents.
 
 Not here: asking for them (hub.sources.greeting), which of them an address needs (hub.sources.kinds).
 Source: Python's documentation of `ssl`, "Security considerations".
@@ -21,7 +21,7 @@ from hub.sources.kinds import Tcp
 
 
 class Credentials(NamedTuple):
-    """The shared key, and the rules for TLS; None for what is not asked for."""
+    """The shared key, and the rules for TLS; each is None if it is not required."""
 
     shared_key: bytes | None = None
     context: ssl.SSLContext | None = None

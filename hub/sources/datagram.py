@@ -40,17 +40,17 @@ from hub.sources.passed import DESCRIPTORS_MAX, Passed
 LOOK_S = 1.0
 """How often the source looks whether clients can find the socket."""
 STEP_S = 0.0005
-"""What all that comes through the socket may take of a round of the loop; decoding comes in the turns of the users."""
+"""The time of a round of the loop that reading the socket may take; decoding takes place in the turns of the users."""
 DATAGRAM_BYTES_MAX = 1 << 20
 """The largest datagram. A writer that is not root cannot send more than `net.core.wmem_max`, 212,992 bytes."""
 LOOK_EACH = 8
 """How many datagrams are read between two looks at the clock."""
 READ_S = 5e-6
-"""What reading a datagram takes; it counts as its user's time on the loop."""
+"""The time that reading a datagram takes; it counts as its user's time on the loop."""
 DRAIN_MAX = 100_000
 """Datagrams that are read after a stop has begun: bounded for writers that never stop."""
 WRITERS_MAX = 256
-"""Writers that are remembered, and users."""
+"""Maximum writers that are remembered, and users."""
 COMMAND_S = 1.0
 """How long the command name of a process is remembered, because a look at /proc takes 20 µs."""
 _CREDENTIALS = struct.Struct("3i")
@@ -64,7 +64,7 @@ log = get_logger("mpsr.sources")
 
 
 class _Received(NamedTuple):
-    """What came with a datagram, whose bytes are in the buffer."""
+    """What was received beside the bytes of a datagram, which are in the buffer."""
 
     size: int
     ancillary: list[tuple[int, int, bytes]]
@@ -130,7 +130,7 @@ class DatagramSource(ReadingSource):
             self._ended.set()
 
     async def _look_often(self) -> None:
-        """Have the file of the socket looked at, also while nothing arrives."""
+        """Have the file of the socket checked, even while nothing arrives."""
         while True:
             await asyncio.sleep(LOOK_S)
             self._woken.set()
@@ -164,7 +164,7 @@ class DatagramSource(ReadingSource):
         return _Received(size, ancillary, flags & _CUT != 0)
 
     async def _read_all(self, sock: socket.socket) -> None:
-        """Read until nothing is left; at a stop, as much as was there, about."""
+        """Read until nothing is left; at a stop, about as much as was there."""
         loop = asyncio.get_running_loop()
         began, read = loop.time(), 0
         while not (self._is_stopping and read >= DRAIN_MAX):

@@ -3,10 +3,10 @@ What happens on a TCP connection before it is served: TLS, and the handshake wit
 
 Always true:
 - a client that does not prove what it has to is `Unwelcome`, with a reason for the log, and nothing of it is stored;
-- it costs little before: reads of `READ_BYTES`, no more than `GREETING_BYTES_MAX` in all, `GREETING_S` at most, and
-  each step is done in the turn of its user;
+- until then it costs little: reads of `READ_BYTES`, no more than `GREETING_BYTES_MAX` in all, at most `GREETING_S`, and
+  each step takes place in the turn of its user;
 - for a client that connects and leaves without a byte, the reason is empty: fluentd does that each second;
-- what a client sends behind its handshake is kept for its connection.
+- bytes that a client sends after its handshake are kept for its connection.
 
 Not here: TLS (hub.tls), the messages of the handshake (hub.wire.handshake), what is asked for
 (hub.sources.credentials).
@@ -71,7 +71,7 @@ class Greeting:
         return Greeted(self._tls, first, self._tls.client_name if self._tls is not None else "")
 
     async def _encrypted(self) -> bytes:
-        """Do the handshake of TLS; return what came behind it."""
+        """Do the TLS handshake; return the bytes after it."""
         assert self._credentials.context is not None
         self._tls = tls = Tls(self._credentials.context)
         is_done = False
@@ -89,7 +89,7 @@ class Greeting:
         return tls.decrypt(b"")
 
     async def _proved(self, shared_key: bytes, first: bytes) -> bytes:
-        """Ask for the shared key; return what came behind the client's answer."""
+        """Ask for the shared key; return the bytes after the client's answer."""
         handshake = Handshake(shared_key, self._random(NONCE_BYTES))
         await self._send(handshake.hello)
         answer = handshake.receive(first) if first else None

@@ -1,5 +1,5 @@
 """
-The batches that are made of the journal's entries, each with the place after itself.
+Makes batches of the journal's entries, each with the place after itself.
 
 Always true: the order is kept; a batch has at most `BATCH_BYTES`, or one entry; an entry that is too large is a loss.
 

@@ -6,7 +6,7 @@ Always true:
   journalctl ends;
 - the pipe is read no faster than the caller reads; journalctl waits meanwhile;
 - after `kill` it has ended;
-- of its standard error the last `LINES_MAX` lines are kept, each once.
+- the last `LINES_MAX` lines of its standard error are kept, without repetitions.
 
 Not here: which journal (hub.sources.journalfiles), the output (hub.wire.journalexport), when it is started again
 (hub.sources.journald).
@@ -34,7 +34,7 @@ class Journalctl:
     def __init__(self, process: asyncio.subprocess.Process, fd: int) -> None:
         self.fd = fd
         self.last_line = ""
-        """What it wrote to standard error last."""
+        """The last line that it wrote to standard error."""
         self._process = process
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
         self._complaining = asyncio.create_task(self._read_errors(), name="mpsr-journalctl")

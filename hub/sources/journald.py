@@ -8,7 +8,7 @@ the place, which is left out; if it is another one, a vacuum has deleted the pla
 The first time, reading begins with what is written from now on, or with all that the journal has (``from = "start"``).
 
 Always true:
-- what the journal no longer has is a loss, counted where the numbers of the entries tell;
+- entries that the journal no longer has are a loss, counted if their numbers show how many they are;
 - one journalctl runs at a time, and ends with the source; it waits while the hub has no room;
 - the entries of the hub's own service are left out, or each of its log lines would cause another one;
 - all entries have one peer, journald, which is not verified: journald, not the kernel, identifies their writers in the
@@ -49,7 +49,7 @@ STORE_S = 60.0
 QUIET_S = 1.0
 """The journal is read to its end if the pipe has been empty for that long."""
 REPORTED_MAX = 64
-"""Different lines of journalctl's standard error that are logged."""
+"""Maximum different lines of journalctl's standard error that are logged."""
 MISSING = "deleted from the systemd journal before they were read"
 UNKNOWN = "deleted from the systemd journal before they were read, an unknown number"
 NS = 1_000_000_000
@@ -74,7 +74,7 @@ class JournaldSource(PositionedSource):
 
     @property
     def lag(self) -> Lag:
-        """How old the entries are that are read; unknown before the first one."""
+        """The age of the entries that are being read; unknown before the first one."""
         if self._last_ns is None:
             return Lag()
         quiet = self._quiet_since

@@ -52,7 +52,7 @@ def machine_id() -> str:
 
 def identity(directory: str | None) -> bytes:
     """
-    Return what identifies a journal: the folder, however its path is written, or this machine. A long path is replaced
+    Return the identity of a journal: the folder, however its path is written, or this machine. A long path is replaced
     by its checksum.
     """
     if directory is None:
@@ -65,9 +65,9 @@ def chosen(directory: str | None) -> list[str]:
     """
     Return the arguments that choose the journal.
 
-    Without --merge, --follow shows the present boot only (systemd 252): the cursor of the last one would not be found,
-    and what was written before the restart of the machine be left out. With it, journals of other machines are shown,
-    too.
+    Without --merge, --follow shows the present boot only (systemd 252): the cursor from the previous boot would not be
+    found, and entries from before the restart of the machine would be left out. With it, journals of other machines are
+    shown, too.
     """
     if directory is not None:
         return ["--merge", f"--directory={directory}"]

@@ -1,7 +1,7 @@
 """
 How far the systemd journal has been read, and what is missing between two entries.
 
-journald numbers its entries without gaps, so a gap is entries that nobody can read any more: a vacuum has deleted their
+journald numbers its entries without gaps, so a gap means entries that can no longer be read: a vacuum has deleted their
 file, before the source read it or while journalctl had it open. The second kind is silent: journalctl continues with
 the next file.
 
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
     @classmethod
     def of(cls, position: Position) -> Place:
-        """Return the place that `position` has made of one; that before all entries if it is none."""
+        """Return the place in *position*; the place before all entries if it holds none."""
         parts = position.detail.split(b" ", 2)
         if len(parts) < 3 or not parts[1].isdigit():
             return cls()

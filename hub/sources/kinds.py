@@ -22,7 +22,7 @@ from hub.sources.values import GlobPath, Multiline, Place, Tag, TagTemplate
 
 
 class SourceTable(Table, frozen=True, kw_only=True):
-    """What all types have: the tag of messages that name none."""
+    """The base of all types, with the tag of messages that name none."""
 
     tag: Tag | None = None
 
@@ -33,7 +33,7 @@ class SourceTable(Table, frozen=True, kw_only=True):
 
 
 class PermittedTable(SourceTable, frozen=True, kw_only=True):
-    """A source that has a file, or may have one, and the permissions of that (None: those of the socket)."""
+    """A source that has a file, or may have one, and the file's permissions (None: those of the socket)."""
 
     mode: Mode | None = None
     group: str | None = None
@@ -90,12 +90,12 @@ EXCLUDE = (
     "*.gz", "*.zst", "*.bz2", "*.xz", "*.lz4", "*.zip", "*.Z", "*.tmp", "*.swp", "*~", "*.old", "*.bak",
     "*.[0-9]", "*.[0-9][0-9]", "*.[0-9][0-9][0-9]", "*.log[-.][0-9]*", "*-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]",
 )  # fmt: skip
-"""Names that rotation and editors make: they are found as older generations, or are no logs."""
+"""Names that rotation and editors make: such files are found as older generations, or are no logs."""
 Parse = Literal["text", "json", "syslog", "cri", "docker"]
 
 
 Begin = Literal["end", "start"]
-"""Where a source begins of which nothing was read yet: after what is there, or with it."""
+"""Where a source begins if nothing of it was read yet: at the end of its present content, or at the start."""
 
 
 class Files(SourceTable, frozen=True, kw_only=True, tag="files"):
@@ -120,7 +120,7 @@ class Files(SourceTable, frozen=True, kw_only=True, tag="files"):
 
     @property
     def excluded(self) -> tuple[str, ...]:
-        """The globs of what is left out."""
+        """The globs of files that are left out."""
         return (*EXCLUDE, *self.exclude)
 
     def tag_of(self, path: str) -> bytes:

@@ -2,9 +2,9 @@
 The kernel's log, read from /dev/kmsg: each record once, from where the last hub has stopped.
 
 The kernel numbers its records from 0 at each start of the machine, and keeps as many as fit into its buffer. A gap in
-the numbers is records that were overwritten before they were read: exactly that many are lost. Of a start of the
-machine of which nothing was read yet, reading begins with the oldest record in the buffer; what was overwritten before
-is a loss only if a hub has read the kernel's log before, and so would have read it.
+the numbers is records that were overwritten before they were read: exactly that many are lost. If nothing was read
+since the machine was started, reading begins with the oldest record in the buffer. Records that were overwritten before
+that are a loss only if a hub has read the kernel's log earlier, and so would have read them.
 
 Always true:
 - a batch carries the number of its last record, and is committed together with it;
@@ -61,7 +61,7 @@ class KmsgSource(PositionedSource):
 
     @property
     def lag(self) -> Lag:
-        """None, once the buffer is read to its end."""
+        """No messages, once the buffer is read to its end."""
         return Lag(messages=0) if self._is_drained else Lag()
 
     def open(self) -> None:
@@ -114,7 +114,7 @@ class KmsgSource(PositionedSource):
             except BlockingIOError:
                 return records, True
             except OSError as error:
-                if error.errno == errno.EPIPE:  # overwritten: the number of the next record says how many
+                if error.errno == errno.EPIPE:  # overwritten: the number of the next record shows how many
                     continue
                 raise
             if not data:

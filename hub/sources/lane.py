@@ -1,14 +1,15 @@
 """
-What one user has sent through a socket that all users share, until it is accepted.
+The datagrams of one user, from a socket that all users share, until they are accepted.
 
-The datagrams of all users are in one queue of the kernel's, so a source that waited for the room of one user would hold
+The datagrams of all users are in one queue of the kernel's, so a source that waited until one user had room would hold
 up all others. Each user has a lane instead: its datagrams wait there, at the expense of the user, and a task takes them
 as fast as the user's turn and the inbox allow.
 
 Always true:
 - the order of a user's datagrams is kept;
-- a lane holds what the user may hold. For more room the source waits while the lane gets on, or while the disk takes
-  nothing from anybody; else at most `WAIT_S` in each `WINDOW_S`. Then what does not fit is a loss;
+- a lane holds as much as the user may hold. The source waits for room while the lane makes progress, or while the disk
+  accepts nothing from any user; otherwise at most `WAIT_S` in each `WINDOW_S`. After that, datagrams that do not fit
+  are losses;
 - losses are reported within the user's allowance, and hold up nobody else.
 
 Not here: the socket (hub.sources.datagram).
@@ -39,13 +40,13 @@ from hub.wire.payload import Unopened
 
 WAIT_S, WINDOW_S = 1.0, 10.0
 LOOK_S = 0.1
-"""How often it is checked, while the source waits, whether the lane gets on."""
+"""How often it is checked, while the source waits, whether the lane makes progress."""
 LANE_BYTES_MAX = 4 << 20
-"""What a lane may hold, if the user's share allows it: a commit of the journal."""
+"""Bytes that a lane may hold, if the user's share allows it: a commit of the journal."""
 STEP_MAX, STEP_BYTES = 256, 256 << 10
 """Datagrams, and bytes, that one step decodes: a millisecond."""
 FILES_MAX = 16
-"""Descriptors that one user may have waiting."""
+"""Maximum descriptors of one user that wait."""
 NO_ROOM = "datagrams for which there was no room"
 log = get_logger("mpsr.sources")
 
@@ -73,7 +74,7 @@ class Lane:
         self._drained = 0  # datagrams that were decoded
         self._got_on = asyncio.Event()
         self._files = 0
-        self._losses: dict[str, tuple[Intake, int, int]] = {}  # by reason: whose, how many, bytes
+        self._losses: dict[str, tuple[Intake, int, int]] = {}  # by reason: intake, number, bytes
         self._waited_s, self._window_at = 0.0, float("-inf")
         self._taking: Intake | None = None
         self.task: asyncio.Task[None] | None = None
@@ -84,7 +85,7 @@ class Lane:
         return self.task is None or self.task.done()
 
     async def room(self) -> bool:
-        """Return whether there is room for a datagram, perhaps after a while."""
+        """Return whether there is room for a datagram, after a wait if necessary."""
         budget, loop = self._budget, asyncio.get_running_loop()
         while not self.has_room:
             began, released_at, drained = loop.time(), budget.released_at, self._drained
@@ -105,7 +106,7 @@ class Lane:
         return held < FREE_BYTES or (held < LANE_BYTES_MAX and self._budget.room(self.user.account) >= PIECE_BYTES)
 
     async def _look(self) -> None:
-        """Return when the lane has got on, after `LOOK_S` at the latest."""
+        """Return when the lane has made progress, after `LOOK_S` at the latest."""
         self._got_on.clear()
         await until_set(self._got_on, LOOK_S)
 
@@ -128,13 +129,13 @@ class Lane:
         self._start()
 
     def lift_limits(self) -> None:
-        """Let through everything that waits here."""
+        """Ignore the rate limits for everything that waits here."""
         for intake in {self._taking, *(datagram.intake for datagram in self._waiting)}:
             if intake is not None:
                 intake.lift_limits()
 
     def close(self) -> None:
-        """Let go what is left."""
+        """Discard what is left."""
         if self.task is not None:
             self.task.cancel()
         for datagram in self._waiting:

@@ -30,12 +30,15 @@ DESCRIPTORS_MAX = 253
 STUCK_MAX = 64
 """While the thread is stuck and this number of descriptors wait for it, no more are taken."""
 STUCK_S = 5.0
-"""The thread is stuck if one close takes longer. A sender takes a refusal for an error of its own: none comes early."""
+"""
+The thread is stuck if one close takes longer than this. It is long, because a sender takes a refusal for an error of
+its own.
+"""
 _SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE
 
 
 class Passed:
-    """Sorts what is passed to *sock*."""
+    """Sorts the descriptors that are passed to *sock*."""
 
     def __init__(self, sock: socket.socket, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._sock = sock

@@ -1,5 +1,5 @@
 """
-What the sources have in common that read something of the machine, not a file of their own, from a position on.
+The base of sources that read a log of the machine, from a position on.
 
 Always true: they have one peer, which is not verified; a rule that refuses its messages is a fault of the source.
 
@@ -23,14 +23,14 @@ from hub.sources.shown import Shown
 from hub.waiting import until_set
 
 REFRESH_S = 86400.0
-"""How often a position is stored that has not moved: one that nobody stores is forgotten after 30 days."""
+"""How often a position is stored although it has not moved: after 30 days without being stored, it is forgotten."""
 
 
 class PositionedSource:
     """
     Reads for *table* as the peer *comm*. *shown* has the hub's journal, which knows the position.
 
-    `run` reads until `_is_stopping`, which `_woken` tells it to look at, and sets `_ended` at its end.
+    `run` reads until `_is_stopping` is true, looks at that when `_woken` is set, and sets `_ended` at its end.
     """
 
     def __init__(self, table: SourceTable, endpoint: Endpoint, shown: Shown, *, comm: str, tag: bytes) -> None:
@@ -41,7 +41,7 @@ class PositionedSource:
         self._tag = tag if table.tag is None else table.tag.encode()
         peer = Peer(comm=comm, verified=False)
         self._intake = endpoint.intake(peer, Gate(endpoint.access, peer, lambda: None), self.tally)
-        self._stored_at = -math.inf  # so that a hub that is often restarted writes its row, too
+        self._stored_at = -math.inf  # so that a hub that is often restarted stores its position, too
         self._woken = asyncio.Event()
         self._ended = asyncio.Event()
         self._is_stopping = False

@@ -1,9 +1,10 @@
 """
-What a source has read of its files with keys, tokens and certificates; read again when they change.
+Keeps what a source has read from its files with keys, tokens and certificates, and reads the files again when they
+change.
 
 Always true: files that cannot be used are logged once, and what was read before stays in force.
 
-Not here: how often it is looked at (hub.sources.configured), which files are refused (hub.secretfile).
+Not here: how often the files are checked (hub.sources.configured), which files are refused (hub.secretfile).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Renewed(Generic[T]):
         self._paths = [path for path in paths if path is not None]
         self._read = read
         self.stamps = self._stamps()  # before the files are read: a change meanwhile is seen by the next look
-        """What changes when a file does, as it was when they were last read."""
+        """The stamps of the files as they were when last read."""
         self.value: T = read()
 
     def look(self) -> None:

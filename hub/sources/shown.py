@@ -1,5 +1,5 @@
 """
-What a source may know of the hub that it belongs to: the journal, the figures, whether messages are stored.
+The parts of its hub that a source may see: the journal, the figures, whether messages are stored.
 
 A repeatable source asks `journal.position` where it goes on.
 

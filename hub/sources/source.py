@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class Lag(NamedTuple):
-    """What a source still has to read: None where that is not known. *seconds* is the age of the oldest of it."""
+    """
+    How much a source still has to read; None where that is not known. *seconds* is the age of the oldest unread
+    message.
+    """
 
     bytes: int | None = None
     messages: int | None = None
@@ -35,7 +38,7 @@ class Source(Protocol):
         """Where clients find it, once it is open."""
 
     def open(self) -> None:
-        """Make what clients use, as far as it is missing. Raises MpsrError or OSError."""
+        """Make the file or socket that clients use, if it is missing. Raises MpsrError or OSError."""
 
     async def run(self) -> None:
         """Accept until `stop` is called or the inbox is closed, and close everything. An error is a fault to retry."""
@@ -48,7 +51,9 @@ class Source(Protocol):
 
 
 class Lagging(Protocol):
-    """A source that knows how much it still has to read. *lag* is asked for on the event loop: it reads no disk."""
+    """
+    A source that knows how much it still has to read. *lag* is read on the event loop, so it must not read from a disk.
+    """
 
     @property
     def lag(self) -> Lag: ...

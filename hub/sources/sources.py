@@ -6,8 +6,8 @@ Always true:
   neither the hub nor another source;
 - a reload touches only what it adds, changes or removes. Other permissions alone are set without a restart;
 - a source that is removed, or restarted, takes what was sent to it before;
-- one that goes on at a position is made when what others have put in before their end is settled: until then the
-  position is not known.
+- a source that continues at a position is made only when everything that its predecessor gave is settled: until then
+  the position is not known.
 
 Not here: which sources there are (hub.sources.table), their work (hub.sources.fifo and others).
 """
@@ -32,9 +32,11 @@ from hub.waiting import until_set
 
 RETRY_S = 1.0
 SETTLED_LOOK_S = 0.05
-"""How often a source that waits looks whether all is settled. That takes one commit, or as long as the disk fails."""
+"""
+How often a waiting source checks whether everything is settled. That takes one commit, or as long as the disk fails.
+"""
 STOP_S = 5.0
-"""The time that a reload gives a source to take what was sent."""
+"""How long a reload gives a source to take what was sent."""
 log = get_logger("mpsr.sources")
 
 
@@ -207,7 +209,10 @@ class _Running:
         await source.run()
 
     async def _all_settled(self) -> None:
-        """Return when what sources have put in before their end is settled. Who waits for the first try goes on."""
+        """
+        Return when everything is settled that sources gave before their end. Do not delay those that wait for the first
+        try.
+        """
         while any(tally.unsettled for tally in self._ended):
             self.tried.set()
             await asyncio.sleep(SETTLED_LOOK_S)

@@ -32,7 +32,7 @@ STEP_ITEMS = 128
 STEP_SPOOLS = 64
 """Maximum spools that end in one step; they are committed together."""
 _FOR_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
-"""Errors that may have passed by the next look."""
+"""Errors that may be over by the next look."""
 
 
 class Step(NamedTuple):

@@ -1,5 +1,5 @@
 """
-The table `SOURCES`: the ways in that the configuration can turn on, and what each needs to know.
+The table `SOURCES`: the types of sources that the configuration can turn on, and the class that serves each.
 
 The key ``type`` of a table ``[[sources]]`` names the row. A flag such as ``--fifo PATH`` is short for a table with that
 type and path (or address).
@@ -46,7 +46,9 @@ class Row(NamedTuple):
     has_shown: bool = False
     """Whether its class gets a `Shown` after the endpoint: its journal knows how far a repeatable source was read."""
     is_repeatable: bool = False
-    """Whether it goes on at a position. It is made when all that its kind has put in before is settled."""
+    """
+    Whether it continues at a position. It is made only when everything is settled that sources of its type gave before.
+    """
     is_switch: bool = False
     """Whether its key is true or false: there is one thing to read, and the table needs no other key."""
 
@@ -109,7 +111,7 @@ SOURCES: Mapping[str, Row] = {
 
 
 def as_source_error(table: SourceTable, error: Exception) -> SourceError:
-    """Return *error*, which opening the source for *table* has raised, in the words of a source."""
+    """Return *error*, which opening the source for *table* has raised, as a SourceError."""
     if isinstance(error, SourceError):
         return error
     if isinstance(error, SocketError):
@@ -124,7 +126,7 @@ def as_source_error(table: SourceTable, error: Exception) -> SourceError:
 
 
 def check_extra(table: SourceTable) -> None:
-    """Check that the libraries of an extra are there which the source for *table* needs. Raises SourceError."""
+    """Check that the libraries which the source for *table* needs are installed. Raises SourceError."""
     row = SOURCES[type_of(table)]
     if row.extra and importlib.util.find_spec(row.module_of_extra) is None:
         raise SourceError(table.where, f"it needs a library that is not there: pip install 'mpsr[{row.extra}]'")
@@ -139,7 +141,10 @@ def load(table: SourceTable) -> type[Any]:
 
 
 def make(table: SourceTable, endpoint: Endpoint, shown: Shown | None = None) -> Source:
-    """Return the source for *table*, whose mode and group are known by now. *shown* is what it may know of the hub."""
+    """
+    Return the source for *table*, whose mode and group are known by now. *shown* is the part of the hub that it may
+    see.
+    """
     source = load(table)
     has_shown = SOURCES[type_of(table)].has_shown
     made: Source = source(table, endpoint, shown) if has_shown else source(table, endpoint)

@@ -6,7 +6,7 @@ Always true:
   of it is stored (hub.sources.kinds refuses anything else);
 - the kernel identifies nobody: the peer is the host with that address, or the name in its certificate, `verified` is
   false, and the shares and limits of a user are those of that host. It calls no commands;
-- log lines about clients that are not served are one a second, for all of them together;
+- clients that are not served cause one log line a second, all of them together;
 - a certificate or key that is renewed is used from the next client on. One that cannot be used is logged once, and the
   former one stays in use;
 - a stop reads what clients have sent; a client in the middle of a handshake is cut off.
@@ -104,7 +104,7 @@ class TcpSource:
         return Arrival(sock, peer, self._endpoint.users.of(peer.uid), credentials, self._connection, self._reject)
 
     def _connection(self, sock: socket.socket, peer: Peer, greeted: Greeted) -> Connection:
-        """Return the connection of a client that has proved what it has to."""
+        """Return the connection of a client that has proved what is required."""
         if greeted.name:
             peer = peer_of_certificate(greeted.name)
         gate = Gate(self._endpoint.access, peer, lambda: frozenset((peer.gid,)))
@@ -125,7 +125,7 @@ class TcpSource:
 
 class Arrival:
     """
-    A client that has to prove something first. *connect* makes its connection then; *reject* is called if it fails.
+    A client that has to prove something first. *connect* then makes its connection; *reject* is called if it fails.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Arrival:
             self._connection.limit(frame_bytes_max)
 
     async def _greeted(self) -> Greeted | None:
-        """Return the client when it has proved what it has to; None if it has not."""
+        """Return the greeted client when it has proved what is required; None if it has not."""
         reason = ""
         try:
             async with asyncio.timeout(GREETING_S) as self._deadline:

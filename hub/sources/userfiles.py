@@ -1,5 +1,5 @@
 """
-What each user keeps in the spool folder, found by one scan (a *look*), with limits per user.
+The files of each user in the spool folder, found by one scan (a *look*), with limits per user.
 
 The files of one user whose names begin with the same 22 characters are a *spool*. Files of other users with such names
 belong to other spools, and do not affect it.

@@ -54,7 +54,7 @@ class TagTemplate(Tag):
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the template in the text *given*. Raises ValueError for a field that there is not."""
+        """Return the template in the text *given*. Raises ValueError for an unknown field."""
         template = super().parse(given)
         if (unknown := re.sub(r"\{(?:path|folder|name)\}", "", template)) and re.search("[{}]", unknown):
             raise ValueError(f"not a tag: {given!r} (its fields are {{path}}, {{folder}} and {{name}})")
@@ -73,7 +73,7 @@ class TagTemplate(Tag):
 
 
 _NO_EXPRESSIONS = ("auto", "indent", "traceback", "none", "true", "false")
-"""What a user may write for a setting: as an expression, it would join all lines."""
+"""Words that a user may take for settings: as expressions they would join all lines."""
 
 
 class Multiline(str):
@@ -117,8 +117,8 @@ class Place(AbsolutePath):
         """
         Return the path or the address that *text* means on a command line, where a path may be relative.
 
-        What looks like an address, or an abstract name, is no path: `parse` says what is wrong with it. A file of such
-        a name is ``./name``.
+        A text that looks like an address, or an abstract name, is not a path: `parse` reports what is wrong with it. A
+        file of such a name is ``./name``.
         """
         if "/" not in text and (":" in text or is_abstract(text)):
             return cls(text)
