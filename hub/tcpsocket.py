@@ -27,7 +27,7 @@ class TcpSocket:
     """A listening, non-blocking socket at *address*."""
 
     is_kept = False
-    """Nobody else listens there after we stop."""
+    """No other process keeps listening there after we stop."""
 
     def __init__(self, address: Address) -> None:
         """Listen. Raises SocketError."""
@@ -47,10 +47,13 @@ class TcpSocket:
             self.sock.close()
             raise SocketError(address, _reason(error)) from error
         self.path = f"{address.rpartition(':')[0]}:{self.sock.getsockname()[1]}"
-        """The address, with the port that the kernel has chosen if it was to choose one."""
+        """The address, with the port that the kernel has chosen if it was 0."""
 
     def remove(self) -> None:
-        """Let few others wait than those that do. There is no file, and clients may connect until `close`."""
+        """
+        Shrink the backlog, so that hardly any further clients wait. There is no file to remove, and clients may connect
+        until `close`.
+        """
         with contextlib.suppress(OSError):
             self.sock.listen(0)
 
@@ -64,7 +67,7 @@ def _keep_alive(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for name, value in KEEP_ALIVE.items():
-            if (option := getattr(socket, name, None)) is not None:  # macOS has some of them
+            if (option := getattr(socket, name, None)) is not None:  # macOS has only some of them
                 sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 

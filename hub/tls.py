@@ -1,5 +1,5 @@
 """
-The server's half of a TLS connection, between memory and memory: bytes of the network in, bytes of the client out.
+The server's half of a TLS connection, in memory: bytes of the network in, bytes of the client out.
 
 The event loop's own TLS is not used. It writes through its transport, which discards the client's unread bytes when it
 meets EPIPE (hub.outbox), it holds up to 256 KiB of each connection outside the hub's budget, and a client that closes
@@ -21,7 +21,7 @@ import contextlib
 import ssl
 
 RECORD_BYTES = 16 << 10
-"""The most that one record holds, decrypted."""
+"""Maximum bytes of one record, decrypted."""
 RECORDS_MAX = 128
 """A record that asks for new keys (KeyUpdate) has 27 bytes and takes 20 to 40 µs; one with a line, 2 µs."""
 _HEADER_BYTES = 5  # of a record: type, version, and length
@@ -42,7 +42,7 @@ class Tls:
         self.is_closed = False
         """Whether the client sends no more."""
         self.fault = ""
-        """Why, if it was not by close_notify."""
+        """The reason, if it was not close_notify."""
 
     @property
     def has_more(self) -> bool:
@@ -75,7 +75,7 @@ class Tls:
             self._waiting += data
 
     def decrypt(self, data: bytes) -> bytes:
-        """Return what *data* completes, or the first part of it, while `has_more` is true afterwards."""
+        """Return the bytes that *data* completes, or the first part of them: then `has_more` is true afterwards."""
         if self.is_closed:
             return b""
         self._feed(data)
@@ -95,7 +95,7 @@ class Tls:
         return b"".join(pieces)
 
     def encrypt(self, data: bytes) -> bytes:
-        """Return *data* as it is to be sent, behind what was to be sent before; without it after a fault."""
+        """Return *data* encrypted, after what was to be sent before it; after a fault, only that."""
         rest = memoryview(data)
         with contextlib.suppress(ssl.SSLError):
             while rest:
@@ -103,17 +103,19 @@ class Tls:
         return self.output()
 
     def output(self) -> bytes:
-        """Return what TLS itself has to send: a part of the handshake, or an alert."""
+        """Return the bytes that TLS itself has to send: a part of the handshake, or an alert."""
         return self._outgoing.read()
 
     def farewell(self) -> bytes:
         """Return our close_notify: nothing more will be sent."""
-        with contextlib.suppress(ssl.SSLError):  # that the client has not sent its own yet
+        with contextlib.suppress(ssl.SSLError):  # raised because the client has not sent its own yet
             self._object.unwrap()
         return self.output()
 
     def _feed(self, data: bytes) -> None:
-        """Give OpenSSL what waits, then *data*: `RECORDS_MAX` records at most, the last of which may be half."""
+        """
+        Give OpenSSL the waiting bytes, then *data*: at most `RECORDS_MAX` records, the last of which may be incomplete.
+        """
         data = self._waiting + data
         at = self._left
         for _ in range(RECORDS_MAX):
@@ -138,7 +140,7 @@ class Tls:
 
 
 def _reason(error: ssl.SSLError) -> str:
-    """Return what has failed, as in ``wrong version number``."""
+    """Return the reason of a failure, as in ``wrong version number``."""
     reason: str | None = getattr(error, "reason", None)
     detail: str = getattr(error, "verify_message", "")
     return ": ".join(filter(None, ((reason or str(error)).replace("_", " ").lower(), detail)))

@@ -39,7 +39,7 @@ from typing import NamedTuple
 LINKS_MAX = 40
 """Maximum number of links on one path, as in the kernel."""
 WALKS_MAX = 3
-"""How often a path is followed at most: again only if a hub started or stopped meanwhile."""
+"""How often a path is followed at most. It is followed again only if a hub started or stopped meanwhile."""
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _CREDENTIALS = struct.Struct("3i")
 

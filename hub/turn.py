@@ -1,9 +1,9 @@
 """
-Time on the event loop: what the connections of one user together get before all others have their turn.
+Time on the event loop: how long the connections of one user together may work before all others have their turn.
 
-A user works up to `TURN_S` within one round of the loop; then its connections wait until the loop has been round.
-A step that takes longer than that is paid for with the rounds after it. Connections of one user are served in the order
-in which they began to wait. Users that have to wait share one turn: ten of them take no more of a round than one does.
+A user works up to `TURN_S` within one round of the loop; then its connections wait for the next round. A step that
+takes longer is paid for with the rounds after it. Connections of one user are served in the order in which they began
+to wait. Users that have to wait share one turn: ten of them take no more of a round than one does.
 
     await turn.come()
     with turn:
@@ -29,9 +29,11 @@ from types import TracebackType
 TURN_S = 0.003
 """An answer takes a few rounds: users that ask for too much delay it by 20 to 40 ms."""
 _UNNOTICED_S = TURN_S / 2
-"""Until then nothing is renewed: renewing in each round would cost a tenth of the throughput of small messages."""
+"""
+Used time below this is not renewed: renewing in each round would cost a tenth of the throughput of small messages.
+"""
 WOKEN_MAX = 64
-"""How many of those that wait look in each round whether it is their turn: enough cheap steps to fill one."""
+"""How many waiting connections check in each round whether it is their turn: enough cheap steps to fill the round."""
 
 
 class Round:
@@ -40,14 +42,14 @@ class Round:
     __slots__ = ("_active", "used_s", "waiting")
 
     def __init__(self) -> None:
-        self._active: dict[Turn, None] = {}  # those that have used time, in the order in which they began to
+        self._active: dict[Turn, None] = {}  # turns that have used time, in the order in which they began to
         self.used_s: float = 0.0
-        """What those that had to wait have used in this round."""
+        """The time that users which had to wait have used in this round."""
         self.waiting: int = 0
         """How many users wait."""
 
     def renew_later(self, turn: Turn) -> None:
-        """Renew the time of *turn* when the loop has been round."""
+        """Renew the time of *turn* at the next round of the loop."""
         if not self._active:
             asyncio.get_running_loop().call_soon(self._renew)
         self._active[turn] = None
@@ -59,7 +61,7 @@ class Round:
             if turn.renew(part_s):
                 del self._active[turn]
         if self._active:
-            # Before all that is woken now: in each round this comes first.
+            # Before everything that is woken now: in each round this comes first.
             asyncio.get_running_loop().call_soon(self._renew)
 
 
@@ -71,7 +73,7 @@ class Turn:
     def __init__(self, shared: Round | None = None, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._shared = shared or Round()
         self.clock: Callable[[], float] = clock
-        """Seconds: what a step takes between two readings is given to `spend`, where a `with` would cost too much."""
+        """Returns seconds. Where a `with` would cost too much, the time between two readings is passed to `spend`."""
         self._began = 0.0
         self._used_s = 0.0
         self._is_active = False
@@ -85,7 +87,7 @@ class Turn:
 
     @property
     def is_spent(self) -> bool:
-        """Whether the time of this round is used up: go on after `come`."""
+        """Whether the time of this round is used up: await `come` before going on."""
         return self._used_s >= TURN_S
 
     def spend(self, seconds: float) -> None:
@@ -114,7 +116,10 @@ class Turn:
             self._shared.waiting -= not self._waiting
 
     def renew(self, seconds: float) -> bool:
-        """Pay for *seconds* of what was used, wake the first of those that wait; True if nothing is left to do."""
+        """
+        Give back *seconds* of the used time, and wake the first of those that wait. Return True if nothing is left to
+        do.
+        """
         self._used_s = max(self._used_s - seconds, 0.0)
         for waiter, _ in zip(self._waiting, range(WOKEN_MAX), strict=False):
             if not waiter.done():

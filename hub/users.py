@@ -80,7 +80,7 @@ class Users:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Let no loss wait any longer: the hub stops, and what waits would be cut off."""
+        """End the waits of losses: the hub stops, and losses that wait would be cut off."""
         self._stopping.set()
 
     async def _sleep(self, seconds: float) -> None:

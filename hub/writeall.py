@@ -1,9 +1,9 @@
 """
-Writes all bytes to a descriptor, whatever it is: a pipe that is nearly full, or one that another program has made not
-block.
+Writes all bytes to a descriptor, whatever it is: a pipe that is nearly full, or one that another program has made
+non-blocking.
 
-`sys.stdout` does not serve: with PYTHONUNBUFFERED, what one `write` leaves over is lost (of a process that was stopped
-and goes on, or of a full pipe that does not block). And its lock stays held while nobody reads.
+`sys.stdout` does not serve: with PYTHONUNBUFFERED, the rest of a partial `write` is lost (in a process that was stopped
+and goes on, or at a full non-blocking pipe). And its lock stays held while the pipe is not read.
 
 Source: write(2), "partial write"; signal(7), "Interruption of system calls" (SIGCONT).
 """

@@ -1,5 +1,6 @@
 """
-What has arrived of a stream and is not read yet, and how the stream goes on after its connection has broken.
+The values of a stream that have arrived and are not read yet, and how the stream goes on after its connection has
+broken.
 
 | stream | on the next connection |
 |---|---|
@@ -10,7 +11,7 @@ What has arrived of a stream and is not read yet, and how the stream goes on aft
 A tail's first value is where it begins. Before that, it is known only if its parameters say so; a tail that breaks
 after it has begun and before that value ends like any other stream.
 
-Always true: no socket and no clock here; the reader of the connection passes on what arrives.
+Always true: there is no socket and no clock here; the reader of the connection passes on what arrives.
 
 Not here: connections (producers.stream, producers.async_stream).
 """
@@ -29,7 +30,7 @@ MISSED = "mpsr.missed"
 STREAM_ID, BEGUN_ID = 1, 2
 """The ids of the request for the stream, and of a `ping` after it: its reply means that the stream has begun."""
 PLACE_S = 1.0
-"""How long the first value of a tail, which a hub sends at once, is waited for when the tail is made."""
+"""How long making a tail waits for its first value, which a hub sends at once."""
 Params = list[Any] | dict[str, Any] | None
 
 
@@ -40,7 +41,7 @@ class Arrivals:
         self.ready: deque[Any] = deque()
         """The values that are not read yet."""
         self.end: Reply | Exception | None = None
-        """The end of the stream, after the values that are ready: the hub's reply, or what its reader is to get."""
+        """The end of the stream, after the values that are ready: the hub's reply, or the exception for its reader."""
         self._path = path
         self._method = method
         self._params = params
@@ -69,7 +70,7 @@ class Arrivals:
         return self.end.result if isinstance(self.end, Reply) else None
 
     def begin(self, now_ns: int) -> bytes:
-        """Return what to send on a new connection."""
+        """Return the bytes to send on a new connection."""
         self.has_begun = False
         self._asked_ns = now_ns
         self._place = len(self.ready)

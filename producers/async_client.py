@@ -115,8 +115,8 @@ class AsyncClient:
         goes on after a break of the connection where it was: every message arrives once. Any other stream then ends
         with AnswerLost.
 
-        Beginning raises NotConnected after *timeout* seconds, or NotTrusted. A value may take as long as it likes.
-        Raises ClientClosed.
+        Beginning raises NotConnected after *timeout* seconds, or NotTrusted. The wait for a value has no limit. Raises
+        ClientClosed.
         """
         lifetime.note_fork()
         self._check_open()
@@ -129,8 +129,8 @@ class AsyncClient:
         Return an asynchronous iterator of events: dicts with ``event``, ``data`` and ``time`` (nanoseconds since the
         epoch).
 
-        *events* are names or globs, as in ``hub.*``; without any, all that this user may see. After a break of the
-        connection the subscription is renewed, and the event ``mpsr.missed`` has the time since when events may be
+        *events* are names or globs, as in ``hub.*``; without any, all events that this user may see. After a break of
+        the connection the subscription is renewed, and the event ``mpsr.missed`` has the time since when events may be
         missing. A reader that was too slow gets it, too. Raises as `stream` does.
         """
         return self.stream("subscribe", {"events": list(events)} if events else None, timeout=timeout)

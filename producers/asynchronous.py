@@ -5,7 +5,7 @@ Always true:
 - the guarantees of producers.blocking hold, with a task in place of the thread. Only tasks of the loop may use it, so
   there is no guarantee for signal handlers;
 - it is not closed at the end of the program: call `close`, or use ``async with``;
-- no call blocks the loop to wait for the hub or for room.
+- no call blocks the loop while it waits for the hub or for room.
 
 Not here: what to send and when (producers.link), the bytes (producers.backlog), the limit of the backlog
 (producers.outgoing), connecting (producers.connecting), forks (producers.lifetime).

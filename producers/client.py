@@ -80,8 +80,8 @@ class Client:
         When this returns, the hub has begun. ``tail`` goes on after a break of the connection where it was: every
         message arrives once. Any other stream then ends with AnswerLost.
 
-        Raises NotConnected after *timeout* seconds, NotTrusted or ClientClosed. A value may take as long as it likes
-        (see `Stream.wait`).
+        Raises NotConnected after *timeout* seconds, NotTrusted or ClientClosed. The wait for a value has no limit (see
+        `Stream.wait`).
         """
         lifetime.note_fork()
         self._check_open()
@@ -98,8 +98,8 @@ class Client:
         """
         Return an iterator of events: dicts with ``event``, ``data`` and ``time`` (nanoseconds since the epoch).
 
-        *events* are names or globs, as in ``hub.*``; without any, all that this user may see. After a break of the
-        connection the subscription is renewed, and the event ``mpsr.missed`` has the time since when events may be
+        *events* are names or globs, as in ``hub.*``; without any, all events that this user may see. After a break of
+        the connection the subscription is renewed, and the event ``mpsr.missed`` has the time since when events may be
         missing. A reader that was too slow gets it, too. Raises as `stream` does.
         """
         return self.stream("subscribe", {"events": list(events)} if events else None, timeout=timeout)

@@ -40,7 +40,10 @@ def connected_socket(path: str) -> socket.socket:
 
 
 def hang_up(sock: socket.socket, known: descriptor.Identity | None) -> None:
-    """Close *sock* if its descriptor is still the socket *known*, or was not described yet; else forget it."""
+    """
+    Close *sock* if its descriptor is still the socket *known*, or if *known* is None; otherwise leave the descriptor
+    alone.
+    """
     if known is None or descriptor.is_same(sock.fileno(), known):
         sock.close()
     else:
@@ -51,7 +54,7 @@ def connect(sock: socket.socket, path: str) -> None:
     """
     Connect to the hub at *path*, and to no other user's process. Raises Untrusted or another OSError.
 
-    Anybody can take an abstract name: there, only root and our own user are trusted.
+    Every user can take an abstract name: there, only root and our own user are trusted.
     """
     if is_abstract(path):
         sock.connect(socket_address(path))

@@ -10,7 +10,7 @@ Always true:
 - one thread sends and one reads at a time; no system call is made with the lock;
 - a request that was not sent to its end is sent again on the next connection, because the hub cannot have carried it
   out. One that was sent and not answered is sent again only if it is idempotent; else its caller gets `AnswerLost`;
-- no more than `CALLS_MAX` calls are under way: a further one waits for its turn;
+- at most `CALLS_MAX` calls are under way; a further one waits for its turn;
 - a call that gives up is cancelled;
 - after an exception of a signal handler in the middle of a send or a read, the connection is given up.
 
@@ -36,7 +36,7 @@ MUST_STREAM = "this method streams: call it with stream()"
 
 
 class _Call:
-    """One call: what became of it, once that is known."""
+    """One call, and its outcome, once that is known."""
 
     __slots__ = ("error", "is_sent", "reply", "thread")
 
@@ -185,7 +185,7 @@ class Exchange:
             call.error = late
         except (OSError, ValueError) as error:
             self._lose(wire, error)
-            call.error = call.error or error  # after a fork, nobody else sets it
+            call.error = call.error or error  # after a fork, no other thread sets it
         except BaseException:
             self._lose(wire, ConnectionAbortedError("interrupted while a reply was read"))
             raise
@@ -203,9 +203,9 @@ class Exchange:
             self._backoff.succeeded()
 
     def _leave(self, call: _Call, id_: int) -> None:
-        """Note that nobody waits for *call* any longer, however it ended."""
+        """Note that no thread waits for *call* any longer, however it ended."""
         if self._sender is not call and self._reader is not call and not self._waiting:
-            return  # nobody else calls
+            return  # no other thread calls
         with self._guard.exclusive():
             if self._sender is call:
                 self._sender = None
@@ -221,10 +221,10 @@ class Exchange:
             self._cancel(wire, id_)
 
     def _cancel(self, wire: Wire, id_: int) -> None:
-        """Tell the hub that nobody waits for the reply, if the kernel takes that at once."""
+        """Cancel the request at the hub, if the kernel accepts that at once."""
         try:
             wire.send(encode_request(CANCEL, {"id": id_}, None), 0.0)
-        except OSError as error:  # perhaps half of it was sent
+        except OSError as error:  # a part of it may have been sent
             self._lose(wire, error)
         finally:
             with self._guard.exclusive():

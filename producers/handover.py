@@ -5,7 +5,7 @@ Where the threads of a program meet the thread of its producer: the only place t
 
 Always true:
 - `Outgoing` and `Link` are used by one thread at a time;
-- a thread that was interrupted inside is not waited for by what interrupted it: a message is deferred, a flush counts
+- an interruption does not wait for the thread that it has interrupted inside: a message is deferred, a flush counts
   without waiting, a close is left to the end of the process, and everything else raises Reentered;
 - deferred messages are sent before later ones of the same thread;
 - the thread is started by the first message or `connect`, and is woken only if it is needed earlier than it would wake
@@ -39,7 +39,7 @@ LAST_WORDS_S = 1.0
 
 class Handover:
     """
-    Gives the messages of callers to a thread that runs *run*, through *out*. *run_here* sends what waits in the
+    Gives the messages of callers to a thread that runs *run*, through *out*. *run_here* sends waiting messages in the
     thread of the caller, for a number of seconds.
     """
 
@@ -58,7 +58,7 @@ class Handover:
         self.thread: threading.Thread | native.NativeThread | None = None
         self._is_abandoned = self._ends_itself = False  # no caller is left
         self._ends_at: float | None = None  # if no caller is left
-        self._has_reported = False  # that last words were lost
+        self._has_reported = False  # that messages of the end are lost
         self.is_stopped = False
         """Whether the thread is to end, or has ended."""
 
@@ -175,7 +175,7 @@ class Handover:
     # For callers, inside.
 
     def _prepare(self) -> None:
-        """Before a message: start the thread, and put what is older than the message."""
+        """Before a message: start the thread, and put older deferred messages into the backlog."""
         if self._is_closed or self.is_stopped:
             raise ProducerClosed
         if self.thread is None:
@@ -257,7 +257,7 @@ class Handover:
         lifetime.close_in_worker()
 
     def _send_last_words(self) -> None:
-        """At the end of the interpreter: send what is in no file, or report that it is lost."""
+        """At the end of the interpreter: send messages that are in no file, or report that they are lost."""
         if not self._is_alone() or self._guard.is_inside() or self._out.is_in_files:
             return
         self._link.hurry()

@@ -105,9 +105,9 @@ class Outgoing:
         self.link = Link(self.backlog, linger_s=self._linger_s)
         self.dropped = 0
         """Messages dropped for lack of room."""
-        self._unreported_to_hub = 0  # of those: not reported to the hub yet
-        self._unreported_to_caller = 0  # not reported to the caller yet
-        self._unchosen = 0  # of those: dropped by no policy of the caller
+        self._unreported_to_hub = 0  # dropped messages not reported to the hub yet
+        self._unreported_to_caller = 0  # dropped messages not reported to the caller yet
+        self._unchosen = 0  # of these, dropped by no policy of the caller
         self._left_reported = 0  # messages left in files for the hub, as reported to the caller
         self._judged: tuple[str, LinkState] | None = None  # the last state that needed no warning
 
@@ -293,9 +293,9 @@ class Outgoing:
         """
         Begin a session for the user that this process has become.
 
-        Messages in files stay there, as if the process had ended: the hub adopts them for the former user, and knows
-        which of them it has. Messages in memory move into the new session. If one of these was sent before and its
-        acknowledgement was lost, the hub cannot recognise it and stores it twice.
+        Messages in files stay there, as if the process had ended: the hub adopts them for the former user, and
+        recognises those that it has. Messages in memory move into the new session. If one of these was sent before and
+        its acknowledgement was lost, the hub cannot recognise it and stores it twice.
         """
         old = self.spool
         is_in_use = old is not None and old.is_in_use

@@ -61,7 +61,7 @@ def pack(value: object) -> bytes:
 
 
 def _is_flat(value: object) -> bool:
-    """Return whether *value* is text, or a dict without values that could hold others; True only if that is sure."""
+    """Return whether *value* is text, or a dict without values that could hold others; True only if that is certain."""
     return _FLAT.issuperset(map(type, value.values())) if type(value) is dict else type(value) in _FLAT
 
 

@@ -1,5 +1,5 @@
 """
-What a hub sends on a connection for commands: lines, each a reply or one value of a stream.
+The lines that a hub sends on a connection for commands, each a reply or one value of a stream.
 
 Always true: a line is decoded once, when its end is there; half a line has at most `LINE_BYTES_MAX` bytes.
 
@@ -22,7 +22,9 @@ class Replies:
         self._half_bytes = 0
 
     def feed(self, data: bytes) -> list[Reply | Value]:
-        """Return what *data* completes. Raises ValueError if it is neither a reply nor a value."""
+        """
+        Return the replies and values that *data* completes. Raises ValueError if it is neither a reply nor a value.
+        """
         first, newline, rest = data.partition(b"\n")
         if not newline:
             self._half.append(data)

@@ -3,8 +3,8 @@ The thread of a producer: it connects, sends, receives acknowledgements and rese
 
 Always true:
 - no system call on an open connection is made with the lock, so a caller never waits for one;
-- the thread does not keep the `Producer` alive. If the program drops it without `close`, the thread closes it: it
-  waits as long as `close` does, and then nothing remains. Lost messages are counted in the report at process exit;
+- the thread does not keep the `Producer` alive. If the program drops it without `close`, the thread closes it: it waits
+  as long as `close` does, and then ends. Lost messages are counted in the report at process exit;
 - a descriptor that the application has closed is replaced, and is not used if its number is another file's now
   (hub.descriptor). Without a free descriptor the thread tries again, and messages wait.
 
@@ -127,7 +127,7 @@ class Sender:
         self._identity = descriptor.identity(sock.fileno())
 
     def _is_ours(self, sock: socket.socket) -> bool:
-        """Return whether *sock* has its descriptor still; else note that the connection is lost."""
+        """Return whether *sock* still has its descriptor; if not, note that the connection is lost."""
         if descriptor.is_same(sock.fileno(), self._identity):
             return True
         self._lose(OSError(errno.EBADF, "the program has closed the descriptor of the connection"))

@@ -41,7 +41,7 @@ METHODS = {"": "", "identity": "", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zs
 
 
 class Refused(Exception):
-    """The request is refused with *status*, and the reason as text."""
+    """The request is refused with *status*; the text is the reason."""
 
     def __init__(self, status: int, reason: str, *, retry_s: float | None = None) -> None:
         super().__init__(reason)
@@ -105,7 +105,7 @@ async def _read(request: web.BaseRequest, intake: Intake, bytes_max: int) -> tup
 
 
 async def _next_part(content: StreamReader, intake: Intake) -> bytes:
-    """Return what has arrived, and wait for it if nothing has; b"" at the end."""
+    """Return the bytes that have arrived, after waiting for some if necessary; b"" at the end."""
     await intake.user.turn.come()
     with intake.user.turn:  # aiohttp goes on parsing what it has not parsed yet
         part = content.read_nowait()
@@ -135,16 +135,16 @@ def _too_large(bytes_max: int) -> Refused:
 
 
 class Contents:
-    """The items of a body as they are to be stored, and what they sum up to. *dress* gets each with its number."""
+    """The items of a body as they are to be stored, and their sums. *dress* is called with each item and its number."""
 
     def __init__(self, dress: Callable[[Batch | Loss, int], Batch | Loss]) -> None:
         self.items: list[Batch | Loss] = []
         self.size: int = 0
-        """What they hold of the memory."""
+        """Bytes that they hold in memory."""
         self.stored: int = 0
         self.lost: int = 0
         self.reason: str = ""
-        """Why the first of those that are lost is."""
+        """The reason of the first loss."""
         self.by_tag: dict[bytes, tuple[int, int]] = {}
         """How many messages there are, and their bytes."""
         self._dress = dress

@@ -7,7 +7,7 @@ Always true:
 - parsing and answering take place in the user's turn on the loop, in small pieces;
 - while responses are not read, no further request is answered, and after `UNREAD_S` the connection is closed;
 - an idle connection, and one in the middle of its headers, is closed after `IDLE_S`;
-- a stop answers the request at hand; a response that goes on until somebody ends it ends. Then the connection closes.
+- a stop answers the request at hand; a response that streams ends. Then the connection closes.
 
 Not here: the limits of a body (hub.web.body), answers (hub.web.website), who may connect (hub.listener).
 """
@@ -29,19 +29,21 @@ from hub.users import User
 from hub.web.handler import SERVER, Handler
 
 UNREAD_S = 30.0
-"""How long a response may stay unread, unless it is one that goes on."""
+"""How long a response may stay unread, unless it streams."""
 PIECE_BYTES = 8 << 10
-"""What aiohttp gets at once: chunks of one byte take it 4 µs each."""
+"""Bytes that aiohttp gets at once: chunks of one byte take it 4 µs each."""
 REQUEST_S = 300e-6
-"""What aiohttp takes for a request and its response; it counts as the user's time on the loop."""
+"""The time that aiohttp takes for a request and its response; it counts as the user's time on the loop."""
 HANDOVER_S = 0.1
-"""Within that time aiohttp has handed over a request that has arrived: a few rounds of the loop."""
+"""How long aiohttp may take to hand over a request that has arrived: a few rounds of the loop."""
 
 Answer = Callable[[web.BaseRequest, "HttpConnection"], Awaitable[web.StreamResponse]]
 
 
 class Valve:
-    """A transport that is read while neither aiohttp, which gets it in the place of *transport*, nor we hold it."""
+    """
+    A transport that aiohttp gets in the place of *transport*. It is read unless aiohttp or this module has paused it.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -57,7 +59,7 @@ class Valve:
         self.hold(None, is_held=False)
 
     def hold(self, holder: object, *, is_held: bool) -> None:
-        """Note whether *holder* wants nothing to be read; None is aiohttp."""
+        """Note whether *holder* has paused reading; None is aiohttp."""
         was_held = bool(self._holders)
         (self._holders.add if is_held else self._holders.discard)(holder)
         if was_held != bool(self._holders) and not self._transport.is_closing():
@@ -74,7 +76,7 @@ class HttpConnection(asyncio.Protocol):
         intake.user.turn.spend(REQUEST_S)  # making it takes as long
         self.intake = intake
         self.ending = asyncio.Event()
-        """Set when nothing that is yet to come is wanted: the client has closed its half, or the hub stops."""
+        """Set when nothing more is wanted: the client has closed its half, or the hub stops."""
         self.is_stopping = False
         """Whether responses are to end at once."""
         self.content: StreamReader | None = None
@@ -82,15 +84,15 @@ class HttpConnection(asyncio.Protocol):
         self.has_eof = False
         """Whether the client has closed its sending half: all that it has sent has been parsed."""
         self.is_streaming = False
-        """Whether a response goes on for as long as its reader takes."""
+        """Whether a response streams, for as long as its reader reads."""
         self._answer = answer
         self._handler = Handler(self._handle)
         self._transport: asyncio.Transport | None = None
         self._valve: Valve | None = None
-        self._arrived: deque[bytes] = deque()  # what aiohttp has not got yet
+        self._arrived: deque[bytes] = deque()  # bytes that aiohttp has not received yet
         self._feeding: asyncio.Task[None] | None = None
         self._sock: socket.socket | None = None
-        self._fed_at = -HANDOVER_S  # when aiohttp last got something
+        self._fed_at = -HANDOVER_S  # when aiohttp last received bytes
         self._lost = asyncio.Event()
         self._request: asyncio.Task[object] | None = None  # that answers the request at hand
         self._unread: asyncio.TimerHandle | None = None  # while the client does not read
@@ -173,7 +175,7 @@ class HttpConnection(asyncio.Protocol):
             if self._feeding is not None:
                 self._feeding.cancel()
                 self._feeding = None
-            self._valve = None  # which may be held by us
+            self._valve = None  # reading may be paused by us
             self.abort()
             self.intake.budget.keep(self.intake.holding, 0)
             self.intake.holding.break_off = None
@@ -242,7 +244,7 @@ class HttpConnection(asyncio.Protocol):
             self._handler.data_received(data)
 
     async def _feed(self) -> None:
-        """Give aiohttp what has arrived, in pieces, each in the user's turn."""
+        """Pass what has arrived to aiohttp, in pieces, each in the user's turn."""
         while self._arrived and not self._lost.is_set():
             data = self._arrived.popleft()
             for at in range(0, len(data), PIECE_BYTES):

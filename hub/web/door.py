@@ -1,5 +1,5 @@
 """
-Who may do what on the HTTP server.
+The rights of clients of the HTTP server.
 
 On a Unix path the kernel reports who connects, and the access rules hold as on the hub's socket. On an address it
 reports nobody: a request has to bring the token (``Authorization: Bearer …``). Three small answers without messages
@@ -51,12 +51,14 @@ class Door:
         return intake.gate.tags if self._token is None else EVERYTHING
 
     def may_see_figures(self, intake: Intake) -> bool:
-        """Return whether the counters may be seen: by those that may call `stats`, or everybody that was let in."""
+        """
+        Return whether the counters may be seen: by peers that may call `stats`, or by every client that was let in.
+        """
         return self._token is not None or intake.gate.may("read")
 
 
 def has_token(authorization: str, token: bytes) -> bool:
-    """Return whether a header Authorization brings *token*, in a time that depends on neither."""
+    """Return whether a header Authorization holds *token*, in a time that depends on neither."""
     if authorization[: len(_SCHEME)].lower() != _SCHEME:
         return False
     return hmac.compare_digest(authorization[len(_SCHEME) :].strip().encode("utf-8", "surrogateescape"), token)

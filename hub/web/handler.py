@@ -1,7 +1,8 @@
 """
-aiohttp's side of one connection, which parses requests and writes responses: with our limits, and without circles.
+aiohttp's side of one connection, which parses requests and writes responses: with our limits, and without reference
+cycles.
 
-aiohttp keeps some exceptions, whose tracebacks refer to what keeps them. Such a circle holds what was parsed last, 100
+aiohttp keeps some exceptions, whose tracebacks refer to what keeps them. Such a cycle holds what was parsed last, 100
 KiB, until the next full collection (hub.service.garbage): clients that send nonsense, one after the other, would take
 gigabytes in between.
 
@@ -26,9 +27,9 @@ LINGER_S = 2.0
 HEADER_BYTES_MAX = 8 << 10
 HEADERS_MAX = 64
 READ_BYTES = 32 << 10
-"""What aiohttp holds of a body that nobody reads: twice this, and one read more, of 64 KiB."""
+"""Of a body that is not being read, aiohttp holds twice this many bytes, and one read more, of 64 KiB."""
 SERVER = "mpsr"
-"""Instead of the versions of our libraries."""
+"""Sent in the place of the versions of our libraries."""
 
 _quiet = logging.Logger("aiohttp")  # it logs each malformed request with a traceback
 _quiet.addHandler(logging.NullHandler())
@@ -78,7 +79,7 @@ class Handler(web.RequestHandler):
 
 
 def forget(error: BaseException | None) -> None:
-    """Free what the traceback of *error* refers to."""
+    """Free the objects that the traceback of *error* refers to."""
     if error is not None:
         error.__traceback__ = None
 

@@ -7,7 +7,7 @@ Always true:
 - the messages of a request are accepted together or not at all; only a kill of the hub may store the first of them;
 - with ``X-Mpsr-Id: session/counter`` a request that is sent again is stored once, however often the hub was killed in
   between: its batches are numbered, and the journal remembers the highest number of a session (hub.dedupe);
-- a rate limit that drops elsewhere refuses here, with the time to wait; nothing is lost then.
+- a rate limit with `when = "drop"` refuses the request instead, with the time to wait; nothing is lost then.
 
 Not here: reading and decoding bodies (hub.web.body), replies of OTLP (hub.wire.otlp).
 """
@@ -38,7 +38,7 @@ from hub.wire.bodies import Format
 from hub.wire.chunkid import pack_own
 
 BLOCKED_S = 30.0
-"""How long a rate limit that makes senders wait may hold a request."""
+"""How long a rate limit that makes senders wait may delay a request."""
 NUMBER_BITS = 20
 COUNTER_MAX = (1 << (64 - NUMBER_BITS)) - 1
 """A counter and the number of an item, in `NUMBER_BITS` bits, are the 64 bits of one of our own chunk ids."""
@@ -47,7 +47,7 @@ _match_id = re.compile(r"([\x21-\x2e\x30-\x7e]{1,128})/([0-9]{1,14})").fullmatch
 
 
 class Outcome(NamedTuple):
-    """What became of a request's messages: how many were stored, how many lost, and why the first was."""
+    """The outcome of a request: how many messages were stored, how many were lost, and the reason of the first loss."""
 
     stored: int
     lost: int
@@ -105,7 +105,7 @@ class Ingest:
     async def store(
         self, request: web.BaseRequest, connection: HttpConnection, format_: Format, tag: bytes | None
     ) -> Outcome:
-        """Return what became of the messages in *request*, when they are committed. Raises Refused."""
+        """Return the outcome of *request* when its messages are committed. Raises Refused."""
         intake, bytes_max = connection.intake, self._endpoint.frame_bytes_max
         if not intake.gate.may("send"):
             intake.refuse("send", 1)
@@ -146,7 +146,7 @@ class Ingest:
 
 
 async def _in_turn(tags: Iterable[bytes], intake: Intake) -> AsyncIterator[bytes]:
-    """Yield each of *tags*; what is done with it counts as the user's time on the loop."""
+    """Yield each of *tags*; the work of the caller on it counts as the user's time on the loop."""
     turn = intake.user.turn
     for tag in tags:
         if turn.is_spent:

@@ -31,9 +31,11 @@ from hub.web.connection import HttpConnection
 from hub.web.handler import SERVER
 
 SILENCE_S = 15.0
-"""After that time without a message, a comment shows a reader of events, and proxies between, that the hub is there."""
+"""
+After this time without a message, a comment shows a reader of events, and proxies on the way, that the hub is alive.
+"""
 PACE_S = 0.02
-"""A reader that follows looks at new messages that often, however many commits there are."""
+"""How often a reader that follows looks for new messages, however many commits there are."""
 PAGE_COUNT = 1000
 SEQUENCE_MAX = (1 << 63) - 1
 DIGITS_MAX = len(str(SEQUENCE_MAX)) + 1
@@ -47,7 +49,7 @@ _AT_SEQUENCE = len(b'{"sequence":')
 
 
 class Wanted(NamedTuple):
-    """What a request asks for. *filters* are those of hub.control.filters."""
+    """The parameters of a request. *filters* are those of hub.control.filters."""
 
     filters: Mapping[str, Any]
     follow: bool

@@ -3,7 +3,7 @@ The source `http`: a server at a Unix path or at an address.
 
 Always true:
 - on a path, the kernel identifies the peer, and the socket is bound as the hub's is (hub.socketfile); at an address,
-  the peer is the host that connects, and nothing is answered without the token but what hub.web.door lists;
+  the peer is the host that connects, and without the token nothing is answered except what hub.web.door lists;
 - a user has its share of the connections, as on the hub's socket (hub.listener);
 - a token that is renewed is in force within a second. A file that cannot be used is logged once, and the former token
   stays in force;
@@ -42,7 +42,7 @@ from hub.web.door import Door
 from hub.web.website import Website
 
 CONNECTIONS_MAX = 256
-"""Connections of one source; more wait in the backlog. Each may hold 128 KiB that nobody has looked at."""
+"""Maximum connections of one source; more wait in the backlog. Each may hold 128 KiB that are not parsed yet."""
 log = get_logger("mpsr.sources")
 
 

@@ -1,5 +1,5 @@
 """
-The site of the HTTP server: which request goes where, and what a refusal looks like.
+The routes of the HTTP server, and the form of refusals.
 
 | request | answer |
 |---|---|

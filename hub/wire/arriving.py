@@ -1,5 +1,5 @@
 """
-A frame that arrives in pieces: its outside is known, its body is not whole.
+A frame that arrives in pieces: its headers are known, its body is not whole.
 
 The end of a payload is known from its declared length; the end of other entries is found on arrival (hub.wire.scanner),
 and so is the end of the options that follow. A payload over the limit is discarded as it arrives. Its options are still

@@ -1,11 +1,11 @@
 """
-What lines and length-prefixed JSON have in common: the texts of a stream, and how they become batches.
+The base of lines and length-prefixed JSON: the texts of a stream, and how they become batches.
 
 Each text is decided on its own: a JSON object is a request or a message (hub.wire.jsonlines), a text that begins with
 ``<PRI>`` is a line of syslog (hub.wire.sysloglines), everything else is a plain text message (hub.wire.text). No text
 is refused.
 
-Nothing is done for a line of syslog or text but to copy it: of syslog, the fields are read later (hub.entries).
+A line of syslog or text is only copied: the fields of syslog are read later (hub.entries).
 
 Always true:
 - adjacent messages with the same tag that arrived together form one batch; the order of all items is kept;
@@ -190,7 +190,7 @@ class TextDecoder(abc.ABC):
     """
 
     _kind: ClassVar[str]
-    """What a text is called in a loss."""
+    """The word for a text in the reason of a loss."""
 
     def __init__(
         self,

@@ -2,9 +2,9 @@
 The bodies of requests that bring messages: lines, and JSON arrays. Bytes in, items out.
 
 A body is whole when it comes here, so it is decoded in steps: each is a few milliseconds of work at most. A body of
-lines is decided line by line, as on the socket (hub.wire.lines), except that there is nobody to answer a JSON-RPC
-request: it is a message like any other object. A JSON array holds a message in each element; an object alone is one
-message, and several objects are lines.
+lines is decided line by line, as on the socket (hub.wire.lines), except that a JSON-RPC request is not answered: it is
+a message like any other object. A JSON array holds a message in each element; an object alone is one message, and
+several objects are lines.
 
 Lines that are all JSON objects, and arrays of objects, are decoded together, which takes a third of the time. The
 messages are the same as those of the slow way, byte for byte.
@@ -39,8 +39,8 @@ from hub.wire.payload import QUICK_BYTES, Unopened
 ARRAY_BYTES_MAX = 4 << 20
 MARKS_MAX = 500_000
 """
-A larger array than `INLINE_BYTES` is cut into its elements. Only a search finds their ends, and stops at each bracket
-and quotation mark: 0.5 µs each.
+An array larger than `INLINE_BYTES` is cut into its elements. Their ends are found by a search that stops at each
+bracket and quotation mark: 0.5 µs each.
 """
 INLINE_BODY_BYTES = 1 << 20
 """A larger body is decoded on a thread, though its steps are short: joining its parts takes long."""

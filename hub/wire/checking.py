@@ -26,7 +26,7 @@ PIECE_BYTES = 16 << 10
 _SEARCH_BYTES = 256 << 10  # takes at most 1.3 ms, for bytes made to be slow
 _COPY_BYTES_MAX = 1 << 20
 _SECOND_COPY = threading.Lock()
-"""For the copy of a large entry, of which there is one in the process at a time: it may be as large as a frame."""
+"""Held while a large entry is copied, one in the process at a time: it may be as large as a frame."""
 _HEAD_BYTES = 32  # enough to recognise a group marker
 
 

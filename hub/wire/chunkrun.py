@@ -1,5 +1,5 @@
 """
-Runs of chunks: what one of our own producers sent one after the other, made one batch.
+Runs of chunks: chunks that one of our own producers sent one after the other become one batch.
 
 A batch costs as much as the bytes of a hundred small messages, on its way from here to the disk. Chunks that arrive in
 one read, and are of one session and one tag, share it.
@@ -17,11 +17,11 @@ from hub.wire.chunkid import follows
 from hub.wire.frame import INLINE_BYTES
 
 CHUNKS_MAX = 64
-"""More than that gain nothing."""
+"""More gain nothing."""
 
 
 class ChunkRun:
-    """Gathers chunks whose entries are not looked into."""
+    """Gathers chunks whose entries are not examined."""
 
     __slots__ = ("_chunks", "_end", "_payloads", "_tag")
 

@@ -1,15 +1,15 @@
 """
-What a client says about the place of a chunk in a file that it imports: the option ``position`` of a frame.
+The claim of a client about the place of a chunk in a file that it imports: the option ``position`` of a frame.
 
     [name, start, before, end, after]
 
 *name* identifies the file, *start* and *end* are where the chunk begins and ends in it, and *before* and *after* are
 digests of the content up to there. The chunk is stored only if *start* and *before* are what the hub has committed for
-this name; then *end* and *after* take their place, in the same commit. So it is stored once, whoever sends it again,
-and whenever.
+this name; then *end* and *after* take their place, in the same commit. So it is stored once, no matter which client
+sends it again, or when.
 
 Always true: a client names no other rows than its own: the hub adds the user, as the kernel reports it. A claim of
-another form, or of a client whose user nobody has verified, is no claim.
+another form, or of a client whose user is not verified, is ignored.
 Not here: whether a chunk is stored (hub.journal.positions).
 """
 

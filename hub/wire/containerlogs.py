@@ -16,7 +16,7 @@ held. The place up to which a file has been read is before them, so that a crash
 What has more than `EVENT_BYTES_MAX`, or holds more than `HELD_LINES_MAX` lines back, is given up: its text up to
 there becomes an event with ``partial: true``. `finish` does the same with everything that is held.
 
-Always true: the bytes of a text are kept as they are, except a line ending and what is no Unicode in Docker's JSON.
+Always true: the bytes of a text are kept as they are, except a line ending, and what is not Unicode in Docker's JSON.
 Not here: other formats, and the table of all (hub.wire.parsers).
 Source: kubernetes/cri-api, k8s.io/cri-client/pkg/logs; moby/moby daemon/logger/jsonfilelog.
 """
@@ -35,9 +35,9 @@ from hub.wire.jsonlines import JSON_BYTES_MAX
 
 EVENT_BYTES_MAX = 1 << 20
 HELD_LINES_MAX = 1024
-"""They are looked at again with each `parse`: a millisecond or two."""
+"""Maximum lines that are held. They are examined again with each `parse`: a millisecond or two."""
 HELD_BYTES_MAX = 2 * EVENT_BYTES_MAX
-"""Two streams, and each one event at a time."""
+"""Maximum bytes of held lines: two streams, with one event each."""
 _STREAMS = (b"stdout", b"stderr")
 _STREAM_NAMES = ("stdout", "stderr")
 _OWN_FIELDS = ("message", "partial")
@@ -53,7 +53,7 @@ _Parsed = tuple[bytes, int]
 
 
 class _Piece(msgspec.Struct, gc=False):
-    """What one line says. *rest* are further fields of the record."""
+    """The contents of one line. *rest* are further fields of the record."""
 
     time_ns: int | None
     stream: bytes | str
@@ -111,7 +111,7 @@ class ContainerParser(abc.ABC):
 
     @abc.abstractmethod
     def _read(self, line: bytes) -> _Piece | None:
-        """Return what *line* says, or None if it has another form."""
+        """Return the contents of *line*, or None if it has another form."""
 
     @abc.abstractmethod
     def _entry(self, piece: _Piece, texts: list[Any], *, is_partial: bool) -> bytes:
@@ -154,7 +154,7 @@ class ContainerParser(abc.ABC):
         events.entries[event.place] = self._entry(event.first, event.texts, is_partial=is_partial)
 
     def _hold(self, events: _Events, lines: list[bytes]) -> int:
-        """Hold the lines of what is open, and of all after it. Return the number of events before it."""
+        """Hold the lines of the first open event and of all later ones. Return the number of events before it."""
         first = events.first_held()
         self._held = lines[first.line :] if first is not None else []
         self.open_bytes = sum(map(len, self._held)) + len(self._held)

@@ -10,7 +10,7 @@ No byte decides for Forward alone: 0xC0, 0xDC and 0xDD are letters in Latin-1, a
 (U+0700 to U+077F). At most `NILS_MAX` + 5 bytes are held until the decision.
 
 Always true:
-- every stream has a decoder, and no byte is lost by the decision; bytes that the stream ends before it decides are
+- every stream has a decoder, and no byte is lost by the decision; if a stream ends before it has decided, its bytes are
   text, except nils;
 - the decision does not depend on the pieces in which the bytes arrive.
 

@@ -85,7 +85,7 @@ class ForwardDecoder:
         self._repeats = Repeats()
         self._data = b""  # received, not decoded yet
         self._at = 0  # how far it is decoded; 0 between two calls
-        self._needed = 0  # bytes that it must have before it is read again: it is the beginning of a frame's outside
+        self._needed = 0  # bytes that must have arrived before it is read again: its frame's headers are not whole
         self._arriving: Arriving | LongTagged | None = None
         self._may_cut = False  # whether to try to cut many messages at once; tried once per arrival
         self._run = MessageRun()

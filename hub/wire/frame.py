@@ -1,5 +1,5 @@
 """
-The parts of a Fluent Forward frame: encoders, and the readers of its outside.
+The parts of a Fluent Forward frame: encoders, and readers of its headers.
 
 A *frame* is one msgpack array of the stream:
 
@@ -88,7 +88,7 @@ class LongTag(Exception):
 
 
 class Frame(NamedTuple):
-    """A frame in received data, of which the outside has arrived: where its parts are."""
+    """A frame in received data whose headers have arrived: where its parts are."""
 
     data: bytes
     at: int
@@ -188,7 +188,7 @@ def decode_acks(unpacker: msgpack.Unpacker, data: bytes) -> list[bytes]:
 
 def read_frame(data: bytes, at: int) -> Frame:
     """
-    Read the outside of the frame at *at*, up to the header of its second element.
+    Read the headers of the frame at *at*, up to that of its second element.
 
     Raises Incomplete, LongTag or Malformed.
     """

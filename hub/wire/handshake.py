@@ -37,7 +37,7 @@ _KEPT_SECRET = "shared key mismatch"
 
 
 class Answer(NamedTuple):
-    """What to send back, why the client is refused (empty: it is not), and the bytes that follow."""
+    """The bytes to send back, the reason for a refusal (empty: none), and the bytes that follow."""
 
     data: bytes
     refusal: str
@@ -55,7 +55,7 @@ class Handshake:
         self._nonce = nonce
         self._held = b""
         self.hello: bytes = msgpack.packb(["HELO", {"nonce": nonce, "auth": b"", "keepalive": True}])
-        """What we send first."""
+        """The first message that we send."""
 
     def receive(self, data: bytes) -> Answer | None:
         """Return the answer to the PING that *data* completes; None if there is more to come."""

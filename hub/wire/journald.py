@@ -9,9 +9,9 @@ An empty line ends a message; a datagram may hold several. A line that begins wi
 A field keeps its name, and a value that is no UTF-8 stays bytes; a field that is repeated has a list of values.
 `MESSAGE` becomes ``message``. Beside `PRIORITY`, `SYSLOG_FACILITY` and `SYSLOG_IDENTIFIER` stand ``level``,
 ``facility`` and ``app``, as in a line of syslog. Names that begin with an underline are journald's own, which no client
-may set: what a client sends there is under ``claimed``.
+may set: fields of a client with such names are put under ``claimed``.
 
-Always true: data of any other shape, or of more than `FIELDS_MAX` fields, is None: it is no such message.
+Always true: for data of any other shape, or with more than `FIELDS_MAX` fields, the result is None.
 Not here: entries as journalctl exports them (hub.wire.journalexport), whose fields become a record in the same way.
 Source: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/; sd_journal_send(3); systemd.journal-fields(7).
 """
@@ -104,7 +104,10 @@ def add_field(fields: Fields, name: str, value: bytes) -> None:
 
 
 def named(fields: Fields) -> Fields:
-    """Take `MESSAGE` out of *fields*. Return the record that begins with it, and with what syslog has names for."""
+    """
+    Take `MESSAGE` out of *fields*. Return the record that begins with it, and with the fields that have a name in
+    syslog.
+    """
     record: Fields = {"message": fields.pop("MESSAGE", "")}
     for name, ours, names in (("PRIORITY", "level", LEVELS), ("SYSLOG_FACILITY", "facility", FACILITIES)):
         value = fields.get(name)

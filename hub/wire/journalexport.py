@@ -7,15 +7,15 @@ The export format of the systemd journal, as ``journalctl --output=export`` writ
     \\n                                        the end of the entry
 
 A record is made as of a message that a program sends to journald (hub.wire.journald): `message`, ``level``,
-``facility``, ``app``. Here journald has vouched for the fields that begin with an underscore: ``unit``, ``pid``,
-``uid`` and ``boot_id`` are `_SYSTEMD_UNIT`, `_PID`, `_UID` and `_BOOT_ID`; the others keep their names. The address is
-left out, except for the time.
+``facility``, ``app``. journald vouches for the fields that begin with an underscore: ``unit``, ``pid``, ``uid`` and
+``boot_id`` are `_SYSTEMD_UNIT`, `_PID`, `_UID` and `_BOOT_ID`; the others keep their names. The address is left out,
+except for the time.
 
 Always true:
 - the result does not depend on where the stream is cut, and each byte is looked at a limited number of times;
 - an entry of more than `entry_bytes_max` bytes or `FIELDS_MAX` fields is returned without its fields, and no more than
   that is held;
-- what is no export raises `BadExport`; the stream cannot be read any further.
+- bytes that are no export raise `BadExport`; the stream cannot be read any further.
 
 Not here: running journalctl (hub.sources.journalctl), what is missing between two entries (hub.sources.journalplace).
 Source: https://systemd.io/JOURNAL_EXPORT_FORMATS/; systemd.journal-fields(7), "Address Fields".
@@ -36,7 +36,7 @@ FIELDS_MAX = 2048
 ENTRIES_MAX = 64
 """Entries that one `receive` returns at most; an entry of a service has 30 fields and takes 20 µs."""
 VALUE_BYTES_MAX = 1 << 30
-"""The length of a value that is believed: journald accepts 768 MiB."""
+"""The largest length of a value that is believed: journald accepts 768 MiB."""
 _NAME_BYTES_MAX = 256
 _match_name = re.compile(rb"[A-Za-z0-9_]{1,256}").fullmatch
 _LENGTH = struct.Struct("<Q")

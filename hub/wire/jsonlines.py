@@ -10,7 +10,7 @@ What JSON permits and msgpack does not, and what many programs write although it
 an integer of more than 64 bits and half a surrogate as text, ``NaN`` and ``Infinity``, bytes that are not UTF-8.
 
 A text that begins like a request and is not one (it is not JSON, or too long), and an empty array, are answered with an
-error. They are kept as text too: they may be a log of what others have sent.
+error. They are kept as text too: they may come from a log of requests.
 
 Always true: for a line that is not such an object, or one nested more than `RECORD_NESTING_MAX` levels deep, the result
 is None, and the caller keeps the line as text.

@@ -5,7 +5,7 @@ An array is a batch if one of its members is a request. Each member is answered 
 are one array.
 
 A method that streams sends its values as notifications ``stream`` with the id of the request, and replies at the end. A
-caller that wants no more of them sends ``cancel`` with that id.
+caller ends the stream with ``cancel`` and that id.
 
 Always true: a request without an id (a notification) gets no reply; a reply is one line of JSON; the parts of a request
 that a reply echoes are short.
@@ -26,7 +26,7 @@ NOT_ALLOWED, TOO_MANY, NOT_CARRIED_OUT = -32001, -32002, -32003
 CANCELLED = -32800
 """The caller has cancelled the request; the code is that of the Language Server Protocol."""
 STREAM, CANCEL = "stream", "cancel"
-"""The methods of a value on its way to the caller, and of a caller that wants no more of them."""
+"""The method of a notification with a value, and the method with which a caller ends a request."""
 
 MEMBERS = frozenset(("jsonrpc", "method", "params", "id"))
 """The members of a request. An object with others is a log record about JSON-RPC."""

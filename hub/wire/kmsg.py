@@ -11,7 +11,7 @@ or ``+`` for a part of a line that the kernel wrote in pieces and could not join
 A record becomes `message`, `level`, `facility`, `monotonic_us` (since the start of the machine, as the kernel counts),
 and the properties under their names.
 
-Always true: what is no such record is None.
+Always true: for anything that is no such record, the result is None.
 Source: Documentation/ABI/testing/dev-kmsg of the kernel; info_print_prefix and msg_add_ext_text in kernel/printk.
 """
 

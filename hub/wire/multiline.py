@@ -63,7 +63,7 @@ class Joined(NamedTuple):
 
 
 class _State(enum.Enum):
-    """What the last of the held lines is."""
+    """The kind of the last held line."""
 
     NOTHING = "nothing"
     TEXT = "a line that indented lines may follow"
@@ -254,7 +254,7 @@ _NEXT = {state: _compiled(rules) for state, rules in _RULES.items()}
 
 
 class Joiner:
-    """Joins the lines that *join* says, up to *bytes_max* bytes."""
+    """Joins the lines that *join* selects, up to *bytes_max* bytes."""
 
     def __init__(self, join: Join, *, bytes_max: int) -> None:
         self._join = join
@@ -288,7 +288,7 @@ class Joiner:
             return [Joined(lines, moment)] if lines else []
         signs = self._signs(block, has_prefix=has_prefix)
         done: list[Joined] = []
-        plain: list[bytes] = []  # lines that were passed by
+        plain: list[bytes] = []  # lines that were skipped
         for line in lines:
             if not self._held and signs is not None and not any(sign in line for sign in signs):
                 plain.append(line)

@@ -1,5 +1,5 @@
 """
-What the lines of a file are: a table of formats.
+The formats of the lines of a file, in a table.
 
 | format | a line is |
 |---|---|
@@ -8,8 +8,8 @@ What the lines of a file are: a table of formats.
 | `syslog` | a line of syslog, with or without a priority; it is stored whole, and taken apart when it is read |
 | `cri`, `docker` | a line, or a part of one, of a container (hub.wire.containerlogs) |
 
-Nothing is invalid: a line that does not fit is text, whole. The tag is that of the source: a `tag` in an object stays
-in the record, because the lines of one read are one batch, whose position is that of the file.
+No line is invalid: a line that does not fit the format is text, whole. The tag is that of the source: a `tag` in an
+object stays in the record, because the lines of one read are one batch, whose position is that of the file.
 
 Always true:
 - the bytes of a line are kept as they are, without a carriage return at its end;
@@ -39,15 +39,15 @@ class Parser(Protocol):
     @property
     def open_bytes(self) -> int:
         """
-        How many bytes at the end of what was parsed are no whole event yet, newlines included. The position of the
-        file is before them. What they complete is among the entries of a later `parse`, or of `finish`.
+        How many bytes at the end of the parsed lines belong to events that are not complete, newlines included. The
+        position of the file is before them. These events are among the entries of a later `parse`, or of `finish`.
         """
 
     def parse(self, lines: list[bytes]) -> Parsed:
         """Return the messages in *lines*: whole lines, without their newlines."""
 
     def finish(self) -> Parsed:
-        """Return what is open, as it is: nothing more follows."""
+        """Return the events that are not complete, as they are: nothing more follows."""
 
 
 def _parse(lines: list[bytes], before: bytes) -> Parsed:

@@ -95,7 +95,7 @@ def credible_count(claimed: int | None, payload_bytes: int) -> int:
 
 def is_trusted(payload: memoryview, option: Option) -> bool:
     """
-    Return whether a payload is stored without a look into it: it has the options of our own producers, and claims no
+    Return whether a payload is stored without being examined: it has the options of our own producers, and claims no
     more messages than its bytes can hold. A fault in it appears when it is read, and costs the messages from there on.
     """
     return option.is_own and 0 < (option.size or 0) * _ENTRY_BYTES_MIN <= len(payload) <= INLINE_BYTES

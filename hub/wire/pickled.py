@@ -1,6 +1,6 @@
 """
-What Python's `logging.handlers.SocketHandler` sends: a four-byte big-endian length, then a pickled dict, the attributes
-of a log record.
+The stream of Python's `logging.handlers.SocketHandler`: a four-byte big-endian length, then a pickled dict, the
+attributes of a log record.
 
 A class is never looked up. An object becomes a text with the name of its class, and the first one of each class in a
 stream is a loss that names it; the rest of the record is kept.
@@ -10,7 +10,7 @@ func, thread, process, task, traceback, stack_info, and the fields of `extra`. I
 
 Always true:
 - a pickle that cannot be read is one loss, and the stream goes on after it, because its length is known;
-- work and memory for a pickle are bounded; what it refers to twice is counted twice.
+- work and memory for a pickle are bounded; a value that it refers to twice is counted twice.
 
 Not here: the pickle itself (hub.wire.plainpickle), connections (hub.connection).
 Source: logging/handlers.py of CPython, `SocketHandler.makePickle` (protocol 1).
@@ -37,11 +37,11 @@ TAG = b"python"
 """The tag of records of the root logger, as of our own handler."""
 STEPS_PER_RECEIVE = 5_000
 EXPANSION_BYTES = 64 << 10
-"""How much larger than twice its pickle a record may be: a text may be referred to several times."""
+"""Bytes by which a record may exceed twice the size of its pickle: a text may be referred to several times."""
 NESTING_MAX = 200
 """Levels of lists and dicts: few enough for the stack of every Python, at two calls each."""
 CLASSES_MAX = 64
-"""Classes of one stream that get a loss each."""
+"""Maximum classes of one stream that get a loss each."""
 
 _LEVELS = {0: "notset", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -120,7 +120,7 @@ def _as_our_handler(given: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 class _Plain:
-    """Makes plain values of what a pickle has built, within *bytes_max*."""
+    """Makes plain values of the result of a pickle, within *bytes_max*."""
 
     def __init__(self, bytes_max: int) -> None:
         self.classes: set[str] = set()

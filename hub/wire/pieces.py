@@ -30,14 +30,14 @@ import msgspec
 from hub.entries import split_raw, str_header
 
 MARK = b"\xafpartial_message"
-"""What the bytes of a piece contain: the key, a string in msgpack."""
+"""Bytes that every piece contains: the key, a string in msgpack."""
 MESSAGE_BYTES_MAX = 1 << 20
 MESSAGES_MAX = 4
 """A container has two streams, and each one line at a time."""
 FIELDS_MAX = 64
 """Docker sends eight, and one for each label and variable that is configured. Each takes half a microsecond."""
 PIECE_OVERHEAD_BYTES = 512
-"""What a piece takes in memory beside its bytes, about."""
+"""About the memory that a piece takes in addition to its bytes."""
 _LOG = b"\xa3log"
 _MESSAGE, _ID, _ORDINAL, _LAST = MARK, b"\xaapartial_id", b"\xafpartial_ordinal", b"\xacpartial_last"
 _OWN = frozenset((_MESSAGE, _ID, _ORDINAL, _LAST, _LOG))
@@ -57,7 +57,10 @@ class _Piece(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Parts(msgspec.Struct, frozen=True, gc=False):
-    """An entry that may be a piece: what is before its record, the fields before and behind the text, and our own."""
+    """
+    An entry that may be a piece: the bytes before its record, the fields before and after the text, and the four fields
+    of pieces.
+    """
 
     before: bytes
     ahead: list[bytes]
@@ -85,7 +88,7 @@ class Pieces:
         self.held_bytes = 0
 
     def take(self, tag: bytes, entries: bytes) -> Sequence[_Tagged]:
-        """Return what is to be stored now instead of *entries*, in its order: each entry with its tag."""
+        """Return the entries to be stored now in the place of *entries*, in order, each with its tag."""
         found: list[_Tagged] = []
         for raw in split_raw(entries):
             entry = bytes(raw)

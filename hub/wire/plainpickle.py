@@ -8,7 +8,7 @@ name of its class (`Object`). Sets are lists here. Bytes and sets, which old pro
 Always true:
 - whatever the bytes are, the result is a value or `Unreadable`;
 - the work is bounded by `STEPS_MAX`, and the memory by the length of the pickle. A value that is used twice is there
-  once: counting it twice is up to the caller, who also finds values that contain themselves;
+  once: the caller has to count it twice, and to find values that contain themselves;
 - no key of a dict is hashed that contains more than plain values: a deep one would exhaust the stack.
 
 Not here: log records (hub.wire.pickled).
@@ -26,7 +26,7 @@ STEPS_MAX = 10_000
 KEY_VALUES_MAX, KEY_TEXT_MAX = 16, 256
 """The longest tuple that can be a key, in values, and the longest text in it. Such a key becomes a text."""
 NAME_CHARS_MAX = 200
-"""Of the name of a class, and of its module."""
+"""Maximum characters of the name of a class, and of its module."""
 
 _KEY_TYPES = (str, int, float, bytes, type(None))
 
@@ -59,7 +59,7 @@ _FAULTS = (IndexError, KeyError, TypeError, ValueError, struct.error, OverflowEr
 
 
 class _Machine:
-    """Runs the steps of one pickle: a stack of values, and a memo of those that are used again."""
+    """Runs the steps of one pickle, on a stack of values and a memo of values that are used again."""
 
     def __init__(self, data: bytes) -> None:
         self.steps = 0
@@ -131,7 +131,7 @@ class _Machine:
         self._stack.append(value)
 
     def _pop_mark(self) -> list[Any]:
-        """Return what is above the last mark, and take both off."""
+        """Return the values above the last mark, and remove them and the mark."""
         stack = self._stack
         place = len(stack) - 1
         while stack[place] is not _MARK:

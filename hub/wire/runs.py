@@ -42,7 +42,7 @@ class MessageRun:
         self.tag = tag
         self.slices: list[bytes] = []
         self.prefix = _NO_PREFIX
-        """What begins with it is a Message frame of this run, without options."""
+        """Bytes that begin with it are a Message frame of this run, without options."""
         self.cut = 0
         """Length of the frame's part before the time."""
         self.has_options = False

@@ -82,7 +82,7 @@ class SpoolHeader(NamedTuple):
 
 
 class DamagedRange(NamedTuple):
-    """Bytes that should be frames, and are not."""
+    """Bytes in the place of frames that are no frames."""
 
     reason: str
     lost_bytes: int
@@ -103,13 +103,13 @@ def segment_name(name: str, number: int) -> str:
 
 
 def name_of_lock(file: str) -> str | None:
-    """Return what the name of this lock file begins with, or None if it is not the name of a lock file."""
+    """Return the name of the spool that this lock file belongs to, or None if it is not the name of a lock file."""
     match = _LOCK.fullmatch(file)
     return match[1] if match is not None else None
 
 
 def name_of_segment(file: str) -> str | None:
-    """Return what the name of this segment begins with, or None if it is not the name of a segment."""
+    """Return the name of the spool that this segment belongs to, or None if it is not the name of a segment."""
     match = _SEGMENT.fullmatch(file)
     return match[1] if match is not None else None
 

@@ -32,7 +32,7 @@ class _Heads(dict[int, bytes]):
 
 
 heads = lru_cache(maxsize=4)(_Heads)
-"""Returns what is before a line of each length, for entries that begin with the given bytes."""
+"""Returns the bytes before a line of each length, for entries that begin with the given bytes."""
 
 
 def encode_record(line: bytes) -> bytes:

@@ -5,8 +5,8 @@ Five fields of a record belong to the place of the call: `level`, `logger`, `pat
 are the same each time, so they are encoded once for each place.
 
 Always true: what is returned is a map with the fields that producers.logs.handler makes of the record.
-Not here: all other records: with an exception, a stack, a dict as their message, or a name of ours among the extra
-fields.
+Not here: all other records: with an exception, a stack, a dict as their message, or an extra field with one of our
+names.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ RESERVED = frozenset((
 ))  # fmt: skip
 SITES_MAX = 4096
 """
-Places that are remembered; programs have fewer. One more, and all are forgotten: a program may make up the names of
-its loggers.
+Maximum places that are remembered; programs have fewer. At one more, all are forgotten: a program may make up the names
+of its loggers.
 """
 _FIELDS_MAX = 15  # the header of a map of more fields is longer
 _HEADERS = tuple(bytes((0x80 | count,)) for count in range(_FIELDS_MAX + 1))
@@ -76,8 +76,8 @@ def pack_plain(record: logging.LogRecord, task: str | None) -> bytes | None:
 
 def _add_extra(fields: dict[str, Any], attributes: dict[str, Any]) -> bool:
     """
-    Add what follows the attributes that `logging` sets. Return False if anything else was done to the record, or a name
-    is ours.
+    Add what follows the attributes that `logging` sets. Return False if the record was changed in another way, or has
+    one of our names.
     """
     names = list(attributes)  # copied in one step: several threads may use the record
     if names[STANDARD_COUNT - 1] != _LAST_STANDARD:

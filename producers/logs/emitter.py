@@ -38,9 +38,8 @@ def tag_of_process() -> str | None:
 
 class Emitter:
     """
-    Sends to the hub at *path*, or through *producer*, which its owner then has to close.
-
-    *dropped* counts the messages for which there was no room.
+    Sends to the hub at *path*, or through *producer*, which its owner then has to close. *dropped* is the number of
+    messages for which there was no room.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ def exc_info_of(value: object) -> ExcInfo | None:
 
 
 def as_fields(exc_info: ExcInfo) -> dict[str, Any]:
-    """Return the exception as data. Of one whose class is broken beyond that, name and place are returned."""
+    """Return the exception as data. If its class is too broken for that, return its name and place."""
     kind, error, trace = exc_info
     try:
         return _fields(error, trace, set())

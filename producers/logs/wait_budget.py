@@ -27,7 +27,9 @@ class WaitBudget:
         self._outage: tuple[int, int] | None = None  # acknowledged and pending messages at its begin
 
     def begin(self, who: object, *, acknowledged: int, pending: int) -> float:
-        """Note that *who* is about to wait. Return for how many seconds it may. A call of `end` must follow."""
+        """
+        Note that the waiter *who* is about to wait. Return for how many seconds it may. A call of `end` must follow.
+        """
         now = self._clock()
         if self._outage is None or self._is_over(acknowledged, self._outage):
             self._outage = acknowledged, pending
@@ -39,7 +41,7 @@ class WaitBudget:
         return max(self._wait_s_max - self._spent_s - (now - self._since), 0.0)
 
     def end(self, who: object) -> None:
-        """Note that *who* no longer waits."""
+        """Note that the waiter *who* no longer waits."""
         if who not in self._waiting:  # its outage has ended meanwhile
             return
         self._waiting.discard(who)

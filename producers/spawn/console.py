@@ -32,7 +32,7 @@ from hub.escaping import escape
 
 HELD_BYTES_MAX = 4 << 20
 CLOSE_TIMEOUT_S = 5.0
-"""How long the reader may take nothing before the lines that still wait are given up."""
+"""How long the reader may take nothing before the waiting lines are given up."""
 WRITE_BYTES = 4096
 """
 Maximum bytes of one write. A pipe that is writable has room for this (PIPE_BUF on Linux), so that a write never blocks
@@ -47,8 +47,8 @@ _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 
 class Console:
     """
-    Writes to *fd* for the children *names*, with or without colours. *on_fault* gets the error with which that ends, in
-    the thread that writes.
+    Writes to *fd* for the children *names*, with or without colours. *on_fault* is called with the error that ends the
+    writing, in the thread that writes.
     """
 
     def __init__(

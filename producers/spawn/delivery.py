@@ -5,7 +5,7 @@ All children share one producer, so that the journal holds their messages in the
 
 Always true:
 - messages leave in the order in which they arrived;
-- for each destination all waits together, until there is room again, take at most `PATIENCE_S`; after that messages are
+- for each destination, all waits until there is room again take at most `PATIENCE_S` together; after that messages are
   dropped and counted;
 - dropped messages are reported by a loss message before the next message that is sent. Sending resumes when half of the
   pending messages have left, so that an outage makes one gap instead of dropping every second line.

@@ -1,8 +1,8 @@
 """
 Puts the messages of a child's streams into the order in which they began.
 
-A message that is held, because more lines may belong to it, keeps its place: whatever began after it waits, until it
-comes out or until the caller no longer lists it as held.
+A message that is held, because more lines may belong to it, keeps its place: messages that began after it wait, until
+it comes out or until the caller no longer lists it as held.
 
 Always true: messages come out in the order of the reads in which they began, those of one read in the order in which
 they were added.
@@ -39,7 +39,8 @@ class Merge:
 
     def release(self, held: Iterable[int]) -> list[Parcel]:
         """
-        Return what began before all of the reads *held*, in which unfinished messages began, or with one of them.
+        Return the messages that began before the first of the reads *held*, in which unfinished messages began, or in
+        it.
 
         Return everything if more than `WAITING_BYTES_MAX` bytes wait.
         """

@@ -70,7 +70,7 @@ class _Stream:
 
 
 class ChildOutput:
-    """What one life of the child *tag* has written."""
+    """The output of one life of the child *tag*."""
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
