@@ -170,7 +170,9 @@ class Inbox:
         return self.budget.queued_bytes
 
     def put(self, batch: Batch, holding: Holding, *, is_awaited: bool = False) -> None:
-        """Put a batch in. *is_awaited*: somebody waits until it is settled, as for any chunk id. Raises HubClosed."""
+        """
+        Put a batch in. *is_awaited*: its sender waits until it is settled, as with any chunk id. Raises HubClosed.
+        """
         if self._is_closed:
             raise HubClosed
         size = len(batch.entries) + ITEM_BYTES + len(batch.positions) * POSITION_BYTES

@@ -54,7 +54,7 @@ def source_of(condition: Callable[[], Any]) -> str:
 
 
 class Sending(Protocol):
-    """Whatever counts the acknowledged messages of one sender."""
+    """An object that counts the acknowledged messages of one sender."""
 
     acknowledged: int
 

@@ -1,8 +1,8 @@
 """
 Imports point one way.
 
-A module may import what stands before it in LAYERS, read like text; members of a family (`x.*`) import each other.
-Whoever has a row in ONLY imports no more than that row names. Inside functions and under TYPE_CHECKING counts too.
+A module may import what stands before it in LAYERS, read like text; members of a family (`x.*`) import each other. A
+module with a row in ONLY imports only what that row names. Imports inside functions and under TYPE_CHECKING count too.
 `hub/__init__.py` is exempt: it loads its public names when they are asked for.
 """
 
@@ -82,7 +82,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def complaints(module: str) -> Iterator[str]:
-    """Say what the table has against *module* and each of its imports."""
+    """Yield a sentence for each import of *module* that the tables forbid."""
     here = place(module)
     if not here:
         yield f"{module} stands nowhere in LAYERS: give it a place"

@@ -1,5 +1,5 @@
 """
-The unit files of the hub: a socket that systemd holds, the service, and for the system the user that it runs as.
+The unit files of the hub: the socket, which systemd holds, the service, and for the system also its user.
 
 Always true:
 - the socket outlives the service: its folder is kept when the service stops (RuntimeDirectoryPreserve=), or systemd

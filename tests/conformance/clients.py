@@ -55,7 +55,10 @@ class Sender:
 
 
 class Way(enum.Enum):
-    """What is known about the sender: everything, who owns the pipe, its address, or all but one process of many."""
+    """
+    What is known about the sender: everything, the owner of its pipe, its address, or everything except which of many
+    processes it is.
+    """
 
     SOCKET, FIFO, TCP, HTTP = range(4)
 

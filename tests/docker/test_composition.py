@@ -97,7 +97,10 @@ def test_the_image_has_what_is_locked_and_no_tool(image: str) -> None:
 
 @pytest.mark.parametrize(("tag", "uid"), [("web", 20001), ("jobs", 20002), ("printer", 0)])
 def test_each_producer_arrives_as_who_it_is(composition: Composition, tag: str, uid: int) -> None:
-    """Containers are known by their user, Docker's driver by the engine's; who is elsewhere has no process id here."""
+    """
+    Containers are known by their user, Docker's driver by the engine's; a process in another namespace has no process
+    id here.
+    """
     eventually(lambda: len(composition.messages("--tag", tag)) > 2, f"three messages of {tag}")
     messages = composition.messages("--tag", tag)
     assert {(one["pid"], one["uid"], one["gid"], one["comm"]) for one in messages} == {(0, uid, uid, "")}

@@ -113,7 +113,7 @@ def test_a_socket_that_no_file_protects(given: dict[str, str], admitted: bool, e
 
 
 def test_a_grant_admits() -> None:
-    """Who may call a method, or read the messages of a tag, may connect."""
+    """A peer that may call a method, or read the messages of a tag, may connect."""
     granted = Access(grants=[Grant(Rules(allow=(Rule.parse("uid:4321"),)), ("stats",))])
     assert (granted.admits(OTHER, None), granted.admits(Peer(uid=1), None)) == (True, False)
 

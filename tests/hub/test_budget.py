@@ -1,4 +1,4 @@
-"""hub.budget: who may hold how much, who goes on when memory is short, and who is broken off."""
+"""hub.budget: how much each user may hold, and which connections go on or are broken off when memory is short."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def test_who_has_ended_waits_no_longer_to_read() -> None:
 
 
 def test_a_closed_budget_lets_nobody_wait() -> None:
-    """Who waits to read, to open, to decode, or for its own, goes on when the inbox is closed."""
+    """A connection that waits to read, to open, to decode, or for its own batches goes on when the inbox is closed."""
 
     async def main() -> None:
         budget = Budget(bytes_max=LIMIT, share_bytes_max=1000)
@@ -462,7 +462,7 @@ def test_nobody_is_broken_off_while_nobody_waits() -> None:
 
 
 def test_a_user_s_greed_breaks_off_nobody_else() -> None:
-    """Who holds most waits for itself: what others hold, and do not move, is left alone."""
+    """The user that holds most waits for its own memory: connections of others that stall are left alone."""
 
     async def main() -> None:
         clock = Clock()

@@ -49,7 +49,7 @@ def test_the_first_rule_that_applies_counts() -> None:
 
 
 def test_tags_without_a_rule_cost_no_bucket_its_place() -> None:
-    """Nobody gets a full bucket again by inventing tags that no rule is for."""
+    """A user does not get a full bucket again by inventing tags that no rule is for."""
     limits = Timed(Limit("debug", messages_per_s=1))
     assert limits.wait_s(tag=b"debug") == 0
     for number in range(BUCKETS_MAX + 1):

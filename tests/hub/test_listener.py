@@ -428,7 +428,7 @@ def test_a_crowd_that_has_gone_is_freed_without_a_collection(run: Run, path: str
 
 @both_loops
 def test_a_path_that_is_bound_anew(run: Run, path: str) -> None:
-    """Who connected before is served, from the backlog too, and so is who connects afterwards."""
+    """Clients that connected before are served, also from the backlog, and so are clients that connect afterwards."""
 
     async def main() -> None:
         async with serving(path) as site:
@@ -460,7 +460,7 @@ def test_a_path_that_is_bound_anew(run: Run, path: str) -> None:
 
 @both_loops
 def test_at_the_limit_a_path_is_bound_later(run: Run, path: str) -> None:
-    """Who waits in the backlog at the limit is not lost: the former socket is kept until there is room."""
+    """A client that waits in the backlog at the limit is not lost: the former socket is kept until there is room."""
 
     async def main() -> None:
         async with serving(path, connections_max=1, peers=itertools.count()) as site:

@@ -1,4 +1,4 @@
-"""hub.secretfile: who else could know the secret."""
+"""hub.secretfile: a file is refused if other users could read or change it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_folder_of_another_user(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives a file away")
 def test_a_file_of_another_user(file: Path) -> None:
-    """Who owns the file could change the secret."""
+    """The owner of the file could change the secret."""
     os.chown(file, 4711, -1)
     with pytest.raises(Unusable, match="belongs to user 4711"):
         read_secret(str(file))

@@ -610,7 +610,7 @@ def test_an_abstract_name_is_adopted() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")
 def test_an_abstract_name_is_bound() -> None:
-    """There is no file and nothing to permit; after `remove`, who waits is served, and nobody else can connect."""
+    """There is no file and nothing to permit; after `remove`, waiting clients are served, and no others can connect."""
     name = f"@mpsr-bind-{os.getpid()}"
     file = SocketFile.bind(name)
     assert (file.path, file.is_abstract, file.is_adopted, file.is_kept, file.is_lost) == (

@@ -244,7 +244,7 @@ def test_who_answers(root: Path) -> None:
 
 
 def test_who_has_an_abstract_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process of root or of our user may have it; anybody else could have taken it."""
+    """A process of root or of our user may have it; any other user could have taken it."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         check_name(ours, "@mpsr")

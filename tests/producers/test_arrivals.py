@@ -120,7 +120,7 @@ def test_what_was_missed() -> None:
 
 
 def test_any_other_stream_does_not_go_on() -> None:
-    """Nobody knows where it was, or whether it had begun."""
+    """It is unknown where it was, or whether it had begun."""
     arrivals = Arrivals("/s", "count", None)
     asked(arrivals)
     arrivals.broke("gone", 10)

@@ -87,7 +87,7 @@ def test_what_is_no_fault_of_the_socket() -> None:
 
 
 def test_an_abstract_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub with an abstract name is found; nobody there, or another user's process, is said in words."""
+    """A hub with an abstract name is found; the absence of a hub, or another user's process, is reported in words."""
     name = f"@mpsr-connect-{os.getpid()}"
     assert why_not(name) == f"no hub at {name}"
     with socket.socket(socket.AF_UNIX) as listening:

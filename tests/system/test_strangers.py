@@ -215,7 +215,7 @@ def test_the_hub_of_a_third_user() -> None:
 
 
 def leave_socket(path: Path) -> None:
-    """Leave a socket of the hub's user at *path*. Nobody listens."""
+    """Leave a socket of the hub's user at *path*, without a listener."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(path))
     os.chown(path, HUB, HUB)

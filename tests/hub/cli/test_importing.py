@@ -183,7 +183,7 @@ def test_a_hub_that_is_restarted_is_waited_for(hub: HubProcess, tmp_path: Path) 
 
 @NEEDS_ROOT
 def test_users_do_not_share_their_places() -> None:
-    """A log that one user has imported is new for another one, who sees nothing of the first."""
+    """A log that one user has imported is new for another user, and the other sees nothing of the first."""
     with open_folder() as folder:
         (folder / "run").mkdir()
         path = folder / "a.log"

@@ -1,4 +1,4 @@
-"""hub.control.events: who gets which event, and what happens to those who do not read."""
+"""hub.control.events: subscribers get the events that they may see, and lose events if they do not read."""
 
 from __future__ import annotations
 

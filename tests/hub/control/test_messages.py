@@ -369,7 +369,7 @@ def test_a_tail_begins_now_and_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_tail_goes_on_after_a_sequence(tmp_path: Path) -> None:
-    """With *after*, or with the last N, nothing is twice and nothing missing, whatever the pages."""
+    """With *after*, or with the last N, no message is repeated or missing, whatever the size of the pages."""
 
     async def main() -> None:
         batches = [numbered("a", 1000, first) for first in range(0, 5000, 1000)]

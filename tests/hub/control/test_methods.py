@@ -257,7 +257,7 @@ def test_wrong_parameters_are_named(params: Any, words: str, param: str | None) 
 
 
 def test_the_largest_answers_are_sent() -> None:
-    """As many rows as may be asked for fit into a reply, whatever stands in them."""
+    """The maximum number of rows fits into a reply, whatever they contain."""
     loss = LossRow(1 << 31, '"' * 15, "x" * 128, b"\xff" * 64, 1 << 31, 1 << 40, 1 << 40, 1 << 40, 1 << 60, 1 << 60)
     assert ROWS_MAX * len(msgspec.json.encode(_as_json(loss))) < REPLY_BYTES_MAX
 

@@ -77,7 +77,7 @@ def everything(reading: Reading, count: int = 1000) -> list[int]:
 
 
 def test_steps(tmp_path: Path) -> None:
-    """Whatever the size of a page, and in the middle of whatever batch it ends, everything comes once and in order."""
+    """With pages of any size, also if they end in the middle of a batch, every message arrives once and in order."""
 
     async def main() -> None:
         large = batch("a", *({"t": "x" * 1000} for _ in range(300)))

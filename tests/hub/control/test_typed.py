@@ -138,7 +138,7 @@ class Methods:
 
 
 def test_methods_and_partial_functions(tmp_path: Path) -> None:
-    """Whatever has a signature can be a command."""
+    """Everything that has a signature can be a command."""
     assert call(Methods().double, [4], tmp_path) == 8
     assert call(Doubling(), [4], tmp_path) == 8
     assert call(functools.partial(Methods.double, Methods()), {"number": 4}, tmp_path) == 8

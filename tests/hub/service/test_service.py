@@ -454,7 +454,7 @@ def test_a_hub_whose_lock_is_gone_ends(tmp_path: Path, busy: bool) -> None:
 
 
 def test_a_socket_that_is_removed(tmp_path: Path) -> None:
-    """The path, its lock and the spool are there again after a while; who is connected notices nothing."""
+    """The path, its lock and the spool are there again after a while; connected clients notice nothing."""
     with HubProcess(tmp_path) as hub:
         with connect(hub.socket, chunk("first")) as client:
             assert read_acks(client, 1) == ["first"]

@@ -90,7 +90,9 @@ def test_a_private_key_of_everybody(certificates: Certificates, tmp_path: Path) 
 
 
 def test_certificates_that_others_could_change(certificates: Certificates, tmp_path: Path) -> None:
-    """Who can add an authority can let anybody in; and a pipe in the place of a certificate would hold up the hub."""
+    """
+    A user who can add an authority can admit any client; and a pipe in the place of a certificate would block the hub.
+    """
     authority = tmp_path / "authority.pem"
     authority.write_bytes(Path(certificates.authority.cert).read_bytes())
     authority.chmod(0o666)

@@ -99,7 +99,10 @@ def test_nonces_are_random(run: Run) -> None:
 
 @both_loops
 def test_other_bytes(run: Run) -> None:
-    """Anything else than the handshake ends it at once; whoever only looks leaves no line in the log."""
+    """
+    Anything other than the handshake ends it at once; a client that connects and sends nothing causes no line in the
+    log.
+    """
 
     def with_data(data: bytes) -> Callable[[socket.socket], None]:
         def talk(sock: socket.socket) -> None:

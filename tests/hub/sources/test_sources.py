@@ -148,7 +148,9 @@ def test_the_lag_is_shown_where_it_is_known() -> None:
 
 @pytest.mark.parametrize("how", ["a fault", "a reload"])
 def test_a_repeatable_source_begins_when_all_is_settled(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until what its predecessor has put in is committed, nobody knows where it goes on; a reload returns meanwhile."""
+    """
+    Until everything that its predecessor gave is committed, its position is unknown; a reload does not wait for that.
+    """
     monkeypatch.setitem(SOURCES, "fifo", SOURCES["fifo"]._replace(is_repeatable=True))
     monkeypatch.setattr(sources, "SETTLED_LOOK_S", 0.001)
     rig = Rig([A, B])

@@ -460,7 +460,7 @@ def test_a_stop(run: Run, tmp_path: Path, keyed: Tcp) -> None:
 
 @both_loops
 def test_a_backlog_at_the_stop(run: Run, tmp_path: Path, keyed: Tcp) -> None:
-    """Who waits in the backlog at a stop is not greeted any more."""
+    """A client that waits in the backlog at a stop is not greeted any more."""
 
     async def main() -> None:
         async with serving(tmp_path, keyed) as here:

@@ -56,7 +56,7 @@ def test_a_client_that_closes_its_half_is_answered(run: Run, tmp_path: Path) -> 
 
 @both_loops
 def test_a_client_that_leaves_before_its_body_is_read(run: Run, tmp_path: Path) -> None:
-    """Its request is refused at once: nobody waits for a rest that cannot come."""
+    """Its request is refused at once, without waiting for a rest that cannot come."""
 
     async def main() -> None:
         async with serving(tmp_path) as here:

@@ -76,7 +76,7 @@ def test_an_address_needs_the_token(path: str, peer: str, header: str, host: str
 
 
 def test_who_may_read() -> None:
-    """On a path the rules hold; whoever brings the token may read everything."""
+    """On a path the rules hold; a request with the token may read everything."""
     access = Access(grants=[Grant(Rules(allow=(Rule.parse("uid:4321"),)), read=("app.*",))])
     door = Door(None)
     assert door.tags(intake(OWN)).may_read("any")

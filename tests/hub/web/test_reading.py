@@ -229,7 +229,7 @@ def test_who_may_read(tmp_path: Path) -> None:
 
 
 def test_with_the_token(tmp_path: Path) -> None:
-    """At an address, whoever brings the token reads everything."""
+    """At an address, a request with the token reads everything."""
 
     async def main() -> None:
         async with serving(tmp_path, is_tcp=True) as here:

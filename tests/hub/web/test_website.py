@@ -52,7 +52,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_counters_are_for_readers(tmp_path: Path) -> None:
-    """Who may not call `stats` may not read the counters."""
+    """A peer that may not call `stats` may not read the counters."""
     access = Access({"read": Rules(deny=(Rule.parse("all"),))})
 
     async def main() -> None:

@@ -1,4 +1,4 @@
-"""hub.wire.handshake: who knows the key gets in, and nobody else."""
+"""hub.wire.handshake: a client is admitted if it knows the key, and only then."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ def test_unknown_fields_are_skipped() -> None:
 
 
 def test_a_scope_that_stands_last() -> None:
-    """A scope is found after a few log records, too; nobody searches a million of them for it."""
+    """A scope is found after a few log records, too; a million of them are not searched for it."""
     log, scope = b"\x12\x00", b"\x0a\x03\x0a\x01s"
     for count, expected in ((10, {"scope": {"name": "s"}}), (otlpprotobuf.SEARCHED_MAX, {})):
         logs = log * count + scope
