@@ -21,6 +21,7 @@ SOURCES := $(shell find hub producers -name __pycache__ -prune -o -print)
 
 # Tools with an environment and a lock of their own.
 DOCS_LOCKED := .venv-docs/.locked-$(PYTHON_VERSION)
+BENCH_LOCKED := .venv-bench/.locked-$(PYTHON_VERSION)
 TYPES_LOCKED := .venv-types/.locked-$(PYTHON_VERSION)
 
 # `pip` says only what went wrong; what it is asked to do is said here.
@@ -33,7 +34,7 @@ export PYTHONSAFEPATH := 1
 # Several processes read the tests, which takes each of them twice as long if none may keep what it has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test test-all coverage mutants lint format docs lock release clean
+.PHONY: help run test test-all coverage mutants bench lint format docs lock release clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +69,10 @@ lint: $(LOCKED) $(INSTALLED) $(TYPES_LOCKED) ## style, format and types
 mutants: $(LOCKED) ## change one token at a time and run its tests; survivors show missing tests
 	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m tests.mutants $(ARGS)
 
+bench: $(INSTALLED) $(BENCH_LOCKED) ## the hub and other programs in turn, 20 minutes; ARGS=--quick: 2 minutes; writes docs/performance.md
+	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -m tests.benchmarks.debian
+	@PYTHONPATH=$(CURDIR) $(VENV)/bin/python -u -m tests.benchmarks.sitting $(ARGS)
+
 format: $(LOCKED) ## rewrite the code in the project's format
 	@$(VENV)/bin/ruff check --quiet --fix .; $(VENV)/bin/ruff format .
 
@@ -86,7 +91,7 @@ lock: ## rewrite the locks of dependencies; ARGS=--upgrade takes the newest vers
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install -qq "$(UV)" && \
 	"$$scratch/bin/uv" $(LOCK) --group dev $(ARGS) --output-file requirements.lock pyproject.toml && \
-	for group in docs types; do \
+	for group in bench docs types; do \
 		"$$scratch/bin/uv" $(LOCK) --group $$group --constraints requirements.lock $(ARGS) \
 			--output-file requirements-$$group.lock pyproject.toml || exit; \
 	done

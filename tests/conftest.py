@@ -62,7 +62,7 @@ FIRST = (
     "system/test_exits",
     "producers/test_blocking_process",
     "system/test_configuration",
-    "benchmarks/test_programs",
+    "benchmarks/test_peers",
     "hub/test_fairness",
     "system/test_tcp_clients",
     "hub/bench/test_check",

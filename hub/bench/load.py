@@ -68,18 +68,18 @@ class Orders(msgspec.Struct, frozen=True):
 
 
 def prepare_entry(number: int, size: int) -> bytes:
-    """Return an entry of *size* bytes that resembles a log record with some fields."""
-    record = {
-        "level": "info",
-        "event": "request finished",
-        "logger": "app.web",
-        "status": 200,
-        "round": FIRST_INDEX,
-        "i": number + FIRST_INDEX,
-    }
-    entry = stamp(1_700_000_000_123_456_789) + msgspec.msgpack.encode(record)
-    filling = max(size - len(entry) - 7, 0)  # the key "path" and the header of its text
-    return stamp(1_700_000_000_123_456_789) + msgspec.msgpack.encode({**record, "path": "x" * filling})
+    """Return an entry of *size* bytes, at least 40, like a log record; a byte more where msgpack has no such length."""
+    record: dict[str, Any] = {"round": FIRST_INDEX, "i": number + FIRST_INDEX, "path": ""}
+    for name, value in (("level", "info"), ("status", 200), ("event", "request finished"), ("logger", "app.web")):
+        if len(_entry_of({name: value, **record})) <= size:
+            record = {name: value, **record}
+    filling = max(size - len(_entry_of(record)), 0)
+    filling -= (filling >= 33) + (filling >= 258) + 2 * (filling >= 65540)  # the header of the text grows with it
+    return _entry_of({**record, "path": "x" * filling})
+
+
+def _entry_of(record: dict[str, Any]) -> bytes:
+    return stamp(1_700_000_000_123_456_789) + msgspec.msgpack.encode(record)
 
 
 def group_entries(orders: Orders) -> list[bytes]:

@@ -1,49 +1,43 @@
 """
-The figures that are no race with tokio (that is against_tokio.py): latency, idle connections, stalls, starts, reading.
-
-    .venv/bin/python -m tests.benchmarks.figures --folder /var/tmp
-
-Each line has a figure and what it is compared with, taken in the same sitting: the disk's own `fdatasync`, a Python
-program that only answers, an empty journal.
+The figures that have no axis: latencies, the cost of a call, stalls, following. Each is compared with something that is
+measured in the same minute: the disk's own `fdatasync`, a log call to a file, a Python program that only answers.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
 import os
-import resource
 import secrets
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import uvloop
 
-from hub.bench.load import Orders
+from hub.bench.disk import measure as measure_disk
 from hub.service.service import Service
 from hub.service.settings import load
 from hub.wire.chunkid import pack_own
-from producers import call
-from tests.benchmarks.against_tokio import ours
+from producers import Producer
+from tests.benchmarks.peer import START_S, Failed, Peer, Process, Work
+from tests.benchmarks.peers.hub import Journal
+from tests.benchmarks.results import Unit
 from tests.hub.clients import connect, frame_of, read_acks
 from tests.support import eventually
 
 MPSR = (sys.executable, "-P", "-c", "from hub.cli import main; main()")
-SENDS, PINGS, IDLE, LONE = 20, 5000, 10_000, 300
+SENDS, PINGS, LONE = 8, 2000, 100
 PAUSE_S = 0.01
-STORED, READ = 9_000_000, 2_000_000
-"""Messages in a full journal, and how many of them are searched."""
 BEAT_S = 0.001
-Load = subprocess.Popen[bytes]
+FOLLOWED_PER_S = 100_000
+PROBES_PER_S = 200
 PING = b'{"jsonrpc":"2.0","id":1,"method":"ping","params":["%s"]}\n' % (b"x" * 960)
 ANSWERING = """
 import asyncio, sys
@@ -55,6 +49,7 @@ async def answer(reader, writer):
 
 async def serve():
     async with await asyncio.start_unix_server(answer, sys.argv[1]) as server:
+        print("ready", flush=True)
         await server.serve_forever()
 
 uvloop.run(serve())
@@ -62,84 +57,54 @@ uvloop.run(serve())
 """Sends the same reply to each line, on the same event loop as the hub."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", default="/var/tmp", help="a folder on the disk to measure")
-    parser.add_argument("--seconds", type=float, default=5)
-    options = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="mpsr-figures-", dir=options.folder)
-    try:
-        latencies(folder, options.seconds)
-        pings(folder)
-        idle_connections(folder)
-        stalls(folder, options.seconds)
-        starts_and_reads(folder)
-        full_journal(folder, options.seconds)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def units(seconds: float) -> Iterator[Unit]:
+    """Yield a unit for each figure."""
+    measured: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "disk": disk,
+        "acknowledged": idle_latencies,
+        "connect": lambda folder: bench(folder, seconds, "--pattern", "connect"),
+        "HubHandler": lambda folder: bench(folder, seconds, "--client", "logging"),
+        "structlog": lambda folder: bench(folder, seconds, "--client", "structlog"),
+        "Producer": lambda folder: bench(folder, seconds, "--client", "producer", "--producers", "1"),
+        "AsyncProducer": lambda folder: bench(folder, seconds, "--client", "async", "--producers", "1"),
+        "spawn": lambda folder: bench(folder, seconds, "--client", "spawn"),
+        "send": sends,
+        "ping": pings,
+        "stalls, chunks": lambda folder: stalls(folder, seconds, "chunks"),
+        "stalls, frames": lambda folder: stalls(folder, seconds, "frames"),
+        "follow": lambda folder: follow(folder, seconds),
+    }
+    for name, run in measured.items():
+        yield Unit("figures", name, run)
 
 
-def show(name: str, figure: str, against: str = "") -> None:
-    print(f"{name:<52} {figure:>12}  {against}", flush=True)
+def bench(folder: Path, seconds: float, *args: str) -> dict[str, Any]:
+    """Return the report of one run of `mpsr bench`."""
+    command = [*MPSR, "bench", "--folder", str(folder), "--json", "--seconds", str(seconds), *args]
+    report: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return report
+
+
+def disk(folder: Path) -> dict[str, Any]:
+    """The disk's own figures: an upper limit for any hub on it."""
+    return measure_disk(str(folder))._asdict()
 
 
 @contextlib.contextmanager
-def hub_at(journal: str, *options: str) -> Iterator[tuple[str, float]]:
-    """Run a hub; give its socket and the seconds until it accepted."""
-    path = os.path.join(tempfile.mkdtemp(dir=os.path.dirname(journal)), "s")
-    begun = time.perf_counter()
-    command = [*MPSR, "hub", "--socket", path, "--journal", journal, *options]
-    hub = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+def hub_in(folder: Path) -> Iterator[tuple[Journal, str]]:
+    """Run a hub in *folder*; give it and its socket."""
+    hub = Journal()
     try:
-        while not _accepts(path):
-            assert hub.poll() is None
-            time.sleep(0.001)  # a short one: this is a figure
-        yield path, time.perf_counter() - begun
+        hub.start(folder, Work())
+        yield hub, f"{folder}/s"
     finally:
-        hub.terminate()
-        hub.wait()
+        hub.stop()
 
 
-def _accepts(path: str) -> bool:
-    try:
-        connect(path).close()
-    except OSError:
-        return False
-    return True
-
-
-def loader(
-    path: str, number: int, *, messages: int = 0, seconds: float = 0, chunk: int = 1000, ack: bool = True
-) -> Load:
-    """Start one of the bench's raw producers; it says that it is ready, and waits for a line."""
-    orders = Orders(path, number, "raw", messages, seconds, 130, chunk, ack, secrets.token_hex(4))
-    command = [sys.executable, "-P", "-m", "hub.bench.load", msgspec.json.encode(orders).decode()]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-
-
-def latencies(folder: str, seconds: float) -> None:
-    """One message acknowledged, connecting, sending from Python and from a shell."""
-    acknowledged, synced = idle_latencies(folder)
-    ratio = statistics.median(acknowledged) / statistics.median(synced)
-    figure = f"{statistics.median(acknowledged) * 1e3:.3f} ms"
-    show("one message sent to an idle hub and acknowledged, p50", figure, f"{ratio:.2f} x fdatasync")
-    each = ours(folder, 130, seconds, "--pattern", "connect")
-    show("connect, one line, close", f"{each['messages_per_s']:,} /s")
-    sending = ours(folder, 130, seconds, "--client", "producer", "--producers", "1")
-    show("Producer.send of a small dict", f"{sending['send_us']:.2f} us")
-    times = []
-    with hub_at(f"{folder}/sent") as (path, _):
-        for _ in range(SENDS):
-            begun = time.perf_counter()
-            subprocess.run([*MPSR, "send", "--socket", path, "x"], check=True)
-            times.append(time.perf_counter() - begun)
-    show("mpsr send x, the whole process", f"{statistics.median(times) * 1e3:.0f} ms")
-
-
-def idle_latencies(folder: str) -> tuple[list[float], list[float]]:
-    """Return the seconds until a message is acknowledged, and until as many bytes are synced; a pause before each."""
+def idle_latencies(folder: Path) -> dict[str, Any]:
+    """Until one message is acknowledged, and until as many bytes are synced, in turn; a pause before each."""
     acknowledged, synced = [], []
-    with hub_at(f"{folder}/idle-hub") as (path, _), open(f"{folder}/synced", "wb", buffering=0) as file:
+    with hub_in(folder) as (_, path), open(folder / "synced", "wb", buffering=0) as file:
         os.posix_fallocate(file.fileno(), 0, 200 * LONE)
         os.fsync(file.fileno())
         with connect(path, timeout=60) as client:
@@ -155,35 +120,41 @@ def idle_latencies(folder: str) -> tuple[list[float], list[float]]:
                 file.write(b"x" * 200)
                 os.fdatasync(file.fileno())
                 synced.append(time.perf_counter() - begun)
-    return acknowledged, synced
+    ack, sync = (round(statistics.median(times) * 1e3, 4) for times in (acknowledged, synced))
+    return {"ack_ms": ack, "fdatasync_ms": sync, "ratio": round(ack / sync, 3)}
 
 
-def pings(folder: str) -> None:
+def sends(folder: Path) -> dict[str, Any]:
+    """`mpsr send x`, the whole process."""
+    times = []
+    with hub_in(folder) as (_, path):
+        for _ in range(SENDS):
+            begun = time.perf_counter()
+            subprocess.run([*MPSR, "send", "--socket", path, "x"], check=True)
+            times.append(time.perf_counter() - begun)
+    return {"ms": round(statistics.median(times) * 1e3, 1)}
+
+
+def pings(folder: Path) -> dict[str, Any]:
     """A command of 1 KB and its reply, against a Python program that sends the same reply to each line."""
-    ratios, medians = [], []
-    with hub_at(f"{folder}/pinged") as (path, _):
+    with hub_in(folder) as (_, path):
         with connect(path, PING) as client:
             reply = client.makefile().readline()
         answering = f"{folder}/answering"
-        other = subprocess.Popen([sys.executable, "-c", ANSWERING, answering, reply])
+        other = Process(folder, [sys.executable, "-c", ANSWERING, answering, reply], "answering")
         try:
-            eventually(lambda: _accepts(answering), "the answering program accepts")
-            for _ in range(5):
-                base, own = (statistics.median(round_trips(where, PINGS)) for where in (answering, path))
-                ratios.append(base / own)
-                medians.append(own)
+            other.line(START_S)
+            base, own = (statistics.median(round_trips(where)) * 1e6 for where in (answering, path))
         finally:
-            other.kill()
-            other.wait()
-    figure = f"{statistics.median(medians) * 1e6:.0f} us"
-    show("1 KB ping and its reply, p50", figure, f"{statistics.median(ratios):.2f} x a program that only answers")
+            other.end()
+    return {"us": round(own, 1), "answering_us": round(base, 1), "ratio": round(own / base, 3)}
 
 
-def round_trips(path: str, count: int) -> list[float]:
-    """Return the seconds of *count* pings."""
+def round_trips(path: str) -> list[float]:
+    """Return the seconds of each ping."""
     times = []
     with connect(path) as client:
-        for _ in range(count):
+        for _ in range(PINGS):
             begun = time.perf_counter()
             client.sendall(PING)
             while not client.recv(1 << 16).endswith(b"\n"):
@@ -192,27 +163,11 @@ def round_trips(path: str, count: int) -> list[float]:
     return times
 
 
-def idle_connections(folder: str) -> None:
-    """Memory with many connections that have sent one line each."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    count = min(IDLE, limit) - 100
-    with hub_at(f"{folder}/idle") as (path, _), contextlib.ExitStack() as stack:
-        for _ in range(count):
-            stack.enter_context(connect(path, b"hello\n", timeout=None))
-        stats = eventually(lambda: (found := call("stats", path=path))["messages"] >= count and found)
-        show(f"memory with {stats['connections']:,} idle connections", f"{stats['rss_bytes'] / 1e6:.0f} MB")
-
-
-def stalls(folder: str, seconds: float) -> None:
+def stalls(folder: Path, seconds: float, dialect: str) -> dict[str, Any]:
     """How late the hub's event loop runs what is due, looked at each millisecond, while five producers load it."""
-    for name, chunk, ack in (("chunks of 1000", 1000, True), ("Message frames", 1, False)):
-        path, journal = f"{folder}/stalled-{chunk}.sock", f"{folder}/stalled-{chunk}"
-        config = load({"socket": path, "journal": journal, "journal_size": "20GiB"}, file=os.devnull).config
-        late, rate = uvloop.run(_loaded(Service(config), path, seconds, chunk, ack))
-        middle, high = (late_for(late, part) * 1e3 for part in (0.5, 0.999))
-        against = f"p50 {middle:.2f} ms, the worst {max(late) * 1e3:.1f}, beside {rate:.1f} M/s"
-        show(f"event loop stall under full load ({name}), p99.9", f"{high:.1f} ms", against)
+    config = load({"socket": f"{folder}/s", "journal": f"{folder}/journal"}, file=os.devnull).config
+    late = uvloop.run(_loaded(Service(config), folder, Work(seconds=seconds), dialect))
+    return {f"ms_{name}": round(late_for(late, part) * 1e3, 3) for name, part in (("p50", 0.5), ("p999", 0.999))}
 
 
 def late_for(late: list[float], part: float) -> float:
@@ -229,10 +184,10 @@ def late_for(late: list[float], part: float) -> float:
     return ordered[-1]
 
 
-async def _loaded(service: Service, path: str, seconds: float, chunk: int, ack: bool) -> tuple[list[float], float]:
-    """Run the service under load; return by how many seconds the loop was late, and millions of messages a second."""
+async def _loaded(service: Service, folder: Path, work: Work, dialect: str) -> list[float]:
+    """Run the service under load; return by how many seconds the loop was late."""
     serving = asyncio.create_task(service.run())
-    working = asyncio.create_task(asyncio.to_thread(_work, path, seconds, chunk, ack))
+    working = asyncio.create_task(asyncio.to_thread(_load, folder, work, dialect))
     late: list[float] = []
     while not working.done():
         due = time.perf_counter() + BEAT_S  # the loop's own time is in whole milliseconds
@@ -240,69 +195,79 @@ async def _loaded(service: Service, path: str, seconds: float, chunk: int, ack: 
         late.append(max(time.perf_counter() - due, 0.0))
     service.stop()
     await serving
-    return late, working.result()
+    await working
+    return late
 
 
-def _work(path: str, seconds: float, chunk: int, ack: bool) -> float:
-    eventually(lambda: _accepts(path), "the hub accepts")
-    processes = [loader(path, number, seconds=seconds, chunk=chunk, ack=ack) for number in range(5)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdin is not None
-        process.stdout.readline()
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    results = [json.loads(process.communicate()[0]) for process in processes]
-    return float(sum(result["messages"] / result["seconds"] for result in results) / 1e6)
-
-
-def starts_and_reads(folder: str) -> None:
-    """Start on a full journal of 1 GiB; what is found in it."""
-    journal = f"{folder}/full"
-    with hub_at(journal) as (path, _):
-        loader(path, 0, messages=STORED).communicate(b"go\n")
-        last = call("stats", path=path)["last_sequence"]
-    times, are_cold = [], True
-    for _ in range(3):
-        are_cold &= drop_caches()
-        with hub_at(journal) as (_, seconds):
-            times.append(seconds)
-    cache = "nothing in the page cache" if are_cold else "from the page cache: only root can empty it"
-    show("start on a full journal of 1 GiB until it accepts", f"{max(times):.2f} s", cache)
-    asked = {
-        "--grep, a literal that is nowhere": ("--grep", "nowhere"),
-        "--grep, a literal in each message": ("--grep", "finished"),
-        "--grep, a regex that fits nowhere": ("--grep", "fin[a-h]z+x"),
-        "--grep, a regex of alternatives": ("--grep", "timeout|refused"),
-        "--where, nowhere": ("--where", "status=500"),
-        "--where, in each": ("--where", "status=200"),
-    }
-    for name, options in asked.items():
-        command = [*MPSR, "logs", "--journal", journal, "--after", str(last - READ), "--output", "json", *options]
-        begun = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        show(f"logs {name}", f"{READ / (time.perf_counter() - begun) / 1e6:.1f} M/s", "the whole command")
-
-
-def drop_caches() -> bool:
-    """Let nothing of any file be in memory; return whether that was permitted."""
+def _load(folder: Path, work: Work, dialect: str) -> None:
+    """Let producers send to a hub that runs in this process."""
+    eventually((folder / "s").exists, "the hub accepts")
+    peer = Journal(dialect=dialect)
+    peer.folder = folder
+    sending = Peer.send(peer, work)
     try:
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
-    except OSError:
-        return False
-    return True
+        sending.ready()
+        sending.go()
+        sending.results(work.seconds)
+    finally:
+        sending.end()
 
 
-def full_journal(folder: str, seconds: float) -> None:
-    """A ring that is full and expires, against an empty journal, in turn."""
-    ratios = []
-    for _ in range(3):
-        empty = ours(folder, 130, seconds)["messages_per_s"]
-        ratios.append(ours(folder, 130, seconds, "--full")["messages_per_s"] / empty)
-    spread = " ".join(f"{ratio:.2f}" for ratio in ratios)
-    show("ring full and expiring, against an empty journal", f"{statistics.median(ratios):.2f} x", spread)
+def follow(folder: Path, seconds: float) -> dict[str, Any]:
+    """
+    From `send` to the line that `logs -f` prints, while others send 100,000 messages per second, which it prints too.
+
+    A message that carries its own time is sent 200 times a second, and found in the output.
+    """
+    with hub_in(folder) as (hub, path):
+        work = Work(seconds=seconds, rate=FOLLOWED_PER_S, chunk=20)
+        sending = hub.send(work)
+        follower = subprocess.Popen(
+            [*MPSR, "logs", "--journal", f"{folder}/journal", "-f", "--output", "json"], stdout=subprocess.PIPE
+        )
+        late: list[float] = []
+        reading = threading.Thread(target=_probes, args=(follower, late), daemon=True)
+        reading.start()
+        try:
+            sending.ready()
+            with Producer(path, tag="probe") as probe:
+                _await_follower(probe, late)
+                sending.go()
+                count = int(seconds * PROBES_PER_S)
+                for _ in range(count):
+                    probe.send({"probe": time.perf_counter_ns()})
+                    time.sleep(1 / PROBES_PER_S)
+            sent = sending.results(seconds).messages
+            eventually(lambda: len(late) >= count, "every probe is printed", timeout=START_S)
+        finally:
+            sending.end()
+            follower.kill()
+            reading.join()
+            follower.communicate()
+    ordered = sorted(late[:count])
+    figures = {f"ms_{name}": round(ordered[int(len(ordered) * part)] * 1e3, 3) for name, part in PARTS.items()}
+    return {**figures, "messages_per_s": round(sent / seconds)}
 
 
-if __name__ == "__main__":
-    main()
+PARTS = {"p50": 0.5, "p99": 0.99}
+
+
+def _await_follower(probe: Producer, late: list[float]) -> None:
+    """Send probes until the follower has printed one, and forget those."""
+    deadline = time.monotonic() + START_S
+    while not late:
+        if time.monotonic() > deadline:
+            raise Failed("logs -f printed nothing")
+        probe.send({"probe": time.perf_counter_ns()})
+        time.sleep(0.05)
+    probe.flush(START_S)
+    time.sleep(0.2)  # until the last of them are printed: their times are not among those that are measured
+    late.clear()
+
+
+def _probes(follower: subprocess.Popen[bytes], late: list[float]) -> None:
+    assert follower.stdout is not None
+    for line in follower.stdout:
+        if b'"probe":' in line:
+            sent = json.loads(line)["record"]["probe"]
+            late.append((time.perf_counter_ns() - sent) / 1e9)

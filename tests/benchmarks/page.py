@@ -1,0 +1,337 @@
+"""
+Writes docs/performance.md from the results of a sitting. Nothing on the page was measured elsewhere, and what falls
+short, failed or is missing is on it too.
+
+Not here: the plots (tests.benchmarks.plots), the targets (.targets).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+
+from tests.benchmarks import parts, targets
+from tests.benchmarks.queries import ALL, QUERIES, SEARCHES
+from tests.benchmarks.results import DASH, TIMES, Point, Results
+
+HEAD = """\
+# Performance
+
+<!-- Written by `make bench` (tests/benchmarks/page.py) from performance/results.json. Changes belong there. -->
+
+Everything on this page is from one sitting of `make bench`. Machines are shared and noisy: only ratios within a sitting
+mean something. Every figure is the median of {rounds}; the lowest and the highest round are in parentheses. In each
+round, the hub and the other programs ran in turn.
+
+{machine}
+
+Unless something else is said: five producer processes, messages of 130 bytes, a journal with room for all of them. The
+producers of all programs send the same bytes, prepared before the clock starts, or as many bytes with a library of
+their own. The clock stops when the receiver has counted everything that was sent, not when it was sent. The messages
+of `mpsr` are on disk then; with chunks and Message frames each was read back and compared after the run.
+"""
+
+TAIL = """\
+## Measure your machine
+
+<!-- not run: takes 10 seconds of a whole machine -->
+```sh
+mpsr bench --folder /var/tmp          # a real hub, real producers, a real disk; everything checked from the journal
+mpsr bench --client logging           # the cost of a log call, compared with one to a file
+```
+
+In a clone, `make bench` does everything on this page in about 20 minutes, and installs what it needs into a folder of
+its own. [tests/benchmarks/README.md](../tests/benchmarks/README.md) describes how, and what was tried with which
+result.
+
+## Where the speed comes from
+
+- Work per read, not per message. A batch stays the bytes that arrived; its messages are decoded when somebody reads
+  them.
+- One queue item per batch or run of batches.
+- Group commit: one write and one sync for everything that arrived during the previous commit. Below 256 KiB, both are
+  one system call.
+- Commits of 256 KiB and more bypass the page cache ([why](decisions/direct-io.md)).
+- Acknowledgements are never waited for.
+"""
+
+FAIR = (
+    parts.LOOP,
+    parts.ZMQ,
+    parts.ZMQ_ASYNCIO,
+    parts.TOKIO,
+    parts.LOOP_BATCHES,
+    parts.TOKIO_READ,
+)
+"""The rows of the table of receivers that only hand over, one by one and then in batches."""
+
+
+def render(results: Results) -> str:
+    """Return the text of the page."""
+    sections: list[Callable[[Results], str]] = [
+        _head,
+        _targets,
+        _peers,
+        _fair,
+        _producers,
+        _chunks,
+        _sizes,
+        _latency,
+        _memory,
+        _queries,
+        _figures,
+        _gaps,
+    ]
+    return "\n".join([*filter(None, (section(results) for section in sections)), TAIL])
+
+
+def one_line(point: Point) -> str:
+    """Return the figures of a point for the progress of a sitting."""
+    figures = point.figures
+    if "messages_per_s" in figures and point.part not in ("figures", "memory"):
+        lost = f", lost {figures['lost']}" if figures.get("lost") else ""
+        ack = f", acknowledged p99 {figures['ack_ms_p99']:.2f} ms" if "ack_ms_p99" in figures else ""
+        return f"{rate(figures['messages_per_s'])}/s, {figures['cpu_ns']:.0f} ns{ack}{lost}"
+    if point.part == "memory":
+        return f"{figures['memory_bytes'] / 1e6:.0f} MB"
+    shown = [f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, float)]
+    return ", ".join(shown[:8])
+
+
+def rate(value: float) -> str:
+    """Return a number of messages per second with three digits at most: 7.52 M, 450 k, 3.2 k."""
+    for unit, size in ((" M", 1e6), (" k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}" if value < 100 * size else f"{value / size:.0f}{unit}"
+    return f"{value:.0f}"
+
+
+def spread(values: Sequence[float], show: Callable[[float], str]) -> str:
+    """Return the median, and the lowest and the highest if there are several."""
+    if not values:
+        return DASH
+    middle = show(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} ({show(min(values))} {DASH} {show(max(values))})"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def _head(results: Results) -> str:
+    machine = "\n".join(f"- {name}: {value}" for name, value in results.machine.items())
+    rounds = results.options.get("rounds", 1)
+    count = f"{rounds} rounds" if rounds != 1 else "a single round"
+    warning = "" if not results.options.get("quick") else "\n**A quick sitting: short runs, few points.**\n"
+    return HEAD.format(rounds=count, machine=machine) + warning
+
+
+def _targets(results: Results) -> str:
+    rows = [
+        (target.name, target.at_least, target.aim, target.measured(results), target.verdict(results))
+        for target in targets.TARGETS
+    ]
+    return "## Targets\n\n" + table(("figure", "at least", "aim", "measured", ""), rows)
+
+
+def _peer_row(results: Results, name: str) -> list[str]:
+    about = results.peers.get(name, {})
+    if "missing" in about:
+        return [name, f"missing: {about['missing']}", *[""] * 7]
+    values = results.values("peers", name, "messages_per_s")
+    against = results.ratio(("peers", name, "messages_per_s"), ("peers", parts.TOKIO, "messages_per_s"))
+    cpu, memory = (results.median("peers", name, figure) for figure in ("cpu_ns", "memory_bytes"))
+    acks = [results.median("peers", name, f"ack_ms_{part}") for part in ("p50", "p99")]
+    lost = sum(results.values("peers", name, "lost"))
+    sent = sum(results.values("peers", name, "messages"))
+    return [
+        name,
+        spread(values, rate),
+        _number(against, TIMES),
+        _number(cpu, "{:,.0f} ns"),
+        _number(memory and memory / 1e6, "{:.0f} MB"),
+        " / ".join(_number(ack, "{:.3g}") for ack in acks) if None not in acks else "",
+        about.get("durable", ""),
+        about.get("counts", "") + (f"; **{lost / sent:.2%} lost**" if lost else ""),
+        about.get("version", ""),
+    ]
+
+
+def _peers(results: Results) -> str:
+    if not results.series("peers"):
+        return ""
+    head = ["receiver", "messages/s", "against tokio", "CPU per message", "memory", "acknowledged p50 / p99, ms"]
+    head += ["durable", "what is counted", "version"]
+    rows = [_peer_row(results, name) for name in results.series("peers") if name not in FAIR[:3] + FAIR[4:5]]
+    return (
+        "## Receivers\n\n"
+        "The tokio program works message by message, and mpsr by the batch; its figure of one send per read stands "
+        "beside it.\nCPU time and memory (the most since its start) are those of the receiver.\n\n" + table(head, rows)
+    )
+
+
+def _fair(results: Results) -> str:
+    if not set(FAIR) & set(results.series("peers")):
+        return ""
+    rows = [[*_peer_row(results, name)[:5], *_peer_row(results, name)[7:]] for name in FAIR]
+    head = ("receiver", "messages/s", "against tokio", "CPU per message", "memory", "what is counted", "version")
+    return (
+        "### One by one, nothing stored\n\n"
+        "A program with a `Hub`, which gets each message decoded from an `async for`, and programs that do the same "
+        "with\nother libraries; then batches. The tokio program does not decode.\n\n" + table(head, rows)
+    )
+
+
+def _sweep(results: Results, part: str, title: str, axis: str, about: str) -> str:
+    """Return a section with a plot, and a table with a row for each value of the axis."""
+    names = results.series(part)
+    if not names:
+        return ""
+    rows = [
+        [f"{x:,.0f}", *(spread(results.values(part, name, "messages_per_s", x), rate) for name in names)]
+        for x in results.axis(part)
+    ]
+    image = f"![{title}](performance/{part}.svg)\n\n"
+    return f"### {title}\n\n{about}\n\n{image}" + table((axis, *(f"{name}, messages/s" for name in names)), rows)
+
+
+def _producers(results: Results) -> str:
+    text = _sweep(
+        results,
+        "producers",
+        "Throughput against the number of producers",
+        "producers",
+        "Chunks of 100 to mpsr. Up to five processes; each has its part of the connections.",
+    )
+    return text and f"## Sweeps\n\n{text}"
+
+
+def _chunks(results: Results) -> str:
+    about = "Acknowledged and synced. Redis gets pipelines of as many commands."
+    return _sweep(results, "chunks", "Throughput against the size of a chunk", "messages per chunk", about)
+
+
+def _sizes(results: Results) -> str:
+    about = "Chunks of 128 KiB, or of one message if it is larger; Redis gets pipelines of as many messages."
+    return _sweep(results, "sizes", "Throughput against the size of a message", "bytes per message", about)
+
+
+def _latency(results: Results) -> str:
+    names = results.series("latency")
+    if not names:
+        return ""
+    rows = []
+    for x in results.axis("latency"):
+        cells = []
+        for name in names:
+            p50, p99 = (results.median("latency", name, f"ack_ms_{part}", x) for part in ("p50", "p99"))
+            reached = results.median("latency", name, "messages_per_s", x)
+            late = f" at {rate(reached)}/s" if reached is not None and reached < x * LATE else ""
+            cells.append(f"{p50:.2f} / {p99:.2f}{late}" if p50 is not None and p99 is not None else "")
+        rows.append([f"{rate(x)}/s", *cells])
+    return (
+        "### Acknowledgement against load\n\n"
+        "Each of five producers sends a chunk per millisecond, of the messages that are due then, or one message if "
+        "that is\nless. The time runs from when a chunk was due, so a receiver that falls behind is not excused.\n\n"
+        "![Acknowledgement against load](performance/latency.svg)\n\n"
+        + table(("load", *(f"{name}, p50 / p99, ms" for name in names)), rows)
+    )
+
+
+LATE = 0.9
+"""A receiver has not kept up with a load if it took less than this part of it."""
+
+
+def _memory(results: Results) -> str:
+    names = results.series("memory")
+    if not names:
+        return ""
+
+    def megabytes(value: float) -> str:
+        return f"{value / 1e6:.0f} MB"
+
+    rows = [
+        [f"{x:,.0f}", *(spread(results.values("memory", name, "memory_bytes", x), megabytes) for name in names)]
+        for x in results.axis("memory")
+    ]
+    return (
+        "### Memory against connections\n\nEach connection has sent one message and stays open; the most since the "
+        "start.\n\n![Memory against connections](performance/memory.svg)\n\n" + table(("connections", *names), rows)
+    )
+
+
+def _queries(results: Results) -> str:
+    if not results.series("queries"):
+        return ""
+    axis = [x for x in results.axis("queries") if x]
+    names = [*(f"{name}{how}, s" for name in QUERIES for how in (", cold", "")), *STARTS]
+    used = [name for name in names if any(results.values("queries", ALL, name, x) for x in axis)]
+    rows = [
+        [f"{x:g} GiB", *(_number(results.median("queries", ALL, name, x), "{:.2f}") for name in used)] for x in axis
+    ]
+    found = [
+        [f"`{name.partition(',')[0]}`{name[name.index(',') :]}", spread(values, lambda value: f"{value:.2f} M")]
+        for name in SEARCHES
+        if (values := results.values("queries", "searches", f"{name}, M/s"))
+    ]
+    text = (
+        "## Reading\n\nThe whole command, with the start of its process. Cold: nothing of the journal in memory.\n\n"
+        "![Queries against the size of the journal](performance/queries.svg)\n\n" + table(("journal", *used), rows)
+    )
+    return text + ("\n" + table(("`mpsr logs`, the last 2 M messages", "messages/s"), found) if found else "")
+
+
+STARTS = ("start of the hub, cold, s", "start of the hub, s")
+
+FIGURES: list[tuple[str, str, str, str]] = [
+    ("the disk: synced writes", "disk", "disk_mb_per_s_synced", "{:,.0f} MB/s"),
+    ("the disk: one `fdatasync`", "disk", "fdatasync_us_p50", "{:.0f} µs"),
+    ("one message sent and acknowledged, idle hub", "acknowledged", "ack_ms", "{:.3f} ms"),
+    ("the same, against a bare `fdatasync`", "acknowledged", "ratio", TIMES),
+    ("connect, one line, close", "connect", "messages_per_s", "{:,.0f} per second"),
+    ("`HubHandler`, a log call in the application's thread", "HubHandler", "send_us", "{:.2f} µs"),
+    ("the same, against `FileHandler` with a formatter", "HubHandler", "ratio", TIMES),
+    ("structlog to the hub", "structlog", "send_us", "{:.2f} µs"),
+    ("the same, against structlog with JSON to a file", "structlog", "ratio", TIMES),
+    ("`Producer.send` of a small dict", "Producer", "send_us", "{:.2f} µs"),
+    ("`AsyncProducer.send` of a small dict", "AsyncProducer", "send_us", "{:.2f} µs"),
+    ("`mpsr spawn`, lines of 100 bytes from one child", "spawn", "lines_per_s", "{:,.0f} per second"),
+    ("`mpsr send x`, the whole process", "send", "ms", "{:.0f} ms"),
+    ("request and reply of 1 KB", "ping", "us", "{:.0f} µs"),
+    ("the same, against a Python program that only answers", "ping", "ratio", TIMES),
+    ("delay of the event loop under full load, p99.9", "stalls, chunks", "ms_p999", "{:.1f} ms"),
+    ("the same, with single Message frames", "stalls, frames", "ms_p999", "{:.1f} ms"),
+    ("from `send` to the line of `logs -f`, 100,000 messages/s, p50", "follow", "ms_p50", "{:.1f} ms"),
+    ("the same, p99", "follow", "ms_p99", "{:.1f} ms"),
+]
+
+
+def _figures(results: Results) -> str:
+    rows = []
+    for title, series, figure, form in FIGURES:
+        if values := results.values("figures", series, figure):
+            rows.append([title, spread(values, form.format)])
+    return "## Latency and cost\n\n" + table(("", ""), rows) if rows else ""
+
+
+def _gaps(results: Results) -> str:
+    """Name what is missing, failed, or was not measured as often as it should be."""
+    lines = [f"- {name} is missing: {about['missing']}." for name, about in results.peers.items() if "missing" in about]
+    for point in results.errors():
+        if point.error != "missing":
+            where = f"{point.part}, {point.series}" + (f", {point.x:g}" if point.x else "")
+            lines.append(f"- {where}, round {point.round + 1}: {' '.join(point.error.split())}")
+    rounds = results.options.get("rounds", 1)
+    found: dict[tuple[str, str, float], int] = {}
+    for point in results.points:
+        if not point.error and point.part not in ("memory", "queries"):
+            found[point.part, point.series, point.x] = found.get((point.part, point.series, point.x), 0) + 1
+    fewer = sum(count < rounds for count in found.values())
+    if fewer:
+        lines.append(f"- {fewer} of {len(found)} points have fewer than {rounds} rounds, because the time was over.")
+    return "## What could not be measured\n\n" + "\n".join(lines or ["Nothing."]) + "\n"
+
+
+def _number(value: float | None, form: str) -> str:
+    return form.format(value) if value is not None else ""

@@ -1,0 +1,66 @@
+"""Each figure without an axis, and each query, is measured, with the smallest numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import figures, queries
+from tests.support import mpsr
+
+
+def test_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every unit has a figure above 0."""
+    for name, value in {"SENDS": 1, "PINGS": 20, "LONE": 3, "FOLLOWED_PER_S": 2000}.items():
+        monkeypatch.setattr(figures, name, value)
+    monkeypatch.setattr(figures, "bench", lambda *args: {"ratio": 1.0})
+    monkeypatch.setattr(figures, "disk", lambda folder: {"fdatasync_us_p50": 1.0})
+    for unit in figures.units(0.1):
+        place = folder / "".join(filter(str.isalpha, unit.series))
+        place.mkdir()
+        found = unit.run(place)
+        assert found, unit.series
+        assert all(value >= 0 for value in found.values()), unit.series
+
+
+def test_the_report_of_mpsr_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A figure of `mpsr bench` is its report, for the folder, the seconds and the options that were named."""
+    monkeypatch.setattr(figures, "MPSR", (sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"))
+    asked = ["bench", "--folder", str(tmp_path), "--json", "--seconds", "0.5", "--client", "spawn"]
+    assert list(figures.bench(tmp_path, 0.5, "--client", "spawn")) == asked
+
+
+def test_a_long_stall_counts_by_its_time() -> None:
+    """One stall of a second beside a thousand looks that were in time takes half of the time."""
+    late = [0.0] * 1000 + [1.0]
+    assert [figures.late_for(late, part) for part in (0.4, 0.6, 0.999)] == [0.0, 1.0, 1.0]
+
+
+def test_queries(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each query of the table is asked, of a journal that has what was written."""
+    monkeypatch.setattr(queries, "RUNS", 2)
+    monkeypatch.setattr(queries, "drop_caches", lambda: False)
+    monkeypatch.setattr(queries, "QUERIES", {"one": ("-n", "1")})
+    found = queries.against_size(folder, 1e-4)
+    assert found.keys() == {"one, s", "start of the hub, s"}
+    stored = int(mpsr("logs", "--journal", f"{folder}/journal", "--count").stdout)
+    assert stored >= 1e-4 * 2**30 // queries.MESSAGE_BYTES
+
+
+def test_searches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each search finds what its name says: a message in every one, or none."""
+    monkeypatch.setattr(queries, "SEARCHED_GIB", 1e-4)
+    (folder / "counted").mkdir()
+    journal = queries.fill(folder / "counted", 1e-4)
+    counts = {
+        name: int(mpsr("logs", "--journal", journal, "--count", *options).stdout)
+        for name, options in queries.SEARCHES.items()
+    }
+    assert {name for name, count in counts.items() if count} == {name for name in counts if "in every" in name}
+    assert counts["--where, in every message"] >= 1e-4 * 2**30 // queries.MESSAGE_BYTES
+    monkeypatch.setattr(queries, "SEARCHES", {"--grep, x": ("--grep", "x")})
+    (folder / "searched").mkdir()
+    assert json.dumps(queries.searches(folder / "searched")).startswith('{"--grep, x, M/s": ')

@@ -1,0 +1,99 @@
+"""The page is what its results say: medians, spread, ratios, verdicts, and everything that is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import page, parts
+from tests.benchmarks.page import rate, spread
+from tests.benchmarks.results import DASH, TIMES, Point, Results
+from tests.benchmarks.targets import TARGETS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def peer(series: str, number: int, rate: float, **more: float) -> Point:
+    figures = {"messages_per_s": rate, "messages": rate, "cpu_ns": 100.0, "memory_bytes": 4e7, "lost": 0, **more}
+    return Point("peers", series, 0, number, figures)
+
+
+@pytest.fixture
+def results() -> Results:
+    """Three rounds, of which the last was twice as slow for everybody."""
+    rounds = (8e6, 8.4e6, 4e6)
+    points = [peer(parts.OURS_1000, n, one, ack_ms_p50=1.5, ack_ms_p99=9.25) for n, one in enumerate(rounds)]
+    points += [peer(parts.TOKIO, n, one / 2) for n, one in enumerate(rounds)]
+    points += [peer("rsyslog", 0, 1e5, lost=1000.0)]
+    points += [Point("peers", "syslog-ng", 0, 0, error="Failed: syslog-ng has ended:\n no memory")]
+    points += [Point("peers", parts.ZMQ, 0, 0, error="missing")]
+    points += [Point("producers", parts.OURS_100, x, 0, {"messages_per_s": 1e6, "cpu_ns": x}) for x in (1, 1000)]
+    points += [Point("latency", "mpsr", 1e5, 0, {"ack_ms_p50": 1.0, "ack_ms_p99": 2.0, "messages_per_s": 5e4})]
+    peers = {parts.OURS_1000: {"version": "1.2", "durable": "synced", "counts": "stored"}}
+    peers[parts.ZMQ] = {"missing": "pyzmq is not installed", "package": "pyzmq"}
+    return Results({"processor": "2 cores"}, {"rounds": 3}, peers, points)
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    return {row[0]: row[1:] for row in cells}
+
+
+def test_a_row_has_median_spread_and_ratio(results: Results) -> None:
+    """A ratio is the median of the ratios of each round: a slow round is slow for both."""
+    row = rows(page.render(results))[parts.OURS_1000]
+    assert row[0] == f"8 M (4 M {DASH} 8.4 M)"
+    assert row[1] == TIMES.format(2)
+    assert row[4:] == ["1.5 / 9.25", "synced", "stored", "1.2"]
+
+
+def test_what_falls_short_is_on_the_page(results: Results) -> None:
+    """Losses, failures, missing peers, missing rounds and receivers that did not keep up are named."""
+    text = page.render(results)
+    assert "**1.00% lost**" in text
+    assert "- peers, syslog-ng, round 1: Failed: syslog-ng has ended: no memory" in text
+    assert f"- {parts.ZMQ} is missing: pyzmq is not installed." in text
+    assert rows(text)[parts.ZMQ][0] == "missing: pyzmq is not installed"
+    assert "points have fewer than 3 rounds" in text
+    assert "1.00 / 2.00 at 50 k/s" in text
+
+
+def test_targets_have_verdicts(results: Results) -> None:
+    """A figure is missed, reached, or at its aim, whether it should rise or fall; without a value it has no verdict."""
+    found = {target.name: (target.measured(results), target.verdict(results)) for target in TARGETS}
+    times = TIMES.format
+    assert next(found[name] for name in found if name.startswith("chunks of 1000, ack")) == (times(2), "reached")
+    assert found["hub CPU per message: chunks of 1000"] == ("100 ns", "**missed**")
+    assert found["CPU per message, 1,000 producers against one"] == (times(1000), "**missed**")
+    assert found["memory under load"] == ("40 MB", "reached")
+    assert found["connect, one line, close"] == ("not measured", "")
+
+
+def test_the_disk_may_be_the_limit(results: Results) -> None:
+    """Where the disk takes no more, its part of it is the figure that counts."""
+    results.points.append(Point("figures", "disk", 0, 0, {"disk_mb_per_s_synced": 1100.0}))
+    assert TARGETS[0].measured(results) == f"{TIMES.format(2)} (0.95)"
+    assert TARGETS[0].verdict(results) == "aim reached"
+
+
+def test_an_empty_sitting_is_a_page() -> None:
+    """Without a point there is no table of receivers, and every target is open."""
+    text = page.render(Results())
+    assert text.count("not measured") >= len(TARGETS)
+    assert "## Receivers" not in text
+
+
+def test_numbers_are_short() -> None:
+    """Three digits are enough, with the unit that fits."""
+    assert [rate(value) for value in (7_523_000, 450_400, 1590, 12)] == ["7.52 M", "450 k", "1.59 k", "12"]
+    assert spread([2.0], str) == "2.0"
+
+
+def test_the_page_in_the_documentation_is_that_of_its_results() -> None:
+    """Nobody has edited a figure: the page is written anew from its results, if it was written by a sitting."""
+    found = DOCS / "performance" / "results.json"
+    is_written = "<!-- Written by `make bench`" in (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert found.exists() == is_written
+    if is_written:
+        assert (DOCS / "performance.md").read_text(encoding="utf-8") == page.render(Results.load(found))
