@@ -10,7 +10,8 @@ Always true:
 - without a rule that applies, nothing is counted, and nothing kept: tags that no rule is for cost no bucket its place;
 - at most `BUCKETS_MAX` buckets exist. Beyond it, the least recently used one is forgotten, and begins full again.
 
-Not here: waiting, and reporting what is dropped (hub.intake).
+Not here: waiting, and reporting what is dropped (hub.intake), the sizes of tags and frames (hub.wire.frame), limits of
+memory (hub.budget).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """
-The hub's own log: written to standard error through structlog, coloured on a terminal and JSON elsewhere.
+The hub's own log: written to standard error through structlog, coloured on a terminal (in the colours of structlog) and
+JSON elsewhere.
 
 Always true:
 - a program that uses `Hub` as a library gets warnings on standard error and nothing on standard output, whatever its
