@@ -42,7 +42,7 @@ from hub.message import Peer
 Right = Literal["send", "read", "control"]
 RIGHTS: tuple[Right, ...] = ("send", "read", "control")
 MethodRight = Right | Literal["messages"]
-"""What a method requires: a right, or that its caller may read messages under some tag."""
+"""The requirement of a method: a right, or that its caller may read messages under some tag."""
 REPORT_S = 1.0
 SAID_MAX = 1024
 """Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""

@@ -1,5 +1,5 @@
 """
-What clients read in the hub's configuration file: the paths of its socket and of its journal.
+The part of the hub's configuration file that clients read: the paths of its socket and of its journal.
 
 Always true: a mistake elsewhere in the file does not stop a client, even if the file is not valid TOML because of it. A
 file that ``MPSR_CONFIG`` names must be readable; another one that cannot be read counts as missing.

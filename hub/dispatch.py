@@ -132,7 +132,7 @@ class Dispatch:
         self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.NOT_CARRIED_OUT, STOPS), send)
 
     async def finished(self, sock: socket.socket) -> None:
-        """Return when nothing runs any longer; what runs is cancelled when the client of *sock* has left."""
+        """Return when nothing runs any more. Running requests are cancelled when the client of *sock* has left."""
         await self._running.finished(sock)
 
     def stop_soon(self) -> None:

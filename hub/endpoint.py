@@ -66,11 +66,11 @@ class Endpoint:
         self.limits = Limits()
         """How much each user may send a second, from any source."""
         self.losses = Losses()
-        """What was lost lately, whatever the source."""
+        """Recent losses, from any source."""
         self.inbox = Inbox(Budget(bytes_max=inbox_bytes_max))
         self.connection_ended = asyncio.Event()
         """Set at each end of a connection. The one task that waits for it clears it."""
-        self._ended = Tally()  # what the connections have sent that have ended
+        self._ended = Tally()  # of connections that have ended
         self._opener = Opener(self.inbox.budget)
         self._commands: Mapping[str, AnyCommand] = {}
         self._accepting: asyncio.Task[None] | None = None
@@ -98,7 +98,7 @@ class Endpoint:
 
     @property
     def tally(self) -> Tally:
-        """What all connections have sent since the start."""
+        """The messages that all connections have sent since the start."""
         tally = Tally()
         for each in (self._ended, *(client.tally for client in self.clients)):
             tally.add(each)
@@ -157,7 +157,7 @@ class Endpoint:
         """
         Bind the path anew if its file was removed or replaced. Return whether that was done.
 
-        The path of an inherited socket is its maker's; of that, the first loss is logged. Raises SocketError and
+        The path of an inherited socket belongs to its maker: if it is lost, that is logged once. Raises SocketError and
         UnknownGroup.
         """
         was_lost, self._is_lost = self._is_lost, self._file.is_lost

@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Account:
-    """What one user holds, and its connections that wait for memory."""
+    """The bytes that one user holds, and its connections that wait for memory."""
 
     __slots__ = (
         "decoded_bytes", "decoders", "favoured_at", "held_bytes", "queue", "queued_bytes", "readers",
@@ -42,7 +42,7 @@ class Account:
 
 
 class Holding:
-    """What one connection, or another source, holds. One task at a time waits with it."""
+    """The bytes that one connection, or another source, holds. One task at a time waits with it."""
 
     __slots__ = (
         "account", "break_off", "decoded_bytes", "has_ended", "is_held_up", "loose_bytes", "moved_at", "moved_bytes",

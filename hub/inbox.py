@@ -25,7 +25,7 @@ from hub.holding import Account, Holding
 from hub.message import Batch
 
 LINGER_BYTES = 1 << 20
-"""Bytes with which a commit begins at once, even if nobody waits for an acknowledgement."""
+"""Bytes with which a commit begins at once, even if no sender waits for an acknowledgement."""
 ROUND_BYTES = READ_BYTES
 """Bytes taken from one user before the next user's turn."""
 
@@ -160,7 +160,7 @@ class Inbox:
         self._queue = _FairQueue()
         self._arrivals = 0
         self._first_bytes = 0  # of the batch that lingers
-        self._due = asyncio.Event()  # somebody waits for an acknowledgement, or there is a lot
+        self._due = asyncio.Event()  # a sender waits for an acknowledgement, or enough has arrived
         self._is_closed = False
         self._has_receiver = False
 
@@ -197,7 +197,7 @@ class Inbox:
         """
         Take all that has arrived, up to *bytes_max* or one batch; wait for the first. Empty when the inbox is closed.
 
-        While nobody waits for an acknowledgement, up to *linger_s* more is waited for more.
+        While no sender waits for an acknowledgement, wait for more for up to *linger_s*.
         """
         first = await self._queue.get()
         if first is None:

@@ -65,7 +65,7 @@ class Tally:
         """Batches that were put in and are not settled."""
 
     def add(self, other: Tally) -> None:
-        """Add what *other* has counted."""
+        """Add the counts of *other*."""
         self.messages += other.messages
         self.bytes += other.bytes
         self.losses += other.losses

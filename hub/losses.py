@@ -1,5 +1,5 @@
 """
-What was lost lately, for the command `losses`: one row for each user, reason, tag and command name.
+The recent losses, for the command `losses`: one row for each user, reason, tag and command name.
 
 Every loss is also a message under ``mpsr.loss``, which the journal keeps. This is a summary in memory, since the start.
 
@@ -37,7 +37,7 @@ class LossRow:
     reason: str
     tag: bytes
     pid: int = 0
-    """Of the last one."""
+    """The process of the last loss."""
     count: int = 0
     bytes: int = 0
     reports: int = 0
@@ -45,7 +45,7 @@ class LossRow:
     last: int = 0
 
     def add(self, other: LossRow) -> None:
-        """Add what *other* has counted."""
+        """Add the counts of *other*."""
         self.pid = other.pid if other.last >= self.last else self.pid
         self.first = min(self.first, other.first) if self.reports else other.first
         self.last = max(self.last, other.last)

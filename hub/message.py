@@ -29,7 +29,7 @@ CLIENT_LOSS_TAG = LOSS_TAG + CLIENT_SUFFIX
 
 
 UNKNOWN_UID = -1
-"""The user of peers that nobody identifies. Lower numbers stand for hosts on a network (hub.peer)."""
+"""The user of peers that are not identified. Lower numbers stand for hosts on a network (hub.peer)."""
 
 
 class Peer(msgspec.Struct, frozen=True):

@@ -94,7 +94,7 @@ class Running:
         return task in self._cancelled
 
     async def finished(self, sock: socket.socket) -> None:
-        """Return when nothing runs any longer; what runs is cancelled when the client of *sock* has left."""
+        """Return when nothing runs any more. Running requests are cancelled when the client of *sock* has left."""
         while self._tasks:
             if has_left(sock):
                 self.cancel()

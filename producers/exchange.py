@@ -203,7 +203,7 @@ class Exchange:
             self._backoff.succeeded()
 
     def _leave(self, call: _Call, id_: int) -> None:
-        """Note that no thread waits for *call* any longer, however it ended."""
+        """Note that no thread waits for *call* any more, however it ended."""
         if self._sender is not call and self._reader is not call and not self._waiting:
             return  # no other thread calls
         with self._guard.exclusive():

@@ -130,7 +130,7 @@ class Spool:
         """Why there are no files; empty while there are."""
         self._session = session
         self._name = os.urandom(SESSION_LENGTH // 2).hex()
-        """What the names of its files begin with: not the session, which readers of the journal know."""
+        """The beginning of the names of its files. It is not the session, which readers of the journal know."""
         self._socket = socket
         self._owner = owner or Owner()
         self._opened: _Folder | None = None

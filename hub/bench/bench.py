@@ -47,7 +47,7 @@ class BenchError(ProducerError):
 
 
 class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What to measure; see `mpsr bench --help`."""
+    """The options of a measurement; see `mpsr bench --help`."""
 
     folder: str
     producers: int = 5

@@ -87,7 +87,7 @@ class Numbers:
 
 
 class _Producer:
-    """What one producer has sent, compared with what was stored."""
+    """Compares the messages that one producer has sent with those that were stored."""
 
     def __init__(self, orders: Orders, *, joins: bool) -> None:
         self.messages = 0
@@ -155,7 +155,7 @@ def check(journal: str, all_orders: Sequence[Orders], sent: Mapping[int, int], *
     Compare the journal at *journal*, which no process writes to now, with the number of messages that each producer, by
     its number, reports as *sent*. The run began after sequence *after*.
 
-    The lines of a producer that connects anew for each have no order: none of them is out of order.
+    The lines of a producer that connects for each line have no order: none of them is out of order.
     """
     expired = max(list_segments(DiskFiles(journal))[0] - 1 - after, 0)
     producers = {orders.number: _Producer(orders, joins=expired > 0) for orders in all_orders}

@@ -40,7 +40,7 @@ _ROUND = b"\xa5round\xce"
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What one producer has to do. *seconds* limits the run if *messages* is 0."""
+    """The orders of one producer. *seconds* limits the run if *messages* is 0."""
 
     socket: str
     number: int

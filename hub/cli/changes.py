@@ -21,7 +21,7 @@ _MODIFY, _MOVED_TO, _ONLYDIR = 0x2, 0x80, 0x01000000
 
 
 class Changes:
-    """What happens in the journal's *folder*."""
+    """Reports changes in the journal's *folder*."""
 
     def __init__(self, folder: str) -> None:
         self._queue = _queue_of(folder)

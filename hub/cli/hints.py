@@ -113,7 +113,7 @@ ARGUMENTS = {
     "stats": "the counters are all shown; the socket is an option: --socket PATH",
     "config": "the file is an option: --config FILE",
 }
-"""What an argument may have meant, by command. ``{0}`` is the first one, or stands for its value."""
+"""The possible meaning of an argument, by command. ``{0}`` is the first one, or stands for its value."""
 
 _WRITER = {"_PID": "--pid", "_UID": "--uid", "_COMM": "--comm", "SYSLOG_IDENTIFIER": "--tag", "PRIORITY": "--level"}
 _WRITER |= {option[2:]: option for option in _WRITER.values()}

@@ -37,9 +37,9 @@ COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
 ALL = COUNT_MAX + 1
 """The number of lines that `-n all` stands for."""
 LAST = 10
-"""With what a follower begins."""
+"""The number of stored messages that a follower shows first."""
 HUB = "-"
-"""What stands for the value of `--socket` where none is given."""
+"""The value of `--socket` if the option is given without one."""
 OUTPUTS = Named(
     ["pretty", "json", "text"],
     {"cat": "text", "raw": "text", "short": "pretty", "short-iso": "pretty", "jsonl": "json", "ndjson": "json"},
@@ -248,7 +248,7 @@ def _only(keys: Sequence[str], render: Callable[[Message], str]) -> Callable[[Me
 def _began() -> int:
     """
     Return when this process began, in nanoseconds since the epoch: a follower shows everything since then, although the
-    interpreter takes a while to start. Where the kernel does not say it, that is now.
+    interpreter takes a while to start. Where the kernel does not report it, that is now.
     """
     now = time.time_ns()
     try:

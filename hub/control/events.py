@@ -38,13 +38,16 @@ EVENT_COST_BYTES = 128
 EVENT_BYTES_MAX = 16 << 10
 """A larger event is an error of the caller of `emit`: an event reports that something has happened, and little more."""
 SUBSCRIPTIONS_MAX = 1024
-"""Of all users; a user may have half of what the others leave free. One `emit` to all of them takes 2 ms."""
+"""
+Maximum subscriptions of all users; a user may have half of what the others leave free. One `emit` to all of them takes
+2 ms.
+"""
 GLOBS_MAX = 16
 Globs = Annotated[list[Annotated[str, msgspec.Meta(min_length=1, max_length=64)]], msgspec.Meta(max_length=GLOBS_MAX)]
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What has happened, when (nanoseconds since the epoch), and more about it that JSON can hold."""
+    """The name of an event, its time (nanoseconds since the epoch), and further data that JSON can hold."""
 
     event: str
     data: Any

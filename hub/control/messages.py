@@ -215,7 +215,7 @@ def _selection(params: Filters, rights: TagRights, is_trusted: bool) -> Selectio
 
 
 def _check(request: Request, caller: Intake, selection: Selection) -> None:
-    """Take note of the rights that *caller* has now. Raises CommandError if it may not ask any longer."""
+    """Take note of the rights that *caller* has now. Raises CommandError if it may no longer ask."""
     if not caller.gate.may_call(request.method):
         raise CommandError(f"uid {caller.peer.uid} may not read messages any longer", code=NOT_ALLOWED)
     selection.rights = caller.gate.tags

@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 
 class Page(NamedTuple):
-    """What a step has found: messages as JSON, the last sequence it has looked at, and how many have expired unread."""
+    """The result of a step: messages as JSON, the last sequence it has looked at, and how many have expired unread."""
 
     messages: list[msgspec.Raw]
     size: int

@@ -1,7 +1,7 @@
 """
 The form of entries: their values, and the bytes that are written before a time, a record, a text or a list of entries.
 
-Not here: whether bytes are in this form (hub.entries.wellformed), what they say (hub.entries.reading).
+Not here: whether bytes are in this form (hub.entries.wellformed), their contents (hub.entries.reading).
 Source: EventTime of the Fluent Forward protocol, v1; the msgpack specification.
 """
 

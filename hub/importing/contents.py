@@ -45,7 +45,7 @@ _FOLDER = "it is a folder (give the files in it)"
 
 
 class BadContents(Exception):
-    """The rest of the file cannot be read; its text says why."""
+    """The rest of the file cannot be read; the text is the reason."""
 
 
 class Contents:
@@ -157,7 +157,7 @@ def _opened(path: str) -> BinaryIO:
             raise BadContents("standard input is closed")
         file: BinaryIO = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     else:
-        # A named pipe that nobody writes to is not waited for.
+        # A named pipe without a writer is not waited for.
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK), "rb", buffering=0)
         os.set_blocking(file.fileno(), True)
     try:

@@ -23,11 +23,11 @@ from hub.wire.parsers import PARSERS, Parsed, Parser
 
 LINE_BYTES_MAX = 256 << 10
 LINES_MAX = 8192
-"""Of one chunk."""
+"""Maximum lines of one chunk."""
 LINE_GROWTH, LINE_COST_BYTES = 3, 256
 """In an entry, a line takes at most three times its bytes (numbers in JSON), and the bytes of the fields beside it."""
 ENTRY_BYTES_MAX = 16 << 20
-"""Of an entry of a journal's export."""
+"""Maximum bytes of an entry of a journal's export."""
 CHUNK_BYTES_MIN = 512
 """The smallest limit for a chunk: a short line needs it."""
 _AT_ONCE_BYTES = 1 << 20
@@ -43,7 +43,7 @@ class Chunk(NamedTuple):
 
 
 class BadContent(Exception):
-    """The content is not of the format that it began with; its text says why."""
+    """The content is not of the format that it began with; the text is the reason."""
 
 
 class Cutter(Protocol):
@@ -56,7 +56,7 @@ class Cutter(Protocol):
         """Yield the chunks that are complete with *data*. Raises BadContent."""
 
     def finish(self) -> Iterator[Chunk]:
-        """Yield what is left at the end of the content. Raises BadContent."""
+        """Yield the rest, at the end of the content. Raises BadContent."""
 
 
 def cutter(kind: str, start: int, *, chunk_bytes_max: int) -> Cutter:

@@ -28,7 +28,7 @@ _READ_BYTES = 64 << 10
 
 
 class Broken(Exception):
-    """The connection ended, or the hub has not answered in time; its text says which."""
+    """The connection ended, or the hub has not answered in time; the text says which."""
 
 
 class Delivery:

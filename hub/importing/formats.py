@@ -1,5 +1,5 @@
 """
-What the lines of a log are, found from its beginning.
+Finds the format of the lines of a log from its beginning.
 
 Most of the first `LINES_MAX` lines must have the form; otherwise the log is text. A line of syslog has a priority, or a
 time, a host and a program: many programs write a time and a word with a colon, and that is no syslog.

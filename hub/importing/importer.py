@@ -31,17 +31,17 @@ from producers import NotConnected, NotTrusted, call
 from producers.connecting import describe
 
 HEAD_BYTES_MAX = 1024
-"""Of the first line, by which the places of a file are found."""
+"""Maximum bytes of the first line by which the places of a file are found."""
 DIGEST_BYTES = 16
 FRAME_COST_BYTES = 1024
-"""What a frame has beside its tag and its entries, rounded up."""
+"""Bytes of a frame in addition to its tag and its entries, rounded up."""
 RETRY_S = 0.1
 STALLS_MAX = 5
 """How often in a row everything may be acknowledged and not kept, while no other program imports a file like this."""
 
 
 class Row(NamedTuple):
-    """What the hub knows: a name, an offset, and the digest of the content up to there."""
+    """A row of the hub: a name, an offset, and the digest of the content up to there."""
 
     name: str
     offset: int
@@ -53,7 +53,7 @@ class Stalled(Exception):
 
 
 class Result:
-    """What has become of one file."""
+    """The outcome for one file."""
 
     def __init__(self) -> None:
         self.messages: int = 0
@@ -82,7 +82,7 @@ class _Place:
 
     @property
     def row(self) -> Row:
-        """What the hub knows if it has the content up to here."""
+        """The row of the hub if it has the content up to here."""
         return Row(self.name, self.offset, self.digest)
 
     def add(self, data: bytes) -> None:
@@ -98,7 +98,7 @@ class _Place:
 
 
 class _Sent(NamedTuple):
-    """What was sent on one connection: the ends of the chunks and their numbers of messages."""
+    """The chunks that were sent on one connection: their ends and their numbers of messages."""
 
     chunks: list[tuple[int, int]]
     is_acknowledged: bool

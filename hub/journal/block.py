@@ -39,7 +39,10 @@ BLOCK_MAGIC = 0x424D504D
 BLOCK_MAGIC_BYTES = BLOCK_MAGIC.to_bytes(4, "little")
 BLOCK_BYTES = _BLOCK.size
 BLOCK_LENGTHS = struct.Struct("<I4xIIQI")
-"""What leads from a block to the next: magic, length of the header, of the entries, sequence, number of messages."""
+"""
+The fields that lead from a block to the next: magic, length of the header, of the entries, sequence, number of
+messages.
+"""
 ENTRY_BYTES_MIN = 3
 """No message is shorter: [nil, {}]."""
 _encode_header = msgspec.msgpack.Encoder().encode
@@ -221,7 +224,7 @@ def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | Non
     return Batch(tag, entries, block.count, chunk_id, peer, None, *fixed, positions)
 
 
-@functools.lru_cache(maxsize=64)  # neighbouring batches that nobody waits for have the same
+@functools.lru_cache(maxsize=64)  # neighbouring batches without acknowledgements have the same
 def _unpack_header(header: bytes) -> tuple[bytes, bytes | None, Peer, tuple[Position, ...]]:
     read = _decode_header(header)
     peer = Peer(read.pid, read.uid, read.gid, read.comm, read.verified, read.cgroup)

@@ -26,7 +26,7 @@ from hub.journal.direct import PAGE_BYTES, BytesLike, DirectWriter
 
 _PARTS_MAX = 1024
 MODE = 0o640
-"""Of each file. The folder is 0700 when it is made; its owner may open it to the group."""
+"""The mode of each file. The folder is 0700 when it is made; its owner may open it to the group."""
 DIRECT_BYTES = 256 << 10
 """From this size on, a direct write is faster."""
 _RWF_DSYNC: int = getattr(os, "RWF_DSYNC", 0)

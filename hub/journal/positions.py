@@ -31,7 +31,7 @@ DAY_S = 86_400
 AGE_S = 30 * DAY_S
 """A source writes the rows of everything that still exists at least once in 7 days."""
 IMPORT_PREFIX, IMPORT_AGE_S = b"import:", 400 * DAY_S
-"""An import ends, and nobody writes its rows again."""
+"""An import ends, and its rows are not written again."""
 IMPORTS_MAX = 10_000
 """Rows of imports, of all users together."""
 GRACE_S = DAY_S
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """What it takes in a snapshot at most."""
+        """Maximum bytes that it takes in a snapshot."""
         return ROW_BYTES + len(self.position.name) + len(self.position.detail)
 
     @property
@@ -77,7 +77,7 @@ class Positions:
         self._rows: dict[bytes, Row] = {}
         self._imports = 0  # rows of imports
         self.size_bytes: int = 0
-        """What all rows take in a snapshot at most."""
+        """Maximum bytes that all rows take in a snapshot."""
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -1,8 +1,8 @@
 """
-Small batches that share a block: what one client sent line by line, and was committed together.
+Small batches that share a block: those that one client sent line by line, and that are committed together.
 
 A block costs about a hundred bytes, and as much time to read as ten messages. Batches that follow each other can share
-one if they have the same tag and the same peer, and nobody waits for an acknowledgement: a block has one chunk id.
+one if they have the same tag and the same peer, and no sender waits for an acknowledgement: a block has one chunk id.
 Batches with positions have blocks of their own.
 
 Always true: the messages, their order, their sequences and their bytes are the same as in blocks of their own.

@@ -109,7 +109,7 @@ class Printer:
             failed = error
         finally:
             self._reader.close()
-            with contextlib.suppress(RuntimeError):  # the loop has ended: `stop` did not wait any longer
+            with contextlib.suppress(RuntimeError):  # the loop has ended: `stop` no longer waited
                 self._loop.call_soon_threadsafe(self._end, failed)
 
     def _end(self, failed: Exception | None) -> None:

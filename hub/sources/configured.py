@@ -1,5 +1,5 @@
 """
-What configured sources have in common: the values of their table, reading, accepting, and the stop.
+The common parts of configured sources: the values of their table, reading, accepting, and the stop.
 
 Not here: the tables (hub.sources.kinds), running sources (hub.sources.sources).
 """

@@ -64,7 +64,7 @@ log = get_logger("mpsr.sources")
 
 
 class _Received(NamedTuple):
-    """What was received beside the bytes of a datagram, which are in the buffer."""
+    """The data that came with a datagram, whose bytes are in the buffer."""
 
     size: int
     ancillary: list[tuple[int, int, bytes]]

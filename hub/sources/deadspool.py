@@ -38,7 +38,7 @@ _LAST = 1 << 64
 
 
 class Stretch(NamedTuple):
-    """What one step has read of a spool."""
+    """The result of one step of reading a spool."""
 
     items: Sequence[Data] = ()
     read_bytes: int = 0
@@ -77,7 +77,7 @@ class DeadSpool:
         frame_bytes_max: int,
     ) -> None:
         self.name = name
-        """What the names of its files begin with. It is not the session, which is in their headers."""
+        """The beginning of the names of its files. It is not the session, which is in their headers."""
         self._session = ""  # unknown until a valid header is found
         self.files = files
         self.intake: Intake | None = None

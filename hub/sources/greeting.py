@@ -1,5 +1,5 @@
 """
-What happens on a TCP connection before it is served: TLS, and the handshake with the shared key.
+The beginning of a TCP connection, before it is served: TLS, and the handshake with the shared key.
 
 Always true:
 - a client that does not prove what it has to is `Unwelcome`, with a reason for the log, and nothing of it is stored;

@@ -100,7 +100,7 @@ class JournaldSource(PositionedSource):
             self._ended.set()
 
     async def _begin(self) -> Place:
-        """Return where to begin: at the committed position, or, the first time, where the table says."""
+        """Return where to begin: at the committed position, or, the first time, where the table asks for."""
         position = self._journal.position(self._name)
         if position is not None:
             self._stored = Place.of(position)

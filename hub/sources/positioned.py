@@ -48,7 +48,7 @@ class PositionedSource:
 
     @property
     def where(self) -> str:
-        """What is read."""
+        """The log that is read."""
         return self._where
 
     def permit(self, mode: int, group: str | None) -> None:

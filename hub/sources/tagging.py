@@ -36,7 +36,7 @@ def _with_tag(item: Batch | Loss, tag: bytes) -> Batch | Loss:
 
 
 class TaggingDecoder:
-    """What `DetectingDecoder` returns, under *tag*."""
+    """A `DetectingDecoder` whose items are put under *tag*."""
 
     def __init__(self, peer: Peer, origin: Origin | None, *, frame_bytes_max: int, tag: bytes) -> None:
         self._decoder = DetectingDecoder(peer, origin, frame_bytes_max=frame_bytes_max)

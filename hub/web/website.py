@@ -45,7 +45,7 @@ GET  /readyz     whether it stores messages
 """
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 _STATUS_CODES = {401: 16, 403: 7, 408: 4, 429: 8, 500: 13, 501: 12, 503: 14}
-"""Of google.rpc.Code, by HTTP status; any other one is INVALID_ARGUMENT."""
+"""The google.rpc.Code for an HTTP status; for any other status it is INVALID_ARGUMENT."""
 _INVALID_ARGUMENT = 3
 log = get_logger("mpsr.sources")
 Handler = Callable[["Website", web.BaseRequest, HttpConnection], Awaitable[web.StreamResponse]]

@@ -28,7 +28,7 @@ Claim = tuple[bytes, int, bytes, int, bytes]
 
 
 class Placed(NamedTuple):
-    """The fields of a batch that say where it belongs."""
+    """The fields of a batch that name its place."""
 
     positions: tuple[Position, ...] = ()
     continues: Position | None = None

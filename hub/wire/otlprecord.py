@@ -60,7 +60,7 @@ OWN_FIELDS = frozenset(
 
 
 class Context(NamedTuple):
-    """What the log records of one scope share."""
+    """The part that all log records of one scope share."""
 
     tag: bytes
     field_count: int

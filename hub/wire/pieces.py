@@ -109,7 +109,7 @@ class Pieces:
         return found
 
     def _add(self, tag: bytes, piece: _Piece) -> Iterable[_Tagged]:
-        """Add one piece. Return the entries that it completes, or that cannot be completed any longer."""
+        """Add one piece. Return the entries that it completes, or that can no longer be completed."""
         key, found = (tag, piece.id), list[_Tagged]()
         joining = self._joining.get(key)
         expected = 1 if joining is None else len(joining.pieces) + 1

@@ -47,7 +47,7 @@ class Restart(enum.Enum):
 
 
 class AnyExit(enum.Enum):
-    """What the final exit of one child means for the others."""
+    """The effect of the final exit of one child on the others."""
 
     STOP = "stop"
     IGNORE = "ignore"
