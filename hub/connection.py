@@ -252,7 +252,9 @@ class Connection(asyncio.BufferedProtocol):
         self._decoder.limit(frame_bytes_max)
 
     def break_off(self) -> None:
-        """End at once, in the middle of a frame: it stands still while others wait for the memory it holds."""
+        """
+        End at once, in the middle of a frame: the client has stalled while others wait for the memory that it holds.
+        """
         self._end_by(End.STALLED)
 
     def _use(self, decoder: Decoder) -> None:

@@ -1,9 +1,10 @@
 """
 The requests of one connection: each is answered by a command, and a slow command holds up nobody.
 
-A command is a function of the request and its peer. What it returns is the reply. If that is an awaitable, it runs as a
-task of its own while the connection goes on, and the reply is sent when it is there. An asynchronous iterator, such as
-an asynchronous generator, is a stream: each of its values is sent as a notification, and the reply at the end is null.
+A command is a function of the request and its peer. Its return value is the reply. If that is an awaitable, it runs as
+a task of its own while the connection goes on, and the reply is sent when it is there. An asynchronous iterator, such
+as an asynchronous generator, is a stream: each of its values is sent as a notification, and the reply at the end is
+null.
 
 Always true:
 - a request is carried out after everything that its client had sent before it was accepted;

@@ -98,7 +98,7 @@ class _Folder:
 
     def __del__(self) -> None:
         if hasattr(self, "_identity"):
-            self.close()  # a signal handler that raised may have interrupted who opened it
+            self.close()  # a signal handler that raised may have interrupted the opening
 
     @property
     def is_open(self) -> bool:

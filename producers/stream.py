@@ -98,7 +98,7 @@ class Stream:
     def close(self) -> None:
         """End the stream. In a thread that waits for a value, the iteration ends."""
         self._is_closed = True
-        if self._guard.is_inside():  # a signal handler: what it interrupted sees to the rest
+        if self._guard.is_inside():  # in a signal handler: the interrupted call does the rest
             return
         with self._guard.exclusive():
             wire, self._wire = self._wire, None

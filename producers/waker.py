@@ -26,7 +26,7 @@ class Waker:
 
     def open(self) -> None:
         """Create the pipe, in the place of one that is open. Raises OSError."""
-        self.close()  # a signal handler that raised may have interrupted who opened it
+        self.close()  # a signal handler that raised may have interrupted the opening
         fd, write_fd = os.pipe()
         os.set_blocking(fd, False)
         os.set_blocking(write_fd, False)

@@ -40,7 +40,7 @@ class Wire:
         self._waits = [False, False]  # whether a thread waits: to send, to receive
 
     def send(self, data: bytes, deadline: float | None) -> None:
-        """Send all of *data*. Raises TimeoutError or another OSError; then the hub has not got all of it."""
+        """Send all of *data*. Raises TimeoutError or another OSError; then the hub has not received all of it."""
         rest = memoryview(data)
         while rest:
             try:
@@ -49,7 +49,10 @@ class Wire:
                 self._wait(deadline, is_for_reading=False)
 
     def receive(self, deadline: float | None) -> list[Reply | Value]:
-        """Wait for data, and return what it completes. Raises TimeoutError, another OSError, or ValueError."""
+        """
+        Wait for data, and return the replies and values that it completes. Raises TimeoutError, another OSError, or
+        ValueError.
+        """
         while True:
             self._wait(deadline, is_for_reading=True)
             try:
@@ -114,7 +117,7 @@ def refusal(error: Exception, path: str, timeout: float) -> NotConnected:
 
 
 def reason_of(error: Exception, path: str, timeout: float) -> str:
-    """Return the same in words."""
+    """Return the same as text."""
     if isinstance(error, (TimeoutError, BlockingIOError)):
         return f"no answer within {timeout:g} s"
     if isinstance(error, OSError):

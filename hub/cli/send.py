@@ -175,7 +175,10 @@ def _send_line(producer: Producer, line: bytes, extra: dict[str, Any], *, as_jso
 
 
 def _parse(line: bytes) -> tuple[dict[str, Any] | str, str | None, int | None]:
-    """Return record, tag and time of a JSON object, as the hub itself reads such a line; or why it is none."""
+    """
+    Return record, tag and time of a JSON object, as the hub itself reads such a line; or the reason why the line is not
+    one.
+    """
     import msgspec
 
     from hub.entries import RECORD_NESTING_MAX, TOO_DEEP, is_value_deeper

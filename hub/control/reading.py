@@ -236,7 +236,7 @@ class Reading:
         self.query.begin_step()
         self._missed = 0
         found = self._found or self._begin()
-        while True:  # at least one piece, so that each step gets on
+        while True:  # at least one piece, so that each step makes progress
             try:
                 message = next(found)
             except StopIteration:

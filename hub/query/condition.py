@@ -3,8 +3,8 @@ One condition on a record: ``KEY=VALUE``, ``!=``, ``<``, ``<=``, ``>``, ``>=``.
 
 A key may be dotted: ``http.status`` matches ``{"http": {"status": 200}}``, and a key that contains the dot. If VALUE is
 a number, numbers in the record are compared as numbers, and so are texts that are one: many clients send every field as
-text. A number differs from every VALUE that is none. All other values are compared as text; true, false and null are
-written in this form. `tag`, `pid` and the like are fields of the record here, not of the message.
+text. A number differs from every VALUE that is not a number. All other values are compared as text; true, false and
+null are written in this form. `tag`, `pid` and the like are fields of the record here, not of the message.
 
 Always true: a missing key differs from every value, and is neither less nor greater.
 """

@@ -83,7 +83,7 @@ class Multiline(str):
 
     @classmethod
     def parse(cls, given: object) -> Self:
-        """Return the setting in *given*. Raises ValueError for a regular expression that is none."""
+        """Return the setting in *given*. Raises ValueError for an invalid regular expression."""
         if not isinstance(given, str) or not given:
             raise ValueError(f"not auto, indent or a regular expression: {given!r}")
         if given not in ("auto", "indent") and given.lower() in _NO_EXPRESSIONS:

@@ -93,7 +93,7 @@ def may_be_batch(line: bytes) -> bool:
 
 
 def parse_batch(line: bytes) -> jsonrpc.Request | None:
-    """Return the batch in a JSON array, or None if it is none."""
+    """Return the batch in a JSON array, or None if it holds none."""
     try:
         values = _decode_array(line)
     except _FAULTS:
@@ -139,7 +139,7 @@ def pack(value: dict[Any, Any]) -> bytes | None:
 
 
 def decode_object(line: bytes) -> dict[str, Any] | None:
-    """Return the object on a line, or None if it is none."""
+    """Return the object on a line, or None if the line is not an object."""
     try:
         return _decode(line)
     except _FAULTS:
@@ -184,7 +184,7 @@ def take_tag(value: dict[str, Any]) -> str | None:
 
 
 def take_time(value: dict[str, Any]) -> int | None:
-    """Take the time out of an object and return it in nanoseconds. Return None, and leave it, if it is none."""
+    """Take the time out of an object and return it in nanoseconds. Return None, and leave it, if it is not a time."""
     time_ns = parse_time(value.get("time"))
     if time_ns is not None:
         del value["time"]

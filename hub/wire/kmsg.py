@@ -46,7 +46,7 @@ class Record(NamedTuple):
 
 
 def parse(data: bytes) -> Record | None:
-    """Return the record in *data*, or None if it is none."""
+    """Return the record in *data*, or None if *data* is not a record."""
     found = _match(data)
     if found is None:
         return None

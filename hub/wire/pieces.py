@@ -142,7 +142,7 @@ class Pieces:
 
 
 def _read(entry: bytes) -> _Piece | None:
-    """Return the piece that *entry* is, or None if it is none."""
+    """Return *entry* as a piece, or None if it is not a piece."""
     try:
         parts = _parts_of(entry)
     except (msgpack.UnpackException, ValueError):
