@@ -2,8 +2,7 @@
 Which files a source reads: globs of paths, and which folders they lead to.
 
 ``*``, ``?`` and ``[…]`` match within a name, and not its leading dot; ``**`` as a whole name matches any number of
-folders. What stands before the first of them is followed as it is, links included. After it, a link to a folder is
-followed by the rule of hub.sources.filelink, and ``**`` follows none.
+folders. A link to a folder is followed by the rule of hub.sources.filelink; ``**`` follows none.
 
 Always true: a folder is found once; at most `FOLDERS_MAX` folders are.
 Not here: the files (hub.sources.following).
@@ -16,14 +15,13 @@ import errno
 import fnmatch
 import functools
 import hashlib
-import itertools
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from hub.sources.fileidentity import PREFIX
-from hub.sources.filelink import may_follow
+from hub.sources.filelink import LinkRefused, may_follow
 
 FOLDERS_MAX = 4096
 """Of one source; a user other than root and ours has at most half of them."""
@@ -48,9 +46,6 @@ class Glob:
         self._parts = text.strip("/").split("/")
         self.matches = _matcher(self._parts[-1])
         """Whether the name of a file matches."""
-        literal = itertools.takewhile(lambda part: _MAGIC.search(part) is None, self._parts[:-1])
-        self.chosen: str = "/" + "/".join(literal)
-        """The folder before the first wildcard: links to it are followed in any case."""
         self.is_plain: bool = _MAGIC.search(self._parts[-1]) is None
 
     def takes(self, folder: str, name: str, exclusion: Exclusion) -> bool:
@@ -66,7 +61,8 @@ class Glob:
         Yield the folders that may have files of it. Those in which others may appear are added to *walked*. *owned*
         counts the folders of each user.
 
-        Raises OSError for a folder that cannot be read, and TooManyFolders, at the end.
+        Raises OSError for a folder that cannot be read, LinkRefused for a link that the glob names and that is not
+        followed, and TooManyFolders, all at the end.
         """
         walk = _Walk(walked, Counter() if owned is None else owned)
         yield from walk.through("/", self._parts[:-1])
@@ -114,8 +110,8 @@ class _Walk:
         self._walked = walked
         self._owned = owned
 
-    def through(self, folder: str, parts: list[str], depth: int = 0, *, is_open: bool = False) -> Iterator[str]:
-        """Yield the folders below *folder* that *parts* lead to. *is_open*: users may have made what is found."""
+    def through(self, folder: str, parts: list[str], depth: int = 0) -> Iterator[str]:
+        """Yield the folders below *folder* that *parts* lead to."""
         if not parts:
             if not os.path.isdir(folder):
                 self._walked.add(_nearest(folder))
@@ -123,17 +119,27 @@ class _Walk:
             return
         part, rest = parts[0], parts[1:]
         if part == "**":
-            yield from self.through(folder, rest, depth, is_open=True)
+            yield from self.through(folder, rest, depth)
             if depth < DEPTH_MAX:
                 for name in self._folders_in(folder, _matcher("*"), with_links=False):
-                    yield from self.through(os.path.join(folder, name), parts, depth + 1, is_open=True)
+                    yield from self.through(os.path.join(folder, name), parts, depth + 1)
         elif _MAGIC.search(part) is None:
             path = os.path.join(folder, part)
-            if not is_open or not os.path.islink(path) or may_follow(path):
-                yield from self.through(path, rest, depth, is_open=is_open)
+            if self._may_enter(path):
+                yield from self.through(path, rest, depth)
         else:
             for name in self._folders_in(folder, _matcher(part), with_links=True):
-                yield from self.through(os.path.join(folder, name), rest, depth, is_open=True)
+                yield from self.through(os.path.join(folder, name), rest, depth)
+
+    def _may_enter(self, path: str) -> bool:
+        """Return whether a folder that a glob names is no link, or one that is followed."""
+        try:
+            may = not os.path.islink(path) or may_follow(path)
+        except OSError:
+            return True  # it leads nowhere yet
+        if not may:
+            self.faults.append(LinkRefused(path))
+        return may
 
     def _folders_in(self, folder: str, names: re.Pattern[str], *, with_links: bool) -> list[str]:
         folders = []

@@ -2,11 +2,11 @@
 Which symbolic links a source of files follows, so that the owner of a folder cannot have it read others' files.
 
 A link is followed if it belongs to root or to our user, or to the owner of what it leads to. Alice's link to
-/etc/shadow in a folder of hers is not: the hub may read that file, and Alice may not. Links in a *chosen* folder, the
-beginning of a path that was configured, are followed in any case.
+/etc/shadow in a folder of hers is not: the hub may read that file, and Alice may not. That holds for links to folders,
+too, wherever in a path they are, and also if the path was configured.
 
 Always true:
-- each other link on the way is checked, wherever it is in the path;
+- each link on the way is checked;
 - a folder that is open is the one whose path was checked: another one may be put there at any moment.
 
 Not here: hard links. The kernel keeps users from making them to files that they cannot write (fs.protected_hardlinks).
@@ -32,20 +32,20 @@ def may_follow(path: str) -> bool:
     return _may_lead(path, path)
 
 
-def resolved(path: str, chosen: str = "/") -> str | None:
+def resolved(path: str) -> str | None:
     """Return *path* without links; None if one of them is not followed. Raises OSError if it leads nowhere."""
     try:
-        return _place(path, chosen)
+        return _without_links("/", path, [LINKS_MAX])
     except LinkRefused:
         return None
 
 
-def open_folder(path: str, chosen: str = "/") -> int:
+def open_folder(path: str) -> int:
     """Open a folder. Raises LinkRefused if a link that leads to it is not followed, and OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         place = os.readlink(f"/proc/self/fd/{fd}")
-        if place != path and place != _place(path, chosen):
+        if place != path and place != _without_links("/", path, [LINKS_MAX]):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     except OSError:
         os.close(fd)
@@ -56,12 +56,6 @@ def open_folder(path: str, chosen: str = "/") -> int:
 def _may_lead(link: str, target: str) -> bool:
     owner = os.lstat(link).st_uid
     return owner in (0, os.geteuid(), os.stat(target).st_uid)
-
-
-def _place(path: str, chosen: str) -> str:
-    is_below = path == chosen or path.startswith(chosen.rstrip("/") + "/")
-    rest = path[len(chosen) :].lstrip("/") if is_below else path
-    return _without_links(os.path.realpath(chosen) if is_below else "/", rest, [LINKS_MAX])
 
 
 def _without_links(folder: str, path: str, links_left: list[int]) -> str:

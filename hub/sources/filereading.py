@@ -114,8 +114,6 @@ class FileReading:
                 self._cannot_read(file, error)
                 continue
             self._opened(file)
-            if file.offset and not file.read_ns and not file.is_rotated:
-                file.read_ns = time.time_ns()  # not before what is in its copies was made, whichever clock that has
             for run, position in taken.runs:
                 read_bytes += run.size
                 items.append(_item(run, position, file, owner))
@@ -135,6 +133,11 @@ class FileReading:
     def _after_read(self, file: Followed, owner: Owner, *, was_drained: bool, has_more: bool) -> None:
         if file.is_drained and not was_drained:
             self._order.ready_younger(file)
+        if file.offset and not file.read_ns and not file.is_rotated:
+            file.read_ns = time.time_ns()  # not before what is in its copies was made, whichever clock that has
+            if file.path in self._rotations.unsure:
+                self._files.changed.add(file.path)
+                self._look_again(file)
         if has_more:
             file.is_queued = True
             owner.ready.append(file)
@@ -150,6 +153,9 @@ class FileReading:
             self._has_moved(file)
             return Step(items, read_bytes)
         self._opened(file)
+        if restarted is None:
+            self._order.ready(file)
+            return Step(items, read_bytes)
         barrier: list[Item] = [*position_batches(restarted.positions, peer=owner.peer)]
         if restarted.loss is not None:
             barrier = [restarted.loss]
@@ -157,11 +163,14 @@ class FileReading:
 
     def _has_moved(self, file: Followed) -> None:
         """Another file has its name, or none: the folder is looked through again."""
-        if (folder := self._folders.get(file.folder)) is not None:
-            folder.note_changed(None)
+        self._look_again(file)
         file.stamp = UNKNOWN
         if file.unread_since is None:
             file.unread_since = time.time()
+
+    def _look_again(self, file: Followed) -> None:
+        if (folder := self._folders.get(file.folder)) is not None:
+            folder.note_changed(None)
 
     def _cannot_read(self, file: Followed, error: OSError) -> None:
         self._open.close(file)

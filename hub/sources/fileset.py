@@ -45,6 +45,8 @@ class FileSet:
         self.by_path: dict[str, list[Followed]] = {}
         """The generations of each, the oldest first."""
         self.by_ino: dict[int, set[Followed]] = {}
+        self.by_folder: dict[str, set[Followed]] = {}
+        """Those that were seen last in a folder."""
         self.rows = RowIndex()
         self.owners = Owners()
         self.homes: dict[str, str] = {}
@@ -113,6 +115,7 @@ class FileSet:
         self.by_name[identity.name] = file
         self.by_ino.setdefault(identity.ino, set()).add(file)
         self.by_path.setdefault(path, []).append(file)
+        self.by_folder.setdefault(file.folder, set()).add(file)
         self.owners.of(file).files += 1
         return file
 
@@ -122,6 +125,9 @@ class FileSet:
         self.by_ino[file.identity.ino].discard(file)
         if not self.by_ino[file.identity.ino]:
             del self.by_ino[file.identity.ino]
+        self.by_folder[file.folder].discard(file)
+        if not self.by_folder[file.folder]:
+            del self.by_folder[file.folder]
         if self._claims.get(file.name) is self:
             del self._claims[file.name]
         self.owners.of(file).files -= 1
@@ -151,14 +157,12 @@ class FileSet:
         is_home = os.path.join(folder.path, name) == file.home
         if file.seen != self.look_number or is_home:
             if (file.folder, file.entry) != (folder.path, name):
-                file.folder, file.entry, file.read_ns = folder.path, name, 0
-                self.changed.add(file.path)
+                file.read_ns = 0
+                self._move(file, folder, name)
             file.seen = self.look_number
         if is_home:
             file.seen_home = self.look_number
-        if file.missing_at is not None:
-            file.missing_at = None
-            self.missing.pop(file, None)
+        self._found(file)
         if (described.st_uid, described.st_gid) != (file.uid, file.gid):
             file.new_owner = described.st_uid, described.st_gid
 
@@ -169,11 +173,42 @@ class FileSet:
         if is_home:
             file.seen_home = self.look_number
             if not is_there:
-                file.folder, file.entry = folder.path, name
-                self.changed.add(file.path)
+                self._move(file, folder, name)
         if is_home or is_there:
             file.seen = self.look_number
         return file
+
+    def _move(self, file: Followed, folder: Folder, name: str) -> None:
+        if file.folder != folder.path:
+            self.by_folder[file.folder].discard(file)
+            self.by_folder.setdefault(folder.path, set()).add(file)
+        file.folder, file.entry = folder.path, name
+        self.changed.add(file.path)
+
+    def _found(self, file: Followed) -> None:
+        if file.missing_at is not None:
+            file.missing_at = None
+            self.missing.pop(file, None)
+            self.changed.add(file.path)
+
+    def begin_again(self, folder: Folder) -> None:
+        """Forget what the present look has seen in a folder."""
+        for file in self.by_folder.get(folder.path, ()):
+            file.seen = file.seen_home = 0
+
+    def check_places(self, folder: Folder) -> None:
+        """Take note of which files that were seen in a folder have other names there now, or none."""
+        names: dict[Followed, str] | None = None
+        for file in self.by_folder.get(folder.path, ()):
+            if folder.places.get(file.entry) is not file:
+                if names is None:
+                    names = {each: name for name, each in folder.places.items()}
+                if file not in names:
+                    self.unplace(file)
+                    continue
+                file.read_ns = 0
+                self._move(file, folder, names[file])
+            self._found(file)
 
     def unplace(self, file: Followed) -> None:
         """Take note that *file* has no name any more, as it seems."""

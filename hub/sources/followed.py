@@ -191,6 +191,11 @@ class Followed:
         return self.deleted or self.missing_at is not None or self.place != self.home
 
     @property
+    def is_over(self) -> bool:
+        """Whether a generation after the next one has begun: no program writes to this one any longer."""
+        return self.after is not None and self.after.is_rotated and self.is_rotated
+
+    @property
     def unread_bytes(self) -> int:
         """How many bytes are not read, as far as is known."""
         return max(self.size - self.offset, 0)
@@ -354,7 +359,8 @@ class Followed:
 
     def _lines(self, data: bytes, parser: FileParser, bytes_max: int, line_bytes_max: int, now: float) -> Taken:
         is_full = bytes_max >= ROOM_BYTES_MAX and len(data) > ROOM_BYTES_MAX // 2
-        is_last = is_full or (self.held_at is not None and now - self.held_at >= JOIN_S)
+        is_at_end = self.is_over and self.offset + len(data) == self.size
+        is_last = is_full or is_at_end or (self.held_at is not None and now - self.held_at >= JOIN_S)
         runs: list[tuple[Run, Position]] = []
         read_bytes = len(data)
         if not self.room_bytes:  # else lines that belong together need all that was read

@@ -22,7 +22,7 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hub.sources import filecheck
@@ -31,7 +31,7 @@ from hub.sources.fileidentity import Identity, identify, identify_open
 
 CANDIDATES_MAX = 1000
 LISTED_MAX = 100_000
-"""Names of a folder that are searched for a copy."""
+"""Names of a folder that are searched for a copy with any name."""
 COMPARED_MAX = 256
 """Files that each generation is compared with."""
 SLACK_NS = 20_000_000
@@ -123,10 +123,14 @@ NOTHING_KNOWN = Known()
 
 
 class Found(NamedTuple):
-    """Unread generations. *is_complete*: no name has changed meanwhile, so that these are all."""
+    """
+    Unread generations. *is_steady*: each name led to the file that it was listed with. *has_copies*: copies of what is
+    in other files were left aside, as they are while it is there.
+    """
 
     candidates: list[Candidate]
-    is_complete: bool = True
+    is_steady: bool = True
+    has_copies: bool = False
 
 
 def is_rotated_name(name: str, base: str) -> bool:
@@ -154,20 +158,28 @@ def bases_of(name: str) -> list[str]:
     return [base for base in bases if base]
 
 
-def names_in(dir_fd: int, base: str) -> list[str]:
-    """Return the names of files in an open folder that may be copies of *base*, the likely ones first."""
-    named: list[str] = []
-    others: list[str] = []
+def listed(dir_fd: int) -> dict[str, int]:
+    """Return the names in an open folder, with the inodes that they lead to."""
     with os.scandir(dir_fd) as entries:
-        for entry in itertools.islice(entries, LISTED_MAX):
-            if entry.name != base and entry.is_file(follow_symlinks=False):
-                (named if is_rotated_name(entry.name, base) else others).append(entry.name)
-    return [*heapq.nsmallest(CANDIDATES_MAX, named), *heapq.nsmallest(CANDIDATES_MAX, others)]
+        return {entry.name: entry.inode() for entry in entries}
+
+
+def family(names: Mapping[str, int], base: str) -> dict[str, int]:
+    """Return those of *names* that *base* and its generations have."""
+    return {name: ino for name, ino in names.items() if name == base or is_rotated_name(name, base)}
+
+
+def may_be_copies(names: Mapping[str, int], base: str) -> dict[str, int]:
+    """Return those of *names* that copies of *base* may have: `CANDIDATES_MAX` likely ones, and as many others."""
+    named = heapq.nsmallest(CANDIDATES_MAX, (name for name in names if is_rotated_name(name, base)))
+    some = itertools.islice(names, LISTED_MAX)
+    others = (name for name in some if name != base and not is_rotated_name(name, base))
+    return {name: names[name] for name in (*named, *heapq.nsmallest(CANDIDATES_MAX, others))}
 
 
 def find(
     dir_fd: int,
-    names: Iterable[str],
+    names: Mapping[str, int],
     base: str,
     *,
     is_known: Callable[[Identity], bool],
@@ -176,20 +188,21 @@ def find(
     known: Known = NOTHING_KNOWN,
 ) -> Found:
     """
-    Return the unread generations of *base* among *names* in an open folder, the oldest first; with *read_to*, the place
-    up to which a file was read that was truncated, the copy of that file is the first one. It may end before that
-    place: what was written after it was made may have been read before the truncation. Other copies of it follow, with
-    `is_read`: they are found only as long as anybody knows what was in it.
+    Return the unread generations of *base* among *names* in an open folder, which were listed with these inodes, the
+    oldest first. With *read_to*, the place up to which a file was read that was truncated, the copy of that file is the
+    first one. It may end before that place: what was written after it was made may have been read before the
+    truncation. Other copies of it follow, with `is_read`: they are found only as long as anybody knows what was in it.
 
     *since_ns*: nothing older is one. Raises OSError.
     """
     copies: list[tuple[int, Candidate]] = []
     parts: list[Candidate] = []
     rest: list[Candidate] = []
-    numbers: dict[str, int] = {}
+    moved: list[str] = []
+    has_copies = False
     with contextlib.ExitStack() as open_files:
         found: list[Other] = []
-        for fd, candidate in _candidates(dir_fd, names, base, is_known, read_to is not None, numbers):
+        for fd, candidate in _candidates(dir_fd, names, base, is_known, read_to is not None, moved):
             if fd == -1:
                 if _is_young(candidate, since_ns):
                     rest.append(candidate)
@@ -204,26 +217,17 @@ def find(
             if not is_rotated_name(candidate.entry, base):
                 continue
             judged = known._replace(others=(*known.others, *found[-COMPARED_MAX:])).judge(fd, candidate)
+            has_copies = has_copies or judged is None
             if judged is not None and (judged.read_to is not None or _is_young(judged, since_ns)):
                 rest.append(judged)
                 found.append(Other(fd))
         copies.sort(key=lambda each: each[1].described.st_size)
         parts += [_as_read(fd, candidate) for fd, candidate in copies[:-1]]
-    is_complete = all(_number(dir_fd, name) == number for name, number in numbers.items())
     rest.sort(key=lambda each: each.age_key)
     parts.sort(key=lambda each: each.described.st_size)
     copy = copies[-1][1] if copies else parts.pop()._replace(is_copy=True) if parts else None
-    if copy is None:
-        return Found(rest, is_complete)
-    return Found([copy, *parts, *(each for each in rest if each.age_key > copy.age_key)], is_complete)
-
-
-def _number(dir_fd: int, name: str) -> int:
-    """Return the inode that a name has, -1 if it is gone."""
-    try:
-        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
-    except OSError:
-        return -1
+    copies_first = rest if copy is None else [copy, *parts, *rest]
+    return Found(copies_first, not moved, has_copies)
 
 
 def _as_read(fd: int, candidate: Candidate) -> Candidate:
@@ -247,44 +251,39 @@ def _is_read(fd: int, candidate: Candidate, read: Reached) -> bool:
 
 def _candidates(
     dir_fd: int,
-    names: Iterable[str],
+    names: Mapping[str, int],
     base: str,
     is_known: Callable[[Identity], bool],
     with_any_name: bool,
-    numbers: dict[str, int],
+    moved: list[str],
 ) -> Iterator[tuple[int, Candidate]]:
     """
-    Yield files that may be generations, open; with -1 those that may not be opened. Note in *numbers* which inodes the
-    names have had.
+    Yield files that may be generations, open; with -1 those that may not be opened. Note in *moved* the names that lead
+    to other files than when they were listed.
     """
     ordered = sorted((not is_rotated_name(name, base), name) for name in names)
     for is_unnamed, name in ordered[:CANDIDATES_MAX]:
         if is_unnamed and (not with_any_name or name.endswith(COMPRESSED)):
             continue
+        fd, candidate = -1, None
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-        except FileNotFoundError:
-            numbers[name] = 0  # it is there no longer, or again
-            continue
-        except PermissionError:
-            with contextlib.suppress(OSError):
-                described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-                identity = identify(name, dir_fd, described)
-                numbers[name] = described.st_ino
-                if not is_unnamed and stat.S_ISREG(described.st_mode) and not is_known(identity):
-                    yield -1, Candidate(name, identity, described, is_closed=True)
-            continue
-        except OSError:
-            continue
-        candidate = None
-        try:
             described = os.fstat(fd)
-            identity = identify_open(fd, described)
-            numbers[name] = described.st_ino
-            if stat.S_ISREG(described.st_mode) and not is_known(identity):
-                candidate = Candidate(name, identity, described)
-        finally:
-            if candidate is None:
-                os.close(fd)
-        if candidate is not None:
+            candidate = Candidate(name, identify_open(fd, described), described)
+        except FileNotFoundError:
+            moved.append(name)
+        except PermissionError:
+            try:
+                described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+                candidate = Candidate(name, identify(name, dir_fd, described), described, is_closed=True)
+            except FileNotFoundError:
+                moved.append(name)
+        except OSError:
+            pass  # a link, or a device
+        if candidate is not None and candidate.identity.ino != names[name]:
+            moved.append(name)
+        is_one = candidate is not None and stat.S_ISREG(candidate.described.st_mode)
+        if candidate is not None and is_one and not is_known(candidate.identity) and not (fd == -1 and is_unnamed):
             yield fd, candidate
+        elif fd != -1:
+            os.close(fd)

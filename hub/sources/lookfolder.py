@@ -26,22 +26,23 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
         self.globs: list[Glob] = []
-        self.chosen = "/"
-        """The longest beginning of the path that was configured as it is."""
         self.linked: dict[str, tuple[str, Glob]] = {}
         self.places: dict[str, Followed] = {}
         """The followed files in it, by name."""
         self.added: dict[str, Followed] = {}
         """Those that were found during a look, by other means."""
-        self.strangers: dict[str, list[str]] = {}
-        """Names of unknown files, by the names that they may have had before a rotation."""
-        self.known_strangers: dict[str, frozenset[str]] = {}
-        """The names that *strangers* had after the last look."""
+        self.strangers: dict[str, dict[str, int]] = {}
+        """
+        Names of unknown files, with the inodes that they were listed with, by the names that they may have had before a
+        rotation.
+        """
+        self.known_strangers: dict[str, dict[str, int]] = {}
+        """What *strangers* were after the last look."""
         self.dirty: set[str] | None = set()
         """The names that events were about since the last look; None: all."""
         self.next_look_at = 0.0
         self.looked_ns = 0
-        """When it was looked through last, by the clock that stamps files."""
+        """When it was known for the last time which generations are in it, by the clock that stamps files."""
 
     def is_due(self, now: float) -> bool:
         """Return whether something has happened in it, and the last look was long enough ago."""
@@ -88,23 +89,18 @@ class Folders:
         """Return the folder at a path, if it is looked through."""
         return self.by_path.get(path)
 
-    def chosen(self, path: str) -> str:
-        """Return the longest beginning of the path of a folder that was configured as it is."""
-        folder = self.by_path.get(path)
-        return folder.chosen if folder is not None else "/"
-
     def remove(self, path: str) -> None:
         """Look through a folder no longer."""
         folder = self.by_path.pop(path, None)
         if folder is not None:
             self.forget_strangers(folder)
 
-    def add_stranger(self, folder: Folder, name: str) -> bool:
+    def add_stranger(self, folder: Folder, name: str, ino: int) -> bool:
         """Take note of a file that nobody follows. Return whether there is room for it."""
         for base in generations.bases_of(name):
             if self._stranger_names >= STRANGERS_MAX:
                 return False
-            folder.strangers.setdefault(base, []).append(name)
+            folder.strangers.setdefault(base, {})[name] = ino
             self._strangers[folder] = self._strangers.get(folder, 0) + 1
             self._stranger_names += 1
         return True

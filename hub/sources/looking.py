@@ -17,10 +17,11 @@ import contextlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from hub.log import get_logger
+from hub.sources import generations
 from hub.sources.filefinding import FileFinding
 from hub.sources.fileglob import FOLDERS_MAX, Glob, TooManyFolders
 from hub.sources.fileidentity import identify
@@ -29,10 +30,11 @@ from hub.sources.fileset import FileSet
 from hub.sources.followed import Followed
 from hub.sources.lookfolder import STRANGERS_MAX, Folder, Folders
 from hub.sources.readorder import ReadOrder
-from hub.sources.rotations import Rotations
+from hub.sources.rotations import TRIES, Rotations, Search
 from hub.sources.sourceglobs import SourceGlobs
 
-LOOK_ENTRIES = 128
+LOOK_ENTRIES, LIST_ENTRIES = 128, 4096
+"""Names that are looked at, or only listed, in one piece of work."""
 LOOK_PAUSE_RATIO, LOOK_PAUSE_MAX_S = 20, 5.0
 """Between two looks of which events are the reason, so many times what the last one took, and the limit of that."""
 log = get_logger("mpsr.files")
@@ -83,6 +85,8 @@ class Looking:
                     yield
             except TooManyFolders as error:
                 self._log(log.warning, "files.too_many_folders", error.filename, folders=FOLDERS_MAX // 2)
+            except LinkRefused as error:
+                self._log(log.warning, "files.link_refused", error.filename)
             except OSError as error:
                 self._log(log.warning, "files.unreadable", error.filename or glob.text, error=error.strerror)
         known = self._folders.by_path
@@ -91,7 +95,6 @@ class Looking:
                 known[path] = Folder(path)
             if path in known:
                 known[path].globs = globs
-                known[path].chosen = max((glob.chosen for glob in globs), key=len)
         for path, folder in list(known.items()):
             if path not in found:
                 folder.globs = []
@@ -115,43 +118,67 @@ class Looking:
         self._is_first_look = False
 
     def _look_in(self, folder: Folder, *, everything: bool) -> Iterator[None]:
-        """Look through one folder."""
-        names, folder.dirty = folder.dirty, set()
+        """Look through one folder, and again if names that matter have changed meanwhile."""
+        for tries_left in reversed(range(TRIES)):
+            names, folder.dirty = folder.dirty, set()
+            listed = yield from self._look_at_names(folder, None if everything else names)
+            if listed is None:
+                break
+            moved = yield from self._look_at_generations(folder, listed, is_last=not tries_left)
+            if not moved:
+                break
+            everything = False
+            self._files.begin_again(folder)
+            folder.dirty = moved | (folder.dirty or set()) if tries_left else None
+        for path in self._order.disordered:
+            self._files.to_ready += self._files.by_path.get(path, ())
+        self._order.disordered = set()
+        self._finding.write_fresh()
+        ready, self._files.to_ready = self._files.to_ready, []
+        for file in ready:
+            self._order.ready(file)
+        yield
+
+    def _look_at_names(self, folder: Folder, names: set[str] | None) -> Generator[None, None, dict[str, int] | None]:
+        """
+        Look at each name in a folder, closely at *names* (None: all). Return them with their inodes; None if it cannot
+        be looked through.
+        """
         self._folders.forget_strangers(folder)
         folder.added = {}
         places: dict[str, Followed] = {}
-        listed: list[tuple[str, int]] = []
+        listed: dict[str, int] = {}
         self.unread_folders.discard(folder.path)
         try:
-            dir_fd = open_folder(folder.path, folder.chosen)
+            dir_fd = open_folder(folder.path)
         except (FileNotFoundError, NotADirectoryError, LinkRefused) as error:
             if isinstance(error, LinkRefused):  # it was not there when the folders were found
                 self._log(log.warning, "files.link_refused", folder.path)
-            self._replace_places(folder, places)
+            folder.places = {}
+            self._files.check_places(folder)
             self._folders.remove(folder.path)
-            return
+            return None
         except OSError as error:
             self._cannot_look(folder, error)
-            return
+            return None
         try:
             with os.scandir(dir_fd) as entries:
                 for count, entry in enumerate(entries, 1):
-                    listed.append((entry.name, entry.inode()))
+                    listed[entry.name] = entry.inode()
                     with contextlib.suppress(FileNotFoundError):
-                        is_new = everything or names is None or entry.name in names
+                        is_new = names is None or entry.name in names
                         if (file := self._look_at(folder, entry, dir_fd, is_new=is_new)) is not None:
                             places[entry.name] = file
                     if not count % LOOK_ENTRIES:
                         yield
         except OSError as error:
             self._cannot_look(folder, error)
-            return
+            return None
         finally:
             os.close(dir_fd)
-        self._replace_places(folder, places)
-        yield from self._after_look_in(folder, listed)
-        folder.looked_ns = self._files.look_began_ns
-        yield
+        folder.places = {**folder.added, **places}
+        self._files.check_places(folder)
+        return listed
 
     def _cannot_look(self, folder: Folder, error: OSError) -> None:
         self.unread_folders.add(folder.path)
@@ -159,13 +186,6 @@ class Looking:
 
     def _log(self, write: Callable[..., object], event: str, path: str, **fields: Any) -> None:
         self._files.complaints.log(write, event, path, **fields)
-
-    def _replace_places(self, folder: Folder, places: dict[str, Followed]) -> None:
-        """Take note of the files that are in a folder now."""
-        before, folder.places = folder.places, {**folder.added, **places}
-        for name, file in before.items():
-            if folder.places.get(name) is not file and (file.folder, file.entry) == (folder.path, name):
-                self._files.unplace(file)
 
     # Names.
 
@@ -183,7 +203,7 @@ class Looking:
             return None
         is_known = self._files.has_ino(ino)
         if glob is None and file is None and not is_known:
-            self._pass_by(folder, name)
+            self._pass_by(folder, name, ino)
             return None
         described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         stamp = described.st_size, described.st_ctime_ns
@@ -199,7 +219,7 @@ class Looking:
                 else self._finding.file_of(identity, described, os.path.join(folder.path, name), glob, path)
             )
             if file is None:  # it only has an inode that another one had
-                self._pass_by(folder, name)
+                self._pass_by(folder, name, ino)
                 return None
         self._files.place(file, folder, name, described)
         if stamp != file.stamp or file.is_unreadable:
@@ -225,15 +245,15 @@ class Looking:
         if not is_pending and not file.is_rotated:
             file.checked_ns = self._files.look_began_ns
 
-    def _pass_by(self, folder: Folder, name: str) -> None:
+    def _pass_by(self, folder: Folder, name: str, ino: int) -> None:
         """Take note of a file that nobody follows: it may be a generation of one that is."""
-        if not self._folders.add_stranger(folder, name):
+        if not self._folders.add_stranger(folder, name, ino):
             self._log(log.warning, "files.too_many", folder.path, files=STRANGERS_MAX)
 
     def _look_at_link(self, link: str, glob: Glob) -> None:
         """Follow a link that a glob matches: its target is looked at with the folder that it is in."""
         try:
-            target = resolved(link, self._folders.chosen(os.path.dirname(link)))
+            target = resolved(link)
         except OSError:
             return
         if target is None:
@@ -253,61 +273,98 @@ class Looking:
             self.has_new_folder = True
         folder.link(name, link, glob)
 
-    # After a folder.
+    # Generations.
 
-    def _after_look_in(self, folder: Folder, listed: list[tuple[str, int]]) -> Iterator[None]:
-        """Order the generations of what has changed, and let what was found be read."""
+    def _look_at_generations(
+        self, folder: Folder, listed: dict[str, int], *, is_last: bool
+    ) -> Generator[None, None, set[str]]:
+        """
+        Find the generations of what has changed in a folder with the names *listed*. Return the names that matter and
+        have changed meanwhile: what was found with them counts for nothing.
+
+        With *is_last*, names that are listed with other inodes than their files have, again and again, are all right:
+        some file systems do that.
+        """
         if self._is_first_look:
-            for base, names in folder.strangers.items():
-                file = folder.places.get(base)
-                if file in self._finding.begun and not file.is_rotated:
-                    self._rotations.pass_over(file, folder, names)
+            self._pass_over(folder)
         self._note_strangers(folder)
-        known = [file for file in folder.places.values() if file.seen_home == self._files.look_number]
-        new = [file for file in known if not file.home_ns and file.is_old and file.offset]
-        if new and not self._is_steady(folder, listed):
-            new = []
+        at_home = [file for file in folder.places.values() if file.seen_home == self._files.look_number]
         # Where a file was first seen, an older one may have been overlooked, which was just being renamed.
-        self._files.changed.update(file.path for file in new if os.path.basename(file.home) in folder.strangers)
-        self._order.disordered, self._files.changed = self._files.changed, set()
-        for path in sorted(self._order.disordered):
+        first = {file.path: os.path.basename(file.home) for file in at_home if file.offset and not file.home_ns}
+        self._files.changed.update(path for path, base in first.items() if base in folder.strangers)
+        searches: dict[str, Search] = {}
+        for path in self._take_changed(folder):
+            self._order.disordered.add(path)
             self._order.link(path)
-            if not self._rotations.find(path):
-                folder.dirty = None
-                new = [file for file in new if file.path != path]
-            self._order.link(path)
-            self._files.to_ready += self._files.by_path.get(path, ())  # the oldest may have waited for one that is gone
+            searches[path] = self._rotations.find(path)
+            first[path] = os.path.basename(self._files.home(path))
             yield
-        for file in known:  # not before: generations are older than this look
-            if file.home_ns or file in new:
+        moved = (yield from self._moved(folder, listed)) if first else {}
+        again = {
+            path: {base, *generations.family(moved, base)}
+            for path, base in first.items()
+            if generations.family(moved, base) or not (is_last or path not in searches or searches[path].is_steady)
+        }
+        incomplete = {
+            path for path, found in searches.items() if path not in again and not self._take_found(folder, found)
+        }
+        for file in at_home:  # not before: generations are older than this look
+            if file.offset and file.path not in again and file.path not in incomplete:
                 file.home_ns = self._files.look_began_ns
-        self._finding.write_fresh()
-        self._order.disordered = set()
-        ready, self._files.to_ready = self._files.to_ready, []
-        for file in ready:
-            self._order.ready(file)
+        if not moved and not again and not incomplete:
+            folder.looked_ns = self._files.look_began_ns
+        self._files.changed.update(again)
+        return set().union(*again.values())
+
+    def _take_found(self, folder: Folder, found: Search) -> bool:
+        """Follow what was found. Return whether these are all generations."""
+        self._rotations.take(found)
+        self._order.link(found.path)
+        self._order.disordered.discard(found.path)
+        self._files.to_ready += self._files.by_path.get(found.path, ())  # it may have waited for one that is gone
+        if not found.is_all and found.candidates:
+            self._files.changed.add(found.path)  # the others in the next look
+            folder.dirty = None
+        return found.is_all
+
+    def _pass_over(self, folder: Folder) -> None:
+        for base, names in folder.strangers.items():
+            file = folder.places.get(base)
+            if file in self._finding.begun and not file.is_rotated:
+                self._rotations.pass_over(file, folder, names)
+
+    def _take_changed(self, folder: Folder) -> list[str]:
+        """Return the paths whose generations have changed, except those of other folders: these are looked at next."""
+        changed, self._files.changed = sorted(self._files.changed), set()
+        for path in changed:
+            home, base = os.path.split(self._files.home(path))
+            if home != folder.path and (other := self._folders.get(home)) is not None:
+                self._files.changed.add(path)
+                other.note_changed(base)
+        return [path for path in changed if path not in self._files.changed]
 
     @staticmethod
-    def _is_steady(folder: Folder, listed: list[tuple[str, int]]) -> bool:
-        """Return whether the names in a folder still are those that the look has seen; if not, look again."""
+    def _moved(folder: Folder, listed: dict[str, int]) -> Generator[None, None, dict[str, int]]:
+        """Return the names that lead to other files now than *listed*, or have come or gone."""
+        now: dict[str, int] = {}
         try:
-            dir_fd = open_folder(folder.path, folder.chosen)
+            dir_fd = open_folder(folder.path)
             try:
                 with os.scandir(dir_fd) as entries:
-                    is_steady = sorted(listed) == sorted((entry.name, entry.inode()) for entry in entries)
+                    for count, entry in enumerate(entries, 1):
+                        now[entry.name] = entry.inode()
+                        if not count % LIST_ENTRIES:
+                            yield
             finally:
                 os.close(dir_fd)
         except OSError:
-            is_steady = False
-        if not is_steady:
-            folder.dirty = None
-        return is_steady
+            now = {}
+        return dict(listed.items() ^ now.items())
 
     def _note_strangers(self, folder: Folder) -> None:
         """Let generations be looked for where there are others than before, also if nothing is at their path."""
-        strangers = {base: frozenset(names) for base, names in folder.strangers.items()}
-        for base in strangers.keys() | folder.known_strangers.keys():
+        for base in folder.strangers.keys() | folder.known_strangers.keys():
             path = os.path.join(folder.path, base)
-            if strangers.get(base) != folder.known_strangers.get(base) and self._globs.has(path):
+            if folder.strangers.get(base) != folder.known_strangers.get(base) and self._globs.has(path):
                 self._files.changed.add(path)
-        folder.known_strangers = strangers
+        folder.known_strangers = folder.strangers

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from hub.log import get_logger
@@ -35,7 +36,22 @@ from hub.sources.sourceglobs import SourceGlobs
 
 BUSY_NS = 10_000_000_000
 """A file that was written so shortly before it was copied may have been written between the copy and its truncation."""
+TRIES = 5
+"""How often names are listed again that have changed during a search."""
 log = get_logger("mpsr.files")
+
+
+class Search(NamedTuple):
+    """
+    The unread generations of *path* that were found, from the names in *folder*. *is_steady*: no name has changed
+    meanwhile. *is_all*: what was made before the search is known from now on.
+    """
+
+    path: str
+    folder: Folder | None = None
+    candidates: Sequence[generations.Candidate] = ()
+    is_steady: bool = True
+    is_all: bool = True
 
 
 class Restarted(NamedTuple):
@@ -67,48 +83,61 @@ class Rotations:
         self._open = open_files
         self._globs = globs
         self._unowned = unowned
+        self.unsure: set[str] = set()
+        """
+        Paths of which copies are left aside although nothing was read of their original: it may be truncated before.
+        """
 
     # Generations.
 
-    def find(self, path: str) -> bool:
-        """
-        Find the files that were made and renamed at *path* since one of its generations was seen last. Return whether
-        these are all.
-        """
+    def find(self, path: str) -> Search:
+        """Find the files that were made and renamed at *path* since it was known for the last time which there are."""
         files = self._files.by_path.get(path, [])
-        rows = self._files.rows.of_path(path)
-        since = max((*(file.home_ns for file in files if file.is_old), *(row.home_ns for _, row in rows)), default=0)
         folder_path, base = os.path.split(self._files.home(path))
         folder = self._folders.get(folder_path)
         if folder is None or base not in folder.strangers:
-            return True
-        since = since or folder.looked_ns or self._globs.first_ns(path)
+            return Search(path)
+        names = folder.strangers[base]
         with contextlib.ExitStack() as opened:
             if files and not files[-1].is_rotated and self._is_truncated(files[-1], opened):
-                return True  # its copies are older, and are found when it is read
+                return Search(path, is_all=False)  # its copies are older, and are found when it is read
             known = self._known(path, opened)
             try:
-                dir_fd = open_folder(folder_path, folder.chosen)
+                dir_fd = open_folder(folder_path)
                 opened.callback(os.close, dir_fd)
-                names = folder.strangers[base]
                 found = generations.find(
-                    dir_fd, names, base, is_known=self._files.is_known, since_ns=since, known=known
-                )
+                    dir_fd, names, base,
+                    is_known=self._files.is_known, since_ns=self._since_ns(path, folder), known=known,
+                )  # fmt: skip
             except OSError:
-                return False
-        for each in found.candidates:
-            if (file := self._take(each, folder_path, path)) is not None:
-                self._files.owners.of(file).rows.append(file.position())
-        if found.candidates and len(names) > generations.CANDIDATES_MAX:  # the others in the next look
-            self._files.changed.add(path)
-            return False
-        return found.is_complete
+                return Search(path, folder, is_steady=False)
+        is_unread = any(not file.offset for file in files)
+        self.unsure.discard(path)
+        if found.has_copies and is_unread:
+            self.unsure.add(path)
+        is_all = len(names) <= generations.CANDIDATES_MAX and path not in self.unsure
+        return Search(path, folder, found.candidates, found.is_steady, is_all)
 
-    def pass_over(self, file: Followed, folder: Folder, names: list[str]) -> None:
+    def take(self, found: Search) -> None:
+        """Follow the generations that were found, each from a row on."""
+        for each in found.candidates:
+            assert found.folder is not None
+            if (file := self._take(each, found.folder.path, found.path)) is not None:
+                self._files.owners.of(file).rows.append(file.position())
+        if found.folder is not None and found.candidates:
+            self._files.check_places(found.folder)
+
+    def _since_ns(self, path: str, folder: Folder | None) -> int:
+        """Return when it was known for the last time which generations of *path* there are."""
+        homes = [file.home_ns for file in self._files.by_path.get(path, ()) if file.is_old]
+        since_ns = max((*homes, *(row.home_ns for _, row in self._files.rows.of_path(path))), default=0)
+        return since_ns or (folder.looked_ns if folder is not None else 0) or self._globs.first_ns(path)
+
+    def pass_over(self, file: Followed, folder: Folder, names: Iterable[str]) -> None:
         """Follow the older generations of a file that is followed for the first time from their ends."""
         for name in names:
             with contextlib.suppress(OSError):
-                dir_fd = open_folder(folder.path, folder.chosen)
+                dir_fd = open_folder(folder.path)
                 try:
                     described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
                     if not stat.S_ISREG(described.st_mode):
@@ -155,10 +184,7 @@ class Rotations:
             file.checked_size = file.offset
             file.state = State.DONE if found.is_read else State.LIVE
         if (folder := self._folders.get(folder_path)) is not None:
-            before = folder.places.get(found.entry)
             folder.added[found.entry] = folder.places[found.entry] = file
-            if before is not None and before.place == file.place:
-                self._files.unplace(before)
         file.seen = self._files.look_number
         self._files.owners.of(file).lines.log(log.info, "files.generation_found", path=file.place, of=path)
         return file
@@ -197,16 +223,19 @@ class Rotations:
 
     # Truncations.
 
-    def restart(self, file: Followed) -> Restarted:
+    def restart(self, file: Followed) -> Restarted | None:
         """
-        Go on in the copies of a truncated file, if there are any, and then in it from its start. Raises OSError, and
-        Moved.
+        Go on in the copies of a truncated file, if there are any, and then in it from its start. Return None if the
+        names in its folder change all the time: it is to be tried again. Raises OSError, and Moved.
         """
+        file.open_unchecked()
         offset, mark, tail, size = file.offset, file.mark, file.tail, file.checked_size
-        at_home_ns = _at_home_ns(file)
+        found = self._copies(file, offset, mark)
+        if found is None:
+            return None
         copies: list[Followed] = []
         lost, is_busy, is_whole = max(size - offset, 0), False, False
-        for each in self._copies(file, offset, mark):
+        for each in found:
             copy = self._take(each, file.folder, file.path)
             is_whole = is_whole or each.is_copy
             if copy is None:
@@ -218,11 +247,11 @@ class Rotations:
                 is_busy = not file.mtime_ns or file.mtime_ns > (each.identity.born_ns or 0) - BUSY_NS
             copy.is_blocked = True
             copies.append(copy)
+        if found and (folder := self._folders.get(file.folder)) is not None:
+            self._files.check_places(folder)
         is_whole = is_whole and not lost
-        file.open_unchecked()
         file.restart(file.data_start())
         file.checked_ns = file_clock_ns()
-        file.home_ns = max(file.home_ns, at_home_ns)
         file.is_blocked = True
         self._order.link(file.path)
         positions = (*(copy.position() for copy in copies), file.position())
@@ -238,22 +267,34 @@ class Rotations:
         loss = Loss(reason, lost_bytes=lost, tag=file.tag, positions=positions[-POSITIONS_MAX:])
         return Restarted(positions, loss, released)
 
-    def _copies(self, file: Followed, offset: int, mark: Mark) -> list[generations.Candidate]:
-        """Return the copies of a truncated file, of which *offset* bytes were read, and its unread generations."""
+    def _copies(self, file: Followed, offset: int, mark: Mark) -> list[generations.Candidate] | None:
+        """
+        Return the copies of a truncated file, of which *offset* bytes were read, and its unread generations; None if
+        the names change all the time.
+        """
         home, base = os.path.split(file.home)
         base = base if file.folder == home else file.entry
-        with contextlib.ExitStack() as opened:
-            try:
-                dir_fd = open_folder(file.folder, self._folders.chosen(file.folder))
-                opened.callback(os.close, dir_fd)
-                names = generations.names_in(dir_fd, base)
-                return generations.find(
-                    dir_fd, names, base, is_known=self._files.is_known, since_ns=file.checked_ns,
-                    read_to=generations.Reached(offset, mark, file.checked_ns),
-                    known=self._known(file.path, opened, truncated=file),
-                ).candidates  # fmt: skip
-            except OSError:
-                return []
+        since_ns = self._since_ns(file.path, self._folders.get(home))
+        reached = generations.Reached(offset, mark, file.checked_ns)
+        for tries_left in reversed(range(TRIES)):
+            with contextlib.ExitStack() as opened:
+                try:
+                    dir_fd = open_folder(file.folder)
+                    opened.callback(os.close, dir_fd)
+                    listed = generations.listed(dir_fd)
+                    found = generations.find(
+                        dir_fd, generations.may_be_copies(listed, base), base,
+                        is_known=self._files.is_known, since_ns=since_ns, read_to=reached,
+                        known=self._known(file.path, opened, truncated=file),
+                    )  # fmt: skip
+                    after = generations.listed(dir_fd)
+                except OSError:
+                    return []
+            # Some file systems list names with other inodes than their files have.
+            is_steady = found.is_steady or not tries_left
+            if is_steady and generations.family(listed, base) == generations.family(after, base):
+                return found.candidates
+        return None
 
 
 def _descriptor(file: Followed, opened: contextlib.ExitStack) -> int:
@@ -267,13 +308,3 @@ def _descriptor(file: Followed, opened: contextlib.ExitStack) -> int:
     opened.callback(os.close, fd)
     is_it = identify_open(fd, os.fstat(fd)).name == file.name  # a rotation may have given its name to another one
     return fd if is_it else -1
-
-
-def _at_home_ns(file: Followed) -> int:
-    """Return the time if *file* is at its path now, otherwise 0."""
-    now_ns = file_clock_ns()
-    try:
-        described = os.stat(file.home, follow_symlinks=False)
-    except OSError:
-        return 0
-    return now_ns if described.st_ino == file.identity.ino and file.place == file.home else 0

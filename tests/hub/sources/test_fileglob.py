@@ -10,6 +10,7 @@ import pytest
 
 from hub.sources import fileglob
 from hub.sources.fileglob import Exclusion, Glob, TooManyFolders
+from hub.sources.filelink import LinkRefused
 from hub.sources.kinds import EXCLUDE
 from tests.users import ALICE, NEEDS_ROOT
 
@@ -20,7 +21,7 @@ def folders(glob: str) -> list[str]:
 
 
 def test_folders(tmp_path: Path) -> None:
-    """Literal parts are followed as they are, a star is one name, two are any folders; hidden ones are none."""
+    """A star is one name, two are any folders; hidden ones are none."""
     for name in ("a/x/deep", "b/x", ".hidden/x"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "file").write_text("")
@@ -87,7 +88,7 @@ def test_exclusion_by_path() -> None:
 
 @NEEDS_ROOT
 def test_links_to_folders(tmp_path: Path) -> None:
-    """A link to a folder is followed where a name matches, unless another user leads us to what is not theirs."""
+    """A link to a folder is followed, unless another user leads us to what is not theirs; that is also so by name."""
     (tmp_path / "real").mkdir()
     (tmp_path / "links").mkdir()
     os.symlink(tmp_path / "real", tmp_path / "links" / "ours")
@@ -95,9 +96,13 @@ def test_links_to_folders(tmp_path: Path) -> None:
     os.lchown(tmp_path / "links" / "theirs", ALICE, ALICE)
     assert folders(f"{tmp_path}/links/*/*.log") == [f"{tmp_path}/links/ours"]
     assert folders(f"{tmp_path}/links/**/*.log") == [f"{tmp_path}/links"]
-    assert folders(f"{tmp_path}/link*/theirs/*.log") == []
     assert folders(f"{tmp_path}/link*/ours/*.log") == [f"{tmp_path}/links/ours"]
-    assert folders(f"{tmp_path}/links/theirs/*.log") == [f"{tmp_path}/links/theirs"]  # as it was written
+    for glob in (f"{tmp_path}/links/theirs/*.log", f"{tmp_path}/link*/theirs/*.log"):
+        with pytest.raises(LinkRefused) as error:
+            folders(glob)
+        assert error.value.filename == f"{tmp_path}/links/theirs"
+    os.symlink(tmp_path / "none", tmp_path / "links" / "nowhere")
+    assert folders(f"{tmp_path}/links/nowhere/*.log") == [f"{tmp_path}/links/nowhere"]
 
 
 def test_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

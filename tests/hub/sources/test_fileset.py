@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from hub.sources import fileset
+from hub.sources.filesgone import VANISHED_S
 from tests.hub.sources.followrig import Rig
 
 
@@ -32,3 +35,23 @@ def test_too_many_files(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
         rig.write(f"{n}.log", "x\n")
     rig.start()
     assert rig.read() == ["x"] * 3
+
+
+def test_a_file_with_another_name_left(rig: Rig) -> None:
+    """A file that has lost its own name, and has another one in the folder, is not given up."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    os.link(rig.folder / "app.log", rig.folder / "same.log")
+    assert rig.all() == []
+    (rig.folder / "app.log").unlink()
+    rig.it.note_changed(str(rig.folder), "app.log")
+    rig.look(everything=False)
+    for file in rig.it.files.values():
+        file.close()
+    rig.now += 2 * VANISHED_S
+    rig.it.tick()
+    assert [file.entry for file in rig.it.files.values()] == ["same.log"]
+    rig.write("same.log", "2\n")
+    rig.it.note_modified(str(rig.folder), "same.log")
+    assert rig.read() == ["2"]

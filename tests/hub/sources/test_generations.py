@@ -11,7 +11,7 @@ import pytest
 
 from hub.sources import generations
 from hub.sources.filecheck import mark_at
-from hub.sources.generations import Candidate, Reached, bases_of, find, is_rotated_name, names_in
+from hub.sources.generations import Candidate, Reached, bases_of, family, find, is_rotated_name, listed, may_be_copies
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,9 @@ class Folder:
         since_ns = options.get("since_ns", self.since_ns)
         dir_fd = os.open(self.path, os.O_RDONLY)
         try:
-            names = names_in(dir_fd, "app.log")
             return find(
                 dir_fd,
-                names,
+                may_be_copies(listed(dir_fd), "app.log"),
                 "app.log",
                 is_known=lambda each: each.ino in self.known,
                 since_ns=since_ns,
@@ -123,14 +122,14 @@ def test_what_is_old_or_known_is_left_out(folder: Folder) -> None:
 
 
 def test_the_copy_comes_first(folder: Folder) -> None:
-    """Of a truncated file, the copy is found by its contents, whatever its name; what is younger follows."""
+    """Of a truncated file, the copy is found by its contents, whatever its name; all that nobody has read follows."""
     read = b"line of text\n" * 100
     folder.write("app.log.0", b"an older one\n" * 20)
     folder.write("saved", read + b"not read\n")
     folder.write("app.log.1", b"younger\n" * 20)
     folder.write("app.log", b"")
-    assert folder.names(read) == ["saved", "app.log.1"]
-    assert [each.is_copy for each in folder.find(read)] == [True, False]
+    assert folder.names(read) == ["saved", "app.log.0", "app.log.1"]
+    assert [each.is_copy for each in folder.find(read)] == [True, False, False]
 
 
 def test_of_several_copies_the_longest(folder: Folder) -> None:
@@ -165,5 +164,30 @@ def test_a_full_folder(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "c", "app.log", "app.log.1", "app.log.2"):
         (folder.path / name).touch()
     dir_fd = os.open(folder.path, os.O_RDONLY)
-    assert names_in(dir_fd, "app.log") == ["app.log.1", "app.log.2", "a", "b"]
+    names = listed(dir_fd)
     os.close(dir_fd)
+    assert list(may_be_copies(names, "app.log")) == ["app.log.1", "app.log.2", "a", "b"]
+    assert family(names, "app.log").keys() == {"app.log", "app.log.1", "app.log.2"}
+
+
+def test_names_that_have_changed_since_they_were_listed(folder: Folder) -> None:
+    """What they lead to now is no answer for what was listed: that is said, also where the name is gone."""
+    for name in ("app.log.1", "app.log.2"):
+        folder.write(name, b"x\n" * 40 + name.encode())
+    dir_fd = os.open(folder.path, os.O_RDONLY)
+    names = listed(dir_fd)
+
+    def search() -> generations.Found:
+        return find(dir_fd, names, "app.log", is_known=lambda _: False, since_ns=folder.since_ns)
+
+    try:
+        assert search().is_steady
+        os.rename(folder.path / "app.log.2", folder.path / "app.log.3")
+        assert not search().is_steady
+        os.rename(folder.path / "app.log.1", folder.path / "app.log.2")
+        names.pop("app.log.1")
+        assert not search().is_steady
+        os.rename(folder.path / "app.log.3", folder.path / "app.log.2")
+        assert search().is_steady
+    finally:
+        os.close(dir_fd)

@@ -43,11 +43,11 @@ def test_too_many_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
     folders = Folders()
     for path in ("/a", "/b"):
         folders.by_path[path] = Folder(path)
-        assert folders.add_stranger(folders.by_path[path], "app.log.1")
+        assert folders.add_stranger(folders.by_path[path], "app.log.1", 1)
     one = folders.by_path["/a"]
-    assert not folders.add_stranger(one, "app.log.2")
+    assert not folders.add_stranger(one, "app.log.2", 2)
     folders.forget_strangers(one)
-    assert folders.add_stranger(one, "app.log.2")
-    assert one.strangers == {"app.log": ["app.log.2"]}
+    assert folders.add_stranger(one, "app.log.2", 2)
+    assert one.strangers == {"app.log": {"app.log.2": 2}}
     folders.remove("/b")
-    assert folders.add_stranger(one, "app.log.3")
+    assert folders.add_stranger(one, "app.log.3", 3)

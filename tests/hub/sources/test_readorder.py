@@ -9,7 +9,7 @@ import pytest
 
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import JOIN_S
-from tests.hub.sources.followrig import Rig
+from tests.hub.sources.followrig import Rig, tick
 
 
 def test_rename(rig: Rig) -> None:
@@ -75,3 +75,17 @@ def test_younger_ones_do_not_wait_for_one_that_cannot_be_read(rig: Rig, monkeypa
     rig.rename("app.log", "app.log.0")
     rig.write("app.log", "3\n")
     assert rig.all() == ["3"]
+
+
+def test_the_last_message_of_an_older_generation(rig: Rig) -> None:
+    """It does not wait for more lines when the generation after the next one has begun."""
+    rig.parser = FileParser(multiline=r"\d")
+    rig.start()
+    for number in range(5):
+        rig.write("app.log", f"{number}\n more\n")
+        rig.rename("app.log", f"app.log.{5 - number}")
+        tick()
+    rig.write("app.log", "6\n")
+    assert rig.all() == ["0\n more", "1\n more", "2\n more", "3\n more"]
+    assert rig.wait(JOIN_S) == ["4\n more"]
+    assert rig.wait(JOIN_S) == ["6"]

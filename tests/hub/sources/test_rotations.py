@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from typing import Any
 
 import pytest
 
-from hub.sources import generations
+from hub.sources import fileidentity, generations
+from hub.sources.followed import file_clock_ns
 from tests.hub.sources.followrig import LONG, Rig, tick
 
 
@@ -300,3 +302,40 @@ def test_a_file_that_came_back_to_its_path(rig: Rig) -> None:
     rig.rename("app.log", "app.log.1")
     rig.rename("away/app.log", "app.log")
     assert rig.all() == ["2"]
+
+
+def test_a_copy_of_what_nobody_has_read_since_a_truncation(rig: Rig) -> None:
+    """It is left aside as a copy; when the file was truncated again before it was read, it is read."""
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.all()
+    rig.write("app.log", "2\n" * 50)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    until_ns = file_clock_ns() + 2 * generations.SLACK_NS
+    while file_clock_ns() < until_ns:
+        pass
+    rig.look()
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "3\n" * 60)
+    assert rig.read() == ["3"] * 60
+    assert rig.it.next_look_in is not None
+    rig.now += 10.0
+    rig.look(everything=False)
+    assert rig.read() == ["2"] * 50
+    assert rig.all() == []
+
+
+def test_copies_that_were_made_at_the_same_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them are found: rotations may be closer to each other than the ticks of the clock."""
+    born_ns = time.time_ns() + 1_000_000_000_000
+    monkeypatch.setattr(fileidentity, "_born_ns", lambda *_: born_ns)
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    for name, text in (("app.log.2", LONG + "2\n"), ("app.log.1", "3\n" * 50)):
+        (rig.folder / name).write_text(text)
+        os.utime(rig.folder / name, ns=(born_ns, born_ns))
+    os.truncate(rig.folder / "app.log", 0)
+    assert sorted(rig.all()) == ["2", *["3"] * 50]

@@ -377,7 +377,9 @@ class History:
                         assert counts[line.text], f"{line} of {path.name} is not stored after {SETTLED_S} s"
 
     def is_reachable(self, contents: Contents) -> bool:
-        return not contents.is_closed and not contents.is_away
+        original = contents.original
+        is_waiting = original is not None and original in self.world.names.values() and original.is_closed
+        return not contents.is_closed and not contents.is_away and not is_waiting
 
     def texts(self) -> list[bytes]:
         return [message.text for message in self.stored() if message.tag != LOSS_TAG.decode()]

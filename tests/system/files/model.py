@@ -84,6 +84,8 @@ class Contents:
         """Whether it ends with the beginning of a line that was given up."""
         self.was_linked = False
         """Whether it has had other names: it may be known by one of these, and its copies not."""
+        self.original: Contents | None = None
+        """What it is a copy of: while nobody can read that, nobody knows what of it is only here."""
         self.is_away = False
         self.is_closed = False  # nobody may read it
 
@@ -317,6 +319,7 @@ class World:
         shutil.copyfile(current, target)
         self.stamp(target, is_new=True)
         new = self.names[target] = Contents(is_known=old.is_known or log.was_known)
+        new.original = old
         self.histories.append(new.lines)
         copied = len(old.lines)
         if old.half is not None:  # the copy ends with its beginning
