@@ -169,6 +169,10 @@ class Intake:
         with self.user.turn:
             self._report(loss)
 
+    def store(self, batch: Batch) -> None:
+        """Put in a batch of the hub's own, which may have one of the hub's tags. Raises HubClosed."""
+        self._put(msgspec.structs.replace(batch, origin=self))
+
     def refuse(self, what: str, count: int) -> None:
         """Count a refusal of this peer, and report it, at most once a second for each user. Raises HubClosed."""
         self.metrics.refused += count

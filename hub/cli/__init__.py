@@ -32,6 +32,7 @@ COMMANDS = {
     "install": "Install the hub as a systemd service.",
     "logs": "Read the journal, whether a hub is running or not.",
     "send": "Send each MESSAGE, or each line of standard input.",
+    "sinks": "Show the sinks, how far each is and what failed; or change one.",
     "sources": "Show the ways in, what each has accepted, and what went wrong.",
     "spawn": "Run commands as supervised producers.",
     "stats": "Show the counters of the running hub.",

@@ -35,8 +35,8 @@ def _complete_method(ctx: click.Context, param: click.Parameter, incomplete: str
 def call(socket: str | None, method: str, params: str | None, follow: bool) -> None:
     """Send a request to the hub and print its answer as JSON.
 
-    METHOD is ping, stats, peers, sources, losses, imports, query, tail, subscribe or reload. JSON is its parameters: an
-    array or an object. tail and subscribe stream: each value is a line, until Ctrl-C.
+    METHOD is ping, stats, peers, sources, sinks, losses, imports, query, tail, subscribe or reload. JSON is its
+    parameters: an array or an object. tail and subscribe stream: each value is a line, until Ctrl-C.
 
     \b
     Examples:

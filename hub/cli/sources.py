@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hub.cli.options import Named, socket_option
+from hub.cli.output import columns
 from hub.escaping import escape
 from producers import call as ask
 
@@ -37,10 +38,8 @@ def sources(socket: str | None, output: str) -> None:
         for row in rows:
             click.echo(escape(json.dumps(row)))
         return
-    cells = [[*_COLUMNS, "lag", "error"], *map(_cells, rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    for cell in cells:
-        click.echo(escape("  ".join(f"{text:<{width}}" for text, width in zip(cell, widths, strict=True)).rstrip()))
+    for line in columns([[*_COLUMNS, "lag", "error"], *map(_cells, rows)]):
+        click.echo(escape(line))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

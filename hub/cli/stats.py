@@ -55,12 +55,12 @@ def stats(socket: str | None, as_json: bool, watch: bool) -> None:
 
 
 def _table(counters: dict[str, Any], before: dict[str, Any]) -> str:
-    """Return one line per counter, with its gain per second since *before*, and one per source."""
+    """Return one line per counter, with its gain per second since *before*, and one per source and sink."""
     width = max(map(len, counters))
     seconds = (counters["uptime_s"] - before.get("uptime_s", 0.0)) or WATCH_S
     lines = []
     for name, value in counters.items():
-        if name == "sources":
+        if name in ("sources", "sinks"):
             continue
         line = escape(f"{name:<{width}}  {value}")
         if before and name != "uptime_s" and (gained := value - before.get(name, 0)):
@@ -68,4 +68,7 @@ def _table(counters: dict[str, Any], before: dict[str, Any]) -> str:
         lines.append(line)
     for source in counters.get("sources", ()):
         lines.append(escape("{type} {path}: {state}, {messages} messages, {losses} lost".format_map(source)))
+    for sink in counters.get("sinks", ()):
+        lag = f"{sink['lag']['messages']} to deliver"
+        lines.append(escape("sink {name}: {state}, {messages} messages, {lost} lost, ".format_map(sink) + lag))
     return "\n".join(lines)

@@ -15,6 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from hub.access import MethodRight, Right
 from hub.connection import Connection
 from hub.control.events import Events
@@ -27,6 +29,7 @@ from hub.errors import CommandError, InvalidParams
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
+from hub.quantities import parse_moment
 from hub.query.rendering import rfc3339
 from hub.wire.claim import has_places, prefix_of
 from hub.wire.jsonrpc import Request
@@ -36,7 +39,11 @@ RIGHT_OF: Mapping[str, MethodRight] = {
     "stats": "read",
     "peers": "read",
     "losses": "read",
+    "sinks": "read",
     "sources": "read",
+    "sink_pause": "control",
+    "sink_resume": "control",
+    "sink_rewind": "control",
     "reload": "control",
     "query": "messages",
     "tail": "messages",
@@ -65,19 +72,38 @@ class Configured(Protocol):
         """Return the same, the state as one word, and the last fault."""
 
 
+class Outgoing(Protocol):
+    """The sinks that are configured."""
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return the state of each, and what it has delivered."""
+
+    async def pause(self, name: str, *, is_paused: bool) -> None:
+        """Let a sink deliver nothing, or go on. Raises CommandError."""
+
+    async def rewind(self, name: str, to: int | None, since: int | None) -> int:
+        """Let a sink go on at a sequence, or at a time; return the sequence. Raises CommandError."""
+
+
 class _Nothing:
-    """A hub without any source beside its socket."""
+    """A hub without any source beside its socket, and without sinks."""
 
     def stats(self) -> list[dict[str, Any]]:
         return []
 
     rows = stats
 
+    async def pause(self, name: str, *, is_paused: bool) -> None:
+        raise CommandError(f"there is no sink {name!r} (there are: none)")
+
+    async def rewind(self, name: str, to: int | None, since: int | None) -> int:
+        raise CommandError(f"there is no sink {name!r} (there are: none)")
+
 
 class Commands:
     """
     The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again.
-    *sources* are those that are configured. *events* are those that can be subscribed to.
+    *sources* and *sinks* are those that are configured. *events* are those that can be subscribed to.
     """
 
     def __init__(
@@ -87,11 +113,13 @@ class Commands:
         reload: Callable[[], Awaitable[object]],
         sources: Configured | None = None,
         events: Events | None = None,
+        sinks: Outgoing | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._journal = journal
         self._reload = reload
         self._sources: Configured = sources or _Nothing()
+        self._sinks: Outgoing = sinks or _Nothing()
         self.events: Events = events or Events()
         self._started = time.monotonic()
         self.readings: Readings = Readings()
@@ -104,6 +132,10 @@ class Commands:
             "ping": self.ping,
             "query": ForCaller(messages.query),
             "reload": self.reload,
+            "sink_pause": self.sink_pause,
+            "sink_resume": self.sink_resume,
+            "sink_rewind": self.sink_rewind,
+            "sinks": self.sinks,
             "sources": self.sources,
             "stats": self.stats,
             "subscribe": typed(self.events.subscribe, "subscribe"),
@@ -183,10 +215,37 @@ class Commands:
         counted = {"messages": tally.messages, "bytes": tally.bytes, "losses": tally.losses, "last_error": None}
         return {"sources": [socket | counted, *self._sources.rows()]}
 
+    def sinks(self, request: Request, peer: Peer) -> dict[str, Any]:
+        """
+        Return each sink that is configured: its state (``open``, ``failed``, ``paused`` or ``closed``), how far it has
+        delivered, what it has still to deliver, and its last fault.
+        """
+        numbers(request)
+        return {"sinks": self._sinks.stats()}
+
+    async def sink_pause(self, request: Request, peer: Peer) -> None:
+        """Let the sink *name* deliver nothing until it is resumed, also after a restart."""
+        await self._sinks.pause(_name_in(texts(request, "name")), is_paused=True)
+
+    async def sink_resume(self, request: Request, peer: Peer) -> None:
+        """Let the sink *name* go on."""
+        await self._sinks.pause(_name_in(texts(request, "name")), is_paused=False)
+
+    async def sink_rewind(self, request: Request, peer: Peer) -> dict[str, int]:
+        """
+        Let the sink *name* go on with another message, the first one unless *to* is given: a sequence, or a time.
+        Return its ``sequence``. What it delivers again is there twice; what it leaves out is not reported as lost.
+        """
+        params = request.params if isinstance(request.params, dict) else {}
+        to = params.get("to")
+        name = _name_in(texts(msgspec.structs.replace(request, params={**params, "to": ""}), "name", "to"))
+        sequence, since = place_of(to)
+        return {"sequence": await self._sinks.rewind(name, sequence, since)}
+
     def stats(self, request: Request, peer: Peer) -> dict[str, Any]:
         """
-        Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` is a list of the
-        sources that are configured.
+        Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` and ``sinks`` are
+        lists of those that are configured.
         """
         return self.figures()
 
@@ -203,7 +262,37 @@ class Commands:
             "uptime_s": round(time.monotonic() - self._started, 3),
             "pid": os.getpid(),
             "sources": self._sources.stats(),
+            "sinks": self._sinks.stats(),
         }
+
+
+def _name_in(given: Mapping[str, str]) -> str:
+    """Return the parameter *name*. Raises InvalidParams."""
+    if "name" not in given:
+        raise InvalidParams("name is missing: that of a sink", param="name")
+    return given["name"]
+
+
+def place_of(given: object) -> tuple[int | None, int | None]:
+    """
+    Return what *given* stands for: a sequence, or a time in nanoseconds since the epoch; None for both if it is None.
+
+    A number is a sequence, also as text; any other text is a time, as `mpsr logs` takes it. Raises InvalidParams.
+    """
+    if given is None:
+        return None, None
+    if isinstance(given, str) and not given.isdecimal():
+        try:
+            return None, parse_moment(given, time.time_ns())
+        except ValueError as error:
+            raise InvalidParams(f"to: {error}", param="to") from error
+    try:
+        sequence = int(given) if isinstance(given, (int, str)) and not isinstance(given, bool) else -1
+    except ValueError:  # too many digits
+        sequence = -1
+    if not 0 <= sequence < 1 << 63:
+        raise InvalidParams("to is neither a sequence nor a time", param="to")
+    return sequence, None
 
 
 def numbers(request: Request, *names: str) -> dict[str, int]:

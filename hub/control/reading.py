@@ -75,17 +75,18 @@ class Page(NamedTuple):
 
 
 class Pace:
-    """Pauses the thread for as long as it has worked, so that the event loop gets the interpreter."""
+    """Pauses the thread for as long as it has worked, by *clock*, so that the event loop gets the interpreter."""
 
-    def __init__(self) -> None:
-        self._began = time.perf_counter()
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or time.perf_counter
+        self._began = self._clock()
 
     def rest(self) -> None:
         """Sleep, if it is time."""
-        worked_s = time.perf_counter() - self._began
+        worked_s = self._clock() - self._began
         if worked_s >= REST_S:
             time.sleep(min(worked_s, REST_S_MAX))
-            self._began = time.perf_counter()
+            self._began = self._clock()
 
 
 class Selection(Query):
@@ -148,7 +149,7 @@ class Selection(Query):
                     yield message
 
 
-def pieces(batch: Batch) -> Iterator[Batch]:
+def pieces(batch: Batch, *, entry_bytes_max: int = ENTRY_BYTES_MAX) -> Iterator[Batch]:
     """Yield a large *batch* as several of about `PIECE_BYTES`. Of an entry that is too large there is only the size."""
     view, sequence, at = memoryview(batch.entries), batch.sequence, codec.ARRAY_HEADER_BYTES
     end = batch.sequence + batch.count
@@ -159,7 +160,7 @@ def pieces(batch: Batch) -> Iterator[Batch]:
             entries = codec.join((view[at : at + length],), count)
         elif length := _length_of(view, at):
             count = 1
-            entries = codec.join((_omitted(length) if length > ENTRY_BYTES_MAX else view[at : at + length],), 1)
+            entries = codec.join((_omitted(length) if length > entry_bytes_max else view[at : at + length],), 1)
         else:
             break
         if has_markers:

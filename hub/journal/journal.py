@@ -29,10 +29,12 @@ from hub.dedupe import Dedupe
 from hub.entries import NS
 from hub.errors import JournalLocked, JournalLost, JournalUnavailable, JournalUnusable
 from hub.journal.clock import steady_ns
+from hub.journal.cursors import Cursors
 from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Reader, sequence_before
 from hub.journal.recovery import Recovered, recover
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN
+from hub.journal.segment import list_segments
 from hub.journal.sharing import share_blocks
 from hub.journal.writer import LOOK_NS, RELAXED_SYNC_S, Commit, Durability, Writer
 from hub.lockfile import LockFile, LockTaken
@@ -51,6 +53,8 @@ class Journal:
     def __init__(self, path: str, files: Files, writer: Writer, recovered: Recovered, lock: LockFile | None) -> None:
         self.path = path
         self.recovered = recovered
+        self.cursors: Cursors = Cursors(files, recovered.hub_id)
+        """How far readers have delivered. They block on the disk: use them on a thread."""
         self._files = files
         self._writer = writer
         self._lock = lock
@@ -71,6 +75,7 @@ class Journal:
         retain_bytes: int = RETAIN_BYTES,
         retain_s: float | None = None,
         durability: Durability = "fsync",
+        needed_by: Sequence[str] = (),
         dedupe: Dedupe | None = None,
         files: Files | None = None,
     ) -> Journal:
@@ -78,6 +83,7 @@ class Journal:
         Open the journal in the folder *path*, and create the folder if it is missing.
 
         *retain_bytes* limits the size of the journal. *retain_s*, if given, limits the age of its messages in seconds.
+        Neither deletes what the readers *needed_by* have not delivered, by their cursors, until `need` is called.
         Raises JournalLocked, JournalUnusable or JournalTooNew; then nothing has been changed.
         """
         if retain_bytes < RETAIN_BYTES_MIN:
@@ -99,6 +105,7 @@ class Journal:
                     durability=durability,
                     is_ours=(lambda: True) if lock is None else partial(lock.is_in_place, believed_s=LOOK_NS / NS),
                 )
+                writer.needed_from = Cursors(folder, recovered.hub_id).needed_from(needed_by)
                 writer.begin()
             except BaseException as error:
                 if lock is not None:
@@ -151,6 +158,18 @@ class Journal:
         if since is not None:
             after = max(after, sequence_before(self._files, since))
         return Reader(self._files, after=after, path=self.path, committed=lambda: self._writer.last_sequence)
+
+    def need(self, sequence: int) -> None:
+        """Let nothing expire from *sequence* on: a reader still needs it. It replaces the sequence given before."""
+        self._writer.needed_from = sequence
+
+    def bytes_beyond(self, sequence: int) -> int:
+        """Return about how many bytes the journal holds after *sequence*. No disk is read."""
+        return self._writer.bytes_beyond(sequence)
+
+    def first_sequence(self) -> int:
+        """Return the first sequence that the journal may hold; the next one if it is empty. It reads the folder."""
+        return min([*list_segments(self._files)[:1], self.last_sequence + 1])
 
     async def wait_beyond(self, sequence: int) -> None:
         """Return when a message after *sequence* is committed."""

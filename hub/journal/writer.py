@@ -142,6 +142,18 @@ class Writer:
         active = self._active
         return sum(segment.size_bytes for segment in self._sealed) + (active.size if active else 0)
 
+    def bytes_beyond(self, sequence: int) -> int:
+        """Return about how many bytes of segments hold what follows *sequence*: messages count alike. Thread-safe."""
+        active = self._active
+        sizes = [(segment.first_sequence, segment.size_bytes) for segment in list(self._sealed)]
+        if active is not None:
+            sizes.append((active.first_sequence, self._position))
+        ends = [*(first for first, _ in sizes[1:]), self._next_sequence]
+        return sum(
+            size * max(end - max(first, sequence + 1), 0) // max(end - first, 1)
+            for (first, size), end in zip(sizes, ends, strict=True)
+        )
+
     def append(self, batches: Sequence[Batch]) -> Commit:
         """
         Commit *batches* in this order. Resends are left out, and batches with neither messages nor positions.

@@ -88,6 +88,11 @@ def render_pretty(message: Message) -> str:
     return _pretty(message, _plainly, _local)
 
 
+def render_dated(message: Message) -> str:
+    """Render in the same way, always with the date, and in UTC: the same text whenever it is rendered."""
+    return _pretty(message, _plainly, _dated)
+
+
 def pretty(*, coloured: bool, utc: bool) -> Callable[[Message], str]:
     """Return a function that renders in the same way, in colours, or with times in UTC."""
     paint, clock = _in_colour if coloured else _plainly, _of_utc if utc else _local
@@ -132,6 +137,11 @@ def _local(seconds: int, now: int) -> str:
 @functools.lru_cache(maxsize=64)
 def _of_utc(seconds: int, now: int) -> str:
     return _shown(time.gmtime(_clamped(seconds)), time.gmtime(now))
+
+
+@functools.lru_cache(maxsize=64)
+def _dated(seconds: int, now: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(_clamped(seconds)))
 
 
 def _shown(moment: time.struct_time, now: time.struct_time) -> str:

@@ -23,6 +23,7 @@ from hub.limits import Limit, When
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
+from hub.sinks.table import SINKS_MAX, AnySink
 from hub.sources.kinds import AnySource, Datagram, Fifo, Files, Http, Journald, Kmsg, PermittedTable, Pickle, Tcp
 from hub.sources.table import SOURCES_MAX
 from hub.sources.values import GlobPath, Place
@@ -141,7 +142,10 @@ class LimitTable(Table, frozen=True, kw_only=True):
         return Limit(self.tag, self.user, self.messages_per_s, self.bytes_per_s, self.when)
 
 
-METHODS = ("imports", "losses", "peers", "ping", "query", "reload", "sources", "stats", "subscribe", "tail")
+METHODS = (
+    "imports", "losses", "peers", "ping", "query", "reload", "sink_pause", "sink_resume", "sink_rewind", "sinks",
+    "sources", "stats", "subscribe", "tail",
+)  # fmt: skip
 """The methods that access rules can be for; a test compares them with hub.control.methods."""
 
 
@@ -204,6 +208,7 @@ class Config(Table, frozen=True, kw_only=True):
     sources: Live[tuple[AnySource, ...]] = ()
     limits: Live[tuple[LimitTable, ...]] = ()
     access: Live[tuple[AccessTable, ...]] = ()
+    sinks: Live[tuple[AnySink, ...]] = ()
 
     def __post_init__(self) -> None:
         if is_abstract(self.socket) and (self.group is not None or self.mode != SOCKET_MODE):
@@ -211,6 +216,7 @@ class Config(Table, frozen=True, kw_only=True):
                 f"mode and group have no meaning for {self.socket}, which is no file (leave them out, and name in "
                 "send_allow who else may send)"
             )
+        _check_sinks(self.sinks)
         if len(self.all_sources) > SOURCES_MAX:
             raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
         taken: dict[str, str] = {self.socket: "the hub's socket"}
@@ -264,6 +270,14 @@ class Config(Table, frozen=True, kw_only=True):
     def frame_bytes_max(self) -> int:
         """The size of the largest frame: `frame_size`, and no more than the journal accepts."""
         return min(self.frame_size, batch_bytes_max_for(self.journal_size))
+
+
+def _check_sinks(sinks: tuple[AnySink, ...]) -> None:
+    if len(sinks) > SINKS_MAX:
+        raise ValueError(f"there are {len(sinks)} sinks (at most {SINKS_MAX})")
+    for names, what in (([str(sink.name) for sink in sinks], "name"), ([sink.destination for sink in sinks], "path")):
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two sinks have the {what} {twice} (choose another {what})")
 
 
 FIELDS = fields_of(Config)

@@ -4,8 +4,8 @@ The keys of the configuration as users meet them: the flag, the variable, the he
 The key ``journal_size`` is the flag ``--journal-size``, the variable ``MPSR_JOURNAL_SIZE`` and the line
 ``journal_size = "2GiB"`` of the file.
 
-The keys ``sources``, ``limits`` and ``access``, lists of tables, have neither flag nor variable. Each type of source
-has a key that is short for a table with a path, or an address.
+The keys ``sources``, ``sinks``, ``limits`` and ``access``, lists of tables, have neither flag nor variable. Each type
+of source has a key that is short for a table with a path, or an address.
 
 Not here: types, defaults and what a reload can change (hub.service.config), reading (hub.service.settings).
 """
@@ -18,6 +18,7 @@ from hub.access import Right
 from hub.service.config import FIELDS, LOG_LEVELS
 from hub.service.misfit import as_toml
 from hub.service.tables import written
+from hub.sinks.table import SINKS
 from hub.sources.table import SOURCES
 
 PREFIX = "MPSR_"
@@ -123,6 +124,19 @@ _SAMPLE_TABLES = (
     '#tls_cert = "/etc/mpsr/cert.pem"',
     '#tls_key = "/etc/mpsr/key.pem"',
     '#tls_client_ca = "/etc/mpsr/clients.pem"',
+    "",
+    "# Where messages go besides the journal. `name` is that of its place in the journal; repeat the heading for each.",
+    "# (a reload adds, changes or removes it; default: none)",
+    "#[[sinks]]",
+    f"#type = {as_toml(next(iter(SINKS)))}  # {', '.join(SINKS)}",
+    '#name = "archive"',
+    '#path = "/srv/logs/{tag}/{date}.log"  # also {hour}',
+    '#tag = ["app.*", "!app.debug"]  # default: every tag',
+    '#level = "info"  # default: all',
+    '#rotate_size = "64MiB"',
+    '#compress = "zstd"  # or "gzip"',
+    '#retain = "30d"',
+    '#when_full = "block"  # or "expire", the default: the oldest messages go, and are reported as lost',
     "",
     "# How much a user may send a second, under the tags that match. The first that applies counts; default: no limit.",
     "# (a reload changes it)",

@@ -25,6 +25,7 @@ from hub.paths import is_abstract
 from hub.quantities import Size
 from hub.secretfile import Unusable, read_secret
 from hub.service.config import Config
+from hub.sinks.table import SinkFault, check_sink, reason_of
 from hub.socketpath import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.credentials import load as load_credentials
 from hub.sources.fileglob import Exclusion, Glob
@@ -90,6 +91,15 @@ def check_sources(config: Config) -> None:
             _check_source(source)
         except (MpsrError, OSError) as error:
             raise as_source_error(source, error) from error
+
+
+def check_sinks(config: Config) -> None:
+    """Raise SinkFault for a sink that could not deliver. A hub would start, and try again."""
+    for sink in config.sinks:
+        try:
+            check_sink(sink)
+        except (MpsrError, OSError) as error:
+            raise SinkFault(f"sink {sink.name}: {reason_of(error)}") from error
 
 
 def notes_on_sources(config: Config) -> Iterator[str]:

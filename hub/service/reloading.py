@@ -39,8 +39,8 @@ class Reloader:
 
     *emit* sends an event to its subscribers.
 
-    *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* runs the sources of
-    a configuration, and no others.
+    *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* and
+    *follow_sinks* run the sources and the sinks of a configuration, and no others.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Reloader:
         *,
         follow_socket: Callable[[], Awaitable[None]],
         follow_sources: Callable[[Config], Awaitable[None]],
+        follow_sinks: Callable[[Config], Awaitable[None]],
         emit: Callable[[str, object], None],
     ) -> None:
         self.config = config
@@ -60,6 +61,7 @@ class Reloader:
         self._journal = journal
         self._follow_socket = follow_socket
         self._follow_sources = follow_sources
+        self._follow_sinks = follow_sinks
         self._emit = emit
         self._reloading = asyncio.Lock()
 
@@ -110,6 +112,8 @@ class Reloader:
             await self._follow_socket()
         if old.all_sources != self.config.all_sources:
             await self._follow_sources(self.config)
+        if old.sinks != self.config.sinks:
+            await self._follow_sinks(self.config)
         if (old.journal_size, old.retain) != (self.config.journal_size, self.config.retain):
             try:
                 await self._journal.expire()

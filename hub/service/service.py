@@ -62,6 +62,7 @@ from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig
 from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
+from hub.sinks.sinks import Sinks, needed_by
 from hub.sinks.stdout import Printer
 from hub.socketfile import SocketFile
 from hub.sources.shown import Shown
@@ -109,7 +110,11 @@ class Service:
             stop=self.stop, reload=self._hung_up.set
         ):  # around the journal too: its recovery and its seal are not interrupted
             journal = await Journal.open(
-                config.journal, retain_bytes=config.journal_size, retain_s=config.retain, durability=config.durability
+                config.journal,
+                retain_bytes=config.journal_size,
+                retain_s=config.retain,
+                durability=config.durability,
+                needed_by=needed_by(config.sinks),
             )
             try:
                 if not self._stopping.is_set():
@@ -164,6 +169,7 @@ class Service:
             is_stopping=self._stopping.is_set,
         )
         sources = Sources(endpoint, self._config.all_sources, make_source=functools.partial(make_source, shown=shown))
+        sinks = Sinks(endpoint, journal, self._config.sinks)
         reloader = Reloader(
             self._config,
             self._load,
@@ -171,10 +177,11 @@ class Service:
             journal,
             follow_socket=spools.follow_socket,
             follow_sources=lambda config: sources.change(config.all_sources),
+            follow_sinks=lambda config: sinks.change(config.sinks),
             emit=events.emit,
         )
         reload = functools.partial(_reload, reloader, notifier)
-        commands = Commands(endpoint, journal, reload, sources, events)
+        commands = Commands(endpoint, journal, reload, sources, events, sinks)
 
         async def until_stopped() -> None:
             _log_start(endpoint, journal)
@@ -189,7 +196,7 @@ class Service:
             endpoint.limits.change(())  # what was read is stored: a client that waits for a limit would be cut off
             return reloader.config.stop_timeout
 
-        parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, commands))
+        parts = self._parts(endpoint, journal, notifier, reloader, (spools, sources, sinks, commands))
         try:
             await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
         finally:
@@ -201,24 +208,25 @@ class Service:
         journal: Journal,
         notifier: Notifier,
         reloader: Reloader,
-        others: tuple[SpoolSource, Sources, Commands],
+        others: tuple[SpoolSource, Sources, Sinks, Commands],
     ) -> list[Part]:
-        """Return the parts in the order of the start. *others* are the sources beside the socket, and the commands."""
-        spools, sources, commands = others
+        """Return the parts in the order of the start. *others* are other sources, the sinks, and the commands."""
+        spools, sources, sinks, commands = others
         watchdog = Watchdog(notifier.watchdog, notifier.watchdog_s)
         receiver = Receiver(endpoint.inbox, journal, endpoint.metrics, watch=watchdog, emit=commands.events.emit)
         reload = functools.partial(_reload, reloader, notifier)
-        sinks = []
+        printing = []
         if self._print_batch is not None:
             printer = Printer(journal, self._print_batch)
-            sinks.append(Part("print", printer.run, stop=printer.stop, grace_s=STOP_GRACE_S))
+            printing.append(Part("print", printer.run, stop=printer.stop, grace_s=STOP_GRACE_S))
         return [
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
             Part("guard", lambda: housekeeping.guard(journal), is_vital=True),
             Part("expiry", lambda: housekeeping.expire(journal, reloader)),
             Part("garbage", lambda: self._when_ready(FullCollections(lambda: endpoint.connections).run)),
             Part("status", lambda: self._when_ready(lambda: housekeeping.report(endpoint, journal, notifier))),
-            *sinks,
+            *printing,
+            Part("sinks", sinks.run, stop=sinks.stop, grace_s=STOP_GRACE_S),
             Part("receiver", receiver.run, stop=receiver.stop, grace_s=STOP_GRACE_S, is_vital=True),
             Part("spools", spools.run, ready=lambda: self._unless_stopping(spools.first_look)),
             Part("sources", sources.run, ready=sources.ready, stop=sources.stop, grace_s=STOP_GRACE_S),

@@ -8,7 +8,7 @@ Source: Prometheus, "Exposition formats", text format 0.0.4.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hub.metrics import Metrics
@@ -52,6 +52,25 @@ def _lines(stats: Mapping[str, Any], *, is_ready: bool) -> Iterator[str]:
         yield from (f"mpsr_source_lag_{unit}{_labels(source)} {lag}" for source, lag in lags if lag is not None)
     yield "# TYPE mpsr_source_up gauge"
     yield from (f"mpsr_source_up{_labels(source)} {int(source['state'] == 'open')}" for source in sources)
+
+    yield from _sink_lines(stats.get("sinks", ()))
+
+
+def _sink_lines(sinks: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for figure in ("messages", "retries", "dead", "lost"):
+        yield f"# TYPE mpsr_sink_{figure}_total counter"
+        yield from (f"mpsr_sink_{figure}_total{_sink_labels(sink)} {sink[figure]}" for sink in sinks)
+    for unit in ("bytes", "messages", "seconds"):
+        yield f"# TYPE mpsr_sink_lag_{unit} gauge"
+        yield from (f"mpsr_sink_lag_{unit}{_sink_labels(sink)} {sink['lag'][unit]}" for sink in sinks)
+    yield "# TYPE mpsr_sink_sequence gauge"
+    yield from (f"mpsr_sink_sequence{_sink_labels(sink)} {sink['sequence']}" for sink in sinks)
+    yield "# TYPE mpsr_sink_up gauge"
+    yield from (f"mpsr_sink_up{_sink_labels(sink)} {int(sink['state'] == 'open')}" for sink in sinks)
+
+
+def _sink_labels(sink: Mapping[str, Any]) -> str:
+    return f'{{name="{_escaped(sink["name"])}",type="{_escaped(sink["type"])}"}}'
 
 
 def _labels(source: Mapping[str, Any]) -> str:

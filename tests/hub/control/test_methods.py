@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from hub.batchreplies import REPLY_BYTES_MAX
-from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, numbers, rss_bytes
+from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, numbers, place_of, rss_bytes
 from hub.endpoint import Endpoint
 from hub.entries import join
 from hub.errors import CommandError, InvalidParams
@@ -41,11 +41,11 @@ async def nothing() -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path) -> AsyncIterator[tuple[Endpoint, Journal, Commands]]:
+async def serving(folder: Path, sinks: Any = None) -> AsyncIterator[tuple[Endpoint, Journal, Commands]]:
     """A listening hub with a journal and the commands. Nothing takes from its inbox."""
     journal = await Journal.open(str(folder / "j"))
     endpoint = Endpoint(SocketFile.bind(str(folder / "s")))
-    commands = Commands(endpoint, journal, nothing)
+    commands = Commands(endpoint, journal, nothing, sinks=sinks)
     running = asyncio.create_task(endpoint.run(commands.table))
     try:
         yield endpoint, journal, commands
@@ -167,7 +167,8 @@ def test_every_command_says_what_it_does(tmp_path: Path) -> None:
             assert sorted(commands.table) == [*METHODS]
             assert RIGHT_OF == {
                 "imports": "send", "reload": "control", "stats": "read", "sources": "read", "peers": "read",
-                "losses": "read", "query": "messages", "tail": "messages",
+                "losses": "read", "query": "messages", "tail": "messages", "sinks": "read", "sink_pause": "control",
+                "sink_resume": "control", "sink_rewind": "control",
             }  # fmt: skip
             functions = {name: getattr(command, "function", command) for name, command in commands.table.items()}
             assert [name for name, function in functions.items() if not function.__doc__] == []
@@ -287,3 +288,64 @@ def test_sources(run: Run, tmp_path: Path) -> None:
             await asyncio.wait((receiving,))
 
     run(main())
+
+
+class Outgoing:
+    """Sinks that keep what they are asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def stats(self) -> list[dict[str, Any]]:
+        return [{"name": "a"}]
+
+    async def pause(self, name: str, *, is_paused: bool) -> None:
+        self.asked.append((name, is_paused))
+
+    async def rewind(self, name: str, to: int | None, since: int | None) -> int:
+        self.asked.append((name, to, since))
+        return 7
+
+
+def test_sinks_take_orders(tmp_path: Path) -> None:
+    """They are listed, paused, resumed and rewound: to a sequence, also as text, to a time, or to the beginning."""
+    path, sinks = str(tmp_path / "s"), Outgoing()
+
+    async def main() -> None:
+        async with serving(tmp_path, sinks) as (_, _, commands):
+            assert commands.figures()["sinks"] == [{"name": "a"}]
+            assert await asyncio.to_thread(call, "sinks", path=path) == {"sinks": [{"name": "a"}]}
+            await asyncio.to_thread(call, "sink_pause", {"name": "a"}, path=path)
+            await asyncio.to_thread(call, "sink_resume", {"name": "a"}, path=path)
+            for to in ({}, {"to": 5}, {"to": "6"}, {"to": "@1.5"}):
+                answer = await asyncio.to_thread(call, "sink_rewind", {"name": "a", **to}, path=path)
+                assert answer == {"sequence": 7}
+            assert sinks.asked == [
+                ("a", True), ("a", False),
+                ("a", None, None), ("a", 5, None), ("a", 6, None), ("a", None, 1_500_000_000),
+            ]  # fmt: skip
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("to", ["soon", "9" * 30, "9" * 5000, -1, True, 1.5, [1]])
+def test_a_wrong_place_is_named(to: Any) -> None:
+    """What is neither a sequence nor a time is an error of the parameter."""
+    with pytest.raises(InvalidParams) as raised:
+        place_of(to)
+    assert raised.value.data == {"param": "to"}
+
+
+def test_a_hub_without_sinks(tmp_path: Path) -> None:
+    """It has none to list or to give orders to; a name is needed."""
+
+    async def main() -> None:
+        async with serving(tmp_path) as (_, _, commands):
+            assert commands.sinks(Request("sinks"), Peer()) == {"sinks": []}
+            for method in (commands.sink_pause, commands.sink_resume, commands.sink_rewind):
+                with pytest.raises(CommandError, match="there are: none"):
+                    await method(Request("x", {"name": "a"}), Peer())
+                with pytest.raises(InvalidParams, match="name is missing"):
+                    await method(Request("x"), Peer())
+
+    asyncio.run(main())

@@ -22,6 +22,7 @@ from hub import entries as codec
 from hub.errors import JournalLocked, JournalLost, JournalTooNew, JournalUnavailable, JournalUnusable
 from hub.journal import journal as journal_module
 from hub.journal.block import VERSION, SegmentHeader, pack_segment_header
+from hub.journal.cursors import Cursor
 from hub.journal.files import BytesLike, DiskFiles, Files
 from hub.journal.journal import Journal
 from hub.journal.retention import RETAIN_BYTES_MIN, SEGMENT_BYTES_MIN
@@ -49,8 +50,11 @@ async def opened(
     files: Files | None = None,
     durability: Durability = "fsync",
     retain_bytes: int = RETAIN_BYTES_MIN,
+    needed_by: Sequence[str] = (),
 ) -> AsyncIterator[Journal]:
-    journal = await Journal.open(str(path), retain_bytes=retain_bytes, durability=durability, files=files)
+    journal = await Journal.open(
+        str(path), retain_bytes=retain_bytes, durability=durability, needed_by=needed_by, files=files
+    )
     try:
         yield journal
     finally:
@@ -656,5 +660,25 @@ def test_a_torn_end_is_cut_and_reported(tmp_path: Path) -> None:
             file.write(b"torn" + bytes(1000))
         async with opened(tmp_path) as journal:
             assert (journal.recovered.cut_bytes, journal.recovered.missing, journal.last_sequence) == (4, 0, 1)
+
+    run(main())
+
+
+def test_what_a_reader_needs_is_kept_from_the_start(tmp_path: Path) -> None:
+    """Also by the expiry that opening the journal may cause; `need` replaces it. The first sequence follows."""
+
+    async def main() -> None:
+        async with opened(tmp_path / "j") as journal:
+            assert (journal.first_sequence(), journal.bytes_beyond(0)) == (1, 0)
+            journal.cursors.write("a", Cursor(0))
+        async with opened(tmp_path / "j", needed_by=["a"]) as journal:
+            for _ in range(8):
+                await journal.append([batch("a", size=1 << 20)])
+            await journal.expire()
+            assert journal.first_sequence() == 1
+            assert journal.bytes_beyond(0) > 8 << 20
+            journal.need(6)
+            await journal.expire()
+            assert 1 < journal.first_sequence() <= 6
 
     run(main())

@@ -434,6 +434,22 @@ def test_segments_that_are_still_needed_do_not_expire(disk: ForgettingFiles) -> 
     assert list_segments(disk)[0] >= first
 
 
+def test_bytes_beyond_a_sequence(disk: ForgettingFiles) -> None:
+    """Whole segments count with their bytes, a part of one by its share of the messages; nothing is beyond the end."""
+    life = Life(disk)
+    assert life.writer.bytes_beyond(0) == 0
+    for number in range(1, 30):
+        life.append(own("a", number, size=600))
+    last = life.writer.last_sequence
+    beyond = [life.writer.bytes_beyond(sequence) for sequence in range(last + 2)]
+    assert beyond == sorted(beyond, reverse=True)
+    assert beyond[-2:] == [0, 0]
+    assert beyond[0] == sum(each.size_bytes for each in life.writer._sealed) + life.writer._position
+    assert beyond[last // 2] in range(beyond[0] // 3, beyond[0] * 2 // 3)
+    life.writer.close()
+    assert life.writer.bytes_beyond(last - 1) > 0
+
+
 def test_a_resend_is_recognised_after_its_batch_has_expired(disk: ForgettingFiles) -> None:
     """Deduplication covers expired messages too, also after a restart."""
     life = Life(disk, retain_bytes=2 * SEGMENT_BYTES)

@@ -22,7 +22,7 @@ from hub import entries as codec
 from hub.entries import RECORD_NESTING_MAX
 from hub.message import UNKNOWN_PEER, Batch, Message, Peer
 from hub.query.level import LEVELS, LevelCondition
-from hub.query.rendering import RENDERERS, pretty, render_json, render_pretty, render_text, rfc3339
+from hub.query.rendering import RENDERERS, pretty, render_dated, render_json, render_pretty, render_text, rfc3339
 
 PEER = Peer(42, 1000, 100, "web")
 render_pretty_coloured = pretty(coloured=True, utc=False)
@@ -101,6 +101,13 @@ def test_text_and_pretty(record: dict[Any, Any], text: str | None, pretty: str) 
     if text is not None:
         assert render_text(message(record)) == text
     assert render_pretty(message(record)) == f"1970-01-01 00:00:01.500 app web[42] {pretty}".rstrip()
+
+
+def test_dated_is_the_same_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the date and in UTC, also today, and wherever it is rendered."""
+    shown = message({"level": "error", "message": "one\ntwo"})
+    monkeypatch.setattr(time, "time", lambda: 2.0)
+    assert render_dated(shown) == "1970-01-01 00:00:01.500 app web[42] error one\n    two"
 
 
 def test_a_host_on_a_network() -> None:

@@ -20,6 +20,7 @@ from hub.quantities import Mode
 from hub.service.config import Config
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig, load
+from hub.sinks.table import File, SinkName, Template
 from hub.sources.kinds import Fifo
 
 NO_FAULTS: Mapping[str, MpsrError] = MappingProxyType({})
@@ -63,6 +64,9 @@ class Parts:
     async def follow_sources(self, new: Config) -> None:
         self._call(f"sources {len(new.all_sources)}")
 
+    async def follow_sinks(self, new: Config) -> None:
+        self._call(f"sinks {len(new.sinks)}")
+
     async def expire(self) -> int:
         self._call("expire")
         return 0
@@ -78,7 +82,13 @@ def reloader(parts: Any, new: Config) -> Reloader:
 
 def followers(parts: Any) -> Any:
     emit = getattr(parts, "emit", lambda *_: None)
-    return {"follow_socket": parts.follow_socket, "follow_sources": parts.follow_sources, "emit": emit}
+    follow_sinks = getattr(parts, "follow_sinks", None)
+    return {
+        "follow_socket": parts.follow_socket,
+        "follow_sources": parts.follow_sources,
+        "follow_sinks": follow_sinks,
+        "emit": emit,
+    }
 
 
 def test_everything_that_changes() -> None:
@@ -123,6 +133,16 @@ def test_an_inherited_socket() -> None:
         assert (result["changed"], result["set_by_socket_unit"]) == (changed, ["mode", "group"])
     assert parts.calls == ["retain 1024", "limit 5 65536", "rules"] * 2
     assert (reloading.config.mode, reloading.config.group) == (0o660, None)
+
+
+def test_sinks_follow() -> None:
+    """Sinks follow their own key, and nothing else."""
+    parts = Parts()
+    sink = File(name=SinkName("a"), path=Template("/srv/a.log"))
+    reloading = reloader(parts, msgspec.structs.replace(config(), sinks=(sink,)))
+    for changed in ["sinks"], []:
+        assert asyncio.run(reloading.reload())["changed"] == changed
+    assert [call for call in parts.calls if call.startswith("sinks")] == ["sinks 1"]
 
 
 def test_sources_follow() -> None:

@@ -17,7 +17,9 @@ def samples(stats: dict[str, Any], *, is_ready: bool = True) -> dict[Any, float]
     """Return each value by its name, or by name and path."""
     families = text_string_to_metric_families(exposition(stats, is_ready=is_ready))
     return {
-        (sample.name, sample.labels["path"]) if sample.labels else sample.name: sample.value
+        (sample.name, sample.labels.get("path") or sample.labels["name"])
+        if sample.labels
+        else sample.name: sample.value
         for family in families
         for sample in family.samples
     }
@@ -53,3 +55,24 @@ def test_the_lag_of_sources() -> None:
     found = samples({"sources": [row | {"lag": lag}, row | {"path": "/b", "lag": None}, row | {"path": "/c"}]})
     known = {name: value for name, value in found.items() if "lag" in name[0]}
     assert known == {("mpsr_source_lag_bytes", "/a"): 70, ("mpsr_source_lag_seconds", "/a"): 0.5}
+
+
+def test_sinks() -> None:
+    """Each sink has its figures and its lag."""
+    lag = {"bytes": 70, "messages": 2, "seconds": 0.5}
+    row = {
+        "name": "a",
+        "type": "file",
+        "state": "open",
+        "sequence": 9,
+        "messages": 3,
+        "retries": 1,
+        "dead": 4,
+        "lost": 5,
+    }
+    found = samples({"sinks": [row | {"lag": lag}, row | {"name": "b", "state": "failed", "lag": lag}]})
+    assert {name[0].removeprefix("mpsr_sink_"): value for name, value in found.items() if name[1] == "a"} == {
+        "messages_total": 3, "retries_total": 1, "dead_total": 4, "lost_total": 5, "lag_bytes": 70, "lag_messages": 2,
+        "lag_seconds": 0.5, "sequence": 9, "up": 1,
+    }  # fmt: skip
+    assert found["mpsr_sink_up", "b"] == 0

@@ -1,0 +1,66 @@
+"""`mpsr sinks`: shows where messages go besides the journal, and pauses, resumes and rewinds a sink."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from hub.cli.options import Named, socket_option
+from hub.cli.output import columns
+from hub.escaping import escape
+from producers import call as ask
+
+_COLUMNS = ("name", "type", "path", "state", "sequence", "messages", "rate", "retries", "dead", "lost")
+_UNITS = {"messages": "messages", "bytes": "bytes", "seconds": "s"}
+
+
+@click.command()
+@click.argument("action", type=click.Choice(["pause", "resume", "rewind"]), required=False)
+@click.argument("name", required=False)
+@click.option("--to", metavar="SEQ|TIME", help="With rewind: where to go on (the oldest message).")
+@socket_option
+@click.option(
+    "-o", "--output", type=Named(["text", "json"]), default="text", show_default=True, help="json: one object per line."
+)
+def sinks(action: str | None, name: str | None, to: str | None, socket: str | None, output: str) -> None:
+    """Show the sinks, how far each is and what failed; or change one.
+
+    The lag is what a sink has still to deliver: messages, bytes (about), and the age of the oldest. The rate is
+    messages a second. The error is the last one, even if the sink works again.
+
+    pause stops a sink until resume, also after a restart of the hub. rewind goes on at a sequence, or at the first
+    message that was received at a time or later (10m, 14:30, now): what it delivers again is there twice.
+
+    \b
+    Examples:
+      mpsr sinks
+      mpsr sinks pause archive
+      mpsr sinks rewind archive --to 10m
+    """
+    if action is None:
+        _show(ask("sinks", path=socket)["sinks"], output)
+        return
+    if name is None:
+        raise click.UsageError(f"{action} needs the NAME of a sink")
+    if to is not None and action != "rewind":
+        raise click.UsageError(f"--to is for rewind, not for {action}")
+    params: dict[str, Any] = {"name": name} if to is None else {"name": name, "to": to}
+    answer = ask(f"sink_{action}", params, path=socket)
+    if action == "rewind":
+        click.echo(f"mpsr: {name} goes on with sequence {answer['sequence']}")
+
+
+def _show(rows: list[dict[str, Any]], output: str) -> None:
+    if output == "json":
+        for row in rows:
+            click.echo(escape(json.dumps(row)))
+        return
+    for line in columns([[*_COLUMNS, "lag", "error"], *map(_cells, rows)]):
+        click.echo(escape(line))
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    lag = ", ".join(f"{row['lag'][unit]:.0f} {short}" for unit, short in _UNITS.items())
+    return [*(str(row[name]) for name in _COLUMNS), lag if row["lag"]["messages"] else "-", row["last_error"] or ""]

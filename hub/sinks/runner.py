@@ -1,0 +1,421 @@
+"""
+Runs one sink: follows the journal by cursor, delivers portions, and moves the cursor.
+
+A thread of its own reads, filters and delivers, so that a slow or dead destination delays nothing else. The event loop
+wakes it, asks it for its figures, gives it orders, and stores what it reports.
+
+Always true:
+- the cursor is stored after what it covers is safe at the destination, at most each `CHECKPOINT_S` and at every stop;
+- the order of the journal is kept: after a fault, the messages after the cursor are delivered again, by a fresh sink;
+- a fault is one line in the log, however often it is repeated. The pauses between tries grow (hub.sinks.backoff);
+- what is missing in the journal, and what can never be delivered, is stored before the cursor passes it.
+
+Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), destinations (hub.sinks.file).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+
+from hub.entries import NS
+from hub.errors import HubClosed
+from hub.journal.cursors import Cursor, CursorDamaged
+from hub.journal.journal import Journal
+from hub.log import get_logger
+from hub.message import Message
+from hub.sinks.backoff import Backoff
+from hub.sinks.deadletter import Reports
+from hub.sinks.portions import Found, Missing, Portion, Portions
+from hub.sinks.table import Halted, Host, Sink, SinkTable, make, reason_of, type_of
+from hub.sinks.waker import Waker
+from hub.waiting import until_set
+
+LINGER_S = 0.02
+"""A sink is woken that often at most, however many commits there are."""
+IDLE_S = 1.0
+"""How often a sink without messages looks at its destination."""
+CHECKPOINT_S = 1.0
+"""A stored cursor costs three syncs. What was delivered since the last one, a file sink recognises after a crash."""
+HALT_S = 1.0
+"""How long a sink that did not end in time gets to let go of what it does."""
+RATE_S = 10
+"""The time over which the rate is an average."""
+T = TypeVar("T")
+log = get_logger("mpsr.sinks")
+
+
+class _Interrupted(Exception):
+    """There is an order, or the sink is to end."""
+
+
+class Runner:
+    """
+    The sink for *table*, which reads *journal*. *reports* stores what it has to report.
+
+    *on_moved* is called on the event loop when the cursor has moved.
+    """
+
+    def __init__(
+        self,
+        table: SinkTable,
+        journal: Journal,
+        reports: Reports,
+        *,
+        on_moved: Callable[[], None] = lambda: None,
+        make_sink: Callable[[SinkTable, Host], Sink] = make,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.table = table
+        self.waker: Waker = Waker()
+        self._journal = journal
+        self._reports = reports
+        self._on_moved = on_moved
+        self._make = make_sink
+        self._backoff = backoff or Backoff()
+        self._begin = journal.last_sequence  # where a new sink begins that wants only what comes from now on
+        self._seen = journal.last_sequence  # the last sequence of which the thread was woken
+        self._arrived = 0  # when it was woken for the first message that it has not delivered
+        self._stored: Cursor | None = None
+        self._delivered = 0
+        self._orders: queue.SimpleQueue[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = queue.SimpleQueue()
+        self._is_ending = self._is_halting = False
+        self._end_at = 0
+        self._figures = Figures()
+        self._sink: Sink | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._work, name=f"mpsr-{table.name}", daemon=True)
+        self._waking = asyncio.create_task(self._wake(), name=f"mpsr-sink-{table.name}")
+        self._thread.start()
+
+    @property
+    def needed_from(self) -> int | None:
+        """The first sequence that it has not delivered, by its stored cursor. None: not known yet."""
+        return None if self._stored is None else self._stored.sequence + 1
+
+    @property
+    def is_halted(self) -> bool:
+        return self._is_halting or not self._orders.empty()
+
+    async def stop(self, timeout: float) -> None:
+        """Deliver what is committed by now, within *timeout* seconds, unless the destination fails. Then end."""
+        self._end_at = self._journal.last_sequence
+        self._is_ending = True
+        self.waker.wake()
+        if not await self._has_ended(timeout):
+            self._is_halting = True
+            self.waker.wake()
+            if not await self._has_ended(HALT_S):
+                log.warning("sink.abandoned", name=self.table.name, reason="a call to its destination does not return")
+        self._waking.cancel()
+        await asyncio.wait((self._waking,))
+
+    async def pause(self, is_paused: bool) -> None:
+        """Deliver nothing until it is resumed, also after a restart; or go on."""
+        await self._order(lambda: self._store(msgspec.structs.replace(self._cursor(), is_paused=is_paused)))
+
+    async def rewind(self, to: int | None, since: int | None = None) -> int:
+        """
+        Go on with the sequence *to*, or with what was received at *since* or later; None for both: with the oldest
+        message. Return the sequence.
+        """
+        return await self._order(lambda: self._go_to(to, since))
+
+    def row(self) -> dict[str, Any]:
+        """Return what users see of it."""
+        last, stored = self._journal.last_sequence, self._stored
+        delivered = max(self._delivered, 0 if stored is None else stored.sequence)
+        waiting = max(last - delivered, 0)
+        figures = self._figures
+        since = (figures.behind_since or self._arrived) if waiting else 0
+        seconds = max(time.time_ns() - since, 0) / NS if since else 0.0
+        return {
+            "name": str(self.table.name),
+            "type": type_of(self.table),
+            "path": str(self.table.destination),
+            "state": figures.state,
+            "sequence": delivered,
+            "messages": figures.messages,
+            "rate": round(figures.rate(time.monotonic()), 1),
+            "lag": {
+                "messages": waiting,
+                "bytes": self._journal.bytes_beyond(delivered) if waiting else 0,
+                "seconds": round(seconds, 3),
+            },
+            "retries": figures.retries,
+            "dead": figures.dead,
+            "lost": figures.lost,
+            "last_error": figures.last_error or None,
+        }
+
+    async def _has_ended(self, timeout: float) -> bool:
+        await until_set(self._ended, timeout)
+        return self._ended.is_set()
+
+    async def _wake(self) -> None:
+        while True:
+            await self._journal.wait_beyond(self._seen)
+            if self._delivered >= self._seen:
+                self._arrived = time.time_ns()
+            self._seen = self._journal.last_sequence
+            self.waker.wake()
+            await asyncio.sleep(LINGER_S)
+
+    async def _order(self, work: Callable[[], T]) -> T:
+        """Return what *work* returns on the thread, between two portions."""
+        if self._is_ending:
+            raise HubClosed
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._orders.put((work, future))
+        self.waker.wake()
+        return await asyncio.wrap_future(future)
+
+    # The thread.
+
+    def _work(self) -> None:
+        try:
+            while True:
+                try:
+                    self._obey()
+                    self._serve()
+                except (_Interrupted, Halted):
+                    self._keep_safe()
+                except Exception as error:  # noqa: BLE001  whatever it is, the hub goes on
+                    self._keep_safe()
+                    self._fail(error)
+                self._sink = None
+                if self._is_ending:
+                    return
+        finally:
+            self._figures.state = "closed"
+            self.waker.close()
+            while not self._orders.empty():
+                self._orders.get()[1].set_exception(HubClosed())
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+                self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _serve(self) -> None:
+        """Deliver until there is an order, or the end. Raises _Interrupted then, and whatever the destination does."""
+        cursor = self._cursor()
+        self._delivered = cursor.sequence
+        self._look_behind()
+        if cursor.is_paused:
+            self._figures.state = "paused"
+            while True:
+                self._check()
+                self.waker.wait()
+        sink = self._sink = self._make(self.table, self)
+        portions: Portions | None = None
+        try:
+            sink.open(cursor.sequence, cursor.detail)
+            portions = Portions(
+                self.table, self._journal.read(after=cursor.sequence), cursor.sequence, sink.messages_max
+            )
+            if self._figures.state != "failed":  # after a fault, it is to deliver something before
+                self._is_open()
+            self._follow(sink, portions)
+        except _Interrupted:
+            self.checkpoint()
+            raise
+        finally:
+            if portions is not None:
+                portions.close()
+            sink.close()
+
+    def _follow(self, sink: Sink, portions: Portions) -> None:
+        stored_at = time.monotonic()
+        while True:
+            is_last = self._is_ending  # before it reads: everything that was committed by then is delivered
+            for found in portions.read():
+                self._figures.behind_since = found.received
+                self._take(sink, found)
+                self._is_open()
+                if time.monotonic() >= stored_at + CHECKPOINT_S:
+                    self.checkpoint()
+                    stored_at = time.monotonic()
+                if self._is_ending and self._delivered >= self._end_at:
+                    raise _Interrupted
+                if self.is_halted:
+                    raise _Interrupted
+            self._figures.behind_since = 0
+            sink.idle(time.time_ns())
+            self._is_open()
+            if is_last or self.is_halted:
+                raise _Interrupted
+            is_due = time.monotonic() >= stored_at + CHECKPOINT_S
+            if is_due:
+                self.checkpoint()
+                stored_at = time.monotonic()
+            self.waker.wait(IDLE_S if is_due else max(stored_at + CHECKPOINT_S - time.monotonic(), 0.0))
+
+    def _is_open(self) -> None:
+        if self._figures.state != "open":
+            self._figures.state = "open"
+            log.info("sink.opened", name=self.table.name, type=type_of(self.table), path=self.table.destination)
+
+    def _take(self, sink: Sink, found: Found) -> None:
+        if isinstance(found, Portion):
+            if found.messages:
+                sink.deliver(found.messages)
+                self._figures.count(len(found.messages), time.monotonic())
+            self._backoff.succeeded()
+        elif isinstance(found, Missing):
+            self._call(self._reports.lost(self.table.name, found.messages, found.reason))
+            self._figures.lost += found.messages
+        else:
+            self._refuse(found.message, "too large to be decoded", found.size)
+        self._delivered = found.upto
+
+    def checkpoint(self) -> None:
+        assert self._sink is not None
+        detail = self._sink.settle()
+        self._store(Cursor(self._delivered, False, detail))
+
+    def refuse(self, message: Message, reason: str) -> None:
+        self._refuse(message, reason, None)
+
+    def _refuse(self, message: Message, reason: str, size: int | None) -> None:
+        self._call(self._reports.dead(self.table.name, message, reason, size))
+        self._figures.dead += 1
+        log.warning("sink.refused", name=self.table.name, sequence=message.sequence, reason=reason)
+
+    def _check(self) -> None:
+        """Raise _Interrupted if there is an order, or the sink is to end."""
+        if self._is_ending or self.is_halted:
+            raise _Interrupted
+
+    def _obey(self) -> None:
+        while not self._orders.empty():
+            work, future = self._orders.get()
+            try:
+                future.set_result(work())
+            except Exception as error:  # noqa: BLE001  passed to the caller unchanged
+                future.set_exception(error)
+
+    def _call(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await *work* on the event loop. Raises Halted if the sink is to end before."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future.add_done_callback(lambda _: self.waker.wake())
+        while not future.done():
+            if self.is_halted:
+                future.cancel()
+                raise Halted
+            self.waker.wait()
+        try:
+            future.result()
+        except HubClosed as error:  # nothing more is stored: the next hub reports it
+            raise Halted from error
+
+    def _cursor(self) -> Cursor:
+        """Return the stored cursor. Make the one of a new sink."""
+        if self._stored is not None:
+            return self._stored
+        name, cursors = self.table.name, self._journal.cursors
+        try:
+            cursor = cursors.read(name)
+        except CursorDamaged:
+            log.error("sink.cursor_damaged", name=name, action="everything that the journal holds is delivered again")
+            cursor = Cursor(self._journal.first_sequence() - 1)
+        if cursor is None:
+            start = self._journal.first_sequence() - 1 if self.table.begin == "start" else self._begin
+            cursor = Cursor(start)
+            self._store(cursor)
+        if cursor.sequence > self._journal.last_sequence:
+            log.warning("sink.cursor_ahead", name=name, sequence=cursor.sequence, action="it goes on at the end")
+            cursor = msgspec.structs.replace(cursor, sequence=self._journal.last_sequence)
+        self._stored = cursor
+        self._loop.call_soon_threadsafe(self._on_moved)
+        return cursor
+
+    def _store(self, cursor: Cursor) -> None:
+        if cursor == self._stored:
+            return
+        self._journal.cursors.write(self.table.name, cursor)
+        self._stored = cursor
+        self._loop.call_soon_threadsafe(self._on_moved)
+
+    def _keep_safe(self) -> None:
+        """Store how far the destination has the messages, as far as it said so."""
+        safe = 0 if self._sink is None else self._sink.safe
+        if self._stored is not None and safe > self._stored.sequence:
+            with contextlib.suppress(OSError):  # they are delivered again
+                self._store(Cursor(safe, self._stored.is_paused))
+
+    def _go_to(self, to: int | None, since: int | None) -> int:
+        first, last = self._journal.first_sequence(), self._journal.last_sequence
+        if since is not None:
+            to = self._first_since(since, last)
+        after = min(max(first - 1, 0 if to is None else to - 1), last)
+        self._store(msgspec.structs.replace(self._cursor(), sequence=after))
+        return after + 1
+
+    def _first_since(self, since: int, last: int) -> int:
+        """Return the first sequence that was received at *since* or later."""
+        reader = self._journal.read(since=since)
+        try:
+            return next((found.sequence for found in reader.read(follow=True) if found.received >= since), last + 1)
+        finally:
+            reader.close()
+
+    def _look_behind(self) -> None:
+        """Note since when the oldest message waits."""
+        if self._figures.behind_since or self._journal.last_sequence <= self._delivered:
+            return
+        reader = self._journal.read(after=self._delivered)
+        try:
+            self._figures.behind_since = next((found.received for found in reader.read(follow=True)), 0)
+        finally:
+            reader.close()
+
+    def _fail(self, error: Exception) -> None:
+        text = reason_of(error)
+        delay_s = self._backoff.next_s()
+        figures = self._figures
+        figures.retries += 1
+        if figures.state != "failed" or text != figures.last_error:
+            log.error(
+                "sink.failed", name=self.table.name, error=text, action="tried again, after longer and longer pauses"
+            )
+        figures.state, figures.last_error = "failed", text
+        ends_at = time.monotonic() + delay_s
+        while not (self._is_ending or self.is_halted) and (rest_s := ends_at - time.monotonic()) > 0:
+            self.waker.wait(rest_s)
+
+
+class Figures:
+    """What is counted since the sink was added; written by its thread."""
+
+    def __init__(self) -> None:
+        self.state: str = ""
+        """``open``, ``failed``, ``paused`` or ``closed``; empty before the first try."""
+        self.messages: int = 0
+        self.retries: int = 0
+        self.dead: int = 0
+        self.lost: int = 0
+        self.last_error: str = ""
+        self.behind_since: int = 0
+        """When the oldest message was received that waits; 0 if none does."""
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_S + 1)  # a second, and what was delivered in it
+
+    def count(self, messages: int, now: float) -> None:
+        """Count delivered messages."""
+        self.messages += messages
+        second, before = self._seconds.pop() if self._seconds else (int(now), 0)
+        if second != int(now):
+            self._seconds.append((second, before))
+            before = 0
+        self._seconds.append((int(now), before + messages))
+
+    def rate(self, now: float) -> float:
+        """Return the messages a second in the last `RATE_S` seconds."""
+        return sum(count for second, count in list(self._seconds) if second > now - RATE_S) / RATE_S

@@ -1,0 +1,231 @@
+"""
+The table `SINKS`: the ways out that the configuration can turn on, and what each needs to know.
+
+A sink is a table ``[[sinks]]`` of the configuration file; its key ``type`` names the row, its key ``name`` the cursor.
+
+Always true: reading the configuration loads no sink; `make` loads the one that is wanted.
+
+Not here: running them (hub.sinks.sinks, hub.sinks.runner), ``mpsr hub --print`` (hub.sinks.stdout).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, Self
+
+import msgspec
+
+from hub.errors import MpsrError
+from hub.journal.cursors import is_name
+from hub.message import Message
+from hub.paths import AbsolutePath
+from hub.quantities import Duration, Mode, Size
+from hub.query.condition import Condition
+from hub.query.level import LevelCondition
+from hub.service.tables import Table
+from hub.sinks.pathtemplate import PathTemplate
+from hub.sinks.waker import Waker
+
+SINKS_MAX = 16
+"""Each has a thread, and decodes up to a portion of messages at once."""
+
+
+class SinkName(str):
+    """The name of a sink, which is that of its cursor."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the name in the text *given*. Raises ValueError."""
+        if not isinstance(given, str) or not is_name(given):
+            raise ValueError(f"not a name: {given!r} (1 to 32 letters, digits, - and _, such as archive)")
+        return cls(given)
+
+
+class Where(str):
+    """A condition on a field, as ``mpsr logs --where`` takes it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the condition in the text *given*. Raises ValueError."""
+        if not isinstance(given, str):
+            raise ValueError(f"not a condition: {given!r} (write it like status>=500)")
+        Condition(given)
+        return cls(given)
+
+
+class Level(str):
+    """A minimum level, as ``mpsr logs --level`` takes it."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the level in *given*: a name, or a severity of syslog. Raises ValueError."""
+        LevelCondition(str(given))
+        return cls(given)
+
+
+class Template(str):
+    """A template of paths."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, given: object) -> Self:
+        """Return the template in the text *given*. Raises ValueError if it could lead out of its folder."""
+        return cls(PathTemplate(AbsolutePath.parse(given)).text)
+
+
+class Span(Duration):
+    """A time that needs a unit, and is at least a second."""
+
+    __slots__ = ()
+    least = 1.0
+    needs_unit = True
+    advice = "; leave it out for no limit"
+
+
+class FileSize(Size):
+    """The size at which a file is rotated."""
+
+    __slots__ = ()
+    least = 1 << 10
+
+
+class SinkTable(Table, frozen=True, kw_only=True):
+    """
+    What all types have: the name, which messages, where a new one begins, and what happens when it cannot keep up.
+
+    *when_full*: ``expire`` lets the oldest messages go; ``block`` keeps what is not delivered.
+    """
+
+    name: SinkName
+    tag: tuple[str, ...] = ()
+    level: Level | None = None
+    where: tuple[Where, ...] = ()
+    begin: Literal["end", "start"] = msgspec.field(default="end", name="from")
+    when_full: Literal["expire", "block"] = "expire"
+
+    @property
+    def destination(self) -> str:
+        """Where it delivers."""
+        raise NotImplementedError
+
+
+class File(SinkTable, frozen=True, kw_only=True, tag="file"):
+    """Files: *path* is a template with ``{tag}``, ``{date}`` and ``{hour}``."""
+
+    path: Template
+    format: Literal["json", "text"] = "json"
+    mode: Mode = Mode(0o640)
+    group: str | None = None
+    rotate_size: FileSize | None = None
+    rotate_every: Span | None = None
+    compress: Literal["zstd", "gzip"] | None = None
+    retain: Span | None = None
+    retain_size: Size | None = None
+
+    @property
+    def destination(self) -> str:
+        return self.path
+
+
+AnySink = File
+
+
+class Halted(MpsrError):
+    """The sink is being stopped: what is not delivered is delivered by the next one."""
+
+
+class SinkFault(MpsrError):
+    """The destination does not take the messages now. They are delivered again later."""
+
+
+class Host(Protocol):
+    """What a sink may ask of its runner."""
+
+    waker: Waker
+    """Woken when the sink is to stop, so that it can wait for that and its destination at once."""
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether the sink must return at once, with `Halted`."""
+
+    def checkpoint(self) -> None:
+        """Store durably how far it has delivered, and what `Sink.settle` returns. Not the messages at hand."""
+
+    def refuse(self, message: Message, reason: str) -> None:
+        """Store *message* as one that can never be delivered."""
+
+
+class Sink(Protocol):
+    """
+    A way out, made for one table. All of it is called on one thread, and may block there.
+
+    After an error it is closed, and a fresh one continues after the cursor.
+    """
+
+    messages_max: int
+    """How many messages `deliver` takes at once."""
+    safe: int
+    """The last sequence that is safe although `deliver` has raised; 0 if that is not known."""
+
+    def open(self, after: int, detail: bytes) -> None:
+        """Open the destination. It has all messages up to *after*; *detail* is what `settle` returned then."""
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Deliver *messages*, in order. Raises `SinkFault`, OSError or `Halted`: they come again, all of them."""
+
+    def settle(self) -> bytes:
+        """Make durable what was delivered. Return what `open` needs after a crash."""
+
+    def idle(self, now: int) -> None:
+        """Do what is due at *now*, in nanoseconds since the epoch. All that the journal holds is delivered."""
+
+    def close(self) -> None:
+        """Close everything. Never raises."""
+
+
+class Row(NamedTuple):
+    """One type of sink: its table, the class that delivers, and what users read about it."""
+
+    table: type[SinkTable]
+    module: str
+    name: str
+    help: str
+
+
+SINKS: Mapping[str, Row] = {
+    "file": Row(File, "hub.sinks.file", "FileSink", "Write files, with rotation."),
+}
+
+
+def type_of(table: SinkTable) -> str:
+    """Return the type of *table*, as the file names it."""
+    return str(table.__struct_config__.tag)
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a sink cannot deliver, for people."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error) if isinstance(error, MpsrError) else repr(error)
+
+
+def check_sink(table: SinkTable) -> None:
+    """Check that the sink for *table* could be opened, without changing anything. Raises MpsrError or OSError."""
+    row = SINKS[type_of(table)]
+    importlib.import_module(row.module).check_table(table)
+
+
+def make(table: SinkTable, host: Host) -> Sink:
+    """Return the sink for *table*. Its module is loaded now."""
+    row = SINKS[type_of(table)]
+    kind: Any = getattr(importlib.import_module(row.module), row.name)
+    made: Sink = kind(table, host)
+    return made

@@ -1,0 +1,315 @@
+"""hub.sinks.runner: order, retries, the cursor, what is missing or refused, orders, and the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from hub.errors import HubClosed
+from hub.journal.cursors import Cursor
+from hub.sinks import runner as module
+from hub.sinks.backoff import Backoff
+from hub.sinks.runner import Figures, Runner
+from hub.sinks.table import SinkFault
+from tests.hub.clients import until
+from tests.hub.sinks.delivering import TABLE, Memory, Rig, batch, hub_in, numbered
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.sinks.backoff.FIRST_S", 0.001)
+    monkeypatch.setattr("hub.sinks.backoff.MOST_S", 0.001)
+    monkeypatch.setattr(module, "LINGER_S", 0.001)
+
+
+def run_in(rig: Rig, memory: Memory, **table: Any) -> Runner:
+    return Runner(
+        msgspec.structs.replace(TABLE, **table),
+        rig.journal,
+        rig.reports,
+        make_sink=memory.make,
+        backoff=Backoff(lambda: 0.0),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(rig: Rig, memory: Memory, **table: Any) -> AsyncIterator[Runner]:
+    runner = run_in(rig, memory, **table)
+    try:
+        yield runner
+    finally:
+        await runner.stop(30)
+
+
+def events(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+
+
+def test_everything_is_delivered_in_order_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    """Also what is committed while it runs; a stop delivers the rest and stores the cursor with the sink's detail."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2, 3, 4, 5)])
+            async with running(rig, memory) as runner:
+                await until(lambda: memory.numbers == [1, 2, 3, 4, 5])
+                await rig.journal.append([numbered(6)])
+                await until(lambda: memory.numbers == [1, 2, 3, 4, 5, 6])
+                await rig.journal.append([numbered(7)])
+            assert memory.numbers == [1, 2, 3, 4, 5, 6, 7]
+            assert rig.journal.cursors.read("a") == Cursor(7, False, b"7")
+            assert runner.needed_from == 8
+            row = runner.row()
+            assert (row["state"], row["sequence"], row["messages"]) == ("closed", 7, 7)
+            assert row["lag"] == {"messages": 0, "bytes": 0, "seconds": 0.0}
+            assert row["rate"] == 0.7
+            async with running(rig, memory):
+                await rig.journal.append([numbered(8)])
+            assert memory.numbers == [*range(1, 9)]
+            assert [call for call in memory.calls if "open" in call] == ["open 0 ", "open 7 7"]
+
+    asyncio.run(main())
+
+
+def test_a_new_sink_begins_at_the_end_or_at_the_start(tmp_path: Path) -> None:
+    """By default it delivers what is committed after it was added."""
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1)])
+            end, start = Memory(), Memory()
+            async with running(rig, end, begin="end", name="end"), running(rig, start, name="start"):
+                await rig.journal.append([numbered(2)])
+            assert (end.numbers, start.numbers) == ([2], [1, 2])
+
+    asyncio.run(main())
+
+
+def test_after_a_fault_the_same_messages_come_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A fresh sink begins after the cursor, in order; a fault is logged once, and counted each time."""
+    memory = Memory()
+    memory.faults = [SinkFault("it is away"), SinkFault("it is away"), OSError(28, "No space left on device")]
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(*range(10))])
+            async with running(rig, memory) as runner:
+                await until(lambda: len(memory.got) == 10)
+                await until(lambda: runner.row()["state"] == "open")
+                row = runner.row()
+                assert (row["retries"], row["last_error"]) == (3, "No space left on device")
+            assert memory.numbers == [*range(10)]
+
+    asyncio.run(main())
+    assert [event for event in events(capsys) if event != "sink.opened"] == ["sink.failed", "sink.failed"]
+
+
+def test_what_is_safe_is_not_delivered_again(tmp_path: Path) -> None:
+    """A sink that fails, and knows how far its destination has come, moves the cursor."""
+    memory = Memory()
+    memory.faults, memory.safe = [SinkFault("ended")], 2
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2, 3)])
+            async with running(rig, memory):
+                await until(lambda: memory.got)
+            assert memory.numbers == [3]
+            assert "open 2 " in memory.calls
+
+    asyncio.run(main())
+
+
+def test_what_has_expired_is_a_loss_of_the_sink(tmp_path: Path) -> None:
+    """With ``expire``, the messages that are gone are reported, and it goes on with the others."""
+    memory = Memory()
+    memory.may_go.clear()
+
+    async def main() -> None:
+        async with hub_in(tmp_path, retain_bytes=4 << 20) as rig:
+            await rig.journal.append([numbered(0)])
+            async with running(rig, memory) as runner:
+                assert await asyncio.to_thread(memory.is_blocked.wait, 30)
+                for _ in range(30):
+                    await rig.journal.append([batch({"n": 1, "filling": "x" * 250_000}, {"n": 2})])
+                await rig.journal.expire()
+                first = rig.journal.first_sequence()
+                assert first > 2
+                memory.go()
+                await until(lambda: runner.row()["lag"]["messages"] == 0)
+                assert runner.row()["lost"] > 0
+            losses = [m for m in rig.stored("mpsr.loss") if m.record["reason"].startswith("sink a: ")]
+            assert sum(message.record["count"] for message in losses) == runner.row()["lost"]
+            delivered = [message.sequence for message in memory.got]
+            assert delivered == sorted(set(delivered))
+            assert len(delivered) + runner.row()["lost"] == runner.row()["sequence"]
+
+    asyncio.run(main())
+
+
+def test_what_is_refused_is_stored_and_the_sink_goes_on(tmp_path: Path) -> None:
+    """The message is under `mpsr.dead` before the cursor passes it; it does not come back."""
+    memory = Memory()
+    memory.refusing = {2: "too old"}
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2, 3)])
+            async with running(rig, memory) as runner:
+                await until(lambda: runner.row()["sequence"] == 4)
+                assert runner.row()["dead"] == 1
+            (dead,) = rig.stored("mpsr.dead")
+            assert (dead.record["sequence"], dead.record["reason"]) == (2, "too old")
+            assert memory.numbers == [1, 3]
+
+    asyncio.run(main())
+
+
+def test_a_blocked_destination_is_left_in_time(tmp_path: Path) -> None:
+    """A stop takes no longer than it may; what was not delivered is delivered by the next one, once."""
+    memory = Memory()
+    memory.may_go.clear()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2)])
+            runner = run_in(rig, memory)
+            assert await asyncio.to_thread(memory.is_blocked.wait, 30)
+            await until(lambda: runner.row()["lag"]["messages"] == 2)
+            assert runner.row()["lag"]["bytes"] > 0
+            await runner.stop(0.01)
+            assert (memory.numbers, runner.row()["state"]) == ([], "closed")
+            memory.go()
+            async with running(rig, memory):
+                pass
+            assert memory.numbers == [1, 2]
+
+    asyncio.run(main())
+
+
+def test_pause_holds_also_after_a_restart(tmp_path: Path) -> None:
+    """A paused sink delivers nothing until it is resumed, and a stop does not wait for it."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            async with running(rig, memory) as runner:
+                await runner.pause(True)
+                await until(lambda: runner.row()["state"] == "paused")
+                await rig.journal.append([numbered(1)])
+            async with running(rig, memory) as runner:
+                await until(lambda: runner.row()["state"] == "paused")
+                assert memory.got == []
+                assert runner.row()["lag"]["messages"] == 1
+                await until(lambda: runner.row()["lag"]["seconds"] > 0)
+                await runner.pause(False)
+                await until(lambda: memory.numbers == [1])
+            with pytest.raises(HubClosed):
+                await runner.pause(True)
+
+    asyncio.run(main())
+
+
+def test_an_order_interrupts_a_blocked_destination(tmp_path: Path) -> None:
+    """A pause does not wait until the destination takes the messages at hand."""
+    memory = Memory()
+    memory.may_go.clear()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1)])
+            async with running(rig, memory) as runner:
+                assert await asyncio.to_thread(memory.is_blocked.wait, 30)
+                await runner.pause(True)
+                memory.go()
+                await until(lambda: runner.row()["state"] == "paused")
+                assert memory.got == []
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("to", "goes_on"), [(None, 1), (3, 3), (0, 1), (99, 5)])
+def test_rewind(tmp_path: Path, to: int | None, goes_on: int) -> None:
+    """It goes on at the sequence; without one, at the first message; beyond the end, at the end."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2, 3, 4)])
+            async with running(rig, memory) as runner:
+                await until(lambda: len(memory.got) == 4)
+                assert await runner.rewind(to) == goes_on
+                expected = [1, 2, 3, 4, *range(goes_on, 5)]
+                await until(lambda: len(memory.got) == len(expected))
+                assert memory.numbers == expected
+
+    asyncio.run(main())
+
+
+def test_rewind_to_a_time(tmp_path: Path) -> None:
+    """It goes on at the first message that was received at the time or later; without one, at the end."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1)])
+            await rig.journal.append([numbered(2)])
+            async with running(rig, memory) as runner:
+                await until(lambda: len(memory.got) == 2)
+                assert await runner.rewind(None, since=memory.got[1].received) == 2
+                assert await runner.rewind(None, since=0) == 1
+                assert await runner.rewind(None, since=1 << 62) == 3
+
+    asyncio.run(main())
+
+
+def test_a_damaged_cursor_repeats_rather_than_loses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is logged, and everything that the journal holds is delivered; the next cursor is whole."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2)])
+            (tmp_path / "j" / "a.cursor").write_bytes(b"MPSRCUR\nnonsense")
+            async with running(rig, memory, begin="end"):
+                await until(lambda: memory.numbers == [1, 2])
+            assert rig.journal.cursors.read("a") == Cursor(2, False, b"2")
+
+    asyncio.run(main())
+    assert "sink.cursor_damaged" in events(capsys)
+
+
+def test_a_cursor_beyond_the_end_goes_on_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A power cut may have cost the journal what a destination has; the sequences are given again."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1)])
+            rig.journal.cursors.write("a", Cursor(70))
+            async with running(rig, memory) as runner:
+                await until(lambda: runner.needed_from == 2)
+                await rig.journal.append([numbered(2)])
+            assert memory.numbers == [2]
+
+    asyncio.run(main())
+    assert "sink.cursor_ahead" in events(capsys)
+
+
+def test_the_rate_is_of_the_last_seconds() -> None:
+    """What was delivered longer ago does not count."""
+    figures = Figures()
+    for second in range(30):
+        figures.count(5, second + 0.5)
+        figures.count(5, second + 0.7)
+    assert figures.rate(30.0) == 9.0  # nine whole seconds, and the present one
+    assert figures.rate(100.0) == 0.0
+    assert figures.messages == 300

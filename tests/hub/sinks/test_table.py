@@ -1,0 +1,88 @@
+"""hub.sinks.table: what a table of the configuration may hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hub.errors import ConfigError
+from hub.service.config import Config
+from hub.service.settings import load
+from hub.sinks.file import FileSink
+from hub.sinks.table import SINKS, File, SinkFault, check_sink, make, reason_of, type_of
+from tests.hub.sinks.delivering import TABLE, Alone
+
+
+def config_of(folder: Path, text: str) -> Config:
+    (folder / "hub.toml").write_text(text)
+    return load(file=str(folder / "hub.toml"), environ={}).config
+
+
+def table_of(folder: Path, *lines: str) -> File:
+    text = "\n".join(('[[sinks]]\ntype = "file"', *lines))
+    (table,) = config_of(folder, text).sinks
+    assert isinstance(table, File)
+    return table
+
+
+def test_a_table_is_read(tmp_path: Path) -> None:
+    """All keys, and the defaults of those that are not given."""
+    table = table_of(
+        tmp_path, 'name = "a"', 'path = "/srv/{tag}.log"', 'tag = ["app.*"]', 'level = "error"', 'where = ["n>1"]',
+        'from = "start"', 'when_full = "block"', 'format = "text"', 'mode = "0600"', 'rotate_size = "64MiB"',
+        'rotate_every = "1d"', 'compress = "gzip"', 'retain = "30d"', 'retain_size = "1GiB"', 'group = "root"',
+    )  # fmt: skip
+    assert (table.rotate_size, table.rotate_every, table.retain) == (64 << 20, 86_400.0, 30 * 86_400.0)
+    assert (table.tag, table.where, table.begin, table.mode) == (("app.*",), ("n>1",), "start", 0o600)
+    plain = table_of(tmp_path, 'name = "a"', 'path = "/srv/a.log"')
+    assert (plain.begin, plain.when_full, plain.format, plain.mode) == ("end", "expire", "json", 0o640)
+    assert (plain.rotate_size, plain.compress, plain.retain, plain.retain_size) == (None, None, None, None)
+    assert (plain.destination, type_of(plain)) == ("/srv/a.log", "file")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('path = "a.log"', "not an absolute path"), ('path = "/srv/{x}.log"', "its fields are"),
+        ('name = "a/b"', "not a name"), ('level = "loud"', "loud"), ('where = ["n"]', "write it as"),
+        ('rotate_size = "1"', "too small"), ('rotate_every = "5"', "not a duration"), ('retain = "0.1s"', "too short"),
+        ('compress = "lz4"', "zstd"), ('when_full = "drop"', "block"), ('speed = 1', "there is no key"),
+        ("where = [1]", "not a condition"), ("name = 1", "not a name"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named(tmp_path: Path, line: str, words: str) -> None:
+    """Each error says what is wrong, or what would be right."""
+    lines = {"name": 'name = "a"', "path": 'path = "/srv/a.log"'}
+    lines[line.partition(" ")[0]] = line
+    with pytest.raises(ConfigError, match=words):
+        table_of(tmp_path, *lines.values())
+
+
+def test_sinks_differ_in_name_and_path(tmp_path: Path) -> None:
+    """Two of one name would share a cursor, two of one path a file; and there is a limit."""
+    row = '[[sinks]]\ntype = "file"\nname = "{}"\npath = "/srv/{}.log"\n'
+    for one, two, words in ((("a", "x"), ("a", "y"), "the name a"), (("a", "x"), ("b", "x"), "the path /srv/x.log")):
+        with pytest.raises(ConfigError, match=words):
+            config_of(tmp_path, row.format(*one) + row.format(*two))
+    with pytest.raises(ConfigError, match="there are 17 sinks"):
+        config_of(tmp_path, "".join(row.format(f"n{number}", number) for number in range(17)))
+
+
+def test_a_row_has_a_class() -> None:
+    """Each type can be made and checked."""
+    host = Alone()
+    assert isinstance(make(TABLE, host), FileSink)
+    host.waker.close()
+    for name, row in SINKS.items():
+        assert row.table.__struct_config__.tag == name
+    with pytest.raises(FileNotFoundError):
+        check_sink(TABLE)
+
+
+def test_a_reason_is_for_people() -> None:
+    """The words of the system with the file, those of our own errors, and a fault of ours as it is."""
+    assert reason_of(FileNotFoundError(2, "No such file or directory", "/a")) == "/a: No such file or directory"
+    assert reason_of(OSError(28, "No space left on device")) == "No space left on device"
+    assert reason_of(SinkFault("it ended")) == "it ended"
+    assert reason_of(ZeroDivisionError("x")) == "ZeroDivisionError('x')"
