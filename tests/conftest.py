@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import gc
 import os
 import shutil
@@ -16,7 +16,8 @@ import pytest
 from hypothesis import settings
 
 from tests.certificates import Certificates, make_certificates
-from tests.support import HubProcess
+from tests.support import HubProcess, descriptors
+from tests.turns import turn
 
 # A shared machine stands still now and then, which is no failure; a hang meets pytest's timeout.
 settings.register_profile("mpsr", settings(), deadline=None)
@@ -68,6 +69,8 @@ FIRST = (
     "hub/bench/test_check",
 )
 """The files that take ten seconds and more, the longest first: a file runs in one process, and none begins late."""
+DESCRIPTORS_LEFT_MAX = 8
+"""What one test may leave open: the first of a process leaves a hub that others use, or what an event loop keeps."""
 
 # A run under nohup, or in the background of a shell, was started to ignore these, and so would every process that it
 # starts. A handler lets this process survive them as well, but ends with exec: the tests' processes have the default.
@@ -88,17 +91,25 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return (yield)
     folder = Path(item.config.getoption("basetemp")).parent  # of all workers
-    is_alone = item.get_closest_marker("alone") is not None
-    with (folder / "gate.lock").open("w") as gate, (folder / "run.lock").open("w") as run:
-        fcntl.flock(gate, fcntl.LOCK_EX)  # while a test waits to be alone, no other begins
-        fcntl.flock(run, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
-        if not is_alone:
-            fcntl.flock(gate, fcntl.LOCK_UN)
-        try:
-            return (yield)
-        finally:
-            fcntl.flock(run, fcntl.LOCK_UN)  # not only closed: a process that the test has forked may have it open
-            fcntl.flock(gate, fcntl.LOCK_UN)
+    with turn(folder, alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _descriptors_are_closed() -> Iterator[None]:
+    """A test leaves few descriptors open: after many that leave theirs, others would fail for want of one."""
+    most = descriptors() + DESCRIPTORS_LEFT_MAX
+    yield
+    if descriptors() > most:
+        gc.collect()  # an object in a cycle of references closes its own when it is collected
+        assert descriptors() <= most, f"a test left more than {DESCRIPTORS_LEFT_MAX} open: {sorted(_targets())}"
+
+
+def _targets() -> Iterator[str]:
+    """Yield what the open descriptors of this process refer to."""
+    for fd in os.listdir("/dev/fd"):
+        with contextlib.suppress(OSError):  # that of this list
+            yield os.readlink(f"/dev/fd/{fd}")
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
 from tests.hub.clients import chunk, connect, read_to_end
-from tests.support import MPSR, HubProcess, Worker, eventually, mpsr
+from tests.support import HubProcess, Running, Worker, eventually, mpsr
 from tests.system.test_faults import Logs
 from tests.system.test_faults_clients import GARBAGE
 from tests.system.test_faults_disk import flip_a_bit
@@ -255,9 +255,8 @@ class Soak:
         self._begin_worker()
 
     def kill_a_reader(self) -> None:
-        command = [*MPSR, "logs", "--journal", self.hub.journal, "-f"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
-            assert reader.stdout is not None
+        command = ["logs", "--journal", self.hub.journal, "-f"]
+        with Running(*command, stdout=subprocess.PIPE) as reader:
             reader.stdout.read(1)
             reader.kill()
 

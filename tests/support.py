@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import io
 import json
 import os
 import select
@@ -16,10 +15,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 from hub import entries as codec
 from hub.entries import Entry, Unreadable
@@ -33,15 +32,22 @@ from tests.forked import Forked
 MPSR = (sys.executable, "-c", "from hub.cli import main; main()")
 _AS_IT_IS = MPSR  # a test may put something else in its place, which nobody can fork
 PATIENCE_S = 30.0
+Stream = int | IO[bytes] | None
+"""As for `subprocess.Popen`: PIPE, DEVNULL, a descriptor, a file, or None for that of this process."""
 
 
 def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PATIENCE_S) -> Any:
-    """Poll *condition* and return its first true value. Raises AssertionError after *timeout* seconds."""
-    deadline = time.monotonic() + timeout
+    """
+    Poll *condition* and return its first true value. Raises AssertionError after *timeout* seconds.
+
+    A condition that takes long leaves as much time to the processes that it waits for.
+    """
+    deadline = (began := time.monotonic()) + timeout
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             raise AssertionError(f"waited {timeout:g} s in vain: {what or source_of(condition)}")
-        time.sleep(0.005)
+        time.sleep(max(0.005, now - began))
+        began = time.monotonic()
     return value
 
 
@@ -51,6 +57,11 @@ def source_of(condition: Callable[[], Any]) -> str:
         return inspect.getsource(condition).strip()
     except (OSError, TypeError):
         return repr(condition)
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process has open."""
+    return len(os.listdir("/dev/fd"))
 
 
 class Sending(Protocol):
@@ -69,39 +80,120 @@ def progress(senders: Sequence[Sending], messages: int, *, timeout: float = 90) 
     eventually(is_reached, f"{messages} more acknowledged messages of each sender", timeout)
 
 
-def mpsr(*args: str, stdin: bytes = b"", timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[bytes]:
+def mpsr(
+    *args: str, stdin: bytes = b"", env: Mapping[str, str] | None = None, timeout: float = PATIENCE_S
+) -> subprocess.CompletedProcess[bytes]:
     """Run a command of `mpsr` to its end."""
-    with contextlib.ExitStack() as stack:
-        inner, outer = [], []
-        for _ in range(2):  # standard output and standard error
-            reading, writing = os.pipe()
-            outer.append(stack.enter_context(open(reading, "rb")))
-            inner.append(stack.enter_context(open(writing, "wb")))
+    pipe = subprocess.PIPE
+    with Running(*args, stdin=pipe, stdout=pipe, stderr=pipe, env=env) as running:
+        output, errors = running.communicate(stdin, timeout)
+        return subprocess.CompletedProcess([*args], running.wait(timeout), output, errors)
+
+
+class Running:
+    """
+    A command of `mpsr`: what the tests use of `subprocess.Popen`. It is forked from a process that has imported
+    everything (tests.forked), unless that would make a difference, or with *is_new*.
+    """
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+    stderr: IO[bytes]
+
+    def __init__(
+        self,
+        *args: str,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        env: Mapping[str, str] | None = None,
+        is_new: bool = False,
+    ) -> None:
+        env = os.environ if env is None else env
+        with contextlib.ExitStack() as theirs:
+            streams = [self._open(number, given, theirs) for number, given in enumerate((stdin, stdout, stderr))]
+            process = forked.fork(args, env, streams) if MPSR is _AS_IT_IS and not is_new else None
+            self._process: Forked | subprocess.Popen[bytes] = process or subprocess.Popen(
+                [*MPSR, *args], stdin=streams[0], stdout=streams[1], stderr=streams[2], env=env
+            )
+        self.pid = self._process.pid
+
+    def _open(self, number: int, given: Stream, theirs: contextlib.ExitStack) -> int:
+        """Return the descriptor of one of the three streams of the command; our end of a pipe is an attribute."""
+        if given is None:
+            return number
+        if given == subprocess.DEVNULL:
+            return theirs.enter_context(open(os.devnull, "r+b")).fileno()
+        if given != subprocess.PIPE:
+            return given if isinstance(given, int) else given.fileno()
         reading, writing = os.pipe()
-        given, giving = stack.enter_context(open(reading, "rb")), stack.enter_context(open(writing, "wb", buffering=0))
-        streams = [each.fileno() for each in (given, *inner)]
-        process = forked.fork(args, os.environ, streams) if MPSR is _AS_IT_IS else None
-        if process is None:
-            return subprocess.run([*MPSR, *args], input=stdin, capture_output=True, timeout=timeout, check=False)
-        for each in (given, *inner):
-            each.close()
+        if number == 0:
+            self.stdin = os.fdopen(writing, "wb")
+            return theirs.enter_context(open(reading, "rb")).fileno()
+        setattr(self, ("", "stdout", "stderr")[number], os.fdopen(reading, "rb"))
+        return theirs.enter_context(open(writing, "wb")).fileno()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self, timeout: float = PATIENCE_S) -> int:
+        return self._process.wait(timeout)
+
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self, data: bytes | None = None, timeout: float = PATIENCE_S) -> tuple[bytes, bytes]:
+        """
+        Write *data*, close standard input, and return what is read until the end of the other streams. A process that
+        does not end is killed.
+        """
         with ThreadPoolExecutor(3) as pool:
-            pool.submit(_give, giving, stdin)
-            output, errors = [pool.submit(each.read) for each in outer]
+            if stdin := vars(self).get("stdin"):
+                pool.submit(_give, stdin, data or b"")
+            pipes = [vars(self).get(name) for name in ("stdout", "stderr")]
+            results = [pool.submit(_take, pipe) for pipe in pipes]
             try:
-                code = process.wait(timeout)
+                self.wait(timeout)
             except subprocess.TimeoutExpired:
-                process.kill()
+                self.kill()
                 raise
-            return subprocess.CompletedProcess([*args], code, output.result(), errors.result())
+            output, errors = [result.result() for result in results]
+            return output, errors
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close our ends, and wait."""
+        for name in ("stdin", "stdout", "stderr"):
+            if (pipe := vars(self).get(name)) is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        self.wait()
 
 
-def _give(pipe: io.FileIO, data: bytes) -> None:
+def _take(pipe: IO[bytes] | None) -> bytes:
+    """Read all, and close; nothing if there is no pipe, or it was closed."""
+    if pipe is None or pipe.closed:
+        return b""
+    with pipe:
+        return pipe.read()
+
+
+def _give(pipe: IO[bytes], data: bytes) -> None:
     """Write *data* and close *pipe*; its reader may leave before."""
     with contextlib.suppress(BrokenPipeError), pipe:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[pipe.write(rest) :]
+        pipe.write(data)
 
 
 class HubProcess:
@@ -137,12 +229,7 @@ class HubProcess:
         os.set_blocking(reading, False)
         self._stderr, self._unread = reading, b""
         with self._stdout.open("ab") as stdout, open(writing, "wb") as stderr, open(os.devnull, "rb") as stdin:
-            streams = [each.fileno() for each in (stdin, stdout, stderr)]
-            is_new = self._is_new or MPSR is not _AS_IT_IS
-            process = None if is_new else forked.fork(args, self._env, streams)
-            self.process: Forked | subprocess.Popen[bytes] = process or subprocess.Popen(
-                [*MPSR, *args], stdin=stdin, stdout=stdout, stderr=stderr, env=self._env
-            )
+            self.process = Running(*args, stdin=stdin, stdout=stdout, stderr=stderr, env=self._env, is_new=self._is_new)
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._follow_log, daemon=True)
         self._reader.start()
@@ -169,6 +256,10 @@ class HubProcess:
         """Return the hub's counters."""
         counters: dict[str, Any] = call("stats", path=self.socket)
         return counters
+
+    def look_for_spools(self) -> None:
+        """Let the hub look for spools of dead producers now, as it does when a connection has ended, not within 5 s."""
+        assert call("ping", path=self.socket) == "pong"
 
     def messages(self, tag: str | None = None) -> list[Message]:
         """Return the messages in the journal, read as another process does."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FIRST
+from tests.conftest import DESCRIPTORS_LEFT_MAX, FIRST
 
 ROOT = Path(__file__).parents[1]
 REPORT = """<testsuites><testsuite>
@@ -27,6 +27,17 @@ def test_numbers(number):
     seen.append(number)
 def test_print():
     print(seen)
+"""
+
+LEAKING_TESTS = """
+import os
+kept = []
+def test_few():
+    kept.extend(os.dup(0) for _ in range({few}))
+def test_many():
+    kept.extend(os.dup(0) for _ in range({few} + 1))
+def test_the_next():
+    pass
 """
 
 
@@ -50,6 +61,17 @@ def test_the_files_that_begin_first_are_there() -> None:
     """Each name is that of a file, once."""
     assert [name for name in FIRST if not (ROOT / "tests" / f"{name}.py").is_file()] == []
     assert len(FIRST) == len(set(FIRST))
+
+
+def test_a_test_that_leaves_descriptors_open_fails(tmp_path: Path) -> None:
+    """It is named, with what they refer to; a few are allowed, and the next test is not blamed."""
+    test = tmp_path / "test_leaks.py"
+    test.write_text(LEAKING_TESTS.format(few=DESCRIPTORS_LEFT_MAX))
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tests.conftest", f"--rootdir={tmp_path}")
+    ran = run(*command, str(test), PYTHONPATH=str(ROOT))
+    assert ran.stdout.splitlines()[-1].startswith("3 passed, 1 error in"), ran.stdout
+    assert "ERROR at teardown of test_many" in ran.stdout
+    assert f"left more than {DESCRIPTORS_LEFT_MAX} open: [" in ran.stdout
 
 
 @pytest.mark.parametrize("ci", ["", "true"])

@@ -55,8 +55,8 @@ ANSWERS_S, PATIENCE_S = 0.25, 30.0
 """The hub has recovered when it answers a ping within `ANSWERS_S`; it must recover within `PATIENCE_S`."""
 TIMED = ("p99 of", "share of", "CPU of")
 """How faults begin that a slow machine can cause."""
-LEFT_BEHIND = (*TIMED, "memory", "losses counted")
-"""How faults begin that an earlier attack on the same hub can cause: the hub may still have its memory and losses."""
+LEFT_BEHIND = (*TIMED, "memory", "losses counted", "the attack did not bite")
+"""How faults begin that an earlier attack can cause, whose memory and losses the hub may still have, or another hub."""
 SLOW_MS = 3.0
 """A machine is slow if a process that does nothing runs later than that, one time in a hundred."""
 WAKES = 5

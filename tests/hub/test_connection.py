@@ -20,6 +20,7 @@ from hub.message import LOSS_TAG, Batch
 from hub.wire import chunkid
 from tests.hub.clients import Run, both_loops, chunk, frame_of, own_chunk, records, until
 from tests.hub.rig import PEER, Rig
+from tests.support import descriptors
 
 
 @both_loops
@@ -526,12 +527,12 @@ def test_no_descriptor_leaks(run: Run) -> None:
 
     async def main() -> None:
         await one("half")
-        before = len(os.listdir("/proc/self/fd"))
+        before = descriptors()
         for way in ("garbage", "half", "closed", "stop", "cancelled") * 4:
             await one(way)
         for _ in range(10):
             await asyncio.sleep(0)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert descriptors() == before
 
     run(main())
 

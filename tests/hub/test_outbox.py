@@ -15,6 +15,7 @@ from hub.holding import Account, Holding
 from hub.metrics import Metrics
 from hub.outbox import OUTBOX_BYTES_MAX, ROOM_S, SENDS_MAX, Outbox
 from tests.hub.clients import Run, both_loops
+from tests.support import descriptors
 
 REPLY = b"%06d" + b"." * 994
 
@@ -54,10 +55,6 @@ def read_now(client: socket.socket) -> bytes:
     except BlockingIOError:
         pass
     return data
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 Pair = tuple[socket.socket, socket.socket]

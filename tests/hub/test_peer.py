@@ -14,6 +14,7 @@ import pytest
 from hub.cgroup import parse_cgroup
 from hub.message import UNKNOWN_PEER, Peer
 from hub.peer import groups_of, peer_of, peer_of_certificate, peer_of_host, remote_peer
+from tests.support import descriptors
 
 CONNECT = """
 import socket, sys
@@ -87,10 +88,10 @@ def test_no_descriptor_is_kept() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         peer_of(ours)
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         for _ in range(100):
             peer_of(ours)
-        assert len(os.listdir("/proc/self/fd")) == len(before)
+        assert descriptors() == before
 
 
 def test_all_groups_of_a_peer() -> None:

@@ -184,7 +184,6 @@ def test_no_line_is_invalid(line: str, received: int, zone_s: int) -> None:
     assert all(text in line or text in LEVELS or text in FACILITIES for text in texts)
 
 
-@pytest.mark.alone
 @pytest.mark.costly
 @pytest.mark.parametrize(
     "unit",

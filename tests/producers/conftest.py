@@ -18,8 +18,8 @@ import uvloop
 
 from tests.producers.drivers import KINDS, Make
 from tests.producers.fakehub import FakeHub
-from tests.producers.helpers import descriptors, producer_threads
-from tests.support import PATIENCE_S, HubProcess
+from tests.producers.helpers import producer_threads
+from tests.support import PATIENCE_S, HubProcess, descriptors
 
 Run = Callable[[Callable[[], Awaitable[None]]], None]
 _numbers = itertools.count()

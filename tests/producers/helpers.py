@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -17,11 +16,6 @@ from tests.support import PATIENCE_S, HubProcess, eventually
 
 def producer_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "mpsr-producer"]
-
-
-def descriptors() -> int:
-    """Return how many descriptors are open."""
-    return len(os.listdir("/dev/fd"))
 
 
 def stuffed(producer: Producer) -> int:

@@ -18,8 +18,8 @@ import pytest
 
 from producers import Producer
 from tests.producers.fakehub import FakeHub
-from tests.producers.helpers import descriptors, dropped
-from tests.support import PATIENCE_S, HubProcess, eventually
+from tests.producers.helpers import dropped
+from tests.support import PATIENCE_S, HubProcess, descriptors, eventually
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
 
@@ -363,6 +363,7 @@ def test_no_thread_but_a_spool(hub: HubProcess, tag: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(threading.Thread, "start", refuse)
     producer.send({"n": 1})
     producer.close(PATIENCE_S)
+    hub.look_for_spools()
     eventually(lambda: [message.record["n"] for message in hub.messages(tag)] == [1], "the last words")
 
 

@@ -15,8 +15,7 @@ import uvloop
 
 from producers.child import Child
 from producers.errors import ChildDied
-from tests.producers.helpers import descriptors
-from tests.support import PATIENCE_S, eventually
+from tests.support import PATIENCE_S, descriptors, eventually
 
 Main = Callable[[], Awaitable[None]]
 RUNNERS = [asyncio.run, uvloop.run]

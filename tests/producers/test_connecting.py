@@ -14,7 +14,7 @@ from hub.trust import Place
 from producers import connecting
 from producers.connecting import SEND_BUFFER_BYTES, connected_socket, describe
 from tests.producers.fakehub import FakeHub
-from tests.producers.helpers import descriptors
+from tests.support import descriptors
 from tests.users import MALLORY, NEEDS_ROOT
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")

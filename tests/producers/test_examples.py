@@ -89,7 +89,9 @@ def test_server_and_clients(folder: Path) -> None:
     finally:
         server.kill()
         server.wait()
-    assert (code, sorted(out), err) == (0, [f"[Producer {n}] Sent: {hello}" for n, hello in enumerate(HELLOS)], [])
+    slow = [line for line in err if line.startswith("Executing <")]  # asyncio's words for a machine that others use
+    assert (code, sorted(out)) == (0, [f"[Producer {n}] Sent: {hello}" for n, hello in enumerate(HELLOS)])
+    assert err == slow
     assert sorted(received.splitlines()) == [f"[Server] Received: {hello}" for hello in HELLOS]
     assert (server.returncode, complaints, os.path.exists(path)) == (0, "", False)
 

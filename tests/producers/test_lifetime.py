@@ -21,8 +21,8 @@ from hub import lockfile
 from hub.wire.spoolfile import folder_beside
 from producers import AsyncProducer, NotAcknowledged, Producer, lifetime
 from producers.lifetime import CLOSE_TIMEOUT_S
-from tests.producers.helpers import descriptors, producer_threads
-from tests.support import PATIENCE_S, HubProcess, eventually
+from tests.producers.helpers import producer_threads
+from tests.support import PATIENCE_S, HubProcess, descriptors, eventually
 
 FORKS: dict[str, Callable[[], int]] = {"os.fork": os.fork, "C fork": ctypes.PyDLL(None).fork}
 by_fork = pytest.mark.parametrize("fork", FORKS.values(), ids=list(FORKS))
@@ -398,6 +398,7 @@ def test_sent_while_the_interpreter_ends(hub: HubProcess, tag: str, spool: str) 
     """Messages of a finalizer that runs when no thread can be started are kept in order, in the spool or by the hub."""
     done = program(FINALIZED, hub.socket, tag, spool)
     assert (done.returncode, done.stderr) == (0, "")
+    hub.look_for_spools()
     eventually(lambda: [message.record["n"] for message in hub.messages(tag)] == [1, 2], "both messages")
 
 
@@ -411,6 +412,7 @@ def test_logged_while_the_interpreter_ends(hub: HubProcess, tag: str) -> None:
     """Records of a finalizer and of a pending task that is destroyed at exit are kept, and the process ends."""
     done = program(HANDLED, hub.socket, tag)
     assert (done.returncode, done.stderr) == (0, "")
+    hub.look_for_spools()
     expected = ["Task was destroyed but it is pending!", "first", "from __del__"]
     eventually(
         lambda: sorted(message.record["message"].partition("\n")[0] for message in hub.messages(tag)) == expected,

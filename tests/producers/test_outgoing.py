@@ -19,8 +19,7 @@ from producers.link import LINGER_S
 from producers.outgoing import WHEN_FULL
 from producers.spool import Memory
 from tests.producers.fakehub import FakeConnection, FakeHub
-from tests.producers.helpers import descriptors
-from tests.support import PATIENCE_S, HubProcess, eventually
+from tests.support import PATIENCE_S, HubProcess, descriptors, eventually
 
 PAD = "x" * 100
 

@@ -20,8 +20,7 @@ from hub.wire.spoolfile import HEADER_BYTES, lock_name, segment_name, unpack_hea
 from producers import Producer
 from producers.backlog import ARENA_BYTES, Backlog, new_session
 from producers.spool import Spool
-from tests.producers.helpers import descriptors
-from tests.support import PATIENCE_S, HubProcess, eventually
+from tests.support import PATIENCE_S, HubProcess, descriptors, eventually
 
 SIZE = 64 << 10
 

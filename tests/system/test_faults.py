@@ -30,7 +30,7 @@ from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
 from producers import Producer
-from tests.support import MPSR, HubProcess, Worker, eventually, mpsr, progress
+from tests.support import MPSR, HubProcess, Running, Worker, eventually, mpsr, progress
 
 pytestmark = pytest.mark.durability
 
@@ -64,8 +64,8 @@ class Logs:
     """`mpsr logs` as a process, and the lines that it has written."""
 
     def __init__(self, journal: str, *args: str) -> None:
-        command = [*MPSR, "logs", "--journal", journal, "--output", "json", *args]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        command = ["logs", "--journal", journal, "--output", "json", *args]
+        self.process = Running(*command, stdout=subprocess.PIPE)
         self.lines: list[dict[str, Any]] = []
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -74,14 +74,12 @@ class Logs:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
         self._thread.join(30)
-        assert self.process.stdout is not None
         self.process.stdout.close()
 
     def is_stopped(self) -> bool:
         return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.endswith(b"\n"):  # the last one, if it was interrupted there, is not whole
                 self.lines.append(json.loads(line))
@@ -116,10 +114,9 @@ def test_a_reader_interrupted_in_mid_output_repeats_nothing(tmp_path: Path) -> N
         with Producer(hub.socket, tag="app") as producer:
             for number in range(5000):
                 producer.send({"n": number})
-        command = [*MPSR, "logs", "--journal", hub.journal, "-o", "json"]
-        whole = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as logs:
-            assert logs.stdout is not None
+        command = ["logs", "--journal", hub.journal, "-o", "json"]
+        whole = subprocess.run([*MPSR, *command], stdout=subprocess.PIPE, check=True).stdout
+        with Running(*command, stdout=subprocess.PIPE) as logs:
             pipe, held = logs.stdout.fileno(), array("i", [0])
             size = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
             assert len(whole) > 2 * size
@@ -139,9 +136,8 @@ def test_a_reader_killed_in_mid_output_harms_nothing(tmp_path: Path) -> None:
     """A reader that dies while it writes does not affect the hub, the journal or other readers."""
     with HubProcess(tmp_path, *SMALL) as hub:
         fill(hub.socket, 200)
-        command = [*MPSR, "logs", "--journal", hub.journal, "-f"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
-            assert reader.stdout is not None
+        command = ["logs", "--journal", hub.journal, "-f"]
+        with Running(*command, stdout=subprocess.PIPE) as reader:
             assert reader.stdout.read(1)  # no more is read, so it blocks in mid-output
             reader.kill()
         assert reader.returncode == -signal.SIGKILL

@@ -8,13 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hub.message import Message
-from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr, read_messages
+from tests import support
+from tests.support import PATIENCE_S, HubProcess, Running, eventually, mpsr, read_messages
 
 LINUX = sys.platform.startswith("linux")
 
@@ -22,15 +22,11 @@ LINUX = sys.platform.startswith("linux")
 class Spawned:
     """A running `mpsr spawn`, whose output goes to a file."""
 
-    def __init__(self, folder: Path, *args: str, stdin: bytes | None = None, command: Sequence[str] = MPSR) -> None:
+    def __init__(self, folder: Path, *args: str, stdin: bytes = b"") -> None:
         self.shown = folder / "shown"
         with self.shown.open("wb") as shown:
-            self.process = subprocess.Popen(
-                [*command, "spawn", *args], stdin=subprocess.PIPE, stdout=shown, stderr=subprocess.STDOUT
-            )
-        assert self.process.stdin is not None
-        if stdin is not None:
-            self.process.stdin.write(stdin)
+            self.process = Running("spawn", *args, stdin=subprocess.PIPE, stdout=shown, stderr=shown)
+        self.process.stdin.write(stdin)
         self.process.stdin.close()
 
     def says(self, text: str) -> bool:
@@ -300,9 +296,12 @@ from hub.cli import main; main()
 
 
 @needs_proc
-@pytest.mark.parametrize("command", [MPSR, (sys.executable, "-c", LATE)], ids=["in time", "late"])
-def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path, command: Sequence[str]) -> None:
+@pytest.mark.parametrize("program", [support.MPSR, (sys.executable, "-c", LATE)], ids=["in time", "late"])
+def test_no_zombies_of_orphans(
+    hub: HubProcess, tmp_path: Path, program: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Orphans of a child, early or late, also outside its group, are reaped when they end."""
+    monkeypatch.setattr(support, "MPSR", program)
     script = f"setsid sh -c 'until [ -e {tmp_path}/go ]; do sleep 0.01; done' & echo $!; exit 0"
     with Spawned(
         tmp_path,
@@ -313,7 +312,6 @@ def test_no_zombies_of_orphans(hub: HubProcess, tmp_path: Path, command: Sequenc
         "-n",
         "2",
         *sh(f"[ $MPSR_INDEX = 2 ] && exec sleep 600; {script}"),
-        command=command,
     ) as spawned:
         spawned.until("w.1 ended")
         orphans = set(children_of(spawned.process.pid)) - {spawned.pid_of("w.2")}
@@ -548,11 +546,11 @@ def test_the_spool_takes_what_the_hub_does_not(hub: HubProcess) -> None:
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_full_disk_under_standard_output(hub: HubProcess, code: int) -> None:
     """It is reported once; the hub gets everything, and the exit code is the child's."""
-    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", *sh(f"seq 3; exit {code}")]
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
+    command = ["spawn", "--socket", hub.socket, "--tag", "w", *sh(f"seq 3; exit {code}")]
+    with open("/dev/full", "wb") as full, Running(*command, stdout=full, stderr=subprocess.PIPE) as running:
+        _, errors = running.communicate()
     fault = b"mpsr: standard output: No space left on device; nothing more is shown here\n"
-    assert (done.returncode, done.stderr) == (code, fault)
+    assert (running.wait(), errors) == (code, fault)
     assert texts(hub.messages("w.1"))[1:-1] == ["1", "2", "3"]
 
 
@@ -560,8 +558,9 @@ def test_a_reader_that_has_ended_is_no_fault(hub: HubProcess) -> None:
     """`mpsr spawn | head` goes on, and says nothing."""
     read_end, write_end = os.pipe()
     os.close(read_end)
-    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", *sh("seq 3")]
-    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False)
-    os.close(write_end)
-    assert (done.returncode, done.stderr) == (0, b"")
+    command = ["spawn", "--socket", hub.socket, "--tag", "w", *sh("seq 3")]
+    with Running(*command, stdout=write_end, stderr=subprocess.PIPE) as running:
+        os.close(write_end)
+        _, errors = running.communicate()
+    assert (running.wait(), errors) == (0, b"")
     assert texts(hub.messages("w.1"))[1:-1] == ["1", "2", "3"]

@@ -11,7 +11,7 @@ import tty
 
 import pytest
 
-from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr
+from tests.support import MPSR, PATIENCE_S, HubProcess, Running, eventually, mpsr
 
 LINES = 20_005
 
@@ -49,9 +49,9 @@ def test_a_slow_reader_of_a_non_blocking_output_misses_nothing(hub: HubProcess, 
     if kind == "terminal":
         tty.setraw(write_end)
     os.set_blocking(write_end, False)
-    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", "--", "seq", str(LINES)]
+    command = ["spawn", "--socket", hub.socket, "--tag", "w", "--", "seq", str(LINES)]
     environ = {**os.environ, "NO_COLOR": "1"}
-    with subprocess.Popen(command, stdout=write_end, stderr=subprocess.PIPE, env=environ) as process:
+    with Running(*command, stdout=write_end, stderr=subprocess.PIPE, env=environ) as process:
         eventually(lambda: [one for one in hub.messages("w.1") if one.record.get("event") == "process.exited"])
         data = b""
         while b"w.1 ended" not in data:
@@ -111,8 +111,8 @@ def test_the_order_is_that_of_the_first_bytes(hub: HubProcess) -> None:
 def test_half_a_message_does_not_stop_the_other_stream(hub: HubProcess, text: str) -> None:
     """Lines of standard output arrive while a message on standard error is not complete."""
     script = "import sys; sys.stderr.write(sys.argv[1]); sys.stderr.flush(); print('out', flush=True); input()"
-    command = [*MPSR, "spawn", "--socket", hub.socket, "--tag", "w", "--stdin", "w", "--", sys.executable, "-c", script]
-    with subprocess.Popen([*command, text], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command = ["spawn", "--socket", hub.socket, "--tag", "w", "--stdin", "w", "--", sys.executable, "-c", script]
+    with Running(*command, text, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         eventually(lambda: "out" in [one.record.get("message") for one in hub.messages("w.1")])
         process.communicate(b"\n", PATIENCE_S)
     assert process.returncode == 0

@@ -1,4 +1,4 @@
-"""hub.bench.bench: a run whose journal is full; the other runs are those of tests/hub/cli/test_cli.py."""
+"""hub.bench.bench: each kind of load, and a run whose journal is full. Two runs as commands are in test_cli."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from hub.bench import bench
+from hub.bench import bench, disk
 from hub.bench.check import Checked, check
+
+FOLDER = str(Path(__file__).parent)
+"""Most probably on a disk; the temporary folder may be in memory."""
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +21,29 @@ def _signals_are_kept() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(autouse=True)
+def _disk_is_measured_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its figures are tested with those of the command (test_cli); here they would take longer than all the rest."""
+    monkeypatch.setattr(disk, "FILE_BYTES", 16 << 20)
+    monkeypatch.setattr(disk, "SYNCS", 10)
+
+
+@pytest.mark.parametrize(
+    "options", [{"chunk": 1, "ack": False}, *({"client": c} for c in ("producer", "async", "connect"))]
+)
+def test_each_load_is_found_in_the_journal(options: dict[str, Any]) -> None:
+    """A short run with each kind of producer: all its messages are read back, once and in order."""
+    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=2000, **options), say=lambda _: None)
+    assert [report[name] for name in bench.FAULTS] == [0, 0, 0, 0]
+    assert report["checked"] == report["messages"] >= 2000
+
+
+def test_pings_are_not_checked() -> None:
+    """Nothing of them is in the journal: the numbers are None, and not 0."""
+    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=5, client="ping"), say=lambda _: None)
+    assert [report[name] for name in ("checked", *bench.FAULTS)] == [None] * 5
 
 
 def test_a_full_journal_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,9 +56,8 @@ def test_a_full_journal_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(bench, "FULL_JOURNAL_BYTES", 48 << 20)
     monkeypatch.setattr(bench, "check", watch)
-    folder = str(Path(__file__).parent)  # most probably a disk; the temporary folder may be in memory
     stages: list[str] = []
-    report = bench.run(bench.BenchSettings(folder=folder, messages=100_000, full=True), say=stages.append)
+    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=100_000, full=True), say=stages.append)
     assert (report["messages"], report["full"]) == (100_000, True)
     assert [report[name] for name in ("checked", *bench.FAULTS)] == [100_000, 0, 0, 0, 0]
     ((after, checked),) = found

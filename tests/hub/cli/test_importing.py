@@ -19,7 +19,7 @@ from hub.importing import formats
 from hub.importing.contents import Contents
 from hub.importing.importer import Importer
 from producers import call
-from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr
+from tests.support import MPSR, PATIENCE_S, HubProcess, Running, eventually, mpsr
 from tests.users import ALICE, MALLORY, NEEDS_ROOT, as_user, open_folder
 
 pytestmark = pytest.mark.timeout(100, method="signal")
@@ -140,8 +140,8 @@ def test_kills_of_import_and_hub(tmp_path: Path) -> None:
     with HubProcess(tmp_path, "--config", str(config)) as hub:
         for victims in ("import", "hub", "hub, import"):
             before = hub.stats()["last_sequence"]
-            command = [*MPSR, "import", "--socket", hub.socket, "--tag", "t", str(path)]
-            running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            command = ["import", "--socket", hub.socket, "--tag", "t", str(path)]
+            running = Running(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             wanted = before + dice.randint(1, 5000)
             eventually(lambda: last_sequence(hub) >= wanted, "some of it is stored")  # noqa: B023  it is waited for here
             for victim in victims.split(", "):
@@ -171,8 +171,8 @@ def test_a_hub_that_is_restarted_is_waited_for(hub: HubProcess, tmp_path: Path) 
     """The import goes on by itself."""
     path = tmp_path / "a.log"
     path.write_bytes(b"".join(b"%d %s\n" % (number, b"x" * 90) for number in range(100_000)))
-    command = [*MPSR, "import", "--socket", hub.socket, str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    command = ["import", "--socket", hub.socket, str(path)]
+    with Running(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         eventually(lambda: last_sequence(hub) > 0, "some of it is stored")
         hub.kill()
         hub.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from hub.cli import main, stored
 from hub.errors import JournalUnusable
 from hub.query.query import Query
 from producers import AnswerLost, CommandFailed, Producer
-from tests.support import MPSR, PATIENCE_S, HubProcess, eventually, mpsr
+from tests.support import PATIENCE_S, HubProcess, Running, eventually, mpsr
 from tests.users import MALLORY, NEEDS_ROOT, as_user, open_folder
 
 Run = Callable[..., tuple[int, bytes, bytes]]
@@ -97,6 +98,7 @@ def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
     return run
 
 
+FIELDS = ["--fields message,http.status -t app.*", "--fields 1"]
 OPTIONS = [
     "",
     "-n 5",
@@ -138,15 +140,33 @@ OPTIONS = [
     "--count",
     "--count -t many -n 7",
     "--count -p error",
-    "--fields message,http.status -t app.*",
-    "--fields 1",
+    *FIELDS,
     "--utc -n 2",
     "--color always -n 30",
 ]
 
 
-@pytest.mark.parametrize("output", ["pretty", "json", "text"])
-@pytest.mark.parametrize("options", OPTIONS)
+SHOWN = [
+    "",
+    "-n 5",
+    "-r -n 3",
+    "-t app.*",
+    "-t mpsr.loss*",
+    "-g failed",
+    "--count",
+    "--utc -n 2",
+    "--color always -n 30",
+]
+"""Options for each output; which messages they are does not depend on it, so the others are tried with one."""
+
+
+@pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        *((options, "json") for options in OPTIONS),
+        *itertools.product(SHOWN, ["pretty", "text"]),
+    ],
+)
 def test_the_same_bytes(hub: HubProcess, run: Run, options: str, output: str) -> None:
     """Every filter, order and output gives the same bytes both ways."""
     ours = str(os.getpid() if "--pid" in options else os.getuid())
@@ -254,8 +274,7 @@ class Following:
     """A command that does not end, and its lines."""
 
     def __init__(self, *args: str) -> None:
-        self._process = subprocess.Popen([*MPSR, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert self._process.stdout is not None
+        self._process = Running(*args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._lines = self._process.stdout
 
     def lines(self, count: int) -> list[str]:
@@ -265,12 +284,11 @@ class Following:
         """Send what Ctrl-C sends; return the exit code, the rest of the output, and the errors."""
         self._process.send_signal(signal.SIGINT)
         output, errors = self._process.communicate(timeout=PATIENCE_S)
-        return self._process.returncode, output, errors
+        return self._process.wait(), output, errors
 
     def hang_up(self) -> int:
         """Stop reading; return the exit code."""
         self._lines.close()
-        assert self._process.stderr is not None
         self._process.stderr.close()
         return self._process.wait(PATIENCE_S)
 

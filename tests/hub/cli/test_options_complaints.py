@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import click
 import pytest
 
 from hub.cli import cli, main
-from tests.support import MPSR, PATIENCE_S, HubProcess, mpsr
+from tests.support import MPSR, PATIENCE_S, HubProcess, Running, mpsr
 from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
 
 HOMELESS = """
@@ -27,6 +28,8 @@ from hub.cli import main; main()
 """
 """`mpsr` as a user without a home folder: neither HOME nor an entry in passwd."""
 WAITING = r"waiting 1.2 s for the hub: no hub at {0}/s \(is one running\? is --socket right\?\)"
+SHELL = set("<>|$")
+"""A line with one of them is the shell's; the others need only words."""
 NO_DEFAULT = "there is no default, because this user has no home folder"
 
 CASES: list[tuple[str, int, list[str]]] = [
@@ -105,24 +108,29 @@ CASES: list[tuple[str, int, list[str]]] = [
 
 
 @pytest.mark.parametrize(("line", "code", "says"), CASES, ids=[line for line, _, _ in CASES])
-def test_a_mistake_or_an_obstacle_is_one_helpful_line(line: str, code: int, says: list[str], tmp_path: Path) -> None:
+def test_a_mistake_or_an_obstacle_is_one_helpful_line(
+    line: str, code: int, says: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The commands say what is wrong, leave with the right code, and make nothing."""
     (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
     places = {"MPSR_SOCKET": f"{tmp_path}/s", "MPSR_JOURNAL": f"{tmp_path}/j", "XDG_CONFIG_HOME": str(tmp_path)}
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("MPSR_", "XDG_", "HOME"))}
-    functions = f'mpsr() {{ "$PYTHON" -c "{MPSR[2]}" "$@"; }}; homeless() {{ "$PYTHON" -c "$HOMELESS" "$@"; }}; '
     if "homeless" not in line:
         environ |= places
-    done = subprocess.run(
-        ["bash", "-c", "set -o pipefail; " + functions + line.format(tmp_path)],
-        env={**environ, "PYTHON": sys.executable, "HOMELESS": HOMELESS},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_S,
-        cwd=tmp_path,
-    )
-    lines = done.stderr.splitlines()
+    command = line.format(tmp_path)
+    if command.startswith("mpsr ") and not SHELL & set(line):
+        done = mpsr(*shlex.split(command)[1:], env=environ)
+    else:
+        functions = f'mpsr() {{ "$PYTHON" -c "{MPSR[2]}" "$@"; }}; homeless() {{ "$PYTHON" -c "$HOMELESS" "$@"; }}; '
+        done = subprocess.run(
+            ["bash", "-c", "set -o pipefail; " + functions + command],
+            env={**environ, "PYTHON": sys.executable, "HOMELESS": HOMELESS},
+            capture_output=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+    lines = done.stderr.decode().splitlines()
     assert (done.returncode, len(lines)) == (code, len(says)), done.stderr
     for said, expected in zip(lines, says, strict=True):
         assert re.match("mpsr: " + expected.format(re.escape(str(tmp_path))), said), said
@@ -141,24 +149,20 @@ def test_a_sender_that_is_refused(tmp_path: Path) -> None:
 
 def test_an_interrupt_of_send(tmp_path: Path) -> None:
     """Ctrl-C while `send` waits for a hub: one line with the number of messages, exit code 130."""
-    command = [*MPSR, "send", "--socket", str(tmp_path / "s"), "one", "two"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as sending:
-        assert sending.stderr is not None
-        assert "waiting 10 s for the hub" in sending.stderr.readline()
+    with Running("send", "--socket", str(tmp_path / "s"), "one", "two", stderr=subprocess.PIPE) as sending:
+        assert b"waiting 10 s for the hub" in sending.stderr.readline()
         sending.send_signal(signal.SIGINT)
-        assert sending.stderr.read() == "mpsr: 2 messages are not acknowledged (interrupted)\n"
+        assert sending.stderr.read() == b"mpsr: 2 messages are not acknowledged (interrupted)\n"
     assert sending.returncode == 130
 
 
 def test_a_follower_without_a_journal(tmp_path: Path) -> None:
     """After a second, `logs -f` says what it waits for."""
-    command = [*MPSR, "logs", "-f", "--journal", str(tmp_path / "j")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as following:
-        assert following.stderr is not None
+    with Running("logs", "-f", "--journal", str(tmp_path / "j"), stderr=subprocess.PIPE) as following:
         waiting = f"mpsr: journal {tmp_path / 'j'}: there is none yet; waiting for a hub (is --journal right?)\n"
-        assert following.stderr.readline() == waiting
+        assert following.stderr.readline() == waiting.encode()
         following.send_signal(signal.SIGINT)
-        assert following.stderr.read() == ""
+        assert following.stderr.read() == b""
     assert following.returncode == 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from hub.journal.reader import Reader
 from hub.message import Batch, Message
 from hub.query.condition import Condition
 from tests.hub.control.journals import World, batch, numbered, world
+from tests.support import descriptors
 
 ALL = TagRights(("*",))
 MARKER = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x80"
@@ -126,10 +126,6 @@ def test_a_page_has_a_size(tmp_path: Path) -> None:
             assert everything(reading)[0] == 9
 
     asyncio.run(main())
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_large_batch_is_not_kept(tmp_path: Path) -> None:

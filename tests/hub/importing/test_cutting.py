@@ -147,7 +147,8 @@ def test_an_entry_over_the_limit_is_left_out() -> None:
 @pytest.mark.parametrize("kind", ["text", "json", "syslog", "cri", "docker"])
 def test_a_hub_that_accepts_small_frames(kind: str, limit: int) -> None:
     """No chunk is larger, and no byte of a line is lost. What grows most is an array of numbers."""
-    lines = [b"", b"short", b"x" * 5000, b'{"a":[' + b"1.," * 2000 + b"1]}", b"y" * 300_000, *[b"<13>a: b"] * 3000]
+    long, short = min(300_000, 20 * limit), min(3000, limit // 4)  # as much as makes many chunks of that size
+    lines = [b"", b"short", b"x" * 5000, b'{"a":[' + b"1.," * 2000 + b"1]}", b"y" * long, *[b"<13>a: b"] * short]
     data = b"\n".join(lines) + b"\n"
     blocks = [data[at : at + BLOCK_BYTES] for at in range(0, len(data), BLOCK_BYTES)]
     found = chunks(kind, *blocks, limit=limit)

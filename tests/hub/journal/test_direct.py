@@ -14,6 +14,7 @@ import pytest
 from hub.journal import direct
 from hub.journal.direct import BUFFER_BYTES, PAGE_BYTES, DirectWriter
 from hub.journal.files import DIRECT_BYTES, BytesLike, DiskFiles
+from tests.support import descriptors
 
 pytestmark = pytest.mark.durability
 
@@ -73,7 +74,7 @@ def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
     """After a file is closed, neither its tail nor its direct descriptor is kept."""
     _need_direct_writes(tmp_path)
     files = DiskFiles(str(tmp_path))
-    number = len(os.listdir("/proc/self/fd"))
+    number = descriptors()
     for name in ("a", "b", "c"):
         fd = files.create(name, SIZE)
         files.write(fd, 0, [name.encode() * 10])
@@ -83,7 +84,7 @@ def test_the_next_file_with_the_same_number_is_another(tmp_path: Path) -> None:
         reader = files.open(name)
         assert files.read(reader, 0, DIRECT_BYTES + 11) == name.encode() * (DIRECT_BYTES + 10) + b"."
         files.close(reader)
-    assert len(os.listdir("/proc/self/fd")) == number
+    assert descriptors() == number
 
 
 def test_the_next_file_keeps_the_bytes_before_a_large_write(tmp_path: Path) -> None:
@@ -168,10 +169,6 @@ def test_another_error_is_the_writers(tmp_path: Path, monkeypatch: pytest.Monkey
 # Faults.
 
 
-def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("most", [PAGE_BYTES, 512, 100, 1_000_000])
 def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """
@@ -199,7 +196,7 @@ def test_a_write_that_fails_in_the_middle_changes_nothing_before_it(
     """
     _need_direct_writes(tmp_path)
     real, files = os.pwrite, DiskFiles(str(tmp_path))
-    descriptors = _descriptors()
+    opened = descriptors()
     fd = files.create("a", 2 * SIZE)
     before = os.urandom(DIRECT_BYTES + 5)
     files.write(fd, 0, [before])
@@ -217,7 +214,7 @@ def test_a_write_that_fails_in_the_middle_changes_nothing_before_it(
     assert next(calls) == 2, "an ordinary write was not tried"
     assert files.read(fd, 0, len(before)) == before
     files.close(fd)
-    assert _descriptors() == descriptors
+    assert descriptors() == opened
     fd = files.create("b", SIZE)
     files.write(fd, 0, [before])
     assert not _is_cached(fd, 0)

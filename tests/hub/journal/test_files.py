@@ -15,6 +15,7 @@ import pytest
 from hub.journal import files as files_module
 from hub.journal.files import DIRECT_BYTES, BytesLike, DiskFiles, Files
 from tests.hub.journal.forgetting import PAGE_BYTES, ForgettingFiles, every_choice
+from tests.support import descriptors
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -338,11 +339,11 @@ def test_a_file_without_space_is_removed(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    open_before = len(os.listdir("/dev/fd"))
+    open_before = descriptors()
     with pytest.raises(OSError, match="No space left"):
         DiskFiles(str(tmp_path)).create("a", 100)
     assert list(tmp_path.iterdir()) == []
-    assert len(os.listdir("/dev/fd")) == open_before
+    assert descriptors() == open_before
 
 
 def test_space_is_reserved(tmp_path: Path) -> None:

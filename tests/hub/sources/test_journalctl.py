@@ -15,7 +15,7 @@ from hub.sources import journalctl
 from hub.sources.journalctl import Journalctl
 from tests.hub.clients import Run, both_loops, until
 from tests.journald import script
-from tests.support import eventually
+from tests.support import descriptors, eventually
 
 
 def read(child: Journalctl) -> bytes | None:
@@ -95,10 +95,10 @@ def test_a_missing_program(tmp_path: Path) -> None:
     """That it cannot be started is an error, and no descriptor is left open."""
 
     async def main() -> None:
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         with pytest.raises(FileNotFoundError):
             await Journalctl.start(str(tmp_path / "missing"), [])
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
     asyncio.run(main())
 

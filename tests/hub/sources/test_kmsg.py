@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import os
 import random
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ class Device:
         self.at = 0
         self.pipe = os.pipe()
         os.set_blocking(self.pipe[0], False)
+        self._given: set[int] = set()
 
     def write(self, count: int = 1) -> None:
         """Write records, and wake the reader."""
@@ -49,7 +52,18 @@ class Device:
         """Return a descriptor that reads from the oldest record on."""
         self.at = 0
         os.write(self.pipe[1], b"x")
-        return os.dup(self.pipe[0])
+        given = os.dup(self.pipe[0])
+        self._given.add(given)
+        return given
+
+    def close(self) -> None:
+        """Close what is open, also what a source that was killed has left."""
+        for fd in self._given:
+            with contextlib.suppress(OSError):
+                if os.path.sameopenfile(fd, self.pipe[0]):
+                    os.close(fd)
+        for fd in self.pipe:
+            os.close(fd)
 
     def read(self, fd: int, size: int) -> bytes:
         """Read the next record, as the kernel does."""
@@ -74,11 +88,12 @@ class Device:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """A device in the place of the kernel's."""
     made = Device()
     monkeypatch.setattr(kmsg, "open_device", made.open)
-    return made
+    yield made
+    made.close()
 
 
 def texts(*numbers: int) -> list[str]:

@@ -18,6 +18,7 @@ from hub.wire.spoolfile import lock_name
 from producers.backlog import new_session
 from producers.spool import Spool
 from tests.hub.sources.spools import GROUP, STRANGER, as_user, beside_a_socket, folder_at, needs_root, permit, write
+from tests.support import descriptors
 
 UNDEFINED_ID = 0xFFFFFFFF
 
@@ -331,13 +332,13 @@ def test_only_what_was_seen_is_removed(path: Path) -> None:
 
 def test_no_descriptor_is_kept(path: Path) -> None:
     """After any number of calls of `prepare` one descriptor is open; after `close` none."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     folder = folder_at(path)
     for _ in range(10):
         assert folder.prepare()
     write(path / "x")
     with folder.open_file("x"):
         pass
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert descriptors() == before + 1
     folder.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before

@@ -67,8 +67,8 @@ def test_what_has_ended_is_freed_without_a_collection(
                 return made
 
             here.source._listener._connect = noting
-            clients = [await here.raw(data) for _ in range(5)]
-            await until(lambda: len(refs) == 5)
+            clients = [await here.raw(data) for _ in range(2)]
+            await until(lambda: len(refs) == 2)
             if waits:
                 for _, writer in clients:
                     writer.write_eof()

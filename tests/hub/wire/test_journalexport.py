@@ -209,12 +209,12 @@ def test_a_call_is_limited() -> None:
 @pytest.mark.parametrize("is_long", [False, True])
 def test_where_the_last_entry_ends(is_long: bool) -> None:
     """What has been received without its open bytes ends with an entry, wherever the stream is cut."""
-    ends, data = [0], b""
-    for size in (1, LIMIT, 2):
+    ends, data, limit = [0], b"", 1000
+    for size in (1, limit, 2):
         data += export([*ADDRESS, (b"MESSAGE", b"x" * size)], is_long=is_long)
         ends.append(len(data))
     for at in range(len(data) + 1):
-        parser = JournalExport(entry_bytes_max=LIMIT)
+        parser = JournalExport(entry_bytes_max=limit)
         found = len(parser.receive(data[:at]))
         assert at - parser.open_bytes == ends[found]
 

@@ -211,7 +211,6 @@ def test_frames_of_all_kinds_are_told_apart(frames: list[tuple[bytes, bytes]], p
         assert stored(feed(LineDecoder(), *parts)) == lines
 
 
-@pytest.mark.alone
 @pytest.mark.costly
 def test_the_time_is_linear() -> None:
     """Twice the bytes take about twice the time, also of frames chosen to be searched again and again."""

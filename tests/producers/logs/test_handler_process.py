@@ -20,6 +20,8 @@ def run(script: str, socket: str, *options: str) -> subprocess.CompletedProcess[
 
 
 def messages(hub: HubProcess, tag: str, count: int) -> list[str]:
+    """Return the messages that a program has sent which has ended, or left in its spool, when there are *count*."""
+    hub.look_for_spools()
     found = eventually(lambda: (all_ := hub.messages(tag))[count - 1 :] and all_, f"{count} messages of {tag}")
     return [message.record["message"] for message in found]
 
