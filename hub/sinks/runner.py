@@ -122,7 +122,7 @@ class Runner:
 
     async def pause(self, is_paused: bool) -> None:
         """Deliver nothing until it is resumed, also after a restart; or go on."""
-        await self._order(lambda: self._store(msgspec.structs.replace(self._cursor(), is_paused=is_paused)))
+        await self._order(lambda: self._set_paused(is_paused))
 
     async def rewind(self, to: int | None, since: int | None = None) -> int:
         """
@@ -350,6 +350,11 @@ class Runner:
         if self._stored is not None and safe > self._stored.sequence:
             with contextlib.suppress(OSError):  # they are delivered again
                 self._store(Cursor(safe, self._stored.is_paused))
+
+    def _set_paused(self, is_paused: bool) -> None:
+        self._store(msgspec.structs.replace(self._cursor(), is_paused=is_paused))
+        if is_paused:
+            self._figures.state = "paused"
 
     def _go_to(self, to: int | None, since: int | None) -> int:
         first, last = self._journal.first_sequence(), self._journal.last_sequence
