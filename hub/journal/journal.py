@@ -88,36 +88,19 @@ class Journal:
         """
         if retain_bytes < RETAIN_BYTES_MIN:
             raise JournalUnusable(path, f"{retain_bytes} bytes are too few ({RETAIN_BYTES_MIN} at least)")
-        dedupe = dedupe or Dedupe()
-
-        def prepare() -> tuple[Files, Writer, Recovered, LockFile | None]:
-            lock = _lock(path) if files is None else None
-            try:
-                folder = files or DiskFiles(path)
-                recovered = recover(folder, dedupe, path=path, now=steady_ns())
-                writer = Writer(
-                    folder,
-                    recovered,
-                    dedupe,
-                    path=path,
-                    retain_bytes=retain_bytes,
-                    retain_s=retain_s,
-                    durability=durability,
-                    is_ours=(lambda: True) if lock is None else partial(lock.is_in_place, believed_s=LOOK_NS / NS),
-                )
-                writer.needed_from = Cursors(folder, recovered.hub_id).needed_from(needed_by)
-                writer.begin()
-            except BaseException as error:
-                if lock is not None:
-                    lock.release()
-                if isinstance(error, OSError):
-                    advice = " (free some space, or set journal_size to less)" if error.errno == errno.ENOSPC else ""
-                    raise JournalUnusable(path, f"cannot be opened: {error.strerror or error}{advice}") from error
-                raise
-            return folder, writer, recovered, lock
-
-        folder, writer, recovered, lock = await asyncio.to_thread(prepare)
-        return cls(path, folder, writer, recovered, lock)
+        return cls(
+            path,
+            *await asyncio.to_thread(
+                _prepare,
+                path,
+                dedupe or Dedupe(),
+                files,
+                needed_by,
+                retain_bytes=retain_bytes,
+                retain_s=retain_s,
+                durability=durability,
+            ),
+        )
 
     @property
     def last_sequence(self) -> int:
@@ -272,6 +255,43 @@ class Journal:
                 # by the next commit.
                 with contextlib.suppress(OSError, JournalLost):
                     self._writer.sync()
+
+
+def _prepare(
+    path: str,
+    dedupe: Dedupe,
+    files: Files | None,
+    needed_by: Sequence[str],
+    *,
+    retain_bytes: int,
+    retain_s: float | None,
+    durability: Durability,
+) -> tuple[Files, Writer, Recovered, LockFile | None]:
+    """Lock the folder *path* unless there are *files* instead, recover the journal, and begin to write. Blocks."""
+    lock = _lock(path) if files is None else None
+    try:
+        folder = files or DiskFiles(path)
+        recovered = recover(folder, dedupe, path=path, now=steady_ns())
+        writer = Writer(
+            folder,
+            recovered,
+            dedupe,
+            path=path,
+            retain_bytes=retain_bytes,
+            retain_s=retain_s,
+            durability=durability,
+            is_ours=(lambda: True) if lock is None else partial(lock.is_in_place, believed_s=LOOK_NS / NS),
+        )
+        writer.needed_from = Cursors(folder, recovered.hub_id).needed_from(needed_by)
+        writer.begin()
+    except BaseException as error:
+        if lock is not None:
+            lock.release()
+        if isinstance(error, OSError):
+            advice = " (free some space, or set journal_size to less)" if error.errno == errno.ENOSPC else ""
+            raise JournalUnusable(path, f"cannot be opened: {error.strerror or error}{advice}") from error
+        raise
+    return folder, writer, recovered, lock
 
 
 def _lock(path: str) -> LockFile:

@@ -113,8 +113,9 @@ def test_old_segments_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     asyncio.run(main())
 
 
-def test_a_page_has_a_size(tmp_path: Path) -> None:
+def test_a_page_has_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with the message that reaches the size, and the next step goes on after it."""
+    monkeypatch.setattr(reading, "STEP_S", 60.0)  # on a busy machine, a step would end before its page is full
 
     async def main() -> None:
         async with world(tmp_path, batch("a", *({"t": "x" * 10_000} for _ in range(20)))) as there:
@@ -128,8 +129,9 @@ def test_a_page_has_a_size(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_large_batch_is_not_kept(tmp_path: Path) -> None:
+def test_a_large_batch_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reading that ends a page in the middle of a large batch closes everything; in a small one it goes on there."""
+    monkeypatch.setattr(reading, "STEP_S", 60.0)
 
     async def main() -> None:
         large = batch("a", *({"t": "x" * 1000} for _ in range(300)))
