@@ -77,6 +77,7 @@ class Backlog:
         self._open_tag: bytes | None = None
         self._open_start = 0
         self._open_head = 0
+        self._open_until = 0  # up to this position there is room for sure
         self.open_count = 0
         """Messages in the open chunk."""
         self.appended = 0
@@ -134,6 +135,22 @@ class Backlog:
             max(unsent[0].size_bytes, unsent[-1].size_bytes) * 2 >= self._chunk_bytes_max
             or len(unsent) >= UNSENT_CHUNKS
         )
+
+    def add(self, tag: bytes, entry: bytes) -> bool:
+        """Append one entry if the open chunk has room for sure. Otherwise return False and change nothing."""
+        arena = self._arena
+        if arena is None or self._open_tag != tag:
+            return False
+        position = arena.position
+        end = position + len(entry)
+        if end > self._open_until:
+            return False
+        arena.memory[position:end] = entry  # as in `append`
+        arena.position = end
+        self.open_count += 1
+        arena.words[STATE] = self.open_count << COUNT_SHIFT | end
+        self.appended += 1
+        return True
 
     def append(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
         """Append one entry, or *count* in one piece. Without room return False and change nothing."""
@@ -297,9 +314,11 @@ class Backlog:
         start, head_bytes = arena.position, len(head)
         if start == HEADER_BYTES:
             arena.words[FIRST] = self._counter + 1
+        free_bytes = self.bytes_max - self._cut_bytes - _TAIL_BYTES
+        until = min(start + min(self._chunk_bytes_max, free_bytes), arena.size - _TAIL_BYTES)
         arena.words[OPEN] = start
         arena.memory[start : start + head_bytes] = head  # no call until the message follows, as in `cut`
-        self._open_tag, self._open_start, self._open_head = tag, start, head_bytes
+        self._open_tag, self._open_start, self._open_head, self._open_until = tag, start, head_bytes, until
         arena.position = start + head_bytes
         return arena
 
@@ -320,7 +339,7 @@ class Backlog:
         arena.position = end
         old.words[STATE] = old.position = start
         self._counter += 1
-        self._arena, self._open_start = arena, HEADER_BYTES
+        self._arena, self._open_start, self._open_until = arena, HEADER_BYTES, 0
         old.is_retired = True
         if not old.chunks:
             old.free()

@@ -81,13 +81,8 @@ class Producer:
         lifetime.note_fork()
         self._handover.put(tag_bytes, entry, timeout)
 
-    def send_packed(
-        self, record: bytes, *, tag: str | None = None, time_ns: int | None = None, timeout: float | None = None
-    ) -> None:
-        """
-        Accept one message whose *record* is a msgpack map already; its contents are not checked. Otherwise like `send`.
-        """
-        entry = pack_entry(record, time_ns)
+    def send_entry(self, entry: bytes, *, tag: str | None = None, timeout: float | None = None) -> None:
+        """Accept one message that is an *entry* already (`pack_entry`); it is not checked. Otherwise like `send`."""
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
         lifetime.note_fork()
         self._handover.put(tag_bytes, entry, timeout)

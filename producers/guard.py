@@ -6,8 +6,8 @@ holds this lock. Its work is then deferred: the next thread to take the lock doe
 exception, as that of Ctrl-C does. So the lock is taken and released only by `with`, which is one step for a lock
 implemented in C.
 
-Always true: a thread is *inside* exactly while it holds the lock, and `exclusive` is the only way in; deferred work is
-always carried out.
+Always true: a thread is *inside* exactly while it holds the lock, and it takes the lock only while it is not inside;
+deferred work is always carried out.
 Source: signal handlers run between any two steps of the main thread, finalizers between any two of any thread. In
 experiments both deadlocked on a `Lock` and saw half-written data through an `RLock`. Handlers that raise left a lock
 taken if ``__enter__`` or ``__exit__`` was written in Python.
@@ -33,12 +33,15 @@ class Reentered(RuntimeError):
 
 
 class Guard(Generic[T]):
-    """Serialises threads: use ``with guard.exclusive():``, after `is_inside` if there is something else to do."""
+    """
+    Serialises threads: use ``with guard.exclusive():``, or `is_inside` and ``with guard.lock:`` if a thread that is
+    inside has something else to do.
+    """
 
     def __init__(self) -> None:
-        self._lock = _thread.RLock()  # knows its owner in one step; the system's, also where `threading` is patched
-        self._changed = threading.Condition(self._lock)
-        self.is_inside: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
+        self.lock = _thread.RLock()  # knows its owner in one step; the system's, also where `threading` is patched
+        self._changed = threading.Condition(self.lock)
+        self.is_inside: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]  # Condition uses it too
         self.deferred: deque[T] = deque()
         """Work to be done by the next thread that holds the lock."""
 
@@ -46,7 +49,7 @@ class Guard(Generic[T]):
         """Return the lock. Raises Reentered if the thread is inside."""
         if self.is_inside():
             raise Reentered
-        return self._lock
+        return self.lock
 
     def notify(self) -> None:
         """Have every thread in `wait_for` look at its condition again. Call it inside."""
@@ -63,9 +66,9 @@ class Guard(Generic[T]):
         while not condition():
             if deadline is not None and clock.now() >= deadline:
                 return False
-            self._lock.release()
+            self.lock.release()
             try:
                 time.sleep(native.SLEEP_S)  # other greenlets run
             finally:
-                self._lock.acquire()
+                self.lock.acquire()
         return True

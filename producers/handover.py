@@ -77,13 +77,14 @@ class Handover:
             self._waker.wake()
             return
         try:
-            with guard.exclusive():
+            with guard.lock:
                 if self._is_closed or self.is_stopped or self.thread is None or guard.deferred:
                     self._prepare()
-                if not self._out.put(tag, entry):
-                    self._wait_for_room(tag, entry, timeout)
-                if self._out.backlog.open_count == 1:  # a chunk was begun, so the one before it may have been cut
-                    self._look()
+                if not self._out.backlog.add(tag, entry):
+                    if not self._out.put(tag, entry):
+                        self._wait_for_room(tag, entry, timeout)
+                    if self._out.backlog.open_count == 1:  # a chunk was begun: the one before it may have been cut
+                        self._look()
         except ProducerError:
             raise
         except BaseException:  # raised by a signal handler, perhaps before `_look`

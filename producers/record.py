@@ -15,8 +15,8 @@ Not here: encoding a record that holds anything else (producers.logs.sanitize).
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Iterator, Mapping
+from time import time_ns as now_ns
 from typing import Any
 
 import msgspec
@@ -84,7 +84,7 @@ def pack_entry(record: bytes, time_ns: int | None) -> bytes:
     """
     if len(record) > RECORD_BYTES_MAX:
         raise BadRecord("", f"{len(record)} bytes, {RECORD_BYTES_MAX} at most")
-    return stamp(time.time_ns() if time_ns is None else time_ns) + record
+    return stamp(now_ns() if time_ns is None else time_ns) + record
 
 
 @functools.lru_cache(maxsize=256)

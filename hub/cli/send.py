@@ -157,6 +157,7 @@ def _standard_input() -> Iterator[bytes]:
 def _send_line(producer: Producer, line: bytes, extra: dict[str, Any], *, as_json: bool, timeout: float) -> str | None:
     """Send one line; return why it cannot be sent, None if it was accepted."""
     from hub.wire.text import encode_record
+    from producers.record import pack_entry
 
     tag, time_ns = None, None
     if as_json:
@@ -170,7 +171,7 @@ def _send_line(producer: Producer, line: bytes, extra: dict[str, Any], *, as_jso
     except (ValueError, RecursionError) as error:  # nested too deeply
         return f"it cannot be encoded: {error}"
     return _with_room(
-        lambda wait_s: producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=wait_s), producer, timeout
+        lambda wait_s: producer.send_entry(pack_entry(packed, time_ns), tag=tag, timeout=wait_s), producer, timeout
     )
 
 

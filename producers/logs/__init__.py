@@ -2,7 +2,6 @@
 Log libraries as producers.
 
 handler, renderer        `HubHandler` for logging; `HubRenderer` and `HubLoggerFactory` for structlog
-callsite                 plain records of logging, encoded faster
 emitter                  sends their records through a `Producer`
 wait_budget              how long that may hold up the application
 exceptions, sanitize     exceptions as data; records that msgpack cannot hold

@@ -25,7 +25,7 @@ from producers.errors import BacklogFull, BadRecord, NotAcknowledged, ProducerCl
 from producers.guard import Reentered
 from producers.logs.sanitize import pack_sanitized
 from producers.logs.wait_budget import WaitBudget
-from producers.record import pack
+from producers.record import pack, pack_entry
 
 WAIT_S_MAX = 1.0
 TAG_VARIABLE = "MPSR_TAG"
@@ -58,24 +58,15 @@ class Emitter:
     def send(self, record: dict[Any, Any], tag: str | None, time_ns: int | None) -> None:
         """Send one message. Raises ProducerClosed if a producer that the emitter does not own was closed."""
         try:
-            packed = pack(record)
+            entry = pack_entry(pack(record), time_ns)
         except Exception:  # noqa: BLE001  besides its own, msgspec raises what a user's class raises
-            packed = pack_sanitized(record)
-        if not self.send_packed(packed, tag, time_ns):
-            self._send_waiting(pack_sanitized(record), _fitting(tag), time_ns)
-
-    def send_packed(self, packed: bytes, tag: str | None, time_ns: int | None) -> bool:
-        """
-        Send one message whose record is msgpack already. False if it was refused: it is too large, or the tag is
-        invalid. Raises ProducerClosed as `send` does.
-        """
+            entry = pack_entry(pack_sanitized(record), time_ns)
         try:
-            self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)
+            self.producer.send_entry(entry, tag=tag, timeout=0.0)
         except (BacklogFull, ProducerClosed):
-            self._send_waiting(packed, tag, time_ns)
-        except BadRecord:
-            return False
-        return True
+            self._send_waiting(entry, tag)
+        except BadRecord:  # the tag is invalid
+            self._send_waiting(entry, _fitting(tag))
 
     def flush(self, timeout: float) -> None:
         """Wait up to *timeout* seconds until everything is on the hub's disk. Do not wait if the hub is away."""
@@ -95,19 +86,19 @@ class Emitter:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sys.stderr.write(f"mpsr: {late}\n")
 
-    def _send_waiting(self, packed: bytes, tag: str | None, time_ns: int | None) -> None:
+    def _send_waiting(self, entry: bytes, tag: str | None) -> None:
         who, producer = object(), self.producer
         stats = producer.stats()
         wait_s = self._wait_budget.begin(who, acknowledged=stats["acknowledged"], pending=stats["pending"])
         try:
-            producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=wait_s)
+            producer.send_entry(entry, tag=tag, timeout=wait_s)
         except BacklogFull:
             self.dropped += 1
             with contextlib.suppress(Reentered):  # in a signal handler that interrupted the producer
                 producer.drop()
         except ProducerClosed:
             self._open_again(producer)
-            self.producer.send_packed(packed, tag=tag, time_ns=time_ns, timeout=0.0)
+            self.producer.send_entry(entry, tag=tag, timeout=0.0)
         finally:
             self._wait_budget.end(who)
 

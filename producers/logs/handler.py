@@ -21,13 +21,13 @@ Always true:
 - no lock of `logging` is held while a record is sent: any thread may use a `Producer`, and a thread that waits blocks
   no other.
 
-Not here: the fast way for plain records (producers.logs.callsite), sending records to the hub
-(producers.logs.emitter), exceptions as data (producers.logs.exceptions).
+Not here: sending records to the hub (producers.logs.emitter), exceptions as data (producers.logs.exceptions).
 """
 
 from __future__ import annotations
 
 import logging
+import operator
 import os
 import re
 import sys
@@ -36,11 +36,25 @@ from typing import Any
 
 from producers.blocking import Producer
 from producers.logs import exceptions
-from producers.logs.callsite import LEVELS, RESERVED, STANDARD, STANDARD_COUNT, pack_plain
 from producers.logs.emitter import WAIT_S_MAX, Emitter, tag_of_process
-from producers.logs.sanitize import safe_str
+from producers.logs.sanitize import CUT_KEY, REPR_KEY, safe_str
 
 CLOSE_TIMEOUT_S = 1.0
+_BY_LOGGING = list(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
+STANDARD = frozenset(_BY_LOGGING) | {"message", "asctime", "taskName"}
+"""The attributes of a record that are not extra."""
+LEVELS = {0: "notset", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
+RESERVED = frozenset((
+    "level", "message", "logger", "pathname", "lineno", "func", "thread", "process", "levelno", "task", "exc_info",
+    "traceback", "stack_info", REPR_KEY, CUT_KEY,
+))  # fmt: skip
+
+_STANDARD_COUNT, _LAST_STANDARD = len(_BY_LOGGING), _BY_LOGGING[-1]
+_SPECIAL = STANDARD | RESERVED | {"extra"}
+_get = operator.itemgetter(
+    "levelno", "msg", "args", "name", "pathname", "lineno", "funcName", "threadName", "processName", "exc_info",
+    "stack_info",
+)  # fmt: skip
 
 _OWN = "mpsr."  # our own loggers: a producer does not send its own log
 _FROM_STRUCTLOG = {"_logger", "_name"}  # added by ProcessorFormatter.wrap_for_formatter for its own use
@@ -114,9 +128,7 @@ class HubHandler(logging.Handler):
             seconds = int(created)
             time_ns = seconds * _NS + int((created - seconds) * _NS)  # exact for the float; created * _NS would round
             tag = self._tag or (name if name != "root" else None)
-            packed = self._pack_plain(record) if self.formatter is None else None
-            if packed is None or not self._emitter.send_packed(packed, tag, time_ns):
-                self._emitter.send(self._fields(record), tag, time_ns)
+            self._emitter.send(self._fields(record), tag, time_ns)
         except RecursionError:
             raise
         except Exception:  # noqa: BLE001  as `logging` requires
@@ -139,47 +151,46 @@ class HubHandler(logging.Handler):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.producer.path} ({logging.getLevelName(self.level)})>"
 
-    def _pack_plain(self, record: logging.LogRecord) -> bytes | None:
-        """Return *record* as msgpack if it is plain, and nothing is wrong with it."""
-        try:
-            return pack_plain(record, _task_name(record) if _MAY_HAVE_TASK or "asyncio" in sys.modules else None)
-        except Exception:  # noqa: BLE001  a template whose arguments do not fit, or a value that cannot be encoded
-            return None
-
     def _fields(self, record: logging.LogRecord) -> dict[Any, Any]:
+        attributes = record.__dict__
+        number, message, args, name, pathname, lineno, func, thread, process, exc_info, stack_info = _get(attributes)
+        level = LEVELS.get(number)
         fields: dict[Any, Any] = {
-            "level": LEVELS.get(record.levelno),
-            "message": None,
-            "logger": record.name,
-            "pathname": record.pathname,
-            "lineno": record.lineno,
-            "func": record.funcName,
-            "thread": record.threadName,
-            "process": record.processName,
+            "level": level,
+            "message": message,
+            "logger": name,
+            "pathname": pathname,
+            "lineno": lineno,
+            "func": func,
+            "thread": thread,
+            "process": process,
         }
-        if fields["level"] is None:
+        if level is None:
             fields["level"] = _COLOUR.sub("", str(record.levelname)).strip().lower()
-            fields["levelno"] = record.levelno
-        exc_info: Any = record.exc_info
-        if type(record.msg) is dict and not record.args and self.formatter is None:
+            fields["levelno"] = number
+        if type(message) is dict and not args and self.formatter is None:
             exc_info = _unfold(fields, record) or exc_info
         else:
-            try:
-                fields["message"] = record.getMessage() if self.formatter is None else self.format(record)
-            except RecursionError:
-                raise
-            except Exception:  # noqa: BLE001  usually a template whose arguments do not fit
-                self.handleError(record)
-                fields["message"], fields["args"] = safe_str(record.msg), record.args
-            if len(record.__dict__) != STANDARD_COUNT:
-                _add_extra(fields, record.__dict__, STANDARD)
+            if args or type(message) is not str or self.formatter is not None:
+                self._format(fields, record)
+            if len(attributes) != _STANDARD_COUNT:
+                _add_extra(fields, attributes)
         if (_MAY_HAVE_TASK or "asyncio" in sys.modules) and (task := _task_name(record)) is not None:
             fields["task"] = task
-        if exc_info or record.exc_text:
+        if exc_info or record.exc_text:  # a formatter may have set the text
             _add_exception(fields, record, exceptions.exc_info_of(exc_info))
-        if record.stack_info:
-            fields["stack_info"] = record.stack_info
+        if stack_info:
+            fields["stack_info"] = stack_info
         return fields
+
+    def _format(self, fields: dict[Any, Any], record: logging.LogRecord) -> None:
+        try:
+            fields["message"] = record.getMessage() if self.formatter is None else self.format(record)
+        except RecursionError:
+            raise
+        except Exception:  # noqa: BLE001  usually a template whose arguments do not fit
+            self.handleError(record)
+            fields["message"], fields["args"] = safe_str(record.msg), record.args
 
 
 def _log_elsewhere(record: logging.LogRecord) -> bool:
@@ -197,18 +208,33 @@ def _log_elsewhere(record: logging.LogRecord) -> bool:
     return False
 
 
-def _add_extra(fields: dict[Any, Any], attributes: Mapping[Any, Any], known: Container[Any]) -> None:
-    """Add the attributes that are not *known*; rename one that has a reserved name."""
-    for key in tuple(attributes):  # copied in one step: several threads may use the record
-        if key in known:
-            continue
-        value = attributes.get(key)
-        if key == "extra" and isinstance(value, dict):  # loguru passes bound fields like this
-            _add_extra(fields, value, ())
-            continue
-        while key in RESERVED or key in fields:
-            key = f"{key}_"  # noqa: PLW2901
-        fields[key] = value
+def _add_extra(fields: dict[Any, Any], attributes: dict[str, Any]) -> None:
+    """Add the attributes of a record that are not of `logging`. Usually they follow those."""
+    names = list(attributes)  # copied in one step: several threads may use the record
+    if names[_STANDARD_COUNT - 1] == _LAST_STANDARD:
+        del names[:_STANDARD_COUNT]
+    for name in names:
+        if name not in _SPECIAL and name not in fields:
+            fields[name] = attributes.get(name)
+        elif name not in STANDARD:
+            _add(fields, name, attributes.get(name))
+
+
+def _add_all(fields: dict[Any, Any], attributes: Mapping[Any, Any], known: Container[Any] = ()) -> None:
+    """Add the attributes that are not *known*."""
+    for key in tuple(attributes):
+        if key not in known:
+            _add(fields, key, attributes.get(key))
+
+
+def _add(fields: dict[Any, Any], key: Any, value: Any) -> None:
+    """Add a field; rename it if its name is reserved or taken."""
+    if key == "extra" and isinstance(value, dict):  # loguru passes bound fields like this
+        _add_all(fields, value)
+        return
+    while key in RESERVED or key in fields:
+        key = f"{key}_"
+    fields[key] = value
 
 
 def _unfold(fields: dict[Any, Any], record: logging.LogRecord) -> Any:
@@ -220,8 +246,8 @@ def _unfold(fields: dict[Any, Any], record: logging.LogRecord) -> Any:
     else:
         del fields["message"]
     exc_info = event.pop("exc_info", None)
-    _add_extra(fields, event, ())
-    _add_extra(fields, record.__dict__, STANDARD | _FROM_STRUCTLOG)
+    _add_all(fields, event)
+    _add_all(fields, record.__dict__, STANDARD | _FROM_STRUCTLOG)
     return exc_info
 
 

@@ -104,6 +104,20 @@ def test_chunks_end_at_their_limit() -> None:
         assert len(msgpack.unpackb(frame)[1]) <= 1000 or numbers(frame) == [50]
 
 
+def test_an_open_chunk_with_room() -> None:
+    """`add` takes what fits into the open chunk, and nothing else; the chunk is the one that `append` makes."""
+    one, other = Backlog(session=SESSION, chunk_bytes_max=200), Backlog(session=SESSION, chunk_bytes_max=200)
+    assert not one.add(b"t", entry(0))
+    assert one.append(b"t", entry(0))
+    assert not one.add(b"u", entry(1))
+    assert one.add(b"t", entry(1))
+    assert not one.add(b"t", entry(2, 200))
+    assert one.appended == one.open_count == 2
+    assert all(other.append(b"t", entry(number)) for number in range(2))
+    assert [bytes(chunk.frame) for chunk in cut_all(one)] == [bytes(chunk.frame) for chunk in cut_all(other)]
+    assert not one.add(b"t", entry(2))
+
+
 def test_cutting_nothing() -> None:
     """Cutting an empty backlog, or twice, makes no chunk."""
     backlog = Backlog()
@@ -336,6 +350,7 @@ SIZES = st.sampled_from([0, 0, 10, 100, 700, 5000, 300_000, ARENA_BYTES - 200, A
 STEP = st.one_of(
     st.tuples(st.just("append"), SIZES, st.integers(0, 1)),
     st.tuples(st.just("append"), SIZES, st.just(0)),
+    st.tuples(st.just("add"), st.sampled_from([0, 10, 700]), st.integers(0, 1)),
     st.tuples(st.just("cut"), st.just(0), st.just(0)),
     st.tuples(st.just("send"), st.just(0), st.just(0)),
     st.tuples(st.just("acknowledge"), st.integers(0, 3), st.just(0)),
@@ -366,11 +381,21 @@ class History:
         return [(chunk, numbers(chunk.frame)) for chunk in self.backlog._chunks if not chunk.is_settled]
 
     def append(self, size: int, tag: int) -> None:
+        self.note(self.backlog.append, size, tag)
+
+    def add(self, size: int, tag: int) -> None:
+        open_count = self.backlog.open_count
+        taken = self.note(self.backlog.add, size, tag)
+        assert not taken or self.backlog.open_count == open_count + 1 > 1
+
+    def note(self, append: Callable[[bytes, bytes], bool], size: int, tag: int) -> bool:
         held, appended = self.backlog.held_bytes, self.backlog.appended
-        taken = self.backlog.append(b"t%d" % tag, entry(appended, size))
+        taken = append(b"t%d" % tag, entry(appended, size))
         assert self.backlog.appended == appended + taken
         assert taken or self.backlog.held_bytes == held
+        assert self.backlog.open_count <= 1 or self.backlog.open_bytes <= 2000
         self.pending |= {appended} if taken else set()
+        return taken
 
     def cut(self, *_: int) -> None:
         self.backlog.cut()

@@ -11,6 +11,7 @@ import pytest
 
 from hub import Hub
 from producers import NotConnected, Producer, ProducerClosed
+from producers.record import pack_entry
 from tests.producers.fakehub import FakeHub
 from tests.producers.helpers import assert_asleep
 from tests.support import PATIENCE_S, HubProcess, eventually
@@ -48,10 +49,10 @@ def test_a_bare_hub(folder: Path) -> None:
     assert handled == list(range(1000))
 
 
-def test_packed_records(hub: HubProcess, tag: str) -> None:
-    """`send_packed` accepts a record that is msgpack already, and it arrives as the same record."""
+def test_entries(hub: HubProcess, tag: str) -> None:
+    """`send_entry` accepts an entry, and it arrives as the same record with the same time."""
     with Producer(hub.socket, tag=tag) as producer:
-        producer.send_packed(b"\x81\xa1n\x07", time_ns=5)
+        producer.send_entry(pack_entry(b"\x81\xa1n\x07", 5))
     assert [(message.record, message.time) for message in hub.messages(tag)] == [({"n": 7}, 5)]
 
 

@@ -217,7 +217,7 @@ def producer(visit: Visit) -> None:
         producer.send({"event": "started", "n": [1, None]})
         producer.send(visit)
         producer.send(MappingProxyType({"a": 1}), tag="other", time_ns=1, timeout=0.5)
-        producer.send_packed(b"\x80", tag="other")
+        producer.send_entry(b"\x92\xc0\x80", tag="other")
         assert_type(producer.flush(timeout=5), None)
         producer.flush()
     Producer("/run/mpsr/hub.sock", backlog_bytes_max=1 << 20, chunk_bytes_max=1000, linger_s=0.1).close(timeout=None)

@@ -308,6 +308,19 @@ def test_a_dict_as_message(log: logging.Logger, records: Records) -> None:
     }  # fmt: skip
 
 
+def test_extra_fields_anywhere(tag: str, handler: HubHandler, records: Records) -> None:
+    """Extra fields are found if somebody has removed an attribute of `logging`, or set a field before those."""
+    changed, early = (logging.LogRecord(tag, logging.INFO, "", 0, "hello", (), None) for _ in range(2))
+    last = list(changed.__dict__)[-1]
+    changed.__dict__["x"] = 1
+    changed.__dict__[last] = changed.__dict__.pop(last)
+    early.__dict__ = {"y": 2, **early.__dict__, "message": "hello", "z": 3}
+    handler.handle(changed)
+    handler.handle(early)
+    first, second = records()
+    assert (first["x"], second["y"], second["z"]) == (1, 2, 3)
+
+
 def test_filters(log: logging.Logger, handler: HubHandler, records: Records) -> None:
     """A record that a filter refuses is not sent; fields that a filter adds are."""
 
