@@ -31,6 +31,8 @@ _INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe
 _INVISIBLE += "\U00016fe4\U0001d159\U000e0100-\U000e01ef"
 """Printable to Python, and nothing to see."""
 _is_invisible = re.compile(f"[{_INVISIBLE}]").match
+_find_invisible = re.compile(f"[{_INVISIBLE}]").search
+_PLAIN = bytes((0x0A, *range(0x20, 0x7F)))
 # Everything except letters, digits and printable ASCII: rare in text, and with these a superset of what is escaped.
 _CANDIDATE = re.compile(rf"[^\w\x20-\x7e]|[{_INVISIBLE}]")
 _PRESENTATIONS = ("\ufe0e", "\ufe0f")
@@ -54,6 +56,17 @@ def escape_lines(text: str, indent: str = "") -> str:
 def escape_json(text: str) -> str:
     """Return JSON *text* with ``\\uXXXX`` escapes. *text* has no control characters outside of its strings."""
     return text if text.isascii() and text.isprintable() else _CANDIDATE.sub(_for_programs, text)
+
+
+def is_harmless(lines: bytes) -> bool:
+    """Return whether `escape_json` would return each of these *lines* of UTF-8 as it is."""
+    if lines.isascii():
+        return b"\x7f" not in lines
+    try:
+        rest = lines.translate(None, _PLAIN).decode()
+    except UnicodeDecodeError:
+        return False
+    return rest.isprintable() and _find_invisible(rest) is None
 
 
 def _is_harmless(character: str) -> bool:

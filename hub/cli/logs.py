@@ -23,7 +23,7 @@ from hub.cli.options import (
     usage_error,
     whole,
 )
-from hub.cli.output import complain, discard_output, renderer, write
+from hub.cli.output import Encoded, Lines, complain, discard_output, renderer, write
 from hub.configfile import socket_path
 from hub.paths import default_journal
 from hub.quantities import MOMENTS
@@ -275,4 +275,12 @@ def _query(filters: dict[str, Any]) -> Query:
 
 
 def _write_all(groups: Iterator[Iterable[Message]], render: Callable[[Message], str]) -> int:
-    return write(map(render, group) for group in groups)
+    from hub.query.found import Found
+    from hub.query.rendering import json_of, render_json
+
+    def shown(group: Iterable[Message]) -> Lines:
+        if render is render_json and isinstance(group, Found):
+            return Encoded(len(group), json_of(group))
+        return map(render, group)
+
+    return write(map(shown, groups))

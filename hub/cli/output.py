@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -79,36 +79,53 @@ def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
 
 
-def write(groups: Iterable[Iterable[str]]) -> int:
+class Encoded(NamedTuple):
+    """A number of lines, encoded, line feeds included."""
+
+    lines: int
+    data: bytes
+
+
+Lines = Iterable[str] | Encoded
+
+
+def write(groups: Iterable[Lines]) -> int:
     """
     Write the lines of all *groups* to standard output. Return their number.
 
     Lines are written together, many at a time, and not later than `WRITE_S` after they were found, unless the next
     group takes longer. Raises BrokenPipeError.
     """
-    lines: list[str] = []
-    written, due = 0, 0.0
+    waiting: list[bytes] = []
+    written, held, due = 0, 0, 0.0
     try:
         for group in groups:
-            found = iter(group)
-            while more := list(itertools.islice(found, WRITE_LINES)):
-                lines += more
-                written += len(more)
-                if len(lines) >= WRITE_LINES:
-                    _put(lines)
-            if lines and time.monotonic() >= due:
-                _put(lines)
+            for more in (group,) if isinstance(group, Encoded) else _encoded(group):
+                waiting.append(more.data)
+                written += more.lines
+                held = held + more.lines if len(waiting) > 1 else more.lines
+                if held >= WRITE_LINES:
+                    _put(waiting)
+            if waiting and time.monotonic() >= due:
+                _put(waiting)
                 due = time.monotonic() + WRITE_S
     finally:
-        _put(lines)
+        _put(waiting)
     return written
 
 
-def _put(lines: list[str]) -> None:
-    """Write *lines* and empty the list, first: what Ctrl-C has cut short is not written again."""
-    if lines:
-        data = "\n".join([*lines, ""]).encode("utf-8", "replace")
-        lines.clear()
+def _encoded(lines: Iterable[str]) -> Iterator[Encoded]:
+    """Yield *lines*, many at a time."""
+    rest = iter(lines)
+    while more := list(itertools.islice(rest, WRITE_LINES)):
+        yield Encoded(len(more), "\n".join([*more, ""]).encode("utf-8", "replace"))
+
+
+def _put(waiting: list[bytes]) -> None:
+    """Write what is *waiting* and empty the list, first: what Ctrl-C has cut short is not written again."""
+    if waiting:
+        data = b"".join(waiting)
+        waiting.clear()
         sys.stdout.flush()
         write_all(sys.stdout.fileno(), data)
 

@@ -24,6 +24,7 @@ from hub.journal.reader import Reader, has_journal, open_reader
 from hub.journal.segment import SEQUENCE_MAX
 from hub.message import Message
 from hub.query.backward import backward, last, last_sequence_before
+from hub.query.found import Found
 from hub.query.packed import unpack
 from hub.query.query import Query
 from producers import Client, NotConnected
@@ -103,7 +104,8 @@ class InFiles:
 
     def _wanted(self, reader: Reader, after: int, *, follow: bool = False) -> Iterator[Iterable[Message]]:
         for group in self._query.groups(reader.read(follow=follow)):
-            yield (message for message in group if message.sequence > after)
+            is_behind = isinstance(group, Found) and group.sequences[0] > after
+            yield group if is_behind else (message for message in group if message.sequence > after)
 
 
 class AtHub:

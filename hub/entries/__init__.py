@@ -45,6 +45,7 @@ from hub.entries.wellformed import (
     is_value_deeper,
     is_well_formed,
     is_whole,
+    split,
     split_fast,
     split_raw,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "may_have_syslog",
     "pairs",
     "read_each",
+    "split",
     "split_fast",
     "split_raw",
     "stamp",

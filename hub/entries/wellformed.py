@@ -191,6 +191,16 @@ def split_raw(entries: bytes | memoryview) -> Sequence[Raw]:
         return [view[start:end] for start, end in itertools.pairwise(ends)]
 
 
+def split(entries: bytes, count: int) -> list[msgspec.Raw] | None:
+    """Return the bytes of each entry. None if they are not *count* whole entries, without group markers."""
+    if array_length(entries) != count:
+        return None
+    try:
+        return split_fast(entries)
+    except (RecursionError, msgspec.DecodeError):
+        return None
+
+
 def _ends(packed: memoryview, count: int) -> list[int]:
     """Return 0 and the end of each of the first *count* objects. The caller knows that they are whole."""
     unpacker = msgpack.Unpacker(max_buffer_size=max(len(packed), 1))

@@ -1,7 +1,9 @@
 """
 Which messages of a journal are wanted, and how they look. No connection, no terminal.
 
-query                    filters over batches
+query, found             filters over batches; the wanted messages of a batch
+candidates, literals     what every wanted message contains, found by bytes before anything is decoded
+packedfield              the bytes of a field with a value that is looked for
 condition, level         one condition on a record (`--where`); levels as log libraries write them (`--level`)
 backward                 the last N, and the newest first
 rendering                pretty, json, text; the colours of levels

@@ -17,6 +17,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hub.entries import is_value_deeper
+from hub.query.candidates import Finder, of_choice, of_pattern
+from hub.query.literals import is_searchable
+from hub.query.packedfield import equal_to
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -49,9 +52,15 @@ class Condition:
         self._number = _as_number(self._text)
 
     @property
-    def needles(self) -> list[bytes]:
-        """Byte strings that every matching record contains."""
-        return [] if self._operator == "!=" else [part.encode() for part in self._path]
+    def finders(self) -> list[Finder]:
+        """Finders for what every record contains that meets the condition."""
+        if self._operator == "!=" or not self._path[-1] or not is_searchable(self.key):
+            return []
+        *outer, last = self._path
+        finders = [of_choice([part]) for part in outer if part]
+        if self._compare is not operator.eq or not is_searchable(self._text):
+            return [of_choice([last]), *finders]
+        return [of_pattern(equal_to(last.encode(), self._text, self._number), last.encode()), *finders]
 
     def holds(self, record: dict[Any, Any]) -> bool:
         """Return whether *record* meets the condition."""

@@ -19,6 +19,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from hub.query.candidates import Finder
+
 LEVELS = ("trace", "debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _NAMES = {
     "trace": "verbose silly finest finer all notset vrb t v",
@@ -88,7 +90,7 @@ class LevelCondition:
         if rank is None:
             raise ValueError(_no_level(name, "one level: it and all worse ones are shown"))
         self._rank = rank
-        self.needles: list[bytes] = []
+        self.finders: list[Finder] = []
 
     def holds(self, record: dict[Any, Any]) -> bool:
         """Return whether *record* meets the condition."""

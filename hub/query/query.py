@@ -1,11 +1,12 @@
 """
 Selects messages: filters over the batches of a journal.
 
-Cheap tests come first. A batch is skipped by its tag, peer and time, or because its bytes lack a text that every wanted
-message contains. Only the remaining batches are decoded, and only wanted entries become messages.
+Cheap tests come first. A batch is skipped by its tag, peer and time, or because its bytes lack what every wanted
+message contains. Of the remaining batches, only the entries whose bytes contain it are decoded (hub.query.candidates);
+if most entries do, all are decoded.
 
 Always true:
-- skipping a batch never changes the result;
+- what is not decoded is not wanted: the result is that of decoding everything;
 - a gap in the journal is a message under `mpsr.loss`. It passes every filter except *tag* and *until*, because any
   message may be missing;
 - an unreadable entry is a message under `mpsr.loss.client` too. It has no fields, so it meets no condition on them.
@@ -16,6 +17,7 @@ Not here: the last N (hub.query.backward), one condition (hub.query.condition), 
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
@@ -24,8 +26,11 @@ from typing import Any
 from hub import entries as codec
 from hub.journal.reader import Gap
 from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message, Peer
+from hub.query.candidates import Find, Finder, are_dense, candidates, of_choice, of_regex
 from hub.query.condition import Condition
+from hub.query.found import Pair, found_of
 from hub.query.level import LevelCondition
+from hub.query.literals import literals_of
 
 _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters matches itself literally
 # A regular expression of ASCII characters whose matches do not depend on the surrounding text: no anchors, no dot, no
@@ -82,22 +87,17 @@ class Query:
         self._tag = _tag_filter((tag,) if isinstance(tag, str) else tag or ())
         self._wants_gaps = self._tag is None or self._tag(_LOSS)
         self._wants_unreadable = self._tag is not None and self._tag(_UNREADABLE)
-        self._search: Callable[[str], object] | None = None
         conditions: list[Condition | LevelCondition] = [*where]
         if level is not None:
             conditions.append(LevelCondition(level))
         filters: list[Filter] = [condition.holds for condition in conditions]
-        self._needles = [needle for condition in conditions for needle in condition.needles]
-        self._text: bytes | None = None  # one more needle, which is in a string of the record
+        self._of_fields = [finder for condition in conditions for finder in condition.finders]
+        self._of_text: list[Finder] = []  # for what is in a string of the record
         if grep is not None:
             finds = _grep_filter(grep, ignore_case=ignore_case)
             filters.append((lambda record: not finds(record)) if invert_match else finds)
-            if ignore_case or invert_match:  # texts that differ only in case differ in bytes
-                pass
-            elif _PLAIN.fullmatch(grep):
-                self._text = grep.encode()
-            elif _SAFE.fullmatch(grep):
-                self._search = re.compile(grep).search
+            if not invert_match:
+                self._of_text = _text_finders(grep, ignore_case=ignore_case)
         self._holds = _all_of(filters)
 
     def messages(self, batches: Iterator[Batch | Gap]) -> Iterator[Message]:
@@ -117,50 +117,100 @@ class Query:
 
     def _wanted(self, batch: Batch) -> Iterable[Message]:
         """Return the wanted messages of *batch*. If its tag does not match, they are the unreadable entries."""
-        if not self._may_hold(batch):
+        if self.since is not None and batch.received < self.since:
+            return ()
+        if self._is_writer is not None and not self._is_writer(batch.peer):
             return ()
         is_tagged = self._tag is None or self._tag(batch.tag.decode("utf-8", "replace"))
         if not is_tagged and not self._wants_unreadable:
             return ()
         if self._holds is not None:
             return self._that_hold(batch, self._holds) if is_tagged else ()
-        messages = batch.messages()
+        messages = _all(batch)
         return messages if is_tagged else (message for message in messages if message.tag == _UNREADABLE)
 
-    def _may_hold(self, batch: Batch) -> bool:
-        if self.since is not None and batch.received < self.since:
-            return False
-        if self._is_writer is not None and not self._is_writer(batch.peer):
-            return False
-        if not self._needles and self._text is None and self._search is None:
-            return True
-        entries = bytes(batch.entries)
-        if codec.may_have_syslog(entries):  # its keys are not in the bytes, and its level and facility are numbers
-            return b"\\" in entries or self._may_contain(entries) or self._may_contain(_SYSLOG_WORDS)
-        return all(needle in entries for needle in self._needles) and self._may_contain(entries)
+    def _that_hold(self, batch: Batch, holds: Filter) -> Iterable[Message]:
+        """Return the messages whose record passes. What cannot pass is not decoded."""
+        if self._of_fields or self._of_text:
+            packed = bytes(batch.entries)
+            finds = self._finds(packed)
+            if finds is None:
+                return ()
+            is_narrow = finds and not are_dense(packed, batch.count, finds)
+            raws = codec.split(packed, batch.count) if is_narrow else None
+            if raws is not None:
+                starts = [*itertools.accumulate(map(len, raws), initial=codec.ARRAY_HEADER_BYTES)]
+                indexes = candidates(starts, finds)
+                if indexes is not None:
+                    entries = codec.join(map(raws.__getitem__, indexes), len(indexes))
+                    return _passing(batch, entries, [batch.sequence + index for index in indexes], holds)
+        return _passing(batch, batch.entries, range(batch.sequence, batch.sequence + batch.count), holds)
 
-    def _may_contain(self, packed: bytes) -> bool:
-        """
-        Return False if the strings in *packed* lack a text that every wanted message contains. Strings are stored
-        unchanged in msgpack, so a match in a string is also a match in the bytes.
-        """
-        if self._text is not None and self._text not in packed:
-            return False
-        return self._search is None or self._search(str(packed, "latin-1")) is not None
+    def _finds(self, packed: bytes) -> list[Find] | None:
+        """Return what finds the candidates in *packed*; none if all entries are candidates, None if no entry is one."""
+        if not codec.may_have_syslog(packed):
+            return _begun((*self._of_text, *self._of_fields), packed)
+        # The keys of its fields are not in the bytes, its level and facility are numbers, and values may be escaped.
+        if b"\\" in packed or _begun(self._of_text, _SYSLOG_WORDS) is not None:
+            return []
+        return _begun(self._of_text, packed)
 
-    def _that_hold(self, batch: Batch, holds: Filter) -> Iterator[Message]:
-        """Yield the messages whose record passes. Only their times are decoded."""
-        tag = batch.tag.decode("utf-8", "replace")
+
+def _begun(finders: Iterable[Finder], packed: bytes) -> list[Find] | None:
+    """Return what each of *finders* makes for *packed*; None if one of them finds nothing there."""
+    finds = []
+    for finder in finders:
+        find = finder(packed)
+        if find(0) >= len(packed):
+            return None
+        finds.append(find)
+    return finds
+
+
+def _all(batch: Batch) -> Iterable[Message]:
+    """Return all messages of *batch*, if possible together."""
+    if not codec.may_have_syslog(batch.entries):
         pairs = codec.pairs(batch.entries, batch.count, batch.received)
-        if pairs is not None:
-            for sequence, (packed, record) in enumerate(pairs, batch.sequence):
-                if holds(record) and not isinstance(time := codec.time_of(packed), codec.Unreadable):
-                    yield batch.message(tag, time, record, sequence)
-            return
-        each = codec.read_each(batch.entries, batch.count, batch.received)
-        for sequence, entry in enumerate(each, batch.sequence):
-            if isinstance(entry, codec.Entry) and holds(entry.record):
-                yield batch.message(tag, entry.time, entry.record, sequence)
+        if pairs is not None and (found := found_of(batch, _sequences(batch), [*pairs])) is not None:
+            return found
+    return batch.messages()
+
+
+def _sequences(batch: Batch) -> range:
+    return range(batch.sequence, batch.sequence + batch.count)
+
+
+def _passing(batch: Batch, entries: bytes | memoryview, sequences: Sequence[int], holds: Filter) -> Iterable[Message]:
+    """Return the messages of *entries* whose record passes, if possible together. Their sequences are *sequences*."""
+    pairs = codec.pairs(entries, len(sequences), batch.received)
+    if not isinstance(pairs, list):  # lines of syslog are taken apart when their turn comes
+        return _passing_each(batch, entries, sequences, pairs, holds)
+    chosen = [index for index, (_, record) in enumerate(pairs) if holds(record)]
+    if len(chosen) < len(pairs):
+        pairs = [pairs[index] for index in chosen]
+        sequences = [sequences[index] for index in chosen]
+    found = found_of(batch, sequences, pairs)
+    return _with_times(batch, zip(sequences, pairs, strict=True)) if found is None else found
+
+
+def _passing_each(
+    batch: Batch, entries: bytes | memoryview, sequences: Sequence[int], pairs: Iterable[Pair] | None, holds: Filter
+) -> Iterator[Message]:
+    if pairs is not None:
+        passing = (each for each in zip(sequences, pairs, strict=True) if holds(each[1][1]))
+        yield from _with_times(batch, passing)
+        return
+    tag = batch.tag.decode("utf-8", "replace")
+    for sequence, entry in zip(sequences, codec.read_each(entries, len(sequences), batch.received), strict=False):
+        if isinstance(entry, codec.Entry) and holds(entry.record):
+            yield batch.message(tag, entry.time, entry.record, sequence)
+
+
+def _with_times(batch: Batch, each: Iterable[tuple[int, Pair]]) -> Iterator[Message]:
+    tag = batch.tag.decode("utf-8", "replace")
+    for sequence, (packed, record) in each:
+        if not isinstance(time := codec.time_of(packed), codec.Unreadable):
+            yield batch.message(tag, time, record, sequence)
 
 
 def _writer_filter(
@@ -200,11 +250,20 @@ def _all_of(filters: Sequence[Filter]) -> Filter | None:
     return lambda record: all(holds(record) for holds in filters)
 
 
+def _text_finders(pattern: str, *, ignore_case: bool) -> list[Finder]:
+    """Return finders for what every string contains in which *pattern* is found."""
+    choices, ignores_case = literals_of(pattern, ignore_case=ignore_case)
+    finders = [of_choice(choice, ignore_case=ignores_case) for choice in choices]
+    if not ignores_case and _SAFE.fullmatch(pattern) and not _PLAIN.fullmatch(pattern):
+        finders.append(of_regex(re.compile(pattern)))
+    return finders
+
+
 def _grep_filter(pattern: str, *, ignore_case: bool) -> Filter:
     """Return a filter that searches *pattern* in all strings of a record, at any depth. Keys are not searched."""
-    search: Callable[[str], object] = re.compile(pattern, re.IGNORECASE if ignore_case else 0).search
     if _PLAIN.fullmatch(pattern) and not ignore_case:
-        search = _search_plain(pattern)
+        return _plain_filter(pattern)
+    search = re.compile(pattern, re.IGNORECASE if ignore_case else 0).search
 
     def holds(record: dict[Any, Any]) -> bool:
         for value in record.values():
@@ -218,9 +277,19 @@ def _grep_filter(pattern: str, *, ignore_case: bool) -> Filter:
     return holds
 
 
-def _search_plain(text: str) -> Callable[[str], object]:
-    """Return a replacement for a regular expression's search that finds a literal *text* faster."""
-    return lambda value: True if text in value else None
+def _plain_filter(text: str) -> Filter:
+    """Return the same for a *text* that is found as it is, which is faster."""
+
+    def holds(record: dict[Any, Any]) -> bool:
+        for value in record.values():
+            if isinstance(value, str):
+                if text in value:
+                    return True
+            elif isinstance(value, (dict, list)) and _finds(lambda each: True if text in each else None, value):
+                return True
+        return False
+
+    return holds
 
 
 def _finds(search: Callable[[str], object], value: object) -> bool:

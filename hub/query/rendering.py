@@ -26,13 +26,16 @@ from typing import Any
 import msgspec
 
 from hub.entries import NS, RECORD_NESTING_MAX, is_value_deeper
-from hub.escaping import escape, escape_json, escape_lines
+from hub.escaping import escape, escape_json, escape_lines, is_harmless
 from hub.message import Message, Peer
+from hub.query.found import Found
 from hub.query.level import LEVELS, level_of
 
 _GREY, _CYAN, _RED, _YELLOW, _BOLD, _END = "\x1b[90m", "\x1b[36m", "\x1b[31m", "\x1b[33m", "\x1b[1m", "\x1b[0m"
 _SECONDS_MIN, _SECONDS_MAX = -62_135_596_800, 253_402_300_799  # the years 1 to 9999, the range of RFC 3339
 _NESTING_MAX = RECORD_NESTING_MAX + 1  # a record inside an object of ours; a deeper one is cut, on every Python
+_SHORT_JSON = 2 * _NESTING_MAX  # no line of that length is nested too deeply
+_BEFORE_RECORD = ',"record":'
 _WRITTEN_NESTING_MAX = 100  # on the stack of Python 3.11, str() may not follow more
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
@@ -62,6 +65,39 @@ def render_json(message: Message) -> str:
     return _escape_json(f"{head}{_json_source(message.tag, message.peer)}{_json(message.record, 1)}}}")
 
 
+def json_of(found: Found) -> bytes:
+    """Return a line of `render_json` for each of the messages, in half the time: one call encodes all of them."""
+    source = _json_source(found.batch.tag.decode("utf-8", "replace"), found.batch.peer)
+    rest = msgspec.Raw(f'"{_rfc3339(found.batch.received)}"{source.removesuffix(_BEFORE_RECORD)}'.encode())
+    lines = [
+        _Line(sequence, f"{_utc(seconds)}.{nanoseconds:09d}Z", rest, record)
+        for sequence, (seconds, nanoseconds), record in zip(found.sequences, found.times(), found.records, strict=True)
+    ]
+    try:
+        shown = _encode_lines(lines)
+    except (TypeError, ValueError, RecursionError):
+        shown = b""
+    if not shown or _may_be_deep(shown, len(lines)) or not is_harmless(shown):
+        shown = "".join(f"{render_json(message)}\n" for message in found).encode("utf-8", "replace")
+    return shown
+
+
+def _may_be_deep(shown: bytes, count: int) -> bool:
+    """Return whether one of *count* lines may be nested more deeply than JSON is shown."""
+    if shown.count(b"{") + shown.count(b"[") - 2 * count < _NESTING_MAX:
+        return False
+    return max(map(len, shown.split(b"\n"))) > _SHORT_JSON
+
+
+class _Line(msgspec.Struct, gc=False):
+    """A message as JSON. *received* holds what is the same for a whole batch: the fields up to the record."""
+
+    sequence: int
+    time: str
+    received: msgspec.Raw
+    record: dict[Any, Any]
+
+
 @functools.lru_cache(maxsize=64)
 def _json_source(tag: str, peer: Peer) -> str:
     """Return the part of a JSON line that identifies the origin of the message."""
@@ -72,7 +108,7 @@ def _json_source(tag: str, peer: Peer) -> str:
         fields["container"] = peer.container
     if not peer.verified:
         fields["verified"] = False
-    return f',{_json(fields)[1:-1]},"record":'
+    return f",{_json(fields)[1:-1]}{_BEFORE_RECORD}"
 
 
 def render_text(message: Message) -> str:
@@ -257,7 +293,8 @@ def _foreign(value: object) -> object:
     return _written(value)
 
 
-_encode = msgspec.json.Encoder(enc_hook=_foreign).encode
+_encoder = msgspec.json.Encoder(enc_hook=_foreign)
+_encode, _encode_lines = _encoder.encode, _encoder.encode_lines
 
 
 def _json(value: Any, depth: int = 0) -> str:

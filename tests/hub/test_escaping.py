@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.escaping import escape, escape_json, escape_lines
+from hub.escaping import escape, escape_json, escape_lines, is_harmless
 
 INVISIBLE = frozenset(map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, 0xFFA0)))
 INVISIBLE |= set(map(chr, (0x16FE4, 0x1D159, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -105,3 +105,23 @@ def test_any_text(text: str) -> None:
     encoded = escape_json(json.dumps(text, ensure_ascii=False))
     assert unsafe().isdisjoint(encoded)
     assert json.loads(encoded) == text
+    plain = json.dumps(text, ensure_ascii=False)
+    assert not is_harmless(f"{plain}\n".encode("utf-8", "surrogatepass")) or encoded == plain
+
+
+@pytest.mark.parametrize(
+    ("text", "is_it"),
+    [
+        ("", True),
+        ("a\n~", True),
+        ("\x7f", False),
+        ("é漢\n", True),
+        ("é\x7f", False),
+        ("\u202e", False),
+        ("\u2800", False),
+    ],
+)
+def test_lines_that_need_no_escape_are_recognised_together(text: str, is_it: bool) -> None:
+    """So the common case costs one look at many lines. In doubt, each is looked at."""
+    assert is_harmless(text.encode()) is is_it
+    assert not is_harmless(text.encode() + b"\xff")

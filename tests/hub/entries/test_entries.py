@@ -575,3 +575,13 @@ def test_a_line_of_syslog_is_read_as_its_fields(monkeypatch: pytest.MonkeyPatch)
 def test_what_only_resembles_a_line_of_syslog_is_read_as_it_is(metadata: object, record: dict[Any, Any]) -> None:
     """Metadata of a foreign client do not change its record."""
     assert read(syslog_entry(metadata, record)) == [Entry(None, record)]
+
+
+def test_entries_are_split_if_they_are_as_many_as_messages() -> None:
+    """Anything else, from group markers to a tail, is for a reader that looks at each entry."""
+    one = codec.stamp(5) + b"\x80"
+    packed = codec.join([one, b"\x05"], 2)
+    assert [bytes(raw) for raw in codec.split(packed, 2) or ()] == [one, b"\x05"]
+    assert codec.split(packed, 1) is None
+    assert codec.split(packed[:-1], 2) is None
+    assert codec.split(packed + b"\x05", 2) is None

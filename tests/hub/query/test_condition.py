@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from hub.query.condition import Condition
@@ -77,10 +78,19 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
         Condition(text)
 
 
-def test_needles_are_in_every_record_that_meets_the_condition() -> None:
-    """Every matching record contains the needles; `!=` has none."""
-    assert Condition("http.status=1").needles == [b"http", b"status"]
-    assert Condition("a!=1").needles == []
+def test_finders_find_every_record_that_meets_the_condition() -> None:
+    """They look for all parts of the key, and for the value if it has to be equal. `!=` has none."""
+
+    def found(text: str, record: object) -> list[bool]:
+        packed = msgspec.msgpack.encode(record)
+        return [finder(packed)(0) < len(packed) for finder in Condition(text).finders]
+
+    assert found("http.status=1", {"http": {"status": 1}}) == [True, True]
+    assert found("http.status=1", {"http": {"status": 2}}) == [False, True]
+    assert found("http.status<1", {"http": {"status": 2}}) == [True, True]
+    assert found("http.status=\ufffd", {"status": "x"}) == [True, False]
+    for text in ("a!=1", "a.=1", "\ufffd=1"):
+        assert Condition(text).finders == []
 
 
 def test_what_is_nested_too_deep_to_be_written_down_equals_nothing() -> None:

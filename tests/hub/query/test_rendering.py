@@ -21,8 +21,18 @@ from hypothesis import strategies as st
 from hub import entries as codec
 from hub.entries import RECORD_NESTING_MAX
 from hub.message import UNKNOWN_PEER, Batch, Message, Peer
+from hub.query.found import found_of
 from hub.query.level import LEVELS, LevelCondition
-from hub.query.rendering import RENDERERS, pretty, render_dated, render_json, render_pretty, render_text, rfc3339
+from hub.query.rendering import (
+    RENDERERS,
+    json_of,
+    pretty,
+    render_dated,
+    render_json,
+    render_pretty,
+    render_text,
+    rfc3339,
+)
 
 PEER = Peer(42, 1000, 100, "web")
 render_pretty_coloured = pretty(coloured=True, utc=False)
@@ -397,3 +407,43 @@ def test_a_record_of_pythons_logging(more: dict[str, Any], shown: str) -> None:
     """Fields of Python's logging that repeat tag, text or traceback, or have their default value, are left out."""
     line = render_pretty(message({**LOGGED, **more}))
     assert line == f"1970-01-01 00:00:01.500 app web[42] {shown}"
+
+
+def _nested(levels: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(levels - 1):
+        inner = [inner]
+    return inner
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"a": 1}, {"b": {"c": [1, None, "é"]}}],
+        [{"a": "\x7f"}],
+        [{"a": "\x1b[31m\n"}, {"\u202e": "\u00a0"}],
+        [{"a": "Straße 東京"}, {"a": "\ufe0f"}, {"a": "\u2800"}],
+        [{1: 2}, {"a": b"\xff"}, {"a": {2: 3}}],
+        [{"a": msgspec.msgpack.Ext(5, b"x")}],
+        [{"a": "[{" * 400}, {"a": [{}] * 600}],
+        [{"a": _nested(600)}, {"a": 1}],
+        [{"a": _nested(498)}, {"a": 1}],
+        [{}],
+    ],
+)
+def test_json_of_many_is_that_of_each(records: list[dict[Any, Any]]) -> None:
+    """One call renders what calls for each message would: escaped, cut, and with keys as texts where necessary."""
+    entries = [
+        codec.stamp(number * 10**9 + 5) + msgpack.packb(record, default=_as_ext)
+        for number, record in enumerate(records)
+    ]
+    peer = Peer(7, 8, 9, "a\u202eb", verified=False)
+    batch = Batch(b"app\xff", codec.join(entries, len(entries)), len(entries), None, peer, sequence=41, received=10**18)
+    pairs = [*(codec.pairs(batch.entries, len(entries)) or ())]
+    found = found_of(batch, range(41, 41 + len(entries)), pairs)
+    assert found is not None
+    assert json_of(found).decode() == "".join(f"{render_json(message)}\n" for message in batch.messages())
+
+
+def _as_ext(value: msgspec.msgpack.Ext) -> msgpack.ExtType:
+    return msgpack.ExtType(value.code, bytes(value.data))

@@ -1,0 +1,125 @@
+"""
+Which entries of a batch can be wanted: found by their bytes, before anything is decoded.
+
+A *finder* is made for what every wanted message contains. It looks at the bytes of a batch, and returns a function that
+finds the next place of it. msgpack stores texts unchanged and without gaps, so what is in a string is in the bytes too;
+but what is in the bytes may be part of a key, of a number, or of two entries. So candidates are decoded and looked at.
+
+Always true: an entry that is no candidate does not contain what the finder is for.
+
+Not here: what every wanted message contains (hub.query.literals, hub.query.condition).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+from hub.query.literals import Choice
+
+Find = Callable[[int], int]
+"""Returns the next place at or after an offset, or the length of the bytes if there is none."""
+Finder = Callable[[bytes], Find]
+_SAMPLE = 16
+"""The candidates after which it is considered whether it would be quicker to decode everything."""
+# What `re` takes for one of these letters if it ignores case, beside the two of ASCII.
+_CASE_TWINS = {"i": (b"\xc4\xb0", b"\xc4\xb1"), "k": (b"\xe2\x84\xaa",), "s": (b"\xc5\xbf",)}
+
+
+def are_dense(packed: bytes, count: int, finds: Sequence[Find]) -> bool:
+    """Return whether most of the *count* entries seem to be candidates, by a look at the bytes of the first ones."""
+    mean = len(packed) // max(count, 1)
+    return count >= 2 * _SAMPLE and candidates(range(0, (2 * _SAMPLE + 1) * mean, mean), finds) is None
+
+
+def candidates(starts: Sequence[int], finds: Sequence[Find]) -> list[int] | None:
+    """
+    Return the indexes of the entries in which each of *finds* has a place; None if most entries are such.
+
+    *starts* holds the offset of each entry, and that of the end of the last one.
+    """
+    found: list[int] = []
+    index, count = 0, len(starts) - 1
+    while index < count:
+        start, end = starts[index], starts[index + 1]
+        for find in finds:
+            at = find(start)
+            if at >= end:
+                index = bisect_right(starts, at) - 1
+                break
+        else:
+            found.append(index)
+            index += 1
+            if len(found) >= _SAMPLE and 2 * len(found) > index:
+                return None
+    return found
+
+
+def of_choice(choice: Choice, *, ignore_case: bool = False) -> Finder:
+    """Return a finder for one of the texts of *choice*, with *ignore_case* in any case; then they are lower case."""
+    needles = [text.encode() for text in choice]
+    if ignore_case:
+        twins = [
+            twin for letter, twins in _CASE_TWINS.items() if any(letter in text for text in choice) for twin in twins
+        ]
+        return lambda packed: _find_in_any_case(packed, needles, twins)
+    return lambda packed: _find_any(packed, needles)
+
+
+def of_pattern(pattern: re.Pattern[bytes], needle: bytes) -> Finder:
+    """Return a finder for *pattern*, whose matches all contain *needle*."""
+
+    def over(packed: bytes) -> Find:
+        end = len(packed)
+        if needle not in packed:
+            return lambda _: end
+
+        def find(at: int) -> int:
+            match = pattern.search(packed, at)
+            return end if match is None else match.start()
+
+        return find
+
+    return over
+
+
+def of_regex(pattern: re.Pattern[str]) -> Finder:
+    """Return a finder for *pattern*, which consists of ASCII, and matches the same in bytes as in strings."""
+
+    def over(packed: bytes) -> Find:
+        text, end = str(packed, "latin-1"), len(packed)
+
+        def find(at: int) -> int:
+            match = pattern.search(text, at)
+            return end if match is None else match.start()
+
+        return find
+
+    return over
+
+
+def _find_any(packed: bytes, needles: Sequence[bytes]) -> Find:
+    end = len(packed)
+
+    def find_one(at: int, needle: bytes = needles[0]) -> int:
+        place = packed.find(needle, at)
+        return end if place == -1 else place
+
+    if len(needles) == 1:
+        return find_one
+    searched, places = [0] * len(needles), [-1] * len(needles)  # between the two, the needle is not
+
+    def find(at: int) -> int:
+        for index, needle in enumerate(needles):
+            if not searched[index] <= at <= places[index]:
+                searched[index], places[index] = at, find_one(at, needle)
+        return min(places)
+
+    return find
+
+
+def _find_in_any_case(packed: bytes, needles: Sequence[bytes], twins: Sequence[bytes]) -> Find:
+    if any(twin in packed for twin in twins):
+        return lambda at: at
+    return _find_any(packed.lower(), needles)

@@ -1,0 +1,57 @@
+"""
+The wanted messages of one batch, without an object for each: what prints many messages at once takes them in this form.
+
+Always true: iterating gives each message, as `Batch.messages` would. All times are EventTimes, all records maps.
+
+Not here: which messages these are (hub.query.query), how they look (hub.query.rendering).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from hub.entries import NS
+from hub.message import Batch, Message
+
+_STAMP = struct.Struct(">xxII")
+_STAMP_BYTES = {_STAMP.size}
+Pair = tuple[msgspec.Raw, dict[Any, Any]]
+
+
+class Found(msgspec.Struct, frozen=True, gc=False):
+    """*stamps*: the packed times of all messages, one after the other."""
+
+    batch: Batch
+    sequences: Sequence[int]
+    stamps: bytes
+    records: Sequence[dict[Any, Any]]
+
+    def __iter__(self) -> Iterator[Message]:
+        batch = self.batch
+        tag, received, peer = batch.tag.decode("utf-8", "replace"), batch.received, batch.peer
+        for sequence, (seconds, nanoseconds), record in zip(self.sequences, self.times(), self.records, strict=True):
+            yield Message(tag, seconds * NS + nanoseconds, record, sequence, received, peer)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def times(self) -> Iterator[tuple[int, ...]]:
+        """Return seconds and nanoseconds of each message."""
+        return _STAMP.iter_unpack(self.stamps)
+
+
+def found_of(batch: Batch, sequences: Sequence[int], pairs: Sequence[Pair]) -> Found | None:
+    """Return the messages of *pairs*: packed times and records. None if a time is no EventTime, or there are none."""
+    if not pairs:
+        return None
+    times, records = zip(*pairs, strict=True)
+    stamps = b"".join(times)
+    if set(map(len, times)) != _STAMP_BYTES or stamps[:: _STAMP.size] != b"\xd7" * len(times):
+        return None
+    if stamps[1 :: _STAMP.size].strip(b"\0"):
+        return None
+    return Found(batch, sequences, stamps, records)
