@@ -4,7 +4,7 @@ Unpacks peers from Debian's packages into the environment of the peers, without 
     python -m tests.benchmarks.debian
 
 Each package is downloaded with the packages that it needs and that are not installed, and unpacked into
-`.venv-bench/debian`: no service is started, and root is not needed. What cannot be had is named; the sitting names it
+`.venv-debian`: no service is started, and root is not needed. What cannot be had is named; the sitting names it
 too.
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         print(f"   not installed, because this is not Debian: {', '.join(wanted)}")
         return
-    print(f"== {DEBIAN.parent.name}: {', '.join(wanted)}, from Debian's packages", flush=True)
+    print(f"== {DEBIAN.name}: {', '.join(wanted)}, from Debian's packages", flush=True)
     missing = [package for package in wanted if not unpack(package)]
     if missing and os.geteuid() == 0:  # the list of packages may be absent or old
         _run(["apt-get", "update", "-qq"])

@@ -55,6 +55,54 @@ result.
 - Acknowledgements are never waited for.
 """
 
+RECEIVERS = """\
+## Receivers
+
+The tokio program works message by message, and mpsr by the batch; its figure of one send per read stands beside it. CPU
+time and memory (the most since its start) are those of the receiver. A loss is what the receiver never counted of what
+was sent. `SocketHandler`, `QueueHandler`, `Producer` and fluent-logger are called with a record for each message; what
+they write has the same fields, and more bytes than the other messages.
+
+"""
+
+ONE_BY_ONE = """\
+### One by one, nothing stored
+
+A program with a `Hub`, which gets each message decoded from an `async for`, and programs that do the same with other
+libraries; then batches. The tokio program does not decode.
+
+"""
+
+LATENCY = """\
+### Acknowledgement against load
+
+Each of five producers sends a chunk per millisecond, of the messages that are due then, or one message if that is less.
+The time runs from when a chunk was due, so a receiver that falls behind is not excused. JetStream acknowledges before
+it syncs, unless it syncs always.
+
+![Acknowledgement against load](performance/latency.svg)
+
+"""
+
+MEMORY = """\
+### Memory against connections
+
+Each connection has sent one message and stays open. The most since the start of the receiver.
+
+![Memory against connections](performance/memory.svg)
+
+"""
+
+READING = """\
+## Reading
+
+The whole command, with the start of its process, from a journal of messages of 130 bytes. Cold: nothing of the journal
+is in memory. The searches are among the last 2 million messages, and print JSON.
+
+![Queries against the size of the journal](performance/queries.svg)
+
+"""
+
 FAIR = (
     parts.LOOP,
     parts.ZMQ,
@@ -164,11 +212,7 @@ def _peers(results: Results) -> str:
     head = ["receiver", "messages/s", "against tokio", "CPU per message", "memory", "acknowledged p50 / p99, ms"]
     head += ["durable", "what is counted", "version"]
     rows = [_peer_row(results, name) for name in results.series("peers") if name not in FAIR[:3] + FAIR[4:5]]
-    return (
-        "## Receivers\n\n"
-        "The tokio program works message by message, and mpsr by the batch; its figure of one send per read stands "
-        "beside it.\nCPU time and memory (the most since its start) are those of the receiver.\n\n" + table(head, rows)
-    )
+    return RECEIVERS + table(head, rows)
 
 
 def _fair(results: Results) -> str:
@@ -176,24 +220,25 @@ def _fair(results: Results) -> str:
         return ""
     rows = [[*_peer_row(results, name)[:5], *_peer_row(results, name)[7:]] for name in FAIR]
     head = ("receiver", "messages/s", "against tokio", "CPU per message", "memory", "what is counted", "version")
-    return (
-        "### One by one, nothing stored\n\n"
-        "A program with a `Hub`, which gets each message decoded from an `async for`, and programs that do the same "
-        "with\nother libraries; then batches. The tokio program does not decode.\n\n" + table(head, rows)
-    )
+    return ONE_BY_ONE + table(head, rows)
 
 
-def _sweep(results: Results, part: str, title: str, axis: str, about: str) -> str:
-    """Return a section with a plot, and a table with a row for each value of the axis."""
+def _sweep(results: Results, part: str, title: str, axis: str, about: str, *, is_size: bool = False) -> str:
+    """Return a section with a plot, and a table with a row for each value of the axis, which may be bytes."""
     names = results.series(part)
     if not names:
         return ""
     rows = [
-        [f"{x:,.0f}", *(spread(results.values(part, name, "messages_per_s", x), rate) for name in names)]
+        [f"{x:,.0f}", *(_cell(results.values(part, name, "messages_per_s", x), x if is_size else 0) for name in names)]
         for x in results.axis(part)
     ]
     image = f"![{title}](performance/{part}.svg)\n\n"
     return f"### {title}\n\n{about}\n\n{image}" + table((axis, *(f"{name}, messages/s" for name in names)), rows)
+
+
+def _cell(values: Sequence[float], size: float) -> str:
+    bandwidth = f"; {statistics.median(values) * size / 1e6:,.0f} MB/s" if values and size else ""
+    return spread(values, rate) + bandwidth
 
 
 def _producers(results: Results) -> str:
@@ -214,7 +259,8 @@ def _chunks(results: Results) -> str:
 
 def _sizes(results: Results) -> str:
     about = "Chunks of 128 KiB, or of one message if it is larger; Redis gets pipelines of as many messages."
-    return _sweep(results, "sizes", "Throughput against the size of a message", "bytes per message", about)
+    title = "Throughput against the size of a message"
+    return _sweep(results, "sizes", title, "bytes per message", about, is_size=True)
 
 
 def _latency(results: Results) -> str:
@@ -230,13 +276,7 @@ def _latency(results: Results) -> str:
             late = f" at {rate(reached)}/s" if reached is not None and reached < x * LATE else ""
             cells.append(f"{p50:.2f} / {p99:.2f}{late}" if p50 is not None and p99 is not None else "")
         rows.append([f"{rate(x)}/s", *cells])
-    return (
-        "### Acknowledgement against load\n\n"
-        "Each of five producers sends a chunk per millisecond, of the messages that are due then, or one message if "
-        "that is\nless. The time runs from when a chunk was due, so a receiver that falls behind is not excused.\n\n"
-        "![Acknowledgement against load](performance/latency.svg)\n\n"
-        + table(("load", *(f"{name}, p50 / p99, ms" for name in names)), rows)
-    )
+    return LATENCY + table(("load", *(f"{name}, p50 / p99, ms" for name in names)), rows)
 
 
 LATE = 0.9
@@ -255,10 +295,7 @@ def _memory(results: Results) -> str:
         [f"{x:,.0f}", *(spread(results.values("memory", name, "memory_bytes", x), megabytes) for name in names)]
         for x in results.axis("memory")
     ]
-    return (
-        "### Memory against connections\n\nEach connection has sent one message and stays open; the most since the "
-        "start.\n\n![Memory against connections](performance/memory.svg)\n\n" + table(("connections", *names), rows)
-    )
+    return MEMORY + table(("connections", *names), rows)
 
 
 def _queries(results: Results) -> str:
@@ -275,11 +312,8 @@ def _queries(results: Results) -> str:
         for name in SEARCHES
         if (values := results.values("queries", "searches", f"{name}, M/s"))
     ]
-    text = (
-        "## Reading\n\nThe whole command, with the start of its process. Cold: nothing of the journal in memory.\n\n"
-        "![Queries against the size of the journal](performance/queries.svg)\n\n" + table(("journal", *used), rows)
-    )
-    return text + ("\n" + table(("`mpsr logs`, the last 2 M messages", "messages/s"), found) if found else "")
+    text = READING + table(("journal", *used), rows)
+    return text + ("\n" + table(("`mpsr logs`", "messages/s"), found) if found else "")
 
 
 STARTS = ("start of the hub, cold, s", "start of the hub, s")

@@ -30,9 +30,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PEERS = ROOT / ".venv-bench"
-"""The environment of the peers: their Python packages, and in `debian` what was unpacked from Debian's packages."""
-DEBIAN = PEERS / "debian"
+PEERS, DEBIAN = ROOT / ".venv-bench", ROOT / ".venv-debian"
+"""The environment with the Python packages of the peers, and the folder into which Debian's packages are unpacked."""
 PROCESSES_MAX = 5
 """Producer processes. If there are more producers, each process has several connections."""
 START_S, END_S, STALL_S = 30.0, 60.0, 3.0

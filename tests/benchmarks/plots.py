@@ -51,24 +51,38 @@ def draw(
     """Draw a line for each series and figure, with the lowest and the highest round as a shade."""
     from matplotlib import pyplot as plt
 
-    figure, plot = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    figure, plot = plt.subplots(figsize=(7.4, 3.4), layout="constrained")
     names = list(dict.fromkeys(name if part != "queries" else what for name, what, _ in lines))
-    drawn = 0
+    axis: set[float] = set()
     for name, what, style in lines:
         points = [(x, values) for x in results.axis(part) if x and (values := results.values(part, name, what, x))]
         if points:
             label = name if part != "queries" else what
             color = f"C{names.index(label) % 10}"
-            _line(plot, points, axes[2], label if style == "-" else None, color, style, MARKS[names.index(label) % 8])
-            drawn += 1
-    if drawn:
+            shown = label.replace("`", "").removesuffix(", s")
+            _line(plot, points, axes[2], shown if style == "-" else None, color, style, MARKS[names.index(label) % 8])
+            axis |= {x for x, _ in points}
+    if axis:
         plot.set(xscale="log", yscale="log", xlabel=axes[0], ylabel=axes[1])
-        plot.grid(alpha=0.3)
-        plot.legend(fontsize=8, frameon=False)
+        _mark(plot, sorted(axis))
+        figure.legend(fontsize=8, frameon=False, loc="outside right upper")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None, "Creator": None})
         path.write_text(compact(path.read_text(encoding="utf-8")), encoding="utf-8")
     plt.close(figure)
+
+
+def _mark(plot: Any, axis: Sequence[float]) -> None:
+    """Mark what was measured on the one axis, and round numbers on the other."""
+    from matplotlib import ticker
+
+    engineering = ticker.EngFormatter(sep=" ")
+    plot.set_xticks(axis, [engineering(x) if x >= 100_000 else f"{x:,.7g}" for x in axis])
+    low, high = plot.get_ylim()
+    plot.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high / low < 200 else (1,)))
+    plot.yaxis.set_major_formatter(engineering if high >= 10_000 else ticker.FuncFormatter(lambda y, _: f"{y:g}"))
+    plot.minorticks_off()
+    plot.grid(alpha=0.3)
 
 
 def _line(
@@ -90,10 +104,11 @@ def _line(
 
 
 def compact(svg: str) -> str:
-    """Return *svg* with a white ground, two digits per number, and without what only an editor needs."""
+    """Return *svg* with two digits per number, one family of fonts, and without what only an editor needs."""
+    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "sans-serif", svg)
     svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    return re.sub(r"\n\s+", "\n", svg)
+    return re.sub(r"\n\s*(?=[A-Z]|z|$)", " ", re.sub(r"\n\s+", "\n", svg))
 
 
 if __name__ == "__main__":

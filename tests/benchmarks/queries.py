@@ -30,8 +30,8 @@ SEARCHED = 2_000_000
 """How many of the last messages are searched for a rate."""
 SEARCHED_GIB = 0.25
 """The size of the journal in which they are."""
-SPARE = 1.3
-"""The disk has at least that much room for a journal, or its size is left out."""
+SPARE = 1.25
+"""A journal has that much room, and the disk again that much more, or the size is left out."""
 QUERIES = {
     "`logs -n 100`": ("-n", "100"),
     "`logs --since 1h -n 100`": ("--since", "1h", "-n", "100"),
@@ -88,10 +88,10 @@ def searches(folder: Path) -> dict[str, Any]:
 def fill(folder: Path, gib: float) -> str:
     """Let a hub write a journal of about *gib* GiB, stop it, and return the journal's folder."""
     size = int(gib * 2**30)
-    if shutil.disk_usage(folder).free < size * SPARE:
+    if shutil.disk_usage(folder).free < size * SPARE * SPARE:
         raise Failed(f"the disk has no room for a journal of {gib:g} GiB")
     work = Work(messages=size // MESSAGE_BYTES, size=MESSAGE_BYTES)
-    hub = Journal("mpsr")
+    hub = Journal("mpsr", room_bytes=int(size * SPARE))
     try:
         hub.start(folder, work)
         sending = hub.send(work)

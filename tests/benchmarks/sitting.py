@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import hashlib
 import os
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from pathlib import Path
 
 from hub.bench.disk import file_system
 from tests.benchmarks import page, parts
-from tests.benchmarks.peer import PEERS, ROOT, Failed, Missing, environment
+from tests.benchmarks.peer import PEERS, ROOT, Missing, environment
 from tests.benchmarks.peers.tokio import rust_version
 from tests.benchmarks.results import Point, Results, Unit
 
@@ -36,7 +38,6 @@ BUILD = ROOT / "build" / "bench"
 STALE_S = 6 * 3600
 """A sitting that was stopped longer ago is begun anew."""
 DESCRIPTORS = 1 << 16
-FAULTS = (Failed, OSError, subprocess.SubprocessError, ValueError, KeyError, AssertionError, EOFError)
 
 
 def main() -> None:
@@ -49,10 +50,12 @@ def main() -> None:
     place = BUILD / name
     wanted = [unit for unit in parts.units(extent) if unit.part in (options.only or parts.PARTS)]
     raise_descriptors()
-    results = _resumed(place / "results.json", {"rounds": rounds, "quick": options.quick, "only": options.only})
-    if not results.peers:
-        results.machine, results.peers = machine(options.folder), versions()
-        results.save(place / "results.json")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+    asked = {"rounds": rounds, "quick": options.quick, "only": options.only, "sources": sources()}
+    results = _resumed(place / "results.json", asked)
+    if not results.machine:
+        results.machine = machine(options.folder)
+    results.peers = versions()
     for series, peer in results.peers.items():
         if "missing" in peer:
             print(f"missing: {series}: {peer['missing']}", flush=True)
@@ -84,6 +87,8 @@ def _resumed(path: Path, options: dict[str, object]) -> Results:
             return Results(options=options)
         if results.options == options and not results.finished:
             print(f"going on after {len(results.points)} measurements ({path})", flush=True)
+            now = datetime.datetime.now(datetime.UTC).strftime("%H:%M UTC")
+            results.machine["stopped"] = f"after {len(results.points)} measurements; continued at {now}"
             return results
     return Results(options=options)
 
@@ -125,7 +130,7 @@ class Sitting:
         folder = Path(tempfile.mkdtemp(prefix="mpsr-sitting-", dir=self._folder))
         try:
             yield Point(unit.part, unit.series, unit.x, number, unit.run(folder))
-        except FAULTS as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, the others can be measured
             yield Point(unit.part, unit.series, unit.x, number, error=f"{type(error).__name__}: {error}"[:500])
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -138,6 +143,14 @@ def raise_descriptors() -> None:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
             return
+
+
+def sources() -> str:
+    """Return a digest of the packages, so that a sitting does not go on with other code than it began with."""
+    digest = hashlib.sha256()
+    for path in sorted(path for package in ("hub", "producers") for path in (ROOT / package).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def machine(folder: str) -> dict[str, str]:
@@ -164,6 +177,7 @@ def machine(folder: str) -> dict[str, str]:
 def versions() -> dict[str, dict[str, str]]:
     """Return for each series of the table of peers its version and promises, or what is missing."""
     found = {}
+    print("looking for the peers; the tokio program is built", flush=True)
     for name, peer in parts.made_peers().items():
         try:
             found[name] = {"version": peer.version(), "durable": peer.durable, "counts": peer.counts}

@@ -1,5 +1,6 @@
 """What a receiver of a peer does on a thread of its own: it prints ``ready``, and answers each line with its count."""
 
+import os
 import sys
 
 
@@ -8,3 +9,4 @@ def tell_count(count: list[int]) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         print(count[0], flush=True)
+    os._exit(0)  # whoever asked has ended

@@ -30,10 +30,13 @@ class Journal(Peer):
 
     counts = "stored messages"
 
-    def __init__(self, name: str = "mpsr", *, dialect: str = "chunks", is_full: bool = False) -> None:
+    def __init__(
+        self, name: str = "mpsr", *, dialect: str = "chunks", is_full: bool = False, room_bytes: int = ROOM_BYTES
+    ) -> None:
         super().__init__(name)
         self.dialect = dialect
         self._is_full = is_full
+        self._room_bytes = room_bytes
         self._run = ""
         self._after = 0
         self._before = 0
@@ -49,7 +52,7 @@ class Journal(Peer):
         )
 
     def start(self, folder: Path, work: Work) -> None:
-        size = RING_BYTES if self._is_full else min(ROOM_BYTES, shutil.disk_usage(folder).free // 2)
+        size = RING_BYTES if self._is_full else min(self._room_bytes, shutil.disk_usage(folder).free * 4 // 5)
         options = ["--socket", f"{folder}/s", "--journal", f"{folder}/journal", "--journal-size", str(size)]
         options += ["--connections-max", str(max(CONNECTIONS, work.producers * 2))]
         process = self.begin(folder, [sys.executable, "-P", "-m", "hub", *options, "--log-level", "error"])
