@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.peer import STALL_S, Failed, Work
-from tests.benchmarks.peers.hub import Journal
+from tests.benchmarks.peers.hub import RING_BYTES, Journal
 from tests.benchmarks.results import Unit
 
 MPSR = (sys.executable, "-P", "-c", "from hub.cli import main; main()")
@@ -91,7 +91,7 @@ def fill(folder: Path, gib: float) -> str:
     if shutil.disk_usage(folder).free < size * SPARE * SPARE:
         raise Failed(f"the disk has no room for a journal of {gib:g} GiB")
     work = Work(messages=size // MESSAGE_BYTES, size=MESSAGE_BYTES)
-    hub = Journal("mpsr", room_bytes=int(size * SPARE))
+    hub = Journal("mpsr", room_bytes=max(int(size * SPARE), RING_BYTES))
     try:
         hub.start(folder, work)
         sending = hub.send(work)
