@@ -39,6 +39,7 @@ UNMIRRORED = {
     "hub/wire/otlpjson": "tests/hub/wire/test_otlp.py",  # both formats give the same messages
     "hub/wire/otlpprotobuf": "tests/hub/wire/test_otlp.py",
     "hub/wire/otlprecord": "tests/hub/wire/test_otlp.py",
+    "hub/wire/stacks": "tests/hub/wire/test_multiline.py",
     "hub/wire/batcher": "tests/hub/wire/test_lines.py",
     "hub/wire/buffer": "tests/hub/wire/test_forward_limits.py",
     "producers/examples/*": "tests/producers/test_examples.py",

@@ -12,7 +12,7 @@ bodies                   whole bodies of requests: lines, JSON arrays
 otlp                     bodies of OpenTelemetry's log records, and the replies. Its parts: otlpprotobuf, otlpjson (the
                          two formats), otlprecord (one log record to one message)
 jsonlines, text          a text that is a JSON object; any other text
-multiline                which lines belong together: tracebacks, stacks
+multiline                joins lines that belong together; stacks: which lines make a traceback or a stack
 sysloglines              a text that is a line of syslog, and where its frame ends
 journald                 messages of journald's native protocol; journalexport: entries as journalctl exports them
 kmsg                     records of the kernel's log
