@@ -23,7 +23,7 @@ from hub.limits import Limit, When
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
-from hub.sinks.table import SINKS_MAX, AnySink
+from hub.sinks.table import SINKS_MAX, AnySink, File
 from hub.sources.kinds import AnySource, Datagram, Fifo, Files, Http, Journald, Kmsg, PermittedTable, Pickle, Tcp
 from hub.sources.table import SOURCES_MAX
 from hub.sources.values import GlobPath, Place
@@ -275,8 +275,9 @@ class Config(Table, frozen=True, kw_only=True):
 def _check_sinks(sinks: tuple[AnySink, ...]) -> None:
     if len(sinks) > SINKS_MAX:
         raise ValueError(f"there are {len(sinks)} sinks (at most {SINKS_MAX})")
-    for names, what in (([str(sink.name) for sink in sinks], "name"), ([sink.destination for sink in sinks], "path")):
-        if twice := next((name for name in names if names.count(name) > 1), None):
+    names, paths = [str(sink.name) for sink in sinks], [str(sink.path) for sink in sinks if isinstance(sink, File)]
+    for given, what in ((names, "name"), (paths, "path")):
+        if twice := next((each for each in given if given.count(each) > 1), None):
             raise ValueError(f"two sinks have the {what} {twice} (choose another {what})")
 
 

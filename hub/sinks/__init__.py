@@ -6,5 +6,6 @@ portions        what a sink is given: the journal after its cursor, filtered; ba
 deadletter      what a sink has lost or can never deliver is stored
 file            lines in files. Its stages: pathtemplate (which file), logfile (one file, also after a crash), finished
                 and packing (compression, retention)
+child           messages to a command, which prints what it has safe
 stdout          prints each batch (`mpsr hub --print`)
 """

@@ -11,6 +11,8 @@ Not here: running them (hub.sinks.sinks, hub.sinks.runner), ``mpsr hub --print``
 from __future__ import annotations
 
 import importlib
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -135,7 +137,24 @@ class File(SinkTable, frozen=True, kw_only=True, tag="file"):
         return self.path
 
 
-AnySink = File
+class Exec(SinkTable, frozen=True, kw_only=True, tag="exec"):
+    """A child: *command* is its program and the arguments; *timeout*, how long it may make no progress."""
+
+    command: tuple[str, ...]
+    timeout: Span = Span(60)
+
+    def __post_init__(self) -> None:
+        if not self.command or not os.path.isabs(self.command[0]):
+            raise ValueError('a command begins with an absolute path (write it like ["/usr/local/bin/ship", "--all"])')
+        if any("\0" in part for part in self.command):
+            raise ValueError("a command has a null character")
+
+    @property
+    def destination(self) -> str:
+        return shlex.join(self.command)
+
+
+AnySink = File | Exec
 
 
 class Halted(MpsrError):
@@ -202,6 +221,7 @@ class Row(NamedTuple):
 
 SINKS: Mapping[str, Row] = {
     "file": Row(File, "hub.sinks.file", "FileSink", "Write files, with rotation."),
+    "exec": Row(Exec, "hub.sinks.child", "ChildSink", "Give messages to a command."),
 }
 
 

@@ -6,9 +6,13 @@ Sinks in a real hub: kills at random moments, a full disk, logrotate, a destinat
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import random
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,30 @@ tag = ["worker.*"]
 rotate_size = "100KiB"
 compress = "{compress}"
 when_full = "block"
+"""
+
+
+SHIP = """
+import json, os, sys
+path = sys.argv[1]
+file = open(path, "ab+")
+file.seek(0)
+data = file.read()
+file.truncate(data.rfind(b"\\n") + 1)  # half a line
+last = int(data.splitlines()[-2 if data and not data.endswith(b"\\n") else -1]) if b"\\n" in data else 0
+open(path + ".pids", "a").write(f"{os.getpid()}\\n")
+for line in sys.stdin:
+    sequence = json.loads(line)["sequence"]
+    if sequence > last:
+        os.write(file.fileno(), b"%d\\n" % sequence)
+    print(sequence, flush=True)
+"""
+EXEC = """
+[[sinks]]
+type = "exec"
+name = "ship"
+command = ["{python}", "{folder}/ship.py", "{folder}/shipped"]
+from = "start"
 """
 
 
@@ -103,3 +131,47 @@ def test_kills_of_the_hub_repeat_no_line_and_leave_none_half(
             assert not [path for path in paths if path.suffix == ".tmp"]
             assert sequences(*paths) == [message.sequence for message in stored if message.tag == worker.tag]
             assert len(paths) > 1, "files were rotated"
+
+
+@pytest.mark.timeout(3600, method="signal")
+def test_kills_of_the_hub_and_of_a_child_lose_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A child that knows what it has gets each message, in order, whichever of the two is killed."""
+    kills, seed = request.config.getoption("--kills"), request.config.getoption("--seed")
+    dice = random.Random(seed)
+    (tmp_path / "ship.py").write_text(SHIP)
+    config = write_config(tmp_path, EXEC.format(folder=tmp_path, python=sys.executable))
+    with HubProcess(tmp_path, "--config", config, "--journal-size", "4GiB") as hub:
+        worker = Worker(hub.socket, "worker", dice.random())
+        for _ in range(kills):
+            progress([worker], dice.randint(1, 500))
+            if dice.random() < 0.5:
+                hub.kill()
+                eventually(lambda: not living_children(tmp_path), "its child ends with it")
+                hub.start()
+            else:
+                for pid in living_children(tmp_path):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        worker.end()
+        wait_for_delivery(hub)
+        assert hub.stop() == 0
+        shipped = [int(line) for line in (tmp_path / "shipped").read_bytes().splitlines()]
+        assert shipped == [message.sequence for message in hub.messages()]
+        assert not living_children(tmp_path)
+
+
+def living_children(folder: Path) -> list[int]:
+    """Return the children of the sink that have not ended."""
+    try:
+        pids = [int(line) for line in (folder / "shipped.pids").read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+    return [pid for pid in pids if is_child(pid)]
+
+
+def is_child(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+    return b"ship.py" in command

@@ -86,3 +86,13 @@ def test_a_reason_is_for_people() -> None:
     assert reason_of(OSError(28, "No space left on device")) == "No space left on device"
     assert reason_of(SinkFault("it ended")) == "it ended"
     assert reason_of(ZeroDivisionError("x")) == "ZeroDivisionError('x')"
+
+
+@pytest.mark.parametrize(("command", "words"), [("[]", "an absolute path"), ('["ship"]', "an absolute path")])
+def test_a_command_has_a_path(tmp_path: Path, command: str, words: str) -> None:
+    """A service does not have the search path of a user."""
+    row = '[[sinks]]\ntype = "exec"\nname = "a"\ncommand = {}\n'
+    with pytest.raises(ConfigError, match=words):
+        config_of(tmp_path, row.format(command))
+    (table,) = config_of(tmp_path, row.format('["/bin/cat", "a b"]')).sinks
+    assert (table.destination, type_of(table)) == ("/bin/cat 'a b'", "exec")
