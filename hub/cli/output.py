@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -72,11 +72,26 @@ def wants_colours(color: str = "auto") -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
-def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield *rows* of cells as lines, with columns that are as wide as their longest cell."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def show_rows(
+    rows: Sequence[dict[str, Any]],
+    header: Sequence[str],
+    cells: Callable[[dict[str, Any]], Sequence[str]],
+    *,
+    as_json: bool,
+) -> None:
+    """Print *rows* of an answer: each as a line of JSON, or all as a table of their *cells* below *header*."""
+    import json
+
+    lines = map(json.dumps, rows) if as_json else _columns([header, *map(cells, rows)])
+    for line in lines:
+        click.echo(escape(line))
 
 
 class Encoded(NamedTuple):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from hub.cli.options import Named, socket_option
-from hub.cli.output import columns
-from hub.escaping import escape
+from hub.cli.output import show_rows
 from producers import call as ask
 
 _COLUMNS = ("name", "type", "path", "state", "sequence", "messages", "rate", "retries", "dead", "lost")
@@ -40,7 +38,7 @@ def sinks(action: str | None, name: str | None, to: str | None, socket: str | No
       mpsr sinks rewind archive --to 10m
     """
     if action is None:
-        _show(ask("sinks", path=socket)["sinks"], output)
+        show_rows(ask("sinks", path=socket)["sinks"], (*_COLUMNS, "lag", "error"), _cells, as_json=output == "json")
         return
     if name is None:
         raise click.UsageError(f"{action} needs the NAME of a sink")
@@ -50,15 +48,6 @@ def sinks(action: str | None, name: str | None, to: str | None, socket: str | No
     answer = ask(f"sink_{action}", params, path=socket)
     if action == "rewind":
         click.echo(f"mpsr: {name} goes on with sequence {answer['sequence']}")
-
-
-def _show(rows: list[dict[str, Any]], output: str) -> None:
-    if output == "json":
-        for row in rows:
-            click.echo(escape(json.dumps(row)))
-        return
-    for line in columns([[*_COLUMNS, "lag", "error"], *map(_cells, rows)]):
-        click.echo(escape(line))
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from hub.cli.options import Named, socket_option
-from hub.cli.output import columns
-from hub.escaping import escape
+from hub.cli.output import show_rows
 from producers import call as ask
 
 _COLUMNS = ("type", "path", "state", "messages", "bytes", "losses")
@@ -34,12 +32,7 @@ def sources(socket: str | None, output: str) -> None:
       mpsr sources --output json
     """
     rows: list[dict[str, Any]] = ask("sources", path=socket)["sources"]
-    if output == "json":
-        for row in rows:
-            click.echo(escape(json.dumps(row)))
-        return
-    for line in columns([[*_COLUMNS, "lag", "error"], *map(_cells, rows)]):
-        click.echo(escape(line))
+    show_rows(rows, (*_COLUMNS, "lag", "error"), _cells, as_json=output == "json")
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

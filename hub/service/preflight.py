@@ -25,12 +25,13 @@ from hub.paths import is_abstract
 from hub.quantities import Size
 from hub.secretfile import Unusable, read_secret
 from hub.service.config import Config
+from hub.service.tables import type_of
 from hub.sinks.table import SinkFault, check_sink, reason_of
 from hub.socketpath import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.credentials import load as load_credentials
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.journalfiles import check_journal
-from hub.sources.kinds import Files, FileTable, Http, Journald, Kmsg, SourceTable, Tcp, type_of
+from hub.sources.kinds import Files, FileTable, Http, Journald, Kmsg, SourceTable, Tcp
 from hub.sources.kmsgdevice import open_device
 from hub.sources.table import SOURCES, as_source_error, check_extra
 

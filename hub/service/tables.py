@@ -70,6 +70,11 @@ def _field(field: msgspec.structs.FieldInfo) -> Field:
     return Field(field.name, kind, _IS_LIVE in marks, make)
 
 
+def type_of(table: Table) -> str:
+    """Return the type of *table*, one of a list of tables, as the file names it."""
+    return str(table.__struct_config__.tag)
+
+
 def read_table(given: Mapping[str, Any], table: type[TableT]) -> TableT:
     """Return the struct that *given*, a table as tomllib reads it, stands for. Raises Misfit."""
     try:

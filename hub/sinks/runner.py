@@ -33,10 +33,11 @@ from hub.journal.cursors import Cursor, CursorDamaged
 from hub.journal.journal import Journal
 from hub.log import get_logger
 from hub.message import Message
+from hub.service.tables import type_of
 from hub.sinks.backoff import Backoff
 from hub.sinks.deadletter import Reports
 from hub.sinks.portions import Found, Missing, Portion, Portions
-from hub.sinks.table import Halted, Host, Sink, SinkTable, make, reason_of, type_of
+from hub.sinks.table import Halted, Host, Sink, SinkTable, make, reason_of
 from hub.sinks.waker import Waker
 from hub.waiting import until_set
 

@@ -20,9 +20,10 @@ from hub.errors import CommandError
 from hub.journal.journal import Journal
 from hub.journal.retention import NOTHING_NEEDED
 from hub.log import get_logger
+from hub.service.tables import type_of
 from hub.sinks.deadletter import Reports
 from hub.sinks.runner import Runner
-from hub.sinks.table import SinkTable, type_of
+from hub.sinks.table import SinkTable
 
 STOP_S = 5.0
 """The time that a reload gives a sink to deliver what is committed."""

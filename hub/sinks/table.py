@@ -25,7 +25,7 @@ from hub.paths import AbsolutePath
 from hub.quantities import Duration, Mode, Size
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
-from hub.service.tables import Table
+from hub.service.tables import Table, type_of
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.waker import Waker
 
@@ -223,11 +223,6 @@ SINKS: Mapping[str, Row] = {
     "file": Row(File, "hub.sinks.file", "FileSink", "Write files, with rotation."),
     "exec": Row(Exec, "hub.sinks.child", "ChildSink", "Give messages to a command."),
 }
-
-
-def type_of(table: SinkTable) -> str:
-    """Return the type of *table*, as the file names it."""
-    return str(table.__struct_config__.tag)
 
 
 def reason_of(error: Exception) -> str:

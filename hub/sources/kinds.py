@@ -176,8 +176,3 @@ class Kmsg(SourceTable, frozen=True, kw_only=True, tag="kmsg"):
 
 
 AnySource = Datagram | Fifo | Pickle | Tcp | Http | Journald | Kmsg | Files
-
-
-def type_of(table: SourceTable) -> str:
-    """Return the type of *table*, as the file names it."""
-    return str(table.__struct_config__.tag)

@@ -15,7 +15,8 @@ from typing import Generic, TypeVar
 from hub.errors import SourceError
 from hub.log import get_logger
 from hub.secretfile import stamp_of
-from hub.sources.kinds import SourceTable, type_of
+from hub.service.tables import type_of
+from hub.sources.kinds import SourceTable
 
 T = TypeVar("T")
 log = get_logger("mpsr.sources")

@@ -25,7 +25,8 @@ from hub.endpoint import Endpoint
 from hub.errors import HubClosed, MpsrError
 from hub.intake import Tally
 from hub.log import get_logger
-from hub.sources.kinds import FileTable, SourceTable, type_of
+from hub.service.tables import type_of
+from hub.sources.kinds import FileTable, SourceTable
 from hub.sources.source import Lag, Source
 from hub.sources.table import SOURCES, as_source_error, load, make
 from hub.waiting import until_set

@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hub.errors import MpsrError, SocketError, SourceError
-from hub.sources.kinds import Datagram, Fifo, Files, Http, Journald, Kmsg, Pickle, SourceTable, Tcp, type_of
+from hub.service.tables import type_of
+from hub.sources.kinds import Datagram, Fifo, Files, Http, Journald, Kmsg, Pickle, SourceTable, Tcp
 from hub.sources.source import Source
 
 if TYPE_CHECKING:

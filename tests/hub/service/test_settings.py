@@ -12,7 +12,8 @@ from hub.quantities import Duration, Mode
 from hub.service.config import FIELDS, JournalSize
 from hub.service.keys import KEYS
 from hub.service.settings import load
-from hub.sources.kinds import FileTable, Http, Tcp, type_of
+from hub.service.tables import type_of
+from hub.sources.kinds import FileTable, Http, Tcp
 from hub.sources.table import SOURCES
 
 GIVEN = {

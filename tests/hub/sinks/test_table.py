@@ -9,8 +9,9 @@ import pytest
 from hub.errors import ConfigError
 from hub.service.config import Config
 from hub.service.settings import load
+from hub.service.tables import type_of
 from hub.sinks.file import FileSink
-from hub.sinks.table import SINKS, File, SinkFault, check_sink, make, reason_of, type_of
+from hub.sinks.table import SINKS, File, SinkFault, check_sink, make, reason_of
 from tests.hub.sinks.delivering import TABLE, Alone
 
 

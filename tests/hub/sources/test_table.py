@@ -11,8 +11,8 @@ import pytest
 from hub.errors import SocketError, SourceError, UnknownGroup
 from hub.paths import AbsolutePath
 from hub.service.misfit import Misfit
-from hub.service.tables import read_table
-from hub.sources.kinds import EXCLUDE, Fifo, Files, Journald, type_of
+from hub.service.tables import read_table, type_of
+from hub.sources.kinds import EXCLUDE, Fifo, Files, Journald
 from hub.sources.table import SOURCES, as_source_error
 from hub.sources.values import GlobPath, Tag, TagTemplate
 from hub.wire.frame import TAG_BYTES_MAX
