@@ -196,6 +196,14 @@ def test_options(value: object, expected: object) -> None:
             read_option(data[:end], 0)
 
 
+@pytest.mark.parametrize("header", [b"\xa5", b"\xd9\x05", b"\xda\0\x05", b"\xdb\0\0\0\x05"])
+def test_large_options_are_read_without_building_them(header: bytes) -> None:
+    """What is used is found beside anything else, however its name is written; so a large map is acknowledged too."""
+    pairs = [msgpack.packb("pad"), msgpack.packb([[]] * 10_000), header + b"chunk", msgpack.packb("abc")]
+    data = b"\x83" + b"".join([*pairs, b"\xc4\x04size", b"\x07"])
+    assert read_option(data, 0) == (NO_OPTION._replace(chunk_id=b"\xa3abc"), len(data))
+
+
 @pytest.mark.parametrize(
     "data",
     [

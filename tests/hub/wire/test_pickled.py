@@ -241,6 +241,10 @@ def test_depth() -> None:
     """A record may be nested up to the limit; deeper, it is a loss."""
     (message,) = messages(read(framed({"a": deep(pickled.NESTING_MAX - 2)})))
     assert message.tag == "python"
+    dicts: Any = 1
+    for _ in range(pickled.NESTING_MAX - 2):
+        dicts = {"a": dicts}
+    assert len(messages(read(framed({"a": dicts})))) == 1
     data = b"}X\x01\x00\x00\x00a]" + b"]" * pickled.NESTING_MAX + b"a" * pickled.NESTING_MAX + b"s."
     (loss,) = read(struct.pack(">I", len(data)) + data)
     assert isinstance(loss, Loss)

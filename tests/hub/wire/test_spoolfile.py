@@ -20,7 +20,7 @@ from hub.entries import Entry, stamp
 from hub.message import Batch
 from hub.wire.chunkid import SESSION_LENGTH, pack_own
 from hub.wire.forward import ForwardDecoder
-from hub.wire.frame import encode_frame_head, encode_frame_tail
+from hub.wire.frame import TAG_BYTES_MAX, encode_frame_head, encode_frame_tail
 from hub.wire.spoolfile import (
     COUNT_SHIFT,
     HEADER_BYTES,
@@ -159,6 +159,17 @@ def test_what_was_appended_is_read(is_open: bool) -> None:
             chunk = backlog.next_unsent()
             assert chunk is not None
             assert read_frames[number // 2] == bytes(chunk.frame)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 255, 256, TAG_BYTES_MAX])
+def test_tags_of_any_length(length: int) -> None:
+    """Frames under a tag that a producer may use are read, however its length is written."""
+    files, tag = Files(), b"t" * length
+    backlog = Backlog(session=SESSION, allocate=files.allocate)
+    for number in range(4):
+        backlog.append(tag, entry(number))
+        backlog.cut()
+    assert [numbers(frame) for frame in frames(files.images())] == [[0], [1], [2], [3]]
 
 
 # Cut off.
