@@ -1,8 +1,9 @@
 """
 A Docker engine, driven through its command line: the base image, the project's image, a composition.
 
-Always true: no command is waited for without a limit; what was made here is removed again, but for the base image that
-is made where no registry is in reach (`mpsr-test-base`, kept as a cache).
+Always true: no command is waited for without a limit; what was made here is removed again, except what is kept as a
+cache: the base image that is made where no registry is in reach (`mpsr-test-base`), the wheels of the lock in a
+temporary folder, and the stage of the image that has them (`mpsr-test-build`).
 
 Not here: installing and starting an engine (.ci/docker).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -28,6 +30,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED_BASE, OWN_BASE = "python:3.13-slim", "mpsr-test-base"
+KEPT_STAGE = "mpsr-test-build"
+WHEELS_PORT = 45_871
+"""The address of the wheels is an argument of the build: with another one, the layers of the last build do not count."""
 PATIENCE_S = 60
 BUILD_S = 300
 
@@ -117,10 +122,22 @@ def built_image(base: str) -> Iterator[str]:
         build += [f"--build-arg={key}={value}" for key, value in arguments.items()]
         try:
             docker(*build, "--target", "build", "--tag", f"{name}:build", str(ROOT), timeout=BUILD_S)
+            _keep(f"{name}:build")
             docker(*build, "--tag", name, str(ROOT), timeout=BUILD_S)
             yield name
         finally:
             subprocess.run(["docker", "rmi", "--force", name, f"{name}:build"], capture_output=True, check=False)
+
+
+def _keep(stage: str) -> None:
+    """Give a stage the name by which it is kept, so that the next build begins with its layers; drop the last one."""
+    last = ""
+    with contextlib.suppress(AssertionError):  # there is none
+        last = docker("image", "inspect", "--format", "{{.Id}}", KEPT_STAGE)
+    docker("tag", stage, KEPT_STAGE)
+    with contextlib.suppress(AssertionError):  # it is the same, or another run has just used it
+        if last:
+            docker("rmi", last)
 
 
 @contextlib.contextmanager
@@ -128,15 +145,34 @@ def _wheels(base: str) -> Iterator[str]:
     """Serve the locked wheels on the loopback: pip may have folders of this machine, which no container sees."""
     asked = "import sys; print('%d.%d' % sys.version_info[:2])"
     version = docker("run", "--rm", "--network", "none", "--entrypoint", "python3", base, "-c", asked)
-    with tempfile.TemporaryDirectory() as folder:
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--require-hashes"]
-        run([*pip, "-r", f"{ROOT}/requirements.lock", "-d", folder, "--python-version", version], timeout=BUILD_S)
-        with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=folder)) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            try:
-                yield f"http://127.0.0.1:{server.server_port}/"
-            finally:
-                server.shutdown()
+    with _server(_downloaded(version)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+
+
+def _downloaded(version: str) -> Path:
+    """Return a folder with the locked wheels for a version of Python. The build checks their hashes once more."""
+    lock = ROOT / "requirements.lock"
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    kept = Path(tempfile.gettempdir()) / f"mpsr-test-wheels-{os.geteuid()}-{version}-{digest}"
+    if not kept.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary", ":all:", "--require-hashes"]
+            run([*pip, "-r", str(lock), "-d", f"{folder}/all", "--python-version", version], timeout=BUILD_S)
+            with contextlib.suppress(OSError):  # another run has put it there
+                os.rename(f"{folder}/all", kept)
+    return kept
+
+
+def _server(folder: Path) -> ThreadingHTTPServer:
+    handler = partial(_Quiet, directory=folder)
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", WHEELS_PORT), handler)
+    except OSError:  # another run has the port
+        return ThreadingHTTPServer(("127.0.0.1", 0), handler)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
