@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 PUBLISHED_BASE, OWN_BASE = "python:3.13-slim", "mpsr-test-base"
 KEPT_STAGE = "mpsr-test-build"
 WHEELS_PORT = 45_871
-"""The address of the wheels is an argument of the build: with another one, the layers of the last build do not count."""
+"""An argument of the build has the address of the wheels: with another one, the layers of the last do not count."""
 PATIENCE_S = 60
 BUILD_S = 300
 
