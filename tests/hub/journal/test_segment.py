@@ -328,6 +328,27 @@ def test_it_skips_to_the_block_of_a_sequence() -> None:
         assert opened(HEADER + rest).skip_to(FIRST + 5) == Place(FIRST, START, FIRST)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "reads_max", "bytes_max"), [((100_000,) * 30, 31, 264_000), ((500,) * 2000, 8, 2_000_000)]
+)
+def test_it_reads_only_the_lengths_of_large_blocks(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], reads_max: int, bytes_max: int
+) -> None:
+    """To pass over megabytes, a few hundred kilobytes are read; small blocks are read many at a time."""
+    data, blocks, _ = commits(sizes)
+    segment = opened(data + bytes(5000))
+    read, asked = segment._files.read, list[int]()
+
+    def counting(fd: int, offset: int, size: int) -> bytes:
+        asked.append(size)
+        return read(fd, offset, size)
+
+    monkeypatch.setattr(segment._files, "read", counting)
+    assert segment.skip_to(1 << 60).offset == blocks[-1].offset
+    assert len(asked) <= reads_max
+    assert sum(asked) <= bytes_max
+
+
 def test_it_skips_nothing_that_is_damaged() -> None:
     """Whatever bit is flipped, the place is that of a block at or before the one that is looked for."""
     data, blocks, _ = commits((100, 200), (300,), (50,))
