@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.peer import DEBIAN
+from tests.benchmarks.peer import DEBIAN, Missing, program
 from tests.benchmarks.peers.tokio import CRATES
 
 PACKAGES = {
@@ -51,8 +51,10 @@ def main() -> None:
 
 
 def _is_there(name: str) -> bool:
-    places = (DEBIAN / "usr/bin" / name, DEBIAN / "usr/sbin" / name, Path("/usr/sbin") / name)
-    return shutil.which(name) is not None or any(map(Path.exists, places))
+    try:
+        return bool(program(name))
+    except Missing:
+        return False
 
 
 def unpack(package: str, run: Callable[[list[str]], str | None] | None = None) -> bool:

@@ -26,6 +26,7 @@ from hub.service.service import Service
 from hub.service.settings import load
 from hub.wire.chunkid import pack_own
 from producers import Producer
+from tests.benchmarks import calls
 from tests.benchmarks.peer import START_S, Failed, Peer, Process, Work
 from tests.benchmarks.peers.hub import Journal
 from tests.benchmarks.results import Unit
@@ -68,6 +69,7 @@ def units(seconds: float) -> Iterator[Unit]:
         "Producer": lambda folder: bench(folder, seconds, "--client", "producer", "--producers", "1"),
         "AsyncProducer": lambda folder: bench(folder, seconds, "--client", "async", "--producers", "1"),
         "spawn": lambda folder: bench(folder, seconds, "--client", "spawn"),
+        "calls": calls.measure,
         "send": sends,
         "ping": pings,
         "stalls, chunks": lambda folder: stalls(folder, seconds, "chunks"),

@@ -346,7 +346,23 @@ def _figures(results: Results) -> str:
     for title, series, figure, form in FIGURES:
         if values := results.values("figures", series, figure):
             rows.append([title, spread(values, form.format)])
-    return "## Latency and cost\n\n" + table(("", ""), rows) if rows else ""
+    text = "## Latency and cost\n\n" + table(("", ""), rows) if rows else ""
+    calls = [
+        [f"`{name}`: {what}", spread(values, "{:.1f} µs".format)]
+        for name, what in CALLS.items()
+        if (values := results.values("figures", "calls", name))
+    ]
+    return text + ("\n" + table(("one call of `logger.info`, for its thread", ""), calls) if calls else "")
+
+
+CALLS = {
+    "NullHandler": "nothing, the cost of the call itself",
+    "HubHandler": "mpsr",
+    "FileHandler": "with a formatter, to a file",
+    "QueueHandler": "to a `QueueListener` in the same process",
+    "SocketHandler": "to the logging cookbook's receiver",
+    "FluentHandler": "of fluent-logger, to mpsr",
+}
 
 
 def _gaps(results: Results) -> str:

@@ -81,6 +81,7 @@ def environment(command: Sequence[str]) -> dict[str, str]:
         places = ("usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/syslog-ng")
         folders = [str(path) for place in places for path in DEBIAN.glob(place)]
         environment["LD_LIBRARY_PATH"] = ":".join(folders)
+        environment["PATH"] = f"{DEBIAN}/usr/bin:{environment.get('PATH', '')}"  # cargo looks for rustc
     return environment
 
 
@@ -90,12 +91,10 @@ def module(name: str, *args: str, peers: bool = False) -> list[str]:
     return [python, "-P", "-m", f"tests.benchmarks.{name}", *args]
 
 
-def program(name: str, folders: Sequence[str] = ("usr/bin", "usr/sbin")) -> str:
-    """Return the path of a program: unpacked, installed in the environment of the peers, or on the PATH."""
-    for path in (*(DEBIAN / folder / name for folder in folders), PEERS / "bin" / name):
-        if path.exists():
-            return str(path)
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+def program(name: str) -> str:
+    """Return the path of a program: on the PATH, in the environment of the peers, or unpacked."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:{PEERS}/bin:{DEBIAN}/usr/bin:{DEBIAN}/usr/sbin"
+    found = shutil.which(name, path=path)
     if found is None:
         raise Missing(f"{name} is not installed")
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import figures, queries
+from tests.benchmarks import calls, figures, queries
 from tests.support import mpsr
 
 
@@ -18,6 +18,7 @@ def test_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(figures, name, value)
     monkeypatch.setattr(figures, "bench", lambda *args: {"ratio": 1.0})
     monkeypatch.setattr(figures, "disk", lambda folder: {"fdatasync_us_p50": 1.0})
+    monkeypatch.setattr(calls, "SECONDS", 0.0)
     for unit in figures.units(0.1):
         place = folder / "".join(filter(str.isalpha, unit.series))
         place.mkdir()

@@ -36,11 +36,11 @@ class Cookbook(Peer):
 
     def start(self, folder: Path, work: Work) -> None:
         process = self.begin(folder, module("peers.cookbook", "receive"))
-        self._port = int(process.line(START_S))
+        self.port = int(process.line(START_S))
         self.await_line()
 
     def sender(self, work: Work, *, first: int, producers: int) -> list[str]:
-        orders = {"port": self._port, "producers": producers, "seconds": work.seconds, "size": work.size}
+        orders = {"port": self.port, "producers": producers, "seconds": work.seconds, "size": work.size}
         return module("peers.cookbook", "send", json.dumps(orders))
 
 

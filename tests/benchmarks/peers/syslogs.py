@@ -69,8 +69,10 @@ class Rsyslog(Syslog):
         return found[1] if found else "?"
 
     def command(self, folder: Path, config: str) -> list[str]:
-        copy = str(shutil.copy(program("rsyslogd"), folder))  # the profile of a distribution may confine the original
-        return [copy, "-n", "-f", config, "-i", f"{folder}/pid"]
+        found = program("rsyslogd")
+        if not found.startswith(str(DEBIAN)):  # the profile of a distribution may confine the original
+            found = str(shutil.copy(found, folder))
+        return [found, "-n", "-f", config, "-i", f"{folder}/pid"]
 
 
 class SyslogNg(Syslog):

@@ -51,6 +51,7 @@ def build() -> str:
             command += ["--offline", "--config", "source.crates-io.replace-with='packaged'"]
             command += ["--config", f"source.packaged.directory='{crates}'"]
             break
+    (SOURCE / "Cargo.lock").unlink(missing_ok=True)  # an older cargo cannot read it; the same crates give the same one
     done = subprocess.run(command, capture_output=True, text=True, env=environment(command), check=False)
     if done.returncode:
         raise Missing(f"the tokio program cannot be built: {(done.stderr.strip().splitlines() or ['?'])[0]}")
