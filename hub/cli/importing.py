@@ -19,6 +19,7 @@ from producers import BadRecord, ProducerError
 
 if TYPE_CHECKING:
     from hub.importing.contents import Contents
+    from hub.importing.importer import Importer, Result
 
 FORMATS = ("text", "json", "syslog", "cri", "docker", "journald")
 """The names in hub.importing.formats, a module that takes long to import."""
@@ -49,8 +50,7 @@ def importing(socket: str | None, tag: str | None, kind: str | None, timeout: fl
       mpsr import --parse json events.ndjson.zst
       journalctl -o export --since yesterday | mpsr import -
     """
-    from hub.importing.contents import BadContents, Contents
-    from hub.importing.importer import Importer, Stalled
+    from hub.importing.importer import Importer
 
     if tag is not None:
         _check_tag(tag)
@@ -59,23 +59,11 @@ def importing(socket: str | None, tag: str | None, kind: str | None, timeout: fl
     messages = sent = known = failed = 0
     try:
         for path in file:
-            progress.begin(path)
-            try:
-                with Contents(path) as contents:
-                    result = importer.run(contents)
-            except ProducerError:  # of the hub, and some are errors of the system, too
-                raise
-            except (OSError, BadContents, Stalled) as error:
-                progress.clear()
-                complain(f"{path}: {error.strerror or error if isinstance(error, OSError) else error}")
+            result = _import(path, importer, progress)
+            if result is None:
                 failed += 1
                 continue
-            progress.clear()
             messages, sent, known = messages + result.messages, sent + result.bytes, known + result.known_bytes
-            if result.left_out:
-                complain(f"{path}: {counted(result.left_out, 'entry', 'entries')} too large to be kept")
-            if result.fault:
-                complain(f"{path}: {result.fault}; what precedes that is imported")
             failed += bool(result.fault or result.left_out)
     except KeyboardInterrupt:
         progress.clear()
@@ -86,6 +74,29 @@ def importing(socket: str | None, tag: str | None, kind: str | None, timeout: fl
     there = f"; {_size(known)} were already there" if known else ""
     click.echo(f"{counted(messages, 'message')} imported, {_size(sent)}{there}")
     return 1 if failed else 0
+
+
+def _import(path: str, importer: Importer, progress: _Progress) -> Result | None:
+    """Import one file, and complain of faults; None if it failed before its end. Raises ProducerError."""
+    from hub.importing.contents import BadContents, Contents
+    from hub.importing.importer import Stalled
+
+    progress.begin(path)
+    try:
+        with Contents(path) as contents:
+            result = importer.run(contents)
+    except ProducerError:  # of the hub, and some are errors of the system, too
+        raise
+    except (OSError, BadContents, Stalled) as error:
+        progress.clear()
+        complain(f"{path}: {error.strerror or error if isinstance(error, OSError) else error}")
+        return None
+    progress.clear()
+    if result.left_out:
+        complain(f"{path}: {counted(result.left_out, 'entry', 'entries')} too large to be kept")
+    if result.fault:
+        complain(f"{path}: {result.fault}; what precedes that is imported")
+    return result
 
 
 def _check_tag(tag: str) -> None:
