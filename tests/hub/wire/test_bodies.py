@@ -67,6 +67,16 @@ def test_objects_with_tags_and_times() -> None:
     assert (second.time, second.record) == (1764190000_500000000, {"n": 2})
 
 
+@pytest.mark.parametrize("decode", [decode_array, decode_ndjson])
+def test_objects_that_all_have_a_tag_or_a_time(decode: Any) -> None:
+    """One of the two is enough, and is taken out of each."""
+    tagged, timed = [{"tag": "a", "n": 1}, {"tag": "b", "n": 2}], [{"time": 1764190000.5, "n": 3}] * 2
+    for objects, expected in ((tagged, [("a", {"n": 1}), ("b", {"n": 2})]), (timed, [("json", {"n": 3})] * 2)):
+        lines = list(map(json.dumps, objects))
+        body = f"[{','.join(lines)}]" if decode is decode_array else "\n".join(lines)
+        assert pairs(decode, body.encode()) == expected
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 70), 1 << 70) | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

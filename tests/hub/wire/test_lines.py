@@ -40,6 +40,11 @@ LINES = {
     "no newline": (b"hello", [("text", None, {"message": "hello"})]),
     "crlf": (b"a\r\nb\r\n", [("text", None, {"message": "a"}), ("text", None, {"message": "b"})]),
     "only the line's end is taken off": (b" a\r \r\r\n", [("text", None, {"message": " a\r \r"})]),
+    "an angle bracket": (
+        b"<html>\n<1x>\n",
+        [("text", None, {"message": "<html>"}), ("text", None, {"message": "<1x>"})],
+    ),
+    "one angle bracket": (b"<html>", [("text", None, {"message": "<html>"})]),
     "empty lines": (b"\n\r\n\n", [("text", None, {"message": ""})] * 3),
     "nul and controls": (b"a\x00b\x1b[0m\n", [("text", None, {"message": "a\0b\x1b[0m"})]),
     "utf-8": ("grüße 😀\n".encode(), [("text", None, {"message": "grüße 😀"})]),

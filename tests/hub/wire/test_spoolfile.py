@@ -117,6 +117,11 @@ def segment(*, is_open: bool) -> tuple[bytes, list[int]]:
     return image[: end + 64], [*ends, end] if is_open else ends
 
 
+HEADER = bytes.fromhex(
+    "4d50535253504c0a 6000000000000000 0000000000000000 0000000000000000 0000000000000000 010000002a000000"
+    "7373737373737373 7373737373737373 7373737373730000 776f726b65720000 0000000000000000 0000000000000000"
+)
+"""That of format 1, as each release writes it."""
 WHOLE = {0: [0, 1], 1: [2, 3], 2: [4, 5], 3: [6, 7]}
 
 
@@ -143,6 +148,12 @@ def test_names_and_header() -> None:
     assert unpack_header(pack_header(SESSION, 1, "\xe4" * 9 + "\udcff")) is not None
     assert [unpack_header(pack_header(SESSION[:-1] + last, 1, "x")) for last in "./\0\n"] == [None] * 4
     assert list(frames_of(pack_header(SESSION, 42, ""), spool, 0)) == []
+
+
+def test_the_header_is_that_of_version_one() -> None:
+    """Its bytes do not change: a hub adopts what a producer of another release has left, and the other way round."""
+    assert pack_header(SESSION, 42, "worker") == HEADER
+    assert unpack_header(HEADER) == (SESSION, 42, "worker", 0, 0, len(HEADER), 0, 0)
 
 
 @pytest.mark.parametrize("is_open", [False, True])
