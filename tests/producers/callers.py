@@ -11,18 +11,16 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
-
-import uvloop
 
 from producers import AsyncClient, AsyncStream, Client, Stream
 from tests.producers.fakehub import FakeHub
-from tests.producers.loops import running
+from tests.producers.loops import in_thread, on_each_loop
 from tests.support import PATIENCE_S
 
 END = object()
@@ -124,16 +122,7 @@ class Caller(ABC):
 
 def beside(function: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
     """Call *function* in a thread."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*args, **options))
-        except BaseException as error:  # noqa: BLE001  raised by `result`
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
+    return in_thread(function, *args, **options)[0]
 
 
 class _Blocking(Caller):
@@ -207,22 +196,8 @@ class _AsynchronousReader(Reader):
 
 
 MakeCaller = Callable[[str], Caller]
-
-
-@contextmanager
-def _in_threads() -> Iterator[MakeCaller]:
-    yield _Blocking
-
-
-@contextmanager
-def _in_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[MakeCaller]:
-    with running(new_loop()) as loop:
-        yield lambda path: _Asynchronous(loop, path)
-
-
 CALLERS: dict[str, Callable[[], AbstractContextManager[MakeCaller]]] = {
-    "threads": _in_threads,
-    "asyncio": lambda: _in_loop(asyncio.new_event_loop),
-    "uvloop": lambda: _in_loop(uvloop.new_event_loop),
+    "threads": lambda: nullcontext(_Blocking),
+    **on_each_loop(lambda loop: partial(_Asynchronous, loop)),
 }
 """How to make a caller: for each kind, a context that gives the function."""

@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
-
-import uvloop
 
 from producers import AsyncProducer, BacklogFull, NotAcknowledged, Producer
 from producers.link import Link, LinkState
 from producers.outgoing import Outgoing
 from tests.producers.helpers import until_waiting
-from tests.producers.loops import running
+from tests.producers.loops import in_thread, on_each_loop
 from tests.support import PATIENCE_S
 
 
@@ -116,16 +115,7 @@ class _Blocking(Driver):
         self._threads: dict[Future[Any], threading.Thread] = {}
 
     def begin(self, name: str, *args: Any, **options: Any) -> Future[Any]:
-        call: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                call.set_result(getattr(self.producer, name)(*args, **options))
-            except BaseException as error:  # noqa: BLE001  raised by `result`
-                call.set_exception(error)
-
-        self._threads[call] = threading.Thread(target=run, daemon=True)
-        self._threads[call].start()
+        call, self._threads[call] = in_thread(getattr(self.producer, name), *args, **options)
         return call
 
     def _call(self, name: str, *args: Any, **options: Any) -> None:
@@ -182,22 +172,8 @@ class _Asynchronous(Driver):
 
 
 Make = Callable[..., Driver]
-
-
-@contextmanager
-def _blocking() -> Iterator[Make]:
-    yield _Blocking
-
-
-@contextmanager
-def _in_loop(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[Make]:
-    with running(new_loop()) as loop:
-        yield lambda path, **options: _Asynchronous(loop, path, **options)
-
-
 KINDS: dict[str, Callable[[], AbstractContextManager[Make]]] = {
-    "blocking": _blocking,
-    "asyncio": lambda: _in_loop(asyncio.new_event_loop),
-    "uvloop": lambda: _in_loop(uvloop.new_event_loop),
+    "blocking": lambda: nullcontext(_Blocking),
+    **on_each_loop(lambda loop: partial(_Asynchronous, loop)),
 }
 """How to make a driver: for each kind, a context that gives the function."""

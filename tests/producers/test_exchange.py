@@ -29,6 +29,16 @@ class Interrupted(Exception):
     """What a signal handler raises."""
 
 
+def interrupt(*_: object) -> None:
+    """Handle a signal by an exception."""
+    raise Interrupted
+
+
+def strike() -> None:
+    """Send the main thread the signal that `interrupted` handles."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+
 @pytest.fixture
 def client(fake: FakeHub) -> Iterator[Client]:
     with Client(fake.path) as client:
@@ -37,7 +47,7 @@ def client(fake: FakeHub) -> Iterator[Client]:
 
 @contextmanager
 def interrupted(hub: Callable[[], None], handler: Callable[..., None]) -> Iterator[None]:
-    """Run *hub* beside the block. When it sends SIGUSR1, *handler* interrupts the block."""
+    """Run *hub* beside the block. When it calls `strike`, *handler* interrupts the block."""
     before = signal.signal(signal.SIGUSR1, handler)
     thread = threading.Thread(target=hub)
     thread.start()
@@ -84,11 +94,8 @@ def test_an_interruption_while_a_reply_is_awaited(client: Client, fake: FakeHub)
         talk.request()
         other = beside(client.call, "other")
         talk.request()
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        strike()
         lost.append(other.exception(PATIENCE_S))
-
-    def interrupt(*_: object) -> None:
-        raise Interrupted
 
     lost: list[BaseException | None] = []
     with interrupted(hub, interrupt), pytest.raises(Interrupted):
@@ -108,10 +115,7 @@ def test_an_interruption_while_a_request_is_sent(client: Client, fake: FakeHub) 
     def hub() -> None:
         talks.append(Talk(fake))
         assert talks[0].sock.recv(1)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-    def interrupt(*_: object) -> None:
-        raise Interrupted
+        strike()
 
     talks: list[Talk] = []
     with interrupted(hub, interrupt), pytest.raises(Interrupted):
@@ -125,7 +129,7 @@ def test_a_call_in_a_signal_handler(client: Client, fake: FakeHub) -> None:
     def hub() -> None:
         talk = Talk(fake)
         request = talk.request()
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        strike()
         eventually(lambda: refused)
         talk.reply(request, 1)
 
@@ -217,7 +221,7 @@ def test_a_fork_in_the_middle_of_a_call(client: Client, fake: FakeHub) -> None:
     def hub() -> None:
         talk = Talk(fake)
         request = talk.request()
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        strike()
         eventually(lambda: ended)
         talk.reply(request, 1)
 
