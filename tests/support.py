@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
+import pytest
+
 from hub import entries as codec
 from hub.entries import Entry, Unreadable
 from hub.journal.reader import open_reader
@@ -62,6 +64,11 @@ def source_of(condition: Callable[[], Any]) -> str:
 def descriptors() -> int:
     """Return how many descriptors this process has open."""
     return len(os.listdir("/dev/fd"))
+
+
+def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Return what the hub has logged in this process since the last call."""
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
 class Sending(Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -84,3 +85,27 @@ def interrupted(handler: object, *, every_s: float = 0.0002) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def flushed(producer: Producer) -> tuple[int, int]:
+    """Flush; return how many messages are not acknowledged, and how many were dropped."""
+    try:
+        producer.flush(PATIENCE_S)
+    except NotAcknowledged as late:
+        return late.count, late.dropped
+    return 0, 0
+
+
+def in_child(function: Callable[[], object], fork: Callable[[], int] = os.fork) -> int:
+    """Fork; call *function* in the child; return its exit code, 0 if it returned."""
+    pid = fork()
+    if pid == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(int(PATIENCE_S))
+            function()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -6,36 +6,20 @@ import gc
 import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from producers import Producer
 from tests.producers.fakehub import FakeHub
-from tests.producers.helpers import dropped
+from tests.producers.helpers import dropped, in_child
 from tests.support import PATIENCE_S, HubProcess, descriptors, eventually
 
 pytestmark = pytest.mark.usefixtures("leaves_nothing")
-
-
-def in_child(function: Callable[[], object]) -> int:
-    """Fork; call *function* in the child; return its exit code, 0 if it returned."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.alarm(int(PATIENCE_S))
-            function()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def run(program: str, *args: str) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,6 @@ import _imp
 import ctypes
 import gc
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from hub import lockfile
 from hub.wire.spoolfile import folder_beside
 from producers import AsyncProducer, NotAcknowledged, Producer, lifetime
 from producers.lifetime import CLOSE_TIMEOUT_S
-from tests.producers.helpers import producer_threads
+from tests.producers.helpers import in_child, producer_threads
 from tests.support import PATIENCE_S, HubProcess, descriptors, eventually
 
 FORKS: dict[str, Callable[[], int]] = {"os.fork": os.fork, "C fork": ctypes.PyDLL(None).fork}
@@ -35,21 +34,6 @@ def _no_thread_asks_its_turn() -> Iterator[None]:
     sys.setswitchinterval(1000)
     yield
     sys.setswitchinterval(before)
-
-
-def in_child(fork: Callable[[], int], function: Callable[[], object]) -> None:
-    """Call *function* in a forked child; fail if it does not return."""
-    pid = fork()
-    if pid == 0:
-        code = 1
-        try:
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(int(PATIENCE_S))
-            function()
-            code = 0
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 @by_fork
@@ -68,7 +52,7 @@ def test_a_child_starts_fresh(hub: HubProcess, tag: str, fork: Callable[[], int]
 
         producer.flush(PATIENCE_S)
         for _ in range(10):
-            in_child(fork, child)
+            assert in_child(child, fork) == 0
         assert producer._out.backlog.session == session
         producer.send({"n": 1})
     messages = hub.messages(tag)
@@ -99,7 +83,7 @@ def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait(PATIENCE_S)
-    in_child(fork, child)
+    assert in_child(child, fork) == 0
     release.set()
     thread.join()
     used.close()
@@ -120,7 +104,7 @@ def test_a_fork_during_an_import(hub: HubProcess, tag: str, fork: Callable[[], i
 
         _imp.acquire_lock()
         try:
-            in_child(fork, child)
+            assert in_child(child, fork) == 0
         finally:
             _imp.release_lock()
     assert [message.record["who"] for message in hub.messages(tag)] == ["parent", "child"]
@@ -148,7 +132,7 @@ def test_a_fork_in_c_during_an_import_of_another_thread(hub: HubProcess, tag: st
         thread.start()
         held.wait(PATIENCE_S)
         try:
-            in_child(FORKS["C fork"], child)
+            assert in_child(child, FORKS["C fork"]) == 0
         finally:
             release.set()
             thread.join()
@@ -169,7 +153,7 @@ def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> No
             producer.close(PATIENCE_S)
 
         with producer._handover._guard.exclusive():
-            in_child(fork, child)
+            assert in_child(child, fork) == 0
             producer.send({"who": "parent, deferred"})
         producer.send({"who": "parent"})
     who = [message.record["who"] for message in hub.messages(tag)]
@@ -187,7 +171,7 @@ def test_forks_in_c_while_the_thread_works(hub: HubProcess, tag: str) -> None:
         for number in range(60):
             for _ in range(50):
                 producer.send({"n": number})
-            in_child(FORKS["C fork"], child)
+            assert in_child(child, FORKS["C fork"]) == 0
     numbers = [message.record["n"] for message in hub.messages(tag)]
     assert numbers.count(-1) == 60
     assert len(numbers) == 60 * 51
@@ -211,7 +195,7 @@ def test_unused_and_closed(hub: HubProcess, tag: str, fork: Callable[[], int]) -
         closed.close()
         loose.after_fork()
 
-    in_child(fork, child)
+    assert in_child(child, fork) == 0
     unused.close()
     assert len(hub.messages(tag)) == 1
 

@@ -19,6 +19,7 @@ from producers.link import LINGER_S
 from producers.outgoing import WHEN_FULL
 from producers.spool import Memory
 from tests.producers.fakehub import FakeConnection, FakeHub
+from tests.producers.helpers import flushed
 from tests.support import PATIENCE_S, HubProcess, descriptors, eventually
 
 PAD = "x" * 100
@@ -34,15 +35,6 @@ def fill(producer: Producer, count: int) -> list[int]:
             continue
         taken.append(number)
     return taken
-
-
-def flushed(producer: Producer) -> tuple[int, int]:
-    """Flush; return how many messages are not acknowledged, and how many were dropped."""
-    try:
-        producer.flush(PATIENCE_S)
-    except NotAcknowledged as late:
-        return late.count, late.dropped
-    return 0, 0
 
 
 def losses(hub: HubProcess) -> int:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from hub.wire.spoolfile import folder_beside, unpack_header
-from producers import NotAcknowledged, Producer, outgoing
+from producers import Producer, outgoing
 from producers.connecting import connected_socket
 from producers.owner import Owner
 from tests.producers.fakehub import FakeHub, numbers
+from tests.producers.helpers import flushed
 from tests.support import PATIENCE_S, HubProcess, eventually
 from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
 
@@ -54,15 +55,6 @@ def run(script: Script, answers: dict[str, Callable[[], object]]) -> str:
         finally:
             theirs.shutdown(socket.SHUT_RDWR)
             thread.join(PATIENCE_S)
-
-
-def flushed(producer: Producer) -> tuple[int, int]:
-    """Flush; return how many messages are not acknowledged, and how many were dropped."""
-    try:
-        producer.flush(PATIENCE_S)
-    except NotAcknowledged as late:
-        return late.count, late.dropped
-    return 0, 0
 
 
 @pytest.mark.parametrize("is_spooled", [True, False])

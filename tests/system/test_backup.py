@@ -5,14 +5,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from hub.message import LOSS_TAG, Message
+from hub.message import LOSS_TAG
 from tests.support import HubProcess, Worker, progress, read_messages
+from tests.system.test_faults import numbers_of
 
 COPIES = 5
-
-
-def _numbers(messages: list[Message], tag: str) -> list[int]:
-    return [message.record["n"] for message in messages if message.tag == tag]
 
 
 def test_a_copy_of_a_live_journal_holds_what_was_committed_before_it(tmp_path: Path) -> None:
@@ -31,11 +28,11 @@ def test_a_copy_of_a_live_journal_holds_what_was_committed_before_it(tmp_path: P
         sent = {worker.tag: worker.end() for worker in workers}
         original = hub.messages()
         assert hub.stop() == 0
-    assert {tag: _numbers(original, tag) for tag in sent} == {tag: list(range(count)) for tag, count in sent.items()}
+    assert {tag: numbers_of(original, tag) for tag in sent} == {tag: list(range(count)) for tag, count in sent.items()}
     for number in range(COPIES):
         copied = read_messages(str(tmp_path / f"{number}" / "journal"))
         for tag, committed in acknowledged[number].items():
-            assert _numbers(copied, tag)[:committed] == list(range(committed))
+            assert numbers_of(copied, tag)[:committed] == list(range(committed))
         # What was committed during the copy may be missing, but nothing is there that the original does not have.
         kept = [message for message in copied if message.tag != LOSS_TAG.decode()]
         assert kept == [original[message.sequence - 1] for message in kept]
@@ -47,8 +44,8 @@ def test_a_copy_of_a_live_journal_holds_what_was_committed_before_it(tmp_path: P
         messages = restored.messages()
         assert restored.stop() == 0
     for tag, acked in acknowledged[-1].items():
-        assert _numbers(messages, tag)[:acked] == list(range(acked))
+        assert numbers_of(messages, tag)[:acked] == list(range(acked))
     for tag, committed in acknowledged[-1].items():
-        assert _numbers(messages, tag)[:committed] == list(range(committed))
-    assert _numbers(messages, "new") == list(range(count))
+        assert numbers_of(messages, tag)[:committed] == list(range(committed))
+    assert numbers_of(messages, "new") == list(range(count))
     assert all(message.sequence > copied[-1].sequence for message in messages if message.tag == "new")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from hub.sources.sources import Sources
 from hub.sources.table import SOURCES
 from hub.sources.values import Tag
 from tests.hub.clients import until
+from tests.support import logged
 
 A, B, C = (Fifo(path=AbsolutePath(f"/{name}"), mode=Mode(0o660)) for name in "abc")
 
@@ -109,10 +109,6 @@ async def running(rig: Rig) -> AsyncIterator[None]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "RETRY_S", 0.001)
-
-
-def events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
 def test_they_start_and_stop() -> None:
@@ -231,7 +227,7 @@ def test_a_fault_is_one_line_and_a_retry(step: str, error: Exception, capsys: py
             await until(lambda: rig.sources.stats()[0]["state"] == "open" and rig.calls.count("open /a") > tries)
 
     asyncio.run(main())
-    said = [event for event in events(capsys) if event["path"] == "/a"]
+    said = [event for event in logged(capsys) if event["path"] == "/a"]
     assert [event["event"] for event in said].count("source.failed") == 1
     assert "why" in next(event["error"] for event in said if event["event"] == "source.failed")
 

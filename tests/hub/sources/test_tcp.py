@@ -37,6 +37,7 @@ from tests.certificates import Certificates, ClientHalf, Pair
 from tests.forwardshake import receive, shake_hands
 from tests.hub.clients import Run, both_loops, chunk, read_acks, read_to_end, until
 from tests.hub.sources.served import Served, served
+from tests.support import logged
 
 KEY = b"secret"
 ANY_PORT = Address("127.0.0.1:0")
@@ -89,10 +90,6 @@ def encrypted(pair: Pair, authority: str | None = None, *, address: Address = AN
     """Return a table with TLS."""
     ca = None if authority is None else AbsolutePath(authority)
     return Tcp(address=address, tls_cert=AbsolutePath(pair.cert), tls_key=AbsolutePath(pair.key), tls_client_ca=ca)
-
-
-def log_of(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
 @both_loops
@@ -152,7 +149,7 @@ def test_a_shared_key(run: Run, tmp_path: Path, keyed: Tcp, capsys: pytest.Captu
         assert len(here.got) == 1
 
     run(main())
-    lines = [line for line in log_of(capsys) if line["event"] == "connection.unproved"]
+    lines = [line for line in logged(capsys) if line["event"] == "connection.unproved"]
     assert lines[0]["reason"] == "its shared key is another one"
     assert (lines[0]["remote"], "secret" in str(lines)) == ("127.0.0.1", False)
     assert len(lines) <= 10  # one a second
@@ -173,7 +170,7 @@ def test_a_deadline(
             assert here.unproved == 1
 
     run(main())
-    assert "it has not finished its handshake in 0.05 s" in [line.get("reason") for line in log_of(capsys)]
+    assert "it has not finished its handshake in 0.05 s" in [line.get("reason") for line in logged(capsys)]
 
 
 @both_loops
@@ -315,42 +312,25 @@ def test_a_client_that_reads_no_acknowledgement(run: Run, tmp_path: Path, certif
 
 
 @both_loops
-def test_the_sending_half_alone_is_closed(run: Run, tmp_path: Path, certificates: Certificates) -> None:
-    """A client that has said that it sends no more still gets its acknowledgements, and our goodbye."""
+@pytest.mark.parametrize("is_whole", [False, True], ids=["in pieces, with its half closed", "in one piece"])
+def test_a_client_that_says_goodbye(run: Run, tmp_path: Path, certificates: Certificates, is_whole: bool) -> None:
+    """One that sends no more still gets its acknowledgement, and our goodbye, whether or not it closes its half."""
 
     def talk(here: Site) -> bytes:
         half = ClientHalf(certificates.context())
         with here.client(half.shake_hands()) as sock:
-            last = half.last_of_handshake(sock)
-            sock.sendall(last + half.send(chunk("a")))
+            data = half.last_of_handshake(sock) + half.send(chunk("a"))
+            if not is_whole:
+                sock.sendall(data)
+                data = b""
             with contextlib.suppress(ssl.SSLWantReadError):
                 half.object.unwrap()
-            sock.sendall(half.outgoing.read())
-            sock.shutdown(socket.SHUT_WR)
+            sock.sendall(data + half.outgoing.read())
+            if not is_whole:
+                sock.shutdown(socket.SHUT_WR)
             got = half.receive(read_to_end(sock))
             half.object.unwrap()  # raises without a goodbye
             return got
-
-    async def main() -> None:
-        async with serving(tmp_path, encrypted(certificates.server)) as here:
-            assert await asyncio.to_thread(talk, here) == b"\x81\xa3ack\xa1a"
-
-    run(main())
-
-
-@both_loops
-def test_everything_in_one_piece(run: Run, tmp_path: Path, certificates: Certificates) -> None:
-    """A client that says goodbye with its first bytes gets its acknowledgement and ours, without closing anything."""
-
-    def talk(here: Site) -> bytes:
-        half = ClientHalf(certificates.context())
-        with here.client(half.shake_hands()) as sock:
-            last = half.last_of_handshake(sock)
-            last += half.send(chunk("a"))
-            with contextlib.suppress(ssl.SSLWantReadError):
-                half.object.unwrap()
-            sock.sendall(last + half.outgoing.read())
-            return half.receive(read_to_end(sock))
 
     async def main() -> None:
         async with serving(tmp_path, encrypted(certificates.server)) as here:
@@ -375,7 +355,7 @@ def test_a_record_that_was_changed(
         assert [record["message"] for record in here.records] == ["good"]
 
     run(main())
-    assert [line["event"] for line in log_of(capsys)] == ["connection.garbled"]
+    assert [line["event"] for line in logged(capsys)] == ["connection.garbled"]
 
 
 @both_loops
@@ -435,7 +415,7 @@ def test_shares_of_hosts(
             assert here.got[0].peer == peer_of_host("10.0.0.2")
 
     run(main())
-    assert [line["comm"] for line in log_of(capsys) if line["event"] == "connection.refused"] == ["10.0.0.1"]
+    assert [line["comm"] for line in logged(capsys) if line["event"] == "connection.refused"] == ["10.0.0.1"]
 
 
 @both_loops
@@ -541,7 +521,7 @@ def test_files_that_change(
             assert not await asyncio.to_thread(knocks, here, KEY)
 
     run(main())
-    assert next(line["event"] for line in log_of(capsys)) == "source.failed"
+    assert next(line["event"] for line in logged(capsys)) == "source.failed"
 
 
 def test_what_cannot_be_opened(tmp_path: Path, keyed: Tcp) -> None:
