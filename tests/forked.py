@@ -148,10 +148,15 @@ class Template:
         self._sock: socket.socket
         self._environ: dict[str, str] = {}
 
+    @property
+    def is_started(self) -> bool:
+        """Whether it runs: then this process has a socket to it, which stays open."""
+        return self._owner == os.getpid()
+
     def fork(self, args: Sequence[str], environ: Mapping[str, str], streams: Sequence[int]) -> Forked | None:
         """Start `mpsr` with *args* and the descriptors *streams*; None if only a new process would be the same."""
         with self._lock:
-            if self._owner != os.getpid():
+            if not self.is_started:
                 self._start()
             status = Path("/proc/self/status").read_text().partition("Umask:")[2]
             order = {
@@ -184,7 +189,7 @@ class Template:
 
     def close(self) -> None:
         """Let the process end."""
-        if self._owner == os.getpid():
+        if self.is_started:
             self._sock.close()
             self._owner = 0
 
@@ -200,3 +205,8 @@ atexit.register(_template.close)
 def fork(args: Sequence[str], environ: Mapping[str, str], streams: Sequence[int]) -> Forked | None:
     """See `Template.fork`: all tests of this process use one template."""
     return _template.fork(args, environ, streams)
+
+
+def is_started() -> bool:
+    """See `Template.is_started`."""
+    return _template.is_started
