@@ -77,6 +77,7 @@ class ChildSink:
         """Send *messages*, and return when all of them are safe. Raises SinkFault and Halted."""
         waiting = {message.sequence: message for message in messages}
         last = self._sent = messages[-1].sequence
+        self._host.rest()
         left = memoryview("".join(f"{render_json(message)}\n" for message in messages).encode("utf-8", "replace"))
         until = time.monotonic() + self._table.timeout
         while left or self.safe < last:

@@ -41,6 +41,8 @@ FILES_MAX = 1000
 """Files in one folder that tags have by themselves: any user may send any tag."""
 PATHS_MAX = 10_000
 TIDY_S = 60
+STEP_MAX = 256
+"""Messages that are rendered without a rest: half a millisecond."""
 _LINES: dict[str, Callable[[Message], str]] = {"json": render_json, "text": render_dated}
 log = get_logger("mpsr.sinks")
 
@@ -80,9 +82,7 @@ class FileSink:
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Write *messages*. Raises OSError."""
-        lines: dict[str, list[str]] = {}
-        for message in messages:
-            lines.setdefault(self._path(message), []).append(self._render(message))
+        lines = self._lines(messages)
         data = {path: ("\n".join(each) + "\n").encode("utf-8", "replace") for path, each in lines.items()}
         self._needed = set(data)
         self._finish([file for path, file in [*self._files.items()] if self._is_over(file, len(data.get(path, b"")))])
@@ -122,6 +122,20 @@ class FileSink:
         """Close all files."""
         while self._files:
             self._files.popitem()[1].close()
+
+    def _lines(self, messages: Sequence[Message]) -> dict[str, list[str]]:
+        """Return *messages* as lines, by path."""
+        lines: dict[str, list[str]] = {}
+        of_path: list[str] = []
+        tag, received = "", -1
+        for number, message in enumerate(messages):
+            if message.received != received or (self._has_tags and message.tag != tag):  # most share it with the last
+                tag, received = message.tag, message.received
+                of_path = lines.setdefault(self._path(message), [])
+            of_path.append(self._render(message))
+            if number % STEP_MAX == STEP_MAX - 1:
+                self._host.rest()
+        return lines
 
     def _path(self, message: Message) -> str:
         moment = self._template.moment_at(message.received)

@@ -64,13 +64,16 @@ Found = Portion | Missing | TooLarge
 class Portions:
     """The messages of *reader*, which begins after the sequence *after*, that *table* wants, at most *messages_max*."""
 
-    def __init__(self, table: SinkTable, reader: Reader, after: int, messages_max: int) -> None:
+    def __init__(
+        self, table: SinkTable, reader: Reader, after: int, messages_max: int, pace: Pace | None = None
+    ) -> None:
         self._by_tag = Query(tag=table.tag or None)
         where = [Condition(text) for text in table.where]
         self._query = Query(tag=table.tag or None, level=table.level, where=where)
         self._wants_dead = any(glob.startswith(_OWN) for glob in table.tag)
         self._reader = reader
         self._messages_max = messages_max
+        self._pace = pace or Pace(time.thread_time)
         self._messages: list[Message] = []  # of the portion that is being made
         self._size = 0
         self._after = self._given = after  # the last sequence that was looked at, and that was returned
@@ -81,7 +84,6 @@ class Portions:
 
     def read(self) -> Iterator[Found]:
         """Yield what the journal holds now."""
-        pace = Pace(time.thread_time)
         for found in self._reader.read(follow=True):
             if (missing := self._missing_before(found)) is not None:
                 yield from self._flush()
@@ -91,7 +93,7 @@ class Portions:
                 is_large = len(found.entries) > ENTRY_BYTES_MAX
                 for piece in self._pieces(found):
                     yield from self._take(piece, is_large=is_large)
-                    pace.rest()
+                    self._pace.rest()
         yield from self._flush()
 
     def _missing_before(self, found: Batch | Gap) -> Missing | None:

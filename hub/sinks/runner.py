@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from hub.control.reading import Pace
 from hub.entries import NS
 from hub.errors import HubClosed
 from hub.journal.cursors import Cursor, CursorDamaged
@@ -215,12 +216,13 @@ class Runner:
             while True:
                 self._check()
                 self.waker.wait()
+        self._pace = Pace(time.thread_time)
         sink = self._sink = self._make(self.table, self)
         portions: Portions | None = None
         try:
             sink.open(cursor.sequence, cursor.detail)
             portions = Portions(
-                self.table, self._journal.read(after=cursor.sequence), cursor.sequence, sink.messages_max
+                self.table, self._journal.read(after=cursor.sequence), cursor.sequence, sink.messages_max, self._pace
             )
             if self._figures.state != "failed":  # after a fault, it is to deliver something before
                 self._is_open()
@@ -276,6 +278,9 @@ class Runner:
         else:
             self._refuse(found.message, "too large to be decoded", found.size)
         self._delivered = found.upto
+
+    def rest(self) -> None:
+        self._pace.rest()
 
     def checkpoint(self) -> None:
         assert self._sink is not None

@@ -175,6 +175,9 @@ class Host(Protocol):
     def is_halted(self) -> bool:
         """Whether the sink must return at once, with `Halted`."""
 
+    def rest(self) -> None:
+        """Let the hub have the interpreter, if the sink has had it for a while. Called after some hundred messages."""
+
     def checkpoint(self) -> None:
         """Store durably how far it has delivered, and what `Sink.settle` returns. Not the messages at hand."""
 

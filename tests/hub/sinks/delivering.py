@@ -87,6 +87,9 @@ class Alone(Host):
     def is_halted(self) -> bool:
         return self.halted
 
+    def rest(self) -> None:
+        """Do nothing: there is no hub."""
+
     def checkpoint(self) -> None:
         self.checkpoints.append(self.sink.settle())
 
