@@ -61,7 +61,7 @@ _SMALL_DISKS = {
 }
 
 
-def _small_disk(kind: str, disk: Path) -> tuple[str, ...]:
+def small_disk(kind: str, disk: Path) -> tuple[str, ...]:
     """Return a command prefix that mounts a file system with 2 MiB free on *disk*, visible to that command only."""
     flags, mount = _SMALL_DISKS[kind]
     if shutil.which("unshare") is None:
@@ -84,7 +84,7 @@ def test_a_full_disk_makes_producers_wait_and_loses_nothing(
     """Without space the hub logs it once and retries; with space again, all is stored once, in order."""
     disk = tmp_path / "journal"
     disk.mkdir()
-    monkeypatch.setattr(support, "MPSR", (*_small_disk(kind, disk), *MPSR))
+    monkeypatch.setattr(support, "MPSR", (*small_disk(kind, disk), *MPSR))
     with HubProcess(tmp_path, *SMALL) as hub, Producer(hub.socket, tag="app", chunk_bytes_max=400_000) as producer:
         inside = f"/proc/{hub.process.pid}/root{disk}"  # the mount is visible only to the hub
         for number in range(300):
