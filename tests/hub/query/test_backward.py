@@ -51,7 +51,7 @@ def test_the_last_are_those_that_reading_everything_would_end_with(
     rng = random.Random(1)
     queries = [Query(), Query(tag="app.*"), Query(grep="b"), Query(tag="*b", grep="[ab]"), Query(tag="none")]
     gaps = 0
-    for number in range(30):
+    for number in range(15):
         folder = tmp_path / str(number)
         folder.mkdir()
         a_journal(folder, rng)

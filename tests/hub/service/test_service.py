@@ -461,7 +461,9 @@ def test_a_socket_that_is_removed(tmp_path: Path) -> None:
             os.unlink(hub.socket)
             os.unlink(f"{hub.socket}.lock")
             os.rmdir(f"{hub.socket}.spool")
-            eventually(lambda: os.path.exists(hub.socket) and os.path.exists(f"{hub.socket}.spool"))
+            eventually(lambda: os.path.exists(hub.socket))
+            hub.look_for_spools()
+            eventually(lambda: os.path.exists(f"{hub.socket}.spool"))
             client.sendall(chunk("second"))
             assert read_acks(client, 1) == ["second"]
         with connect(hub.socket, chunk("third")) as client:
