@@ -88,6 +88,15 @@ def test_groups_and_notes() -> None:
     assert (fields["notes"], fields["frames"]) == (["seen twice"], [])
 
 
+def test_a_large_group_is_cut() -> None:
+    """Its members count like those of a chain, and one that is in it twice is there once."""
+    error = ValueError("x")
+    twice = as_fields((ExceptionGroup, ExceptionGroup("twice", [error, error]), None))
+    assert [each["message"] for each in twice["exceptions"]] == ["x"]
+    many = as_fields((ExceptionGroup, ExceptionGroup("many", [ValueError(f"{n}") for n in range(1000)]), None))
+    assert len(many["exceptions"]) == CHAIN_MAX - 1
+
+
 def test_it_always_ends() -> None:
     """A circular chain, a long chain and a deep traceback are cut; the frames nearest to the fault stay."""
     first, second = ValueError("a"), ValueError("b")
