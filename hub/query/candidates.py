@@ -1,9 +1,10 @@
 """
-Which entries of a batch can be wanted: found by their bytes, before anything is decoded.
+Finds the entries of a batch that can be wanted, by their bytes, before anything is decoded.
 
-A *finder* is made for what every wanted message contains. It looks at the bytes of a batch, and returns a function that
-finds the next place of it. msgpack stores texts unchanged and without gaps, so what is in a string is in the bytes too;
-but what is in the bytes may be part of a key, of a number, or of two entries. So candidates are decoded and looked at.
+A *finder* is made for bytes that every wanted message contains. It looks at the bytes of a batch, and returns a
+function that finds the next place of it. msgpack stores texts unchanged and without gaps, so what is in a string is in
+the bytes too; but what is in the bytes may be part of a key, of a number, or of two entries. So candidates are decoded
+and looked at.
 
 Always true: an entry that is no candidate does not contain what the finder is for.
 
@@ -22,7 +23,7 @@ Find = Callable[[int], int]
 """Returns the next place at or after an offset, or the length of the bytes if there is none."""
 Finder = Callable[[bytes], Find]
 _SAMPLE = 16
-"""The candidates after which it is considered whether it would be quicker to decode everything."""
+"""The number of candidates after which it is estimated whether decoding everything would be quicker."""
 # What `re` takes for one of these letters if it ignores case, beside the two of ASCII.
 _CASE_TWINS = {"i": (b"\xc4\xb0", b"\xc4\xb1"), "k": (b"\xe2\x84\xaa",), "s": (b"\xc5\xbf",)}
 

@@ -33,7 +33,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _FORM = re.compile(r"([^!=<>]+)(!=|==|<=|>=|=|<|>)(.*)", re.DOTALL)
 _CONSTANTS = {True: "true", False: "false", None: "null"}
 ABSENT = object()
-"""Where a record has no value."""
+"""Stands for a value that a record does not have."""
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*|[+-]?inf").fullmatch
 _NUMBER_CHARS_MAX = 64
 _NESTING_MAX = 100  # more levels differ from every VALUE: on the stack of Python 3.11, str() may not follow them
@@ -53,7 +53,7 @@ class Condition:
 
     @property
     def finders(self) -> list[Finder]:
-        """Finders for what every record contains that meets the condition."""
+        """Finders for bytes that every record contains which meets the condition."""
         if self._operator == "!=" or not self._path[-1] or not is_searchable(self.key):
             return []
         *outer, last = self._path

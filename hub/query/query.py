@@ -130,7 +130,7 @@ class Query:
         return messages if is_tagged else (message for message in messages if message.tag == _UNREADABLE)
 
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterable[Message]:
-        """Return the messages whose record passes. What cannot pass is not decoded."""
+        """Return the messages whose record passes. Entries that cannot pass are not decoded."""
         if self._of_fields or self._of_text:
             packed = bytes(batch.entries)
             finds = self._finds(packed)
@@ -147,7 +147,10 @@ class Query:
         return _passing(batch, batch.entries, range(batch.sequence, batch.sequence + batch.count), holds)
 
     def _finds(self, packed: bytes) -> list[Find] | None:
-        """Return what finds the candidates in *packed*; none if all entries are candidates, None if no entry is one."""
+        """
+        Return the functions that find candidates in *packed*; none if all entries are candidates, None if no entry is
+        one.
+        """
         if not codec.may_have_syslog(packed):
             return _begun((*self._of_text, *self._of_fields), packed)
         # The keys of its fields are not in the bytes, its level and facility are numbers, and values may be escaped.
@@ -157,7 +160,7 @@ class Query:
 
 
 def _begun(finders: Iterable[Finder], packed: bytes) -> list[Find] | None:
-    """Return what each of *finders* makes for *packed*; None if one of them finds nothing there."""
+    """Return the function that each of *finders* makes for *packed*; None if one of them finds nothing there."""
     finds = []
     for finder in finders:
         find = finder(packed)
@@ -251,7 +254,7 @@ def _all_of(filters: Sequence[Filter]) -> Filter | None:
 
 
 def _text_finders(pattern: str, *, ignore_case: bool) -> list[Finder]:
-    """Return finders for what every string contains in which *pattern* is found."""
+    """Return finders for the texts that every string contains in which *pattern* is found."""
     choices, ignores_case = literals_of(pattern, ignore_case=ignore_case)
     finders = [of_choice(choice, ignore_case=ignores_case) for choice in choices]
     if not ignores_case and _SAFE.fullmatch(pattern) and not _PLAIN.fullmatch(pattern):

@@ -45,7 +45,7 @@ def _compressor(method: Method) -> _Compressor:
 
 
 def is_packed(plain: str, packed: str) -> bool:
-    """Return whether *packed* is what `pack` has made of *plain*. Raises FileNotFoundError if *plain* is gone."""
+    """Return whether *packed* is the result of `pack` for *plain*. Raises FileNotFoundError if *plain* is gone."""
     try:
         return os.lstat(packed).st_mtime_ns == os.lstat(plain).st_mtime_ns
     except FileNotFoundError:

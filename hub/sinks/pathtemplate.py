@@ -22,7 +22,10 @@ import time
 
 NS = 1_000_000_000
 NAME_BYTES_MAX = 160
-"""Of a name with its fields. What rotation and compression add to it has room in the 255 bytes of a file system."""
+"""
+Maximum bytes of a name with its fields. The additions of rotation and compression fit into the 255 bytes of a file
+system.
+"""
 PATH_BYTES_MAX = 512
 _TAG_MAX, _TAG_SHOWN = 96, 63
 _FIELDS = re.compile(r"\{(\w*)\}")
@@ -30,7 +33,7 @@ _UNSAFE = re.compile(rb"[^A-Za-z0-9_.-]|\A\.")
 _PATTERNS = {"tag": r"[A-Za-z0-9_.%-]+", "date": r"\d{4}-\d\d-\d\d", "hour": r"\d\d"}
 _STAMP = r"\.\d{8}T\d{6}Z(?:-\d+)?"
 OTHERS = "%others"
-"""Stands for the tags above the limit of files. No tag is written so."""
+"""The name for tags above the limit of files. No tag is written like this."""
 
 
 def as_name(tag: bytes) -> str:
@@ -68,9 +71,9 @@ class PathTemplate:
         first = next((at for at, part in enumerate(parts) if "{" in part), len(parts) - 1)
         self.base = "/".join(parts[:first]) or "/"
         self.folders: list[re.Pattern[str]] = [re.compile(_pattern(part), re.ASCII) for part in parts[first:-1]]
-        """What the names of the folders between the base and a file match, from the base down."""
+        """Expressions for the names of the folders between the base and a file, from the base down."""
         self.name = re.compile(rf"(?P<live>{_pattern(parts[-1])})(?P<stamp>{_STAMP})?(?P<packed>\.zst|\.gz)?", re.ASCII)
-        """What the names of files match: of those that are written to, and of those that are finished."""
+        """Expressions for the names of files: of those that are written to, and of those that are finished."""
         self._moment = re.compile(_pattern(self.text, is_named=True) + rf"(?:{_STAMP}|\.zst|\.gz)*", re.ASCII)
         self._tag_at = next((at for at, part in enumerate(parts) if "{tag}" in part), None)
 
@@ -99,7 +102,9 @@ class PathTemplate:
 
 
 def _pattern(text: str, *, is_named: bool = False) -> str:
-    """Return an expression for what can stand for *text*. *is_named*: the first of each field is a named group."""
+    """
+    Return an expression for the names that *text* can become. *is_named*: the first of each field is a named group.
+    """
     shown = []
     named: set[str] = set()
     for at, part in enumerate(_FIELDS.split(text)):  # text and names of fields by turns

@@ -41,7 +41,7 @@ class Portion(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """*messages* messages up to the sequence *upto* are not in the journal any longer."""
+    """*messages* messages up to the sequence *upto* are no longer in the journal."""
 
     messages: int
     reason: str
@@ -83,7 +83,7 @@ class Portions:
         self._reader.close()
 
     def read(self) -> Iterator[Found]:
-        """Yield what the journal holds now."""
+        """Yield the portions that the journal holds now."""
         for found in self._reader.read(follow=True):
             if (missing := self._missing_before(found)) is not None:
                 yield from self._flush()

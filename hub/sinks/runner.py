@@ -43,15 +43,15 @@ from hub.sinks.waker import Waker
 from hub.waiting import until_set
 
 LINGER_S = 0.02
-"""A sink is woken that often at most, however many commits there are."""
+"""The least time between two wake-ups of a sink, however many commits there are."""
 IDLE_S = 1.0
 """How often a sink without messages looks at its destination."""
 CHECKPOINT_S = 1.0
 """A stored cursor costs three syncs. What was delivered since the last one, a file sink recognises after a crash."""
 HALT_S = 1.0
-"""How long a sink that did not end in time gets to let go of what it does."""
+"""How long a sink that did not end in time may take to give up its work."""
 RATE_S = 10
-"""The time over which the rate is an average."""
+"""The rate is an average over this time."""
 T = TypeVar("T")
 log = get_logger("mpsr.sinks")
 
@@ -62,7 +62,7 @@ class _Interrupted(Exception):
 
 class Runner:
     """
-    The sink for *table*, which reads *journal*. *reports* stores what it has to report.
+    The sink for *table*, which reads *journal*. *reports* stores its reports.
 
     *on_moved* is called on the event loop when the cursor has moved.
     """
@@ -84,7 +84,7 @@ class Runner:
         self._on_moved = on_moved
         self._make = make_sink
         self._backoff = backoff or Backoff()
-        self._begin = journal.last_sequence  # where a new sink begins that wants only what comes from now on
+        self._begin = journal.last_sequence  # where a new sink begins that wants only later messages
         self._seen = journal.last_sequence  # the last sequence of which the thread was woken
         self._arrived = 0  # when it was woken for the first message that it has not delivered
         self._stored: Cursor | None = None
@@ -134,7 +134,7 @@ class Runner:
         return await self._order(lambda: self._go_to(to, since))
 
     def row(self) -> dict[str, Any]:
-        """Return what users see of it."""
+        """Return its state as users see it."""
         last, stored = self._journal.last_sequence, self._stored
         delivered = max(self._delivered, 0 if stored is None else stored.sequence)
         waiting = max(last - delivered, 0)
@@ -203,7 +203,7 @@ class Runner:
             self.waker.close()
             while not self._orders.empty():
                 self._orders.get()[1].set_exception(HubClosed())
-            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop has ended: no caller waits
                 self._loop.call_soon_threadsafe(self._ended.set)
 
     def _serve(self) -> None:
@@ -351,7 +351,7 @@ class Runner:
         self._loop.call_soon_threadsafe(self._on_moved)
 
     def _keep_safe(self) -> None:
-        """Store how far the destination has the messages, as far as it said so."""
+        """Store how far the destination has the messages, as far as it has confirmed them."""
         safe = 0 if self._sink is None else self._sink.safe
         if self._stored is not None and safe > self._stored.sequence:
             with contextlib.suppress(OSError):  # they are delivered again
@@ -404,7 +404,7 @@ class Runner:
 
 
 class Figures:
-    """What is counted since the sink was added; written by its thread."""
+    """Counters since the sink was added; written by its thread."""
 
     def __init__(self) -> None:
         self.state: str = ""
@@ -415,7 +415,7 @@ class Figures:
         self.lost: int = 0
         self.last_error: str = ""
         self.behind_since: int = 0
-        """When the oldest message was received that waits; 0 if none does."""
+        """When the oldest waiting message was received; 0 if none waits."""
         self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_S + 1)  # a second, and what was delivered in it
 
     def count(self, messages: int, now: float) -> None:

@@ -86,7 +86,7 @@ class Sinks:
         return [runner.row() for runner in self._running.values()]
 
     async def pause(self, name: str, *, is_paused: bool) -> None:
-        """Let the sink *name* deliver nothing, also after a restart, or let it go on. Raises CommandError."""
+        """Pause the sink *name*, also after a restart, or resume it. Raises CommandError."""
         await self._named(name).pause(is_paused)
         if is_paused:
             log.info("sink.paused", name=name)
@@ -110,7 +110,7 @@ class Sinks:
         log.info("sink.closed", name=runner.table.name, type=type_of(runner.table))
 
     def _keep(self) -> None:
-        """Let retention keep what is not delivered. Until all cursors are known, it keeps what it kept before."""
+        """Have retention keep what is not delivered. Until all cursors are known, it keeps what it kept before."""
         needed = [runner.needed_from for runner in self._running.values() if runner.table.when_full == "block"]
         if all(sequence is not None for sequence in needed):
             self._journal.need(min((sequence for sequence in needed if sequence is not None), default=NOTHING_NEEDED))

@@ -1,5 +1,5 @@
 """
-The table `SINKS`: the ways out that the configuration can turn on, and what each needs to know.
+The table `SINKS`: the types of sinks that the configuration can turn on, and the class that serves each.
 
 A sink is a table ``[[sinks]]`` of the configuration file; its key ``type`` names the row, its key ``name`` the cursor.
 
@@ -101,7 +101,7 @@ class FileSize(Size):
 
 class SinkTable(Table, frozen=True, kw_only=True):
     """
-    What all types have: the name, which messages, where a new one begins, and what happens when it cannot keep up.
+    The base of all types: the name, which messages, where a new sink begins, and what happens when it cannot keep up.
 
     *when_full*: ``expire`` lets the oldest messages go; ``block`` keeps what is not delivered.
     """
@@ -115,7 +115,7 @@ class SinkTable(Table, frozen=True, kw_only=True):
 
     @property
     def destination(self) -> str:
-        """Where it delivers."""
+        """The place that it delivers to."""
         raise NotImplementedError
 
 
@@ -158,7 +158,7 @@ AnySink = File | Exec
 
 
 class Halted(MpsrError):
-    """The sink is being stopped: what is not delivered is delivered by the next one."""
+    """The sink is being stopped: messages that are not delivered are delivered by the next one."""
 
 
 class SinkFault(MpsrError):
@@ -166,7 +166,7 @@ class SinkFault(MpsrError):
 
 
 class Host(Protocol):
-    """What a sink may ask of its runner."""
+    """The part of its runner that a sink may use."""
 
     waker: Waker
     """Woken when the sink is to stop, so that it can wait for that and its destination at once."""
@@ -176,10 +176,15 @@ class Host(Protocol):
         """Whether the sink must return at once, with `Halted`."""
 
     def rest(self) -> None:
-        """Let the hub have the interpreter, if the sink has had it for a while. Called after some hundred messages."""
+        """
+        Leave the interpreter to the hub, if the sink has used it for some time. Called after some hundred messages.
+        """
 
     def checkpoint(self) -> None:
-        """Store durably how far it has delivered, and what `Sink.settle` returns. Not the messages at hand."""
+        """
+        Store durably how far it has delivered, and what `Sink.settle` returns. Messages that are being delivered do not
+        count.
+        """
 
     def refuse(self, message: Message, reason: str) -> None:
         """Store *message* as one that can never be delivered."""

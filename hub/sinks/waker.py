@@ -24,7 +24,7 @@ class Waker:
 
     def wake(self) -> None:
         """End the present `wait`, or the next one."""
-        with contextlib.suppress(OSError):  # full: it is woken already; closed: nobody waits
+        with contextlib.suppress(OSError):  # full: it is woken already; closed: no thread waits
             self._sent.send(b"\0")
 
     def wait(
