@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from hub.message import Message
     from hub.query.query import Query
 
+GC_OBJECTS = 100_000
+"""New objects between two looks of the garbage collector. At its own 700, it took a tenth of the time."""
 COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
 ALL = COUNT_MAX + 1
 """The number of lines that `-n all` stands for."""
@@ -152,6 +155,8 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
       mpsr logs --since 2h --where http.status=500 --where 'duration_ms>100'
     """
     began = _began()
+    gc.freeze()
+    gc.set_threshold(GC_OBJECTS)
     _check_follow(follow, {"-r": reverse, "--count": only_count, "--until": filters["until"] is not None})
     _check_place(socket)
     if filters["invert_match"] and filters["grep"] is None:
@@ -164,7 +169,7 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     try:
         stored = _stored(journal, socket, query, filters, waits=follow)
         if only_count:
-            found = sum(1 for group in stored.groups(after) for _ in group)
+            found = sum(map(_length, stored.groups(after)))
             click.echo(found if count is None else min(found, count))
             return
         if follow:
@@ -182,6 +187,10 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
         return
     except BrokenPipeError:
         discard_output()
+
+
+def _length(group: Iterable[Message]) -> int:
+    return len(group) if isinstance(group, Sized) else sum(1 for _ in group)
 
 
 def _check_place(socket: str | None) -> None:
@@ -276,11 +285,11 @@ def _query(filters: dict[str, Any]) -> Query:
 
 def _write_all(groups: Iterator[Iterable[Message]], render: Callable[[Message], str]) -> int:
     from hub.query.found import Found
-    from hub.query.rendering import json_of, render_json
+    from hub.query.rendering import json_of, render_json, render_text, texts_of
 
     def shown(group: Iterable[Message]) -> Lines:
-        if render is render_json and isinstance(group, Found):
+        if isinstance(group, Found) and render is render_json:
             return Encoded(len(group), json_of(group))
-        return map(render, group)
+        return texts_of(group) if isinstance(group, Found) and render is render_text else map(render, group)
 
     return write(map(shown, groups))

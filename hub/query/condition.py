@@ -19,7 +19,7 @@ from typing import Any
 from hub.entries import is_value_deeper
 from hub.query.candidates import Finder, of_choice, of_pattern
 from hub.query.literals import is_searchable
-from hub.query.packedfield import equal_to
+from hub.query.packedfield import beyond, equal_to
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -57,10 +57,15 @@ class Condition:
         if self._operator == "!=" or not self._path[-1] or not is_searchable(self.key):
             return []
         *outer, last = self._path
-        finders = [of_choice([part]) for part in outer if part]
-        if self._compare is not operator.eq or not is_searchable(self._text):
-            return [of_choice([last]), *finders]
-        return [of_pattern(equal_to(last.encode(), self._text, self._number), last.encode()), *finders]
+        pattern = self._pattern(last.encode())
+        finder = of_choice([last]) if pattern is None else of_pattern(pattern, last.encode())
+        return [finder, *(of_choice([part]) for part in outer if part)]
+
+    def _pattern(self, key: bytes) -> re.Pattern[bytes] | None:
+        """Return a pattern for *key* and a value that meets the condition. None if any value may."""
+        if self._compare is operator.eq:
+            return equal_to(key, self._text, self._number) if is_searchable(self._text) else None
+        return None if self._number is None else beyond(key, self._number, is_above=">" in self._operator)
 
     def holds(self, record: dict[Any, Any]) -> bool:
         """Return whether *record* meets the condition."""

@@ -10,6 +10,7 @@ Source: the msgpack specification, formats; any form of a number counts, not onl
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -25,8 +26,10 @@ _UNSIGNED = ((b"\xcc", ">B"), (b"\xcd", ">H"), (b"\xce", ">I"), (b"\xcf", ">Q"))
 _SIGNED = ((b"\xd0", ">b"), (b"\xd1", ">h"), (b"\xd2", ">i"), (b"\xd3", ">q"))
 _FLOATS = ((b"\xca", ">f"), (b"\xcb", ">d"))
 _LONG_STRS = ((b"\xd9", ">B"), (b"\xda", ">H"), (b"\xdb", ">I"))
-_ANY_NUMBER = rb"[\x00-\x7f\xe0-\xff\xca-\xcf\xd0-\xd3]"
+_ANY_CONSTANT = rb"[\xc0\xc2\xc3]"
+_NEGATIVE = rb"[\xe0-\xff]|[\xca\xcb\xd0-\xd3][\x80-\xff]"
 _DIGITS = 3
+"""The leading bytes of a number that are compared with a bound."""
 
 
 def equal_to(key: bytes, text: str, number: float | None) -> re.Pattern[bytes]:
@@ -39,6 +42,41 @@ def equal_to(key: bytes, text: str, number: float | None) -> re.Pattern[bytes]:
     else:
         forms = [_any_of(_forms_of(number)), _NUMERIC_TEXT]
     return re.compile(b"%b(?:%b)" % (re.escape(key), b"|".join((*forms, _CONTAINERS))), re.DOTALL)
+
+
+def beyond(key: bytes, number: float, *, is_above: bool) -> re.Pattern[bytes] | None:
+    """
+    Return a pattern for *key* with a value that is above *number*, or below it, or equal. None if that would be hardly
+    any narrower than the key: only the forms of positive numbers are in their order.
+    """
+    if not 0 < number < math.inf:
+        return None
+    bound = math.floor(number) if is_above else math.ceil(number)
+    forms = [_NUMERIC_TEXT, _CONTAINERS, _ANY_CONSTANT]
+    forms += [_between(bound, 0x7F)] if is_above else [_between(0, min(bound, 0x7F)), _NEGATIVE]
+    for types, nearest, top in ((_UNSIGNED, bound, 0xFF), (_SIGNED, bound, 0x7F), (_FLOATS, number, 0x7F)):
+        for first, form in types:
+            try:
+                packed = struct.pack(form, nearest)
+            except (struct.error, OverflowError):  # all numbers of this type are below; of floats, except infinity
+                forms += [first] if not is_above or types is _FLOATS else []
+            else:
+                forms.append(first + _range(packed[:_DIGITS], top, is_above=is_above))
+    return re.compile(b"%b(?:%b)" % (re.escape(key), b"|".join(filter(None, forms))), re.DOTALL)
+
+
+def _range(bound: bytes, top: int, *, is_above: bool) -> bytes:
+    """Return an expression for the bytes that are not below *bound*, or not above. No first byte is above *top*."""
+    digit, rest = bound[0], bound[1:]
+    if not rest:
+        return _between(digit, top) if is_above else _between(0, digit)
+    others = _between(digit + 1, top) if is_above else _between(0, digit - 1)
+    same = re.escape(bytes((digit,))) + _range(rest, 0xFF, is_above=is_above)
+    return b"(?:%b)" % b"|".join(filter(None, (others, same)))
+
+
+def _between(least: int, most: int) -> bytes:
+    return rb"[\x%02x-\x%02x]" % (least, most) if least <= most else b""
 
 
 def _any_of(values: Iterator[bytes]) -> bytes:

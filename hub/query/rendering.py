@@ -77,16 +77,22 @@ def json_of(found: Found) -> bytes:
         shown = _encode_lines(lines)
     except (TypeError, ValueError, RecursionError):
         shown = b""
-    if not shown or _may_be_deep(shown, len(lines)) or not is_harmless(shown):
+    if not shown or _may_be_deep(shown) or not is_harmless(shown):
         shown = "".join(f"{render_json(message)}\n" for message in found).encode("utf-8", "replace")
     return shown
 
 
-def _may_be_deep(shown: bytes, count: int) -> bool:
-    """Return whether one of *count* lines may be nested more deeply than JSON is shown."""
-    if shown.count(b"{") + shown.count(b"[") - 2 * count < _NESTING_MAX:
-        return False
-    return max(map(len, shown.split(b"\n"))) > _SHORT_JSON
+def _may_be_deep(shown: bytes) -> bool:
+    """Return whether one of the lines may be nested more deeply than JSON is shown."""
+    at, end = 0, len(shown)
+    while end - at > _SHORT_JSON:
+        after = shown.rfind(b"\n", at, at + _SHORT_JSON) + 1
+        if not after:
+            after = shown.index(b"\n", at) + 1
+            if shown.count(b"{", at, after) + shown.count(b"[", at, after) > _NESTING_MAX:
+                return True
+        at = after
+    return False
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -113,8 +119,17 @@ def _json_source(tag: str, peer: Peer) -> str:
 
 def render_text(message: Message) -> str:
     """Return only the text of the message, or its record as JSON if it has no text."""
-    _, text = _text_of(message.record)
-    return text if text is not None else _escape_json(_json(message.record))
+    return _text_or_json(message.record)
+
+
+def texts_of(found: Found) -> Iterator[str]:
+    """Yield what `render_text` returns for each of the messages."""
+    return map(_text_or_json, found.records)
+
+
+def _text_or_json(record: dict[Any, Any]) -> str:
+    _, text = _text_of(record)
+    return text if text is not None else _escape_json(_json(record))
 
 
 def render_pretty(message: Message) -> str:

@@ -87,7 +87,9 @@ def test_finders_find_every_record_that_meets_the_condition() -> None:
 
     assert found("http.status=1", {"http": {"status": 1}}) == [True, True]
     assert found("http.status=1", {"http": {"status": 2}}) == [False, True]
-    assert found("http.status<1", {"http": {"status": 2}}) == [True, True]
+    assert found("http.status<3", {"http": {"status": 2}}) == [True, True]
+    assert found("http.status<1", {"http": {"status": 2}}) == [False, True]
+    assert found("http.status<x", {"http": {"status": 2}}) == [True, True]
     assert found("http.status=\ufffd", {"status": "x"}) == [True, False]
     for text in ("a!=1", "a.=1", "\ufffd=1"):
         assert Condition(text).finders == []

@@ -3,9 +3,12 @@
 import math
 import struct
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hub.query.packedfield import equal_to, int_of
+from hub.query.packedfield import beyond, equal_to, int_of
 
 
 @pytest.mark.parametrize(
@@ -51,6 +54,50 @@ def test_all_forms_of_a_text_are_found() -> None:
     assert equal_to(b"k", "null", None).search(b"k\xc0")
     long = "x" * 300
     assert equal_to(b"k", long, None).search(b"k\xda\x01\x2c" + long.encode())
+
+
+FORMS = "bBhHiIqQfd"
+FIRST = dict(zip(FORMS, b"\xd0\xcc\xd1\xcd\xd2\xce\xd3\xcf\xca\xcb", strict=True))
+BOUNDS = st.one_of(
+    st.integers(1, 1 << 66), st.floats(0, 1e300, exclude_min=True), st.sampled_from([127, 128, 255, 256, 65535])
+)
+NUMBERS = st.one_of(st.integers(-(1 << 63), (1 << 64) - 1), st.integers(-200, 70_000), st.floats(allow_nan=False))
+
+
+@given(BOUNDS, NUMBERS, st.integers(-2, 2), st.sampled_from(FORMS))
+def test_no_number_beyond_a_bound_is_missed(bound: float, number: float, near: int, form: str) -> None:
+    """In every form that can hold it: what is above the bound, or below it, or equal, matches."""
+    for each in (number, bound, bound + near, bound * 2.0**near):
+        try:
+            packed = bytes((FIRST[form],)) + struct.pack(f">{form}", each)
+            value = struct.unpack(f">{form}", packed[1:])[0]
+        except (struct.error, OverflowError):
+            continue
+        forms = [packed, *([bytes((value & 0xFF,))] if form == "b" and value >= -32 else [])]
+        for is_above in (True, False):
+            pattern = beyond(b"key", bound, is_above=is_above)
+            assert pattern is not None
+            if value >= bound if is_above else value <= bound:
+                assert all(pattern.search(b"key" + one) for one in forms)
+
+
+def test_numbers_far_from_a_bound_are_passed_over() -> None:
+    """Few numbers that do not meet the condition have to be decoded."""
+    above, below = beyond(b"k", 500, is_above=True), beyond(b"k", 500, is_above=False)
+    assert above is not None
+    assert below is not None
+    for value in (1, 100, 499, 498.5, -1, -3000, -7.5):
+        assert not above.search(b"k" + msgspec.msgpack.encode(value)), value
+        assert below.search(b"k" + msgspec.msgpack.encode(value)), value
+    for value in (501, 600, 512.5, 1 << 40, 1e300, math.inf):
+        assert above.search(b"k" + msgspec.msgpack.encode(value)), value
+        assert not below.search(b"k" + msgspec.msgpack.encode(value)), value
+    for other in (None, True, "1", [1], b"x"):  # compared as texts, or looked at when decoded
+        assert above.search(b"k" + msgspec.msgpack.encode(other)), other
+        assert below.search(b"k" + msgspec.msgpack.encode(other)), other
+    assert not above.search(b"k" + msgspec.msgpack.encode("text"))
+    for bound in (0, -5, math.inf, -math.inf):
+        assert beyond(b"k", bound, is_above=True) is None
 
 
 def test_an_infinite_number_is_no_int() -> None:

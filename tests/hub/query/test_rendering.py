@@ -32,6 +32,7 @@ from hub.query.rendering import (
     render_pretty,
     render_text,
     rfc3339,
+    texts_of,
 )
 
 PEER = Peer(42, 1000, 100, "web")
@@ -425,7 +426,8 @@ def _nested(levels: int) -> list[Any]:
         [{"a": "Straße 東京"}, {"a": "\ufe0f"}, {"a": "\u2800"}],
         [{1: 2}, {"a": b"\xff"}, {"a": {2: 3}}],
         [{"a": msgspec.msgpack.Ext(5, b"x")}],
-        [{"a": "[{" * 400}, {"a": [{}] * 600}],
+        [{"a": "[{" * 400}, {"a": [{}] * 600}, {"message": "x" * 2000}, {}],
+        [{"message": "x" * 2000}, {"event": "y" * 900}] * 3,
         [{"a": _nested(600)}, {"a": 1}],
         [{"a": _nested(498)}, {"a": 1}],
         [{}],
@@ -443,6 +445,7 @@ def test_json_of_many_is_that_of_each(records: list[dict[Any, Any]]) -> None:
     found = found_of(batch, range(41, 41 + len(entries)), pairs)
     assert found is not None
     assert json_of(found).decode() == "".join(f"{render_json(message)}\n" for message in batch.messages())
+    assert list(texts_of(found)) == list(map(render_text, batch.messages()))
 
 
 def _as_ext(value: msgspec.msgpack.Ext) -> msgpack.ExtType:
