@@ -192,6 +192,8 @@ class Runner:
                     self._serve()
                 except (_Interrupted, Halted):
                     self._keep_safe()
+                    if not self._is_ending and not self.is_halted:  # the hub stores nothing more: it is about to stop
+                        self.waker.wait(IDLE_S)
                 except Exception as error:  # noqa: BLE001  whatever it is, the hub goes on
                     self._keep_safe()
                     self._fail(error)
@@ -202,7 +204,9 @@ class Runner:
             self._figures.state = "closed"
             self.waker.close()
             while not self._orders.empty():
-                self._orders.get()[1].set_exception(HubClosed())
+                future = self._orders.get()[1]
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(HubClosed())
             with contextlib.suppress(RuntimeError):  # the loop has ended: no caller waits
                 self._loop.call_soon_threadsafe(self._ended.set)
 
@@ -303,6 +307,8 @@ class Runner:
     def _obey(self) -> None:
         while not self._orders.empty():
             work, future = self._orders.get()
+            if not future.set_running_or_notify_cancel():  # its caller has left
+                continue
             try:
                 future.set_result(work())
             except Exception as error:  # noqa: BLE001  passed to the caller unchanged

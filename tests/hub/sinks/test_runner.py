@@ -19,7 +19,7 @@ from hub.sinks.backoff import Backoff
 from hub.sinks.runner import Figures, Runner
 from hub.sinks.table import SinkFault
 from tests.hub.clients import until
-from tests.hub.sinks.delivering import TABLE, Memory, Rig, batch, hub_in, numbered
+from tests.hub.sinks.delivering import TABLE, Memory, MemorySink, Rig, batch, hub_in, numbered
 
 
 @pytest.fixture(autouse=True)
@@ -313,3 +313,88 @@ def test_the_rate_is_of_the_last_seconds() -> None:
     assert figures.rate(30.0) == 9.0  # nine whole seconds, and the present one
     assert figures.rate(100.0) == 0.0
     assert figures.messages == 300
+
+
+def test_what_is_too_large_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is not decoded; those around it are delivered."""
+    monkeypatch.setattr("hub.sinks.portions.ENTRY_BYTES_MAX", 100_000)
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([batch({"n": 1}, {"n": 2, "x": "x" * 200_000}, {"n": 3})])
+            async with running(rig, memory) as runner:
+                await until(lambda: runner.row()["dead"] == 1 and len(memory.got) == 2)
+            assert memory.numbers == [1, 3]
+            (dead,) = rig.stored("mpsr.dead")
+            assert dead.record["reason"] == "too large to be decoded"
+            assert dead.record["bytes"] > 200_000
+
+    asyncio.run(main())
+
+
+def test_an_order_whose_caller_has_left_is_left_out(tmp_path: Path) -> None:
+    """It harms neither the sink nor the next order."""
+    memory = Memory()
+    memory.may_go.clear()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1)])
+            async with running(rig, memory) as runner:
+                assert await asyncio.to_thread(memory.is_blocked.wait, 30)
+                left = asyncio.create_task(runner.pause(True))
+                await asyncio.sleep(0)
+                left.cancel()
+                memory.go()
+                assert await runner.rewind(None) == 1
+                await until(lambda: memory.numbers[-1:] == [1])
+                assert runner.row()["retries"] == 0
+
+    asyncio.run(main())
+
+
+def test_a_hub_that_stores_nothing_more_is_left_alone(tmp_path: Path) -> None:
+    """What a sink cannot report any longer, the next one reports."""
+    memory = Memory()
+    memory.refusing = {1: "no"}
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2)])
+            rig.endpoint.inbox.close()
+            async with running(rig, memory) as runner:
+                await until(lambda: "close" in memory.calls)
+                assert (runner.row()["dead"], runner.row()["retries"], memory.got) == (0, 0, [])
+            assert rig.journal.cursors.read("a") == Cursor(0)
+
+    asyncio.run(main())
+
+
+class Stuck(MemorySink):
+    """A destination whose call does not return until the test lets it."""
+
+    def deliver(self, messages: Any) -> None:
+        self._memory.is_blocked.set()
+        self._memory.may_go.wait()
+
+
+def test_a_call_that_does_not_return_is_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hub ends without it, and says so."""
+    monkeypatch.setattr(module, "HALT_S", 0.01)
+    memory = Memory()
+    memory.may_go.clear()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1)])
+            runner = Runner(TABLE, rig.journal, rig.reports, make_sink=lambda _, host: Stuck(memory, host))
+            assert await asyncio.to_thread(memory.is_blocked.wait, 30)
+            await runner.stop(0.01)
+            assert "sink.abandoned" in events(capsys)
+            memory.may_go.set()
+            await until(lambda: runner.row()["state"] == "closed")
+
+    asyncio.run(main())
