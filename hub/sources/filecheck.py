@@ -18,6 +18,8 @@ HEAD_BYTES = 1024
 TAIL_BYTES = 256
 BEGIN_BYTES = 64
 """Shorter beginnings may be alike by chance."""
+RUNGS = (128, 256, 512)
+"""Lengths of beginnings between these two of which there are checksums: many logs begin with the same header."""
 
 
 class Truncated(Exception):
@@ -27,7 +29,7 @@ class Truncated(Exception):
 class Mark(NamedTuple):
     """
     What was read: lengths and CRC-32 of the beginning of a file, and of the last bytes before a place in it.
-    *begin_crc* is of its first `BEGIN_BYTES`.
+    *begin_crc* is of its first `BEGIN_BYTES`, *rung_crcs* are of its first `RUNGS` bytes, as far as the beginning goes.
     """
 
     head_bytes: int = 0
@@ -35,23 +37,32 @@ class Mark(NamedTuple):
     tail_bytes: int = 0
     tail_crc: int = 0
     begin_crc: int = 0
+    rung_crcs: tuple[int, ...] = ()
 
     def after(self, taken: bytes, offset: int, tail: bytes) -> Mark:
         """Return the mark after *taken*, the bytes from *offset* on, was read; *tail* are the last bytes of all."""
-        head_bytes, head_crc, begin_crc = self.head_bytes, self.head_crc, self.begin_crc
+        head_bytes, head_crc, begin_crc, rung_crcs = self.head_bytes, self.head_crc, self.begin_crc, self.rung_crcs
         if offset <= head_bytes < BEGIN_BYTES:
             begin_crc = crc32(taken[head_bytes - offset : BEGIN_BYTES - offset], begin_crc)
         if offset <= head_bytes < HEAD_BYTES:
             more = taken[head_bytes - offset : HEAD_BYTES - offset]
+            if len(rung_crcs) == sum(rung <= head_bytes for rung in RUNGS):  # else the row had none
+                rung_crcs += _rung_crcs(more, head_bytes, head_crc)
             head_bytes, head_crc = head_bytes + len(more), crc32(more, head_crc)
-        return Mark(head_bytes, head_crc, len(tail), crc32(tail), begin_crc)
+        return Mark(head_bytes, head_crc, len(tail), crc32(tail), begin_crc, rung_crcs)
 
 
 def mark_at(fd: int, offset: int) -> tuple[Mark, bytes]:
     """Return the mark for *offset* in an open file, as it is now, and the bytes before that."""
     head = os.pread(fd, min(HEAD_BYTES, offset), 0)
     tail = os.pread(fd, min(TAIL_BYTES, offset), max(offset - TAIL_BYTES, 0))
-    return Mark(len(head), crc32(head), len(tail), crc32(tail), crc32(head[:BEGIN_BYTES])), tail
+    begin_crc, rung_crcs = crc32(head[:BEGIN_BYTES]), _rung_crcs(head, 0, 0)
+    return Mark(len(head), crc32(head), len(tail), crc32(tail), begin_crc, rung_crcs), tail
+
+
+def _rung_crcs(data: bytes, begin: int, crc: int) -> tuple[int, ...]:
+    """Return the checksums of `RUNGS` that end in *data*, which follows *begin* bytes that have the checksum *crc*."""
+    return tuple(crc32(data[: rung - begin], crc) for rung in RUNGS if begin < rung <= begin + len(data))
 
 
 def tail_of(fd: int, offset: int, mark: Mark) -> bytes:
@@ -79,7 +90,9 @@ def is_part(fd: int, size: int, offset: int, mark: Mark) -> bool:
         return False
     if size >= mark.head_bytes:
         return crc32(os.pread(fd, mark.head_bytes, 0)) == mark.head_crc
-    return crc32(os.pread(fd, BEGIN_BYTES, 0)) == mark.begin_crc
+    known = [(BEGIN_BYTES, mark.begin_crc), *zip(RUNGS, mark.rung_crcs, strict=False)]
+    length, crc = max(each for each in known if each[0] <= size)
+    return crc32(os.pread(fd, length, 0)) == crc
 
 
 def is_prefix(one: int, other: int) -> bool:

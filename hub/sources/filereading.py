@@ -135,7 +135,7 @@ class FileReading:
             self._order.ready_younger(file)
         if file.offset and not file.read_ns and not file.is_rotated:
             file.read_ns = time.time_ns()  # not before what is in its copies was made, whichever clock that has
-            if file.path in self._rotations.unsure:
+            if file.path in self._rotations.incomplete:
                 self._files.changed.add(file.path)
                 self._look_again(file)
         if has_more:
@@ -156,6 +156,7 @@ class FileReading:
         if restarted is None:
             self._order.ready(file)
             return Step(items, read_bytes)
+        self._look_again(file)
         barrier: list[Item] = [*position_batches(restarted.positions, peer=owner.peer)]
         if restarted.loss is not None:
             barrier = [restarted.loss]

@@ -45,7 +45,7 @@ class FileSet:
         self.by_path: dict[str, list[Followed]] = {}
         """The generations of each, the oldest first."""
         self.by_ino: dict[int, set[Followed]] = {}
-        self.by_folder: dict[str, set[Followed]] = {}
+        self.by_folder: dict[str, dict[Followed, None]] = {}
         """Those that were seen last in a folder."""
         self.rows = RowIndex()
         self.owners = Owners()
@@ -115,7 +115,7 @@ class FileSet:
         self.by_name[identity.name] = file
         self.by_ino.setdefault(identity.ino, set()).add(file)
         self.by_path.setdefault(path, []).append(file)
-        self.by_folder.setdefault(file.folder, set()).add(file)
+        self.by_folder.setdefault(file.folder, {})[file] = None
         self.owners.of(file).files += 1
         return file
 
@@ -125,7 +125,7 @@ class FileSet:
         self.by_ino[file.identity.ino].discard(file)
         if not self.by_ino[file.identity.ino]:
             del self.by_ino[file.identity.ino]
-        self.by_folder[file.folder].discard(file)
+        self.by_folder[file.folder].pop(file, None)
         if not self.by_folder[file.folder]:
             del self.by_folder[file.folder]
         if self._claims.get(file.name) is self:
@@ -180,8 +180,8 @@ class FileSet:
 
     def _move(self, file: Followed, folder: Folder, name: str) -> None:
         if file.folder != folder.path:
-            self.by_folder[file.folder].discard(file)
-            self.by_folder.setdefault(folder.path, set()).add(file)
+            self.by_folder[file.folder].pop(file, None)
+            self.by_folder.setdefault(folder.path, {})[file] = None
         file.folder, file.entry = folder.path, name
         self.changed.add(file.path)
 

@@ -211,7 +211,6 @@ class Followed:
         self.offset, self.mark, self.state = offset, row.mark, State(row.state)
         self.checked_ns, self.home_ns = row.seen_ns, row.home_ns
         self.checked_size = offset
-        self.read_ns = row.home_ns
         self.is_old = True
 
     def open(self) -> None:
@@ -271,7 +270,9 @@ class Followed:
         try:
             start = os.lseek(self.fd, 0, os.SEEK_DATA)
         except OSError as error:
-            return size if error.errno == errno.ENXIO else 0
+            tail_bytes = min(size, TAIL_BYTES)  # it may have been truncated and written again since then
+            is_hole = os.pread(self.fd, tail_bytes, size - tail_bytes) == bytes(tail_bytes)
+            return size if error.errno == errno.ENXIO and is_hole else 0
         stop = start + HOLE_BYTES_MAX
         while start < stop and (block := os.pread(self.fd, READ_BYTES, start)):
             rest = block.lstrip(b"\0")

@@ -236,7 +236,9 @@ def _as_read(fd: int, candidate: Candidate) -> Candidate:
 
 
 def _is_young(candidate: Candidate, since_ns: int) -> bool:
-    return (candidate.identity.born_ns or candidate.described.st_mtime_ns) >= since_ns - SLACK_NS
+    """Return whether *candidate* was made and written since: what is unpacked or put back was written before."""
+    mtime_ns = candidate.described.st_mtime_ns
+    return min(candidate.identity.born_ns or mtime_ns, mtime_ns) >= since_ns - SLACK_NS
 
 
 def _is_copy(fd: int, read: Reached, bytes_min: int) -> bool:

@@ -130,7 +130,7 @@ class Looking:
             everything = False
             self._files.begin_again(folder)
             folder.dirty = moved | (folder.dirty or set()) if tries_left else None
-        for path in self._order.disordered:
+        for path in sorted(self._order.disordered):
             self._files.to_ready += self._files.by_path.get(path, ())
         self._order.disordered = set()
         self._finding.write_fresh()
@@ -305,27 +305,27 @@ class Looking:
             for path, base in first.items()
             if generations.family(moved, base) or not (is_last or path not in searches or searches[path].is_steady)
         }
-        incomplete = {
-            path for path, found in searches.items() if path not in again and not self._take_found(folder, found)
-        }
+        for path, found in searches.items():
+            if path not in again:
+                self._take_found(folder, found)
+        incomplete = self._rotations.incomplete
         for file in at_home:  # not before: generations are older than this look
             if file.offset and file.path not in again and file.path not in incomplete:
                 file.home_ns = self._files.look_began_ns
-        if not moved and not again and not incomplete:
+        if not moved and not again and not incomplete.intersection(searches):
             folder.looked_ns = self._files.look_began_ns
         self._files.changed.update(again)
         return set().union(*again.values())
 
-    def _take_found(self, folder: Folder, found: Search) -> bool:
-        """Follow what was found. Return whether these are all generations."""
+    def _take_found(self, folder: Folder, found: Search) -> None:
+        """Follow what was found."""
         self._rotations.take(found)
         self._order.link(found.path)
         self._order.disordered.discard(found.path)
         self._files.to_ready += self._files.by_path.get(found.path, ())  # it may have waited for one that is gone
-        if not found.is_all and found.candidates:
+        if found.candidates and found.path in self._rotations.incomplete:
             self._files.changed.add(found.path)  # the others in the next look
             folder.dirty = None
-        return found.is_all
 
     def _pass_over(self, folder: Folder) -> None:
         for base, names in folder.strangers.items():

@@ -44,14 +44,13 @@ log = get_logger("mpsr.files")
 class Search(NamedTuple):
     """
     The unread generations of *path* that were found, from the names in *folder*. *is_steady*: no name has changed
-    meanwhile. *is_all*: what was made before the search is known from now on.
+    meanwhile.
     """
 
     path: str
     folder: Folder | None = None
     candidates: Sequence[generations.Candidate] = ()
     is_steady: bool = True
-    is_all: bool = True
 
 
 class Restarted(NamedTuple):
@@ -83,9 +82,11 @@ class Rotations:
         self._open = open_files
         self._globs = globs
         self._unowned = unowned
-        self.unsure: set[str] = set()
+        self.incomplete: set[str] = set()
         """
-        Paths of which copies are left aside although nothing was read of their original: it may be truncated before.
+        Paths of which it is not known yet which generations there are: a file is truncated, and was not read since;
+        copies are left aside although nothing was read of their original, which may be truncated before; or there are
+        too many for one search.
         """
 
     # Generations.
@@ -96,11 +97,13 @@ class Rotations:
         folder_path, base = os.path.split(self._files.home(path))
         folder = self._folders.get(folder_path)
         if folder is None or base not in folder.strangers:
+            self.incomplete.discard(path)
             return Search(path)
         names = folder.strangers[base]
         with contextlib.ExitStack() as opened:
             if files and not files[-1].is_rotated and self._is_truncated(files[-1], opened):
-                return Search(path, is_all=False)  # its copies are older, and are found when it is read
+                self.incomplete.add(path)
+                return Search(path)  # its copies are older, and are found when it is read
             known = self._known(path, opened)
             try:
                 dir_fd = open_folder(folder_path)
@@ -111,12 +114,12 @@ class Rotations:
                 )  # fmt: skip
             except OSError:
                 return Search(path, folder, is_steady=False)
-        is_unread = any(not file.offset for file in files)
-        self.unsure.discard(path)
-        if found.has_copies and is_unread:
-            self.unsure.add(path)
-        is_all = len(names) <= generations.CANDIDATES_MAX and path not in self.unsure
-        return Search(path, folder, found.candidates, found.is_steady, is_all)
+        is_unread = found.has_copies and any(not file.offset for file in files)
+        if is_unread or len(names) > generations.CANDIDATES_MAX:
+            self.incomplete.add(path)
+        else:
+            self.incomplete.discard(path)
+        return Search(path, folder, found.candidates, found.is_steady)
 
     def take(self, found: Search) -> None:
         """Follow the generations that were found, each from a row on."""
@@ -253,6 +256,7 @@ class Rotations:
         file.restart(file.data_start())
         file.checked_ns = file_clock_ns()
         file.is_blocked = True
+        self._files.changed.add(file.path)
         self._order.link(file.path)
         positions = (*(copy.position() for copy in copies), file.position())
         copy_path = copies[0].place if is_whole and copies else None

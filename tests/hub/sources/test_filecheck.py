@@ -92,3 +92,28 @@ def test_parts_of_what_was_read(tmp_path: Path, size: int) -> None:
         assert not is_part(fd, 3001, 3000, mark)
     with opened(tmp_path / "file", b"x" + data[1:]) as fd:
         assert not is_part(fd, size, 3000, mark)
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "is_alike"), [(127, 127, True), (127, 128, False), (300, 511, True), (300, 512, False)]
+)
+def test_files_with_the_same_header(tmp_path: Path, header: int, size: int, is_alike: bool) -> None:
+    """The longest beginning counts of which both have a checksum, also if what was read came in pieces."""
+    data = os.urandom(2000)
+    mark = Mark()
+    for begin in range(0, 2000, 250):
+        mark = mark.after(data[begin : begin + 250], begin, data[max(begin + 250 - TAIL_BYTES, 0) : begin + 250])
+    with opened(tmp_path / "file", data) as fd:
+        assert mark == mark_at(fd, 2000)[0]
+    with opened(tmp_path / "other", data[:header] + os.urandom(size - header)) as fd:
+        assert is_part(fd, size, 2000, mark) is is_alike
+
+
+def test_a_mark_of_an_older_version(tmp_path: Path) -> None:
+    """It has no checksums between the two, and gets none: they would be taken for others."""
+    data = os.urandom(2000)
+    with opened(tmp_path / "file", data) as fd:
+        mark = mark_at(fd, 300)[0]._replace(rung_crcs=())
+        after = mark.after(data[300:2000], 300, data[-TAIL_BYTES:])
+        assert after == mark_at(fd, 2000)[0]._replace(rung_crcs=())
+        assert is_part(fd, 600, 2000, after)

@@ -71,6 +71,7 @@ def test_made_before_the_first_look(rig: Rig) -> None:
     rig.options = {"began_ns": time.time_ns() - 1_000_000_000}
     rig.write("app.log", "1\n")
     rig.start()
+    assert rig.read() == ["1"]
     for name in [name for name in rig.positions if b"@" not in name]:
         del rig.positions[name]  # the machine lost power before it was synced
     rig.rename("app.log", "app.log.1")

@@ -253,3 +253,22 @@ def test_a_row(file: File) -> None:
     row = decode(file.followed.position().detail)
     assert isinstance(row, FileRow)
     assert (row.path, row.ino, row.state) == (os.fsencode(file.path), file.path.stat().st_ino, State.LIVE)
+
+
+def test_a_file_that_is_written_again_while_its_start_is_looked_for(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was truncated and is empty when its data is searched for: what is written then is no hole, but data."""
+    file.path.write_bytes(b"1\n2\n3\n")
+    file.followed.open()
+    seeking = os.lseek
+
+    def seek(fd: int, place: int, how: int) -> int:
+        os.truncate(file.path, 0)
+        try:
+            return seeking(fd, place, how)
+        finally:
+            file.path.write_bytes(b"a longer line than before\n")
+
+    monkeypatch.setattr(os, "lseek", seek)
+    assert file.followed.data_start() == 0

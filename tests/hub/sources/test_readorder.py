@@ -9,7 +9,7 @@ import pytest
 
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import JOIN_S
-from tests.hub.sources.followrig import Rig, tick
+from tests.hub.sources.followrig import LONG, Rig, tick
 
 
 def test_rename(rig: Rig) -> None:
@@ -89,3 +89,22 @@ def test_the_last_message_of_an_older_generation(rig: Rig) -> None:
     assert rig.all() == ["0\n more", "1\n more", "2\n more", "3\n more"]
     assert rig.wait(JOIN_S) == ["4\n more"]
     assert rig.wait(JOIN_S) == ["6"]
+
+
+def test_a_generation_that_is_found_late(rig: Rig) -> None:
+    """Younger ones wait for it, also those after one that has nothing more; they go on when it was read."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.look()
+    tick()
+    rig.write("elsewhere", LONG)
+    tick()
+    for number, text in ((2, "2\n"), (1, "3\n")):
+        rig.rename("app.log", f"app.log.{number}")
+        rig.write("app.log", text)
+        assert rig.all() == [text.strip()]
+        tick()
+    rig.rename("elsewhere", "app.log.3")
+    rig.write("app.log", "4\n")
+    assert rig.all() == [LONG.strip(), "4"]

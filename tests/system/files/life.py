@@ -112,7 +112,7 @@ class Life:
     async def clear(self) -> None:
         """Free what a dead process leaves in this one. Its disk is another already."""
         while rest := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in rest:
+            for task in sorted(rest, key=asyncio.Task.get_name):  # always in the same order
                 task.cancel()
             await asyncio.wait(rest, timeout=1)
         for task in self.tasks:

@@ -82,6 +82,8 @@ class Contents:
         """Whether the collector can know that it is one of its files, and not one that was there before it."""
         self.is_torn = False
         """Whether it ends with the beginning of a line that was given up."""
+        self.was_torn = False
+        """Whether it has such a beginning anywhere, which may be taken alone from each copy, too."""
         self.was_linked = False
         """Whether it has had other names: it may be known by one of these, and its copies not."""
         self.original: Contents | None = None
@@ -166,7 +168,7 @@ class World:
     def settle(self) -> None:
         """The collector has had the time to see everything that is here."""
         for contents in self.names.values():
-            contents.is_known = contents.is_known or not contents.is_away
+            contents.is_known = contents.is_known or self.is_watched(contents)
         for log in self.logs:
             log.was_known = log.was_known or self.path / log.name in self.names
 
@@ -275,7 +277,7 @@ class World:
         """Nobody will finish its last line: the beginning is a line of its own, perhaps."""
         line, contents.half = contents.half, None
         assert line is not None
-        contents.is_torn = True
+        contents.is_torn = contents.was_torn = True
         line.text = line.text[: contents.half_at]
         line.most = 1  # taken after a while
         self.lines.append(line)
@@ -472,7 +474,7 @@ class World:
         log = self.rng.choice(self.logs)
         current, target = self.path / log.name, self.path / f"copy{next(self.copies)}.log"
         contents = self.names.get(current)
-        if contents is None or contents.half is not None or contents.is_closed:
+        if contents is None or contents.half is not None or contents.was_torn or contents.is_closed:
             return
         self.say(f"{log.name}: copied to {target.name}")
         shutil.copyfile(current, target)
