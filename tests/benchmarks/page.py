@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tests.benchmarks import parts, targets
 from tests.benchmarks.queries import ALL, QUERIES, SEARCHES
-from tests.benchmarks.results import DASH, TIMES, Point, Results
+from tests.benchmarks.results import DASH, SMALL_TIMES, TIMES, Point, Results
 
 HEAD = """\
 # Performance
@@ -97,9 +97,13 @@ READING = """\
 ## Reading
 
 The whole command, with the start of its process, from a journal of messages of 130 bytes. Cold: nothing of the journal
-is in memory. The searches are among the last 2 million messages, and print JSON.
+is in memory. The searches are among the last million messages, and print JSON.
 
 ![Queries against the size of the journal](performance/queries.svg)
+
+"""
+PROMISES = """\
+### What they promise, and what was counted
 
 """
 
@@ -121,6 +125,7 @@ def render(results: Results) -> str:
         _targets,
         _peers,
         _fair,
+        _promises,
         _producers,
         _chunks,
         _sizes,
@@ -186,7 +191,7 @@ def _targets(results: Results) -> str:
 def _peer_row(results: Results, name: str) -> list[str]:
     about = results.peers.get(name, {})
     if "missing" in about:
-        return [name, f"missing: {about['missing']}", *[""] * 7]
+        return [name, f"missing: {about['missing']}", *[""] * 4]
     values = results.values("peers", name, "messages_per_s")
     against = results.ratio(("peers", name, "messages_per_s"), ("peers", parts.TOKIO, "messages_per_s"))
     cpu, memory = (results.median("peers", name, figure) for figure in ("cpu_ns", "memory_bytes"))
@@ -195,22 +200,30 @@ def _peer_row(results: Results, name: str) -> list[str]:
     sent = sum(results.values("peers", name, "messages"))
     return [
         name,
-        spread(values, rate),
-        _number(against, TIMES),
+        spread(values, rate) + (f"; **{lost / sent:.2%} lost**" if lost else ""),
+        "" if against is None else TIMES.format(against) if against >= SMALL else SMALL_TIMES.format(against),
         _number(cpu, "{:,.0f} ns"),
         _number(memory and memory / 1e6, "{:.0f} MB"),
-        " / ".join(_number(ack, "{:.3g}") for ack in acks) if None not in acks else "",
-        about.get("durable", ""),
-        about.get("counts", "") + (f"; **{lost / sent:.2%} lost**" if lost else ""),
-        about.get("version", ""),
+        " / ".join(f"{ack:.3g}" if ack < 1000 else f"{ack:,.0f}" for ack in acks if ack is not None),
     ]
+
+
+def _promises(results: Results) -> str:
+    """Return a table of what is durable, what was counted, and the version, with a row for receivers that agree."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for name in results.series("peers"):
+        about = results.peers.get(name, {})
+        if "version" in about:
+            key = about["durable"], about["counts"], about["version"]
+            found.setdefault(key, []).append(name)
+    rows = [["; ".join(names), *answers] for answers, names in found.items()]
+    return PROMISES + table(("receiver", "durable", "what is counted", "version"), rows) if rows else ""
 
 
 def _peers(results: Results) -> str:
     if not results.series("peers"):
         return ""
     head = ["receiver", "messages/s", "against tokio", "CPU per message", "memory", "acknowledged p50 / p99, ms"]
-    head += ["durable", "what is counted", "version"]
     rows = [_peer_row(results, name) for name in results.series("peers") if name not in FAIR[:3] + FAIR[4:5]]
     return RECEIVERS + table(head, rows)
 
@@ -218,8 +231,8 @@ def _peers(results: Results) -> str:
 def _fair(results: Results) -> str:
     if not set(FAIR) & set(results.series("peers")):
         return ""
-    rows = [[*_peer_row(results, name)[:5], *_peer_row(results, name)[7:]] for name in FAIR]
-    head = ("receiver", "messages/s", "against tokio", "CPU per message", "memory", "what is counted", "version")
+    rows = [_peer_row(results, name)[:5] for name in FAIR]
+    head = ("receiver", "messages/s", "against tokio", "CPU per message", "memory")
     return ONE_BY_ONE + table(head, rows)
 
 
@@ -279,6 +292,7 @@ def _latency(results: Results) -> str:
     return LATENCY + table(("load", *(f"{name}, p50 / p99, ms" for name in names)), rows)
 
 
+SMALL = 0.1
 LATE = 0.9
 """A receiver has not kept up with a load if it took less than this part of it."""
 

@@ -26,9 +26,9 @@ from tests.benchmarks.results import Unit
 MPSR = (sys.executable, "-P", "-c", "from hub.cli import main; main()")
 RUNS = 3
 MESSAGE_BYTES = 130
-SEARCHED = 2_000_000
+SEARCHED = 1_000_000
 """How many of the last messages are searched for a rate."""
-SEARCHED_GIB = 0.25
+SEARCHED_GIB = 0.125
 """The size of the journal in which they are."""
 SPARE = 1.25
 """A journal has that much room, and the disk again that much more, or the size is left out."""

@@ -18,6 +18,7 @@ from typing import Any
 FORM = 1
 DASH = "\N{EN DASH}"
 TIMES, TIMES_SHORT = "{:.2f} \N{MULTIPLICATION SIGN}", "{:.1f} \N{MULTIPLICATION SIGN}"
+SMALL_TIMES = "{:.1g} \N{MULTIPLICATION SIGN}"
 """How a ratio is shown."""
 
 

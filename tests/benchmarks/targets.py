@@ -76,9 +76,9 @@ def median(part: str, series: str, figure: str, *, scale: float = 1, x: float = 
 
 def of_the_disk(results: Results) -> float | None:
     """Return which part of the disk's synced bandwidth the chunks of 1000 take."""
-    rate = results.median("peers", parts.OURS_1000, "messages_per_s")
-    disk = results.median("figures", "disk", "disk_mb_per_s_synced")
-    return None if rate is None or not disk else rate * SIZE / 1e6 / disk
+    disk = ("figures", "disk", "disk_mb_per_s_synced")
+    ratio = results.ratio(("peers", parts.OURS_1000, "messages_per_s"), disk)
+    return None if ratio is None else ratio * SIZE / 1e6
 
 
 def more_producers(results: Results) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import calls, figures, queries
+from tests.benchmarks.peer import Failed
 from tests.support import mpsr
 
 
@@ -16,7 +17,7 @@ def test_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every unit has a figure above 0."""
     for name, value in {"SENDS": 1, "PINGS": 20, "LONE": 3, "FOLLOWED_PER_S": 2000}.items():
         monkeypatch.setattr(figures, name, value)
-    monkeypatch.setattr(figures, "bench", lambda *args: {"ratio": 1.0})
+    monkeypatch.setattr(figures, "bench", lambda *args: {"lines_per_s": 1.0, "messages_per_s": 1.0})
     monkeypatch.setattr(figures, "disk", lambda folder: {"fdatasync_us_p50": 1.0})
     monkeypatch.setattr(calls, "SECONDS", 0.0)
     for unit in figures.units(0.1):
@@ -25,6 +26,14 @@ def test_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found = unit.run(place)
         assert found, unit.series
         assert all(value >= 0 for value in found.values()), unit.series
+
+
+@pytest.mark.parametrize("lines_per_s", [-34e6, 0, 5e6])
+def test_the_start_of_spawn_is_no_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines_per_s: float) -> None:
+    """Where nearly all of the time was the start, what is left of it is noise, below zero or far too small."""
+    monkeypatch.setattr(figures, "bench", lambda *args: {"lines_per_s": lines_per_s, "messages_per_s": 1e6})
+    with pytest.raises(Failed):
+        figures.spawned(tmp_path)
 
 
 def test_the_report_of_mpsr_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

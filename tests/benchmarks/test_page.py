@@ -36,8 +36,9 @@ def results() -> Results:
 
 
 def rows(text: str) -> dict[str, list[str]]:
+    """Return the first row of each name."""
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
-    return {row[0]: row[1:] for row in cells}
+    return {row[0]: row[1:] for row in reversed(cells)}
 
 
 def test_a_row_has_median_spread_and_ratio(results: Results) -> None:
@@ -45,7 +46,17 @@ def test_a_row_has_median_spread_and_ratio(results: Results) -> None:
     row = rows(page.render(results))[parts.OURS_1000]
     assert row[0] == f"8 M (4 M {DASH} 8.4 M)"
     assert row[1] == TIMES.format(2)
-    assert row[4:] == ["1.5 / 9.25", "synced", "stored", "1.2"]
+    assert row[4:] == ["1.5 / 9.25"]
+
+
+def test_receivers_with_the_same_answers_are_one_row(results: Results) -> None:
+    """What is durable, what is counted and the version are said once for all rows of the same program."""
+    about = results.peers[parts.OURS_1000]
+    results.peers |= {parts.OURS_100: about, "rsyslog": {**about, "version": "8"}}
+    results.points.append(peer(parts.OURS_100, 0, 1e6))
+    found = rows(page.render(results))
+    assert found[f"{parts.OURS_1000}; {parts.OURS_100}"] == ["synced", "stored", "1.2"]
+    assert "| rsyslog | synced | stored | 8 |" in page.render(results)
 
 
 def test_what_falls_short_is_on_the_page(results: Results) -> None:
