@@ -147,8 +147,8 @@ def one_line(point: Point) -> str:
         return f"{rate(figures['messages_per_s'])}/s, {figures['cpu_ns']:.0f} ns{ack}{lost}"
     if point.part == "memory":
         return f"{figures['memory_bytes'] / 1e6:.0f} MB"
-    shown = [f"{name} {value:.4g}" for name, value in figures.items() if isinstance(value, float)]
-    return ", ".join(shown[:8])
+    wanted = [figure for _, series, figure, _ in FIGURES if (point.part, series) == ("figures", point.series)]
+    return ", ".join(f"{name} {figures[name]:.4g}" for name in wanted or figures if name in figures)
 
 
 def rate(value: float) -> str:

@@ -95,6 +95,16 @@ def test_an_empty_sitting_is_a_page() -> None:
     assert "## Receivers" not in text
 
 
+def test_progress_has_the_figures_of_the_page() -> None:
+    """One line per measurement: its rate and cost, or the figures that the page shows of it."""
+    assert page.one_line(peer("x", 0, 2e6, lost=3)) == "2 M/s, 100 ns, lost 3"
+    assert page.one_line(Point("figures", "connect", 0, 0, {"seconds": 1.5, "messages_per_s": 9000})) == (
+        "messages_per_s 9000"
+    )
+    assert page.one_line(Point("queries", "searches", 0, 0, {"a, M/s": 1.25})) == "a, M/s 1.25"
+    assert page.one_line(Point("memory", "mpsr", 10, 0, {"memory_bytes": 4e7, "messages_per_s": 1})) == "40 MB"
+
+
 def test_numbers_are_short() -> None:
     """Three digits are enough, with the unit that fits."""
     assert [rate(value) for value in (7_523_000, 450_400, 1590, 12)] == ["7.52 M", "450 k", "1.59 k", "12"]
