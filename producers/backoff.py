@@ -1,13 +1,17 @@
 """
 When to connect again after a failure: later each time, with jitter.
 
-Always true: the delay doubles from `BACKOFF_MIN_S` to `BACKOFF_MAX_S`, and begins anew after a success.
+Always true: the delay doubles from `BACKOFF_MIN_S` to `BACKOFF_MAX_S`; after a success the shortest comes again.
+
+Not here: the delays themselves (hub.delays).
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+
+from hub.delays import Delays
 
 BACKOFF_MIN_S = 0.02
 BACKOFF_MAX_S = 1.0
@@ -17,18 +21,16 @@ class Backoff:
     """The delays before one connection. Times are seconds of any monotonic clock."""
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
-        self._jitter = jitter
+        self._delays = Delays(BACKOFF_MIN_S, BACKOFF_MAX_S, jitter)
         self._retry_at = 0.0
-        self._delay_s = BACKOFF_MIN_S
 
     def failed(self, now: float) -> None:
         """Note a failure at *now*."""
-        self._retry_at = now + self._delay_s * (0.5 + self._jitter() / 2)
-        self._delay_s = min(self._delay_s * 2, BACKOFF_MAX_S)
+        self._retry_at = now + self._delays.next_s()
 
     def succeeded(self) -> None:
-        """Begin anew with the shortest delay."""
-        self._delay_s = BACKOFF_MIN_S
+        """Begin again with the shortest delay."""
+        self._delays.succeeded()
 
     def left_s(self, now: float) -> float:
         """Return how many seconds to wait before the next attempt."""

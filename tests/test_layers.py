@@ -14,7 +14,7 @@ from pathlib import Path
 
 LAYERS = """
     hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.writeall
-    hub.waiting hub.syslogfields hub.address
+    hub.waiting hub.delays hub.syslogfields hub.address
     hub.entries.* hub.quantities hub.lockfile hub.trust hub.secretfile
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*
@@ -45,7 +45,7 @@ ONLY = {
     "producers.spawn.lifecycle": "",
     "producers.spawn.procfile": "",
     "producers.spawn.lines": "hub.entries.* hub.wire.*",
-    "producers.*": "hub.errors hub.escaping hub.paths hub.configfile hub.descriptor hub.lockfile hub.trust "
+    "producers.*": "hub.errors hub.escaping hub.paths hub.configfile hub.descriptor hub.delays hub.lockfile hub.trust "
     "hub.entries.* hub.message hub.wire.* producers.* "
     "producers.spawn.lifecycle producers.spawn.procfile producers.spawn.lines",
     "producers": "hub.errors producers.*",

@@ -7,7 +7,7 @@ wakes it, asks it for its figures, gives it orders, and stores what it reports.
 Always true:
 - the cursor is stored after what it covers is safe at the destination, at most each `CHECKPOINT_S` and at every stop;
 - the order of the journal is kept: after a fault, the messages after the cursor are delivered again, by a fresh sink;
-- a fault is one line in the log, however often it is repeated. The pauses between tries grow (hub.sinks.backoff);
+- a fault is one line in the log, however often it is repeated. The pauses between tries grow (hub.delays);
 - what is missing in the journal, and what can never be delivered, is stored before the cursor passes it.
 
 Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), destinations (hub.sinks.file).
@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from hub.control.reading import Pace
+from hub.delays import Delays
 from hub.entries import NS
 from hub.errors import HubClosed
 from hub.journal.cursors import Cursor, CursorDamaged
@@ -35,7 +36,6 @@ from hub.journal.journal import Journal
 from hub.log import get_logger
 from hub.message import Message
 from hub.service.tables import type_of
-from hub.sinks.backoff import Backoff
 from hub.sinks.deadletter import Reports
 from hub.sinks.portions import Found, Missing, Portion, Portions
 from hub.sinks.table import Halted, Host, Sink, SinkTable, make, reason_of
@@ -44,6 +44,8 @@ from hub.waiting import until_set
 
 LINGER_S = 0.02
 """The least time between two wake-ups of a sink, however many commits there are."""
+RETRY_FIRST_S, RETRY_MOST_S = 0.25, 30.0
+"""The pauses after a fault."""
 IDLE_S = 1.0
 """How often a sink without messages looks at its destination."""
 CHECKPOINT_S = 1.0
@@ -75,7 +77,7 @@ class Runner:
         *,
         on_moved: Callable[[], None] = lambda: None,
         make_sink: Callable[[SinkTable, Host], Sink] = make,
-        backoff: Backoff | None = None,
+        delays: Delays | None = None,
     ) -> None:
         self.table = table
         self.waker: Waker = Waker()
@@ -83,7 +85,7 @@ class Runner:
         self._reports = reports
         self._on_moved = on_moved
         self._make = make_sink
-        self._backoff = backoff or Backoff()
+        self._delays = delays or Delays(RETRY_FIRST_S, RETRY_MOST_S)
         self._begin = journal.last_sequence  # where a new sink begins that wants only later messages
         self._seen = journal.last_sequence  # the last sequence of which the thread was woken
         self._arrived = 0  # when it was woken for the first message that it has not delivered
@@ -275,7 +277,7 @@ class Runner:
             if found.messages:
                 sink.deliver(found.messages)
                 self._figures.count(len(found.messages), time.monotonic())
-            self._backoff.succeeded()
+            self._delays.succeeded()
         elif isinstance(found, Missing):
             self._call(self._reports.lost(self.table.name, found.messages, found.reason))
             self._figures.lost += found.messages
@@ -396,7 +398,7 @@ class Runner:
 
     def _fail(self, error: Exception) -> None:
         text = reason_of(error)
-        delay_s = self._backoff.next_s()
+        delay_s = self._delays.next_s()
         figures = self._figures
         figures.retries += 1
         if figures.state != "failed" or text != figures.last_error:

@@ -158,7 +158,7 @@ def test_a_hub_that_hangs_up_and_does_not_read(make: Make, fake: FakeHub) -> Non
 def test_closed_at_once_again_and_again(make: Make, fake: FakeHub) -> None:
     """A hub that closes each connection at once is tried again until one stays open; then the message arrives."""
     producer = make(fake.path)
-    producer.link._backoff._jitter = lambda: -0.999  # hardly any back-off
+    producer.link._backoff._delays._jitter = lambda: -0.999  # hardly any back-off
     producer.send({"n": 0})
     for _ in range(60):
         fake.accept().close()
@@ -172,7 +172,7 @@ def test_a_chunk_is_the_same_bytes_on_every_connection(make: Make, fake: FakeHub
     dice, total = random.Random(7), 2000
     seen: dict[str, Received] = {}
     producer = make(fake.path, chunk_bytes_max=20_000, backlog_bytes_max=1_500_000)
-    producer.link._backoff._jitter = lambda: -0.99  # hardly any back-off
+    producer.link._backoff._delays._jitter = lambda: -0.99  # hardly any back-off
     failed: list[BaseException] = []
 
     def send() -> None:

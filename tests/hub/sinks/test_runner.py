@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from hub.delays import Delays
 from hub.errors import HubClosed
 from hub.journal.cursors import Cursor
 from hub.sinks import runner as module
-from hub.sinks.backoff import Backoff
 from hub.sinks.runner import Figures, Runner
 from hub.sinks.table import SinkFault
 from tests.hub.clients import until
@@ -24,8 +24,6 @@ from tests.hub.sinks.delivering import TABLE, Memory, MemorySink, Rig, batch, hu
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hub.sinks.backoff.FIRST_S", 0.001)
-    monkeypatch.setattr("hub.sinks.backoff.MOST_S", 0.001)
     monkeypatch.setattr(module, "LINGER_S", 0.001)
 
 
@@ -35,7 +33,7 @@ def run_in(rig: Rig, memory: Memory, **table: Any) -> Runner:
         rig.journal,
         rig.reports,
         make_sink=memory.make,
-        backoff=Backoff(lambda: 0.0),
+        delays=Delays(0.001, 0.001, lambda: 0.0),
     )
 
 
