@@ -70,7 +70,7 @@ class Finished:
             number += 1
 
     def _files(self) -> Iterator[str]:
-        """Yield the files below the base that have names of the template."""
+        """Yield the files below the base that have names of the template. Delete half a compressed one."""
         folders = [self._template.base]
         for pattern in self._template.folders:
             folders = [
@@ -81,8 +81,14 @@ class Finished:
             ]
         for folder in folders:
             for entry in _entries(folder):
-                if self._template.name.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                name = entry.name.removesuffix(".tmp")
+                found = self._template.name.fullmatch(name)
+                if found is None or not entry.is_file(follow_symlinks=False):
+                    continue
+                if name == entry.name:
                     yield entry.path
+                elif found["packed"]:  # a kill has left it; its plain file may be gone meanwhile
+                    os.unlink(entry.path)
 
     def _is_finished(self, path: str, received: int | None) -> bool:
         found = self._template.name.fullmatch(os.path.basename(path))

@@ -47,6 +47,13 @@ def test_rotated_files_are_compressed(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_half_a_compressed_file_is_deleted(tmp_path: Path) -> None:
+    """A kill has left it, and somebody has removed the plain one. Other temporary files stay."""
+    write(tmp_path, "a.log.zst.tmp", f"a.log{STAMP}.gz.tmp", "a.log.tmp", "b.txt.gz.tmp")
+    finished(f"{tmp_path}/{{tag}}.log").tidy(live=[], received=None, now=NOON)
+    assert names(tmp_path) == ["a.log.tmp", "b.txt.gz.tmp"]
+
+
 def test_files_of_earlier_days_are_finished(tmp_path: Path) -> None:
     """Once messages of a later day are delivered; in the folders of all tags, and nowhere else."""
     template = f"{tmp_path}/{{tag}}/{{date}}.log"
