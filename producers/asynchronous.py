@@ -78,6 +78,8 @@ class AsyncProducer:
         if self._is_closed or self._is_stopped:
             raise ProducerClosed
         out = self._out
+        if out.backlog.add(tag_bytes, entry):
+            return
         if not out.put(tag_bytes, entry):
             self._look()
             if not await self._wait_for(lambda: out.put(tag_bytes, entry), out.wait_s(timeout)):
