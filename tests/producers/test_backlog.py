@@ -501,6 +501,20 @@ def test_what_was_dropped_behind_what_is_left() -> None:
     assert (backlog.settled, backlog.left, backlog.dropped, backlog.is_empty) == (2, 1, 1, True)
 
 
+def test_a_new_session_takes_the_open_chunk_along() -> None:
+    """What is not in a cut chunk yet moves too, after what is, and under an id of the new session."""
+    backlog, session = Backlog(session=SESSION), new_session()
+    for number in range(3):
+        backlog.append(b"t", entry(number))
+        if number == 1:
+            backlog.cut()
+    backlog.change_session(session, anonymous, leaves_files=False)
+    backlog.append(b"t", entry(3))
+    chunks = cut_all(backlog)
+    assert [numbers(chunk.frame) for chunk in chunks] == [[0, 1], [2], [3]]
+    assert [unpack_own(chunk.id) for chunk in chunks] == [(session.encode(), n) for n in (1, 2, 3)]
+
+
 def test_a_new_session_uses_no_memory_of_the_old_one() -> None:
     """A new session allocates its own memory; empty arenas are freed, and arenas left in files are not."""
     freed: list[int] = []

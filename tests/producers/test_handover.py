@@ -68,6 +68,16 @@ def test_deferred_messages_come_first(hub: HubProcess, tag: str) -> None:
     assert [message.record["n"] for message in hub.messages(tag)] == list(range(1000))
 
 
+def test_a_deferred_message_waits_for_no_other(hub: HubProcess, tag: str) -> None:
+    """What a signal handler has sent is taken up by the producer's thread, also if nothing is sent or flushed later."""
+    with Producer(hub.socket, tag=tag) as producer:
+        producer.send({"n": 0})
+        producer.flush(PATIENCE_S)
+        with producer._handover._guard.exclusive():
+            producer.send({"n": 1})
+        eventually(lambda: [message.record["n"] for message in hub.messages(tag)] == [0, 1], "both messages")
+
+
 def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With thousands of exceptions, also in the first send, every send that returned is stored once, in order."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # it interrupts callbacks of the interpreter too
