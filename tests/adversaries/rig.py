@@ -56,7 +56,7 @@ ANSWERS_S, PATIENCE_S = 0.25, 30.0
 TIMED = ("p99 of", "share of", "CPU of")
 """How faults begin that a slow machine can cause."""
 LEFT_BEHIND = (*TIMED, "memory", "losses counted", "the attack did not bite")
-"""How faults begin that an earlier attack can cause, whose memory and losses the hub may still have, or another hub."""
+"""How faults begin that an earlier attack on the same hub can cause: the hub may still have its memory and losses."""
 SLOW_MS = 3.0
 """A machine is slow if a process that does nothing runs later than that, one time in a hundred."""
 WAKES = 5
