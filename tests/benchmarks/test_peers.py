@@ -7,6 +7,7 @@ that it cannot have.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,3 +113,10 @@ def test_a_receiver_that_ends_is_a_failure(folder: Path) -> None:
 def test_producers_are_shared_out() -> None:
     """At most five processes; together they have all producers."""
     assert [share(count) for count in (1, 5, 12, 1000)] == [[1], [1] * 5, [3, 3, 2, 2, 2], [200] * 5]
+
+
+def test_more_connections_than_descriptors(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user has half of the connections, and each takes two descriptors: what cannot be measured says why."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (20_000, 20_000))
+    with pytest.raises(Failed, match="10,000 connections of one user need 40,040 descriptors; the limit is 20,000"):
+        measure(Journal(), Work(producers=10_000, messages=10_000, chunk=1), folder)

@@ -7,6 +7,7 @@ This hub: `mpsr hub` with a journal, and `Hub` inside a program, which hands ove
 from __future__ import annotations
 
 import json
+import resource
 import secrets
 import shutil
 import sys
@@ -14,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from hub.listener import DESCRIPTORS_EACH
 from tests.benchmarks.peer import Failed, Peer, Sent, Work, module, output_of
 from tests.benchmarks.tellcount import tell_count
 
@@ -22,6 +24,8 @@ ROOM_BYTES = 16 << 30
 """The most that a run may write, unless the disk has less."""
 CONNECTIONS = 10_000
 """The default of the hub. A user may have half of the connections that are left."""
+OTHERS = 10
+"""Connections besides those of the producers."""
 CHECKED = ("chunks", "frames")
 
 
@@ -54,7 +58,13 @@ class Journal(Peer):
     def start(self, folder: Path, work: Work) -> None:
         size = RING_BYTES if self._is_full else min(self._room_bytes, shutil.disk_usage(folder).free * 4 // 5)
         options = ["--socket", f"{folder}/s", "--journal", f"{folder}/journal", "--journal-size", str(size)]
-        options += ["--connections-max", str(max(CONNECTIONS, work.producers * 2))]
+        connections = max(CONNECTIONS, (work.producers + OTHERS) * 2)
+        needed, limit = connections * DESCRIPTORS_EACH, resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        if connections > CONNECTIONS and needed > limit:
+            raise Failed(
+                f"{work.producers:,} connections of one user need {needed:,} descriptors; the limit is {limit:,}"
+            )
+        options += ["--connections-max", str(connections)]
         process = self.begin(folder, [sys.executable, "-P", "-m", "hub", *options, "--log-level", "error"])
         self.await_socket(folder / "s")
         self._run, self._after, self._before = secrets.token_hex(4), 0, 0
