@@ -41,16 +41,10 @@ def test_one_hub_survives_one_attack_after_the_other(request: pytest.FixtureRequ
 @pytest.mark.timeout(300, method="signal")
 @pytest.mark.parametrize("name", ATTACKS)
 def test_nobody_is_hurt(name: str, request: pytest.FixtureRequest) -> None:
-    """
-    During each attack, ordinary messages are stored once, in order and in time, and the hub stays small.
-
-    All attacks at once use up the machine anyway: they may be beside other tests at first.
-    """
+    """During each attack, ordinary messages are stored once, in order and in time, and the hub stays small."""
     first = request.config.getoption("--seed")
     result = series(first).results.get(name)
-    if result is None:
-        result = run_alone(name, seconds=ALONE_S, seed=first)
-    elif result.needs_own_hub:
+    if result is None or result.needs_own_hub:
         with alone():
             result = run_alone(name, seconds=ALONE_S, seed=first)
     for seed in range(first, first + TRIES):
