@@ -14,12 +14,12 @@ pickled         log records of Python's SocketHandler
 tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates),
                 renewed (they are read again when they change)
 tail            log files. Its stages: watching (events of the kernel), following (all files of a source).
-                looking (through folders: lookfolder; fileglob, filelink: which ones; sourceglobs: since when),
-                filefinding (what a name leads to), fileset, fileowner (what is followed, for whom), rowindex (what the
-                journal knows), rotations, generations (what rotation has made), readorder, filereading, openfiles
-                (whose turn it is), filesgone (what is given up), followed (one file); fileidentity, filecheck, filerow
-                (which file it is, whether it is as it was, what is stored of that); linecutter, fileparse (lines,
-                messages); complaints (what is logged once)
+                folderfinding, fileglob, filelink, sourceglobs (which folders, and since when), looking, lookfolder
+                (through them), filefinding (what a name leads to), fileset, fileowner (what is followed, for whom),
+                rowindex (what the journal knows), rotations, generations (what rotation has made), readorder,
+                filereading, openfiles (whose turn it is), filesgone (what is given up), followed (one file);
+                fileidentity, filecheck, filerow (which file it is, whether it is as it was, what is stored of that);
+                linecutter, fileparse (lines, messages); complaints (what is logged once)
 tagging         a tag for messages that name none
 spool           adopts the spools of dead producers. Its stages: spoolfolder (the folder), userfiles (limits per user),
                 deadspool (one spool, read in steps), spoolreader (the thread that takes these steps)

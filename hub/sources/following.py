@@ -5,7 +5,7 @@ on one thread.
 A *look* goes through the folders. What it finds is followed from the place that the journal knows; what is new, from
 its start, except when a glob is looked for the first time. A *step* reads some files of one owner.
 
-    look   looking (folders, names) ─▶ filefinding (what it is) ─▶ rotations (generations) ─▶ readorder
+    look   folderfinding ─▶ looking (names) ─▶ filefinding (what it is) ─▶ rotations (generations) ─▶ readorder
     step   filereading ─▶ followed (one file) ─▶ rotations, if it was truncated
     kept   fileset (what is followed), rowindex (what the journal has of others), lookfolder, openfiles
 
@@ -33,6 +33,7 @@ from hub.sources.filereading import UNKNOWN, FileReading, Step
 from hub.sources.filerow import State, decode
 from hub.sources.fileset import FileSet
 from hub.sources.filesgone import FilesGone
+from hub.sources.folderfinding import FolderFinding
 from hub.sources.followed import REST_S, Followed, file_clock_ns
 from hub.sources.lookfolder import Folder, Folders
 from hub.sources.looking import LOOK_ENTRIES, Looking
@@ -83,7 +84,10 @@ class Following:
         finding = FileFinding(self._files, self._open, self._globs, unowned, from_start=from_start)
         rotations = Rotations(self._files, self._folders, self._order, self._open, self._globs, unowned)
         self._finding = finding
-        self._looking = Looking(self._files, self._folders, self._globs, self._order, finding, rotations, clock=clock)
+        self._folder_finding = FolderFinding(self._files, self._folders, self._globs)
+        self._looking = Looking(
+            self._files, self._folders, self._globs, self._order, finding, self._folder_finding, rotations, clock=clock
+        )
         self._reading = FileReading(
             self._files, self._folders, self._order, self._open, rotations, parser,
             line_bytes_max=line_bytes_max, clock=clock,
@@ -110,7 +114,7 @@ class Following:
     @property
     def walked(self) -> set[str]:
         """The folders in which others may appear."""
-        return self._looking.walked
+        return self._folder_finding.walked
 
     @property
     def owners(self) -> dict[int, Owner]:
@@ -134,7 +138,7 @@ class Following:
         self._files.look_number += 1
         self._files.look_began_ns = file_clock_ns()
         if everything:
-            yield from self._looking.find_folders()
+            yield from self._folder_finding.find_folders()
         now = self._clock()
         yield from self._looking.look(everything=everything)
         if self._is_first_look:
@@ -159,7 +163,8 @@ class Following:
 
     def take_new_folder(self) -> bool:
         """Return whether a link was found that leads to a folder which is not watched yet; it is, from now on."""
-        has_new, self._looking.has_new_folder = self._looking.has_new_folder, False
+        finding = self._folder_finding
+        has_new, finding.has_new_folder = finding.has_new_folder, False
         return has_new
 
     def _refresh(self) -> Iterator[None]:

@@ -16,17 +16,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from hub.log import get_logger
 from hub.sources import generations
 from hub.sources.filefinding import FileFinding
-from hub.sources.fileglob import FOLDERS_MAX, Glob, TooManyFolders
 from hub.sources.fileidentity import identify
-from hub.sources.filelink import LinkRefused, open_folder, resolved
+from hub.sources.filelink import LinkRefused, open_folder
 from hub.sources.fileset import FileSet
+from hub.sources.folderfinding import FolderFinding
 from hub.sources.followed import Followed
 from hub.sources.lookfolder import STRANGERS_MAX, Folder, Folders
 from hub.sources.readorder import ReadOrder
@@ -50,14 +49,11 @@ class Looking:
         globs: SourceGlobs,
         order: ReadOrder,
         finding: FileFinding,
+        folder_finding: FolderFinding,
         rotations: Rotations,
         *,
         clock: Callable[[], float],
     ) -> None:
-        self.walked: set[str] = set()
-        """The folders in which others may appear."""
-        self.has_new_folder = False
-        """Whether a link was found that leads to a folder which is not watched yet."""
         self.unread_folders: set[str] = set()
         self._is_first_look = True
         self._files = files
@@ -65,41 +61,9 @@ class Looking:
         self._globs = globs
         self._order = order
         self._finding = finding
+        self._folder_finding = folder_finding
         self._rotations = rotations
         self._clock = clock
-
-    # Folders.
-
-    def find_folders(self) -> Iterator[None]:
-        """Find the folders that the globs lead to."""
-        found: dict[str, list[Glob]] = {}
-        self.walked = set()
-        owned: Counter[int] = Counter()
-        for glob in self._globs.all:
-            try:
-                for path in glob.folders(self.walked, owned):
-                    if len(found) >= FOLDERS_MAX and path not in found:
-                        self._log(log.warning, "files.too_many_folders", glob.text, folders=FOLDERS_MAX)
-                        break
-                    found.setdefault(path, []).append(glob)
-                    yield
-            except TooManyFolders as error:
-                self._log(log.warning, "files.too_many_folders", error.filename, folders=FOLDERS_MAX // 2)
-            except LinkRefused as error:
-                self._log(log.warning, "files.link_refused", error.filename)
-            except OSError as error:
-                self._log(log.warning, "files.unreadable", error.filename or glob.text, error=error.strerror)
-        known = self._folders.by_path
-        for path, globs in found.items():
-            if path not in known and os.path.isdir(path):
-                known[path] = Folder(path)
-            if path in known:
-                known[path].globs = globs
-        for path, folder in list(known.items()):
-            if path not in found:
-                folder.globs = []
-                if not folder.linked and not folder.places:
-                    self._folders.remove(path)
 
     def look(self, *, everything: bool) -> Iterator[None]:
         """Look through all folders, or those that something has happened in."""
@@ -129,7 +93,8 @@ class Looking:
                 break
             everything = False
             self._files.begin_again(folder)
-            folder.dirty = moved | (folder.dirty or set()) if tries_left else None
+            for name in moved if tries_left else (None,):
+                folder.note_changed(name)
         for path in sorted(self._order.disordered):
             self._files.to_ready += self._files.by_path.get(path, ())
         self._order.disordered = set()
@@ -199,7 +164,7 @@ class Looking:
                 return self._files.seen(file, folder, name)
         glob, path = folder.glob_of(name, self._globs.exclusion)
         if glob is not None and entry.is_symlink():
-            self._look_at_link(os.path.join(folder.path, name), glob)
+            self._folder_finding.look_at_link(os.path.join(folder.path, name), glob)
             return None
         is_known = self._files.has_ino(ino)
         if glob is None and file is None and not is_known:
@@ -249,29 +214,6 @@ class Looking:
         """Take note of a file that nobody follows: it may be a generation of one that is."""
         if not self._folders.add_stranger(folder, name, ino):
             self._log(log.warning, "files.too_many", folder.path, files=STRANGERS_MAX)
-
-    def _look_at_link(self, link: str, glob: Glob) -> None:
-        """Follow a link that a glob matches: its target is looked at with the folder that it is in."""
-        try:
-            target = resolved(link)
-        except OSError:
-            return
-        if target is None:
-            self._log(log.warning, "files.link_refused", link)
-            return
-        path, name = os.path.split(target)
-        if self._files.homes.get(link) != target:
-            self._files.homes[link] = target
-            for file in self._files.by_path.get(link, ()):
-                file.home = target
-            self._files.changed.add(link)
-        folder = self._folders.get(path)
-        if folder is None:
-            if len(self._folders.by_path) >= FOLDERS_MAX or not os.path.isdir(path):
-                return
-            folder = self._folders.by_path[path] = Folder(path)
-            self.has_new_folder = True
-        folder.link(name, link, glob)
 
     # Generations.
 

@@ -237,8 +237,8 @@ class World:
         self.append(log, text[:cut])
         log.half_in = contents
         contents.half, contents.half_at, log.rest = Line(text, next(self.numbers), 0, 0), cut, text[cut:]
-        if self.names.get(self.path / log.name) is not contents:
-            contents.half.cut = cut
+        if self.names.get(self.path / log.name) is not contents or contents.was_linked:
+            contents.half.cut = cut  # the name under which it was found may be gone
 
     def finish_line(self, log: Log) -> None:
         """Write the rest of an unfinished line, wherever its beginning is."""
