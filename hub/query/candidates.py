@@ -16,12 +16,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from typing import AnyStr
 
 from hub.query.literals import Choice
 
 Find = Callable[[int], int]
 """Returns the next place at or after an offset, or the length of the bytes if there is none."""
-Finder = Callable[[bytes], Find]
+Finder = Callable[[bytes], Find | None]
+"""Returns what finds places in these bytes; None if there is none."""
 _SAMPLE = 16
 """The number of candidates after which it is estimated whether decoding everything would be quicker."""
 # What `re` takes for one of these letters if it ignores case, beside the two of ASCII.
@@ -61,66 +63,63 @@ def of_choice(choice: Choice, *, ignore_case: bool = False) -> Finder:
     """Return a finder for one of the texts of *choice*, with *ignore_case* in any case; then they are lower case."""
     needles = [text.encode() for text in choice]
     if ignore_case:
-        twins = [
-            twin for letter, twins in _CASE_TWINS.items() if any(letter in text for text in choice) for twin in twins
-        ]
+        letters = {*"".join(choice)}
+        twins = [twin for letter, twins in _CASE_TWINS.items() if letter in letters for twin in twins]
         return lambda packed: _find_in_any_case(packed, needles, twins)
+    if len(needles) == 1:
+        needle = needles[0]
+        return lambda packed: _find_one(packed, needle) if needle in packed else None
     return lambda packed: _find_any(packed, needles)
 
 
 def of_pattern(pattern: re.Pattern[bytes], needle: bytes) -> Finder:
     """Return a finder for *pattern*, whose matches all contain *needle*."""
-
-    def over(packed: bytes) -> Find:
-        end = len(packed)
-        if needle not in packed:
-            return lambda _: end
-
-        def find(at: int) -> int:
-            match = pattern.search(packed, at)
-            return end if match is None else match.start()
-
-        return find
-
-    return over
+    return lambda packed: _find_match(pattern, packed) if needle in packed else None
 
 
 def of_regex(pattern: re.Pattern[str]) -> Finder:
     """Return a finder for *pattern*, which consists of ASCII, and matches the same in bytes as in strings."""
-
-    def over(packed: bytes) -> Find:
-        text, end = str(packed, "latin-1"), len(packed)
-
-        def find(at: int) -> int:
-            match = pattern.search(text, at)
-            return end if match is None else match.start()
-
-        return find
-
-    return over
+    return lambda packed: _find_match(pattern, str(packed, "latin-1"))
 
 
-def _find_any(packed: bytes, needles: Sequence[bytes]) -> Find:
+def _find_match(pattern: re.Pattern[AnyStr], text: AnyStr) -> Find | None:
+    if pattern.search(text) is None:
+        return None
+    end = len(text)
+
+    def find(at: int) -> int:
+        match = pattern.search(text, at)
+        return end if match is None else match.start()
+
+    return find
+
+
+def _find_one(packed: bytes, needle: bytes) -> Find:
     end = len(packed)
 
-    def find_one(at: int, needle: bytes = needles[0]) -> int:
+    def find(at: int) -> int:
         place = packed.find(needle, at)
         return end if place == -1 else place
 
-    if len(needles) == 1:
-        return find_one
-    searched, places = [0] * len(needles), [-1] * len(needles)  # between the two, the needle is not
+    return find
+
+
+def _find_any(packed: bytes, needles: Sequence[bytes]) -> Find | None:
+    finds = [_find_one(packed, needle) for needle in needles if needle in packed]
+    if len(finds) < 2:
+        return finds[0] if finds else None
+    searched, places = [0] * len(finds), [-1] * len(finds)  # between the two, the needle is not
 
     def find(at: int) -> int:
-        for index, needle in enumerate(needles):
+        for index, find_one in enumerate(finds):
             if not searched[index] <= at <= places[index]:
-                searched[index], places[index] = at, find_one(at, needle)
+                searched[index], places[index] = at, find_one(at)
         return min(places)
 
     return find
 
 
-def _find_in_any_case(packed: bytes, needles: Sequence[bytes], twins: Sequence[bytes]) -> Find:
+def _find_in_any_case(packed: bytes, needles: Sequence[bytes], twins: Sequence[bytes]) -> Find | None:
     if any(twin in packed for twin in twins):
         return lambda at: at
     return _find_any(packed.lower(), needles)

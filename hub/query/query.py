@@ -41,6 +41,8 @@ _SYSLOG_WORDS = (
     b"emergency alert critical error warning notice info debug kern user mail daemon auth syslog lpr news uucp cron "
     b"authpriv ftp ntp audit alert clock local0 local1 local2 local3 local4 local5 local6 local7"
 ).replace(b" ", b"\n")
+_FEW = 4
+"""As many messages are decoded one by one: to treat them together would take longer."""
 _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
 _ID = re.compile(r"[0-9a-f]{1,64}").fullmatch
@@ -136,7 +138,7 @@ class Query:
             finds = self._finds(packed)
             if finds is None:
                 return ()
-            is_narrow = finds and not are_dense(packed, batch.count, finds)
+            is_narrow = finds and batch.count > _FEW and not are_dense(packed, batch.count, finds)
             raws = codec.split(packed, batch.count) if is_narrow else None
             if raws is not None:
                 starts = [*itertools.accumulate(map(len, raws), initial=codec.ARRAY_HEADER_BYTES)]
@@ -163,8 +165,7 @@ def _begun(finders: Iterable[Finder], packed: bytes) -> list[Find] | None:
     """Return the function that each of *finders* makes for *packed*; None if one of them finds nothing there."""
     finds = []
     for finder in finders:
-        find = finder(packed)
-        if find(0) >= len(packed):
+        if (find := finder(packed)) is None:
             return None
         finds.append(find)
     return finds
@@ -172,7 +173,7 @@ def _begun(finders: Iterable[Finder], packed: bytes) -> list[Find] | None:
 
 def _all(batch: Batch) -> Iterable[Message]:
     """Return all messages of *batch*, if possible together."""
-    if not codec.may_have_syslog(batch.entries):
+    if batch.count > _FEW and not codec.may_have_syslog(batch.entries):
         pairs = codec.pairs(batch.entries, batch.count, batch.received)
         if pairs is not None and (found := found_of(batch, _sequences(batch), [*pairs])) is not None:
             return found
@@ -186,7 +187,7 @@ def _sequences(batch: Batch) -> range:
 def _passing(batch: Batch, entries: bytes | memoryview, sequences: Sequence[int], holds: Filter) -> Iterable[Message]:
     """Return the messages of *entries* whose record passes, if possible together. Their sequences are *sequences*."""
     pairs = codec.pairs(entries, len(sequences), batch.received)
-    if not isinstance(pairs, list):  # lines of syslog are taken apart when their turn comes
+    if not isinstance(pairs, list) or len(pairs) <= _FEW:  # lines of syslog are taken apart when their turn comes
         return _passing_each(batch, entries, sequences, pairs, holds)
     chosen = [index for index, (_, record) in enumerate(pairs) if holds(record)]
     if len(chosen) < len(pairs):

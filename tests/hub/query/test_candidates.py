@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.message import CLIENT_LOSS_TAG, Batch, Message
-from hub.query.candidates import are_dense, candidates, of_choice, of_regex
+from hub.query import query as query_module
+from hub.query.candidates import Find, Finder, are_dense, candidates, of_choice, of_regex
 from hub.query.condition import Condition
 from hub.query.query import Query
 from hub.wire.sysloglines import encode_entry
@@ -246,19 +247,21 @@ def decoded(query: Query, batch: Batch) -> list[Message]:
     return [message for message in readable if query._holds(message.record)]
 
 
-@given(queries(), batches())
-@example({"grep": "time"}, batch_of([codec.stamp(5) + b"\x81\xa1s\xa4time"] * 40))
-@example({"grep": "k", "ignore_case": True}, batch_of([codec.stamp(5) + _pack({"s": "\u212a"})]))
-@example({"grep": "x]y"}, batch_of([encode_entry(b'<12>1 - h s - - [a s="x\\]y"] z')]))
-@example({"grep": "warn"}, batch_of([encode_entry(b"<12>warm")]))
-@example({"grep": "b\ufffd"}, batch_of([codec.stamp(5) + b"\x81\xa1s\xa2b\xff"]))
-@example({"where": ["s=0"]}, batch_of([codec.stamp(5) + _pack({"s": -0.0})]))
-@example({"grep": "time"}, batch_of([MARKER, *[MARKED + b"\x81\xa1s\xa4time"] * 3, MARKER], count=3))
-@example({"grep": "time"}, batch_of([MARKED + b"\x80", MARKER, *[MARKED + b"\x81\xa1s\xa4time"] * 3], count=4))
-def test_the_messages_are_those_that_decoding_everything_finds(filters: dict[str, Any], batch: Batch) -> None:
+@given(queries(), batches(), st.sampled_from([0, 4]))
+@example({"grep": "time"}, batch_of([codec.stamp(5) + b"\x81\xa1s\xa4time"] * 40), 0)
+@example({"grep": "k", "ignore_case": True}, batch_of([codec.stamp(5) + _pack({"s": "\u212a"})]), 0)
+@example({"grep": "x]y"}, batch_of([encode_entry(b'<12>1 - h s - - [a s="x\\]y"] z')]), 0)
+@example({"grep": "warn"}, batch_of([encode_entry(b"<12>warm")]), 0)
+@example({"grep": "b\ufffd"}, batch_of([codec.stamp(5) + b"\x81\xa1s\xa2b\xff"]), 0)
+@example({"where": ["s=0"]}, batch_of([codec.stamp(5) + _pack({"s": -0.0})]), 0)
+@example({"grep": "time"}, batch_of([MARKER, *[MARKED + b"\x81\xa1s\xa4time"] * 3, MARKER], count=3), 0)
+@example({"grep": "time"}, batch_of([MARKED + b"\x80", MARKER, *[MARKED + b"\x81\xa1s\xa4time"] * 3], count=4), 0)
+def test_the_messages_are_those_that_decoding_everything_finds(filters: dict[str, Any], batch: Batch, few: int) -> None:
     """For any query and any bytes: the same messages, in the same order, with the same sequences and times."""
     query = query_of(filters)
-    assert shown(query.messages(iter((batch,)))) == shown(decoded(query, batch))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(query_module, "_FEW", few)  # in the smallest batches too
+        assert shown(query.messages(iter((batch,)))) == shown(decoded(query, batch))
 
 
 def test_only_candidates_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,23 +295,29 @@ def test_only_candidates_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts == []
 
 
+def found_in(packed: bytes, finder: Finder) -> Find:
+    find = finder(packed)
+    assert find is not None
+    return find
+
+
 def test_what_most_entries_have_does_not_narrow() -> None:
     """Then everything is decoded, without a look for each entry. The beginning of the bytes is a hint of it."""
     packed = b"ab" * 100 + b"cd" * 100
     starts = range(0, 401, 2)
-    assert candidates(starts, [of_choice(["a"])(packed)]) is None
-    assert candidates(starts, [of_choice(["bcdcdcdcdcdcdcdcdcdcdcdc"])(packed)]) == [99]
-    assert are_dense(packed, 200, [of_choice(["a"])(packed)])
-    assert not are_dense(packed, 200, [of_choice(["c"])(packed)])
-    assert not are_dense(packed, 200, [of_choice(["a"])(packed), of_choice(["d"])(packed)])
+    assert candidates(starts, [found_in(packed, of_choice(["a"]))]) is None
+    assert candidates(starts, [found_in(packed, of_choice(["bcdcdcdcdcdcdcdcdcdcdcdc"]))]) == [99]
+    assert are_dense(packed, 200, [found_in(packed, of_choice(["a"]))])
+    assert not are_dense(packed, 200, [found_in(packed, of_choice(["c"]))])
+    assert not are_dense(packed, 200, [found_in(packed, of_choice(["a"])), found_in(packed, of_choice(["d"]))])
 
 
 def test_each_finder_has_to_find_its_own() -> None:
     """An entry is a candidate if all of them find something that begins in it."""
     packed = b"..ab..a...b..ba."
     starts = [0, 4, 8, 12, 16]
-    finds = [of_choice(["a"])(packed), of_regex(re.compile("b"))(packed)]
+    finds = [found_in(packed, of_choice(["a"])), found_in(packed, of_regex(re.compile("b")))]
     assert candidates(starts, finds) == [0, 3]
-    assert candidates(starts, [of_choice(["a", "b"])(packed)]) == [0, 1, 2, 3]
-    find = of_choice(["a", "b"])(packed)
+    assert candidates(starts, [found_in(packed, of_choice(["a", "b"]))]) == [0, 1, 2, 3]
+    find = found_in(packed, of_choice(["a", "b"]))
     assert [find(place) for place in (0, 3, 4, 11, 15, 0, 7)] == [2, 3, 6, 13, 16, 2, 10]
