@@ -27,6 +27,7 @@ import msgpack
 import pytest
 from inotify_simple import INotify
 
+from hub import turn
 from hub.journal.reader import Gap, Reader
 from hub.message import LOSS_TAG
 from hub.sources import filecheck, fileidentity, tail, watching
@@ -167,6 +168,8 @@ class History:
         self.patch.setattr(fileidentity, "_born_ns", self.born_ns)
         self.patch.setattr(fileidentity, "_handle", self.handle)
         self.patch.chdir(self.folder)
+        self.patch.setattr(turn, "_UNNOTICED_S", 1e9)  # a slow machine changes nothing
+        self.patch.setattr(turn, "TURN_S", 1e9)
         self.patch.setattr(filecheck, "BEGIN_BYTES", 17)  # the shortest line: no two are alike
         for name in LOOKED_AT:
             self.patch.setattr(os, name, self.watched(name, getattr(os, name)))
