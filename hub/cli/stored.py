@@ -74,7 +74,7 @@ class InFiles:
         try:
             if waits:
                 _wait_for_journal(folder)
-            self._open(0)
+            open_reader(folder)  # nothing is read yet: this raises if there is no journal
         except JournalUnusable as error:
             if not isinstance(error.__cause__, PermissionError):
                 raise
