@@ -120,17 +120,26 @@ class LockFile:
         self._key = os.path.realpath(path)
         self._dir_fd = dir_fd
         self.is_held: bool = False
+        self._identity: descriptor.Identity | None = None
         self._looked_at = float("-inf")
         with _one_at_a_time:
             if self._key in _held_here:
                 raise LockTaken(os.getpid())
             self._fd = _locked(self._name(path), mode, is_new, dir_fd)
-            self._identity = descriptor.identity(self._fd)  # no other file gets this inode while the file is open
             self.is_held = True
+            self._identity = descriptor.identity(self._fd)  # no other file gets this inode while the file is open
             _held_here.add(self._key)
             with contextlib.suppress(OSError):  # a full disk: the file then lacks our process id
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+
+    def __del__(self) -> None:
+        """
+        Release a lock that nobody can release any more: a signal handler that raised has interrupted its owner before
+        the owner had it. Without the mutex, which the thread that runs finalizers may hold.
+        """
+        if self.is_held:
+            self._let_go()
 
     def is_in_place(self, *, believed_s: float = 0.0) -> bool:
         """
@@ -176,9 +185,7 @@ class LockFile:
 
     def after_fork(self) -> None:
         """In a forked child: the lock is the parent's. Closing our copy of the descriptor does not release it."""
-        self.is_held = False
-        descriptor.close(self._fd, self._identity)
-        _held_here.discard(self._key)
+        self._let_go()
 
     def remove(self) -> None:
         """Remove the file, if it still has its name, and release the lock."""
@@ -191,9 +198,15 @@ class LockFile:
         """Release the lock. A second call does nothing."""
         with _one_at_a_time:
             if self.is_held:
-                self.is_held = False
-                descriptor.close(self._fd, self._identity)
-                _held_here.discard(self._key)
+                self._let_go()
+
+    def _let_go(self) -> None:
+        self.is_held = False
+        if self._identity is None:  # it was interrupted as it was opened
+            os.close(self._fd)
+        else:
+            descriptor.close(self._fd, self._identity)
+        _held_here.discard(self._key)
 
 
 def _locked(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
@@ -215,6 +228,9 @@ def _locked(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:
                 raise LockTaken(pid) from None
             time.sleep(0.01)
             continue
+        except BaseException:
+            os.close(fd)
+            raise
         os.close(fd)  # its holder removed it between our two calls
 
 

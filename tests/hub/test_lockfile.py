@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hub import lockfile
+from hub import descriptor, lockfile
 from hub.lockfile import LockFile, LockTaken, is_dying
 from tests.users import ALICE, NEEDS_ROOT
 
@@ -34,6 +34,26 @@ def test_a_second_one_in_this_process_is_refused_and_harms_nothing(tmp_path: Pat
     lock.release()
     assert not lock.is_in_place(), "its file is there, and is no longer ours"
     LockFile(path).release()
+
+
+def test_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock that nobody has any more is released, also if a signal handler interrupted the taking of it."""
+    path = str(tmp_path / "lock")
+    open_before = os.listdir("/dev/fd")
+    lock: LockFile | None = LockFile(path)
+    del lock
+    LockFile(path).release()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for module, name in ((descriptor, "identity"), (lockfile, "_has_name")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                LockFile(path)
+        LockFile(path).release()
+    assert os.listdir("/dev/fd") == open_before
 
 
 def test_it_can_be_removed(tmp_path: Path) -> None:

@@ -108,8 +108,8 @@ def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: py
     for fd in set(os.listdir("/dev/fd")) - before:
         with contextlib.suppress(OSError):
             os.close(int(fd))
-    # A call that is interrupted as it returns can leave its file open; the slower the machine, the more of them are.
-    assert len(left) < len(before) + raised // 2, left
+    # A call that is interrupted as it returns leaves its file open: at most one for each interruption.
+    assert len(left) <= len(before) + raised, left
     messages = sorted((m for rest in (0, 1) for m in hub.messages(f"{tag}.{rest}")), key=lambda m: m.sequence)
     numbers = [message.record["n"] for message in messages]
     assert len(returned) > 1000
