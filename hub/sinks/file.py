@@ -110,10 +110,10 @@ class FileSink:
         return msgspec.msgpack.encode([file.known for file in self._files.values()])
 
     def idle(self, now: int) -> None:
-        """Finish what is due, and remove half lines that a crash has left. Raises OSError."""
+        """Finish what is due, and remove what is not due any longer. Raises OSError."""
         for file in self._files.values():
             if file.has_more:
-                file.finish()
+                file.cut()
         self._finish([file for file in [*self._files.values()] if self._is_over(file, 0)])
         if time.monotonic() >= self._tidied + TIDY_S:
             self._tidy()

@@ -24,8 +24,6 @@ from hub.sinks.table import SinkFault
 from hub.writeall import write_all
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-COMPARED_BYTES_MAX = 16 << 20
-"""What is read at once of a file that has more than is settled: more than a second's lines."""
 log = get_logger("mpsr.sinks")
 
 
@@ -146,34 +144,12 @@ class LogFile:
         differs = next(at for at, (one, other) in enumerate(zip(there, data, strict=False)) if one != other)
         same = data.rfind(b"\n", 0, differs) + 1
         self.size += same
-        if (passed := self._before(data[same:])) is not None:
-            self.size += passed  # messages that have expired since they were written, or that filters now leave out
-            return same + self._in_common(data[same:])
-        self._cut()
+        self.cut()
         return same
 
-    def _before(self, data: bytes) -> int | None:
-        """Return how many bytes of whole lines are there before the first line of *data*, if that is there later on."""
-        line = data[: data.index(b"\n") + 1]
-        there = os.pread(self.fd, min(self.end - self.size, COMPARED_BYTES_MAX), self.size)
-        at = there.find(b"\n" + line)
-        if at == -1:
-            half = there[there.rfind(b"\n") + 1 :]
-            at = len(there) - len(half) - 1 if half and line.startswith(half) else -1
-        return None if at < 0 else at + 1
-
-    def finish(self) -> None:
-        """Take what is there after what is settled as it is, except half a line: nothing follows that completes it."""
-        while self.has_more:
-            there = os.pread(self.fd, min(self.end - self.size, COMPARED_BYTES_MAX), self.size)
-            whole = there.rfind(b"\n") + 1
-            self.size += whole
-            if not whole:
-                self._cut()
-
-    def _cut(self) -> None:
-        """Remove what is there after what is settled: the messages that it was made of look different now."""
-        log.warning("file.cut", path=self.path, bytes=self.end - self.size, reason="these lines are written anew")
+    def cut(self) -> None:
+        """Remove what is there after what is settled: the messages that it was made of are not the same any longer."""
+        log.warning("file.cut", path=self.path, bytes=self.end - self.size, reason="these messages are no longer due")
         self.is_dirty = True
         os.ftruncate(self.fd, self.size)
         self.end = self.size
