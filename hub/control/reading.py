@@ -75,16 +75,20 @@ class Page(NamedTuple):
 
 
 class Pace:
-    """Pauses the thread for as long as it has worked, by *clock*, so that the event loop gets the interpreter."""
+    """
+    Pauses the thread for as long as it has worked, by *clock*, so that the event loop gets the interpreter: each time
+    that it has worked for *after_s* seconds.
+    """
 
-    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None, *, after_s: float = REST_S) -> None:
+        self._after_s = after_s
         self._clock = clock or time.perf_counter
         self._began = self._clock()
 
     def rest(self) -> None:
         """Sleep, if it is time."""
         worked_s = self._clock() - self._began
-        if worked_s >= REST_S:
+        if worked_s >= self._after_s:
             time.sleep(min(worked_s, REST_S_MAX))
             self._began = self._clock()
 

@@ -42,6 +42,8 @@ from hub.sinks.table import Halted, Host, Sink, SinkTable, make, reason_of
 from hub.sinks.waker import Waker
 from hub.waiting import until_set
 
+REST_S = 0.0002
+"""After so short a time of work it rests: a thread that waits for the interpreter would wait for up to 5 ms else."""
 LINGER_S = 0.02
 """The least time between two wake-ups of a sink, however many commits there are."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.25, 30.0
@@ -222,7 +224,7 @@ class Runner:
             while True:
                 self._check()
                 self.waker.wait()
-        self._pace = Pace(time.thread_time)
+        self._pace = Pace(time.thread_time, after_s=REST_S)
         sink = self._sink = self._make(self.table, self)
         portions: Portions | None = None
         try:

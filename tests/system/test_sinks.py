@@ -43,7 +43,7 @@ name = "zstd"
 path = "{folder}/zstd/{{tag}}/{{date}}.log"
 from = "start"
 tag = ["worker.*"]
-rotate_size = "100KiB"
+rotate_size = "1MiB"
 compress = "zstd"
 when_full = "block"
 
@@ -53,7 +53,7 @@ name = "gzip"
 path = "{folder}/gzip/{{tag}}.log"
 from = "start"
 tag = ["worker.1"]
-rotate_size = "200KiB"
+rotate_size = "1MiB"
 compress = "gzip"
 """
 
@@ -114,7 +114,7 @@ def wait_for_delivery(hub: HubProcess) -> None:
         return all(row["lag"]["messages"] == 0 for row in rows)
 
     try:
-        eventually(is_delivered, timeout=90)
+        eventually(is_delivered, timeout=300)
     except AssertionError as error:
         raise AssertionError(f"not delivered: {rows}") from error
 
