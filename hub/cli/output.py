@@ -111,36 +111,40 @@ def write(groups: Iterable[Lines]) -> int:
     Lines are written together, many at a time, and not later than `WRITE_S` after they were found, unless the next
     group takes longer. Raises BrokenPipeError.
     """
-    waiting: list[bytes] = []
-    written, held, due = 0, 0, 0.0
+    lines, encoded = list[str](), list[bytes]()  # the lines come after what is encoded
+    written, put, due = 0, 0, 0.0
     try:
         for group in groups:
-            for more in (group,) if isinstance(group, Encoded) else _encoded(group):
-                waiting.append(more.data)
-                written += more.lines
-                held = held + more.lines if len(waiting) > 1 else more.lines
-                if held >= WRITE_LINES:
-                    _put(waiting)
-            if waiting and time.monotonic() >= due:
-                _put(waiting)
-                due = time.monotonic() + WRITE_S
+            if isinstance(group, Encoded):
+                encoded += [_encode(lines), group.data]
+                lines.clear()
+                written += group.lines
+            else:
+                found = iter(group)
+                while more := list(itertools.islice(found, WRITE_LINES)):
+                    lines += more
+                    written += len(more)
+                    if len(lines) >= WRITE_LINES:
+                        _put(encoded, lines)
+                        put = written
+            if written - put >= WRITE_LINES or (written > put and time.monotonic() >= due):
+                _put(encoded, lines)
+                put, due = written, time.monotonic() + WRITE_S
     finally:
-        _put(waiting)
+        _put(encoded, lines)
     return written
 
 
-def _encoded(lines: Iterable[str]) -> Iterator[Encoded]:
-    """Yield *lines*, many at a time."""
-    rest = iter(lines)
-    while more := list(itertools.islice(rest, WRITE_LINES)):
-        yield Encoded(len(more), "\n".join([*more, ""]).encode("utf-8", "replace"))
+def _encode(lines: list[str]) -> bytes:
+    return "\n".join([*lines, ""]).encode("utf-8", "replace") if lines else b""
 
 
-def _put(waiting: list[bytes]) -> None:
-    """Write what is *waiting* and empty the list, first: what Ctrl-C has cut short is not written again."""
-    if waiting:
-        data = b"".join(waiting)
-        waiting.clear()
+def _put(encoded: list[bytes], lines: list[str]) -> None:
+    """Write both and empty the lists, first: what Ctrl-C has cut short is not written again."""
+    if encoded or lines:
+        data = b"".join((*encoded, _encode(lines)))
+        encoded.clear()
+        lines.clear()
         sys.stdout.flush()
         write_all(sys.stdout.fileno(), data)
 

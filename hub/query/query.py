@@ -100,6 +100,7 @@ class Query:
             filters.append((lambda record: not finds(record)) if invert_match else finds)
             if not invert_match:
                 self._of_text = _text_finders(grep, ignore_case=ignore_case)
+        self._finders = (*self._of_text, *self._of_fields)
         self._holds = _all_of(filters)
 
     def messages(self, batches: Iterator[Batch | Gap]) -> Iterator[Message]:
@@ -133,7 +134,7 @@ class Query:
 
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterable[Message]:
         """Return the messages whose record passes. Entries that cannot pass are not decoded."""
-        if self._of_fields or self._of_text:
+        if self._finders:
             packed = bytes(batch.entries)
             finds = self._finds(packed)
             if finds is None:
@@ -154,7 +155,7 @@ class Query:
         one.
         """
         if not codec.may_have_syslog(packed):
-            return _begun((*self._of_text, *self._of_fields), packed)
+            return _begun(self._finders, packed)
         # The keys of its fields are not in the bytes, its level and facility are numbers, and values may be escaped.
         if b"\\" in packed or _begun(self._of_text, _SYSLOG_WORDS) is not None:
             return []
@@ -200,11 +201,12 @@ def _passing(batch: Batch, entries: bytes | memoryview, sequences: Sequence[int]
 def _passing_each(
     batch: Batch, entries: bytes | memoryview, sequences: Sequence[int], pairs: Iterable[Pair] | None, holds: Filter
 ) -> Iterator[Message]:
-    if pairs is not None:
-        passing = (each for each in zip(sequences, pairs, strict=True) if holds(each[1][1]))
-        yield from _with_times(batch, passing)
-        return
     tag = batch.tag.decode("utf-8", "replace")
+    if pairs is not None:
+        for sequence, (packed, record) in zip(sequences, pairs, strict=True):
+            if holds(record) and not isinstance(time := codec.time_of(packed), codec.Unreadable):
+                yield batch.message(tag, time, record, sequence)
+        return
     for sequence, entry in zip(sequences, codec.read_each(entries, len(sequences), batch.received), strict=False):
         if isinstance(entry, codec.Entry) and holds(entry.record):
             yield batch.message(tag, entry.time, entry.record, sequence)
