@@ -155,8 +155,12 @@ class FileSink:
         # Those that this portion is about to make count, too.
         count = sum(self._template.folder_of_tags(each) == folder for each in {*self._paths.values()} - {*self._files})
         with contextlib.suppress(OSError):
-            count += len(os.listdir(folder))
+            count += sum(map(self._is_live_name, os.listdir(folder)))
         return path if count < FILES_MAX else self._template.path(OTHERS, received)
+
+    def _is_live_name(self, name: str) -> bool:
+        found = self._template.name.fullmatch(name)
+        return found is None or not (found["stamp"] or found["packed"])
 
     def _is_over(self, file: LogFile, more: int) -> bool:
         """Return whether *file* is finished before *more* bytes are written to it."""

@@ -24,6 +24,8 @@ from hub.sinks.table import SinkFault
 from hub.writeall import write_all
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NEVER_OURS = (".gz", ".zst", ".bz2", ".xz", ".tmp")
+"""A compressed file may get the inode of a deleted one: it is never appended to."""
 log = get_logger("mpsr.sinks")
 
 
@@ -71,14 +73,19 @@ class LogFile:
 
     @classmethod
     def find(cls, known: Known) -> LogFile | None:
-        """Return the file that a cursor knows, at its path or renamed in the same folder; None if it is gone."""
+        """
+        Return the file that a cursor knows, at its path or renamed in the same folder; None if it is gone. One that is
+        smaller is another file, which has got the inode of a deleted one, or it was truncated: the cursor has to know
+        its size anew.
+        """
         folder = os.path.dirname(known.path)
         for path in (known.path, *_with_inode(folder, known.inode)):
             with contextlib.suppress(OSError):
                 fd = os.open(path, _FLAGS)
                 try:
                     described = os.fstat(fd)
-                    if (described.st_dev, described.st_ino) == (known.device, known.inode):
+                    is_same = (described.st_dev, described.st_ino) == (known.device, known.inode)
+                    if is_same and described.st_size >= known.size:
                         return cls(known.path, fd, known.size)
                 except BaseException:
                     os.close(fd)
@@ -175,7 +182,7 @@ class LogFile:
 
 def _with_inode(folder: str, inode: int) -> list[str]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        return [entry.path for entry in entries if entry.inode() == inode]
+        return [entry.path for entry in entries if entry.inode() == inode and not entry.name.endswith(_NEVER_OURS)]
     return []
 
 

@@ -270,3 +270,28 @@ def test_a_folder_and_a_group_must_be_usable(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(PermissionError):
         check_table(table)
+
+
+def test_a_new_file_with_the_inode_of_a_deleted_one_is_known_before_it_is_written_to(tmp_path: Path) -> None:
+    """After a kill between the creation of a file and its checkpoint, the old cursor names the same inode."""
+    sink, host = sink_of(tmp_path)
+    sink.deliver([message(1, "a")])
+    (known,) = msgspec.msgpack.decode(sink.settle())
+    sink.close()
+    os.truncate(tmp_path / "a.log", 0)
+    for _ in range(2):  # two kills in a row
+        again, host = sink_of(tmp_path, detail=msgspec.msgpack.encode([known]))
+        again.deliver([message(2, "a")])
+        for detail in host.checkpoints:  # in the second life, the cursor knows it already
+            (known,) = msgspec.msgpack.decode(detail)
+        again.close()
+    assert sequences(tmp_path / "a.log") == [2]
+
+
+def test_rotated_files_are_no_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files were rotated, a tag has a file of its own."""
+    monkeypatch.setattr(module, "FILES_MAX", 3)
+    sink, _ = sink_of(tmp_path, rotate_size=FileSize(200))
+    for sequence in range(1, 9):
+        sink.deliver([message(sequence, "a")])
+    assert "%others.log" not in names(tmp_path)

@@ -194,3 +194,15 @@ def test_folders_are_made_once(tmp_path: Path) -> None:
     make_folders(str(tmp_path / "a" / "b"))
     make_folders(str(tmp_path / "a" / "b"))
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o750
+
+
+def test_a_smaller_file_with_the_inode_is_another_one(tmp_path: Path) -> None:
+    """A new file may get the inode of a deleted one. A compressed file is never taken for a renamed one."""
+    path = tmp_path / "a.log"
+    file = opened(path)
+    file.write(b"one\n", 0)
+    known = file.known
+    file.close()
+    assert LogFile.find(known._replace(size=5)) is None
+    path.rename(tmp_path / "a.log.gz")
+    assert LogFile.find(known) is None
