@@ -1,6 +1,7 @@
 """
-Reloads the configuration of a running hub. Settings that can change at run time take effect; the others are reported
-as needing a restart.
+Reloads the configuration of a running hub.
+
+Settings that can change at run time take effect; the others are reported as needing a restart.
 
 Always true:
 - an invalid configuration changes nothing and is reported;

@@ -4,7 +4,7 @@ Whether a file still is what was read of it: checksums of its beginning, and of 
 A file that was truncated and written again may be longer than before; the bytes before the place are others then.
 
 Always true: a mark describes bytes that were read, at the time when they were read, and no others.
-Not here: which file it is (hub.sources.fileidentity), what follows from a change (hub.sources.generations).
+Not here: which file it is (hub.sources.fileidentity), what follows from a change (hub.sources.rotations).
 """
 
 from __future__ import annotations

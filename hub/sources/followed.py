@@ -7,7 +7,8 @@ Always true:
 - it is read only if it is the file that it was, and has what was read of it;
 - half a last line is taken only of a file that was renamed or deleted, and is marked with ``partial``.
 
-Used on one thread. Not here: which files there are, and what follows when one was truncated (hub.sources.following).
+Used on one thread. Not here: which files there are (hub.sources.following), what follows when one was truncated
+(hub.sources.rotations).
 """
 
 from __future__ import annotations

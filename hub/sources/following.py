@@ -1,6 +1,7 @@
 """
-All files of one source: finds them, follows them through rotations, and reads them. Everything here blocks, and is used
-on one thread.
+All files of one source: finds them, follows them through rotations, and reads them.
+
+Everything here blocks, and is used on one thread.
 
 A *look* goes through the folders. What it finds is followed from the place that the journal knows; what is new, from
 its start, except when a glob is looked for the first time. A *step* reads some files of one owner.
