@@ -1,6 +1,7 @@
 """
-The entry point of `mpsr`, and of ``python -m hub``, which is the same, except that it runs the hub if no command is
-given.
+The entry point of `mpsr`, and of ``python -m hub``.
+
+They are the same, except that ``python -m hub`` runs the hub if no command is given.
 
 Always true: Ctrl-C while the modules are imported leaves nothing but exit code 130.
 """

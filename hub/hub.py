@@ -1,6 +1,7 @@
 """
-The hub as a library object: a Unix socket, one task per connection, one inbox. The loop that iterates over it is the
-single receiver.
+The hub as a library object: a Unix socket, one task per connection, one inbox.
+
+The loop that iterates over it is the single receiver.
 
     async def main() -> None:
         async with Hub("/run/user/1000/mpsr.sock") as hub:

@@ -1,6 +1,7 @@
 """
-The hub's own log: written to standard error through structlog, coloured on a terminal (in the colours of structlog) and
-JSON elsewhere.
+The hub's own log, through structlog to standard error.
+
+On a terminal it has the colours of structlog, elsewhere it is JSON.
 
 Always true:
 - a program that uses `Hub` as a library gets warnings on standard error and nothing on standard output, whatever its

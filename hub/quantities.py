@@ -1,8 +1,8 @@
 """
-Sizes, durations, moments and file modes in text form: ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339;
-``0660``.
+Sizes, durations, moments and file modes in text form.
 
-Also numbers with their nouns: ``1 message``.
+For example ``64MiB``; ``90s``; ``10m`` ago, ``2026-11-20 14:30``, RFC 3339; ``0660``. Also numbers with their nouns:
+``1 message``.
 
 Always true:
 - `parse` takes any object and raises ValueError, with the right form, for one that is not such a quantity;

@@ -1,6 +1,7 @@
 """
-Writes all bytes to a descriptor, whatever it is: a pipe that is nearly full, or one that another program has made
-non-blocking.
+Writes all bytes to a descriptor, whatever it is.
+
+It may be a pipe that is nearly full, or one that another program has made non-blocking.
 
 `sys.stdout` does not serve: with PYTHONUNBUFFERED, the rest of a partial `write` is lost (in a process that was stopped
 and goes on, or at a full non-blocking pipe). And its lock stays held while the pipe is not read.

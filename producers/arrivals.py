@@ -1,6 +1,7 @@
 """
-The values of a stream that have arrived and are not read yet, and how the stream goes on after its connection has
-broken.
+The values of a stream that have arrived and are not read yet.
+
+Also how the stream goes on after its connection has broken:
 
 | stream | on the next connection |
 |---|---|

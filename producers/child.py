@@ -1,6 +1,7 @@
 """
-A child process that answers requests: each request is a line to its standard input, the answer is the next line of its
-standard output.
+A child process that answers requests.
+
+Each request is a line to its standard input, the answer is the next line of its standard output.
 
     async with Child("python", "worker.py") as child:
         answer = await child.request("line")

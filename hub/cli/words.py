@@ -1,6 +1,7 @@
 """
-The words of `mpsr spawn`: whether they are a command or entries of the Procfile, what shells complete, and what
-commands of other supervisors mean.
+The words of `mpsr spawn`: whether they are a command or entries of the Procfile.
+
+Also what shells complete, and what commands of other supervisors mean.
 
 Always true: words after `--` are a command.
 

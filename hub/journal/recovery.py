@@ -1,6 +1,7 @@
 """
-Opens a journal after any kind of stop: finds its end, cuts off what was never acknowledged, restores deduplication and
-the positions of sources.
+Opens a journal after any kind of stop.
+
+It finds the end, cuts off what was never acknowledged, and restores deduplication and the positions of sources.
 
 Always true:
 - a block counts only if all earlier blocks of its commit are whole;

@@ -1,6 +1,8 @@
 """
-The texts without which a regular expression matches nothing: `timeout.*(refused|reset)` needs `timeout`, and `refused`
-or `reset`. A search for bytes is much faster than decoding, so bytes that lack one of them are passed over.
+The texts without which a regular expression matches nothing.
+
+`timeout.*(refused|reset)` needs `timeout`, and `refused` or `reset`. A search for bytes is much faster than decoding,
+so bytes that lack one of them are passed over.
 
 Always true: a string in which the expression is found contains a text of each choice. No choice means that nothing is
 known about the expression.

@@ -1,6 +1,8 @@
 """
-Prints messages as they are committed, without delaying the hub. It begins with the first commit after the start, and
-keeps no cursor: messages that are not printed before the stop are not printed by a later run either.
+Prints messages as they are committed, without delaying the hub.
+
+It begins with the first commit after the start, and keeps no cursor: messages that are not printed before the stop are
+not printed by a later run either.
 
 A thread reads the journal, so that a slow reader of the output delays nothing. It is a daemon thread, so that a reader
 that has stopped does not keep the hub from ending.

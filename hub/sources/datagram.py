@@ -1,6 +1,7 @@
 """
-A socket for datagrams, as /dev/log is one: lines of syslog, and the native protocol of journald, told apart by their
-shape.
+A socket for datagrams, as /dev/log is one.
+
+It takes lines of syslog, and the native protocol of journald; the form of a datagram shows which it is.
 
 The kernel names the writer of each datagram (SO_PASSCRED), also after a fork. It drops nothing: while the queue of a
 Unix socket is full (`net.unix.max_dgram_qlen` datagrams, 10 unless that is set; SO_RCVBUF has no effect), writers wait,

@@ -1,6 +1,7 @@
 """
-The means of this machine for reading the systemd journal: journalctl, and files that this process may read. How a
-journal is identified and chosen.
+The means of this machine for reading the systemd journal: journalctl, and files that this process may read.
+
+Also how a journal is identified and chosen.
 
 Not here: running journalctl (hub.sources.journalctl).
 Source: systemd-journald.service(8), "Files"; machine-id(5).

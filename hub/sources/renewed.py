@@ -1,6 +1,7 @@
 """
-Keeps what a source has read from its files with keys, tokens and certificates, and reads the files again when they
-change.
+Keeps what a source has read from its files with keys, tokens and certificates.
+
+It reads the files again when they change.
 
 Always true: files that cannot be used are logged once, and what was read before stays in force.
 

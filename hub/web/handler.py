@@ -1,6 +1,7 @@
 """
-aiohttp's side of one connection, which parses requests and writes responses: with our limits, and without reference
-cycles.
+aiohttp's side of one connection: with our limits, and without reference cycles.
+
+It parses requests and writes responses.
 
 aiohttp keeps some exceptions, whose tracebacks refer to what keeps them. Such a cycle holds what was parsed last, 100
 KiB, until the next full collection (hub.service.garbage): clients that send nonsense, one after the other, would take

@@ -1,6 +1,7 @@
 """
-The stream of Python's `logging.handlers.SocketHandler`: a four-byte big-endian length, then a pickled dict, the
-attributes of a log record.
+The stream of Python's `logging.handlers.SocketHandler`.
+
+A record is a four-byte big-endian length, then a pickled dict, the attributes of a log record.
 
 A class is never looked up. An object becomes a text with the name of its class, and the first one of each class in a
 stream is a loss that names it; the rest of the record is kept.

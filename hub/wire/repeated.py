@@ -1,6 +1,7 @@
 """
-A fast path for PackedForward frames that begin like the previous one and have options of our own producers: most
-frames.
+A fast path for PackedForward frames that begin like the previous one and have options of our own producers.
+
+Most frames are of this kind.
 
 Always true: the result equals that of `hub.wire.frame`; all other frames are left to it.
 """

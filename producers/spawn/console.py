@@ -1,6 +1,7 @@
 """
-Writes the children's output to our standard output. Each line is preceded by the time and the child's name, as in
-honcho.
+Writes the children's output to our standard output.
+
+Each line is preceded by the time and the child's name, as in honcho.
 
     10:00:00 web.1    | listening
 
