@@ -25,7 +25,7 @@ from hub.control.reading import Readings
 from hub.control.typed import typed
 from hub.dispatch import AnyCommand, ForCaller
 from hub.endpoint import Endpoint
-from hub.errors import CommandError, InvalidParams
+from hub.errors import CommandError, InvalidParams, MpsrError
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
@@ -202,7 +202,10 @@ class Commands:
 
     async def reload(self, request: Request, peer: Peer) -> object:
         """Read the configuration again. Return what has changed and what needs a restart."""
-        return await self._reload()
+        try:
+            return await self._reload()
+        except MpsrError as error:  # a fault of the file, not of the hub
+            raise CommandError(str(error)) from error
 
     def sources(self, request: Request, peer: Peer) -> dict[str, Any]:
         """

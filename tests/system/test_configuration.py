@@ -154,7 +154,7 @@ def test_an_invalid_file_changes_nothing(text: str, tmp_path: Path) -> None:
         configured.write(text)
         assert configured.hang_up("config.invalid")["action"] == "nothing has changed"
         done = mpsr("call", "reload", "--socket", hub.socket)
-        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert (done.returncode, len(done.stderr.splitlines()), b"Error" in done.stderr) == (1, 1, False)
         eventually(lambda: len(configured._said("config.invalid")) == 2, "the second line")
         warnings = [event["event"] for event in hub.log if event["level"] in ("warning", "error")]
         assert warnings == ["config.invalid"] * 2  # one line for each attempt

@@ -18,7 +18,7 @@ from hub.batchreplies import REPLY_BYTES_MAX
 from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, numbers, place_of, rss_bytes
 from hub.endpoint import Endpoint
 from hub.entries import join
-from hub.errors import CommandError, InvalidParams
+from hub.errors import CommandError, ConfigError, InvalidParams
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import POSITIONS_MAX, Batch, Peer, Position
@@ -41,11 +41,13 @@ async def nothing() -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, sinks: Any = None) -> AsyncIterator[tuple[Endpoint, Journal, Commands]]:
+async def serving(
+    folder: Path, sinks: Any = None, reload: Any = nothing
+) -> AsyncIterator[tuple[Endpoint, Journal, Commands]]:
     """A listening hub with a journal and the commands. Nothing takes from its inbox."""
     journal = await Journal.open(str(folder / "j"))
     endpoint = Endpoint(SocketFile.bind(str(folder / "s")))
-    commands = Commands(endpoint, journal, nothing, sinks=sinks)
+    commands = Commands(endpoint, journal, reload, sinks=sinks)
     running = asyncio.create_task(endpoint.run(commands.table))
     try:
         yield endpoint, journal, commands
@@ -114,6 +116,21 @@ def test_what_is_held_is_shown(run: Run, tmp_path: Path) -> None:
                     await asyncio.to_thread(call, "pong", path=path)
 
     run(main())
+
+
+def test_a_reload_that_fails_is_no_fault_of_the_hub(tmp_path: Path) -> None:
+    """The reply has the sentence about the file, without the name of a class, and the code of a command's error."""
+
+    async def invalid() -> None:
+        raise ConfigError("hub.toml", "there is no key journal_szie")
+
+    async def main() -> None:
+        async with serving(tmp_path, reload=invalid) as (endpoint, _, _):
+            with pytest.raises(CommandFailed) as caught:
+                await asyncio.to_thread(call, "reload", path=endpoint.path)
+            assert (caught.value.code, caught.value.message) == (-32000, "hub.toml: there is no key journal_szie")
+
+    asyncio.run(main())
 
 
 def test_imports(tmp_path: Path) -> None:
