@@ -282,7 +282,8 @@ def test_another_users_file_for_a_spool(path: Path) -> None:
     leave(path, 10, name=name, session=session)
     (path / lock_name(name)).unlink()
     os.chown(path / segment_name(name, 1), STRANGER, GROUP)
-    with living(STRANGER + 1, lambda: named(Spool(str(path), session), name).allocate(4096), groups=[GROUP]):
+    theirs = named(Spool(str(path), session), name)
+    with living(STRANGER + 1, lambda: theirs.allocate(4096), groups=[GROUP]):
         assert rig.run().numbers()[-10:] == list(range(10)), "that user's lock does not keep it"
         assert lock_name(name) in os.listdir(path)
 
