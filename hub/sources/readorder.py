@@ -18,6 +18,7 @@ import time
 
 from hub.sources.fileset import FileSet
 from hub.sources.followed import Followed
+from hub.sources.generations import age_key
 
 GENERATIONS_MAX = 256
 """Older generations that a file waits for."""
@@ -34,7 +35,7 @@ class ReadOrder:
     def link(self, path: str) -> None:
         """Put the generations of *path* into their order. One that another begins to wait for is read to its end."""
         files = self._files.by_path.get(path, [])
-        files.sort(key=lambda file: (not file.is_rotated, file.identity.born_ns or file.mtime_ns, file.mtime_ns))
+        files.sort(key=lambda file: (not file.is_rotated, *age_key(file.identity.born_ns, file.mtime_ns, file.entry)))
         before = [file.after for file in files]
         for file in files:
             file.before = file.after = None

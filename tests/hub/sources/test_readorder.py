@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import pytest
 
+from hub.sources import fileidentity
 from hub.sources.fileparse import FileParser
 from hub.sources.followed import JOIN_S
 from tests.hub.sources.followrig import LONG, Rig, tick
@@ -108,3 +110,15 @@ def test_a_generation_that_is_found_late(rig: Rig) -> None:
     rig.rename("elsewhere", "app.log.3")
     rig.write("app.log", "4\n")
     assert rig.all() == [LONG.strip(), "4"]
+
+
+def test_generations_that_were_made_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have the same times if the clock that stamps files has not moved on: their numbers tell which is older."""
+    born_ns = time.time_ns() + 1_000_000_000_000
+    monkeypatch.setattr(fileidentity, "_born_ns", lambda *_: born_ns)
+    rig.start()
+    for number in (1, 3, 2, 10):
+        rig.write(f"app.log.{number}", f"{number}{LONG}")
+        os.utime(rig.folder / f"app.log.{number}", ns=(born_ns, born_ns))
+    rig.write("app.log", "new\n")
+    assert rig.all() == [*(f"{number}{LONG.strip()}" for number in (10, 3, 2, 1)), "new"]
