@@ -10,6 +10,7 @@ Not here: the flag, the variable and the help of a key (hub.service.keys), the o
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import os
 from typing import Annotated, Self, TypeVar
 
@@ -23,6 +24,7 @@ from hub.limits import Limit, When
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
+from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.table import SINKS_MAX, AnySink, File
 from hub.sources.kinds import AnySource, Datagram, Fifo, Files, Http, Journald, Kmsg, PermittedTable, Pickle, Tcp
 from hub.sources.table import SOURCES_MAX
@@ -279,6 +281,9 @@ def _check_sinks(sinks: tuple[AnySink, ...]) -> None:
     for given, what in ((names, "name"), (paths, "path")):
         if twice := next((each for each in given if given.count(each) > 1), None):
             raise ValueError(f"two sinks have the {what} {twice} (choose another {what})")
+    for one, two in itertools.combinations([sink for sink in sinks if isinstance(sink, File)], 2):
+        if path := PathTemplate(one.path).meets(PathTemplate(two.path)):
+            raise ValueError(f"the sinks {one.name} and {two.name} can write to the same file {path} (use two folders)")
 
 
 FIELDS = fields_of(Config)

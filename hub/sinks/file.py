@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import time
 from collections.abc import Callable, Sequence
 
@@ -30,7 +31,7 @@ from hub.log import get_logger
 from hub.message import Message
 from hub.query.rendering import render_dated, render_json
 from hub.sinks.finished import Finished
-from hub.sinks.logfile import Known, LogFile, sync_folder
+from hub.sinks.logfile import Known, LogFile, check_regular, sync_folder
 from hub.sinks.pathtemplate import OTHERS, PathTemplate
 from hub.sinks.table import File, Halted, Host, SinkFault
 from hub.socketpath import group_id
@@ -39,10 +40,13 @@ from hub.trust import check
 OPEN_MAX = 64
 FILES_MAX = 1000
 """Files in one folder that tags have by themselves: any user may send any tag."""
+TAGS_MAX, TAGS_SHARE = 1024, 16
+"""Messages of a portion, each of which may need a file of its own, and the share of all descriptors that they take."""
 PATHS_MAX = 10_000
 TIDY_S = 60
 STEP_MAX = 32
 """Messages that are rendered without a rest: a tenth of a millisecond."""
+_OURS = 0o600
 _LINES: dict[str, Callable[[Message], str]] = {"json": render_json, "text": render_dated}
 log = get_logger("mpsr.sinks")
 
@@ -57,11 +61,12 @@ class FileSink:
         self._finished = Finished(table, self._template, self._check)
         self._render = _LINES[table.format]
         self._has_tags = "tag" in self._template.fields
-        self.messages_max: int = 1024 if self._has_tags else 2048
+        self.messages_max: int = tags_max() if self._has_tags else 2048
         self.safe: int = 0
         self._files: dict[str, LogFile] = {}  # the one used last is the last
         self._needed: set[str] = set()  # the paths of the portion at hand
         self._paths: dict[tuple[str, tuple[str, str]], str] = {}
+        self._tags: dict[str, set[str]] = {}  # those that have files in a folder, or will have
         self._received: int | None = None
         self._tidied = 0.0
         self._gid = -1
@@ -152,15 +157,16 @@ class FileSink:
         folder = self._template.folder_of_tags(path)
         if folder is None or path in self._files or os.path.lexists(path):
             return path
-        # Those that this portion is about to make count, too.
-        count = sum(self._template.folder_of_tags(each) == folder for each in {*self._paths.values()} - {*self._files})
-        with contextlib.suppress(OSError):
-            count += sum(map(self._is_live_name, os.listdir(folder)))
-        return path if count < FILES_MAX else self._template.path(OTHERS, received)
-
-    def _is_live_name(self, name: str) -> bool:
-        found = self._template.name.fullmatch(name)
-        return found is None or not (found["stamp"] or found["packed"])
+        tags = self._tags.get(folder)
+        if tags is None:
+            tags = self._tags[folder] = set()
+            with contextlib.suppress(OSError):
+                tags.update(found for name in os.listdir(folder) if (found := self._template.tag_in("", name)))
+        own = self._template.tag_in(folder, path) or path
+        if own not in tags and len(tags) >= FILES_MAX:
+            return self._template.path(OTHERS, received)
+        tags.add(own)
+        return path
 
     def _is_over(self, file: LogFile, more: int) -> bool:
         """Return whether *file* is finished before *more* bytes are written to it."""
@@ -205,6 +211,7 @@ class FileSink:
 
     def _tidy(self) -> None:
         self._paths.clear()
+        self._tags.clear()
         self._finished.tidy(live=self._files, received=self._received, now=time.time_ns())
         self._tidied = time.monotonic()
 
@@ -213,12 +220,23 @@ class FileSink:
             raise Halted
 
 
+def tags_max() -> int:
+    """Return for how many messages of different tags files may be open: most descriptors are left to connections."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return TAGS_MAX if limit == resource.RLIM_INFINITY else max(min(TAGS_MAX, limit // TAGS_SHARE), 1)
+
+
 def check_table(table: File) -> None:
     """Check that the sink for *table* could be opened, without changing anything. Raises MpsrError or OSError."""
     template = PathTemplate(table.path)
     check_base(template)
     if not os.access(template.base, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), template.base)
+    if not template.fields:
+        with contextlib.suppress(FileNotFoundError):
+            check_regular(template.text, os.lstat(template.text))
+    if table.mode & _OURS != _OURS:
+        raise SinkFault(f"mode {table.mode:04o}: the hub itself cannot read and write such files (at least 0600)")
     gid = group_id(table.group)
     if gid not in (-1, os.getegid(), *os.getgroups()) and os.geteuid() != 0:
         raise SinkFault(f"{os.strerror(errno.EPERM)}: group {gid} (choose a group of yours)")

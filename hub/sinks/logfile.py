@@ -95,9 +95,11 @@ class LogFile:
 
     @classmethod
     def _checked(cls, path: str, fd: int) -> LogFile:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            check_regular(path, os.fstat(fd))
+        except SinkFault:
             os.close(fd)
-            raise SinkFault(f"{path} is no file (choose another path)")
+            raise
         return cls(path, fd)
 
     @property
@@ -184,6 +186,12 @@ def _with_inode(folder: str, inode: int) -> list[str]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return [entry.path for entry in entries if entry.inode() == inode and not entry.name.endswith(_NEVER_OURS)]
     return []
+
+
+def check_regular(path: str, described: os.stat_result) -> None:
+    """Check that *path* is that of a file. Raises SinkFault."""
+    if not stat.S_ISREG(described.st_mode):
+        raise SinkFault(f"{path} is no file (choose another path)")
 
 
 def make_folders(folder: str) -> None:

@@ -76,6 +76,10 @@ class PathTemplate:
         """Expressions for the names of files: of those that are written to, and of those that are finished."""
         self._moment = re.compile(_pattern(self.text, is_named=True) + rf"(?:{_STAMP}|\.zst|\.gz)*", re.ASCII)
         self._tag_at = next((at for at, part in enumerate(parts) if "{tag}" in part), None)
+        tagged = parts[-1] if self._tag_at is None else parts[self._tag_at]
+        is_file = self._tag_at is None or self._tag_at == len(parts) - 1
+        suffix = rf"(?P<rest>(?:{_STAMP})?(?:\.zst|\.gz)?)" if is_file else "(?P<rest>)"
+        self._tagged = re.compile(_pattern(tagged, is_named=True) + suffix, re.ASCII)
 
     def path(self, tag: bytes | str, received: int) -> str:
         """Return the path for a tag, or for a name that `as_name` has made of one, at a time of receipt."""
@@ -96,6 +100,25 @@ class PathTemplate:
     def folder_of_tags(self, path: str) -> str | None:
         """Return the folder in which *path* has the part with the tag; None if the template has no tag."""
         return None if self._tag_at is None else "/".join(path.split("/")[: self._tag_at]) or "/"
+
+    def tag_in(self, folder: str, path: str) -> str | None:
+        """
+        Return the tag in the name that *path* has in *folder*, as `as_name` has made it; the name, if it is not of the
+        template. None: it is that of a file that was rotated or compressed.
+        """
+        name = path.removeprefix(folder).lstrip("/").partition("/")[0]
+        found = self._tagged.fullmatch(name)
+        if found is None:
+            return name
+        return None if found["rest"] else found["tag"]
+
+    def meets(self, other: PathTemplate) -> str | None:
+        """Return a path that both make, None if none was found: fields are tried against the text of the other."""
+        for one, two in ((self, other), (other, self)):
+            path = one.path(b"app", 0)
+            if two._moment.fullmatch(path):
+                return path
+        return None
 
     def _filled(self, **values: str) -> str:
         return _FIELDS.sub(lambda found: values[found[1]], self.text)

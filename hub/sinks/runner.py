@@ -34,7 +34,7 @@ from hub.errors import HubClosed
 from hub.journal.cursors import Cursor, CursorDamaged
 from hub.journal.journal import Journal
 from hub.log import get_logger
-from hub.message import Message
+from hub.message import DEAD_TAG, Message
 from hub.service.tables import type_of
 from hub.sinks.deadletter import Reports
 from hub.sinks.portions import Found, Missing, Portion, Portions
@@ -56,6 +56,7 @@ HALT_S = 1.0
 """How long a sink that did not end in time may take to give up its work."""
 RATE_S = 10
 """The rate is an average over this time."""
+_DEAD = DEAD_TAG.decode()
 T = TypeVar("T")
 log = get_logger("mpsr.sinks")
 
@@ -68,7 +69,8 @@ class Runner:
     """
     The sink for *table*, which reads *journal*. *reports* stores its reports.
 
-    *on_moved* is called on the event loop when the cursor has moved.
+    *on_moved* is called on the event loop when the cursor has moved. *before* is one of the same name that was
+    abandoned: it begins when that one has ended, because two would write to the same destination and cursor.
     """
 
     def __init__(
@@ -80,8 +82,10 @@ class Runner:
         on_moved: Callable[[], None] = lambda: None,
         make_sink: Callable[[SinkTable, Host], Sink] = make,
         delays: Delays | None = None,
+        before: Runner | None = None,
     ) -> None:
         self.table = table
+        self._before = before
         self.waker: Waker = Waker()
         self._journal = journal
         self._reports = reports
@@ -108,6 +112,11 @@ class Runner:
     def needed_from(self) -> int | None:
         """The first sequence that it has not delivered, by its stored cursor. None: not known yet."""
         return None if self._stored is None else self._stored.sequence + 1
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its thread goes on, because a call to the destination does not return."""
+        return self._thread.is_alive()
 
     @property
     def is_halted(self) -> bool:
@@ -190,7 +199,9 @@ class Runner:
 
     def _work(self) -> None:
         try:
-            while True:
+            while self._awaits_before():
+                self.waker.wait(IDLE_S)
+            while self._before is None:  # else it is to end before it has begun
                 try:
                     self._obey()
                     self._serve()
@@ -213,6 +224,16 @@ class Runner:
                     future.set_exception(HubClosed())
             with contextlib.suppress(RuntimeError):  # the loop has ended: no caller waits
                 self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _awaits_before(self) -> bool:
+        if self._before is None or self._is_ending:
+            return False
+        if self._before.is_abandoned:
+            self._figures.state = "failed"
+            self._figures.last_error = "a call to its destination does not return"
+            return True
+        self._before = None
+        return False
 
     def _serve(self) -> None:
         """Deliver until there is an order, or the end. Raises _Interrupted then, and whatever the destination does."""
@@ -247,6 +268,7 @@ class Runner:
         stored_at = time.monotonic()
         while True:
             is_last = self._is_ending  # before it reads: everything that was committed by then is delivered
+            seen = self._seen  # also before: the destination may use up the wake for what comes meanwhile
             for found in portions.read():
                 self._figures.behind_since = found.received
                 self._take(sink, found)
@@ -267,7 +289,8 @@ class Runner:
             if is_due:
                 self.checkpoint()
                 stored_at = time.monotonic()
-            self.waker.wait(IDLE_S if is_due else max(stored_at + CHECKPOINT_S - time.monotonic(), 0.0))
+            if self._seen == seen:
+                self.waker.wait(IDLE_S if is_due else max(stored_at + CHECKPOINT_S - time.monotonic(), 0.0))
 
     def _is_open(self) -> None:
         if self._figures.state != "open":
@@ -299,7 +322,8 @@ class Runner:
         self._refuse(message, reason, None)
 
     def _refuse(self, message: Message, reason: str, size: int | None) -> None:
-        self._call(self._reports.dead(self.table.name, message, reason, size))
+        if message.tag != _DEAD:  # one that is refused itself is not stored again: that would never end
+            self._call(self._reports.dead(self.table.name, message, reason, size))
         self._figures.dead += 1
         log.warning("sink.refused", name=self.table.name, sequence=message.sequence, reason=reason)
 

@@ -51,6 +51,7 @@ class Sinks:
         self._wanted = tuple(tables)
         self._make = make_runner
         self._running: dict[str, Runner] = {}
+        self._abandoned: dict[str, Runner] = {}  # by name; their threads have not ended
         self._changing = asyncio.Lock()
         self._stopped = asyncio.Event()
         self._is_stopping = False
@@ -68,11 +69,15 @@ class Sinks:
             await asyncio.gather(*(self._end(runner, STOP_S) for runner in ending))
             for runner in ending:
                 del self._running[runner.table.name]
+                self._abandoned.setdefault(runner.table.name, runner)
+            self._abandoned = {name: runner for name, runner in self._abandoned.items() if runner.is_abandoned}
             if self._is_stopping:
                 return
             for name, table in wanted.items():
                 if name not in self._running:
-                    self._running[name] = self._make(table, self._journal, self._reports, on_moved=self._keep)
+                    self._running[name] = self._make(
+                        table, self._journal, self._reports, on_moved=self._keep, before=self._abandoned.get(name)
+                    )
             self._keep()
 
     async def stop(self, timeout: float) -> None:

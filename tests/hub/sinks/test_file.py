@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from hub.entries import NS
 from hub.message import Message
+from hub.quantities import Mode
 from hub.sinks import file as module
 from hub.sinks.file import FileSink, check_table
 from hub.sinks.table import FileSize, Halted, SinkFault, Span, Template
@@ -228,6 +230,15 @@ def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert sequences(tmp_path / "always.log") == [*range(11, 17)]
 
 
+@pytest.mark.parametrize(("limit", "messages"), [(256, 16), (1024, 64), (65536, 1024), (resource.RLIM_INFINITY, 1024)])
+def test_descriptors_are_left_to_connections(
+    limit: int, messages: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message of a portion may need a file of its own."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert sink_of(tmp_path)[0].messages_max == messages
+
+
 def test_a_stop_ends_a_compression(tmp_path: Path) -> None:
     """It begins again with the next sink."""
     sink, host = sink_of(tmp_path, rotate_size=FileSize(300), compress="zstd")
@@ -272,6 +283,16 @@ def test_a_folder_and_a_group_must_be_usable(tmp_path: Path, monkeypatch: pytest
         check_table(table)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)])
+def test_what_is_no_file_is_refused(make: Callable[[Path], None], tmp_path: Path) -> None:
+    """It could never be opened; the same for a mode that keeps the hub itself out."""
+    make(tmp_path / "a.log")
+    with pytest.raises(SinkFault, match="is no file"):
+        check_table(msgspec.structs.replace(TABLE, path=Template(f"{tmp_path}/a.log")))
+    with pytest.raises(SinkFault, match=r"mode 0444: .*\(at least 0600\)"):
+        check_table(msgspec.structs.replace(TABLE, path=Template(f"{tmp_path}/b.log"), mode=Mode(0o444)))
+
+
 def test_a_new_file_with_the_inode_of_a_deleted_one_is_known_before_it_is_written_to(tmp_path: Path) -> None:
     """After a kill between the creation of a file and its checkpoint, the old cursor names the same inode."""
     sink, host = sink_of(tmp_path)
@@ -295,3 +316,18 @@ def test_rotated_files_are_no_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for sequence in range(1, 9):
         sink.deliver([message(sequence, "a")])
     assert "%others.log" not in names(tmp_path)
+
+
+@pytest.mark.parametrize("template", ["{tag}.log", "{tag}-{date}.log", "{tag}/{date}.log"])
+def test_each_tag_counts_once(template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither files that were closed meanwhile nor those of other days take the place of another tag."""
+    monkeypatch.setattr(module, "FILES_MAX", 8)
+    monkeypatch.setattr(module, "OPEN_MAX", 2)
+    sink, host = sink_of(tmp_path, template)
+    for number in range(1, 33):
+        sink.deliver([message(number, f"t{number % 8}", NOON + (number // 8) * DAY)])
+        host.checkpoint()
+    sink.deliver([message(33, "more", NOON + 5 * DAY), message(34, "t1", NOON + 5 * DAY)])
+    found = {sequence: path for path in tmp_path.rglob("*.log") for sequence in sequences(path)}
+    assert {number for number, path in found.items() if "%others" in str(path)} == {33}
+    assert len(found) == 34

@@ -99,3 +99,12 @@ def test_the_moment_of_a_path() -> None:
     assert PathTemplate("/srv/a.log").moment_at(NOON) == ("", "")
     assert PathTemplate("/srv/a.log").folder_of_tags("/srv/a.log") is None
     assert PathTemplate("/{tag}.log").folder_of_tags("/a.log") == "/"
+
+
+def test_a_tag_of_the_template_is_found_in_names() -> None:
+    """Also a name of somebody else counts, and a finished file does not."""
+    template = PathTemplate("/srv/{tag}-{date}.log")
+    assert template.tag_in("/srv", "/srv/a-b-2026-11-27.log") == "a-b"
+    assert template.tag_in("", "a-2026-11-27.log.20261127T000000Z.gz") is None
+    assert template.tag_in("", "notes") == "notes"
+    assert PathTemplate("/{tag}/a.log").tag_in("/", "/app/a.log") == "app"

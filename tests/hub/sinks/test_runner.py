@@ -369,6 +369,53 @@ def test_a_hub_that_stores_nothing_more_is_left_alone(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+class Deaf(MemorySink):
+    """A destination that uses up the wakes that come while it is busy."""
+
+    def deliver(self, messages: Any) -> None:
+        self._memory.is_blocked.set()
+        self._memory.may_go.wait()
+        self._host.waker.wait(0)
+        super().deliver(messages)
+
+
+def test_what_comes_during_a_delivery_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if the destination has used up the wake."""
+    monkeypatch.setattr(module, "IDLE_S", 3600)
+    monkeypatch.setattr(module, "CHECKPOINT_S", 3600)
+    memory = Memory()
+    memory.may_go.clear()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1)])
+            runner = Runner(TABLE, rig.journal, rig.reports, make_sink=lambda _, host: Deaf(memory, host))
+            assert await asyncio.to_thread(memory.is_blocked.wait, 30)
+            await rig.journal.append([numbered(2)])
+            await until(lambda: runner._seen == 2)
+            memory.may_go.set()
+            await until(lambda: memory.numbers == [1, 2])
+            await runner.stop(30)
+
+    asyncio.run(main())
+
+
+def test_a_dead_letter_that_is_refused_is_not_stored_again(tmp_path: Path) -> None:
+    """A sink that is given dead letters and refuses them does not fill the journal with them."""
+    memory = Memory()
+    memory.refusing = {1: "no"}
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, tag=b"mpsr.dead"), numbered(2)])
+            async with running(rig, memory, tag=("t", "mpsr.*")) as runner:
+                await until(lambda: memory.numbers == [2])
+                assert runner.row()["dead"] == 1
+            assert len(rig.stored("mpsr.dead")) == 1
+
+    asyncio.run(main())
+
+
 class Stuck(MemorySink):
     """A destination whose call does not return until the test lets it."""
 

@@ -14,11 +14,13 @@ import pytest
 from hub.errors import CommandError
 from hub.journal.journal import Journal
 from hub.journal.retention import NOTHING_NEEDED
+from hub.sinks import runner as runner_module
+from hub.sinks import sinks as module
 from hub.sinks.runner import Runner
 from hub.sinks.sinks import Sinks, needed_by
-from hub.sinks.table import File, SinkName
+from hub.sinks.table import File, SinkName, Where
 from tests.hub.clients import until
-from tests.hub.sinks.delivering import TABLE, Memory, Rig, hub_in, numbered
+from tests.hub.sinks.delivering import TABLE, Memory, MemorySink, Rig, hub_in, numbered
 
 A = TABLE
 B = msgspec.structs.replace(TABLE, name=SinkName("b"), when_full="block")
@@ -26,8 +28,9 @@ B = msgspec.structs.replace(TABLE, name=SinkName("b"), when_full="block")
 
 @contextlib.asynccontextmanager
 async def running(rig: Rig, memories: dict[str, Memory], *tables: File) -> AsyncIterator[Sinks]:
-    def make(table: File, *given: Any, on_moved: Callable[[], None]) -> Runner:
-        return Runner(table, *given, on_moved=on_moved, make_sink=memories.setdefault(table.name, Memory()).make)
+    def make(table: File, *given: Any, on_moved: Callable[[], None], before: Runner | None) -> Runner:
+        make_sink = memories.setdefault(table.name, Memory()).make
+        return Runner(table, *given, on_moved=on_moved, make_sink=make_sink, before=before)
 
     sinks = Sinks(rig.endpoint, rig.journal, tables, make_runner=make)
     task = asyncio.create_task(sinks.run())
@@ -119,5 +122,40 @@ def test_orders_name_a_sink(tmp_path: Path) -> None:
             await until(lambda: memories["a"].numbers == [1, 1])
             with pytest.raises(CommandError, match=r"no sink 'x' \(there are: a\)"):
                 await sinks.rewind("x", None, None)
+
+    asyncio.run(main())
+
+
+class Stuck(MemorySink):
+    """A destination whose call returns when the test lets it, and not before."""
+
+    def deliver(self, messages: Any) -> None:
+        self._memory.is_blocked.set()
+        self._memory.may_go.wait()
+        super().deliver(messages)
+
+
+def test_a_sink_begins_when_the_one_before_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of the same name would write to the same destination. What the one before has delivered comes once."""
+    monkeypatch.setattr(module, "STOP_S", 0.01)
+    monkeypatch.setattr(runner_module, "HALT_S", 0.01)
+    monkeypatch.setattr(runner_module, "IDLE_S", 0.01)
+    memory = Memory()
+    memory.may_go.clear()
+    memory.make = lambda _, host: Stuck(memory, host)  # type: ignore[method-assign]
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig, running(rig, {"a": memory}, A) as sinks:
+            await rig.journal.append([numbered(1, 2)])
+            assert await asyncio.to_thread(memory.is_blocked.wait, 30)
+            for number in (8, 9):
+                await sinks.change([msgspec.structs.replace(A, where=(Where(f"n!={number}"),))])
+                await until(lambda: sinks.stats()[0]["state"] == "failed")
+            assert sinks.stats()[0]["last_error"] == "a call to its destination does not return"
+            assert [call for call in memory.calls if "open" in call] == ["open 0 "]
+            memory.may_go.set()
+            await rig.journal.append([numbered(3)])
+            await until(lambda: memory.numbers == [1, 2, 3])
+            await until(lambda: sinks.stats()[0]["state"] == "open")
 
     asyncio.run(main())

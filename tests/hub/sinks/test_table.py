@@ -70,6 +70,18 @@ def test_sinks_differ_in_name_and_path(tmp_path: Path) -> None:
         config_of(tmp_path, "".join(row.format(f"n{number}", number) for number in range(17)))
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "path"),
+    [("{tag}.log", "all.log", "all.log"), ("app-{date}.log", "{tag}.log", "app-1970-01-01.log")],
+)
+def test_sinks_do_not_share_files(tmp_path: Path, one: str, two: str, path: str) -> None:
+    """Each would take the lines of the other one for changes of another program; one in another folder is no matter."""
+    row = '[[sinks]]\ntype = "file"\nname = "{}"\npath = "/srv/{}"\n'
+    with pytest.raises(ConfigError, match=f"a and b can write to the same file /srv/{path}"):
+        config_of(tmp_path, row.format("a", one) + row.format("b", two))
+    assert len(config_of(tmp_path, row.format("a", one) + row.format("b", f"other/{two}")).sinks) == 2
+
+
 def test_a_row_has_a_class() -> None:
     """Each type can be made and checked."""
     host = Alone()
