@@ -289,7 +289,7 @@ class Runner:
             if is_due:
                 self.checkpoint()
                 stored_at = time.monotonic()
-            if self._seen == seen:
+            if self._seen == seen and not self._is_ending:
                 self.waker.wait(IDLE_S if is_due else max(stored_at + CHECKPOINT_S - time.monotonic(), 0.0))
 
     def _is_open(self) -> None:
