@@ -110,6 +110,7 @@ class ChildSink:
             if not self._ends(child, TERM_S):
                 self._signal(child, signal.SIGKILL)
         child.wait()
+        self._signal(child, signal.SIGTERM)  # what it has started and not ended: each fresh child would leave another
         for stream in (child.stdout, child.stderr):
             assert stream is not None
             stream.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -151,6 +153,32 @@ def test_a_dead_child_is_noticed_while_nothing_comes() -> None:
         return False
 
     eventually(is_noticed)
+
+
+def test_what_a_child_has_started_ends_with_it(tmp_path: Path) -> None:
+    """Also if the child itself has ended: each fresh one would leave another."""
+    script = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+if os.fork() == 0:
+    time.sleep(1000)
+"""
+    sink, _ = sink_of(script, str(tmp_path / "lock"))
+    with pytest.raises(SinkFault, match="ended with exit code 0"):
+        sink.deliver([message(1)])
+    with (tmp_path / "lock").open() as file:
+        assert is_locked(file)
+        sink.close()
+        eventually(lambda: not is_locked(file))
+
+
+def is_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def test_a_stop_interrupts_a_wait() -> None:
