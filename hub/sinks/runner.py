@@ -54,6 +54,8 @@ CHECKPOINT_S = 1.0
 """A stored cursor costs three syncs. What was delivered since the last one, a file sink recognises after a crash."""
 HALT_S = 1.0
 """How long a sink that did not end in time may take to give up its work."""
+REFUSED_S = 1.0
+"""One refusal is logged in that time: any user may send what a destination refuses."""
 RATE_S = 10
 """The rate is an average over this time."""
 _DEAD = DEAD_TAG.decode()
@@ -98,6 +100,7 @@ class Runner:
         self._stored: Cursor | None = None
         self._delivered = 0
         self._orders: queue.SimpleQueue[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = queue.SimpleQueue()
+        self._refused_at = -REFUSED_S  # when a refusal was logged
         self._is_ending = self._is_halting = False
         self._end_at = 0
         self._figures = Figures()
@@ -325,7 +328,10 @@ class Runner:
         if message.tag != _DEAD:  # one that is refused itself is not stored again: that would never end
             self._call(self._reports.dead(self.table.name, message, reason, size))
         self._figures.dead += 1
-        log.warning("sink.refused", name=self.table.name, sequence=message.sequence, reason=reason)
+        if (now := time.monotonic()) >= self._refused_at + REFUSED_S:
+            self._refused_at = now
+            name, dead = self.table.name, self._figures.dead
+            log.warning("sink.refused", name=name, sequence=message.sequence, reason=reason, dead=dead)
 
     def _check(self) -> None:
         """Raise _Interrupted if there is an order, or the sink is to end."""

@@ -416,6 +416,24 @@ def test_a_dead_letter_that_is_refused_is_not_stored_again(tmp_path: Path) -> No
     asyncio.run(main())
 
 
+def test_refusals_do_not_fill_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Any user may send what a destination refuses: the first is logged, and all are counted."""
+    memory = Memory()
+    memory.refusing = dict.fromkeys(range(1, 10), "no")
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(*range(1, 10))])
+            async with running(rig, memory) as runner:
+                await until(lambda: runner.row()["dead"] == 9)
+            assert len(rig.stored("mpsr.dead")) == 9
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "REFUSED_S", 3600.0)
+        asyncio.run(main())
+    assert events(capsys).count("sink.refused") == 1
+
+
 class Stuck(MemorySink):
     """A destination whose call does not return until the test lets it."""
 
