@@ -408,14 +408,14 @@ class History:
 
     def allow_parts(self, line: Line, counts: Counter[bytes], due: dict[bytes, tuple[int, int]]) -> None:
         """A line that was torn may be stored as two."""
-        if not line.cut or counts[line.text]:
+        least, most = due[line.text]
+        if not line.cut or counts[line.text] >= most:
             return
         first, second = line.text[: line.cut], line.text[line.cut :]
         if counts[first]:
-            least, most = due[line.text]
             due[line.text] = (0, most)
             due[first] = (0, 1)
-            due.setdefault(second, (least, most))
+            due.setdefault(second, (max(least - counts[line.text], 0), most))  # a copy may have the whole line
 
     def check_order(self, texts: list[bytes]) -> None:
         """The lines of each file are stored in their order."""
