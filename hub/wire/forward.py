@@ -65,7 +65,8 @@ read of our own producers holds 20 frames, or 1,500 of one message each.
 """
 _OPTION_BYTES_A_FRAME = 64  # foreign options are read pair by pair, at most 50 ns a byte
 _PIECE_WORK = 16  # a piece of Docker's with as many fields as it may have: 30 to 60 µs
-_RUN_MAX = 10_000  # Message frames that begin like the one before, per call: 0.3 µs each
+_RUN_MAX = 10_000  # Message frames that begin like the one before, looked for at once
+_RUN_A_FRAME = 16  # such frames: 0.3 µs each
 _CUT_AT_ONCE_A_FRAME = 32  # Message frames cut at once: 0.1 µs each
 _NIL = 0xC0
 _match_nils = re.compile(b"\xc0+").match
@@ -343,6 +344,7 @@ class ForwardDecoder:
             return
         may_be_pieces = self._run.has_options and chunk_id is None
         tag, slices = self._run.tag, self._run.take()
+        self._output.work -= len(slices) // _RUN_A_FRAME
         entries = b"\x92".join((codec.array_header(len(slices)), *slices))
         if codec.is_well_formed(entries):
             if may_be_pieces and pieces.MARK in entries:

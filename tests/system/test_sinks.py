@@ -262,6 +262,7 @@ def test_logrotate_itself(tmp_path: Path) -> None:
     if not os.path.exists(program):
         pytest.skip("logrotate is not installed")
     (tmp_path / "logs").mkdir(mode=0o755)
+    log = tmp_path / "logs" / "a.log"
     rules = tmp_path / "rules"
     rules.write_text(f"{tmp_path}/logs/a.log {{\n rotate 99\n create 0640\n delaycompress\n compress\n}}\n")
     rules.chmod(0o644)
@@ -270,6 +271,7 @@ def test_logrotate_itself(tmp_path: Path) -> None:
         worker = Worker(hub.socket, "worker", 0.5, chunk=2000)
         for _ in range(3):
             progress([worker], 1000)
+            eventually(lambda: log.exists() and log.stat().st_size, "the sink has written")
             command = [program, "--force", "--state", str(tmp_path / "state"), str(rules)]
             subprocess.run(command, check=True, capture_output=True)
         worker.end()

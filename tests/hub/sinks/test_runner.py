@@ -344,6 +344,7 @@ def test_an_order_whose_caller_has_left_is_left_out(tmp_path: Path) -> None:
                 left = asyncio.create_task(runner.pause(True))
                 await asyncio.sleep(0)
                 left.cancel()
+                await asyncio.wait({left})
                 memory.go()
                 assert await runner.rewind(None) == 1
                 await until(lambda: memory.numbers[-1:] == [1])
