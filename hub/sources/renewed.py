@@ -3,7 +3,7 @@ Keeps what a source has read from its files with keys, tokens and certificates.
 
 It reads the files again when they change.
 
-Always true: files that cannot be used are logged once, and what was read before stays in force.
+Always true: files that cannot be used are logged once, and those read before stay in force.
 
 Not here: how often the files are checked (hub.sources.configured), which files are refused (hub.secretfile).
 """
@@ -47,7 +47,9 @@ class Renewed(Generic[T]):
         try:
             self.value = self._read()
         except SourceError as error:
-            log.error("source.failed", type=kind, path=where, error=error.reason, action="what was read before stays")
+            log.error(
+                "source.failed", type=kind, path=where, error=error.reason, action="those read before stay in use"
+            )
         else:
             log.info("source.renewed", type=kind, path=where)
 

@@ -76,7 +76,7 @@ def test_a_token_that_is_renewed(
         logged += capfd.readouterr().err
 
     asyncio.run(main())
-    assert logged.count("what was read before stays") == 2
+    assert logged.count("those read before stay in use") == 2
 
 
 def test_no_token(tmp_path: Path) -> None:
