@@ -187,6 +187,7 @@ class History:
                         self.world.act()
             with self.acting():
                 self.world.finish()
+            self.mend_disk()  # a fault that is left would keep the hub from its start
             self.live(0, "stop", settles=True)
             self.check()
         finally:
@@ -291,12 +292,16 @@ class History:
                 self.disk.fail(step, after=self.rng.randrange(3), times=self.rng.choice([1, 1, 2]))
             await life.rest(self.rng.choice(RESTS))
         if settles:
-            for step in STEPS:
-                self.disk.fail(step, times=0)
+            self.mend_disk()
             self.meddling = 0.0
             await life.rest(SETTLED_S)
             self.world.settle()
             self.check_settled()
+
+    def mend_disk(self) -> None:
+        """Let no call of the disk fail any more."""
+        for step in STEPS:
+            self.disk.fail(step, times=0)
 
     def die_in_commit(self, loop: VirtualLoop) -> None:
         """Let the process die at some step of the disk."""
