@@ -10,7 +10,8 @@ Always true:
 - a fault is one line in the log, however often it is repeated. The pauses between tries grow (hub.delays);
 - what is missing in the journal, and what can never be delivered, is stored before the cursor passes it.
 
-Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), destinations (hub.sinks.file).
+Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), destinations (hub.sinks.file),
+counters and the rate (hub.sinks.figures).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import contextlib
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from hub.log import get_logger
 from hub.message import DEAD_TAG, Message
 from hub.service.tables import type_of
 from hub.sinks.deadletter import Reports
+from hub.sinks.figures import Figures
 from hub.sinks.portions import Found, Missing, Portion, Portions
 from hub.sinks.table import Halted, Host, Sink, SinkTable, make, reason_of
 from hub.sinks.waker import Waker
@@ -56,8 +57,6 @@ HALT_S = 1.0
 """How long a sink that did not end in time may take to give up its work."""
 REFUSED_S = 1.0
 """One refusal is logged in that time: any user may send what a destination refuses."""
-RATE_S = 10
-"""The rate is an average over this time."""
 _DEAD = DEAD_TAG.decode()
 T = TypeVar("T")
 log = get_logger("mpsr.sinks")
@@ -441,32 +440,3 @@ class Runner:
         ends_at = time.monotonic() + delay_s
         while not (self._is_ending or self.is_halted) and (rest_s := ends_at - time.monotonic()) > 0:
             self.waker.wait(rest_s)
-
-
-class Figures:
-    """Counters since the sink was added; written by its thread."""
-
-    def __init__(self) -> None:
-        self.state: str = ""
-        """``open``, ``failed``, ``paused`` or ``closed``; empty before the first try."""
-        self.messages: int = 0
-        self.retries: int = 0
-        self.dead: int = 0
-        self.lost: int = 0
-        self.last_error: str = ""
-        self.behind_since: int = 0
-        """When the oldest waiting message was received; 0 if none waits."""
-        self._seconds: deque[tuple[int, int]] = deque(maxlen=RATE_S + 1)  # a second, and what was delivered in it
-
-    def count(self, messages: int, now: float) -> None:
-        """Count delivered messages."""
-        self.messages += messages
-        second, before = self._seconds.pop() if self._seconds else (int(now), 0)
-        if second != int(now):
-            self._seconds.append((second, before))
-            before = 0
-        self._seconds.append((int(now), before + messages))
-
-    def rate(self, now: float) -> float:
-        """Return the messages a second in the last `RATE_S` seconds."""
-        return sum(count for second, count in list(self._seconds) if second > now - RATE_S) / RATE_S

@@ -44,7 +44,7 @@ class Step(NamedTuple):
     """
     What a step has given to the intake of an owner.
 
-    *room_bytes*: the next step needs so much room. *released*: files that go on once all this is stored (and what was
+    *room_bytes*: the room that the next step needs. *released*: files that go on once all this is stored (and what was
     given before it): the items of *barrier* follow *items*, and nothing else of these files is under way.
     """
 

@@ -35,7 +35,7 @@ from hub.sources.sourceglobs import SourceGlobs
 LOOK_ENTRIES, LIST_ENTRIES = 128, 4096
 """Names that are looked at, or only listed, in one piece of work."""
 LOOK_PAUSE_RATIO, LOOK_PAUSE_MAX_S = 20, 5.0
-"""Between two looks of which events are the reason, so many times what the last one took, and the limit of that."""
+"""The pause before another look that events cause: a multiple of the time that the last look took, and its limit."""
 log = get_logger("mpsr.files")
 
 

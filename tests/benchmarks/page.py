@@ -25,7 +25,7 @@ round, the hub and the other programs ran in turn.
 
 {machine}
 
-Unless something else is said: five producer processes, messages of 130 bytes, a journal with room for all of them. The
+Unless stated otherwise: five producer processes, messages of 130 bytes, a journal with room for all of them. The
 producers of all programs send the same bytes, prepared before the clock starts, or as many bytes with a library of
 their own. The clock stops when the receiver has counted everything that was sent, not when it was sent. The messages
 of `mpsr` are on disk then; with chunks and Message frames each was read back and compared after the run.

@@ -9,4 +9,4 @@ def tell_count(count: list[int]) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         print(count[0], flush=True)
-    os._exit(0)  # whoever asked has ended
+    os._exit(0)  # the process that asked has ended

@@ -784,7 +784,7 @@ def test_python_runs_every_command() -> None:
 
 
 def test_sinks(tmp_path: Path) -> None:
-    """Each sink is a row; an order changes one, and what is wrong with it is said."""
+    """Each sink is a row; an order changes one; a wrong order gets an error."""
     config = tmp_path / "hub.toml"
     config.write_text(f'[[sinks]]\ntype = "file"\nname = "a"\npath = "{tmp_path}/a.log"\n')
     with HubProcess(tmp_path, "--config", str(config)) as hub:

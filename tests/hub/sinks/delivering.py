@@ -73,10 +73,15 @@ async def hub_in(folder: Path, **options: Any) -> AsyncIterator[Rig]:
         await journal.close()
 
 
+hosts: list[Alone] = []
+"""All hosts of the present test (conftest.py closes them)."""
+
+
 class Alone(Host):
     """A runner for a sink by itself; *checkpoints* are the details that were stored, *refused* what it gave up."""
 
     def __init__(self) -> None:
+        hosts.append(self)
         self.waker = Waker()
         self.halted = False
         self.sink: Any = None

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -28,16 +27,6 @@ for line in sys.stdin:
     file.flush()
     print(json.loads(line)["sequence"], flush=True)
 """
-_hosts: list[Alone] = []
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    while _hosts:
-        host = _hosts.pop()
-        host.sink.close()
-        host.waker.close()
 
 
 def sink_of(script: str, *args: str, timeout: float = 30, after: int = 0) -> tuple[ChildSink, Alone]:
@@ -45,7 +34,6 @@ def sink_of(script: str, *args: str, timeout: float = 30, after: int = 0) -> tup
     host = Alone()
     table = Exec(name=SinkName("a"), command=(sys.executable, "-S", "-c", script, *args), timeout=Span(timeout))
     sink = host.sink = ChildSink(table, host)
-    _hosts.append(host)
     sink.open(after, b"")
     return sink, host
 

@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,6 @@ from tests.hub.sinks.delivering import TABLE, Alone
 from tests.hub.sinks.test_pathtemplate import NOON
 
 DAY = 86_400 * NS
-_hosts: list[Alone] = []
-
-
-@pytest.fixture(autouse=True)
-def _close() -> Iterator[None]:
-    yield
-    while _hosts:
-        host = _hosts.pop()
-        host.sink.close()
-        host.waker.close()
 
 
 def message(sequence: int, tag: str = "app", received: int = NOON, **record: Any) -> Message:
@@ -43,7 +33,6 @@ def sink_of(folder: Path, name: str = "{tag}.log", detail: bytes = b"", **table:
     """Return an open sink, and its host."""
     host = Alone()
     sink = host.sink = FileSink(msgspec.structs.replace(TABLE, path=Template(f"{folder}/{name}"), **table), host)
-    _hosts.append(host)
     sink.open(0, detail)
     return sink, host
 

@@ -16,7 +16,7 @@ from hub.delays import Delays
 from hub.errors import HubClosed
 from hub.journal.cursors import Cursor
 from hub.sinks import runner as module
-from hub.sinks.runner import Figures, Runner
+from hub.sinks.runner import Runner
 from hub.sinks.table import SinkFault
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import TABLE, Memory, MemorySink, Rig, batch, hub_in, numbered
@@ -300,17 +300,6 @@ def test_a_cursor_beyond_the_end_goes_on_at_the_end(tmp_path: Path, capsys: pyte
 
     asyncio.run(main())
     assert "sink.cursor_ahead" in events(capsys)
-
-
-def test_the_rate_is_of_the_last_seconds() -> None:
-    """What was delivered longer ago does not count."""
-    figures = Figures()
-    for second in range(30):
-        figures.count(5, second + 0.5)
-        figures.count(5, second + 0.7)
-    assert figures.rate(30.0) == 9.0  # nine whole seconds, and the present one
-    assert figures.rate(100.0) == 0.0
-    assert figures.messages == 300
 
 
 def test_what_is_too_large_is_a_dead_letter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,7 +200,7 @@ def test_a_full_folder(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_that_have_changed_since_they_were_listed(folder: Folder) -> None:
-    """What they lead to now is no answer for what was listed: that is said, also where the name is gone."""
+    """A name that leads to another file than was listed, or to none, is reported as changed."""
     for name in ("app.log.1", "app.log.2"):
         folder.write(name, b"x\n" * 40 + name.encode())
     dir_fd = os.open(folder.path, os.O_RDONLY)
