@@ -3,7 +3,7 @@ Readers of the journal that show or deliver what is committed. docs/extending.md
 
 table           the types that the configuration can turn on; sinks: runs them; runner: one of them, on its thread
 portions        what a sink is given: the journal after its cursor, filtered; waker: how it waits
-deadletter      what a sink has lost or can never deliver is stored
+deadletter      what a sink has lost or can never deliver is stored; figures: its counters and its rate
 file            lines in files. Its stages: pathtemplate (which file), logfile (one file, also after a crash), finished
                 and packing (compression, retention)
 child           messages to a command, which prints what it has safe
