@@ -432,11 +432,12 @@ class Runner:
         delay_s = self._delays.next_s()
         figures = self._figures
         figures.retries += 1
-        if figures.state != "failed" or text != figures.last_error:
+        is_new = figures.state != "failed" or text != figures.last_error
+        figures.state, figures.last_error = "failed", text  # before it is logged: who reads the log asks for the row
+        if is_new:
             log.error(
                 "sink.failed", name=self.table.name, error=text, action="tried again, after longer and longer pauses"
             )
-        figures.state, figures.last_error = "failed", text
         ends_at = time.monotonic() + delay_s
         while not (self._is_ending or self.is_halted) and (rest_s := ends_at - time.monotonic()) > 0:
             self.waker.wait(rest_s)

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -108,6 +109,23 @@ def test_after_a_fault_the_same_messages_come_again(tmp_path: Path, capsys: pyte
 
     asyncio.run(main())
     assert [event for event in events(capsys) if event != "sink.opened"] == ["sink.failed", "sink.failed"]
+
+
+def test_who_reads_that_it_failed_finds_it_in_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row is written before the log, so that whoever reads the log and asks is not told that all is well."""
+    memory = Memory()
+    memory.faults = [SinkFault("it is away")]
+    rows: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig, running(rig, memory) as runner:
+            quiet = SimpleNamespace(info=lambda *_, **__: None, error=lambda *_, **__: rows.append(runner.row()))
+            monkeypatch.setattr(module, "log", quiet)
+            await rig.journal.append([numbered(1)])
+            await until(lambda: memory.numbers == [1])
+
+    asyncio.run(main())
+    assert [(row["state"], row["last_error"], row["retries"]) for row in rows] == [("failed", "it is away", 1)]
 
 
 def test_what_is_safe_is_not_delivered_again(tmp_path: Path) -> None:
