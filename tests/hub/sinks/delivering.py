@@ -103,7 +103,10 @@ class Alone(Host):
 
 
 class Memory:
-    """A destination: what is there, and how its sinks fail. While *may_go* is not set, `deliver` waits."""
+    """
+    A destination: what is there, and how its sinks fail. While *may_go* is not set, `deliver` waits; if it *is_deaf*,
+    also when the sink is to halt.
+    """
 
     def __init__(self) -> None:
         self.got: list[Message] = []
@@ -115,6 +118,7 @@ class Memory:
         self.may_go = threading.Event()
         self.may_go.set()
         self.is_blocked = threading.Event()
+        self.is_deaf = False
 
     def go(self) -> None:
         """Let `deliver` return, from now on."""
@@ -151,7 +155,7 @@ class MemorySink:
         memory = self._memory
         while not memory.may_go.is_set():
             memory.is_blocked.set()
-            if self._host.is_halted:
+            if self._host.is_halted and not memory.is_deaf:
                 raise Halted
             self._host.waker.wait(30)
         if memory.faults:
