@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from hub.hub import Hub
     from hub.journal.journal import Journal
-    from hub.message import Batch, Message, Peer
+    from hub.message import Batch, Home, Message, Peer
     from hub.wire.jsonrpc import Request
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "CloseConnection",
     "CommandError",
     "Grant",
+    "Home",
     "Hub",
     "InvalidParams",
     "Journal",
@@ -78,6 +79,7 @@ _MODULES = {
     "CloseConnection": "errors",
     "CommandError": "errors",
     "Grant": "access",
+    "Home": "message",
     "Hub": "hub",
     "InvalidParams": "errors",
     "Journal": "journal.journal",

@@ -1,9 +1,10 @@
 """
-The values that pass through the hub: peer, message, batch, loss, position.
+The values that pass through the hub: peer, home, message, batch, loss, position.
 
 A batch is the unit of arrival, commit and acknowledgement. A message is one entry of a batch, decoded on demand. A loss
 describes what could not be kept; it is stored as a message under the tag `LOSS_TAG`. A position says how far a source
-that can be read again has been read; the batch that carries it is committed together with it.
+that can be read again has been read; the batch that carries it is committed together with it. A home says where the
+messages of another hub were stored first.
 
 Always true: values do not change; the entries of a batch are one msgpack array (hub.entries).
 Not here: their form on the wire (hub.wire) and on disk (hub.journal.block).
@@ -93,8 +94,32 @@ class Position(msgspec.Struct, frozen=True, gc=False, array_like=True):
             raise ValueError(f"a position has the number {self.number}")
 
 
+HOST_BYTES_MAX = 255
+"""The longest name of a host (gethostname(2))."""
+HUB_ID_BYTES = 16
+
+
+class Home(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """
+    Where messages of another hub were stored first: the name of its host, its id, and there the sequence of the first
+    one and the time of receipt. The peer of such messages was identified by the kernel of that host.
+    """
+
+    host: str
+    hub: bytes
+    sequence: int
+    received: int
+
+    def after(self, messages: int) -> Home:
+        """Return that of the message which is *messages* later in the same batch."""
+        return Home(self.host, self.hub, self.sequence + messages, self.received)
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
-    """One message: what the producer sent, and what the hub adds. Times are nanoseconds since the epoch."""
+    """
+    One message: what the producer sent, and what the hub adds. Times are nanoseconds since the epoch. *home* is that of
+    a message from another hub.
+    """
 
     tag: str
     time: int
@@ -102,6 +127,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     sequence: int = 0
     received: int = 0
     peer: Peer = UNKNOWN_PEER
+    home: Home | None = None
 
 
 class Origin(Protocol):
@@ -152,6 +178,17 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
     none). Otherwise it is a resend.
     """
     chunks: tuple[Chunk, ...] = ()
+    home: Home | None = None
+    """Where its messages were stored first, if that was another hub."""
+
+    @property
+    def stamp(self) -> int:
+        """The time of messages that have none: when they were received first."""
+        return self.received if self.home is None else self.home.received
+
+    def home_of(self, sequence: int) -> Home | None:
+        """Return the home of the message with this *sequence*."""
+        return None if self.home is None else self.home.after(sequence - self.sequence)
 
     @property
     def chunk_count(self) -> int:
@@ -163,10 +200,10 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         Yield the messages, decoded now. An unreadable entry becomes a loss at its own sequence, under
         `CLIENT_LOSS_TAG`: the hub has lost nothing, and counts nothing.
         """
-        tag, received, peer = self.tag.decode("utf-8", "replace"), self.received, self.peer
-        pairs = codec.pairs(self.entries, self.count, self.received)
+        tag, received, peer, stamp = self.tag.decode("utf-8", "replace"), self.received, self.peer, self.stamp
+        pairs = codec.pairs(self.entries, self.count, stamp)
         if pairs is None:
-            each = codec.read_each(self.entries, self.count, received)
+            each = codec.read_each(self.entries, self.count, stamp)
             for sequence, entry in enumerate(each, self.sequence):
                 if isinstance(entry, codec.Entry):
                     yield self.message(tag, entry.time, entry.record, sequence)
@@ -176,21 +213,23 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
         for sequence, (packed, record) in enumerate(pairs, self.sequence):
             time = codec.time_of(packed)
             if isinstance(time, int):
-                yield Message(tag, time, record, sequence, received, peer)
+                yield Message(tag, time, record, sequence, received, peer, self.home_of(sequence))
             elif time is None:
-                yield Message(tag, received, record, sequence, received, peer)
+                yield Message(tag, stamp, record, sequence, received, peer, self.home_of(sequence))
             else:
                 yield self.loss(tag, codec.whole_entry(time, self.entries, sequence - self.sequence), sequence)
 
     def message(self, tag: str, time: int | None, record: dict[Any, Any], sequence: int) -> Message:
         """Return an entry as a message. If *time* is None, its time is the time of receipt."""
-        return Message(tag, self.received if time is None else time, record, sequence, self.received, self.peer)
+        time, home = self.stamp if time is None else time, self.home_of(sequence)
+        return Message(tag, time, record, sequence, self.received, self.peer, home)
 
     def loss(self, tag: str, entry: codec.Unreadable, sequence: int) -> Message:
         """Return the loss that replaces an unreadable entry, or all that are left of a batch."""
         reason = f"unreadable entry: {entry.reason}"
         record = {"reason": reason, "count": entry.messages, "tag": tag, "sample": entry.raw[:64].hex()}
-        return Message(CLIENT_LOSS_TAG.decode(), self.received, record, sequence, self.received, self.peer)
+        tag, home = CLIENT_LOSS_TAG.decode(), self.home_of(sequence)
+        return Message(tag, self.stamp, record, sequence, self.received, self.peer, home)
 
     def acknowledge(self) -> None:
         """Acknowledge the batch to its producer. A second call does nothing."""

@@ -111,6 +111,7 @@ def _parse_user(text: str) -> int:
 @click.option(
     "--container", metavar="ID", help="Only messages from this container, by the beginning of its id or by its name."
 )
+@click.option("--host", metavar="GLOB", help="Only messages from this host, which another hub has stored first.")
 @click.option("-S", "--since", type=MOMENT, help=f"Only messages received since TIME: {MOMENTS}.")
 @click.option("-U", "--until", type=MOMENT, help="Only messages received until TIME.")
 @click.option(

@@ -34,7 +34,7 @@ place of a text: a tenth of a second for the longest text.
 _LINEAR = re.compile(r"(?:[^\\^$*+?{}\[\]()]|\\[^\w\s]|\\[bBdDsSwW]|[\^$]|\[\^?[\w .,:;/=@#%&!~'\"<>|-]+\])*").fullmatch
 
 
-_GLOBS = ("comm", "unit", "container")
+_GLOBS = ("comm", "unit", "container", "host")
 
 
 QueryT = TypeVar("QueryT", bound=Query)
@@ -59,7 +59,7 @@ def query_of(  # noqa: PLR0913  one for each filter
     Return the query with these filters, which *make* makes. *is_trusted*: any expression may be searched for.
 
     *since* and *until* are nanoseconds since the epoch, or moments as `mpsr logs` takes them; *uid* is a number or a
-    name. *others* are *pid*, *comm*, *unit* and *container*. Raises InvalidParams.
+    name. *others* are *pid*, *comm*, *unit*, *container* and *host*. Raises InvalidParams.
     """
     now = time.time_ns()
     if not is_trusted:

@@ -61,6 +61,7 @@ class Filters(msgspec.Struct, kw_only=True, omit_defaults=True):
     comm: str | None = None
     unit: str | None = None
     container: str | None = None
+    host: str | None = None
     since: str | Whole | None = None
     until: str | Whole | None = None
     after: Whole | None = None

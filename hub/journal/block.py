@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from hub.checksum import crc32
-from hub.message import Batch, Peer, Position
+from hub.message import Batch, Home, Peer, Position
 
 VERSION = 2
 _POSITIONS_SINCE = 2
@@ -60,6 +60,7 @@ class _Header(msgspec.Struct, array_like=True, frozen=True, gc=False):
     verified: bool
     cgroup: str = ""
     positions: tuple[Position, ...] = ()
+    home: Home | None = None
 
 
 _decode_header = msgspec.msgpack.Decoder(_Header).decode
@@ -167,7 +168,9 @@ def pack_block(batch: Batch, *, sequence: int, received: int, commit_offset: int
     """Return the bytes of the block before its entries, and the length of the whole block in bytes."""
     peer = batch.peer
     fields = (batch.tag, batch.chunk_id, peer.pid, peer.uid, peer.gid, peer.comm, peer.verified)
-    if batch.positions:
+    if batch.home is not None:
+        header = _encode_header((*fields, peer.cgroup, batch.positions, batch.home))
+    elif batch.positions:
         header = _encode_header((*fields, peer.cgroup, batch.positions))
     else:
         header = _encode_header((*fields, peer.cgroup) if peer.cgroup else fields)
@@ -216,16 +219,16 @@ def unpack_batch(block: Block, data: bytes | memoryview, at: int) -> Batch | Non
     start = at + BLOCK_BYTES
     middle = start + block.header_bytes
     try:
-        tag, chunk_id, peer, positions = _unpack_header(bytes(data[start:middle]))
+        tag, chunk_id, peer, positions, home = _unpack_header(bytes(data[start:middle]))
     except (msgspec.MsgspecError, UnicodeError):
         return None
     entries = memoryview(data)[middle : middle + block.entries_bytes]
     fixed = block.sequence, block.received, block.entries_crc
-    return Batch(tag, entries, block.count, chunk_id, peer, None, *fixed, positions)
+    return Batch(tag, entries, block.count, chunk_id, peer, None, *fixed, positions, home=home)
 
 
 @functools.lru_cache(maxsize=64)  # neighbouring batches without acknowledgements have the same
-def _unpack_header(header: bytes) -> tuple[bytes, bytes | None, Peer, tuple[Position, ...]]:
+def _unpack_header(header: bytes) -> tuple[bytes, bytes | None, Peer, tuple[Position, ...], Home | None]:
     read = _decode_header(header)
     peer = Peer(read.pid, read.uid, read.gid, read.comm, read.verified, read.cgroup)
-    return read.tag, read.chunk_id, peer, read.positions
+    return read.tag, read.chunk_id, peer, read.positions, read.home

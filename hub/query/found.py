@@ -34,7 +34,8 @@ class Found(msgspec.Struct, frozen=True, gc=False):
         batch = self.batch
         tag, received, peer = batch.tag.decode("utf-8", "replace"), batch.received, batch.peer
         for sequence, (seconds, nanoseconds), record in zip(self.sequences, self.times(), self.records, strict=True):
-            yield Message(tag, seconds * NS + nanoseconds, record, sequence, received, peer)
+            home = batch.home_of(sequence)
+            yield Message(tag, seconds * NS + nanoseconds, record, sequence, received, peer, home)
 
     def __len__(self) -> int:
         return len(self.records)

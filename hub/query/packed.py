@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from hub import entries as codec
-from hub.message import Message, Peer
+from hub.message import Home, Message, Peer
 from hub.query.rendering import render_json
 
 
@@ -29,6 +29,7 @@ class _Packed(msgspec.Struct, array_like=True):
     tag: str
     peer: tuple[int, int, int, str, bool, str]
     record: bytes
+    home: Home | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -43,7 +44,7 @@ def pack(message: Message) -> bytes:
         record = _encode_record(msgspec.json.decode(render_json(message))["record"])
     peer = message.peer
     who = peer.pid, peer.uid, peer.gid, peer.comm, peer.verified, peer.cgroup
-    return _encode(_Packed(message.sequence, message.time, message.received, message.tag, who, record))
+    return _encode(_Packed(message.sequence, message.time, message.received, message.tag, who, record, message.home))
 
 
 def unpack(value: Any) -> Message:
@@ -52,4 +53,5 @@ def unpack(value: Any) -> Message:
     record = codec.decode_value(packed.record)
     if not isinstance(record, dict):
         raise ValueError("a packed record that is no map")
-    return Message(packed.tag, packed.time, record, packed.sequence, packed.received, Peer(*packed.peer))
+    peer = Peer(*packed.peer)
+    return Message(packed.tag, packed.time, record, packed.sequence, packed.received, peer, packed.home)

@@ -61,6 +61,7 @@ class Query:
     - *pid*, *uid*, *comm*: process id, user id and command name (a glob) of the writer;
     - *unit*: its systemd unit (a glob; without a dot, a service); *container*: the beginning of its container's id, or
       a glob over the container's name;
+    - *host*: the host that the message comes from (a glob), if another hub has stored it first;
     - *since*, *until*: bounds of `received`, in nanoseconds since the epoch.
 
     Raises re.error for *grep*, ValueError for *level*.
@@ -80,12 +81,14 @@ class Query:
         comm: str | None = None,
         unit: str | None = None,
         container: str | None = None,
+        host: str | None = None,
         since: int | None = None,
         until: int | None = None,
     ) -> None:
         self.since = since
         self._until = until
         self._is_writer = _writer_filter(pid, uid, comm, unit, container)
+        self._is_host = None if host is None else re.compile(fnmatch.translate(host)).match
         self._tag = _tag_filter((tag,) if isinstance(tag, str) else tag or ())
         self._wants_gaps = self._tag is None or self._tag(_LOSS)
         self._wants_unreadable = self._tag is not None and self._tag(_UNREADABLE)
@@ -123,6 +126,8 @@ class Query:
         if self.since is not None and batch.received < self.since:
             return ()
         if self._is_writer is not None and not self._is_writer(batch.peer):
+            return ()
+        if self._is_host is not None and (batch.home is None or not self._is_host(batch.home.host)):
             return ()
         is_tagged = self._tag is None or self._tag(batch.tag.decode("utf-8", "replace"))
         if not is_tagged and not self._wants_unreadable:
@@ -175,7 +180,7 @@ def _begun(finders: Iterable[Finder], packed: bytes) -> list[Find] | None:
 def _all(batch: Batch) -> Iterable[Message]:
     """Return all messages of *batch*, if possible together."""
     if batch.count > _FEW and not codec.may_have_syslog(batch.entries):
-        pairs = codec.pairs(batch.entries, batch.count, batch.received)
+        pairs = codec.pairs(batch.entries, batch.count, batch.stamp)
         if pairs is not None and (found := found_of(batch, _sequences(batch), [*pairs])) is not None:
             return found
     return batch.messages()
@@ -187,7 +192,7 @@ def _sequences(batch: Batch) -> range:
 
 def _passing(batch: Batch, entries: bytes | memoryview, sequences: Sequence[int], holds: Filter) -> Iterable[Message]:
     """Return the messages of *entries* whose record passes, if possible together. Their sequences are *sequences*."""
-    pairs = codec.pairs(entries, len(sequences), batch.received)
+    pairs = codec.pairs(entries, len(sequences), batch.stamp)
     if not isinstance(pairs, list) or len(pairs) <= _FEW:  # lines of syslog are taken apart when their turn comes
         return _passing_each(batch, entries, sequences, pairs, holds)
     chosen = [index for index, (_, record) in enumerate(pairs) if holds(record)]
@@ -207,7 +212,7 @@ def _passing_each(
             if holds(record) and not isinstance(time := codec.time_of(packed), codec.Unreadable):
                 yield batch.message(tag, time, record, sequence)
         return
-    for sequence, entry in zip(sequences, codec.read_each(entries, len(sequences), batch.received), strict=False):
+    for sequence, entry in zip(sequences, codec.read_each(entries, len(sequences), batch.stamp), strict=False):
         if isinstance(entry, codec.Entry) and holds(entry.record):
             yield batch.message(tag, entry.time, entry.record, sequence)
 

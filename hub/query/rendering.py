@@ -27,7 +27,7 @@ import msgspec
 
 from hub.entries import NS, RECORD_NESTING_MAX, is_value_deeper
 from hub.escaping import escape, escape_json, escape_lines, is_harmless
-from hub.message import Message, Peer
+from hub.message import Home, Message, Peer
 from hub.query.found import Found
 from hub.query.level import LEVELS, level_of
 
@@ -58,21 +58,30 @@ def render_json(message: Message) -> str:
     Return one JSON object: sequence, time, received (RFC 3339, nanoseconds), tag, pid, uid, gid, comm, record.
 
     Before the record stand *unit* and *container*, if they are known, and ``"verified": false`` if the kernel does not
-    vouch for the whole peer.
+    vouch for the whole peer. A message that another hub has stored first also has *host*, *hub* and *hub_sequence*.
     """
     time, received = rfc3339(message.time), _rfc3339(message.received)
     head = f'{{"sequence":{message.sequence},"time":"{time}","received":"{received}"'
-    return _escape_json(f"{head}{_json_source(message.tag, message.peer)}{_json(message.record, 1)}}}")
+    source = _json_source(message.tag, message.peer)
+    if message.home is not None:
+        source = f"{source.removesuffix(_BEFORE_RECORD)}{_json_home(message.home)}{_BEFORE_RECORD}"
+    return _escape_json(f"{head}{source}{_json(message.record, 1)}}}")
 
 
 def json_of(found: Found) -> bytes:
     """Return a line of `render_json` for each of the messages, in half the time: one call encodes all of them."""
     source = _json_source(found.batch.tag.decode("utf-8", "replace"), found.batch.peer)
     rest = msgspec.Raw(f'"{_rfc3339(found.batch.received)}"{source.removesuffix(_BEFORE_RECORD)}'.encode())
-    lines = [
-        _Line(sequence, f"{_utc(seconds)}.{nanoseconds:09d}Z", rest, record)
-        for sequence, (seconds, nanoseconds), record in zip(found.sequences, found.times(), found.records, strict=True)
-    ]
+    lines = (
+        []
+        if found.batch.home is not None
+        else [
+            _Line(sequence, f"{_utc(seconds)}.{nanoseconds:09d}Z", rest, record)
+            for sequence, (seconds, nanoseconds), record in zip(
+                found.sequences, found.times(), found.records, strict=True
+            )
+        ]
+    )
     try:
         shown = _encode_lines(lines)
     except (TypeError, ValueError, RecursionError):
@@ -115,6 +124,10 @@ def _json_source(tag: str, peer: Peer) -> str:
     if not peer.verified:
         fields["verified"] = False
     return f",{_json(fields)[1:-1]}{_BEFORE_RECORD}"
+
+
+def _json_home(home: Home) -> str:
+    return f",{_json({'host': home.host, 'hub': home.hub.hex(), 'hub_sequence': home.sequence})[1:-1]}"
 
 
 def render_text(message: Message) -> str:
@@ -224,6 +237,8 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
         shown.update(("pathname", "lineno", "func"))
     peer = message.peer
     who = _name(peer.comm) if peer.is_remote else _who(peer.comm, peer.pid)
+    if message.home is not None:
+        who = f"{_name(message.home.host)}:{who}"
     if paint is _plainly:
         fields = [f"{_key(key)}={_value(value)}" for key, value in record.items() if key not in shown]
         rest = [escape(" ".join([*fields, where] if where else fields))]

@@ -19,6 +19,7 @@ from hub import (
     CloseConnection,
     CommandError,
     Grant,
+    Home,
     Hub,
     InvalidParams,
     Journal,
@@ -81,6 +82,7 @@ async def messages() -> None:
             assert_type(message.sequence, int)
             assert_type(message.received, int)
             assert_type(message.peer, Peer)
+            assert_type(message.home, Home | None)
             print(message.tag, message.record["event"], message.peer.pid, message.peer.comm)
 
 

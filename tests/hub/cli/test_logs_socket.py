@@ -133,6 +133,7 @@ OPTIONS = [
     "--comm nobody*",
     "--unit nothing",
     "--container 00",
+    "--host *",
     "--since 1h -n 3",
     "--until 1h",
     "--since 2100-01-01",

@@ -26,7 +26,7 @@ from hub.journal.block import (
     unpack_segment_header,
     unpack_snapshot,
 )
-from hub.message import DETAIL_BYTES_MAX, FORGET, NAME_BYTES_MAX, POSITIONS_MAX, Batch, Peer, Position
+from hub.message import DETAIL_BYTES_MAX, FORGET, NAME_BYTES_MAX, POSITIONS_MAX, Batch, Home, Peer, Position
 from hub.wire import chunkid
 from hub.wire.frame import OPTION_BYTES_MAX, TAG_BYTES_MAX
 from tests.hub.journal.world import batch, flipped, own
@@ -59,6 +59,8 @@ def whole(data: bytes, at: int = 0, seed: int = SEED) -> Block | None:
         Batch(b"t", b"\xdd\0\0\0\0", 0, None, Peer(1, 2, 3, "c", cgroup="/system.slice/nginx.service")),
         Batch(b"", b"\xdd\0\0\0\0", 0, positions=(Position(b"files:1", 0), Position(b"kmsg:2", FORGET, b"\0\xff"))),
         Batch(b"t", b"\xdd\0\0\0\1\xc1", 1, positions=(Position(b"files:1", (1 << 63) - 1, b"x" * 1024),)),
+        Batch(b"t", b"\xdd\0\0\0\0", 0, home=Home("wéb-3", bytes(range(16)), (1 << 63) - 1, 1 << 62)),
+        Batch(b"", b"\xdd\0\0\0\0", 0, positions=(Position(b"hub:1", 7),), home=Home("", b"", 0, 0)),
         Batch(b"view", memoryview(b"\xdd\0\0\0\0"), 0),
         Batch(b"many", b"\xdd\0\0\0\0", (1 << 32) - 1, None, Peer(1 << 22, (1 << 32) - 1, 0, "x" * 64)),
     ],
@@ -74,7 +76,7 @@ def test_a_block_comes_back_as_it_was(given: Batch) -> None:
     assert back is not None
     assert (back.tag, bytes(back.entries), back.count) == (given.tag, bytes(given.entries), given.count)
     assert (back.chunk_id, back.peer, back.sequence, back.received) == (given.chunk_id, given.peer, 77, 5)
-    assert back.positions == given.positions
+    assert (back.positions, back.home) == (given.positions, given.home)
 
 
 def test_the_shortest_message_is_known() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.entries import EventTime
-from hub.message import Message, Peer
+from hub.message import Home, Message, Peer
 from hub.query.packed import pack, unpack
 from hub.query.rendering import render_json, render_pretty, render_text
 
@@ -102,3 +102,10 @@ def test_bytes_that_are_no_value() -> None:
     """A record that is no msgpack is a ValueError, too."""
     with pytest.raises(ValueError, match="DecodeError"):
         unpack([1, 2, 3, "t", [1, 2, 3, "c", True, ""], "wQ=="])
+
+
+def test_the_home_of_a_message_arrives() -> None:
+    """A message that another hub has stored first is shown with its host, hub and sequence there."""
+    message = msgspec.structs.replace(sent({"n": 1}), home=Home("web-3", bytes(range(16)), 7, 8))
+    assert received(message) == message
+    assert json.loads(render_json(received(message)))["hub_sequence"] == 7

@@ -11,7 +11,7 @@ import pytest
 import hub.query.query
 from hub import entries as codec
 from hub.journal.reader import Gap
-from hub.message import Batch, Message, Peer
+from hub.message import Batch, Home, Message, Peer
 from hub.query.condition import Condition
 from hub.query.query import Query
 from hub.syslogfields import FACILITIES, LEVELS
@@ -116,6 +116,14 @@ def test_the_writer_is_a_filter(filters: dict[str, Any], numbers: list[int]) -> 
         msgspec.structs.replace(batch_of(b"t", {"n": number}), peer=peer) for number, peer in enumerate(peers, 1)
     ]
     assert [number for _, number in found(Query(**filters), *batches)] == numbers
+
+
+def test_the_host_is_a_filter() -> None:
+    """Only messages that another hub has stored first have a host."""
+    homes = (Home("web-3", b"", 1, 1), None, Home("web-12", b"", 1, 1), Home("db", b"", 1, 1))
+    batches = [msgspec.structs.replace(batch_of(b"t", {"n": number}), home=home) for number, home in enumerate(homes)]
+    for host, numbers in {"web-3": [0], "web-*": [0, 2], "*": [0, 2, 3], "web": [], "": []}.items():
+        assert [number for _, number in found(Query(host=host), *batches)] == numbers
 
 
 def test_batches_of_other_tags_are_not_decoded() -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from hub import entries as codec
 from hub.entries import RECORD_NESTING_MAX
-from hub.message import UNKNOWN_PEER, Batch, Message, Peer
+from hub.message import UNKNOWN_PEER, Batch, Home, Message, Peer
 from hub.query.found import found_of
 from hub.query.level import LEVELS, LevelCondition
 from hub.query.rendering import (
@@ -133,6 +133,32 @@ def test_a_host_on_a_network() -> None:
         "comm": "10.0.0.5",
         "verified": False,
     }
+
+
+def test_a_message_from_another_hub() -> None:
+    """Its host stands before the writer; in JSON, host, hub and its sequence there stand before the record."""
+    home = Home("web-3", bytes(range(16)), 41, 1_000_000_000)
+    collected = msgspec.structs.replace(message({"message": "x"}), home=home)
+    assert " app web-3:web[42] x" in render_pretty(collected)
+    shown = json.loads(render_json(collected))
+    assert [*shown][-4:] == ["host", "hub", "hub_sequence", "record"]
+    assert (shown["host"], shown["hub"], shown["hub_sequence"]) == ("web-3", home.hub.hex(), 41)
+    forged = msgspec.structs.replace(home, host='a b:"\x1b')
+    assert '"a b:\\"\\u001b":web[42] ' in render_pretty(msgspec.structs.replace(collected, home=forged)), "one column"
+
+
+def test_messages_of_another_hub_together() -> None:
+    """Each has its own sequence there, and the ones without a time have that of their first receipt."""
+    records = [{"n": number} for number in range(10)]
+    entries = codec.join([codec.stamp(5) + msgpack.packb(record) for record in records], len(records))
+    batch = Batch(b"app", entries, len(records), peer=PEER, sequence=100, received=9, home=Home("h", b"x", 7, 3))
+    found = found_of(batch, range(100, 110), [*(codec.pairs(entries, len(records)) or ())])
+    assert found is not None
+    lines = json_of(found).splitlines()
+    assert [json.loads(line)["hub_sequence"] for line in lines] == [*range(7, 17)]
+    assert lines == [render_json(each).encode() for each in batch.messages()]
+    unstamped = msgspec.structs.replace(batch, entries=codec.join([codec.UNSTAMPED + b"\x80"], 1), count=1)
+    assert [(each.time, each.received) for each in unstamped.messages()] == [(3, 9)]
 
 
 def test_colours() -> None:
