@@ -164,3 +164,11 @@ except SystemExit as ended:
         "hub.log",
     }
     assert heavy & set(loaded) == set()
+
+
+def test_entries_are_imported_from_the_package() -> None:
+    """`hub.entries` is the one name of the format: no module outside imports a part of it."""
+    users = {name: [each for each in imports(FILES[name]) if each.startswith("hub.entries")] for name in FILES}
+    parts = {name: each for name, each in users.items() if not name.startswith("hub.entries")}
+    assert [name for name, each in parts.items() if set(each) - {"hub.entries"}] == []
+    assert [name for name, each in users.items() if set(each) - {"hub.entries"}]  # the package itself does

@@ -10,8 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 UNMIRRORED = {
     "hub/entries/*": "tests/hub/entries/test_entries.py",  # what one module accepts, another has to read
-    "hub/bench/*": "tests/hub/cli/test_cli.py",  # the whole command is run, and its figures are compared
-    "hub/cli/*": "tests/hub/cli/test_cli.py",
+    "hub/bench/*": "tests/hub/cli/test_bench.py",  # the whole command is run, and its figures are compared
+    "hub/cli/options": "tests/hub/cli/test_options_complaints.py",
+    "hub/cli/output": "tests/hub/cli/test_cli.py",
+    "hub/cli/stored": "tests/hub/cli/test_logs_socket.py",
     "hub/cli/config": "tests/system/test_configuration.py",
     "hub/cli/spawn": "tests/system/test_spawn.py",
     "hub/cli/spawning": "tests/system/test_spawn.py",

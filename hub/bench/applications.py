@@ -136,8 +136,8 @@ def spawn_client(orders: Orders) -> dict[str, Any]:
     go()
     alone = run(1)
     seconds = run(lines)
-    told = 2 * 2  # the start and the end of each child
-    return {"messages": lines + 1 + told, "seconds": seconds, "lines_per_s": round(lines / (seconds - alone))}
+    lifecycle = 2 * 2  # the start and the end of each child
+    return {"messages": lines + 1 + lifecycle, "seconds": seconds, "lines_per_s": round(lines / (seconds - alone))}
 
 
 CLIENTS: dict[str, Callable[[Orders], dict[str, Any]]] = {

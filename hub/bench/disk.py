@@ -44,38 +44,36 @@ def file_system(folder: str) -> str:
     return kind
 
 
-def _bandwidth(handle: int, block: bytes, write: Callable[[bytes, int], object]) -> float:
+def _bandwidth(fd: int, block: bytes, write: Callable[[bytes, int], object]) -> float:
     """Return the megabytes per second in which *write* writes *block* again and again, each time synced."""
-    os.ftruncate(handle, 0)
-    os.posix_fallocate(handle, 0, FILE_BYTES)
-    os.fsync(handle)
+    os.ftruncate(fd, 0)
+    os.posix_fallocate(fd, 0, FILE_BYTES)
+    os.fsync(fd)
     begun = time.perf_counter()
     for offset in range(0, FILE_BYTES - len(block) + 1, len(block)):
         write(block, offset)
-        os.fdatasync(handle)
+        os.fdatasync(fd)
     return FILE_BYTES // len(block) * len(block) / (time.perf_counter() - begun) / 1e6
 
 
 def measure(folder: str) -> DiskFigures:
     """Measure the disk that holds *folder*."""
     path = os.path.join(folder, "disk")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         block = os.urandom(DIRECT_BYTES)
-        bandwidth = _bandwidth(handle, block[:WRITE_BYTES], lambda data, offset: os.pwrite(handle, data, offset))
+        bandwidth = _bandwidth(fd, block[:WRITE_BYTES], lambda data, offset: os.pwrite(fd, data, offset))
         direct = DirectWriter()
-        if direct.write(handle, 0, (block,)):
-            bandwidth = max(
-                bandwidth, _bandwidth(handle, block, lambda data, offset: direct.write(handle, offset, (data,)))
-            )
-        direct.forget(handle)
+        if direct.write(fd, 0, (block,)):
+            bandwidth = max(bandwidth, _bandwidth(fd, block, lambda data, offset: direct.write(fd, offset, (data,))))
+        direct.forget(fd)
         times = []
         for number in range(SYNCS):
             before = time.perf_counter()
-            os.pwrite(handle, block[:200], number * 200)
-            os.fdatasync(handle)
+            os.pwrite(fd, block[:200], number * 200)
+            os.fdatasync(fd)
             times.append(time.perf_counter() - before)
         return DiskFigures(round(sorted(times)[SYNCS // 2] * 1e6, 1), round(bandwidth, 1))
     finally:
-        os.close(handle)
+        os.close(fd)
         os.unlink(path)

@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
@@ -48,9 +47,6 @@ from producers.spawn.lifecycle import AnyExit, Policy, Restart
 from producers.spawn.lines import LINE_BYTES_MAX
 from producers.spawn.output import OutputOptions
 from producers.spawn.supervisor import Spec
-
-if TYPE_CHECKING:
-    pass
 
 LINE_BYTES_MIN, LINE_BYTES_LARGEST = 64, 32 << 20
 
@@ -198,19 +194,14 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     path = SocketPath.of_shell(socket or default_socket())
     if procfile is None and means_procfile(words):
         procfile = PROCFILE
+    _check(procfile, tag, count, stdin, line_max)
     if procfile is not None:
-        if tag is not None or count != 1:
-            raise usage_error("-n and --tag do not go with a Procfile: write NAME=N for N processes of NAME")
-        if procfile == STANDARD_INPUT and stdin is not None:
-            raise usage_error("--stdin does not go with -f -: the Procfile is read from standard input")
         specs = specs_of_procfile(procfile, words, env_files, path, port)
     else:
         try:
             specs = specs_of_command(words, tag, count, env_files, path, port)
         except CannotRun as error:
             raise explained(error, words) from None
-    if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
-        raise usage_error(f"--line-max must be from {LINE_BYTES_MIN} bytes to {LINE_BYTES_LARGEST >> 20}MiB")
     specs = with_stdin(specs, stdin)
     hub = _hub_command(path, journal) if with_hub else ()
     if dry_run:
@@ -223,6 +214,16 @@ def spawn(  # noqa: PLR0913, PLR0917  one for each option
     )
     is_coloured = wants_colours("never" if no_color else color)
     return run(specs, Wishes(path, policy, OutputOptions(Join(join), line_max), quiet, is_coloured, hub))
+
+
+def _check(procfile: str | None, tag: str | None, count: int, stdin: str | None, line_max: int) -> None:
+    """Raise a usage error if options contradict each other, or the length of a line is out of range."""
+    if procfile is not None and (tag is not None or count != 1):
+        raise usage_error("-n and --tag do not go with a Procfile: write NAME=N for N processes of NAME")
+    if procfile == STANDARD_INPUT and stdin is not None:
+        raise usage_error("--stdin does not go with -f -: the Procfile is read from standard input")
+    if not LINE_BYTES_MIN <= line_max <= LINE_BYTES_LARGEST:
+        raise usage_error(f"--line-max must be from {LINE_BYTES_MIN} bytes to {LINE_BYTES_LARGEST >> 20}MiB")
 
 
 def _print(specs: Sequence[Spec], hub: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ reading                  the thread that reads the journal for callers, in steps
 filters                  what to select, as callers write it
 globs                    globs of callers that would take long to compile
 events                   subscriptions, and the events that are emitted
+params                   the named parameters of these methods
 typed                    commands from typed functions
 threads                  where plain functions run
 """

@@ -3,7 +3,7 @@ The commands of a running hub: a table of JSON-RPC methods.
 
 Always true: a command answers from memory and does not wait for the disk, except `reload`, `query` and `tail`.
 
-Not here: the format of requests and replies (hub.wire.jsonrpc).
+Not here: the parameters of a request (hub.control.params), the format of requests and replies (hub.wire.jsonrpc).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import dataclasses
 import heapq
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -21,6 +21,7 @@ from hub.access import MethodRight, Right
 from hub.connection import Connection
 from hub.control.events import Events
 from hub.control.messages import Messages
+from hub.control.params import numbers, place_of, texts
 from hub.control.reading import Readings
 from hub.control.typed import typed
 from hub.dispatch import AnyCommand, ForCaller
@@ -29,7 +30,6 @@ from hub.errors import CommandError, InvalidParams, MpsrError
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
-from hub.quantities import parse_moment
 from hub.query.rendering import rfc3339
 from hub.wire.claim import has_places, prefix_of
 from hub.wire.jsonrpc import Request
@@ -274,60 +274,6 @@ def _name_in(given: Mapping[str, str]) -> str:
     if "name" not in given:
         raise InvalidParams("name is missing: that of a sink", param="name")
     return given["name"]
-
-
-def place_of(given: object) -> tuple[int | None, int | None]:
-    """
-    Return what *given* stands for: a sequence, or a time in nanoseconds since the epoch; None for both if it is None.
-
-    A number is a sequence, also as text; any other text is a time, as `mpsr logs` takes it. Raises InvalidParams.
-    """
-    if given is None:
-        return None, None
-    if isinstance(given, str) and not given.isdecimal():
-        try:
-            return None, parse_moment(given, time.time_ns())
-        except ValueError as error:
-            raise InvalidParams(f"to: {error}", param="to") from error
-    try:
-        sequence = int(given) if isinstance(given, (int, str)) and not isinstance(given, bool) else -1
-    except ValueError:  # too many digits
-        sequence = -1
-    if not 0 <= sequence < 1 << 63:
-        raise InvalidParams("to is neither a sequence nor a time", param="to")
-    return sequence, None
-
-
-def numbers(request: Request, *names: str) -> dict[str, int]:
-    """Return the parameters of *request*: whole numbers with some of these *names*. Raises InvalidParams."""
-    found: dict[str, int] = {}
-    for name, value in _named(request, names):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidParams(f"{name} is no whole number from 0 up", param=name)
-        found[name] = value
-    return found
-
-
-def texts(request: Request, *names: str) -> dict[str, str]:
-    """Return the parameters of *request*: texts with some of these *names*. Raises InvalidParams."""
-    found: dict[str, str] = {}
-    for name, value in _named(request, names):
-        if not isinstance(value, str) or not value.isprintable():
-            raise InvalidParams(f"{name} is no text", param=name)
-        found[name] = value
-    return found
-
-
-def _named(request: Request, names: Sequence[str]) -> Iterator[tuple[str, object]]:
-    """Yield the parameters of *request*, which have some of these *names*. Raises InvalidParams."""
-    params = request.params or {}
-    if not isinstance(params, dict):
-        raise InvalidParams(f"{request.method} has named parameters: {', '.join(names)}")
-    for name, value in params.items():
-        if name not in names:
-            shown = name[:32]
-            raise InvalidParams(f"{request.method} has no parameter {shown!r} ({', '.join(names)})", param=shown)
-        yield name, value
 
 
 def _limit(given: Mapping[str, int]) -> int:

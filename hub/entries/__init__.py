@@ -12,6 +12,10 @@ reading       entries to times and records
 
 Always true: accepted entries are kept byte for byte; they are decoded only when they are read.
 
+The package is its own public name, unlike the other packages: callers import the format from `hub.entries`, as sources
+of other programs do (docs/extending.md), and never from its parts (tests/test_layers.py). The parts depend on each
+other in one order, and most callers use two or three of them; which one has a name is nobody else's concern.
+
 Not here: frames (hub.wire), messages with sequence and peer (hub.message), the fields of a line of syslog
 (hub.syslogfields).
 """

@@ -1,4 +1,4 @@
-"""hub.bench.bench: each kind of load, and a run whose journal is full. Two runs as commands are in test_cli."""
+"""hub.bench.bench: each kind of load, and a run whose journal is full. Its runs as a command are in tests/hub/cli."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _signals_are_kept() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _disk_is_measured_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its figures are tested with those of the command (test_cli); here they would take longer than all the rest."""
+    """Its figures are tested with the command's (tests/hub/cli); here they would take longer than all the rest."""
     monkeypatch.setattr(disk, "FILE_BYTES", 16 << 20)
     monkeypatch.setattr(disk, "SYNCS", 10)
 

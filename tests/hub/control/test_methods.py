@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from hub.batchreplies import REPLY_BYTES_MAX
-from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, numbers, place_of, rss_bytes
+from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, rss_bytes
 from hub.endpoint import Endpoint
 from hub.entries import join
 from hub.errors import CommandError, ConfigError, InvalidParams
@@ -253,27 +253,6 @@ def test_losses(run: Run, tmp_path: Path) -> None:
     run(main())
 
 
-@pytest.mark.parametrize(
-    ("params", "words", "param"),
-    [
-        ([1], "named parameters: uid, limit", None),
-        ({"pid": 1}, "no parameter 'pid'", "pid"),
-        ({"x" * 100: 1}, "no parameter", "x" * 32),
-        ({"uid": "root"}, "uid is no whole number", "uid"),
-        ({"uid": True}, "uid", "uid"),
-        ({"limit": 1.5}, "limit", "limit"),
-        ({"limit": -1}, "limit", "limit"),
-        ({"limit": None}, "limit", "limit"),
-    ],
-)
-def test_wrong_parameters_are_named(params: Any, words: str, param: str | None) -> None:
-    """The error has the code of JSON-RPC, and the name of the wrong parameter."""
-    with pytest.raises(InvalidParams, match=words) as raised:
-        numbers(Request("losses", params), "uid", "limit")
-    assert (raised.value.code, raised.value.data) == (-32602, None if param is None else {"param": param})
-    assert numbers(Request("losses"), "uid") == numbers(Request("losses", []), "uid") == {}
-
-
 def test_the_largest_answers_are_sent() -> None:
     """The maximum number of rows fits into a reply, whatever they contain."""
     loss = LossRow(1 << 31, '"' * 15, "x" * 128, b"\xff" * 64, 1 << 31, 1 << 40, 1 << 40, 1 << 40, 1 << 60, 1 << 60)
@@ -343,14 +322,6 @@ def test_sinks_take_orders(tmp_path: Path) -> None:
             ]  # fmt: skip
 
     asyncio.run(main())
-
-
-@pytest.mark.parametrize("to", ["soon", "9" * 30, "9" * 5000, -1, True, 1.5, [1]])
-def test_a_wrong_place_is_named(to: Any) -> None:
-    """What is neither a sequence nor a time is an error of the parameter."""
-    with pytest.raises(InvalidParams) as raised:
-        place_of(to)
-    assert raised.value.data == {"param": "to"}
 
 
 def test_a_hub_without_sinks(tmp_path: Path) -> None:
