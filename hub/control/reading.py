@@ -153,13 +153,13 @@ class Selection(Query):
                     yield message
 
 
-def pieces(batch: Batch, *, entry_bytes_max: int = ENTRY_BYTES_MAX) -> Iterator[Batch]:
-    """Yield a large *batch* as several of about `PIECE_BYTES`. Of an entry that is too large there is only the size."""
+def pieces(batch: Batch, *, piece_bytes: int = PIECE_BYTES, entry_bytes_max: int = ENTRY_BYTES_MAX) -> Iterator[Batch]:
+    """Yield a large *batch* as several of about *piece_bytes*. Of an entry that is too large there is only the size."""
     view, sequence, at = memoryview(batch.entries), batch.sequence, codec.ARRAY_HEADER_BYTES
     end = batch.sequence + batch.count
     has_markers = codec.array_length(batch.entries) != batch.count
     while at < len(view) and sequence < end:
-        count, length = codec.count_well_formed(view[at : at + PIECE_BYTES])
+        count, length = codec.count_well_formed(view[at : at + piece_bytes])
         if count:
             entries = codec.join((view[at : at + length],), count)
         elif length := _length_of(view, at):
@@ -172,12 +172,14 @@ def pieces(batch: Batch, *, entry_bytes_max: int = ENTRY_BYTES_MAX) -> Iterator[
         if count > end - sequence:  # more than announced: the others have no sequence
             count = end - sequence
             entries = codec.join(codec.split_raw(entries)[:count], count)
-        yield msgspec.structs.replace(batch, entries=entries, count=count, sequence=sequence, crc=None)
+        home = batch.home_of(sequence)
+        yield msgspec.structs.replace(batch, entries=entries, count=count, sequence=sequence, crc=None, home=home)
         sequence += count
         at += length
     if sequence < end:  # the rest is not msgpack: one loss, which the reader makes of it
-        entries = codec.join((view[at : at + PIECE_BYTES],), end - sequence)
-        yield msgspec.structs.replace(batch, entries=entries, count=end - sequence, sequence=sequence, crc=None)
+        entries = codec.join((view[at : at + piece_bytes],), end - sequence)
+        home, count = batch.home_of(sequence), end - sequence
+        yield msgspec.structs.replace(batch, entries=entries, count=count, sequence=sequence, crc=None, home=home)
 
 
 def _length_of(view: memoryview, at: int) -> int:

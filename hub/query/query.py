@@ -106,6 +106,10 @@ class Query:
         self._finders = (*self._of_text, *self._of_fields)
         self._holds = _all_of(filters)
 
+    def wants_tag(self, tag: bytes) -> bool:
+        """Return whether messages under *tag* are wanted."""
+        return self._tag is None or self._tag(tag.decode("utf-8", "replace"))
+
     def messages(self, batches: Iterator[Batch | Gap]) -> Iterator[Message]:
         """Yield the wanted messages of *batches*. Stop at the first batch received after *until*."""
         for group in self.groups(batches):
@@ -129,7 +133,7 @@ class Query:
             return ()
         if self._is_host is not None and (batch.home is None or not self._is_host(batch.home.host)):
             return ()
-        is_tagged = self._tag is None or self._tag(batch.tag.decode("utf-8", "replace"))
+        is_tagged = self.wants_tag(batch.tag)
         if not is_tagged and not self._wants_unreadable:
             return ()
         if self._holds is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -36,7 +37,7 @@ class Reports:
     def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
         self._endpoint = endpoint
         self._journal = journal
-        self._peer = Peer(os.getpid(), os.geteuid(), os.getegid(), "mpsr")
+        self._peer = _own_peer()
 
     async def lost(self, name: str, count: int, reason: str) -> None:
         """Report that *count* messages are lost for the sink *name*. Raises HubClosed."""
@@ -44,11 +45,12 @@ class Reports:
         await intake.lose(Loss(f"sink {name}: {reason}", count))
         await self._settled(asyncio.ensure_future(intake.all_settled()))
 
-    async def dead(self, name: str, message: Message, reason: str, size: int | None = None) -> None:
-        """Store *message*, which the sink *name* can never deliver. *size*: it was not decoded. Raises HubClosed."""
+    async def dead(self, letters: Sequence[Batch]) -> None:
+        """Store *letters* of messages that can never be delivered, made by `dead_letters`. Raises HubClosed."""
         intake = self._endpoint.intake(self._peer, Gate(self._endpoint.access, self._peer, lambda: None))
-        await intake.ready()
-        intake.store(dead_letter(name, message, reason, size, peer=self._peer))
+        for letter in letters:
+            await intake.ready()
+            intake.store(letter)
         await self._settled(asyncio.ensure_future(intake.all_settled()))
 
     async def _settled(self, settling: asyncio.Future[None]) -> None:
@@ -59,13 +61,36 @@ class Reports:
             settling.cancel()
 
 
-def dead_letter(name: str, message: Message, reason: str, size: int | None, *, peer: Peer) -> Batch:
-    """Return the message under `DEAD_TAG` for *message*."""
+def dead_letters(name: str, messages: Iterable[Message], reason: str, size: int | None = None) -> list[Batch]:
+    """
+    Return the messages under `DEAD_TAG` for *messages*, in batches of about `BYTES_MAX`. *size*: the only message was
+    not decoded. Rendering many takes long: not for the event loop.
+    """
+    batches: list[Batch] = []
+    packed: list[bytes] = []
+    length = 0
+    for message in messages:
+        packed.append(_packed(name, message, reason, size))
+        length += len(packed[-1])
+        if length >= BYTES_MAX:
+            batches.append(_batch(packed))
+            packed, length = [], 0
+    return [*batches, _batch(packed)] if packed else batches
+
+
+def _batch(packed: Sequence[bytes]) -> Batch:
+    return Batch(DEAD_TAG, codec.join(packed, len(packed)), len(packed), None, _own_peer())
+
+
+def _packed(name: str, message: Message, reason: str, size: int | None) -> bytes:
     record: dict[str, object] = {"sink": str(name), "reason": reason, "sequence": message.sequence, "tag": message.tag}
     if size is None:
         entry = render_json(message).encode("utf-8", "replace")
         record |= {"bytes": len(entry), "entry": entry[:BYTES_MAX].decode("utf-8", "ignore")}
     else:
         record["bytes"] = size
-    packed = codec.UNSTAMPED + msgspec.msgpack.encode(record)
-    return Batch(DEAD_TAG, codec.join((packed,), 1), 1, None, peer)
+    return codec.UNSTAMPED + msgspec.msgpack.encode(record)
+
+
+def _own_peer() -> Peer:
+    return Peer(os.getpid(), os.geteuid(), os.getegid(), "mpsr")

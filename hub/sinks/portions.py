@@ -1,9 +1,13 @@
 """
 Reads the journal for a sink, in portions: what is there now, filtered, in order.
 
+A sink gets decoded messages (`Decoded`), or batches as they are stored (`Undecoded`).
+
 Always true:
-- a portion is decoded from at most `PORTION_BYTES` of entries and one piece more, or from one entry of at most
-  `ENTRY_BYTES_MAX`. A larger one is not decoded; its portion has its size instead (`TooLarge`);
+- a portion is made from at most `PORTION_BYTES` of entries and one piece more, or from one entry of at most
+  `ENTRY_BYTES_MAX` (decoded), or of what the destination takes (undecoded). A larger one is not decoded; its portion
+  has its size instead (`TooLarge`);
+- undecoded batches are decoded only for a filter by level or condition, in small pieces; a filter by tag needs none;
 - what is missing in the journal is returned as `Missing`, also if the journal has expired from its beginning;
 - messages under `mpsr.dead` are left out unless *tag* names tags of the hub: what a sink refuses must not come back.
 
@@ -14,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +27,7 @@ from hub.journal.reader import Gap, Reader
 from hub.message import DEAD_TAG, Batch, Message
 from hub.query.condition import Condition
 from hub.query.query import Query
+from hub.sinks.stored import Stored, some, whole
 from hub.sinks.table import SinkTable
 
 PORTION_BYTES = 256 << 10
@@ -30,12 +35,13 @@ ENTRY_BYTES_MAX = 1 << 20
 """Decoded, an entry can take 80 times its size."""
 _OMITTED_BYTES_MAX = 256
 _OWN = "mpsr."
+T = TypeVar("T")
 
 
-class Portion(NamedTuple):
-    """The wanted messages of all those up to the sequence *upto*, the last of which was received at *received*."""
+class Portion(NamedTuple, Generic[T]):
+    """What is wanted of all messages up to the sequence *upto*, the last of which was received at *received*."""
 
-    messages: Sequence[Message]
+    items: Sequence[T]
     upto: int
     received: int
 
@@ -58,23 +64,97 @@ class TooLarge(NamedTuple):
     received: int
 
 
-Found = Portion | Missing | TooLarge
+class Form(Protocol[T]):
+    """In which form a sink gets messages."""
+
+    items_max: int
+    """How many of them a portion has at most."""
+    entry_bytes_max: int
+    """An entry of more bytes is `TooLarge`."""
+
+    def pieces(self, batch: Batch) -> Iterator[Batch]:
+        """Yield *batch*, in pieces if it is large."""
+
+    def wanted(self, piece: Batch, after: int) -> list[T]:
+        """Return what is wanted of *piece* after the sequence *after*."""
+
+    def last(self, item: T) -> int:
+        """Return the last sequence of *item*."""
 
 
-class Portions:
-    """The messages of *reader*, which begins after the sequence *after*, that *table* wants, at most *messages_max*."""
+class Decoded:
+    """Messages, for a sink that takes at most *messages_max* of them at once."""
 
-    def __init__(
-        self, table: SinkTable, reader: Reader, after: int, messages_max: int, pace: Pace | None = None
-    ) -> None:
+    def __init__(self, table: SinkTable, messages_max: int) -> None:
+        self.items_max: int = messages_max
+        self.entry_bytes_max: int = ENTRY_BYTES_MAX
+        self._query = _query_of(table)
+
+    def pieces(self, batch: Batch) -> Iterator[Batch]:
+        return _cut(batch, PIECE_BYTES, self.entry_bytes_max)
+
+    def wanted(self, piece: Batch, after: int) -> list[Message]:
+        return [message for message in self._query.messages(iter((piece,))) if message.sequence > after]
+
+    def last(self, item: Message) -> int:
+        return item.sequence
+
+
+class Undecoded:
+    """
+    Batches as they are stored. One of more than *batch_bytes_max* is cut into pieces; an entry that is larger is a
+    piece by itself, up to *entry_bytes_max*.
+    """
+
+    def __init__(self, table: SinkTable, batch_bytes_max: int, entry_bytes_max: int) -> None:
+        self.items_max: int = 1 << 30
         self._by_tag = Query(tag=table.tag or None)
-        where = [Condition(text) for text in table.where]
-        self._query = Query(tag=table.tag or None, level=table.level, where=where)
+        self._query = _query_of(table) if table.where or table.level is not None else None
+        self._batch_bytes_max = batch_bytes_max
+        # What is too large to be decoded cannot pass a filter that decodes.
+        self.entry_bytes_max: int = entry_bytes_max if self._query is None else min(entry_bytes_max, ENTRY_BYTES_MAX)
+
+    def pieces(self, batch: Batch) -> Iterator[Batch]:
+        return _cut(batch, self._batch_bytes_max, self.entry_bytes_max)
+
+    def wanted(self, piece: Batch, after: int) -> list[Stored]:
+        if not self._by_tag.wants_tag(piece.tag):
+            return []
+        stored: Stored | None = whole(piece)
+        assert stored is not None
+        wanted: Sequence[int] = stored.sequences
+        if self._query is not None:
+            small = _cut(piece, PIECE_BYTES, self.entry_bytes_max)
+            wanted = [message.sequence for message in self._query.messages(small)]
+        if wanted and wanted[0] <= after:
+            wanted = [sequence for sequence in wanted if sequence > after]
+        stored = some(stored, wanted)
+        return [] if stored is None else [stored]
+
+    def last(self, item: Stored) -> int:
+        return item.last
+
+
+def _query_of(table: SinkTable) -> Query:
+    return Query(tag=table.tag or None, level=table.level, where=[Condition(text) for text in table.where])
+
+
+def _cut(batch: Batch, piece_bytes: int, entry_bytes_max: int) -> Iterator[Batch]:
+    if len(batch.entries) > piece_bytes:
+        return pieces(batch, piece_bytes=piece_bytes, entry_bytes_max=entry_bytes_max)
+    return iter((batch,))
+
+
+class Portions(Generic[T]):
+    """What *table* wants of the messages of *reader*, which begins after the sequence *after*, in the form *form*."""
+
+    def __init__(self, table: SinkTable, reader: Reader, after: int, form: Form[T], pace: Pace | None = None) -> None:
+        self._by_tag = Query(tag=table.tag or None)
         self._wants_dead = any(glob.startswith(_OWN) for glob in table.tag)
         self._reader = reader
-        self._messages_max = messages_max
+        self._form = form
         self._pace = pace or Pace(time.thread_time)
-        self._messages: list[Message] = []  # of the portion that is being made
+        self._items: list[T] = []  # of the portion that is being made
         self._size = 0
         self._after = self._given = after  # the last sequence that was looked at, and that was returned
         self._received = 0
@@ -82,7 +162,7 @@ class Portions:
     def close(self) -> None:
         self._reader.close()
 
-    def read(self) -> Iterator[Found]:
+    def read(self) -> Iterator[Portion[T] | Missing | TooLarge]:
         """Yield the portions that the journal holds now."""
         for found in self._reader.read(follow=True):
             if (missing := self._missing_before(found)) is not None:
@@ -90,8 +170,8 @@ class Portions:
                 self._after = self._given = missing.upto
                 yield missing
             if isinstance(found, Batch):
-                is_large = len(found.entries) > ENTRY_BYTES_MAX
-                for piece in self._pieces(found):
+                is_large = len(found.entries) > self._form.entry_bytes_max
+                for piece in self._form.pieces(found):
                     yield from self._take(piece, is_large=is_large)
                     self._pace.rest()
         yield from self._flush()
@@ -107,12 +187,7 @@ class Portions:
         reason = found.reason if isinstance(found, Gap) else "expired before it was read"
         return Missing(upto - self._after, reason, upto, found.received)
 
-    def _pieces(self, batch: Batch) -> Iterator[Batch]:
-        if len(batch.entries) > PIECE_BYTES:
-            return pieces(batch, entry_bytes_max=ENTRY_BYTES_MAX)
-        return iter((batch,))
-
-    def _take(self, piece: Batch, *, is_large: bool) -> Iterator[Found]:
+    def _take(self, piece: Batch, *, is_large: bool) -> Iterator[Portion[T] | Missing | TooLarge]:
         last = piece.sequence + piece.count - 1
         if last <= self._after:
             return
@@ -123,16 +198,15 @@ class Portions:
             size = message.record[OMITTED]
             yield TooLarge(msgspec.structs.replace(message, record={}), size, last, piece.received)
             return
-        found = () if is_passed else self._query.messages(iter((piece,)))
-        wanted = [message for message in found if message.sequence > self._after]
+        wanted = [] if is_passed else self._form.wanted(piece, self._after)
         self._received = piece.received
-        while len(self._messages) + len(wanted) > self._messages_max:
-            room = self._messages_max - len(self._messages)
-            self._messages += wanted[:room]
+        while len(self._items) + len(wanted) > self._form.items_max:
+            room = self._form.items_max - len(self._items)
+            self._items += wanted[:room]
             wanted = wanted[room:]
-            self._after = self._messages[-1].sequence
+            self._after = self._form.last(self._items[-1])
             yield from self._flush()
-        self._messages += wanted
+        self._items += wanted
         self._after = last
         self._size += len(piece.entries)
         if self._size >= PORTION_BYTES:
@@ -147,9 +221,9 @@ class Portions:
                 return message
         return None
 
-    def _flush(self) -> Iterator[Portion]:
+    def _flush(self) -> Iterator[Portion[T]]:
         """Yield what was looked at and not returned."""
         if self._after > self._given:
-            portion = Portion(self._messages, self._after, self._received)
-            self._messages, self._size, self._given = [], 0, self._after
+            portion = Portion(self._items, self._after, self._received)
+            self._items, self._size, self._given = [], 0, self._after
             yield portion

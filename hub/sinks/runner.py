@@ -22,8 +22,8 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -36,10 +36,11 @@ from hub.journal.journal import Journal
 from hub.log import get_logger
 from hub.message import DEAD_TAG, Message
 from hub.service.tables import type_of
-from hub.sinks.deadletter import Reports
+from hub.sinks.deadletter import Reports, dead_letters
 from hub.sinks.figures import Figures
-from hub.sinks.portions import Found, Missing, Portion, Portions
-from hub.sinks.table import Halted, Host, Sink, SinkTable, make, reason_of
+from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
+from hub.sinks.stored import Stored
+from hub.sinks.table import Halted, Host, Sink, SinkBase, SinkTable, StoredSink, make, reason_of
 from hub.sinks.waker import Waker
 from hub.waiting import until_set
 
@@ -81,7 +82,7 @@ class Runner:
         reports: Reports,
         *,
         on_moved: Callable[[], None] = lambda: None,
-        make_sink: Callable[[SinkTable, Host], Sink] = make,
+        make_sink: Callable[[SinkTable, Host], SinkBase] = make,
         delays: Delays | None = None,
         before: Runner | None = None,
     ) -> None:
@@ -103,7 +104,7 @@ class Runner:
         self._is_ending = self._is_halting = False
         self._end_at = 0
         self._figures = Figures()
-        self._sink: Sink | None = None
+        self._sink: SinkBase | None = None
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._work, name=f"mpsr-{table.name}", daemon=True)
@@ -249,12 +250,11 @@ class Runner:
                 self.waker.wait()
         self._pace = Pace(time.thread_time, after_s=REST_S)
         sink = self._sink = self._make(self.table, self)
-        portions: Portions | None = None
+        portions: Portions[Any] | None = None
         try:
             sink.open(cursor.sequence, cursor.detail)
-            portions = Portions(
-                self.table, self._journal.read(after=cursor.sequence), cursor.sequence, sink.messages_max, self._pace
-            )
+            reader = self._journal.read(after=cursor.sequence)
+            portions = Portions(self.table, reader, cursor.sequence, _form_of(sink, self.table), self._pace)
             if self._figures.state != "failed":  # after a fault, it is to deliver something before
                 self._is_open()
             self._follow(sink, portions)
@@ -266,7 +266,7 @@ class Runner:
                 portions.close()
             sink.close()
 
-    def _follow(self, sink: Sink, portions: Portions) -> None:
+    def _follow(self, sink: SinkBase, portions: Portions[Any]) -> None:
         stored_at = time.monotonic()
         while True:
             is_last = self._is_ending  # before it reads: everything that was committed by then is delivered
@@ -299,11 +299,10 @@ class Runner:
             self._figures.state = "open"
             log.info("sink.opened", name=self.table.name, type=type_of(self.table), path=self.table.destination)
 
-    def _take(self, sink: Sink, found: Found) -> None:
+    def _take(self, sink: SinkBase, found: Portion[Any] | Missing | TooLarge) -> None:
         if isinstance(found, Portion):
-            if found.messages:
-                sink.deliver(found.messages)
-                self._figures.count(len(found.messages), time.monotonic())
+            if found.items:
+                self._figures.count(_deliver(sink, found.items), time.monotonic())
             self._delays.succeeded()
         elif isinstance(found, Missing):
             self._call(self._reports.lost(self.table.name, found.messages, found.reason))
@@ -323,10 +322,19 @@ class Runner:
     def refuse(self, message: Message, reason: str) -> None:
         self._refuse(message, reason, None)
 
+    def refuse_stored(self, stored: Stored, reason: str) -> None:
+        if messages := list(stored.messages()):
+            self._refuse_all(messages, reason, None)
+
     def _refuse(self, message: Message, reason: str, size: int | None) -> None:
-        if message.tag != _DEAD:  # one that is refused itself is not stored again: that would never end
-            self._call(self._reports.dead(self.table.name, message, reason, size))
-        self._figures.dead += 1
+        self._refuse_all((message,), reason, size)
+
+    def _refuse_all(self, messages: Sequence[Message], reason: str, size: int | None) -> None:
+        # One that is refused itself is not stored again: that would never end.
+        if stored := [message for message in messages if message.tag != _DEAD]:
+            self._call(self._reports.dead(dead_letters(self.table.name, stored, reason, size)))
+        self._figures.dead += len(messages)
+        message = messages[0]
         if (now := time.monotonic()) >= self._refused_at + REFUSED_S:
             self._refused_at = now
             name, dead = self.table.name, self._figures.dead
@@ -441,3 +449,19 @@ class Runner:
         ends_at = time.monotonic() + delay_s
         while not (self._is_ending or self.is_halted) and (rest_s := ends_at - time.monotonic()) > 0:
             self.waker.wait(rest_s)
+
+
+def _form_of(sink: SinkBase, table: SinkTable) -> Form[Any]:
+    """Return in which form *sink* gets messages."""
+    if isinstance(sink, StoredSink):
+        return Undecoded(table, sink.batch_bytes_max, sink.entry_bytes_max)
+    return Decoded(table, cast(Sink, sink).messages_max)
+
+
+def _deliver(sink: SinkBase, items: Sequence[Any]) -> int:
+    """Give *items* to *sink*. Return the number of messages."""
+    if isinstance(sink, StoredSink):
+        sink.deliver_stored(items)
+        return sum(stored.batch.count for stored in items)
+    cast(Sink, sink).deliver(items)
+    return len(items)

@@ -14,7 +14,7 @@ import importlib
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
 
@@ -27,6 +27,7 @@ from hub.query.condition import Condition
 from hub.query.level import LevelCondition
 from hub.service.tables import Table, type_of
 from hub.sinks.pathtemplate import PathTemplate
+from hub.sinks.stored import Stored
 from hub.sinks.waker import Waker
 
 SINKS_MAX = 16
@@ -189,27 +190,28 @@ class Host(Protocol):
     def refuse(self, message: Message, reason: str) -> None:
         """Store *message* as one that can never be delivered."""
 
+    def refuse_stored(self, stored: Stored, reason: str) -> None:
+        """Store all messages of *stored* as such, in one commit."""
 
-class Sink(Protocol):
+
+class SinkBase(Protocol):
     """
-    A way out, made for one table. All of it is called on one thread, and may block there.
+    A way out, made for one table: a `Sink` or a `StoredSink`. All of it is called on one thread, and may block there.
 
     After an error it is closed, and a fresh one continues after the cursor.
     """
 
-    messages_max: int
-    """How many messages `deliver` takes at once."""
     safe: int
     """The last sequence that is safe although `deliver` has raised; 0 if that is not known."""
 
     def open(self, after: int, detail: bytes) -> None:
         """Open the destination. It has all messages up to *after*; *detail* is what `settle` returned then."""
 
-    def deliver(self, messages: Sequence[Message]) -> None:
-        """Deliver *messages*, in order. Raises `SinkFault`, OSError or `Halted`: they come again, all of them."""
-
     def settle(self) -> bytes:
-        """Make durable what was delivered. Return what `open` needs after a crash."""
+        """
+        Make durable what was delivered: wait until the destination has confirmed all of it. Return what `open` needs
+        after a crash. Raises `SinkFault`, OSError or `Halted`.
+        """
 
     def idle(self, now: int) -> None:
         """Do what is due at *now*, in nanoseconds since the epoch. All that the journal holds is delivered."""
@@ -218,8 +220,45 @@ class Sink(Protocol):
         """Close everything. Never raises."""
 
 
+class Sink(SinkBase, Protocol):
+    """A sink that takes decoded messages."""
+
+    messages_max: int
+    """How many messages `deliver` takes at once."""
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Deliver *messages*, in order. Raises `SinkFault`, OSError or `Halted`: they come again, all of them."""
+
+
+@runtime_checkable
+class StoredSink(SinkBase, Protocol):
+    """
+    A sink that takes batches as they are stored, without a decoded message. That it has `deliver_stored` makes it one.
+
+    - What it gets after the same cursor is the same bytes, also after a crash (hub.sinks.stored): the first sequence of
+      a batch, or its first and last, can be its id at the destination.
+    - It may keep batches in flight when it returns: `settle` waits for them, `safe` is the last sequence of those that
+      are confirmed with everything before them. A fault of one in flight may be raised by any later call.
+    - The first call after `open` returns when its batches are confirmed: only then the sink counts as working.
+    - `idle` is called when all that the journal holds was given to it, and at least once a second then.
+    - An entry of more than `entry_bytes_max` is a dead letter before it gets here. What the destination refuses, it
+      gives to `Host.refuse_stored`, before `settle` covers it.
+    """
+
+    batch_bytes_max: int
+    """The size of the entries of one batch. A larger one is cut; an entry that is larger is a batch by itself."""
+    entry_bytes_max: int
+    """The size of one entry. A larger one is never delivered."""
+
+    def deliver_stored(self, batches: Sequence[Stored]) -> None:
+        """Deliver *batches*, in order. Raises `SinkFault`, OSError or `Halted`: those after `safe` come again."""
+
+
 class Row(NamedTuple):
-    """One type of sink: its table, the class that delivers, and what users read about it."""
+    """
+    One type of sink: its table, what makes the sink (a class, or a function of the table and the host), and what users
+    read about it.
+    """
 
     table: type[SinkTable]
     module: str
@@ -246,9 +285,9 @@ def check_sink(table: SinkTable) -> None:
     importlib.import_module(row.module).check_table(table)
 
 
-def make(table: SinkTable, host: Host) -> Sink:
+def make(table: SinkTable, host: Host) -> SinkBase:
     """Return the sink for *table*. Its module is loaded now."""
     row = SINKS[type_of(table)]
     kind: Any = getattr(importlib.import_module(row.module), row.name)
-    made: Sink = kind(table, host)
+    made: SinkBase = kind(table, host)
     return made

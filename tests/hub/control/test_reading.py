@@ -18,7 +18,7 @@ from hub.access import TagRights
 from hub.control import reading
 from hub.control.reading import ENTRY_BYTES_MAX, OMITTED, PAGE_BYTES, PIECE_BYTES, Pace, Reading, Selection, pieces
 from hub.journal.reader import Reader
-from hub.message import Batch, Message
+from hub.message import Batch, Home, Message
 from hub.query.condition import Condition
 from tests.hub.control.journals import World, batch, numbered, world
 from tests.support import descriptors
@@ -35,7 +35,9 @@ def messages(batches: Iterator[Batch]) -> list[Message]:
 def test_pieces_are_the_batch(size: int) -> None:
     """Together the pieces have the same messages with the same sequences; each is small, or one entry."""
     whole = msgspec.structs.replace(
-        batch("a", *({"n": n, "t": "x" * size} for n in range(400_000 // size))), sequence=7
+        batch("a", *({"n": n, "t": "x" * size} for n in range(400_000 // size))),
+        sequence=7,
+        home=Home("web-3", bytes(16), 70, 4),
     )
     cut = list(pieces(whole))
     assert messages(iter(cut)) == list(whole.messages())

@@ -21,6 +21,7 @@ from hub.endpoint import Endpoint
 from hub.message import Message
 from hub.receiver import Receiver
 from hub.sinks.deadletter import Reports
+from hub.sinks.stored import Stored
 from hub.sinks.table import File, Host, SinkName, Template
 from hub.sinks.waker import Waker
 from hub.socketfile import SocketFile
@@ -101,6 +102,9 @@ class Alone(Host):
     def refuse(self, message: Message, reason: str) -> None:
         self.refused.append((message.sequence, reason))
 
+    def refuse_stored(self, stored: Stored, reason: str) -> None:
+        self.refused += [(sequence, reason) for sequence in stored.sequences]
+
 
 class Memory:
     """
@@ -129,6 +133,10 @@ class Memory:
     def make(self, _: Any, host: Host) -> MemorySink:
         self.wakers.append(host.waker)
         return MemorySink(self, host)
+
+    def make_stored(self, _: Any, host: Host) -> MemoryStoredSink:
+        self.wakers.append(host.waker)
+        return MemoryStoredSink(self, host)
 
     @property
     def numbers(self) -> list[Any]:
@@ -171,6 +179,45 @@ class MemorySink:
         return b"%d" % len(self._memory.got)
 
     def idle(self, now: int) -> None:
+        self._memory.calls.append("idle")
+
+    def close(self) -> None:
+        self._memory.calls.append("close")
+
+
+class MemoryStoredSink:
+    """A sink that takes batches as they are stored, and confirms them when it settles."""
+
+    batch_bytes_max = 64
+    entry_bytes_max = 128
+
+    def __init__(self, memory: Memory, host: Host) -> None:
+        self._memory = memory
+        self._host = host
+        self._flying: list[Stored] = []
+        self.safe = 0
+
+    def open(self, after: int, detail: bytes) -> None:
+        self._memory.calls.append(f"open {after} {detail.decode()}")
+
+    def deliver_stored(self, batches: Sequence[Stored]) -> None:
+        for stored in batches:
+            if self._memory.faults:
+                raise self._memory.faults.pop(0)
+            if stored.first in self._memory.refusing:
+                self._host.refuse_stored(stored, self._memory.refusing[stored.first])
+            else:
+                self._flying.append(stored)
+
+    def settle(self) -> bytes:
+        for stored in self._flying:
+            self._memory.got += stored.messages()
+            self.safe = stored.last
+        self._flying = []
+        return b"settled"
+
+    def idle(self, now: int) -> None:
+        self.settle()
         self._memory.calls.append("idle")
 
     def close(self) -> None:

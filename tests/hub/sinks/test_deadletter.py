@@ -10,7 +10,7 @@ import pytest
 
 from hub.errors import HubClosed
 from hub.message import Message, Peer
-from hub.sinks.deadletter import BYTES_MAX, dead_letter
+from hub.sinks.deadletter import BYTES_MAX, dead_letters
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import Rig, hub_in, numbered
 
@@ -36,8 +36,8 @@ def test_a_dead_letter_has_reason_and_bytes(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with hub_in(tmp_path) as rig:
-            await rig.reports.dead("a", MESSAGE, "too old")
-            await rig.reports.dead("a", MESSAGE, "too large", 70)
+            await rig.reports.dead(dead_letters("a", (MESSAGE,), "too old"))
+            await rig.reports.dead(dead_letters("a", (MESSAGE,), "too large", 70))
             first, second = (message.record for message in rig.stored("mpsr.dead"))
             entry = first.pop("entry")
             assert '"sequence":7' in entry
@@ -50,9 +50,19 @@ def test_a_dead_letter_has_reason_and_bytes(tmp_path: Path) -> None:
 def test_a_long_message_is_cut() -> None:
     """A dead letter has a limit."""
     long = Message("app", 1, {"n": "x" * 2 * BYTES_MAX}, 7, 2)
-    (letter,) = dead_letter("a", long, "no", None, peer=Peer()).messages()
+    (letters,) = dead_letters("a", (long,), "no")
+    (letter,) = letters.messages()
     assert len(letter.record["entry"]) == BYTES_MAX
     assert letter.record["bytes"] > 2 * BYTES_MAX
+
+
+def test_many_letters_are_few_batches() -> None:
+    """Each has about the size of one long letter, and they keep the order. Nothing refused is no batch."""
+    messages = [Message("app", 1, {"n": "x" * (BYTES_MAX // 3)}, number, 2) for number in range(1, 6)]
+    batches = dead_letters("a", messages, "no")
+    found = [[message.record["sequence"] for message in batch.messages()] for batch in batches]
+    assert found == [[1, 2, 3], [4, 5]]
+    assert dead_letters("a", (), "no") == []
 
 
 def test_the_tag_is_the_hubs(tmp_path: Path) -> None:
@@ -80,10 +90,10 @@ def test_a_journal_that_takes_nothing_is_not_waited_for(tmp_path: Path) -> None:
     async def main() -> None:
         async with hub_in(tmp_path) as rig:
             rig.journal.is_failing = True
-            await rig.reports.dead("a", MESSAGE, "no")
+            await rig.reports.dead(dead_letters("a", (MESSAGE,), "no"))
             await until(lambda: len(rig.stored("mpsr.dead")) == 1)
             rig.endpoint.inbox.close()
             with pytest.raises(HubClosed):
-                await rig.reports.dead("a", MESSAGE, "no")
+                await rig.reports.dead(dead_letters("a", (MESSAGE,), "no"))
 
     asyncio.run(main())

@@ -15,7 +15,7 @@ from hub import entries as codec
 from hub.journal.reader import Gap
 from hub.message import DEAD_TAG
 from hub.sinks import portions as module
-from hub.sinks.portions import Missing, Portion, Portions, TooLarge
+from hub.sinks.portions import Decoded, Missing, Portion, Portions, TooLarge, Undecoded
 from hub.sinks.table import Level, Where
 from tests.hub.sinks.delivering import TABLE, batch, hub_in, numbered
 
@@ -41,9 +41,10 @@ def at(sequence: int, given: Batch, received: int = 5) -> Batch:
 def read(*found: Batch | Gap, after: int = 0, messages_max: int = 100, **table: Any) -> list[Any]:
     """Return portions as (numbers, upto), and everything else as it is."""
     reader: Any = Given(*found)
-    made = Portions(msgspec.structs.replace(TABLE, **table), reader, after, messages_max)
+    wanted = msgspec.structs.replace(TABLE, **table)
+    made = Portions(wanted, reader, after, Decoded(wanted, messages_max))
     shown = [
-        ([message.record["n"] for message in each.messages], each.upto) if isinstance(each, Portion) else each
+        ([message.record["n"] for message in each.items], each.upto) if isinstance(each, Portion) else each
         for each in made.read()
     ]
     made.close()
@@ -123,11 +124,91 @@ def test_an_unreadable_entry_is_a_loss_of_its_client(tmp_path: Path) -> None:
         async with hub_in(tmp_path) as rig:
             broken = Batch(b"t", codec.join((codec.stamp(1) + b"\xc1", codec.stamp(1) + b"\x81\xa1n\x02"), 2), 2)
             await rig.journal.append([numbered(0), broken])
-            found = list(Portions(TABLE, rig.journal.read(), 0, 100).read())
+            found = list(Portions(TABLE, rig.journal.read(), 0, Decoded(TABLE, 100)).read())
             assert [each.upto for each in found] == [3]
             assert isinstance(found[0], Portion)
-            assert [message.tag for message in found[0].messages] == ["t", "mpsr.loss.client", "t"][
-                : len(found[0].messages)
-            ]
+            assert [message.tag for message in found[0].items] == ["t", "mpsr.loss.client", "t"][: len(found[0].items)]
 
     asyncio.run(main())
+
+
+def undecoded(*found: Batch | Gap, after: int = 0, entry_bytes_max: int = 1 << 20, **table: Any) -> list[Any]:
+    """Return what a sink gets that takes batches of up to 64 bytes, as (numbers, sequences, bytes, upto)."""
+    reader: Any = Given(*found)
+    wanted = msgspec.structs.replace(TABLE, **table)
+    made = Portions(wanted, reader, after, Undecoded(wanted, 64, entry_bytes_max))
+    return [
+        (
+            [
+                ([message.record["n"] for message in item.messages()], [*item.sequences], bytes(item.batch.entries))
+                for item in each.items
+            ],
+            each.upto,
+        )
+        if isinstance(each, Portion)
+        else each
+        for each in made.read()
+    ]
+
+
+def test_batches_pass_undecoded() -> None:
+    """A batch keeps its bytes, also if its messages cannot be decoded; a filter by tag looks at its tag alone."""
+    one, two = at(1, numbered(1, 2)), at(3, numbered(3, tag=b"u"))
+    (items, upto), *rest = undecoded(one, two)
+    assert (upto, rest) == (3, [])
+    assert items == [([1, 2], [1, 2], bytes(one.entries)), ([3], [3], bytes(two.entries))]
+    assert undecoded(one, two, tag=("u",)) == [([items[1]], 3)]
+    broken = at(1, Batch(b"t", codec.join((b"\xc1\xc1",), 2), 2))
+    form = Undecoded(TABLE, 64, 64)
+    (stored,) = form.wanted(broken, 0)
+    assert stored.batch is broken
+
+
+def test_a_large_batch_is_cut_at_the_same_places_wherever_reading_begins() -> None:
+    """What is sent again after a crash has the same bytes. Only a rewind leads to the middle of a piece."""
+    large = at(1, numbered(*range(1, 41)))
+    ((items, upto),) = undecoded(large)
+    assert upto == 40
+    assert [number for numbers, _, _ in items for number in numbers] == [*range(1, 41)]
+    assert len(items) > 3
+    assert all(len(data) <= 64 + codec.ARRAY_HEADER_BYTES for _, _, data in items)
+    for index, (_, sequences, _) in enumerate(items):
+        ((again, _),) = undecoded(large, after=sequences[0] - 1)
+        assert again == items[index:]
+    ((again, _),) = undecoded(large, after=2)
+    assert again[0][0] == items[0][0][2:]
+    assert again[1:] == items[1:]
+
+
+def test_a_filter_leaves_the_bytes_of_what_passes() -> None:
+    """Level and conditions are decided on decoded messages; what passes is as it was stored."""
+    records = [{"n": n, "level": "error" if n % 3 else "info", "filling": "x" * 30} for n in range(1, 7)]
+    ((items, upto),) = undecoded(at(1, batch(*records)), level=Level("error"))
+    assert upto == 6
+    assert [number for numbers, _, _ in items for number in numbers] == [1, 2, 4, 5]
+    assert [sequence for _, sequences, _ in items for sequence in sequences] == [1, 2, 4, 5]
+    small = at(1, batch({"n": 1, "a": 1}, {"n": 2, "a": 2}, {"n": 3, "a": 1}))
+    expected = bytes(batch({"n": 1, "a": 1}, {"n": 3, "a": 1}).entries)
+    assert undecoded(small, where=(Where("a=1"),)) == [([([1, 3], [1, 3], expected)], 3)]
+    assert undecoded(small, where=(Where("a=3"),)) == [([], 3)]
+    assert undecoded(small, where=(Where("a=1"),), after=1)[0][0][0][1] == [3]
+
+
+def test_an_entry_that_the_destination_cannot_take_is_too_large() -> None:
+    """A larger entry than a batch is a batch by itself; above the limit it has its size only, if its tag is wanted."""
+    large = at(1, batch({"n": 1}, {"n": 2, "filling": "x" * 300}, {"n": 3}))
+    ((items, _),) = undecoded(large)
+    assert [numbers for numbers, _, _ in items] == [[1], [2], [3]]
+    before, found, after = undecoded(large, entry_bytes_max=200)
+    assert [before[0][0][0], after[0][0][0]] == [[1], [3]]
+    assert isinstance(found, TooLarge)
+    assert (found.message.sequence, found.message.record, found.upto) == (2, {}, 2)
+    assert undecoded(large, entry_bytes_max=200, tag=("other",)) == [([], 3)]
+
+
+def test_undecoded_dead_letters_and_gaps() -> None:
+    """Dead letters do not come back, and what is missing is returned in its place."""
+    dead, other = at(1, numbered(1, tag=DEAD_TAG)), at(2, numbered(2))
+    assert [items for items, _ in undecoded(dead, other)] == [[([2], [2], bytes(other.entries))]]
+    gap = Gap(3, 2, "damaged", "1.seg", 7)
+    assert undecoded(other, gap, after=1)[1] == Missing(2, "damaged", 4, 7)

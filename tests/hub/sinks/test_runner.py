@@ -470,3 +470,70 @@ def test_a_call_that_does_not_return_is_abandoned(
             await until(lambda: runner.row()["state"] == "closed")
 
     asyncio.run(main())
+
+
+def stored_in(rig: Rig, memory: Memory, **table: Any) -> Runner:
+    return Runner(
+        msgspec.structs.replace(TABLE, **table),
+        rig.journal,
+        rig.reports,
+        make_sink=memory.make_stored,
+        delays=Delays(0.001, 0.001, lambda: 0.0),
+    )
+
+
+def test_a_sink_of_stored_batches_is_followed_like_any_other(tmp_path: Path) -> None:
+    """All messages arrive, once, in order, filtered; the cursor covers what is settled, and each message counts."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(*range(40)), numbered(99, tag=b"other")])
+            runner = stored_in(rig, memory, tag=("t",))
+            await until(lambda: memory.numbers == [*range(40)])
+            await rig.journal.append([numbered(40)])
+            await runner.stop(30)
+            assert memory.numbers == [*range(41)]
+            assert runner.row()["messages"] == 41
+            assert rig.journal.cursors.read("a") == Cursor(42, False, b"settled")
+
+    asyncio.run(main())
+
+
+def test_stored_batches_after_the_last_safe_one_come_again(tmp_path: Path) -> None:
+    """A fault with batches in flight repeats none that the destination has confirmed."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(*range(5))])
+            runner = stored_in(rig, memory)
+            await until(lambda: memory.numbers == [*range(5)])
+            memory.faults = [SinkFault("it is away")]
+            await rig.journal.append([numbered(*range(5, 10))])
+            await until(lambda: runner.row()["retries"] == 1)
+            await until(lambda: memory.numbers == [*range(10)])
+            assert [call for call in memory.calls if "open" in call] == ["open 0 ", "open 5 "]
+            await runner.stop(30)
+
+    asyncio.run(main())
+
+
+def test_what_is_refused_of_stored_batches_is_stored_message_by_message(tmp_path: Path) -> None:
+    """Each message has its dead letter; those around the batch arrive. So has an entry that is too large."""
+    memory = Memory()
+    memory.refusing = {3: "not wanted"}
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            large = batch({"n": 6, "filling": "x" * 200})
+            for each in (numbered(1, 2), numbered(3, 4), numbered(5), large, numbered(7)):
+                await rig.journal.append([each])  # one by one: those of one commit would share a block
+            runner = stored_in(rig, memory)
+            await until(lambda: memory.numbers == [1, 2, 5, 7])
+            found = [(m.record["sequence"], m.record["reason"]) for m in rig.stored("mpsr.dead")]
+            assert found == [(3, "not wanted"), (4, "not wanted"), (6, "too large to be decoded")]
+            assert runner.row()["dead"] == 3
+            await runner.stop(30)
+
+    asyncio.run(main())
