@@ -20,6 +20,8 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice, takewhile
+from operator import methodcaller
 from typing import ClassVar
 
 from hub import entries as codec
@@ -37,8 +39,8 @@ from hub.wire.sysloglines import COUNT_BYTES_MAX, is_syslog
 
 TEXTS_MAX = 3000
 """
-Maximum number of texts per `receive`. A plain text takes 0.4 µs, JSON with its own tag and time 2.5 µs. A read of
-100-byte lines is decoded in one call.
+Maximum number of texts per `receive`. A plain text takes 0.2 µs, JSON 0.5 µs, with its own tag and time 2.5 µs.
+A read of 100-byte lines is decoded in one call.
 """
 WINDOW_BYTES = 256 << 10
 """Maximum number of bytes per `receive`, one read: JSON of this size takes 6 ms at most."""
@@ -47,6 +49,8 @@ SAMPLE_BYTES = 64
 
 _BRACE, _ANGLE = b"{", b"<"
 _OPENING = frozenset((_BRACE, b"["))
+_begins_with_brace = methodcaller("startswith", _BRACE)
+_RUN_MIN = 4  # fewer objects are added one by one just as fast
 
 
 class Batcher:
@@ -107,13 +111,44 @@ class Batcher:
         End before the first frame of syslog that may not end where its line does: its length is in front of it, or,
         if *ends_with_nul* is true, it may end at a NUL.
         """
-        tag, parts, heads = b"", self._parts, text.heads(b"")
-        for number, line in enumerate(lines):
-            first, kind = line[:1], text.TAG
-            if first in _OPENING and (first == _BRACE or jsonlines.may_be_batch(line)):
-                self.add(line)
-                tag = b""
+        at, count = 0, len(lines)
+        while at < count:
+            if lines[at][:1] == _BRACE:
+                at = self._add_objects(lines, at)
                 continue
+            stop = self._add_texts(lines, at, may_be_syslog=may_be_syslog, ends_with_nul=ends_with_nul)
+            if stop < count and lines[stop][:1] != _BRACE:
+                return stop
+            at = stop
+        return count
+
+    def _add_objects(self, lines: list[bytes], at: int) -> int:
+        """Add the lines from *at* on that begin with a brace, at once if possible. Return the offset of the next."""
+        stop = min(at + jsonlines.RUN_MAX, len(lines))
+        run = list(takewhile(_begins_with_brace, islice(lines, at, stop)))
+        found = jsonlines.parse_run(run) if len(run) >= _RUN_MIN else None
+        if found is None:
+            for line in run:
+                self.add(line)
+        else:
+            for tag, count, entries in found:
+                self._begin(tag)
+                self._parts.append(entries)
+                self._count += count
+        return at + len(run)
+
+    def _add_texts(self, lines: list[bytes], at: int, *, may_be_syslog: bool, ends_with_nul: bool) -> int:
+        """Add the lines from *at* on, up to one that begins with a brace, or ends `add_lines`. Return its offset."""
+        tag, parts, heads = b"", self._parts, text.heads(b"")
+        for number, line in enumerate(islice(lines, at, None), at):
+            first, kind = line[:1], text.TAG
+            if first in _OPENING:
+                if first == _BRACE:
+                    return number
+                if jsonlines.may_be_batch(line):
+                    self.add(line)
+                    tag = b""
+                    continue
             if may_be_syslog:
                 if first == _ANGLE and is_syslog(line):
                     if ends_with_nul:

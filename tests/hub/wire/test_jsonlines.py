@@ -5,6 +5,7 @@ hub.wire.jsonlines: usable tags and times are removed from the object; what msgp
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 from typing import Any
@@ -21,7 +22,7 @@ from hub.wire.frame import TAG_BYTES_MAX
 from hub.wire.jsonlines import JSON_BYTES_MAX
 from hub.wire.jsonrpc import Request
 from hub.wire.lines import LineDecoder
-from tests.hub.wire.feeding import PROPERTY, feed, messages
+from tests.hub.wire.feeding import PROPERTY, feed, messages, seen
 from tests.support import read_entries
 
 NS = codec.NS
@@ -321,6 +322,70 @@ def test_what_was_meant_to_be_a_request_is_answered_and_kept(line: bytes, code: 
     if requests:
         assert items.index(requests[0]) == len(items) - 2
         assert requests[0].fault
+
+
+OBJECTS = st.sampled_from(
+    [
+        b'{"a":1}',
+        b' {"a":1}'.strip() + b"\r",
+        b"{}",
+        b'{"tag":"app","b":[{"tag":"c"}]}',
+        b'{"tag":1,"time":true}',
+        b'{"tag":"app","time":1700000000.5}',
+        b'{"time":"2024-01-01T00:00:00Z"}',
+        b'{"jsonrpc":"2.0","method":"m","at":5}',
+        b'{"a":"\\u00fc \\ud83d\\ude00 \xc3\xbc"}',
+        b'{"a":%s}' % (b"[" * (RECORD_NESTING_MAX - 1) + b"]" * (RECORD_NESTING_MAX - 1)),
+        b'{"a":"%s"}' % (b"[" * (RECORD_NESTING_MAX - 1) + b"x" * RECORD_NESTING_MAX),
+    ]
+)
+ODD = [
+    b"{",
+    b'{"a":1}}',
+    b'{"a":1',
+    b'"b":2}',
+    b"{}{}",
+    b"[]",
+    b'{"jsonrpc":"2.0","method":"m"}',
+    b'{"a":1%s}' % (b"0" * 30),
+    b'{"a":"\\ud800"}',
+    b'{"a":"\xff"}',
+    b'{"a":NaN}',
+    b'{"a":%s}' % (b"[" * RECORD_NESTING_MAX + b"]" * RECORD_NESTING_MAX),
+    b'{"a":"%s"}' % (b"[" * 2 * RECORD_NESTING_MAX),
+    b'{"a":"%s"}' % (b"x" * JSON_BYTES_MAX),
+]
+
+
+@PROPERTY
+@given(st.lists(OBJECTS, min_size=1, max_size=20))
+def test_many_messages_are_parsed_as_each_is(lines: list[bytes]) -> None:
+    """A run has the tags, the entries and the order that its lines have one by one."""
+    run = jsonlines.parse_run(lines)
+    assert run is not None
+    alone = [jsonlines.parse(line) for line in lines]
+    assert [tag for tag, count, _ in run for _ in range(count)] == [
+        each[0] for each in alone if isinstance(each, tuple)
+    ]
+    assert b"".join(entries for _, _, entries in run) == b"".join(each[1] for each in alone if isinstance(each, tuple))
+    assert len(list(itertools.groupby(tag for tag, _, _ in run))) == len(run)
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda line: repr(line)[:30])
+def test_a_run_with_anything_else_is_left_to_its_caller(odd: bytes) -> None:
+    """One line that is no message, or needs more than one look, and nothing of the run is parsed."""
+    for lines in ([odd], [b"{}", odd], [odd, b"{}"], [b'{"tag":"a"}', odd, b'{"tag":"b"}']):
+        assert jsonlines.parse_run(lines) is None
+
+
+@pytest.mark.parametrize("odd", [b'{"jsonrpc":"2.0","method":"m"}', b"text", b"<13>x", b"[]", b"{", b"", b'{"a":NaN}'])
+def test_a_long_stream_of_objects_means_the_same_with_anything_in_between(odd: bytes) -> None:
+    """More objects than one run takes, and another line anywhere: each line is what it is alone, in order."""
+    objects = [b'{"a":%d}' % number for number in range(3 * jsonlines.RUN_MAX)]
+    for at in (0, 1, jsonlines.RUN_MAX, jsonlines.RUN_MAX + 5, len(objects)):
+        data = b"\n".join([*objects[:at], odd, *objects[at:]]) + b"\n"
+        one_by_one = [item for line in data.splitlines(keepends=True) for item in LineDecoder().receive(line)]
+        assert seen(LineDecoder().receive(data)) == seen(one_by_one)
 
 
 def test_a_batch_is_one_item() -> None:
