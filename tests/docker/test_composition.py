@@ -16,7 +16,7 @@ from operator import gt
 
 import pytest
 
-from tests.docker.engine import ROOT, Composition, Missing, base_image, built_image, docker, require_engine
+from tests.docker.engine import ROOT, Composition, Missing, built_image, docker
 from tests.support import eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -36,16 +36,6 @@ with Producer(tag="load.web") as producer:
         producer.flush(timeout=60)
 print(sent)
 """
-
-
-@pytest.fixture(scope="module")
-def base() -> str:
-    """Give the name of the base image."""
-    try:
-        require_engine()
-        return base_image()
-    except Missing as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture(scope="module")

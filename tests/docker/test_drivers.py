@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.engine import Missing, base_image, docker, require_engine
+from tests.docker.engine import docker
 from tests.support import HubProcess, eventually
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,16 +25,6 @@ LINES, KILL_AFTER = 300, 50
 SLOWLY = f"for n in $(seq {LINES}); do echo $n; sleep 0.002; done"
 
 
-@pytest.fixture(scope="module")
-def image() -> str:
-    """Give the name of an image that has a shell."""
-    try:
-        require_engine()
-        return base_image()
-    except Missing as missing:
-        pytest.skip(str(missing))
-
-
 @pytest.fixture
 def hub(folder: Path) -> Iterator[HubProcess]:
     """A hub that the engine's daemon, which is root, can reach."""
@@ -42,11 +32,11 @@ def hub(folder: Path) -> Iterator[HubProcess]:
         yield hub
 
 
-def start(image: str, driver: str, script: str, **options: str) -> str:
+def start(base: str, driver: str, script: str, **options: str) -> str:
     """Start a container whose output goes through *driver*; return its id."""
     chosen = [f"--log-opt={name.replace('_', '-')}={value}" for name, value in options.items()]
     run = ["run", "--detach", "--network", "none", f"--log-driver={driver}", *chosen]
-    return docker(*run, "--env", "LC_ALL=C.UTF-8", image, "sh", "-c", script)
+    return docker(*run, "--env", "LC_ALL=C.UTF-8", base, "sh", "-c", script)
 
 
 def finish(container: str) -> None:
@@ -55,9 +45,9 @@ def finish(container: str) -> None:
     docker("rm", container)
 
 
-def test_fluentd(image: str, hub: HubProcess) -> None:
+def test_fluentd(base: str, hub: HubProcess) -> None:
     """Each line is one message, a long one too, of the stream and container that the driver names."""
-    container = start(image, "fluentd", SCRIPT, fluentd_address=f"unix://{hub.socket}", tag="app.web")
+    container = start(base, "fluentd", SCRIPT, fluentd_address=f"unix://{hub.socket}", tag="app.web")
     finish(container)
     hub.stop()
     found = [message.record for message in hub.messages("app.web")]
@@ -68,11 +58,11 @@ def test_fluentd(image: str, hub: HubProcess) -> None:
     assert marked == ["no newline"]  # to Docker, the first piece of a line of which no more came
 
 
-def test_fluentd_and_a_hub_that_is_killed(image: str, hub: HubProcess) -> None:
+def test_fluentd_and_a_hub_that_is_killed(base: str, hub: HubProcess) -> None:
     """With acknowledgements, every line is there once and in order, though the hub was killed in the middle."""
     options = {"fluentd_address": f"unix://{hub.socket}", "tag": "app.web"}
     options |= {"fluentd_request_ack": "true", "fluentd_retry_wait": "50ms"}
-    container = start(image, "fluentd", SLOWLY, **options)
+    container = start(base, "fluentd", SLOWLY, **options)
     eventually(lambda: len(hub.messages("app.web")) >= KILL_AFTER)
     hub.kill()
     assert len(hub.messages("app.web")) < LINES
@@ -83,10 +73,10 @@ def test_fluentd_and_a_hub_that_is_killed(image: str, hub: HubProcess) -> None:
 
 
 @pytest.mark.parametrize("form", ["rfc3164", "rfc5424micro"])
-def test_syslog(image: str, hub: HubProcess, form: str) -> None:
+def test_syslog(base: str, hub: HubProcess, form: str) -> None:
     """Each line is a message with level and program; this driver does not mark the pieces of a long line."""
     options = {"syslog_address": f"unix://{hub.socket}", "syslog_format": form, "tag": "web"}
-    finish(start(image, "syslog", SCRIPT, **options))
+    finish(start(base, "syslog", SCRIPT, **options))
     hub.stop()
     found = [message.record for message in hub.messages("syslog")]
     out = [record["message"] for record in found if record["level"] == "info"]

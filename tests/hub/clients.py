@@ -7,7 +7,10 @@ Not here: a hub in a separate process (tests.support).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import itertools
+import os
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -26,15 +29,26 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 def _with(run: Callable[[Coroutine[Any, Any, None]], None]) -> Run:
-    def run_in_time(main: Coroutine[Any, Any, None]) -> None:
+    def run_it(main: Coroutine[Any, Any, None]) -> None:
         run(asyncio.wait_for(main, 60))
 
-    return run_in_time
+    return run_it
 
 
 ROUNDS = 200
 """Rounds of the loop after which `until` leaves the processor to others."""
 both_loops = pytest.mark.parametrize("run", [_with(asyncio.run), _with(uvloop.run)], ids=["asyncio", "uvloop"])
+
+
+def run_in_time(main: Coroutine[Any, Any, None]) -> None:
+    """Run *main* on asyncio's loop, for tests that need no other; at most 30 s."""
+    asyncio.run(asyncio.wait_for(main, 30))
+
+
+async def turns(count: int = 5) -> None:
+    """Let every task go on as far as it can."""
+    for _ in range(count):
+        await asyncio.sleep(0)
 
 
 async def until(condition: Callable[[], Any], what: str = "") -> None:
@@ -130,3 +144,23 @@ def read_to_end(client: socket.socket) -> bytes:
 def records(batches: list[Batch]) -> list[Any]:
     """Return the records of all messages."""
     return [message.record for batch in batches for message in batch.messages()]
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Do without the garbage collector: its time depends on the objects of earlier tests, and it would hide cycles."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def is_open(fd: int) -> bool:
+    """Return whether *fd* is a descriptor of this process."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +22,9 @@ from hub.budget import (
 )
 from hub.holding import Account, Holding
 from hub.journal.writer import COMMIT_BYTES_MAX
+from tests.clock import Clock
+from tests.hub.clients import run_in_time as run
+from tests.hub.clients import turns
 
 LIMIT = 64 << 20
 
@@ -47,13 +48,6 @@ def test_requests_have_a_budget_of_their_own() -> None:
     budget.count_running(one, -half)
     assert budget.may_run(one, half - half // 4)
     assert not budget.may_run(one, half - half // 4 + 1)
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Source(Holding):
@@ -82,15 +76,6 @@ class Source(Holding):
         """Let *size* bytes of a frame become whole."""
         self.budget.enqueue(self, size)
         self.budget.keep(self, max(self.loose_bytes - size, 0))
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
-
-
-async def turns(count: int = 5) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def test_a_user_may_hold_half_of_what_the_others_leave() -> None:

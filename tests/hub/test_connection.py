@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import socket
 
 import msgpack
@@ -18,7 +17,7 @@ from hub.connection import PAUSE_BYTES
 from hub.inbox import Inbox
 from hub.message import LOSS_TAG, Batch
 from hub.wire import chunkid
-from tests.hub.clients import Run, both_loops, chunk, frame_of, own_chunk, records, until
+from tests.hub.clients import Run, both_loops, chunk, frame_of, is_open, own_chunk, records, until
 from tests.hub.rig import PEER, Rig
 from tests.support import descriptors
 
@@ -470,14 +469,6 @@ def test_a_closed_inbox_ends_the_connection(run: Run) -> None:
             await rig.serving
 
     run(main())
-
-
-def is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
 
 
 @both_loops

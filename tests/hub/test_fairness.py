@@ -26,18 +26,12 @@ from hub.users import LOSSES_PER_S
 from hub.wire import chunkid
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 from hub.wire.jsonrpc import Request
+from tests.clock import Clock
 from tests.hub.clients import Run, both_loops, chunk, connect, frame_of, records, until
 from tests.hub.door import STEP_S, Door, Steps, door, steps
 
 ATTACKER, VICTIM = 66, 7
 __all__ = ["steps"]
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from hub import Batch, CloseConnection, Hub, Peer, Request
 from hub.errors import NotASocket, ReceiverTaken, SocketInUse
 from producers import Producer
-from tests.hub.clients import Run, both_loops, chunk, connect, frame_of, own_chunk, read_acks, read_to_end, until
+from tests.hub.clients import Run, both_loops, chunk, connect, frame_of, own_chunk, read_acks, read_to_end, turns, until
 
 
 @pytest.fixture
@@ -34,11 +34,6 @@ def said(client: socket.socket) -> bytes:
         return client.recv(65536)
     except BlockingIOError:
         return b""
-
-
-async def turns(count: int = 20) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 @contextlib.asynccontextmanager
@@ -94,10 +89,10 @@ def test_acknowledged_when_the_next_is_asked_for(run: Run, path: str) -> None:
             client = connect(path, chunk("a") + chunk("b"))
             iteration = hub.batches()
             assert (await anext(iteration)).chunk_id == b"\xa1a"
-            await turns()
+            await turns(20)
             assert said(client) == b""
             await anext(iteration)
-            await turns()
+            await turns(20)
             assert said(client) == b"\x81\xa3ack\xa1a"
             client.close()
 
@@ -115,15 +110,15 @@ def test_acknowledged_by_hand_once(run: Run, path: str) -> None:
             batch = await anext(iteration)
             batch.acknowledge()
             batch.acknowledge()
-            await turns()
+            await turns(20)
             assert said(client) == b"\x81\xa3ack\xa1a"
             second = await anext(iteration)
             batch.acknowledge()
-            await turns()
+            await turns(20)
             assert said(client) == b""
             second.acknowledge()
             batch.acknowledge()
-            await turns()
+            await turns(20)
             assert said(client) == b"\x81\xa3ack\xa1b"
             client.settimeout(30)
             client.shutdown(socket.SHUT_WR)

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +13,8 @@ from hub.errors import HubClosed, ReceiverTaken
 from hub.holding import Account, Holding
 from hub.inbox import LINGER_BYTES, POSITION_BYTES, ROUND_BYTES, TAKEN_MAX, Inbox
 from hub.message import Batch, Position
+from tests.hub.clients import run_in_time as run
+from tests.hub.clients import turns
 
 FOREVER = 3600.0
 
@@ -25,16 +26,6 @@ def batch(name: str, size: int = 1000, *, chunk_id: bytes | None = None) -> Batc
 
 def names(batches: Sequence[Batch]) -> str:
     return " ".join(batch.tag.decode() for batch in batches)
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
-
-
-async def turns(count: int = 5) -> None:
-    """Let every task go on as far as it can."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 def source() -> Holding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import json
 import os
@@ -26,7 +25,7 @@ from hub.message import Batch, Loss, Peer
 from hub.metrics import Metrics
 from hub.socketfile import SocketFile
 from hub.users import User, Users
-from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, records, until
+from tests.hub.clients import Run, both_loops, chunk, connect, read_acks, records, until, without_collection
 from tests.hub.door import Door
 from tests.support import eventually
 
@@ -418,12 +417,8 @@ def test_a_crowd_that_has_gone_is_freed_without_a_collection(run: Run, path: str
             site.got.clear()
             await until(lambda: not any(ref() for ref in refs))
 
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collection():
         run(main())
-    finally:
-        gc.enable()
 
 
 @both_loops

@@ -5,18 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from hub.ration import FIELD_CHARS_MAX, LINE_S, Allowance, Lines, Ration
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 def test_one_in_a_while_and_the_others_are_counted() -> None:
     """The first is allowed, further ones are counted until the time is over; the next reports the count."""
-    clock = Clock()
+    clock = Clock(100.0)
     ration = Ration(clock=clock)
     assert [ration.take() for _ in range(5)] == [0, None, None, None, None]
     clock.now += LINE_S
@@ -27,7 +21,7 @@ def test_one_in_a_while_and_the_others_are_counted() -> None:
 
 def test_each_kind_of_line_has_its_own_ration() -> None:
     """A flood of one event hides no other, and a line reports how many like it were left out."""
-    clock, written = Clock(), []
+    clock, written = Clock(100.0), []
     lines = Lines(clock=clock)
 
     def write(event: str, **fields: object) -> None:
@@ -54,7 +48,7 @@ def test_what_a_client_wrote_is_shortened() -> None:
 
 def test_an_allowance_lets_a_second_s_worth_through_and_then_keeps_to_the_rate() -> None:
     """A burst does not wait; later callers wait in order of calling; idle time saves at most one second's uses."""
-    clock = Clock()
+    clock = Clock(100.0)
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:

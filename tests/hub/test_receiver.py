@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Coroutine, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from hub.journal.writer import COMMIT_BYTES_MAX, Commit
 from hub.message import Batch
 from hub.metrics import Metrics
 from hub.receiver import ACKNOWLEDGED_MAX, Receiver
+from tests.hub.clients import run_in_time as run
 from tests.hub.clients import until
 
 
@@ -70,10 +71,6 @@ class Scene:
                 self.asked.set_exception(JournalUnavailable("/j", "no space"))
         for _ in range(10):
             await asyncio.sleep(0)
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(main, 30))
 
 
 HISTORIES = [

@@ -7,16 +7,8 @@ import asyncio
 import pytest
 
 from hub.turn import TURN_S, WOKEN_MAX, Round, Turn
+from tests.clock import Clock
 from tests.hub.clients import Run, both_loops
-
-
-class Clock:
-    """Time that passes only where a step says so."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Rounds:

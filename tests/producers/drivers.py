@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from producers import AsyncProducer, BacklogFull, NotAcknowledged, Producer
+from producers import AsyncProducer, BacklogFull, Producer
 from producers.link import Link, LinkState
 from producers.outgoing import Outgoing
-from tests.producers.helpers import until_waiting
+from tests.producers.helpers import late_count, until_waiting
 from tests.producers.loops import in_thread, on_each_loop
 from tests.support import PATIENCE_S
 
@@ -92,19 +92,11 @@ class Driver(ABC):
 
     def unacknowledged(self) -> int:
         """Return how many messages a flush reports as not acknowledged."""
-        try:
-            self.flush(0)
-        except NotAcknowledged as late:
-            return late.count
-        return 0
+        return late_count(lambda: self.flush(0))
 
     def dropped(self) -> int:
         """Close without waiting; return how many messages were dropped."""
-        try:
-            self.close(0)
-        except NotAcknowledged as late:
-            return late.count
-        return 0
+        return late_count(lambda: self.close(0))
 
 
 class _Blocking(Driver):

@@ -30,22 +30,23 @@ def stuffed(producer: Producer) -> int:
         count += 1
 
 
-def unacknowledged(producer: Producer) -> int:
-    """Return how many messages are not acknowledged now."""
+def late_count(end: Callable[[], None]) -> int:
+    """Return how many messages *end*, a flush or a close, reports as not acknowledged."""
     try:
-        producer.flush(timeout=0)
+        end()
     except NotAcknowledged as late:
         return late.count
     return 0
+
+
+def unacknowledged(producer: Producer) -> int:
+    """Return how many messages are not acknowledged now."""
+    return late_count(lambda: producer.flush(timeout=0))
 
 
 def dropped(producer: Producer) -> int:
     """Close without waiting; return how many messages were dropped."""
-    try:
-        producer.close(timeout=0)
-    except NotAcknowledged as late:
-        return late.count
-    return 0
+    return late_count(lambda: producer.close(timeout=0))
 
 
 def assert_asleep(producer: Producer, hub: HubProcess, *, at_most: int = 5) -> None:

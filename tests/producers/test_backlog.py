@@ -239,8 +239,8 @@ def test_memory_is_used_again() -> None:
     assert set(sizes) == {ARENA_BYTES}
 
 
-def test_memory_stays_warm() -> None:
-    """A backlog that empties again and again stays at the beginning of its first arena."""
+def watched() -> tuple[Backlog, list[mmap.mmap]]:
+    """Return a backlog, and the memory that it has ever allocated."""
     maps: list[mmap.mmap] = []
 
     def allocate(size: int) -> Memory:
@@ -248,7 +248,12 @@ def test_memory_stays_warm() -> None:
         maps.append(memory.map)
         return memory
 
-    backlog = Backlog(allocate=allocate)
+    return Backlog(allocate=allocate), maps
+
+
+def test_memory_stays_warm() -> None:
+    """A backlog that empties again and again stays at the beginning of its first arena."""
+    backlog, maps = watched()
     for number in range(5000):
         backlog.append(b"t", entry(number, 2000))
         for chunk in cut_all(backlog):
@@ -260,14 +265,7 @@ def test_memory_stays_warm() -> None:
 
 def test_the_memory_of_one_huge_message_is_given_back() -> None:
     """A message larger than an arena has one of its own, which is freed as soon as it is acknowledged."""
-    maps: list[mmap.mmap] = []
-
-    def allocate(size: int) -> Memory:
-        memory = anonymous(size)
-        maps.append(memory.map)
-        return memory
-
-    backlog = Backlog(allocate=allocate)
+    backlog, maps = watched()
     for number in range(3):
         backlog.append(b"t", entry(number, 3 * ARENA_BYTES))
         for chunk in cut_all(backlog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _imp
+import contextlib
 import ctypes
 import gc
 import os
@@ -91,9 +92,9 @@ def test_locks_that_other_threads_hold(hub: HubProcess, tag: str, fork: Callable
     assert [message.record["who"] for message in hub.messages(tag)] == ["parent", "child", "child"]
 
 
-@by_fork
-def test_a_fork_during_an_import(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
-    """A child that is forked while this thread holds the import lock can send."""
+@contextlib.contextmanager
+def used_by_parent(hub: HubProcess, tag: str) -> Iterator[tuple[Producer, Callable[[], None]]]:
+    """Give a producer that has sent, and what a child does with it."""
     with Producer(hub.socket, tag=tag) as producer:
         producer.send({"who": "parent"})
         producer.flush(PATIENCE_S)
@@ -102,6 +103,13 @@ def test_a_fork_during_an_import(hub: HubProcess, tag: str, fork: Callable[[], i
             producer.send({"who": "child"})
             producer.close(PATIENCE_S)
 
+        yield producer, child
+
+
+@by_fork
+def test_a_fork_during_an_import(hub: HubProcess, tag: str, fork: Callable[[], int]) -> None:
+    """A child that is forked while this thread holds the import lock can send."""
+    with used_by_parent(hub, tag) as (_, child):
         _imp.acquire_lock()
         try:
             assert in_child(child, fork) == 0
@@ -120,14 +128,7 @@ def test_a_fork_in_c_during_an_import_of_another_thread(hub: HubProcess, tag: st
         release.wait(PATIENCE_S)
         _imp.release_lock()
 
-    with Producer(hub.socket, tag=tag) as producer:
-        producer.send({"who": "parent"})
-        producer.flush(PATIENCE_S)
-
-        def child() -> None:
-            producer.send({"who": "child"})
-            producer.close(PATIENCE_S)
-
+    with used_by_parent(hub, tag) as (_, child):
         thread = threading.Thread(target=hold)
         thread.start()
         held.wait(PATIENCE_S)
@@ -144,14 +145,7 @@ def test_a_fork_inside(hub: HubProcess, tag: str, fork: Callable[[], int]) -> No
     """
     After a fork by a signal handler or finalizer inside the producer, the child starts fresh and the parent continues.
     """
-    with Producer(hub.socket, tag=tag) as producer:
-        producer.send({"who": "parent"})
-        producer.flush(PATIENCE_S)
-
-        def child() -> None:
-            producer.send({"who": "child"})
-            producer.close(PATIENCE_S)
-
+    with used_by_parent(hub, tag) as (producer, child):
         with producer._handover._guard.exclusive():
             assert in_child(child, fork) == 0
             producer.send({"who": "parent, deferred"})

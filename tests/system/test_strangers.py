@@ -230,6 +230,15 @@ def spool_fault(path: Path) -> str:
     return str(stats["spool_fault"])
 
 
+def spool_beside(path: Path, uid: int, gid: int, mode: int) -> Path:
+    """Make the spool folder of the socket at *path*."""
+    spool = Path(folder_beside(str(path)))
+    spool.mkdir()
+    os.chown(spool, uid, gid)
+    spool.chmod(mode)
+    return spool
+
+
 @pytest.mark.parametrize("owner", ["0", "the socket's", "Alice", "a stranger"])
 @pytest.mark.parametrize("is_up", [True, False])
 def test_whose_spool(owner: str, is_up: bool) -> None:
@@ -242,10 +251,7 @@ def test_whose_spool(owner: str, is_up: bool) -> None:
         path = run / "s"
         if is_up:
             leave_socket(path)
-        spool = Path(folder_beside(str(path)))
-        spool.mkdir()
-        os.chown(spool, uid, ALICE)
-        spool.chmod(0o3770)
+        spool = spool_beside(path, uid, ALICE, 0o3770)
 
         said = as_user(ALICE, lambda: spool_fault(path))
         assert said == (f"{spool}: belongs to user {MALLORY}" if owner == "a stranger" else "")
@@ -257,10 +263,7 @@ def test_a_stranger_who_makes_the_spool_in_tmp() -> None:
     with open_folder() as root:
         root.chmod(0o1777)
         path = root / "s"
-        spool = Path(folder_beside(str(path)))
-        spool.mkdir()
-        os.chown(spool, MALLORY, MALLORY)
-        spool.chmod(0o3777)
+        spool = spool_beside(path, MALLORY, MALLORY, 0o3777)
 
         assert as_user(ALICE, lambda: spool_fault(path)) == f"{spool}: belongs to user {MALLORY}"
         assert os.listdir(spool) == []
@@ -273,10 +276,7 @@ def test_a_spool_in_a_folder_of_root(is_up: bool) -> None:
         path = root / "s"
         if is_up:
             leave_socket(path)
-        spool = Path(folder_beside(str(path)))
-        spool.mkdir()
-        os.chown(spool, HUB, ALICE)
-        spool.chmod(0o3730)
+        spool = spool_beside(path, HUB, ALICE, 0o3730)
 
         assert as_user(ALICE, lambda: spool_fault(path)) == ("" if is_up else f"{spool}: belongs to user {HUB}")
 

@@ -6,7 +6,8 @@ import contextlib
 import itertools
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -177,18 +178,19 @@ def refuse(path: str) -> None:
     raise ConnectionRefusedError
 
 
+def run_together(hub: HubProcess, paths: Sequence[Path], tag: str) -> list[Result]:
+    """Import all *paths* at once, and return the results."""
+    with ThreadPoolExecutor(len(paths)) as pool:
+        return list(pool.map(lambda path: run(hub, path, tag), paths, timeout=PATIENCE_S))
+
+
 def test_two_programs_at_once(hub: HubProcess, tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same file, and one that begins alike and has the same length: each line of both is stored once."""
     monkeypatch.setattr("hub.importing.contents.BLOCK_BYTES", 3000)
     one = lines_of(tag, 1500)
     two = [one[0], *(line.replace("x", "y") for line in one[1:])]
     paths = [saved(tmp_path, f"{number}.log", text_of(lines)) for number, lines in enumerate((one, one, two, two))]
-    results: list[Result] = []
-    threads = [threading.Thread(target=lambda path=path: results.append(run(hub, path, tag))) for path in paths]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
+    results = run_together(hub, paths, tag)
     assert len(results) == 4
     found = stored(hub, tag)
     assert sorted(found) == sorted(one + two)
@@ -217,12 +219,7 @@ def test_many_programs_at_once(hub: HubProcess, tag: str, tmp_path: Path, monkey
 
     monkeypatch.setattr(Delivery, "settle", together)
     monkeypatch.setattr(Delivery, "send", send)
-    results: list[Result] = []
-    threads = [threading.Thread(target=lambda path=path: results.append(run(hub, path, tag))) for path in paths]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE_S)
+    results = run_together(hub, paths, tag)
     assert [result.messages for result in results] == [101] * 12
     assert sorted(stored(hub, tag)) == sorted(line for lines in contents for line in lines)
     # Beside what is stored, only first chunks: it is known after each whether the name is another's.

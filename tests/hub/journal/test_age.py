@@ -4,6 +4,8 @@ hub.journal.writer and hub.journal.retention: expiry by age.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from hub.dedupe import Dedupe
@@ -44,7 +46,8 @@ class Clock:
         return self.now
 
 
-def a_writer(files: ForgettingFiles, clock: Clock) -> Writer:
+def a_writer(files: ForgettingFiles, clock: Clock, receipt: Callable[[int], ReceiptClock] | None = None) -> Writer:
+    """Return a writer that has recovered *files*; *receipt* makes its clock, else both are *clock*."""
     dedupe = Dedupe()
     writer = Writer(
         files,
@@ -52,7 +55,7 @@ def a_writer(files: ForgettingFiles, clock: Clock) -> Writer:
         dedupe,
         retain_bytes=RETAIN_BYTES,
         retain_s=8 * HOUR,
-        clock=clock_of(clock),
+        clock=receipt or clock_of(clock),
     )
     writer._segment_bytes = SEGMENT_BYTES
     writer.begin()
@@ -133,17 +136,7 @@ def test_one_commit_twenty_years_ahead_changes_nothing_for_expiry() -> None:
         for clock in (wall, steady):
             clock.now += HOUR * NS + 1
         if writer is None:
-            dedupe = Dedupe()
-            writer = Writer(
-                files,
-                recover(files, dedupe, now=steady()),
-                dedupe,
-                retain_bytes=RETAIN_BYTES,
-                retain_s=8 * HOUR,
-                clock=lambda last: ReceiptClock(last, wall=wall, steady=steady),
-            )
-            writer._segment_bytes = SEGMENT_BYTES
-            writer.begin()
+            writer = a_writer(files, steady, lambda last: ReceiptClock(last, wall=wall, steady=steady))
         if hour == 20:
             wall.now += 20 * 365 * 24 * HOUR * NS
         writer.append([batch(f"hour {hour}", chunk_id=chunkid.pack(f"{hour}"))])

@@ -18,15 +18,9 @@ from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.metrics import Metrics
 from hub.receiver import Receiver
 from hub.service.watchdog import FEEDINGS, Watchdog
+from tests.clock import Clock
 
 LIMIT_S = 60.0
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Kennel:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import shutil
 import signal
@@ -57,17 +56,6 @@ def beside_a_socket(mode: int = 0o660, *, gid: int = -1) -> Iterator[Path]:
             yield base / "s.spool"
     finally:
         shutil.rmtree(base, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def without_collection() -> Iterator[None]:
-    """Measure steps without the garbage collector, whose time depends on the objects of earlier tests."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def permit(path: Path, mode: int, *, gid: int = -1) -> None:

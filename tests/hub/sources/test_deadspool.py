@@ -18,6 +18,7 @@ from hub.sources.userfiles import File
 from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.spoolfile import FIRST, HEADER_BYTES, OPEN, STATE, lock_name, pack_header, segment_name
 from producers.backlog import new_session
+from tests.hub.clients import without_collection
 from tests.hub.sources.spools import (
     beside_a_socket,
     entry,
@@ -26,7 +27,6 @@ from tests.hub.sources.spools import (
     leave,
     leave_segment,
     segment,
-    without_collection,
     write,
 )
 

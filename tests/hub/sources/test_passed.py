@@ -13,6 +13,7 @@ import pytest
 
 from hub.sources import passed
 from hub.sources.passed import Passed, is_sealed
+from tests.hub.clients import is_open
 from tests.support import eventually
 
 ALL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -23,14 +24,6 @@ def memfd(data: bytes = b"MESSAGE=x\n", seals: int = ALL) -> int:
     os.write(fd, data)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
-
-
-def is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 @pytest.fixture

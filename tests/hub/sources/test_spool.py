@@ -29,7 +29,7 @@ from hub.wire.spoolfile import folder_beside, lock_name, pack_header, segment_na
 from producers import Producer, call
 from producers.backlog import Backlog, new_session
 from producers.spool import Spool
-from tests.hub.clients import until
+from tests.hub.clients import until, without_collection
 from tests.hub.sources.spools import (
     GROUP,
     STRANGER,
@@ -46,7 +46,6 @@ from tests.hub.sources.spools import (
     needs_root,
     permit,
     segment,
-    without_collection,
     write,
 )
 from tests.support import PATIENCE_S, HubProcess, eventually

@@ -21,6 +21,7 @@ from hub.wire.frame import FRAME_BYTES_MAX
 from hub.wire.spoolfile import lock_name, pack_header, segment_name
 from producers.backlog import new_session
 from producers.spool import Spool
+from tests.hub.clients import without_collection
 from tests.hub.sources.spools import (
     beside_a_socket,
     folder_at,
@@ -28,7 +29,6 @@ from tests.hub.sources.spools import (
     leave,
     leave_segment,
     segment,
-    without_collection,
 )
 
 READ_BYTES = 256 << 10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from hub.web import handler
 from hub.web.connection import HttpConnection
 from hub.web.handler import forget
-from tests.hub.clients import Run, both_loops, until
+from tests.hub.clients import Run, both_loops, until, without_collection
 from tests.hub.web.serving import serving
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -80,12 +79,8 @@ def test_what_has_ended_is_freed_without_a_collection(
             await until(lambda: here.source._listener.connections == 0)
             await until(lambda: not any(ref() for ref in refs))
 
-    gc.collect()
-    gc.disable()
-    try:
+    with without_collection():
         run(main())
-    finally:
-        gc.enable()
 
 
 def test_a_traceback_is_forgotten() -> None:

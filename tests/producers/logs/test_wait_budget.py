@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from producers.logs.wait_budget import WaitBudget
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.clock import Clock
 
 
 @pytest.fixture
