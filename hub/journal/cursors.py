@@ -41,12 +41,14 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """
     The last sequence that is delivered, whether the reader is paused, and what the reader needs to continue there.
 
-    *detail* is opaque to the journal.
+    *detail* is opaque to the journal. *rewinds*: how often the reader was made to go on elsewhere. Until then, what has
+    the same place has the same meaning; after that, what is delivered again is meant to be there twice.
     """
 
     sequence: int
     is_paused: bool = False
     detail: bytes = b""
+    rewinds: int = 0
 
 
 class CursorDamaged(Exception):

@@ -103,6 +103,11 @@ class Journal:
         )
 
     @property
+    def hub_id(self) -> bytes:
+        """Identifies this journal: 16 random bytes."""
+        return self.recovered.hub_id
+
+    @property
     def last_sequence(self) -> int:
         """Sequence of the last committed message, 0 before the first."""
         return self._writer.last_sequence

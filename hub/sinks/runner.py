@@ -89,6 +89,8 @@ class Runner:
         self.table = table
         self._before = before
         self.waker: Waker = Waker()
+        self.kept: dict[str, Any] = {}
+        self.hub_id: bytes = journal.hub_id
         self._journal = journal
         self._reports = reports
         self._on_moved = on_moved
@@ -115,6 +117,10 @@ class Runner:
     def needed_from(self) -> int | None:
         """The first sequence that it has not delivered, by its stored cursor. None: not known yet."""
         return None if self._stored is None else self._stored.sequence + 1
+
+    @property
+    def rewinds(self) -> int:
+        return 0 if self._stored is None else self._stored.rewinds
 
     @property
     def is_abandoned(self) -> bool:
@@ -317,7 +323,7 @@ class Runner:
     def checkpoint(self) -> None:
         assert self._sink is not None
         detail = self._sink.settle()
-        self._store(Cursor(self._delivered, False, detail))
+        self._store(msgspec.structs.replace(self._cursor(), sequence=self._delivered, is_paused=False, detail=detail))
 
     def refuse(self, message: Message, reason: str) -> None:
         self._refuse(message, reason, None)
@@ -402,7 +408,7 @@ class Runner:
         safe = 0 if self._sink is None else self._sink.safe
         if self._stored is not None and safe > self._stored.sequence:
             with contextlib.suppress(OSError):  # they are delivered again
-                self._store(Cursor(safe, self._stored.is_paused))
+                self._store(msgspec.structs.replace(self._stored, sequence=safe))
 
     def _set_paused(self, is_paused: bool) -> None:
         self._store(msgspec.structs.replace(self._cursor(), is_paused=is_paused))
@@ -414,7 +420,8 @@ class Runner:
         if since is not None:
             to = self._first_since(since, last)
         after = min(max(first - 1, 0 if to is None else to - 1), last)
-        self._store(msgspec.structs.replace(self._cursor(), sequence=after))
+        cursor = self._cursor()
+        self._store(msgspec.structs.replace(cursor, sequence=after, rewinds=cursor.rewinds + 1))
         return after + 1
 
     def _first_since(self, since: int, last: int) -> int:

@@ -171,6 +171,17 @@ class Host(Protocol):
 
     waker: Waker
     """Woken when the sink is to stop, so that it can wait for that and its destination at once."""
+    kept: dict[str, Any]
+    """What the sinks of this table pass on to the one that is made after a fault; not across a restart."""
+    hub_id: bytes
+    """Identifies the journal, whose sequences are unique in it: 16 bytes."""
+
+    @property
+    def rewinds(self) -> int:
+        """
+        How often the sink was rewound, also before a restart. Ids of what is delivered differ with it: what is
+        delivered again after a rewind is meant to arrive again.
+        """
 
     @property
     def is_halted(self) -> bool:

@@ -25,14 +25,21 @@ from tests.hub.journal.forgetting import ForgettingFiles
 from tests.hub.journal.world import flipped
 
 HUB = bytes(range(16))
-CURSOR = Cursor(77, True, b"\x00place")
+CURSOR = Cursor(77, True, b"\x00place", 3)
 
 
 def test_the_bytes_are_those_of_the_format() -> None:
     """Magic, checksum, hub id and fields are as in FORMAT.md."""
-    counted = HUB + b"\x93\x4d\xc3\xc4\x06\x00place"
+    counted = HUB + b"\x94\x4d\xc3\xc4\x06\x00place\x03"
     assert pack_cursor(HUB, CURSOR) == b"MPSRCUR\n" + zlib.crc32(counted).to_bytes(4, "little") + counted
     assert unpack_cursor(pack_cursor(HUB, CURSOR)) == (HUB, CURSOR)
+
+
+def test_a_cursor_of_an_earlier_version_is_read() -> None:
+    """It has no number of rewinds."""
+    counted = HUB + b"\x93\x4d\xc3\xc4\x06\x00place"
+    earlier = b"MPSRCUR\n" + zlib.crc32(counted).to_bytes(4, "little") + counted
+    assert unpack_cursor(earlier) == (HUB, msgspec.structs.replace(CURSOR, rewinds=0))
 
 
 def test_a_damaged_cursor_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,9 @@ class Alone(Host):
     def __init__(self) -> None:
         hosts.append(self)
         self.waker = Waker()
+        self.kept: dict[str, Any] = {}
+        self.hub_id = bytes(range(16))
+        self.rewound = 0
         self.halted = False
         self.sink: Any = None
         self.checkpoints: list[bytes] = []
@@ -92,6 +95,10 @@ class Alone(Host):
     @property
     def is_halted(self) -> bool:
         return self.halted
+
+    @property
+    def rewinds(self) -> int:
+        return self.rewound
 
     def rest(self) -> None:
         """Do nothing: there is no hub."""

@@ -270,6 +270,32 @@ def test_rewind(tmp_path: Path, to: int | None, goes_on: int) -> None:
     asyncio.run(main())
 
 
+def test_rewinds_are_counted(tmp_path: Path) -> None:
+    """The number is stored, and holds also after faults and a restart: ids of what is delivered again depend on it."""
+    memory = Memory()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2, 3)])
+            async with running(rig, memory) as runner:
+                await until(lambda: memory.numbers == [1, 2, 3])
+                await runner.rewind(2)
+                assert runner.rewinds == 1
+                await until(lambda: memory.numbers == [1, 2, 3, 2, 3])
+                memory.safe, memory.faults = 4, [SinkFault("it is away")]
+                await rig.journal.append([numbered(4)])
+                await until(lambda: runner.row()["retries"] == 1)
+                await runner.pause(True)
+                await runner.pause(False)
+                await rig.journal.append([numbered(5)])
+                await until(lambda: memory.numbers == [1, 2, 3, 2, 3, 5])
+            async with running(rig, memory) as runner:
+                await until(lambda: runner.needed_from == 6)
+                assert (runner.rewinds, runner.hub_id) == (1, rig.journal.hub_id)
+
+    asyncio.run(main())
+
+
 def test_rewind_to_a_time(tmp_path: Path) -> None:
     """It goes on at the first message that was received at the time or later; without one, at the end."""
     memory = Memory()
