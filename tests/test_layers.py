@@ -166,6 +166,22 @@ except SystemExit as ended:
     assert heavy & set(loaded) == set()
 
 
+def in_a_cycle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules of *graph* that import themselves by way of others."""
+    left = dict(graph)
+    while ends := [name for name in left if not left[name] & left.keys()]:
+        for name in ends:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_imports_in_a_circle() -> None:
+    """Inside a family too, no module imports itself by way of others, also not when a function runs."""
+    graph = {name: set(imports(path)) - {name} for name, path in FILES.items()}
+    assert in_a_cycle(graph) == []
+    assert in_a_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]  # and what needs one of them
+
+
 def test_entries_are_imported_from_the_package() -> None:
     """`hub.entries` is the one name of the format: no module outside imports a part of it."""
     users = {name: [each for each in imports(FILES[name]) if each.startswith("hub.entries")] for name in FILES}

@@ -5,7 +5,7 @@ The cost of a log call for an application: to the hub and to a file, in the same
 first divided by the second. Before each round to the file the hub has taken everything, so that neither measurement
 includes work of the other.
 
-Not here: the orders and results of a client (hub.bench.load).
+Not here: the orders of a client (hub.bench.orders), its process and results (hub.bench.load).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from hub.bench.load import Orders, Rounds, go
+from hub.bench.orders import Orders, Rounds, go
 
 ROUND = 5000
 """Messages per round. A round takes about 20 ms, so that chunks are sent and acknowledged during it."""

@@ -27,7 +27,7 @@ import msgspec
 
 from hub.bench.check import Checked, check
 from hub.bench.disk import DiskFigures, file_system, measure
-from hub.bench.load import Orders
+from hub.bench.orders import Orders
 from hub.wire.frame import FRAME_BYTES_MAX
 from producers.client import call
 from producers.errors import NotConnected, ProducerError

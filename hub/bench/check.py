@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hub import entries as codec
-from hub.bench.load import FIRST_INDEX, GROUP, Group, Orders, group_entries
+from hub.bench.load import FIRST_INDEX, GROUP, Group, group_entries
+from hub.bench.orders import Orders
 from hub.journal.files import DiskFiles
 from hub.journal.reader import Gap, open_reader
 from hub.journal.segment import list_segments

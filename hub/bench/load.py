@@ -7,6 +7,8 @@ milliseconds) or the cost of a call.
 
 The raw clients send prepared bytes, so that they use as little processor time as a client can. Every message has a
 number, or is in a chunk that has one, so that a lost, duplicated or reordered message is detected (hub.bench.check).
+
+Not here: the orders, the start and the rounds (hub.bench.orders), the cost of a log call (hub.bench.applications).
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
 import msgspec
 
+from hub.bench.orders import Orders, Rounds, go, tell
 from hub.entries import stamp
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
@@ -37,34 +40,6 @@ FIRST_INDEX = 0x10000
 """The number of the first message of a group: all numbers from here on take five bytes."""
 _SEND_BUFFER_BYTES = 1 << 20
 _ROUND = b"\xa5round\xce"
-
-
-class Orders(msgspec.Struct, frozen=True):
-    """The orders of one producer. *seconds* limits the run if *messages* is 0."""
-
-    socket: str
-    number: int
-    client: str
-    messages: int
-    seconds: float
-    size: int
-    chunk: int
-    ack: bool
-    run: str = ""
-    """Eight characters that are unique to this run, so that no session is used twice."""
-
-    @property
-    def tag(self) -> bytes:
-        return b"bench.%d" % self.number
-
-    @property
-    def is_unbatched(self) -> bool:
-        """Whether raw Message frames are sent, one for each message."""
-        return self.client == "raw" and self.chunk == 1 and not self.ack
-
-    @property
-    def session(self) -> str:
-        return f"bench{self.run:_>8}{self.number:09d}"
 
 
 def prepare_entry(number: int, size: int) -> bytes:
@@ -118,39 +93,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent process
     orders = msgspec.json.decode(sys.argv[1], type=Orders)
     results = CLIENTS[orders.client](orders)
-    _tell(json.dumps({"number": orders.number, **results}))
-
-
-def _tell(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def go() -> float:
-    """Report that this process is ready, and wait for the signal to start. Return the time of the start."""
-    _tell("ready")
-    sys.stdin.readline()
-    return time.perf_counter()
-
-
-class Rounds:
-    """Iterates over the round numbers from 0 until the orders are filled. *done* is the number of finished rounds."""
-
-    def __init__(self, orders: Orders, begun: float, per_round: int) -> None:
-        self._orders = orders
-        self._begun = begun
-        self._per_round = per_round
-        self.done = 0
-
-    def __iter__(self) -> Iterator[int]:
-        orders = self._orders
-        while (
-            self.done * self._per_round < orders.messages
-            if orders.messages
-            else time.perf_counter() - self._begun < orders.seconds
-        ):
-            yield self.done
-            self.done += 1
+    tell(json.dumps({"number": orders.number, **results}))
 
 
 def _connect(path: str) -> socket.socket:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hub.bench.load import GROUP, Group, group_entries, prepare_entry
-from hub.bench.load import Orders as RawOrders
+from hub.bench.orders import Orders as RawOrders
 from hub.wire.chunkid import SESSION_LENGTH, pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 from tests.benchmarks.peer import percentiles

@@ -105,7 +105,7 @@ class Journal(Peer):
         if self.dialect not in CHECKED:
             return {}
         from hub.bench.check import check
-        from hub.bench.load import Orders
+        from hub.bench.orders import Orders
 
         is_chunk = self.dialect == "chunks"
         chunk, ack = (work.chunk, work.ack) if is_chunk else (1, False)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hub.bench.applications import ROUND, logging_client, structlog_client
-from hub.bench.load import Orders
+from hub.bench.orders import Orders
 from tests.support import HubProcess
 
 

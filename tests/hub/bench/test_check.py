@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hub.bench.check import Checked, check
-from hub.bench.load import GROUP, Group, Orders, group_entries
+from hub.bench.load import GROUP, Group, group_entries
+from hub.bench.orders import Orders
 from hub.wire.chunkid import pack_own
 from hub.wire.frame import encode_frame_head, encode_frame_tail
 from tests.hub.clients import connect, frame_of, read_acks
