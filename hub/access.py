@@ -44,7 +44,7 @@ RIGHTS: tuple[Right, ...] = ("send", "read", "control")
 MethodRight = Right | Literal["messages"]
 """The requirement of a method: a right, or that its caller may read messages under some tag."""
 REPORT_S = 1.0
-SAID_MAX = 1024
+REPORTED_USERS_MAX = 1024
 """Maximum users with a count of unreported refusals. Beyond it, the least recently refused user's count is lost."""
 _KINDS = ("uid", "user", "gid", "group", "comm")
 
@@ -250,10 +250,10 @@ class Access:
         Return the number of refusals to report now; 0 if the last report is less than `REPORT_S` old.
         """
         now = self._clock()
-        said, unreported = self._unreported.pop(peer.uid, (now - REPORT_S, 0))
-        is_due = now - said >= REPORT_S
-        self._unreported[peer.uid] = (now, 0) if is_due else (said, unreported + count)
-        if len(self._unreported) > SAID_MAX:
+        reported_at, unreported = self._unreported.pop(peer.uid, (now - REPORT_S, 0))
+        is_due = now - reported_at >= REPORT_S
+        self._unreported[peer.uid] = (now, 0) if is_due else (reported_at, unreported + count)
+        if len(self._unreported) > REPORTED_USERS_MAX:
             self._unreported.popitem(last=False)
         return unreported + count if is_due else 0
 

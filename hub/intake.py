@@ -270,12 +270,12 @@ class Intake:
 
     def _report(self, loss: Loss) -> None:
         peer = self.peer
-        self.user.lines.log(
-            log.warning, "message.lost", reason=loss.reason, count=loss.count, peer_pid=peer.pid, comm=peer.comm
-        )
         self.metrics.losses += loss.count
         self.tally.losses += loss.count
         self._losses.note(loss, peer)
+        self.user.lines.log(
+            log.warning, "message.lost", reason=loss.reason, count=loss.count, peer_pid=peer.pid, comm=peer.comm
+        )
         self._put(loss.as_batch(peer=peer, origin=self))
 
     def _put(self, batch: Batch) -> None:

@@ -63,8 +63,8 @@ class BenchSettings(msgspec.Struct, frozen=True, kw_only=True):
     """In bytes; 0: half of the free disk, or `FULL_JOURNAL_BYTES` if *full*."""
 
 
-def run(settings: BenchSettings, *, say: Callable[[str], None]) -> dict[str, Any]:
-    """Run the benchmark and return its report. *say* is called with each stage of the work. Raises BenchError."""
+def run(settings: BenchSettings, *, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Run the benchmark and return its report. *progress* is called with each stage of the work. Raises BenchError."""
     if settings.size * settings.chunk > CHUNK_BYTES_MAX:
         raise BenchError(f"chunks of {settings.size * settings.chunk} bytes are over the limit ({CHUNK_BYTES_MAX})")
     kind = file_system(settings.folder)
@@ -73,16 +73,16 @@ def run(settings: BenchSettings, *, say: Callable[[str], None]) -> dict[str, Any
     folder = tempfile.mkdtemp(prefix="mpsr-bench-", dir=settings.folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folder is removed
     try:
-        say("measuring the disk")
+        progress("measuring the disk")
         disk = measure(folder)
         with _Hub(folder, settings) as hub:
             if settings.full:
-                say("filling the journal")
+                progress("filling the journal")
                 hub.fill(settings)
-            figures, orders, sent = _load(hub, settings, say)
+            figures, orders, sent = _load(hub, settings, progress)
         checked = None
         if settings.client not in ("ping", "spawn"):
-            say("checking the journal")
+            progress("checking the journal")
             checked = check(hub.journal, orders, sent, after=figures["after"])
         return _report(settings, figures, checked, disk)
     finally:
@@ -139,13 +139,13 @@ class _Hub:
                 return
             except NotConnected:
                 if self.process.poll() is not None or time.monotonic() > deadline:
-                    _, said = self.process.communicate()
-                    raise BenchError(f"the hub did not start: {said.decode(errors='replace').strip()}") from None
+                    _, output = self.process.communicate()
+                    raise BenchError(f"the hub did not start: {output.decode(errors='replace').strip()}") from None
                 time.sleep(0.02)
 
 
 def _load(
-    hub: _Hub, settings: BenchSettings, say: Callable[[str], None]
+    hub: _Hub, settings: BenchSettings, progress: Callable[[str], None]
 ) -> tuple[dict[str, Any], list[Orders], dict[int, int]]:
     """Run all producers. Return the figures, the orders of each producer, and how many messages each sent."""
     each = -(-settings.messages // settings.producers)
@@ -168,7 +168,7 @@ def _load(
             assert process.stdin is not None
             process.stdin.write(b"go\n")
             process.stdin.flush()
-        say(f"{settings.producers} producers are sending")
+        progress(f"{settings.producers} producers are sending")
         results = [json.loads(_line(process)) for process in processes]
         sent = {result["number"]: result["messages"] for result in results}
         total = sum(sent.values())

@@ -116,7 +116,7 @@ def bench(
         journal_size=journal_size or 0,
         **settings,
     )
-    report = run(asked, say=_say)
+    report = run(asked, progress=_show_progress)
     click.echo(json.dumps(report) if as_json else _table(report))
     return 1 if any(report[name] for name in FAULTS) else 0
 
@@ -131,6 +131,6 @@ def _table(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _say(text: str) -> None:
+def _show_progress(text: str) -> None:
     if sys.stderr.isatty():
         click.echo(f"mpsr: {text}", err=True)

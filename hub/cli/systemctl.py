@@ -112,5 +112,5 @@ def run(command: Sequence[str]) -> None:
     except subprocess.TimeoutExpired:
         raise NotInstalled(f"{' '.join(command)} did not finish within {PATIENCE_S:.0f} s (run it by hand)") from None
     if ran.returncode:
-        said = (ran.stderr or ran.stdout).strip().partition("\n")[0] or f"exit code {ran.returncode}"
-        raise NotInstalled(f"{' '.join(command)}: {said} (correct it, and run this command again)")
+        output = (ran.stderr or ran.stdout).strip().partition("\n")[0] or f"exit code {ran.returncode}"
+        raise NotInstalled(f"{' '.join(command)}: {output} (correct it, and run this command again)")

@@ -39,9 +39,9 @@ _BEFORE_RECORD = ',"record":'
 _WRITTEN_NESTING_MAX = 100  # on the stack of Python 3.11, str() may not follow more
 _TEXT_KEYS = ("message", "event", "msg", "log")
 _BLOCK_KEYS = ("traceback", "exc_text", "exception", "stack_info", "stack", "stacktrace")
-_UNSAID = {"thread": "MainThread", "process": "MainProcess"}  # default values of Python's logging, not shown
+_DEFAULTS = {"thread": "MainThread", "process": "MainProcess"}  # default values of Python's logging, not shown
 _INDENT = "    "  # no line of a text can pass for one of ours
-_RARE_KEYS = frozenset((*_BLOCK_KEYS, *_UNSAID, "exc_info"))
+_RARE_KEYS = frozenset((*_BLOCK_KEYS, *_DEFAULTS, "exc_info"))
 _BARE_VALUE = re.compile(r'[^ "=\n\t]+').fullmatch
 _ONE_WORD = re.compile(r"[^\s\[\]\"\\]+").fullmatch
 _LEVEL_COLOURS = {
@@ -230,8 +230,8 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
         shown.add("logger")
     if not _RARE_KEYS.isdisjoint(record):
         names = [key for key in _BLOCK_KEYS if key not in shown and isinstance(record.get(key), str) and record[key]]
-        shown.update(names, _said_elsewhere(record, names))
-        blocks = _said_once(text or "", [record[key] for key in names])
+        shown.update(names, _shown_elsewhere(record, names))
+        blocks = _shown_once(text or "", [record[key] for key in names])
     where = _where(record)
     if where:
         shown.update(("pathname", "lineno", "func"))
@@ -265,13 +265,13 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
     return "\n".join([line + newline + more, *(_INDENT + escape_lines(block, _INDENT) for block in blocks)])
 
 
-def _said_once(text: str, blocks: list[str]) -> list[str]:
+def _shown_once(text: str, blocks: list[str]) -> list[str]:
     """Return *blocks* without those that the text or an earlier block contains: a formatter may have added them."""
-    said, once = [text], []
+    shown, once = [text], []
     for block in blocks:
-        if not any(block.strip() in each for each in said):
+        if not any(block.strip() in each for each in shown):
             once.append(block.rstrip("\n"))
-            said.append(block)
+            shown.append(block)
     return once
 
 
@@ -286,9 +286,9 @@ def _name(text: str) -> str:
     return escape(text) if _ONE_WORD(text) else escape(_json(text))
 
 
-def _said_elsewhere(record: dict[Any, Any], blocks: list[str]) -> Iterator[str]:
+def _shown_elsewhere(record: dict[Any, Any], blocks: list[str]) -> Iterator[str]:
     """Yield the fields of a record of Python's logging, of `_RARE_KEYS`, that repeat what is already shown."""
-    yield from (key for key, value in _UNSAID.items() if record.get(key) == value)
+    yield from (key for key, value in _DEFAULTS.items() if record.get(key) == value)
     if "traceback" in blocks and isinstance(record.get("exc_info"), dict):
         yield "exc_info"
 

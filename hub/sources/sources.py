@@ -221,9 +221,9 @@ class _Running:
     def _report(self, error: Exception) -> None:
         """Log a fault, unless it is the one that was logged last."""
         text = as_source_error(self.table, error).reason
-        if text != self._fault:
+        is_new, self._fault, self._last_fault = text != self._fault, text, text
+        if is_new:
             log.error("source.failed", type=type_of(self.table), path=self.table.where, error=text, retry_s=RETRY_S)
-        self._fault = self._last_fault = text
 
     def _forget(self) -> None:
         if self._source is not None:

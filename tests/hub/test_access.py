@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from hub.access import RIGHTS, SAID_MAX, Access, Gate, Grant, MethodRight, Right, Rule, Rules
+from hub.access import REPORTED_USERS_MAX, RIGHTS, Access, Gate, Grant, MethodRight, Right, Rule, Rules
 from hub.message import UNKNOWN_PEER, Peer
 from hub.peer import peer_of_host
 
@@ -175,9 +175,9 @@ def test_refusals_are_told_of_once_a_second_for_each_user() -> None:
     assert [access.note_refusal(OTHER, 1), access.note_refusal(OTHER, 1)] == [10, 0]
     now = 102.0
     assert access.note_refusal(OTHER, 1) == 2, "what was reported before is not reported again"
-    for uid in range(2 * SAID_MAX):
+    for uid in range(2 * REPORTED_USERS_MAX):
         access.note_refusal(Peer(uid=uid), 1)
-    assert len(access._unreported) == SAID_MAX
+    assert len(access._unreported) == REPORTED_USERS_MAX
 
 
 def granted(*grants: Grant, groups: frozenset[int] | None = frozenset((54,)), peer: Peer = OTHER, **given: str) -> Gate:

@@ -35,14 +35,14 @@ def _disk_is_measured_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_each_load_is_found_in_the_journal(options: dict[str, Any]) -> None:
     """A short run with each kind of producer: all its messages are read back, once and in order."""
-    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=2000, **options), say=lambda _: None)
+    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=2000, **options), progress=lambda _: None)
     assert [report[name] for name in bench.FAULTS] == [0, 0, 0, 0]
     assert report["checked"] == report["messages"] >= 2000
 
 
 def test_pings_are_not_checked() -> None:
     """Nothing of them is in the journal: the numbers are None, and not 0."""
-    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=5, client="ping"), say=lambda _: None)
+    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=5, client="ping"), progress=lambda _: None)
     assert [report[name] for name in ("checked", *bench.FAULTS)] == [None] * 5
 
 
@@ -57,7 +57,7 @@ def test_a_full_journal_is_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "FULL_JOURNAL_BYTES", 48 << 20)
     monkeypatch.setattr(bench, "check", watch)
     stages: list[str] = []
-    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=100_000, full=True), say=stages.append)
+    report = bench.run(bench.BenchSettings(folder=FOLDER, messages=100_000, full=True), progress=stages.append)
     assert (report["messages"], report["full"]) == (100_000, True)
     assert [report[name] for name in ("checked", *bench.FAULTS)] == [100_000, 0, 0, 0, 0]
     ((after, checked),) = found
