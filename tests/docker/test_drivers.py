@@ -21,8 +21,14 @@ head -c {LONG} /dev/zero | tr '\\0' x; echo
 printf 'no newline'
 """
 PRINTED = ["one", " two  ", '{"n": 3}', "ünï", "x" * LONG, "no newline"]
-LINES, KILL_AFTER = 300, 50
-SLOWLY = f"for n in $(seq {LINES}); do echo $n; sleep 0.002; done"
+LINES, KILL_AFTER, LINES_BEFORE = 300, 50, 200
+SLOWLY = f"""
+for n in $(seq {LINES}); do
+    echo $n; sleep 0.002
+    while [ $n = {LINES_BEFORE} ] && [ ! -e /killed ]; do sleep 0.01; done
+done
+"""
+"""The last lines wait until the hub was killed."""
 
 
 @pytest.fixture
@@ -65,7 +71,8 @@ def test_fluentd_and_a_hub_that_is_killed(base: str, hub: HubProcess) -> None:
     container = start(base, "fluentd", SLOWLY, **options)
     eventually(lambda: len(hub.messages("app.web")) >= KILL_AFTER)
     hub.kill()
-    assert len(hub.messages("app.web")) < LINES
+    docker("exec", container, "touch", "/killed")
+    assert len(hub.messages("app.web")) <= LINES_BEFORE
     hub.start()
     finish(container)
     hub.stop()
