@@ -207,10 +207,12 @@ def _stored(
     journal: str | None, socket: str | None, query: Query, filters: Mapping[str, Any], *, waits: bool
 ) -> Stored:
     """Return the messages that match, in files or at a hub."""
-    from hub.cli.stored import AtHub, InFiles
-
     if socket is None:
+        from hub.cli.stored import InFiles
+
         return InFiles(journal or default_journal(), query, waits=waits)
+    from hub.cli.athub import AtHub
+
     return AtHub(socket_path() if socket == HUB else socket, filters)
 
 

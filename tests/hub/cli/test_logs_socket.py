@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from hub.cli import main, stored
+from hub.cli import athub, main, stored
 from hub.errors import JournalUnusable
 from hub.query.query import Query
 from producers import AnswerLost, CommandFailed, Producer
@@ -179,8 +179,8 @@ def test_the_same_bytes(hub: HubProcess, run: Run, options: str, output: str) ->
 
 def test_more_than_the_hub_looks_for_at_once(hub: HubProcess, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large -n is asked for in stretches, from the end."""
-    monkeypatch.setattr(stored, "LAST_MAX", 100)
-    monkeypatch.setattr(stored, "STRETCH", 70)
+    monkeypatch.setattr(athub, "LAST_MAX", 100)
+    monkeypatch.setattr(athub, "STRETCH", 70)
     for count in (101, 140, COUNT, 10 * COUNT):
         args = ("logs", "-n", str(count), "--output", "json")
         assert run(*args, "--socket", hub.socket) == run(*args, "--journal", hub.journal)
@@ -223,7 +223,7 @@ def test_a_hub_that_ends_in_the_middle(hub: HubProcess, run: Run, monkeypatch: p
     def ask(method: str, params: object, *, path: str, timeout: float) -> object:
         raise AnswerLost(path, "the hub has gone", method)
 
-    monkeypatch.setattr(stored, "ask", ask)
+    monkeypatch.setattr(athub, "ask", ask)
     code, output, errors = run("logs", "--socket", hub.socket)
     assert (code, output) == (1, b"")
     assert errors == f"mpsr: no hub answers at {hub.socket}: the hub has gone\n".encode()
@@ -255,7 +255,7 @@ def test_another_user() -> None:
                     producer.send({"message": f"of {tag}"}, tag=tag)
 
             def read() -> list[str]:
-                there = stored.AtHub(hub.socket, {"level": None})
+                there = athub.AtHub(hub.socket, {"level": None})
                 assert there.end_before(1 << 62) == 3
                 found = [*there.groups(0), there.last(1, 0), *there.backward(2), *next(there.follow(1))]
                 return [message.record["message"] for group in found for message in group]
@@ -267,7 +267,7 @@ def test_another_user() -> None:
 
 def refused_by(hub: HubProcess) -> int:
     with pytest.raises(CommandFailed) as refused:
-        list(stored.AtHub(hub.socket, {}).groups(0))
+        list(athub.AtHub(hub.socket, {}).groups(0))
     return refused.value.code
 
 
