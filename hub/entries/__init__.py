@@ -9,6 +9,7 @@ wellformed    whether bytes are entries at all: whole, counted, not nested too d
 markers       group markers: entries that are no messages
 syslogline    a line of syslog, stored whole and taken apart when it is read
 reading       entries to times and records
+search        whether bytes are in other bytes
 
 Always true: accepted entries are kept byte for byte; they are decoded only when they are read.
 
@@ -37,6 +38,7 @@ from hub.entries.form import (
 )
 from hub.entries.markers import count_markers, count_messages, is_marker, may_have_markers
 from hub.entries.reading import decode_value, pairs, read_each, time_of, whole_entry
+from hub.entries.search import contains
 from hub.entries.syslogline import before_syslog, may_have_syslog
 from hub.entries.wellformed import (
     NESTING_MAX,
@@ -70,6 +72,7 @@ __all__ = [
     "as_ext",
     "before_syslog",
     "begins_with_pair",
+    "contains",
     "count_markers",
     "count_messages",
     "count_objects",

@@ -16,8 +16,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import AnyStr
 
+from hub.entries import contains
 from hub.query.literals import Choice
 
 Find = Callable[[int], int]
@@ -68,27 +68,27 @@ def of_choice(choice: Choice, *, ignore_case: bool = False) -> Finder:
         return lambda packed: _find_in_any_case(packed, needles, twins)
     if len(needles) == 1:
         needle = needles[0]
-        return lambda packed: _find_one(packed, needle) if needle in packed else None
+        return lambda packed: _find_one(packed, needle) if contains(packed, needle) else None
     return lambda packed: _find_any(packed, needles)
 
 
 def of_pattern(pattern: re.Pattern[bytes], needle: bytes) -> Finder:
     """Return a finder for *pattern*, whose matches all contain *needle*."""
-    return lambda packed: _find_match(pattern, packed) if needle in packed else None
+    return lambda packed: _find_match(pattern, packed) if contains(packed, needle) else None
 
 
-def of_regex(pattern: re.Pattern[str]) -> Finder:
-    """Return a finder for *pattern*, which consists of ASCII, and matches the same in bytes as in strings."""
-    return lambda packed: _find_match(pattern, str(packed, "latin-1"))
+def of_regex(pattern: re.Pattern[bytes]) -> Finder:
+    """Return a finder for *pattern*."""
+    return lambda packed: _find_match(pattern, packed)
 
 
-def _find_match(pattern: re.Pattern[AnyStr], text: AnyStr) -> Find | None:
-    if pattern.search(text) is None:
+def _find_match(pattern: re.Pattern[bytes], packed: bytes) -> Find | None:
+    if pattern.search(packed) is None:
         return None
-    end = len(text)
+    end = len(packed)
 
     def find(at: int) -> int:
-        match = pattern.search(text, at)
+        match = pattern.search(packed, at)
         return end if match is None else match.start()
 
     return find
@@ -105,7 +105,7 @@ def _find_one(packed: bytes, needle: bytes) -> Find:
 
 
 def _find_any(packed: bytes, needles: Sequence[bytes]) -> Find | None:
-    finds = [_find_one(packed, needle) for needle in needles if needle in packed]
+    finds = [_find_one(packed, needle) for needle in needles if contains(packed, needle)]
     if len(finds) < 2:
         return finds[0] if finds else None
     searched, places = [0] * len(finds), [-1] * len(finds)  # between the two, the needle is not

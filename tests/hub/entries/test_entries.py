@@ -585,3 +585,11 @@ def test_entries_are_split_if_they_are_as_many_as_messages() -> None:
     assert codec.split(packed, 1) is None
     assert codec.split(packed[:-1], 2) is None
     assert codec.split(packed + b"\x05", 2) is None
+
+
+@PROPERTY
+@given(st.text("ab", max_size=80), st.text("ab", max_size=3), st.integers(0, 16))
+def test_bytes_are_found_in_others(text: str, part: str, repeats: int) -> None:
+    """However long they are."""
+    part = part * repeats
+    assert codec.contains(text.encode(), part.encode()) == (part in text)

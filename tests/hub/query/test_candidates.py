@@ -264,6 +264,47 @@ def test_the_messages_are_those_that_decoding_everything_finds(filters: dict[str
         assert shown(query.messages(iter((batch,)))) == shown(decoded(query, batch))
 
 
+@given(queries(), st.lists(batches(), min_size=1, max_size=4), st.integers(1, 4))
+@example({"grep": "warn"}, [batch_of([encode_entry(b"<12>warm")]), batch_of([codec.stamp(5) + b"\x80"])], 2)
+@example({"where": ["s=time"]}, [batch_of([encode_entry(b"<12>1")]), batch_of([codec.stamp(5) + b"\x80"])], 2)
+def test_batches_that_were_read_together_are_searched_like_single_ones(
+    filters: dict[str, Any], batches: list[Batch], each: int
+) -> None:
+    """The bytes between them, which contain no messages, and those of the others change nothing."""
+    query, found = query_of(filters), []
+    for start in range(0, len(batches), each):
+        window, views = b"".join(b"time" + batch.entries for batch in batches[start : start + each]), []
+        at = 0
+        for batch in batches[start : start + each]:
+            end = at + 4 + len(batch.entries)
+            views.append(msgspec.structs.replace(batch, entries=memoryview(window)[at + 4 : end]))
+            at = end
+        found += shown(query.messages(iter(views)))
+    assert found == [text for batch in batches for text in shown(decoded(query, batch))]
+
+
+def test_a_window_without_what_is_wanted_is_looked_at_once() -> None:
+    """Its batches are not copied, and not looked at."""
+    entry = codec.stamp(5) + _pack({"s": "time"})
+    window = codec.join([entry] * 9, 9) * 3
+    size = len(window) // 3
+    batches = [Batch(b"t", memoryview(window)[at : at + size], 9) for at in range(0, len(window), size)]
+    looks: list[int] = []
+    real = Query._finds
+
+    def looking(query: Query, packed: bytes) -> list[Find] | None:
+        looks.append(len(packed))
+        return real(query, packed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Query, "_finds", looking)
+        assert list(query_of({"grep": "nowhere"}).messages(iter(batches))) == []
+        assert looks == [len(window)]
+        looks.clear()
+        assert len(list(query_of({"grep": "time"}).messages(iter(batches)))) == 27
+        assert looks == [len(window), size, size, size]
+
+
 def test_only_candidates_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One entry of a thousand is decoded, where one has the text; a batch without it is not even split."""
     entries = [codec.stamp(5) + _pack({"n": number, "message": f"number {number}"}) for number in range(1000)]
@@ -316,7 +357,7 @@ def test_each_finder_has_to_find_its_own() -> None:
     """An entry is a candidate if all of them find something that begins in it."""
     packed = b"..ab..a...b..ba."
     starts = [0, 4, 8, 12, 16]
-    finds = [found_in(packed, of_choice(["a"])), found_in(packed, of_regex(re.compile("b")))]
+    finds = [found_in(packed, of_choice(["a"])), found_in(packed, of_regex(re.compile(b"b")))]
     assert candidates(starts, finds) == [0, 3]
     assert candidates(starts, [found_in(packed, of_choice(["a", "b"]))]) == [0, 1, 2, 3]
     find = found_in(packed, of_choice(["a", "b"]))
