@@ -13,6 +13,7 @@ UNMIRRORED = {
     "hub/bench/*": "tests/hub/cli/test_bench.py",  # the whole command is run, and its figures are compared
     "hub/cli/options": "tests/hub/cli/test_options_complaints.py",
     "hub/cli/output": "tests/hub/cli/test_cli.py",
+    "hub/cli/athub": "tests/hub/cli/test_logs_socket.py",
     "hub/cli/stored": "tests/hub/cli/test_logs_socket.py",
     "hub/cli/config": "tests/system/test_configuration.py",
     "hub/cli/spawn": "tests/system/test_spawn.py",
