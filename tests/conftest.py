@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import shutil
 import signal
@@ -152,6 +153,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(int(seed))
         settings.register_profile("mpsr", settings.get_profile("mpsr"), derandomize=False)
         settings.load_profile("mpsr")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """
+    With several workers, each compiles another part of the tests, and finds the rest compiled: in a new checkout, all
+    of them would compile all files at the same time.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    for path in sorted(ROOT.rglob("test_*.py"))[number::workers]:
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # raised again when it is collected
+            importlib.import_module(".".join(path.relative_to(ROOT.parent).with_suffix("").parts))
 
 
 def pytest_collection_finish() -> None:
