@@ -267,6 +267,33 @@ def test_small_replies_count_with_what_they_cost(run: Run, pair: Pair) -> None:
 
 
 @both_loops
+def test_what_was_sent_in_parts_counts_no_longer(run: Run, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the client has read everything, nothing is counted any more, however many parts a reply was sent in."""
+    ours, client = pair
+
+    async def main() -> None:
+        budget, holding = Budget(bytes_max=1 << 20), Holding(Account())
+        outbox = Outbox(ours, on_stale=never, budget=budget, holding=holding)
+        tried, send = list[int](), outbox._try
+
+        def trying(data: bytes) -> int:
+            tried.append(len(data))
+            return send(data)
+
+        monkeypatch.setattr(outbox, "_try", trying)
+        for _ in range(3):
+            outbox.send(b"x" * 50_000)
+        assert budget.loose_bytes > 0
+        assert await read(client, 150_000) == b"x" * 150_000
+        await outbox.emptied(60)
+        assert any(size < 50_000 for size in tried), "in parts"
+        assert (outbox._unsent_bytes, holding.reply_bytes, budget.loose_bytes) == (0, 0, 0)
+        outbox.close()
+
+    run(main())
+
+
+@both_loops
 def test_nothing_follows_half_a_reply(run: Run, pair: Pair) -> None:
     """After dropped replies, a client never gets part of a reply followed by another, however it reads."""
     ours, client = pair
