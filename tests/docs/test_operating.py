@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,15 @@ import pytest
 
 from hub.control.messages import Messages
 from hub.control.methods import RIGHT_OF, Commands
+from hub.entries import join
+from hub.journal.block import pack_block, seed_of
+from hub.message import Batch, Peer
 from hub.metrics import Metrics
 from hub.service.config import FIELDS
 from hub.service.keys import KEYS, Key
+from hub.wire.chunkid import pack_own
+from producers.backlog import new_session
+from producers.record import encode_record, pack_entry
 from tests.docs.pages import ROOT
 
 ROWS = [
@@ -78,3 +85,25 @@ def test_every_method_has_a_row() -> None:
     rows = {row[0].strip("`"): row[1] for row in ROWS if row[0].strip("`") in names}
     assert rows.keys() == names
     assert {name: right for name, right in rows.items() if name in RIGHT_OF} == RIGHT_OF
+
+
+@pytest.mark.parametrize("count", [1, 100, 1000])
+def test_what_a_message_costs_on_disk(count: int) -> None:
+    """A message takes its bytes and those for its time; a chunk, what the page says, about; 1 GiB holds that many."""
+    page = " ".join((ROOT / "docs/operating.md").read_text(encoding="utf-8").split())
+    found = re.search(
+        r"A message costs its bytes and (\d+) for its time; a chunk costs about (\d+) more. "
+        r"1 GiB holds ([\d.]+) million messages of (\d+) bytes",
+        page,
+    )
+    assert found is not None
+    of_time, of_chunk, size = int(found[1]), int(found[2]), int(found[4])
+    record = encode_record({"message": "x" * (size - 11)})
+    entry = pack_entry(record, time.time_ns())
+    assert (len(record), len(entry)) == (size, size + of_time)
+    peer = Peer(12345, 1000, 1000, "python", True, cgroup="/system.slice/shop.service")
+    batch = Batch(b"shop.orders", join([entry] * count, count), count, pack_own(new_session(), 7), peer)
+    _, stored = pack_block(batch, sequence=1 << 32, received=time.time_ns(), commit_offset=1 << 25, seed=seed_of(b""))
+    assert abs(stored - count * len(entry) - of_chunk) <= 40
+    if count == 1000:
+        assert (1 << 30) / (stored / count) == pytest.approx(float(found[3]) * 1e6, rel=0.01)
