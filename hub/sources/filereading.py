@@ -99,7 +99,7 @@ class FileReading:
                 self._files.change_owner(file)
                 file.is_blocked = True
                 return Step(items, read_bytes, released=(file,))
-            was_drained = file.is_drained
+            was_drained, is_begun = file.is_drained, bool(file.offset)
             try:
                 if file.is_unproved:
                     self._rotations.prove(file)
@@ -114,6 +114,9 @@ class FileReading:
                 self._cannot_read(file, error)
                 continue
             self._opened(file)
+            if not is_begun and taken.runs and self._rotations.is_overtaken(file):
+                self._look_first(file)
+                continue
             for run, position in taken.runs:
                 read_bytes += run.size
                 items.append(_item(run, position, file, owner))
@@ -161,6 +164,13 @@ class FileReading:
         if restarted.loss is not None:
             barrier = [restarted.loss]
         return Step(items, read_bytes, barrier=tuple(barrier), released=restarted.released)
+
+    def _look_first(self, file: Followed) -> None:
+        """Take back the first read of *file*: older generations, which no look has found yet, are to be read before."""
+        file.restart(0)
+        file.doubts += 1
+        self._files.changed.add(file.path)
+        self._look_again(file)
 
     def _has_moved(self, file: Followed) -> None:
         """Another file has its name, or none: the folder is looked through again."""

@@ -19,6 +19,7 @@ from hub.sources.complaints import Complaints
 from hub.sources.fileidentity import Identity
 from hub.sources.fileowner import Owners
 from hub.sources.followed import Followed, placed
+from hub.sources.generations import is_rotated_name
 from hub.sources.lookfolder import Folder
 from hub.sources.rowindex import RowIndex
 
@@ -111,7 +112,7 @@ class FileSet:
         file = Followed(identity, path, *os.path.split(place), tag=self.tag_of(path))
         file.home = self.home(path)
         file.uid, file.gid = described.st_uid, described.st_gid
-        file.size, file.mtime_ns = described.st_size, described.st_mtime_ns
+        file.size, file.mtime_ns, file.written_ns = described.st_size, described.st_mtime_ns, described.st_mtime_ns
         self.by_name[identity.name] = file
         self.by_ino.setdefault(identity.ino, set()).add(file)
         self.by_path.setdefault(path, []).append(file)
@@ -154,9 +155,15 @@ class FileSet:
 
     def place(self, file: Followed, folder: Folder, name: str, described: os.stat_result) -> None:
         """Take note that *file* has this name."""
+        file.written_ns = described.st_mtime_ns
         is_home = os.path.join(folder.path, name) == file.home
-        if file.seen != self.look_number or is_home:
-            if (file.folder, file.entry) != (folder.path, name):
+        is_there = (file.folder, file.entry) == (folder.path, name)
+        if is_there or self._rank(file, folder.path, name) > self._rank(file, file.folder, file.entry):
+            is_next = True
+        else:
+            is_next = file.seen != self.look_number and file.folder != folder.path
+        if is_next:
+            if not is_there:
                 file.read_ns = 0
                 self._move(file, folder, name)
             file.seen = self.look_number
@@ -177,6 +184,14 @@ class FileSet:
         if is_home or is_there:
             file.seen = self.look_number
         return file
+
+    @staticmethod
+    def _rank(file: Followed, folder: str, name: str) -> int:
+        """Return how much a name counts: its own one most, then those that rotation gives to it."""
+        if placed(folder, name) == file.home:
+            return 2
+        home, base = os.path.split(file.home)
+        return int(folder == home and is_rotated_name(name, base))
 
     def _move(self, file: Followed, folder: Folder, name: str) -> None:
         if file.folder != folder.path:
@@ -202,13 +217,21 @@ class FileSet:
         for file in self.by_folder.get(folder.path, ()):
             if folder.places.get(file.entry) is not file:
                 if names is None:
-                    names = {each: name for name, each in folder.places.items()}
+                    names = self._best_names(folder)
                 if file not in names:
                     self.unplace(file)
                     continue
                 file.read_ns = 0
                 self._move(file, folder, names[file])
             self._found(file)
+
+    def _best_names(self, folder: Folder) -> dict[Followed, str]:
+        """Return the name of each file in a folder that counts most."""
+        names: dict[Followed, str] = {}
+        for name, file in folder.places.items():
+            if file not in names or self._rank(file, folder.path, name) > self._rank(file, folder.path, names[file]):
+                names[file] = name
+        return names
 
     def unplace(self, file: Followed) -> None:
         """Take note that *file* has no name any more, as it seems."""

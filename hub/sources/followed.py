@@ -80,6 +80,7 @@ class Followed:
         "checked_size",
         "cutter",
         "deleted",
+        "doubts",
         "drain_to",
         "entry",
         "fd",
@@ -114,6 +115,7 @@ class Followed:
         "tail",
         "uid",
         "unread_since",
+        "written_ns",
     )  # fmt: skip
 
     def __init__(self, identity: Identity, path: str, folder: str, entry: str, *, tag: bytes) -> None:  # noqa: PLR0915
@@ -138,6 +140,9 @@ class Followed:
         self.checked_size: int = 0
         """Its size when it last was known to have what was read of it."""
         self.mtime_ns: int = 0
+        """When it was written last, when it last had what was read of it."""
+        self.written_ns: int = 0
+        """When it was written last, as far as is known."""
         self.stamp: tuple[int, int] = (0, 0)
         """Size and time of change when the folder was last looked through."""
         self.seen: int = 0
@@ -156,6 +161,8 @@ class Followed:
         """An older generation that is read first."""
         self.after: Followed | None = None
         self.is_queued: bool = False
+        self.doubts: int = 0
+        """How often its first read was taken back, as older generations were found."""
         self.is_blocked: bool = False
         self.is_drained: bool = False
         """Whether it was read to where it ended when a younger generation began to wait for it, or at first."""
@@ -321,7 +328,7 @@ class Followed:
         if described.st_size < self.offset:
             raise Truncated
         self.deleted = described.st_nlink == 0
-        self.mtime_ns = described.st_mtime_ns
+        self.mtime_ns = self.written_ns = described.st_mtime_ns
         if described.st_size < self.checked_size or described.st_size == self.offset:
             self._check_tail()
         if (cut_off := self.checked_size - described.st_size) > 0:

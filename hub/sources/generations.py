@@ -36,10 +36,9 @@ COMPARED_MAX = 256
 """Files that each generation is compared with."""
 SLACK_NS = 20_000_000
 """The clock that stamps files has steps of up to 10 ms."""
-COUNT_DIGITS_MAX = 5
-"""Of a generation's number; what is longer is a date."""
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".lz4", ".lzma", ".zip", ".Z")
 _SUFFIX = re.compile(r"(?:[.\-_](?:\d[\d.:TZ_\-]*|old|bak|prev|previous|save|saved|orig|copy)|~)\Z")
+_NUMBER = re.compile(r"\d+", re.ASCII)
 _MIDDLE = re.compile(r"[.\-_]\d[\d.:TZ_\-]*\Z")
 
 
@@ -56,9 +55,9 @@ class Candidate(NamedTuple):
     """Whether it could not be opened, so that nobody knows what it is a copy of."""
 
     @property
-    def age_key(self) -> tuple[int, int, int]:
-        """The older one has the smaller key."""
-        return age_key(self.identity.born_ns, self.described.st_mtime_ns, self.entry)
+    def born_ns(self) -> int:
+        """When it was made, as far as is known."""
+        return self.identity.born_ns or self.described.st_mtime_ns
 
     @property
     def is_read(self) -> bool:
@@ -135,21 +134,11 @@ class Found(NamedTuple):
     has_copies: bool = False
 
 
-def age_key(born_ns: int, mtime_ns: int, name: str) -> tuple[int, int, int]:
-    """Return what orders the generations of a file, the oldest first."""
-    return born_ns or mtime_ns, mtime_ns, _turn(name)
-
-
-def _turn(name: str) -> int:
-    """
-    Return what orders generations that have the same times, as the clock that stamps files has steps: the oldest one
-    has the highest number (app.log.2), or the first date (app.log-20261126).
-    """
+def numbers_of(name: str) -> tuple[int, ...]:
+    """Return the numbers that a rotation has put into *name*: a count, or the parts of a date."""
     stem, _ = os.path.splitext(name)
     found = _SUFFIX.search(name) or _MIDDLE.search(stem)
-    digits = "".join(filter(str.isdecimal, found[0])) if found is not None else ""
-    number = int(digits or 0)
-    return -number if len(digits) <= COUNT_DIGITS_MAX else number
+    return tuple(map(int, _NUMBER.findall(found[0]))) if found is not None else ()
 
 
 def is_rotated_name(name: str, base: str) -> bool:
@@ -242,7 +231,7 @@ def find(
                 found.append(Other(fd))
         copies.sort(key=lambda each: each[1].described.st_size)
         parts += [_as_read(fd, candidate) for fd, candidate in copies[:-1]]
-    rest.sort(key=lambda each: each.age_key)
+    rest.sort(key=lambda each: each.born_ns)
     parts.sort(key=lambda each: each.described.st_size)
     copy = copies[-1][1] if copies else parts.pop()._replace(is_copy=True) if parts else None
     copies_first = rest if copy is None else [copy, *parts, *rest]

@@ -141,6 +141,7 @@ class Looking:
             return None
         finally:
             os.close(dir_fd)
+        folder.names = len(listed)
         folder.places = {**folder.added, **places}
         self._files.check_places(folder)
         return listed

@@ -16,9 +16,9 @@ from __future__ import annotations
 import itertools
 import time
 
+from hub.sources.ages import Age, keys
 from hub.sources.fileset import FileSet
 from hub.sources.followed import Followed
-from hub.sources.generations import age_key
 
 GENERATIONS_MAX = 256
 """Older generations that a file waits for."""
@@ -35,7 +35,9 @@ class ReadOrder:
     def link(self, path: str) -> None:
         """Put the generations of *path* into their order. One that another begins to wait for is read to its end."""
         files = self._files.by_path.get(path, [])
-        files.sort(key=lambda file: (not file.is_rotated, *age_key(file.identity.born_ns, file.mtime_ns, file.entry)))
+        ages = [Age(file.identity.born_ns, file.written_ns, file.entry) for file in files]
+        key_of = dict(zip(files, keys(ages), strict=True))
+        files.sort(key=lambda file: (not file.is_rotated, key_of[file]))
         before = [file.after for file in files]
         for file in files:
             file.before = file.after = None

@@ -36,6 +36,8 @@ from hub.sources.sourceglobs import SourceGlobs
 
 BUSY_NS = 10_000_000_000
 """A file that was written so shortly before it was copied may have been written between the copy and its truncation."""
+NAMES_MAX = 256
+"""In a folder with more names, they are not listed again for each file that is read for the first time."""
 TRIES = 5
 """How often names are listed again that have changed during a search."""
 log = get_logger("mpsr.files")
@@ -130,6 +132,38 @@ class Rotations:
         if found.folder is not None and found.candidates:
             self._files.check_places(found.folder)
 
+    def is_overtaken(self, file: Followed) -> bool:
+        """
+        Return whether there are older generations of *file*, which was just read from its start, that no look has
+        found: after the last look, or while a copy was left aside that had all that was in the file, the file may have
+        been truncated and written again.
+        """
+        folder = self._folders.get(file.folder)
+        if folder is None or file.is_rotated or file.doubts >= TRIES:
+            return False
+        if folder.names > NAMES_MAX and file.path not in self.incomplete:
+            return False
+        since_ns = self._since_ns(file.path, folder)
+        for _ in range(TRIES):
+            with contextlib.ExitStack() as opened:
+                try:
+                    dir_fd = open_folder(file.folder)
+                    opened.callback(os.close, dir_fd)
+                    names = generations.family(generations.listed(dir_fd), file.entry)
+                    del names[file.entry]
+                    if not names:
+                        return False
+                    known = self._known(file.path, opened)
+                    known = known._replace(others=(*known.others, *self._at_home(dir_fd, file.entry, opened)))
+                    found = generations.find(
+                        dir_fd, names, file.entry, is_known=self._files.is_known, since_ns=since_ns, known=known
+                    )
+                except (OSError, KeyError):
+                    return False
+            if found.candidates or found.is_steady:
+                return bool(found.candidates)
+        return False
+
     def _since_ns(self, path: str, folder: Folder | None) -> int:
         """Return when it was known for the last time which generations of *path* there are."""
         homes = [file.home_ns for file in self._files.by_path.get(path, ()) if file.is_old]
@@ -219,6 +253,18 @@ class Rotations:
         gone = [generations.Reached(position.number, row.mark, row.seen_ns) for position, row in rows]
         return generations.Known(gone, others)
 
+    def _at_home(self, dir_fd: int, base: str, opened: contextlib.ExitStack) -> list[generations.Other]:
+        """Return the file *base*, if no look has found it yet: copies of it are none of those that it has replaced."""
+        try:
+            fd = os.open(base, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+        except OSError:
+            return []
+        opened.callback(os.close, fd)
+        described = os.fstat(fd)
+        identity = identify_open(fd, described)
+        is_one = stat.S_ISREG(described.st_mode) and not self._files.is_known(identity)
+        return [generations.Other(fd, identity.born_ns)] if is_one else []
+
     @staticmethod
     def _is_truncated(file: Followed, opened: contextlib.ExitStack) -> bool:
         fd = _descriptor(file, opened)
@@ -254,6 +300,7 @@ class Rotations:
             self._files.check_places(folder)
         is_whole = is_whole and not lost
         file.restart(file.data_start())
+        file.doubts = 0
         file.checked_ns = file_clock_ns()
         file.is_blocked = True
         self._files.changed.add(file.path)
@@ -286,10 +333,11 @@ class Rotations:
                     dir_fd = open_folder(file.folder)
                     opened.callback(os.close, dir_fd)
                     listed = generations.listed(dir_fd)
+                    known = self._known(file.path, opened, truncated=file)
+                    known = known._replace(others=(*known.others, *self._at_home(dir_fd, base, opened)))
                     found = generations.find(
                         dir_fd, generations.may_be_copies(listed, base), base,
-                        is_known=self._files.is_known, since_ns=since_ns, read_to=reached,
-                        known=self._known(file.path, opened, truncated=file),
+                        is_known=self._files.is_known, since_ns=since_ns, read_to=reached, known=known,
                     )  # fmt: skip
                     after = generations.listed(dir_fd)
                 except OSError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from hub.sources.filecheck import mark_at
 from hub.sources.generations import (
     Candidate,
     Reached,
-    age_key,
     bases_of,
     family,
     find,
@@ -118,24 +116,6 @@ def test_the_oldest_comes_first(folder: Folder) -> None:
     for name in ("app.log.3", "app.log.1", "app.log.2", "app.log", "other.log.1", "app.log.4.gz"):
         folder.write(name, name.encode() * 20)
     assert folder.names() == ["app.log.3", "app.log.1", "app.log.2"]
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["app.log.10", "app.log.9", "app.log.1", "app.log"],
-        ["app.2.log", "app.1.log"],
-        ["app.log-20261126", "app.log-20261127"],
-        ["app-20261126.log", "app-20261127.log"],
-        ["app.log.20261127-101112", "app.log.20261127-101113"],
-    ],
-)
-def test_generations_of_one_time(names: list[str]) -> None:
-    """Rotation counts up from the youngest, and dates grow; that counts only between files that have the same times."""
-    oldest, youngest = names[0], names[-1]
-    assert all(age_key(5, 5, older) < age_key(5, 5, younger) for older, younger in pairwise(names))
-    assert age_key(4, 6, youngest) < age_key(5, 5, oldest)
-    assert age_key(5, 5, youngest) < age_key(5, 6, oldest)
 
 
 def test_what_is_old_or_known_is_left_out(folder: Folder) -> None:

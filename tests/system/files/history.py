@@ -423,9 +423,12 @@ class History:
             due.setdefault(second, (max(least - counts[line.text], 0), most))  # a copy may have the whole line
 
     def check_order(self, texts: list[bytes]) -> None:
-        """The lines of each file are stored in their order."""
+        """The lines of each file are stored in their order; those of a program, too, if no file had an odd fate."""
         places = {text: place for place, text in enumerate(texts)}
-        for lines in self.world.histories:
+        orders = list(self.world.histories)
+        if self.world.is_orderly:
+            orders += [[line for line in log.lines if line.least] for log in self.world.logs]
+        for lines in orders:
             once = [line for line in lines if line.text in places and line.text and not line.is_copied]
             for (one, line), (two, following) in pairwise((places[line.text], line) for line in once):
                 assert one < two, f"{following} is stored before {line}"

@@ -142,7 +142,9 @@ class World:
         self.departures = 0
         """Names that went. Each, and each truncation, may be reported as a loss."""
         self.story: list[str] = []
-        self.actions: list[Callable[[], None]] = [
+        self.is_orderly = rng.random() < 0.3
+        """Whether files are only written, rotated and truncated: the lines of a program are stored in their order."""
+        usual: list[Callable[[], None]] = [
             *[self.write] * 12,
             self.write_half,
             self.rotate,
@@ -150,8 +152,12 @@ class World:
             self.copytruncate,
             self.copytruncate,
             self.rotate_twice,
-            self.compress,
+            self.copytruncate_twice,
             self.truncate,
+            self.reopen,
+        ]
+        unusual: list[Callable[[], None]] = [
+            self.compress,
             self.delete,
             self.reuse_inode,
             self.move_away,
@@ -160,8 +166,8 @@ class World:
             self.unlock,
             self.link,
             self.copy,
-            self.reopen,
         ]
+        self.actions = usual if self.is_orderly else usual + unusual
 
     # What the collector is measured by.
 
@@ -308,9 +314,9 @@ class World:
             self.reopen(log)
             self.write(log)
 
-    def copytruncate(self) -> None:
+    def copytruncate(self, log: Log | None = None) -> None:
         """Copy, and truncate a little later."""
-        log = self.rng.choice(self.logs)
+        log = log or self.rng.choice(self.logs)
         current = self.path / log.name
         if current not in self.names or self.names[current].is_closed or self.names[current].was_linked:
             return
@@ -343,6 +349,14 @@ class World:
         self.unfinished = end
         if self.rng.random() < 0.5:
             self.finish_rotation()
+
+    def copytruncate_twice(self) -> None:
+        """Several copies at once."""
+        log = self.rng.choice(self.logs)
+        for _ in range(self.rng.choice([2, 2, 3])):
+            self.copytruncate(log)
+            self.finish_rotation()
+            self.write(log)
 
     def finish_rotation(self) -> None:
         """Truncate what was copied."""
