@@ -108,6 +108,11 @@ class Journal:
         return self.recovered.hub_id
 
     @property
+    def durability(self) -> Durability:
+        """Whether what is committed is synced, too."""
+        return self._writer.durability
+
+    @property
     def last_sequence(self) -> int:
         """Sequence of the last committed message, 0 before the first."""
         return self._writer.last_sequence

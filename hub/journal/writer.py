@@ -108,7 +108,7 @@ class Writer:
         self.positions: Positions = recovered.positions
         self._forgotten = 0
         self.retain(retain_bytes, retain_s)
-        self._durability = durability
+        self.durability: Durability = durability
         self._clock = clock(recovered.last_received)
         self._is_ours = is_ours
         self._is_lost = False
@@ -312,7 +312,7 @@ class Writer:
             parts, size = self._pack(batches, now.received)
         assert self._active is not None
         # With ``fsync``, everything before the position is synced, so syncing this range is enough.
-        is_synced = self._durability == "fsync"
+        is_synced = self.durability == "fsync"
         self._files.write(self._active.fd, self._position, parts, is_synced=is_synced)
         self.is_unsynced = not is_synced
         self.check_ours()

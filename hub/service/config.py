@@ -25,7 +25,7 @@ from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket,
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
 from hub.sinks.pathtemplate import PathTemplate
-from hub.sinks.table import SINKS_MAX, AnySink, File
+from hub.sinks.table import SINKS_MAX, AnySink, File, Forward
 from hub.sources.kinds import AnySource, Datagram, Fifo, Files, Http, Journald, Kmsg, PermittedTable, Pickle, Tcp
 from hub.sources.table import SOURCES_MAX
 from hub.sources.values import GlobPath, Place
@@ -221,6 +221,10 @@ class Config(Table, frozen=True, kw_only=True):
         _check_sinks(self.sinks)
         if len(self.all_sources) > SOURCES_MAX:
             raise ValueError(f"there are {len(self.all_sources)} sources (at most {SOURCES_MAX})")
+        ways_in = {str(self.socket), *(source.where for source in self.all_sources)}
+        for sink in self.sinks:
+            if isinstance(sink, Forward) and (back := ways_in.intersection(sink.servers)):
+                raise ValueError(f"the sink {sink.name} leads back to this hub: {min(back)} (choose another server)")
         taken: dict[str, str] = {self.socket: "the hub's socket"}
         for source in self.all_sources:
             where, what = source.where, "path" if os.path.isabs(source.where) else "address"

@@ -7,6 +7,9 @@ waker           how it waits
 deadletter      what a sink has lost or can never deliver is stored; figures: its counters and its rate
 file            lines in files. Its stages: pathtemplate (which file), logfile (one file, also after a crash), finished
                 and packing (compression, retention)
+forward         chunks to a Forward server, undecoded. Its parts: forwardchunk (ids and bytes), forwardlink (one
+                connection)
+destination     servers on a network; clienttls: their certificates and ours; boot: what makes ids unique
 child           messages to a command, which prints what it has safe
 stdout          prints each batch (`mpsr hub --print`)
 """

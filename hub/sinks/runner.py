@@ -36,6 +36,7 @@ from hub.journal.journal import Journal
 from hub.log import get_logger
 from hub.message import DEAD_TAG, Message
 from hub.service.tables import type_of
+from hub.sinks.boot import boot_id
 from hub.sinks.deadletter import Reports, dead_letters
 from hub.sinks.figures import Figures
 from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
@@ -91,6 +92,7 @@ class Runner:
         self.waker: Waker = Waker()
         self.kept: dict[str, Any] = {}
         self.hub_id: bytes = journal.hub_id
+        self.boot_id: bytes = b"" if journal.durability == "fsync" else boot_id()
         self._journal = journal
         self._reports = reports
         self._on_moved = on_moved
@@ -391,7 +393,9 @@ class Runner:
             self._store(cursor)
         if cursor.sequence > self._journal.last_sequence:
             log.warning("sink.cursor_ahead", name=name, sequence=cursor.sequence, action="it goes on at the end")
-            cursor = msgspec.structs.replace(cursor, sequence=self._journal.last_sequence)
+            # Other messages will have the sequences of those that were delivered.
+            cursor = msgspec.structs.replace(cursor, sequence=self._journal.last_sequence, rewinds=cursor.rewinds + 1)
+            self._store(cursor)
         self._stored = cursor
         self._loop.call_soon_threadsafe(self._on_moved)
         return cursor

@@ -26,10 +26,12 @@ from hub.quantities import Duration, Mode, Size
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
 from hub.service.tables import Table, type_of
+from hub.sinks.destination import Server
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.stored import Stored
 from hub.sinks.waker import Waker
 
+SERVERS_MAX = 16
 SINKS_MAX = 16
 """Each has a thread, and decodes up to a portion of messages at once."""
 
@@ -100,6 +102,13 @@ class FileSize(Size):
     least = 1 << 10
 
 
+class FrameSize(Size):
+    """The size of the largest message for a Forward server."""
+
+    __slots__ = ()
+    least = 64 << 10
+
+
 class SinkTable(Table, frozen=True, kw_only=True):
     """
     The base of all types: the name, which messages, where a new sink begins, and what happens when it cannot keep up.
@@ -138,6 +147,44 @@ class File(SinkTable, frozen=True, kw_only=True, tag="file"):
         return self.path
 
 
+class Forward(SinkTable, frozen=True, kw_only=True, tag="forward"):
+    """
+    A Forward server, the first of *servers* that can be reached. *failover*: how long a server that may have stored
+    messages without an acknowledgement is tried before another one. *timeout*: how long it may make no progress.
+    """
+
+    servers: tuple[Server, ...]
+    shared_key_file: AbsolutePath | None = None
+    tls: bool = False
+    tls_ca: AbsolutePath | None = None
+    tls_cert: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+    tls_name: str | None = None
+    compress: Literal["gzip", "zstd"] | None = None
+    message_size: FrameSize = FrameSize(5 << 20)
+    timeout: Span = Span(30)
+    failover: Span = Span(10)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.servers) <= SERVERS_MAX or len(set(self.servers)) < len(self.servers):
+            raise ValueError(f"a sink of type forward has 1 to {SERVERS_MAX} different servers")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("a client's certificate needs both tls_cert and tls_key")
+        if (self.has_tls or self.shared_key_file) and any(server.is_unix for server in self.servers):
+            raise ValueError(
+                "TLS and a shared key are for servers at a host and port (leave them out for a Unix socket)"
+            )
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether the servers are spoken to in TLS."""
+        return self.tls or any((self.tls_ca, self.tls_cert, self.tls_name))
+
+    @property
+    def destination(self) -> str:
+        return ", ".join(self.servers)
+
+
 class Exec(SinkTable, frozen=True, kw_only=True, tag="exec"):
     """A child: *command* is its program and the arguments; *timeout*, how long it may make no progress."""
 
@@ -155,7 +202,7 @@ class Exec(SinkTable, frozen=True, kw_only=True, tag="exec"):
         return shlex.join(self.command)
 
 
-AnySink = File | Exec
+AnySink = File | Forward | Exec
 
 
 class Halted(MpsrError):
@@ -175,6 +222,12 @@ class Host(Protocol):
     """What the sinks of this table pass on to the one that is made after a fault; not across a restart."""
     hub_id: bytes
     """Identifies the journal, whose sequences are unique in it: 16 bytes."""
+
+    boot_id: bytes
+    """
+    Empty with durability ``fsync``. With ``relaxed``, a power cut may cost the journal messages that were delivered,
+    and give their sequences to others. So ids made of sequences need this too: it is another one after each boot.
+    """
 
     @property
     def rewinds(self) -> int:
@@ -279,6 +332,7 @@ class Row(NamedTuple):
 
 SINKS: Mapping[str, Row] = {
     "file": Row(File, "hub.sinks.file", "FileSink", "Write files, with rotation."),
+    "forward": Row(Forward, "hub.sinks.forward", "ForwardSink", "Send chunks to Forward servers."),
     "exec": Row(Exec, "hub.sinks.child", "ChildSink", "Give messages to a command."),
 }
 

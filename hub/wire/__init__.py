@@ -21,7 +21,8 @@ pickled                  log records of Python's SocketHandler; plainpickle: pic
 jsonrpc                  requests and replies
 chunkid, claim           chunk ids, our own and others; the place of a chunk in a file that is imported
 chunkrun                 chunks of our own that become one batch
-handshake                the shared key of Forward
+handshake, clientshake   the shared key of Forward: the server's half, the client's
+replies                  what a Forward server replies to chunks
 spoolfile                the files that a producer leaves for the hub
 items, buffer            items of one call, in order; half a frame in parts
 """

@@ -164,6 +164,16 @@ def encode_claimed_tail(chunk_id: bytes, count: int, claim: Claim) -> bytes:
     return b"\x83" + encode_frame_tail(chunk_id, count)[1:] + b"\xa8position" + msgpack.packb(claim)
 
 
+def encode_compressed_tail(chunk_id: bytes, count: int, method: str) -> bytes:
+    """Return the same for a payload that is compressed with *method*."""
+    return b"\x83" + encode_frame_tail(chunk_id, count)[1:] + b"\xaacompressed" + msgpack.packb(method)
+
+
+def encode_mixed_tail(chunk_id: bytes, count: int) -> bytes:
+    """Return the same for a payload that has group markers besides *count* messages: the server is to look at it."""
+    return b"\x83" + encode_frame_tail(chunk_id, count)[1:] + b"\xadfluent_signal\x00"
+
+
 def encode_ack(chunk_id: bytes) -> bytes:
     """Return the acknowledgement of a packed chunk id."""
     return b"\x81\xa3ack" + chunk_id

@@ -86,6 +86,7 @@ class Alone(Host):
         self.waker = Waker()
         self.kept: dict[str, Any] = {}
         self.hub_id = bytes(range(16))
+        self.boot_id = b""
         self.rewound = 0
         self.halted = False
         self.sink: Any = None

@@ -341,6 +341,7 @@ def test_a_cursor_beyond_the_end_goes_on_at_the_end(tmp_path: Path, capsys: pyte
                 await until(lambda: runner.needed_from == 2)
                 await rig.journal.append([numbered(2)])
             assert memory.numbers == [2]
+            assert runner.rewinds == 1  # what has those sequences is something else
 
     asyncio.run(main())
     assert "sink.cursor_ahead" in events(capsys)

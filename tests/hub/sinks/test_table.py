@@ -11,7 +11,7 @@ from hub.service.config import Config
 from hub.service.settings import load
 from hub.service.tables import type_of
 from hub.sinks.file import FileSink
-from hub.sinks.table import SINKS, File, SinkFault, check_sink, make, reason_of
+from hub.sinks.table import SINKS, File, Forward, SinkFault, check_sink, make, reason_of
 from tests.hub.sinks.delivering import TABLE, Alone
 
 
@@ -99,6 +99,55 @@ def test_a_reason_is_for_people() -> None:
     assert reason_of(OSError(28, "No space left on device")) == "No space left on device"
     assert reason_of(SinkFault("it ended")) == "it ended"
     assert reason_of(ZeroDivisionError("x")) == "ZeroDivisionError('x')"
+
+
+FORWARD = '[[sinks]]\ntype = "forward"\nname = "a"\n'
+
+
+def test_a_table_of_servers(tmp_path: Path) -> None:
+    """All keys, and the defaults of those that are not given."""
+    lines = (
+        'servers = ["log.example:24224", "[::1]:24224"]', 'shared_key_file = "/k"', "tls = true", 'tls_ca = "/a"',
+        'tls_cert = "/c"', 'tls_key = "/p"', 'tls_name = "log"', 'compress = "zstd"', 'message_size = "1MiB"',
+        'timeout = "5s"', 'failover = "1m"',
+    )  # fmt: skip
+    (table,) = config_of(tmp_path, FORWARD + "\n".join(lines)).sinks
+    assert isinstance(table, Forward)
+    assert (table.destination, table.has_tls, table.failover) == ("log.example:24224, [::1]:24224", True, 60.0)
+    assert (table.tls_name, table.compress, table.message_size, table.timeout) == ("log", "zstd", 1 << 20, 5.0)
+    (table,) = config_of(tmp_path, FORWARD + 'servers = ["/run/other.sock"]').sinks
+    assert isinstance(table, Forward)
+    assert (table.has_tls, table.compress, table.message_size, table.timeout) == (False, None, 5 << 20, 30.0)
+    (table,) = config_of(tmp_path, FORWARD + 'servers = ["a:1"]\ntls_name = "b"').sinks
+    assert isinstance(table, Forward)
+    assert table.has_tls
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("servers = []", "1 to 16 different servers"), ('servers = ["a:1", "a:1"]', "different servers"),
+        ('servers = ["a"]', "not a server"), ('servers = ["/s"]\ntls = true', "leave them out for a Unix socket"),
+        ('servers = ["/s", "a:1"]\nshared_key_file = "/k"', "leave them out for a Unix socket"),
+        ('servers = ["a:1"]\ntls_key = "/k"', "both tls_cert and tls_key"),
+        ('servers = ["a:1"]\nmessage_size = 1', "too small"),
+    ],
+)  # fmt: skip
+def test_servers_that_cannot_be(tmp_path: Path, lines: str, words: str) -> None:
+    """Each error says what would be right."""
+    with pytest.raises(ConfigError, match=words):
+        config_of(tmp_path, FORWARD + lines)
+
+
+@pytest.mark.parametrize(
+    ("server", "key"),
+    [("{folder}/hub.sock", 'socket = "{folder}/hub.sock"'), ("127.0.0.1:24224", 'tcp = ["127.0.0.1:24224"]')],
+)
+def test_a_hub_does_not_forward_to_itself(tmp_path: Path, server: str, key: str) -> None:
+    """Each message would come back as another one, for ever."""
+    text = key.format(folder=tmp_path) + "\n" + FORWARD + f'servers = ["{server.format(folder=tmp_path)}"]'
+    with pytest.raises(ConfigError, match="the sink a leads back to this hub"):
+        config_of(tmp_path, text)
 
 
 @pytest.mark.parametrize(("command", "words"), [("[]", "an absolute path"), ('["ship"]', "an absolute path")])

@@ -24,8 +24,10 @@ from hub.wire.frame import (
     Malformed,
     decode_acks,
     encode_ack,
+    encode_compressed_tail,
     encode_frame_head,
     encode_frame_tail,
+    encode_mixed_tail,
     find_fault,
     read_frame,
     read_option,
@@ -249,3 +251,15 @@ def test_a_chunk_id_fits_into_the_header_of_a_block() -> None:
 def test_the_fault_is_described(entries: bytes, why: str) -> None:
     """The reason for entries that are not well-formed names the fault, and the limit if there is one."""
     assert find_fault(entries) == why
+
+
+def test_the_tails_of_special_payloads() -> None:
+    """A compressed one names its method; one with group markers is not taken for one of our own producers'."""
+    chunk_id = chunkid.pack_own("s" * chunkid.SESSION_LENGTH, 7)
+    for tail, more in (
+        (encode_compressed_tail(chunk_id, 5, "zstd"), {"compressed": "zstd"}),
+        (encode_mixed_tail(chunk_id, 5), {"fluent_signal": 0}),
+    ):
+        assert msgpack.unpackb(tail) == {"chunk": msgpack.unpackb(chunk_id), "size": 5, **more}
+        option, end = read_option(tail, 0)
+        assert (option.chunk_id, option.size, option.is_own, end) == (chunk_id, 5, False, len(tail))

@@ -1,0 +1,135 @@
+"""hub.sinks.forwardchunk: ids, and entries as every server reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import msgspec
+import pytest
+
+from hub import Batch
+from hub import entries as codec
+from hub.message import Home
+from hub.sinks.forwardchunk import Chunk, Method, make_chunk, plain_entries, session_of
+from hub.sinks.stored import whole
+from hub.wire.chunkid import SESSION_LENGTH, is_own, unpack_own
+from hub.wire.forward import ForwardDecoder
+from tests.hub.sinks.delivering import batch, numbered
+
+HUB = bytes(range(16))
+RECEIVED = 1_700_000_000_123_456_789
+SESSION = session_of(HUB, "up", 0)
+
+
+def stored_at(given: Batch, sequence: int = 7) -> Batch:
+    return msgspec.structs.replace(given, sequence=sequence, received=RECEIVED)
+
+
+def chunk_of(given: Batch, method: Method | None = None) -> Chunk:
+    return make_chunk(whole(stored_at(given)), SESSION, method)
+
+
+def received(chunk: Chunk) -> Batch:
+    """Return *chunk* as another hub receives it."""
+    decoder = ForwardDecoder()
+    (found,) = decoder.receive(b"".join(chunk.parts))
+    if not isinstance(found, Batch):
+        (found,) = found.open()  # type: ignore[union-attr]
+    assert isinstance(found, Batch)
+    return found
+
+
+IDENTITIES = ((HUB, "up", 0), (HUB, "up", 1), (HUB, "down", 0), (bytes(16), "up", 0), (HUB, "up", 0, b"boot"))
+
+
+def test_an_id_is_unique_and_the_same_after_a_crash() -> None:
+    """Hub, name and rewinds make the session, the last sequence the counter: it rises with every chunk."""
+    sessions = {session_of(*each) for each in IDENTITIES}
+    assert {len(each) for each in sessions} == {SESSION_LENGTH}
+    assert len(sessions) == len(IDENTITIES)
+    assert session_of(HUB, "up", 0) == SESSION
+    chunk = chunk_of(numbered(1, 2, 3))
+    assert unpack_own(chunk.chunk_id) == (SESSION.encode(), 9)
+    assert chunk_of(numbered(1, 2, 3)).parts == chunk.parts
+
+
+def test_entries_pass_as_they_are() -> None:
+    """Another hub takes the chunk for one of our own producers', and stores the same bytes."""
+    given = numbered(1, 2, 3)
+    found = received(chunk_of(given))
+    assert (found.tag, bytes(found.entries), found.count) == (b"t", bytes(given.entries), 3)
+    assert found.chunk_id is not None
+    assert is_own(found.chunk_id)
+
+
+@pytest.mark.parametrize("method", ["gzip", "zstd"])
+def test_a_chunk_may_be_compressed(method: Method) -> None:
+    """Another hub opens it. What would look like a bomb is sent as it is."""
+    given = numbered(*range(1000))
+    chunk = chunk_of(given, method)
+    assert len(chunk.parts[1]) < len(given.entries) / 2
+    assert bytes(received(chunk).entries) == bytes(given.entries)
+    bomb = batch({"x": "x" * 200_000})
+    chunk = chunk_of(bomb, method)
+    assert bytes(received(chunk).entries) == bytes(bomb.entries)
+    assert (len(chunk.parts[1]) > 200_000) == (method == "zstd")
+
+
+def record(value: Any) -> bytes:
+    return msgspec.msgpack.encode(value)
+
+
+STAMP = codec.stamp(5)
+LINE = b"<13>Nov 27 05:14:00 web app[42]: hello"
+WITH_METADATA = b"\x92\x92" + STAMP[1:] + b"\x81\xa1k\x01" + record({})
+
+
+@pytest.mark.parametrize(
+    ("entry", "plain"),
+    [
+        (codec.UNSTAMPED + record({"a": 1}), codec.stamp(RECEIVED) + record({"a": 1})),
+        (b"\x92\x92" + STAMP[1:] + b"\x80" + record({"a": 1}), STAMP + record({"a": 1})),
+        (WITH_METADATA, WITH_METADATA),
+        (STAMP + b"\x81\xa1a\xc4\x02\x92\xc0", STAMP + b"\x81\xa1a\xc4\x02\x92\xc0"),
+        (STAMP + b"\xc1", STAMP + b"\xc1"),
+    ],
+)  # fmt: skip
+def test_what_others_would_read_as_something_else(entry: bytes, plain: bytes) -> None:
+    """No time becomes that of receipt, empty metadata go, and all else is as it was, also what cannot be read."""
+    for around in ((), (codec.UNSTAMPED + record({"b": 2}),)):
+        parts = (entry, *around)
+        found = plain_entries(stored_at(Batch(b"t", codec.join(parts, len(parts)), len(parts))))
+        expected = (plain, *(codec.stamp(RECEIVED) + record({"b": 2}) for _ in around))
+        if entry.endswith(b"\xc1"):  # the rest of a broken batch is not taken apart
+            expected = (plain, *around)
+        assert bytes(found) == codec.join(expected, len(parts))
+
+
+def test_a_message_of_another_hub_keeps_its_time() -> None:
+    """Without a time of its own, it has that of the first receipt."""
+    given = Batch(b"t", codec.join((codec.UNSTAMPED + record({}),), 1), 1, sequence=1, received=RECEIVED)
+    home = msgspec.structs.replace(given, home=Home("web-3", bytes(16), 1, 5))
+    assert bytes(plain_entries(home)) == codec.join((codec.stamp(5) + record({}),), 1)
+
+
+def test_a_line_of_syslog_is_taken_apart() -> None:
+    """Every server gets its fields, and the same time: the zone is that of the host that received it."""
+    entry = codec.before_syslog() + record({"message": LINE.decode()})
+    given = stored_at(Batch(b"t", codec.join((entry, entry), 2), 2))
+    (first, second) = msgpack.unpackb(plain_entries(given), strict_map_key=False, timestamp=0)
+    assert first == second
+    assert first[1]["message"] == "hello"
+    (expected, _) = given.messages()
+    (found, _) = msgspec.structs.replace(given, entries=plain_entries(given)).messages()
+    assert (found.record, found.time) == (expected.record, expected.time)
+
+
+def test_group_markers_pass_and_are_not_counted() -> None:
+    """Another hub looks at such a chunk, and counts its messages."""
+    marker = b"\x92\x92\xd7\x00\xff\xff\xff\xff\x00\x00\x00\x00\x80\x80"
+    entry = b"\x92\x92" + STAMP[1:] + b"\x80" + record({"n": 1})
+    given = Batch(b"t", codec.join((marker, entry), 2), 1)
+    found = received(chunk_of(given))
+    assert (found.count, [message.record for message in found.messages()]) == (1, [{"n": 1}])
+    assert marker in bytes(found.entries)
