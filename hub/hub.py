@@ -297,6 +297,7 @@ class _Loop(Generic[T]):
 
     def __init__(self, handling: _Handling, rest: Iterator[T], unpack: Callable[[Batch], Iterator[T]]) -> None:
         self._handling = handling
+        self._items: Iterator[T] = iter(())
         self._rest = rest
         self._unpack = unpack
         receiving = contextlib.ExitStack()
@@ -308,12 +309,19 @@ class _Loop(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        for item in self._items:
+            return item
+        return await self._first_of_next()
+
+    async def _first_of_next(self) -> T:
+        """Return the first item of the rest, or else of the next batch that has one."""
+        self._items, self._rest = self._rest, iter(())
         self._handling.task = None
-        while (item := next(self._rest, None)) is None:
+        while (item := next(self._items, None)) is None:
             if (batch := await self._handling.next()) is None:
                 self._end()
                 raise StopAsyncIteration
-            self._rest = self._unpack(batch)
+            self._items = self._unpack(batch)
         self._handling.task = asyncio.current_task()
         return item
 

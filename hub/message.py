@@ -12,7 +12,10 @@ Not here: their form on the wire (hub.wire) and on disk (hub.journal.block).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -197,19 +200,20 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
 
     def messages(self) -> Iterator[Message]:
         """
-        Yield the messages, decoded now. An unreadable entry becomes a loss at its own sequence, under
+        Return the messages, decoded now. An unreadable entry becomes a loss at its own sequence, under
         `CLIENT_LOSS_TAG`: the hub has lost nothing, and counts nothing.
         """
-        tag, received, peer, stamp = self.tag.decode("utf-8", "replace"), self.received, self.peer, self.stamp
-        pairs = codec.pairs(self.entries, self.count, stamp)
+        tag = self.tag.decode("utf-8", "replace")
+        pairs = codec.pairs(self.entries, self.count, self.stamp)
         if pairs is None:
-            each = codec.read_each(self.entries, self.count, stamp)
-            for sequence, entry in enumerate(each, self.sequence):
-                if isinstance(entry, codec.Entry):
-                    yield self.message(tag, entry.time, entry.record, sequence)
-                else:
-                    yield self.loss(tag, entry, sequence)
-            return
+            return self._read_each(tag)
+        if isinstance(pairs, list) and self.home is None and (times := codec.times_of(pairs)) is not None:
+            records, sequences = map(itemgetter(1), pairs), itertools.count(self.sequence)
+            return map(Message, repeat(tag), times, records, sequences, repeat(self.received), repeat(self.peer))
+        return self._read_pairs(tag, pairs)
+
+    def _read_pairs(self, tag: str, pairs: Iterable[tuple[msgspec.Raw, dict[Any, Any]]]) -> Iterator[Message]:
+        received, peer, stamp = self.received, self.peer, self.stamp
         for sequence, (packed, record) in enumerate(pairs, self.sequence):
             time = codec.time_of(packed)
             if isinstance(time, int):
@@ -218,6 +222,13 @@ class Batch(msgspec.Struct, frozen=True, eq=False):
                 yield Message(tag, stamp, record, sequence, received, peer, self.home_of(sequence))
             else:
                 yield self.loss(tag, codec.whole_entry(time, self.entries, sequence - self.sequence), sequence)
+
+    def _read_each(self, tag: str) -> Iterator[Message]:
+        for sequence, entry in enumerate(codec.read_each(self.entries, self.count, self.stamp), self.sequence):
+            if isinstance(entry, codec.Entry):
+                yield self.message(tag, entry.time, entry.record, sequence)
+            else:
+                yield self.loss(tag, entry, sequence)
 
     def message(self, tag: str, time: int | None, record: dict[Any, Any], sequence: int) -> Message:
         """Return an entry as a message. If *time* is None, its time is the time of receipt."""

@@ -37,7 +37,7 @@ from hub.entries.form import (
     str_header,
 )
 from hub.entries.markers import count_markers, count_messages, is_marker, may_have_markers
-from hub.entries.reading import decode_value, pairs, read_each, time_of, whole_entry
+from hub.entries.reading import decode_value, pairs, read_each, time_of, times_of, whole_entry
 from hub.entries.search import contains
 from hub.entries.syslogline import before_syslog, may_have_syslog
 from hub.entries.wellformed import (
@@ -94,5 +94,6 @@ __all__ = [
     "stamp",
     "str_header",
     "time_of",
+    "times_of",
     "whole_entry",
 ]

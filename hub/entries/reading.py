@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgpack
@@ -28,6 +29,7 @@ from hub.entries.wellformed import UNDECODABLE, Raw, split_raw
 
 _PACKED_TIME = struct.Struct(">HII")
 _FIXEXT8_TYPE_0 = 0xD700
+_TIME = itemgetter(0)
 _YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800  # range of calendars, in seconds since the epoch
 _SAMPLE_BYTES = 64
 
@@ -63,6 +65,20 @@ def pairs(
     if not may_have_syslog(entries):
         return found
     return (with_fields(packed, record, received) for packed, record in found)  # each when its turn comes
+
+
+def times_of(pairs: Sequence[tuple[msgspec.Raw, object]]) -> list[int] | None:
+    """Return nanoseconds since the epoch for the time of each pair; None if not each has the usual form."""
+    packed = b"".join(map(_TIME, pairs))
+    if len(packed) != _PACKED_TIME.size * len(pairs):
+        return None
+    # A time is one whole object. So if one that begins here has the usual form, the next begins ten bytes later.
+    times = [
+        seconds * NS + nanoseconds
+        for kind, seconds, nanoseconds in _PACKED_TIME.iter_unpack(packed)
+        if kind == _FIXEXT8_TYPE_0
+    ]
+    return times if len(times) == len(pairs) else None
 
 
 def time_of(packed: msgspec.Raw) -> int | Unreadable | None:

@@ -4,6 +4,9 @@ hub.message: batches and losses as messages.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import msgpack
 import msgspec
 import pytest
@@ -49,6 +52,40 @@ def test_messages_of_a_batch() -> None:
         Message("t", NS, {"a": 1}, 100, 5 * NS, PEER),
         Message("t", 5 * NS, {}, 101, 5 * NS, PEER),
     ]
+
+
+USUAL = b"\xd7\x00" + (1_700_000_000).to_bytes(4, "big") + (5).to_bytes(4, "big")
+TIMES = [
+    USUAL,
+    USUAL[:9] + b"\x07",
+    b"\xc0",
+    b"\x01",
+    b"\xc7\x08"
+    + USUAL[1:],  # the same time in eleven bytes, and nine bytes after it: together as many as two usual ones
+    b"\xcf" + bytes(7) + b"\x09",
+    b"\xd7\x01" + USUAL[2:],
+    b"\xa9\xd7\x00" + bytes(7),  # a text of ten bytes
+]
+
+
+@pytest.mark.parametrize("times", [*itertools.product(TIMES, repeat=2), [USUAL] * 5, [USUAL, b"\xc0", USUAL]], ids=repr)
+def test_messages_together_are_what_each_is_alone(times: Sequence[bytes]) -> None:
+    """Times of the usual form are decoded together; whatever stands beside them, the messages are the same."""
+    entries = [b"\x92" + time + b"\x81\xa1a" + bytes((number,)) for number, time in enumerate(times)]
+    messages = list(batch_of(*entries).messages())
+    assert [message.sequence for message in messages] == list(range(100, 100 + len(times)))
+    alone = [next(batch_of(entry).messages()) for entry in entries]
+    assert [msgspec.structs.replace(each, sequence=0) for each in messages] == [
+        msgspec.structs.replace(each, sequence=0) for each in alone
+    ]
+    assert messages[0].time == 1_700_000_000 * NS + 5 or times[0] != USUAL
+
+
+def test_messages_decoded_together_have_the_peer_and_the_time_of_receipt() -> None:
+    """Each has all fields."""
+    batch = batch_of(*[b"\x92" + USUAL + b"\x80"] * 3)
+    time = 1_700_000_000 * NS + 5
+    assert list(batch.messages()) == [Message("t", time, {}, 100 + index, 5 * NS, PEER) for index in range(3)]
 
 
 def test_an_unreadable_entry_is_a_loss_at_its_own_sequence() -> None:
