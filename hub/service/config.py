@@ -21,12 +21,25 @@ from hub.address import Address
 from hub.journal.retention import RETAIN_BYTES, RETAIN_BYTES_MIN, batch_bytes_max_for
 from hub.journal.writer import Durability
 from hub.limits import Limit, When
+from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.table import SINKS_MAX, AnySink, File, Forward
-from hub.sources.kinds import AnySource, Datagram, Fifo, Files, Http, Journald, Kmsg, PermittedTable, Pickle, Tcp
+from hub.sources.kinds import (
+    AnySource,
+    Datagram,
+    Fifo,
+    Files,
+    Http,
+    Jetstream,
+    Journald,
+    Kmsg,
+    PermittedTable,
+    Pickle,
+    Tcp,
+)
 from hub.sources.table import SOURCES_MAX
 from hub.sources.values import GlobPath, Place
 from hub.wire.frame import FRAME_BYTES_MAX
@@ -207,6 +220,7 @@ class Config(Table, frozen=True, kw_only=True):
     kmsg: Live[bool] = False
     http_token_file: Live[AbsolutePath | None] = None
     files: Live[tuple[GlobPath, ...]] = ()
+    jetstream: Live[tuple[ServerUrl, ...]] = ()
     sources: Live[tuple[AnySource, ...]] = ()
     limits: Live[tuple[LimitTable, ...]] = ()
     access: Live[tuple[AccessTable, ...]] = ()
@@ -259,6 +273,7 @@ class Config(Table, frozen=True, kw_only=True):
             *([Journald()] if self.journald else ()),
             *([Kmsg()] if self.kmsg else ()),
             *(Files(paths=(path,)) for path in self.files),
+            *(Jetstream(servers=(server,)) for server in self.jetstream),
         )
         return tuple(self._completed(source) for source in given)
 

@@ -21,6 +21,7 @@ from hub.journal.files import DiskFiles
 from hub.journal.recovery import check_recoverable
 from hub.journal.retention import segment_bytes_for
 from hub.lockfile import holder_of
+from hub.natsplace import options_of
 from hub.paths import is_abstract
 from hub.quantities import Size
 from hub.secretfile import Unusable, read_secret
@@ -31,7 +32,7 @@ from hub.socketpath import CHOOSE_A_FOLDER, check_folder, check_length, check_na
 from hub.sources.credentials import load as load_credentials
 from hub.sources.fileglob import Exclusion, Glob
 from hub.sources.journalfiles import check_journal
-from hub.sources.kinds import Files, FileTable, Http, Journald, Kmsg, SourceTable, Tcp
+from hub.sources.kinds import Files, FileTable, Http, Jetstream, Journald, Kmsg, SourceTable, Tcp
 from hub.sources.kmsgdevice import open_device
 from hub.sources.table import SOURCES, as_source_error, check_extra
 
@@ -140,6 +141,8 @@ def _check_source(source: SourceTable) -> None:
         load_credentials(source)
     elif isinstance(source, Journald):
         check_journal(source.where, source.directory)
+    elif isinstance(source, Jetstream):
+        _check_jetstream(source)
     elif isinstance(source, Kmsg):
         os.close(open_device())
     elif isinstance(source, FileTable):
@@ -154,6 +157,13 @@ def _check_http(source: Http) -> None:
             read_secret(source.token_file)
         except Unusable as error:
             raise SourceError(source.where, str(error)) from error
+
+
+def _check_jetstream(source: Jetstream) -> None:
+    try:
+        options_of(source)
+    except Unusable as error:
+        raise SourceError(source.where, str(error)) from error
 
 
 def _check_file(path: str, group: str | None, *, is_socket: bool) -> None:

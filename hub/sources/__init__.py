@@ -10,6 +10,8 @@ journald        the systemd journal. Its stages: journalctl (the child), journal
                 journalplace (how far it was read, what is missing), journalfiles (what this machine has)
 positioned      what journald and kmsg have in common
 kmsg            the kernel's log; kmsgdevice: its device
+jetstream       blocks of other hubs, from a stream of NATS. Its stages: jetstreampull (requests for messages),
+                jetstreamblocks (what they become), hubplace (which are new, what is missing)
 pickled         log records of Python's SocketHandler
 tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates),
                 renewed (they are read again when they change)

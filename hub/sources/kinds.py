@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from hub.address import Address
+from hub.natsplace import ServerUrl, StreamName, Subject, check_place
 from hub.paths import AbsolutePath
 from hub.quantities import Mode
 from hub.service.tables import Table
@@ -175,4 +176,28 @@ class Kmsg(SourceTable, frozen=True, kw_only=True, tag="kmsg"):
         return KMSG
 
 
-AnySource = Datagram | Fifo | Pickle | Tcp | Http | Journald | Kmsg | Files
+class Jetstream(SourceTable, frozen=True, kw_only=True, tag="jetstream"):
+    """The blocks of other hubs, in a stream of NATS servers: those under *subject*."""
+
+    servers: tuple[ServerUrl, ...]
+    stream: StreamName = StreamName("LOGS")
+    subject: Subject = Subject("mpsr")
+    user: str | None = None
+    password_file: AbsolutePath | None = None
+    token_file: AbsolutePath | None = None
+    credentials_file: AbsolutePath | None = None
+    tls_ca: AbsolutePath | None = None
+    tls_cert: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+
+    def __post_init__(self) -> None:
+        check_place(self)
+        if self.tag is not None:
+            raise ValueError("the messages of other hubs have tags of their own: leave out tag")
+
+    @property
+    def where(self) -> str:
+        return f"{','.join(self.servers)}/{self.stream}/{self.subject}"
+
+
+AnySource = Datagram | Fifo | Pickle | Tcp | Http | Journald | Kmsg | Files | Jetstream

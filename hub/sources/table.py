@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hub.errors import MpsrError, SocketError, SourceError
 from hub.service.tables import type_of
-from hub.sources.kinds import Datagram, Fifo, Files, Http, Journald, Kmsg, Pickle, SourceTable, Tcp
+from hub.sources.kinds import Datagram, Fifo, Files, Http, Jetstream, Journald, Kmsg, Pickle, SourceTable, Tcp
 from hub.sources.source import Source
 
 if TYPE_CHECKING:
@@ -105,6 +105,19 @@ SOURCES: Mapping[str, Row] = {
         "Follow log files, through rotations: a glob, in quotes.",
         metavar="GLOB",
         sample="/var/log/nginx/*.log",
+        has_shown=True,
+        is_repeatable=True,
+    ),
+    "jetstream": Row(
+        Jetstream,
+        "hub.sources.jetstream",
+        "JetstreamSource",
+        "Collect the messages of other hubs from a NATS stream.",
+        is_socket=False,
+        extra="nats",
+        module_of_extra="nats",
+        metavar="URL",
+        sample="nats://127.0.0.1:4222",
         has_shown=True,
         is_repeatable=True,
     ),

@@ -23,6 +23,7 @@ chunkid, claim           chunk ids, our own and others; the place of a chunk in 
 chunkrun                 chunks of our own that become one batch
 handshake, clientshake   the shared key of Forward: the server's half, the client's
 replies                  what a Forward server replies to chunks
+shipped                  blocks on their way from one hub to another
 spoolfile                the files that a producer leaves for the hub
 items, buffer            items of one call, in order; half a frame in parts
 """

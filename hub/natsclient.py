@@ -1,0 +1,169 @@
+"""
+A connection to NATS servers, for the source and the sink of the type `jetstream`. nats-py is imported only here.
+
+Always true:
+- no header that a publisher may have written breaks the connection: what cannot be read is a message without headers;
+- a connection that is lost is not made again: what was under way is unknown then, so its owner begins anew;
+- what nats-py or a server reports is a `NatsFault`, whose text is for people.
+
+Not here: addresses and secrets (hub.natsplace), streams (hub.sources.jetstream, hub.sinks.jetstream).
+Source: nats-py 2.16; ADR-1 and ADR-13 of NATS (the JetStream API, pull requests).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from hub.errors import MpsrError
+from hub.natsplace import NatsPlace, options_of
+from hub.secretfile import Unusable
+
+CONNECT_S = 5.0
+CLOSE_S = 1.0
+"""A server that refuses TLS may never confirm the end."""
+_TRIES, _PAUSE_S = 2, 0.1
+"""How often each server is tried before `open` fails, and the pause before the next."""
+REPLY_S = 10.0
+NO_STREAM, NO_CONSUMER, NO_MESSAGE = 10059, 10014, 10037
+
+
+class NatsFault(MpsrError):
+    """The servers cannot be reached, or refuse something. *code* is the error code of JetStream, if it is one."""
+
+    def __init__(self, text: str, code: int = 0) -> None:
+        super().__init__(text)
+        self.code: int = code
+
+
+class _Client(Client):
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except Exception:  # noqa: BLE001  an exception here would end the reading of the connection
+            return None
+
+
+class NatsClient:
+    """Connected from `open` to `close`. *on_lost* is called when the connection is lost."""
+
+    def __init__(self, name: str, on_lost: Callable[[], None]) -> None:
+        self._name = name
+        self._on_lost = on_lost
+        self._client = _Client()
+        self._last_error = ""
+        self._is_open = False
+
+    async def open(self, place: NatsPlace) -> None:
+        """Connect to one of the servers. Raises NatsFault."""
+        try:
+            options = options_of(place)
+        except Unusable as error:
+            raise NatsFault(str(error)) from error
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._client.connect(
+                    **options,
+                    name=self._name,
+                    connect_timeout=2,
+                    max_reconnect_attempts=_TRIES,
+                    reconnect_time_wait=_PAUSE_S,  # type: ignore[arg-type]  # a float is as good
+                    error_cb=self._note_error,
+                    disconnected_cb=self._note_lost,
+                )
+        except Exception as error:
+            await self.close()
+            raise NatsFault(f"no connection: {self._last_error or _text_of(error)}") from error
+        self._is_open = True
+
+    async def close(self) -> None:
+        """Send what is waiting, and close the connection."""
+        self._is_open = False
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._client.close()
+        except Exception:  # noqa: BLE001  nobody needs it any more
+            return
+
+    @property
+    def lost(self) -> NatsFault:
+        """The fault of a connection that is lost."""
+        return NatsFault(f"the connection is lost: {self._last_error or 'no server answers'}")
+
+    @property
+    def payload_bytes_max(self) -> int:
+        """The largest message that the server accepts."""
+        return self._client.max_payload
+
+    async def subscribe(self, callback: Callable[[Msg], None]) -> str:
+        """Call *callback* for each message to a token below a new inbox; return the inbox. Raises NatsFault."""
+
+        async def take(message: Msg) -> None:
+            callback(message)
+
+        try:
+            inbox = self._client.new_inbox()
+            await self._client.subscribe(f"{inbox}.*", cb=take)
+        except Exception as error:
+            raise NatsFault(_text_of(error)) from error
+        return inbox
+
+    async def publish(
+        self, subject: str, payload: bytes, *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send a message. Raises NatsFault."""
+        try:
+            await self._client.publish(subject, payload, reply=reply, headers=None if headers is None else {**headers})
+        except Exception as error:
+            raise NatsFault(_text_of(error)) from error
+
+    async def flush(self) -> None:
+        """Return when the server has everything. Raises NatsFault."""
+        try:
+            await self._client.flush(timeout=int(REPLY_S))
+        except Exception as error:
+            raise NatsFault(_text_of(error)) from error
+
+    async def ask(self, what: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call JetStream's API. Raises NatsFault, with JetStream's own code if it has refused."""
+        payload = b"" if request is None else json.dumps(request).encode()
+        try:
+            reply = await self._client.request(f"$JS.API.{what}", payload, timeout=REPLY_S)
+        except nats.errors.NoRespondersError as error:
+            raise NatsFault("the server has no JetStream, or has no leader for it now") from error
+        except Exception as error:
+            raise NatsFault(f"JetStream does not answer: {_text_of(error)}") from error
+        return answer_in(reply.data)
+
+    async def _note_error(self, error: Exception) -> None:
+        self._last_error = _text_of(error)
+
+    async def _note_lost(self) -> None:
+        if self._is_open:
+            self._on_lost()
+
+
+def answer_in(data: bytes) -> dict[str, Any]:
+    """Return the answer of JetStream in *data*. Raises NatsFault if it is an error."""
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise NatsFault("JetStream's answer cannot be read") from error
+    if not isinstance(answer, dict):
+        raise NatsFault("JetStream's answer cannot be read")
+    fault = answer.get("error")
+    if isinstance(fault, dict):
+        raise NatsFault(str(fault.get("description", "refused")), int(fault.get("err_code", 0)))
+    return answer
+
+
+def _text_of(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).removeprefix("nats: ") or type(error).__name__

@@ -1,0 +1,135 @@
+"""hub.natsclient: a connection to a real NATS server, also with a password, TLS and certificates of clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hub import natsclient
+from hub.natsclient import NO_STREAM, NatsClient, NatsFault, answer_in
+from hub.natsplace import ServerUrl
+from hub.paths import AbsolutePath
+from hub.sources.kinds import Jetstream
+from tests.certificates import Certificates
+from tests.natsserver import NatsServer, free_port
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A server that runs during the test."""
+    with NatsServer(tmp_path / "nats") as running:
+        yield running
+
+
+def fault_of(table: Jetstream) -> str:
+    """Return why a client cannot connect; empty if it can."""
+
+    async def main() -> str:
+        client = NatsClient("test", lambda: None)
+        try:
+            await client.open(table)
+        except NatsFault as error:
+            return str(error)
+        await client.close()
+        return ""
+
+    return asyncio.run(main())
+
+
+def test_what_is_published_arrives(server: NatsServer) -> None:
+    """With its headers."""
+
+    async def main() -> None:
+        client = NatsClient("test", lambda: None)
+        await client.open(Jetstream(servers=(ServerUrl(server.url),)))
+        arrived: asyncio.Queue[tuple[bytes, dict[str, str] | None]] = asyncio.Queue()
+        inbox = await client.subscribe(lambda message: arrived.put_nowait((message.data, message.headers)))
+        await client.publish(f"{inbox}.7", b"x", headers={"A": "b"})
+        assert await asyncio.wait_for(arrived.get(), 10) == (b"x", {"A": "b"})
+        assert client.payload_bytes_max == 1 << 20
+        await client.flush()
+        with pytest.raises(NatsFault, match="stream not found") as raised:
+            await client.ask("STREAM.INFO.LOGS")
+        assert raised.value.code == NO_STREAM
+        assert (await client.ask("INFO"))["streams"] == 0
+        await client.close()
+        await client.close()
+        with pytest.raises(NatsFault, match="connection closed"):
+            await client.publish("a", b"")
+        with pytest.raises(NatsFault, match="connection closed"):
+            await client.ask("INFO")
+        with pytest.raises(NatsFault, match="connection closed"):
+            await client.subscribe(lambda _: None)
+        with pytest.raises(NatsFault, match="connection closed"):
+            await client.flush()
+
+    asyncio.run(main())
+
+
+def test_a_loss_of_the_connection_is_noted_once_it_was_open(server: NatsServer) -> None:
+    """A close of our own is none."""
+
+    async def main() -> None:
+        lost = asyncio.Event()
+        client = NatsClient("test", lost.set)
+        await client.open(Jetstream(servers=(ServerUrl(server.url),)))
+        server.kill()
+        await asyncio.wait_for(lost.wait(), 10)
+        assert "the connection is lost" in str(client.lost)
+        await client.close()
+        server.start()
+        lost.clear()
+        other = NatsClient("test", lost.set)
+        await other.open(Jetstream(servers=(ServerUrl(server.url),)))
+        await other.close()
+        assert not lost.is_set()
+
+    asyncio.run(main())
+
+
+def test_any_of_the_servers(server: NatsServer) -> None:
+    """The first that answers."""
+    nowhere = ServerUrl(f"nats://127.0.0.1:{free_port()}")
+    assert fault_of(Jetstream(servers=(nowhere, ServerUrl(server.url)))) == ""
+    assert fault_of(Jetstream(servers=(nowhere,))).startswith("no connection: ")
+
+
+def test_a_password(tmp_path: Path) -> None:
+    """It is read from its file."""
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    password.chmod(0o600)
+    with NatsServer(tmp_path / "nats", more='authorization { user: "hub", password: "secret" }') as server:
+        url = ServerUrl(server.url)
+        right = Jetstream(servers=(url,), user="hub", password_file=AbsolutePath(str(password)))
+        assert fault_of(right) == ""
+        assert "Authorization" in fault_of(Jetstream(servers=(url,)))
+        password.write_text("wrong")
+        assert "Authorization" in fault_of(right)
+        password.unlink()
+        assert "password" in fault_of(right)
+
+
+def test_tls(tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's certificate is checked, and the client has one."""
+    monkeypatch.setattr(natsclient, "CONNECT_S", 2.0)  # a client whose server is not the right one waits until then
+    files = [*certificates.server, certificates.authority.cert]
+    more = 'tls {{ cert_file: "{}", key_file: "{}", ca_file: "{}", verify: true }}'.format(*files)
+    with NatsServer(tmp_path / "nats", more=more) as server:
+        url = ServerUrl(server.url.replace("nats://127.0.0.1", "tls://localhost"))
+        ca, pair = AbsolutePath(certificates.authority.cert), certificates.client
+        own: dict[str, Any] = {"tls_cert": AbsolutePath(pair.cert), "tls_key": AbsolutePath(pair.key)}
+        assert fault_of(Jetstream(servers=(url,), tls_ca=ca, **own)) == ""
+        assert "certificate" in fault_of(Jetstream(servers=(url,), **own)).lower(), "signed by nobody we know"
+        assert fault_of(Jetstream(servers=(url,), tls_ca=ca))
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"error": {"code": 400}}', b'{"error": {"description": "d"}}'])
+def test_answers(data: bytes) -> None:
+    """An answer that is none, or is an error, is a fault."""
+    with pytest.raises(NatsFault):
+        answer_in(data)
