@@ -1,12 +1,12 @@
 """
-A connection to NATS servers, for the source and the sink of the type `jetstream`. nats-py is imported only here.
+A connection to NATS servers. nats-py is imported only here.
 
 Always true:
 - no header that a publisher may have written breaks the connection: what cannot be read is a message without headers;
 - a connection that is lost is not made again: what was under way is unknown then, so its owner begins anew;
 - what nats-py or a server reports is a `NatsFault`, whose text is for people.
 
-Not here: addresses and secrets (hub.natsplace), streams (hub.sources.jetstream, hub.sinks.jetstream).
+Not here: addresses and secrets (hub.natsplace), streams (hub.sources.jetstream).
 Source: nats-py 2.16; ADR-1 and ADR-13 of NATS (the JetStream API, pull requests).
 """
 
