@@ -213,6 +213,7 @@ def test_a_slow_disk_costs_throughput_and_nothing_else(tmp_path: Path, monkeypat
                 stats: dict[str, Any] = eventually(lambda: (found := hub.stats())["commits"] >= commits and found)
                 return stats
 
+            eventually(lambda: hub.stats()["bytes"] > 20 << 20, "its memory is as full as it gets")
             first = last = after(5)
             samples: list[dict[str, Any]] = []
             while len(samples) < 7 or last["bytes"] - first["bytes"] <= 20 << 20:  # more than it may hold has to pass
