@@ -105,12 +105,16 @@ class FileParser:
         self._parser: Callable[[], Parser] = PARSERS[parse]
         self._joiner = joiner_of(multiline)
 
-    def runs(self, data: bytes, *, line_bytes_max: int, is_last: bool) -> Iterator[Run]:
+    def runs(
+        self, data: bytes, lines: list[bytes] | None = None, *, line_bytes_max: int, is_last: bool
+    ) -> Iterator[Run]:
         """
-        Yield what *data* is, whole lines with their newlines. With *is_last*, nothing is left in the file.
+        Yield what *data* is, whole lines with their newlines. *lines* are the same without these, if they are known.
+        With *is_last*, nothing is left in the file.
         """
-        lines = data.split(b"\n")
-        lines.pop()
+        if lines is None:
+            lines = data.split(b"\n")
+            lines.pop()
         if len(data) <= line_bytes_max or max(map(len, lines), default=0) <= line_bytes_max:
             yield from self._some(lines, data, len(data), is_last=is_last)
             return

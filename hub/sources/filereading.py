@@ -33,6 +33,8 @@ from hub.sources.rotations import Rotations
 STEP_S = 0.003
 """CPU time of a step: the interpreter switches to a waiting thread after 5 ms."""
 STEP_BYTES = 1 << 20
+SMALL_BYTES = 64 << 10
+"""A step that may read less than this ends, if it has read anything."""
 POSITIONS_STEP = 512
 UNKNOWN = (0, 0)
 """The stamp of a file that is to be looked at as if it were new."""
@@ -90,7 +92,8 @@ class FileReading:
                 owner.losses = []
             return Step(items)
         ends_at, read_bytes, line_bytes_max = time.thread_time() + STEP_S, 0, self._line_bytes_max()
-        while owner.ready and read_bytes < bytes_max and time.thread_time() < ends_at:
+        bytes_min = min(bytes_max, SMALL_BYTES)  # no read for a rest that has no whole line
+        while owner.ready and bytes_max - read_bytes >= bytes_min and time.thread_time() < ends_at:
             file = owner.ready.popleft()
             file.is_queued = False
             if not self._files.is_followed(file) or file.is_blocked or self._order.waits(file):

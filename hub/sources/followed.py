@@ -372,10 +372,11 @@ class Followed:
         is_last = is_full or is_at_end or (self.held_at is not None and now - self.held_at >= JOIN_S)
         runs: list[tuple[Run, Position]] = []
         read_bytes = len(data)
+        lines = None
         if not self.room_bytes:  # else lines that belong together need all that was read
-            data = some_lines(data)
+            lines, data = some_lines(data)
         taken, end = 0, self.offset + len(data)
-        for run in parser.runs(data, line_bytes_max=line_bytes_max, is_last=is_last):
+        for run in parser.runs(data, lines, line_bytes_max=line_bytes_max, is_last=is_last):
             self.advance(data if run.size == len(data) else data[taken : taken + run.size])
             taken += run.size
             runs.append((run, self.position()))

@@ -103,11 +103,11 @@ class LineCutter:
         return Cut(Kind.OVERSIZE, sample[len(tail) :], size)
 
 
-def some_lines(data: bytes) -> bytes:
-    """Return the first `LINES_MAX` lines of *data*."""
-    if len(data) <= LINES_MAX or data.count(b"\n") <= LINES_MAX:
-        return data
-    return data[: -len(data.split(b"\n", LINES_MAX)[-1])]
+def some_lines(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the first `LINES_MAX` lines of *data* without their newlines, and the bytes that they are."""
+    lines = data.split(b"\n", LINES_MAX)
+    rest = lines.pop()
+    return lines, data[: -len(rest)] if rest else data
 
 
 def _data_from(fd: int, place: int) -> int:

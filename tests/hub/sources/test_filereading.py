@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hub.sources import filereading
 from tests.hub.sources.followrig import Rig
 
 
@@ -25,3 +26,16 @@ def test_permissions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rig.all() == []
     refused[0] = False
     assert rig.all() == ["1"]
+
+
+def test_no_batch_is_small(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that has nearly read what it may ends: no read is for a rest with one line, or with none."""
+    monkeypatch.setattr(filereading, "STEP_S", 60.0)
+    rig.start()
+    rig.write("app.log", ("a line of any length\n" * 50 + "another one\n") * 2000)
+    rig.look()
+    (owner,) = rig.it.owners.values()
+    rig.store(rig.it.step(owner, 1 << 20).items)  # the row
+    sizes = [item.count for item in rig.it.step(owner, 1 << 20).items]
+    assert len(sizes) == 4
+    assert min(sizes) > 10_000

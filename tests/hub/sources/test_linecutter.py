@@ -154,6 +154,8 @@ def test_holes_are_not_searched(tmp_path: Path) -> None:
 
 def test_some_lines() -> None:
     """A batch of empty lines is bounded by their number; lines of usual length are not affected."""
-    assert some_lines(b"\n" * LINES_MAX) == b"\n" * LINES_MAX
-    assert some_lines(b"\n" * (2 * LINES_MAX)) == b"\n" * LINES_MAX
-    assert some_lines(b"long enough\n" * LINES_MAX) == b"long enough\n" * LINES_MAX
+    for line in (b"", b"long enough"):
+        data = (line + b"\n") * LINES_MAX
+        assert some_lines(data) == ([line] * LINES_MAX, data)
+        assert some_lines(2 * data) == ([line] * LINES_MAX, data)
+    assert some_lines(b"1\n2\n") == ([b"1", b"2"], b"1\n2\n")
