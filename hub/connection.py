@@ -108,9 +108,11 @@ class Connection(asyncio.BufferedProtocol):
         self._buffer = self._budget.buffer if tls is None else self._budget.buffer[:TLS_READ_BYTES]
         self._tls = tls
         self._send: Send = self._outbox.send if tls is None else functools.partial(_encrypt, tls, self._outbox)
-        self._dispatch = Dispatch(commands, intake, send=self._send, room=self._outbox.room, close=self._refuse)
+        self._commands = commands
+        self._dispatch: Dispatch | None = None  # until the first request: most clients have none
         self._arrived = ByteBuffer()
         self._is_paused = False
+        self._stops_requests = False
         self._end: End | None = None
         self._ending: End | None = None  # it ends when what the kernel holds is read, or `_left_bytes` of it
         self._left_bytes = DRAIN_BYTES_MAX
@@ -141,7 +143,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def requests(self) -> int:
         """How many requests the client has sent."""
-        return self._dispatch.requests
+        return self._dispatch.requests if self._dispatch is not None else 0
 
     @property
     def protocol(self) -> str:
@@ -231,7 +233,8 @@ class Connection(asyncio.BufferedProtocol):
             self._budget.keep(self._holding, 0)
             await self._intake.all_settled()
             await self._acks.send_all()
-            await self._dispatch.finished(self._sock)
+            if self._dispatch is not None:
+                await self._dispatch.finished(self._sock)
             if self._ending is None:
                 await self._outbox.emptied(UNREAD_S)
         except HubClosed:
@@ -241,7 +244,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def stop(self, end: End = End.STOPPED) -> None:
         """Read what the client has sent by now, then end as if it had closed."""
-        self._dispatch.stop_soon()
+        self._stop_requests()
         if self._end is None and self._ending is None:
             self._ending = end
             self._pause()
@@ -258,9 +261,8 @@ class Connection(asyncio.BufferedProtocol):
         self._end_by(End.STALLED)
 
     def _use(self, decoder: Decoder) -> None:
-        """Decode with *decoder* from now on, and frame the replies as it frames the requests."""
+        """Decode with *decoder* from now on."""
         self._decoder = decoder
-        self._dispatch.frames_by_length = isinstance(decoder, PrefixedDecoder)
 
     def _refuse(self) -> None:
         """Read no more."""
@@ -281,7 +283,7 @@ class Connection(asyncio.BufferedProtocol):
                 items, self._items = self._items, ()
                 if not await self._handle(items):
                     self._refuse()
-                    self._dispatch.stop_soon()
+                    self._stop_requests()
                     return
                 self._count_half()
         if self._end is End.STALLED:
@@ -356,17 +358,35 @@ class Connection(asyncio.BufferedProtocol):
             data = []
         return await self._intake.take(data)
 
+    def _dispatching(self) -> Dispatch:
+        """Return what answers the requests, and frames the replies as they are framed."""
+        if self._dispatch is None:
+            self._dispatch = Dispatch(
+                self._commands, self._intake, send=self._send, room=self._outbox.room, close=self._refuse
+            )
+            self._dispatch.frames_by_length = isinstance(self._decoder, PrefixedDecoder)
+            if self._stops_requests:
+                self._dispatch.stop_soon()
+        return self._dispatch
+
+    def _stop_requests(self) -> None:
+        """Let requests that still run be cancelled soon, and none begin after that."""
+        self._stops_requests = True
+        if self._dispatch is not None:
+            self._dispatch.stop_soon()
+
     async def _answer(self, request: jsonrpc.Request) -> bool:
         """Answer a request, or each of a batch; False when the connection is to be closed."""
-        send = self._dispatch.gather(request.batch) if request.batch else None
+        dispatch = self._dispatching()
+        send = dispatch.gather(request.batch) if request.batch else None
         goes_on = True
         for each in request.batch or (request,):
             if self._turn.is_spent:
                 await self._turn.come()
             if goes_on:
-                goes_on = self._dispatch.answer(each, send)
+                goes_on = dispatch.answer(each, send)
             elif send is not None:
-                self._dispatch.refuse(each, send)
+                dispatch.refuse(each, send)
         return goes_on
 
     # Reading.
@@ -459,7 +479,8 @@ class Connection(asyncio.BufferedProtocol):
         self._budget.keep(self._holding, 0)
         if self._release_at is not None:
             self._release_at.cancel()
-        self._dispatch.close()
+        if self._dispatch is not None:
+            self._dispatch.close()
         if self._tls is not None:
             self._outbox.send(self._tls.farewell())
         self._outbox.close()

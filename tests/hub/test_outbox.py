@@ -259,6 +259,7 @@ def test_small_replies_count_with_what_they_cost(run: Run, pair: Pair) -> None:
         outbox = Outbox(ours, on_stale=never)
         for _ in range(300_000):
             outbox.send(b"x")
+        assert outbox._unsent is not None
         real_bytes = sys.getsizeof(outbox._unsent) + sum(map(sys.getsizeof, outbox._unsent))
         assert real_bytes < OUTBOX_BYTES_MAX
         outbox.close()
