@@ -41,8 +41,8 @@ class Endpoint:
     """
     Serve the clients of a bound socket, which the endpoint owns from now on.
 
-    *access* holds the rules for sending and for commands; without it, everything is allowed. Create it in a running
-    event loop, and end it with `stop` and `close`.
+    *access* holds the rules for sending and for commands; without it, everything is allowed. *losses* counts what is
+    lost, of any source. Create it in a running event loop, and end it with `stop` and `close`.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Endpoint:
         *,
         access: Access | None = None,
         metrics: Metrics | None = None,
+        losses: Losses | None = None,
         connections_max: int = CONNECTIONS_MAX,
         inbox_bytes_max: int = INBOX_BYTES_MAX,
         frame_bytes_max: int = FRAME_BYTES_MAX,
@@ -65,7 +66,7 @@ class Endpoint:
         """The users, and the share of each in the hub's resources."""
         self.limits = Limits()
         """How much each user may send a second, from any source."""
-        self.losses = Losses()
+        self.losses = losses or Losses()
         """Recent losses, from any source."""
         self.inbox = Inbox(Budget(bytes_max=inbox_bytes_max))
         self.connection_ended = asyncio.Event()

@@ -55,21 +55,24 @@ class LossRow:
 
 
 class Losses:
-    """The summary. *clock* returns nanoseconds since the epoch."""
+    """
+    The summary. *clock* returns nanoseconds since the epoch. *on_loss* is called with each loss, as a row of its own,
+    when it is counted.
+    """
 
-    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, clock: Callable[[], int] = time.time_ns, *, on_loss: Callable[[LossRow], None] | None = None
+    ) -> None:
         self._clock = clock
+        self._on_loss = on_loss
         self._users: OrderedDict[int, OrderedDict[_Key, LossRow]] = OrderedDict()
-        self.on_loss: Callable[[LossRow], None] | None = None
-        """Called with each loss, as a row of its own."""
 
     def note(self, loss: Loss, peer: Peer) -> None:
         """Count *loss*, of *peer*."""
         now = self._clock()
         reason, tag = loss.reason[:REASON_CHARS_SHOWN], loss.tag[:TAG_BYTES_SHOWN]
         row = LossRow(peer.uid, peer.comm, reason, tag, peer.pid, loss.count, loss.lost_bytes, 1, now, now)
-        if self.on_loss is not None:
-            self.on_loss(dataclasses.replace(row))
+        alone = dataclasses.replace(row)
         rows = self._users.setdefault(peer.uid, OrderedDict())
         self._users.move_to_end(peer.uid)
         if len(self._users) > USERS_MAX:
@@ -79,6 +82,8 @@ class Losses:
             oldest = next(key for key in rows if key[0] != OTHERS)
             old = rows.pop(oldest)
             _add(rows, dataclasses.replace(old, comm="", reason=OTHERS, tag=b""))
+        if self._on_loss is not None:
+            self._on_loss(alone)
 
     def rows(self) -> Iterator[LossRow]:
         """Yield all rows, in no order."""

@@ -51,7 +51,7 @@ from hub.errors import MpsrError
 from hub.journal.journal import Journal
 from hub.journal.reader import Gap
 from hub.log import get_logger
-from hub.losses import LossRow
+from hub.losses import Losses, LossRow
 from hub.message import UNKNOWN_PEER, Batch, Loss
 from hub.receiver import Receiver
 from hub.service import housekeeping, signals
@@ -130,14 +130,16 @@ class Service:
 
     async def _listen(self, made: socket.socket | None, journal: Journal, notifier: Notifier) -> None:
         """Serve the clients of the socket, *made* by another process or bound here, until a stop is requested."""
-        endpoint = self._endpoint(made)
+        events = Events(RIGHT_OF_EVENT)
+        events.begin()
+        endpoint = self._endpoint(made, events)
         try:
-            await self._serve(endpoint, journal, notifier)
+            await self._serve(endpoint, journal, notifier, events)
         finally:
             await endpoint.stop(timeout=0)
             endpoint.close()
 
-    def _endpoint(self, made: socket.socket | None) -> Endpoint:
+    def _endpoint(self, made: socket.socket | None, events: Events) -> Endpoint:
         config = self._config
         if made is not None:
             socket_file = SocketFile.adopt(made)
@@ -146,6 +148,7 @@ class Service:
         endpoint = Endpoint(
             socket_file,
             access=Access(config.rules, methods=RIGHT_OF, grants=config.grants),
+            losses=Losses(on_loss=functools.partial(_emit_loss, events)),
             connections_max=config.connections_max,
             inbox_bytes_max=config.inbox_size,
             frame_bytes_max=config.frame_bytes_max,
@@ -153,14 +156,11 @@ class Service:
         endpoint.limits.change([table.limit for table in config.limits])
         return endpoint
 
-    async def _serve(self, endpoint: Endpoint, journal: Journal, notifier: Notifier) -> None:
+    async def _serve(self, endpoint: Endpoint, journal: Journal, notifier: Notifier, events: Events) -> None:
         """Run the parts until a stop is requested."""
         if missing := journal.recovered.missing:
             endpoint.metrics.losses += missing
             endpoint.losses.note(Loss("missing at the end of the journal", missing), UNKNOWN_PEER)
-        events = Events(RIGHT_OF_EVENT)
-        events.begin()
-        endpoint.losses.on_loss = functools.partial(_emit_loss, events)
         spools = SpoolSource.beside(endpoint)
         shown = Shown(
             journal,

@@ -44,13 +44,19 @@ def test_the_number_of_users_is_bounded() -> None:
 
 
 def test_each_loss_is_passed_on() -> None:
-    """As a row of its own, with a reason and a tag that are cut off as in the summary."""
-    losses = Losses(iter(range(10)).__next__)
+    """As a row of its own, with a reason and a tag that are cut off as in the summary, which counts it already."""
     got: list[LossRow] = []
-    losses.on_loss = got.append
+    counted: list[int] = []
+
+    def note(row: LossRow) -> None:
+        got.append(row)
+        counted.append(sum(each.count for each in losses.rows()))
+
+    losses = Losses(iter(range(10)).__next__, on_loss=note)
     for _ in range(2):
         losses.note(Loss("x" * 1000, 3, 10, tag=b"y" * 100), Peer(5, 6, 7, "app"))
     assert [(row.count, row.bytes, row.uid, row.pid, row.comm, row.first) for row in got] == [
         (3, 10, 6, 5, "app", 0), (3, 10, 6, 5, "app", 1),
     ]  # fmt: skip
     assert (len(got[0].reason), len(got[0].tag)) == (128, 64)
+    assert counted == [3, 6]
