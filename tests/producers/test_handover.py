@@ -92,7 +92,7 @@ def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: py
 
     before = set(os.listdir("/dev/fd"))
     with Producer(hub.socket, tag=tag, chunk_bytes_max=3000) as producer, interrupted(interrupt, every_s=0.0007):
-        while raised < 1000:
+        while raised < 1000 or len(returned) <= 1000:
             try:
                 is_armed = True
                 while True:
@@ -112,7 +112,6 @@ def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: py
     assert len(left) <= len(before) + raised, left
     messages = sorted((m for rest in (0, 1) for m in hub.messages(f"{tag}.{rest}")), key=lambda m: m.sequence)
     numbers = [message.record["n"] for message in messages]
-    assert len(returned) > 1000
     assert numbers == sorted(set(numbers))
     assert set(returned) <= set(numbers)
     assert len(numbers) - len(returned) <= raised, "and of those that did not return, some"
