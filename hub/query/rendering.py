@@ -16,10 +16,10 @@ Not here: which messages (hub.query.query), where they go (hub.cli).
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import time
 from collections.abc import Callable, Iterator
-from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -70,25 +70,23 @@ def render_json(message: Message) -> str:
 
 def json_of(found: Found) -> bytes:
     """Return a line of `render_json` for each of the messages, in half the time: one call encodes all of them."""
-    source = _json_source(found.batch.tag.decode("utf-8", "replace"), found.batch.peer)
-    rest = msgspec.Raw(f'"{_rfc3339(found.batch.received)}"{source.removesuffix(_BEFORE_RECORD)}'.encode())
-    lines = (
-        []
-        if found.batch.home is not None
-        else [
-            _Line(sequence, f"{_utc(seconds)}.{nanoseconds:09d}Z", rest, record)
-            for sequence, (seconds, nanoseconds), record in zip(
-                found.sequences, found.times(), found.records, strict=True
-            )
-        ]
-    )
-    try:
-        shown = _encode_lines(lines)
-    except (TypeError, ValueError, RecursionError):
-        shown = b""
+    shown = b"" if found.batch.home is not None else _lines_of(found)
     if not shown or _may_be_deep(shown) or not is_harmless(shown):
         shown = "".join(f"{render_json(message)}\n" for message in found).encode("utf-8", "replace")
     return shown
+
+
+def _lines_of(found: Found) -> bytes:
+    """Return the lines unchecked; nothing if they cannot be encoded together. No step of Python for each of them."""
+    source = _json_source(found.batch.tag.decode("utf-8", "replace"), found.batch.peer)
+    rest = msgspec.Raw(f'"{_rfc3339(found.batch.received)}"{source.removesuffix(_BEFORE_RECORD)}'.encode())
+    seconds, nanoseconds = zip(*found.times(), strict=True)
+    texts = {each: _utc(each) for each in set(seconds)}
+    times = map("%s.%09dZ".__mod__, zip(map(texts.__getitem__, seconds), nanoseconds, strict=True))
+    try:
+        return _encode_lines([*map(_Line, found.sequences, times, itertools.repeat(rest), found.records)])
+    except (TypeError, ValueError, RecursionError):
+        return b""
 
 
 def _may_be_deep(shown: bytes) -> bool:
@@ -255,7 +253,7 @@ def _pretty(message: Message, paint: Callable[[str, str], str], clock: Callable[
         shades += [(where, _GREY)] if where else []
         rest = [
             paint(escape(" ".join(text for text, _ in alike)), shade)
-            for shade, alike in groupby(shades, key=itemgetter(1))
+            for shade, alike in itertools.groupby(shades, key=itemgetter(1))
         ]
         parts = [paint(moment, _GREY), paint(_name(message.tag), _CYAN), paint(who, _GREY)]
         if isinstance(level, str):
