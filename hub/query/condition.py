@@ -69,7 +69,11 @@ class Condition:
 
     def holds(self, record: dict[Any, Any]) -> bool:
         """Return whether *record* meets the condition."""
-        value = look_up(record, self.key, self._path)
+        value = record.get(self.key, ABSENT)
+        if type(value) is int and self._number is not None:  # the usual case takes half the time
+            return self._compare(value, self._number)
+        if value is ABSENT:
+            value = look_up(record, self.key, self._path)
         if isinstance(value, str):
             return self._holds_text(value)
         if value is ABSENT:
@@ -78,9 +82,8 @@ class Condition:
             return self._compare(_CONSTANTS[value], self._text.lower())
         if isinstance(value, (int, float)):
             return self._operator == "!=" if self._number is None else self._compare(value, self._number)
-        if is_value_deeper(value, _NESTING_MAX):
-            return self._operator == "!="
-        return self._compare(str(value), self._text)
+        is_deep = is_value_deeper(value, _NESTING_MAX)
+        return self._operator == "!=" if is_deep else self._compare(str(value), self._text)
 
     def _holds_text(self, value: str) -> bool:
         if self._number is None:

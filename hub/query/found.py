@@ -8,6 +8,7 @@ Not here: which messages these are (hub.query.query), how they look (hub.query.r
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,6 +44,16 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     def times(self) -> Iterator[tuple[int, ...]]:
         """Return seconds and nanoseconds of each message."""
         return _STAMP.iter_unpack(self.stamps)
+
+    def seconds_and_nanoseconds(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the seconds of all messages, and the nanoseconds of all."""
+        numbers = _stamps(len(self.records)).unpack(self.stamps)
+        return numbers[::2], numbers[1::2]
+
+
+@functools.lru_cache(maxsize=8)  # most batches of a producer have the same number of messages
+def _stamps(count: int) -> struct.Struct:
+    return struct.Struct(">" + "xxII" * count)
 
 
 def found_of(batch: Batch, sequences: Sequence[int], pairs: Sequence[Pair]) -> Found | None:

@@ -80,9 +80,12 @@ def _lines_of(found: Found) -> bytes:
     """Return the lines unchecked; nothing if they cannot be encoded together. No step of Python for each of them."""
     source = _json_source(found.batch.tag.decode("utf-8", "replace"), found.batch.peer)
     rest = msgspec.Raw(f'"{_rfc3339(found.batch.received)}"{source.removesuffix(_BEFORE_RECORD)}'.encode())
-    seconds, nanoseconds = zip(*found.times(), strict=True)
+    seconds, nanoseconds = found.seconds_and_nanoseconds()
     texts = {each: _utc(each) for each in set(seconds)}
-    times = map("%s.%09dZ".__mod__, zip(map(texts.__getitem__, seconds), nanoseconds, strict=True))
+    if len(texts) == 1:
+        times = map(f"{texts[seconds[0]]}.%09dZ".__mod__, nanoseconds)
+    else:
+        times = map("%s.%09dZ".__mod__, zip(map(texts.__getitem__, seconds), nanoseconds, strict=True))
     try:
         return _encode_lines([*map(_Line, found.sequences, times, itertools.repeat(rest), found.records)])
     except (TypeError, ValueError, RecursionError):
