@@ -147,7 +147,7 @@ class Receiver:
             action = "what they stand for may be read again, or not at all: let the sources read less"
             log.error("positions.forgotten", count=commit.forgotten, action=action)
         if commit.uncounted_bytes and not self._uncounted_bytes:
-            action = "so much of each segment does not count in journal_size: set it to more, or let sources read less"
+            action = "these bytes of each segment do not count in journal_size: raise it, or let sources read less"
             log.warning("positions.large", bytes=commit.uncounted_bytes, action=action)
         self._uncounted_bytes = commit.uncounted_bytes
 

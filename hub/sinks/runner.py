@@ -452,7 +452,7 @@ class Runner:
         figures = self._figures
         figures.retries += 1
         is_new = figures.state != "failed" or text != figures.last_error
-        figures.state, figures.last_error = "failed", text  # before it is logged: who reads the log asks for the row
+        figures.state, figures.last_error = "failed", text  # before the line about it: its reader may ask for the row
         if is_new:
             log.error(
                 "sink.failed", name=self.table.name, error=text, action="tried again, after longer and longer pauses"

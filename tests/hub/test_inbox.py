@@ -96,7 +96,7 @@ def test_closed() -> None:
 
 
 def test_close_ends_who_waits_for_the_first_batch() -> None:
-    """A receiver that waits on an empty inbox is told of its end."""
+    """A receiver that waits on an empty inbox is woken when the inbox is closed."""
 
     async def main() -> None:
         inbox = Inbox()

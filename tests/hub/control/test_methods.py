@@ -134,7 +134,7 @@ def test_a_reload_that_fails_is_no_fault_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_imports(tmp_path: Path) -> None:
-    """A caller sees its own rows, in order and in pages. One whom nobody has identified sees none, and is told so."""
+    """A caller sees its own rows, in order and in pages. A caller that the kernel does not identify gets an error."""
 
     async def main() -> None:
         async with serving(tmp_path) as (_, journal, commands):

@@ -112,7 +112,7 @@ def test_after_a_fault_the_same_messages_come_again(tmp_path: Path, capsys: pyte
 
 
 def test_who_reads_that_it_failed_finds_it_in_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The row is written before the log, so that whoever reads the log and asks is not told that all is well."""
+    """The row is written before the log, so that a reader of the log who asks for the row sees the fault."""
     memory = Memory()
     memory.faults = [SinkFault("it is away")]
     rows: list[dict[str, Any]] = []

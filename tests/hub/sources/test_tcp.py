@@ -94,7 +94,7 @@ def encrypted(pair: Pair, authority: str | None = None, *, address: Address = AN
 
 @both_loops
 def test_all_protocols(run: Run, tmp_path: Path) -> None:
-    """Lines, JSON, syslog and frames are told apart as on the hub's socket; the peer is the host."""
+    """Lines, JSON, syslog and frames are distinguished as on the hub's socket; the peer is the host."""
 
     async def main() -> None:
         async with serving(tmp_path) as here:

@@ -31,7 +31,7 @@ def heard(found: Watching) -> Heard:
 
 
 def test_writes_and_names(tmp_path: Path) -> None:
-    """A write is told from a name that comes or goes; reading does not block when there is nothing."""
+    """A write is distinguished from a name that comes or goes; reading does not block when there is nothing."""
     found = watched(tmp_path)
     (tmp_path / "a").write_text("x")
     folder = str(tmp_path)
@@ -97,7 +97,7 @@ def test_another_folder_at_the_path(tmp_path: Path) -> None:
 
 
 def test_two_names_of_one_folder(tmp_path: Path) -> None:
-    """Both are told of what happens in it."""
+    """Both are notified of what happens in it."""
     (tmp_path / "a").mkdir()
     os.symlink("a", tmp_path / "b")
     found = watched(tmp_path / "a", tmp_path / "b")

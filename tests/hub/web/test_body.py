@@ -49,7 +49,7 @@ def test_more_time_for_more_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_share_that_is_used_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user whose share of the memory is used up waits for a while, and is then told to come back."""
+    """A user whose share of the memory is used up waits for a while, and is then refused for now."""
     monkeypatch.setattr(body, "SHARE_S", 0.05)
 
     async def never(_: object) -> None:

@@ -284,7 +284,7 @@ def logs(count: int, size: int = 1) -> ExportLogsServiceRequest:
 
 @both_loops
 def test_otlp(run: Run, tmp_path: Path) -> None:
-    """Both formats are stored and answered in kind; what is rejected is told; garbage is a Status."""
+    """Both formats are stored and answered in kind; what is rejected is reported; garbage is a Status."""
     protobuf, as_json = "application/x-protobuf", "application/json"
 
     async def main() -> None:

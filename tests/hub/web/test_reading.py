@@ -243,7 +243,7 @@ def test_with_the_token(tmp_path: Path) -> None:
 
 
 def test_readers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the number of streams that a user may have, a reader is told to come back, whether it follows or not."""
+    """Beyond the number of streams that a user may have, a reader is refused for now, whether it follows or not."""
     monkeypatch.setattr(pages, "STREAMS_MAX", 2)
 
     async def main() -> None:
@@ -258,7 +258,7 @@ def test_readers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_parameters() -> None:
-    """Numbers and flags are told apart; lists may be repeated."""
+    """Numbers and flags are distinguished; lists may be repeated."""
     wanted = Wanted.parse([("follow", ""), ("tag", "a"), ("tag", "b"), ("ignore_case", "no"), ("limit", "5")], None)
     assert wanted == Wanted({"tag": ["a", "b"], "ignore_case": False}, True, None, 5)
     assert Wanted.parse([("after", "3")], "9").after == 9

@@ -14,7 +14,7 @@ from tests.hub.web.serving import BEARER, serving
 
 
 def test_small_answers(tmp_path: Path) -> None:
-    """The index names every way; the state is told by the status; no answer names our libraries, or may be kept."""
+    """The index names every way; the status shows the state; no answer names our libraries, or may be kept."""
 
     async def main() -> None:
         async with serving(tmp_path) as here:
