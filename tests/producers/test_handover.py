@@ -81,7 +81,7 @@ def test_a_deferred_message_waits_for_no_other(hub: HubProcess, tag: str) -> Non
 def test_a_signal_handler_that_raises(hub: HubProcess, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With thousands of exceptions, also in the first send, every send that returned is stored once, in order."""
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # it interrupts callbacks of the interpreter too
-    is_armed, raised, returned, number = False, 0, [], 0
+    is_armed, raised, returned, number = False, 0, list[int](), 0
 
     class Interruption(BaseException):
         pass

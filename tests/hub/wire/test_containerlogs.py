@@ -99,7 +99,7 @@ def test_an_event_has_a_limit(kind: str) -> None:
 
 @BOTH
 def test_held_lines_have_a_limit(kind: str) -> None:
-    """An event that does not end holds back a limited number of lines, and is given up; another open one goes on holding."""
+    """An event that does not end holds back a limited number of lines, and is given up; another open one stays."""
     parser = PARSERS[kind]()
     assert records(parser, part(kind, "a"), *[whole(kind, "e", "stderr")] * (HELD_LINES_MAX - 1)) == []
     found = records(parser, part(kind, "open", "stderr"))
