@@ -90,6 +90,7 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
     import uvloop
 
     from hub.log import set_level
+    from hub.service.heap import keep_freed_memory
     from hub.service.service import Service
     from hub.sinks.stdout import batch_writer
 
@@ -99,6 +100,7 @@ def hub(config: str | None, check: bool, is_printing: bool, **flags: Any) -> Non
         print_batch = batch_writer(renderer(None), discard_output) if is_printing else None
         await Service(settings.config, print_batch=print_batch, load=reload).run()
 
+    keep_freed_memory()
     uvloop.run(serve())
 
 

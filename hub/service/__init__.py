@@ -8,6 +8,6 @@ settings                 loads them. Its helpers: tables (structs for the file),
 preflight                what only the machine knows, for `--check` and each start
 reloading                a reload while the hub runs
 systemd, watchdog        the notify protocol and inherited sockets; signs of life
-garbage                  full garbage collections, only while they are quick
+garbage, heap            full garbage collections, only while they are quick; freed memory that is kept
 units                    the unit files that `mpsr install` writes
 """
