@@ -9,6 +9,7 @@ file            lines in files. Its stages: pathtemplate (which file), logfile (
                 and packing (compression, retention)
 forward         chunks to a Forward server, undecoded. Its parts: forwardchunk (ids and bytes), forwardlink (one
                 connection)
+otlp            log records to a collector. Its parts: otlpencode (the bytes), httplink (a connection)
 destination     servers on a network; clienttls: their certificates and ours; boot: what makes ids unique
 child           messages to a command, which prints what it has safe
 stdout          prints each batch (`mpsr hub --print`)

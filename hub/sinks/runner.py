@@ -41,7 +41,7 @@ from hub.sinks.deadletter import Reports, dead_letters
 from hub.sinks.figures import Figures
 from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
 from hub.sinks.stored import Stored
-from hub.sinks.table import Halted, Host, Sink, SinkBase, SinkTable, StoredSink, make, reason_of
+from hub.sinks.table import Halted, Host, Sink, SinkBase, SinkFault, SinkTable, StoredSink, make, reason_of
 from hub.sinks.waker import Waker
 from hub.waiting import until_set
 
@@ -313,8 +313,7 @@ class Runner:
                 self._figures.count(_deliver(sink, found.items), time.monotonic())
             self._delays.succeeded()
         elif isinstance(found, Missing):
-            self._call(self._reports.lost(self.table.name, found.messages, found.reason))
-            self._figures.lost += found.messages
+            self.lose(found.messages, found.reason)
         else:
             self._refuse(found.message, "too large to be decoded", found.size)
         self._delivered = found.upto
@@ -329,6 +328,10 @@ class Runner:
 
     def refuse(self, message: Message, reason: str) -> None:
         self._refuse(message, reason, None)
+
+    def lose(self, count: int, reason: str) -> None:
+        self._call(self._reports.lost(self.table.name, count, reason))
+        self._figures.lost += count
 
     def refuse_stored(self, stored: Stored, reason: str) -> None:
         if messages := list(stored.messages()):
@@ -448,7 +451,7 @@ class Runner:
 
     def _fail(self, error: Exception) -> None:
         text = reason_of(error)
-        delay_s = self._delays.next_s()
+        delay_s = max(self._delays.next_s(), error.after_s if isinstance(error, SinkFault) else 0.0)
         figures = self._figures
         figures.retries += 1
         is_new = figures.state != "failed" or text != figures.last_error

@@ -11,6 +11,7 @@ Not here: running them (hub.sinks.sinks, hub.sinks.runner), ``mpsr hub --print``
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from hub.quantities import Duration, Mode, Size
 from hub.query.condition import Condition
 from hub.query.level import LevelCondition
 from hub.service.tables import Table, type_of
-from hub.sinks.destination import Server
+from hub.sinks.destination import Header, Server, Url
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.stored import Stored
 from hub.sinks.waker import Waker
@@ -185,6 +186,32 @@ class Forward(SinkTable, frozen=True, kw_only=True, tag="forward"):
         return ", ".join(self.servers)
 
 
+class Otlp(SinkTable, frozen=True, kw_only=True, tag="otlp"):
+    """
+    A collector, or a vendor, that takes OTLP/HTTP at *url*. *headers_file* holds secret headers, a line each.
+    *timeout*: how long a request may take.
+    """
+
+    url: Url
+    headers: tuple[Header, ...] = ()
+    headers_file: AbsolutePath | None = None
+    tls_ca: AbsolutePath | None = None
+    tls_cert: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+    compress: Literal["gzip", "none"] = "gzip"
+    timeout: Span = Span(30)
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("a client's certificate needs both tls_cert and tls_key")
+        if not self.url.is_tls and (self.tls_ca or self.tls_cert):
+            raise ValueError(f"{self.url} is not in TLS (write https://, or leave out tls_ca, tls_cert and tls_key)")
+
+    @property
+    def destination(self) -> str:
+        return self.url
+
+
 class Exec(SinkTable, frozen=True, kw_only=True, tag="exec"):
     """A child: *command* is its program and the arguments; *timeout*, how long it may make no progress."""
 
@@ -202,7 +229,7 @@ class Exec(SinkTable, frozen=True, kw_only=True, tag="exec"):
         return shlex.join(self.command)
 
 
-AnySink = File | Forward | Exec
+AnySink = File | Forward | Otlp | Exec
 
 
 class Halted(MpsrError):
@@ -210,7 +237,14 @@ class Halted(MpsrError):
 
 
 class SinkFault(MpsrError):
-    """The destination does not take the messages now. They are delivered again later."""
+    """
+    The destination does not take the messages now. They are delivered again later, *after_s* seconds later at the
+    earliest.
+    """
+
+    def __init__(self, reason: str, after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
 
 
 class Host(Protocol):
@@ -253,6 +287,9 @@ class Host(Protocol):
 
     def refuse(self, message: Message, reason: str) -> None:
         """Store *message* as one that can never be delivered."""
+
+    def lose(self, count: int, reason: str) -> None:
+        """Report *count* messages as lost: the destination has refused some, and does not say which."""
 
     def refuse_stored(self, stored: Stored, reason: str) -> None:
         """Store all messages of *stored* as such, in one commit."""
@@ -328,11 +365,22 @@ class Row(NamedTuple):
     module: str
     name: str
     help: str
+    extra: str = ""
+    """The extra of the distribution that it needs, and a module of it."""
+    module_of_extra: str = ""
 
 
 SINKS: Mapping[str, Row] = {
     "file": Row(File, "hub.sinks.file", "FileSink", "Write files, with rotation."),
     "forward": Row(Forward, "hub.sinks.forward", "ForwardSink", "Send chunks to Forward servers."),
+    "otlp": Row(
+        Otlp,
+        "hub.sinks.otlp",
+        "OtlpSink",
+        "Send to OpenTelemetry collectors.",
+        extra="otlp",
+        module_of_extra="opentelemetry.proto",
+    ),
     "exec": Row(Exec, "hub.sinks.child", "ChildSink", "Give messages to a command."),
 }
 
@@ -346,13 +394,19 @@ def reason_of(error: Exception) -> str:
 
 def check_sink(table: SinkTable) -> None:
     """Check that the sink for *table* could be opened, without changing anything. Raises MpsrError or OSError."""
+    _module_of(table).check_table(table)
+
+
+def _module_of(table: SinkTable) -> Any:
+    """Return the module of the sink for *table*. Raises SinkFault if it needs a library that is not there."""
     row = SINKS[type_of(table)]
-    importlib.import_module(row.module).check_table(table)
+    if row.extra and importlib.util.find_spec(row.module_of_extra) is None:
+        raise SinkFault(f"it needs a library that is not there: pip install 'mpsr[{row.extra}]'")
+    return importlib.import_module(row.module)
 
 
 def make(table: SinkTable, host: Host) -> SinkBase:
-    """Return the sink for *table*. Its module is loaded now."""
-    row = SINKS[type_of(table)]
-    kind: Any = getattr(importlib.import_module(row.module), row.name)
+    """Return the sink for *table*. Its module is loaded now. Raises SinkFault if a library is not there."""
+    kind: Any = getattr(_module_of(table), SINKS[type_of(table)].name)
     made: SinkBase = kind(table, host)
     return made

@@ -92,6 +92,7 @@ class Alone(Host):
         self.sink: Any = None
         self.checkpoints: list[bytes] = []
         self.refused: list[tuple[int, str]] = []
+        self.lost: list[tuple[int, str]] = []
 
     @property
     def is_halted(self) -> bool:
@@ -109,6 +110,9 @@ class Alone(Host):
 
     def refuse(self, message: Message, reason: str) -> None:
         self.refused.append((message.sequence, reason))
+
+    def lose(self, count: int, reason: str) -> None:
+        self.lost.append((count, reason))
 
     def refuse_stored(self, stored: Stored, reason: str) -> None:
         self.refused += [(sequence, reason) for sequence in stored.sequences]

@@ -11,7 +11,7 @@ from hub.service.config import Config
 from hub.service.settings import load
 from hub.service.tables import type_of
 from hub.sinks.file import FileSink
-from hub.sinks.table import SINKS, File, Forward, SinkFault, check_sink, make, reason_of
+from hub.sinks.table import SINKS, File, Forward, Otlp, SinkFault, check_sink, make, reason_of
 from tests.hub.sinks.delivering import TABLE, Alone
 
 
@@ -148,6 +148,40 @@ def test_a_hub_does_not_forward_to_itself(tmp_path: Path, server: str, key: str)
     text = key.format(folder=tmp_path) + "\n" + FORWARD + f'servers = ["{server.format(folder=tmp_path)}"]'
     with pytest.raises(ConfigError, match="the sink a leads back to this hub"):
         config_of(tmp_path, text)
+
+
+OTLP = '[[sinks]]\ntype = "otlp"\nname = "a"\n'
+
+
+def test_a_table_of_a_collector(tmp_path: Path) -> None:
+    """All keys, and the defaults of those that are not given."""
+    lines = (
+        'url = "https://a"', 'headers = ["A: b"]', 'headers_file = "/h"', 'tls_ca = "/a"', 'tls_cert = "/c"',
+        'tls_key = "/k"', 'compress = "none"', 'timeout = "5s"',
+    )  # fmt: skip
+    (table,) = config_of(tmp_path, OTLP + "\n".join(lines)).sinks
+    assert isinstance(table, Otlp)
+    assert (table.destination, table.headers[0].value, table.compress) == ("https://a/v1/logs", "b", "none")
+    (table,) = config_of(tmp_path, OTLP + 'url = "http://a:1/x"').sinks
+    assert isinstance(table, Otlp)
+    assert (table.destination, table.compress, table.timeout, table.headers) == ("http://a:1/x", "gzip", 30.0, ())
+    for lines_of, words in (
+        ('url = "https://a"\ntls_key = "/k"', "both tls_cert and tls_key"), ('url = "a"', "not a URL"),
+        ('url = "http://a"\ntls_ca = "/k"', "is not in TLS"), ('url = "http://a"\nheaders = ["x"]', "not a header"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=words):
+            config_of(tmp_path, OTLP + lines_of)
+
+
+def test_a_library_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the extra that brings it; also when the sink would start."""
+    monkeypatch.setitem(SINKS, "otlp", SINKS["otlp"]._replace(module_of_extra="no_such_module"))
+    (table,) = config_of(tmp_path, OTLP + 'url = "http://a"').sinks
+    with pytest.raises(SinkFault, match=r"pip install 'mpsr\[otlp\]'"):
+        check_sink(table)
+    host = Alone()
+    with pytest.raises(SinkFault, match=r"pip install 'mpsr\[otlp\]'"):
+        make(table, host)
 
 
 @pytest.mark.parametrize(("command", "words"), [("[]", "an absolute path"), ('["ship"]', "an absolute path")])

@@ -1,0 +1,137 @@
+"""
+One connection for requests of HTTP/1.1, kept between them. It blocks the thread of its sink.
+
+Always true:
+- a request is sent whole or fails; its wait for the socket and for the reply ends when the sink is to stop;
+- a connection that its server has closed while nothing was sent is replaced without a fault;
+- of a reply, at most `REPLY_BYTES_MAX` are kept.
+
+Not here: what is sent, and what a status means (hub.sinks.otlp).
+Source: RFC 9110, RFC 9112, by http.client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import ssl
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hub.sinks.destination import Url
+from hub.sinks.table import Halted, Host, SinkFault
+
+REPLY_BYTES_MAX = 64 << 10
+PIECE_BYTES = 64 << 10
+_REFUSED = (OSError, http.client.HTTPException)
+
+
+class Reply(NamedTuple):
+    """The status, the headers with names in lower case, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpLink:
+    """Requests to *url*. *context*: the rules of TLS, if it is https. *host* is the runner of the sink."""
+
+    def __init__(self, url: Url, context: ssl.SSLContext | None, timeout: float, host: Host) -> None:
+        self._url = url
+        self._context = context
+        self._timeout = timeout
+        self._host = host
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Close the connection. Never raises."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.close()
+
+    def post(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Return the reply to a POST of *body*. Raises SinkFault or Halted."""
+        until = time.monotonic() + self._timeout
+        is_kept = self._connection is not None
+        try:
+            try:
+                return self._post(headers, body, until)
+            except (ConnectionError, http.client.RemoteDisconnected):
+                if not is_kept:  # else its server may have closed it at any time: once more, on a fresh one
+                    raise
+                self.close()
+                return self._post(headers, body, until)
+        except Halted:
+            self.close()
+            raise
+        except _REFUSED as error:
+            self.close()
+            raise SinkFault(f"{self._url}: {_reason(error)}") from error
+
+    def _post(self, headers: Mapping[str, str], body: bytes, until: float) -> Reply:
+        connection = self._connection or self._connect(until)
+        connection.putrequest("POST", self._url.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        is_sent = self._send(connection, body, until)
+        self._wait(connection, until, writes=False)
+        with connection.getresponse() as response:
+            found = response.read(REPLY_BYTES_MAX)
+            is_whole = len(found) < REPLY_BYTES_MAX
+            if is_whole and response.length:
+                raise http.client.IncompleteRead(found, response.length)
+            reply = Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, found)
+            if response.will_close or not is_whole or not is_sent:
+                self.close()
+        return reply
+
+    def _connect(self, until: float) -> http.client.HTTPConnection:
+        host, port, timeout = self._url.host, self._url.port, max(until - time.monotonic(), 0.1)
+        connection: http.client.HTTPConnection
+        if self._context is None:
+            connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
+        self._connection = connection
+        connection.connect()
+        return connection
+
+    def _send(self, connection: http.client.HTTPConnection, body: bytes, until: float) -> bool:
+        """Send *body*. Return False if the server reads no more: it may have replied, that it is too large."""
+        left = memoryview(body)
+        while left:
+            self._wait(connection, until, writes=True)
+            try:
+                left = left[connection.sock.send(left[:PIECE_BYTES]) :]
+            except ConnectionError:
+                return False
+        return True
+
+    def _wait(self, connection: http.client.HTTPConnection, until: float, *, writes: bool) -> None:
+        """Wait for the socket. Raises TimeoutError and Halted."""
+        sock = connection.sock
+        if not writes and isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return
+        fd = sock.fileno()
+        while (rest_s := until - time.monotonic()) > 0:
+            readable, writable = ((), (fd,)) if writes else ((fd,), ())
+            ready = self._host.waker.wait(rest_s, readable=readable, writable=writable)
+            if self._host.is_halted:
+                raise Halted
+            if ready:
+                return
+        raise TimeoutError(f"no answer in {self._timeout:g} s")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {(error.reason or 'unknown error').replace('_', ' ').lower()}"
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
+        return f"its reply is not HTTP ({type(error).__name__})"
+    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -1,0 +1,185 @@
+"""
+The sink `otlp`: messages to an OpenTelemetry collector, or to any vendor that takes OTLP/HTTP in protobuf.
+
+What a reply means:
+
+    200                    stored; log records that it rejects (`partial_success`) are lost: it does not say which
+    400, 413, 422          it refuses the content: the request is halved until the messages that it refuses are found
+    429, 503 and others    not now: all of it comes again, after `Retry-After`
+
+Always true:
+- messages are sent in order, a request at a time; `safe` follows what is accepted, also inside a portion;
+- a destination that refuses everything, an empty request included, is a fault: a wrong URL makes no dead letters.
+
+Not here: the bytes (hub.sinks.otlpencode), HTTP (hub.sinks.httplink).
+Source: OpenTelemetry Protocol specification 1.9, OTLP/HTTP. It forbids to repeat a request after statuses other than
+429, 502, 503 and 504. A status such as 401 or 404 is not about the messages, though: here, it stops the sink, and loses
+nothing.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import socket
+import time
+import zlib
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+
+from hub.log import get_logger
+from hub.message import Message
+from hub.sinks.clienttls import client_context, secret_of
+from hub.sinks.destination import Header
+from hub.sinks.httplink import HttpLink, Reply
+from hub.sinks.otlpencode import encode_messages
+from hub.sinks.table import Host, Otlp, SinkFault
+
+MESSAGES_MAX = 2048
+REFUSALS = frozenset((400, 413, 422))
+RETRY_AFTER_S_MAX = 300.0
+TEXT_MAX = 200
+"""So much of what a server says about a refusal is shown."""
+REPORT_S = 60.0
+"""One warning of a server is logged in that time."""
+_GZIP_LEVEL, _GZIP_BITS = 1, 31
+log = get_logger("mpsr.sinks")
+
+
+class OtlpSink:
+    """Posts to the URL of *table*."""
+
+    def __init__(self, table: Otlp, host: Host) -> None:
+        self._table = table
+        self._host = host
+        self.messages_max: int = MESSAGES_MAX
+        self.safe: int = 0
+        self._uid = (host.hub_id + host.boot_id).hex() + (f"-{host.rewinds}" if host.rewinds else "")
+        self._host_name = socket.gethostname()
+        self._headers: dict[str, str] = {}
+        self._link: HttpLink
+        self._warned_at = -REPORT_S
+
+    def open(self, after: int, detail: bytes) -> None:
+        """Read the files. The first request connects. Raises SinkFault."""
+        self._headers = headers_of(self._table)
+        self._link = link_of(self._table, self._host)
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Send *messages*. Raises SinkFault and Halted."""
+        parts: list[Sequence[Message]] = [messages]  # the next one is the last
+        refused: list[tuple[Message, str]] = []  # by a server that has not accepted anything yet
+        while parts:
+            part = parts.pop()
+            reason = self._send(part)
+            if reason is None:
+                self._host.kept["has_accepted"] = True
+                self._refuse(refused)
+                refused = []
+                self.safe = part[-1].sequence
+            elif len(part) > 1:
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            else:
+                refused.append((part[0], reason))
+                if "has_accepted" in self._host.kept:
+                    self._refuse(refused)
+                    refused = []
+                    self.safe = part[0].sequence
+        if refused:
+            if (reason := self._send(())) is not None:
+                raise SinkFault(f"{self._table.url}: it refuses every request: {reason} (is the URL right?)")
+            self._refuse(refused)
+
+    def settle(self) -> bytes:
+        """Return nothing: what was sent is accepted."""
+        return b""
+
+    def idle(self, now: int) -> None:
+        """Do nothing: a connection that the server closes is replaced by the next request."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        if hasattr(self, "_link"):
+            self._link.close()
+
+    def _refuse(self, refused: Sequence[tuple[Message, str]]) -> None:
+        for message, reason in refused:
+            self._host.refuse(message, reason)
+
+    def _send(self, messages: Sequence[Message]) -> str | None:
+        """Send *messages* in a request. Return why the server refuses its content, if it does. Raises SinkFault."""
+        body = encode_messages(messages, self._uid, self._host_name)
+        self._host.rest()
+        headers = {**self._headers}
+        if self._table.compress == "gzip":
+            compressor = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_BITS)
+            body = compressor.compress(body) + compressor.flush()
+            headers["Content-Encoding"] = "gzip"
+        reply = self._link.post({**headers, "Content-Length": str(len(body))}, body)
+        if reply.status in REFUSALS:
+            return f"HTTP {reply.status}{_text_of(reply)}"
+        if not 200 <= reply.status < 300:
+            raise SinkFault(f"{self._table.url}: HTTP {reply.status}{_text_of(reply)}", retry_after_s(reply))
+        self._look_at(reply, messages)
+        return None
+
+    def _look_at(self, reply: Reply, messages: Sequence[Message]) -> None:
+        """Report what the server has rejected of a request that it has accepted."""
+        try:
+            partial = ExportLogsServiceResponse.FromString(reply.body).partial_success
+        except DecodeError:  # some vendors reply something of their own
+            return
+        rejected = min(partial.rejected_log_records, len(messages))
+        text = partial.error_message[:TEXT_MAX]
+        if rejected == len(messages) and messages:
+            self._refuse([(message, f"rejected: {text}") for message in messages])
+        elif rejected > 0:
+            first, last = messages[0].sequence, messages[-1].sequence
+            self._host.lose(rejected, f"rejected, of the sequences {first} to {last}: {text}")
+        elif text and time.monotonic() >= self._warned_at + REPORT_S:
+            self._warned_at = time.monotonic()
+            log.warning("otlp.warned", name=self._table.name, text=text)
+
+
+def _text_of(reply: Reply) -> str:
+    """Return what the server says about a refusal, in printable characters."""
+    text = "".join(char if char.isprintable() else " " for char in reply.body.decode("utf-8", "replace"))
+    return f": {text.strip()[:TEXT_MAX]}" if text.strip() else ""
+
+
+def retry_after_s(reply: Reply) -> float:
+    """Return the seconds in the header Retry-After, at most `RETRY_AFTER_S_MAX`; 0 if there is none."""
+    given = reply.headers.get("retry-after", "").strip()
+    if given.isdecimal():
+        return min(float(given), RETRY_AFTER_S_MAX)
+    try:
+        at = email.utils.parsedate_to_datetime(given).timestamp()
+    except ValueError:
+        return 0.0
+    return min(max(at - time.time(), 0.0), RETRY_AFTER_S_MAX)
+
+
+def headers_of(table: Otlp) -> dict[str, str]:
+    """Return the headers of each request. Those in a file are read now. Raises SinkFault."""
+    headers = {"Host": table.url.authority, "Content-Type": "application/x-protobuf", "User-Agent": "mpsr"}
+    secret = "" if table.headers_file is None else secret_of(table.headers_file).decode("utf-8", "replace")
+    try:
+        given = [*table.headers, *(Header.parse(line) for line in secret.splitlines() if line.strip())]
+    except ValueError as error:
+        raise SinkFault(f"{table.headers_file}: {error}") from error
+    return headers | {header.name: header.value for header in given}
+
+
+def link_of(table: Otlp, host: Host) -> HttpLink:
+    """Return what sends requests. The files of TLS are read now. Raises SinkFault."""
+    context = client_context(table.tls_ca, table.tls_cert, table.tls_key) if table.url.is_tls else None
+    return HttpLink(table.url, context, float(table.timeout), host)
+
+
+def check_table(table: Otlp) -> None:
+    """Check that the files of *table* can be read. The server may start later. Raises SinkFault."""
+    headers_of(table)
+    if table.url.is_tls:
+        client_context(table.tls_ca, table.tls_cert, table.tls_key)
