@@ -61,6 +61,14 @@ def exports(*numbers: int) -> bytes:
 ENDLESS = "exec sleep 1000"
 
 
+async def four_arrive(folder: Path, committed: Committed) -> None:
+    """Run a hub until four entries have arrived, each once, and nothing is lost."""
+    async with living(folder, committed, table_of(folder)):
+        await wait_for(committed, "n4")
+    assert own(committed) == texts(1, 2, 3, 4)
+    assert committed.losses == []
+
+
 @both_loops
 def test_a_child_that_ends(
     run: Run, install: Install, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -88,10 +96,7 @@ def test_a_child_that_ends(
     committed = Committed()
 
     async def main() -> None:
-        async with living(tmp_path, committed, table_of(tmp_path)):
-            await wait_for(committed, "n4")
-        assert own(committed) == texts(1, 2, 3, 4)
-        assert committed.losses == []
+        await four_arrive(tmp_path, committed)
 
     run(main())
     assert pauses == [0.001, 0.001, 0.002, 0.004, 0.006, 0.006]
@@ -166,10 +171,7 @@ def test_output_that_is_no_export(run: Run, install: Install, tmp_path: Path) ->
     (tmp_path / "5").write_bytes(exports(2, 3, 4))
 
     async def main() -> None:
-        async with living(tmp_path, committed, table_of(tmp_path)):
-            await wait_for(committed, "n4")
-        assert own(committed) == texts(1, 2, 3, 4)
-        assert committed.losses == []
+        await four_arrive(tmp_path, committed)
 
     run(main())
 
