@@ -125,6 +125,8 @@ class Reader:
         self._path = path
         self._with_empty = with_empty
         self._committed = committed or (lambda: SEQUENCE_MAX)
+        self._may_see_half = committed is None
+        self._half: Place | None = None  # where a follower has found half a block
         self._expected = after + 1
         self._has_begun = after > 0  # until then, expired messages are not a gap
         self._hub_id: bytes | None = None  # of the last segment whose header was readable
@@ -145,7 +147,8 @@ class Reader:
 
     def read(self, *, follow: bool = False) -> Iterator[Batch | Gap]:
         """
-        Yield what the journal holds now. *follow*: more is expected, so zeros at the end are not searched for damage.
+        Yield what the journal holds now. *follow*: more is expected, so zeros at the end are not searched for damage,
+        and half a block not at once.
         """
         while self._segment is not None or self._enter(self._expected):
             assert self._segment is not None
@@ -193,8 +196,12 @@ class Reader:
 
     def _resume(self, segment: Segment, *, follow: bool) -> Block | None:
         """At a place without a block: return the next whole block if the place is damaged, or None at the end."""
-        if follow and not self._limits.is_committed(self._place) and segment.is_zero_at(self._place.offset):
-            return None
+        if follow and not self._limits.is_committed(self._place):
+            if segment.is_zero_at(self._place.offset):
+                return None
+            if self._may_see_half and self._half != self._place:
+                self._half = self._place  # probably a commit that is being written; the next read searches the file
+                return None
         return segment.examine(self._place, self._limits).block
 
     def _leave(self) -> bool:

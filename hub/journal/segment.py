@@ -37,7 +37,11 @@ from hub.journal.hole import Hole, Limits, Place, classify_hole
 from hub.message import Batch
 
 _NAME = re.compile(r"([0-9]{20})\.seg")
-_WINDOW_BYTES = 1 << 20
+_WINDOW_BYTES, _WINDOW_BYTES_MIN = 1 << 20, 64 << 10
+"""
+The most that is read at once, and the first window. Each is twice as large as the one before: who follows a writer
+finds little at the end, and zeros after it.
+"""
 _SKIP_BYTES, _LARGE_BLOCK_BYTES = 256 << 10, 32 << 10
 """What is read at once to pass over blocks. After a block of the second size, only the lengths of the next one are."""
 SEQUENCE_MAX = (1 << 64) - 1
@@ -76,6 +80,7 @@ class Segment:
         self._fd = files.open(self.name)
         self._data = b""
         self._base = 0
+        self._window_bytes = _WINDOW_BYTES_MIN  # of the next window
         header = self._read_header()
         self.header = header if header is not None and header.first_sequence == first_sequence else None
         self.misplaced = None if header is None or header is self.header else header.first_sequence
@@ -156,6 +161,7 @@ class Segment:
         self._load(offset, BLOCK_BYTES)  # it may be newly written, or extend beyond the window
         block = unpack_block(self._data, 0, offset)
         if block is None or block.end > self.size:
+            self._window_bytes = _WINDOW_BYTES_MIN
             return None
         if block.end - offset > len(self._data):
             self._load(offset, block.end - offset)
@@ -168,6 +174,7 @@ class Segment:
     def forget(self) -> None:
         """Discard the window. An uncommitted block may be withdrawn, so it must be read again."""
         self._data = b""
+        self._window_bytes = _WINDOW_BYTES_MIN
 
     def is_zero_at(self, offset: int) -> bool:
         """Return whether the bytes of a block's fixed part at *offset* are zeros or after the end of the file."""
@@ -255,8 +262,9 @@ class Segment:
 
     def _load(self, offset: int, size: int) -> None:
         """Read the window at *offset*: at least *size* bytes, unless the file is shorter."""
-        self._data = self._files.read(self._fd, offset, max(size, _WINDOW_BYTES))
+        self._data = self._files.read(self._fd, offset, max(size, min(self._window_bytes, _WINDOW_BYTES)))
         self._base = offset
+        self._window_bytes = min(2 * self._window_bytes, _WINDOW_BYTES)
 
     def _read_header(self) -> SegmentHeader | None:
         size = segment_header_bytes(self._files.read(self._fd, 0, SEGMENT_HEADER_BYTES))

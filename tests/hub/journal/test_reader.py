@@ -493,6 +493,38 @@ def test_a_follower_does_not_search_the_rest_of_the_segment(disk: ForgettingFile
     reader.close()
 
 
+def test_a_follower_waits_for_the_rest_of_a_block() -> None:
+    """Half a block at the end is a commit being written. A second look finds it, or searches for what follows."""
+    whole = ForgettingFiles()
+    life = Life(whole, segment_bytes=5 << 20)
+    for number in (1, 2, 3):
+        life.append(own("a", number))
+    data, blocks = seen_of(whole, 1), blocks_of(whole, 1)
+    asked = []
+
+    class Counting(ForgettingFiles):
+        def read(self, fd: int, offset: int, size: int) -> bytes:
+            asked.append(offset)
+            return super().read(fd, offset, size)
+
+    half = data[: blocks[1].end - 1] + bytes(len(data) - blocks[1].end + 1)
+    for after, expected_items in (
+        (data, expected([own("a", 1), own("a", 2), own("a", 3)])[1:]),
+        (half, []),
+        (flipped(data, 8 * blocks[1].end - 1), [Stored(2, 1, None), expected([own("a", 3)], 3)[0]]),
+    ):
+        files = Counting()
+        files.overwrite(segment_name(1), half)
+        reader = Reader(files)
+        assert rest(reader, follow=True) == expected([own("a", 1)])
+        assert len(set(asked)) <= 3  # the header, and two places
+        asked.clear()
+        files.overwrite(segment_name(1), after)
+        assert rest(reader, follow=True) == expected_items
+        reader.close()
+        asked.clear()
+
+
 # The real folder.
 
 

@@ -104,6 +104,29 @@ def test_blocks_are_read_one_after_the_other(window_bytes: int, monkeypatch: pyt
     assert not segment.is_zero_at(offset - 1)
 
 
+def test_windows_grow_from_the_end_of_what_is_written() -> None:
+    """Who reads much gets large windows; who waits at the end does not read a large one of zeros each time."""
+    data, blocks, _ = commits((100_000,) * 30)
+    files = CountingFiles()
+    files.overwrite(segment_name(FIRST), data + bytes(5 << 20))
+    segment = Segment(files, FIRST, HUB_ID)
+    files.asked.clear()
+    for block in blocks:
+        assert segment.block_at(block.offset) == block
+    assert files.asked[0] == 64 << 10
+    assert max(files.asked) == 1 << 20
+    for _ in range(3):
+        segment.block_at(blocks[-1].end)  # the first one has a window that has grown
+    files.asked.clear()
+    assert segment.block_at(blocks[-1].end) is None
+    assert files.asked == [64 << 10]
+    segment.block_at(blocks[0].offset)
+    segment.forget()
+    files.asked.clear()
+    segment.block_at(blocks[0].offset)
+    assert files.asked[0] == 64 << 10
+
+
 def test_a_block_written_since_is_seen() -> None:
     """A place that was read before it was written, in whole or in part, is read again."""
     data, blocks, _ = commits((10,), (10,))
