@@ -24,17 +24,10 @@ from nats.aio.client import Client
 from hub import entries as codec
 from hub.message import Peer
 from hub.wire.shipped import Label, pack_entries, pack_label
+from tests.support import free_port
 
 PROGRAM = Path(sys.executable).with_name("nats-server")
 START_S = 30.0
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class NatsServer:

@@ -10,7 +10,9 @@ import contextlib
 import inspect
 import json
 import os
+import random
 import select
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +36,8 @@ from tests.forked import Forked
 MPSR = (sys.executable, "-c", "from hub.cli import main; main()")
 _AS_IT_IS = MPSR  # a test may put something else in its place, which nobody can fork
 PATIENCE_S = 30.0
+PORTS_BELOW = 4000
+"""Where the ports of clients begin lower, there are not enough below them."""
 Stream = int | IO[bytes] | None
 """As for `subprocess.Popen`: PIPE, DEVNULL, a descriptor, a file, or None for that of this process."""
 
@@ -64,6 +68,20 @@ def source_of(condition: Callable[[], Any]) -> str:
 def descriptors() -> int:
     """Return how many descriptors this process has open."""
     return len(os.listdir("/dev/fd"))
+
+
+def free_port() -> int:
+    """
+    Return a free port of the loopback, for a server that is killed and comes back: none that the kernel would give to a
+    client meanwhile, also one that looks for that server.
+    """
+    least = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.SystemRandom().sample(range(max(least // 2, 1025), least), 100) if least > PORTS_BELOW else []:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        any_port: int = probe.getsockname()[1]
+        return any_port
 
 
 def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 from hub.journal.reader import open_reader
 from hub.message import Message
 from hub.query.query import Query
-from tests.support import HubProcess, eventually
+from tests.support import HubProcess, eventually, free_port
 
 
 class Host(HubProcess):
@@ -17,8 +16,7 @@ class Host(HubProcess):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.datagram, self.fifo, self.pickle = (str(folder / way) for way in ("log", "lines", "pickle"))
-        with socket.create_server(("127.0.0.1", 0)) as probe:  # a fixed one: clients look for it after a kill
-            self.port = probe.getsockname()[1]
+        self.port = free_port()  # a fixed one: clients look for it after a kill
         self.http = str(folder / "http")
         ways = ("--datagram", self.datagram, "--fifo", self.fifo, "--pickle", self.pickle)
         super().__init__(folder, *ways, "--http", self.http, "--tcp", f"127.0.0.1:{self.port}")

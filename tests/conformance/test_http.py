@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
-from tests.support import PATIENCE_S, HubProcess, eventually
+from tests.support import PATIENCE_S, HubProcess, eventually, free_port
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -50,8 +49,7 @@ class HttpHub(HubProcess):
         token = folder / "token"
         token.write_text(TOKEN)
         token.chmod(0o600)
-        with socket.create_server(("127.0.0.1", 0)) as probe:  # a fixed one: clients look for it after a kill
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.address = f"127.0.0.1:{free_port()}"  # a fixed one: clients look for it after a kill
         super().__init__(folder, "--http", self.web, "--http", self.address, "--http-token-file", str(token))
 
     def texts(self, tag: str) -> list[str]:

@@ -15,7 +15,8 @@ from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath
 from hub.sources.kinds import Jetstream
 from tests.certificates import Certificates
-from tests.natsserver import NatsServer, free_port
+from tests.natsserver import NatsServer
+from tests.support import free_port
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import random
-import socket
 from pathlib import Path
 
 import pytest
 
-from tests.support import Worker, progress
+from tests.support import Worker, free_port, progress
 from tests.system.test_forward import hub_in
 from tests.system.test_sinks import kills_of, wait_for_delivery
 
@@ -46,8 +45,7 @@ def test_kills_of_both_hubs_lose_nothing(tmp_path: Path, request: pytest.Fixture
     ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     sink, other = (text.format(address=address, folder=tmp_path) for text in (SINK, OTHER))
     with hub_in(tmp_path / "two", other) as two, hub_in(tmp_path / "one", sink) as one:
         worker = Worker(one.socket, "worker", dice.random())

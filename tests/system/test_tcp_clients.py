@@ -28,7 +28,7 @@ from hub.peer import peer_of_certificate, peer_of_host
 from tests.certificates import Certificates
 from tests.forwardshake import shake_hands
 from tests.hub.clients import chunk, read_acks
-from tests.support import PATIENCE_S, HubProcess, eventually, mpsr
+from tests.support import PATIENCE_S, HubProcess, eventually, free_port, mpsr
 
 KEY = b"a shared key"
 NODE_MODULES = Path(__file__).parents[2] / ".venv-node/node_modules"
@@ -149,8 +149,7 @@ def test_node(
 def test_a_kill(tmp_path: Path, key_file: str, certificates: Certificates) -> None:
     """A client that resends what was not acknowledged goes through kills of the hub: each message is stored once."""
     context, sent, acknowledged = certificates.context(), 600, set[str]()
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     options = {**tls_options(certificates), "shared_key_file": key_file}
     with hub_on_tcp(tmp_path, f"127.0.0.1:{port}", **options) as (hub, _):
         for at in range(0, sent, 200):

@@ -46,8 +46,10 @@ class File:
         found: list[Any] = []
         for run, position in self.read(**options).runs:
             assert position.number <= self.followed.offset
-            entries = Batch(b"t", run.entries, run.messages).messages()
-            found += [run.loss.lost_bytes] if run.loss is not None else [message.record for message in entries]
+            if run.loss is not None:
+                found.append(run.loss.lost_bytes)
+            else:
+                found += [message.record for message in Batch(b"t", run.entries, run.messages).messages()]
         return found
 
     @property
