@@ -21,6 +21,7 @@ from hub.sources.fileowner import Owner, Unowned
 from hub.sources.filerow import FileRow, State, row_path
 from hub.sources.fileset import FileSet
 from hub.sources.followed import Followed
+from hub.sources.lookfolder import Folders
 from hub.sources.openfiles import OpenFiles
 from hub.sources.readorder import ReadOrder
 from hub.sources.rowindex import Row
@@ -46,6 +47,7 @@ class FilesGone:
         open_files: OpenFiles,
         globs: SourceGlobs,
         unowned: Unowned,
+        folders: Folders,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -54,16 +56,23 @@ class FilesGone:
         self._open = open_files
         self._globs = globs
         self._unowned = unowned
+        self._folders = folders
         self._clock = clock
 
     def look_for_missing(self) -> None:
-        """Give up the files that have had no name for a while."""
+        """Give up the files that have had no name for a while, and that another look after that has not found."""
         now = self._clock()
         for file in list(self._files.missing):
             if file.missing_at is None or now - file.missing_at < VANISHED_S:
                 continue
             if file.fd != -1:
                 continue  # it is read to its end, and closed when it is idle
+            if file.missing_look == -1:  # the last look may have been long ago: of a process that was stopped, too
+                file.missing_look = self._files.look_number
+                if (folder := self._folders.get(file.folder)) is not None:
+                    folder.note_changed(None)
+            if file.missing_look == self._files.look_number:
+                continue
             self._files.missing.pop(file, None)
             if file.unread_bytes and file.state is State.LIVE:
                 file.state = State.GONE

@@ -98,6 +98,7 @@ class Followed:
         "is_unreadable",
         "mark",
         "missing_at",
+        "missing_look",
         "mtime_ns",
         "new_owner",
         "offset",
@@ -156,6 +157,8 @@ class Followed:
         self.seen_home: int = 0
         """The number of the look that saw it at its path last."""
         self.missing_at: float | None = None
+        self.missing_look: int = -1
+        """The number of the last look when it had been missing for long enough to be given up after the next one."""
         self.deleted: bool = False
         self.before: Followed | None = None
         """An older generation that is read first."""

@@ -81,7 +81,7 @@ class Following:
         self._folders = Folders()
         self._open = OpenFiles()
         self._order = ReadOrder(self._files)
-        self._gone = FilesGone(self._files, self._order, self._open, self._globs, unowned, clock=clock)
+        self._gone = FilesGone(self._files, self._order, self._open, self._globs, unowned, self._folders, clock=clock)
         finding = FileFinding(self._files, self._open, self._globs, unowned, from_start=from_start)
         rotations = Rotations(self._files, self._folders, self._order, self._open, self._globs, unowned)
         self._finding = finding

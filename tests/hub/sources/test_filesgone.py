@@ -35,6 +35,26 @@ def test_deleted_and_moved_files(rig: Rig, tmp_path: Path) -> None:
     assert rig.losses == []
 
 
+def test_back_before_the_next_look(rig: Rig, tmp_path: Path) -> None:
+    """A file is not given up before another look: the hub may have been stopped since it was missing."""
+    away = tmp_path / "away"
+    away.mkdir()
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.look()
+    os.rename(rig.folder / "app.log", away / "app.log")
+    rig.look()
+    rig.now += 10.0
+    os.rename(away / "app.log", rig.folder / "app.log")
+    rig.it.tick()
+    assert rig.it.next_look_in is not None
+    assert rig.all() == ["1"]
+    os.rename(rig.folder / "app.log", away / "app.log")
+    rig.it.close()
+    rig.start()
+    assert len(rig.losses) == 1, "only now it is gone"
+
+
 def test_gone_after_a_restart(rig: Rig) -> None:
     """A file that is not found again may have had more: that is declared once."""
     rig.start()
