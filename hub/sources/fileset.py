@@ -18,6 +18,7 @@ from hub.log import get_logger
 from hub.sources.complaints import Complaints
 from hub.sources.fileidentity import Identity
 from hub.sources.fileowner import Owners
+from hub.sources.filerow import row_path
 from hub.sources.followed import Followed, placed
 from hub.sources.generations import is_rotated_name
 from hub.sources.lookfolder import Folder
@@ -45,6 +46,8 @@ class FileSet:
         self.by_name: dict[bytes, Followed] = {}
         self.by_path: dict[str, list[Followed]] = {}
         """The generations of each, the oldest first."""
+        self.by_base: dict[str, set[str]] = {}
+        """The paths of the followed files, by the last part of it."""
         self.by_ino: dict[int, set[Followed]] = {}
         self.by_folder: dict[str, dict[Followed, None]] = {}
         """Those that were seen last in a folder."""
@@ -82,6 +85,16 @@ class FileSet:
         """Return whether a file with this inode is followed, or has a row."""
         return ino in self.by_ino or self.rows.has_ino(ino)
 
+    def may_be_elsewhere(self, path: str, folder: str) -> bool:
+        """
+        Return whether *folder*, not its own one, may have generations of *path*: no other path with that name is known,
+        or one was found there before.
+        """
+        if any(file.folder == folder for file in self.by_path.get(path, ())):
+            return True
+        base = os.path.basename(path)
+        return self.by_base.get(base, {path}) <= {path} and self.rows.paths_of(base) <= {row_path(path)}
+
     # Files come and go.
 
     def is_full(self, uid: int, path: str) -> bool:
@@ -116,6 +129,7 @@ class FileSet:
         self.by_name[identity.name] = file
         self.by_ino.setdefault(identity.ino, set()).add(file)
         self.by_path.setdefault(path, []).append(file)
+        self.by_base.setdefault(os.path.basename(path), set()).add(path)
         self.by_folder.setdefault(file.folder, {})[file] = None
         self.owners.of(file).files += 1
         return file
@@ -136,6 +150,10 @@ class FileSet:
         files.remove(file)
         if not files:
             del self.by_path[file.path]
+            paths = self.by_base[os.path.basename(file.path)]
+            paths.discard(file.path)
+            if not paths:
+                del self.by_base[os.path.basename(file.path)]
 
     def release(self) -> None:
         """Leave the files to other sources."""

@@ -53,6 +53,8 @@ class Candidate(NamedTuple):
     """How far it was read as another file, of which it is a copy."""
     is_closed: bool = False
     """Whether it could not be opened, so that nobody knows what it is a copy of."""
+    folder: str = ""
+    """Where it is, if that is another folder than the one that is searched first."""
 
     @property
     def born_ns(self) -> int:

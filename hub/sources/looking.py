@@ -56,6 +56,8 @@ class Looking:
     ) -> None:
         self.unread_folders: set[str] = set()
         self._is_first_look = True
+        self._at_home: dict[Followed, None] = {}  # what the present look has found at their paths
+        self._held: set[str] = set()  # paths of which the first look may find older generations in other folders
         self._files = files
         self._folders = folders
         self._globs = globs
@@ -80,6 +82,24 @@ class Looking:
                 yield from self._look_in(folder, everything=everything)
                 folder.next_look_at = self._clock() + min(LOOK_PAUSE_RATIO * (self._clock() - began), LOOK_PAUSE_MAX_S)
         self._is_first_look = False
+        if everything:
+            self._note_at_home()
+        self._at_home = {}
+        held, self._held = self._held, set()
+        self._order.disordered = set()
+        for path in sorted(held):
+            self._order.link(path)
+            for file in list(self._files.by_path.get(path, ())):
+                self._order.ready(file)
+
+    def _note_at_home(self) -> None:
+        """
+        Take note of which files are at their paths, and all their generations known. If there are several folders, that
+        is certain after a look at everything: copies, and files that were made and moved, may be in any of them.
+        """
+        for file in self._at_home:
+            if file.path not in self._files.changed and file.path not in self._rotations.incomplete:
+                file.home_ns = self._files.look_began_ns
 
     def _look_in(self, folder: Folder, *, everything: bool) -> Iterator[None]:
         """Look through one folder, and again if names that matter have changed meanwhile."""
@@ -97,7 +117,7 @@ class Looking:
                 folder.note_changed(name)
         for path in sorted(self._order.disordered):
             self._files.to_ready += self._files.by_path.get(path, ())
-        self._order.disordered = set()
+        self._order.disordered = set(self._held)
         self._finding.write_fresh()
         ready, self._files.to_ready = self._files.to_ready, []
         for file in ready:
@@ -251,10 +271,15 @@ class Looking:
         for path, found in searches.items():
             if path not in again:
                 self._take_found(folder, found)
+            if self._is_first_look and self._files.rows.has_path(path):
+                self._held.add(path)
+                self._order.disordered.add(path)
         incomplete = self._rotations.incomplete
         for file in at_home:  # not before: generations are older than this look
             if file.offset and file.path not in again and file.path not in incomplete:
-                file.home_ns = self._files.look_began_ns
+                self._at_home[file] = None
+        if len(self._folders.by_path) == 1:
+            self._note_at_home()
         if not moved and not again and not incomplete.intersection(searches):
             folder.looked_ns = self._files.look_began_ns
         self._files.changed.update(again)
@@ -308,6 +333,10 @@ class Looking:
         """Let generations be looked for where there are others than before, also if nothing is at their path."""
         for base in folder.strangers.keys() | folder.known_strangers.keys():
             path = os.path.join(folder.path, base)
-            if folder.strangers.get(base) != folder.known_strangers.get(base) and self._globs.has(path):
+            if folder.strangers.get(base) == folder.known_strangers.get(base):
+                continue
+            moved = {each for each in self._files.by_base.get(base, ()) if each != path}
+            if self._globs.has(path) and not self._rotations.are_others(folder, moved):
                 self._files.changed.add(path)
+            self._files.changed |= moved
         folder.known_strangers = folder.strangers

@@ -38,6 +38,8 @@ BUSY_NS = 10_000_000_000
 """A file that was written so shortly before it was copied may have been written between the copy and its truncation."""
 NAMES_MAX = 256
 """In a folder with more names, they are not listed again for each file that is read for the first time."""
+SEARCHED_MAX, SEARCHED_NAMES_MAX = 9, 4096
+"""With more folders, or names in one, those with unknown files of such names are searched for others' generations."""
 TRIES = 5
 """How often names are listed again that have changed during a search."""
 log = get_logger("mpsr.files")
@@ -84,6 +86,8 @@ class Rotations:
         self._open = open_files
         self._globs = globs
         self._unowned = unowned
+        self._listed_in = -1  # the number of the look that `_listings` are of
+        self._listings: dict[str, dict[str, int]] = {}
         self.incomplete: set[str] = set()
         """
         Paths of which it is not known yet which generations there are: a file is truncated, and was not read since;
@@ -98,10 +102,11 @@ class Rotations:
         files = self._files.by_path.get(path, [])
         folder_path, base = os.path.split(self._files.home(path))
         folder = self._folders.get(folder_path)
-        if folder is None or base not in folder.strangers:
+        elsewhere = self._elsewhere(path) if folder is not None else []
+        names = folder.strangers.get(base, {}) if folder is not None else {}
+        if folder is None or (not names and not elsewhere):
             self.incomplete.discard(path)
             return Search(path)
-        names = folder.strangers[base]
         with contextlib.ExitStack() as opened:
             if files and not files[-1].is_rotated and self._is_truncated(files[-1], opened):
                 self.incomplete.add(path)
@@ -116,21 +121,92 @@ class Rotations:
                 )  # fmt: skip
             except OSError:
                 return Search(path, folder, is_steady=False)
-        is_unread = found.has_copies and any(not file.offset for file in files)
+            others = [self._find_in(other, base, path, known) for other in elsewhere]
+        has_copies = any(each.has_copies for each in (found, *others))
+        is_unread = has_copies and any(not file.offset for file in files)
         if is_unread or len(names) > generations.CANDIDATES_MAX:
             self.incomplete.add(path)
         else:
             self.incomplete.discard(path)
-        return Search(path, folder, found.candidates, found.is_steady)
+        return Search(path, folder, [each for one in (found, *others) for each in one.candidates], found.is_steady)
+
+    def _elsewhere(self, path: str) -> list[tuple[Folder, dict[str, int]]]:
+        """Return other folders that may have generations of *path* (logrotate's ``olddir``), with their names there."""
+        home, base = os.path.split(self._files.home(path))
+        all_folders = self._folders.by_path
+        is_few = len(all_folders) <= SEARCHED_MAX
+        found = []
+        for folder in all_folders.values():
+            is_searched = base in folder.strangers or (is_few and folder.names <= SEARCHED_NAMES_MAX)
+            if folder.path == home or not is_searched:
+                continue
+            if not self.are_others(folder, {path}):
+                continue
+            names = generations.family(self._listed(folder), base)
+            if names and base not in names:
+                found.append((folder, names))
+        return found
+
+    def are_others(self, folder: Folder, paths: Iterable[str]) -> bool:
+        """Return whether *folder* may have generations of one of *paths*, which have one base and are not in it."""
+        for path in paths:
+            own = os.path.join(folder.path, os.path.basename(self._files.home(path)))
+            is_own = own in self._files.by_path or self._files.rows.has_path(own)
+            if not is_own and self._files.may_be_elsewhere(path, folder.path):
+                return True
+        return False
+
+    def _listed(self, folder: Folder) -> dict[str, int]:
+        """Return what was in a folder in the present look: the files of many paths may be searched in it."""
+        if self._listed_in != self._files.look_number:
+            self._listed_in, self._listings = self._files.look_number, {}
+        if (found := self._listings.get(folder.path)) is None:
+            with contextlib.ExitStack() as opened:
+                try:
+                    dir_fd = open_folder(folder.path)
+                    opened.callback(os.close, dir_fd)
+                    found = generations.listed(dir_fd)
+                except OSError:
+                    found = {}
+            self._listings[folder.path] = found
+        return found
+
+    def _find_in(
+        self,
+        place: tuple[Folder, dict[str, int]],
+        base: str,
+        path: str,
+        known: generations.Known,
+        read_to: generations.Reached | None = None,
+    ) -> generations.Found:
+        """Return the unread generations of *path* in another folder than its own."""
+        folder, names = place
+        since_ns, found = self._since_ns(path, None), generations.Found([])
+        for _ in range(TRIES):
+            with contextlib.ExitStack() as opened:
+                try:
+                    dir_fd = open_folder(folder.path)
+                    opened.callback(os.close, dir_fd)
+                    found = generations.find(
+                        dir_fd, names, base,
+                        is_known=self._files.is_known, since_ns=since_ns, read_to=read_to, known=known,
+                    )  # fmt: skip
+                    if found.is_steady:
+                        break
+                    names = generations.family(generations.listed(dir_fd), base)
+                except OSError:
+                    return generations.Found([])
+        return found._replace(candidates=[each._replace(folder=folder.path) for each in found.candidates])
 
     def take(self, found: Search) -> None:
         """Follow the generations that were found, each from a row on."""
         for each in found.candidates:
             assert found.folder is not None
-            if (file := self._take(each, found.folder.path, found.path)) is not None:
+            if (file := self._take(each, each.folder or found.folder.path, found.path)) is not None:
                 self._files.owners.of(file).rows.append(file.position())
-        if found.folder is not None and found.candidates:
-            self._files.check_places(found.folder)
+        for path in {each.folder or found.folder.path for each in found.candidates if found.folder is not None}:
+            if (folder := self._folders.get(path)) is not None:
+                self._files.check_places(folder)
 
     def is_overtaken(self, file: Followed) -> bool:
         """
@@ -144,24 +220,27 @@ class Rotations:
         if folder.names > NAMES_MAX and file.path not in self.incomplete:
             return False
         since_ns = self._since_ns(file.path, folder)
+        self._listed_in = -1
+        elsewhere = self._elsewhere(file.path)
         for _ in range(TRIES):
             with contextlib.ExitStack() as opened:
                 try:
                     dir_fd = open_folder(file.folder)
                     opened.callback(os.close, dir_fd)
                     names = generations.family(generations.listed(dir_fd), file.entry)
-                    del names[file.entry]
-                    if not names:
-                        return False
+                    names.pop(file.entry, None)
                     known = self._known(file.path, opened)
                     known = known._replace(others=(*known.others, *self._at_home(dir_fd, file.entry, opened)))
                     found = generations.find(
                         dir_fd, names, file.entry, is_known=self._files.is_known, since_ns=since_ns, known=known
                     )
-                except (OSError, KeyError):
-                    return False
-            if found.candidates or found.is_steady:
-                return bool(found.candidates)
+                    others = [self._find_in(place, file.entry, file.path, known) for place in elsewhere]
+                except OSError:
+                    break
+            if any(each.candidates for each in (found, *others)):
+                return True
+            if found.is_steady:
+                break
         return False
 
     def _since_ns(self, path: str, folder: Folder | None) -> int:
@@ -285,7 +364,7 @@ class Rotations:
         copies: list[Followed] = []
         lost, is_busy, is_whole = max(size - offset, 0), False, False
         for each in found:
-            copy = self._take(each, file.folder, file.path)
+            copy = self._take(each, each.folder or file.folder, file.path)
             is_whole = is_whole or each.is_copy
             if copy is None:
                 continue
@@ -296,8 +375,9 @@ class Rotations:
                 is_busy = not file.mtime_ns or file.mtime_ns > (each.identity.born_ns or 0) - BUSY_NS
             copy.is_blocked = True
             copies.append(copy)
-        if found and (folder := self._folders.get(file.folder)) is not None:
-            self._files.check_places(folder)
+        for path in {each.folder or file.folder for each in found}:
+            if (folder := self._folders.get(path)) is not None:
+                self._files.check_places(folder)
         is_whole = is_whole and not lost
         file.restart(file.data_start())
         file.doubts = 0
@@ -339,14 +419,26 @@ class Rotations:
                         dir_fd, generations.may_be_copies(listed, base), base,
                         is_known=self._files.is_known, since_ns=since_ns, read_to=reached, known=known,
                     )  # fmt: skip
+                    others = self._copies_elsewhere(file, found, reached, known)
                     after = generations.listed(dir_fd)
                 except OSError:
                     return []
             # Some file systems list names with other inodes than their files have.
             is_steady = found.is_steady or not tries_left
             if is_steady and generations.family(listed, base) == generations.family(after, base):
-                return found.candidates
+                return [*found.candidates, *others]
         return None
+
+    def _copies_elsewhere(
+        self, file: Followed, found: generations.Found, reached: generations.Reached, known: generations.Known
+    ) -> list[generations.Candidate]:
+        """Return the copies of a truncated file, and its generations, in other folders, if none was *found* yet."""
+        others: list[generations.Candidate] = []
+        self._listed_in = -1
+        for place in self._elsewhere(file.path):
+            others += self._find_in(place, os.path.basename(file.home), file.path, known, reached).candidates
+        has_copy = any(each.is_copy for each in found.candidates)
+        return [each for each in others if not (each.is_copy and has_copy)]
 
 
 def _descriptor(file: Followed, opened: contextlib.ExitStack) -> int:

@@ -7,6 +7,7 @@ Not here: what a row has (hub.sources.filerow), when one is judged to be of no u
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple, TypeVar
 
 from hub.message import Position
@@ -30,6 +31,7 @@ class RowIndex:
         self._rows: dict[bytes, Row] = {}
         self._by_ino: dict[int, set[bytes]] = {}
         self._by_path: dict[bytes, set[bytes]] = {}
+        self._paths: dict[bytes, set[bytes]] = {}  # by their last part
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._rows
@@ -54,6 +56,10 @@ class RowIndex:
         """Return the rows of the files of a path, by name."""
         return [self._rows[name] for name in sorted(self._by_path.get(row_path(path), ()))]
 
+    def paths_of(self, base: str) -> set[bytes]:
+        """Return the paths, as rows have them, whose last part is *base*."""
+        return self._paths.get(os.fsencode(base), set())
+
     def renumbered(self, identity: Identity, path: str) -> bytes | None:
         """Return the name of the same file of *path* on a device that had another number."""
         for name in self._by_path.get(row_path(path), ()):
@@ -66,12 +72,15 @@ class RowIndex:
         self._rows[name] = row
         self._by_ino.setdefault(row.row.ino, set()).add(name)
         self._by_path.setdefault(row.row.path, set()).add(name)
+        self._paths.setdefault(os.path.basename(row.row.path), set()).add(row.row.path)
 
     def forget(self, name: bytes) -> Row:
         """Remove a row, and return it."""
         found = self._rows.pop(name)
         _discard(self._by_ino, found.row.ino, name)
         _discard(self._by_path, found.row.path, name)
+        if found.row.path not in self._by_path:
+            _discard(self._paths, os.path.basename(found.row.path), found.row.path)
         return found
 
 

@@ -142,6 +142,10 @@ class History:
         (folder / "away").mkdir()
         logs, away = HERE / "logs", HERE / "away"
         self.world = World(logs, away, self.rng, ("app.log", "web.log")[: self.rng.choice([1, 1, 2])], self.clock)
+        globs = [logs / "*.log"]
+        if self.world.old != logs:
+            (folder / "logs" / "old").mkdir()
+            globs.append(self.world.old / "*")
         self.world.between = self.meddle  # type: ignore[method-assign]
         self.meddling = 0.0
         """How likely something happens at each system call of the collector."""
@@ -149,7 +153,7 @@ class History:
         self.is_running = False
         self.worked_s = 0.0
         self.table = Files(
-            paths=(GlobPath(logs / "*.log"),),
+            paths=tuple(map(GlobPath, globs)),
             begin="end" if self.from_end else "start",
             multiline=None if self.multiline is None else Multiline(self.multiline),
         )

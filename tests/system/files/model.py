@@ -168,6 +168,10 @@ class World:
             self.copy,
         ]
         self.actions = usual if self.is_orderly else usual + unusual
+        self.old = path
+        """Where rotation moves the older generations."""
+        if self.is_orderly and rng.random() < 0.4:
+            self.old = path / "old"
 
     # What the collector is measured by.
 
@@ -298,7 +302,7 @@ class World:
             return
         self.say(f"{log.name}: rotate")
         self.shift(log)
-        self.rename(current, self.path / f"{log.name}.1")
+        self.rename(current, self.old / f"{log.name}.1")
         if (contents := log.contents) is not None and contents.half is not None:
             contents.half.cut = contents.half_at
         if self.rng.random() < 0.5:
@@ -323,7 +327,7 @@ class World:
         self.say(f"{log.name}: copied by a rotation")
         self.shift(log)
         old = self.names[current]
-        target = self.path / f"{log.name}.1"
+        target = self.old / f"{log.name}.1"
         shutil.copyfile(current, target)
         self.stamp(target, is_new=True)
         new = self.names[target] = Contents(is_known=old.is_known or log.was_known)
@@ -600,13 +604,13 @@ class World:
 
     def shift(self, log: Log) -> None:
         """Give each generation the next number."""
-        oldest = self.path / f"{log.name}.{GENERATIONS}"
+        oldest = self.old / f"{log.name}.{GENERATIONS}"
         if oldest in self.names:
             self.remove(oldest)
         for number in range(GENERATIONS - 1, 0, -1):
-            path = self.path / f"{log.name}.{number}"
+            path = self.old / f"{log.name}.{number}"
             if path in self.names:
-                self.rename(path, self.path / f"{log.name}.{number + 1}")
+                self.rename(path, self.old / f"{log.name}.{number + 1}")
 
     def rename(self, path: Path, target: Path) -> None:
         """Rename *path*."""
@@ -616,7 +620,7 @@ class World:
         if target in self.names and self.names[target] is not contents:
             self.lose_name(target)
         self.names[target] = contents
-        if not contents.is_known and not self.is_watched(contents) and target.parent == self.path:
+        if not contents.is_known and not self.is_watched(contents) and target.parent != self.away:
             contents.destroy()  # a file that was never seen under a name that the collector looks for
 
     def remove(self, path: Path) -> None:
