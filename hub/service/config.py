@@ -25,6 +25,7 @@ from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath, SocketPath, default_journal, default_socket, is_abstract
 from hub.quantities import Duration, Mode, Size
 from hub.service.tables import Live, Table, fields_of
+from hub.sinks.overlap import is_followed, leads_into
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.table import SINKS_MAX, AnySink, File, Forward
 from hub.sources.kinds import (
@@ -239,6 +240,9 @@ class Config(Table, frozen=True, kw_only=True):
         for sink in self.sinks:
             if isinstance(sink, Forward) and (back := ways_in.intersection(sink.servers)):
                 raise ValueError(f"the sink {sink.name} leads back to this hub: {min(back)} (choose another server)")
+        for sink in self.sinks:
+            if isinstance(sink, File):
+                self._check_files_of(sink)
         taken: dict[str, str] = {self.socket: "the hub's socket"}
         for source in self.all_sources:
             where, what = source.where, "path" if os.path.isabs(source.where) else "address"
@@ -249,6 +253,17 @@ class Config(Table, frozen=True, kw_only=True):
             taken[where] = "another source"
             if isinstance(source, Http) and source.address is not None and source.token_file is None:
                 raise ValueError(f"every user of this host can reach {where}: HTTP needs a token_file there")
+
+    def _check_files_of(self, sink: File) -> None:
+        """Raise ValueError if the files of *sink* would be read again, or be in the way of the hub's own."""
+        if leads_into(sink.path, self.journal):
+            raise ValueError(f"the sink {sink.name} can write into the folder of the journal (choose another folder)")
+        for source in self.all_sources:
+            if isinstance(source, Files) and (glob := is_followed(sink.path, source.paths, source.excluded)):
+                raise ValueError(
+                    f"the sink {sink.name} writes files that a source of this hub follows: {glob} (choose another "
+                    "folder, or exclude them there)"
+                )
 
     @property
     def rules(self) -> dict[Right, Rules]:

@@ -4,7 +4,8 @@ Checks whether a hub could start with a configuration, without starting one.
 Always true: nothing is made, changed or deleted; a hub that runs with this configuration is not disturbed, and does not
 make it invalid.
 
-Not here: conditions that only the start itself can find, such as another hub at the socket (hub.socketfile).
+Not here: sinks (hub.sinks.table), conditions that only the start itself can find, such as another hub at the socket
+(hub.socketfile).
 Source: statvfs(3); chown(2): a process may give its files to its own groups only.
 """
 
@@ -27,7 +28,6 @@ from hub.quantities import Size
 from hub.secretfile import Unusable, read_secret
 from hub.service.config import Config
 from hub.service.tables import type_of
-from hub.sinks.table import SinkFault, check_sink, reason_of
 from hub.socketpath import CHOOSE_A_FOLDER, check_folder, check_length, check_names, group_id
 from hub.sources.credentials import load as load_credentials
 from hub.sources.fileglob import Exclusion, Glob
@@ -93,15 +93,6 @@ def check_sources(config: Config) -> None:
             _check_source(source)
         except (MpsrError, OSError) as error:
             raise as_source_error(source, error) from error
-
-
-def check_sinks(config: Config) -> None:
-    """Raise SinkFault for a sink that could not deliver. A hub would start, and try again."""
-    for sink in config.sinks:
-        try:
-            check_sink(sink)
-        except (MpsrError, OSError) as error:
-            raise SinkFault(f"sink {sink.name}: {reason_of(error)}") from error
 
 
 def notes_on_sources(config: Config) -> Iterator[str]:

@@ -4,7 +4,7 @@ Reloads the configuration of a running hub.
 Settings that can change at run time take effect; the others are reported as needing a restart.
 
 Always true:
-- an invalid configuration changes nothing and is reported;
+- an invalid configuration changes nothing and is reported; so does a sink, new or changed, that could not deliver;
 - a reload drops no connection and no message;
 - a setting that needs a restart, or belongs to the socket unit, is named and keeps its value;
 - the file and the databases of users and groups, which rules name, are read on a thread: neither delays a client;
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from hub.journal.journal import Journal
 from hub.log import get_logger, set_level
 from hub.service.config import Config, changes
 from hub.service.settings import LoadedConfig
+from hub.sinks.table import SinkTable
 
 _OF_SOCKET = ("mode", "group")
 """Settings of the socket's file. An inherited socket has those of its socket unit."""
@@ -41,10 +42,11 @@ class Reloader:
     *emit* sends an event to its subscribers.
 
     *follow_socket* gives the spool folder the permissions that the socket has now. *follow_sources* and
-    *follow_sinks* run the sources and the sinks of a configuration, and no others.
+    *follow_sinks* run the sources and the sinks of a configuration, and no others. *check_sinks*, which is called on a
+    thread, raises MpsrError for a sink that could not deliver.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but four by name
         self,
         config: Config,
         load: Callable[[], LoadedConfig],
@@ -54,6 +56,7 @@ class Reloader:
         follow_socket: Callable[[], Awaitable[None]],
         follow_sources: Callable[[Config], Awaitable[None]],
         follow_sinks: Callable[[Config], Awaitable[None]],
+        check_sinks: Callable[[Sequence[SinkTable]], None],
         emit: Callable[[str, object], None],
     ) -> None:
         self.config = config
@@ -63,6 +66,7 @@ class Reloader:
         self._follow_socket = follow_socket
         self._follow_sources = follow_sources
         self._follow_sinks = follow_sinks
+        self._check_sinks = check_sinks
         self._emit = emit
         self._reloading = asyncio.Lock()
 
@@ -79,6 +83,9 @@ class Reloader:
         try:
             settings = await asyncio.to_thread(self._load)
             changed, restart = changes(old, settings.config)
+            # One that has failed since it was made does not keep the others from being changed.
+            fresh = [sink for sink in settings.config.sinks if sink not in old.sinks]
+            await asyncio.to_thread(self._check_sinks, fresh)
             of_unit = [name for name in changed if name in _OF_SOCKET and self._endpoint.is_inherited]
             changed = [name for name in changed if name not in of_unit]
             self._apply(msgspec.structs.replace(old, **{name: getattr(settings.config, name) for name in changed}))

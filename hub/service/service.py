@@ -64,6 +64,7 @@ from hub.service.systemd import SOCKET_NAME, Notifier, inherited_sockets
 from hub.service.watchdog import Watchdog
 from hub.sinks.sinks import Sinks, needed_by
 from hub.sinks.stdout import Printer
+from hub.sinks.table import check_sinks
 from hub.socketfile import SocketFile
 from hub.sources.shown import Shown
 from hub.sources.sources import Sources
@@ -178,6 +179,7 @@ class Service:
             follow_socket=spools.follow_socket,
             follow_sources=lambda config: sources.change(config.all_sources),
             follow_sinks=lambda config: sinks.change(config.sinks),
+            check_sinks=check_sinks,
             emit=events.emit,
         )
         reload = functools.partial(_reload, reloader, notifier)

@@ -14,7 +14,7 @@ import importlib
 import importlib.util
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
@@ -395,6 +395,15 @@ def reason_of(error: Exception) -> str:
 def check_sink(table: SinkTable) -> None:
     """Check that the sink for *table* could be opened, without changing anything. Raises MpsrError or OSError."""
     _module_of(table).check_table(table)
+
+
+def check_sinks(tables: Iterable[SinkTable]) -> None:
+    """Raise SinkFault for a sink that could not deliver. A hub would start, and try again. It blocks."""
+    for table in tables:
+        try:
+            check_sink(table)
+        except (MpsrError, OSError) as error:
+            raise SinkFault(f"sink {table.name}: {reason_of(error)}") from error
 
 
 def _module_of(table: SinkTable) -> Any:

@@ -19,9 +19,8 @@ from hub.journal.segment import segment_name
 from hub.paths import AbsolutePath
 from hub.service import preflight
 from hub.service.config import Config
-from hub.service.preflight import check_sinks, check_sources, check_start, notes_on_sources
+from hub.service.preflight import check_sources, check_start, notes_on_sources
 from hub.service.settings import load
-from hub.sinks.table import File, SinkFault, SinkName, Template
 from hub.socketfile import SocketFile
 from hub.sources.kinds import Fifo, Journald
 from hub.sources.values import Place
@@ -213,18 +212,6 @@ def test_a_source_that_could_not_be_opened(path: str, group: str | None, said: s
     with pytest.raises(SourceError) as raised:
         check_sources(config)
     assert raised.value.reason.startswith(said.format(tmp=tmp_path))
-
-
-def test_a_sink_that_could_not_deliver(tmp_path: Path) -> None:
-    """The check names the sink and its fault; the start does not, because the hub goes on without the sink."""
-    (tmp_path / "logs").mkdir()
-    sink = File(name=SinkName("a"), path=Template(f"{tmp_path}/logs/{{tag}}.log"))
-    config = msgspec.structs.replace(config_in(tmp_path), sinks=(sink,))
-    check_sinks(config)
-    (tmp_path / "logs").rmdir()
-    check_start(config)
-    with pytest.raises(SinkFault, match=f"sink a: {tmp_path}/logs: No such file"):
-        check_sinks(config)
 
 
 def test_a_source_that_is_there_is_fine(tmp_path: Path) -> None:

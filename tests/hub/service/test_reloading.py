@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,7 @@ from hub.quantities import Mode
 from hub.service.config import Config
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig, load
-from hub.sinks.table import File, SinkName, Template
+from hub.sinks.table import File, SinkFault, SinkName, Template
 from hub.sources.kinds import Fifo
 
 NO_FAULTS: Mapping[str, MpsrError] = MappingProxyType({})
@@ -87,6 +87,7 @@ def followers(parts: Any) -> Any:
         "follow_socket": parts.follow_socket,
         "follow_sources": parts.follow_sources,
         "follow_sinks": follow_sinks,
+        "check_sinks": getattr(parts, "check_sinks", lambda _: None),
         "emit": emit,
     }
 
@@ -143,6 +144,29 @@ def test_sinks_follow() -> None:
     for changed in ["sinks"], []:
         assert asyncio.run(reloading.reload())["changed"] == changed
     assert [call for call in parts.calls if call.startswith("sinks")] == ["sinks 1"]
+
+
+def test_a_sink_that_could_not_deliver_is_refused() -> None:
+    """As by --check; nothing changes then. One that runs already is not checked: its fault is no news."""
+    one, two = (File(name=SinkName(name), path=Template(f"/srv/{name}.log")) for name in "ab")
+    parts: Any = Parts()
+    checked: list[list[str]] = []
+
+    def check(sinks: Sequence[File]) -> None:
+        checked.append([str(sink.name) for sink in sinks])
+        if two in sinks:
+            raise SinkFault("sink b: /srv: No such file or directory")
+
+    parts.check_sinks = check
+    reloading = reloader(parts, msgspec.structs.replace(config(), sinks=(one,)))
+    asyncio.run(reloading.reload())
+    calls = list(parts.calls)
+    new = msgspec.structs.replace(config(), sinks=(one, two), connections_max=5)
+    reloading._load = lambda: LoadedConfig(new, {}, "/f")
+    with pytest.raises(SinkFault, match="sink b"):
+        asyncio.run(reloading.reload())
+    assert (checked, parts.calls) == ([["a"], ["b"]], calls)
+    assert reloading.config.sinks == (one,)
 
 
 def test_sources_follow() -> None:

@@ -11,7 +11,19 @@ from hub.service.config import Config
 from hub.service.settings import load
 from hub.service.tables import type_of
 from hub.sinks.file import FileSink
-from hub.sinks.table import SINKS, File, Forward, Otlp, SinkFault, check_sink, make, reason_of
+from hub.sinks.table import (
+    SINKS,
+    File,
+    Forward,
+    Otlp,
+    SinkFault,
+    SinkName,
+    Template,
+    check_sink,
+    check_sinks,
+    make,
+    reason_of,
+)
 from tests.hub.sinks.delivering import TABLE, Alone
 
 
@@ -93,6 +105,16 @@ def test_a_row_has_a_class() -> None:
         check_sink(TABLE)
 
 
+def test_a_sink_that_could_not_deliver(tmp_path: Path) -> None:
+    """The check names the sink and its fault."""
+    (tmp_path / "logs").mkdir()
+    table = File(name=SinkName("a"), path=Template(f"{tmp_path}/logs/{{tag}}.log"))
+    check_sinks([table])
+    (tmp_path / "logs").rmdir()
+    with pytest.raises(SinkFault, match=f"sink a: {tmp_path}/logs: No such file"):
+        check_sinks([table])
+
+
 def test_a_reason_is_for_people() -> None:
     """The words of the system with the file, those of our own errors, and a fault of ours as it is."""
     assert reason_of(FileNotFoundError(2, "No such file or directory", "/a")) == "/a: No such file or directory"
@@ -137,6 +159,23 @@ def test_servers_that_cannot_be(tmp_path: Path, lines: str, words: str) -> None:
     """Each error says what would be right."""
     with pytest.raises(ConfigError, match=words):
         config_of(tmp_path, FORWARD + lines)
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "words"),
+    [
+        ('files = ["/srv/*.log"]', "/srv/{tag}.log", r"a source of this hub follows: /srv/\*\.log"),
+        ('[[sources]]\ntype = "files"\npaths = ["/srv/**/a.log"]', "/srv/x/a.log", "a source of this hub follows"),
+        ('journal = "/srv/journal"', "/srv/journal/a.log", "into the folder of the journal"),
+        ('journal = "/srv/journal"', "/srv/{tag}/a.log", "into the folder of the journal"),
+    ],
+)
+def test_files_stay_out_of_the_way_of_the_hub(tmp_path: Path, key: str, path: str, words: str) -> None:
+    """What it would read again would grow for ever; its journal is its own."""
+    row = '\n[[sinks]]\ntype = "file"\nname = "a"\npath = "{}"\n'
+    with pytest.raises(ConfigError, match=words):
+        config_of(tmp_path, key + row.format(path))
+    assert len(config_of(tmp_path, key + row.format("/srv/other/{tag}.txt")).sinks) == 1
 
 
 @pytest.mark.parametrize(
