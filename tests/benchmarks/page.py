@@ -97,7 +97,7 @@ READING = """\
 ## Reading
 
 The whole command, with the start of its process, from a journal of messages of 130 bytes. Cold: nothing of the journal
-is in memory. The searches are among the last million messages, and print JSON.
+is in memory. The searches are among the last {searched:,.0f} messages, and print JSON.{start}
 
 ![Queries against the size of the journal](performance/queries.svg)
 
@@ -326,7 +326,9 @@ def _queries(results: Results) -> str:
         for name in SEARCHES
         if (values := results.values("queries", "searches", f"{name}, M/s"))
     ]
-    text = READING + table(("journal", *used), rows)
+    searched, start = (results.median("queries", "searches", name) for name in ("searched", "start, s"))
+    alone = "" if start is None else f" `logs -n 1` takes {start * 1e3:.0f} ms, which are part of each."
+    text = READING.format(searched=searched or 1e6, start=alone) + table(("journal", *used), rows)
     return text + ("\n" + table(("`mpsr logs`", "messages/s"), found) if found else "")
 
 

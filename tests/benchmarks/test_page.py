@@ -102,6 +102,15 @@ def test_progress_has_the_figures_of_the_page() -> None:
         "messages_per_s 9000"
     )
     assert page.one_line(Point("queries", "searches", 0, 0, {"a, M/s": 1.25})) == "a, M/s 1.25"
+
+
+def test_the_start_of_a_search_is_stated(results: Results) -> None:
+    """With the number of messages that were searched; older results lack both."""
+    results.points.append(Point("queries", "searches", 0, 0, {"--grep, a literal in none, M/s": 12.5}))
+    assert "the last 1,000,000 messages, and print JSON.\n" in page.render(results)
+    results.points[-1].figures.update({"searched": 1e7, "start, s": 0.0824})
+    text = page.render(results)
+    assert "the last 10,000,000 messages, and print JSON. `logs -n 1` takes 82 ms, which are part of each.\n" in text
     assert page.one_line(Point("memory", "mpsr", 10, 0, {"memory_bytes": 4e7, "messages_per_s": 1})) == "40 MB"
 
 
