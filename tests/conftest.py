@@ -72,6 +72,7 @@ FIRST = (
     "hub/web/test_handler",
     "benchmarks/test_figures",
     "hub/cli/test_bench",
+    "hub/cli/test_send",
     "producers/test_handover",
     "conformance/test_http",
     "system/test_sinks",
