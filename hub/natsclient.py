@@ -30,7 +30,7 @@ CLOSE_S = 1.0
 """A server that refuses TLS may never confirm the end."""
 _TRIES, _PAUSE_S = 2, 0.1
 """How often each server is tried before `open` fails, and the pause before the next."""
-REPLY_S = 10.0
+REPLY_S = 5.0
 NO_STREAM, NO_CONSUMER, NO_MESSAGE = 10059, 10014, 10037
 
 
@@ -100,6 +100,11 @@ class NatsClient:
     def payload_bytes_max(self) -> int:
         """The largest message that the server accepts."""
         return self._client.max_payload
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether the server belongs to a cluster, so that a stream can have replicas."""
+        return bool(self._client._server_info.get("cluster"))
 
     async def subscribe(self, callback: Callable[[Msg], None]) -> str:
         """Call *callback* for each message to a token below a new inbox; return the inbox. Raises NatsFault."""

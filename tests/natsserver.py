@@ -6,6 +6,7 @@ A real NATS server with JetStream, and a hub that ships blocks to it, as the tes
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -54,7 +55,7 @@ class NatsServer:
         """Start it, and return when it accepts connections."""
         self.folder.mkdir(exist_ok=True)
         config = self.folder / "nats.conf"
-        store = f'jetstream {{ store_dir: "{self.folder}/store" {self._jetstream} }}'
+        store = f'jetstream {{ store_dir: "{self.folder}/store"\n{self._jetstream} }}'
         more = self._more if self._jetstream is None else f"{store}\n{self._more}"
         config.write_text(f'listen: "127.0.0.1:{self.port}"\n{more}\n')
         with (self.folder / "nats.log").open("ab") as log:
@@ -91,6 +92,48 @@ class NatsServer:
             yield client
         finally:
             await client.close()
+
+
+class NatsCluster:
+    """Three servers, which hold each stream three times."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = [free_port() for _ in range(3)]
+        routes = ", ".join(f'"nats-route://127.0.0.1:{port}"' for port in ports)
+        self.servers = []
+        for number, port in enumerate(ports):
+            cluster = f'cluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+            more = f'server_name: "n{number}"\n{cluster}'
+            self.servers.append(NatsServer(folder / f"nats{number}", more=more))
+        self.urls = [server.url for server in self.servers]
+
+    def __enter__(self) -> Self:
+        for server in self.servers:
+            server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.kill()
+
+    def leader_of(self, stream: str) -> NatsServer:
+        """Return the server that leads *stream*."""
+
+        async def ask() -> str:
+            client = await nats.connect(self.urls, connect_timeout=2)
+            try:
+                leader = (await client.jetstream().stream_info(stream)).cluster
+                return (leader.leader if leader is not None else "") or ""
+            finally:
+                await client.close()
+
+        deadline = time.monotonic() + START_S
+        while True:
+            with contextlib.suppress(Exception):
+                if name := asyncio.run(ask()):
+                    return self.servers[int(name.removeprefix("n"))]
+            assert time.monotonic() < deadline, "the stream has no leader"
+            time.sleep(0.1)
 
 
 class Shipper:

@@ -28,6 +28,7 @@ from hub.service.tables import Live, Table, fields_of
 from hub.sinks.overlap import is_followed, leads_into
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.table import SINKS_MAX, AnySink, File, Forward
+from hub.sinks.table import Jetstream as JetstreamSink
 from hub.sources.kinds import (
     AnySource,
     Datagram,
@@ -315,6 +316,9 @@ def _check_sinks(sinks: tuple[AnySink, ...]) -> None:
     for given, what in ((names, "name"), (paths, "path")):
         if twice := next((each for each in given if given.count(each) > 1), None):
             raise ValueError(f"two sinks have the {what} {twice} (choose another {what})")
+    blocks = [sink.destination for sink in sinks if isinstance(sink, JetstreamSink) and sink.format == "blocks"]
+    if twice := next((each for each in blocks if blocks.count(each) > 1), None):
+        raise ValueError(f"two sinks ship blocks to {twice} (leave one of them out)")
     for one, two in itertools.combinations([sink for sink in sinks if isinstance(sink, File)], 2):
         if path := PathTemplate(one.path).meets(PathTemplate(two.path)):
             raise ValueError(f"the sinks {one.name} and {two.name} can write to the same file {path} (use two folders)")

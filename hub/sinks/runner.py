@@ -326,6 +326,10 @@ class Runner:
         detail = self._sink.settle()
         self._store(msgspec.structs.replace(self._cursor(), sequence=self._delivered, is_paused=False, detail=detail))
 
+    def go_back(self, after: int, detail: bytes) -> None:
+        self._store(msgspec.structs.replace(self._cursor(), sequence=after, detail=detail))
+        raise Halted
+
     def refuse(self, message: Message, reason: str) -> None:
         self._refuse(message, reason, None)
 

@@ -22,6 +22,7 @@ import msgspec
 from hub.errors import MpsrError
 from hub.journal.cursors import is_name
 from hub.message import Message
+from hub.natsplace import ServerUrl, StreamName, Subject, check_place
 from hub.paths import AbsolutePath
 from hub.quantities import Duration, Mode, Size
 from hub.query.condition import Condition
@@ -229,7 +230,38 @@ class Exec(SinkTable, frozen=True, kw_only=True, tag="exec"):
         return shlex.join(self.command)
 
 
-AnySink = File | Forward | Otlp | Exec
+class Jetstream(SinkTable, frozen=True, kw_only=True, tag="jetstream"):
+    """
+    A stream of NATS servers. *format*: blocks for another hub, or JSON for any consumer. *subject*: what the subjects
+    begin with (None: ``mpsr``, or the name of the stream).
+    """
+
+    servers: tuple[ServerUrl, ...]
+    stream: StreamName = StreamName("LOGS")
+    subject: Subject | None = None
+    format: Literal["blocks", "json"] = "blocks"
+    user: str | None = None
+    password_file: AbsolutePath | None = None
+    token_file: AbsolutePath | None = None
+    credentials_file: AbsolutePath | None = None
+    tls_ca: AbsolutePath | None = None
+    tls_cert: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+
+    def __post_init__(self) -> None:
+        check_place(self)
+
+    @property
+    def prefix(self) -> str:
+        """What the subjects begin with."""
+        return self.subject or ("mpsr" if self.format == "blocks" else self.stream)
+
+    @property
+    def destination(self) -> str:
+        return f"{','.join(self.servers)}/{self.stream}/{self.prefix}"
+
+
+AnySink = File | Forward | Otlp | Exec | Jetstream
 
 
 class Halted(MpsrError):
@@ -283,6 +315,12 @@ class Host(Protocol):
         """
         Store durably how far it has delivered, and what `Sink.settle` returns. Messages that are being delivered do not
         count.
+        """
+
+    def go_back(self, after: int, detail: bytes) -> None:
+        """
+        Let a fresh sink deliver everything after the sequence *after* again: the destination has lost it. *detail* is
+        what that one gets. Does not return.
         """
 
     def refuse(self, message: Message, reason: str) -> None:
@@ -382,6 +420,9 @@ SINKS: Mapping[str, Row] = {
         module_of_extra="opentelemetry.proto",
     ),
     "exec": Row(Exec, "hub.sinks.child", "ChildSink", "Give messages to a command."),
+    "jetstream": Row(
+        Jetstream, "hub.sinks.jetstream", "make", "Ship to a stream of NATS.", extra="nats", module_of_extra="nats"
+    ),
 }
 
 

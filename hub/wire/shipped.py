@@ -16,7 +16,7 @@ the entries as they are stored, one msgpack array, in one zstd frame. The header
 | `Mpsr-After` | the last sequence that this publisher has shipped before, or passed over because of its filters |
 | `Mpsr-Received` | when the hub has received them, in nanoseconds since the epoch |
 | `Mpsr-Home` | ``HUB SEQUENCE RECEIVED HOST``, if that hub has these messages from another one |
-| `Nats-Msg-Id` | ``HUB:FIRST-LAST``: the server drops a repetition within its window |
+| `Nats-Msg-Id` | ``HUB:FIRST-LAST:RECEIVED``: the server drops a repetition within its window |
 
 Bytes of host, tag, command and cgroup other than ASCII letters, digits and ``_.-~/:@`` are written as ``%2F``.
 
@@ -95,7 +95,7 @@ class Label(NamedTuple):
 
     @property
     def message_id(self) -> str:
-        return f"{self.hub.hex()}:{self.first}-{self.last}"
+        return f"{self.hub.hex()}:{self.first}-{self.last}:{self.received}"
 
 
 def pack_label(label: Label) -> dict[str, str]:

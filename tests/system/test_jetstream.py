@@ -8,17 +8,20 @@ hub once, in the order of its hub, whatever is killed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.natsserver import NatsServer, Shipper, make_stream
-from tests.support import HubProcess, eventually, mpsr
+from producers import Producer
+from tests.natsserver import NatsCluster, NatsServer, Shipper, make_stream
+from tests.support import HubProcess, Worker, eventually, mpsr, progress
+from tests.system.test_sinks import kills_of, wait_for_delivery, write_config
 
 pytestmark = pytest.mark.durability
 
@@ -127,3 +130,153 @@ def test_a_collecting_hub(tmp_path: Path) -> None:
             row = json.loads(rows[-1])
             assert (row["type"], row["state"], row["messages"]) == ("jetstream", "open", 6)
             assert row["path"] == f"{server.url}/LOGS/mpsr"
+
+
+SINK = """
+[[sinks]]
+type = "jetstream"
+name = "up"
+from = "start"
+servers = [{servers}]
+"""
+SOURCE = """
+[[sources]]
+type = "jetstream"
+servers = [{servers}]
+"""
+
+
+class Paced:
+    """A producer on a thread that sends at a limited rate, and its number of acknowledged messages."""
+
+    def __init__(self, path: str, tag: str) -> None:
+        self.tag = tag
+        self.acknowledged = 0
+        self._path = path
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._send, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Send no more, and return when everything is acknowledged."""
+        self._stopping.set()
+        self._thread.join(120)
+        assert not self._thread.is_alive()
+
+    def _send(self) -> None:
+        with Producer(self._path, tag=self.tag) as producer:
+            while not self._stopping.wait(0.01):
+                for number in range(self.acknowledged, self.acknowledged + 20):
+                    producer.send({"n": number})
+                producer.flush(timeout=60)
+                self.acknowledged += 20
+
+
+def quoted(urls: Sequence[str]) -> str:
+    return ", ".join(f'"{url}"' for url in urls)
+
+
+def hub_in(folder: Path, config: str) -> HubProcess:
+    folder.mkdir()
+    return HubProcess(folder, "--config", write_config(folder, config), "--journal-size", "4GiB")
+
+
+def by_tag(hub: HubProcess) -> dict[str, list[tuple[int, str]]]:
+    """Return time and record of the messages of each worker, in the order in which they are stored."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for message in hub.messages("worker.*"):
+        found.setdefault(message.tag, []).append((message.time, json.dumps(message.record)))
+    return found
+
+
+def is_further(hub: HubProcess) -> Callable[[], bool]:
+    """Return a condition that holds when the hub has stored more than now."""
+    seen = last_of(hub)
+    return lambda: last_of(hub) > seen
+
+
+def last_of(hub: HubProcess) -> int:
+    """Return the sequence of the last message that the hub has stored."""
+    return int(hub.stats()["last_sequence"])
+
+
+def all_of(hubs: Sequence[HubProcess]) -> dict[str, list[tuple[int, str]]]:
+    return {tag: messages for hub in hubs for tag, messages in by_tag(hub).items()}
+
+
+def wait_until_collected(hubs: Sequence[HubProcess], collecting: HubProcess) -> None:
+    """Return when the collecting hub has as many messages as the others have shipped."""
+    for hub in hubs:
+        wait_for_delivery(hub)
+    sent = sum(map(last_of, hubs))
+    eventually(lambda: last_of(collecting) >= sent, timeout=120)
+
+
+@pytest.mark.timeout(3600, method="signal")
+def test_kills_of_hubs_and_server_lose_and_repeat_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Whichever of the two hubs is killed, and the server between them: each message is there once, in order."""
+    dice = random.Random(request.config.getoption("--seed"))
+    with NatsServer(tmp_path / "nats", jetstream="sync_interval: always") as server:
+        servers = quoted([server.url])
+        with (
+            hub_in(tmp_path / "two", SOURCE.format(servers=servers)) as two,
+            hub_in(tmp_path / "one", SINK.format(servers=servers)) as one,
+        ):
+            workers = [Worker(one.socket, f"worker.{number}", dice.random()) for number in range(2)]
+            for _ in range(kills_of(request)):
+                progress(workers[:1], dice.randint(1, 2000))
+                for hub in dice.choice(((one,), (two,), (one, two), ())):
+                    hub.kill()
+                    hub.start()
+                if dice.random() < 0.4:
+                    server.kill()
+                    server.start()
+            for worker in workers:
+                worker.end()
+            wait_until_collected([one], two)
+            assert (one.stop(), two.stop()) == (0, 0)
+            assert by_tag(two) == by_tag(one)
+            assert not two.messages("mpsr.loss*")
+            assert {each.home.hub for each in two.messages("worker.*") if each.home} == {each_hub_id(one)}
+
+
+def each_hub_id(hub: HubProcess) -> bytes:
+    """Return the id of the hub of a journal that has one segment at least."""
+    segment = min(Path(hub.journal).glob("*.seg"))
+    return segment.read_bytes()[16:32]
+
+
+@pytest.mark.timeout(600, method="signal")
+def test_three_hubs_a_cluster_of_three_and_a_collecting_hub(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A server, the leader of the stream, a hub and the collecting hub are killed: each message is there once."""
+    dice = random.Random(request.config.getoption("--seed"))
+    with NatsCluster(tmp_path) as cluster, contextlib.ExitStack() as stack:
+        servers = quoted(cluster.urls)
+        hubs = [stack.enter_context(hub_in(tmp_path / f"hub{n}", SINK.format(servers=servers))) for n in range(3)]
+        collecting = stack.enter_context(hub_in(tmp_path / "all", SOURCE.format(servers=servers)))
+        workers = [Paced(hub.socket, f"worker.{n}") for n, hub in enumerate(hubs)]
+        leader = cluster.leader_of("LOGS")
+        eventually(lambda: last_of(collecting))
+        other = dice.choice([server for server in cluster.servers if server is not leader])
+        events = ["server", "leader", "hub", "collecting"]
+        dice.shuffle(events)
+        for event in events:
+            progress(workers, dice.randint(1, 500))
+            if event in ("server", "leader"):
+                server = other if event == "server" else cluster.leader_of("LOGS")
+                server.kill()
+                progress(workers, dice.randint(1, 500))
+                server.start()
+            else:
+                hub = collecting if event == "collecting" else dice.choice(hubs)
+                hub.kill()
+                hub.start()
+            eventually(is_further(collecting), timeout=60)
+        for worker in workers:
+            worker.end()
+        wait_until_collected(hubs, collecting)
+        assert by_tag(collecting) == all_of(hubs)
+        assert {tag: len(found) for tag, found in by_tag(collecting).items()} == {
+            worker.tag: worker.acknowledged for worker in workers
+        }
+        assert not collecting.messages("mpsr.loss*")

@@ -16,13 +16,14 @@ from hub.errors import JournalError, MpsrError, SocketError, SourceError
 from hub.journal.block import SegmentHeader, pack_segment_header
 from hub.journal.journal import Journal
 from hub.journal.segment import segment_name
+from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath
 from hub.service import preflight
 from hub.service.config import Config
 from hub.service.preflight import check_sources, check_start, notes_on_sources
 from hub.service.settings import load
 from hub.socketfile import SocketFile
-from hub.sources.kinds import Fifo, Journald
+from hub.sources.kinds import Fifo, Jetstream, Journald
 from hub.sources.values import Place
 from tests.journald import script
 from tests.users import ALICE, NEEDS_ROOT, as_user, open_folder
@@ -275,6 +276,18 @@ def test_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(SourceError, match=r"pip install 'mpsr\[http\]'"):
         check_sources(at_address)
+
+
+def test_jetstream(tmp_path: Path) -> None:
+    """The files that log in are read; no server is looked for."""
+    password = tmp_path / "password"
+    source = Jetstream(servers=(ServerUrl("nats://127.0.0.1:1"),), user="u", password_file=AbsolutePath(str(password)))
+    with pytest.raises(SourceError, match="password"):
+        check_sources(Config(sources=(source,)))
+    password.write_text("secret")
+    password.chmod(0o600)
+    check_sources(Config(sources=(source,)))
+    check_sources(Config(jetstream=(ServerUrl("nats://127.0.0.1:1"),)))
 
 
 def test_notes_on_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from hub.message import Message
 from hub.receiver import Receiver
 from hub.sinks.deadletter import Reports
 from hub.sinks.stored import Stored
-from hub.sinks.table import File, Host, SinkName, Template
+from hub.sinks.table import File, Halted, Host, SinkName, Template
 from hub.sinks.waker import Waker
 from hub.socketfile import SocketFile
 
@@ -93,6 +93,7 @@ class Alone(Host):
         self.checkpoints: list[bytes] = []
         self.refused: list[tuple[int, str]] = []
         self.lost: list[tuple[int, str]] = []
+        self.went_back: list[tuple[int, bytes]] = []
 
     @property
     def is_halted(self) -> bool:
@@ -107,6 +108,10 @@ class Alone(Host):
 
     def checkpoint(self) -> None:
         self.checkpoints.append(self.sink.settle())
+
+    def go_back(self, after: int, detail: bytes) -> None:
+        self.went_back.append((after, detail))
+        raise Halted
 
     def refuse(self, message: Message, reason: str) -> None:
         self.refused.append((message.sequence, reason))

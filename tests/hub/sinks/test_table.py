@@ -231,3 +231,40 @@ def test_a_command_has_a_path(tmp_path: Path, command: str, words: str) -> None:
         config_of(tmp_path, row.format(command))
     (table,) = config_of(tmp_path, row.format('["/bin/cat", "a b"]')).sinks
     assert (table.destination, type_of(table)) == ("/bin/cat 'a b'", "exec")
+
+
+STREAM = '[[sinks]]\ntype = "jetstream"\nname = "{}"\nservers = ["nats://a", "nats://b:4333"]\n'
+
+
+def test_a_table_of_a_stream(tmp_path: Path) -> None:
+    """What the subjects begin with follows from the format, unless it is given."""
+    for lines, where in (
+        ("", "LOGS/mpsr"),
+        ('format = "json"', "LOGS/LOGS"),
+        ('format = "json"\nstream = "J"\nsubject = "eu.logs"', "J/eu.logs"),
+        ('subject = "mpsr.eu"', "LOGS/mpsr.eu"),
+    ):
+        (table,) = config_of(tmp_path, STREAM.format("a") + lines).sinks
+        assert table.destination == f"nats://a:4222,nats://b:4333/{where}"
+    with pytest.raises(ConfigError, match="servers"):
+        config_of(tmp_path, STREAM.format("a").replace("nats://a", "a"))
+    with pytest.raises(ConfigError, match="both user and password_file"):
+        config_of(tmp_path, STREAM.format("a") + 'user = "u"')
+
+
+def test_two_sinks_do_not_ship_to_one_subject(tmp_path: Path) -> None:
+    """Each would take the other one's blocks for its own."""
+    with pytest.raises(ConfigError, match="two sinks ship blocks to nats://a:4222,nats://b:4333/LOGS/mpsr"):
+        config_of(tmp_path, STREAM.format("a") + STREAM.format("b"))
+    assert len(config_of(tmp_path, STREAM.format("a") + STREAM.format("b") + 'format = "json"').sinks) == 2
+
+
+def test_a_library_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names the extra."""
+    (table,) = config_of(tmp_path, STREAM.format("a")).sinks
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SinkFault, match=r"pip install 'mpsr\[nats\]'"):
+        check_sink(table)
+    host = Alone()
+    with pytest.raises(SinkFault, match=r"pip install 'mpsr\[nats\]'"):
+        make(table, host)

@@ -73,7 +73,7 @@ def test_the_headers() -> None:
         "Mpsr-After": "40",
         "Mpsr-Received": "1700000000000000000",
         "Mpsr-Home": "000102030405060708090a0b0c0d0e0f 3 4 edge",
-        "Nats-Msg-Id": "000102030405060708090a0b0c0d0e0f:41-42",
+        "Nats-Msg-Id": "000102030405060708090a0b0c0d0e0f:41-42:1700000000000000000",
     }
     assert LABEL.last == 42
 
