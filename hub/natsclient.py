@@ -131,7 +131,7 @@ class NatsClient:
     async def flush(self) -> None:
         """Return when the server has everything. Raises NatsFault."""
         try:
-            await self._client.flush(timeout=int(REPLY_S))
+            await self._client.flush(timeout=int(CLOSE_S))
         except Exception as error:
             raise NatsFault(_text_of(error)) from error
 

@@ -118,6 +118,8 @@ class JetstreamSource(PositionedSource):
             await self._round(await self._pull.next(0))
             await self._take(self._blocks.report(is_last=True))
             await self._intake.all_settled()
+            with contextlib.suppress(NatsFault):
+                await self._client.flush()  # what is acknowledged does not come again: the next source need not wait
         except ConsumerGone:
             raise SourceError(self.where, "the stream or its consumer was deleted") from None
         except NatsFault as error:
