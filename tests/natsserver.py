@@ -80,9 +80,13 @@ class NatsServer:
             self._process = None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal: SIGSTOP makes it as slow as can be."""
+        """Send it a signal: SIGSTOP makes it as slow as can be, also each of its threads."""
         assert self._process is not None
         os.kill(self._process.pid, number)
+        if number is signal.SIGSTOP:
+            for stat in Path(f"/proc/{self._process.pid}/task").glob("*/stat"):
+                while stat.read_text().rpartition(")")[2].split()[0] != "T":
+                    time.sleep(0.001)
 
     @contextlib.asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[Client]:
