@@ -101,7 +101,7 @@ def test_kills_of_the_collecting_hub_lose_and_repeat_nothing(tmp_path: Path, req
                 hub.start()
             shipped = shippers.finish()
             assert len(shipped) == HUBS
-            eventually(is_there(hub, shipped))
+            eventually(is_there(hub, shipped), timeout=120)  # what a killed hub had comes again after a while
             assert stored(hub) == {host: [*range(1, count + 1)] for host, count in shipped.items()}
             assert not hub.messages("mpsr.loss")
 

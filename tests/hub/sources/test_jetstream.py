@@ -38,6 +38,10 @@ class Collected(Committed):
         return [each.record["message"] for each in self.messages if each.home is not None and each.home.host == host]
 
 
+SLOW_MACHINE_S = 2.5
+"""How long the server waits in tests in which it may send nothing twice."""
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not acknowledged comes again sooner."""
@@ -98,24 +102,27 @@ def test_messages_of_two_hubs(server: NatsServer, tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_nothing_is_acknowledged_before_it_is_committed(server: NatsServer, tmp_path: Path) -> None:
+def test_nothing_is_acknowledged_before_it_is_committed(
+    server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the disk stands still the stream waits, and sends nothing again; a hub that is killed gets it all again."""
+    monkeypatch.setattr(jetstream, "ACK_WAIT_S", SLOW_MACHINE_S)
     committed = Collected()
 
     async def main() -> None:
         async with server.client() as client:
             await make_stream(client)
             one = Shipper(client, 1)
+            await one.ship_many(5)  # first, so that one request gets all of them
             life = Life(tmp_path, committed, table(server), jetstream_make)
             life.may_commit.clear()
-            await one.ship_many(5)
-            await until(lambda: life.source.tally.unsettled)
+            await until(lambda: life.source.tally.unsettled == 5)
 
             async def consumer() -> tuple[int, int]:
                 found = await client.jetstream().consumer_info("LOGS", f"mpsr-{OWN.hex()}-mpsr")
                 return found.num_ack_pending or 0, found.num_redelivered or 0
 
-            await asyncio.sleep(3 * jetstream.ACK_WAIT_S)  # it is told that the work is in progress
+            await asyncio.sleep(1.2 * jetstream.ACK_WAIT_S)  # it is told that the work is in progress
             assert await consumer() == (5, 0)
             await life.kill()
             assert not committed.texts
@@ -249,11 +256,12 @@ def test_a_hub_whose_journal_has_gone_back(server: NatsServer, tmp_path: Path) -
 HOSTILE = bytes([66]) * 16
 
 
-def test_a_hostile_publisher_harms_nobody(server: NatsServer, tmp_path: Path) -> None:
+def test_a_hostile_publisher_harms_nobody(server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     What is no block, has wrong counts, names another hub, expands without end or is very large is counted as lost and
     taken from the stream; the blocks of others are stored.
     """
+    monkeypatch.setattr(jetstream, "ACK_WAIT_S", SLOW_MACHINE_S)
     committed = Collected()
 
     async def main() -> None:
