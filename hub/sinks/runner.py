@@ -8,7 +8,7 @@ Always true:
 - the cursor is stored after what it covers is safe at the destination, at most each `CHECKPOINT_S` and at every stop;
 - the order of the journal is kept: after a fault, the messages after the cursor are delivered again, by a fresh sink;
 - a fault is one line in the log, however often it is repeated. The pauses between tries grow (hub.delays);
-- what is missing in the journal, and what can never be delivered, is stored before the cursor passes it.
+- what is missing in the journal, and what can never be delivered, is stored before the cursor passes it, and once.
 
 Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), destinations (hub.sinks.file),
 counters and the rate (hub.sinks.figures).
@@ -34,12 +34,13 @@ from hub.errors import HubClosed
 from hub.journal.cursors import Cursor, CursorDamaged
 from hub.journal.journal import Journal
 from hub.log import get_logger
-from hub.message import DEAD_TAG, Message
+from hub.message import DEAD_TAG, Message, Position
 from hub.service.tables import type_of
 from hub.sinks.boot import boot_id
 from hub.sinks.deadletter import Reports, dead_letters
 from hub.sinks.figures import Figures
 from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
+from hub.sinks.reported import Reported, position_name
 from hub.sinks.stored import Stored
 from hub.sinks.table import Halted, Host, Sink, SinkBase, SinkFault, SinkTable, StoredSink, make, reason_of
 from hub.sinks.waker import Waker
@@ -102,6 +103,8 @@ class Runner:
         self._seen = journal.last_sequence  # the last sequence of which the thread was woken
         self._arrived = 0  # when it was woken for the first message that it has not delivered
         self._stored: Cursor | None = None
+        self._reported = Reported()
+        self._position_name = position_name(table.name)
         self._delivered = 0
         self._orders: queue.SimpleQueue[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = queue.SimpleQueue()
         self._refused_at = -REFUSED_S  # when a refusal was logged
@@ -250,6 +253,8 @@ class Runner:
         """Deliver until there is an order, or the end. Raises _Interrupted then, and whatever the destination does."""
         cursor = self._cursor()
         self._delivered = cursor.sequence
+        self._reported.merge(self._journal.position(self._position_name), cursor.rewinds)
+        self._reported.forget(cursor.sequence)
         self._look_behind()
         if cursor.is_paused:
             self._figures.state = "paused"
@@ -313,10 +318,23 @@ class Runner:
                 self._figures.count(_deliver(sink, found.items), time.monotonic())
             self._delays.succeeded()
         elif isinstance(found, Missing):
-            self.lose(found.messages, found.reason)
+            self._miss(found)
         else:
             self._refuse(found.message, "too large to be decoded", found.size)
         self._delivered = found.upto
+
+    def _miss(self, missing: Missing) -> None:
+        """Report what is missing, except what was reported before a fault or a kill."""
+        first = missing.upto - missing.messages + 1
+        count = missing.upto - self._reported.upto(first)
+        if count <= 0:
+            return
+        reported = self._reported.copy()
+        reported.add(first, missing.upto)
+        position = reported.position(self._position_name, self.rewinds)
+        self._call(self._reports.lost(self.table.name, count, missing.reason, (position,)))
+        self._reported = reported
+        self._figures.lost += count
 
     def rest(self) -> None:
         self._pace.rest()
@@ -345,9 +363,21 @@ class Runner:
         self._refuse_all((message,), reason, size)
 
     def _refuse_all(self, messages: Sequence[Message], reason: str, size: int | None) -> None:
+        """Store *messages* as dead letters, except those that were stored before a fault or a kill."""
+        messages = [message for message in messages if not self._reported.has(message.sequence)]
+        if not messages:
+            return
         # One that is refused itself is not stored again: that would never end.
-        if stored := [message for message in messages if message.tag != _DEAD]:
-            self._call(self._reports.dead(dead_letters(self.table.name, stored, reason, size)))
+        if letters := [message for message in messages if message.tag != _DEAD]:
+            reported = self._reported.copy()
+
+            def position_after(sequences: Sequence[int]) -> Position:
+                reported.add_each(sequences)
+                return reported.position(self._position_name, self.rewinds)
+
+            name = self.table.name
+            self._call(self._reports.dead(dead_letters(name, letters, reason, size, position_after=position_after)))
+            self._reported = reported
         self._figures.dead += len(messages)
         message = messages[0]
         if (now := time.monotonic()) >= self._refused_at + REFUSED_S:
@@ -412,6 +442,7 @@ class Runner:
             return
         self._journal.cursors.write(self.table.name, cursor)
         self._stored = cursor
+        self._reported.forget(cursor.sequence)
         self._loop.call_soon_threadsafe(self._on_moved)
 
     def _keep_safe(self) -> None:
@@ -433,6 +464,7 @@ class Runner:
         after = min(max(first - 1, 0 if to is None else to - 1), last)
         cursor = self._cursor()
         self._store(msgspec.structs.replace(cursor, sequence=after, rewinds=cursor.rewinds + 1))
+        self._reported.clear()
         return after + 1
 
     def _first_since(self, since: int, last: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -448,6 +449,95 @@ def test_a_dead_letter_that_is_refused_is_not_stored_again(tmp_path: Path) -> No
                 await until(lambda: memory.numbers == [2])
                 assert runner.row()["dead"] == 1
             assert len(rig.stored("mpsr.dead")) == 1
+
+    asyncio.run(main())
+
+
+def has_passed(runner: Runner, sequence: int) -> bool:
+    """Return whether the cursor is after *sequence*."""
+    return (runner.needed_from or 0) > sequence
+
+
+def dead_in(rig: Rig) -> list[Any]:
+    return [message.record["sequence"] for message in rig.stored("mpsr.dead")]
+
+
+def test_what_is_refused_again_after_a_kill_or_a_fault_is_stored_once(tmp_path: Path) -> None:
+    """The journal knows in the same commit what was refused; after a rewind, it is refused anew."""
+    memory = Memory()
+    memory.refusing = {2: "no", 3: "no", 7: "no"}
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(*range(1, 9))])
+            async with running(rig, memory) as runner:
+                await until(lambda: has_passed(runner, 8))
+                assert (dead_in(rig), runner.row()["dead"]) == ([2, 3, 7], 3)
+            rig.journal.cursors.write("a", Cursor(0))  # as after a kill before the cursor was stored
+            memory.refusing[5] = "no"
+            async with running(rig, memory) as runner:
+                await until(lambda: has_passed(runner, 8))
+                assert (dead_in(rig), runner.row()["dead"]) == ([2, 3, 7, 5], 1)
+                await runner.rewind(7)
+                await until(lambda: dead_in(rig) == [2, 3, 7, 5, 7])
+            rig.journal.cursors.write("a", Cursor(4, rewinds=1))
+            async with running(rig, memory) as runner:
+                await until(lambda: has_passed(runner, 8))
+                assert dead_in(rig) == [2, 3, 7, 5, 7, 5]  # of before the rewind is no longer known
+
+    asyncio.run(main())
+
+
+def test_a_refused_message_that_comes_again_after_a_fault_is_stored_once(tmp_path: Path) -> None:
+    """The fault may come after the refusal, in the same portion."""
+    memory = Memory()
+    memory.refusing = {1: "no"}
+    faults = [SinkFault("it is away")]
+
+    class Late(MemorySink):
+        def deliver(self, messages: Any) -> None:
+            super().deliver(messages)
+            if faults:
+                raise faults.pop()
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            await rig.journal.append([numbered(1, 2)])
+            runner = Runner(
+                TABLE, rig.journal, rig.reports, make_sink=lambda _, host: Late(memory, host),
+                delays=Delays(0.001, 0.001, lambda: 0.0),
+            )  # fmt: skip
+            await until(lambda: has_passed(runner, 2))
+            assert (memory.numbers, dead_in(rig), runner.row()["retries"]) == ([2, 2], [1], 1)
+            await runner.stop(30)
+
+    asyncio.run(main())
+
+
+def test_a_loss_is_reported_once_after_a_kill(tmp_path: Path) -> None:
+    """What has expired meanwhile is added, and counts by itself."""
+
+    def losses(rig: Rig) -> list[Any]:
+        return [message.record["count"] for message in rig.stored("mpsr.loss")]
+
+    async def main() -> None:
+        async with hub_in(tmp_path, retain_bytes=4 << 20) as rig:
+            lost = []
+            for _ in range(2):
+                for _ in range(30):
+                    await rig.journal.append([batch({"n": 1, "filling": "x" * 250_000}, {"n": 2})])
+                await rig.journal.expire()
+                for _ in range(2):  # the second one begins as after a kill before the cursor was stored
+                    rig.journal.cursors.write("a", Cursor(0))
+                    async with running(rig, Memory()) as runner:
+                        last = rig.journal.last_sequence
+                        await until(functools.partial(has_passed, runner, last))
+                    lost.append(runner.row()["lost"])
+            assert lost[0] > 0
+            assert lost[2] > 0
+            assert lost[1::2] == [0, 0]
+            assert sum(lost) == rig.journal.first_sequence() - 1
+            assert losses(rig) == lost[2::2]  # the first report has expired, too
 
     asyncio.run(main())
 
