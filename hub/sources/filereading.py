@@ -171,7 +171,9 @@ class FileReading:
     def _look_first(self, file: Followed) -> None:
         """Take back the first read of *file*: older generations, which no look has found yet, are to be read before."""
         file.restart(0)
-        file.doubts += 1
+        if file.doubted_in != self._files.look_number:
+            file.doubted_in = self._files.look_number
+            file.doubts += 1
         self._files.changed.add(file.path)
         self._look_again(file)
 

@@ -85,15 +85,26 @@ class FileSet:
         """Return whether a file with this inode is followed, or has a row."""
         return ino in self.by_ino or self.rows.has_ino(ino)
 
+    def was_home(self, path: str) -> bool:
+        """Return whether a file was seen at *path*, and not only what looks like older generations of one."""
+        files, rows = self.by_path.get(path, ()), self.rows.of_path(path)
+        return any(file.home_ns or not file.is_rotated for file in files) or any(row.home_ns for _, row in rows)
+
     def may_be_elsewhere(self, path: str, folder: str) -> bool:
         """
-        Return whether *folder*, not its own one, may have generations of *path*: no other path with that name is known,
-        or one was found there before.
+        Return whether *folder*, not its own one, may have generations of *path*: there is no log of that name, and no
+        other path with that name is known, or a generation of this one was found there before.
         """
+        base = os.path.basename(path)
+        own = os.path.join(folder, base)
+        if self.was_home(own):
+            return False
         if any(file.folder == folder for file in self.by_path.get(path, ())):
             return True
-        base = os.path.basename(path)
-        return self.by_base.get(base, {path}) <= {path} and self.rows.paths_of(base) <= {row_path(path)}
+        return self.by_base.get(base, set()) <= {path, own} and self.rows.paths_of(base) <= {
+            row_path(path),
+            row_path(own),
+        }
 
     # Files come and go.
 

@@ -80,6 +80,7 @@ class Followed:
         "checked_size",
         "cutter",
         "deleted",
+        "doubted_in",
         "doubts",
         "drain_to",
         "entry",
@@ -165,7 +166,9 @@ class Followed:
         self.after: Followed | None = None
         self.is_queued: bool = False
         self.doubts: int = 0
-        """How often its first read was taken back, as older generations were found."""
+        """In how many looks its first read was taken back, as older generations were found."""
+        self.doubted_in: int = -1
+        """The number of the last one."""
         self.is_blocked: bool = False
         self.is_drained: bool = False
         """Whether it was read to where it ended when a younger generation began to wait for it, or at first."""

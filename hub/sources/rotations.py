@@ -40,6 +40,8 @@ NAMES_MAX = 256
 """In a folder with more names, they are not listed again for each file that is read for the first time."""
 SEARCHED_MAX, SEARCHED_NAMES_MAX = 9, 4096
 """With more folders, or names in one, those with unknown files of such names are searched for others' generations."""
+TRUNCATED_MAX = 3
+"""Of the youngest generations, it is asked whether they are truncated, before others are taken."""
 TRIES = 5
 """How often names are listed again that have changed during a search."""
 log = get_logger("mpsr.files")
@@ -104,11 +106,13 @@ class Rotations:
         folder = self._folders.get(folder_path)
         elsewhere = self._elsewhere(path) if folder is not None else []
         names = folder.strangers.get(base, {}) if folder is not None else {}
-        if folder is None or (not names and not elsewhere):
+        namesakes = self._files.by_base.get(base, set()) - {path}
+        is_anothers = folder is not None and not self._files.was_home(path) and self.are_others(folder, namesakes)
+        if folder is None or (not names and not elsewhere) or is_anothers:
             self.incomplete.discard(path)
             return Search(path)
         with contextlib.ExitStack() as opened:
-            if files and not files[-1].is_rotated and self._is_truncated(files[-1], opened):
+            if any(self._is_truncated(file, opened) for file in files[-TRUNCATED_MAX:]):
                 self.incomplete.add(path)
                 return Search(path)  # its copies are older, and are found when it is read
             known = self._known(path, opened)
@@ -149,12 +153,7 @@ class Rotations:
 
     def are_others(self, folder: Folder, paths: Iterable[str]) -> bool:
         """Return whether *folder* may have generations of one of *paths*, which have one base and are not in it."""
-        for path in paths:
-            own = os.path.join(folder.path, os.path.basename(self._files.home(path)))
-            is_own = own in self._files.by_path or self._files.rows.has_path(own)
-            if not is_own and self._files.may_be_elsewhere(path, folder.path):
-                return True
-        return False
+        return any(self._files.may_be_elsewhere(path, folder.path) for path in paths)
 
     def _listed(self, folder: Folder) -> dict[str, int]:
         """Return what was in a folder in the present look: the files of many paths may be searched in it."""
@@ -214,8 +213,9 @@ class Rotations:
         found: after the last look, or while a copy was left aside that had all that was in the file, the file may have
         been truncated and written again.
         """
-        folder = self._folders.get(file.folder)
-        if folder is None or file.is_rotated or file.doubts >= TRIES:
+        home, base = os.path.split(file.home)
+        folder = self._folders.get(home)
+        if folder is None or (file.is_rotated and not file.doubts) or file.doubts >= TRIES:
             return False
         if folder.names > NAMES_MAX and file.path not in self.incomplete:
             return False
@@ -225,16 +225,16 @@ class Rotations:
         for _ in range(TRIES):
             with contextlib.ExitStack() as opened:
                 try:
-                    dir_fd = open_folder(file.folder)
+                    dir_fd = open_folder(home)
                     opened.callback(os.close, dir_fd)
-                    names = generations.family(generations.listed(dir_fd), file.entry)
-                    names.pop(file.entry, None)
+                    names = generations.family(generations.listed(dir_fd), base)
+                    names.pop(base, None)
                     known = self._known(file.path, opened)
-                    known = known._replace(others=(*known.others, *self._at_home(dir_fd, file.entry, opened)))
+                    known = known._replace(others=(*known.others, *self._at_home(dir_fd, base, opened)))
                     found = generations.find(
-                        dir_fd, names, file.entry, is_known=self._files.is_known, since_ns=since_ns, known=known
+                        dir_fd, names, base, is_known=self._files.is_known, since_ns=since_ns, known=known
                     )
-                    others = [self._find_in(place, file.entry, file.path, known) for place in elsewhere]
+                    others = [self._find_in(place, base, file.path, known) for place in elsewhere]
                 except OSError:
                     break
             if any(each.candidates for each in (found, *others)):
