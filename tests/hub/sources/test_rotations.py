@@ -544,3 +544,26 @@ def test_a_folder_with_generations_of_two_logs(rig: Rig, tmp_path: Path) -> None
     (old / "app.log.1").write_text("which?\n")
     assert rig.all() == ["which?"]
     assert os.fsencode(old / "app.log") in {file.tag for file in rig.it.files.values()}
+
+
+def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_path: Path) -> None:
+    """They are read under the name that they have there; those that follow are known as generations of the log."""
+    old = tmp_path / "old"
+    old.mkdir()
+    rig.folder = tmp_path / "b"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    rig.start()
+    rig.write("app.log", "1\n")
+    shift(rig, old)
+    assert rig.all() == ["1"]
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+    for number in (3, 4):
+        shift(rig, old)
+        rig.write("app.log", f"{number}\n")
+        tick()
+    assert rig.all() == ["3", "4"]
+    assert sorted(file.tag for file in rig.it.files.values()) == sorted(
+        [os.fsencode(old / "app.log"), *[os.fsencode(rig.folder / "app.log")] * 3]
+    )
