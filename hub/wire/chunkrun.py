@@ -15,6 +15,7 @@ from hub.entries import ARRAY_HEADER_BYTES, join
 from hub.message import Batch, Chunk, Origin, Peer
 from hub.wire.chunkid import follows
 from hub.wire.frame import INLINE_BYTES
+from hub.wire.payload import Parts
 
 CHUNKS_MAX = 64
 """More gain nothing."""
@@ -31,22 +32,22 @@ class ChunkRun:
     def _begin(self, tag: bytes) -> None:
         self._tag = tag
         self._chunks: list[Chunk] = []
-        self._payloads: list[memoryview] = []
+        self._payloads: list[bytes | memoryview] = []
         self._end = ARRAY_HEADER_BYTES
 
-    def takes(self, tag: bytes, payload: memoryview, chunk_id: bytes) -> bool:
+    def takes(self, tag: bytes, size: int, chunk_id: bytes) -> bool:
         """Return whether the next chunk of the run can be this one."""
         chunks = self._chunks
         if not chunks:
             return True
-        is_small = len(chunks) < CHUNKS_MAX and self._end + len(payload) <= INLINE_BYTES
+        is_small = len(chunks) < CHUNKS_MAX and self._end + size <= INLINE_BYTES
         return is_small and tag == self._tag and follows(chunk_id, chunks[-1].chunk_id)
 
-    def add(self, tag: bytes, payload: memoryview, chunk_id: bytes, count: int) -> None:
-        """Add the chunk, which `takes` allows."""
+    def add(self, tag: bytes, parts: Parts, size: int, chunk_id: bytes, count: int) -> None:
+        """Add the chunk, *size* bytes in *parts*, which `takes` allows."""
         self._tag = tag
-        self._payloads.append(payload)
-        self._end += len(payload)
+        self._payloads += parts
+        self._end += size
         self._chunks.append(Chunk(chunk_id, count, self._end))
 
     def take(self, peer: Peer, origin: Origin | None) -> Batch | None:

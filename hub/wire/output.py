@@ -61,11 +61,8 @@ class Output:
 
     def add_payload(self, tag: bytes, payload: memoryview, option: Option) -> None:
         """Add up to `INLINE_BYTES` of uncompressed entries."""
-        chunk_id, size = option.chunk_id, option.size
-        if chunk_id is not None and size is not None and is_trusted(payload, option):
-            if not self._run.takes(tag, payload, chunk_id):
-                self._end_run()
-            self._run.add(tag, payload, chunk_id, size)
+        if (chunk_id := option.chunk_id) is not None and is_trusted(len(payload), option):
+            self._add_trusted(tag, [payload], len(payload), option, chunk_id)
         elif option.claim is None and (entries := quick_entries(payload, option)) is not None:
             self.add(tag, entries, codec.array_length(entries), chunk_id)
         else:
@@ -83,8 +80,16 @@ class Output:
         elif size > INLINE_BYTES:  # joining it would take long too
             self._end_run()
             self._items.add(unopened(self._label(tag, option), parts, size))
+        elif (chunk_id := option.chunk_id) is not None and is_trusted(size, option):
+            self._add_trusted(tag, parts, size, option, chunk_id)  # they are joined with the other chunks of the run
         else:
             self.add_payload(tag, memoryview(parts[0] if len(parts) == 1 else b"".join(parts)), option)
+
+    def _add_trusted(self, tag: bytes, parts: Parts, size: int, option: Option, chunk_id: bytes) -> None:
+        """Add a payload to the run of chunks."""
+        if not self._run.takes(tag, size, chunk_id):
+            self._end_run()
+        self._run.add(tag, parts, size, chunk_id, option.size or 0)
 
     def add_large(self, frame: Arriving, option: Option) -> None:
         """Add the entries of a large frame without a declared length. They are opened on a thread."""

@@ -93,12 +93,13 @@ def credible_count(claimed: int | None, payload_bytes: int) -> int:
     return max(min(claimed or 1, payload_bytes // _ENTRY_BYTES_MIN), 1)
 
 
-def is_trusted(payload: memoryview, option: Option) -> bool:
+def is_trusted(size: int, option: Option) -> bool:
     """
-    Return whether a payload is stored without being examined: it has the options of our own producers, and claims no
-    more messages than its bytes can hold. A fault in it appears when it is read, and costs the messages from there on.
+    Return whether a payload of *size* bytes is stored without being examined: it has the options of our own producers,
+    and claims no more messages than its bytes can hold. A fault in it appears when it is read, and costs the messages
+    from there on.
     """
-    return option.is_own and 0 < (option.size or 0) * _ENTRY_BYTES_MIN <= len(payload) <= INLINE_BYTES
+    return option.is_own and 0 < (option.size or 0) * _ENTRY_BYTES_MIN <= size <= INLINE_BYTES
 
 
 def quick_entries(payload: memoryview, option: Option) -> bytes | None:
