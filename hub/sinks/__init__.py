@@ -4,7 +4,7 @@ Readers of the journal that show or deliver what is committed. docs/extending.md
 table           the types that the configuration can turn on; sinks: runs them; runner: one of them, on its thread
 portions        what a sink is given: the journal after its cursor, filtered, decoded or as it is stored (stored)
 waker           how it waits
-deadletter      what a sink has lost or can never deliver is stored; reported: which messages were, so that it is once
+reporter        what a sink has lost or can never deliver, once: deadletter stores it, reported knows what was
 figures         its counters and its rate
 file            lines in files. Its stages: pathtemplate (which file), logfile (one file, also after a crash), finished
                 and packing (compression, retention)

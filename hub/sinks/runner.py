@@ -11,7 +11,7 @@ Always true:
 - what is missing in the journal, and what can never be delivered, is stored before the cursor passes it, and once.
 
 Not here: which sinks run (hub.sinks.sinks), reading and filters (hub.sinks.portions), destinations (hub.sinks.file),
-counters and the rate (hub.sinks.figures).
+counters and the rate (hub.sinks.figures), what is lost or refused (hub.sinks.reporter).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from hub.errors import HubClosed
 from hub.journal.cursors import Cursor, CursorDamaged
 from hub.journal.journal import Journal
 from hub.log import get_logger
-from hub.message import DEAD_TAG, Message, Position
+from hub.message import Message
 from hub.service.tables import type_of
 from hub.sinks.boot import boot_id
-from hub.sinks.deadletter import Reports, dead_letters
+from hub.sinks.deadletter import Reports
 from hub.sinks.figures import Figures
 from hub.sinks.portions import Decoded, Form, Missing, Portion, Portions, TooLarge, Undecoded
-from hub.sinks.reported import Reported, position_name
+from hub.sinks.reporter import Reporter
 from hub.sinks.stored import Stored
 from hub.sinks.table import Halted, Host, Sink, SinkBase, SinkFault, SinkTable, StoredSink, make, reason_of
 from hub.sinks.waker import Waker
@@ -58,9 +58,6 @@ CHECKPOINT_S = 1.0
 """A stored cursor costs three syncs. What was delivered since the last one, a file sink recognises after a crash."""
 HALT_S = 1.0
 """How long a sink that did not end in time may take to give up its work."""
-REFUSED_S = 1.0
-"""One refusal is logged in that time: any user may send what a destination refuses."""
-_DEAD = DEAD_TAG.decode()
 T = TypeVar("T")
 log = get_logger("mpsr.sinks")
 
@@ -95,7 +92,6 @@ class Runner:
         self.hub_id: bytes = journal.hub_id
         self.boot_id: bytes = b"" if journal.durability == "fsync" else boot_id()
         self._journal = journal
-        self._reports = reports
         self._on_moved = on_moved
         self._make = make_sink
         self._delays = delays or Delays(RETRY_FIRST_S, RETRY_MOST_S)
@@ -103,14 +99,12 @@ class Runner:
         self._seen = journal.last_sequence  # the last sequence of which the thread was woken
         self._arrived = 0  # when it was woken for the first message that it has not delivered
         self._stored: Cursor | None = None
-        self._reported = Reported()
-        self._position_name = position_name(table.name)
         self._delivered = 0
         self._orders: queue.SimpleQueue[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = queue.SimpleQueue()
-        self._refused_at = -REFUSED_S  # when a refusal was logged
         self._is_ending = self._is_halting = False
         self._end_at = 0
         self._figures = Figures()
+        self._reporter = Reporter(table.name, journal, reports, self._figures, self._call)
         self._sink: SinkBase | None = None
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
@@ -253,8 +247,7 @@ class Runner:
         """Deliver until there is an order, or the end. Raises _Interrupted then, and whatever the destination does."""
         cursor = self._cursor()
         self._delivered = cursor.sequence
-        self._reported.merge(self._journal.position(self._position_name), cursor.rewinds)
-        self._reported.forget(cursor.sequence)
+        self._reporter.begin(cursor)
         self._look_behind()
         if cursor.is_paused:
             self._figures.state = "paused"
@@ -318,23 +311,10 @@ class Runner:
                 self._figures.count(_deliver(sink, found.items), time.monotonic())
             self._delays.succeeded()
         elif isinstance(found, Missing):
-            self._miss(found)
+            self._reporter.miss(found)
         else:
-            self._refuse(found.message, "too large to be decoded", found.size)
+            self._reporter.refuse((found.message,), "too large to be decoded", found.size)
         self._delivered = found.upto
-
-    def _miss(self, missing: Missing) -> None:
-        """Report what is missing, except what was reported before a fault or a kill."""
-        first = missing.upto - missing.messages + 1
-        count = missing.upto - self._reported.upto(first)
-        if count <= 0:
-            return
-        reported = self._reported.copy()
-        reported.add(first, missing.upto)
-        position = reported.position(self._position_name, self.rewinds)
-        self._call(self._reports.lost(self.table.name, count, missing.reason, (position,)))
-        self._reported = reported
-        self._figures.lost += count
 
     def rest(self) -> None:
         self._pace.rest()
@@ -349,41 +329,13 @@ class Runner:
         raise Halted
 
     def refuse(self, message: Message, reason: str) -> None:
-        self._refuse(message, reason, None)
+        self._reporter.refuse((message,), reason)
 
     def lose(self, count: int, reason: str) -> None:
-        self._call(self._reports.lost(self.table.name, count, reason))
-        self._figures.lost += count
+        self._reporter.lose(count, reason)
 
     def refuse_stored(self, stored: Stored, reason: str) -> None:
-        if messages := list(stored.messages()):
-            self._refuse_all(messages, reason, None)
-
-    def _refuse(self, message: Message, reason: str, size: int | None) -> None:
-        self._refuse_all((message,), reason, size)
-
-    def _refuse_all(self, messages: Sequence[Message], reason: str, size: int | None) -> None:
-        """Store *messages* as dead letters, except those that were stored before a fault or a kill."""
-        messages = [message for message in messages if not self._reported.has(message.sequence)]
-        if not messages:
-            return
-        # One that is refused itself is not stored again: that would never end.
-        if letters := [message for message in messages if message.tag != _DEAD]:
-            reported = self._reported.copy()
-
-            def position_after(sequences: Sequence[int]) -> Position:
-                reported.add_each(sequences)
-                return reported.position(self._position_name, self.rewinds)
-
-            name = self.table.name
-            self._call(self._reports.dead(dead_letters(name, letters, reason, size, position_after=position_after)))
-            self._reported = reported
-        self._figures.dead += len(messages)
-        message = messages[0]
-        if (now := time.monotonic()) >= self._refused_at + REFUSED_S:
-            self._refused_at = now
-            name, dead = self.table.name, self._figures.dead
-            log.warning("sink.refused", name=name, sequence=message.sequence, reason=reason, dead=dead)
+        self._reporter.refuse([*stored.messages()], reason)
 
     def _check(self) -> None:
         """Raise _Interrupted if there is an order, or the sink is to end."""
@@ -442,7 +394,7 @@ class Runner:
             return
         self._journal.cursors.write(self.table.name, cursor)
         self._stored = cursor
-        self._reported.forget(cursor.sequence)
+        self._reporter.forget(cursor.sequence)
         self._loop.call_soon_threadsafe(self._on_moved)
 
     def _keep_safe(self) -> None:
@@ -464,7 +416,6 @@ class Runner:
         after = min(max(first - 1, 0 if to is None else to - 1), last)
         cursor = self._cursor()
         self._store(msgspec.structs.replace(cursor, sequence=after, rewinds=cursor.rewinds + 1))
-        self._reported.clear()
         return after + 1
 
     def _first_since(self, since: int, last: int) -> int:

@@ -555,7 +555,7 @@ def test_refusals_do_not_fill_the_log(tmp_path: Path, capsys: pytest.CaptureFixt
             assert len(rig.stored("mpsr.dead")) == 9
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "REFUSED_S", 3600.0)
+        patch.setattr("hub.sinks.reporter.REFUSED_S", 3600.0)
         asyncio.run(main())
     assert events(capsys).count("sink.refused") == 1
 
