@@ -222,6 +222,17 @@ def test_an_entry_that_cannot_be_compressed(server: NatsServer, host: Alone) -> 
     assert numbers_in(server) == [[2]]
 
 
+def test_large_blocks(server: NatsServer, host: Alone) -> None:
+    """A batch has a limit in bytes, too: what cannot be compressed arrives as well."""
+    sink = sink_of(host, table_of(server))
+    dice = random.Random(1)
+    for first in range(1, 13):
+        large = msgspec.structs.replace(batch({"n": first, "x": dice.randbytes(800 << 10)}), sequence=first, received=1)
+        sink.deliver_stored([whole(large)])
+    sink.settle()
+    assert numbers_in(server) == [[number] for number in range(1, 13)]
+
+
 def test_a_stream_of_others(server: NatsServer, host: Alone) -> None:
     """One that does not take our subject, and a last message that is none of ours, are faults with a sentence."""
     asyncio.run(ask(server, "STREAM.CREATE.LOGS", {"name": "LOGS", "subjects": ["other.*"]}))

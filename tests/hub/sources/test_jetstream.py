@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -344,6 +345,26 @@ def test_a_message_larger_than_a_request(tmp_path: Path) -> None:
 
     with NatsServer(tmp_path / "nats", more="max_payload: 8388608") as server:
         asyncio.run(main(server))
+
+
+def test_large_blocks(server: NatsServer, tmp_path: Path) -> None:
+    """Several requests, each bounded in bytes, bring what cannot be compressed."""
+    committed = Collected()
+    dice = random.Random(1)
+
+    async def main() -> None:
+        async with server.client() as client:
+            await make_stream(client)
+            one = Shipper(client, 1)
+            for number in range(1, 13):
+                record = {"message": f"web-1 {number}", "x": dice.randbytes(800 << 10)}
+                await one.ship(payload=pack_entries(entries_of([record])))
+            async with living(tmp_path, committed, table(server)):
+                await until(lambda: len(committed.texts) == 12)
+            assert committed.texts == shipped(one, 12)
+            assert not committed.losses
+
+    asyncio.run(main())
 
 
 def test_our_own_messages_are_left_out(server: NatsServer, tmp_path: Path) -> None:
