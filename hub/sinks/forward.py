@@ -26,7 +26,7 @@ from typing import NamedTuple
 from hub.log import get_logger
 from hub.sinks.clienttls import client_context, secret_of
 from hub.sinks.destination import Server
-from hub.sinks.forwardchunk import make_chunk, session_of
+from hub.sinks.forwardchunk import Sender, make_chunk
 from hub.sinks.forwardlink import ForwardLink, Terms
 from hub.sinks.stored import Stored
 from hub.sinks.table import Forward, Host, SinkFault
@@ -58,7 +58,7 @@ class ForwardSink:
         self.batch_bytes_max: int = BATCH_BYTES_MAX
         self.entry_bytes_max: int = int(table.message_size)
         self.safe: int = 0
-        self._session = session_of(host.hub_id, table.name, host.rewinds, host.boot_id)
+        self._sender = Sender(host.hub_id, table.name, host.rewinds, host.boot_id)
         self._link: ForwardLink | None = None
         self._replies = Replies()
         self._flying: deque[_Flying] = deque()
@@ -86,7 +86,7 @@ class ForwardSink:
     def deliver_stored(self, batches: Sequence[Stored]) -> None:
         """Send *batches*. Raises SinkFault or Halted."""
         for stored in batches:
-            chunk = make_chunk(stored, self._session, self._table.compress)
+            chunk = make_chunk(stored, self._sender, self._table.compress)
             size = sum(map(len, chunk.parts))
             while self._is_full(size):
                 self._await_some()

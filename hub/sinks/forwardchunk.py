@@ -2,12 +2,13 @@
 Makes a Forward chunk of stored messages: a PackedForward frame, and the id by which its server knows it again.
 
 The id has the form of our own producers' ids (hub.wire.chunkid): a session made of the hub's id, the sink's name and
-the number of its rewinds (with durability ``relaxed``, also the boot), and the last sequence of the chunk as the
-counter. So another hub stores a chunk that comes again once, after any delay: it keeps the highest counter of each
-session.
+the number of its rewinds (with durability ``relaxed``, also the boot), and a counter made of the time of receipt and
+the last sequence of the chunk. So another hub stores a chunk that comes again once, after any delay: it keeps the
+highest counter of each session. The time is there for a journal that was restored from an older copy: it gives
+sequences again, to messages that are received later.
 
-Always true: the same messages make the same id and the same entries. The entries are passed on as they are stored, with
-three exceptions that other programs, or a later clock, would read as something else:
+Always true: the same messages make the same id and the same entries; ids of a session rise. The entries are passed on
+as they are stored, with three exceptions, which other programs, or a later clock, would read as something else:
 - one without a time gets the time of receipt;
 - a line of syslog is taken apart into its time and fields;
 - the empty metadata of Fluent Bit are left out.
@@ -18,6 +19,7 @@ Not here: when to send (hub.sinks.forward), the bytes of a frame (hub.wire.frame
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import sys
 import zlib
@@ -26,7 +28,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from hub import entries as codec
-from hub.entries import ARRAY_HEADER_BYTES
+from hub.entries import ARRAY_HEADER_BYTES, NS
 from hub.message import Batch
 from hub.sinks.stored import Stored
 from hub.wire.chunkid import SESSION_LENGTH, pack_own
@@ -42,6 +44,10 @@ RATIO_MAX = 500
 """What shrinks to less is sent as it is: servers refuse payloads that could be bombs (hub.wire.compression)."""
 _GZIP_BITS = 31
 _LEVEL = 1
+_SEQUENCE_BITS = 33
+"""The lower bits of a sequence are in the counter, the others in the session."""
+_EPOCH_S, _SECONDS_MAX = 1_577_836_800, (1 << 31) - 1
+"""Seconds are counted from 2020, for 68 years."""
 _WITH_METADATA = b"\x92\x92"
 _NO_METADATA = b"\x92\x92\xd7\x00"  # the time, then an empty map
 _TIME_END = len(_NO_METADATA) + 8
@@ -56,19 +62,32 @@ class Chunk(NamedTuple):
     stored: Stored
 
 
-def session_of(hub_id: bytes, name: str, rewinds: int, boot_id: bytes = b"") -> str:
-    """
-    Return the session of the sink *name* of the hub with *hub_id*, which was rewound *rewinds* times. *boot_id*: see
-    `Host`.
-    """
-    digest = hashlib.sha256(b"mpsr forward\0%b\0%b\0%d\0%b" % (hub_id, name.encode(), rewinds, boot_id)).digest()
+class Sender(NamedTuple):
+    """The sink *name* of the hub with *hub_id*, which was rewound *rewinds* times. *boot_id*: see `Host`."""
+
+    hub_id: bytes
+    name: str
+    rewinds: int
+    boot_id: bytes = b""
+
+    def chunk_id(self, stored: Stored) -> bytes:
+        """Return the packed chunk id of *stored*."""
+        part, low = divmod(stored.last, 1 << _SEQUENCE_BITS)
+        seconds = min(max(stored.batch.received // NS - _EPOCH_S, 0), _SECONDS_MAX)
+        return pack_own(_session(self, part), seconds << _SEQUENCE_BITS | low)
+
+
+@functools.lru_cache(maxsize=16)
+def _session(sender: Sender, part: int) -> str:
+    parts = (sender.hub_id, sender.name.encode(), sender.rewinds, sender.boot_id, part)
+    digest = hashlib.sha256(b"mpsr forward\0%b\0%b\0%d\0%b\0%d" % parts).digest()
     return base64.urlsafe_b64encode(digest).decode()[:SESSION_LENGTH]
 
 
-def make_chunk(stored: Stored, session: str, method: Method | None) -> Chunk:
-    """Return *stored* as a chunk of *session*, compressed with *method*, if any."""
+def make_chunk(stored: Stored, sender: Sender, method: Method | None) -> Chunk:
+    """Return *stored* as a chunk of *sender*, compressed with *method*, if any."""
     entries = plain_entries(stored.batch)
-    chunk_id = pack_own(session, stored.last)
+    chunk_id = sender.chunk_id(stored)
     payload = memoryview(entries)[ARRAY_HEADER_BYTES:]
     count = stored.batch.count
     if method is not None and len(data := _compress(payload, method)) * RATIO_MAX >= len(payload):

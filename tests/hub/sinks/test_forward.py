@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from hub import Batch
 from hub.delays import Delays
 from hub.journal.cursors import Cursor
 from hub.paths import AbsolutePath
 from hub.sinks import forward as module
 from hub.sinks.destination import Server
 from hub.sinks.forward import ForwardSink, check_table
-from hub.sinks.forwardchunk import session_of
+from hub.sinks.forwardchunk import Sender
 from hub.sinks.runner import Runner
 from hub.sinks.stored import Stored, whole
 from hub.sinks.table import Forward, SinkFault, SinkName, Span
-from hub.wire.chunkid import pack_own
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import Alone, Rig, batch, hub_in, numbered
 from tests.hub.sinks.recording import Recorder
@@ -61,16 +61,17 @@ def test_chunks_arrive_in_order_and_are_safe(host: Alone) -> None:
     """The id of a chunk is made of the session and its last sequence; size and tag are there."""
     with Recorder() as recorder:
         sink = sink_of(host, table_of(recorder.address))
-        sink.deliver_stored([stored(1, 3), stored(4)])
+        sent = [stored(1, 3), stored(4), stored(5, 2)]
+        sink.deliver_stored(sent[:2])
         assert sink.safe == 4  # the first call returns when all is confirmed
-        sink.deliver_stored([stored(5, 2)])
+        sink.deliver_stored(sent[2:])
         assert (sink.settle(), sink.safe) == (b"", 6)
         sink.idle(0)
-        session = session_of(host.hub_id, "up", 0)
+        sender = Sender(host.hub_id, "up", 0)
         assert [got.numbers for got in recorder.got] == [[1, 2, 3], [4], [5, 6]]
         assert [got.tag for got in recorder.got] == ["t"] * 3
         assert [got.options for got in recorder.got] == [
-            {"chunk": pack_own(session, last)[2:].decode(), "size": size} for last, size in ((3, 3), (4, 1), (6, 2))
+            {"chunk": sender.chunk_id(each)[2:].decode(), "size": each.batch.count} for each in sent
         ]
 
 
@@ -166,9 +167,12 @@ def test_another_boot_makes_other_ids(tmp_path: Path) -> None:
                     async with forwarding(rig, recorder.address) as runner:
                         await rig.journal.append([numbered(1)])
                         await until(lambda: recorder.numbers == [1])
-                plain = session_of(rig.journal.hub_id, "up", 0)
+                reader = rig.journal.read()
+                (first,) = (found for found in reader.read() if isinstance(found, Batch))
+                reader.close()
+                plain = Sender(rig.journal.hub_id, "up", 0).chunk_id(whole(first))
                 assert (runner.boot_id != b"") == is_other
-                assert (recorder.got[0].options["chunk"] != pack_own(plain, 1)[2:].decode()) == is_other
+                assert (recorder.got[0].options["chunk"] != plain[2:].decode()) == is_other
 
     asyncio.run(main())
 

@@ -11,7 +11,7 @@ import pytest
 from hub import Batch
 from hub import entries as codec
 from hub.message import Home
-from hub.sinks.forwardchunk import Chunk, Method, make_chunk, plain_entries, session_of
+from hub.sinks.forwardchunk import Chunk, Method, Sender, make_chunk, plain_entries
 from hub.sinks.stored import whole
 from hub.wire.chunkid import SESSION_LENGTH, is_own, unpack_own
 from hub.wire.forward import ForwardDecoder
@@ -19,7 +19,7 @@ from tests.hub.sinks.delivering import batch, numbered
 
 HUB = bytes(range(16))
 RECEIVED = 1_700_000_000_123_456_789
-SESSION = session_of(HUB, "up", 0)
+SENDER = Sender(HUB, "up", 0)
 
 
 def stored_at(given: Batch, sequence: int = 7) -> Batch:
@@ -27,7 +27,7 @@ def stored_at(given: Batch, sequence: int = 7) -> Batch:
 
 
 def chunk_of(given: Batch, method: Method | None = None) -> Chunk:
-    return make_chunk(whole(stored_at(given)), SESSION, method)
+    return make_chunk(whole(stored_at(given)), SENDER, method)
 
 
 def received(chunk: Chunk) -> Batch:
@@ -40,18 +40,41 @@ def received(chunk: Chunk) -> Batch:
     return found
 
 
-IDENTITIES = ((HUB, "up", 0), (HUB, "up", 1), (HUB, "down", 0), (bytes(16), "up", 0), (HUB, "up", 0, b"boot"))
+SENDERS = [Sender(*each) for each in ((HUB, "up", 0), (HUB, "up", 1), (HUB, "down", 0), (bytes(16), "up", 0))]
+SENDERS.append(Sender(HUB, "up", 0, b"boot"))
+
+
+def own_id(sender: Sender, last: int, received: int = RECEIVED) -> tuple[bytes, int]:
+    """Return session and counter of the chunk of one message."""
+    given = msgspec.structs.replace(numbered(1), sequence=last, received=received)
+    found = unpack_own(sender.chunk_id(whole(given)))
+    assert found is not None
+    return found
 
 
 def test_an_id_is_unique_and_the_same_after_a_crash() -> None:
-    """Hub, name and rewinds make the session, the last sequence the counter: it rises with every chunk."""
-    sessions = {session_of(*each) for each in IDENTITIES}
+    """Hub, name, rewinds and boot make the session."""
+    sessions = {own_id(sender, 7)[0] for sender in SENDERS}
     assert {len(each) for each in sessions} == {SESSION_LENGTH}
-    assert len(sessions) == len(IDENTITIES)
-    assert session_of(HUB, "up", 0) == SESSION
+    assert len(sessions) == len(SENDERS)
     chunk = chunk_of(numbered(1, 2, 3))
-    assert unpack_own(chunk.chunk_id) == (SESSION.encode(), 9)
+    assert unpack_own(chunk.chunk_id) == own_id(SENDER, 9)
     assert chunk_of(numbered(1, 2, 3)).parts == chunk.parts
+
+
+def test_ids_rise() -> None:
+    """With the sequence, and with the time, also if sequences are given again; a session ends before they could not."""
+    second = 1_000_000_000
+    places = [(1, 0), (2, 0), (2, RECEIVED), (3, RECEIVED), (2**33 - 1, RECEIVED), (5, RECEIVED + second)]
+    places += [(6, RECEIVED + second), (1, RECEIVED + 2 * second), (2, 2**63)]
+    ids = [own_id(SENDER, *place) for place in places]
+    assert ids == sorted(ids)
+    assert len({session for session, _ in ids}) == 1
+    assert len(set(ids)) == len(ids)
+    beyond = own_id(SENDER, 2**33, RECEIVED)
+    assert beyond[0] != ids[0][0]
+    assert beyond < own_id(SENDER, 2**33 + 1, RECEIVED)
+    assert own_id(SENDER, 2**63 - 1, 2**63)[1] < 1 << 64
 
 
 def test_entries_pass_as_they_are() -> None:
