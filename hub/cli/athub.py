@@ -16,8 +16,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hub.cli.output import Lines, rest
-from hub.cli.stored import FOLLOW_S, Show
+from hub.cli.output import rest
+from hub.cli.stored import FOLLOW_S
 from hub.journal.segment import SEQUENCE_MAX
 from hub.message import Message
 from hub.query.packed import unpack
@@ -41,8 +41,8 @@ class AtHub:
         self._filters = {name: value for name, value in filters.items() if value is not None and value is not False}
         self._filters["packed"] = True
 
-    def shown(self, after: int, show: Show) -> Iterator[Lines]:
-        return map(show, self._pages(self._filters, after=after))
+    def groups(self, after: int) -> Iterator[Iterable[Message]]:
+        return self._pages(self._filters, after=after)
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         if not count:

@@ -7,7 +7,7 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -24,7 +24,7 @@ from hub.cli.options import (
     usage_error,
     whole,
 )
-from hub.cli.output import Encoded, Lines, complain, discard_output, encode, renderer, write
+from hub.cli.output import Encoded, Lines, complain, discard_output, renderer, write
 from hub.configfile import socket_path
 from hub.paths import default_journal
 from hub.quantities import MOMENTS
@@ -170,7 +170,7 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     try:
         stored = _stored(journal, socket, query, filters, waits=follow)
         if only_count:
-            found = sum(encode(lines).lines for lines in stored.shown(after, _counted))
+            found = sum(map(_length, stored.groups(after)))
             click.echo(found if count is None else min(found, count))
             return
         if follow:
@@ -179,7 +179,7 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
             newest = (message for stretch in stored.backward(after) for message in reversed(stretch))
             written = write([map(render, itertools.islice(newest, count))])
         elif count is None:
-            written = write(stored.shown(after, _in(render)))
+            written = _write_all(stored.groups(after), render)
         else:
             written = write([map(render, stored.last(count, after))])
         if not written and count != 0 and sys.stderr.isatty():
@@ -190,8 +190,8 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
         discard_output()
 
 
-def _counted(group: Iterable[Message]) -> Encoded:
-    return Encoded(len(group) if isinstance(group, Sized) else sum(1 for _ in group), b"")
+def _length(group: Iterable[Message]) -> int:
+    return len(group) if isinstance(group, Sized) else sum(1 for _ in group)
 
 
 def _check_place(socket: str | None) -> None:
@@ -237,7 +237,7 @@ def _follow(stored: Stored, render: Callable[[Message], str], count: int, after:
         end = max(stored.end_before(began), after)
         write([map(render, stored.last(count, after, end + 1))])
     for groups in stored.follow(end):
-        write(map(_in(render), groups))
+        _write_all(groups, render)
     raise AssertionError("a follower does not end")
 
 
@@ -286,14 +286,13 @@ def _query(filters: dict[str, Any]) -> Query:
         raise usage_error(str(error)) from None
 
 
-def _in(render: Callable[[Message], str]) -> Callable[[Iterable[Message]], Lines]:
-    """Return what renders many messages with *render*, if possible together."""
+def _write_all(groups: Iterator[Iterable[Message]], render: Callable[[Message], str]) -> int:
     from hub.query.found import Found
     from hub.query.rendering import json_of, render_json, render_text, texts_of
 
-    def show(group: Iterable[Message]) -> Lines:
+    def shown(group: Iterable[Message]) -> Lines:
         if isinstance(group, Found) and render is render_json:
             return Encoded(len(group), json_of(group))
         return texts_of(group) if isinstance(group, Found) and render is render_text else map(render, group)
 
-    return show
+    return write(map(shown, groups))

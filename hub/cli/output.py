@@ -104,14 +104,6 @@ class Encoded(NamedTuple):
 Lines = Iterable[str] | Encoded
 
 
-def encode(lines: Lines) -> Encoded:
-    """Return *lines* encoded."""
-    if isinstance(lines, Encoded):
-        return lines
-    found = list(lines)
-    return Encoded(len(found), _encode(found))
-
-
 def write(groups: Iterable[Lines]) -> int:
     """
     Write the lines of all *groups* to standard output. Return their number.

@@ -7,12 +7,12 @@ Not here: options, filters and output (hub.cli.logs), the same messages from a r
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Protocol
 
 from hub.cli.changes import Changes
-from hub.cli.output import Lines, complain, rest
+from hub.cli.output import complain, rest
 from hub.errors import JournalUnusable
 from hub.journal.reader import Reader, has_journal, open_reader
 from hub.journal.segment import SEQUENCE_MAX
@@ -27,15 +27,11 @@ NOTICE_S = 1.0
 """How long a follower waits for a journal before it reports that it waits."""
 
 
-Show = Callable[[Iterable[Message]], Lines]
-"""Returns messages as lines."""
-
-
 class Stored(Protocol):
     """Messages that match a query. *after* and *before* are sequences, which are not included themselves."""
 
-    def shown(self, after: int, show: Show) -> Iterator[Lines]:
-        """Yield what *show* returns for the messages, in their order, some at a time."""
+    def groups(self, after: int) -> Iterator[Iterable[Message]]:
+        """Yield the messages in their order, some at a time."""
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         """Return the last *count*, in their order."""
@@ -68,12 +64,8 @@ class InFiles:
                 raise
             raise JournalUnusable(error.path, f"{error.reason} (--socket asks a running hub instead)") from error
 
-    def shown(self, after: int, show: Show) -> Iterator[Lines]:
-        from hub.cli.helpers import shared
-
-        query = self._query
-        with closing(self._open(after)) as reader:
-            yield from shared(lambda found: show(_behind(query.group_of(found), after)), query.possible(reader.read()))
+    def groups(self, after: int) -> Iterator[Iterable[Message]]:
+        return self._wanted(self._open(after), after)
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         return last(self._folder, self._query, count, after=after, below=before)
@@ -88,20 +80,16 @@ class InFiles:
         with closing(Changes(self._folder)) as changes:  # before the first read, so that no write is missed
             reader = self._open(after)
             while True:
-                yield self._wanted(reader, after)
+                yield self._wanted(reader, after, follow=True)
                 changes.wait()
 
     def _open(self, after: int) -> Reader:
         return open_reader(self._folder, after=after, since=self._query.since)
 
-    def _wanted(self, reader: Reader, after: int) -> Iterator[Iterable[Message]]:
-        return (_behind(group, after) for group in self._query.groups(reader.read(follow=True)))
-
-
-def _behind(group: Iterable[Message], after: int) -> Iterable[Message]:
-    """Return the messages of *group* whose sequence is higher than *after*: the first batch may have others."""
-    is_behind = isinstance(group, Found) and group.sequences[0] > after
-    return group if is_behind else (message for message in group if message.sequence > after)
+    def _wanted(self, reader: Reader, after: int, *, follow: bool = False) -> Iterator[Iterable[Message]]:
+        for group in self._query.groups(reader.read(follow=follow)):
+            is_behind = isinstance(group, Found) and group.sequences[0] > after
+            yield group if is_behind else (message for message in group if message.sequence > after)
 
 
 def _wait_for_journal(folder: str) -> None:

@@ -23,8 +23,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
-import msgspec
-
 from hub import entries as codec
 from hub.journal.reader import Gap
 from hub.message import CLIENT_LOSS_TAG, LOSS_TAG, Batch, Message, Peer
@@ -123,56 +121,33 @@ class Query:
         for found in batches:
             if self._until is not None and found.received > self._until:
                 return
-            yield self.group_of(found)
+            yield self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)
 
-    def possible(self, batches: Iterator[Batch | Gap]) -> Iterator[Batch | Gap]:
-        """
-        Yield the batches that may hold wanted messages, with copies of their entries: for `group_of` in any process.
-        """
-        for found in batches:
-            if self._until is not None and found.received > self._until:
-                return
-            if isinstance(found, Gap):
-                yield found
-            elif self._may_have(found):
-                copy = bytes(found.entries)
-                if self._holds is None or not self._finders or self._finds(copy) is not None:
-                    yield msgspec.structs.replace(found, entries=copy)
+    def _wanted_gap(self, gap: Gap) -> Iterable[Message]:
+        return gap.as_batch().messages() if self._wants_gaps else ()
 
-    def group_of(self, found: Batch | Gap) -> Iterable[Message]:
-        """Return the wanted messages of *found*, which was not received after *until*."""
-        if isinstance(found, Gap):
-            return found.as_batch().messages() if self._wants_gaps else ()
-        if not self._may_have(found):
+    def _wanted(self, batch: Batch) -> Iterable[Message]:
+        """Return the wanted messages of *batch*. If its tag does not match, they are the unreadable entries."""
+        if self.since is not None and batch.received < self.since:
+            return ()
+        if self._is_writer is not None and not self._is_writer(batch.peer):
+            return ()
+        if self._is_host is not None and (batch.home is None or not self._is_host(batch.home.host)):
+            return ()
+        is_tagged = self.wants_tag(batch.tag)
+        if not is_tagged and not self._wants_unreadable:
             return ()
         if self._holds is not None:
-            return self._that_hold(found, self._holds)
-        messages = _all(found)
-        return (
-            messages if self.wants_tag(found.tag) else (message for message in messages if message.tag == _UNREADABLE)
-        )
-
-    def _may_have(self, batch: Batch) -> bool:
-        """
-        Return whether *batch* may hold wanted messages, by all but its own entries. If its tag does not match, these
-        are the unreadable entries.
-        """
-        if self.since is not None and batch.received < self.since:
-            return False
-        if self._is_writer is not None and not self._is_writer(batch.peer):
-            return False
-        if self._is_host is not None and (batch.home is None or not self._is_host(batch.home.host)):
-            return False
-        if not self.wants_tag(batch.tag):
-            return self._wants_unreadable and self._holds is None
-        if self._holds is None or not self._finders or not isinstance(batch.entries, memoryview):
-            return True
-        return not self._is_around_unwanted(batch.entries)
+            return self._that_hold(batch, self._holds) if is_tagged else ()
+        messages = _all(batch)
+        return messages if is_tagged else (message for message in messages if message.tag == _UNREADABLE)
 
     def _that_hold(self, batch: Batch, holds: Filter) -> Iterable[Message]:
         """Return the messages whose record passes. Entries that cannot pass are not decoded."""
         entries = batch.entries
         if self._finders:
+            if isinstance(entries, memoryview) and self._is_around_unwanted(entries):
+                return ()
             entries = packed = bytes(entries)
             finds = self._finds(packed)
             if finds is None:

@@ -257,19 +257,17 @@ def test_another_user() -> None:
             def read() -> list[str]:
                 there = athub.AtHub(hub.socket, {"level": None})
                 assert there.end_before(1 << 62) == 3
-                groups = there.shown(0, lambda group: [message.record["message"] for message in group])
-                assert [text for group in groups for text in group] == ["of app.web", "of app.db"]
-                found = [there.last(1, 0), *there.backward(2), *next(there.follow(1))]
+                found = [*there.groups(0), there.last(1, 0), *there.backward(2), *next(there.follow(1))]
                 return [message.record["message"] for group in found for message in group]
 
-            shown = ["of app.db"] * 2
+            shown = ["of app.web", "of app.db", *["of app.db"] * 2]
             assert as_user(MALLORY, read) == str(shown)
             assert as_user(MALLORY + 1, lambda: refused_by(hub)) == "-32001"
 
 
 def refused_by(hub: HubProcess) -> int:
     with pytest.raises(CommandFailed) as refused:
-        list(athub.AtHub(hub.socket, {}).shown(0, lambda group: ()))
+        list(athub.AtHub(hub.socket, {}).groups(0))
     return refused.value.code
 
 
