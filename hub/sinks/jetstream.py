@@ -34,12 +34,12 @@ from hub.sinks.jetstreamlink import JetstreamLink, Post
 from hub.sinks.stored import Stored, some
 from hub.sinks.table import Host, Jetstream, SinkBase, SinkFault
 from hub.sources.hubplace import Kind, judge, position_of
-from hub.wire.checking import check
 from hub.wire.shipped import (
     ENTRIES_BYTES_MAX,
     PAYLOAD_BYTES_MAX,
     BadBlock,
     Label,
+    fault_of,
     pack_entries,
     pack_label,
     unpack_label,
@@ -137,11 +137,12 @@ class JetstreamSink:
             stored, label = rest, self._label_of(rest)
         if verdict.went_back:
             log.warning("jetstream.went_back", name=self._table.name, sequence=label.first)
-        if check(bytes(stored.batch.entries), ARRAY_HEADER_BYTES).fault:
+        entries = bytes(stored.batch.entries)
+        if fault := fault_of(entries, label.messages):
             self._settle()  # the dead letter may cause a checkpoint
-            self._host.refuse_stored(stored, "its entries cannot be read")
+            self._host.refuse_stored(stored, fault)
             return
-        payload = pack_entries(stored.batch.entries)
+        payload = pack_entries(entries)
         if len(payload) > min(PAYLOAD_BYTES_MAX, self._link.payload_bytes_max - HEADERS_BYTES_MAX):
             self._settle()
             self._host.refuse_stored(stored, "too large for a message of NATS")
