@@ -11,6 +11,7 @@ Not here: one read (hub.sources.followed), whose turn it is (hub.sources.readord
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -171,8 +172,9 @@ class FileReading:
     def _look_first(self, file: Followed) -> None:
         """Take back the first read of *file*: older generations, which no look has found yet, are to be read before."""
         file.restart(0)
-        if file.doubted_in != self._files.look_number:
-            file.doubted_in = self._files.look_number
+        folder = self._folders.get(os.path.dirname(file.home))
+        if folder is not None and file.doubted_in != folder.looks:
+            file.doubted_in = folder.looks
             file.doubts += 1
         self._files.changed.add(file.path)
         self._look_again(file)

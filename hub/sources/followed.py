@@ -168,7 +168,7 @@ class Followed:
         self.doubts: int = 0
         """In how many looks its first read was taken back, as older generations were found."""
         self.doubted_in: int = -1
-        """The number of the last one."""
+        """The number of the last one, as its folder counts them."""
         self.is_blocked: bool = False
         self.is_drained: bool = False
         """Whether it was read to where it ended when a younger generation began to wait for it, or at first."""

@@ -42,6 +42,8 @@ class Folder:
         """The names that events were about since the last look; None: all."""
         self.names = 0
         """How many names the last look has found in it."""
+        self.looks = 0
+        """How often it was looked through."""
         self.next_look_at = 0.0
         self.looked_ns = 0
         """When it was known for the last time which generations are in it, by the clock that stamps files."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any
 
 import pytest
 
 from hub.sources import filereading
-from tests.hub.sources.followrig import Rig
+from hub.sources.rotations import TRIES
+from tests.hub.sources.followrig import LONG, Rig
 
 
 def test_permissions(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +41,22 @@ def test_no_batch_is_small(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [item.count for item in rig.it.step(owner, 1 << 20).items]
     assert len(sizes) == 4
     assert min(sizes) > 10_000
+
+
+def test_looks_at_other_folders_count_for_nothing(rig: Rig) -> None:
+    """A first read that was taken back waits for a look at its own folder, however often the others are looked at."""
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.look()
+    for number in (2, 1):
+        shutil.copyfile(rig.folder / "app.log", rig.folder / f"app.log.{number}")
+        os.truncate(rig.folder / "app.log", 0)
+        rig.write("app.log", f"{number}\n" * 50)
+    rig.it.folders[str(rig.folder)].next_look_at = rig.now + 5.0
+    for _ in range(2 * TRIES):
+        rig.it.note_modified(str(rig.folder), "app.log")
+        assert rig.read() == []
+        rig.look(everything=False)
+    rig.now += 10.0
+    rig.look(everything=False)
+    assert rig.read() == [LONG.strip(), *["2"] * 50, *["1"] * 50]

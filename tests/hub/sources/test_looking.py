@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hub.sources import looking
 from tests.hub.sources.followrig import Rig
 from tests.users import ALICE, NEEDS_ROOT
 
@@ -91,3 +92,51 @@ def test_a_generation_that_was_renamed_during_the_look(rig: Rig, monkeypatch: py
     rig.look(everything=False)
     assert next(names, None) is None
     assert rig.read() == ["1", "2"]
+
+
+def test_names_that_change_during_each_look(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read of a file whose generations no look has found out, except after several looks."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    rig.rename("app.log", "app.log.2")
+    rig.write("app.log.1", "2\n")
+    rig.write("app.log", "3\n")
+    listing = os.scandir
+
+    def shuffled(folder: Any) -> Any:
+        flip(rig.folder / "app.log.4")
+        return listing(folder)
+
+    monkeypatch.setattr(os, "scandir", shuffled)
+    for _ in range(looking.LOOKS_MAX):
+        assert rig.all() == []
+    monkeypatch.setattr(os, "scandir", listing)
+    rig.look()
+    assert rig.read() == ["2", "3"]
+
+
+def test_names_that_never_stop_changing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After several looks, the log is read all the same."""
+    rig.start()
+    rig.write("app.log", "1\n")
+    listing = os.scandir
+
+    def shuffled(folder: Any) -> Any:
+        flip(rig.folder / "app.log.4")
+        return listing(folder)
+
+    monkeypatch.setattr(os, "scandir", shuffled)
+    looks = 0
+    while not rig.all():
+        looks += 1
+        assert looks <= looking.LOOKS_MAX
+    assert looks == looking.LOOKS_MAX
+
+
+def flip(path: Path) -> None:
+    """Create a file, or remove it."""
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        path.unlink()
