@@ -165,7 +165,8 @@ class Shipper:
         body = (
             pack_entries(entries_of([{"message": f"{self.host} {n}"} for n in numbers])) if payload is None else payload
         )
-        await self._client.jetstream().publish(self.subject, body, headers=pack_label(label))
+        headers = pack_label(label) | {"Nats-Msg-Id": os.urandom(8).hex()}  # the server drops no repetition
+        await self._client.jetstream().publish(self.subject, body, headers=headers)
 
     async def ship_many(self, count: int) -> None:
         """Publish *count* blocks of one message."""
