@@ -305,7 +305,7 @@ class Looking:
                 self._at_home[file] = None
         if len(self._folders.by_path) == 1:
             self._note_at_home()
-        if not moved and not again and not incomplete.intersection(searches):
+        if not moved and not again:
             folder.looked_ns = self._files.look_began_ns
         self._files.changed.update(again)
         return set().union(*again.values())

@@ -90,11 +90,11 @@ class Rotations:
         self._unowned = unowned
         self._listed_in = -1  # the number of the look that `_listings` are of
         self._listings: dict[str, dict[str, int]] = {}
-        self.incomplete: set[str] = set()
+        self.incomplete: dict[str, int] = {}
         """
-        Paths of which it is not known yet which generations there are: a file is truncated, and was not read since;
-        copies are left aside although nothing was read of their original, which may be truncated before; or there are
-        too many for one search.
+        Paths of which it is not known yet which generations there are, and when it was known for the last time (as
+        `Folder.looked_ns`): a file is truncated, and was not read since; copies are left aside although nothing was
+        read of their original, which may be truncated before; or there are too many for one search.
         """
 
     # Generations.
@@ -109,11 +109,11 @@ class Rotations:
         namesakes = self._files.by_base.get(base, set()) - {path}
         is_anothers = folder is not None and not self._files.was_home(path) and self.are_others(folder, namesakes)
         if folder is None or (not names and not elsewhere) or is_anothers:
-            self.incomplete.discard(path)
+            self.incomplete.pop(path, None)
             return Search(path)
         with contextlib.ExitStack() as opened:
             if any(self._is_truncated(file, opened) for file in files[-TRUNCATED_MAX:]):
-                self.incomplete.add(path)
+                self.incomplete.setdefault(path, folder.looked_ns)
                 return Search(path)  # its copies are older, and are found when it is read
             known = self._known(path, opened)
             try:
@@ -129,9 +129,9 @@ class Rotations:
         has_copies = any(each.has_copies for each in (found, *others))
         is_unread = has_copies and any(not file.offset for file in files)
         if is_unread or len(names) > generations.CANDIDATES_MAX:
-            self.incomplete.add(path)
+            self.incomplete.setdefault(path, folder.looked_ns)
         else:
-            self.incomplete.discard(path)
+            self.incomplete.pop(path, None)
         return Search(path, folder, [each for one in (found, *others) for each in one.candidates], found.is_steady)
 
     def _elsewhere(self, path: str) -> list[tuple[Folder, dict[str, int]]]:
@@ -247,7 +247,8 @@ class Rotations:
         """Return when it was known for the last time which generations of *path* there are."""
         homes = [file.home_ns for file in self._files.by_path.get(path, ()) if file.is_old]
         since_ns = max((*homes, *(row.home_ns for _, row in self._files.rows.of_path(path))), default=0)
-        return since_ns or (folder.looked_ns if folder is not None else 0) or self._globs.first_ns(path)
+        looked_ns = 0 if folder is None else self.incomplete.get(path, folder.looked_ns)
+        return since_ns or looked_ns or self._globs.first_ns(path)
 
     def pass_over(self, file: Followed, folder: Folder, names: Iterable[str]) -> None:
         """Follow the older generations of a file that is followed for the first time from their ends."""

@@ -462,6 +462,29 @@ def test_a_look_before_a_truncation_is_seen(rig: Rig) -> None:
     assert rig.it.next_look_in is not None
 
 
+def test_looks_before_the_truncation_of_a_renamed_file_is_seen(rig: Rig) -> None:
+    """A look that has nothing to search for does not make the copies old that an earlier one could not judge."""
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    rig.it.close()
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n" * 50)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.2")
+    os.truncate(rig.folder / "app.log", 0)
+    tick()
+    rig.write("app.log", "3\n" * 50)
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", "4\n")
+    until_ns = file_clock_ns() + 2 * generations.SLACK_NS
+    while file_clock_ns() < until_ns:
+        pass
+    rig.start()
+    for _ in range(2):
+        rig.look()
+    assert rig.read() == [*["2"] * 50, *["3"] * 50, "4"]
+
+
 def shift(rig: Rig, old: Path) -> None:
     """Do what logrotate does with ``olddir``."""
     for number in (3, 2, 1):
