@@ -142,7 +142,7 @@ class FileReading:
             self._order.ready_younger(file)
         if file.offset and not file.read_ns and not file.is_rotated:
             file.read_ns = time.time_ns()  # not before what is in its copies was made, whichever clock that has
-            if file.path in self._rotations.incomplete:
+            if file.path in self._rotations.searching.incomplete:
                 self._files.changed.add(file.path)
                 self._look_again(file)
         if has_more:

@@ -8,6 +8,7 @@ its start, except when a glob is looked for the first time. A *step* reads some 
 
     look   folderfinding ─▶ looking (names) ─▶ filefinding (what it is) ─▶ rotations (generations) ─▶ readorder
     step   filereading ─▶ followed (one file) ─▶ rotations, if it was truncated
+    where  searching (which folders may have generations, and what is known of them)
     kept   fileset (what is followed), rowindex (what the journal has of others), lookfolder, openfiles
 
 Always true:

@@ -29,7 +29,8 @@ from hub.sources.folderfinding import FolderFinding
 from hub.sources.followed import Followed
 from hub.sources.lookfolder import STRANGERS_MAX, Folder, Folders
 from hub.sources.readorder import ReadOrder
-from hub.sources.rotations import TRIES, Rotations, Search
+from hub.sources.rotations import Rotations, Search
+from hub.sources.searching import TRIES
 from hub.sources.sourceglobs import SourceGlobs
 
 LOOK_ENTRIES, LIST_ENTRIES = 128, 4096
@@ -114,7 +115,7 @@ class Looking:
         is certain after a look at everything: copies, and files that were made and moved, may be in any of them.
         """
         for file in self._at_home:
-            if file.path not in self._files.changed and file.path not in self._rotations.incomplete:
+            if file.path not in self._files.changed and file.path not in self._rotations.searching.incomplete:
                 file.home_ns = self._files.look_began_ns
 
     def _look_in(self, folder: Folder, *, everything: bool) -> Iterator[None]:
@@ -299,7 +300,7 @@ class Looking:
             if self._is_first_look and self._files.rows.has_path(path):
                 self._held.add(path)
                 self._order.disordered.add(path)
-        incomplete = self._rotations.incomplete
+        incomplete = self._rotations.searching.incomplete
         for file in at_home:  # not before: generations are older than this look
             if file.offset and file.path not in again and file.path not in incomplete:
                 self._at_home[file] = None
@@ -316,7 +317,7 @@ class Looking:
         self._order.link(found.path)
         self._order.disordered.discard(found.path)
         self._files.to_ready += self._files.by_path.get(found.path, ())  # it may have waited for one that is gone
-        if found.candidates and found.path in self._rotations.incomplete:
+        if found.candidates and found.path in self._rotations.searching.incomplete:
             self._files.changed.add(found.path)  # the others in the next look
             folder.dirty = None
 
@@ -361,7 +362,7 @@ class Looking:
             if folder.strangers.get(base) == folder.known_strangers.get(base):
                 continue
             moved = {each for each in self._files.by_base.get(base, ()) if each != path}
-            if self._globs.has(path) and not self._rotations.are_others(folder, moved):
+            if self._globs.has(path) and not self._rotations.searching.are_others(folder, moved):
                 self._files.changed.add(path)
             self._files.changed |= moved
         folder.known_strangers = folder.strangers

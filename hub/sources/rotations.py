@@ -22,8 +22,8 @@ from typing import NamedTuple
 from hub.log import get_logger
 from hub.message import POSITIONS_MAX, Loss, Position
 from hub.sources import generations
-from hub.sources.filecheck import Mark, Truncated, has_mark
-from hub.sources.fileidentity import identify, identify_open
+from hub.sources.filecheck import Mark, Truncated
+from hub.sources.fileidentity import identify
 from hub.sources.filelink import open_folder
 from hub.sources.fileowner import Unowned
 from hub.sources.filerow import State
@@ -32,18 +32,15 @@ from hub.sources.followed import Followed, Moved, file_clock_ns
 from hub.sources.lookfolder import Folder, Folders
 from hub.sources.openfiles import OpenFiles
 from hub.sources.readorder import ReadOrder
+from hub.sources.searching import TRIES, Searching
 from hub.sources.sourceglobs import SourceGlobs
 
 BUSY_NS = 10_000_000_000
 """A file that was written so shortly before it was copied may have been written between the copy and its truncation."""
 NAMES_MAX = 256
 """In a folder with more names, they are not listed again for each file that is read for the first time."""
-SEARCHED_MAX, SEARCHED_NAMES_MAX = 9, 4096
-"""With more folders, or names in one, those with unknown files of such names are searched for others' generations."""
 TRUNCATED_MAX = 3
 """Of the youngest generations, it is asked whether they are truncated, before others are taken."""
-TRIES = 5
-"""How often names are listed again that have changed during a search."""
 log = get_logger("mpsr.files")
 
 
@@ -86,116 +83,45 @@ class Rotations:
         self._folders = folders
         self._order = order
         self._open = open_files
-        self._globs = globs
         self._unowned = unowned
-        self._listed_in = -1  # the number of the look that `_listings` are of
-        self._listings: dict[str, dict[str, int]] = {}
-        self.incomplete: dict[str, int] = {}
-        """
-        Paths of which it is not known yet which generations there are, and when it was known for the last time (as
-        `Folder.looked_ns`): a file is truncated, and was not read since; copies are left aside although nothing was
-        read of their original, which may be truncated before; or there are too many for one search.
-        """
+        self.searching = Searching(files, folders, globs)
 
     # Generations.
 
     def find(self, path: str) -> Search:
         """Find the files that were made and renamed at *path* since it was known for the last time which there are."""
-        files = self._files.by_path.get(path, [])
+        searching, files = self.searching, self._files.by_path.get(path, [])
         folder_path, base = os.path.split(self._files.home(path))
         folder = self._folders.get(folder_path)
-        elsewhere = self._elsewhere(path) if folder is not None else []
+        elsewhere = searching.elsewhere(path) if folder is not None else []
         names = folder.strangers.get(base, {}) if folder is not None else {}
         namesakes = self._files.by_base.get(base, set()) - {path}
-        is_anothers = folder is not None and not self._files.was_home(path) and self.are_others(folder, namesakes)
+        is_anothers = folder is not None and not self._files.was_home(path) and searching.are_others(folder, namesakes)
         if folder is None or (not names and not elsewhere) or is_anothers:
-            self.incomplete.pop(path, None)
+            searching.incomplete.pop(path, None)
             return Search(path)
         with contextlib.ExitStack() as opened:
-            if any(self._is_truncated(file, opened) for file in files[-TRUNCATED_MAX:]):
-                self.incomplete.setdefault(path, folder.looked_ns)
+            if any(searching.is_truncated(file, opened) for file in files[-TRUNCATED_MAX:]):
+                searching.incomplete.setdefault(path, folder.looked_ns)
                 return Search(path)  # its copies are older, and are found when it is read
-            known = self._known(path, opened)
+            known = searching.known(path, opened)
             try:
                 dir_fd = open_folder(folder_path)
                 opened.callback(os.close, dir_fd)
                 found = generations.find(
                     dir_fd, names, base,
-                    is_known=self._files.is_known, since_ns=self._since_ns(path, folder), known=known,
+                    is_known=self._files.is_known, since_ns=searching.since_ns(path, folder), known=known,
                 )  # fmt: skip
             except OSError:
                 return Search(path, folder, is_steady=False)
-            others = [self._find_in(other, base, path, known) for other in elsewhere]
+            others = [searching.find_in(other, base, path, known) for other in elsewhere]
         has_copies = any(each.has_copies for each in (found, *others))
         is_unread = has_copies and any(not file.offset for file in files)
         if is_unread or len(names) > generations.CANDIDATES_MAX:
-            self.incomplete.setdefault(path, folder.looked_ns)
+            searching.incomplete.setdefault(path, folder.looked_ns)
         else:
-            self.incomplete.pop(path, None)
+            searching.incomplete.pop(path, None)
         return Search(path, folder, [each for one in (found, *others) for each in one.candidates], found.is_steady)
-
-    def _elsewhere(self, path: str) -> list[tuple[Folder, dict[str, int]]]:
-        """Return other folders that may have generations of *path* (logrotate's ``olddir``), with their names there."""
-        home, base = os.path.split(self._files.home(path))
-        all_folders = self._folders.by_path
-        is_few = len(all_folders) <= SEARCHED_MAX
-        found = []
-        for folder in all_folders.values():
-            is_searched = base in folder.strangers or (is_few and folder.names <= SEARCHED_NAMES_MAX)
-            if folder.path == home or not is_searched:
-                continue
-            if not self.are_others(folder, {path}):
-                continue
-            names = generations.family(self._listed(folder), base)
-            if names and base not in names:
-                found.append((folder, names))
-        return found
-
-    def are_others(self, folder: Folder, paths: Iterable[str]) -> bool:
-        """Return whether *folder* may have generations of one of *paths*, which have one base and are not in it."""
-        return any(self._files.may_be_elsewhere(path, folder.path) for path in paths)
-
-    def _listed(self, folder: Folder) -> dict[str, int]:
-        """Return what was in a folder in the present look: the files of many paths may be searched in it."""
-        if self._listed_in != self._files.look_number:
-            self._listed_in, self._listings = self._files.look_number, {}
-        if (found := self._listings.get(folder.path)) is None:
-            with contextlib.ExitStack() as opened:
-                try:
-                    dir_fd = open_folder(folder.path)
-                    opened.callback(os.close, dir_fd)
-                    found = generations.listed(dir_fd)
-                except OSError:
-                    found = {}
-            self._listings[folder.path] = found
-        return found
-
-    def _find_in(
-        self,
-        place: tuple[Folder, dict[str, int]],
-        base: str,
-        path: str,
-        known: generations.Known,
-        read_to: generations.Reached | None = None,
-    ) -> generations.Found:
-        """Return the unread generations of *path* in another folder than its own."""
-        folder, names = place
-        since_ns, found = self._since_ns(path, None), generations.Found([])
-        for _ in range(TRIES):
-            with contextlib.ExitStack() as opened:
-                try:
-                    dir_fd = open_folder(folder.path)
-                    opened.callback(os.close, dir_fd)
-                    found = generations.find(
-                        dir_fd, names, base,
-                        is_known=self._files.is_known, since_ns=since_ns, read_to=read_to, known=known,
-                    )  # fmt: skip
-                    if found.is_steady:
-                        break
-                    names = generations.family(generations.listed(dir_fd), base)
-                except OSError:
-                    return generations.Found([])
-        return found._replace(candidates=[each._replace(folder=folder.path) for each in found.candidates])
 
     def take(self, found: Search) -> None:
         """Follow the generations that were found, each from a row on."""
@@ -217,11 +143,11 @@ class Rotations:
         folder = self._folders.get(home)
         if folder is None or (file.is_rotated and not file.doubts) or file.doubts >= TRIES:
             return False
-        if folder.names > NAMES_MAX and file.path not in self.incomplete:
+        if folder.names > NAMES_MAX and file.path not in self.searching.incomplete:
             return False
-        since_ns = self._since_ns(file.path, folder)
-        self._listed_in = -1
-        elsewhere = self._elsewhere(file.path)
+        since_ns = self.searching.since_ns(file.path, folder)
+        self.searching.list_again()
+        elsewhere = self.searching.elsewhere(file.path)
         for _ in range(TRIES):
             with contextlib.ExitStack() as opened:
                 try:
@@ -229,12 +155,12 @@ class Rotations:
                     opened.callback(os.close, dir_fd)
                     names = generations.family(generations.listed(dir_fd), base)
                     names.pop(base, None)
-                    known = self._known(file.path, opened)
-                    known = known._replace(others=(*known.others, *self._at_home(dir_fd, base, opened)))
+                    known = self.searching.known(file.path, opened)
+                    known = known._replace(others=(*known.others, *self.searching.at_home(dir_fd, base, opened)))
                     found = generations.find(
                         dir_fd, names, base, is_known=self._files.is_known, since_ns=since_ns, known=known
                     )
-                    others = [self._find_in(place, base, file.path, known) for place in elsewhere]
+                    others = [self.searching.find_in(place, base, file.path, known) for place in elsewhere]
                 except OSError:
                     break
             if any(each.candidates for each in (found, *others)):
@@ -242,13 +168,6 @@ class Rotations:
             if found.is_steady:
                 break
         return False
-
-    def _since_ns(self, path: str, folder: Folder | None) -> int:
-        """Return when it was known for the last time which generations of *path* there are."""
-        homes = [file.home_ns for file in self._files.by_path.get(path, ()) if file.is_old]
-        since_ns = max((*homes, *(row.home_ns for _, row in self._files.rows.of_path(path))), default=0)
-        looked_ns = 0 if folder is None else self.incomplete.get(path, folder.looked_ns)
-        return since_ns or looked_ns or self._globs.first_ns(path)
 
     def pass_over(self, file: Followed, folder: Folder, names: Iterable[str]) -> None:
         """Follow the older generations of a file that is followed for the first time from their ends."""
@@ -281,7 +200,7 @@ class Rotations:
         file.open_unchecked()
         candidate = generations.Candidate(file.entry, file.identity, os.fstat(file.fd))
         with contextlib.ExitStack() as opened:
-            judged = self._known(file.path, opened, but=file).judge(file.fd, candidate)
+            judged = self.searching.known(file.path, opened, but=file).judge(file.fd, candidate)
         file.is_unproved = False
         if judged is None:
             file.restart(candidate.described.st_size)
@@ -305,50 +224,6 @@ class Rotations:
         file.seen = self._files.look_number
         self._files.owners.of(file).lines.log(log.info, "files.generation_found", path=file.place, of=path)
         return file
-
-    # What was read of the others.
-
-    def _known(
-        self,
-        path: str,
-        opened: contextlib.ExitStack,
-        *,
-        truncated: Followed | None = None,
-        but: Followed | None = None,
-    ) -> generations.Known:
-        """
-        Return what was read of the generations of *path*, *but* one. *truncated* is a file that has nothing of what was
-        read of it.
-        """
-        rows = self._files.rows.of_path(path)
-        others = []
-        for file in self._files.by_path.get(path, [])[-generations.COMPARED_MAX :]:
-            if file is but:
-                continue
-            born_ns = 0 if file.is_rotated else file.identity.born_ns
-            is_settled = file.offset and file.read_ns and not file.is_rotated and file is not truncated
-            settled_ns = file.read_ns + 1 if is_settled else 0
-            reached = generations.Reached(file.offset, file.mark, file.checked_ns) if file is not truncated else None
-            others.append(generations.Other(_descriptor(file, opened), born_ns, reached, settled_ns))
-        gone = [generations.Reached(position.number, row.mark, row.seen_ns) for position, row in rows]
-        return generations.Known(gone, others)
-
-    def _at_home(self, dir_fd: int, base: str, opened: contextlib.ExitStack) -> list[generations.Other]:
-        """Return the file *base*, if no look has found it yet: copies of it are none of those that it has replaced."""
-        try:
-            fd = os.open(base, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-        except OSError:
-            return []
-        opened.callback(os.close, fd)
-        described = os.fstat(fd)
-        identity = identify_open(fd, described)
-        is_one = stat.S_ISREG(described.st_mode) and not self._files.is_known(identity)
-        return [generations.Other(fd, identity.born_ns)] if is_one else []
-
-    @staticmethod
-    def _is_truncated(file: Followed, opened: contextlib.ExitStack) -> bool:
-        fd = _descriptor(file, opened)
-        return file.offset > 0 and fd != -1 and not has_mark(fd, file.offset, file.mark)
 
     # Truncations.
 
@@ -406,7 +281,7 @@ class Rotations:
         """
         home, base = os.path.split(file.home)
         base = base if file.folder == home else file.entry
-        since_ns = self._since_ns(file.path, self._folders.get(home))
+        since_ns = self.searching.since_ns(file.path, self._folders.get(home))
         reached = generations.Reached(offset, mark, file.checked_ns)
         for tries_left in reversed(range(TRIES)):
             with contextlib.ExitStack() as opened:
@@ -414,8 +289,8 @@ class Rotations:
                     dir_fd = open_folder(file.folder)
                     opened.callback(os.close, dir_fd)
                     listed = generations.listed(dir_fd)
-                    known = self._known(file.path, opened, truncated=file)
-                    known = known._replace(others=(*known.others, *self._at_home(dir_fd, base, opened)))
+                    known = self.searching.known(file.path, opened, truncated=file)
+                    known = known._replace(others=(*known.others, *self.searching.at_home(dir_fd, base, opened)))
                     found = generations.find(
                         dir_fd, generations.may_be_copies(listed, base), base,
                         is_known=self._files.is_known, since_ns=since_ns, read_to=reached, known=known,
@@ -435,21 +310,8 @@ class Rotations:
     ) -> list[generations.Candidate]:
         """Return the copies of a truncated file, and its generations, in other folders, if none was *found* yet."""
         others: list[generations.Candidate] = []
-        self._listed_in = -1
-        for place in self._elsewhere(file.path):
-            others += self._find_in(place, os.path.basename(file.home), file.path, known, reached).candidates
+        self.searching.list_again()
+        for place in self.searching.elsewhere(file.path):
+            others += self.searching.find_in(place, os.path.basename(file.home), file.path, known, reached).candidates
         has_copy = any(each.is_copy for each in found.candidates)
         return [each for each in others if not (each.is_copy and has_copy)]
-
-
-def _descriptor(file: Followed, opened: contextlib.ExitStack) -> int:
-    """Return a descriptor of *file*; -1 if it cannot be opened."""
-    if file.fd != -1:
-        return file.fd
-    try:
-        fd = os.open(file.place, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return -1
-    opened.callback(os.close, fd)
-    is_it = identify_open(fd, os.fstat(fd)).name == file.name  # a rotation may have given its name to another one
-    return fd if is_it else -1

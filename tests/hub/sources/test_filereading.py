@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hub.sources import filereading
-from hub.sources.rotations import TRIES
+from hub.sources.searching import TRIES
 from tests.hub.sources.followrig import LONG, Rig
 
 

@@ -1,0 +1,118 @@
+"""hub.sources.searching: generations in other folders than that of their log."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.hub.sources.followrig import LONG, Rig, tick
+
+
+def shift(rig: Rig, old: Path) -> None:
+    """Do what logrotate does with ``olddir``."""
+    for number in (3, 2, 1):
+        if (old / f"app.log.{number}").exists():
+            os.rename(old / f"app.log.{number}", old / f"app.log.{number + 1}")
+    os.rename(rig.folder / "app.log", old / "app.log.1")
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+@pytest.mark.parametrize("name", ["old", "a"])
+def test_generations_in_another_folder(rig: Rig, tmp_path: Path, name: str, is_running: bool) -> None:
+    """With ``olddir``, those that were made and moved between two looks, or while no hub ran, are in their order."""
+    old = tmp_path / name
+    old.mkdir()
+    rig.folder = tmp_path / "b"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    (old / "app.log.1").write_text("0\n")
+    for _ in range(6):
+        tick()
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.write("app.log", "2\n")
+    if not is_running:
+        rig.it.close()
+    for number in (3, 4):
+        shift(rig, old)
+        rig.write("app.log", f"{number}\n")
+        tick()
+    if is_running:
+        assert rig.all() == ["2", "3", "4"]
+    else:
+        rig.start()
+        assert rig.read() == ["2", "3", "4"]
+    assert {file.tag for file in rig.it.files.values()} == {os.fsencode(rig.folder / "app.log")}
+    for number in (5, 6):
+        shift(rig, old)
+        rig.write("app.log", f"{number}\n")
+    assert rig.all() == ["5", "6"]
+    assert rig.losses == []
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_copies_in_another_folder(rig: Rig, tmp_path: Path, is_running: bool) -> None:
+    """With ``olddir`` and ``copytruncate``, the rest of the copy is found there, and nothing else of it is read."""
+    old = tmp_path / "old"
+    old.mkdir()
+    rig.folder = tmp_path / "b"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    if not is_running:
+        rig.it.close()
+    for number in (2, 1):
+        rig.write("app.log", f"{number}\n" * 50)
+        shutil.copyfile(rig.folder / "app.log", old / f"app.log.{number}")
+        os.truncate(rig.folder / "app.log", 0)
+        tick()
+    rig.write("app.log", "0\n")
+    if not is_running:
+        rig.start()
+    assert [*(rig.all() if is_running else rig.read()), *rig.all()] == [*["2"] * 50, *["1"] * 50, "0"]
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
+
+
+def test_a_folder_with_generations_of_two_logs(rig: Rig, tmp_path: Path) -> None:
+    """Nobody knows of which: they are read under the name that they have there."""
+    old = tmp_path / "old"
+    for name in ("old", "b", "c"):
+        (tmp_path / name).mkdir()
+    rig.globs = [f"{tmp_path}/*/*.log", f"{old}/*"]
+    rig.start()
+    for name in ("b", "c"):
+        (tmp_path / name / "app.log").write_text(f"{name}\n")
+    assert sorted(rig.all()) == ["b", "c"]
+    tick()
+    (old / "app.log.1").write_text("which?\n")
+    assert rig.all() == ["which?"]
+    assert os.fsencode(old / "app.log") in {file.tag for file in rig.it.files.values()}
+
+
+def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_path: Path) -> None:
+    """They are read under the name that they have there; those that follow are known as generations of the log."""
+    old = tmp_path / "old"
+    old.mkdir()
+    rig.folder = tmp_path / "b"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    rig.start()
+    rig.write("app.log", "1\n")
+    shift(rig, old)
+    assert rig.all() == ["1"]
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["2"]
+    for number in (3, 4):
+        shift(rig, old)
+        rig.write("app.log", f"{number}\n")
+        tick()
+    assert rig.all() == ["3", "4"]
+    assert sorted(file.tag for file in rig.it.files.values()) == sorted(
+        [os.fsencode(old / "app.log"), *[os.fsencode(rig.folder / "app.log")] * 3]
+    )
