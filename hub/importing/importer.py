@@ -6,6 +6,9 @@ there (hub.wire.claim). The name is that of the file's first line and a number, 
 known if its content up to one of these offsets has the digest that belongs to it. Names of files, compression, format
 and tag do not matter, and a file that has grown since is continued.
 
+Behind the digest, the hub keeps which run has imported it, and from where on: what two programs have imported of one
+file is counted once. (Of three at once, what one of them has may be counted for another, too.)
+
 The hub stores a chunk only if it begins where the hub is, so nothing is stored twice, whatever was on its way when
 this program or the hub ended. Afterwards the hub is asked again: it may have been another file's place by then, or two
 programs import the same file, or files that begin alike and were given the same name. Then all begins again, with what
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -33,6 +37,8 @@ from producers.connecting import describe
 HEAD_BYTES_MAX = 1024
 """Maximum bytes of the first line by which the places of a file are found."""
 DIGEST_BYTES = 16
+RUN_BYTES = 8
+"""Random bytes that tell a run from others."""
 FRAME_COST_BYTES = 1024
 """Bytes of a frame in addition to its tag and its entries, rounded up."""
 RETRY_S = 0.1
@@ -41,11 +47,26 @@ STALLS_MAX = 5
 
 
 class Row(NamedTuple):
-    """A row of the hub: a name, an offset, and the digest of the content up to there."""
+    """A row of the hub: a name, an offset, and the digest of the content up to there, with what follows it."""
 
     name: str
     offset: int
-    digest: bytes
+    detail: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """The digest of the content."""
+        return self.detail[:DIGEST_BYTES]
+
+    @property
+    def run(self) -> bytes:
+        """The run that has imported the last of it; empty: an older version has."""
+        return self.detail[DIGEST_BYTES : DIGEST_BYTES + RUN_BYTES]
+
+    @property
+    def since(self) -> int:
+        """Where that run went on with what another one had imported."""
+        return min(int.from_bytes(self.detail[DIGEST_BYTES + RUN_BYTES :], "big"), self.offset)
 
 
 class Stalled(Exception):
@@ -60,7 +81,7 @@ class Result:
         self.bytes: int = 0
         """Bytes of content that were stored."""
         self.known_bytes: int = 0
-        """Bytes of content that the hub had before."""
+        """Bytes of content that the hub had before, or has from another run."""
         self.left_out: int = 0
         """The number of messages that could not be kept."""
         self.fault: str = ""
@@ -68,22 +89,20 @@ class Result:
 
 
 class _Place:
-    """A place in the content, and the digest of everything before it."""
+    """A place in the content for *run*: the hub has a *row* for it, or it is the beginning."""
 
-    def __init__(self, name: str, offset: int, digest: hashlib.blake2b) -> None:
-        self.name, self.offset = name, offset
+    def __init__(self, row: Row, digest: hashlib.blake2b, run: bytes) -> None:
+        self.row = row
+        """The row of the hub if it has the content up to here."""
         self._digest = digest
         self._after = bytearray()  # content after it
+        self._run = run
+        self._since = row.since if row.run == run else row.offset
 
     @property
-    def digest(self) -> bytes:
-        """The digest as the hub has it: empty at the beginning."""
-        return self._digest.digest() if self.offset else b""
-
-    @property
-    def row(self) -> Row:
-        """The row of the hub if it has the content up to here."""
-        return Row(self.name, self.offset, self.digest)
+    def is_ours(self) -> bool:
+        """Whether this run has imported what is before it."""
+        return self.row.run == self._run
 
     def add(self, data: bytes) -> None:
         """Note the content that follows."""
@@ -91,10 +110,11 @@ class _Place:
 
     def advance(self, offset: int) -> None:
         """Go on to *offset*."""
-        size = offset - self.offset
+        size = offset - self.row.offset
         self._digest.update(memoryview(self._after)[:size])
         del self._after[:size]
-        self.offset = offset
+        detail = self._digest.digest() + self._run + self._since.to_bytes(8, "big")
+        self.row = Row(self.row.name, offset, detail)
 
 
 class _Sent(NamedTuple):
@@ -140,14 +160,14 @@ class Importer:
         kind = self._kind or detect(sample)
         first_line = sample.partition(b"\n")[0][:HEAD_BYTES_MAX]
         head = hashlib.blake2b(first_line, digest_size=DIGEST_BYTES).hexdigest()
-        rows = self._rows(head)
-        place = self._find(contents, head, rows)
+        rows, run = self._rows(head), os.urandom(RUN_BYTES)
+        place = self._find(contents, head, rows, run)
         tried: set[str] = set()  # names under which chunks may be on their way
-        result.known_bytes, stalls, moved = place.offset, 0, time.monotonic()
+        result.known_bytes, stalls, moved = place.row.offset, 0, time.monotonic()
         while True:
-            begin = place.offset
-            is_new = not begin and place.name not in tried
-            tried.add(place.name)
+            name, begin = place.row.name, place.row.offset
+            is_new = not begin and name not in tried
+            tried.add(name)
             sent = self._send(contents, place, kind, result, is_new=is_new)
             if sent.is_acknowledged and not sent.chunks:
                 break
@@ -155,12 +175,14 @@ class Importer:
             is_there = sent.is_acknowledged and sent.is_all and place.row in rows
             if not is_there:
                 contents.look()
-                place = self._find(contents, head, rows)
-            result.messages += sum(count for end, count in sent.chunks if end <= place.offset)
-            result.bytes += max(place.offset - begin, 0)
+                place = self._find(contents, head, rows, run)
+            ours = begin if place.row.name != name else place.row.offset if place.is_ours else place.row.since
+            result.messages += sum(count for end, count in sent.chunks if end <= ours)
+            result.bytes += max(ours - begin, 0)
+            result.known_bytes += max(place.row.offset - max(ours, begin), 0)
             if is_there:
                 break
-            if place.offset > begin or rows != before:
+            if place.row.offset > begin or rows != before:
                 stalls, moved = 0, time.monotonic()
                 continue
             stalls += sent.is_acknowledged
@@ -169,8 +191,8 @@ class Importer:
             time.sleep(RETRY_S)
         return result
 
-    def _find(self, contents: Contents, head: str, rows: list[Row]) -> _Place:
-        """Return the place up to which the hub, which knows *rows*, has the content. Raises OSError."""
+    def _find(self, contents: Contents, head: str, rows: list[Row], run: bytes) -> _Place:
+        """Return the place for *run* up to which the hub, which knows *rows*, has the content. Raises OSError."""
         found: _Place | None = None
         digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
         at = 0
@@ -187,12 +209,12 @@ class Importer:
             there = digest.copy()
             there.update(block[: row.offset - at])
             if there.digest() == row.digest:
-                found = _Place(row.name, row.offset, there)
+                found = _Place(row, there, run)
         if found is not None:
             return found
         taken = {row.name for row in rows}
         free = next(name for number in itertools.count() if (name := f"{head}.{number:06}") not in taken)
-        return _Place(free, 0, hashlib.blake2b(digest_size=DIGEST_BYTES))
+        return _Place(Row(free, 0, b""), hashlib.blake2b(digest_size=DIGEST_BYTES), run)
 
     def _send(self, contents: Contents, place: _Place, kind: str, result: Result, *, is_new: bool) -> _Sent:
         """
@@ -205,17 +227,19 @@ class Importer:
             delivery = Delivery(self._path, tag, timeout=self._timeout)
         except OSError as error:
             return _Sent(chunks, is_acknowledged=False, fault=describe(error, self._path))
-        cut = cutter(kind, place.offset, chunk_bytes_max=self._frame_bytes_max - len(tag.encode()) - FRAME_COST_BYTES)
+        cut = cutter(
+            kind, place.row.offset, chunk_bytes_max=self._frame_bytes_max - len(tag.encode()) - FRAME_COST_BYTES
+        )
         try:
             for chunk in self._chunks(contents, place, cut, result):
                 if is_new and len(chunks) == 1:
                     delivery.settle()
-                    if place.row not in self._rows(place.name):
+                    if place.row not in self._rows(place.row.name):
                         return _Sent(chunks, is_acknowledged=True, is_all=False)
-                start, before = place.offset, place.digest
+                name, start, before = place.row
                 place.advance(chunk.end)
                 chunks.append((chunk.end, chunk.messages))
-                delivery.send(chunk, (place.name.encode(), start, before, chunk.end, place.digest))
+                delivery.send(chunk, (name.encode(), start, before, chunk.end, place.row.detail))
             delivery.settle()
         except Broken as error:
             return _Sent(chunks, is_acknowledged=False, fault=str(error))
@@ -227,7 +251,7 @@ class Importer:
     def _chunks(self, contents: Contents, place: _Place, cut: Cutter, result: Result) -> Iterator[Chunk]:
         """Yield the chunks of the content from *place* on, as far as it can be read."""
         try:
-            for block in contents.blocks(place.offset):
+            for block in contents.blocks(place.row.offset):
                 place.add(block)
                 yield from cut.take(block)
                 self._progress(contents)
@@ -254,7 +278,7 @@ class Importer:
                 continue
             self._is_known = True
             self._frame_bytes_max = answer.get("frame_size", FRAME_BYTES_MAX)
-            rows += [Row(name, offset, bytes.fromhex(digest)) for name, offset, digest in answer["imports"]]
+            rows += [Row(name, offset, bytes.fromhex(detail)) for name, offset, detail in answer["imports"]]
             left_off = answer["left_off"]
         return rows
 

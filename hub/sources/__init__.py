@@ -19,8 +19,9 @@ tail            log files. Its stages: watching (events of the kernel), followin
                 folderfinding, fileglob, filelink, sourceglobs (which folders, and since when), looking, lookfolder
                 (through them), filefinding (what a name leads to), fileset, fileowner (what is followed, for whom),
                 rowindex (what the journal knows), rotations (what a rotation has done: renamed, copied and truncated),
-                generations (which files are older ones, or copies), ages (in which order they were made), readorder,
-                filereading, openfiles (whose turn it is), filesgone (what is given up), followed (one file);
+                searching (in which folders, and what is known), generations (which files are older ones, or copies),
+                ages (in which order they were made), readorder, filereading, openfiles (whose turn it is), filesgone
+                (what is given up), followed (one file);
                 fileidentity, filecheck, filerow (which file it is, whether it is as it was, what is stored of that);
                 linecutter, fileparse (lines, messages); complaints (what is logged once)
 tagging         a tag for messages that name none

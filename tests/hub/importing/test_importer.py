@@ -191,8 +191,11 @@ def test_two_programs_at_once(hub: HubProcess, tag: str, tmp_path: Path, monkeyp
     two = [one[0], *(line.replace("x", "y") for line in one[1:])]
     paths = [saved(tmp_path, f"{number}.log", text_of(lines)) for number, lines in enumerate((one, one, two, two))]
     results = run_together(hub, paths, tag)
-    assert len(results) == 4
     found = stored(hub, tag)
+    for lines, pair in ((one, results[:2]), (two, results[2:])):
+        assert sum(result.messages for result in pair) == len(lines)
+        assert sum(result.bytes for result in pair) == len(text_of(lines))
+        assert all(result.bytes + result.known_bytes == len(text_of(lines)) for result in pair)
     assert sorted(found) == sorted(one + two)
     assert [line for line in found if "y" in line] == two[1:]
     assert [line for line in found if "y" not in line and line != one[0]] == one[1:]
@@ -284,7 +287,8 @@ def test_a_log_that_grows_while_another_program_imports_it(
         assert run(hub, path, tag).messages == 1
 
     monkeypatch.setattr(Delivery, "settle", late)
-    run(hub, path, tag)
+    done = run(hub, path, tag)
+    assert (done.messages, done.known_bytes) == (2, len("two\n"))
     assert stored(hub, tag) == [tag, "one", "two"]
 
 
