@@ -76,6 +76,7 @@ class Followed:
     __slots__ = (
         "after",
         "before",
+        "begun_ns",
         "checked_ns",
         "checked_size",
         "cutter",
@@ -153,6 +154,8 @@ class Followed:
         """When it was last known to be at its path, or its row was written."""
         self.home_ns: int = 0
         """When a look that has found it at its path began: a file that was made at that path later is younger."""
+        self.begun_ns: int = 0
+        """When its present contents were begun at the earliest, if that is later than it was made."""
         self.read_ns: int = 0
         """When it was first read at its path, if it has been there ever since."""
         self.seen_home: int = 0

@@ -315,6 +315,7 @@ class Looking:
         """Follow what was found."""
         self._rotations.take(found)
         self._order.link(found.path)
+        self._order.note_begun(found.path)
         self._order.disordered.discard(found.path)
         self._files.to_ready += self._files.by_path.get(found.path, ())  # it may have waited for one that is gone
         if found.candidates and found.path in self._rotations.searching.incomplete:

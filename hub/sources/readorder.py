@@ -35,7 +35,7 @@ class ReadOrder:
     def link(self, path: str) -> None:
         """Put the generations of *path* into their order. One that another begins to wait for is read to its end."""
         files = self._files.by_path.get(path, [])
-        ages = [Age(file.identity.born_ns, file.written_ns, file.entry) for file in files]
+        ages = [Age(max(file.identity.born_ns, file.begun_ns), file.written_ns, file.entry) for file in files]
         key_of = dict(zip(files, keys(ages), strict=True))
         files.sort(key=lambda file: (not file.is_rotated, key_of[file]))
         before = [file.after for file in files]
@@ -48,6 +48,17 @@ class ReadOrder:
             if file.after is not None and file.after is not after and file.is_drained and not is_lost:
                 file.drain()
                 self.ready(file)
+
+    def note_begun(self, path: str) -> None:
+        """
+        Take note that what the present look has seen at *path* was begun after all other generations were made: younger
+        ones are copies of it, made before it was truncated. Nothing shows that any more once it has another name.
+        """
+        files = self._files.by_path.get(path, [])
+        made_ns = max((max(file.identity.born_ns, file.begun_ns) for file in files if file.is_rotated), default=0)
+        for file in files:
+            if file.seen_home == self._files.look_number and 0 < file.identity.born_ns <= made_ns:
+                file.begun_ns = max(file.begun_ns, made_ns + 1)
 
     def ready(self, file: Followed) -> None:
         """Read *file* when its turn comes."""

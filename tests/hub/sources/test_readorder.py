@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,3 +124,25 @@ def test_generations_that_were_made_at_once(rig: Rig, monkeypatch: pytest.Monkey
         os.utime(rig.folder / f"app.log.{number}", ns=(born_ns, born_ns))
     rig.write("app.log", "new\n")
     assert rig.all() == [*(f"{number}{LONG.strip()}" for number in (10, 3, 2, 1)), "new"]
+
+
+def test_a_truncated_file_whose_new_name_is_unknown(rig: Rig, tmp_path: Path) -> None:
+    """It is younger than copies that a look has found while it was at its path, although it was made before them."""
+    (tmp_path / "away").mkdir()
+    rig.folder = tmp_path / "logs"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log"]
+    rig.start()
+    rig.write("app.log", "1\n")
+    rig.all()
+    os.truncate(rig.folder / "app.log", 0)
+    assert rig.all() == []
+    rig.write("app.log", "2\n" * 50)
+    tick()
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "3\n" * 50)
+    rig.look()
+    rig.rename("app.log", "../away/app.log.1")
+    rig.look()
+    assert rig.read() == [*["2"] * 50, *["3"] * 50]
