@@ -362,7 +362,7 @@ class Looking:
             path = os.path.join(folder.path, base)
             if folder.strangers.get(base) == folder.known_strangers.get(base):
                 continue
-            moved = {each for each in self._files.by_base.get(base, ()) if each != path}
+            moved = self._rotations.searching.namesakes(base) - {path}
             if self._globs.has(path) and not self._rotations.searching.are_others(folder, moved):
                 self._files.changed.add(path)
             self._files.changed |= moved

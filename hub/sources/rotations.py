@@ -95,7 +95,7 @@ class Rotations:
         folder = self._folders.get(folder_path)
         elsewhere = searching.elsewhere(path) if folder is not None else []
         names = folder.strangers.get(base, {}) if folder is not None else {}
-        namesakes = self._files.by_base.get(base, set()) - {path}
+        namesakes = searching.namesakes(base) - {path}
         is_anothers = folder is not None and not self._files.was_home(path) and searching.are_others(folder, namesakes)
         if folder is None or (not names and not elsewhere) or is_anothers:
             searching.incomplete.pop(path, None)

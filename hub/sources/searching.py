@@ -65,6 +65,12 @@ class Searching:
                 found.append((folder, names))
         return found
 
+    def namesakes(self, base: str) -> set[str]:
+        """Return the paths with the name *base* of which a file is followed, or has a row and a folder to be in."""
+        paths = {os.fsdecode(path) for path in self._files.rows.paths_of(base)}
+        known = {path for path in paths if os.path.dirname(path) in self._folders.by_path}
+        return known | self._files.by_base.get(base, set())
+
     def are_others(self, folder: Folder, paths: Iterable[str]) -> bool:
         """Return whether *folder* may have generations of one of *paths*, which have one base and are not in it."""
         return any(self._files.may_be_elsewhere(path, folder.path) for path in paths)

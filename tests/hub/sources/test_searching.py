@@ -116,3 +116,45 @@ def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_
     assert sorted(file.tag for file in rig.it.files.values()) == sorted(
         [os.fsencode(old / "app.log"), *[os.fsencode(rig.folder / "app.log")] * 3]
     )
+
+
+def test_generations_that_are_elsewhere_while_there_is_no_log(rig: Rig, tmp_path: Path) -> None:
+    """They are those of the log that the journal knows, and come before it when it is there again."""
+    old = tmp_path / "a"
+    old.mkdir()
+    rig.folder = tmp_path / "b"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.it.close()
+    for number in (2, 3):
+        shift(rig, old)
+        rig.write("app.log", f"{number}\n")
+        tick()
+    shift(rig, old)
+    (old / "app.log.3").unlink()  # the only one with a position
+    rig.start()
+    rig.write("app.log", "4\n")
+    rig.look()
+    assert rig.read() == ["2", "3", "4"]
+    assert {file.tag for file in rig.it.files.values()} == {os.fsencode(rig.folder / "app.log")}
+
+
+def test_generations_of_a_log_whose_folder_is_no_longer_looked_through(rig: Rig, tmp_path: Path) -> None:
+    """They are read under the name that they have where they are."""
+    old = tmp_path / "a"
+    old.mkdir()
+    rig.folder = tmp_path / "b"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.globs = [f"{old}/*"]
+    (rig.folder / "app.log").unlink()
+    rig.write("app.log", "2\n")
+    shift(rig, old)
+    rig.start()
+    assert rig.read() == ["2"]
