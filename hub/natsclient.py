@@ -31,6 +31,11 @@ CLOSE_S = 1.0
 _TRIES, _PAUSE_S = 2, 0.1
 """How often each server is tried before `open` fails, and the pause before the next."""
 REPLY_S = 5.0
+PING_S, PINGS_MAX = 5.0, 2
+"""
+How often the server is asked whether it is there, and how many questions may be without an answer: a server that hangs,
+or whose network is gone, closes no connection. It is given up after 15 s.
+"""
 NO_STREAM, NO_CONSUMER, NO_MESSAGE = 10059, 10014, 10037
 
 
@@ -74,6 +79,8 @@ class NatsClient:
                     connect_timeout=2,
                     max_reconnect_attempts=_TRIES,
                     reconnect_time_wait=_PAUSE_S,  # type: ignore[arg-type]  # a float is as good
+                    ping_interval=PING_S,  # type: ignore[arg-type]  # the same
+                    max_outstanding_pings=PINGS_MAX,
                     error_cb=self._note_error,
                     disconnected_cb=self._note_lost,
                 )

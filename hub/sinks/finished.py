@@ -6,7 +6,8 @@ A file is finished when it has a stamp (it was rotated), or a date before that o
 Always true:
 - only files that the template can have made are touched, and none that is written to;
 - a compression that was interrupted begins again; its plain file is there until the compressed one is whole;
-- the oldest files are deleted first.
+- the oldest files are deleted first;
+- what cannot be compressed, because the disk is full, stays as it is, and holds up neither deliveries nor deletion.
 
 Not here: writing and rotating (hub.sinks.file), compressing one file (hub.sinks.packing).
 """
@@ -14,6 +15,7 @@ Not here: writing and rotating (hub.sinks.file), compressing one file (hub.sinks
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -26,6 +28,7 @@ from hub.sinks.packing import SUFFIXES, is_packed, pack
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.table import File
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 log = get_logger("mpsr.sinks")
 
 
@@ -44,12 +47,14 @@ class Finished:
         self._table = table
         self._template = template
         self._check = check
+        self._is_full = False  # since this look has begun
 
     def tidy(self, *, live: Collection[str], received: int | None, now: int) -> None:
         """
         Compress and delete what is due at *now*. *live* are the paths that are written to. *received*: the messages
         that are delivered now were received then; None if that is not known. Raises OSError, and what *check* raises.
         """
+        self._is_full = False
         kept: list[_Kept] = []
         for path in list(self._files()):
             if path not in live and self._is_finished(path, received):
@@ -99,9 +104,9 @@ class Finished:
         return moment is not None and received is not None and moment < self._template.moment_at(received)
 
     def _packed(self, path: str) -> str:
-        """Return the path of a finished file, which is compressed now if it is to be."""
+        """Return the path of a finished file, which is compressed now if it is to be, and if there is room."""
         method = self._table.compress
-        if method is None or path.endswith(tuple(SUFFIXES.values())):
+        if method is None or self._is_full or path.endswith(tuple(SUFFIXES.values())):
             return path
         packed = path + SUFFIXES[method]
         if os.path.lexists(packed):
@@ -109,7 +114,14 @@ class Finished:
                 os.unlink(path)
                 return packed
             packed = self.stamped(path, time.time_ns()) + SUFFIXES[method]
-        pack(path, packed, method, self._check)
+        try:
+            pack(path, packed, method, self._check)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self._is_full = True
+            log.warning("file.not_compressed", path=path, reason=error.strerror, action="tried again a minute later")
+            return path
         log.info("file.compressed", path=packed, bytes=os.lstat(packed).st_size)
         return packed
 

@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
+import socket
 import ssl
 import time
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hub.sinks.destination import Url
 from hub.sinks.table import Halted, Host, SinkFault
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 REPLY_BYTES_MAX = 64 << 10
 PIECE_BYTES = 64 << 10
@@ -33,6 +38,29 @@ class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class _Incoming(io.RawIOBase):
+    """What *sock* receives. *wait* is called before each read: a server may send a byte at a time, without an end."""
+
+    def __init__(self, sock: socket.socket, wait: Callable[[], None]) -> None:
+        self._raw = sock.makefile("rb", buffering=0)
+        self._wait = wait
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return a reader, as `http.client` makes one of a socket."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        self._wait()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class HttpLink:
@@ -78,8 +106,7 @@ class HttpLink:
             connection.putheader(name, value)
         connection.endheaders()
         is_sent = self._send(connection, body, until)
-        self._wait(connection, until, writes=False)
-        with connection.getresponse() as response:
+        with self._reply(connection, until) as response:
             found = response.read(REPLY_BYTES_MAX)
             is_whole = len(found) < REPLY_BYTES_MAX
             if is_whole and response.length:
@@ -88,6 +115,17 @@ class HttpLink:
             if response.will_close or not is_whole or not is_sent:
                 self.close()
         return reply
+
+    def _reply(self, connection: http.client.HTTPConnection, until: float) -> http.client.HTTPResponse:
+        """Return the reply when its head has come. Each read of it waits until *until* at most."""
+        sock = connection.sock
+
+        def make_response(_: object, **more: Any) -> http.client.HTTPResponse:
+            incoming = _Incoming(sock, lambda: self._wait(sock, until, writes=False))
+            return http.client.HTTPResponse(cast(socket.socket, incoming), **more)
+
+        connection.response_class = make_response  # type: ignore[assignment]  # it is called, and nothing else
+        return connection.getresponse()
 
     def _connect(self, until: float) -> http.client.HTTPConnection:
         host, port, timeout = self._url.host, self._url.port, max(until - time.monotonic(), 0.1)
@@ -104,16 +142,15 @@ class HttpLink:
         """Send *body*. Return False if the server reads no more: it may have replied, that it is too large."""
         left = memoryview(body)
         while left:
-            self._wait(connection, until, writes=True)
+            self._wait(connection.sock, until, writes=True)
             try:
                 left = left[connection.sock.send(left[:PIECE_BYTES]) :]
             except ConnectionError:
                 return False
         return True
 
-    def _wait(self, connection: http.client.HTTPConnection, until: float, *, writes: bool) -> None:
-        """Wait for the socket. Raises TimeoutError and Halted."""
-        sock = connection.sock
+    def _wait(self, sock: socket.socket, until: float, *, writes: bool) -> None:
+        """Wait for *sock*. Raises TimeoutError and Halted."""
         if not writes and isinstance(sock, ssl.SSLSocket) and sock.pending():
             return
         fd = sock.fileno()

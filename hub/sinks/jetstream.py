@@ -8,6 +8,7 @@ says.
 
     the stream has more    than the cursor knows (the hub was killed before it was stored): it is left out
     the stream has less    than was acknowledged (a server has lost what it had not synced): it is shipped again
+    the last one is        of somebody else: nothing can be learned from it. The sink goes on after its cursor
 
 Always true:
 - a block is safe when the stream has acknowledged it;
@@ -91,8 +92,11 @@ class JetstreamSink:
         self._place = found.sequence
         try:
             label = unpack_label(found.headers)
-        except BadBlock as error:
-            raise SinkFault(f"the last message under {self._subject} is not of this hub: {error}") from error
+            if label.hub != self._host.hub_id:
+                raise BadBlock("it names another hub")
+        except BadBlock as error:  # what is shipped again because of it, the receiver leaves out
+            log.warning("jetstream.strange_message", name=self._table.name, place=found.sequence, reason=str(error))
+            return
         self._at, self._after = position_of(label), label.last
         if label.last < min(shipped, after):
             self._host.kept["shipped"] = label.last

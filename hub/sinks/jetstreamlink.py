@@ -200,7 +200,14 @@ class JetstreamLink:
             del self._replies[number]
         if answer.get("duplicate") and expected is not None:
             return await self._publish_one(_without_id(post), expected, more)
-        return int(answer.get("seq", 0))
+        return self._place_in(answer)
+
+    def _place_in(self, answer: Mapping[str, Any]) -> int:
+        """Return the place of the message that *answer* acknowledges. Raises NatsFault if it acknowledges none."""
+        place = answer.get("seq")
+        if answer.get("stream") != self._table.stream or type(place) is not int or place <= 0:
+            raise NatsFault(f"what came is no acknowledgement of the stream {self._table.stream}")
+        return place
 
     async def _publish_batch(self, posts: Sequence[Post], expected: int | None) -> int:
         name = os.urandom(16).hex()

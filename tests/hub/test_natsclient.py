@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,25 @@ def test_what_is_published_arrives(server: NatsServer) -> None:
             await client.subscribe(lambda _: None)
         with pytest.raises(NatsFault, match="connection closed"):
             await client.flush()
+
+    asyncio.run(main())
+
+
+def test_a_server_that_hangs(server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes no connection, nor does one whose network is gone: it is given up when it answers no questions."""
+    monkeypatch.setattr(natsclient, "PING_S", 0.05)
+
+    async def main() -> None:
+        lost = asyncio.Event()
+        client = NatsClient("test", lost.set)
+        await client.open(Jetstream(servers=(ServerUrl(server.url),)))
+        server.signal(signal.SIGSTOP)
+        try:
+            await asyncio.wait_for(lost.wait(), 10)
+        finally:
+            server.signal(signal.SIGCONT)
+        assert "the connection is lost" in str(client.lost)
+        await client.close()
 
     asyncio.run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from hub.entries import NS
+from hub.sinks import finished as module
 from hub.sinks.finished import Finished
 from hub.sinks.pathtemplate import PathTemplate
 from hub.sinks.table import File, Span, Template
@@ -95,6 +97,38 @@ def test_the_oldest_are_deleted(tmp_path: Path, table: dict[str, Any], kept: str
     os.utime(tmp_path / "a.log", ns=(0, 0))
     finished(f"{tmp_path}/a.log", **table).tidy(live=[str(tmp_path / "a.log")], received=NOON, now=NOON)
     assert names(tmp_path) == ["a.log", *(f"a.log.2026112{number}T000000Z" for number in kept)]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_no_room_to_compress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What is due is deleted all the same; the others stay as they are, until there is room."""
+    write(tmp_path, *(f"a.log.2026112{day}T000000Z" for day in range(1, 5)), size=10)
+    tried = []
+
+    def fail(plain: str, *_: object) -> None:
+        tried.append(plain)
+        raise OSError(number, os.strerror(number))
+
+    files = finished(f"{tmp_path}/a.log", compress="zstd", retain=Span(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "pack", fail)
+        files.tidy(live=[], received=NOON, now=NOON)
+    assert names(tmp_path) == ["a.log.20261123T000000Z", "a.log.20261124T000000Z"]
+    assert len(tried) == 1
+    files.tidy(live=[], received=NOON, now=NOON)
+    assert names(tmp_path) == ["a.log.20261123T000000Z.zst", "a.log.20261124T000000Z.zst"]
+
+
+def test_a_fault_of_compression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is no lack of space is a fault of the sink."""
+
+    def fail(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(module, "pack", fail)
+    write(tmp_path, f"a.log{STAMP}")
+    with pytest.raises(PermissionError):
+        finished(f"{tmp_path}/a.log", compress="gzip").tidy(live=[], received=NOON, now=NOON)
 
 
 def test_a_stamp_is_free(tmp_path: Path) -> None:

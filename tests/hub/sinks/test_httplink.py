@@ -148,3 +148,46 @@ def test_no_answer(host: Alone) -> None:
         halting.join()
     with pytest.raises(SinkFault, match="Connection refused"):
         link_to(url, host).post(HEADERS, b"")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 100 Continue\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90000\r\n\r\n",
+    ],
+)
+def test_a_reply_without_an_end(host: Alone, head: bytes) -> None:
+    """Each byte of it is progress for the socket; the limit is that of the request, and an order ends the wait."""
+    is_over, has_begun = threading.Event(), threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for _ in range(2):
+                client, _ = server.accept()
+                with client, contextlib.suppress(ConnectionError):  # it has waited enough, and leaves
+                    client.sendall(head)
+                    while not is_over.wait(0.01):
+                        client.sendall(b"a")
+                        has_begun.set()
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(SinkFault, match=r"no answer in 0\.3 s"):
+            link_to(url, host, timeout=0.3).post(HEADERS, b"")
+        has_begun.clear()
+
+        def halt() -> None:
+            has_begun.wait(30)
+            host.halted = True
+            host.waker.wake()
+
+        halting = threading.Thread(target=halt, daemon=True)
+        halting.start()
+        with pytest.raises(Halted):
+            link_to(url, host, timeout=60).post(HEADERS, b"")
+        halting.join()
+        is_over.set()
+        serving.join(30)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from hub.sinks.jetstreamjson import JetstreamJsonSink
 from hub.sinks.runner import Runner
 from hub.sinks.stored import Stored, some, whole
 from hub.sinks.table import Halted, Jetstream, SinkFault, SinkName
-from hub.wire.shipped import Label, unpack_entries, unpack_label
+from hub.wire.shipped import Label, pack_label, unpack_entries, unpack_label
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import Alone, Rig, batch, hub_in, numbered
 from tests.natsserver import NatsServer
@@ -187,6 +188,33 @@ def test_two_hubs_with_one_journal(server: NatsServer, host: Alone) -> None:
     assert numbers_in(server) == [[1], [2]]
 
 
+@pytest.mark.parametrize("is_block", [False, True])
+def test_a_message_of_somebody_else_under_our_subject(server: NatsServer, host: Alone, is_block: bool) -> None:
+    """The sink neither stops because of it nor believes it: it goes on after its cursor."""
+    sink = sink_of(host, table_of(server))
+    sink.deliver_stored([stored(1), stored(2)])
+    detail = sink.settle()
+    headers = {"strange": "yes"}
+    if is_block:
+        headers = pack_label(Label(bytes(16), "other", b"t", Peer(1, 0, 0), 1, 1_000, 0, 1 << 62))
+
+    async def publish() -> None:
+        async with server.client() as client:
+            await client.jetstream().publish(SUBJECT, b"", headers=headers)
+
+    asyncio.run(publish())
+    sink.deliver_stored([stored(3)])
+    with pytest.raises(SinkFault, match="wrong last sequence"):
+        sink.settle()
+    sink = sink_of(host, table_of(server), 2, detail)
+    sink.deliver_stored([stored(3), stored(4)])
+    sink.settle()
+    asyncio.run(ask(server, "STREAM.MSG.DELETE.LOGS", {"seq": 3}))
+    found = [(block.numbers, block.label.after) for block in asyncio.run(blocks_of(server))]
+    assert found == [([1], 0), ([2], 1), ([3], 2), ([4], 3)]
+    assert host.went_back == []
+
+
 def test_filters_leave_parts_without_holes(server: NatsServer, host: Alone) -> None:
     """The receiver counts sequences from the first message of a block."""
     sink = sink_of(host, table_of(server))
@@ -235,19 +263,40 @@ def test_large_blocks(server: NatsServer, host: Alone) -> None:
 
 
 def test_a_stream_of_others(server: NatsServer, host: Alone) -> None:
-    """One that does not take our subject, and a last message that is none of ours, are faults with a sentence."""
+    """One that does not take our subject is a fault with a sentence."""
     asyncio.run(ask(server, "STREAM.CREATE.LOGS", {"name": "LOGS", "subjects": ["other.*"]}))
     with pytest.raises(SinkFault, match=r"does not take mpsr\.\* \(add it"):
         sink_of(host, table_of(server))
     asyncio.run(ask(server, "STREAM.UPDATE.LOGS", {"name": "LOGS", "subjects": ["other.*", "mpsr.>"]}))
+    sink_of(host, table_of(server))
 
-    async def publish() -> None:
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"stream": "OTHER", "seq": 1}', b'{"stream": "LOGS", "seq": "1"}', b"[]"])
+def test_what_is_no_acknowledgement(server: NatsServer, host: Alone, answer: bytes) -> None:
+    """Whoever else replies: only an answer of our stream, with a place in it, makes a message safe."""
+    asyncio.run(ask(server, "STREAM.CREATE.LOGS", {"name": "LOGS", "subjects": ["mpsr.*"], "no_ack": True}))
+    is_subscribed, is_over = threading.Event(), threading.Event()
+
+    async def reply() -> None:
         async with server.client() as client:
-            await client.jetstream().publish(SUBJECT, b"x")
 
-    asyncio.run(publish())
-    with pytest.raises(SinkFault, match="not of this hub"):
-        sink_of(host, table_of(server))
+            async def take(message: Any) -> None:
+                await message.respond(answer)
+
+            await client.subscribe("mpsr.*", cb=take)
+            await client.flush()
+            is_subscribed.set()
+            await asyncio.to_thread(is_over.wait, 30)
+
+    replying = threading.Thread(target=lambda: asyncio.run(reply()))
+    replying.start()
+    assert is_subscribed.wait(30)
+    sink = sink_of(host, table_of(server))
+    with pytest.raises(SinkFault, match=r"is no acknowledgement of the stream LOGS|answer cannot be read"):
+        sink.deliver_stored([stored(1)])
+    is_over.set()
+    replying.join(30)
+    assert sink.safe == 0
 
 
 def test_a_sink_that_is_to_stop(server: NatsServer, host: Alone) -> None:
