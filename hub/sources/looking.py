@@ -16,8 +16,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Generator, Iterator, Set
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 from hub.log import get_logger
 from hub.sources import generations
@@ -37,16 +37,7 @@ LOOK_ENTRIES, LIST_ENTRIES = 128, 4096
 """Names that are looked at, or only listed, in one piece of work."""
 LOOK_PAUSE_RATIO, LOOK_PAUSE_MAX_S = 20, 5.0
 """The pause before another look that events cause: a multiple of the time that the last look took, and its limit."""
-LOOKS_MAX = 5
-"""In how many looks one after the other the names in a folder may change all the time, before its files are read."""
 log = get_logger("mpsr.files")
-
-
-class Unsettled(NamedTuple):
-    """Paths whose generations a number of looks could not find out, as the names in their folder changed meanwhile."""
-
-    looks: int = 0
-    paths: Set[str] = frozenset()
 
 
 class Looking:
@@ -68,7 +59,8 @@ class Looking:
         self._is_first_look = True
         self._at_home: dict[Followed, None] = {}  # what the present look has found at their paths
         self._held: set[str] = set()  # paths of which the first look may find older generations in other folders
-        self._unsettled: dict[Folder, Unsettled] = {}
+        self._unsettled: dict[Folder, set[str]] = {}
+        """Paths whose generations the last look could not find out, as the names in their folder changed meanwhile."""
         self._files = files
         self._folders = folders
         self._globs = globs
@@ -107,7 +99,7 @@ class Looking:
 
     def _unknown(self) -> set[str]:
         """Return the paths of which it is not known between two folders, or looks, which generations there are."""
-        return self._held.union(*(each.paths for each in self._unsettled.values()))
+        return self._held.union(*self._unsettled.values())
 
     def _note_at_home(self) -> None:
         """
@@ -121,10 +113,11 @@ class Looking:
     def _look_in(self, folder: Folder, *, everything: bool) -> Iterator[None]:
         """
         Look through one folder, and again if names that matter have changed meanwhile. If they change all the time, the
-        next look goes on; until then, nothing is read of a file whose generations are not known.
+        next look goes on; until then, nothing is read of a file whose generations are not known. If that one gets no
+        further either, all is read in the order that is known, before it is gone.
         """
         folder.looks += 1
-        before = self._unsettled.pop(folder, Unsettled())
+        before = self._unsettled.pop(folder, None)
         self._order.disordered = self._unknown()
         for tries_left in reversed(range(TRIES)):
             names, folder.dirty = folder.dirty, set()
@@ -139,9 +132,9 @@ class Looking:
             for name in moved if tries_left else (None,):
                 folder.note_changed(name)
         else:
-            if before.looks < LOOKS_MAX:
-                self._unsettled[folder] = Unsettled(before.looks + 1, self._order.disordered - self._unknown())
-        for path in sorted(self._order.disordered | before.paths):
+            if before is None:
+                self._unsettled[folder] = self._order.disordered - self._unknown()
+        for path in sorted(self._order.disordered.union(before or ())):
             self._files.to_ready += self._files.by_path.get(path, ())
         self._order.disordered = self._unknown()
         self._finding.write_fresh()
