@@ -10,6 +10,8 @@ Not here: what a glob leads to (hub.sources.fileglob), which links are followed 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +24,8 @@ from hub.sources.fileset import FileSet
 from hub.sources.lookfolder import Folder, Folders
 from hub.sources.sourceglobs import SourceGlobs
 
+FEW_FOLDERS = 9
+"""With so few, new ones are looked for whenever generations are: rotation may just have made one."""
 log = get_logger("mpsr.files")
 
 
@@ -32,9 +36,9 @@ class FolderFinding:
         self.walked: set[str] = set()
         """The folders in which others may appear."""
         self.has_new_folder = False
-        """Whether a link was found that leads to a folder which is not watched yet."""
+        """Whether a folder was found that is not watched yet, other than by a look at everything."""
+        self.folders = folders
         self._files = files
-        self._folders = folders
         self._globs = globs
 
     def find_folders(self) -> Iterator[None]:
@@ -56,7 +60,7 @@ class FolderFinding:
                 self._log(log.warning, "files.link_refused", error.filename)
             except OSError as error:
                 self._log(log.warning, "files.unreadable", error.filename or glob.text, error=error.strerror)
-        known = self._folders.by_path
+        known = self.folders.by_path
         for path, globs in found.items():
             if path not in known and os.path.isdir(path):
                 known[path] = Folder(path)
@@ -66,7 +70,25 @@ class FolderFinding:
             if path not in found:
                 folder.globs = []
                 if not folder.linked and not folder.places:
-                    self._folders.remove(path)
+                    self.folders.remove(path)
+
+    def find_new(self) -> None:
+        """
+        Find the folders that were made since the last look at everything (logrotate's ``createolddir``), if there are
+        few.
+        """
+        known, walked = self.folders.by_path, set[str]()
+        if not self.walked or max(len(known), len(self.walked)) > FEW_FOLDERS:
+            return
+        for glob in self._globs.all:
+            with contextlib.suppress(OSError):  # the next look at everything reports it
+                for path in itertools.islice(glob.folders(walked), 2 * FEW_FOLDERS):
+                    if path not in known and os.path.isdir(path):
+                        known[path] = Folder(path)
+                        known[path].dirty = None
+                        self.has_new_folder = True
+                    if path in known and glob not in known[path].globs:
+                        known[path].globs.append(glob)
 
     def look_at_link(self, link: str, glob: Glob) -> None:
         """Follow a link that a glob matches: its target is looked at with the folder that it is in."""
@@ -83,11 +105,11 @@ class FolderFinding:
             for file in self._files.by_path.get(link, ()):
                 file.home = target
             self._files.changed.add(link)
-        folder = self._folders.get(path)
+        folder = self.folders.get(path)
         if folder is None:
-            if len(self._folders.by_path) >= FOLDERS_MAX or not os.path.isdir(path):
+            if len(self.folders.by_path) >= FOLDERS_MAX or not os.path.isdir(path):
                 return
-            folder = self._folders.by_path[path] = Folder(path)
+            folder = self.folders.by_path[path] = Folder(path)
             self.has_new_folder = True
         folder.link(name, link, glob)
 

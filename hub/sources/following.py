@@ -84,9 +84,9 @@ class Following:
         self._order = ReadOrder(self._files)
         self._gone = FilesGone(self._files, self._order, self._open, self._globs, unowned, self._folders, clock=clock)
         finding = FileFinding(self._files, self._open, self._globs, unowned, from_start=from_start)
-        rotations = Rotations(self._files, self._folders, self._order, self._open, self._globs, unowned)
         self._finding = finding
         self._folder_finding = FolderFinding(self._files, self._folders, self._globs)
+        rotations = Rotations(self._files, self._folder_finding, self._order, self._open, self._globs, unowned)
         self._looking = Looking(
             self._files, self._folders, self._globs, self._order, finding, self._folder_finding, rotations, clock=clock
         )
@@ -164,7 +164,7 @@ class Following:
         return self._unowned.take()
 
     def take_new_folder(self) -> bool:
-        """Return whether a link was found that leads to a folder which is not watched yet; it is, from now on."""
+        """Return whether a folder was found that is not watched yet; it is, from now on."""
         finding = self._folder_finding
         has_new, finding.has_new_folder = finding.has_new_folder, False
         return has_new

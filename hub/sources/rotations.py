@@ -28,8 +28,9 @@ from hub.sources.filelink import open_folder
 from hub.sources.fileowner import Unowned
 from hub.sources.filerow import State
 from hub.sources.fileset import FileSet
+from hub.sources.folderfinding import FolderFinding
 from hub.sources.followed import Followed, Moved, file_clock_ns
-from hub.sources.lookfolder import Folder, Folders
+from hub.sources.lookfolder import Folder
 from hub.sources.openfiles import OpenFiles
 from hub.sources.readorder import ReadOrder
 from hub.sources.searching import TRIES, Searching
@@ -68,23 +69,23 @@ class Restarted(NamedTuple):
 
 
 class Rotations:
-    """The rotations of *files*, in *folders*."""
+    """The rotations of *files*, in the folders of *finding*."""
 
     def __init__(
         self,
         files: FileSet,
-        folders: Folders,
+        finding: FolderFinding,
         order: ReadOrder,
         open_files: OpenFiles,
         globs: SourceGlobs,
         unowned: Unowned,
     ) -> None:
         self._files = files
-        self._folders = folders
+        self._folders = finding.folders
         self._order = order
         self._open = open_files
         self._unowned = unowned
-        self.searching = Searching(files, folders, globs)
+        self.searching = Searching(files, finding, globs)
 
     # Generations.
 

@@ -2,7 +2,8 @@
 Where the generations of a file may be, and what is known of them.
 
     app.log        its own folder: the look has its names
-    old/app.log.1  another one of the source (logrotate's ``olddir``): its names are listed once in a look
+    old/app.log.1  another one of the source (logrotate's ``olddir``): its names are listed once in a look, also if it
+                   was made after the last look at everything
 
 Always true: a folder has generations of no path of another one if it has, or had, a log of that name itself.
 Not here: which of the files found are generations (hub.sources.generations), what follows (hub.sources.rotations).
@@ -20,22 +21,25 @@ from hub.sources.filecheck import has_mark
 from hub.sources.fileidentity import identify_open
 from hub.sources.filelink import open_folder
 from hub.sources.fileset import FileSet
+from hub.sources.folderfinding import FEW_FOLDERS, FolderFinding
 from hub.sources.followed import Followed
-from hub.sources.lookfolder import Folder, Folders
+from hub.sources.lookfolder import Folder
 from hub.sources.sourceglobs import SourceGlobs
 
-SEARCHED_MAX, SEARCHED_NAMES_MAX = 9, 4096
-"""With more folders, or names in one, those with unknown files of such names are searched for others' generations."""
+SEARCHED_NAMES_MAX = 4096
+"""In a folder with more names, and where there are more than `FEW_FOLDERS`, others' generations are searched for only
+if there are unknown files of such names."""
 TRIES = 5
 """How often names are listed again that have changed during a search."""
 
 
 class Searching:
-    """Searches *folders* for generations of *files*."""
+    """Searches the folders of *finding* for generations of *files*."""
 
-    def __init__(self, files: FileSet, folders: Folders, globs: SourceGlobs) -> None:
+    def __init__(self, files: FileSet, finding: FolderFinding, globs: SourceGlobs) -> None:
         self._files = files
-        self._folders = folders
+        self._finding = finding
+        self._folders = finding.folders
         self._globs = globs
         self._listed_in = -1  # the number of the look that `_listings` are of
         self._listings: dict[str, dict[str, int]] = {}
@@ -51,8 +55,11 @@ class Searching:
     def elsewhere(self, path: str) -> list[tuple[Folder, dict[str, int]]]:
         """Return other folders that may have generations of *path* (logrotate's ``olddir``), with their names there."""
         home, base = os.path.split(self._files.home(path))
+        if self._listed_in != self._files.look_number:
+            self._listed_in, self._listings = self._files.look_number, {}
+            self._finding.find_new()
         all_folders = self._folders.by_path
-        is_few = len(all_folders) <= SEARCHED_MAX
+        is_few = len(all_folders) <= FEW_FOLDERS
         found = []
         for folder in all_folders.values():
             is_searched = base in folder.strangers or (is_few and folder.names <= SEARCHED_NAMES_MAX)
@@ -77,8 +84,6 @@ class Searching:
 
     def _listed(self, folder: Folder) -> dict[str, int]:
         """Return what was in a folder in the present look: the files of many paths may be searched in it."""
-        if self._listed_in != self._files.look_number:
-            self._listed_in, self._listings = self._files.look_number, {}
         if (found := self._listings.get(folder.path)) is None:
             with contextlib.ExitStack() as opened:
                 try:
@@ -118,7 +123,7 @@ class Searching:
         return found._replace(candidates=[each._replace(folder=folder.path) for each in found.candidates])
 
     def list_again(self) -> None:
-        """List the other folders again, also within a look."""
+        """List the other folders again, and find new ones, also within a look."""
         self._listed_in = -1
 
     # What is known of them.

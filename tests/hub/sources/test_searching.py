@@ -158,3 +158,46 @@ def test_generations_of_a_log_whose_folder_is_no_longer_looked_through(rig: Rig,
     shift(rig, old)
     rig.start()
     assert rig.read() == ["2"]
+
+
+def olddir_to_be_made(rig: Rig, tmp_path: Path) -> Path:
+    """Read the first line of a log whose ``olddir`` is not there yet."""
+    rig.folder = tmp_path / "b"
+    rig.folder.mkdir()
+    old = tmp_path / "old"
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    return old
+
+
+def test_a_copy_in_a_folder_that_was_just_made(rig: Rig, tmp_path: Path) -> None:
+    """With ``createolddir``, the first copy is found, also if the truncation is seen before the folder."""
+    old = olddir_to_be_made(rig, tmp_path)
+    rig.write("app.log", "1\n" * 50)
+    old.mkdir()
+    shutil.copyfile(rig.folder / "app.log", old / "app.log.1")
+    os.truncate(rig.folder / "app.log", 0)
+    tick()
+    rig.write("app.log", "0\n")
+    rig.it.note_modified(str(rig.folder), "app.log")
+    assert rig.read() == [*["1"] * 50, "0"]
+    assert rig.it.take_new_folder()
+    assert [*rig.all(), *rig.all()] == []
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
+
+
+def test_generations_in_a_folder_that_was_just_made(rig: Rig, tmp_path: Path) -> None:
+    """With ``createolddir``, a file that was made and moved there comes before the one that followed it."""
+    old = olddir_to_be_made(rig, tmp_path)
+    old.mkdir()
+    for number in (1, 2):
+        shift(rig, old)
+        rig.write("app.log", f"{number}\n")
+        for _ in range(6):
+            tick()
+    rig.it.note_changed(str(rig.folder), "app.log")
+    rig.look(everything=False)
+    assert [*rig.read(), *rig.all()] == ["1", "2"]
+    assert rig.losses == []
