@@ -2,7 +2,7 @@
 One connection for requests of HTTP/1.1, kept between them. It blocks the thread of its sink.
 
 Always true:
-- a request is sent whole or fails; its wait for the socket and for the reply ends when the sink is to stop;
+- a request is sent whole or fails; its wait for the connection and for the reply ends when the sink is to stop;
 - a connection that its server has closed while nothing was sent is replaced without a fault;
 - of a reply, at most `REPLY_BYTES_MAX` are kept.
 
@@ -13,8 +13,10 @@ Source: RFC 9110, RFC 9112, by http.client.
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import io
+import os
 import socket
 import ssl
 import time
@@ -128,15 +130,47 @@ class HttpLink:
         return connection.getresponse()
 
     def _connect(self, until: float) -> http.client.HTTPConnection:
-        host, port, timeout = self._url.host, self._url.port, max(until - time.monotonic(), 0.1)
-        connection: http.client.HTTPConnection
-        if self._context is None:
-            connection = http.client.HTTPConnection(host, port, timeout=timeout)
-        else:
-            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._context)
-        self._connection = connection
-        connection.connect()
-        return connection
+        """Return a connection. `http.client` never makes one itself: that would wait for nothing else."""
+        host, port = self._url.host, self._url.port
+        connection = self._connection = http.client.HTTPConnection(host, port)
+        # A name may take as long as its resolver likes: nothing interrupts that.
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, (family, _, _, _, address) in enumerate(found, 1):
+            try:
+                connection.sock = self._dial(family, address, until)
+                return connection
+            except OSError:
+                if number == len(found):
+                    raise
+        raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+
+    def _dial(self, family: int, address: object, until: float) -> socket.socket:
+        """Return a socket that is connected to *address*, encrypted if that is asked for. Raises OSError and Halted."""
+        with contextlib.ExitStack() as undone:
+            sock = undone.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            sock.setblocking(False)
+            code = sock.connect_ex(address)  # type: ignore[arg-type]  # of this family
+            if code == errno.EINPROGRESS:
+                self._wait(sock, until, writes=True)
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, os.strerror(code))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._context is not None:
+                host = self._url.host
+                encrypted = self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+                sock = undone.enter_context(encrypted)
+                self._shake_hands(encrypted, until)
+            sock.settimeout(self._timeout)
+            undone.pop_all()
+            return sock
+
+    def _shake_hands(self, sock: ssl.SSLSocket, until: float) -> None:
+        while True:
+            try:
+                return sock.do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
+                self._wait(sock, until, writes=isinstance(wanted, ssl.SSLWantWriteError))
 
     def _send(self, connection: http.client.HTTPConnection, body: bytes, until: float) -> bool:
         """Send *body*. Return False if the server reads no more: it may have replied, that it is too large."""

@@ -147,7 +147,7 @@ def test_no_answer(host: Alone) -> None:
             link.post(HEADERS, b"")
         halting.join()
     with pytest.raises(SinkFault, match="Connection refused"):
-        link_to(url, host).post(HEADERS, b"")
+        link_to(url, Alone()).post(HEADERS, b"")
 
 
 @pytest.mark.parametrize(
@@ -191,3 +191,27 @@ def test_a_reply_without_an_end(host: Alone, head: bytes) -> None:
         halting.join()
         is_over.set()
         serving.join(30)
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_server_that_does_not_let_in(host: Alone, is_full: bool) -> None:
+    """It answers no handshake, or accepts no connection: the limit holds, and an order ends the wait."""
+    context = client_context(None, None, None)
+    with contextlib.ExitStack() as clients, socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        for _ in range(4 if is_full else 0):
+            waiting = clients.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/"
+        with pytest.raises(SinkFault, match=r"no answer in 0\.1 s"):
+            link_to(url, host, context=context, timeout=0.1).post(HEADERS, b"")
+
+        def halt() -> None:
+            host.halted = True
+            host.waker.wake()
+
+        halting = threading.Timer(0.05, halt)
+        halting.start()
+        with pytest.raises(Halted):
+            link_to(url, host, context=context, timeout=60).post(HEADERS, b"")
+        halting.join()
