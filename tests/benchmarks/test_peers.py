@@ -32,10 +32,16 @@ RUN = (
     "rsyslog",
 )
 
+LOSES = ("logging cookbook",)
+"""Its receiver, as published, takes a length that arrives in two parts for the end of the connection."""
+
 
 @pytest.mark.parametrize("name", RUN)
 def test_a_peer_counts_what_is_sent(name: str, folder: Path) -> None:
-    """Everything that its producers have sent is counted, and some of it in less than the patience of the runner."""
+    """
+    Everything that its producers have sent is counted, as received or as lost, and some of it in less than the patience
+    of the runner.
+    """
     peer = parts.MADE[name]()
     try:
         assert peer.version()
@@ -43,7 +49,9 @@ def test_a_peer_counts_what_is_sent(name: str, folder: Path) -> None:
         pytest.skip(str(missing))
     figures = measure(peer, SHORT, folder)
     assert figures["messages"] > 0
-    assert (figures["counted"], figures["lost"]) == (figures["messages"], 0)
+    assert figures["counted"] > 0
+    assert figures["counted"] + figures["lost"] == figures["messages"]
+    assert figures["lost"] == 0 or name in LOSES
     assert figures["messages_per_s"] > 0
     assert figures["memory_bytes"] > 1 << 20
     assert peer.process is not None
