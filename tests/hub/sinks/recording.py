@@ -79,6 +79,7 @@ class Recorder:
             self._sock.listen()
             self.address = str(path)
         self._clients: list[socket.socket] = []
+        self._is_closed = False
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
 
@@ -98,6 +99,7 @@ class Recorder:
 
     def close(self) -> None:
         """Close all, and end."""
+        self._is_closed = True  # before: who is accepted from now on is shut down by the thread
         for sock in (self._sock, *self._clients):
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -111,19 +113,25 @@ class Recorder:
                 client, _ = self._sock.accept()
                 manner = self._manners.pop(0) if len(self._manners) > 1 else self._manners[0]
                 self.connections += 1
-                self._clients.append(client)
+                self._keep(client)
                 with contextlib.suppress(OSError, ValueError, TypeError, msgpack.UnpackException):
                     self._serve(client, manner)
                 if manner != "deaf":
                     with contextlib.suppress(OSError):
                         client.shutdown(socket.SHUT_RDWR)
 
+    def _keep(self, client: socket.socket) -> None:
+        """Note that *client* is to be closed at the end, which may have come."""
+        self._clients.append(client)
+        if self._is_closed:
+            client.shutdown(socket.SHUT_RDWR)
+
     def _serve(self, client: socket.socket, manner: str) -> None:
         if manner == "deaf":
             return
         if self._context is not None:
             client = self._context.wrap_socket(client, server_side=True)
-            self._clients.append(client)
+            self._keep(client)
         unpacker = msgpack.Unpacker(raw=False, unicode_errors="surrogateescape", max_buffer_size=1 << 27)
         if self._key is not None and not self._prove(client, unpacker):
             return
