@@ -224,11 +224,11 @@ class JetstreamSource(PositionedSource):
         return len(self._came_again) >= self._owed or self._clock() >= self._owed_until
 
     async def _tell_progress(self, messages: Sequence[Pulled]) -> None:
-        """Tell the stream again and again that *messages* are being worked on."""
+        """Tell the stream again and again that *messages*, and what has come behind them, are being worked on."""
         with contextlib.suppress(NatsFault):  # then they come again
             while True:
                 await asyncio.sleep(PROGRESS_S)
-                for message in messages:
+                for message in (*messages, *self._pull.waiting):
                     await self._client.publish(message.reply, _PROGRESS)
 
     async def _refresh(self) -> None:

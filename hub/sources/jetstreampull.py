@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from hub.waiting import until_set
@@ -63,6 +63,11 @@ class Pull:
         self._has_brought = False
         self._pauses_until = 0.0
         self.arrived = asyncio.Event()
+
+    @property
+    def waiting(self) -> Sequence[Pulled]:
+        """What has come and is not taken."""
+        return self._waiting
 
     def stop(self) -> None:
         """Ask for nothing more; `next` returns what has come."""

@@ -114,15 +114,18 @@ def test_nothing_is_acknowledged_before_it_is_committed(
         async with server.client() as client:
             await make_stream(client)
             one = Shipper(client, 1)
-            await one.ship_many(5)  # first, so that one request gets all of them
             life = Life(tmp_path, committed, table(server), jetstream_make)
             life.may_commit.clear()
-            await until(lambda: life.source.tally.unsettled == 5)
+            await one.ship_many(1)
+            await until(lambda: life.source.tally.unsettled == 1)
+            await one.ship_many(4)  # they wait behind the first
 
             async def consumer() -> tuple[int, int]:
                 found = await client.jetstream().consumer_info("LOGS", f"mpsr-{OWN.hex()}-mpsr")
                 return found.num_ack_pending or 0, found.num_redelivered or 0
 
+            while (await consumer())[0] != 5:
+                pass
             await asyncio.sleep(1.2 * jetstream.ACK_WAIT_S)  # it is told that the work is in progress
             assert await consumer() == (5, 0)
             await life.kill()
