@@ -11,7 +11,8 @@ file            lines in files. Its stages: pathtemplate (which file), logfile (
 forward         chunks to a Forward server, undecoded. Its parts: forwardchunk (ids and bytes), forwardlink (one
                 connection)
 otlp            log records to a collector. Its parts: otlpencode (the bytes), httplink (a connection)
-destination     servers on a network; clienttls: their certificates and ours; boot: what makes ids unique
+destination     servers on a network; dialing: connections to them; clienttls: their certificates and ours
+boot            what makes ids unique
 jetstream       blocks to a stream of NATS; jetstreamjson: messages as JSON; jetstreamlink: the connection of both
 child           messages to a command, which prints what it has safe
 overlap         whether files of a sink are in the way of the hub

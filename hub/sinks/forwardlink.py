@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hub.sinks.destination import Server
+from hub.sinks.dialing import connect, first_reached, shake_hands, text_of
 from hub.sinks.table import Halted, Host, SinkFault
 from hub.trust import Untrusted, check, check_peer
 from hub.wire.clientshake import SALT_BYTES, ClientShake, Refused
@@ -32,7 +33,6 @@ from hub.wire.replies import RECEIVED_BYTES_MAX
 SEND_BUFFER_BYTES = 1 << 20
 RECORD_BYTES = 256 << 10
 """How much is given to TLS at once."""
-_BUSY = (errno.EINPROGRESS, errno.EAGAIN, errno.EALREADY)
 
 
 class Terms(NamedTuple):
@@ -114,17 +114,10 @@ class ForwardLink:
     def _connect(self) -> None:
         until = self._deadline()
         if self.server.is_unix:
-            return self._connect_locally(str(self.server), until)
-        # A name may take as long as its resolver likes: nothing interrupts that.
-        found = socket.getaddrinfo(self.server.host, self.server.port, type=socket.SOCK_STREAM)
-        for number, (family, _, _, _, address) in enumerate(found, 1):
-            try:
-                return self._connect_to(family, address, until)
-            except OSError:
-                self.close()
-                if number == len(found):
-                    raise
-        raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+            self._connect_locally(str(self.server), until)
+        else:
+            host, port = self.server.host, self.server.port
+            first_reached(host, port, lambda family, address: self._connect_to(family, address, until))
 
     def _connect_locally(self, path: str, until: float) -> None:
         there = check(path, is_client=True).described
@@ -142,25 +135,28 @@ class ForwardLink:
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        code = sock.connect_ex(address)  # type: ignore[arg-type]  # of this family
-        if code in _BUSY:
-            if not self._wait(until, writes=True):
+
+        def wait(_: socket.socket, writes: bool) -> None:
+            if not self._wait(until, writes=writes):
                 raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
+
+        try:
+            connect(sock, address, wait)
+        except OSError:
+            self.close()
+            raise
 
     def _encrypt(self, context: ssl.SSLContext) -> None:
         assert self._sock is not None
         name = self._terms.tls_name or self.server.host
         self._sock = sock = context.wrap_socket(self._sock, server_hostname=name, do_handshake_on_connect=False)
         until = self._deadline()
-        while True:
-            try:
-                return sock.do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
-                if not self._wait(until, writes=isinstance(wanted, ssl.SSLWantWriteError)):
-                    raise self._fault(f"it did not answer the TLS handshake in {self._terms.timeout:g} s") from None
+
+        def wait(_: socket.socket, writes: bool) -> None:
+            if not self._wait(until, writes=writes):
+                raise self._fault(f"it did not answer the TLS handshake in {self._terms.timeout:g} s")
+
+        shake_hands(sock, wait)
 
     def _prove(self, shared_key: bytes) -> None:
         shake = ClientShake(shared_key, socket.gethostname(), os.urandom(SALT_BYTES))
@@ -231,10 +227,4 @@ def _drop(left: list[memoryview], sent: int) -> None:
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, Untrusted):
-        return str(error)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'unknown error').replace('_', ' ').lower()}"
-    return error.strerror or str(error)
+    return str(error) if isinstance(error, Untrusted) else text_of(error)

@@ -13,10 +13,8 @@ Source: RFC 9110, RFC 9112, by http.client.
 from __future__ import annotations
 
 import contextlib
-import errno
 import http.client
 import io
-import os
 import socket
 import ssl
 import time
@@ -24,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from hub.sinks.destination import Url
+from hub.sinks.dialing import connect, first_reached, shake_hands, text_of
 from hub.sinks.table import Halted, Host, SinkFault
 
 if TYPE_CHECKING:
@@ -133,44 +132,28 @@ class HttpLink:
         """Return a connection. `http.client` never makes one itself: that would wait for nothing else."""
         host, port = self._url.host, self._url.port
         connection = self._connection = http.client.HTTPConnection(host, port)
-        # A name may take as long as its resolver likes: nothing interrupts that.
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for number, (family, _, _, _, address) in enumerate(found, 1):
-            try:
-                connection.sock = self._dial(family, address, until)
-                return connection
-            except OSError:
-                if number == len(found):
-                    raise
-        raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
+        connection.sock = first_reached(host, port, lambda family, address: self._dial(family, address, until))
+        return connection
 
     def _dial(self, family: int, address: object, until: float) -> socket.socket:
         """Return a socket that is connected to *address*, encrypted if that is asked for. Raises OSError and Halted."""
+
+        def wait(sock: socket.socket, writes: bool) -> None:
+            self._wait(sock, until, writes=writes)
+
         with contextlib.ExitStack() as undone:
             sock = undone.enter_context(socket.socket(family, socket.SOCK_STREAM))
             sock.setblocking(False)
-            code = sock.connect_ex(address)  # type: ignore[arg-type]  # of this family
-            if code == errno.EINPROGRESS:
-                self._wait(sock, until, writes=True)
-                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code))
+            connect(sock, address, wait)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context is not None:
                 host = self._url.host
                 encrypted = self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
                 sock = undone.enter_context(encrypted)
-                self._shake_hands(encrypted, until)
+                shake_hands(encrypted, wait)
             sock.settimeout(self._timeout)
             undone.pop_all()
             return sock
-
-    def _shake_hands(self, sock: ssl.SSLSocket, until: float) -> None:
-        while True:
-            try:
-                return sock.do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as wanted:
-                self._wait(sock, until, writes=isinstance(wanted, ssl.SSLWantWriteError))
 
     def _send(self, connection: http.client.HTTPConnection, body: bytes, until: float) -> bool:
         """Send *body*. Return False if the server reads no more: it may have replied, that it is too large."""
@@ -199,10 +182,6 @@ class HttpLink:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {(error.reason or 'unknown error').replace('_', ' ').lower()}"
     if isinstance(error, http.client.HTTPException) and not isinstance(error, ConnectionError):
         return f"its reply is not HTTP ({type(error).__name__})"
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    return text_of(error) if isinstance(error, OSError) else str(error)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,24 @@ class Alone(Host):
 
     def refuse_stored(self, stored: Stored, reason: str) -> None:
         self.refused += [(sequence, reason) for sequence in stored.sequences]
+
+
+@contextlib.contextmanager
+def halting(host: Alone, when: threading.Event | None = None) -> Iterator[None]:
+    """Tell the sink of *host* to halt within the block: when *when* is set, or soon after the block has begun."""
+
+    def halt() -> None:
+        if when is not None:
+            when.wait(30)
+        host.halted = True
+        host.waker.wake()
+
+    thread = threading.Timer(0.05 if when is None else 0, halt)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 class Memory:

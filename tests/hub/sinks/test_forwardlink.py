@@ -17,7 +17,7 @@ from hub.sinks.destination import Server
 from hub.sinks.forwardlink import ForwardLink, Terms
 from hub.sinks.table import Halted, SinkFault
 from tests.certificates import Certificates
-from tests.hub.sinks.delivering import Alone
+from tests.hub.sinks.delivering import Alone, halting
 from tests.hub.sinks.recording import Recorder
 
 PLAIN = Terms(None, None, None, 30)
@@ -187,16 +187,8 @@ def test_an_order_ends_any_wait(host: Alone) -> None:
             link = link_to(recorder, host, Terms(None, None, None, 60))
             host.halted = False
             link.open()
-
-            def halt() -> None:
-                host.halted = True
-                host.waker.wake()
-
-            halting = threading.Timer(0.05, halt)
-            halting.start()
-            with pytest.raises(Halted):
+            with halting(host), pytest.raises(Halted):
                 _ = link.send((bytes(64 << 20),)) if is_sending else link.receive(time.monotonic() + 60)
-            halting.join()
             link.close()
 
 

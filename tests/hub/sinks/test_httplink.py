@@ -16,7 +16,7 @@ from hub.sinks.httplink import REPLY_BYTES_MAX, HttpLink
 from hub.sinks.table import Halted, SinkFault
 from tests.certificates import Certificates
 from tests.hub.sinks.collector import Collector
-from tests.hub.sinks.delivering import Alone
+from tests.hub.sinks.delivering import Alone, halting
 
 HEADERS = {"Host": "127.0.0.1:1", "Content-Type": "application/x-protobuf", "Content-Length": "0"}
 
@@ -136,16 +136,8 @@ def test_no_answer(host: Alone) -> None:
             with pytest.raises(SinkFault, match=r"no answer in 0\.1 s"):
                 link.post(HEADERS, body)
         link = link_to(url, host, timeout=60)
-
-        def halt() -> None:
-            host.halted = True
-            host.waker.wake()
-
-        halting = threading.Timer(0.05, halt)
-        halting.start()
-        with pytest.raises(Halted):
+        with halting(host), pytest.raises(Halted):
             link.post(HEADERS, b"")
-        halting.join()
     with pytest.raises(SinkFault, match="Connection refused"):
         link_to(url, Alone()).post(HEADERS, b"")
 
@@ -178,17 +170,8 @@ def test_a_reply_without_an_end(host: Alone, head: bytes) -> None:
         with pytest.raises(SinkFault, match=r"no answer in 0\.3 s"):
             link_to(url, host, timeout=0.3).post(HEADERS, b"")
         has_begun.clear()
-
-        def halt() -> None:
-            has_begun.wait(30)
-            host.halted = True
-            host.waker.wake()
-
-        halting = threading.Thread(target=halt, daemon=True)
-        halting.start()
-        with pytest.raises(Halted):
+        with halting(host, has_begun), pytest.raises(Halted):
             link_to(url, host, timeout=60).post(HEADERS, b"")
-        halting.join()
         is_over.set()
         serving.join(30)
 
@@ -205,13 +188,5 @@ def test_a_server_that_does_not_let_in(host: Alone, is_full: bool) -> None:
         url = f"https://127.0.0.1:{server.getsockname()[1]}/"
         with pytest.raises(SinkFault, match=r"no answer in 0\.1 s"):
             link_to(url, host, context=context, timeout=0.1).post(HEADERS, b"")
-
-        def halt() -> None:
-            host.halted = True
-            host.waker.wake()
-
-        halting = threading.Timer(0.05, halt)
-        halting.start()
-        with pytest.raises(Halted):
+        with halting(host), pytest.raises(Halted):
             link_to(url, host, context=context, timeout=60).post(HEADERS, b"")
-        halting.join()
