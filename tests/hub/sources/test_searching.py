@@ -19,15 +19,20 @@ def shift(rig: Rig, old: Path) -> None:
     os.rename(rig.folder / "app.log", old / "app.log.1")
 
 
+def with_olddir(rig: Rig, old: Path) -> Path:
+    """Follow the logs in a folder ``b``, and what they become in *old*, its neighbour, which is not made. Return it."""
+    rig.folder = old.parent / "b"
+    rig.folder.mkdir()
+    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    return old
+
+
 @pytest.mark.parametrize("is_running", [True, False])
 @pytest.mark.parametrize("name", ["old", "a"])
 def test_generations_in_another_folder(rig: Rig, tmp_path: Path, name: str, is_running: bool) -> None:
     """With ``olddir``, those that were made and moved between two looks, or while no hub ran, are in their order."""
-    old = tmp_path / name
+    old = with_olddir(rig, tmp_path / name)
     old.mkdir()
-    rig.folder = tmp_path / "b"
-    rig.folder.mkdir()
-    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
     (old / "app.log.1").write_text("0\n")
     for _ in range(6):
         tick()
@@ -57,11 +62,8 @@ def test_generations_in_another_folder(rig: Rig, tmp_path: Path, name: str, is_r
 @pytest.mark.parametrize("is_running", [True, False])
 def test_copies_in_another_folder(rig: Rig, tmp_path: Path, is_running: bool) -> None:
     """With ``olddir`` and ``copytruncate``, the rest of the copy is found there, and nothing else of it is read."""
-    old = tmp_path / "old"
+    old = with_olddir(rig, tmp_path / "old")
     old.mkdir()
-    rig.folder = tmp_path / "b"
-    rig.folder.mkdir()
-    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
     rig.start()
     rig.write("app.log", LONG)
     assert rig.all() == [LONG.strip()]
@@ -97,11 +99,8 @@ def test_a_folder_with_generations_of_two_logs(rig: Rig, tmp_path: Path) -> None
 
 def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_path: Path) -> None:
     """They are read under the name that they have there; those that follow are known as generations of the log."""
-    old = tmp_path / "old"
+    old = with_olddir(rig, tmp_path / "old")
     old.mkdir()
-    rig.folder = tmp_path / "b"
-    rig.folder.mkdir()
-    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
     rig.start()
     rig.write("app.log", "1\n")
     shift(rig, old)
@@ -120,11 +119,8 @@ def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_
 
 def test_generations_that_are_elsewhere_while_there_is_no_log(rig: Rig, tmp_path: Path) -> None:
     """They are those of the log that the journal knows, and come before it when it is there again."""
-    old = tmp_path / "a"
+    old = with_olddir(rig, tmp_path / "a")
     old.mkdir()
-    rig.folder = tmp_path / "b"
-    rig.folder.mkdir()
-    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
     rig.start()
     rig.write("app.log", "1\n")
     assert rig.all() == ["1"]
@@ -144,11 +140,8 @@ def test_generations_that_are_elsewhere_while_there_is_no_log(rig: Rig, tmp_path
 
 def test_generations_of_a_log_whose_folder_is_no_longer_looked_through(rig: Rig, tmp_path: Path) -> None:
     """They are read under the name that they have where they are."""
-    old = tmp_path / "a"
+    old = with_olddir(rig, tmp_path / "a")
     old.mkdir()
-    rig.folder = tmp_path / "b"
-    rig.folder.mkdir()
-    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
     rig.start()
     rig.write("app.log", "1\n")
     assert rig.all() == ["1"]
@@ -162,10 +155,7 @@ def test_generations_of_a_log_whose_folder_is_no_longer_looked_through(rig: Rig,
 
 def olddir_to_be_made(rig: Rig, tmp_path: Path) -> Path:
     """Read the first line of a log whose ``olddir`` is not there yet."""
-    rig.folder = tmp_path / "b"
-    rig.folder.mkdir()
-    old = tmp_path / "old"
-    rig.globs = [f"{rig.folder}/*.log", f"{old}/*"]
+    old = with_olddir(rig, tmp_path / "old")
     rig.start()
     rig.write("app.log", LONG)
     assert rig.all() == [LONG.strip()]
