@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import ssl
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from hub.clienttls import client_context
 from hub.paths import AbsolutePath
-from hub.secretfile import Unusable, check_certificates, check_secret, read_secret
+from hub.secretfile import Unusable, check_secret, read_secret
 
 SERVERS_MAX = 16
 PORT = 4222
@@ -124,7 +124,7 @@ def options_of(place: NatsPlace) -> dict[str, Any]:
         check_secret(place.credentials_file)
         options["user_credentials"] = str(place.credentials_file)
     if _is_encrypted(place):
-        options["tls"] = _context(place)
+        options["tls"] = client_context(place.tls_ca, place.tls_cert, place.tls_key)
     return options
 
 
@@ -137,24 +137,3 @@ def _secret(path: str) -> str:
         return read_secret(path).decode()
     except UnicodeDecodeError as error:
         raise Unusable(f"{path} is no text in UTF-8") from error
-
-
-def _context(place: NatsPlace) -> ssl.SSLContext:
-    if place.tls_ca is not None:
-        check_certificates(place.tls_ca)
-    try:
-        context = ssl.create_default_context(cafile=place.tls_ca)
-    except (OSError, ValueError) as error:
-        raise Unusable(f"{place.tls_ca} has no certificates, in PEM") from error
-    if place.tls_cert is not None and place.tls_key is not None:
-        check_secret(place.tls_key)
-        check_certificates(place.tls_cert)
-        try:
-            context.load_cert_chain(place.tls_cert, place.tls_key, password=_refuse_to_ask)
-        except (OSError, ValueError) as error:
-            raise Unusable(f"{place.tls_cert} and {place.tls_key} are no certificate and its private key") from error
-    return context
-
-
-def _refuse_to_ask() -> str:
-    raise Unusable("the private key is encrypted (store it without a password, readable by the hub's user only)")

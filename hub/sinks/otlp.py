@@ -40,7 +40,7 @@ MESSAGES_MAX = 2048
 REFUSALS = frozenset((400, 413, 422))
 RETRY_AFTER_S_MAX = 300.0
 TEXT_MAX = 200
-"""So much of what a server says about a refusal is shown."""
+"""How much of a server's reason for a refusal is shown."""
 REPORT_S = 60.0
 """One warning of a server is logged in that time."""
 _GZIP_LEVEL, _GZIP_BITS = 1, 31

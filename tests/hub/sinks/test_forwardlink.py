@@ -157,7 +157,7 @@ def test_a_socket_that_another_user_may_have_put_there(tmp_path: Path, host: Alo
 
 
 def test_a_server_that_closes(host: Alone) -> None:
-    """That is a fault for whoever waits or looks."""
+    """Waiting and looking both raise a fault."""
     with Recorder("closing") as recorder:
         with pytest.raises(SinkFault, match="it has closed the connection"):
             exchange(link_to(recorder, host))
