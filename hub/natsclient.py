@@ -87,7 +87,7 @@ class NatsClient:
         except Exception as error:
             await self.close()
             raise NatsFault(f"no connection: {self._last_error or _text_of(error)}") from error
-        self._is_open = True
+        self._is_open, self._last_error = True, ""
 
     async def close(self) -> None:
         """Send what is waiting, and close the connection."""
@@ -154,7 +154,8 @@ class NatsClient:
         return answer_in(reply.data)
 
     async def _note_error(self, error: Exception) -> None:
-        self._last_error = _text_of(error)
+        if not (isinstance(error, OSError) and self._last_error):  # a server that refuses says why, and resets
+            self._last_error = _text_of(error)
 
     async def _note_lost(self) -> None:
         if self._is_open:
