@@ -22,10 +22,11 @@ from typing import NamedTuple
 
 from hub.entries import join
 from hub.message import Loss, Position
-from hub.sources.filecheck import HEAD_BYTES, TAIL_BYTES, Mark, Truncated, mark_at, tail_of
+from hub.sources.filecheck import HEAD_BYTES, TAIL_BYTES, Mark, Truncated, has_mark, mark_at, tail_of
 from hub.sources.fileidentity import Identity, identify_open
 from hub.sources.fileparse import SAMPLE_BYTES, FileParser, Run, oversize, text_entry
 from hub.sources.filerow import FileRow, State, row_path
+from hub.sources.generations import Reached
 from hub.sources.linecutter import Kind, LineCutter, some_lines
 
 READ_BYTES = 256 << 10
@@ -117,6 +118,7 @@ class Followed:
         "tag",
         "tail",
         "uid",
+        "unread",
         "unread_since",
         "written_ns",
     )  # fmt: skip
@@ -188,6 +190,8 @@ class Followed:
         self.room_bytes: int = 0
         self.new_owner: tuple[int, int] | None = None
         """The user and group that it belongs to now."""
+        self.unread: Reached | None = None
+        """What there was of it, if nothing of its present contents was read: the place is where they ended."""
         self.unread_since: float | None = None
         self.is_old: bool = False
         """Whether it was known before the present look."""
@@ -272,10 +276,19 @@ class Followed:
         self.offset = offset
         self.mark, self.tail = mark_at(self.fd, offset)
         self.cutter = LineCutter()
-        self.size = self.checked_size = os.fstat(self.fd).st_size
+        described = os.fstat(self.fd)
+        self.size = self.checked_size = described.st_size
+        self.mtime_ns = described.st_mtime_ns
         self.held_at, self.quiet_size, self.room_bytes = None, -1, 0
         self.read_ns = 0
+        self._note_unread()
         self.drain()
+
+    def _note_unread(self) -> None:
+        """Take note of what is in the open file if nothing of it was read: there may be nothing but a hole before."""
+        assert self.tail is not None
+        is_begun = bool(self.tail.strip(b"\0"))
+        self.unread = None if is_begun else Reached(self.size, mark_at(self.fd, self.size)[0], file_clock_ns())
 
     def drain(self) -> None:
         """Let younger generations wait until it was read to its end, as it is now."""
@@ -307,6 +320,12 @@ class Followed:
 
     def read(self, parser: FileParser, *, bytes_max: int, line_bytes_max: int, now: float) -> Taken:
         """Read on, at most *bytes_max* bytes. Raises as `open`."""
+        taken = self._read(parser, bytes_max, line_bytes_max, now)
+        if not taken.runs and self.unread_bytes:
+            self._note_unread()
+        return taken
+
+    def _read(self, parser: FileParser, bytes_max: int, line_bytes_max: int, now: float) -> Taken:
         cut_off = self._look(now)
         if cut_off:
             loss = Loss("the end of a file was cut off before it was read", lost_bytes=cut_off)
@@ -336,6 +355,8 @@ class Followed:
         described = os.fstat(self.fd)
         if described.st_size < self.offset:
             raise Truncated
+        if self.unread is not None and not has_mark(self.fd, self.unread.offset, self.unread.mark):
+            raise Truncated
         self.deleted = described.st_nlink == 0
         self.mtime_ns = self.written_ns = described.st_mtime_ns
         if described.st_size < self.checked_size or described.st_size == self.offset:
@@ -353,7 +374,7 @@ class Followed:
         assert self.tail is not None
         tail = (self.tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
         self.mark = self.mark.after(data, self.offset, tail)
-        self.tail, self.state = tail, State.LIVE
+        self.tail, self.state, self.unread = tail, State.LIVE, None
         self.offset += len(data)
 
     def _skip(self, size: int, loss: Loss) -> tuple[Run, Position]:
@@ -361,7 +382,7 @@ class Followed:
         offset, start = self.offset, max(self.offset + size - TAIL_BYTES, 0)
         tail = os.pread(self.fd, self.offset + size - start, start)
         self.mark = self.mark.after(os.pread(self.fd, HEAD_BYTES, offset), offset, tail)
-        self.offset, self.tail, self.state = offset + size, tail, State.LIVE
+        self.offset, self.tail, self.state, self.unread = offset + size, tail, State.LIVE, None
         return Run(b"", 0, size, loss), self.position()
 
     def _check_tail(self) -> None:

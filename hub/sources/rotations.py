@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from hub.log import get_logger
 from hub.message import POSITIONS_MAX, Loss, Position
-from hub.sources import generations
+from hub.sources import filecheck, generations
 from hub.sources.filecheck import Mark, Truncated
 from hub.sources.fileidentity import identify
 from hub.sources.filelink import open_folder
@@ -30,6 +30,7 @@ from hub.sources.filerow import State
 from hub.sources.fileset import FileSet
 from hub.sources.folderfinding import FolderFinding
 from hub.sources.followed import Followed, Moved, file_clock_ns
+from hub.sources.generations import SLACK_NS
 from hub.sources.lookfolder import Folder
 from hub.sources.openfiles import OpenFiles
 from hub.sources.readorder import ReadOrder
@@ -234,28 +235,29 @@ class Rotations:
         names in its folder change all the time: it is to be tried again. Raises OSError, and Moved.
         """
         file.open_unchecked()
-        offset, mark, tail, size = file.offset, file.mark, file.tail, file.checked_size
-        found = self._copies(file, offset, mark)
+        offset, mark, tail, size, unread = file.offset, file.mark, file.tail, file.checked_size, file.unread
+        found = self._copies(file, offset, mark if unread is None else Mark())
         if found is None:
             return None
         copies: list[Followed] = []
-        lost, is_busy, is_whole = max(size - offset, 0), False, False
+        lost, whole = max(size - offset, 0), None
         for each in found:
             copy = self._take(each, each.folder or file.folder, file.path)
-            is_whole = is_whole or each.is_copy
             if copy is None:
                 continue
             if each.is_copy:
                 copy.offset, copy.mark = each.read_to or (offset, mark)
                 copy.tail = tail if copy.offset == offset else None
                 lost = max(size - max(each.described.st_size, offset), 0)
-                is_busy = not file.mtime_ns or file.mtime_ns > (each.identity.born_ns or 0) - BUSY_NS
+                whole = copy if not lost else None
             copy.is_blocked = True
             copies.append(copy)
+        if unread is not None and (whole := self._keeper(file, unread)) is not None:
+            lost = 0
+        is_busy = whole is not None and (not file.mtime_ns or file.mtime_ns > whole.identity.born_ns - BUSY_NS)
         for path in {each.folder or file.folder for each in found}:
             if (folder := self._folders.get(path)) is not None:
                 self._files.check_places(folder)
-        is_whole = is_whole and not lost
         file.restart(file.data_start())
         file.doubts = 0
         file.checked_ns = file_clock_ns()
@@ -263,17 +265,27 @@ class Rotations:
         self._files.changed.add(file.path)
         self._order.link(file.path)
         positions = (*(copy.position() for copy in copies), file.position())
-        copy_path = copies[0].place if is_whole and copies else None
+        copy_path = whole.place if whole is not None else None
         self._files.owners.of(file).lines.log(
             log.info, "files.truncated", path=file.place, read_to=offset, copy=copy_path
         )
         released = (*copies, file)
-        if is_whole and not is_busy:
+        if whole is not None and not is_busy:
             return Restarted(positions, None, released)
-        what = "between its copy and its truncation" if is_whole else "before it was truncated"
+        what = "between its copy and its truncation" if whole is not None else "before it was truncated"
         reason = f"what was written to a file {what} may be missing"
         loss = Loss(reason, lost_bytes=lost, tag=file.tag, positions=positions[-POSITIONS_MAX:])
         return Restarted(positions, loss, released)
+
+    def _keeper(self, file: Followed, unread: generations.Reached) -> Followed | None:
+        """Return the generation that has what was *unread* in *file* before it was truncated."""
+        bytes_min = filecheck.BEGIN_BYTES
+        with contextlib.ExitStack() as opened:
+            for other in reversed(self._files.by_path[file.path]):
+                is_likely = unread.offset >= bytes_min or other.identity.born_ns >= unread.seen_ns - SLACK_NS
+                if other is not file and is_likely and self.searching.has(other, unread, opened):
+                    return other
+        return None
 
     def _copies(self, file: Followed, offset: int, mark: Mark) -> list[generations.Candidate] | None:
         """

@@ -482,3 +482,65 @@ def test_looks_before_the_truncation_of_a_renamed_file_is_seen(rig: Rig) -> None
     for _ in range(2):
         rig.look()
     assert rig.read() == [*["2"] * 50, *["3"] * 50, "4"]
+
+
+def copytruncate(rig: Rig, copy: str) -> None:
+    """What logrotate does with a log that its program keeps open."""
+    shutil.copyfile(rig.folder / "app.log", rig.folder / copy)
+    os.truncate(rig.folder / "app.log", 0)
+
+
+def truncated_unread(rig: Rig, text: str) -> None:
+    """Let the hub see that app.log was truncated, and has *text* now, of which it reads nothing."""
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    copytruncate(rig, "app.log.2")
+    rig.write("app.log", text)
+    rig.it.note_modified(str(rig.folder), "app.log")
+    (owner,) = [owner for owner in rig.it.owners.values() if owner.has_work]
+    rig.step(owner)
+    assert rig.losses.pop().lost_bytes == 0
+
+
+@pytest.mark.parametrize("is_looked", [False, True])
+@pytest.mark.parametrize("after", ["", "4\n", "3\n" * 90])
+@pytest.mark.parametrize("text", ["2\n", "2\n" * 50, "half"])
+def test_a_file_that_is_truncated_again_before_it_was_read(rig: Rig, text: str, after: str, is_looked: bool) -> None:
+    """Its copy has what was not read: nothing of that is a loss."""
+    truncated_unread(rig, text)
+    rig.write("app.log", "3\n" * 20)
+    expected = [*(text + "3\n" * 20).split()]
+    copytruncate(rig, "app.log.1")
+    rig.write("app.log", after)
+    if is_looked:
+        rig.look()
+    texts = rig.read()
+    assert [*texts, *rig.all()] == [*expected, *after.split()]
+    assert [(loss.lost_bytes, "copy" in loss.reason) for loss in rig.losses] == [(0, True)]
+    rig.start()
+    assert rig.all() == []
+
+
+@pytest.mark.parametrize("after", ["", "4\n", "3\n" * 90])
+def test_what_a_truncation_destroys_before_it_was_read(rig: Rig, after: str) -> None:
+    """There is no copy of what was seen: its bytes are lost, also if the file has become longer since."""
+    truncated_unread(rig, "2\n" * 20)
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", after)
+    texts = rig.read()
+    assert [*texts, *rig.all()] == after.split()
+    assert [(loss.lost_bytes, "copy" in loss.reason) for loss in rig.losses] == [(40, False)]
+
+
+def test_half_a_line_that_is_copied_and_truncated(rig: Rig) -> None:
+    """Nothing was read of the file yet: what there was is in the copy."""
+    rig.start()
+    rig.write("app.log", "ha")
+    assert rig.all() == []
+    rig.write("app.log", "lf\n")
+    copytruncate(rig, "app.log.1")
+    rig.write("app.log", "2\n")
+    texts = rig.all()
+    assert [*texts, *rig.all()] == ["half", "2"]
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
