@@ -61,8 +61,17 @@ class Acknowledgements:
             self._send(b"".join(ours), acks=len(ours))
         self._turn.spend(self._turn.clock() - began)
 
+    def close(self) -> None:
+        """Send no more."""
+        self._send = _send_nothing
+        self.waiting = []
+
     async def send_all(self) -> None:
         """Send all, in the user's turns. Return when none waits."""
         while self.waiting:
             self._send_some()
             await self._turn.come()
+
+
+def _send_nothing(data: bytes, *, acks: int = 0) -> None:
+    """The `Send` of a connection that is closed."""

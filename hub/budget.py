@@ -191,8 +191,7 @@ class Budget:
 
     def end(self, holding: Holding) -> None:
         """Note that *holding* will read no more; what it has read is still decoded."""
-        holding.has_ended = True
-        holding.wake()
+        holding.end()
 
     def close(self) -> None:
         """End all waits."""

@@ -30,9 +30,10 @@ from hub.acknowledgements import ACKS_MAX, Acknowledgements, Send
 from hub.budget import PIECE_BYTES, READ_BYTES
 from hub.dispatch import AnyCommand, Dispatch
 from hub.errors import HubClosed
-from hub.intake import Data, Intake, Tally
+from hub.holding import Holding
+from hub.intake import Admission, Data, Intake, Tally
 from hub.log import get_logger
-from hub.message import Loss
+from hub.message import Loss, Peer
 from hub.outbox import Outbox
 from hub.tls import Tls
 from hub.users import User
@@ -84,7 +85,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(
         self,
         sock: socket.socket,
-        intake: Intake,
+        admission: Admission,
         *,
         commands: Mapping[str, AnyCommand],
         frame_bytes_max: int = FRAME_BYTES_MAX,
@@ -92,22 +93,23 @@ class Connection(asyncio.BufferedProtocol):
         tls: Tls | None = None,
         first: bytes = b"",
     ) -> None:
-        self.peer = intake.peer
+        self.peer: Peer = admission.peer
         self.since: float = time.monotonic()
         """When it was accepted."""
         self._sock = sock
-        self._intake = intake
-        self._budget = intake.budget
-        self._holding = intake.holding
-        self._turn = intake.user.turn
-        self._metrics = intake.metrics
+        self._budget = admission.inbox.budget
+        self._holding = Holding(admission.user.account, self.break_off)
+        self._turn = admission.user.turn
+        self._metrics = admission.metrics
         self._transport: asyncio.Transport | None = None
         self._outbox = Outbox(
-            sock, on_stale=self._close_stale, metrics=intake.metrics, budget=self._budget, holding=self._holding
+            sock, on_stale=self._close_stale, metrics=self._metrics, budget=self._budget, holding=self._holding
         )
         self._buffer = self._budget.buffer if tls is None else self._budget.buffer[:TLS_READ_BYTES]
         self._tls = tls
         self._send: Send = self._outbox.send if tls is None else functools.partial(_encrypt, tls, self._outbox)
+        self._acks = Acknowledgements(self._send, self._turn)
+        self._intake = Intake(admission, holding=self._holding, on_settled=self._acks.note)
         self._commands = commands
         self._dispatch: Dispatch | None = None  # until the first request: most clients have none
         self._arrived = ByteBuffer()
@@ -120,18 +122,15 @@ class Connection(asyncio.BufferedProtocol):
         self._decoder: Decoder
         if decoder is None:
             self._decoder = DetectingDecoder(
-                intake.peer, intake, frame_bytes_max=frame_bytes_max, on_selected=self._use
+                self.peer, self._intake, frame_bytes_max=frame_bytes_max, on_selected=self._use
             )
         else:
-            self._decoder = decoder(intake.peer, intake, frame_bytes_max=frame_bytes_max)
+            self._decoder = decoder(self.peer, self._intake, frame_bytes_max=frame_bytes_max)
         self._items: Sequence[Item] = ()  # decoded, not handed over
-        self._acks = Acknowledgements(self._send, self._turn)
         self._release_at: asyncio.TimerHandle | None = None  # while the decoder waits
         if first:
             self._arrived.add(first)
             self._budget.arrived(self._holding, len(first))
-        intake.on_settled = self._acks.note
-        intake.holding.break_off = self.break_off
         if tls is not None and tls.is_closed:  # with its first bytes
             self._end_by(End.EOF)
 
@@ -362,9 +361,13 @@ class Connection(asyncio.BufferedProtocol):
         """Return what answers the requests, and frames the replies as they are framed."""
         if self._dispatch is None:
             self._dispatch = Dispatch(
-                self._commands, self._intake, send=self._send, room=self._outbox.room, close=self._refuse
+                self._commands,
+                self._intake,
+                send=self._send,
+                room=self._outbox.room,
+                close=self._refuse,
+                frames_by_length=isinstance(self._decoder, PrefixedDecoder),
             )
-            self._dispatch.frames_by_length = isinstance(self._decoder, PrefixedDecoder)
             if self._stops_requests:
                 self._dispatch.stop_soon()
         return self._dispatch
@@ -484,9 +487,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._tls is not None:
             self._outbox.send(self._tls.farewell())
         self._outbox.close()
-        self._intake.on_settled = self._holding.break_off = None
+        self._acks.close()
         if isinstance(self._decoder, DetectingDecoder):
-            self._decoder.on_selected = None
+            self._decoder.close()
         if self._transport is not None:
             self._transport.abort()
         self._sock.close()

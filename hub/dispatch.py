@@ -62,7 +62,8 @@ class Dispatch:
     Answers the requests of one connection, whose rights and whose time on the loop are those of *intake*.
 
     *send* sends a reply. *room* waits until a number of bytes can be sent; it returns False if the client has left.
-    *close* closes the connection, when a command that ran as a task has asked for it.
+    *close* closes the connection, when a command that ran as a task has asked for it. With *frames_by_length*, each
+    reply has its length in front; otherwise it is a line.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Dispatch:
         send: Callable[[bytes], None],
         room: Callable[[int], Awaitable[bool]],
         close: Callable[[], None],
+        frames_by_length: bool = False,
     ) -> None:
         self._commands = commands
         self._intake = intake
@@ -83,8 +85,7 @@ class Dispatch:
         self._batches: set[BatchReplies] = set()  # those that are not whole
         self.requests: int = 0
         """How many requests were answered, those of batches and notifications included."""
-        self.frames_by_length = False
-        """Whether each reply has its length in front. Otherwise it is a line."""
+        self._frames_by_length = frames_by_length
 
     def answer(self, request: jsonrpc.Request, send: Send | None = None) -> bool:
         """
@@ -262,7 +263,7 @@ class Dispatch:
 
     def _send_alone(self, reply: bytes) -> None:
         """Send one line, framed like the requests."""
-        self._send(length_prefixed.frame(reply) if self.frames_by_length else reply)
+        self._send(length_prefixed.frame(reply) if self._frames_by_length else reply)
 
 
 def _id_to_cancel(request: jsonrpc.Request) -> object:

@@ -20,7 +20,7 @@ from hub.connection import Connection
 from hub.dispatch import AnyCommand
 from hub.errors import SocketError
 from hub.inbox import Inbox
-from hub.intake import Intake, Tally
+from hub.intake import Admission, Intake, Tally
 from hub.limits import Limits
 from hub.listener import CONNECTIONS_MAX, Listener, bounded_connections
 from hub.log import get_logger
@@ -182,22 +182,27 @@ class Endpoint:
         self.frame_bytes_max = frame_bytes_max
         self._listener.limit(connections_max=bounded_connections(connections_max), frame_bytes_max=frame_bytes_max)
 
-    def intake(self, peer: Peer, gate: Gate, tally: Tally | None = None, *, limits: Limits | None = None) -> Intake:
+    def intake(self, peer: Peer, gate: Gate, tally: Tally | None = None) -> Intake:
+        """Return the intake for messages of *peer*, from any source. *tally* counts what it accepts."""
+        return Intake(self.admission(peer, gate, tally))
+
+    def admission(
+        self, peer: Peer, gate: Gate, tally: Tally | None = None, *, limits: Limits | None = None
+    ) -> Admission:
         """
-        Return the intake for messages of *peer*, from any source. *tally* counts what it accepts. *limits* are others
+        Return what the intake for messages of *peer* begins with, for a connection that makes it. *limits* are others
         than those of the hub.
         """
-        user = self.users.of(peer.uid)
-        return Intake(
+        return Admission(
             peer,
-            user,
+            self.users.of(peer.uid),
             self.inbox,
-            opener=self._opener,
-            metrics=self.metrics,
-            gate=gate,
-            tally=tally,
-            limits=self.limits if limits is None else limits,
-            losses=self.losses,
+            self._opener,
+            self.metrics,
+            gate,
+            tally,
+            self.limits if limits is None else limits,
+            self.losses,
         )
 
     def listener(
@@ -210,8 +215,8 @@ class Endpoint:
 
         def connect(sock: socket.socket, peer: Peer, _: User) -> Connection:
             self.metrics.connections_accepted += 1
-            intake = self.intake(peer, Gate(self.access, peer, lambda: groups_of(sock, peer)), tally)
-            return Connection(sock, intake, commands={}, frame_bytes_max=self.frame_bytes_max, decoder=decoder)
+            admission = self.admission(peer, Gate(self.access, peer, lambda: groups_of(sock, peer)), tally)
+            return Connection(sock, admission, commands={}, frame_bytes_max=self.frame_bytes_max, decoder=decoder)
 
         return Listener(socket_file, connect, users=Users(), metrics=self.metrics, connections_max=connections_max)
 
@@ -222,8 +227,8 @@ class Endpoint:
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
         self.metrics.connections_accepted += 1
         gate = Gate(self.access, peer, lambda: groups_of(sock, peer), is_open=not self._file.is_abstract)
-        intake = self.intake(peer, gate)
-        return Connection(sock, intake, commands=self._commands, frame_bytes_max=self.frame_bytes_max)
+        admission = self.admission(peer, gate)
+        return Connection(sock, admission, commands=self._commands, frame_bytes_max=self.frame_bytes_max)
 
     def _admits(self, sock: socket.socket, peer: Peer) -> bool:
         """Return whether a peer may connect to a socket that has no file, and so no mode that would keep it away."""

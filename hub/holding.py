@@ -49,10 +49,10 @@ class Holding:
         "queued_bytes", "reply_bytes", "woken",
     )  # fmt: skip
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, break_off: Callable[[], None] | None = None) -> None:
         self.account: Account = account
-        self.break_off: Callable[[], None] | None = None
-        """Closes the connection."""
+        self.break_off: Callable[[], None] | None = break_off
+        """Closes the connection; None if there is none, or it has ended."""
         self.loose_bytes: int = 0
         """Bytes that are not in the inbox: half a frame, not decoded, or decoded a moment ago."""
         self.decoded_bytes: int = 0
@@ -70,6 +70,12 @@ class Holding:
         self.has_ended: bool = False
         """Whether it will read no more."""
         self.woken: asyncio.Future[None] | None = None
+
+    def end(self) -> None:
+        """Note that it will read no more, and forget its connection."""
+        self.has_ended = True
+        self.break_off = None
+        self.wake()
 
     def wake(self) -> None:
         """Wake its task, if it waits."""

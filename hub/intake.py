@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -71,37 +72,51 @@ class Tally:
         self.losses += other.losses
 
 
-class Intake:
-    """Accepts what one source gives, in the name of *peer*, at the expense of *user*."""
+class Admission(NamedTuple):
+    """In whose name an intake accepts, at whose expense, by which rules, and what it shares with the others."""
 
-    def __init__(  # noqa: PLR0913  all but three by name
+    peer: Peer
+    user: User
+    inbox: Inbox
+    opener: Opener
+    metrics: Metrics
+    gate: Gate | None = None
+    """What the peer may do; None: everything."""
+    tally: Tally | None = None
+    """Counts what is accepted, for several intakes together."""
+    limits: Limits = NO_LIMITS
+    losses: Losses | None = None
+
+
+class Intake:
+    """
+    Accepts what one source gives.
+
+    *holding* has the bytes that the source holds. *on_settled* is called with the chunk id of each batch that is
+    settled. *is_awaited* means that the sender waits until all is settled, also without chunk ids.
+    """
+
+    def __init__(
         self,
-        peer: Peer,
-        user: User,
-        inbox: Inbox,
+        admission: Admission,
         *,
-        opener: Opener,
-        metrics: Metrics,
-        gate: Gate | None = None,
-        tally: Tally | None = None,
-        limits: Limits = NO_LIMITS,
-        losses: Losses | None = None,
+        holding: Holding | None = None,
+        on_settled: Callable[[bytes], None] | None = None,
+        is_awaited: bool = False,
     ) -> None:
-        self.peer = peer
-        self.user = user
-        self.budget: Budget = inbox.budget
-        self.holding: Holding = Holding(user.account)
-        self.metrics = metrics
-        self.gate: Gate = gate or Gate(Access(), peer, frozenset)
-        self.on_settled: Callable[[bytes], None] | None = None
-        """Called with the chunk id of each batch that is settled."""
-        self.is_awaited: bool = False
-        """Whether the sender waits until all is settled, also without chunk ids."""
-        self.tally: Tally = tally or Tally()
-        self._inbox = inbox
-        self._opener = opener
-        self._limits = limits
-        self._losses = losses or Losses()
+        self.peer: Peer = admission.peer
+        self.user: User = admission.user
+        self.budget: Budget = admission.inbox.budget
+        self.holding: Holding = holding or Holding(self.user.account)
+        self.metrics: Metrics = admission.metrics
+        self.gate: Gate = admission.gate or Gate(Access(), self.peer, frozenset)
+        self.tally: Tally = admission.tally or Tally()
+        self._on_settled = on_settled
+        self._is_awaited = is_awaited
+        self._inbox = admission.inbox
+        self._opener = admission.opener
+        self._limits = admission.limits
+        self._losses = admission.losses or Losses()
         self._dropped: dict[bytes, tuple[int, int]] = {}  # by a rate limit, not reported: messages and bytes, by tag
         self._reporting: asyncio.TimerHandle | None = None
         self._unsettled: set[Batch] = set()
@@ -189,12 +204,12 @@ class Intake:
         self.tally.unsettled -= 1
         if not self._unsettled and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
-        if batch.chunk_id is None or self.on_settled is None:
+        if batch.chunk_id is None or self._on_settled is None:
             return
         for chunk in batch.chunks:
-            self.on_settled(chunk.chunk_id)
+            self._on_settled(chunk.chunk_id)
         if not batch.chunks:
-            self.on_settled(batch.chunk_id)
+            self._on_settled(batch.chunk_id)
 
     def lift_limits(self) -> None:
         """Ignore the rate limits from now on: the source ends, and what it has read would be cut off while it waits."""
@@ -279,6 +294,6 @@ class Intake:
         self._put(loss.as_batch(peer=peer, origin=self))
 
     def _put(self, batch: Batch) -> None:
-        self._inbox.put(batch, self.holding, is_awaited=self.is_awaited)
+        self._inbox.put(batch, self.holding, is_awaited=self._is_awaited)
         self._unsettled.add(batch)
         self.tally.unsettled += 1

@@ -144,7 +144,6 @@ class Messages:
     async def _answer(
         self, request: Request, caller: Intake, selection: Selection, params: QueryParams
     ) -> dict[str, Any]:
-        selection.before = params.before
         if params.last is None:
             after = params.after or 0
         else:
@@ -210,9 +209,9 @@ def _selection(params: Filters, rights: TagRights, is_trusted: bool) -> Selectio
         filters[name] = filters[name] or ()
     if isinstance(filters["level"], int):
         filters["level"] = str(filters["level"])
-    selection = query_of(partial(Selection, rights=rights), is_trusted=is_trusted, **filters)
-    selection.is_packed = params.packed
-    return selection
+    before = params.before if isinstance(params, QueryParams) else None
+    make = partial(Selection, rights=rights, before=before, is_packed=params.packed)
+    return query_of(make, is_trusted=is_trusted, **filters)
 
 
 def _check(request: Request, caller: Intake, selection: Selection) -> None:

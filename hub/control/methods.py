@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ import msgspec
 from hub.access import MethodRight, Right
 from hub.connection import Connection
 from hub.control.events import Events
+from hub.control.figures import Figures
 from hub.control.messages import Messages
 from hub.control.params import numbers, place_of, texts
 from hub.control.reading import Readings
@@ -103,7 +103,8 @@ class _Nothing:
 class Commands:
     """
     The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again.
-    *sources* and *sinks* are those that are configured. *events* are those that can be subscribed to.
+    *figures* are those of the hub, and *readings* is the thread that reads the journal. *sources* and *sinks* are those
+    that are configured. *events* are those that can be subscribed to.
     """
 
     def __init__(
@@ -111,20 +112,21 @@ class Commands:
         endpoint: Endpoint,
         journal: Journal,
         reload: Callable[[], Awaitable[object]],
+        *,
+        figures: Figures,
+        readings: Readings,
         sources: Configured | None = None,
-        events: Events | None = None,
         sinks: Outgoing | None = None,
+        events: Events | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._journal = journal
         self._reload = reload
+        self._figures = figures
         self._sources: Configured = sources or _Nothing()
         self._sinks: Outgoing = sinks or _Nothing()
         self.events: Events = events or Events()
-        self._started = time.monotonic()
-        self.readings: Readings = Readings()
-        """The thread that reads the journal."""
-        messages = Messages(journal, self.readings)
+        messages = Messages(journal, readings)
         self.table: Mapping[str, AnyCommand] = {
             "imports": self.imports,
             "losses": self.losses,
@@ -141,10 +143,6 @@ class Commands:
             "subscribe": typed(self.events.subscribe, "subscribe"),
             "tail": ForCaller(messages.tail, streams=True),
         }
-
-    def close(self) -> None:
-        """End the thread that reads for callers."""
-        self.readings.close()
 
     def ping(self, request: Request, peer: Peer) -> str:
         """Return ``"pong"``."""
@@ -250,23 +248,7 @@ class Commands:
         Return the counters since the start, and the gauges. Units are bytes and seconds. ``sources`` and ``sinks`` are
         lists of those that are configured.
         """
-        return self.figures()
-
-    def figures(self) -> dict[str, Any]:
-        """Return what `stats` does."""
-        return {
-            **dataclasses.asdict(self._endpoint.metrics),
-            "connections": self._endpoint.connections,
-            "last_sequence": self._journal.last_sequence,
-            "journal_bytes": self._journal.size_bytes,
-            "inbox_bytes": self._endpoint.inbox.held_bytes,
-            "half_frame_bytes": self._endpoint.inbox.budget.loose_bytes,
-            "rss_bytes": rss_bytes(),
-            "uptime_s": round(time.monotonic() - self._started, 3),
-            "pid": os.getpid(),
-            "sources": self._sources.stats(),
-            "sinks": self._sinks.stats(),
-        }
+        return self._figures.stats()
 
 
 def _name_in(given: Mapping[str, str]) -> str:
@@ -300,13 +282,3 @@ def _row_of(connection: Connection, now: float) -> dict[str, Any]:
 def _as_json(row: LossRow) -> dict[str, Any]:
     times = {"first": rfc3339(row.first), "last": rfc3339(row.last)}
     return {**dataclasses.asdict(row), "tag": row.tag.decode("utf-8", "replace"), **times}
-
-
-def rss_bytes() -> int:
-    """Return this process's own memory in bytes: RssAnon plus RssShmem of proc(5); 0 where proc is missing."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            lines = [line.split() for line in status if line.startswith(("RssAnon:", "RssShmem:"))]
-    except OSError:
-        return 0
-    return sum(int(fields[1]) * 1024 for fields in lines)

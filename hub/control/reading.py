@@ -94,16 +94,21 @@ class Pace:
 
 
 class Selection(Query):
-    """A query that decodes only what *rights* allow, in small pieces. *rights* can be changed at any time."""
+    """
+    A query that decodes only what *rights* allow, in small pieces. *rights* can be changed at any time.
 
-    def __init__(self, *, rights: TagRights, **filters: Any) -> None:
+    *before* is the first sequence that is not wanted. *is_packed* means that messages are given as in hub.query.packed,
+    and not as JSON shows them.
+    """
+
+    def __init__(
+        self, *, rights: TagRights, before: int | None = None, is_packed: bool = False, **filters: Any
+    ) -> None:
         super().__init__(**filters)
         self.rights = rights
         self.until: int | None = filters.get("until")
-        self.before: int | None = None
-        """The first sequence that is not wanted."""
-        self.is_packed: bool = False
-        """Whether messages are given as in hub.query.packed, and not as JSON shows them."""
+        self.before: int | None = before
+        self.is_packed: bool = is_packed
         self.pace = Pace()
         self.ends_at = 0.0
         self.is_over = False

@@ -291,8 +291,8 @@ def _prepare(
             retain_s=retain_s,
             durability=durability,
             is_ours=(lambda: True) if lock is None else partial(lock.is_in_place, believed_s=LOOK_NS / NS),
+            needed_from=Cursors(folder, recovered.hub_id).needed_from(needed_by),
         )
-        writer.needed_from = Cursors(folder, recovered.hub_id).needed_from(needed_by)
         writer.begin()
     except BaseException as error:
         if lock is not None:

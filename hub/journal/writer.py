@@ -99,6 +99,7 @@ class Writer:
         durability: Durability = "fsync",
         clock: Callable[[int], Clock] = Clock,
         is_ours: Callable[[], bool] = lambda: True,
+        needed_from: int = NOTHING_NEEDED,
     ) -> None:
         self._files = files
         self._path = path
@@ -120,7 +121,7 @@ class Writer:
         self._synced = 0  # the end of the last block known to be on stable storage
         self._expired = 0  # segments deleted
         self.is_unsynced: bool = False
-        self.needed_from = NOTHING_NEEDED
+        self.needed_from = needed_from
         """The lowest sequence that a reader still needs."""
 
     def retain(self, retain_bytes: int, retain_s: float | None) -> None:

@@ -45,7 +45,9 @@ from typing import Any
 
 from hub.access import Access
 from hub.control.events import Events
+from hub.control.figures import Figures
 from hub.control.methods import RIGHT_OF, RIGHT_OF_EVENT, Commands
+from hub.control.reading import Readings
 from hub.endpoint import Endpoint
 from hub.errors import MpsrError
 from hub.journal.journal import Journal
@@ -67,7 +69,7 @@ from hub.sinks.stdout import Printer
 from hub.sinks.table import check_sinks
 from hub.socketfile import SocketFile
 from hub.sources.shown import Shown
-from hub.sources.sources import Sources
+from hub.sources.sources import SourceList, Sources
 from hub.sources.spool import SpoolSource
 from hub.sources.table import make as make_source
 
@@ -163,14 +165,11 @@ class Service:
             endpoint.metrics.losses += missing
             endpoint.losses.note(Loss("missing at the end of the journal", missing), UNKNOWN_PEER)
         spools = SpoolSource.beside(endpoint)
-        shown = Shown(
-            journal,
-            readings=lambda: commands.readings,
-            stats=lambda: commands.figures(),  # noqa: PLW0108  it is made below
-            is_stopping=self._stopping.is_set,
-        )
-        sources = Sources(endpoint, self._config.all_sources, make_source=functools.partial(make_source, shown=shown))
-        sinks = Sinks(endpoint, journal, self._config.sinks)
+        listed, sinks = SourceList(), Sinks(endpoint, journal, self._config.sinks)
+        figures, readings = Figures(endpoint, journal, sources=listed, sinks=sinks), Readings()
+        shown = Shown(journal, readings, stats=figures.stats, is_stopping=self._stopping.is_set)
+        make = functools.partial(make_source, shown=shown)
+        sources = Sources(endpoint, self._config.all_sources, listed, make_source=make)
         reloader = Reloader(
             self._config,
             self._load,
@@ -183,7 +182,9 @@ class Service:
             emit=events.emit,
         )
         reload = functools.partial(_reload, reloader, notifier)
-        commands = Commands(endpoint, journal, reload, sources, events, sinks)
+        commands = Commands(
+            endpoint, journal, reload, figures=figures, readings=readings, sources=listed, sinks=sinks, events=events
+        )
 
         async def until_stopped() -> None:
             _log_start(endpoint, journal)
@@ -202,7 +203,7 @@ class Service:
         try:
             await run_parts(parts, until_stopped, stop_timeout=stop_timeout)
         finally:
-            commands.close()
+            readings.close()
 
     def _parts(
         self,

@@ -19,14 +19,15 @@ class Shown:
     """
     The hub as its sources show it.
 
-    *readings* returns the thread that reads *journal*, *stats* the figures, *is_stopping* whether a stop was requested.
+    *readings* is the thread that reads *journal*. *stats* returns the figures, and *is_stopping* whether a stop was
+    requested.
     """
 
     def __init__(
         self,
         journal: Journal,
+        readings: Readings,
         *,
-        readings: Callable[[], Readings],
         stats: Callable[[], dict[str, Any]],
         is_stopping: Callable[[], bool],
     ) -> None:

@@ -41,19 +41,35 @@ STOP_S = 5.0
 log = get_logger("mpsr.sources")
 
 
+class SourceList(dict[str, "_Running"]):
+    """
+    The sources that run, by path or address. `Sources` adds and removes them. A source may be given the list, to report
+    on all of them.
+    """
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Return the state of each source."""
+        return [running.stats() for running in self.values()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the state of each source, also what went wrong with it last."""
+        return [running.row() for running in self.values()]
+
+
 class Sources:
-    """The sources for *tables*. *make_source* makes one."""
+    """The sources for *tables*; those that run are in *listed*. *make_source* makes one."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         tables: Sequence[SourceTable],
+        listed: SourceList,
         *,
         make_source: Callable[[SourceTable, Endpoint], Source] = make,
     ) -> None:
         self._endpoint = endpoint
         self._make = make_source
-        self._running: dict[str, _Running] = {}
+        self._running = listed
         self._ended: set[Tally] = set()  # of sources that have ended
         self._wanted = tuple(tables)
         self._changing = asyncio.Lock()
@@ -100,14 +116,6 @@ class Sources:
         self._stopping.set()
         await asyncio.gather(*(running.stop(timeout) for running in self._running.values()))
         self._stopped.set()
-
-    def stats(self) -> list[dict[str, Any]]:
-        """Return the state of each source."""
-        return [running.stats() for running in self._running.values()]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the state of each source, also what went wrong with it last."""
-        return [running.row() for running in self._running.values()]
 
 
 class _Running:

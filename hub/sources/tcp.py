@@ -110,7 +110,7 @@ class TcpSource:
         gate = Gate(self._endpoint.access, peer, lambda: frozenset((peer.gid,)))
         return Connection(
             sock,
-            self._endpoint.intake(peer, gate, self.tally),
+            self._endpoint.admission(peer, gate, self.tally),
             commands={},
             frame_bytes_max=self._endpoint.frame_bytes_max,
             decoder=self._decoder,

@@ -22,7 +22,8 @@ from typing import Any, cast
 
 from aiohttp import StreamReader, web
 
-from hub.intake import Intake
+from hub.holding import Holding
+from hub.intake import Admission, Intake
 from hub.message import Peer
 from hub.running import has_left
 from hub.users import User
@@ -72,9 +73,10 @@ class Valve:
 class HttpConnection(asyncio.Protocol):
     """Serve one accepted socket; `serve` is its task. *answer* returns the response to a request."""
 
-    def __init__(self, intake: Intake, answer: Answer) -> None:
-        intake.user.turn.spend(REQUEST_S)  # making it takes as long
-        self.intake = intake
+    def __init__(self, admission: Admission, answer: Answer) -> None:
+        admission.user.turn.spend(REQUEST_S)  # making it takes as long
+        holding = Holding(admission.user.account, self.abort)
+        self.intake: Intake = Intake(admission, holding=holding, is_awaited=True)
         self.ending = asyncio.Event()
         """Set when nothing more is wanted: the client has closed its half, or the hub stops."""
         self.is_stopping = False
@@ -162,7 +164,6 @@ class HttpConnection(asyncio.Protocol):
     async def serve(self, sock: socket.socket) -> None:
         """Answer requests until the client or a stop ends it."""
         self._sock = sock
-        self.intake.holding.break_off = self.abort
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
             await self._lost.wait()
@@ -178,7 +179,7 @@ class HttpConnection(asyncio.Protocol):
             self._valve = None  # reading may be paused by us
             self.abort()
             self.intake.budget.keep(self.intake.holding, 0)
-            self.intake.holding.break_off = None
+            self.intake.budget.end(self.intake.holding)
 
     def stop(self) -> None:
         """Answer the request at hand, then end."""

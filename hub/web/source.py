@@ -107,9 +107,8 @@ class HttpSource:
         self._endpoint.metrics.connections_accepted += 1
         gate = Gate(self._endpoint.access, peer, lambda: groups_of(sock, peer))
         # The requests look at the limits by themselves: they can be refused, so nothing has to be dropped.
-        intake = self._endpoint.intake(peer, gate, self.tally, limits=NO_LIMITS)
-        intake.is_awaited = True
-        return HttpConnection(intake, self._website.answer)
+        admission = self._endpoint.admission(peer, gate, self.tally, limits=NO_LIMITS)
+        return HttpConnection(admission, self._website.answer)
 
     def _look(self) -> None:
         """Bind the socket anew if its file is gone, and read the token again if it has changed."""

@@ -136,7 +136,7 @@ class Website:
             raise Refused(403, f"uid {connection.peer.uid} may not read messages")
         if request.method == "HEAD":
             return web.Response(headers={"Cache-Control": "no-store"})
-        reader = Reader(self._shown.journal, self._shown.readings())
+        reader = Reader(self._shown.journal, self._shown.readings)
         return await reader.send(request, connection, lambda: self._door.tags(connection.intake))
 
     async def get_metrics(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:

@@ -126,7 +126,7 @@ class DetectingDecoder:
         self._peer = peer
         self._origin = origin
         self._frame_bytes_max = frame_bytes_max
-        self.on_selected: Callable[[Decoder], None] | None = on_selected
+        self._on_selected = on_selected
         self._first = b""
         self._decoder: Decoder | None = None
 
@@ -176,9 +176,13 @@ class DetectingDecoder:
         if self._decoder is not None:
             self._decoder.limit(frame_bytes_max)
 
+    def close(self) -> None:
+        """Call *on_selected* no more."""
+        self._on_selected = None
+
     def _select(self, decoder_class: DecoderClass) -> Decoder:
         self._decoder = decoder_class(self._peer, self._origin, frame_bytes_max=self._frame_bytes_max)
-        on_selected, self.on_selected = self.on_selected, None
+        on_selected, self._on_selected = self._on_selected, None
         if on_selected is not None:
             on_selected(self._decoder)
         return self._decoder

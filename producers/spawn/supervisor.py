@@ -71,7 +71,6 @@ class _ChildProcess:
         self.spec = spec
         self.process = process
         self.output = ChildOutput(spec.name)
-        self.forget: Callable[[], None] = lambda: None
 
 
 class Supervisor:
@@ -95,6 +94,7 @@ class Supervisor:
         self._stop_timeout_s = policy.stop_timeout_s
         self._stops = 0  # calls of `stop`
         self._children: dict[str, _ChildProcess] = {}  # the latest life of each
+        self._waits: dict[str, Callable[[], None]] = {}  # for the exit of each child; a call gives up
         self._timer: asyncio.TimerHandle | None = None
         self._over: asyncio.Future[None] | None = None  # set while `run` runs
 
@@ -191,7 +191,7 @@ class Supervisor:
         child = self._children[spec.name] = _ChildProcess(spec, process)
         self._handle(Started(spec.name, process.pid))
         self._output.open(child.output, process)
-        child.forget = processes.on_exit(process, lambda: self._ended(child))
+        self._waits[spec.name] = processes.on_exit(process, lambda: self._ended(child))
 
     def _ended(self, child: _ChildProcess) -> None:
         """A child has exited: read its remaining output, then handle the exit."""
@@ -211,8 +211,9 @@ class Supervisor:
         """Release everything; after an unexpected exception also kill the children."""
         if self._timer is not None:
             self._timer.cancel()
+        for give_up in self._waits.values():
+            give_up()
         for child in self._children.values():
-            child.forget()
             if child.process.returncode is None:
                 processes.signal_group(child.process.pid, 9)
                 child.process.wait()

@@ -22,7 +22,7 @@ from hub.budget import Budget
 from hub.connection import Connection
 from hub.dispatch import Command
 from hub.inbox import Inbox
-from hub.intake import Intake
+from hub.intake import Admission
 from hub.listener import Listener
 from hub.message import Batch, Peer
 from hub.metrics import Metrics
@@ -83,8 +83,8 @@ class Door:
         self.clients: list[socket.socket] = []
 
     def _connect(self, sock: socket.socket, peer: Peer, user: User) -> Connection:
-        intake = Intake(peer, user, self.inbox, opener=self.opener, metrics=self.metrics)
-        self.connections.append(Connection(sock, intake, commands=self.commands))
+        admission = Admission(peer, user, self.inbox, self.opener, self.metrics)
+        self.connections.append(Connection(sock, admission, commands=self.commands))
         return self.connections[-1]
 
     async def client(self, uid: int, data: bytes = b"") -> socket.socket:

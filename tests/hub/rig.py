@@ -15,7 +15,7 @@ from typing import Any
 from hub.connection import Connection
 from hub.dispatch import AnyCommand
 from hub.inbox import Inbox
-from hub.intake import Intake
+from hub.intake import Admission, Intake
 from hub.message import Batch, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -58,14 +58,9 @@ class Rig:
         self.metrics = Metrics()
         self.got: list[Batch] = []
         self.opener = Opener(self.inbox.budget)
-        self.intake = Intake(
-            PEER,
-            user or User(PEER.uid),
-            self.inbox,
-            opener=self.opener,
-            metrics=self.metrics,
-        )
-        self.connection = Connection(self.sock, self.intake, commands=commands)
+        admission = Admission(PEER, user or User(PEER.uid), self.inbox, self.opener, self.metrics)
+        self.connection = Connection(self.sock, admission, commands=commands)
+        self.intake: Intake = self.connection._intake
         self.may_receive = asyncio.Event()
         if receives:
             self.may_receive.set()

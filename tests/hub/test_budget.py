@@ -54,10 +54,9 @@ class Source(Holding):
     """A source in the hands of the test."""
 
     def __init__(self, budget: Budget, account: Account | None = None) -> None:
-        super().__init__(account or Account())
+        super().__init__(account or Account(), self._break_off)
         self.budget = budget
         self.is_broken = False
-        self.break_off = self._break_off
 
     def _break_off(self) -> None:
         self.is_broken = True

@@ -15,7 +15,7 @@ from hub.access import Access, Gate, Right, Rule, Rules
 from hub.entries import join
 from hub.errors import HubClosed
 from hub.inbox import Inbox
-from hub.intake import LIMITED_TAGS_MAX, NO_LIMITS, Data, Intake
+from hub.intake import LIMITED_TAGS_MAX, NO_LIMITS, Admission, Data, Intake
 from hub.limits import Limit, Limits
 from hub.message import LOSS_TAG, Batch, Loss, Peer, Position, position_batches
 from hub.metrics import Metrics
@@ -45,9 +45,9 @@ class Source:
         self.user = user or User(PEER.uid)
         self.opener = Opener(self.inbox.budget)
         gate = Gate(access or Access(), PEER, frozenset)
-        self.intake = Intake(
-            PEER, self.user, self.inbox, opener=self.opener, metrics=self.metrics, gate=gate, limits=limits
-        )
+        self.settled: list[bytes] = []
+        admission = Admission(PEER, self.user, self.inbox, self.opener, self.metrics, gate, limits=limits)
+        self.intake = Intake(admission, on_settled=self.settled.append)
 
     def decoded(self, data: bytes) -> Sequence[Any]:
         decoder = ForwardDecoder(PEER, self.intake)
@@ -94,11 +94,9 @@ def test_a_fatal_loss_is_the_last(run: Run) -> None:
 @both_loops
 def test_the_hub_s_own_tags_are_the_hub_s(run: Run) -> None:
     """What a client sends under them is stored under another tag, in whatever form it sends it; its ack is as ever."""
-    settled: list[bytes] = []
 
     async def main() -> None:
         source = Source()
-        source.intake.on_settled = settled.append
         frames = (
             chunk("a", tag=LOSS_TAG),
             msgpack.packb(["mpsr.loss", 1, {"reason": "lie"}]),
@@ -112,7 +110,7 @@ def test_the_hub_s_own_tags_are_the_hub_s(run: Run) -> None:
         assert [batch.tag for batch in taken] == [b"mpsr.loss.client"] * 4 + [b"mpsr.losses"]
         for batch in taken:
             batch.acknowledge()
-        assert settled == [b"\xa1a", b"\xa1b", b"\xa1c"]
+        assert source.settled == [b"\xa1a", b"\xa1b", b"\xa1c"]
 
     run(main())
 
@@ -165,20 +163,18 @@ def test_a_second_acknowledgement_does_nothing(run: Run) -> None:
 
     async def main() -> None:
         source = Source()
-        settled: list[bytes] = []
-        source.intake.on_settled = settled.append
         await source.intake.take(source.decoded(chunk("a") + chunk("b")))
         first, second = await source.taken()
         waiting = asyncio.create_task(source.intake.all_settled())
         for _ in range(2):
             first.acknowledge()
             await asyncio.sleep(0)
-            assert (waiting.done(), settled) == (False, [b"\xa1a"])
+            assert (waiting.done(), source.settled) == (False, [b"\xa1a"])
         second.acknowledge()
         second.acknowledge()
         await waiting
         await source.intake.all_settled()
-        assert settled == [b"\xa1a", b"\xa1b"]
+        assert source.settled == [b"\xa1a", b"\xa1b"]
 
     run(main())
 
@@ -274,8 +270,7 @@ def test_what_is_dropped_over_a_limit_is_reported_and_acknowledged(run: Run) -> 
 
     async def main() -> None:
         limits = Limits([Limit(messages_per_s=1, when="drop")], clock=lambda: 0.0)
-        source, settled = Source(limits=limits), list[bytes]()
-        source.intake.on_settled = settled.append
+        source = Source(limits=limits)
         names = [f"{number:x}" for number in range(6)]
         assert await source.intake.take(source.decoded(b"".join(chunk(name, 2) for name in names)))
         ending = asyncio.create_task(source.intake.all_settled())
@@ -287,7 +282,7 @@ def test_what_is_dropped_over_a_limit_is_reported_and_acknowledged(run: Run) -> 
         assert [(batch.tag, batch.count) for batch in taken] == [(b"app", 2), *[(b"app", 0)] * 5, (LOSS_TAG, 1)]
         (record,) = records(taken[-1:])
         assert (record["reason"], record["count"], record["tag"]) == ("over the rate limit", 10, "app")
-        assert settled == [b"\xa1" + name.encode() for name in names]
+        assert source.settled == [b"\xa1" + name.encode() for name in names]
         assert (source.metrics.limited, source.metrics.losses, source.intake.messages) == (10, 10, 2)
 
     run(main())

@@ -14,7 +14,7 @@ from hub import entries as codec
 from hub.access import Access, Gate, Grant, MethodRight, Rule, Rules
 from hub.control.reading import Readings
 from hub.inbox import Inbox
-from hub.intake import Intake
+from hub.intake import Admission, Intake
 from hub.journal.journal import Journal
 from hub.message import Batch, Peer
 from hub.metrics import Metrics
@@ -56,7 +56,7 @@ class World:
         """Return the intake of a connection of *peer*."""
         user = self.users.setdefault(peer.uid, User(peer.uid))
         gate = Gate(self.access, peer, lambda: frozenset((peer.gid,)))
-        return Intake(peer, user, self.inbox, opener=self.opener, metrics=Metrics(), gate=gate)
+        return Intake(Admission(peer, user, self.inbox, self.opener, Metrics(), gate))
 
 
 @contextlib.asynccontextmanager

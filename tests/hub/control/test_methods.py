@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextlib
 import os
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,9 @@ import msgspec
 import pytest
 
 from hub.batchreplies import REPLY_BYTES_MAX
-from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json, rss_bytes
+from hub.control.figures import Figures
+from hub.control.methods import RIGHT_OF, ROWS_MAX, Commands, _as_json
+from hub.control.reading import Readings
 from hub.endpoint import Endpoint
 from hub.entries import join
 from hub.errors import CommandError, ConfigError, InvalidParams
@@ -47,14 +47,15 @@ async def serving(
     """A listening hub with a journal and the commands. Nothing takes from its inbox."""
     journal = await Journal.open(str(folder / "j"))
     endpoint = Endpoint(SocketFile.bind(str(folder / "s")))
-    commands = Commands(endpoint, journal, reload, sinks=sinks)
+    figures, readings = Figures(endpoint, journal, sinks=sinks), Readings()
+    commands = Commands(endpoint, journal, reload, figures=figures, readings=readings, sinks=sinks)
     running = asyncio.create_task(endpoint.run(commands.table))
     try:
         yield endpoint, journal, commands
     finally:
         await endpoint.stop(timeout=0)
         endpoint.close()
-        commands.close()
+        readings.close()
         await running
         await journal.close()
 
@@ -162,18 +163,6 @@ def test_imports(tmp_path: Path) -> None:
                     commands.imports(Request("imports", wrong), Peer(uid=7))
 
     asyncio.run(main())
-
-
-def test_rss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The memory is the process's own; zero where proc is missing."""
-    fields = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    assert rss_bytes() == pytest.approx(sum(map(int, fields)) * 1024, rel=0.1)
-
-    def nothing(*args: object, **kwargs: object) -> None:
-        raise FileNotFoundError
-
-    monkeypatch.setattr(builtins, "open", nothing)
-    assert rss_bytes() == 0
 
 
 def test_every_command_says_what_it_does(tmp_path: Path) -> None:
@@ -309,7 +298,7 @@ def test_sinks_take_orders(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with serving(tmp_path, sinks) as (_, _, commands):
-            assert commands.figures()["sinks"] == [{"name": "a"}]
+            assert commands.stats(Request("stats"), Peer())["sinks"] == [{"name": "a"}]
             assert await asyncio.to_thread(call, "sinks", path=path) == {"sinks": [{"name": "a"}]}
             await asyncio.to_thread(call, "sink_pause", {"name": "a"}, path=path)
             await asyncio.to_thread(call, "sink_resume", {"name": "a"}, path=path)

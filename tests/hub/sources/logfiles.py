@@ -57,7 +57,7 @@ class Site:
         self.endpoint = Endpoint(socket_file, access=self.access, frame_bytes_max=self.frame_bytes_max)
         self.endpoint.limits = limits or self.endpoint.limits
         receiver = Receiver(self.endpoint.inbox, self.journal, Metrics())
-        shown = Shown(self.journal, readings=lambda: cast("Readings", None), stats=dict, is_stopping=lambda: False)
+        shown = Shown(self.journal, cast("Readings", None), stats=dict, is_stopping=lambda: False)
         self.source = FilesSource(self.table, self.endpoint, shown)
         self.source.open()
         self._tasks = [asyncio.create_task(receiver.run()), asyncio.create_task(self.source.run())]

@@ -80,7 +80,7 @@ class Life:
         self.may_commit = asyncio.Event()
         self.may_commit.set()
         self._committed = committed
-        shown = Shown(cast("Any", committed), readings=cast("Any", None), stats=dict, is_stopping=lambda: False)
+        shown = Shown(cast("Any", committed), cast("Any", None), stats=dict, is_stopping=lambda: False)
         self._make = functools.partial(make_source, table, self.endpoint, shown)
         self.source = self._make()
         try:

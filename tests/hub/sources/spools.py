@@ -23,7 +23,7 @@ import pytest
 from hub.access import Access, Gate, Rules
 from hub.entries import stamp
 from hub.inbox import Inbox
-from hub.intake import Intake
+from hub.intake import Admission, Intake
 from hub.message import Batch, Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -212,7 +212,7 @@ class Rig:
 
     def _accept(self, peer: Peer, gate: Gate) -> Intake:
         user = self.users.of(peer.uid)
-        return Intake(peer, user, self.inbox, opener=self._opener, metrics=self.metrics, gate=gate)
+        return Intake(Admission(peer, user, self.inbox, self._opener, self.metrics, gate))
 
     async def _receive(self) -> None:
         while batches := await self.inbox.take(1):

@@ -16,7 +16,7 @@ def test_a_hub_is_ready_while_it_stores(tmp_path: Path) -> None:
     async def main() -> None:
         journal, readings = await Journal.open(str(tmp_path / "journal")), Readings()
         is_stopping = False
-        shown = Shown(journal, readings=lambda: readings, stats=dict, is_stopping=lambda: is_stopping)
+        shown = Shown(journal, readings, stats=dict, is_stopping=lambda: is_stopping)
         assert shown.is_ready
         journal.is_failing = True
         assert not shown.is_ready

@@ -17,7 +17,7 @@ from hub.quantities import Mode
 from hub.sources import sources
 from hub.sources.kinds import Fifo, SourceTable
 from hub.sources.source import Lag, Source
-from hub.sources.sources import Sources
+from hub.sources.sources import SourceList, Sources
 from hub.sources.table import SOURCES
 from hub.sources.values import Tag
 from tests.hub.clients import until
@@ -86,7 +86,8 @@ class Rig:
         self.calls: list[str] = []
         self.faults: dict[str, dict[str, Exception]] = {}
         self.made: dict[str, Fake] = {}
-        self.sources = Sources(cast(Endpoint, None), tables, make_source=self._make)
+        self.listed = SourceList()
+        self.sources = Sources(cast(Endpoint, None), tables, self.listed, make_source=self._make)
 
     def _make(self, table: SourceTable, _: Any) -> Source:
         made = self.made[table.where] = Fake(table, self.calls, self.faults.setdefault(table.where, {}))
@@ -119,7 +120,7 @@ def test_they_start_and_stop() -> None:
         async with running(rig):
             assert rig.calls[:1] == ["open /a"]
             assert {"open /a", "open /b"} <= set(rig.calls)
-            assert [each["state"] for each in rig.sources.stats()] == ["open", "open"]
+            assert [each["state"] for each in rig.listed.stats()] == ["open", "open"]
         assert {"stop /a", "ended /a", "stop /b", "ended /b"} <= set(rig.calls)
 
     asyncio.run(main())
@@ -134,10 +135,10 @@ def test_the_lag_is_shown_where_it_is_known() -> None:
             lagging = rig.made[B.where]
             lagging.lag = Lag(bytes=70, seconds=0.5)
             lag = {"bytes": 70, "messages": None, "seconds": 0.5}
-            for rows in (rig.sources.stats(), rig.sources.rows()):
+            for rows in (rig.listed.stats(), rig.listed.rows()):
                 assert {each["path"]: each["lag"] for each in rows} == {A.where: None, B.where: lag}
             await rig.sources.change([A])
-        assert [each["lag"] for each in rig.sources.rows()] == [None]
+        assert [each["lag"] for each in rig.listed.rows()] == [None]
 
     asyncio.run(main())
 
@@ -159,7 +160,7 @@ def test_a_repeatable_source_begins_when_all_is_settled(how: str, monkeypatch: p
             if how == "a fault":
                 rig.faults["/a"]["ended"] = OSError(5, "why")
                 await before.stop(5)
-                await until(lambda: rig.sources.rows()[0]["state"] == "failed")
+                await until(lambda: rig.listed.rows()[0]["state"] == "failed")
             else:
                 await rig.sources.change([Fifo(path=A.path, mode=A.mode, tag=Tag("x")), B])
             looks = tally.looks
@@ -188,7 +189,7 @@ def test_a_change_touches_only_what_changes() -> None:
             rig.calls.clear()
             await rig.sources.change([A])
             assert sorted(rig.calls) == ["ended /b", "ended /c", "stop /b", "stop /c"]
-            assert [each["path"] for each in rig.sources.stats()] == ["/a"]
+            assert [each["path"] for each in rig.listed.stats()] == ["/a"]
 
     asyncio.run(main())
 
@@ -219,12 +220,12 @@ def test_a_fault_is_one_line_and_a_retry(step: str, error: Exception, capsys: py
     async def main() -> None:
         async with running(rig):
             await until(lambda: rig.calls.count("open /a") > 5)
-            states = {each["path"]: each["state"] for each in rig.sources.stats()}
+            states = {each["path"]: each["state"] for each in rig.listed.stats()}
             assert states["/b"] == "open"
             assert "why" in states["/a"] or step == "run"
             rig.faults["/a"].clear()
             tries = rig.calls.count("open /a")
-            await until(lambda: rig.sources.stats()[0]["state"] == "open" and rig.calls.count("open /a") > tries)
+            await until(lambda: rig.listed.stats()[0]["state"] == "open" and rig.calls.count("open /a") > tries)
 
     asyncio.run(main())
     said = [event for event in logged(capsys) if event["path"] == "/a"]
@@ -241,7 +242,7 @@ def test_counts_outlive_a_fault() -> None:
         async with running(rig):
             rig.sources._running["/a"]._source._stopped.set()  # type: ignore[union-attr]
             await until(lambda: rig.calls.count("run /a") == 2)
-            assert rig.sources.stats()[0]["messages"] == 2
+            assert rig.listed.stats()[0]["messages"] == 2
 
     asyncio.run(main())
 

@@ -64,9 +64,7 @@ class Serving:
         self.journal = journal
         self.is_stopping = False
         self.readings = Readings()
-        self.shown = Shown(
-            journal, readings=lambda: self.readings, stats=self.figures, is_stopping=lambda: self.is_stopping
-        )
+        self.shown = Shown(journal, self.readings, stats=self.figures, is_stopping=lambda: self.is_stopping)
         self.token = folder / "token"
         self.token.write_text(f"{TOKEN}\n")
         self.token.chmod(0o600)

@@ -8,7 +8,7 @@ import pytest
 
 from hub.access import Access, Gate, Grant, Rule, Rules
 from hub.inbox import Inbox
-from hub.intake import Intake
+from hub.intake import Admission, Intake
 from hub.message import Peer
 from hub.metrics import Metrics
 from hub.opener import Opener
@@ -22,7 +22,7 @@ def intake(peer: Peer, access: Access | None = None) -> Intake:
     inbox = Inbox()
     opener = Opener(inbox.budget)
     gate = Gate(access or Access(), peer, lambda: frozenset((peer.gid,)))
-    return Intake(peer, User(peer.uid), inbox, opener=opener, metrics=Metrics(), gate=gate)
+    return Intake(Admission(peer, User(peer.uid), inbox, opener, Metrics(), gate))
 
 
 def remote(host: str) -> Intake:

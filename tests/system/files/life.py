@@ -83,8 +83,8 @@ class Life:
         self.journal = SteppedJournal("journal", self.disk, writer, recovered, None)
         self.endpoint = Endpoint(SocketFile.bind(f"@{self.name}"), frame_bytes_max=LINE_BYTES_MAX)
         self.receiver = Receiver(self.endpoint.inbox, self.journal, self.endpoint.metrics)
-        no_readings: Any = lambda: None  # noqa: E731
-        shown = Shown(self.journal, readings=no_readings, stats=dict, is_stopping=lambda: False)
+        no_readings: Any = None
+        shown = Shown(self.journal, no_readings, stats=dict, is_stopping=lambda: False)
         self.source = FilesSource(self.table, self.endpoint, shown, clock=self.clock)
         self.source.open()
         self.tasks = [asyncio.create_task(self.receiver.run()), asyncio.create_task(self.source.run())]
