@@ -6,6 +6,7 @@ messages                 query and tail: the journal, a page at a time and as a 
 reading                  the thread that reads the journal for callers, in steps
 filters                  what to select, as callers write it
 globs                    globs of callers that would take long to compile
+figures                  the counters and gauges that stats returns
 events                   subscriptions, and the events that are emitted
 params                   the named parameters of these methods
 typed                    commands from typed functions
