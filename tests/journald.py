@@ -44,13 +44,20 @@ RuntimeMaxFileSize=4M
 """
 
 
-def needs_journald() -> None:
-    """Skip the test that calls this where no journald can be started."""
+def why_not() -> str:
+    """Return why no journald can be started here; nothing if one can."""
     if os.geteuid() != 0:
-        pytest.skip("needs root: only root can start journald in a namespace of its own")
+        return "needs root: only root can start journald in a namespace of its own"
     missing = [name for name in ("journalctl", "unshare", PROGRAM) if shutil.which(name) is None]
     if missing or not Path(MACHINE_ID).is_file():
-        pytest.skip(f"there is no {' and no '.join(missing or [MACHINE_ID])} (install systemd)")
+        return f"there is no {' and no '.join(missing or [MACHINE_ID])} (install systemd)"
+    return ""
+
+
+def needs_journald() -> None:
+    """Skip the test that calls this where no journald can be started."""
+    if reason := why_not():
+        pytest.skip(reason)
 
 
 class Daemon:

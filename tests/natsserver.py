@@ -79,6 +79,12 @@ class NatsServer:
             self._process.wait()
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """The process of the server that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal: SIGSTOP makes it as slow as can be, also each of its threads."""
         assert self._process is not None

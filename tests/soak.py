@@ -41,6 +41,7 @@ from hub.journal.reader import Gap, open_reader
 from hub.journal.segment import list_segments
 from hub.message import LOSS_TAG, Message
 from hub.query.query import Query
+from tests import onward
 from tests.hub.clients import chunk, connect, read_to_end
 from tests.support import HubProcess, Running, Worker, eventually, mpsr
 from tests.system.test_faults import Logs
@@ -334,8 +335,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--samples", help="a file for the samples of memory, a line each")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="a folder on the disk to use")
+    parser.add_argument("--onward", action="store_true", help="all sources and sinks (tests.onward)")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job, and its children, ignore
+    if options.onward:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            sys.exit(onward.soak(Path(folder), options.seed, options.minutes, options.samples) is not None)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder, Soak(Path(folder), options.seed) as soak:
         samples = soak.run(options.minutes * 60)
         fault = soak.end()

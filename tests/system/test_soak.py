@@ -9,9 +9,13 @@ import pytest
 from hub.journal.files import DiskFiles
 from hub.journal.segment import list_segments, segment_name
 from producers import Producer
+from tests import onward
+from tests.feeders import Feeder
+from tests.onward import Onward
 from tests.soak import ACTIONS, Soak, Watcher
 from tests.support import HubProcess
 from tests.system.test_faults_disk import flip_a_bit
+from tests.tally import LATE, Row, Tally
 
 SOAK_S = 4.0
 
@@ -72,3 +76,48 @@ def test_what_expires_unread_is_no_failure(journal: str, monkeypatch: pytest.Mon
     watcher.end()
     assert (watcher.failed, watcher.missed) == (None, firsts[2] - 2)
     assert watcher.has_read("worker.0", 1000)
+
+
+@pytest.mark.timeout(240, method="signal")
+def test_a_short_soak_of_all_sources_and_sinks(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Each kind of kill and disturbance happens once, and each place has what is stored, once and in order."""
+    with Onward(tmp_path, request.config.getoption("--seed"), rate=100) as soak:
+        soak.run(0)
+        assert soak.end() is None
+    assert soak.done.keys() == {action.__name__ for action in (*onward.KILLS, *onward.ACTIONS)}
+    assert soak.messages > 0
+
+
+def tally_of(*numbers: int) -> Tally:
+    tally = Tally()
+    for number in numbers:
+        tally.add_record("app", {"message": f"message {number}"})
+    return tally
+
+
+def test_a_tally_shows_what_is_missing_repeated_or_out_of_order() -> None:
+    """Two tallies are equal only if they have the same messages of a tag in the same order."""
+    whole = tally_of(0, 1, 2)
+    assert whole.rows == tally_of(0, 1, 2).rows
+    for other in (tally_of(0, 2), tally_of(0, 1, 1, 2), tally_of(0, 2, 1), tally_of(0, 1, 3)):
+        assert other.rows != whole.rows
+    whole.add_record("mpsr.loss", {"n": 3})
+    assert whole.rows.keys() == {"app"}
+
+
+@pytest.mark.parametrize(
+    ("tag", "numbers", "is_fault"),
+    [
+        ("loose.a", (), False),  # what was sent before the last kill may be lost
+        ("loose.a", (LATE,), True),
+        ("exact.a", (0, 1), False),
+        ("exact.a", (0,), True),
+        ("exact.a", (0, 1, 1), True),
+        ("exact.a", (1, 0), True),
+    ],
+)
+def test_a_feeder_knows_what_has_to_arrive(tag: str, numbers: tuple[int, ...], is_fault: bool) -> None:
+    """What has acknowledgements is stored once and in order; the rest, if it was sent after the last kill."""
+    feeder = Feeder(tag, lambda _: None, 20)
+    feeder.send_burst()
+    assert (feeder.fault_of(tally_of(*numbers).rows.get("app", Row())) is not None) == is_fault
