@@ -16,9 +16,9 @@ import re
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
-from hub.clienttls import client_context
 from hub.paths import AbsolutePath
 from hub.secretfile import Unusable, check_secret, read_secret
+from hub.tlscontext import client_context
 
 SERVERS_MAX = 16
 PORT = 4222
@@ -74,7 +74,10 @@ class Subject(str):
 
 
 class NatsPlace(Protocol):
-    """A table with the servers, and what they ask for."""
+    """
+    A table with the servers, and what they ask for. The tables of the source and of the sink have these fields each:
+    the structs of msgspec have one base only.
+    """
 
     @property
     def servers(self) -> tuple[ServerUrl, ...]: ...

@@ -15,7 +15,7 @@ from pathlib import Path
 LAYERS = """
     hub.errors hub.escaping hub.paths hub.configfile hub.log hub.checksum hub.cgroup hub.descriptor hub.writeall
     hub.waiting hub.delays hub.syslogfields hub.address
-    hub.entries.* hub.quantities hub.lockfile hub.trust hub.secretfile hub.clienttls
+    hub.entries.* hub.quantities hub.lockfile hub.trust hub.secretfile hub.tlscontext
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.holding hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake

@@ -1,22 +1,22 @@
 """
 The files of a sink's TLS and shared key: what is wrong with one is a fault of the sink.
 
-Not here: the rules (hub.clienttls, hub.secretfile), the connection (hub.sinks.dialing).
+Not here: the rules (hub.tlscontext, hub.secretfile), the connection (hub.sinks.dialing).
 """
 
 from __future__ import annotations
 
 import ssl
 
-from hub import clienttls
+from hub import tlscontext
 from hub.secretfile import Unusable, read_secret
 from hub.sinks.table import SinkFault
 
 
 def client_context(authorities: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext:
-    """Return the rules of a client, as `hub.clienttls.client_context`. Raises SinkFault."""
+    """Return the rules of a client, as `hub.tlscontext.client_context`. Raises SinkFault."""
     try:
-        return clienttls.client_context(authorities, certificate, key)
+        return tlscontext.client_context(authorities, certificate, key)
     except Unusable as error:
         raise SinkFault(str(error)) from error
 

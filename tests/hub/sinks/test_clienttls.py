@@ -13,7 +13,7 @@ from tests.certificates import Certificates
 
 
 def test_certificates(certificates: Certificates, tmp_path: Path) -> None:
-    """They are those of hub.clienttls."""
+    """They are those of hub.tlscontext."""
     context = client_context(certificates.authority.cert, *certificates.client)
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     with pytest.raises(SinkFault, match="No such file"):

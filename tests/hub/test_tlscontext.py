@@ -1,4 +1,4 @@
-"""hub.clienttls: whom a client trusts, and what is wrong with its files."""
+"""hub.tlscontext: whom a client trusts, and what is wrong with its files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hub.clienttls import client_context
 from hub.secretfile import Unusable
+from hub.tlscontext import client_context
 from tests.certificates import Certificates
 
 
