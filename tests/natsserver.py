@@ -188,3 +188,11 @@ def entries_of(records: Sequence[dict[str, Any]], *, time_ns: int = 5) -> bytes:
 async def make_stream(client: Client, *, name: str = "LOGS", **config: Any) -> None:
     """Make the stream of the blocks."""
     await client.jetstream().add_stream(name=name, subjects=["mpsr.*"], **config)
+
+
+@contextlib.asynccontextmanager
+async def shipping(server: NatsServer) -> AsyncIterator[tuple[Client, Shipper]]:
+    """A client of *server*, on which it has made the stream, and a hub that ships to it."""
+    async with server.client() as client:
+        await make_stream(client)
+        yield client, Shipper(client, 1)

@@ -24,7 +24,7 @@ from hub.sources.kinds import Jetstream, SourceTable
 from hub.wire.shipped import PAYLOAD_BYTES_MAX, Label, pack_entries, pack_label
 from tests.hub.clients import until
 from tests.hub.sources.repeated import Committed, Life, living
-from tests.natsserver import NatsServer, Shipper, entries_of, make_stream
+from tests.natsserver import NatsServer, Shipper, entries_of, make_stream, shipping
 
 OWN = b"\xee" * 16
 
@@ -71,9 +71,8 @@ def test_messages_of_two_hubs(server: NatsServer, tmp_path: Path) -> None:
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one, two = Shipper(client, 1), Shipper(client, 2)
+        async with shipping(server) as (client, one):
+            two = Shipper(client, 2)
             await one.ship_many(3)
             async with living(tmp_path, committed, table(server)) as life:
                 await until(lambda: len(committed.texts) == 3)
@@ -111,9 +110,7 @@ def test_nothing_is_acknowledged_before_it_is_committed(
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one = Shipper(client, 1)
+        async with shipping(server) as (client, one):
             life = Life(tmp_path, committed, table(server), jetstream_make)
             life.may_commit.clear()
             await one.ship_many(1)
@@ -153,9 +150,8 @@ def test_what_comes_before_its_turn_comes_again(
     kinds: list[Kind | None] = []
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one, two = Shipper(client, 1), Shipper(client, 2)
+        async with shipping(server) as (client, one):
+            two = Shipper(client, 2)
             life = Life(tmp_path, committed, table(server), jetstream_make)
             await one.ship_many(3)
             await until(lambda: len(committed.texts) == 3)
@@ -191,9 +187,7 @@ def test_a_repetition_is_stored_once(server: NatsServer, tmp_path: Path) -> None
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one = Shipper(client, 1)
+        async with shipping(server) as (client, one):
             first, second = one.label(5), one.label(5)
             async with living(tmp_path, committed, table(server)):
                 for label in (first, second, second, first):
@@ -217,9 +211,7 @@ def test_what_the_stream_has_discarded_is_reported(server: NatsServer, tmp_path:
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one = Shipper(client, 1)
+        async with shipping(server) as (client, one):
             async with living(tmp_path, committed, table(server)):
                 await one.ship_many(3)
                 await until(lambda: len(committed.texts) == 3)
@@ -242,9 +234,7 @@ def test_a_hub_whose_journal_has_gone_back(server: NatsServer, tmp_path: Path) -
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one = Shipper(client, 1)
+        async with shipping(server) as (_, one):
             async with living(tmp_path, committed, table(server)):
                 await one.ship(one.label(5))
                 await one.ship(one.label(2, first=4, received=2000)._replace(after=3))
@@ -267,9 +257,8 @@ def test_a_hostile_publisher_harms_nobody(server: NatsServer, tmp_path: Path, mo
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one, bad = Shipper(client, 1), Shipper(client, 66)
+        async with shipping(server) as (client, one):
+            bad = Shipper(client, 66)
             two = entries_of([{"message": "x"}] * 2)
             wrong = [
                 (pack_label(one.label(9, first=500)), pack_entries(two)),  # another hub's name
@@ -308,9 +297,7 @@ def test_headers_that_cannot_be_read(server: NatsServer, tmp_path: Path) -> None
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one = Shipper(client, 1)
+        async with shipping(server) as (_, one):
             async with living(tmp_path, committed, table(server)):
                 reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
@@ -335,9 +322,8 @@ def test_a_message_larger_than_a_request(tmp_path: Path) -> None:
     committed = Collected()
 
     async def main(server: NatsServer) -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one, bad = Shipper(client, 1), Shipper(client, 66)
+        async with shipping(server) as (client, one):
+            bad = Shipper(client, 66)
             await client.publish(bad.subject, bytes(6 << 20), headers=pack_label(bad.label()))
             await one.ship_many(2)
             async with living(tmp_path, committed, table(server)):
@@ -354,9 +340,7 @@ def test_large_blocks(server: NatsServer, tmp_path: Path) -> None:
     dice = random.Random(1)
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one = Shipper(client, 1)
+        async with shipping(server) as (_, one):
             for number in range(1, 13):
                 record = {"message": f"web-1 {number}", "x": dice.randbytes(800 << 10)}
                 await one.ship(payload=pack_entries(entries_of([record])))
@@ -373,9 +357,8 @@ def test_our_own_messages_are_left_out(server: NatsServer, tmp_path: Path) -> No
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            own, one = Shipper(client, OWN[0]), Shipper(client, 1)
+        async with shipping(server) as (client, one):
+            own = Shipper(client, OWN[0])
             assert own.hub == OWN
             async with living(tmp_path, committed, table(server)):
                 await own.ship_many(2)
@@ -394,9 +377,7 @@ def test_a_server_that_is_killed(server: NatsServer, tmp_path: Path, is_at_once:
     committed = Collected()
 
     async def main() -> None:
-        async with server.client() as client:
-            await make_stream(client)
-            one = Shipper(client, 1)
+        async with shipping(server) as (client, one):
             life = Life(tmp_path, committed, table(server), jetstream_make)
             await one.ship_many(3)
             await until(lambda: len(committed.texts) == 3)
