@@ -66,6 +66,9 @@ class AtHub:
         found = self._pages({"packed": True, "until": received - 1}, last=1)
         return max((message.sequence for page in found for message in page), default=0)
 
+    def hub_id(self) -> str:
+        return ""  # no method tells it
+
     def follow(self, after: int) -> Iterator[Iterator[Iterable[Message]]]:
         with Client(self._path) as client, client.stream("tail", {**self._filters, "after": after}) as stream:
             while True:

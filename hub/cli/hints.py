@@ -31,7 +31,6 @@ COMMANDS = {
 
 _JOURNAL = "--journal DIR"
 _CHECK = "`mpsr hub --check`"
-_CONTEXT = "there is none; `--since` and `--until` show what was received around a message"
 _SYSTEMD = "that is systemd's journal; here are the messages of one hub"
 _SHOWN = "the time and the tag are shown unless you add -o text"
 _BACKGROUND = "the hub stays in the foreground; `mpsr install` makes it a service"
@@ -42,10 +41,9 @@ OPTIONS = {
         "--selector -l": "tags are selected with -t",
         "--facility": "--where facility=NAME",
         "-b --boot --list-boots -k --dmesg --merge -m --namespace -M --machine": _SYSTEMD,
-        "-e --pager-end": "there is no pager; -n 1000 shows the end, and `| less +G` pages",
+        "-e --pager-end": "-r shows the newest first, and -n 1000 only the end",
         "-x --catalog": "there is no catalog",
         "--exclude": "-v with -g shows what does not contain a pattern, and -t '!TAG' leaves out tags",
-        "-A -B -C --after-context --before-context --context": _CONTEXT,
         "-E -F -P --extended-regexp --fixed-strings --perl-regexp": "-g takes a regular expression of Python",
         "--regexp --pattern": "-g REGEX",
         "--case-sensitive": "-g minds the case unless you add -i",
@@ -59,7 +57,7 @@ OPTIONS = {
         "--vacuum-files --rotate --flush --sync": "the hub does that by itself",
         "--verify": "`mpsr verify`",
         "-D --directory --file --root": _JOURNAL,
-        "--cursor --after-cursor --cursor-file": "--after SEQ, with the sequence number that -o json shows",
+        "--cursor --after-cursor": "--after SEQ, with the sequence number that -o json shows",
         "--show-cursor": "-o json shows the sequence number of each message, for --after SEQ",
         "--timestamps --prefix --no-log-prefix": _SHOWN,
         "--head --limit": "`| head -n N` shows the first messages, and -n N the last",

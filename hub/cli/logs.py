@@ -1,14 +1,19 @@
-"""`mpsr logs`: shows the messages of the journal, read from its files or asked of the hub."""
+"""
+`mpsr logs`: shows the messages of the journal, read from its files or asked of the hub.
+
+Not here: lines (hub.cli.showing), numbers instead of lines (hub.cli.figures), the pager (hub.cli.pager), the cursor
+file (hub.cli.cursorfile), options that contradict each other (hub.cli.together).
+"""
 
 from __future__ import annotations
 
 import gc
-import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,23 +29,24 @@ from hub.cli.options import (
     usage_error,
     whole,
 )
-from hub.cli.output import Encoded, Lines, complain, discard_output, renderer, write
+from hub.cli.output import complain, discard_output, grey, renderer, wants_colours, write
+from hub.cli.selected import ALL, COUNT_MAX, SEQUENCE_MAX, Selected, write_around, write_selected
+from hub.cli.showing import Showing
+from hub.cli.together import check_together
 from hub.configfile import socket_path
 from hub.paths import default_journal
 from hub.quantities import MOMENTS
 
 if TYPE_CHECKING:
+    from hub.cli.cursorfile import CursorFile
     from hub.cli.stored import Stored
     from hub.message import Message
     from hub.query.query import Query
 
 GC_OBJECTS = 100_000
 """New objects between two looks of the garbage collector. At its own 700, it took a tenth of the time."""
-COUNT_MAX, SEQUENCE_MAX = 1 << 31, 1 << 62
-ALL = COUNT_MAX + 1
-"""The number of lines that `-n all` stands for."""
-LAST = 10
-"""The number of stored messages that a follower shows first."""
+CONTEXT_MAX = 10_000
+"""Messages before a match are kept in memory."""
 HUB = "-"
 """The value of `--socket` if the option is given without one."""
 OUTPUTS = Named(
@@ -126,11 +132,37 @@ def _parse_user(text: str) -> int:
     help="pretty: with tracebacks. json: one object per line. text: the bare text.  [default: pretty]",
 )  # fmt: skip
 @click.option("--fields", metavar="KEYS", help="Show only these fields of the record, as in level,http.status.")
+@click.option(
+    "-A", "--after-context", "behind", type=whole(0, CONTEXT_MAX), metavar="N",
+    help="Show also N messages after each that --grep, --where and --level find.",
+)  # fmt: skip
+@click.option(
+    "-B", "--before-context", "before", type=whole(0, CONTEXT_MAX), metavar="N",
+    help="Show also N messages before each that they find.",
+)  # fmt: skip
+@click.option(
+    "-C", "--context", type=whole(0, CONTEXT_MAX), metavar="N",
+    help="Both. The context is of all tags and writers, unless --tag, --pid, ... select some.",
+)  # fmt: skip
+@click.option("--collapse", is_flag=True, help="Show a line that is repeated once, with its number.")
 @click.option("--count", "only_count", is_flag=True, help="Show only the number of messages that match.")
+@click.option(
+    "--by", multiple=True, metavar="KEY",
+    help="Show the number of messages for each tag, level, pid, uid, comm, unit, container, host, or value of a field "
+    "of the record. Repeatable: for each combination.",
+)  # fmt: skip
+@click.option("--histogram", is_flag=True, help="Show the number of messages over time, as bars.")
+@click.option(
+    "--cursor-file", metavar="FILE",
+    help="Show only messages after the last one shown with this FILE, and store there which is the last one now.",
+)  # fmt: skip
 @click.option("--utc", is_flag=True, help="Show times in UTC.")
 @color_option
 @no_color_option
-@click.option("-a", "-q", "--no-pager", "--no-hostname", "no_effect", is_flag=True, hidden=True)  # it is so anyway
+@click.option(
+    "--no-pager", is_flag=True, help="On a terminal, do not show the messages in $MPSR_PAGER, $PAGER or less."
+)
+@click.option("-a", "-q", "--no-hostname", "no_effect", is_flag=True, hidden=True)  # it is so anyway
 def logs(  # noqa: PLR0913, PLR0917  one for each option
     journal: str | None,
     socket: str | None,
@@ -140,10 +172,18 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     after: int,
     output: str | None,
     fields: str | None,
+    before: int | None,
+    behind: int | None,
+    context: int | None,
+    collapse: bool,
     only_count: bool,
+    by: tuple[str, ...],
+    histogram: bool,
+    cursor_file: str | None,
     utc: bool,
     color: str,
     no_color: bool,
+    no_pager: bool,
     no_effect: bool,
     **filters: Any,
 ) -> None:
@@ -158,13 +198,14 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     began = _began()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
-    _check_follow(follow, {"-r": reverse, "--count": only_count, "--until": filters["until"] is not None})
-    _check_place(socket)
+    check_together(output)
     if filters["invert_match"] and filters["grep"] is None:
         raise usage_error("-v needs --grep: it shows what that does not find")
-    query, render = _query(filters), renderer(output, color="never" if no_color else color, utc=utc)
-    if fields is not None:
-        render = _only(fields.split(","), render)
+    before, behind = (context if each is None else each for each in (before, behind))
+    if (before or behind) and not (filters["grep"] or filters["where"] or filters["level"]):
+        raise usage_error("-A, -B and -C show what is around matches: give --grep, --where or --level, too")
+    color = "never" if no_color else color
+    query, render = _query(filters), _renderer(output, fields, color, utc=utc)
     if count == ALL and not follow:
         count = None
     try:
@@ -173,15 +214,30 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
             found = sum(map(_length, stored.groups(after)))
             click.echo(found if count is None else min(found, count))
             return
-        if follow:
-            _follow(stored, render, LAST if count is None else count, after, began)
-        elif reverse:
-            newest = (message for stretch in stored.backward(after) for message in reversed(stretch))
-            written = write([map(render, itertools.islice(newest, count))])
-        elif count is None:
-            written = _write_all(stored.groups(after), render)
-        else:
-            written = write([map(render, stored.last(count, after))])
+        selected = Selected(count, after, began, is_followed=follow, is_reversed=reverse)
+        with _paged(wanted=not (no_pager or follow)):
+            if by or histogram:
+                from hub.cli.figures import figures
+
+                written = write([figures(stored, selected, by, output, is_coloured=wants_colours(color), is_utc=utc)])
+            else:
+                cursor = None if cursor_file is None else _cursor_of(cursor_file, stored)
+                showing = Showing(
+                    render,
+                    render_context=_renderer(output, fields, color, utc=utc, is_context=True),
+                    has_breaks=output != "json",
+                    is_collapsed=collapse,
+                    cursor=cursor,
+                )
+                selected = selected if cursor is None else selected._replace(after=cursor.after)
+                try:
+                    if before or behind:
+                        selection = _query({**filters, "grep": None, "where": (), "level": None, "invert_match": False})
+                        written = write_around(stored, showing, selected, selection, (before or 0, behind or 0))
+                    else:
+                        written = write_selected(stored, showing, selected)
+                finally:
+                    showing.end()
         if not written and count != 0 and sys.stderr.isatty():
             complain(f"no message matches{_about_where(filters['where'])}")
     except KeyboardInterrupt:
@@ -190,17 +246,34 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
         discard_output()
 
 
+def _renderer(
+    output: str | None, fields: str | None, color: str, *, utc: bool, is_context: bool = False
+) -> Callable[[Message], str]:
+    """Return the function that shows a message; one that is only context is grey where others have colours."""
+    render = renderer(output, color="never" if is_context else color, utc=utc)
+    render = render if fields is None else _only(fields.split(","), render)
+    if not is_context or output not in (None, "pretty") or not wants_colours(color):
+        return render
+    return lambda message: grey(render(message))
+
+
+def _paged(*, wanted: bool) -> AbstractContextManager[None]:
+    """Show standard output in a pager, if it is a terminal."""
+    if not wanted or not sys.stdout.isatty():
+        return nullcontext()
+    from hub.cli.pager import paged
+
+    return paged()
+
+
+def _cursor_of(path: str, stored: Stored) -> CursorFile:
+    from hub.cli.cursorfile import CursorFile
+
+    return CursorFile(path, stored.hub_id())
+
+
 def _length(group: Iterable[Message]) -> int:
     return len(group) if isinstance(group, Sized) else sum(1 for _ in group)
-
-
-def _check_place(socket: str | None) -> None:
-    """Raise a usage error if both `--journal` and `--socket` are options of the command."""
-    source = click.get_current_context().get_parameter_source("journal")
-    if socket is not None and source is click.core.ParameterSource.COMMANDLINE:
-        raise usage_error("--journal reads files and --socket asks a hub: give one of them")
-    if socket == "":
-        raise usage_error("--socket: an empty text is no path (leave it out for the default)")
 
 
 def _stored(
@@ -216,29 +289,12 @@ def _stored(
     return AtHub(socket_path() if socket == HUB else socket, filters)
 
 
-def _check_follow(follow: bool, others: Mapping[str, bool]) -> None:
-    for option, is_given in others.items():
-        if follow and is_given:
-            raise usage_error(f"-f does not end, so {option} cannot be used with it")
-
-
 def _about_where(conditions: Sequence[str]) -> str:
     """Return what may have been meant by conditions whose keys are properties of the message, not of its record."""
     from hub.query.condition import Condition
 
     keys = [key for text in conditions if (key := Condition(text).key) in _OF_WRITER]
     return "".join(f" (--where {key}: a field of the record; --{key} selects messages)" for key in keys[:1])
-
-
-def _follow(stored: Stored, render: Callable[[Message], str], count: int, after: int, began: int) -> NoReturn:
-    """Write the last *count* messages before the time *began*, then all since, until the reader of the output ends."""
-    end = after
-    if count != ALL:
-        end = max(stored.end_before(began), after)
-        write([map(render, stored.last(count, after, end + 1))])
-    for groups in stored.follow(end):
-        _write_all(groups, render)
-    raise AssertionError("a follower does not end")
 
 
 def _only(keys: Sequence[str], render: Callable[[Message], str]) -> Callable[[Message], str]:
@@ -284,15 +340,3 @@ def _query(filters: dict[str, Any]) -> Query:
         raise usage_error(f"--grep {filters['grep']!r}: {error}") from None
     except ValueError as error:
         raise usage_error(str(error)) from None
-
-
-def _write_all(groups: Iterator[Iterable[Message]], render: Callable[[Message], str]) -> int:
-    from hub.query.found import Found
-    from hub.query.rendering import json_of, render_json, render_text, texts_of
-
-    def shown(group: Iterable[Message]) -> Lines:
-        if isinstance(group, Found) and render is render_json:
-            return Encoded(len(group), json_of(group))
-        return texts_of(group) if isinstance(group, Found) and render is render_text else map(render, group)
-
-    return write(map(shown, groups))

@@ -72,6 +72,11 @@ def wants_colours(color: str = "auto") -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
+def grey(text: str) -> str:
+    """Return *text* in grey, line by line: a pager forgets colours at the end of a line."""
+    return "\n".join(f"\x1b[90m{line}\x1b[0m" for line in text.split("\n"))
+
+
 def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Yield *rows* of cells as lines, with columns that are as wide as their longest cell."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]

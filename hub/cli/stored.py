@@ -6,18 +6,22 @@ Not here: options, filters and output (hub.cli.logs), the same messages from a r
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hub.cli.changes import Changes
 from hub.cli.output import complain, rest
 from hub.errors import JournalUnusable
+from hub.journal.files import DiskFiles
 from hub.journal.reader import Reader, has_journal, open_reader
-from hub.journal.segment import SEQUENCE_MAX
+from hub.journal.seal import read_seal
+from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import Message
 from hub.query.backward import backward, last, last_sequence_before
+from hub.query.context import Context, Shown
 from hub.query.found import Found
 from hub.query.query import Query
 
@@ -42,11 +46,26 @@ class Stored(Protocol):
     def end_before(self, received: int) -> int:
         """Return the sequence of the last message, of any kind, that was received before *received*, or 0."""
 
+    def hub_id(self) -> str:
+        """Return the id of the journal's hub in hexadecimal digits; empty if it is not known."""
+
     def follow(self, after: int) -> Iterator[Iterator[Iterable[Message]]]:
         """
         Yield groups, also of messages that arrive later. Raises BrokenPipeError when the reader of the output has
         ended.
         """
+
+
+class Around(NamedTuple):
+    """
+    Which matches are shown: the *last* ones below the sequence *end* (None: all), and those that follow; with *before*
+    messages before and *behind* after each.
+    """
+
+    before: int
+    behind: int
+    last: int | None = None
+    end: int = SEQUENCE_MAX
 
 
 class InFiles:
@@ -76,11 +95,43 @@ class InFiles:
     def end_before(self, received: int) -> int:
         return last_sequence_before(self._folder, received)
 
+    def hub_id(self) -> str:
+        files = DiskFiles(self._folder)
+        for first in list_segments(files):
+            with contextlib.suppress(OSError), Segment(files, first) as segment:
+                if segment.header is not None:
+                    return segment.header.hub_id.hex()
+        seal = read_seal(files)
+        return "" if seal is None else seal.hub_id.hex()
+
     def follow(self, after: int) -> Iterator[Iterator[Iterable[Message]]]:
         with closing(Changes(self._folder)) as changes:  # before the first read, so that no write is missed
             reader = self._open(after)
             while True:
                 yield self._wanted(reader, after, follow=True)
+                changes.wait()
+
+    def around(self, selected: Query, around: Around, after: int, *, follow: bool) -> Iterator[Iterator[list[Shown]]]:
+        """
+        Yield the messages that match and their context, which is what *selected* wants. With *follow*, also those that
+        arrive later; it ends as `follow` does.
+        """
+        low, first = after, 0
+        if around.last is not None:
+            matches = self.last(around.last, after, around.end)
+            if not matches and not follow:
+                return
+            first = matches[0].sequence if matches else around.end
+            lead = last(self._folder, selected, around.before, after=after, below=first)
+            low = min(lead[0].sequence, first) - 1 if lead else max(first - 1, after)
+        context = Context(self._query, around.before, around.behind, after=low, first=first)
+        if not follow:
+            yield context.groups(self._open(low).read())
+            return
+        with closing(Changes(self._folder)) as changes:
+            reader = self._open(low)
+            while True:
+                yield context.groups(reader.read(follow=True))
                 changes.wait()
 
     def _open(self, after: int) -> Reader:

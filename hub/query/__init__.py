@@ -6,6 +6,9 @@ candidates, literals     what every wanted message contains, found by bytes befo
 packedfield              the bytes of a field with a value that is looked for
 condition, level         one condition on a record (`--where`); levels as log libraries write them (`--level`)
 backward                 the last N, and the newest first
+context                  the messages around those that are found
+counting, timeline       counts by value, and over time
+repeats                  repeated lines as one
 rendering                pretty, json, text; the colours of levels
 packed                   messages on their way to another process that shows them
 """

@@ -123,16 +123,32 @@ class Query:
                 return
             yield self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)
 
+    def is_after(self, found: Batch | Gap) -> bool:
+        """Return whether *found*, and all that follows, was received after *until*."""
+        return self._until is not None and found.received > self._until
+
+    def selects(self, batch: Batch) -> bool:
+        """Return whether messages of *batch* can be wanted, as far as *grep*, *where* and *level* do not decide it."""
+        return self._is_from(batch) and self.wants_tag(batch.tag)
+
+    def found_in(self, found: Batch | Gap) -> Iterable[Message]:
+        """Return the wanted messages of one batch, whatever *until* is."""
+        return self._wanted_gap(found) if isinstance(found, Gap) else self._wanted(found)
+
     def _wanted_gap(self, gap: Gap) -> Iterable[Message]:
         return gap.as_batch().messages() if self._wants_gaps else ()
 
+    def _is_from(self, batch: Batch) -> bool:
+        """Return whether the time of *batch*, its writer and its host are wanted."""
+        if self.since is not None and batch.received < self.since:
+            return False
+        if self._is_writer is not None and not self._is_writer(batch.peer):
+            return False
+        return self._is_host is None or (batch.home is not None and self._is_host(batch.home.host) is not None)
+
     def _wanted(self, batch: Batch) -> Iterable[Message]:
         """Return the wanted messages of *batch*. If its tag does not match, they are the unreadable entries."""
-        if self.since is not None and batch.received < self.since:
-            return ()
-        if self._is_writer is not None and not self._is_writer(batch.peer):
-            return ()
-        if self._is_host is not None and (batch.home is None or not self._is_host(batch.home.host)):
+        if not self._is_from(batch):
             return ()
         is_tagged = self.wants_tag(batch.tag)
         if not is_tagged and not self._wants_unreadable:

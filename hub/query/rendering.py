@@ -44,7 +44,7 @@ _INDENT = "    "  # no line of a text can pass for one of ours
 _RARE_KEYS = frozenset((*_BLOCK_KEYS, *_DEFAULTS, "exc_info"))
 _BARE_VALUE = re.compile(r'[^ "=\n\t]+').fullmatch
 _ONE_WORD = re.compile(r"[^\s\[\]\"\\]+").fullmatch
-_LEVEL_COLOURS = {
+LEVEL_COLOURS = {
     **dict.fromkeys(("trace", "debug"), _GREY),
     **dict.fromkeys(("info", "notice"), ""),
     "warning": _YELLOW,
@@ -175,7 +175,7 @@ def _in_colour(text: str, colour: str) -> str:
 def _colour_of(record: dict[Any, Any]) -> tuple[str, str]:
     """Return the key that holds the level of *record*, and the colour of that level."""
     key, rank = level_of(record)
-    return key, "" if rank is None else _LEVEL_COLOURS[LEVELS[rank]]
+    return key, "" if rank is None else LEVEL_COLOURS[LEVELS[rank]]
 
 
 def rfc3339(time_ns: int) -> str:

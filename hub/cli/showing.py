@@ -1,0 +1,107 @@
+"""
+Writes messages as lines to standard output: as they are, with repeated ones collapsed, or with their context.
+
+Always true: what the cursor file gets is the last message whose line has been written.
+
+Not here: which messages (hub.cli.stored), how one looks (hub.query.rendering), standard output (hub.cli.output).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from hub.cli.output import Encoded, Lines, write
+from hub.query.found import Found
+from hub.query.rendering import json_of, render_json, render_text, texts_of
+
+if TYPE_CHECKING:
+    from hub.message import Message
+    from hub.query.context import Shown
+
+Render = Callable[["Message"], str]
+
+
+class Cursor(Protocol):
+    """Stores the sequence of the last message shown, not too often unless it is the last call."""
+
+    def save(self, sequence: int, *, is_last: bool = True) -> None: ...
+
+
+class Showing:
+    """
+    Shows messages by *render*, those that are only context by *render_context*.
+
+    *has_breaks*: whether ``--`` stands where messages between two matches are left out.
+    """
+
+    def __init__(
+        self,
+        render: Render,
+        *,
+        render_context: Render | None = None,
+        has_breaks: bool = True,
+        is_collapsed: bool = False,
+        cursor: Cursor | None = None,
+    ) -> None:
+        self._render = render
+        self._render_context = render_context or render
+        self._has_breaks = has_breaks
+        self._is_collapsed = is_collapsed
+        self._cursor = cursor
+        self._last = self._written = 0
+
+    def write(self, groups: Iterator[Iterable[Message]]) -> int:
+        """Write a line for each message. Return the number of lines."""
+        if self._cursor is not None:
+            groups = map(self._noted, groups)
+        if self._is_collapsed:
+            from hub.query.repeats import collapsed
+
+            written = write([collapsed(itertools.chain.from_iterable(groups), self._render)])
+        else:
+            written = write(map(self._lines, groups))
+        self._save()
+        return written
+
+    def write_around(self, groups: Iterator[list[Shown]]) -> int:
+        """Write a line for each match, each message around it, and each break. Return the number of lines."""
+        written = write(map(self._shown, groups))
+        self._save()
+        return written
+
+    def _shown(self, group: list[Shown]) -> Iterator[str]:
+        for message, is_found in group:
+            if message is not None:
+                yield (self._render if is_found else self._render_context)(message)
+                self._last = message.sequence
+            elif self._has_breaks:
+                yield "--"
+
+    def _lines(self, group: Iterable[Message]) -> Lines:
+        if isinstance(group, Found) and self._render is render_json:
+            return Encoded(len(group), json_of(group))
+        if isinstance(group, Found) and self._render is render_text:
+            return texts_of(group)
+        return map(self._render, group)
+
+    def _noted(self, group: Iterable[Message]) -> Iterable[Message]:
+        if not isinstance(group, Found):
+            return map(self._note, group)
+        self._last = group.sequences[-1]
+        return group
+
+    def _note(self, message: Message) -> Message:
+        self._last = message.sequence
+        return message
+
+    def _save(self) -> None:
+        if self._cursor is not None and self._last:
+            self._written = self._last
+            self._cursor.save(self._written, is_last=False)
+
+    def end(self) -> None:
+        """Store the cursor in any case, whenever it was stored before."""
+        if self._cursor is not None and self._written:
+            self._cursor.save(self._written)

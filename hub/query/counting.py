@@ -1,0 +1,111 @@
+"""
+Counts of messages by tag, level, writer, or a field of the record: the tables of `mpsr logs --by`.
+
+A name that is also a filter (tag, level, pid, ...) has the same meaning as there: tag and writer are those of the
+message, and the level is found as `--level` finds it. Every other name is a field of the record, dotted as in
+`--where`; ``record.`` in front makes a field of any name.
+
+Always true: the counts together are the number of messages. There are at most `VALUES_MAX` values; the messages of
+later ones are counted together, so that the memory is bounded.
+
+Not here: which messages (hub.query.query), counts by time (hub.query.timeline).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hub.entries import is_value_deeper
+from hub.message import Message
+from hub.query.condition import ABSENT, look_up
+from hub.query.level import LEVELS, rank_of
+
+VALUES_MAX = 1_000_000
+"""About 200 MB for short values."""
+_RECORD = "record."
+_NESTING_MAX = 100
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+Value = str | None
+"""The text of a value; None stands for messages without one."""
+
+_OF_MESSAGE: dict[str, Callable[[Message], Value]] = {
+    "tag": lambda message: message.tag,
+    "level": lambda message: level_name(rank_of(message.record)),
+    "pid": lambda message: str(message.peer.pid),
+    "uid": lambda message: str(message.peer.uid),
+    "comm": lambda message: message.peer.comm,
+    "unit": lambda message: message.peer.unit or None,
+    "container": lambda message: message.peer.container or None,
+    "host": lambda message: None if message.home is None else message.home.host,
+}
+
+
+def level_name(rank: int | None) -> Value:
+    """Return the name of the level with this *rank*."""
+    return None if rank is None else LEVELS[rank]
+
+
+class Row(NamedTuple):
+    """Values, one for each name, and the number of messages that have them."""
+
+    values: tuple[Value, ...]
+    messages: int
+
+
+class Counts:
+    """Counts messages by what *names* say, all together."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
+        self.others = 0
+        """The messages whose values are not told apart, because there were `VALUES_MAX` others before."""
+        self._read = [_reader_of(name) for name in names]
+        self._counts = Counter[tuple[Value, ...]]()
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Count *messages*."""
+        read = self._read
+        for values, count in Counter(tuple([each(message) for each in read]) for message in messages).items():
+            self.add_count(values, count)
+
+    def add_count(self, values: tuple[Value, ...], count: int) -> None:
+        """Count *count* messages that have these *values*."""
+        if values in self._counts or len(self._counts) < VALUES_MAX:
+            self._counts[values] += count
+        else:
+            self.others += count
+
+    def rows(self) -> list[Row]:
+        """Return the counts, the largest first."""
+        rows = itertools.starmap(Row, self._counts.items())
+        return sorted(rows, key=lambda row: (-row.messages, [value or "" for value in row.values]))
+
+
+def _reader_of(name: str) -> Callable[[Message], Value]:
+    """Return the function that reads the value called *name* from a message."""
+    if name in _OF_MESSAGE:
+        return _OF_MESSAGE[name]
+    name = name.removeprefix(_RECORD)
+    path = name.split(".")
+    return lambda message: _text_of(look_up(message.record, name, path))
+
+
+def _text_of(value: Any) -> Value:
+    if isinstance(value, str):
+        return value
+    if value is ABSENT:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if is_value_deeper(value, _NESTING_MAX):
+        return "…"
+    try:
+        return _encode(value).decode()
+    except (TypeError, ValueError, RecursionError):  # keys that JSON does not know
+        return str(value)

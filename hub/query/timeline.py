@@ -1,0 +1,88 @@
+"""
+Counts of messages by time of receipt and level: the histogram of `mpsr logs --histogram`.
+
+A timeline begins with steps of one second. When it has more than `STEPS_KEPT` of them, it takes longer steps, so its
+memory is bounded whatever the journal holds. `bars` puts the steps together to no more than the bars that are wanted.
+
+Always true: the counts of all bars together are the number of messages; each step is a multiple of the shorter ones.
+
+Not here: which messages (hub.query.query), how bars look (hub.cli.figures).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from hub.entries import NS
+from hub.message import Message
+from hub.query.level import rank_of
+
+STEPS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_419_200, 29_030_400)
+STEPS_KEPT = 4096
+NO_RANK = -1
+"""Stands for the rank of messages whose level is not known."""
+
+
+class Bar(NamedTuple):
+    """When it begins, in seconds since the epoch, and the number of messages by rank of their level."""
+
+    begin_s: int
+    counts: Counter[int]
+
+    @property
+    def messages(self) -> int:
+        """The number of messages."""
+        return self.counts.total()
+
+
+class Timeline:
+    """Counts messages. *zone_s*: seconds by which local time is ahead of UTC: days begin at local midnight."""
+
+    def __init__(self, *, zone_s: int = 0) -> None:
+        self._zone_s = zone_s
+        self._step = 0  # index of STEPS_S
+        self._counts = Counter[tuple[int, int]]()  # by number of the step and rank
+        self._numbers = set[int]()
+
+    @property
+    def step_s(self) -> int:
+        """Seconds that are told apart."""
+        return STEPS_S[self._step]
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Count *messages*."""
+        found = Counter((message.received, rank_of(message.record)) for message in messages)
+        for (received, rank), count in found.items():
+            self.add_count(received // NS, NO_RANK if rank is None else rank, count)
+
+    def add_count(self, second: int, rank: int, count: int) -> None:
+        """Count *count* messages received in this *second* since the epoch, or in a longer step that begins there."""
+        number = (second + self._zone_s) // self.step_s
+        self._counts[number, rank] += count
+        if number not in self._numbers:
+            self._numbers.add(number)
+            while len(self._numbers) > STEPS_KEPT and self._step < len(STEPS_S) - 1:
+                self._step_up()
+
+    def bars(self, bars_max: int) -> list[Bar]:
+        """Return the bars from the first message to the last, also those without messages: at most *bars_max*."""
+        if not self._numbers:
+            return []
+        while max(self._numbers) - min(self._numbers) >= bars_max and self._step < len(STEPS_S) - 1:
+            self._step_up()
+        first, last = min(self._numbers), max(self._numbers)
+        bars = [Bar(number * self.step_s - self._zone_s, Counter()) for number in range(first, last + 1)[:bars_max]]
+        for (number, rank), count in self._counts.items():
+            bars[min(number - first, bars_max - 1)].counts[rank] += count
+        return bars
+
+    def _step_up(self) -> None:
+        """Take the next longer step."""
+        before_s = self.step_s
+        self._step += 1
+        counts = Counter[tuple[int, int]]()
+        for (number, rank), count in self._counts.items():
+            counts[number * before_s // self.step_s, rank] += count
+        self._counts, self._numbers = counts, {number for number, _ in counts}

@@ -1,0 +1,70 @@
+"""hub.query.counting: counts by tag, level, writer and fields."""
+
+from typing import Any
+
+import pytest
+
+from hub.message import Home, Message, Peer
+from hub.query import counting
+from hub.query.counting import Counts
+
+NGINX = Peer(1, 10, comm="p", cgroup="/system.slice/n.service")
+MESSAGES = [
+    Message("a", 1, {"level": "WARN", "http": {"status": 500}, "tag": "x"}, peer=Peer(1, 10, comm="p")),
+    Message(
+        "a", 2, {"severity": 4, "http.status": "500"}, peer=Peer(1, 10, comm="p", cgroup="/system.slice/n.service")
+    ),
+    Message("b", 3, {"n": [1, None]}, home=Home("far", b"", 1, 1)),
+]
+
+
+def rows(*names: str) -> list[tuple[Any, ...]]:
+    counts = Counts(names)
+    counts.add(MESSAGES[:1])
+    counts.add(MESSAGES[1:])
+    assert counts.others == 0
+    return [(*row.values, row.messages) for row in counts.rows()]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("tag", [("a", 2), ("b", 1)]),
+        ("record.tag", [(None, 2), ("x", 1)]),
+        ("level", [("warning", 2), (None, 1)]),
+        ("http.status", [("500", 2), (None, 1)]),
+        ("n", [(None, 2), ("[1,null]", 1)]),
+        ("pid", [("1", 2), ("0", 1)]),
+        ("uid", [("10", 2), ("-1", 1)]),
+        ("comm", [("p", 2), ("", 1)]),
+        ("unit", [(None, 2), ("n.service", 1)]),
+        ("container", [(None, 3)]),
+        ("host", [(None, 2), ("far", 1)]),
+    ],
+)
+def test_names(name: str, found: list[tuple[Any, ...]]) -> None:
+    """A name that is a filter is of the message; others are fields, and numbers count like texts that look the same."""
+    assert rows(name) == found
+
+
+def test_combinations() -> None:
+    """Several names are counted together."""
+    assert rows("tag", "level") == [("a", "warning", 2), ("b", None, 1)]
+
+
+def test_values_that_json_does_not_know() -> None:
+    """Every value has a text."""
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    counts = Counts(["v"])
+    counts.add(Message("t", 1, {"v": value}) for value in (deep, {1: 2}, {b"k": b"v"}, float("inf"), None, True))
+    assert {row.values[0] for row in counts.rows()} == {"inf", "null", "true", '{"1":2}', '{"aw==":"dg=="}', "\u2026"}
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit, new values are counted together, and those that are known go on."""
+    monkeypatch.setattr(counting, "VALUES_MAX", 2)
+    counts = Counts(["n"])
+    counts.add(Message("t", 1, {"n": n}) for n in (1, 2, 3, 1, 4))
+    assert ([(*row.values, row.messages) for row in counts.rows()], counts.others) == ([("1", 2), ("2", 1)], 2)
