@@ -352,7 +352,7 @@ class Connection(asyncio.BufferedProtocol):
             if not isinstance(item, jsonrpc.Request):
                 data.append(item)
                 continue
-            if not await self._intake.take(data) or not await self._answer(item):
+            if not await self._intake.take(data) or not await self._dispatching().answer(item):
                 return False
             data = []
         return await self._intake.take(data)
@@ -377,20 +377,6 @@ class Connection(asyncio.BufferedProtocol):
         self._stops_requests = True
         if self._dispatch is not None:
             self._dispatch.stop_soon()
-
-    async def _answer(self, request: jsonrpc.Request) -> bool:
-        """Answer a request, or each of a batch; False when the connection is to be closed."""
-        dispatch = self._dispatching()
-        send = dispatch.gather(request.batch) if request.batch else None
-        goes_on = True
-        for each in request.batch or (request,):
-            if self._turn.is_spent:
-                await self._turn.come()
-            if goes_on:
-                goes_on = dispatch.answer(each, send)
-            elif send is not None:
-                dispatch.refuse(each, send)
-        return goes_on
 
     # Reading.
 

@@ -87,7 +87,37 @@ class Dispatch:
         """How many requests were answered, those of batches and notifications included."""
         self._frames_by_length = frames_by_length
 
-    def answer(self, request: jsonrpc.Request, send: Send | None = None) -> bool:
+    async def answer(self, request: jsonrpc.Request) -> bool:
+        """Carry out *request*, or each of its batch, in the user's turns; False when the connection is to be closed."""
+        send = self._gather(request.batch) if request.batch else None
+        turn, goes_on = self._intake.user.turn, True
+        for each in request.batch or (request,):
+            if turn.is_spent:
+                await turn.come()
+            if goes_on:
+                goes_on = self._carry_out(each, send)
+            elif send is not None:  # one before it closes the connection
+                self._reply(each, jsonrpc.encode_error(each.id, jsonrpc.NOT_CARRIED_OUT, STOPS), send)
+        return goes_on
+
+    async def finished(self, sock: socket.socket) -> None:
+        """Return when nothing runs any more. Running requests are cancelled when the client of *sock* has left."""
+        await self._running.finished(sock)
+
+    def stop_soon(self) -> None:
+        """Cancel what still runs after `STOP_S`, and begin nothing more then. The callers get an error."""
+        self._running.stop_soon()
+
+    def close(self) -> None:
+        """Cancel what runs, and reply no more."""
+        self._running.cancel()
+        for replies in self._batches:
+            replies.give_up()
+        self._batches.clear()
+        self._send = self._close = _ignore
+        self._room = _no_room
+
+    def _carry_out(self, request: jsonrpc.Request, send: Send | None) -> bool:
         """
         Carry out *request*, or begin to; False when its command wants the connection closed.
 
@@ -121,34 +151,13 @@ class Dispatch:
         self._running.add(task, request)
         return True
 
-    def gather(self, requests: Sequence[jsonrpc.Request]) -> Send:
+    def _gather(self, requests: Sequence[jsonrpc.Request]) -> Send:
         """Return what takes the replies to a batch of *requests*, and sends them as one array."""
         count = sum(request.wants_reply for request in requests)
         replies = BatchReplies(count, self._send_batch, self._running.may_hold, self._running.hold)
         if count:
             self._batches.add(replies)
         return replies.add
-
-    def refuse(self, request: jsonrpc.Request, send: Send) -> None:
-        """Answer *request*, of a batch, with an error: one before it closes the connection."""
-        self._reply(request, jsonrpc.encode_error(request.id, jsonrpc.NOT_CARRIED_OUT, STOPS), send)
-
-    async def finished(self, sock: socket.socket) -> None:
-        """Return when nothing runs any more. Running requests are cancelled when the client of *sock* has left."""
-        await self._running.finished(sock)
-
-    def stop_soon(self) -> None:
-        """Cancel what still runs after `STOP_S`, and begin nothing more then. The callers get an error."""
-        self._running.stop_soon()
-
-    def close(self) -> None:
-        """Cancel what runs, and reply no more."""
-        self._running.cancel()
-        for replies in self._batches:
-            replies.give_up()
-        self._batches.clear()
-        self._send = self._close = _ignore
-        self._room = _no_room
 
     def _call(self, request: jsonrpc.Request) -> object:
         """Call the command of *request*. An asynchronous one has only begun when this returns."""

@@ -594,7 +594,7 @@ def test_a_connection_that_ends_holds_nothing_for_its_requests(run: Run) -> None
         async with Rig(commands={"wait": wait, "long": lambda *_: "x" * 200_000}) as rig:
             account = rig.intake.holding.account
             members = [{"jsonrpc": "2.0", "method": method, "id": 1} for method in ("long", "wait")]
-            replies = rig.connection._dispatching().gather([Request("long", id=number) for number in range(2)])
+            replies = rig.connection._dispatching()._gather([Request("long", id=number) for number in range(2)])
             replies(b"x" * 200_000)  # the other one is never answered
             await rig.say(json.dumps(members).encode() + b"\n" + request("wait"))
             await wait.are_running(2)
