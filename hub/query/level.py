@@ -34,7 +34,7 @@ _NAMES = {
 }
 _RANKS = {name: rank for rank, name in enumerate(LEVELS)}
 _RANKS |= {name: _RANKS[level] for level, names in _NAMES.items() for name in names.split()}
-_KEYS = (
+KEYS = (
     "level", "severity", "levelname", "log.level", "@l", "lvl", "loglevel", "log_level", "level_name",
     "severity_text", "severityText", "levelno", "level_number", "severity_number", "severityNumber", "priority",
     "PRIORITY",
@@ -121,7 +121,7 @@ def rank_of(record: dict[Any, Any]) -> int | None:
 
 def level_of(record: dict[Any, Any]) -> tuple[str, int | None]:
     """Return the key that holds the level of *record*, and the rank of the level; None if it has none that is known."""
-    for key in _KEYS:
+    for key in KEYS:
         value = record.get(key)
         if value is not None and (rank := _rank(key, value, record)) is not None:
             return key, rank

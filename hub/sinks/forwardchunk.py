@@ -22,7 +22,6 @@ import base64
 import functools
 import hashlib
 import sys
-import zlib
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -30,6 +29,7 @@ import msgspec
 from hub import entries as codec
 from hub.entries import ARRAY_HEADER_BYTES, NS
 from hub.message import Batch
+from hub.sinks.gzipped import gzipped
 from hub.sinks.stored import Stored
 from hub.wire.chunkid import SESSION_LENGTH, pack_own
 from hub.wire.frame import encode_compressed_tail, encode_frame_head, encode_frame_tail, encode_mixed_tail
@@ -42,7 +42,6 @@ else:
 Method = Literal["gzip", "zstd"]
 RATIO_MAX = 500
 """What shrinks to less is sent as it is: servers refuse payloads that could be bombs (hub.wire.compression)."""
-_GZIP_BITS = 31
 _LEVEL = 1
 _SEQUENCE_BITS = 33
 """The lower bits of a sequence are in the counter, the others in the session."""
@@ -127,8 +126,7 @@ def _plain(entry: bytes, received: int) -> bytes:
 
 def _compress(payload: memoryview, method: Method) -> bytes:
     if method == "gzip":
-        compressor = zlib.compressobj(_LEVEL, wbits=_GZIP_BITS)
-        return compressor.compress(payload) + compressor.flush()
+        return gzipped(payload)
     if sys.version_info >= (3, 14):
         return zstd.compress(payload, _LEVEL)
     return zstandard.ZstdCompressor(level=_LEVEL).compress(payload)

@@ -22,7 +22,6 @@ from __future__ import annotations
 import email.utils
 import socket
 import time
-import zlib
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
@@ -32,6 +31,7 @@ from hub.log import get_logger
 from hub.message import Message
 from hub.sinks.clienttls import client_context, secret_of
 from hub.sinks.destination import Header
+from hub.sinks.gzipped import gzipped
 from hub.sinks.httplink import HttpLink, Reply
 from hub.sinks.otlpencode import encode_messages
 from hub.sinks.table import Host, Otlp, SinkFault
@@ -43,7 +43,6 @@ TEXT_MAX = 200
 """How much of a server's reason for a refusal is shown."""
 REPORT_S = 60.0
 """One warning of a server is logged in that time."""
-_GZIP_LEVEL, _GZIP_BITS = 1, 31
 log = get_logger("mpsr.sinks")
 
 
@@ -114,8 +113,7 @@ class OtlpSink:
         self._host.rest()
         headers = {**self._headers}
         if self._table.compress == "gzip":
-            compressor = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_BITS)
-            body = compressor.compress(body) + compressor.flush()
+            body = gzipped(body)
             headers["Content-Encoding"] = "gzip"
         reply = self._link.post({**headers, "Content-Length": str(len(body))}, body)
         if reply.status in REFUSALS:
