@@ -46,13 +46,14 @@ def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PA
     """
     Poll *condition* and return its first true value. Raises AssertionError after *timeout* seconds.
 
-    A condition that takes long leaves as much time to the processes that it waits for.
+    A condition that takes long leaves three times as long to the processes that it waits for, and a long wait is asked
+    about less often: it becomes longer by a twentieth at most.
     """
-    deadline = (began := time.monotonic()) + timeout
+    first = began = time.monotonic()
     while not (value := condition()):
-        if (now := time.monotonic()) > deadline:
+        if (now := time.monotonic()) > first + timeout:
             raise AssertionError(f"waited {timeout:g} s in vain: {what or source_of(condition)}")
-        time.sleep(max(0.005, now - began))
+        time.sleep(max(0.005, 3 * (now - began), (now - first) / 20))
         began = time.monotonic()
     return value
 

@@ -16,7 +16,7 @@ from tests.adversaries.rig import Result, Run, run, run_alone
 from tests.turns import alone
 from tests.users import NEEDS_ROOT
 
-SUITE_S, ALONE_S = 1.2, 3.0
+SUITE_S, ALONE_S = 0.8, 3.0
 """Duration of each attack in the suite; `python -m tests.adversaries` attacks for ten seconds or more."""
 TRIES = 3
 """A machine that others use may be too slow for a verdict about times and for an attack, and for nothing else."""
