@@ -123,8 +123,8 @@ class Commands:
         self._journal = journal
         self._reload = reload
         self._figures = figures
-        self._sources: Configured = sources or _Nothing()
-        self._sinks: Outgoing = sinks or _Nothing()
+        self._sources: Configured = _Nothing() if sources is None else sources
+        self._sinks: Outgoing = _Nothing() if sinks is None else sinks
         self.events: Events = events or Events()
         messages = Messages(journal, readings)
         self.table: Mapping[str, AnyCommand] = {
