@@ -15,7 +15,7 @@ jetstream       blocks of other hubs, from a stream of NATS. Its stages: jetstre
 pickled         log records of Python's SocketHandler
 tcp             clients on TCP; greeting (what they prove first), credentials (the files with keys and certificates),
                 renewed (they are read again when they change)
-tail            log files. Its stages: watching (events of the kernel), following (all files of a source).
+tail            log files. Its stages: watching, unseen (events of the kernel), following (all files of a source).
                 folderfinding, fileglob, filelink, sourceglobs (which folders, and since when), looking, lookfolder
                 (through them), filefinding (what a name leads to), fileset, fileowner (what is followed, for whom),
                 rowindex (what the journal knows), rotations (what a rotation has done: renamed, copied and truncated),

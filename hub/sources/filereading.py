@@ -81,6 +81,8 @@ class FileReading:
         self._parser = parser
         self._line_bytes_max = line_bytes_max
         self._clock = clock
+        self.has_restarted = False
+        """Whether a truncated file was restarted: its copies, and other generations, were searched for then."""
 
     def step(self, owner: Owner, bytes_max: int) -> Step:
         """Read some files of *owner*, at most *bytes_max* bytes."""
@@ -154,6 +156,7 @@ class FileReading:
 
     def _truncated(self, file: Followed, owner: Owner, items: list[Item], read_bytes: int) -> Step:
         """Let *file* and its copies wait until what follows from its truncation is stored."""
+        self.has_restarted = True
         try:
             restarted = self._rotations.restart(file)
         except (OSError, Moved):

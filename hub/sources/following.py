@@ -25,6 +25,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence, Set
 
+from hub.log import get_logger
 from hub.message import Loss, Position
 from hub.sources.complaints import Complaints
 from hub.sources.filefinding import FileFinding
@@ -50,6 +51,7 @@ IDLE_S = 60.0
 REFRESH_S = 24 * 3600.0
 FIRST_REFRESH_S = 600.0
 """How often the rows of files that exist are written again, and the first time after a start."""
+log = get_logger("mpsr.files")
 
 
 class Following:
@@ -169,6 +171,11 @@ class Following:
         has_new, finding.has_new_folder = finding.has_new_folder, False
         return has_new
 
+    def take_restarted(self) -> bool:
+        """Return whether a step has searched a folder for the copies of a truncated file since this was called last."""
+        has_restarted, self._reading.has_restarted = self._reading.has_restarted, False
+        return has_restarted
+
     def _refresh(self) -> Iterator[None]:
         """Write the rows of all files again, so that they do not expire."""
         self._unowned.positions += [self._globs.position(glob) for glob in self._globs.all]
@@ -235,6 +242,21 @@ class Following:
         folder = self._folders.get(folder_path)
         if folder is not None:
             folder.note_changed(name)
+
+    def note_unseen(self, names: Sequence[tuple[str, str]]) -> None:
+        """
+        A file with these names, in folders, was made and written to, and is gone, and no look has seen it: it is a loss
+        if one of them is that of a log that is followed.
+        """
+        for folder_path, name in names:
+            folder = self._folders.get(folder_path)
+            path = "" if folder is None else folder.glob_of(name, self._globs.exclusion)[1]
+            if folder is not None and (files := self._files.by_path.get(path)):
+                reason = "a file was made, and moved away or removed before it was opened: it may be missing"
+                owner = self._files.owners.of(files[-1])
+                owner.losses.append(Loss(reason, tag=files[-1].tag))
+                owner.lines.log(log.warning, "files.unseen", path=path)
+                return
 
     def look_at_sizes(self, folders: Set[str]) -> Iterator[None]:
         """Look at each file in *folders*, of which nothing is reported, whether it was written to."""

@@ -29,7 +29,7 @@ from hub.sources.folderfinding import FolderFinding
 from hub.sources.followed import Followed
 from hub.sources.lookfolder import STRANGERS_MAX, Folder, Folders
 from hub.sources.readorder import ReadOrder
-from hub.sources.rotations import Rotations, Search
+from hub.sources.rotations import NAMES_MAX, Rotations, Search
 from hub.sources.searching import TRIES
 from hub.sources.sourceglobs import SourceGlobs
 
@@ -59,6 +59,8 @@ class Looking:
         self._is_first_look = True
         self._at_home: dict[Followed, None] = {}  # what the present look has found at their paths
         self._held: set[str] = set()  # paths of which the first look may find older generations in other folders
+        self._deferred: dict[str, Folder] = {}
+        """Paths with generations in other folders that have changed, and their own folder, which is to be looked at."""
         self._unsettled: dict[Folder, set[str]] = {}
         """Paths whose generations the last look could not find out, as the names in their folder changed meanwhile."""
         self._files = files
@@ -84,11 +86,17 @@ class Looking:
                 looked.add(folder.path)
                 yield from self._look_in(folder, everything=everything)
                 folder.next_look_at = self._clock() + min(LOOK_PAUSE_RATIO * (self._clock() - began), LOOK_PAUSE_MAX_S)
+        for folder in dict.fromkeys(self._deferred.values()):
+            if folder.names <= NAMES_MAX and self._folders.get(folder.path) is folder:  # otherwise after its pause
+                yield from self._look_in(folder, everything=False)
         self._is_first_look = False
         if everything:
             self._note_at_home()
         self._at_home = {}
         held, self._held = self._held, set()
+        for path in [path for path, each in self._deferred.items() if self._folders.get(each.path) is not each]:
+            del self._deferred[path]
+            held.add(path)
         for folder in [each for each in self._unsettled if self._folders.get(each.path) is not each]:
             del self._unsettled[folder]
         self._order.disordered = self._unknown()
@@ -99,7 +107,7 @@ class Looking:
 
     def _unknown(self) -> set[str]:
         """Return the paths of which it is not known between two folders, or looks, which generations there are."""
-        return self._held.union(*self._unsettled.values())
+        return self._held.union(self._deferred, *self._unsettled.values())
 
     def _note_at_home(self) -> None:
         """
@@ -118,7 +126,10 @@ class Looking:
         """
         folder.looks += 1
         before = self._unsettled.pop(folder, None)
-        self._order.disordered = self._unknown()
+        deferred = {path for path, each in self._deferred.items() if each is folder}
+        for path in deferred:
+            del self._deferred[path]
+        self._order.disordered = self._unknown() | deferred
         for tries_left in reversed(range(TRIES)):
             names, folder.dirty = folder.dirty, set()
             listed = yield from self._look_at_names(folder, None if everything else names)
@@ -329,6 +340,10 @@ class Looking:
             if home != folder.path and (other := self._folders.get(home)) is not None:
                 self._files.changed.add(path)
                 other.note_changed(base)
+                if any(file.folder == folder.path for file in self._files.by_path.get(path, ())):
+                    self._order.link(path)
+                    self._deferred[path] = other
+                    self._order.disordered.add(path)
         return [path for path in changed if path not in self._files.changed]
 
     @staticmethod

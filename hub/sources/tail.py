@@ -91,7 +91,7 @@ class FilesSource:
         self._woken, self._ended = asyncio.Event(), asyncio.Event()
         self._began_ns = 0
         self._is_stopping = False
-        self._has_events = False
+        self._has_events = self._is_looking = False
         self._is_incomplete = False  # more has happened than was reported
         self._failure: BaseException | None = None
         self._lag = Lag(0)
@@ -204,11 +204,15 @@ class FilesSource:
 
     def _note_events(self) -> bool:
         """Pass on what has happened; return whether everything must be looked at."""
-        heard = self._watching.read()
+        following = self._following
+        is_certain = not following.take_restarted() and not self._is_looking and not self._is_incomplete
+        heard = self._watching.read(is_certain=is_certain)
         for folder, name in heard.written:
-            self._following.note_modified(folder, name)
+            following.note_modified(folder, name)
         for folder, changed in heard.changed:
-            self._following.note_changed(folder, changed)
+            following.note_changed(folder, changed)
+        for names in heard.gone:
+            following.note_unseen(names)
         return heard.is_incomplete
 
     def _pause(self) -> float:
@@ -227,14 +231,24 @@ class FilesSource:
     def _everything_at(self) -> float:
         return min(self._look_at, self._look_again_at) if self._is_incomplete else self._look_at
 
+    async def _look(self, *, everything: bool) -> None:
+        """Look; what happens meanwhile, or before new folders are watched, is read before what happens then."""
+        self._is_looking = True
+        try:
+            await self._in_steps(self._following.look(everything=everything))
+            if self._following.take_new_folder() and not everything:
+                await self._on_thread(self._watch)
+            if self._watching.fd != -1 and await self._on_thread(self._note_events):
+                self._is_incomplete = True
+        finally:
+            self._is_looking = False
+
     async def _look_again(self) -> None:
         now = self._clock()
         if now >= self._everything_at:
             await self._look_at_everything()
         elif self._following.next_look_in == 0.0:
-            await self._in_steps(self._following.look(everything=False))
-            if self._following.take_new_folder():
-                await self._on_thread(self._watch)
+            await self._look(everything=False)
         if self._watching.polled and now >= self._poll_folders_at:
             for folder in self._watching.polled:
                 self._following.note_changed(folder, None)
@@ -245,13 +259,13 @@ class FilesSource:
             self._poll_at = self._clock() + min(max(POLL_S, POLL_RATIO * took_s), POLL_MAX_S)
 
     async def _look_at_everything(self) -> None:
-        following, began = self._following, self._clock()
+        began = self._clock()
         self._is_incomplete = False
-        await self._in_steps(following.look())
+        await self._look(everything=True)
         await self._store_control()
         await self._on_thread(self._watch)
         # What happened between the look and the watch.
-        await self._in_steps(following.look(everything=False))
+        await self._look(everything=False)
         await self._store_control()
         now = self._clock()
         self._look_at = now + LOOK_S

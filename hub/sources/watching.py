@@ -15,10 +15,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any, NamedTuple
 
 from hub.log import get_logger
+from hub.sources.unseen import Unseen
 
 SILENT = frozenset(["nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "overlay", "virtiofs", "afs", "ceph", "glusterfs"])
 """File systems that do not report what others write; those whose names begin with ``fuse`` do not either."""
@@ -36,12 +37,14 @@ class Heard(NamedTuple):
     """
     What has happened since it was last read: folder and name of files that were written to, and of names that came,
     went or changed (None: all of the folder), in their order. *is_incomplete*: more has happened, or a folder was made
-    or moved.
+    or moved. *gone*: the names of each file that was made, written to, and moved to a folder that is not watched or
+    deleted, all of it since the last read or, of a move, since the one before.
     """
 
     written: Set[tuple[str, str]]
     changed: Set[tuple[str, str | None]]
     is_incomplete: bool
+    gone: Sequence[Sequence[tuple[str, str]]] = ()
 
 
 def _library() -> Callable[[], Any] | None:
@@ -65,6 +68,7 @@ class Watching:
         self._paths: dict[int, set[str]] = {}  # by watch
         self._watches: dict[tuple[str, bool], int] = {}  # by path, and whether its files are of interest
         self._has_failed = False
+        self._unseen = Unseen()
         self._queue: Any = None
         make = make or _library()
         if make is None:
@@ -114,12 +118,15 @@ class Watching:
                     self._watches[key] = now
                     self._paths.setdefault(now, set()).add(path)
 
-    def read(self) -> Heard:
-        """Return what has happened."""
+    def read(self, *, is_certain: bool = True) -> Heard:
+        """Return what has happened. Unless *is_certain*, a look may have found what was made since the last read."""
         written: dict[tuple[str, str], None] = {}
         changed: dict[tuple[str, str | None], None] = {}
         is_incomplete = False
-        for watch, mask, _, name in self._queue.read(timeout=0) if self._queue is not None else ():
+        self._unseen.begin(is_certain=is_certain and not self.polled)
+        for watch, mask, cookie, name in self._queue.read(timeout=0) if self._queue is not None else ():
+            if not mask & _ISDIR:
+                self._unseen.note((watch, name), mask, cookie)
             if mask & (_OVERFLOW | _MOVED_ITSELF):
                 is_incomplete = True
             for path in self._paths.get(watch, ()):
@@ -135,7 +142,12 @@ class Watching:
                         if self._watches.get(key) == watch:
                             del self._watches[key]
                     is_incomplete = True
-        return Heard(written.keys(), changed.keys(), is_incomplete)
+        if is_incomplete:  # it may be in a folder that is not watched yet
+            self._unseen.forget()
+        unseen = self._unseen.end()
+        paths = self._paths
+        gone = tuple([(path, name) for watch, name in names for path in paths.get(watch, ())] for names in unseen)
+        return Heard(written.keys(), changed.keys(), is_incomplete, gone)
 
     def close(self) -> None:
         """End all watches."""

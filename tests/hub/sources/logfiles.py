@@ -107,6 +107,11 @@ class Site:
             batches = [batch for batch in reader.read() if isinstance(batch, Batch)]
             return [message for batch in batches for message in batch.messages()]
 
+    async def has_rested(self) -> None:
+        """Return when the source waits for events, and has none to look at."""
+        following = self.source._following
+        await until(lambda: not self.source._is_looking and following.next_look_in is None, "all is looked at")
+
     async def has(self, *texts: str) -> None:
         """Return when these texts are stored, in this order, and no others."""
         await until(lambda: len(self.texts) >= len(texts), f"{texts}")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hub.sources import looking
 from tests.hub.sources.followrig import LONG, Rig, tick
 
 
@@ -17,6 +21,17 @@ def shift(rig: Rig, old: Path) -> None:
         if (old / f"app.log.{number}").exists():
             os.rename(old / f"app.log.{number}", old / f"app.log.{number + 1}")
     os.rename(rig.folder / "app.log", old / "app.log.1")
+
+
+def sorted_scan(scan: Any) -> Any:
+    """Return *scan*, with the names in their order."""
+
+    @contextlib.contextmanager
+    def scanned(folder: Any) -> Iterator[list[Any]]:
+        with scan(folder) as entries:
+            yield sorted(entries, key=lambda entry: entry.name)
+
+    return scanned
 
 
 def with_olddir(rig: Rig, old: Path) -> Path:
@@ -57,6 +72,74 @@ def test_generations_in_another_folder(rig: Rig, tmp_path: Path, name: str, is_r
         rig.write("app.log", f"{number}\n")
     assert rig.all() == ["5", "6"]
     assert rig.losses == []
+
+
+def test_generations_of_a_log_that_is_not_there(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a start, they are read in their order, in whichever one they are listed in their folder."""
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.start()
+    for number in (1, 2, 3):
+        rig.write("app.log", f"{number}\n")
+        shift(rig, old)
+        tick()
+    rig.write("app.log", "4\n")
+    rig.look()
+    (owner,) = rig.it.owners.values()
+    rig.step(owner)  # the rows
+    shift(rig, old)
+    monkeypatch.setattr(os, "scandir", sorted_scan(os.scandir))
+    rig.start()
+    assert rig.read() == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("names_max", [0, 256])
+def test_a_look_at_the_folder_of_the_older_generations_alone(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names_max: int
+) -> None:
+    """What is found there is not read before the folder of the log was looked at, which may be large, and wait."""
+    monkeypatch.setattr(looking, "NAMES_MAX", names_max)
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    shift(rig, old)
+    rig.write("app.log", "2\n" * 50)
+    rig.look()
+    os.rename(old / "app.log.1", old / "app.log.2")
+    shutil.copyfile(rig.folder / "app.log", old / "app.log.1")
+    os.truncate(rig.folder / "app.log", 0)
+    tick()
+    rig.write("app.log", "3\n")
+    shift(rig, old)
+    rig.write("app.log", "4\n")
+    rig.it.folders[str(rig.folder)].next_look_at = rig.now + 5
+    rig.it.note_changed(str(old), None)
+    rig.look(everything=False)
+    expected = [*["2"] * 50, "3", "4"]
+    assert rig.read() == (expected if names_max else [])
+    rig.now += 5
+    rig.look(everything=False)
+    assert rig.read() == ([] if names_max else expected)
+
+
+def test_a_folder_that_is_gone_before_it_is_looked_at(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generations elsewhere do not wait for it."""
+    monkeypatch.setattr(looking, "NAMES_MAX", 0)
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.start()
+    rig.write("app.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.write("app.log", "2\n")
+    shift(rig, old)
+    rig.folder.rmdir()
+    rig.it.note_changed(str(old), None)
+    rig.look(everything=False)
+    assert [*rig.read(), *rig.all()] == ["2"]
 
 
 @pytest.mark.parametrize("is_running", [True, False])

@@ -379,3 +379,52 @@ def test_a_long_look(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 is_held = False
 
     run(check())
+
+
+@both_loops
+def test_a_file_that_is_made_and_moved_away_between_two_looks(run: Run, tmp_path: Path) -> None:
+    """Nobody can read it any more, so it is a loss; the file before it was open, and is read to its end."""
+    pytest.importorskip("inotify_simple", reason="needs the library inotify-simple")
+
+    async def main() -> None:
+        (tmp_path / "away").mkdir()
+        async with following(tmp_path) as site:
+            site.write("app.log", "1\n")
+            await site.has("1")
+            await site.has_rested()
+            for number in (2, 3):
+                os.rename(site.logs / "app.log", tmp_path / "away" / f"{number}")
+                site.write("app.log", f"{number}\n")
+            await until(lambda: len(site.texts) == 2 and site.losses)
+            assert site.texts == ["1", "3"]
+            (loss,) = site.losses
+            assert loss["tag"].endswith(".app.log")
+            assert "before it was opened" in loss["reason"]
+            site.write("app.log", "4\n")
+            await site.has("1", "3", "4")
+            assert len(site.losses) == 1
+
+    run(main())
+
+
+@both_loops
+def test_a_file_that_is_made_and_moved_to_another_folder_of_the_source(run: Run, tmp_path: Path) -> None:
+    """It is found there: nothing is lost."""
+    pytest.importorskip("inotify_simple", reason="needs the library inotify-simple")
+
+    async def main() -> None:
+        old = tmp_path / "old"
+        old.mkdir()
+        async with following(tmp_path, paths=[f"{tmp_path}/logs/*.log", f"{old}/*"]) as site:
+            site.write("app.log", "1\n")
+            await site.has("1")
+            await site.has_rested()
+            for number in (2, 1):
+                os.rename(site.logs / "app.log", old / f"app.log.{number}")
+                site.write("app.log", f"{4 - number}\n")
+            await site.has("1", "2", "3")
+            site.write("app.log", "4\n")
+            await site.has("1", "2", "3", "4")
+            assert site.losses == []
+
+    run(main())

@@ -185,3 +185,25 @@ def test_mounts(tmp_path: Path) -> None:
     assert mounted(str(table)) == {}
     assert mounted("/nonexistent") == {}
     assert mounted()
+
+
+def test_a_file_that_is_made_and_moved_away(tmp_path: Path) -> None:
+    """It is gone, whoever looks then; not if it is in a folder that is watched, or of which nothing is reported."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "logs").mkdir()
+    found, log = watched(tmp_path / "logs"), tmp_path / "logs" / "app.log"
+
+    def come_and_go() -> list[list[tuple[str, str]]]:
+        log.write_text("x")
+        os.rename(log, tmp_path / "old" / "app.log.1")
+        return [list(names) for heard in (found.read(), found.read()) for names in heard.gone]
+
+    assert come_and_go() == [[(str(tmp_path / "logs"), "app.log")]]
+    (tmp_path / "logs" / "new").mkdir()
+    assert come_and_go() == []
+    found.polled.add("elsewhere")
+    assert come_and_go() == []
+    found.polled.clear()
+    found.watch([str(tmp_path / "logs"), str(tmp_path / "old")], [])
+    assert come_and_go() == []
+    found.close()

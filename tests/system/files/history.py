@@ -158,7 +158,6 @@ class History:
             multiline=None if self.multiline is None else Multiline(self.multiline),
         )
         self.patch = patch
-        self.told = 0  # of the story
 
     def run(self) -> None:
         """Run the whole history. Raises AssertionError."""
