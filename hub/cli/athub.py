@@ -13,10 +13,10 @@ Not here: options, filters and output (hub.cli.logs), how the hub reads (hub.con
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hub.cli.output import rest
+from hub.cli.output import Lines, rest
 from hub.cli.stored import FOLLOW_S
 from hub.journal.segment import SEQUENCE_MAX
 from hub.message import Message
@@ -43,6 +43,9 @@ class AtHub:
 
     def groups(self, after: int) -> Iterator[Iterable[Message]]:
         return self._pages(self._filters, after=after)
+
+    def shown(self, after: int, show: Callable[[Iterable[Message]], Lines]) -> Iterator[Lines]:
+        return map(show, self.groups(after))
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         if not count:

@@ -140,6 +140,18 @@ def write(groups: Iterable[Lines]) -> int:
     return written
 
 
+def encoded(groups: Iterable[Lines]) -> Encoded:
+    """Return the lines of all *groups* together."""
+    count, parts = 0, list[bytes]()
+    for group in groups:
+        if not isinstance(group, Encoded):
+            lines = list(group)
+            group = Encoded(len(lines), _encode(lines))  # noqa: PLW2901  the same lines
+        count += group.lines
+        parts.append(group.data)
+    return Encoded(count, b"".join(parts))
+
+
 def _encode(lines: list[str]) -> bytes:
     return "\n".join([*lines, ""]).encode("utf-8", "replace") if lines else b""
 

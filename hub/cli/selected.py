@@ -43,7 +43,7 @@ def write_selected(stored: Stored, showing: Showing, selected: Selected) -> int:
     if selected.is_reversed:
         newest = (message for stretch in stored.backward(after) for message in reversed(stretch))
         return showing.write(iter([itertools.islice(newest, count)]))
-    return showing.write(stored.groups(after) if count is None else iter([stored.last(count, after)]))
+    return showing.write_all(stored, after) if count is None else showing.write(iter([stored.last(count, after)]))
 
 
 def write_around(stored: Stored, showing: Showing, selected: Selected, context: Query, around: tuple[int, int]) -> int:

@@ -17,6 +17,7 @@ from hub.query.found import Found
 from hub.query.rendering import json_of, render_json, render_text, texts_of
 
 if TYPE_CHECKING:
+    from hub.cli.stored import Stored
     from hub.message import Message
     from hub.query.context import Shown
 
@@ -64,6 +65,12 @@ class Showing:
             written = write(map(self._lines, groups))
         self._save()
         return written
+
+    def write_all(self, stored: Stored, after: int) -> int:
+        """Write a line for each stored message. Processors share the work, unless a line depends on the one before."""
+        if self._is_collapsed or self._cursor is not None:
+            return self.write(stored.groups(after))
+        return write(stored.shown(after, self._lines))
 
     def write_around(self, groups: Iterator[list[Shown]]) -> int:
         """Write a line for each match, each message around it, and each break. Return the number of lines."""

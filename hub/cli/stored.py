@@ -7,19 +7,21 @@ Not here: options, filters and output (hub.cli.logs), the same messages from a r
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple, Protocol
 
 from hub.cli.changes import Changes
-from hub.cli.output import complain, rest
+from hub.cli.output import Lines, complain, rest
+from hub.cli.sharing import shared
 from hub.errors import JournalUnusable
 from hub.journal.files import DiskFiles
-from hub.journal.reader import Reader, has_journal, open_reader
+from hub.journal.reader import Gap, Reader, has_journal, open_reader
 from hub.journal.seal import read_seal
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
-from hub.message import Message
+from hub.message import Batch, Message
 from hub.query.backward import backward, last, last_sequence_before
 from hub.query.context import Context, Shown
 from hub.query.found import Found
@@ -36,6 +38,9 @@ class Stored(Protocol):
 
     def groups(self, after: int) -> Iterator[Iterable[Message]]:
         """Yield the messages in their order, some at a time."""
+
+    def shown(self, after: int, show: Callable[[Iterable[Message]], Lines]) -> Iterator[Lines]:
+        """Yield what *show* makes of these groups, some at a time."""
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         """Return the last *count*, in their order."""
@@ -84,7 +89,11 @@ class InFiles:
             raise JournalUnusable(error.path, f"{error.reason} (--socket asks a running hub instead)") from error
 
     def groups(self, after: int) -> Iterator[Iterable[Message]]:
-        return self._wanted(self._open(after), after)
+        return self._wanted(self._open(after).read(), after)
+
+    def shown(self, after: int, show: Callable[[Iterable[Message]], Lines]) -> Iterator[Lines]:
+        batches = itertools.takewhile(lambda found: not self._query.is_after(found), self._open(after).read())
+        return shared(batches, lambda some: map(show, self._wanted(iter(some), after)))
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         return last(self._folder, self._query, count, after=after, below=before)
@@ -108,7 +117,7 @@ class InFiles:
         with closing(Changes(self._folder)) as changes:  # before the first read, so that no write is missed
             reader = self._open(after)
             while True:
-                yield self._wanted(reader, after, follow=True)
+                yield self._wanted(reader.read(follow=True), after)
                 changes.wait()
 
     def around(self, selected: Query, around: Around, after: int, *, follow: bool) -> Iterator[Iterator[list[Shown]]]:
@@ -137,8 +146,8 @@ class InFiles:
     def _open(self, after: int) -> Reader:
         return open_reader(self._folder, after=after, since=self._query.since)
 
-    def _wanted(self, reader: Reader, after: int, *, follow: bool = False) -> Iterator[Iterable[Message]]:
-        for group in self._query.groups(reader.read(follow=follow)):
+    def _wanted(self, batches: Iterator[Batch | Gap], after: int) -> Iterator[Iterable[Message]]:
+        for group in self._query.groups(batches):
             is_behind = isinstance(group, Found) and group.sequences[0] > after
             yield group if is_behind else (message for message in group if message.sequence > after)
 
