@@ -162,6 +162,15 @@ def test_each_protocol_has_a_name() -> None:
         assert [protocol_of(each) for each in selected] == [name]
 
 
+def test_a_decoder_that_is_closed_reports_nothing() -> None:
+    """Its connection is gone: what is selected after that is not passed on, and it holds nothing that could be."""
+    selected: list[Decoder] = []
+    decoder = DetectingDecoder(on_selected=selected.append)
+    decoder.close()
+    decoder.receive(b"text")
+    assert selected == []
+
+
 def test_what_waits_is_what_the_selected_decoder_holds() -> None:
     """A piece of a message waits for the others, and comes out when it is released; text never waits."""
     decoder = DetectingDecoder()
