@@ -67,7 +67,7 @@ Environment=MPSR_SOCKET=%t/mpsr/hub.sock
 Environment={environment}
 Restart=always
 RestartSec=1
-# Fed while the receiver is idle or gets on. If it is not, the hub says on which line it stands, and is started again.
+# Fed while the receiver is idle or makes progress. Otherwise the hub logs the line it is stuck at, and is restarted.
 WatchdogSec=60
 Environment=PYTHONFAULTHANDLER=1
 SyslogIdentifier=mpsr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -73,5 +74,16 @@ def test_every_block_says_what_it_is() -> None:
         for page in PAGES
         for block in blocks_of(page)
         if block.language not in known
+    ]
+    assert not odd
+
+
+def test_a_fence_stands_alone() -> None:
+    """Nothing but the language follows the beginning of a block, and nothing its end: no reflow has joined lines."""
+    odd = [
+        f"{name_of(page)}:{number}"
+        for page in PAGES
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        if "```" in line and not re.fullmatch(r"\s*(?:[-*] )?`{3,}[a-z]*", line)
     ]
     assert not odd
