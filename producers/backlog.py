@@ -80,8 +80,7 @@ class Backlog:
         self._open_until = 0  # up to this position there is room for sure
         self.open_count = 0
         """Messages in the open chunk."""
-        self.appended = 0
-        """Messages ever appended."""
+        self._appended_before = 0  # messages appended before those in the open chunk
         self.settled = 0
         """Messages ever settled. All messages appended before them are settled too."""
         self.acknowledged = 0
@@ -91,6 +90,11 @@ class Backlog:
         self.left = 0
         """Messages left to the hub in files when their session ended."""
         self._cut_bytes = 0
+
+    @property
+    def appended(self) -> int:
+        """Messages ever appended."""
+        return self._appended_before + self.open_count
 
     @property
     def held_bytes(self) -> int:
@@ -147,9 +151,8 @@ class Backlog:
             return False
         arena.memory[position:end] = entry  # as in `append`
         arena.position = end
-        self.open_count += 1
-        arena.words[STATE] = self.open_count << COUNT_SHIFT | end
-        self.appended += 1
+        self.open_count = count = self.open_count + 1
+        arena.words[STATE] = count << COUNT_SHIFT | end
         return True
 
     def append(self, tag: bytes, entry: bytes, count: int = 1) -> bool:
@@ -172,7 +175,6 @@ class Backlog:
         arena.position = position = position + size
         self.open_count += count
         arena.words[STATE] = self.open_count << COUNT_SHIFT | position  # from here on the message is safe
-        self.appended += count
         return True
 
     def cut(self) -> None:
@@ -197,6 +199,7 @@ class Backlog:
         self._unsent += (chunk,)
         self._by_id[chunk_id] = chunk
         self._cut_bytes += end - start
+        self._appended_before += chunk.count
         self._open_tag, self.open_count = None, 0
 
     def next_unsent(self) -> Chunk | None:

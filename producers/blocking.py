@@ -47,6 +47,7 @@ class Producer:
         self.path: str = self._out.path
         self._sender = Sender(self._out)
         self._handover = self._sender.handover
+        self.put = self._handover.put  # for the emitter of the log handlers: without a call in between
         lifetime.enter_closable(self._sender)
 
     def __del__(self) -> None:
@@ -78,14 +79,16 @@ class Producer:
         """
         entry = pack_entry(encode_record(record), time_ns)
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
-        lifetime.note_fork()
         self._handover.put(tag_bytes, entry, timeout)
 
     def send_entry(self, entry: bytes, *, tag: str | None = None, timeout: float | None = None) -> None:
         """Accept one message that is an *entry* already (`pack_entry`); it is not checked. Otherwise like `send`."""
         tag_bytes = self._out.tag if tag is None else encode_tag(tag)
-        lifetime.note_fork()
         self._handover.put(tag_bytes, entry, timeout)
+
+    def tag_bytes(self, tag: str | None) -> bytes:
+        """Return *tag*, or the default tag, for `put`. Raises BadRecord."""
+        return self._out.tag if tag is None else encode_tag(tag)
 
     def send_entries(self, entries: bytes, count: int, *, tag: str | None = None, timeout: float | None = None) -> None:
         """

@@ -52,6 +52,7 @@ class Handover:
 
     def _begin(self) -> None:
         self._link = self._out.link
+        self._add = self._out.backlog.add
         self._guard: Guard[tuple[bytes, bytes]] = Guard()
         self._waker = Waker()
         self._sleeps_until: float | None = 0.0  # when the thread wakes by itself; None: never
@@ -71,6 +72,8 @@ class Handover:
 
     def put(self, tag: bytes, entry: bytes, timeout: float | None) -> None:
         """Accept one message. Raises BacklogFull or ProducerClosed; the message is then not kept."""
+        if not lifetime.mark[0]:
+            lifetime.note_fork()
         guard = self._guard
         if guard.is_inside():  # a signal handler or finalizer interrupted this thread inside
             guard.deferred.append((tag, entry))
@@ -80,11 +83,12 @@ class Handover:
             with guard.lock:
                 if self._is_closed or self.is_stopped or self.thread is None or guard.deferred:
                     self._prepare()
-                if not self._out.backlog.add(tag, entry):
-                    if not self._out.put(tag, entry):
-                        self._wait_for_room(tag, entry, timeout)
-                    if self._out.backlog.open_count == 1:  # a chunk was begun: the one before it may have been cut
-                        self._look()
+                elif self._add(tag, entry):
+                    return  # as usual. The thread, which was woken, puts in what has been deferred since
+                if not self._out.put(tag, entry):
+                    self._wait_for_room(tag, entry, timeout)
+                if self._out.backlog.open_count == 1:  # a chunk was begun: the one before it may have been cut
+                    self._look()
         except ProducerError:
             raise
         except BaseException:  # raised by a signal handler, perhaps before `_look`

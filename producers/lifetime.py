@@ -49,7 +49,7 @@ _lost: dict[str, NotAcknowledged] = {}
 _is_finalizing = sys.is_finalizing
 _forkable: weakref.WeakSet[Forkable] = weakref.WeakSet()
 _closable: weakref.WeakSet[Closable] = weakref.WeakSet()
-_mark = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+mark = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 """Its first byte is 1 in the process that created it, and 0 in a child forked since."""
 
 
@@ -66,7 +66,7 @@ def enter_closable(producer: Closable) -> None:
 
 def note_fork() -> None:
     """Detect a fork that bypassed Python's hooks. Costs one byte comparison."""
-    if not _mark[0]:
+    if not mark[0]:
         _after_fork()
 
 
@@ -161,14 +161,14 @@ def _start_fresh() -> None:
     global _has_ended  # noqa: PLW0603  a child that an exit hook has forked
     _has_ended = False
     _lost.clear()
-    _mark[0] = 1
+    mark[0] = 1
     lockfile.after_fork()
     for producer in list(_forkable):
         producer.after_fork()
 
 
-_mark[0] = 1
+mark[0] = 1
 with contextlib.suppress(OSError, ValueError):  # other systems: only Python's own hooks
-    _mark.madvise(_MADV_WIPEONFORK)
+    mark.madvise(_MADV_WIPEONFORK)
 atexit.register(_end)
 os.register_at_fork(after_in_child=_start_fresh)

@@ -55,9 +55,15 @@ _FLAT = frozenset((str, int, float, bool, type(None), bytes))
 def pack(value: object) -> bytes:
     """Return *value* as msgpack. Raises `FAULTS`."""
     packed = pack_any_depth(value)
-    if len(packed) > RECORD_NESTING_MAX and not _is_flat(value) and is_deeper(packed, RECORD_NESTING_MAX):
-        raise RecursionError(TOO_DEEP)
+    if len(packed) > RECORD_NESTING_MAX:
+        check_depth(value, packed)
     return packed
+
+
+def check_depth(value: object, packed: bytes) -> None:
+    """Raise RecursionError if *value*, whose msgpack is *packed*, is nested too deeply. A short one cannot be."""
+    if not _is_flat(value) and is_deeper(packed, RECORD_NESTING_MAX):
+        raise RecursionError(TOO_DEEP)
 
 
 def _is_flat(value: object) -> bool:
@@ -71,7 +77,10 @@ def encode_record(record: Record) -> bytes:
     if not is_dict and not isinstance(record, Mapping):
         raise BadRecord("", f"a record is a map, not {type(record).__name__}")
     try:
-        return pack(record if is_dict else dict(record))
+        packed = pack_any_depth(record if is_dict else dict(record))
+        if len(packed) > RECORD_NESTING_MAX:
+            check_depth(record, packed)
+        return packed
     except FAULTS as error:
         path, reason = _find_fault(record, str(error))
         raise BadRecord(path, reason) from error

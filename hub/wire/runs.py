@@ -4,8 +4,8 @@ Runs: consecutive Message frames of one tag that become one batch.
 A Message frame ``[tag, time, record]`` and its entry ``[time, record]`` differ only in their first bytes, the *prefix*:
 header, tag, and the first byte of the time, which distinguishes a Message frame from the other kinds.
 
-`cut_at_once` replaces all prefixes of a read in one operation instead of one step per frame. If every whole object has
-the length of the bytes from one prefix to the next, each object is a frame that begins with a prefix. A record that
+`cut_at_once` replaces all prefixes of a read in one operation instead of one step per frame. If each object of the
+result is as long as what lay between two prefixes, each is an entry, and each frame began with a prefix. A record that
 contains a prefix makes a difference, and so do frames of another kind; then the frames are cut one by one. Comparing
 the numbers of objects and prefixes would not be enough: one record that contains a prefix can hide one frame of another
 kind.
@@ -62,26 +62,24 @@ def cut_at_once(data: bytes, at: int, prefix: bytes) -> tuple[bytes, int, int] |
 
     Return None if there are few, or anything else is among them.
     """
-    last = data.rfind(prefix, at)
-    frames = data[at:last]
-    rests = frames.split(prefix, _RUN_MAX + 1)  # an empty part, and the rest of each frame
-    if len(rests) > _RUN_MAX + 1:
-        last -= len(prefix) + len(rests.pop())
-        frames = data[at:last]
+    # An empty part, what follows each prefix, and what follows the last prefix.
+    rests = (data[at:] if at else data).split(prefix, _RUN_MAX + 1)
+    last = len(data) - len(rests.pop()) - len(prefix)
     count = len(rests) - 1
     if count < _RUN_MIN:
         return None
-    joined = codec.join((frames,), count)
+    rests[0] = codec.array_header(count)
+    head = b"\x92" + prefix[-1:]
+    entries = head.join(rests)
     try:
-        objects = codec.split_fast(joined)
+        objects = codec.split_fast(entries)
     except (msgspec.DecodeError, RecursionError):
         return None
     lengths = list(map(len, objects))
-    differs = set(map(sub, lengths, map(len, islice(rests, 1, None)))) != {len(prefix)}
-    if differs or (max(lengths) > codec.NESTING_MAX and codec.is_deeper(joined, codec.NESTING_MAX)):
+    differs = set(map(sub, lengths, map(len, islice(rests, 1, None)))) != {len(head)}
+    if differs or (max(lengths) > codec.NESTING_MAX and codec.is_deeper(entries, codec.NESTING_MAX)):
         return None
-    rests[0] = codec.array_header(count)
-    return (b"\x92" + prefix[-1:]).join(rests), count, last
+    return entries, count, last
 
 
 def count_good(slices: Sequence[bytes]) -> int:

@@ -57,16 +57,21 @@ class Emitter:
 
     def send(self, record: dict[Any, Any], tag: str | None, time_ns: int | None) -> None:
         """Send one message. Raises ProducerClosed if a producer that the emitter does not own was closed."""
+        self.put(self.tag_bytes(tag), pack_whatever(record, time_ns))
+
+    def put(self, tag: bytes, entry: bytes) -> None:
+        """Send one message that is an *entry* already, under a tag of `tag_bytes`. Raises as `send` does."""
         try:
-            entry = pack_entry(pack(record), time_ns)
-        except Exception:  # noqa: BLE001  besides its own, msgspec raises what a user's class raises
-            entry = pack_entry(pack_sanitized(record), time_ns)
-        try:
-            self.producer.send_entry(entry, tag=tag, timeout=0.0)
+            self.producer.put(tag, entry, 0.0)
         except (BacklogFull, ProducerClosed):
-            self._send_waiting(entry, tag)
-        except BadRecord:  # the tag is invalid
-            self._send_waiting(entry, _fitting(tag))
+            self._put_waiting(tag, entry)
+
+    def tag_bytes(self, tag: str | None) -> bytes:
+        """Return the bytes of *tag*, of a valid one in place of an invalid one; None: the default tag."""
+        try:
+            return self.producer.tag_bytes(tag)
+        except BadRecord:
+            return self.producer.tag_bytes(_fitting(tag))
 
     def flush(self, timeout: float) -> None:
         """Wait up to *timeout* seconds until everything is on the hub's disk. Do not wait if the hub is away."""
@@ -86,19 +91,19 @@ class Emitter:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sys.stderr.write(f"mpsr: {late}\n")
 
-    def _send_waiting(self, entry: bytes, tag: str | None) -> None:
+    def _put_waiting(self, tag: bytes, entry: bytes) -> None:
         who, producer = object(), self.producer
         stats = producer.stats()
         wait_s = self._wait_budget.begin(who, acknowledged=stats["acknowledged"], pending=stats["pending"])
         try:
-            producer.send_entry(entry, tag=tag, timeout=wait_s)
+            producer.put(tag, entry, wait_s)
         except BacklogFull:
             self.dropped += 1
             with contextlib.suppress(Reentered):  # in a signal handler that interrupted the producer
                 producer.drop()
         except ProducerClosed:
             self._open_again(producer)
-            self.producer.send_entry(entry, tag=tag, timeout=0.0)
+            self.producer.put(tag, entry, 0.0)
         finally:
             self._wait_budget.end(who)
 
@@ -111,7 +116,13 @@ class Emitter:
         self.producer = producer
 
 
+def pack_whatever(record: dict[Any, Any], time_ns: int | None) -> bytes:
+    """Return the entry of *record*, whatever it holds."""
+    try:
+        return pack_entry(pack(record), time_ns)
+    except Exception:  # noqa: BLE001  besides its own, msgspec raises what a user's class raises
+        return pack_entry(pack_sanitized(record), time_ns)
+
+
 def _fitting(tag: str | None) -> str | None:
-    if tag is None:
-        return None
-    return tag.encode(errors="backslashreplace")[:TAG_BYTES_MAX].decode(errors="ignore")
+    return None if tag is None else tag.encode(errors="backslashreplace")[:TAG_BYTES_MAX].decode(errors="ignore")

@@ -29,42 +29,42 @@ from __future__ import annotations
 import logging
 import operator
 import os
-import re
+import struct
 import sys
 from collections.abc import Container, Mapping
 from typing import Any
 
+from hub.entries import NS, RECORD_NESTING_MAX
 from producers.blocking import Producer
 from producers.logs import exceptions
-from producers.logs.emitter import WAIT_S_MAX, Emitter, tag_of_process
+from producers.logs.emitter import WAIT_S_MAX, Emitter, pack_whatever, tag_of_process
+from producers.logs.places import BY_LOGGING, KEY, OwnRecord, Places, key_of, level_of
 from producers.logs.sanitize import CUT_KEY, REPR_KEY, safe_str
+from producers.record import check_depth, pack_any_depth
 
 CLOSE_TIMEOUT_S = 1.0
-_BY_LOGGING = list(logging.LogRecord("", 0, "", 0, "", (), None).__dict__)
-STANDARD = frozenset(_BY_LOGGING) | {"message", "asctime", "taskName"}
+STANDARD = frozenset(BY_LOGGING) | {"message", "asctime", "taskName"}
 """The attributes of a record that are not extra."""
-LEVELS = {0: "notset", 10: "debug", 20: "info", 30: "warning", 40: "error", 50: "critical"}
 RESERVED = frozenset((
     "level", "message", "logger", "pathname", "lineno", "func", "thread", "process", "levelno", "task", "exc_info",
     "traceback", "stack_info", REPR_KEY, CUT_KEY,
 ))  # fmt: skip
 
-_STANDARD_COUNT, _LAST_STANDARD = len(_BY_LOGGING), _BY_LOGGING[-1]
+_STANDARD_COUNT, _LAST_STANDARD = len(BY_LOGGING), BY_LOGGING[-1]
 _SPECIAL = STANDARD | RESERVED | {"extra"}
-_get = operator.itemgetter(
-    "levelno", "msg", "args", "name", "pathname", "lineno", "funcName", "threadName", "processName", "exc_info",
-    "stack_info",
-)  # fmt: skip
+_USED = "created", "msg", "args", "threadName", "exc_info", "exc_text", "stack_info"
+_get = operator.itemgetter(*_USED)
+# Raises KeyError if a record lacks an attribute: then it may have the usual number of them all the same.
+_check_others = operator.itemgetter(*(name for name in BY_LOGGING if name not in _USED and name not in KEY))
+_START = struct.Struct(">3sIIB")  # array of 2, fixext8, type 0; seconds, nanoseconds; a map of up to 15 pairs
+_LARGEST_FIXMAP = 0x8F
 
-_OWN = "mpsr."  # our own loggers: a producer does not send its own log
 _FROM_STRUCTLOG = {"_logger", "_name"}  # added by ProcessorFormatter.wrap_for_formatter for its own use
 _SAME = ("level", "logger")  # duplicated by its `add_log_level` and `add_logger_name`
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _DEFAULT_FORMATS = {  # of `logging`, in its three styles
     "%(message)s", "{message}", "${message}",
     "%(levelname)s:%(name)s:%(message)s", "{levelname}:{name}:{message}", "${levelname}:${name}:${message}",
 }  # fmt: skip
-_NS = 1_000_000_000
 _MAY_HAVE_TASK = sys.version_info >= (3, 12)  # records have the name of the task
 _TRACEBACK = "\nTraceback (most recent call last):"
 
@@ -94,8 +94,8 @@ class HubHandler(logging.Handler):
         wait_s_max: float = WAIT_S_MAX,
     ) -> None:
         super().__init__(level)
-        self._tag = tag or tag_of_process()
         self._emitter = Emitter(path, producer=producer, wait_s_max=wait_s_max)
+        self._places = Places(tag or tag_of_process(), self._emitter.tag_bytes)
 
     @property
     def producer(self) -> Producer:
@@ -109,8 +109,6 @@ class HubHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> Any:
         """Emit *record* if the filters let it pass. No lock is held meanwhile."""
-        if record.name and record.name[:5] == _OWN:
-            return _log_elsewhere(record)
         kept: Any = True
         if self.filters:
             kept = self.filter(record)
@@ -124,13 +122,12 @@ class HubHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send *record*."""
         try:
-            name, created = record.name, record.created
-            seconds = int(created)
-            time_ns = seconds * _NS + int((created - seconds) * _NS)  # exact for the float; created * _NS would round
-            tag = self._tag or (name if name != "root" else None)
-            self._emitter.send(self._fields(record), tag, time_ns)
+            tag, entry = self._packed(record)
+            self._emitter.put(tag, entry)
         except RecursionError:
             raise
+        except OwnRecord:
+            _log_elsewhere(record)
         except Exception:  # noqa: BLE001  as `logging` requires
             self.handleError(record)
 
@@ -151,23 +148,62 @@ class HubHandler(logging.Handler):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.producer.path} ({logging.getLevelName(self.level)})>"
 
+    def _packed(self, record: logging.LogRecord) -> tuple[bytes, bytes]:
+        """Return the tag and the entry of *record*. Most records take this short way; the other one is `_pack_any`."""
+        try:
+            attributes = record.__dict__
+            created, message, args, thread, exc_info, exc_text, stack_info = _get(attributes)
+            if exc_info or exc_text or stack_info or type(message) is not str or self.formatter is not None:
+                return self._pack_any(record)
+            place = self._places[key_of(attributes)]
+            fields = {"message": record.getMessage() if args else message, "thread": thread}
+            _check_others(attributes)
+            count, names = place.extra
+            try:
+                for name in names:
+                    fields[name] = attributes[name]
+            except KeyError:
+                count = 0
+            if len(attributes) != count:  # its extra fields are not those of the last record
+                names = _extra_names(attributes)
+                if not _SPECIAL.isdisjoint(names):
+                    return self._pack_any(record)
+                fields.update((name, attributes[name]) for name in names)
+                place.extra = len(attributes), names
+            if (_MAY_HAVE_TASK or "asyncio" in sys.modules) and (task := _task_name(record)) is not None:
+                fields["task"] = task
+            rest = pack_any_depth(fields)
+            if len(rest) > RECORD_NESTING_MAX:
+                check_depth(fields, rest)
+            header = rest[0] + place.pairs
+            if header > _LARGEST_FIXMAP:
+                return self._pack_any(record)
+            seconds = int(created)  # the time as in `_pack_any`
+            start = _START.pack(b"\x92\xd7\0", seconds, int((created - seconds) * NS), header)
+            return place.tag, start + place.packed + rest[1:]
+        except Exception:  # noqa: BLE001  for example a value that msgpack cannot hold
+            return self._pack_any(record)
+
+    def _pack_any(self, record: logging.LogRecord) -> tuple[bytes, bytes]:
+        """Return the tag and the entry of *record*, whatever it holds. Raises OwnRecord."""
+        created = record.created
+        seconds = int(created)
+        time_ns = seconds * NS + int((created - seconds) * NS)  # exact for the float; created * NS would round
+        return self._places.tag_of(record.name), pack_whatever(self._fields(record), time_ns)
+
     def _fields(self, record: logging.LogRecord) -> dict[Any, Any]:
         attributes = record.__dict__
-        number, message, args, name, pathname, lineno, func, thread, process, exc_info, stack_info = _get(attributes)
-        level = LEVELS.get(number)
+        message, args, exc_info = record.msg, record.args, record.exc_info
         fields: dict[Any, Any] = {
-            "level": level,
+            **level_of(record.levelno, record.levelname),
             "message": message,
-            "logger": name,
-            "pathname": pathname,
-            "lineno": lineno,
-            "func": func,
-            "thread": thread,
-            "process": process,
+            "logger": record.name,
+            "pathname": record.pathname,
+            "lineno": record.lineno,
+            "func": record.funcName,
+            "thread": record.threadName,
+            "process": record.processName,
         }
-        if level is None:
-            fields["level"] = _COLOUR.sub("", str(record.levelname)).strip().lower()
-            fields["levelno"] = number
         if type(message) is dict and not args and self.formatter is None:
             exc_info = _unfold(fields, record) or exc_info
         else:
@@ -179,8 +215,8 @@ class HubHandler(logging.Handler):
             fields["task"] = task
         if exc_info or record.exc_text:  # a formatter may have set the text
             _add_exception(fields, record, exceptions.exc_info_of(exc_info))
-        if stack_info:
-            fields["stack_info"] = stack_info
+        if record.stack_info:
+            fields["stack_info"] = record.stack_info
         return fields
 
     def _format(self, fields: dict[Any, Any], record: logging.LogRecord) -> None:
@@ -209,15 +245,18 @@ def _log_elsewhere(record: logging.LogRecord) -> bool:
 
 
 def _add_extra(fields: dict[Any, Any], attributes: dict[str, Any]) -> None:
-    """Add the attributes of a record that are not of `logging`. Usually they follow those."""
-    names = list(attributes)  # copied in one step: several threads may use the record
+    """Add the attributes of a record that are not of `logging`."""
+    for name in _extra_names(attributes):
+        if name not in STANDARD:
+            _add(fields, name, attributes.get(name))
+
+
+def _extra_names(attributes: dict[str, Any]) -> list[str]:
+    """Return the names of the attributes that are not of `logging`, which usually follow those. Perhaps others, too."""
+    names = list(attributes)  # in one step: several threads may use the record
     if names[_STANDARD_COUNT - 1] == _LAST_STANDARD:
         del names[:_STANDARD_COUNT]
-    for name in names:
-        if name not in _SPECIAL and name not in fields:
-            fields[name] = attributes.get(name)
-        elif name not in STANDARD:
-            _add(fields, name, attributes.get(name))
+    return names
 
 
 def _add_all(fields: dict[Any, Any], attributes: Mapping[Any, Any], known: Container[Any] = ()) -> None:
