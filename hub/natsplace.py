@@ -123,7 +123,7 @@ def options_of(place: NatsPlace) -> dict[str, Any]:
         options["token"] = _secret(place.token_file)
     if place.credentials_file is not None:
         if importlib.util.find_spec("nkeys") is None:
-            raise Unusable("credentials_file needs a library that is not there: pip install 'nats-py[nkeys]'")
+            raise Unusable("credentials_file needs a library that is not there: pip install 'mpsr[nats]'")
         check_secret(place.credentials_file)
         options["user_credentials"] = str(place.credentials_file)
     if _is_encrypted(place):

@@ -16,6 +16,7 @@ from hub.natsplace import ServerUrl
 from hub.paths import AbsolutePath
 from hub.sources.kinds import Jetstream
 from tests.certificates import Certificates
+from tests.natscredentials import make_credentials
 from tests.natsserver import NatsServer
 from tests.support import eventually, free_port
 
@@ -40,6 +41,16 @@ def fault_of(table: Jetstream) -> str:
         return ""
 
     return asyncio.run(main())
+
+
+async def streams_of(table: Jetstream) -> int:
+    """Return how many streams the account of a client has."""
+    client = NatsClient("test", lambda: None)
+    await client.open(table)
+    try:
+        return int((await client.ask("INFO"))["streams"])
+    finally:
+        await client.close()
 
 
 def test_what_is_published_arrives(server: NatsServer) -> None:
@@ -154,3 +165,16 @@ def test_answers(data: bytes) -> None:
     """An answer that is none, or is an error, is a fault."""
     with pytest.raises(NatsFault):
         answer_in(data)
+
+
+def test_credentials(tmp_path: Path) -> None:
+    """A file of credentials signs with its key; those of another operator are refused."""
+    (tmp_path / "other").mkdir()
+    right, other = make_credentials(tmp_path), make_credentials(tmp_path / "other")
+    with NatsServer(tmp_path / "nats", more=right.config) as server:
+        url = ServerUrl(server.url)
+        signed = Jetstream(servers=(url,), credentials_file=AbsolutePath(str(right.path)))
+        assert fault_of(signed) == ""
+        assert asyncio.run(streams_of(signed)) == 0
+        assert "uthorization" in fault_of(Jetstream(servers=(url,), credentials_file=AbsolutePath(str(other.path))))
+        assert "uthorization" in fault_of(Jetstream(servers=(url,)))

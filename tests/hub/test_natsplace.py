@@ -108,7 +108,7 @@ def test_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(Unusable, match="token"):
         options_of(table)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(Unusable, match=r"nats-py\[nkeys\]"):
+    with pytest.raises(Unusable, match=r"mpsr\[nats\]"):
         options_of(Jetstream(servers=(PLAIN,), credentials_file=PATH))
 
 

@@ -1,6 +1,6 @@
 """
 A strict double of an OpenTelemetry collector, written from the protocol's documentation alone: OTLP/HTTP 1.9, the
-.proto files, RFC 9110 and 9112. A real collector was not at hand.
+.proto files, RFC 9110 and 9112. (A real collector: tests/conformance/test_collector.py.)
 
 It notes whatever the documentation forbids: another path, type or encoding, a body that is not an
 ExportLogsServiceRequest, fields that the .proto files do not have, attributes with the same key. *manners* are taken
