@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nkeys
+import nkeys  # type: ignore[import-untyped]  # it ships no types
 
 
 class Credentials(NamedTuple):
