@@ -165,7 +165,7 @@ class Paced:
 
     def _send(self) -> None:
         with Producer(self._path, tag=self.tag) as producer:
-            while not self._stopping.wait(0.01):
+            while not self._stopping.wait(0.04):
                 for number in range(self.acknowledged, self.acknowledged + 20):
                     producer.send({"n": number})
                 producer.flush(timeout=60)
