@@ -48,7 +48,7 @@ def test_a_position_has_a_limit() -> None:
     position = reported.position(position_name("a"), 2)
     assert (position.name, position.number) == (b"sink:a", 2)
     assert len(position.detail) <= DETAIL_BYTES_MAX
-    kept = [sequence for sequence in sequences if packed(reported).has(sequence)]
+    kept = [*filter(packed(reported).has, sequences)]
     assert kept == sequences[-len(kept) :]
     assert len(kept) >= 50
 
