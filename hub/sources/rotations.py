@@ -232,13 +232,16 @@ class Rotations:
     def restart(self, file: Followed) -> Restarted | None:
         """
         Go on in the copies of a truncated file, if there are any, and then in it from its start. Return None if the
-        names in its folder change all the time: it is to be tried again. Raises OSError, and Moved.
+        names in its folder change all the time: it is to be tried again. Raises OSError, and Moved, also if it was
+        renamed meanwhile: what was found may be younger than it.
         """
         file.open_unchecked()
         offset, mark, tail, size, unread = file.offset, file.mark, file.tail, file.checked_size, file.unread
         found = self._copies(file, offset, mark if unread is None else Mark())
         if found is None:
             return None
+        if not file.is_rotated and os.stat(file.place, follow_symlinks=False).st_ino != file.identity.ino:
+            raise Moved
         copies: list[Followed] = []
         lost, whole = max(size - offset, 0), None
         for each in found:

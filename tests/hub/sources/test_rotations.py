@@ -388,8 +388,8 @@ def test_a_copy_of_the_file_that_has_replaced_a_truncated_one(rig: Rig) -> None:
     rig.write("app.log", "3\n" * 50)
     shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
     rig.it.note_modified(str(rig.folder), "app.log")
-    assert rig.read() == ["2"] * 10  # through the open file, which is found to be truncated
-    assert [*rig.all(), *rig.all()] == ["3"] * 50
+    assert rig.read() == []  # the open file is found to be truncated, and to have another name
+    assert [*rig.all(), *rig.all()] == [*["2"] * 10, *["3"] * 50]
 
 
 def test_a_truncated_file_that_was_renamed(rig: Rig) -> None:
@@ -544,3 +544,27 @@ def test_half_a_line_that_is_copied_and_truncated(rig: Rig) -> None:
     texts = rig.all()
     assert [*texts, *rig.all()] == ["half", "2"]
     assert [loss.lost_bytes for loss in rig.losses] == [0]
+
+
+def test_a_truncated_file_that_is_renamed_while_its_copies_are_searched_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has its name, or had it since, is younger."""
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n")
+    listed, rotations = generations.listed, iter([2, 1])
+
+    def rotated(dir_fd: int) -> dict[str, int]:
+        for number in rotations:
+            tick()
+            rig.rename("app.log", f"app.log.{number}")
+            rig.write("app.log", f"{5 - number}\n")
+        return listed(dir_fd)
+
+    monkeypatch.setattr(generations, "listed", rotated)
+    texts = rig.all()
+    assert next(rotations, None) is None
+    assert [*texts, *rig.all()] == ["2", "3", "4"]
