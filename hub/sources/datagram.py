@@ -78,16 +78,11 @@ class DatagramSource(ReadingSource):
     def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)
         self._budget = endpoint.inbox.budget
-        self._file: SocketFile
-        self._passed: Passed
         self._buffer = bytearray(DATAGRAM_BYTES_MAX)
         self._view = memoryview(self._buffer)
         self._writers: OrderedDict[tuple[int, int, int], tuple[Intake, float]] = OrderedDict()
         self._lanes: OrderedDict[int, Lane] = OrderedDict()
         self._first: _Received | None = None  # read when it arrived, and not taken yet
-
-    def open(self) -> None:
-        """Bind the socket. Raises MpsrError."""
         self._file = SocketFile.bind(self._table.path, mode=self._mode, group=self._group, kind=socket.SOCK_DGRAM)
         self._passed = Passed(self._file.sock)
 

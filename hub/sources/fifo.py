@@ -31,7 +31,7 @@ import msgspec
 from hub.access import Gate
 from hub.endpoint import Endpoint
 from hub.errors import SourceError
-from hub.intake import Data, Intake
+from hub.intake import Data
 from hub.message import Loss, Peer
 from hub.socketpath import check_folder, group_id
 from hub.sources.configured import ReadingSource, read_in_turn
@@ -56,15 +56,9 @@ class FifoSource(ReadingSource):
 
     def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)
-        self._fd = self._own_end = -1
-        self._identity: os.stat_result
-        self._intake: Intake
-        self._decoder: LineDecoder
+        self._own_end = -1
         self._left_bytes = DRAIN_BYTES_MAX
         self._look_at = 0.0
-
-    def open(self) -> None:
-        """Make the pipe if it is missing, and open it. Raises MpsrError or OSError."""
         self._fd = open_fifo(self._table.path)
         try:
             self._identity = os.fstat(self._fd)

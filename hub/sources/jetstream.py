@@ -93,6 +93,7 @@ class JetstreamSource(PositionedSource):
         self._owed_until = 0.0  # what is deleted from the stream never comes
         self._early: dict[int, bytes] = {}  # those that came too early, and are to come again: their hubs
         self._newest: Place | None = None
+        self._check_rules()
 
     @property
     def lag(self) -> Lag:
@@ -101,10 +102,6 @@ class JetstreamSource(PositionedSource):
         if place is None:
             return Lag()
         return Lag(seconds=max(time.time_ns() - place.time, 0) / NS if place.pending else 0.0)
-
-    def open(self) -> None:
-        """Check the rules. Raises SourceError."""
-        self._check_rules()
 
     async def run(self) -> None:
         """Read until `stop` is called; return when what was taken is stored. Raises SourceError."""

@@ -65,12 +65,13 @@ class JournaldSource(PositionedSource):
         self._name = PREFIX + journalfiles.identity(table.directory)
         own = "" if table.own else own_cgroup()
         self._choice = JournalChoice(units=table.units, exclude_units=table.exclude_units, own_cgroup=own)
-        self._program = ""
+        self._program = journalfiles.check_journal(table.where, table.directory)
         self._at = JournalPlace(Place())
         self._stored = Place()  # the place that was stored last
         self._reported: set[str] = set()
         self._last_ns: int | None = None  # the time of the last entry that was read
         self._quiet_since: float | None = None
+        self._check_rules()
 
     @property
     def lag(self) -> Lag:
@@ -81,11 +82,6 @@ class JournaldSource(PositionedSource):
         if quiet is not None and asyncio.get_running_loop().time() - quiet >= QUIET_S:
             return Lag(seconds=0.0)
         return Lag(seconds=max(time.time_ns() - self._last_ns, 0) / NS)
-
-    def open(self) -> None:
-        """Look for journalctl. Raises SourceError."""
-        self._program = journalfiles.check_journal(self.where, self._table.directory)
-        self._check_rules()
 
     async def run(self) -> None:
         """Read until `stop` is called; return when what was taken is stored. Raises SourceError, OSError."""

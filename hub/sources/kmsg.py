@@ -54,21 +54,16 @@ class KmsgSource(PositionedSource):
     ) -> None:
         super().__init__(table, endpoint, shown, comm="kmsg", tag=TAG)
         self._read = read
-        self._fd = -1
-        self._name = b""
         self._next: int | None = None  # the number that comes next; None: any
         self._is_drained = False
+        self._check_rules()
+        self._name = PREFIX + boot_id()
+        self._fd = open_device()
 
     @property
     def lag(self) -> Lag:
         """No messages, once the buffer is read to its end."""
         return Lag(messages=0) if self._is_drained else Lag()
-
-    def open(self) -> None:
-        """Open the device. Raises SourceError or OSError."""
-        self._check_rules()
-        self._name = PREFIX + boot_id()
-        self._fd = open_device()
 
     async def run(self) -> None:
         """Read until `stop` is called; return when what was taken is stored. Raises SourceError or OSError."""

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import functools
 
-from hub.connection import Connection
 from hub.endpoint import Endpoint
-from hub.listener import Listener
 from hub.log import get_logger
 from hub.socketfile import SocketFile
 from hub.sources.configured import CONNECTIONS_MAX, Accepting, ConfiguredSource, renew_if_lost
@@ -34,12 +32,6 @@ class PickledSource(ConfiguredSource):
     def __init__(self, table: FileTable, endpoint: Endpoint) -> None:
         super().__init__(table, endpoint)
         self._decoder = functools.partial(PickleDecoder, tag=self._tag)
-        self._file: SocketFile
-        self._listener: Listener[Connection]
-        self._accepting: Accepting
-
-    def open(self) -> None:
-        """Bind the socket. Raises MpsrError."""
         self._file = SocketFile.bind(self._table.path, mode=self._mode, group=self._group)
         self._listener = self._endpoint.listener(
             self._file, self._decoder, connections_max=CONNECTIONS_MAX, tally=self.tally

@@ -26,7 +26,8 @@ class Lag(NamedTuple):
 
 class Source(Protocol):
     """
-    A way in, made for one table. `open` is called once, then `run`.
+    A way in, made for one table. Its constructor opens it: it makes the file or socket that clients use, if it is
+    missing, and raises MpsrError or OSError. `run` is called once.
 
     *tally* counts what it has accepted. One that knows how much it still has to read is a `Lagging`, too.
     """
@@ -35,10 +36,7 @@ class Source(Protocol):
 
     @property
     def where(self) -> str:
-        """Where clients find it, once it is open."""
-
-    def open(self) -> None:
-        """Make the file or socket that clients use, if it is missing. Raises MpsrError or OSError."""
+        """Where clients find it."""
 
     async def run(self) -> None:
         """Accept until `stop` is called or the inbox is closed, and close everything. An error is a fault to retry."""

@@ -209,7 +209,6 @@ class _Running:
         if SOURCES[type_of(self.table)].is_repeatable:
             await self._all_settled()
         source = self._make(self.table, self._endpoint)
-        source.open()
         self._source, self._was_open = source, True
         if not was_open:
             self._fault = ""

@@ -89,7 +89,7 @@ class FilesSource:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._intakes: dict[int, Intake] = {}
         self._woken, self._ended = asyncio.Event(), asyncio.Event()
-        self._began_ns = 0
+        self._began_ns = time.time_ns()  # what is made from now on is new
         self._is_stopping = False
         self._has_events = self._is_looking = False
         self._is_incomplete = False  # more has happened than was reported
@@ -108,10 +108,6 @@ class FilesSource:
     def lag(self) -> Lag:
         """What is not read yet, as far as is known."""
         return self._lag
-
-    def open(self) -> None:
-        """Take note of the time: what is made from now on is new. Files that cannot be read are tried again."""
-        self._began_ns = time.time_ns()
 
     def permit(self, mode: int, group: str | None) -> None:
         """Do nothing: it has no file of its own."""

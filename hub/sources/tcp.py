@@ -51,23 +51,10 @@ class TcpSource:
         self._endpoint = endpoint
         tag = None if table.tag is None else table.tag.encode()
         self._decoder = None if tag is None else functools.partial(TaggingDecoder, tag=tag)
-        self._credentials: Renewed[Credentials]
-        self._socket: TcpSocket
-        self._listener: Listener[Client]
         self._lines = Lines()
-        self._accepting: Accepting
-
-    @property
-    def where(self) -> str:
-        """The address that it listens at, also if the kernel has chosen the port."""
-        return self._socket.path
-
-    def open(self) -> None:
-        """Read the files, and listen. Raises SourceError or SocketError."""
-        table = self._table
         paths = (table.shared_key_file, table.tls_cert, table.tls_key, table.tls_client_ca)
         self._credentials = Renewed(table, paths, lambda: load(table))
-        self._socket = TcpSocket(self._table.address)
+        self._socket = TcpSocket(table.address)
         self._listener = Listener(
             self._socket,
             self._connect,
@@ -78,6 +65,11 @@ class TcpSource:
             lines=self._lines,
         )
         self._accepting = Accepting(self._listener, self._look)
+
+    @property
+    def where(self) -> str:
+        """The address that it listens at, also if the kernel has chosen the port."""
+        return self._socket.path
 
     def permit(self, mode: int, group: str | None) -> None:
         """Do nothing: there is no file."""

@@ -55,26 +55,13 @@ class HttpSource:
         self._endpoint = endpoint
         self._shown = shown
         self._token: Renewed[bytes] | None = None
-        self._website: Website
-        self._socket: SocketFile | TcpSocket
-        self._listener: Listener[HttpConnection]
-        self._accepting: Accepting
-
-    @property
-    def where(self) -> str:
-        """The path, or the address, also if the kernel has chosen its port."""
-        return self._socket.path
-
-    def open(self) -> None:
-        """Read the token, and listen. Raises MpsrError."""
-        table = self._table
         tag = None if table.tag is None else table.tag.encode()
         if table.token_file is not None:
             self._token = Renewed(table, (table.token_file,), lambda: _read_token(table))
         door = Door(None if table.address is None else self._expected)
         self._website = Website(self._endpoint, self._shown, door, tag=tag, otlp=_otlp())
         if table.address is not None:
-            self._socket = TcpSocket(table.address)
+            self._socket: SocketFile | TcpSocket = TcpSocket(table.address)
         else:
             assert table.path is not None
             assert table.mode is not None
@@ -88,6 +75,11 @@ class HttpSource:
             identify=peer_of if table.address is None else remote_peer,
         )
         self._accepting = Accepting(self._listener, self._look)
+
+    @property
+    def where(self) -> str:
+        """The path, or the address, also if the kernel has chosen its port."""
+        return self._socket.path
 
     def permit(self, mode: int, group: str | None) -> None:
         """Change mode and group of the socket's file, if there is one. Raises MpsrError."""

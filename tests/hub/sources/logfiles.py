@@ -59,7 +59,6 @@ class Site:
         receiver = Receiver(self.endpoint.inbox, self.journal, Metrics())
         shown = Shown(self.journal, cast("Readings", None), stats=dict, is_stopping=lambda: False)
         self.source = FilesSource(self.table, self.endpoint, shown)
-        self.source.open()
         self._tasks = [asyncio.create_task(receiver.run()), asyncio.create_task(self.source.run())]
         looked = asyncio.create_task(self.source.has_looked.wait())
         await asyncio.wait((looked, self._tasks[1]), return_when=asyncio.FIRST_COMPLETED)

@@ -82,9 +82,8 @@ class Life:
         self._committed = committed
         shown = Shown(cast("Any", committed), cast("Any", None), stats=dict, is_stopping=lambda: False)
         self._make = functools.partial(make_source, table, self.endpoint, shown)
-        self.source = self._make()
         try:
-            self.source.open()
+            self.source = self._make()
         except BaseException:
             self.endpoint.close()
             file.remove()
@@ -109,7 +108,6 @@ class Life:
         """Put another source in the place of one that has failed, as the hub does after a while."""
         if self.running.done() and isinstance(self.running.exception(), SourceError):
             self.source = self._make()
-            self.source.open()
             self.running = asyncio.create_task(self.source.run())
 
     async def stop(self) -> None:

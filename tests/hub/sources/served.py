@@ -68,6 +68,7 @@ class Served(Receiving):
         if table is None:
             has_file = cast("type[FileTable]", SOURCES[kind].table)
             table = has_file(path=AbsolutePath(self.path), mode=Mode(0o660), tag=None if tag is None else Tag(tag))
+        self.table: SourceTable = table
         self.source: Source = make(table, self.endpoint)
 
 
@@ -77,7 +78,6 @@ async def served(
 ) -> AsyncIterator[Served]:
     """Serve the source, and stop it in order: everything is given back then."""
     here = site(folder, kind, access=access, **options)
-    here.source.open()
     running, receiving = asyncio.create_task(here.source.run()), asyncio.create_task(here.receive())
     try:
         yield here

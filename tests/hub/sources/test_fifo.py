@@ -12,10 +12,15 @@ import pytest
 
 from hub.errors import SocketError, SourceError, UnknownGroup
 from hub.message import LOSS_TAG
+from hub.paths import AbsolutePath
+from hub.quantities import Mode
 from hub.sources import fifo
+from hub.sources.kinds import Fifo
+from hub.sources.table import make
 from hub.wire.frame import INLINE_BYTES
 from tests.hub.clients import Run, both_loops, until
 from tests.hub.sources.served import Served, served
+from tests.support import descriptors
 from tests.users import ALICE, NEEDS_ROOT
 
 
@@ -178,7 +183,6 @@ def test_a_pipe_that_is_gone_is_a_fault(run: Run, tmp_path: Path, monkeypatch: p
     async def main() -> None:
         here = Served(tmp_path, "fifo")
         receiving = asyncio.create_task(here.receive())
-        here.source.open()
         os.unlink(here.path)
         with pytest.raises(SourceError, match="removed or replaced"):
             await here.source.run()
@@ -242,11 +246,11 @@ def test_a_group_that_does_not_exist(tmp_path: Path) -> None:
 
     async def main() -> None:
         here = Served(tmp_path, "fifo")
-        here.source._group = "no-such-group"  # type: ignore[attr-defined]
+        table = Fifo(path=AbsolutePath(tmp_path / "other"), mode=Mode(0o660), group="no-such-group")
+        before = descriptors()
         with pytest.raises(UnknownGroup):
-            here.source.open()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(here.source._fd)  # type: ignore[attr-defined]
+            make(table, here.endpoint)
+        assert descriptors() == before
         await here.endpoint.stop(timeout=0)
         here.endpoint.close()
 

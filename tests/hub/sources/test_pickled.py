@@ -18,6 +18,7 @@ import pytest
 from hub.errors import SocketInUse
 from hub.message import LOSS_TAG
 from hub.sources import configured
+from hub.sources.table import make
 from tests.hub.clients import Run, both_loops, connect, until
 from tests.hub.sources.served import Served, served
 
@@ -103,7 +104,6 @@ def test_accepting_fails(run: Run, tmp_path: Path) -> None:
 
     async def main() -> None:
         here = Served(tmp_path, "pickle")
-        here.source.open()
         receiving = asyncio.create_task(here.receive())
 
         async def fail() -> None:
@@ -112,8 +112,8 @@ def test_accepting_fails(run: Run, tmp_path: Path) -> None:
         here.source._listener.run = fail  # type: ignore[attr-defined]
         with pytest.raises(OSError, match="Invalid argument"):
             await here.source.run()
-        here.source.open()  # nothing of the first time is in the way
-        here.source._file.close()  # type: ignore[attr-defined]
+        again = make(here.table, here.endpoint)  # nothing of the first one is in the way
+        again._file.close()  # type: ignore[attr-defined]
         await here.endpoint.stop(timeout=0)
         here.endpoint.close()
         await receiving
@@ -127,7 +127,7 @@ def test_a_second_one_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         async with served(tmp_path, "pickle") as here:
             with pytest.raises(SocketInUse):
-                type(here.source)(here.source._table, here.endpoint).open()  # type: ignore[attr-defined,call-arg]
+                type(here.source)(here.source._table, here.endpoint)  # type: ignore[attr-defined,call-arg]
 
     asyncio.run(main())
 

@@ -37,14 +37,12 @@ class Fake:
         self._calls = calls
         self._faults = faults
         self._stopped, self._ended = asyncio.Event(), asyncio.Event()
+        self._call("open")
 
     def _call(self, what: str) -> None:
         self._calls.append(f"{what} {self._name}")
         if what in self._faults:
             raise self._faults[what]
-
-    def open(self) -> None:
-        self._call("open")
 
     async def run(self) -> None:
         self._call("run")

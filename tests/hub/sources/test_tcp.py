@@ -530,10 +530,10 @@ def test_what_cannot_be_opened(tmp_path: Path, keyed: Tcp) -> None:
     async def main() -> None:
         async with serving(tmp_path) as here:
             with pytest.raises(SocketError, match="already listening"):
-                make(Tcp(address=Address(here.source.where)), here.endpoint).open()
+                make(Tcp(address=Address(here.source.where)), here.endpoint)
             Path(str(keyed.shared_key_file)).chmod(0o644)
             with pytest.raises(SourceError, match="can be read or changed by other users"):
-                make(keyed, here.endpoint).open()
+                make(keyed, here.endpoint)
             here.source.permit(0o600, None)
 
     asyncio.run(main())
@@ -546,7 +546,6 @@ def test_accepting_fails(run: Run, tmp_path: Path) -> None:
     async def main() -> None:
         async with serving(tmp_path) as here:
             other = make(Tcp(address=ANY_PORT), here.endpoint)
-            other.open()
 
             async def fail() -> None:
                 raise OSError(22, "Invalid argument")

@@ -146,7 +146,6 @@ async def serving(
     """Serve, and stop in order: everything is given back then."""
     journal = await Journal.open(str(folder / "journal"))
     here = Serving(folder, journal, is_tcp=is_tcp, tag=tag, access=access, **options)
-    here.source.open()
     tasks = asyncio.create_task(here.source.run()), asyncio.create_task(here.receiver.run())
     connector = aiohttp.TCPConnector() if is_tcp else aiohttp.UnixConnector(here.path)
     here.client = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(30), auto_decompress=False)

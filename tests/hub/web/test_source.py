@@ -35,7 +35,7 @@ def test_the_socket_comes_back(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
             assert stat.S_IMODE(os.stat(here.path).st_mode) == 0o600
             assert (await here.post("/messages", "two")).status == 200
             with pytest.raises(SocketInUse):
-                HttpSource(here.source._table, here.endpoint, here.shown).open()
+                HttpSource(here.source._table, here.endpoint, here.shown)
         assert not os.path.exists(here.path)
 
     run(main())
@@ -86,7 +86,7 @@ def test_no_token(tmp_path: Path) -> None:
         async with serving(tmp_path) as here:
             table = Http(address=Address("127.0.0.1:0"), token_file=AbsolutePath(tmp_path / "absent"))
             with pytest.raises(SourceError, match="No such file"):
-                HttpSource(table, here.endpoint, here.shown).open()
+                HttpSource(table, here.endpoint, here.shown)
 
     asyncio.run(main())
 
@@ -98,7 +98,6 @@ def test_accepting_fails(tmp_path: Path) -> None:
         async with serving(tmp_path) as here:
             table = Http(path=AbsolutePath(tmp_path / "other"), mode=here.source._table.mode)
             other = HttpSource(table, here.endpoint, here.shown)
-            other.open()
 
             async def fail() -> None:
                 raise OSError(22, "Invalid argument")

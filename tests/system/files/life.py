@@ -86,7 +86,6 @@ class Life:
         no_readings: Any = None
         shown = Shown(self.journal, no_readings, stats=dict, is_stopping=lambda: False)
         self.source = FilesSource(self.table, self.endpoint, shown, clock=self.clock)
-        self.source.open()
         self.tasks = [asyncio.create_task(self.receiver.run()), asyncio.create_task(self.source.run())]
 
     async def rest(self, seconds: float) -> None:
