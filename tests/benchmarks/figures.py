@@ -13,7 +13,6 @@ import secrets
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,57 +228,66 @@ def follow(folder: Path, seconds: float) -> dict[str, Any]:
     """
     From `send` to the line that `logs -f` prints, while others send 100,000 messages per second, which it prints too.
 
-    A message that carries its own time is sent 200 times a second, and found in the output.
+    A message with a number is due 200 times a second. Its time runs from when it was due, so a `send` that waits is not
+    excused, and ends when a process that does nothing else has read its line.
     """
-    with hub_in(folder) as (hub, path):
-        work = Work(seconds=seconds, rate=FOLLOWED_PER_S, chunk=20)
-        sending = hub.send(work)
-        follower = subprocess.Popen(
-            [*MPSR, "logs", "--journal", f"{folder}/journal", "-f", "--output", "json"], stdout=subprocess.PIPE
-        )
-        late: list[float] = []
-        reading = threading.Thread(target=_probes, args=(follower, late), daemon=True)
-        reading.start()
-        try:
-            sending.ready()
-            with Producer(path, tag="probe") as probe:
-                _await_follower(probe, late)
-                sending.go()
-                count = int(seconds * PROBES_PER_S)
-                for _ in range(count):
-                    probe.send({"probe": time.perf_counter_ns()})
-                    time.sleep(1 / PROBES_PER_S)
-            sent = sending.results(seconds).messages
-            eventually(lambda: len(late) >= count, "every probe is printed", timeout=START_S)
-        finally:
-            sending.end()
-            follower.kill()
-            reading.join()
-            follower.communicate()
-    ordered = sorted(late[:count])
-    figures = {f"ms_{name}": round(ordered[int(len(ordered) * part)] * 1e3, 3) for name, part in PARTS.items()}
+    count = int(seconds * PROBES_PER_S)
+    with hub_in(folder) as (hub, path), Producer(path, tag="probe") as probe, contextlib.ExitStack() as stack:
+        sending = hub.send(Work(seconds=seconds, rate=FOLLOWED_PER_S, chunk=20))
+        stack.callback(sending.end)
+        command = [*MPSR, "logs", "--journal", f"{folder}/journal", "-f", "--output", "json"]
+        follower = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+        stack.callback(follower.kill)
+        reading = Process(folder, [sys.executable, "-c", READING, str(count)], "reading", stdin=follower.stdout)
+        stack.callback(reading.end)
+        sending.ready()
+        _await_follower(probe, reading)
+        sending.go()
+        begun = time.perf_counter()
+        for number in range(1, count + 1):
+            due = begun + number / PROBES_PER_S
+            time.sleep(max(due - time.perf_counter(), 0.0))
+            probe.send({"probe": number, "due": int(due * 1e9)})
+        sent = sending.results(seconds).messages
+        while (line := reading.line(START_S)) == BEGUN:
+            pass
+    late: list[float] = json.loads(line)
+    if len(late) < count:
+        raise Failed(f"logs -f printed {len(late)} of {count} messages")
+    figures = {f"ms_{name}": round(late[int(count * part)] * 1e3, 3) for name, part in PARTS.items()}
     return {**figures, "messages_per_s": round(sent / seconds)}
 
 
 PARTS = {"p50": 0.5, "p99": 0.99}
+BEGUN = "begun"
+READING = """
+import json, os, re, sys, time
+
+count, late, rest = int(sys.argv[1]), {}, b""
+while len(late) < count and (data := os.read(0, 1 << 16)):
+    now = time.perf_counter_ns()
+    data = rest + data
+    end = data.rfind(b"\\n") + 1
+    for number, due in re.findall(rb'"probe":(\\d+),"due":(\\d+)', data[:end]):
+        if number == b"0":
+            print("begun", flush=True)
+        else:
+            late[number] = (now - int(due)) / 1e9
+    rest = data[end:]
+print(json.dumps(sorted(late.values())), flush=True)
+while os.read(0, 1 << 16):
+    pass
+"""
+"""Prints ``begun`` for each message with the number 0; when all others are there, for each how long it took."""
 
 
-def _await_follower(probe: Producer, late: list[float]) -> None:
-    """Send probes until the follower has printed one, and forget those."""
+def _await_follower(probe: Producer, reading: Process) -> None:
+    """Send messages until the follower has printed one."""
     deadline = time.monotonic() + START_S
-    while not late:
-        if time.monotonic() > deadline:
-            raise Failed("logs -f printed nothing")
-        probe.send({"probe": time.perf_counter_ns()})
-        time.sleep(0.05)
-    probe.flush(START_S)
-    time.sleep(0.2)  # until the last of them are printed: their times are not among those that are measured
-    late.clear()
-
-
-def _probes(follower: subprocess.Popen[bytes], late: list[float]) -> None:
-    assert follower.stdout is not None
-    for line in follower.stdout:
-        if b'"probe":' in line:
-            sent = json.loads(line)["record"]["probe"]
-            late.append((time.perf_counter_ns() - sent) / 1e9)
+    while True:
+        probe.send({"probe": 0, "due": 0})
+        with contextlib.suppress(Failed):
+            reading.line(0.05)
+            return
+        if time.monotonic() > deadline or not reading.is_running():
+            raise reading.failed("got nothing from logs -f")

@@ -354,6 +354,7 @@ FIGURES: list[tuple[str, str, str, str]] = [
     ("the same, with single Message frames", "stalls, frames", "ms_p999", "{:.1f} ms"),
     ("from `send` to the line of `logs -f`, 100,000 messages/s, p50", "follow", "ms_p50", "{:.1f} ms"),
     ("the same, p99", "follow", "ms_p99", "{:.1f} ms"),
+    ("the load during it", "follow", "messages_per_s", "{:,.0f} messages/s"),
 ]
 
 

@@ -27,7 +27,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 PEERS, DEBIAN = ROOT / ".venv-bench", ROOT / ".venv-debian"
@@ -114,13 +114,15 @@ def output_of(*command: str) -> str:
 class Process:
     """A child process that answers in lines. Its standard error is in a file; *Failed* quotes its end."""
 
-    def __init__(self, folder: Path, command: Sequence[str], name: str) -> None:
+    def __init__(
+        self, folder: Path, command: Sequence[str], name: str, stdin: int | IO[bytes] | None = subprocess.PIPE
+    ) -> None:
         self.name = name
         self._log = folder / (re.sub(r"\W+", "-", name) + ".err")
         self._lines = b""
         with self._log.open("ab") as log:
             pipe, env = subprocess.PIPE, environment(command)
-            self._popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, env=env)
+            self._popen = subprocess.Popen(command, stdin=stdin, stdout=pipe, stderr=log, env=env)
         self.pid = self._popen.pid
 
     def tell(self, line: str = "") -> None:
