@@ -52,13 +52,17 @@ async def turns(count: int = 5) -> None:
 
 
 async def until(condition: Callable[[], Any], what: str = "") -> None:
-    """Run the event loop until *condition* holds. Raises AssertionError after `PATIENCE_S`."""
-    deadline = time.monotonic() + PATIENCE_S
+    """
+    Run the event loop until *condition* holds. A long wait is asked about less often, and becomes longer by a fiftieth
+    at most. Raises AssertionError after `PATIENCE_S`.
+    """
+    began = time.monotonic()
     rounds = itertools.count()
     while not condition():
-        if time.monotonic() > deadline:
+        if (waited := time.monotonic() - began) > PATIENCE_S:
             raise AssertionError(f"waited {PATIENCE_S:g} s in vain: {what or source_of(condition)}")
-        await asyncio.sleep(0 if next(rounds) < ROUNDS else 0.001)  # for a time to be over, or another process
+        # After some rounds it waits for a time to be over, or for another process.
+        await asyncio.sleep(0 if next(rounds) < ROUNDS else max(0.001, waited / 50))
 
 
 def connect(path: str, data: bytes = b"", *, timeout: float | None = 30.0) -> socket.socket:

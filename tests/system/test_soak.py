@@ -17,7 +17,7 @@ from tests.support import HubProcess
 from tests.system.test_faults_disk import flip_a_bit
 from tests.tally import LATE, Row, Tally
 
-SOAK_S = 4.0
+SOAK_S = 2.0
 
 
 @pytest.mark.timeout(110, method="signal")
