@@ -20,6 +20,7 @@ from hub.cli.output import Lines, rest
 from hub.cli.stored import FOLLOW_S
 from hub.journal.segment import SEQUENCE_MAX
 from hub.message import Message
+from hub.query.index import Counts
 from hub.query.packed import unpack
 from producers import Client, NotConnected
 from producers import call as ask
@@ -46,6 +47,9 @@ class AtHub:
 
     def shown(self, after: int, show: Callable[[Iterable[Message]], Lines]) -> Iterator[Lines]:
         return map(show, self.groups(after))
+
+    def counted(self, after: int) -> Iterator[Counts | Iterable[Message]]:
+        return self.groups(after)
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         if not count:

@@ -12,21 +12,24 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from hub.entries import NS
 from hub.escaping import escape, escape_json
-from hub.query.counting import Counts, level_name
+from hub.query.counting import Table, level_name
+from hub.query.index import NO_RANK, Counts
 from hub.query.level import LEVELS
 from hub.query.rendering import LEVEL_COLOURS, rfc3339
-from hub.query.timeline import NO_RANK, Bar, Timeline
+from hub.query.timeline import Bar, Timeline
 
 if TYPE_CHECKING:
     from hub.cli.selected import Selected
     from hub.cli.stored import Stored
+    from hub.message import Message
+    from hub.query.query import Query
 
 BARS, BARS_MIN = 40, 10
 """The number of bars: at most, and at least on a small terminal."""
@@ -38,25 +41,53 @@ _encode = msgspec.json.Encoder().encode
 
 
 def figures(
-    stored: Stored, selected: Selected, by: Sequence[str], output: str | None, *, is_coloured: bool, is_utc: bool
+    stored: Stored,
+    selected: Selected,
+    query: Query,
+    by: Sequence[str],
+    output: str | None,
+    *,
+    is_coloured: bool,
+    is_utc: bool,
 ) -> Iterator[str]:
     """Yield the lines of the table of `--by`, or of the histogram if it is not given."""
-    groups = stored.groups(selected.after)
-    if selected.last is not None:
-        groups = iter([stored.last(selected.last, selected.after)])
     if by:
-        counts = Counts(by)
-        for group in groups:
-            counts.add(group)
+        counts = Table(by)
+        for part in _parts(stored, selected, is_counted=counts.takes_counts):
+            if isinstance(part, Counts):
+                counts.add_counts(part, query)
+            else:
+                counts.add(part)
         return table(counts, is_json=output == "json")
     timeline = Timeline(zone_s=zone_s(is_utc=is_utc))
-    for group in groups:
-        timeline.add(group)
+    for part in _parts(stored, selected, is_counted=True):
+        if isinstance(part, Counts):
+            timeline.add_counts(part, query)
+        else:
+            timeline.add(part)
     bars = timeline.bars(bars_max())
     return histogram(bars, step_s=timeline.step_s, is_json=output == "json", coloured=is_coloured, utc=is_utc)
 
 
-def table(counts: Counts, *, is_json: bool) -> Iterator[str]:
+def total(stored: Stored, selected: Selected, query: Query) -> int:
+    """Return the number of messages that are selected."""
+    found = 0
+    for part in stored.counted(selected.after):
+        if isinstance(part, Counts):
+            found += sum(series.messages for series in part.together(query))
+        else:
+            found += len(part) if isinstance(part, Sized) else sum(1 for _ in part)
+    return found if selected.last is None else min(found, selected.last)
+
+
+def _parts(stored: Stored, selected: Selected, *, is_counted: bool) -> Iterator[Counts | Iterable[Message]]:
+    """Return the messages that are selected; with *is_counted*, the counts of segments instead where they are known."""
+    if selected.last is not None:
+        return iter([stored.last(selected.last, selected.after)])
+    return stored.counted(selected.after) if is_counted else stored.groups(selected.after)
+
+
+def table(counts: Table, *, is_json: bool) -> Iterator[str]:
     """Yield the lines of a table: the number of messages, its part of all, the values."""
     rows = counts.rows()
     total = sum(row.messages for row in rows) + counts.others

@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -211,15 +211,18 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     try:
         stored = _stored(journal, socket, query, filters, waits=follow)
         if only_count:
-            found = sum(map(_length, stored.groups(after)))
-            click.echo(found if count is None else min(found, count))
+            from hub.cli.figures import total
+
+            click.echo(total(stored, Selected(count, after, began), query))
             return
         selected = Selected(count, after, began, is_followed=follow, is_reversed=reverse)
         with _paged(wanted=not (no_pager or follow)):
             if by or histogram:
                 from hub.cli.figures import figures
 
-                written = write([figures(stored, selected, by, output, is_coloured=wants_colours(color), is_utc=utc)])
+                written = write(
+                    [figures(stored, selected, query, by, output, is_coloured=wants_colours(color), is_utc=utc)]
+                )
             else:
                 cursor = None if cursor_file is None else _cursor_of(cursor_file, stored)
                 showing = Showing(
@@ -270,10 +273,6 @@ def _cursor_of(path: str, stored: Stored) -> CursorFile:
     from hub.cli.cursorfile import CursorFile
 
     return CursorFile(path, stored.hub_id())
-
-
-def _length(group: Iterable[Message]) -> int:
-    return len(group) if isinstance(group, Sized) else sum(1 for _ in group)
 
 
 def _stored(

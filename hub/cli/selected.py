@@ -31,8 +31,8 @@ class Selected(NamedTuple):
     last: int | None
     after: int
     began: int
-    is_followed: bool
-    is_reversed: bool
+    is_followed: bool = False
+    is_reversed: bool = False
 
 
 def write_selected(stored: Stored, showing: Showing, selected: Selected) -> int:

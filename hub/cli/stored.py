@@ -18,13 +18,14 @@ from hub.cli.output import Lines, complain, rest
 from hub.cli.sharing import shared
 from hub.errors import JournalUnusable
 from hub.journal.files import DiskFiles
-from hub.journal.reader import Gap, Reader, has_journal, open_reader
+from hub.journal.reader import Reader, has_journal, open_reader
 from hub.journal.seal import read_seal
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
-from hub.message import Batch, Message
+from hub.message import Message
 from hub.query.backward import backward, last, last_sequence_before
 from hub.query.context import Context, Shown
-from hub.query.found import Found
+from hub.query.index import Counts
+from hub.query.indexed import batches, counted, wanted_after
 from hub.query.query import Query
 
 FOLLOW_S = 0.1
@@ -41,6 +42,12 @@ class Stored(Protocol):
 
     def shown(self, after: int, show: Callable[[Iterable[Message]], Lines]) -> Iterator[Lines]:
         """Yield what *show* makes of these groups, some at a time."""
+
+    def counted(self, after: int) -> Iterator[Counts | Iterable[Message]]:
+        """
+        Yield the messages, or the counts of a segment instead of its messages: of all tags and levels, also of those
+        that are not wanted.
+        """
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         """Return the last *count*, in their order."""
@@ -89,11 +96,15 @@ class InFiles:
             raise JournalUnusable(error.path, f"{error.reason} (--socket asks a running hub instead)") from error
 
     def groups(self, after: int) -> Iterator[Iterable[Message]]:
-        return self._wanted(self._open(after).read(), after)
+        return wanted_after(self._query, batches(self._folder, self._query, after), after)
 
     def shown(self, after: int, show: Callable[[Iterable[Message]], Lines]) -> Iterator[Lines]:
-        batches = itertools.takewhile(lambda found: not self._query.is_after(found), self._open(after).read())
-        return shared(batches, lambda some: map(show, self._wanted(iter(some), after)))
+        found = batches(self._folder, self._query, after)
+        wanted = itertools.takewhile(lambda each: not self._query.is_after(each), found)
+        return shared(wanted, lambda some: map(show, wanted_after(self._query, iter(some), after)))
+
+    def counted(self, after: int) -> Iterator[Counts | Iterable[Message]]:
+        return counted(self._folder, self._query, after)
 
     def last(self, count: int, after: int, before: int = SEQUENCE_MAX) -> Sequence[Message]:
         return last(self._folder, self._query, count, after=after, below=before)
@@ -117,7 +128,7 @@ class InFiles:
         with closing(Changes(self._folder)) as changes:  # before the first read, so that no write is missed
             reader = self._open(after)
             while True:
-                yield self._wanted(reader.read(follow=True), after)
+                yield wanted_after(self._query, reader.read(follow=True), after)
                 changes.wait()
 
     def around(self, selected: Query, around: Around, after: int, *, follow: bool) -> Iterator[Iterator[list[Shown]]]:
@@ -145,11 +156,6 @@ class InFiles:
 
     def _open(self, after: int) -> Reader:
         return open_reader(self._folder, after=after, since=self._query.since)
-
-    def _wanted(self, batches: Iterator[Batch | Gap], after: int) -> Iterator[Iterable[Message]]:
-        for group in self._query.groups(batches):
-            is_behind = isinstance(group, Found) and group.sequences[0] > after
-            yield group if is_behind else (message for message in group if message.sequence > after)
 
 
 def _wait_for_journal(folder: str) -> None:

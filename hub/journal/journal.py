@@ -186,6 +186,22 @@ class Journal:
         """Change the limits of size (bytes) and age (seconds). They apply from the next `expire` or new segment."""
         self._work.put(lambda: self._writer.retain(retain_bytes, retain_s))
 
+    def sealed(self, size_min: int, *, is_indexed: bool | None = None) -> list[int]:
+        """
+        Return the first sequences of the sealed segments of at least *size_min* bytes. *is_indexed*: only of those that
+        have an index, or have none.
+        """
+        return self._writer.sealed(size_min, is_indexed=is_indexed)
+
+    def look_for_indexes(self) -> None:
+        """Look which segments have got an index: it counts in the size of the journal, and expires with its segment."""
+
+        def look() -> None:
+            with contextlib.suppress(OSError, JournalLost):  # the next commit, or the next look, finds the same
+                self._writer.look_for_indexes()
+
+        self._work.put(look)
+
     async def expire(self) -> int:
         """Delete the oldest segments beyond the limits. Return the number of segments deleted."""
         self._check_open()

@@ -110,6 +110,7 @@ class Reader:
 
     *committed* returns the last sequence that may be read; readers in the hub use it. Other readers see everything that
     is written. *with_empty*: return also batches without messages, and a gap of 0 for damage that has cost no message.
+    *hint*: the place of the block that begins after *after*, if it is known.
     """
 
     def __init__(
@@ -120,9 +121,11 @@ class Reader:
         path: str = "",
         committed: Callable[[], int] | None = None,
         with_empty: bool = False,
+        hint: Place | None = None,
     ) -> None:
         self._files = files
         self._path = path
+        self._hint = hint
         self._with_empty = with_empty
         self._committed = committed or (lambda: SEQUENCE_MAX)
         self._may_see_half = committed is None
@@ -253,7 +256,8 @@ class Reader:
         segment.identify(self._hub_id)
         self._segment, self._place = segment, segment.start
         if self._expected > segment.first_sequence and self._has_begun:
-            self._place = segment.skip_to(self._expected)
+            is_hinted = self._hint is not None and self._hint[::2] == (segment.first_sequence, self._expected)
+            self._place = self._hint if self._hint and is_hinted else segment.skip_to(self._expected)
         following = self._following(segment)
         seal = read_seal(self._files) if following is None else None
         self._limits = Limits(following, seal if seal is not None and seal.hub_id == self._hub_id else None)

@@ -22,6 +22,7 @@ from hub.errors import JournalTooNew, JournalUnusable
 from hub.journal.block import VERSION, Block, SegmentHeader, unpack_snapshot
 from hub.journal.files import Files
 from hub.journal.hole import Hole, Limits, Place
+from hub.journal.indexfile import index_size
 from hub.journal.positions import Positions
 from hub.journal.seal import Seal, read_seal
 from hub.journal.segment import Segment, list_segments, segment_name
@@ -37,14 +38,15 @@ The time of creation of a segment whose header is damaged: later than any other,
 
 class Kept(NamedTuple):
     """
-    A segment: its first sequence, the size of its file in bytes, the real time of its creation in nanoseconds, and how
-    many of the bytes are the snapshot of positions.
+    A segment: its first sequence, the size of its files in bytes, the real time of its creation in nanoseconds, and how
+    many of the bytes are the snapshot of positions, and how many its index, if it is known to have one.
     """
 
     first_sequence: int
     size_bytes: int
     created: int = UNREADABLE
     positions_bytes: int = 0
+    index_bytes: int = 0
 
 
 class Recovered(NamedTuple):
@@ -181,7 +183,8 @@ class _Walk:
 
 def _kept(files: Files, first: int) -> Kept:
     with Segment(files, first) as segment:
-        header = segment.header
+        header, index_bytes = segment.header, index_size(files, first)
+        size = segment.size + index_bytes
         if header is None:
-            return Kept(first, segment.size)
-        return Kept(first, segment.size, header.created, len(unpack_snapshot(header)[1] or b""))
+            return Kept(first, size, index_bytes=index_bytes)
+        return Kept(first, size, header.created, len(unpack_snapshot(header)[1] or b""), index_bytes)

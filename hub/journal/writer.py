@@ -28,6 +28,7 @@ from hub.errors import JournalLost, JournalUnavailable
 from hub.journal.block import VERSION, SegmentHeader, pack_block, pack_segment_header, pack_snapshot, seed_of
 from hub.journal.clock import Clock, Moment
 from hub.journal.files import BytesLike, Files
+from hub.journal.indexfile import index_name, index_size
 from hub.journal.positions import Positions
 from hub.journal.recovery import Kept, Recovered
 from hub.journal.retention import (
@@ -252,6 +253,22 @@ class Writer:
         self._expire(now)
         return self._expired - before
 
+    def sealed(self, size_min: int, *, is_indexed: bool | None = None) -> list[int]:
+        """
+        Return the first sequences of the sealed segments of at least *size_min* bytes. *is_indexed*: only of those that
+        have an index, or have none. Thread-safe.
+        """
+        segments = [each for each in [*self._sealed] if each.size_bytes >= size_min]
+        return [each.first_sequence for each in segments if is_indexed in (None, each.index_bytes > 0)]
+
+    def look_for_indexes(self) -> None:
+        """Look which segments have got an index; delete what is beyond the limit now. Raises OSError or JournalLost."""
+        for number, segment in enumerate(self._sealed):
+            if not segment.index_bytes and (size := index_size(self._files, segment.first_sequence)):
+                self._sealed[number] = segment._replace(size_bytes=segment.size_bytes + size, index_bytes=size)
+        self.check_ours()
+        self._expire(self._clock.read())
+
     def _is_due(self, active: _Active, now: Moment) -> bool:
         """Return whether a segment has had its share of the time that is kept, or was made for a larger journal."""
         is_old = self._retain_ns is not None and now.expiry - active.created > self._retain_ns // AGE_STEPS
@@ -274,6 +291,9 @@ class Writer:
         count = max(min(count, len(self._sealed) - (self._active is None)), 0)
         for segment in self._sealed[:count]:
             self.check_ours()
+            if segment.index_bytes:  # first: a segment without an index is complete
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.remove(index_name(segment.first_sequence))
             with contextlib.suppress(FileNotFoundError):
                 self._files.remove(segment_name(segment.first_sequence))
                 self._files.sync_folder()  # one by one: no power cut removes a segment but keeps an older one

@@ -6,6 +6,8 @@ candidates, literals     what every wanted message contains, found by bytes befo
 packedfield              the bytes of a field with a value that is looked for
 condition, level         one condition on a record (`--where`); levels as log libraries write them (`--level`)
 backward                 the last N, and the newest first
+index, indexing          what the index of a segment knows; makes it
+indexed                  reads with indexes
 context                  the messages around those that are found
 counting, timeline       counts by value, and over time
 repeats                  repeated lines as one

@@ -19,6 +19,7 @@ from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Gap, Reader, sequence_before
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import Batch, Message
+from hub.query.indexed import has_nothing
 from hub.query.query import Query
 
 STRETCH_MIN, STRETCH_GROWTH, STRETCH_MAX = 256, 8, 1 << 16
@@ -53,8 +54,16 @@ def backward(
     files = DiskFiles(folder)
     if query.since is not None:
         after = max(after, sequence_before(files, query.since))
-    for first in reversed(list_segments(files)):
+    firsts = list_segments(files)
+    for first, following in reversed([*zip(firsts, [*firsts[1:], None], strict=True)]):
         if first >= below:
+            continue
+        if has_nothing(files, query, first, following):
+            below = first
+            if first <= after + 1:
+                return
+            if is_time():
+                yield deque()
             continue
         lowest = max(first - 1, after)
         for low in _stretches(files, first, lowest, below, count):

@@ -27,7 +27,7 @@ Finder = Callable[[bytes], Find | None]
 _SAMPLE = 16
 """The number of candidates after which it is estimated whether decoding everything would be quicker."""
 # What `re` takes for one of these letters if it ignores case, beside the two of ASCII.
-_CASE_TWINS = {"i": (b"\xc4\xb0", b"\xc4\xb1"), "k": (b"\xe2\x84\xaa",), "s": (b"\xc5\xbf",)}
+CASE_TWINS = {"i": (b"\xc4\xb0", b"\xc4\xb1"), "k": (b"\xe2\x84\xaa",), "s": (b"\xc5\xbf",)}
 
 
 def are_dense(packed: bytes, count: int, finds: Sequence[Find]) -> bool:
@@ -64,7 +64,7 @@ def of_choice(choice: Choice, *, ignore_case: bool = False) -> Finder:
     needles = [text.encode() for text in choice]
     if ignore_case:
         letters = {*"".join(choice)}
-        twins = [twin for letter, twins in _CASE_TWINS.items() if letter in letters for twin in twins]
+        twins = [twin for letter, twins in CASE_TWINS.items() if letter in letters for twin in twins]
         return lambda packed: _find_in_any_case(packed, needles, twins)
     if len(needles) == 1:
         needle = needles[0]

@@ -18,7 +18,7 @@ from typing import Any
 
 from hub.entries import is_value_deeper
 from hub.query.candidates import Finder, of_choice, of_pattern
-from hub.query.literals import is_searchable
+from hub.query.literals import Choice, is_searchable
 from hub.query.packedfield import beyond, equal_to
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -36,6 +36,7 @@ ABSENT = object()
 """Stands for a value that a record does not have."""
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*|[+-]?inf").fullmatch
 _NUMBER_CHARS_MAX = 64
+_PLAIN = re.compile(r"[A-Za-z0-9_ .:/-]*").fullmatch  # unlike what str() makes of bytes, containers and extension types
 _NESTING_MAX = 100  # more levels differ from every VALUE: on the stack of Python 3.11, str() may not follow them
 
 
@@ -60,6 +61,15 @@ class Condition:
         pattern = self._pattern(last.encode())
         finder = of_choice([last]) if pattern is None else of_pattern(pattern, last.encode())
         return [finder, *(of_choice([part]) for part in outer if part)]
+
+    @property
+    def texts(self) -> list[Choice]:
+        """Texts that the bytes of every record contain which meets the condition, each a choice of one."""
+        if self._operator == "!=" or not is_searchable(self.key):
+            return []
+        is_text = self._compare is operator.eq and self._number is None and _PLAIN(self._text) is not None
+        value = [self._text] if is_text and self._text.lower() not in _CONSTANTS.values() else []
+        return [[text] for text in (*self._path, *value) if text]
 
     def _pattern(self, key: bytes) -> re.Pattern[bytes] | None:
         """Return a pattern for *key* and a value that meets the condition. None if any value may."""

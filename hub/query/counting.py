@@ -24,7 +24,9 @@ import msgspec
 from hub.entries import is_value_deeper
 from hub.message import Message
 from hub.query.condition import ABSENT, look_up
+from hub.query.index import NO_RANK, Counts
 from hub.query.level import LEVELS, rank_of
+from hub.query.query import Query
 
 VALUES_MAX = 1_000_000
 """About 200 MB for short values."""
@@ -48,7 +50,7 @@ _OF_MESSAGE: dict[str, Callable[[Message], Value]] = {
 
 def level_name(rank: int | None) -> Value:
     """Return the name of the level with this *rank*."""
-    return None if rank is None else LEVELS[rank]
+    return None if rank in (None, NO_RANK) else LEVELS[rank]
 
 
 class Row(NamedTuple):
@@ -58,7 +60,7 @@ class Row(NamedTuple):
     messages: int
 
 
-class Counts:
+class Table:
     """Counts messages by what *names* say, all together."""
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -73,6 +75,17 @@ class Counts:
         read = self._read
         for values, count in Counter(tuple([each(message) for each in read]) for message in messages).items():
             self.add_count(values, count)
+
+    @property
+    def takes_counts(self) -> bool:
+        """Whether tag and level are all that it counts by."""
+        return {*self.names} <= {"tag", "level"}
+
+    def add_counts(self, counts: Counts, query: Query) -> None:
+        """Count the messages of a segment that *query* wants."""
+        for series, tag in counts.wanted(query):
+            known = {"tag": tag, "level": level_name(series.rank)}
+            self.add_count(tuple(known[name] for name in self.names), series.messages)
 
     def add_count(self, values: tuple[Value, ...], count: int) -> None:
         """Count *count* messages that have these *values*."""

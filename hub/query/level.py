@@ -89,13 +89,13 @@ class LevelCondition:
         rank = rank_of_name(_SYSLOG[int(name)] if name.strip() in _SYSLOG_NUMBERS else name)
         if rank is None:
             raise ValueError(_no_level(name, "one level: it and all worse ones are shown"))
-        self._rank = rank
+        self.rank: int = rank
         self.finders: list[Finder] = []
 
     def holds(self, record: dict[Any, Any]) -> bool:
         """Return whether *record* meets the condition."""
         rank = rank_of(record)
-        return rank is not None and rank >= self._rank
+        return rank is not None and rank >= self.rank
 
 
 def parse_priority(text: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ from hub.query.candidates import Find, Finder, are_dense, candidates, of_choice,
 from hub.query.condition import Condition
 from hub.query.found import Pair, found_of
 from hub.query.level import LevelCondition
-from hub.query.literals import literals_of
+from hub.query.literals import Choice, literals_of
 
 _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters matches itself literally
 # A regular expression of ASCII characters whose matches do not depend on the surrounding text: no anchors, no dot, no
@@ -87,6 +87,8 @@ class Query:
     ) -> None:
         self.since = since
         self._until = until
+        self.rank_min: int | None = None
+        """The rank of the level that is the minimum, if there is one."""
         self._is_writer = _writer_filter(pid, uid, comm, unit, container)
         self._is_host = None if host is None else re.compile(fnmatch.translate(host)).match
         self._tag = _tag_filter((tag,) if isinstance(tag, str) else tag or ())
@@ -94,15 +96,24 @@ class Query:
         self._wants_unreadable = self._tag is not None and self._tag(_UNREADABLE)
         conditions: list[Condition | LevelCondition] = [*where]
         if level is not None:
-            conditions.append(LevelCondition(level))
+            conditions.append(at_least := LevelCondition(level))
+            self.rank_min = at_least.rank
         filters: list[Filter] = [condition.holds for condition in conditions]
         self._of_fields = [finder for condition in conditions for finder in condition.finders]
         self._of_text: list[Finder] = []  # for what is in a string of the record
+        self.texts: list[Choice] = [choice for condition in where for choice in condition.texts]
+        """Choices of texts: the bytes of every wanted message contain one of each, in lower or upper case."""
+        self.is_counted: bool = grep is None and not where and self._is_writer is None and self._is_host is None
+        """Whether tag, level and time of a message decide if it is wanted."""
+        self.is_selective: bool = bool(level or tag)
+        """Whether an index may know where nothing is wanted."""
         if grep is not None:
             finds = _grep_filter(grep, ignore_case=ignore_case)
             filters.append((lambda record: not finds(record)) if invert_match else finds)
             if not invert_match:
                 self._of_text = _text_finders(grep, ignore_case=ignore_case)
+                self.texts += literals_of(grep, ignore_case=ignore_case).choices
+        self.is_selective |= bool(self.texts)
         self._finders = (*self._of_text, *self._of_fields)
         self._around: tuple[object, bool] = (None, False)  # the last window, and whether nothing in it is wanted
         self._holds = _all_of(filters)
@@ -126,6 +137,18 @@ class Query:
     def is_after(self, found: Batch | Gap) -> bool:
         """Return whether *found*, and all that follows, was received after *until*."""
         return self._until is not None and found.received > self._until
+
+    def wants_rank(self, rank: int) -> bool:
+        """Return whether messages whose level has this *rank* are wanted; -1: it is not known."""
+        return self.rank_min is None or rank >= self.rank_min
+
+    def overlaps(self, first: int, last: int) -> bool:
+        """Return whether messages received from *first* to *last* can be wanted."""
+        return (self.since is None or last >= self.since) and (self._until is None or first <= self._until)
+
+    def contains(self, first: int, last: int) -> bool:
+        """Return whether all times of receipt from *first* to *last* are wanted."""
+        return (self.since is None or first >= self.since) and (self._until is None or last <= self._until)
 
     def selects(self, batch: Batch) -> bool:
         """Return whether messages of *batch* can be wanted, as far as *grep*, *where* and *level* do not decide it."""

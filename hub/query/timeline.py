@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 from hub.entries import NS
 from hub.message import Message
+from hub.query.index import NO_RANK, Counts
 from hub.query.level import rank_of
+from hub.query.query import Query
 
 STEPS_S = (1, 5, 15, 60, 300, 900, 3600, 10_800, 21_600, 43_200, 86_400, 604_800, 2_419_200, 29_030_400)
 STEPS_KEPT = 4096
-NO_RANK = -1
-"""Stands for the rank of messages whose level is not known."""
 
 
 class Bar(NamedTuple):
@@ -65,6 +65,14 @@ class Timeline:
             self._numbers.add(number)
             while len(self._numbers) > STEPS_KEPT and self._step < len(STEPS_S) - 1:
                 self._step_up()
+
+    def add_counts(self, counts: Counts, query: Query) -> None:
+        """Count the messages of a segment that *query* wants."""
+        while self.step_s < counts.step_s:
+            self._step_up()
+        for series in counts.together(query):
+            for step, count in series.each():
+                self.add_count(counts.begin_s + step * counts.step_s, series.rank, count)
 
     def bars(self, bars_max: int) -> list[Bar]:
         """Return the bars from the first message to the last, also those without messages: at most *bars_max*."""

@@ -5,7 +5,7 @@ Before the parts: inherited socket, descriptor limit, signals (noted until the p
 recovered), socket (bound: clients wait in the backlog). The parts are started in the order of `Service._parts`:
 
 1. watchdog, status line and garbage collection (which wait until the hub is ready), check of the journal's lock,
-   expiry;
+   expiry, indexes of the journal;
 2. sinks, which print or deliver what is committed from now on;
 3. the receiver;
 4. sources: the spools of dead producers, for at most `FIRST_LOOK_S`; those that are configured, each tried once;
@@ -59,6 +59,7 @@ from hub.receiver import Receiver
 from hub.service import housekeeping, signals
 from hub.service.config import Config
 from hub.service.garbage import FullCollections
+from hub.service.indexing import Indexing
 from hub.service.parts import Part, run_parts
 from hub.service.reloading import Reloader
 from hub.service.settings import LoadedConfig
@@ -226,6 +227,7 @@ class Service:
             Part("watchdog", lambda: self._when_ready(watchdog.run)),
             Part("guard", lambda: housekeeping.guard(journal), is_vital=True),
             Part("expiry", lambda: housekeeping.expire(journal, reloader)),
+            Part("indexes", lambda: self._when_ready(Indexing(journal).run)),
             Part("garbage", lambda: self._when_ready(FullCollections(lambda: endpoint.connections).run)),
             Part("status", lambda: self._when_ready(lambda: housekeeping.report(endpoint, journal, notifier))),
             *printing,

@@ -9,15 +9,16 @@ import pytest
 
 from hub.cli.figures import bars_max, histogram, table
 from hub.query import counting
-from hub.query.counting import Counts
+from hub.query.counting import Table
+from hub.query.index import NO_RANK
 from hub.query.level import LEVELS
-from hub.query.timeline import NO_RANK, Bar
+from hub.query.timeline import Bar
 
 INFO, ERROR = LEVELS.index("info"), LEVELS.index("error")
 
 
-def counts_of(*values: str | None) -> Counts:
-    counts = Counts(["a\x1bb"])
+def counts_of(*values: str | None) -> Table:
+    counts = Table(["a\x1bb"])
     for value in values:
         counts.add_count((value,), 1000)
     return counts

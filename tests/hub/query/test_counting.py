@@ -6,7 +6,7 @@ import pytest
 
 from hub.message import Home, Message, Peer
 from hub.query import counting
-from hub.query.counting import Counts
+from hub.query.counting import Table
 
 NGINX = Peer(1, 10, comm="p", cgroup="/system.slice/n.service")
 MESSAGES = [
@@ -19,7 +19,7 @@ MESSAGES = [
 
 
 def rows(*names: str) -> list[tuple[Any, ...]]:
-    counts = Counts(names)
+    counts = Table(names)
     counts.add(MESSAGES[:1])
     counts.add(MESSAGES[1:])
     assert counts.others == 0
@@ -57,7 +57,7 @@ def test_values_that_json_does_not_know() -> None:
     deep: Any = 1
     for _ in range(200):
         deep = [deep]
-    counts = Counts(["v"])
+    counts = Table(["v"])
     counts.add(Message("t", 1, {"v": value}) for value in (deep, {1: 2}, {b"k": b"v"}, float("inf"), None, True))
     assert {row.values[0] for row in counts.rows()} == {"inf", "null", "true", '{"1":2}', '{"aw==":"dg=="}', "\u2026"}
 
@@ -65,6 +65,6 @@ def test_values_that_json_does_not_know() -> None:
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit, new values are counted together, and those that are known go on."""
     monkeypatch.setattr(counting, "VALUES_MAX", 2)
-    counts = Counts(["n"])
+    counts = Table(["n"])
     counts.add(Message("t", 1, {"n": n}) for n in (1, 2, 3, 1, 4))
     assert ([(*row.values, row.messages) for row in counts.rows()], counts.others) == ([("1", 2), ("2", 1)], 2)

@@ -1,0 +1,111 @@
+"""
+Reads a journal with the help of its indexes: what cannot be wanted is passed over, what is only counted is not read.
+
+Segments without an index (the last one, small or damaged ones) are read as ever.
+
+Always true: the messages and gaps are those of reading everything, except that a gap in a group of blocks without
+anything wanted, whose segment was damaged after it was indexed, is not reported.
+
+Not here: what an index knows (hub.query.index), who makes it (hub.query.indexing).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+
+from hub.journal.files import DiskFiles, Files
+from hub.journal.hole import Place
+from hub.journal.reader import Gap, Reader, open_reader, sequence_before
+from hub.journal.segment import SEQUENCE_MAX, list_segments
+from hub.message import Batch, Message
+from hub.query.found import Found
+from hub.query.index import Counts, SegmentIndex
+from hub.query.query import Query
+
+
+def has_nothing(files: Files, query: Query, first: int, following: int | None) -> bool:
+    """Return whether the segment from *first* to before *following* is known to hold nothing that is wanted."""
+    if following is None or not query.is_selective:
+        return False
+    return SegmentIndex(files, first, following).wanted(query) == []
+
+
+def batches(folder: str, query: Query, after: int) -> Iterator[Batch | Gap]:
+    """Yield the batches after the sequence *after* that can hold what *query* wants, and the gaps between them."""
+    if not query.is_selective:
+        with closing(open_reader(folder, after=after, since=query.since)) as reader:
+            yield from reader.read()
+        return
+    reading = _Reading(folder, query, after)
+    for segment in reading.segments():
+        yield from reading.until(segment.first)
+        wanted = segment.wanted(query)
+        if wanted is None:
+            yield from reading.until(segment.following)
+            continue
+        for place, end in wanted:
+            yield from reading.until(end, place)
+        reading.pass_to(segment.following)
+    yield from reading.until(SEQUENCE_MAX)
+
+
+def counted(folder: str, query: Query, after: int) -> Iterator[Counts | Iterable[Message]]:
+    """
+    Yield the wanted messages after the sequence *after*, some at a time. For a segment whose counts are known and of
+    which all times are wanted, yield the counts instead: of all tags and levels, not only of those that are wanted.
+    """
+    if not query.is_counted:
+        yield from wanted_after(query, batches(folder, query, after), after)
+        return
+    reading = _Reading(folder, query, after)
+    for segment in reading.segments():
+        yield from wanted_after(query, reading.until(segment.first), after)
+        counts = segment.counts()
+        if counts is None or not query.contains(counts.first_received, counts.last_received):
+            yield from wanted_after(query, reading.until(segment.following), after)
+        else:
+            yield counts
+            reading.pass_to(segment.following)
+    yield from wanted_after(query, reading.until(SEQUENCE_MAX), after)
+
+
+def wanted_after(query: Query, found: Iterator[Batch | Gap], after: int) -> Iterator[Iterable[Message]]:
+    """Yield the messages of *found* that *query* wants and whose sequence is above *after*."""
+    for group in query.groups(found):
+        is_later = isinstance(group, Found) and group.sequences[0] > after
+        yield group if is_later else (message for message in group if message.sequence > after)
+
+
+class _Reading:
+    """Reads forward, from one sequence to another, and leaves out what lies between."""
+
+    def __init__(self, folder: str, query: Query, after: int) -> None:
+        self._folder = folder
+        self._files = DiskFiles(folder)
+        self._next = 1 + (after if query.since is None else max(after, sequence_before(self._files, query.since)))
+
+    def segments(self) -> Iterator[SegmentIndex]:
+        """Yield the sealed segments that are not read from their middle."""
+        for first, following in itertools.pairwise(list_segments(self._files)):
+            if first >= self._next:
+                yield SegmentIndex(self._files, first, following)
+
+    def pass_to(self, sequence: int) -> None:
+        """Leave out everything before *sequence*."""
+        self._next = max(self._next, sequence)
+
+    def until(self, end: int, place: Place | None = None) -> Iterator[Batch | Gap]:
+        """Yield everything before the sequence *end*, from *place* on if it is given, else from where it was."""
+        if place is not None:
+            self.pass_to(place.sequence)
+        if self._next >= end:
+            return
+        with closing(Reader(self._files, after=self._next - 1, path=self._folder, hint=place)) as reader:
+            for found in reader.read():
+                if found.sequence >= end:
+                    break
+                self._next = found.sequence + found.count
+                yield found
+        self.pass_to(end)

@@ -1,0 +1,216 @@
+"""
+Makes the indexes of a journal's sealed segments, in a process of its own that only gets time which nobody else wants.
+
+Always true:
+- only a segment is indexed that is whole and without a gap, so what is damaged is always read itself;
+- nothing but indexes is written, each in one step.
+
+Not here: what an index knows (hub.query.index), when this process is started (hub.service.indexing).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from hub import entries as codec
+from hub.journal.files import DiskFiles, Files
+from hub.journal.hole import Limits
+from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, open_index, write_index
+from hub.journal.segment import Segment, list_segments, segment_name
+from hub.message import Batch
+from hub.query.candidates import CASE_TWINS
+from hub.query.found import Found
+from hub.query.index import (
+    ALL_TAGS,
+    GROUPS_MAX,
+    NO_RANK,
+    Counts,
+    Group,
+    Series,
+    Words,
+    pack_numbers,
+    pack_sections,
+    words_of,
+)
+from hub.query.level import rank_of
+from hub.query.query import Query
+
+SEGMENT_BYTES_MIN = 1 << 20
+"""A smaller segment is read as fast as its index."""
+STEPS_S = (1, 5, 15, 60)
+_STEPS_MAX = 240
+_GROUP_BYTES_MIN = 64 << 10
+_WORDS_MAX, _WORDS_BYTES_MAX = 1 << 17, 2 << 20
+"""Beyond this the texts are no language, and the index would be large."""
+_twin = re.compile(b"|".join(twin for twins in CASE_TWINS.values() for twin in twins)).search
+
+
+class _Builder:
+    """Collects what the index of one segment holds."""
+
+    def __init__(self, size: int) -> None:
+        self._group_bytes = max(size // GROUPS_MAX + 1, _GROUP_BYTES_MIN)
+        self._tags = dict[str, int]()
+        self._seconds = Counter[tuple[int, int, int, int]]()  # by tag, that of the block, rank and second
+        self._words = dict[bytes, int]()
+        self._has_words = True
+        self._groups: list[Group] = []
+        self._begin = (0, 0, 0)  # of the group: sequence, offset, time of receipt
+        self._group_tags = set[int]()
+        self._ranks = 0
+        self._is_opaque = False
+        self._first = self._last = 0
+        self._query = Query()
+
+    def add(self, batch: Batch, offset: int) -> None:
+        """Add the next block, which is at *offset*."""
+        if self._last and offset - self._begin[1] >= self._group_bytes and len(self._groups) < GROUPS_MAX - 1:
+            self._end_group()
+        if not self._group_tags:
+            self._begin = batch.sequence, offset, batch.received
+        self._first = self._first or batch.received
+        self._last = batch.received
+        self._add_counts(batch)
+        self._add_words(batch.entries)
+
+    def _add_counts(self, batch: Batch) -> None:
+        found = self._query.found_in(batch)
+        second = batch.received // codec.NS
+        within = self._tag(batch.tag.decode("utf-8", "replace"))
+        self._group_tags.add(within)
+        if isinstance(found, Found):
+            keys = Counter((within, rank_of(record)) for record in found.records)
+        else:  # an unreadable entry has another tag
+            keys = Counter((self._tag(message.tag), rank_of(message.record)) for message in found)
+        for (tag, known), count in keys.items():
+            rank = NO_RANK if known is None else known
+            self._ranks |= 0 if known is None else 1 << known
+            self._group_tags.add(tag)
+            self._seconds[tag, within, rank, second] += count
+            self._seconds[ALL_TAGS, ALL_TAGS, rank, second] += count
+
+    def _tag(self, tag: str) -> int:
+        return self._tags.setdefault(tag, len(self._tags))
+
+    def _add_words(self, entries: bytes | memoryview) -> None:
+        data = bytes(entries)
+        self._is_opaque = self._is_opaque or codec.may_have_syslog(data) or _twin(data) is not None
+        if not self._has_words:
+            return
+        bit, words = 1 << len(self._groups), self._words
+        for word in {*words_of(data)}:
+            words[word] = words.get(word, 0) | bit
+        self._has_words = len(words) <= _WORDS_MAX
+
+    def _end_group(self) -> None:
+        sequence, offset, received = self._begin
+        tags = sorted(self._group_tags)
+        self._groups.append(Group(sequence, offset, received, self._last, self._ranks, tags, self._is_opaque))
+        self._group_tags, self._ranks, self._is_opaque = set(), 0, False
+
+    def sections(self) -> list[bytes]:
+        """Return the sections of the index."""
+        self._end_group()
+        text = b"".join(b"\n" + word for word in self._words)
+        words = Words(b"", b"")
+        if self._has_words and len(text) <= _WORDS_BYTES_MAX:
+            words = Words(text, pack_numbers("Q", self._words.values()))
+        return pack_sections(self._counts(), self._groups, words)
+
+    def _counts(self) -> Counts:
+        first_s, last_s = self._first // codec.NS, self._last // codec.NS
+        step_s = next((step for step in STEPS_S if (last_s - first_s) // step < _STEPS_MAX), STEPS_S[-1])
+        begin_s = first_s // step_s * step_s
+        steps = Counter[tuple[int, int, int, int]]()
+        for (tag, within, rank, second), count in self._seconds.items():
+            steps[tag, within, rank, (second - begin_s) // step_s] += count
+        series = dict[tuple[int, int, int], list[tuple[int, int]]]()
+        for (*key, step), count in sorted(steps.items()):
+            series.setdefault((key[0], key[1], key[2]), []).append((step, count))
+        packed = [
+            Series(*key, pack_numbers("I", [step for step, _ in each]), pack_numbers("I", [count for _, count in each]))
+            for key, each in series.items()
+        ]
+        return Counts(self._first, self._last, begin_s, step_s, [*self._tags], packed)
+
+
+def sections_of(files: Files, first: int, following: int) -> list[bytes] | None:
+    """
+    Return the sections of the index of a sealed segment, which *following* is the next one of. None if it is damaged,
+    has no messages or lacks some. Raises OSError.
+    """
+    with Segment(files, first) as segment:
+        if segment.header is None:
+            return None
+        builder, limits, place = _Builder(segment.size), Limits(following), segment.start
+        while place.offset < segment.size:
+            block = segment.block_at(place.offset)
+            if block is None or block.sequence != place.sequence:
+                return None
+            if limits.excludes(block):
+                break
+            batch = segment.batch(block)
+            if batch is None:
+                return None
+            if block.count:
+                builder.add(batch, block.offset)
+            place = place.after(block)
+        return builder.sections() if first < place.sequence == following else None
+
+
+def missing(files: Files) -> list[tuple[int, int]]:
+    """Return the sealed segments that have no index and are worth one, the newest first, each with the next one."""
+    names = files.list()
+    has_index = {first for name, first in list_indexes(names) if name == index_name(first)}
+    firsts = list_segments(files)
+    pairs = [*itertools.pairwise(firsts)][::-1]
+    return [pair for pair in pairs if pair[0] not in has_index and _size(files, pair[0]) >= SEGMENT_BYTES_MIN]
+
+
+def make_indexes(files: Files) -> None:
+    """Make the indexes that are missing or damaged, and remove those whose segment is gone."""
+    segments = dict(itertools.pairwise(list_segments(files)))
+    for name, first in list_indexes(files.list()):
+        if name != index_name(first) or not _is_whole(files, first, segments.get(first)):
+            with contextlib.suppress(OSError):
+                files.remove(name)
+    for first, following in missing(files):
+        with contextlib.suppress(FileNotFoundError):  # it has expired
+            identity = identify(files, first, following)
+            sections = sections_of(files, first, following)
+            if identity is not None and sections is not None:
+                write_index(files, identity, sections)
+
+
+def _is_whole(files: Files, first: int, following: int | None) -> bool:
+    """Return whether the segment *first*, which is sealed if *following* is given, has an index that is whole."""
+    index = None if following is None else open_index(files, first, following)
+    if index is None:
+        return False
+    with index:
+        return all(index.section(number) is not None for number in range(SECTIONS))
+
+
+def _size(files: Files, first: int) -> int:
+    try:
+        fd = files.open(segment_name(first))
+    except OSError:
+        return 0
+    try:
+        return files.size(fd)
+    finally:
+        files.close(fd)
+
+
+def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
+    """Make the indexes of the journal in the folder that is the argument, when nobody else needs the processor."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(19)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    make_indexes(DiskFiles(arguments[0]))

@@ -1,0 +1,117 @@
+"""hub.service.indexing: a running hub has the indexes of its journal made."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hub.journal.files import DiskFiles
+from hub.journal.indexfile import index_name
+from hub.journal.journal import Journal
+from hub.journal.segment import list_segments
+from hub.service import indexing
+from hub.service.indexing import Indexing
+from tests.hub.journal.world import batch
+from tests.support import PATIENCE_S, logged
+
+RETAIN_BYTES = 16 << 20  # segments of 2 MiB
+BATCH = batch("x", 500, size=1900)
+
+
+async def fill(journal: Journal, count: int = 3) -> None:
+    """Append *count* segments, and begin another one."""
+    for _ in range(count * 2 + 1):
+        await journal.append([BATCH])
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  other processes set no event
+            await asyncio.sleep(0.01)
+
+
+def size_of(folder: Path) -> int:
+    """Return the size of segments and indexes together."""
+    return sum(path.stat().st_size for pattern in ("*.idx", "*.seg") for path in folder.glob(pattern))
+
+
+def test_indexes_are_made_count_and_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments get an index soon after they are sealed; it counts in the size, and is deleted with its segment."""
+    monkeypatch.setattr(indexing, "LOOK_S", 0.01)
+
+    async def run() -> None:
+        journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
+        task = asyncio.create_task(Indexing(journal).run())
+        await fill(journal)
+        files = DiskFiles(str(tmp_path))
+        await until(lambda: not journal.sealed(0, is_indexed=False))
+        names = {path.name for path in tmp_path.glob("*.idx")}
+        assert names == {index_name(first) for first in list_segments(files)[:-1]}
+        assert journal.size_bytes == size_of(tmp_path)
+        await fill(journal, 10)
+        assert journal.size_bytes <= RETAIN_BYTES
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        left = {path.name for path in tmp_path.glob("*.idx")}
+        assert left & names == set()
+        await journal.close()
+        reopened = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
+        assert reopened.size_bytes == size_of(tmp_path)
+        await reopened.close()
+
+    asyncio.run(run())
+
+
+def test_a_process_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is logged, and the segments are not tried again; a process that cannot be started is logged, too."""
+    monkeypatch.setattr(indexing, "LOOK_S", 0.01)
+    monkeypatch.setattr(indexing, "_COMMAND", "raise SystemExit(3)")
+
+    async def run() -> None:
+        journal = await Journal.open(str(tmp_path), retain_bytes=RETAIN_BYTES)
+        await fill(journal, 2)
+        for executable, error in ((sys.executable, "the process ended with 3"), (os.devnull, "Permission denied")):
+            monkeypatch.setattr(sys, "executable", executable)
+            task = asyncio.create_task(Indexing(journal).run())
+            events: list[dict[str, object]] = []
+            while not events:
+                await asyncio.sleep(0.01)
+                events += logged(capsys)
+            await asyncio.sleep(0.05)  # several looks later
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            events += logged(capsys)
+            assert len(events) == 1
+            assert events[0]["event"] == "journal.index_failed"
+            assert error in str(events[0]["error"])
+        await journal.close()
+
+    asyncio.run(run())
+
+
+def test_a_stop_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for."""
+    monkeypatch.setattr(indexing, "LOOK_S", 0.0)
+    begun = tmp_path / "begun"
+    command = f"import os, time; open({str(begun)!r}, 'w').write(str(os.getpid())); time.sleep(1000)"
+    monkeypatch.setattr(indexing, "_COMMAND", command)
+
+    async def run() -> None:
+        journal = await Journal.open(str(tmp_path / "journal"), retain_bytes=RETAIN_BYTES)
+        await fill(journal, 2)
+        task = asyncio.create_task(Indexing(journal).run())
+        await until(lambda: begun.exists() and begun.read_text())
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(begun.read_text()), 0)
+        await journal.close()
+
+    asyncio.run(run())
