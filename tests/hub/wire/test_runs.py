@@ -3,6 +3,7 @@ hub.wire.runs: Message frames cut at once give the same result as frames cut one
 """
 
 import random
+import time
 
 import msgpack
 import msgspec
@@ -13,7 +14,7 @@ from hub.message import Batch, Loss
 from hub.wire.chunkid import pack_own
 from hub.wire.forward import ForwardDecoder
 from hub.wire.frame import encode_frame_head, encode_frame_tail
-from hub.wire.runs import cut_at_once
+from hub.wire.runs import _RUN_MAX, cut_at_once
 
 TAG = b"\xa3app"
 PREFIX = b"\x93" + TAG + b"\xd7"
@@ -84,6 +85,39 @@ def test_a_record_made_to_deceive_is_not_cut_wrongly() -> None:
     assert records_of(b"".join(frames), 10_000) == [{"raw": inner}] * 20
 
 
+@pytest.mark.parametrize("tag", [b"\xa1a", b"\xd9\x50" + b"a" * 80], ids=["short", "long"])
+@pytest.mark.parametrize("number", [30, _RUN_MAX, _RUN_MAX + 1, _RUN_MAX + 2, _RUN_MAX + 300])
+def test_the_first_are_cut_if_there_are_many(tag: bytes, number: int) -> None:
+    """Up to a limit, and all but the last one."""
+    frame = b"\x93" + tag + b"\x01\x80"
+    found = cut_at_once(frame * number, 0, frame[:-1])
+    assert found is not None
+    entries, count, last = found
+    assert count == min(number - 1, _RUN_MAX)
+    assert last == count * len(frame)
+    assert entries == join((b"\x92\x01\x80",) * count, count)
+
+
+def test_prefixes_that_overlap() -> None:
+    """Frames in which the prefix is found at two places that overlap are cut as they would be one by one."""
+    frame = b"\x93" + b"\xa4\x01\x80\x93\xa4" + b"\x01\x80"
+    assert frame[:7] in frame[1:] + frame
+    assert decoded(frame * 500, 500 * len(frame)) == decoded(frame * 500, 7)
+    assert len(decoded(frame * 500, 7)) == 500
+
+
+@pytest.mark.parametrize("header", [b"\xd9\x3c", b"\xda\x0f\xff"], ids=["short", "long"])
+def test_a_read_made_to_be_slow(header: bytes) -> None:
+    """Where every second byte could begin a prefix, looking for it takes a few milliseconds at most."""
+    pairs = b"\x93\x61" * (128 << 10)
+    before, length = 1 + len(header), int.from_bytes(header[1:])
+    prefix = b"\x93" + header + pairs[before : before + length] + b"\x61"
+    assert prefix[before:] in pairs
+    began = time.thread_time()
+    assert cut_at_once(prefix + pairs, 0, prefix) is None
+    assert time.thread_time() - began < 0.02
+
+
 DECOY = "\U0001f4e3app\u05d0"
 """A text that contains the prefix. A user who writes into a log chooses it."""
 
@@ -143,7 +177,7 @@ def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
     the same.
     """
     dice = random.Random(seed)
-    time = entry({})[1:-1]
+    when = entry({})[1:-1]
     tags = (TAG, b"\xa3apq", b"\xa1\x93", b"\xd9\x03app", b"\xa0")
 
     def quote() -> object:
@@ -151,8 +185,8 @@ def test_any_mixture_is_the_same_as_one_by_one(seed: int) -> None:
             [
                 PREFIX * dice.randint(1, 3),
                 DECOY + bytes((0xD9, dice.randrange(0x80, 0xC0))).decode() + "." * dice.randrange(40),
-                ["app", msgpack.ExtType(0, time[2:]), {"nested": 1}],
-                [0x93, "app", msgpack.ExtType(0, time[2:])],
+                ["app", msgpack.ExtType(0, when[2:]), {"nested": 1}],
+                [0x93, "app", msgpack.ExtType(0, when[2:])],
                 {0x1293: "app", 0xA361: dice.randrange(1 << 32)},
                 message({"inner": dice.randrange(9)}) * dice.randint(1, 2),
                 "x" * dice.randrange(60),
