@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any
 
 from hub.entries import is_value_deeper
 from hub.query.candidates import Finder, of_choice, of_pattern
 from hub.query.literals import Choice, is_searchable
 from hub.query.packedfield import beyond, equal_to
+from hub.query.plaintext import values_of
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
@@ -94,6 +96,11 @@ class Condition:
             return self._operator == "!=" if self._number is None else self._compare(value, self._number)
         is_deep = is_value_deeper(value, _NESTING_MAX)
         return self._operator == "!=" if is_deep else self._compare(str(value), self._text)
+
+    def all_hold(self, records: Sequence[dict[Any, Any]]) -> bool:
+        """Return whether all *records* have the key with a whole number that meets the condition; False: not known."""
+        values = None if self._number is None else values_of(self.key, records, int)
+        return values is not None and all(map(self._compare, values, repeat(self._number)))
 
     def _holds_text(self, value: str) -> bool:
         if self._number is None:

@@ -20,7 +20,7 @@ import fnmatch
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from hub import entries as codec
@@ -31,6 +31,7 @@ from hub.query.condition import Condition
 from hub.query.found import Pair, found_of
 from hub.query.level import LevelCondition
 from hub.query.literals import Choice, literals_of
+from hub.query.plaintext import PlainText, is_found
 
 _PLAIN = re.compile(r"[\w \-:/,;=@#%&!~'\"<>]+")  # a regular expression of these characters matches itself literally
 # A regular expression of ASCII characters whose matches do not depend on the surrounding text: no anchors, no dot, no
@@ -47,6 +48,8 @@ _LOSS = LOSS_TAG.decode()
 _UNREADABLE = CLIENT_LOSS_TAG.decode()
 _ID = re.compile(r"[0-9a-f]{1,64}").fullmatch
 Filter = Callable[[dict[Any, Any]], bool]
+WholeFilter = Callable[[Sequence[dict[Any, Any]]], bool]
+"""Returns True if all records pass, False if that is not known."""
 
 
 class Query:
@@ -99,6 +102,7 @@ class Query:
             conditions.append(at_least := LevelCondition(level))
             self.rank_min = at_least.rank
         filters: list[Filter] = [condition.holds for condition in conditions]
+        whole = [condition.all_hold if isinstance(condition, Condition) else None for condition in conditions]
         self._of_fields = [finder for condition in conditions for finder in condition.finders]
         self._of_text: list[Finder] = []  # for what is in a string of the record
         self.texts: list[Choice] = [choice for condition in where for choice in condition.texts]
@@ -108,8 +112,10 @@ class Query:
         self.is_selective: bool = bool(level or tag)
         """Whether an index may know where nothing is wanted."""
         if grep is not None:
-            finds = _grep_filter(grep, ignore_case=ignore_case)
+            plain = PlainText(grep) if _PLAIN.fullmatch(grep) and not ignore_case else None
+            finds = _grep_filter(grep, ignore_case=ignore_case) if plain is None else plain.holds
             filters.append((lambda record: not finds(record)) if invert_match else finds)
+            whole.append(None if plain is None or invert_match else plain.all_hold)
             if not invert_match:
                 self._of_text = _text_finders(grep, ignore_case=ignore_case)
                 self.texts += literals_of(grep, ignore_case=ignore_case).choices
@@ -117,6 +123,7 @@ class Query:
         self._finders = (*self._of_text, *self._of_fields)
         self._around: tuple[object, bool] = (None, False)  # the last window, and whether nothing in it is wanted
         self._holds = _all_of(filters)
+        self._whole = [] if None in whole else [*filter(None, whole)]
 
     def wants_tag(self, tag: bytes) -> bool:
         """Return whether messages under *tag* are wanted."""
@@ -198,8 +205,8 @@ class Query:
                 indexes = candidates(starts, finds)
                 if indexes is not None:
                     entries = codec.join(map(raws.__getitem__, indexes), len(indexes))
-                    return _passing(batch, entries, [batch.sequence + index for index in indexes], holds)
-        return _passing(batch, entries, range(batch.sequence, batch.sequence + batch.count), holds)
+                    return _passing(batch, entries, [batch.sequence + index for index in indexes], holds, self._whole)
+        return _passing(batch, entries, _sequences(batch), holds, self._whole)
 
     def _is_around_unwanted(self, entries: memoryview) -> bool:
         """
@@ -250,15 +257,23 @@ def _sequences(batch: Batch) -> range:
     return range(batch.sequence, batch.sequence + batch.count)
 
 
-def _passing(batch: Batch, entries: bytes | memoryview, sequences: Sequence[int], holds: Filter) -> Iterable[Message]:
-    """Return the messages of *entries* whose record passes, if possible together. Their sequences are *sequences*."""
+def _passing(
+    batch: Batch, entries: bytes | memoryview, sequences: Sequence[int], holds: Filter, whole: Sequence[WholeFilter]
+) -> Iterable[Message]:
+    """
+    Return the messages of *entries* whose record passes, if possible together. Their sequences are *sequences*.
+
+    *whole* are the parts of *holds*, if each of them can tell quickly that all pass.
+    """
     pairs = codec.pairs(entries, len(sequences), batch.stamp)
     if not isinstance(pairs, list) or len(pairs) <= _FEW:  # lines of syslog are taken apart when their turn comes
         return _passing_each(batch, entries, sequences, pairs, holds)
-    chosen = [index for index, (_, record) in enumerate(pairs) if holds(record)]
-    if len(chosen) < len(pairs):
-        pairs = [pairs[index] for index in chosen]
-        sequences = [sequences[index] for index in chosen]
+    records = [*map(itemgetter(1), pairs)]
+    if not whole or not all(all_hold(records) for all_hold in whole):
+        chosen = [index for index, record in enumerate(records) if holds(record)]
+        if len(chosen) < len(pairs):
+            pairs = [pairs[index] for index in chosen]
+            sequences = [sequences[index] for index in chosen]
     found = found_of(batch, sequences, pairs)
     return _with_times(batch, zip(sequences, pairs, strict=True)) if found is None else found
 
@@ -332,8 +347,6 @@ def _text_finders(pattern: str, *, ignore_case: bool) -> list[Finder]:
 
 def _grep_filter(pattern: str, *, ignore_case: bool) -> Filter:
     """Return a filter that searches *pattern* in all strings of a record, at any depth. Keys are not searched."""
-    if _PLAIN.fullmatch(pattern) and not ignore_case:
-        return _plain_filter(pattern)
     search = re.compile(pattern, re.IGNORECASE if ignore_case else 0).search
 
     def holds(record: dict[Any, Any]) -> bool:
@@ -341,43 +354,8 @@ def _grep_filter(pattern: str, *, ignore_case: bool) -> Filter:
             if isinstance(value, str):
                 if search(value) is not None:
                     return True
-            elif isinstance(value, (dict, list)) and _finds(search, value):
+            elif isinstance(value, (dict, list)) and is_found(search, value):
                 return True
         return False
 
     return holds
-
-
-def _plain_filter(text: str) -> Filter:
-    """Return the same for a *text* that is found as it is, which is faster. The last key that had it is tried first."""
-    likely: Any = None
-
-    def holds(record: dict[Any, Any]) -> bool:
-        nonlocal likely
-        if type(value := record.get(likely)) is str and text in value:
-            return True
-        for key, value in record.items():
-            if isinstance(value, str):
-                if text in value:
-                    likely = key
-                    return True
-            elif isinstance(value, (dict, list)) and _finds(lambda each: True if text in each else None, value):
-                return True
-        return False
-
-    return holds
-
-
-def _finds(search: Callable[[str], object], value: object) -> bool:
-    """Return whether *search* matches a string in *value*, at any depth. Not recursive, so that depth is no limit."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            if search(value) is not None:
-                return True
-        elif isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-    return False
