@@ -15,6 +15,8 @@ UNMIRRORED = {
     "hub/cli/output": "tests/hub/cli/test_cli.py",
     "hub/cli/athub": "tests/hub/cli/test_logs_socket.py",
     "hub/cli/stored": "tests/hub/cli/test_logs_socket.py",
+    "hub/cli/filtering": "tests/hub/cli/test_logs.py",
+    "hub/cli/lnavformat": "tests/hub/cli/test_export.py",
     "hub/cli/selected": "tests/hub/cli/test_logs_views.py",
     "hub/cli/showing": "tests/hub/cli/test_logs_views.py",
     "hub/cli/together": "tests/hub/cli/test_logs_views.py",

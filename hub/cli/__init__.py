@@ -28,6 +28,7 @@ COMMANDS = {
     "completion": "Print the script for completion in a shell.",
     "config": "Show the configuration and the origin of each value.",
     "demo": "Run a hub and five producers in one process.",
+    "export": "Write messages to a file, for other programs.",
     "hub": "Run the hub in the foreground.",
     "import": "Send finished logs to the hub, once.",
     "install": "Install the hub as a systemd service.",

@@ -11,44 +11,36 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hub.cli.filtering import HUB, filter_options, query_of, stored_in
 from hub.cli.options import (
-    MOMENT,
     Named,
     Parsed,
     color_option,
-    complete_level,
-    complete_tag,
     journal_option,
     no_color_option,
     usage_error,
     whole,
 )
 from hub.cli.output import complain, discard_output, grey, renderer, wants_colours, write
-from hub.cli.selected import ALL, COUNT_MAX, SEQUENCE_MAX, Selected, write_around, write_selected
-from hub.cli.showing import Showing
+from hub.cli.selected import ALL, COUNT_MAX, Selected, write_around, write_selected
+from hub.cli.showing import Showing, only
 from hub.cli.together import check_together
-from hub.configfile import socket_path
-from hub.paths import default_journal
-from hub.quantities import MOMENTS
 
 if TYPE_CHECKING:
     from hub.cli.cursorfile import CursorFile
     from hub.cli.stored import Stored
     from hub.message import Message
-    from hub.query.query import Query
 
 GC_OBJECTS = 100_000
 """New objects between two looks of the garbage collector. At its own 700, it took a tenth of the time."""
 CONTEXT_MAX = 10_000
 """Messages before a match are kept in memory."""
-HUB = "-"
-"""The value of `--socket` if the option is given without one."""
 OUTPUTS = Named(
     ["pretty", "json", "text"],
     {"cat": "text", "raw": "text", "short": "pretty", "short-iso": "pretty", "jsonl": "json", "ndjson": "json"},
@@ -62,17 +54,6 @@ def _parse_count(text: str) -> int:
     if text.startswith("+"):
         raise ValueError(f"{text!r} would be from that line on (of tail); N is the number of last messages")
     return whole(0, COUNT_MAX).parse(text)
-
-
-def _parse_user(text: str) -> int:
-    if text.isdecimal() or text.startswith(("-", "+")):
-        return whole().parse(text)
-    import pwd
-
-    try:
-        return pwd.getpwnam(text).pw_uid
-    except KeyError:
-        raise ValueError(f"no such user: {text!r} (a name or a number)") from None
 
 
 @click.command()
@@ -94,39 +75,7 @@ def _parse_user(text: str) -> int:
     help="Only the last N messages that match, or all.",
 )
 @click.option("-r", "--reverse", is_flag=True, help="Show the newest message first.")
-@click.option(
-    "-t", "-u", "--tag", multiple=True, metavar="GLOB", shell_complete=complete_tag,
-    help="Only tags that match, as in 'app.*'; with ! in front, only tags that do not match. Repeatable.",
-)  # fmt: skip
-@click.option("-g", "--grep", metavar="REGEX", help="Only records with a string in which REGEX is found.")
-@click.option("-i", "--ignore-case", is_flag=True, help="--grep ignores the difference between upper and lower case.")
-@click.option("-v", "--invert-match", is_flag=True, help="Only records in which --grep finds nothing.")
-@click.option(
-    "--where", multiple=True, metavar="COND", help="Only records where KEY=VALUE; also !=, <, <=, >, >=. Repeatable."
-)
-@click.option(
-    "-p", "--level", metavar="L", shell_complete=complete_level,
-    help="Only records of level L (debug, info, warning, error, ..., or 7 to 0 as in syslog) or worse.",
-)  # fmt: skip
-@click.option("--pid", type=whole(), metavar="N", help="Only messages of this process.")
-@click.option(
-    "--uid", type=Parsed("user", _parse_user), metavar="USER", help="Only messages of this user, by number or name."
-)
-@click.option("--comm", metavar="GLOB", help="Only messages of commands with this name, as in 'python*'.")
-@click.option("--unit", metavar="GLOB", help="Only messages of processes of this systemd unit, as in 'nginx'.")
-@click.option(
-    "--container", metavar="ID", help="Only messages from this container, by the beginning of its id or by its name."
-)
-@click.option("--host", metavar="GLOB", help="Only messages from this host, which another hub has stored first.")
-@click.option("-S", "--since", type=MOMENT, help=f"Only messages received since TIME: {MOMENTS}.")
-@click.option("-U", "--until", type=MOMENT, help="Only messages received until TIME.")
-@click.option(
-    "--after",
-    type=whole(0, SEQUENCE_MAX),
-    default=0,
-    metavar="SEQ",
-    help="Only messages with a higher sequence number.",
-)
+@filter_options
 @click.option(
     "-o", "--output", type=OUTPUTS,
     help="pretty: with tracebacks. json: one object per line. text: the bare text.  [default: pretty]",
@@ -199,17 +148,15 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     check_together(output)
-    if filters["invert_match"] and filters["grep"] is None:
-        raise usage_error("-v needs --grep: it shows what that does not find")
     before, behind = (context if each is None else each for each in (before, behind))
     if (before or behind) and not (filters["grep"] or filters["where"] or filters["level"]):
         raise usage_error("-A, -B and -C show what is around matches: give --grep, --where or --level, too")
     color = "never" if no_color else color
-    query, render = _query(filters), _renderer(output, fields, color, utc=utc)
+    query, render = query_of(filters), _renderer(output, fields, color, utc=utc)
     if count == ALL and not follow:
         count = None
     try:
-        stored = _stored(journal, socket, query, filters, waits=follow)
+        stored = stored_in(journal, socket, query, filters, waits=follow)
         if only_count:
             from hub.cli.figures import total
 
@@ -235,7 +182,9 @@ def logs(  # noqa: PLR0913, PLR0917  one for each option
                 selected = selected if cursor is None else selected._replace(after=cursor.after)
                 try:
                     if before or behind:
-                        selection = _query({**filters, "grep": None, "where": (), "level": None, "invert_match": False})
+                        selection = query_of(
+                            {**filters, "grep": None, "where": (), "level": None, "invert_match": False}
+                        )
                         written = write_around(stored, showing, selected, selection, (before or 0, behind or 0))
                     else:
                         written = write_selected(stored, showing, selected)
@@ -254,7 +203,7 @@ def _renderer(
 ) -> Callable[[Message], str]:
     """Return the function that shows a message; one that is only context is grey where others have colours."""
     render = renderer(output, color="never" if is_context else color, utc=utc)
-    render = render if fields is None else _only(fields.split(","), render)
+    render = render if fields is None else only(fields.split(","), render)
     if not is_context or output not in (None, "pretty") or not wants_colours(color):
         return render
     return lambda message: grey(render(message))
@@ -275,41 +224,12 @@ def _cursor_of(path: str, stored: Stored) -> CursorFile:
     return CursorFile(path, stored.hub_id())
 
 
-def _stored(
-    journal: str | None, socket: str | None, query: Query, filters: Mapping[str, Any], *, waits: bool
-) -> Stored:
-    """Return the messages that match, in files or at a hub."""
-    if socket is None:
-        from hub.cli.stored import InFiles
-
-        return InFiles(journal or default_journal(), query, waits=waits)
-    from hub.cli.athub import AtHub
-
-    return AtHub(socket_path() if socket == HUB else socket, filters)
-
-
 def _about_where(conditions: Sequence[str]) -> str:
     """Return what may have been meant by conditions whose keys are properties of the message, not of its record."""
     from hub.query.condition import Condition
 
     keys = [key for text in conditions if (key := Condition(text).key) in _OF_WRITER]
     return "".join(f" (--where {key}: a field of the record; --{key} selects messages)" for key in keys[:1])
-
-
-def _only(keys: Sequence[str], render: Callable[[Message], str]) -> Callable[[Message], str]:
-    """Return *render* for messages of whose records only *keys* are left, dotted keys as they are."""
-    import msgspec
-
-    from hub.query.condition import ABSENT, look_up
-
-    paths = [(key.strip(), key.strip().split(".")) for key in keys]
-
-    def show(message: Message) -> str:
-        found = ((key, look_up(message.record, key, path)) for key, path in paths)
-        record = {key: value for key, value in found if value is not ABSENT}
-        return render(msgspec.structs.replace(message, record=record))
-
-    return show
 
 
 def _began() -> int:
@@ -325,17 +245,3 @@ def _began() -> int:
     except (OSError, ValueError, IndexError, AttributeError):
         return now
     return now - max(age_ns, 0)
-
-
-def _query(filters: dict[str, Any]) -> Query:
-    import re
-
-    from hub.query.condition import Condition
-    from hub.query.query import Query
-
-    try:
-        return Query(**{**filters, "where": [Condition(text) for text in filters["where"]]})
-    except re.error as error:
-        raise usage_error(f"--grep {filters['grep']!r}: {error}") from None
-    except ValueError as error:
-        raise usage_error(str(error)) from None

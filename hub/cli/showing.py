@@ -9,10 +9,13 @@ Not here: which messages (hub.cli.stored), how one looks (hub.query.rendering), 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from hub.cli.output import Encoded, Lines, write
+from hub.query.condition import ABSENT, look_up
 from hub.query.found import Found
 from hub.query.rendering import json_of, render_json, render_text, texts_of
 
@@ -22,6 +25,27 @@ if TYPE_CHECKING:
     from hub.query.context import Shown
 
 Render = Callable[["Message"], str]
+
+
+def show_together(group: Iterable[Message], render: Render) -> Lines:
+    """Return what *render* makes of each message, if possible without a step for each."""
+    if isinstance(group, Found) and render is render_json:
+        return Encoded(len(group), json_of(group))
+    if isinstance(group, Found) and render is render_text:
+        return texts_of(group)
+    return map(render, group)
+
+
+def only(keys: Sequence[str], render: Render) -> Render:
+    """Return *render* for messages of whose records only *keys* are left, dotted keys as they are."""
+    paths = [(key.strip(), key.strip().split(".")) for key in keys]
+
+    def show(message: Message) -> str:
+        found = ((key, look_up(message.record, key, path)) for key, path in paths)
+        record = {key: value for key, value in found if value is not ABSENT}
+        return render(msgspec.structs.replace(message, record=record))
+
+    return show
 
 
 class Cursor(Protocol):
@@ -87,11 +111,7 @@ class Showing:
                 yield "--"
 
     def _lines(self, group: Iterable[Message]) -> Lines:
-        if isinstance(group, Found) and self._render is render_json:
-            return Encoded(len(group), json_of(group))
-        if isinstance(group, Found) and self._render is render_text:
-            return texts_of(group)
-        return map(self._render, group)
+        return show_together(group, self._render)
 
     def _noted(self, group: Iterable[Message]) -> Iterable[Message]:
         if not isinstance(group, Found):

@@ -106,10 +106,11 @@ def _reader_of(name: str) -> Callable[[Message], Value]:
         return _OF_MESSAGE[name]
     name = name.removeprefix(_RECORD)
     path = name.split(".")
-    return lambda message: _text_of(look_up(message.record, name, path))
+    return lambda message: text_of(look_up(message.record, name, path))
 
 
-def _text_of(value: Any) -> Value:
+def text_of(value: Any) -> Value:
+    """Return *value* as text: a text as it is, everything else as JSON."""
     if isinstance(value, str):
         return value
     if value is ABSENT:

@@ -136,6 +136,16 @@ def render_text(message: Message) -> str:
     return _text_or_json(message.record)
 
 
+def text_in(record: dict[Any, Any]) -> str | None:
+    """Return the text of the message in *record*, or None if it has none."""
+    return _text_of(record)[1]
+
+
+def record_json(record: dict[Any, Any]) -> str:
+    """Return *record* as JSON, safe for a terminal."""
+    return _escape_json(_json(record))
+
+
 def texts_of(found: Found) -> Iterator[str]:
     """Yield what `render_text` returns for each of the messages."""
     return map(_text_or_json, found.records)

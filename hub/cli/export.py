@@ -1,0 +1,155 @@
+"""
+`mpsr export`: writes messages to a file or to standard output, for other programs.
+
+Always true: a file has its name only when it is complete; what was there before stays until then.
+
+Not here: filters (hub.cli.filtering), lines of JSON (hub.query.rendering), rows of CSV (hub.cli.csvrows).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hub.cli.filtering import filter_options, query_of, stored_in
+from hub.cli.options import Named, journal_option, usage_error
+from hub.cli.output import encoded
+from hub.quantities import counted
+from hub.writeall import write_all
+
+if TYPE_CHECKING:
+    from hub.cli.output import Lines
+    from hub.message import Message
+
+FORMATS = Named(["ndjson", "csv"], {"json": "ndjson", "jsonl": "ndjson"})
+PROGRESS_S = 0.2
+_MODE = 0o666
+
+
+@click.command()
+@journal_option
+@filter_options
+@click.option(
+    "--format", "form", type=FORMATS, default="ndjson", show_default=True,
+    help="ndjson: the lines of `mpsr logs -o json`. csv: a header, and a row for each message.",
+)  # fmt: skip
+@click.option(
+    "--fields", metavar="KEYS",
+    help="Only these fields of the record, as in level,http.status. For csv: a column for each.",
+)  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Write this file, in one step.  [default: standard output]")
+@click.option("--lnav-format", is_flag=True, help="Print the format file with which lnav reads ndjson, and end.")
+def export(
+    journal: str | None,
+    form: str,
+    fields: str | None,
+    output: str | None,
+    after: int,
+    lnav_format: bool,
+    **filters: Any,
+) -> None:
+    """Write messages to a file, for other programs. All filters that are given must match.
+
+    \b
+    Examples:
+      mpsr export --since yesterday -o messages.ndjson
+      mpsr export --tag 'shop.*' --format csv --fields level,order,total -o orders.csv
+      mpsr export --lnav-format > ~/.lnav/formats/installed/mpsr_log.json
+    """
+    if lnav_format:
+        from hub.cli.lnavformat import text
+
+        click.echo(text())
+        return
+    if output == "":
+        raise usage_error("--output: an empty text is no file (leave it out for standard output)")
+    if output is not None and not os.path.isdir(os.path.dirname(os.path.realpath(output))):
+        raise usage_error(f"--output {output}: the folder does not exist")
+    query = query_of(filters)
+    show, header = _show(form, None if fields is None else [key.strip() for key in fields.split(",")])
+    stored = stored_in(journal, None, query, filters, waits=False)
+    progress = _Progress()
+    with _written(output) as fd:
+        write_all(fd, header)
+        for lines in stored.shown(after, show):
+            part = encoded([lines])
+            write_all(fd, part.data)
+            progress.add(part.lines)
+        progress.clear()
+    if output is not None and sys.stderr.isatty():
+        click.echo(f"{counted(progress.messages, 'message')} written to {output}", err=True)
+
+
+def _show(form: str, fields: list[str] | None) -> tuple[Callable[[Iterable[Message]], Lines], bytes]:
+    """Return the function that shows messages together, and what stands before them."""
+    if form == "csv":
+        from hub.cli.csvrows import CsvRows
+
+        rows = CsvRows(fields)
+        return rows.show, rows.header
+    from hub.cli.showing import only, show_together
+    from hub.query.rendering import render_json
+
+    render = render_json if fields is None else only(fields, render_json)
+    return (lambda group: show_together(group, render)), b""
+
+
+@contextlib.contextmanager
+def _written(path: str | None) -> Iterator[int]:
+    """Give the descriptor to write to. A file with *path* is complete at the end of the ``with``, or is not there."""
+    if path is None:
+        sys.stdout.flush()
+        yield sys.stdout.fileno()
+        return
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/stdout, a pipe
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+        return
+    fd, new = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
+    try:
+        try:
+            yield fd
+            os.umask(umask := os.umask(0))
+            os.fchmod(fd, _MODE & ~umask)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        raise
+
+
+class _Progress:
+    """One line on a terminal: how many messages have been written."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self._is_shown = sys.stderr.isatty() and not sys.stdout.isatty()
+        self._began = time.monotonic()
+        self._due = self._began + PROGRESS_S
+
+    def add(self, messages: int) -> None:
+        """Count *messages*."""
+        self.messages += messages
+        if self._is_shown and (now := time.monotonic()) >= self._due:
+            self._due = now + PROGRESS_S
+            rate = self.messages / (now - self._began)
+            click.echo(f"\r\x1b[K{self.messages:,} messages, {rate:,.0f}/s", nl=False, err=True)
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._is_shown:
+            click.echo("\r\x1b[K", nl=False, err=True)
