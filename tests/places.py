@@ -18,6 +18,7 @@ from typing import Any, Self
 import msgspec
 import nats
 import nats.errors
+from nats.js.api import ConsumerConfig, DeliverPolicy
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from hub.wire.compression import decompress
@@ -25,7 +26,8 @@ from tests.hub.sinks.collector import Collector, attributes_of, value_of
 from tests.tally import Tally
 
 FILE_BYTES_MAX = 1 << 30
-FETCH_MAX = 500
+AGAIN = 10_000
+"""How many messages are read again after a kill of the server."""
 
 CHILD = """
 import json, os, sys
@@ -150,8 +152,8 @@ class Collected:
 
 class Consumed:
     """
-    A consumer of a stream with a JSON message in each message. What the server delivers again, or has stored twice, is
-    left out.
+    A consumer of a stream with a JSON message in each message, in order. After a kill of the server it reads the last
+    ones again. What it has read before, or what is stored twice, is left out.
     """
 
     def __init__(self, url: str, stream: str) -> None:
@@ -159,7 +161,7 @@ class Consumed:
         self.repeated = 0
         self.fault: str | None = None
         self._url, self._stream = url, stream
-        self._last = 0
+        self._last = self._place = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -182,12 +184,17 @@ class Consumed:
     async def _consume(self) -> None:
         client = await nats.connect(self._url, allow_reconnect=False, connect_timeout=2, error_cb=_ignore)
         try:
-            subscription = await client.jetstream().pull_subscribe(f"{self._stream}.>", "check", stream=self._stream)
+            start = ConsumerConfig(
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=max(self._place - AGAIN, 1)
+            )
+            subscription = await client.jetstream().subscribe(
+                f"{self._stream}.>", stream=self._stream, ordered_consumer=True, config=start
+            )
             while not self._stop.is_set() and client.is_connected:
                 with contextlib.suppress(nats.errors.TimeoutError):
-                    for message in await subscription.fetch(FETCH_MAX, timeout=1):
-                        self._take(message.data)
-                        await message.ack()
+                    message = await subscription.next_msg(timeout=1)
+                    self._place = message.metadata.sequence.stream
+                    self._take(message.data)
         finally:
             await client.close()
 
