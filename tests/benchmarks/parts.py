@@ -79,6 +79,8 @@ class Extent:
     loads: Sequence[int]
     connections: Sequence[int]
     journal_gib: Sequence[float]
+    searched_gib: float
+    """The size of the journal that is searched for a rate: so large that the start of the command is a small part."""
 
     @property
     def short(self) -> float:
@@ -93,6 +95,7 @@ FULL = Extent(
     loads=(1000, 10_000, 100_000, 1_000_000),
     connections=(10, 100, 1000, 4900, 10_000),
     journal_gib=(0.0625, 0.25, 1, 4, 10),
+    searched_gib=1.25,
 )
 QUICK = Extent(
     0.4,
@@ -102,6 +105,7 @@ QUICK = Extent(
     loads=(1000, 100_000),
     connections=(10, 1000),
     journal_gib=(0.0625, 0.25),
+    searched_gib=0.25,
 )
 
 
@@ -113,7 +117,7 @@ def units(extent: Extent) -> Iterator[Unit]:
     yield from _sizes(extent)
     yield from _latency(extent)
     yield from _memory(extent)
-    yield from queries.units(extent.journal_gib)
+    yield from queries.units(extent.journal_gib, extent.searched_gib)
     yield from figures.units(extent.seconds)
 
 

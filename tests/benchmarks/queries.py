@@ -27,9 +27,7 @@ MPSR = (sys.executable, "-P", "-c", "from hub.cli import main; main()")
 RUNS = 3
 MESSAGE_BYTES = 130
 SEARCHED = 10_000_000
-"""How many of the last messages are searched for a rate: enough that the start of the command is a small part of it."""
-SEARCHED_GIB = 1.25
-"""The size of the journal in which they are."""
+"""How many of the last messages are searched for a rate, at most."""
 SPARE = 1.25
 """A journal has that much room, and the disk again that much more, or the size is left out."""
 QUERIES = {
@@ -49,11 +47,11 @@ ALL = "everything"
 """The series of the units; their figures are named after the queries."""
 
 
-def units(sizes_gib: Sequence[float]) -> Iterator[Unit]:
-    """Yield a unit for each size of a journal, and one for searches."""
+def units(sizes_gib: Sequence[float], searched_gib: float) -> Iterator[Unit]:
+    """Yield a unit for each size of a journal, and one for searches in a journal of *searched_gib*."""
     for size in sizes_gib:
         yield Unit("queries", ALL, functools.partial(against_size, gib=size), size, rounds=1)
-    yield Unit("queries", "searches", searches)
+    yield Unit("queries", "searches", functools.partial(searches, gib=searched_gib))
 
 
 def against_size(folder: Path, gib: float) -> dict[str, Any]:
@@ -71,12 +69,12 @@ def against_size(folder: Path, gib: float) -> dict[str, Any]:
     return found
 
 
-def searches(folder: Path) -> dict[str, Any]:
+def searches(folder: Path, gib: float) -> dict[str, Any]:
     """
     Return for each search millions of messages per second, from the page cache; the number of messages that are
     searched; and how long the command takes that prints one message, which is part of each search.
     """
-    journal = fill(folder, SEARCHED_GIB)
+    journal = fill(folder, gib)
     stored = int(
         subprocess.run([*MPSR, "logs", "--journal", journal, "--count"], check=True, capture_output=True).stdout
     )

@@ -61,7 +61,6 @@ def test_queries(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_searches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each search finds what its name says: a message in every one, or none."""
-    monkeypatch.setattr(queries, "SEARCHED_GIB", 1e-4)
     (folder / "counted").mkdir()
     journal = queries.fill(folder / "counted", 1e-4)
     counts = {
@@ -72,7 +71,7 @@ def test_searches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert counts["--where, in every message"] >= 1e-4 * 2**30 // queries.MESSAGE_BYTES
     monkeypatch.setattr(queries, "SEARCHES", {"--grep, x": ("--grep", "x")})
     (folder / "searched").mkdir()
-    found = queries.searches(folder / "searched")
+    found = queries.searches(folder / "searched", 1e-4)
     assert list(found) == ["--grep, x, M/s", "searched", "start, s"]
     assert found["searched"] >= 1e-4 * 2**30 // queries.MESSAGE_BYTES
     assert found["start, s"] > 0
