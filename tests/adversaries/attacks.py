@@ -38,7 +38,10 @@ class Attack(NamedTuple):
     is_crowd: bool = False
     """Whether a run that failed only by its times is always repeated: its processes use up the machine's processors."""
     seconds_min: float = 0.0
-    """How long it has to last for a verdict: a producer that connects anew each time may wait `arrival_ms_max`."""
+    """
+    How long it has to last for a verdict: until it bites, on a slow machine too; and a producer that connects anew each
+    time may wait `arrival_ms_max`.
+    """
 
 
 def _nothing(did: Counter[str]) -> bool:
@@ -73,8 +76,12 @@ ATTACKS: dict[str, Attack] = {
     "many_sessions": Attack((forgeries.many_sessions,), lambda did: did["acks"] >= 1000 or did["cut_off"] >= 1),
     "costly_entries": Attack((streams.costly_entries,), _streams(1, MIB)),
     # New connections wait in the kernel's single backlog after those of the storm, up to 4096.
-    "connect_storm": Attack((crowds.connect_storm,), lambda did: did["connections"] >= 500, arrival_ms_max=1000.0),
-    "refused_requests": Attack((streams.refused_requests,), lambda did: did["errors"] >= 20 or did["cut_off"] >= 1),
+    "connect_storm": Attack(
+        (crowds.connect_storm,), lambda did: did["connections"] >= 500, arrival_ms_max=1000.0, seconds_min=1.2
+    ),
+    "refused_requests": Attack(
+        (streams.refused_requests,), lambda did: did["errors"] >= 20 or did["cut_off"] >= 1, seconds_min=1.2
+    ),
     "datagrams": Attack((entrances.datagrams,), lambda did: did["datagrams"] >= 100),
     "pickles": Attack((entrances.pickles,), lambda did: did["pickles"] >= 7),
     "knocks": Attack((entrances.knocks,), lambda did: did["knocks"] >= 100 and did["guesses"] >= 1),
@@ -83,9 +90,12 @@ ATTACKS: dict[str, Attack] = {
         lambda did: (
             did["unread"] >= 1000 and did["cancels"] >= 500 and did["queries"] >= 30 and did["reply_bytes"] >= MIB
         ),
+        seconds_min=1.6,
     ),
     "requests": Attack((entrances.requests,), lambda did: did["asked"] >= 100 and did["bytes"] >= MIB),
-    "pipe_lines": Attack((entrances.pipe_lines,), lambda did: did["opened"] >= 10 and did["bytes"] >= MIB),
+    "pipe_lines": Attack(
+        (entrances.pipe_lines,), lambda did: did["opened"] >= 10 and did["bytes"] >= MIB, seconds_min=1.2
+    ),
 }
 ATTACKS["everything"] = Attack(
     tuple(play for attack in ATTACKS.values() for play in attack.plays),
