@@ -23,6 +23,7 @@ process (producers.lifetime).
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -47,7 +48,8 @@ class Producer:
         self.path: str = self._out.path
         self._sender = Sender(self._out)
         self._handover = self._sender.handover
-        self.put = self._handover.put  # for the emitter of the log handlers: without a call in between
+        # For the emitter of the log handlers: without a call in between.
+        self.put: Callable[[bytes, bytes, float | None], None] = self._handover.put
         lifetime.enter_closable(self._sender)
 
     def __del__(self) -> None:
