@@ -391,7 +391,8 @@ class History:
     def is_reachable(self, contents: Contents) -> bool:
         original = contents.original
         is_waiting = original is not None and original in self.world.names.values() and original.is_closed
-        return not contents.is_closed and not contents.is_away and not is_waiting
+        is_away = all(path.parent == self.world.away for path in self.world.names_of(contents))
+        return not contents.is_closed and not is_away and not is_waiting
 
     def texts(self) -> list[bytes]:
         return [message.text for message in self.stored() if message.tag != LOSS_TAG.decode()]

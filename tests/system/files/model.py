@@ -88,7 +88,6 @@ class Contents:
         """Whether it has had other names: it may be known by one of these, and its copies not."""
         self.original: Contents | None = None
         """What it is a copy of: while nobody can read that, nobody knows what of it is only here."""
-        self.is_away = False
         self.is_closed = False  # nobody may read it
 
     def destroy(self) -> None:
@@ -428,7 +427,6 @@ class World:
             self.say(f"{path.name}: away")
             contents = self.names[path]
             self.rename(path, self.away / path.name)
-            contents.is_away = True
             self.departures += 1
             if contents.half is not None:
                 contents.half.cut = contents.half_at
@@ -438,7 +436,6 @@ class World:
         for path in [path for path in self.names if path.parent == self.away]:
             if self.path / path.name not in self.names:
                 self.say(f"{path.name}: back")
-                self.names[path].is_away = False
                 self.rename(path, self.path / path.name)
                 return
 
@@ -451,7 +448,6 @@ class World:
                 is_log = path.suffix == ".log"
                 target = target.with_name(f"back{number}.log" if is_log else f"{path.stem}.{GENERATIONS + number}")
             self.say(f"{path.name}: back as {target.name}")
-            self.names[path].is_away = False
             self.rename(path, target)
 
     def lock(self) -> None:
