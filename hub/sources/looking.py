@@ -237,6 +237,8 @@ class Looking:
             if file is None:  # it only has an inode that another one had
                 self._pass_by(folder, name, ino)
                 return None
+            if file.path in self._files.changed:
+                self._order.disordered.add(file.path)
         self._files.place(file, folder, name, described)
         if stamp != file.stamp or file.is_unreadable:
             file.stamp = stamp
@@ -287,7 +289,6 @@ class Looking:
         self._files.changed.update(path for path, base in first.items() if base in folder.strangers)
         searches: dict[str, Search] = {}
         for path in self._take_changed(folder):
-            self._order.disordered.add(path)
             self._order.link(path)
             searches[path] = self._rotations.find(path)
             first[path] = os.path.basename(self._files.home(path))
@@ -344,7 +345,9 @@ class Looking:
                     self._order.link(path)
                     self._deferred[path] = other
                     self._order.disordered.add(path)
-        return [path for path in changed if path not in self._files.changed]
+        changed = [path for path in changed if path not in self._files.changed]
+        self._order.disordered.update(changed)
+        return changed
 
     @staticmethod
     def _moved(folder: Folder, listed: dict[str, int]) -> Generator[None, None, dict[str, int]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hub.sources.rotations import NAMES_MAX
 from tests.hub.sources.followrig import Rig
 from tests.users import ALICE, NEEDS_ROOT
 
@@ -126,6 +127,23 @@ def test_names_that_never_stop_changing(rig: Rig, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "scandir", shuffled)
     assert [rig.all(), rig.all()] == [[], ["1"]]
+
+
+def test_a_file_that_is_written_to_during_the_look_that_finds_it(rig: Rig) -> None:
+    """It is not read before its older generations are known, however many files the look is about."""
+    rig.start()
+    rig.write("web.log", "1\n")
+    assert rig.all() == ["1"]
+    rig.rename("web.log", "web.log.2")
+    rig.write("web.log.1", "2\n")
+    rig.write("web.log", "3\n")
+    for number in range(NAMES_MAX):
+        rig.write(f"{number}.log", "")
+    for _ in rig.it.look():
+        rig.it.note_modified(str(rig.folder), "web.log")
+        rig.read()
+    rig.read()
+    assert rig.texts == ["1", "2", "3"]
 
 
 def flip(path: Path) -> None:
