@@ -179,9 +179,9 @@ def test_the_same_bytes(hub: HubProcess, run: Run, options: str, output: str) ->
 
 def test_more_than_the_hub_looks_for_at_once(hub: HubProcess, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A large -n is asked for in stretches, from the end."""
-    monkeypatch.setattr(athub, "LAST_MAX", 100)
-    monkeypatch.setattr(athub, "STRETCH", 70)
-    for count in (101, 140, COUNT, 10 * COUNT):
+    monkeypatch.setattr(athub, "LAST_MAX", 500)
+    monkeypatch.setattr(athub, "STRETCH", 350)
+    for count in (501, 700, COUNT, 10 * COUNT):
         args = ("logs", "-n", str(count), "--output", "json")
         assert run(*args, "--socket", hub.socket) == run(*args, "--journal", hub.journal)
 
