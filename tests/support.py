@@ -47,13 +47,13 @@ def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PA
     Poll *condition* and return its first true value. Raises AssertionError after *timeout* seconds.
 
     A condition that takes long leaves three times as long to the processes that it waits for, and a long wait is asked
-    about less often: it becomes longer by a twentieth at most.
+    about less often: it becomes longer by a fiftieth at most.
     """
     first = began = time.monotonic()
     while not (value := condition()):
         if (now := time.monotonic()) > first + timeout:
             raise AssertionError(f"waited {timeout:g} s in vain: {what or source_of(condition)}")
-        time.sleep(max(0.005, 3 * (now - began), (now - first) / 20))
+        time.sleep(max(0.005, 3 * (now - began), (now - first) / 50))
         began = time.monotonic()
     return value
 
