@@ -46,14 +46,14 @@ def eventually(condition: Callable[[], Any], what: str = "", timeout: float = PA
     """
     Poll *condition* and return its first true value. Raises AssertionError after *timeout* seconds.
 
-    A condition that takes long leaves three times as long to the processes that it waits for, and a long wait is asked
-    about less often: it becomes longer by a fiftieth at most.
+    A condition that takes long leaves three times as long, or a second, to the processes that it waits for. A long wait
+    is asked about less often, and becomes longer by a fiftieth at most.
     """
     first = began = time.monotonic()
     while not (value := condition()):
         if (now := time.monotonic()) > first + timeout:
             raise AssertionError(f"waited {timeout:g} s in vain: {what or source_of(condition)}")
-        time.sleep(max(0.005, 3 * (now - began), (now - first) / 50))
+        time.sleep(max(0.005, min(3 * (now - began), 1.0), (now - first) / 50))
         began = time.monotonic()
     return value
 
