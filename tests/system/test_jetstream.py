@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -139,6 +140,15 @@ name = "up"
 from = "start"
 servers = [{servers}]
 """
+JSON = """
+[[sinks]]
+type = "jetstream"
+name = "json"
+from = "start"
+format = "json"
+stream = "JSON"
+servers = [{servers}]
+"""
 SOURCE = """
 [[sources]]
 type = "jetstream"
@@ -238,6 +248,35 @@ def test_kills_of_hubs_and_server_lose_and_repeat_nothing(tmp_path: Path, reques
             assert by_tag(two) == by_tag(one)
             assert not two.messages("mpsr.loss*")
             assert {each.home.hub for each in two.messages("worker.*") if each.home} == {each_hub_id(one)}
+
+
+@pytest.mark.timeout(3600, method="signal")
+def test_kills_with_json_lose_and_repeat_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Whether the hub is killed or the server: the stream has each message once, in order."""
+    dice = random.Random(request.config.getoption("--seed"))
+    with (
+        NatsServer(tmp_path / "nats", jetstream="sync_interval: always") as server,
+        hub_in(tmp_path / "one", JSON.format(servers=quoted([server.url]))) as one,
+    ):
+        worker = Worker(one.socket, "worker", dice.random(), chunk=5000)
+        for _ in range(kills_of(request)):
+            progress([worker], dice.randint(1, 1000))
+            for each in dice.choice(((one,), (server,), (one, server))):
+                each.kill()
+                each.start()
+        sent = worker.end()
+        wait_for_delivery(one)
+        assert one.stop() == 0
+        found = asyncio.run(records_in(server, "JSON"))
+        assert [record["n"] for record in found] == [*range(sent)]
+
+
+async def records_in(server: NatsServer, stream: str) -> list[dict[str, Any]]:
+    """Return the records of all messages in a stream of JSON."""
+    async with server.client() as client:
+        messages = (await client.jetstream().stream_info(stream)).state.messages
+        subscription = await client.jetstream().subscribe(f"{stream}.>", ordered_consumer=True)
+        return [json.loads((await subscription.next_msg(timeout=30)).data)["record"] for _ in range(messages)]
 
 
 def each_hub_id(hub: HubProcess) -> bytes:
