@@ -19,7 +19,7 @@ from hub.journal.files import DiskFiles, Files
 from hub.journal.reader import Gap, Reader, sequence_before
 from hub.journal.segment import SEQUENCE_MAX, Segment, list_segments
 from hub.message import Batch, Message
-from hub.query.indexed import has_nothing
+from hub.query.indexed import wanted_ranges
 from hub.query.query import Query
 
 STRETCH_MIN, STRETCH_GROWTH, STRETCH_MAX = 256, 8, 1 << 16
@@ -56,22 +56,19 @@ def backward(
         after = max(after, sequence_before(files, query.since))
     firsts = list_segments(files)
     for first, following in reversed([*zip(firsts, [*firsts[1:], None], strict=True)]):
-        if first >= below:
-            continue
-        if has_nothing(files, query, first, following):
-            below = first
-            if first <= after + 1:
-                return
-            if is_time():
-                yield deque()
-            continue
-        lowest = max(first - 1, after)
-        for low in _stretches(files, first, lowest, below, count):
-            with closing(Reader(files, after=low, path=folder)) as reader:
-                found = yield from _last_of(query, reader, low, below, count, (low == lowest, is_time))
-            if found is not None:  # else a gap may begin further back
-                yield found
-                below = low + 1
+        for begin, end in reversed(wanted_ranges(files, query, first, following) if first < below else []):
+            if begin >= below or end <= after + 1:
+                continue
+            lowest, below = max(begin - 1, after), min(end, below)
+            for low in _stretches(files, first, lowest, below, count):
+                with closing(Reader(files, after=low, path=folder)) as reader:
+                    found = yield from _last_of(query, reader, low, below, count, (low == lowest, is_time))
+                if found is not None:  # else a gap may begin further back
+                    yield found
+                    below = low + 1
+        if is_time():
+            yield deque()
+        below = min(below, first)
         if first <= after + 1:
             return
 

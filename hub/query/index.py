@@ -115,8 +115,8 @@ class Counts(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Group(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """
     Blocks that follow each other: the first one's sequence and offset, the time of receipt of the first and the last,
-    the ranks of the levels (a bit each), the tags (indexes), and whether the words say nothing about it: lines of
-    syslog are taken apart when they are read, and some letters have twins.
+    the ranks of the levels (a bit each), the tags (indexes), whether it has lines of syslog, which are taken apart when
+    they are read, and whether it may have twins of ASCII letters, which are found where case is ignored.
     """
 
     sequence: int
@@ -125,7 +125,12 @@ class Group(msgspec.Struct, array_like=True, frozen=True, gc=False):
     last_received: int
     ranks: int
     tags: Sequence[int]
-    is_opaque: bool
+    has_syslog: bool
+    has_twins: bool
+
+    def is_opaque(self, query: Query) -> bool:
+        """Return whether the words say nothing about it."""
+        return self.has_syslog or (self.has_twins and query.ignores_case)
 
 
 class Words(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -204,7 +209,7 @@ class SegmentIndex:
             words: Words | None = self._section(_WORDS, Words)
             if words is None:
                 return None
-            opaque = sum(1 << number for number, group in enumerate(groups) if group.is_opaque)
+            opaque = sum(1 << number for number, group in enumerate(groups) if group.is_opaque(query))
             mask &= self._with_texts(query, words) | opaque
         return [*self._places(groups, mask)]
 

@@ -25,11 +25,14 @@ from hub.query.index import Counts, SegmentIndex
 from hub.query.query import Query
 
 
-def has_nothing(files: Files, query: Query, first: int, following: int | None) -> bool:
-    """Return whether the segment from *first* to before *following* is known to hold nothing that is wanted."""
-    if following is None or not query.is_selective:
-        return False
-    return SegmentIndex(files, first, following).wanted(query) == []
+def wanted_ranges(files: Files, query: Query, first: int, following: int | None) -> list[tuple[int, int]]:
+    """
+    Return the sequences between which the segment *first* can hold what is wanted, from one to before another.
+    *following* is the first sequence of the next segment, if there is one.
+    """
+    is_indexed = following is not None and query.is_selective
+    wanted = SegmentIndex(files, first, following or 0).wanted(query) if is_indexed else None
+    return [(first, SEQUENCE_MAX)] if wanted is None else [(place.sequence, end) for place, end in wanted]
 
 
 def batches(folder: str, query: Query, after: int) -> Iterator[Batch | Gap]:

@@ -64,7 +64,7 @@ class _Builder:
         self._begin = (0, 0, 0)  # of the group: sequence, offset, time of receipt
         self._group_tags = set[int]()
         self._ranks = 0
-        self._is_opaque = False
+        self._has_syslog = self._has_twins = False
         self._first = self._last = 0
         self._query = Query()
 
@@ -100,7 +100,8 @@ class _Builder:
 
     def _add_words(self, entries: bytes | memoryview) -> None:
         data = bytes(entries)
-        self._is_opaque = self._is_opaque or codec.may_have_syslog(data) or _twin(data) is not None
+        self._has_syslog = self._has_syslog or codec.may_have_syslog(data)
+        self._has_twins = self._has_twins or _twin(data) is not None
         if not self._has_words:
             return
         bit, words = 1 << len(self._groups), self._words
@@ -111,8 +112,9 @@ class _Builder:
     def _end_group(self) -> None:
         sequence, offset, received = self._begin
         tags = sorted(self._group_tags)
-        self._groups.append(Group(sequence, offset, received, self._last, self._ranks, tags, self._is_opaque))
-        self._group_tags, self._ranks, self._is_opaque = set(), 0, False
+        kinds = self._has_syslog, self._has_twins
+        self._groups.append(Group(sequence, offset, received, self._last, self._ranks, tags, *kinds))
+        self._group_tags, self._ranks, self._has_syslog, self._has_twins = set(), 0, False, False
 
     def sections(self) -> list[bytes]:
         """Return the sections of the index."""

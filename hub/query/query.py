@@ -107,6 +107,8 @@ class Query:
         self._of_text: list[Finder] = []  # for what is in a string of the record
         self.texts: list[Choice] = [choice for condition in where for choice in condition.texts]
         """Choices of texts: the bytes of every wanted message contain one of each, in lower or upper case."""
+        self.ignores_case: bool = False
+        """Whether one of them is found in any case."""
         self.is_counted: bool = grep is None and not where and self._is_writer is None and self._is_host is None
         """Whether tag, level and time of a message decide if it is wanted."""
         self.is_selective: bool = bool(level or tag)
@@ -118,7 +120,8 @@ class Query:
             whole.append(None if plain is None or invert_match else plain.all_hold)
             if not invert_match:
                 self._of_text = _text_finders(grep, ignore_case=ignore_case)
-                self.texts += literals_of(grep, ignore_case=ignore_case).choices
+                choices, self.ignores_case = literals_of(grep, ignore_case=ignore_case)
+                self.texts += choices
         self.is_selective |= bool(self.texts)
         self._finders = (*self._of_text, *self._of_fields)
         self._around: tuple[object, bool] = (None, False)  # the last window, and whether nothing in it is wanted

@@ -16,7 +16,7 @@ from hub import entries as codec
 from hub.journal.files import DiskFiles
 from hub.journal.indexfile import index_name
 from hub.journal.reader import open_reader
-from hub.journal.segment import list_segments, segment_name
+from hub.journal.segment import SEQUENCE_MAX, list_segments, segment_name
 from hub.message import Batch, Message
 from hub.query import backward as backward_module
 from hub.query import indexing
@@ -24,7 +24,7 @@ from hub.query.backward import backward
 from hub.query.condition import Condition
 from hub.query.counting import Table
 from hub.query.index import Counts, SegmentIndex, Words, pack_numbers, words_of
-from hub.query.indexed import batches, counted, has_nothing, wanted_after
+from hub.query.indexed import batches, counted, wanted_after, wanted_ranges
 from hub.query.indexing import make_indexes
 from hub.query.query import Query
 from hub.query.timeline import Timeline
@@ -156,7 +156,7 @@ def bars(parts: Iterator[Any], query: Query) -> list[Any]:
 
 def test_the_same_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On random journals and for random filters, forward, backward and counted."""
-    rng, indexed = random.Random(13), 0
+    rng, indexed = random.Random(15), 0
     for number in range(12):
         folder = tmp_path / str(number)
         folder.mkdir()
@@ -170,10 +170,10 @@ def test_the_same_as_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             expected = plain(folder, query, after)
             found = wanted_after(query, batches(str(folder), query, after), after)
             assert [message for group in found for message in group] == expected
-            stretches = [[*each] for each in backward(str(folder), query, after=after)]
+            stretches = [[*each] for each in backward(str(folder), query, after=after)][::-1]
             with monkeypatch.context() as without:
-                without.setattr(backward_module, "has_nothing", lambda *_: False)
-                expected_stretches = [[*each] for each in backward(str(folder), query, after=after)]
+                without.setattr(backward_module, "wanted_ranges", lambda *given: [(given[2], SEQUENCE_MAX)])
+                expected_stretches = [[*each] for each in backward(str(folder), query, after=after)][::-1]
             assert [*itertools.chain(*stretches)] == [*itertools.chain(*expected_stretches)]
             assert table(counted(str(folder), query, after), query) == table(iter([expected]), query)
             assert bars(counted(str(folder), query, after), query) == bars(iter([expected]), query)
@@ -201,9 +201,11 @@ def test_what_cannot_match_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
         read = [each.sequence for each in batches(str(tmp_path), query, 0) if each.sequence < firsts[-1]]
         assert 31 in read
         assert len(read) < 5
-    assert sum(not has_nothing(files, Query(grep="needle"), *pair) for pair in itertools.pairwise(firsts)) == 1
-    assert not has_nothing(files, Query(), firsts[0], firsts[1])
-    assert not has_nothing(files, Query(grep="needle"), firsts[-1], None)
+    ranges = [wanted_ranges(files, Query(grep="needle"), *pair) for pair in itertools.pairwise(firsts)]
+    ((begin, end),) = itertools.chain(*ranges)
+    assert begin <= 31 < end <= begin + 5
+    assert wanted_ranges(files, Query(), firsts[0], firsts[1]) == [(firsts[0], SEQUENCE_MAX)]
+    assert wanted_ranges(files, Query(grep="needle"), firsts[-1], None) == [(firsts[-1], SEQUENCE_MAX)]
 
 
 def test_a_segment_that_expires_meanwhile(tmp_path: Path) -> None:
