@@ -35,6 +35,7 @@ FIRST = (
     "system/test_streams",
     "system/test_faults_clients",
     "hub/service/test_service",
+    "benchmarks/test_ratio",
     "system/test_jetstream",
     "docker/test_composition",
     "system/test_files_history",
@@ -97,7 +98,8 @@ FIRST = (
 )
 """
 The files that take four seconds and more, the longest first: a file runs in one process, and none begins late. Three
-whose tests are short follow the one that wants to be alone, so that it does not wait for them.
+whose tests are short follow the one that wants to be alone, so that it does not wait for them; and then another one
+that wants to be alone, while they still run.
 """
 DESCRIPTORS_LEFT_MAX = 8
 """What one test may leave open: the first of a process leaves a hub that others use, or what an event loop keeps."""
