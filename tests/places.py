@@ -136,7 +136,8 @@ class Collected:
 
     def misbehave(self, manner: str) -> None:
         """Treat the next requests in this *manner*."""
-        self._collector.manners[:0] = [manner] * 3
+        with self._collector.choosing:
+            self._collector.manners[:0] = [manner] * 3
 
     @property
     def fault(self) -> str | None:

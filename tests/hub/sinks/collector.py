@@ -72,6 +72,7 @@ class Collector:
         bad: Callable[[Any], bool] = lambda _: False,
     ) -> None:
         self.manners = list(manners or ("good",))
+        self.choosing = threading.Lock()
         self.requests: list[ExportLogsServiceRequest] = []
         """Those that were accepted, without those that carry nothing."""
         self.headers: list[dict[str, str]] = []
@@ -206,7 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
             collector.empty += 1
             self._reply(400 if collector.manners[0] == "refusing" else 200, b"")
             return
-        manner = collector.manners.pop(0) if len(collector.manners) > 1 else collector.manners[0]
+        with collector.choosing:  # a client that has given up may have sent a request that is still read
+            manner = collector.manners.pop(0) if len(collector.manners) > 1 else collector.manners[0]
         if manner in STATUSES:
             self._reply(STATUSES[manner], b"not now \x1b[31m", {"Retry-After": "0"} if manner == "busy" else {})
         elif manner == "refusing" or (manner == "picky" and any(map(collector.bad, records))):
