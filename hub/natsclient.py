@@ -4,6 +4,9 @@ A connection to NATS servers. nats-py is imported only here.
 Always true:
 - no header that a publisher may have written breaks the connection: what cannot be read is a message without headers;
 - a connection that is lost is not made again: what was under way is unknown then, so its owner begins anew;
+- a connection to ``tls://`` is encrypted before anything is sent, whatever the server says: nats-py alone would send
+  the password as it is if the server, or somebody on the way, does not ask for TLS;
+- a connection on which the server does not permit what its owner does is lost: it would be silence otherwise;
 - what nats-py or a server reports is a `NatsFault`, whose text is for people.
 
 Not here: addresses and secrets (hub.natsplace), streams (hub.sources.jetstream).
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +40,7 @@ PING_S, PINGS_MAX = 5.0, 2
 How often the server is asked whether it is there, and how many questions may be without an answer: a server that hangs,
 or whose network is gone, closes no connection. It is given up after 15 s.
 """
+_FORBIDDEN = re.compile("nats: permissions violation", re.IGNORECASE)
 NO_STREAM, NO_CONSUMER, NO_MESSAGE = 10059, 10014, 10037
 
 
@@ -48,6 +53,13 @@ class NatsFault(MpsrError):
 
 
 class _Client(Client):
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and "tls" in self.options:
+            if not info.get("tls_required") and not info.get("tls_available"):
+                raise nats.errors.Error("the server has no TLS (nats:// connects without it)")
+            info["tls_required"] = True  # read after this
+        await super()._process_info(info, initial_connection)
+
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
         try:
             return await super()._process_headers(headers)
@@ -63,6 +75,7 @@ class NatsClient:
         self._on_lost = on_lost
         self._client = _Client()
         self._last_error = ""
+        self._forbidden = ""
         self._is_open = False
 
     async def open(self, place: NatsPlace) -> None:
@@ -101,6 +114,8 @@ class NatsClient:
     @property
     def lost(self) -> NatsFault:
         """The fault of a connection that is lost."""
+        if self._forbidden:
+            return NatsFault(self._forbidden)
         return NatsFault(f"the connection is lost: {self._last_error or 'no server answers'}")
 
     @property
@@ -150,12 +165,15 @@ class NatsClient:
         except nats.errors.NoRespondersError as error:
             raise NatsFault("the server has no JetStream, or has no leader for it now") from error
         except Exception as error:
-            raise NatsFault(f"JetStream does not answer: {_text_of(error)}") from error
+            raise NatsFault(self._forbidden or f"JetStream does not answer: {_text_of(error)}") from error
         return answer_in(reply.data)
 
     async def _note_error(self, error: Exception) -> None:
         if not (isinstance(error, OSError) and self._last_error):  # a server that refuses says why, and resets
             self._last_error = _text_of(error)
+        if _FORBIDDEN.match(str(error)):
+            self._forbidden = f"the server does not permit it: {_text_of(error)}"
+            await self._note_lost()
 
     async def _note_lost(self) -> None:
         if self._is_open:
@@ -179,4 +197,4 @@ def answer_in(data: bytes) -> dict[str, Any]:
 def _text_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).removeprefix("nats: ") or type(error).__name__
+    return str(error).removeprefix("nats: ").strip("'") or type(error).__name__

@@ -160,6 +160,75 @@ def test_tls(tmp_path: Path, certificates: Certificates, monkeypatch: pytest.Mon
         assert fault_of(Jetstream(servers=(url,), tls_ca=ca))
 
 
+def test_tls_where_the_server_does_not_ask_for_it(tmp_path: Path, certificates: Certificates) -> None:
+    """The connection is encrypted all the same, or is none."""
+    files = certificates.server
+    more = 'tls {{ cert_file: "{}", key_file: "{}" }}\nallow_non_tls: true'.format(*files)
+    with NatsServer(tmp_path / "nats", more=more) as server:
+        url, ca = server.url.replace("nats://127.0.0.1", "tls://localhost"), certificates.authority.cert
+        table = Jetstream(servers=(ServerUrl(url),), tls_ca=AbsolutePath(ca))
+        assert fault_of(table) == ""
+        assert "certificate" in fault_of(Jetstream(servers=(ServerUrl(url),))).lower(), "signed by nobody we know"
+        assert fault_of(Jetstream(servers=(ServerUrl(server.url),))) == "", "without TLS"
+
+
+@pytest.mark.parametrize("info", [b"{}", b'{"tls_required": false}', b'{"tls_available": false}'])
+def test_no_password_is_sent_where_there_is_no_tls(tmp_path: Path, info: bytes) -> None:
+    """Somebody on the way could have taken the word out of the server's greeting."""
+    password = tmp_path / "password"
+    password.write_text("secret\n")
+    password.chmod(0o600)
+    got = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"INFO " + info + b"\r\n")
+        got.extend(await reader.read())
+        writer.close()
+
+    async def main() -> str:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+            url = ServerUrl(f"tls://127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+            client = NatsClient("test", lambda: None)
+            with pytest.raises(NatsFault) as raised:
+                await client.open(Jetstream(servers=(url,), user="hub", password_file=AbsolutePath(str(password))))
+        return str(raised.value)
+
+    assert asyncio.run(main()) == "no connection: the server has no TLS (nats:// connects without it)"
+    assert not got
+
+
+def test_what_the_server_does_not_permit(tmp_path: Path) -> None:
+    """It says nothing to who waits for an answer: the connection counts as lost, with the server's reason."""
+    permissions = '{ publish: ["$JS.API.INFO"], subscribe: ["_INBOX.>"] }'
+    more = f'authorization {{ users: [ {{ user: "hub", password: "secret", permissions: {permissions} }} ] }}'
+    password = tmp_path / "password"
+    password.write_text("secret")
+    password.chmod(0o600)
+
+    async def main(url: str) -> None:
+        lost = asyncio.Event()
+        client = NatsClient("test", lost.set)
+        key = AbsolutePath(str(password))
+        await client.open(Jetstream(servers=(ServerUrl(url),), user="hub", password_file=key))
+        assert (await client.ask("INFO"))["streams"] == 0
+        assert not lost.is_set()
+        reason = 'the server does not permit it: .*publish to "\\$js.api.stream.info.logs"'
+        with pytest.raises(NatsFault, match=f"(?i){reason}"):
+            await client.ask("STREAM.INFO.LOGS")
+        assert lost.is_set()
+        await client.close()
+        lost.clear()
+        other = NatsClient("test", lost.set)
+        await other.open(Jetstream(servers=(ServerUrl(url),), user="hub", password_file=key))
+        await other.publish("mpsr.x", b"")
+        await asyncio.wait_for(lost.wait(), 10)
+        assert 'publish to "mpsr.x"' in str(other.lost).lower()
+        await other.close()
+
+    with NatsServer(tmp_path / "nats", more=more) as server:
+        asyncio.run(main(server.url))
+
+
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b'{"error": {"code": 400}}', b'{"error": {"description": "d"}}'])
 def test_answers(data: bytes) -> None:
     """An answer that is none, or is an error, is a fault."""
