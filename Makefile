@@ -13,8 +13,8 @@ PYTHON_VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import platform, sys; \
 VENV := .venv
 LOCKED := $(VENV)/.locked-$(PYTHON_VERSION)
 INSTALLED := $(VENV)/.installed-$(PYTHON_VERSION)
-# Tests wait more than they work: those of whole processes use a processor for four tenths of their time. So there are
-# two workers for each processor, up to four.
+# Tests of whole processes use a processor for about half of their time, and wait for the rest. So there are two workers
+# for each processor, up to four.
 # A worker that a hanging test has ended is not replaced: with files as units, pytest-xdist then waits for ever.
 WORKERS = $(shell $(VENV)/bin/python -c 'import os; print(min(len(os.sched_getaffinity(0)) * 2, 4))')
 # Directories too: their time changes when a file goes.

@@ -41,7 +41,7 @@ def queue() -> Iterator[Queue]:
 
 @pytest.fixture
 def memory() -> Iterator[Path]:
-    """A folder in memory, where there is one: a file there is made in half the time, and the model has its inodes."""
+    """A folder in memory, where there is one: on a disk, histories take a seventh more of the processor's time."""
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="mpsr-", dir=place) as folder:
         yield Path(folder)
