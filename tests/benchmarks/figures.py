@@ -34,6 +34,7 @@ from tests.support import eventually
 
 MPSR = (sys.executable, "-P", "-c", "from hub.cli import main; main()")
 SENDS, PINGS, LONE = 8, 2000, 100
+REASON_CHARS = 300
 SPAWN_S = 6.0
 """Half a million lines for each second: several times as long as the start of the command."""
 PAUSE_S = 0.01
@@ -82,9 +83,12 @@ def units(seconds: float) -> Iterator[Unit]:
 
 
 def bench(folder: Path, seconds: float, *args: str) -> dict[str, Any]:
-    """Return the report of one run of `mpsr bench`."""
+    """Return the report of one run of `mpsr bench`. Raises Failed with what it says if its check finds a fault."""
     command = [*MPSR, "bench", "--folder", str(folder), "--json", "--seconds", str(seconds), *args]
-    report: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"mpsr bench {' '.join(args)}: {(done.stderr or done.stdout).strip()[-REASON_CHARS:]}")
+    report: dict[str, Any] = json.loads(done.stdout)
     return report
 
 

@@ -42,6 +42,15 @@ def test_the_report_of_mpsr_bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert list(figures.bench(tmp_path, 0.5, "--client", "spawn")) == asked
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_why_mpsr_bench_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stream: str) -> None:
+    """The error has its report, which names the fault, or its complaint."""
+    program = f"import sys; print('lost 3', file=sys.{stream}); sys.exit(1)"
+    monkeypatch.setattr(figures, "MPSR", (sys.executable, "-c", program))
+    with pytest.raises(Failed, match=r"mpsr bench --pattern connect: lost 3$"):
+        figures.bench(tmp_path, 0.5, "--pattern", "connect")
+
+
 def test_a_long_stall_counts_by_its_time() -> None:
     """One stall of a second beside a thousand looks that were in time takes half of the time."""
     late = [0.0] * 1000 + [1.0]
