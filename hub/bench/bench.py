@@ -111,7 +111,8 @@ class _Hub:
         self.process.communicate(timeout=60)
 
     def stats(self) -> dict[str, Any]:
-        counters: dict[str, Any] = call("stats", path=self.socket)
+        """Return the hub's counters. On a busy machine, it may have thousands of connections to serve first."""
+        counters: dict[str, Any] = call("stats", path=self.socket, timeout=START_TIMEOUT_S)
         return counters
 
     def cpu_s(self) -> float:
