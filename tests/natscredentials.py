@@ -7,13 +7,16 @@ Source: the documentation of NATS, "JWT authentication"; ADR-14.
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nkeys  # type: ignore[import-untyped]  # it ships no types
+from nacl.signing import SigningKey
+
+SEED, OPERATOR, ACCOUNT, USER = 18 << 3, 14 << 3, 0, 20 << 3
 
 
 class Credentials(NamedTuple):
@@ -25,9 +28,9 @@ class Credentials(NamedTuple):
 
 def make_credentials(folder: Path) -> Credentials:
     """Make an operator, an account with JetStream, and a user of it."""
-    operator = _pair(nkeys.PREFIX_BYTE_OPERATOR)
-    account, of_server = _pair(nkeys.PREFIX_BYTE_ACCOUNT), _pair(nkeys.PREFIX_BYTE_ACCOUNT)
-    user = _pair(nkeys.PREFIX_BYTE_USER)
+    operator = _Pair(OPERATOR)
+    account, of_server = _Pair(ACCOUNT), _Pair(ACCOUNT)
+    user = _Pair(USER)
     everything = {"subs": -1, "data": -1, "payload": -1}
     limits = {**everything, "conn": -1, "leaf": -1, "imports": -1, "exports": -1, "wildcards": True}
     storage = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
@@ -37,10 +40,10 @@ def make_credentials(folder: Path) -> Credentials:
     path = folder / "user.creds"
     path.write_text(
         f"-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n"
-        f"-----BEGIN USER NKEY SEED-----\n{bytes(user.seed).decode()}\n------END USER NKEY SEED------\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user.seed}\n------END USER NKEY SEED------\n"
     )
     path.chmod(0o600)
-    name, server = account.public_key.decode(), of_server.public_key.decode()
+    name, server = account.name, of_server.name
     of_server_itself = _signed(operator, of_server, {"type": "account", "limits": limits})
     config = [
         f'operator: "{of_operator}"',
@@ -51,16 +54,28 @@ def make_credentials(folder: Path) -> Credentials:
     return Credentials("\n".join(config), path)
 
 
-def _pair(prefix: int) -> Any:
-    return nkeys.from_seed(nkeys.encode_seed(os.urandom(32), prefix))
+class _Pair:
+    """A key, whose name begins with a letter for its kind."""
+
+    def __init__(self, kind: int) -> None:
+        self._key = SigningKey.generate()
+        self.name = _named(bytes((kind,)) + bytes(self._key.verify_key))
+        self.seed = _named(bytes((SEED | kind >> 5, (kind & 31) << 3)) + bytes(self._key))
+
+    def sign(self, data: bytes) -> bytes:
+        return self._key.sign(data).signature
 
 
-def _signed(issuer: Any, subject: Any, claims: dict[str, Any]) -> str:
+def _named(data: bytes) -> str:
+    return base64.b32encode(data + binascii.crc_hqx(data, 0).to_bytes(2, "little")).decode().rstrip("=")
+
+
+def _signed(issuer: _Pair, subject: _Pair, claims: dict[str, Any]) -> str:
     body = {
         "jti": os.urandom(16).hex(),
         "iat": int(time.time()),
-        "iss": issuer.public_key.decode(),
-        "sub": subject.public_key.decode(),
+        "iss": issuer.name,
+        "sub": subject.name,
         "name": "test",
         "nats": {**claims, "version": 2},
     }

@@ -19,7 +19,7 @@ LAYERS = """
     hub.message hub.metrics hub.access hub.losses
     hub.wire.*
     hub.dedupe hub.peer hub.ration hub.turn hub.holding hub.budget hub.users hub.opener hub.limits hub.inbox hub.intake
-    hub.outbox hub.tls hub.natsplace hub.natsclient
+    hub.outbox hub.tls hub.natscredentials hub.natsplace hub.natsclient
     hub.journal.*
     hub.query.*
     hub.batchreplies hub.running hub.dispatch hub.acknowledgements hub.connection hub.receiver

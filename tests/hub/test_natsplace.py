@@ -13,6 +13,7 @@ from hub.paths import AbsolutePath
 from hub.secretfile import Unusable
 from hub.sources.kinds import Jetstream
 from tests.certificates import Certificates
+from tests.natscredentials import make_credentials
 
 
 @pytest.mark.parametrize(
@@ -95,8 +96,8 @@ def test_what_a_client_gets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     by_password = options_of(Jetstream(servers=(PLAIN,), user="u", password_file=file))
     assert (by_password["user"], by_password["password"]) == ("u", "secret")
     assert options_of(Jetstream(servers=(PLAIN,), token_file=file))["token"] == "secret"
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    assert options_of(Jetstream(servers=(PLAIN,), credentials_file=file))["user_credentials"] == file
+    credentials = AbsolutePath(str(make_credentials(tmp_path).path))
+    assert options_of(Jetstream(servers=(PLAIN,), credentials_file=credentials))["user_jwt_cb"]().count(b".") == 2
 
 
 def test_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
