@@ -24,6 +24,7 @@ import msgspec
 from hub.entries import is_value_deeper
 from hub.message import Message
 from hub.query.condition import ABSENT, look_up
+from hub.query.found import Found
 from hub.query.index import NO_RANK, Counts
 from hub.query.level import LEVELS, rank_of
 from hub.query.query import Query
@@ -72,6 +73,11 @@ class Table:
 
     def add(self, messages: Iterable[Message]) -> None:
         """Count *messages*."""
+        if isinstance(messages, Found) and self.takes_counts:
+            tag = messages.batch.tag.decode("utf-8", "replace")
+            for rank, count in Counter(map(rank_of, messages.records)).items():
+                self._add_known(tag, rank, count)
+            return
         read = self._read
         for values, count in Counter(tuple([each(message) for each in read]) for message in messages).items():
             self.add_count(values, count)
@@ -84,8 +90,11 @@ class Table:
     def add_counts(self, counts: Counts, query: Query) -> None:
         """Count the messages of a segment that *query* wants."""
         for series, tag in counts.wanted(query):
-            known = {"tag": tag, "level": level_name(series.rank)}
-            self.add_count(tuple(known[name] for name in self.names), series.messages)
+            self._add_known(tag, series.rank, series.messages)
+
+    def _add_known(self, tag: str, rank: int | None, count: int) -> None:
+        known = {"tag": tag, "level": level_name(rank)}
+        self.add_count(tuple([known[name] for name in self.names]), count)
 
     def add_count(self, values: tuple[Value, ...], count: int) -> None:
         """Count *count* messages that have these *values*."""

@@ -1,5 +1,5 @@
 """
-Makes the indexes of a journal's sealed segments, in a process of its own that only gets time which nobody else wants.
+Makes the indexes of a journal's sealed segments, in a process of its own: at idle priority, or else with pauses.
 
 Always true:
 - only a segment is indexed that is whole and without a gap, so what is damaged is always read itself;
@@ -15,8 +15,9 @@ import itertools
 import os
 import re
 import sys
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hub import entries as codec
 from hub.journal.files import DiskFiles, Files
@@ -43,6 +44,8 @@ from hub.query.query import Query
 
 SEGMENT_BYTES_MIN = 1 << 20
 """A smaller segment is read as fast as its index."""
+WORK_S, PAUSES = 0.01, 3
+"""Processor time between two pauses, and how many times as long they are, if the process cannot have idle priority."""
 STEPS_S = (1, 5, 15, 60)
 _STEPS_MAX = 240
 _GROUP_BYTES_MIN = 64 << 10
@@ -142,10 +145,12 @@ class _Builder:
         return Counts(self._first, self._last, begin_s, step_s, [*self._tags], packed)
 
 
-def sections_of(files: Files, first: int, following: int) -> list[bytes] | None:
+def sections_of(
+    files: Files, first: int, following: int, rest: Callable[[], None] = lambda: None
+) -> list[bytes] | None:
     """
     Return the sections of the index of a sealed segment, which *following* is the next one of. None if it is damaged,
-    has no messages or lacks some. Raises OSError.
+    has no messages or lacks some. *rest* is called after each block. Raises OSError.
     """
     with Segment(files, first) as segment:
         if segment.header is None:
@@ -163,6 +168,7 @@ def sections_of(files: Files, first: int, following: int) -> list[bytes] | None:
             if block.count:
                 builder.add(batch, block.offset)
             place = place.after(block)
+            rest()
         return builder.sections() if first < place.sequence == following else None
 
 
@@ -175,7 +181,7 @@ def missing(files: Files) -> list[tuple[int, int]]:
     return [pair for pair in pairs if pair[0] not in has_index and _size(files, pair[0]) >= SEGMENT_BYTES_MIN]
 
 
-def make_indexes(files: Files) -> None:
+def make_indexes(files: Files, rest: Callable[[], None] = lambda: None) -> None:
     """Make the indexes that are missing or damaged, and remove those whose segment is gone."""
     segments = dict(itertools.pairwise(list_segments(files)))
     for name, first in list_indexes(files.list()):
@@ -185,7 +191,7 @@ def make_indexes(files: Files) -> None:
     for first, following in missing(files):
         with contextlib.suppress(FileNotFoundError):  # it has expired
             identity = identify(files, first, following)
-            sections = sections_of(files, first, following)
+            sections = sections_of(files, first, following, rest)
             if identity is not None and sections is not None:
                 write_index(files, identity, sections)
 
@@ -212,7 +218,27 @@ def _size(files: Files, first: int) -> int:
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> None:
     """Make the indexes of the journal in the folder that is the argument, when nobody else needs the processor."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.nice(19)
+    make_indexes(DiskFiles(arguments[0]), (lambda: None) if _is_idle() else _Pace().rest)
+
+
+def _is_idle() -> bool:
+    """Let this process have only what nobody else wants. Return whether that is possible: a systemd unit forbids it."""
+    try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    make_indexes(DiskFiles(arguments[0]))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+class _Pace:
+    """Pauses after some work, so that the process has a quarter of one processor."""
+
+    def __init__(self) -> None:
+        self._began = time.process_time()
+
+    def rest(self) -> None:
+        """Pause, if it is time."""
+        worked_s = time.process_time() - self._began
+        if worked_s >= WORK_S:
+            time.sleep(PAUSES * worked_s)
+            self._began = time.process_time()

@@ -11,12 +11,14 @@ Not here: which messages (hub.query.query), how bars look (hub.cli.figures).
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from hub.entries import NS
 from hub.message import Message
+from hub.query.found import Found
 from hub.query.index import NO_RANK, Counts
 from hub.query.level import rank_of
 from hub.query.query import Query
@@ -53,7 +55,11 @@ class Timeline:
 
     def add(self, messages: Iterable[Message]) -> None:
         """Count *messages*."""
-        found = Counter((message.received, rank_of(message.record)) for message in messages)
+        if isinstance(messages, Found):
+            received = messages.batch.received
+            found = Counter(zip(itertools.repeat(received), map(rank_of, messages.records), strict=False))
+        else:
+            found = Counter((message.received, rank_of(message.record)) for message in messages)
         for (received, rank), count in found.items():
             self.add_count(received // NS, NO_RANK if rank is None else rank, count)
 

@@ -1,5 +1,5 @@
 """
-Has the indexes of the journal made, by a process that only gets time which nobody else wants.
+Has the indexes of the journal made, by a process that leaves the processor to others.
 
 A process, because a thread would take the interpreter from the event loop. Every `LOOK_S` it is looked whether segments
 without an index are sealed; the process makes the indexes of all of them, and ends.

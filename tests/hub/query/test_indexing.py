@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import os
 import random
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -167,7 +168,6 @@ def test_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It indexes what is sealed, once, and nothing small."""
     files = DiskFiles(str(tmp_path))
     fill(Life(files, segment_bytes=1500), random.Random(7))
-    monkeypatch.setattr(os, "nice", lambda _: None)
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: None)
     monkeypatch.setattr(indexing, "SEGMENT_BYTES_MIN", 1 << 20)
     main([str(tmp_path)])
@@ -178,6 +178,23 @@ def test_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.idx")}
     main([str(tmp_path)])
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.idx")} == before
+
+
+def test_a_process_that_may_not_be_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It pauses three times as long as it works."""
+    fill(Life(DiskFiles(str(tmp_path)), segment_bytes=1500), random.Random(8))
+    slept: list[float] = []
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    monkeypatch.setattr(time, "process_time", itertools.count(0.0, 0.006).__next__)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    main([str(tmp_path)])
+    assert len(slept) > 5
+    assert slept == [pytest.approx(3 * 0.012)] * len(slept)
+    assert missing(DiskFiles(str(tmp_path))) == []
 
 
 def test_levels_have_a_version() -> None:
