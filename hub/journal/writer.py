@@ -291,12 +291,11 @@ class Writer:
         count = max(min(count, len(self._sealed) - (self._active is None)), 0)
         for segment in self._sealed[:count]:
             self.check_ours()
-            if segment.index_bytes:  # first: a segment without an index is complete
-                with contextlib.suppress(FileNotFoundError):
-                    self._files.remove(index_name(segment.first_sequence))
             with contextlib.suppress(FileNotFoundError):
                 self._files.remove(segment_name(segment.first_sequence))
                 self._files.sync_folder()  # one by one: no power cut removes a segment but keeps an older one
+            with contextlib.suppress(FileNotFoundError):  # last: one that is made meanwhile looks for its segment
+                self._files.remove(index_name(segment.first_sequence))
         del self._sealed[:count]
         self._expired += count
 

@@ -194,6 +194,8 @@ def make_indexes(files: Files, rest: Callable[[], None] = lambda: None) -> None:
             sections = sections_of(files, first, following, rest)
             if identity is not None and sections is not None:
                 write_index(files, identity, sections)
+                if first not in list_segments(files):
+                    files.remove(index_name(first))
 
 
 def _is_whole(files: Files, first: int, following: int | None) -> bool:

@@ -22,7 +22,7 @@ def index(files: ForgettingFiles | DiskFiles, number: int) -> int:
 
 
 def test_size_and_expiry() -> None:
-    """An index counts from the next look on, and after a restart; it is deleted before its segment."""
+    """An index counts from the next look on, and after a restart; it is deleted after its segment."""
     disk = ForgettingFiles()
     life = Life(disk)
     for number in range(30):
@@ -48,7 +48,11 @@ def test_size_and_expiry() -> None:
     assert list_indexes(disk.list()) == []
     removed = [names for step, names in steps if step == "remove"]
     assert segment_name(first) in removed[0]
-    assert (index_name(first) in removed[0], index_name(first) in removed[1]) == (True, False)
+    assert [(segment_name(first) in names, index_name(first) in names) for names in removed[:3]] == [
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
 
 
 def test_an_index_that_exceeds_the_limit(tmp_path: Path) -> None:

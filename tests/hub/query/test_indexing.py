@@ -201,3 +201,18 @@ def test_levels_have_a_version() -> None:
     """Indexes hold ranks: whoever changes what a level is called has to change the version of the index, and this."""
     meaning = repr((level.LEVELS, level._NAMES, level.KEYS, level._SYSLOG, level._PYTHON, level._PINO, level._OTEL))
     assert (VERSION, hashlib.sha256(meaning.encode()).hexdigest()[:16]) == (1, "bc98a78d28365eb1")
+
+
+def test_a_segment_that_expires_while_it_is_indexed() -> None:
+    """Its index does not stay behind."""
+    disk = ForgettingFiles()
+    fill(Life(disk, segment_bytes=1500), random.Random(9))
+    newest = list_segments(disk)[-2]
+
+    def expire(step: str) -> None:
+        if step == "rename" and segment_name(newest) in disk.list():
+            disk.remove(segment_name(newest))
+
+    disk.watch = expire
+    make_indexes(disk)
+    assert newest not in [first for _, first in list_indexes(disk.list())]
