@@ -122,10 +122,10 @@ class Looking:
         """
         Look through one folder, and again if names that matter have changed meanwhile. If they change all the time, the
         next look goes on; until then, nothing is read of a file whose generations are not known. If that one gets no
-        further either, all is read in the order that is known, before it is gone.
+        further with them either, all of these is read in the order that is known, before it is gone.
         """
         folder.looks += 1
-        before = self._unsettled.pop(folder, None)
+        before = self._unsettled.pop(folder, set())
         deferred = {path for path, each in self._deferred.items() if each is folder}
         for path in deferred:
             del self._deferred[path]
@@ -143,9 +143,9 @@ class Looking:
             for name in moved if tries_left else (None,):
                 folder.note_changed(name)
         else:
-            if before is None:
-                self._unsettled[folder] = self._order.disordered - self._unknown()
-        for path in sorted(self._order.disordered.union(before or ())):
+            if unsettled := self._order.disordered - self._unknown() - before:
+                self._unsettled[folder] = unsettled
+        for path in sorted(self._order.disordered | before):
             self._files.to_ready += self._files.by_path.get(path, ())
         self._order.disordered = self._unknown()
         self._finding.write_fresh()

@@ -129,6 +129,24 @@ def test_names_that_never_stop_changing(rig: Rig, monkeypatch: pytest.MonkeyPatc
     assert [rig.all(), rig.all()] == [[], ["1"]]
 
 
+def test_names_of_one_log_after_the_other_that_change_during_looks(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each log waits for one more look, and no other log makes it wait less."""
+    rig.start()
+    listing, changing = os.scandir, "web.log"
+
+    def shuffled(folder: Any) -> Any:
+        flip(rig.folder / f"{changing}.4")
+        return listing(folder)
+
+    monkeypatch.setattr(os, "scandir", shuffled)
+    rig.write("web.log", "1\n")
+    assert rig.all() == []
+    changing = "app.log"
+    rig.write("app.log", "2\n")
+    assert rig.all() == ["1"]
+    assert rig.all() == ["2"]
+
+
 def test_a_file_that_is_written_to_during_the_look_that_finds_it(rig: Rig) -> None:
     """It is not read before its older generations are known, however many files the look is about."""
     rig.start()
