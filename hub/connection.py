@@ -274,17 +274,11 @@ class Connection(asyncio.BufferedProtocol):
                 if len(self._acks.waiting) > ACKS_MAX:  # before there are more of them
                     await self._acks.send_all()
                 await self._intake.ready()
-                data = b"" if self._decoder.has_more else self._take()
-                if data or self._decoder.has_more:  # else no record has brought data
-                    self._step(data)
-                self._count_step()
-            if self._items:
-                items, self._items = self._items, ()
-                if not await self._handle(items):
-                    self._refuse()
-                    self._stop_requests()
-                    return
-                self._count_half()
+                self._step_on()
+            if self._items and not await self._handle_rest():
+                self._refuse()
+                self._stop_requests()
+                return
         if self._end is End.STALLED:
             self._decoder.release(everything=True)
             await self._handle(self._decoder.receive(b""))
@@ -292,6 +286,23 @@ class Connection(asyncio.BufferedProtocol):
             await self._intake.lose(Loss(End.STALLED.value, lost_bytes=self._decoder.held_bytes))
         else:
             await self._handle(self._decoder.finish())
+
+    # What these hold is not to be held by `_read_all`, which waits for the next data: half a megabyte for each client.
+
+    def _step_on(self) -> None:
+        """Decode what has arrived."""
+        data = b"" if self._decoder.has_more else self._take()
+        if data or self._decoder.has_more:  # else no record has brought data
+            self._step(data)
+        self._count_step()
+
+    async def _handle_rest(self) -> bool:
+        """Hand over the items that had to wait; False when the connection is to be closed."""
+        items, self._items = self._items, ()
+        if not await self._handle(items):
+            return False
+        self._count_half()
+        return True
 
     @property
     def _has_work(self) -> bool:

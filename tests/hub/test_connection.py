@@ -6,6 +6,9 @@ import asyncio
 import itertools
 import json
 import socket
+from collections.abc import Iterator
+from types import CoroutineType, FrameType
+from typing import Any
 
 import msgpack
 import pytest
@@ -349,6 +352,34 @@ def test_a_receiver_that_does_not_take_stops_the_client(run: Run, piece: bytes) 
             assert await send_all_it_takes(rig, piece, limit=12 << 20, sent=sent) >= 12 << 20
 
     run(main())
+
+
+@both_loops
+def test_what_was_decoded_is_not_held_while_a_client_is_silent(run: Run) -> None:
+    """
+    A connection that waits for more keeps neither the last bytes that had to wait nor their items: thousands of clients
+    would hold half a megabyte each, which no limit counts.
+    """
+
+    async def main() -> None:
+        async with Rig(receives=False) as rig:
+            sent = await send_all_it_takes(rig, b"x" * 999 + b"\n")
+            rig.may_receive.set()
+            await until(lambda: sum(batch.count for batch in rig.got) == sent // 1000 and not rig.inbox.held_bytes)
+            held = [value for frame in waiting_frames(rig.serving) for value in frame.f_locals.values()]
+            assert rig.connection in held, "the frames of the connection's task are looked at"
+            assert not [value for value in held if isinstance(value, (bytes, list, tuple)) and value]
+
+    run(main())
+
+
+def waiting_frames(task: asyncio.Task[None]) -> Iterator[FrameType]:
+    """Return the frames of a task that waits, from the outermost to the innermost."""
+    coroutine: Any = task.get_coro()
+    while isinstance(coroutine, CoroutineType):
+        if coroutine.cr_frame is not None:
+            yield coroutine.cr_frame
+        coroutine = coroutine.cr_await
 
 
 @both_loops
