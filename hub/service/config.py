@@ -244,6 +244,8 @@ class Config(Table, frozen=True, kw_only=True):
         for sink in self.sinks:
             if isinstance(sink, File):
                 self._check_files_of(sink)
+            if isinstance(sink, JetstreamSink) and sink.format == "blocks":
+                self._check_stream_of(sink)
         taken: dict[str, str] = {self.socket: "the hub's socket"}
         for source in self.all_sources:
             where, what = source.where, "path" if os.path.isabs(source.where) else "address"
@@ -254,6 +256,21 @@ class Config(Table, frozen=True, kw_only=True):
             taken[where] = "another source"
             if isinstance(source, Http) and source.address is not None and source.token_file is None:
                 raise ValueError(f"every user of this host can reach {where}: HTTP needs a token_file there")
+
+    def _check_stream_of(self, sink: JetstreamSink) -> None:
+        """
+        Raise ValueError if *sink* ships to the subjects that a source reads. With three such hubs, the messages of one
+        would go round between the two others for ever.
+        """
+        place = sink.stream, sink.prefix
+        for source in self.all_sources:
+            if not isinstance(source, Jetstream) or (source.stream, source.subject) != place:
+                continue
+            if set(source.servers).intersection(sink.servers):
+                raise ValueError(
+                    f"the sink {sink.name} leads back to this hub: a source reads {source.where} (choose another "
+                    "stream, with other subjects)"
+                )
 
     def _check_files_of(self, sink: File) -> None:
         """Raise ValueError if the files of *sink* would be read again, or be in the way of the hub's own."""

@@ -54,10 +54,11 @@ log = get_logger("mpsr.sinks")
 
 
 class _Flying(NamedTuple):
-    """What is published and not acknowledged, and the last sequence of it."""
+    """What is published and not acknowledged, and the last sequence of it, with its time of receipt."""
 
     place: concurrent.futures.Future[int]
     last: int
+    received: int
 
 
 class JetstreamSink:
@@ -76,6 +77,7 @@ class JetstreamSink:
         self._after = 0  # its last sequence
         self._place = 0  # the place in the stream of the last one that is acknowledged
         self._waiting: list[Post] = []
+        self._waiting_at: list[Position] = []
         self._waiting_bytes = 0
         self._flying: _Flying | None = None
         self._is_confirmed = False
@@ -88,6 +90,7 @@ class JetstreamSink:
         self._after = shipped
         found = self._link.last(self._subject)
         if found is None:
+            self._host.kept.setdefault("confirmed", 0)
             return
         self._place = found.sequence
         try:
@@ -97,11 +100,26 @@ class JetstreamSink:
         except BadBlock as error:  # what is shipped again because of it, the receiver leaves out
             log.warning("jetstream.strange_message", name=self._table.name, place=found.sequence, reason=str(error))
             return
+        self._check_ours(label)
         self._at, self._after = position_of(label), label.last
         if label.last < min(shipped, after):
             self._host.kept["shipped"] = label.last
             log.warning("jetstream.stream_lost", name=self._table.name, sequence=label.last + 1, last=shipped)
             self._host.go_back(label.last, label.last.to_bytes(8, "big"))
+
+    def _check_ours(self, label: Label) -> None:
+        """
+        Raise SinkFault if another hub has shipped the last block, with a copy of our journal, since we first looked. To
+        go on behind it would leave out what we have received before it. At first it is accepted: our journal may be a
+        backup that was restored.
+        """
+        kept = self._host.kept
+        known = kept.setdefault("confirmed", label.received)
+        if label.received > known and position_of(label) not in kept.get("published", ()):
+            raise SinkFault(
+                f"another hub ships under the id of this one ({self._subject}): one of them has a copy of the other's "
+                "journal (stop one of them, and let it begin with an empty journal)"
+            )
 
     def deliver_stored(self, batches: Sequence[Stored]) -> None:
         """Publish *batches*, except what the stream has. Raises SinkFault or Halted."""
@@ -154,6 +172,7 @@ class JetstreamSink:
         self._waiting.append(Post(self._subject, payload, pack_label(label)))
         self._waiting_bytes += len(payload)
         self._at, self._after = position_of(label), label.last
+        self._waiting_at.append(self._at)
 
     def _label_of(self, stored: Stored) -> Label:
         batch, first = stored.batch, stored.first
@@ -165,14 +184,18 @@ class JetstreamSink:
         """Publish what waits, when what was published before is acknowledged."""
         self._await()
         if self._waiting:
-            self._flying = _Flying(self._link.publish(self._waiting, self._place), self._after)
-            self._waiting, self._waiting_bytes = [], 0
+            self._host.kept.setdefault("published", set()).update(self._waiting_at)
+            place = self._link.publish(self._waiting, self._place)
+            self._flying = _Flying(place, self._after, int(self._waiting_at[-1].detail))
+            self._waiting, self._waiting_at, self._waiting_bytes = [], [], 0
 
     def _await(self) -> None:
         if self._flying is not None:
             flying, self._flying = self._flying, None
             self._place = self._link.wait(flying.place)
             self.safe = self._host.kept["shipped"] = flying.last
+            self._host.kept["confirmed"] = flying.received
+            self._host.kept["published"] = set()
             self._is_confirmed = True
 
     def _settle(self) -> None:

@@ -30,6 +30,7 @@ from hub.wire.shipped import Label, pack_label, unpack_entries, unpack_label
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import Alone, Rig, batch, hub_in, numbered
 from tests.natsserver import NatsServer
+from tests.support import eventually
 
 HUB = bytes(range(16))
 SUBJECT = f"mpsr.{HUB.hex()}"
@@ -181,11 +182,41 @@ def test_two_hubs_with_one_journal(server: NatsServer, host: Alone) -> None:
     first = sink_of(host, table_of(server))
     first.deliver_stored([stored(1)])
     other = Alone()
-    sink_of(other, table_of(server)).deliver_stored([stored(2)])
-    first.deliver_stored([stored(2), stored(3)])
+    second = sink_of(other, table_of(server))
+    second.deliver_stored([stored(2, received=250)])
+    first.deliver_stored([stored(2, received=200), stored(3, received=300)])
     with pytest.raises(SinkFault, match="wrong last sequence"):
         first.settle()
-    assert numbers_in(server) == [[1], [2]]
+    for _ in range(2):
+        with pytest.raises(SinkFault, match=f"another hub ships under the id of this one .{SUBJECT}.: "):
+            sink_of(host, table_of(server), 1)
+    second.deliver_stored([stored(3, received=350)])
+    second.settle()
+    assert numbers_in(server) == [[1], [2], [3]]
+
+
+def test_a_first_block_of_another_hub_with_our_journal(server: NatsServer, host: Alone) -> None:
+    """Both have found an empty stream."""
+    sink = sink_of(host, table_of(server))
+    sink_of(Alone(), table_of(server)).deliver_stored([stored(1, received=250)])
+    with pytest.raises(SinkFault, match="wrong last sequence"):
+        sink.deliver_stored([stored(1, received=200)])
+    with pytest.raises(SinkFault, match="another hub ships under the id of this one"):
+        sink_of(host, table_of(server))
+
+
+def test_blocks_whose_acknowledgement_was_lost_are_our_own(server: NatsServer, host: Alone) -> None:
+    """They were published while those before them were confirmed; a sink that begins anew finds the last of them."""
+    sink = sink_of(host, table_of(server))
+    sink.deliver_stored([stored(1)])
+    last = 1 + 2 * module.WINDOW_BLOCKS
+    sink.deliver_stored([stored(number, received=100 * number) for number in range(2, last + 1)])
+    assert sink.safe < last
+    eventually(lambda: len(numbers_in(server)) == last, "the second window has arrived")
+    sink = sink_of(host, table_of(server), sink.safe)
+    sink.deliver_stored([stored(last + 1, received=100 * last + 100)])
+    sink.settle()
+    assert numbers_in(server) == [[number] for number in range(1, last + 2)]
 
 
 @pytest.mark.parametrize("is_block", [False, True])

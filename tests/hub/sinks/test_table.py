@@ -189,6 +189,27 @@ def test_a_hub_does_not_forward_to_itself(tmp_path: Path, server: str, key: str)
         config_of(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("keys", "leads_back"),
+    [
+        ("", True),
+        ('subject = "mpsr"\nformat = "blocks"', True),
+        ('stream = "OTHER"', False),
+        ('subject = "other"', False),
+        ('format = "json"', False),
+    ],
+)
+def test_a_hub_does_not_ship_to_the_stream_that_it_collects_from(tmp_path: Path, keys: str, leads_back: bool) -> None:
+    """With three such hubs, messages would go round for ever. One server in common is enough."""
+    source = '[[sources]]\ntype = "jetstream"\nservers = ["nats://a", "nats://b"]\n'
+    sink = f'[[sinks]]\ntype = "jetstream"\nname = "a"\nservers = ["nats://c", "nats://b:4222"]\n{keys}\n'
+    if leads_back:
+        with pytest.raises(ConfigError, match="the sink a leads back to this hub: a source reads nats://a:4222,"):
+            config_of(tmp_path, source + sink)
+    else:
+        assert len(config_of(tmp_path, source + sink).sinks) == 1
+
+
 OTLP = '[[sinks]]\ntype = "otlp"\nname = "a"\n'
 
 
