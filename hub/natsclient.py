@@ -197,4 +197,6 @@ def answer_in(data: bytes) -> dict[str, Any]:
 def _text_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, TimeoutError) and not str(error):
+        return "the server does not answer"
     return str(error).removeprefix("nats: ").strip("'") or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,14 @@ def test_any_of_the_servers(server: NatsServer) -> None:
     nowhere = ServerUrl(f"nats://127.0.0.1:{free_port()}")
     assert fault_of(Jetstream(servers=(nowhere, ServerUrl(server.url)))) == ""
     assert fault_of(Jetstream(servers=(nowhere,))).startswith("no connection: ")
+
+
+def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections, and does not greet."""
+    monkeypatch.setattr(natsclient, "CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = ServerUrl(f"nats://127.0.0.1:{silent.getsockname()[1]}")
+        assert fault_of(Jetstream(servers=(url,))) == "no connection: the server does not answer"
 
 
 def test_a_password(tmp_path: Path) -> None:
