@@ -95,13 +95,13 @@ def is_part(fd: int, size: int, offset: int, mark: Mark) -> bool:
     return crc32(os.pread(fd, length, 0)) == crc
 
 
-def is_prefix(one: int, other: int) -> bool:
+def is_prefix(one: int, other: int, size: int) -> bool:
     """
-    Return whether the shorter of two open files is how the longer one begins: one is a copy of the other.
+    Return whether two open files have the same first *size* bytes, the size of the shorter one: one is a copy of the
+    other. A file that has been truncated since its size was asked for has others.
 
-    The beginning, the middle and the end of the shorter one are compared.
+    The beginning, the middle and the end of these bytes are compared.
     """
-    size = min(os.fstat(one).st_size, os.fstat(other).st_size)
     places = {0, max(size // 2 - HEAD_BYTES // 2, 0), max(size - HEAD_BYTES, 0)}
     return all(
         os.pread(one, min(HEAD_BYTES, size - place), place) == os.pread(other, min(HEAD_BYTES, size - place), place)

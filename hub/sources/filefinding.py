@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 
 from hub.message import FORGET, Position
 from hub.sources.filecheck import Truncated
-from hub.sources.fileglob import Glob
-from hub.sources.fileidentity import Identity
+from hub.sources.fileglob import Exclusion, Glob
+from hub.sources.fileidentity import Identity, identify
+from hub.sources.filelink import open_folder
 from hub.sources.fileowner import Unowned
 from hub.sources.filerow import State
 from hub.sources.fileset import FileSet
-from hub.sources.followed import Followed, Moved
+from hub.sources.followed import Followed, Moved, placed
+from hub.sources.lookfolder import Folder
 from hub.sources.openfiles import OpenFiles
 from hub.sources.rowindex import Row
 from hub.sources.sourceglobs import SourceGlobs
@@ -75,6 +78,27 @@ class FileFinding:
             self._fresh.append(file)
         self._files.changed.add(path)
         return file
+
+    def find(self, folder: Folder, name: str, exclusion: Exclusion) -> Followed | None:
+        """
+        Return the file at a name that no look has seen yet, which is followed from now on; None if it is none of ours.
+        Raises OSError, at once if there is none.
+        """
+        os.stat(placed(folder.path, name), follow_symlinks=False)
+        glob, path = folder.glob_of(name, exclusion)
+        if glob is None:
+            return None
+        dir_fd = open_folder(folder.path)
+        try:
+            described = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+            if not stat.S_ISREG(described.st_mode):
+                return None
+            identity = identify(name, dir_fd, described)
+        finally:
+            os.close(dir_fd)
+        if self._files.is_known(identity):
+            return None
+        return self.file_of(identity, described, placed(folder.path, name), glob, path)
 
     def write_fresh(self) -> None:
         """Write rows for what is new, after the rows of its older generations: where it is, they are not looked for."""

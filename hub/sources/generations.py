@@ -117,7 +117,8 @@ class Known(NamedTuple):
             if other.fd == -1:
                 continue
             there = os.fstat(other.fd).st_size
-            if (size <= there if is_younger else min(size, there) >= bytes_min) and is_prefix(fd, other.fd):
+            shorter = min(size, there)
+            if (size <= there if is_younger else shorter >= bytes_min) and is_prefix(fd, other.fd, shorter):
                 return None
         return candidate
 

@@ -35,6 +35,8 @@ from hub.sources.sourceglobs import SourceGlobs
 
 LOOK_ENTRIES, LIST_ENTRIES = 128, 4096
 """Names that are looked at, or only listed, in one piece of work."""
+LOGS_MAX = 256
+"""Folders in which a log that was just made is looked for, when a generation is found that no log is known for."""
 LOOK_PAUSE_RATIO, LOOK_PAUSE_MAX_S = 20, 5.0
 """The pause before another look that events cause: a multiple of the time that the last look took, and its limit."""
 log = get_logger("mpsr.files")
@@ -282,7 +284,7 @@ class Looking:
         """
         if self._is_first_look:
             self._pass_over(folder)
-        self._note_strangers(folder)
+        yield from self._note_strangers(folder)
         at_home = [file for file in folder.places.values() if file.seen_home == self._files.look_number]
         # Where a file was first seen, an older one may have been overlooked, which was just being renamed.
         first = {file.path: os.path.basename(file.home) for file in at_home if file.offset and not file.home_ns}
@@ -367,14 +369,31 @@ class Looking:
             now = {}
         return dict(listed.items() ^ now.items())
 
-    def _note_strangers(self, folder: Folder) -> None:
+    def _note_strangers(self, folder: Folder) -> Iterator[None]:
         """Let generations be looked for where there are others than before, also if nothing is at their path."""
         for base in folder.strangers.keys() | folder.known_strangers.keys():
             path = os.path.join(folder.path, base)
             if folder.strangers.get(base) == folder.known_strangers.get(base):
                 continue
+            if base in folder.strangers and self._globs.has(path) and not self._files.was_home(path):
+                self._find_logs(folder, base)
+                yield
             moved = self._rotations.searching.namesakes(base) - {path}
             if self._globs.has(path) and not self._rotations.searching.are_others(folder, moved):
                 self._files.changed.add(path)
             self._files.changed |= moved
         folder.known_strangers = folder.strangers
+
+    def _find_logs(self, folder: Folder, base: str) -> None:
+        """
+        Follow the logs of the name *base* in other folders that were made since these were looked at: what *folder* has
+        of that name may be copies of them.
+        """
+        others = [each for each in self._folders.by_path.values() if each is not folder and base not in each.places]
+        for other in others[:LOGS_MAX]:
+            with contextlib.suppress(OSError):
+                if (file := self._finding.find(other, base, self._globs.exclusion)) is not None:
+                    other.added[base] = other.places[base] = file
+                    other.note_changed(base)
+                    self._deferred[file.path] = other
+                    self._order.disordered.add(file.path)

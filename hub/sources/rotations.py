@@ -98,8 +98,9 @@ class Rotations:
         elsewhere = searching.elsewhere(path) if folder is not None else []
         names = folder.strangers.get(base, {}) if folder is not None else {}
         namesakes = searching.namesakes(base) - {path}
-        is_anothers = folder is not None and not self._files.was_home(path) and searching.are_others(folder, namesakes)
-        if folder is None or (not names and not elsewhere) or is_anothers:
+        if folder is not None and not self._files.was_home(path) and searching.are_others(folder, namesakes):
+            names = {}  # those of another path
+        if folder is None or (not names and not elsewhere):
             searching.incomplete.pop(path, None)
             return Search(path)
         with contextlib.ExitStack() as opened:

@@ -84,7 +84,10 @@ def test_prefixes(tmp_path: Path) -> None:
             (data[:2500] + b"x" * 10 + data[2510:5000], False),
         ):
             with opened(tmp_path / "other", other) as fd:
-                assert is_prefix(one, fd) is is_prefix(fd, one) is is_copy
+                size = min(len(data), len(other))
+                assert is_prefix(one, fd, size) is is_prefix(fd, one, size) is is_copy
+                os.truncate(tmp_path / "other", 0)
+                assert is_prefix(one, fd, size) is (not size)  # no longer what it was when its size was asked for
 
 
 @pytest.mark.parametrize("size", [BEGIN_BYTES, 500, HEAD_BYTES, 3000])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hub.sources import fileidentity, generations
+from hub.sources import filecheck, fileidentity, generations
 from hub.sources.followed import file_clock_ns
 from tests.hub.sources.followrig import LONG, Rig, tick
 
@@ -374,6 +374,29 @@ def test_a_file_that_was_copied_and_truncated_between_a_look_and_its_first_read(
     rig.now += 10.0
     rig.look(everything=False)
     assert rig.read() == [LONG.strip(), *["2"] * 50, *["1"] * 50]
+
+
+def test_a_file_that_is_truncated_while_a_generation_is_compared_with_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generation is no copy of what is empty by then: it does not wait until the file is written to and read."""
+    rig.start()
+    rig.write("app.log", LONG)
+    rig.all()
+    rig.rename("app.log", "app.log.2")
+    rig.write("app.log", f"2 {LONG}")
+    rig.rename("app.log", "app.log.1")
+    rig.write("app.log", f"3 {LONG}")
+    number = os.stat(rig.folder / "app.log").st_ino
+
+    def compare(one: int, other: int, *size: int) -> bool:
+        if os.fstat(other).st_ino == number:
+            os.truncate(rig.folder / "app.log", 0)
+        return filecheck.is_prefix(one, other, *size)
+
+    monkeypatch.setattr(generations, "is_prefix", compare)
+    rig.look()
+    assert rig.read() == [f"2 {LONG}".strip()]
 
 
 def test_a_copy_of_the_file_that_has_replaced_a_truncated_one(rig: Rig) -> None:

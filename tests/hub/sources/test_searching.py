@@ -164,6 +164,50 @@ def test_copies_in_another_folder(rig: Rig, tmp_path: Path, is_running: bool) ->
     assert [loss.lost_bytes for loss in rig.losses] == [0]
 
 
+@pytest.mark.parametrize("names_max", [-1, 256])
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_copy_of_a_log_that_was_just_made(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_running: bool, names_max: int
+) -> None:
+    """In another folder that is looked at before its own one, it is no log of its own: each line is stored once."""
+    monkeypatch.setattr(looking, "NAMES_MAX", names_max)
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.globs.reverse()
+    if is_running:
+        rig.start()
+    rig.write("app.log", LONG)
+    shutil.copyfile(rig.folder / "app.log", old / "app.log.1")
+    if is_running:
+        rig.it.folders[str(rig.folder)].next_look_at = rig.now + 5
+        rig.it.note_changed(str(old), None)
+        rig.look(everything=False)
+    else:
+        rig.start()
+    if is_running and names_max == -1:
+        assert rig.read() == []  # until the folder of the log was looked at
+        rig.now += 5
+        rig.look(everything=False)
+    assert rig.read() == [LONG.strip()]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n")
+    assert [*rig.all(), *rig.all()] == ["2"]
+    assert [file.tag for file in rig.it.files.values()] == [os.fsencode(rig.folder / "app.log")] * len(rig.it.files)
+
+
+def test_what_is_no_log_beside_generations_in_another_folder(rig: Rig, tmp_path: Path) -> None:
+    """A folder, and a file that no glob matches, are no reason to leave the generations of that name aside."""
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.globs[0] = f"{rig.folder}/app*"
+    rig.start()
+    (rig.folder / "app.log").mkdir()
+    rig.write("apt.log", LONG)
+    for name in ("app", "apt"):
+        (old / f"{name}.log.1").write_text(f"{name}\n")
+    assert sorted(rig.all()) == ["app", "apt"]
+
+
 def test_a_folder_with_generations_of_two_logs(rig: Rig, tmp_path: Path) -> None:
     """Nobody knows of which: they are read under the name that they have there."""
     old = tmp_path / "old"
@@ -198,6 +242,27 @@ def test_generations_that_are_elsewhere_before_their_log_is_known(rig: Rig, tmp_
     assert sorted(file.tag for file in rig.it.files.values()) == sorted(
         [os.fsencode(old / "app.log"), *[os.fsencode(rig.folder / "app.log")] * 3]
     )
+
+
+def test_generations_of_a_log_that_was_gone_before_its_path_was_certain(rig: Rig, tmp_path: Path) -> None:
+    """Either of the two paths that they may belong to has them, although no look at everything has seen a log there."""
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.start()
+    rig.write("app.log", "1\n")
+    shift(rig, old)
+    assert rig.all() == ["1"]
+    rig.write("app.log", "2\n")
+    rig.it.note_changed(str(rig.folder), None)
+    rig.look(everything=False)
+    assert rig.read() == ["2"]
+    for number in (3, 4):
+        shift(rig, old)
+        rig.write("app.log", f"{number}\n")
+        tick()
+    shift(rig, old)
+    assert rig.all() == ["3", "4"]
+    assert rig.losses == []
 
 
 def test_generations_that_are_elsewhere_while_there_is_no_log(rig: Rig, tmp_path: Path) -> None:
