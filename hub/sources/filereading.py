@@ -144,15 +144,22 @@ class FileReading:
             self._order.ready_younger(file)
         if file.offset and not file.read_ns and not file.is_rotated:
             file.read_ns = time.time_ns()  # not before what is in its copies was made, whichever clock that has
-            if file.path in self._rotations.searching.incomplete:
-                self._files.changed.add(file.path)
-                self._look_again(file)
+            self._search_again(file)
+        if not file.offset and file.size < file.aside_bytes:  # it was truncated
+            file.aside_bytes = 0
+            self._search_again(file)
         if has_more:
             file.is_queued = True
             owner.ready.append(file)
             return
         if not file.unread_bytes:
             file.unread_since = None
+
+    def _search_again(self, file: Followed) -> None:
+        """Let generations of *file* be searched for, if it is not known yet which there are."""
+        if file.path in self._rotations.searching.incomplete:
+            self._files.changed.add(file.path)
+            self._look_again(file)
 
     def _truncated(self, file: Followed, owner: Owner, items: list[Item], read_bytes: int) -> Step:
         """Let *file* and its copies wait until what follows from its truncation is stored."""
@@ -197,6 +204,8 @@ class FileReading:
         self._open.close(file)
         file.is_unreadable = True
         file.stamp = UNKNOWN
+        if file.path in self._rotations.searching.incomplete:
+            self._files.changed.add(file.path)  # the next look takes what does not wait for it
         self._files.complaints.log(log.warning, "files.unreadable", file.place, error=error.strerror)
         self._order.ready_younger(file)
 

@@ -76,6 +76,7 @@ class Followed:
 
     __slots__ = (
         "after",
+        "aside_bytes",
         "before",
         "begun_ns",
         "checked_ns",
@@ -169,6 +170,8 @@ class Followed:
         self.before: Followed | None = None
         """An older generation that is read first."""
         self.after: Followed | None = None
+        self.aside_bytes: int = 0
+        """Its size when copies were left aside that may be of it, of which nothing was read."""
         self.is_queued: bool = False
         self.doubts: int = 0
         """In how many looks its first read was taken back, as older generations were found."""

@@ -80,12 +80,14 @@ class Other(NamedTuple):
     A file that is read in full, open (-1: it cannot be opened), and how far it was read. *home_ns*: when it was made,
     if it is at its path, otherwise 0. *settled_ns*: what is younger is certainly no older generation of it (but a copy,
     perhaps half made, or put there by somebody), as it was read there and did not go away; 0: it is not certain.
+    *size*: its size, if it cannot be opened.
     """
 
     fd: int
     home_ns: int = 0
     reached: Reached | None = None
     settled_ns: int = 0
+    size: int = 0
 
 
 class Known(NamedTuple):
@@ -100,26 +102,13 @@ class Known(NamedTuple):
 
     def judge(self, fd: int, candidate: Candidate) -> Candidate | None:
         """Return *candidate* with the place where it is to be continued, or None if it is no generation."""
-        size, born_ns = candidate.described.st_size, candidate.identity.born_ns
         gone = [(each.offset, each.mark) for each in self.gone if _is_copy(fd, each, filecheck.BEGIN_BYTES)]
         if gone:
             return candidate._replace(read_to=max(gone))
         if any(_is_read(fd, candidate, each) for each in self.gone):
             return _as_read(fd, candidate)
-        for other in self.others:
-            if 0 < other.settled_ns <= born_ns:
-                return None
-            # What is younger than the file at the path is no older generation of it: however short, it is a copy.
-            is_younger = 0 < other.home_ns < born_ns
-            reached, bytes_min = other.reached, 1 if is_younger else filecheck.BEGIN_BYTES
-            if reached is not None and (_is_copy(fd, reached, bytes_min) or _is_read(fd, candidate, reached)):
-                return None
-            if other.fd == -1:
-                continue
-            there = os.fstat(other.fd).st_size
-            shorter = min(size, there)
-            if (size <= there if is_younger else shorter >= bytes_min) and is_prefix(fd, other.fd, shorter):
-                return None
+        if any(_is_in(other, fd, candidate) for other in self.others):
+            return None
         return candidate
 
 
@@ -250,6 +239,23 @@ def _is_young(candidate: Candidate, since_ns: int) -> bool:
     """Return whether *candidate* was made and written since: what is unpacked or put back was written before."""
     mtime_ns = candidate.described.st_mtime_ns
     return min(candidate.identity.born_ns or mtime_ns, mtime_ns) >= since_ns - SLACK_NS
+
+
+def _is_in(other: Other, fd: int, candidate: Candidate) -> bool:
+    """Return whether *candidate*, which is open, is no generation before *other*, as all of it is, or was, there."""
+    size, born_ns = candidate.described.st_size, candidate.identity.born_ns
+    if 0 < other.settled_ns <= born_ns:
+        return True
+    # What is younger than the file at the path is no older generation of it: however short, it is a copy.
+    is_younger = 0 < other.home_ns < born_ns
+    reached, bytes_min = other.reached, 1 if is_younger else filecheck.BEGIN_BYTES
+    if reached is not None and (_is_copy(fd, reached, bytes_min) or _is_read(fd, candidate, reached)):
+        return True
+    if other.fd == -1:  # nobody can see whether it is
+        return is_younger and reached is not None and not reached.offset and size <= other.size
+    there = os.fstat(other.fd).st_size
+    shorter = min(size, there)
+    return (size <= there if is_younger else shorter >= bytes_min) and is_prefix(fd, other.fd, shorter)
 
 
 def _is_copy(fd: int, read: Reached, bytes_min: int) -> bool:

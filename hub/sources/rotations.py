@@ -119,8 +119,10 @@ class Rotations:
                 return Search(path, folder, is_steady=False)
             others = [searching.find_in(other, base, path, known) for other in elsewhere]
         has_copies = any(each.has_copies for each in (found, *others))
-        is_unread = has_copies and any(not file.offset for file in files)
-        if is_unread or len(names) > generations.CANDIDATES_MAX:
+        unread = [file for file in files if not file.offset] if has_copies else []
+        for file in unread:
+            file.aside_bytes = file.size
+        if unread or len(names) > generations.CANDIDATES_MAX:
             searching.incomplete.setdefault(path, folder.looked_ns)
         else:
             searching.incomplete.pop(path, None)
@@ -203,7 +205,10 @@ class Rotations:
         file.open_unchecked()
         candidate = generations.Candidate(file.entry, file.identity, os.fstat(file.fd))
         with contextlib.ExitStack() as opened:
-            judged = self.searching.known(file.path, opened, but=file).judge(file.fd, candidate)
+            known = self.searching.known(file.path, opened, but=file)
+            # Files that nobody can read count for nothing here: what is left aside now is never read.
+            others = [each._replace(size=-1) for each in known.others]
+            judged = known._replace(others=others).judge(file.fd, candidate)
         file.is_unproved = False
         if judged is None:
             file.restart(candidate.described.st_size)

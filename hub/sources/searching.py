@@ -156,7 +156,9 @@ class Searching:
             is_settled = file.offset and file.read_ns and not file.is_rotated and file is not truncated
             settled_ns = file.read_ns + 1 if is_settled else 0
             reached = generations.Reached(file.offset, file.mark, file.checked_ns) if file is not truncated else None
-            others.append(generations.Other(_descriptor(file, opened), born_ns, reached, settled_ns))
+            fd = _descriptor(file, opened)
+            size = _size(file) if fd == -1 else 0
+            others.append(generations.Other(fd, born_ns, reached, settled_ns, size))
         gone = [generations.Reached(position.number, row.mark, row.seen_ns) for position, row in rows]
         return generations.Known(gone, others)
 
@@ -196,3 +198,12 @@ def _descriptor(file: Followed, opened: contextlib.ExitStack) -> int:
     opened.callback(os.close, fd)
     is_it = identify_open(fd, os.fstat(fd)).name == file.name  # a rotation may have given its name to another one
     return fd if is_it else -1
+
+
+def _size(file: Followed) -> int:
+    """Return the size of *file*, which cannot be opened."""
+    with contextlib.suppress(OSError):
+        described = os.stat(file.place, follow_symlinks=False)
+        if described.st_ino == file.identity.ino:
+            return described.st_size
+    return file.size

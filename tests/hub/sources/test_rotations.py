@@ -307,6 +307,29 @@ def test_a_copy_that_could_not_be_read_at_first(rig: Rig, monkeypatch: pytest.Mo
     assert rig.all() == ["2"]
 
 
+def test_a_copy_that_can_be_read_before_its_original(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that nobody could read before it was truncated, the copy is read as soon as that is possible."""
+    opening, closed = os.open, {"app.log", "app.log.1"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    rig.start()
+    rig.write("app.log", LONG)
+    tick()
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    assert rig.all() == []
+    closed.remove("app.log.1")
+    assert rig.all() == [LONG.strip()]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n")
+    closed.clear()
+    assert rig.all() == ["2"]
+
+
 def test_a_file_that_another_has_the_name_of(rig: Rig) -> None:
     """A generation is not taken for a copy of the file that had its name before."""
     rig.start()
@@ -374,6 +397,47 @@ def test_a_file_that_was_copied_and_truncated_between_a_look_and_its_first_read(
     rig.now += 10.0
     rig.look(everything=False)
     assert rig.read() == [LONG.strip(), *["2"] * 50, *["1"] * 50]
+
+
+@pytest.mark.parametrize("is_looked", [False, True])
+def test_a_copy_of_a_file_that_is_empty_before_its_first_read(rig: Rig, is_looked: bool) -> None:
+    """The look that found both has left it aside; it does not wait until the file is written to again."""
+    rig.start()
+    rig.write("app.log", LONG)
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.look()
+    os.truncate(rig.folder / "app.log", 0)
+    if is_looked:
+        rig.look()
+    assert rig.read() == []
+    rig.now += 10.0
+    rig.look(everything=False)
+    assert rig.read() == [LONG.strip()]
+
+
+@pytest.mark.parametrize("is_truncated", [True, False])
+def test_a_copy_of_a_file_that_cannot_be_read(rig: Rig, monkeypatch: pytest.MonkeyPatch, is_truncated: bool) -> None:
+    """Of a file of which nothing was read, it waits only while the file may have all of it."""
+    rig.start()
+    rig.write("app.log", f"1\n{LONG}")
+    tick()
+    shutil.copyfile(rig.folder / "app.log", rig.folder / "app.log.1")
+    rig.look()
+    opening, closed = os.open, {"app.log"}
+
+    def fail(path: str, *args: int, **options: Any) -> int:
+        if os.path.basename(path) in closed:
+            raise PermissionError(13, "Permission denied", path)
+        return opening(path, *args, **options)
+
+    monkeypatch.setattr(os, "open", fail)
+    if is_truncated:
+        os.truncate(rig.folder / "app.log", 0)
+        rig.write("app.log", "2\n")
+    expected = ["1", LONG.strip()]
+    assert [*rig.read(), *rig.all()] == (expected if is_truncated else [])
+    closed.clear()
+    assert [*rig.all(), *rig.all()] == (["2"] if is_truncated else expected)
 
 
 def test_a_file_that_is_truncated_while_a_generation_is_compared_with_it(
