@@ -5,7 +5,9 @@ A real OpenTelemetry collector (rotel) between two hubs: the sink `otlp` sends t
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,8 +55,14 @@ class RealCollector:
         }
         flags = [f"--{name}={value}" for name, value in arguments.items()]
         program = Path(spec.origin).with_name("rotel-agent")
+        # It needs Python's own library, which not every installation has, and few in a folder that is searched for it.
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR"))}
+        tried = subprocess.run([program, "--version"], check=False, env=environment, capture_output=True, text=True)
+        if tried.returncode:
+            pytest.skip(f"rotel does not start: {tried.stderr.strip()}")
         with (folder / "rotel.log").open("wb") as log:
-            self._process = subprocess.Popen([program, "start", "--disable-batching", *flags], stdout=log, stderr=log)
+            command = [program, "start", "--disable-batching", *flags]
+            self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def close(self) -> None:
         self._process.kill()
