@@ -20,8 +20,9 @@ from hub.message import FORGET, Loss, Position
 from hub.sources.fileowner import Owner, Unowned
 from hub.sources.filerow import FileRow, State, row_path
 from hub.sources.fileset import FileSet
+from hub.sources.folderfinding import FEW_FOLDERS
 from hub.sources.followed import Followed
-from hub.sources.lookfolder import Folders
+from hub.sources.lookfolder import Folder, Folders
 from hub.sources.openfiles import OpenFiles
 from hub.sources.readorder import ReadOrder
 from hub.sources.rowindex import Row
@@ -69,9 +70,10 @@ class FilesGone:
                 continue  # it is read to its end, and closed when it is idle
             if file.missing_look == -1:  # the last look may have been long ago: of a process that was stopped, too
                 file.missing_look = self._files.look_number
-                if (folder := self._folders.get(file.folder)) is not None:
+                for folder in self._where(file):
                     folder.note_changed(None)
-            if file.missing_look == self._files.look_number:
+            is_looked_for = all(folder.look_number > file.missing_look for folder in self._where(file))
+            if file.missing_look == self._files.look_number or not is_looked_for:
                 continue
             self._files.missing.pop(file, None)
             if file.unread_bytes and file.state is State.LIVE:
@@ -82,6 +84,13 @@ class FilesGone:
                 owner.losses.append(loss)
                 owner.lines.log(log.warning, "files.gone", path=file.path, bytes=file.unread_bytes)
             self.drop(file)
+
+    def _where(self, file: Followed) -> list[Folder]:
+        """Return the folders that a file without a name may be found in: it may have been moved to any of a few."""
+        if len(self._folders.by_path) <= FEW_FOLDERS:
+            return list(self._folders.by_path.values())
+        folder = self._folders.get(file.folder)
+        return [] if folder is None else [folder]
 
     def drop(self, file: Followed, *, forget: bool = False) -> None:
         """Follow *file* no longer. Unless *forget*, it goes on where it is if it comes back."""

@@ -44,6 +44,8 @@ class Folder:
         """How many names the last look has found in it."""
         self.looks = 0
         """How often it was looked through."""
+        self.look_number = 0
+        """The number of the last look that it was part of."""
         self.next_look_at = 0.0
         self.looked_ns = 0
         """When it was known for the last time which generations are in it, by the clock that stamps files."""

@@ -127,6 +127,7 @@ class Looking:
         further with them either, all of these is read in the order that is known, before it is gone.
         """
         folder.looks += 1
+        folder.look_number = self._files.look_number
         before = self._unsettled.pop(folder, set())
         deferred = {path for path, each in self._deferred.items() if each is folder}
         for path in deferred:
@@ -211,6 +212,8 @@ class Looking:
         """Look at one name in a folder. Return the file that is followed under it."""
         name, ino = entry.name, entry.inode()
         file = folder.places.get(name)
+        if file is not None and not self._files.is_followed(file):
+            file = None  # it was given up, as it was not found elsewhere
         if file is not None and file.identity.ino == ino:
             is_there = file.missing_at is None and file.entry == name and file.folder == folder.path
             if not is_new or (is_there and self._is_unchanged(file, dir_fd)):

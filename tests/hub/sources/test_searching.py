@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hub.sources import looking
+from hub.sources import filesgone, looking
 from tests.hub.sources.followrig import LONG, Rig, tick
 
 
@@ -122,6 +122,35 @@ def test_a_look_at_the_folder_of_the_older_generations_alone(
     rig.now += 5
     rig.look(everything=False)
     assert rig.read() == ([] if names_max else expected)
+
+
+@pytest.mark.parametrize("few", [0, 9])
+def test_a_file_that_is_moved_while_a_look_goes_from_one_folder_to_the_next(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    """It is not given up before all of a few folders were looked at again, and read when it is found in any."""
+    monkeypatch.setattr(filesgone, "FEW_FOLDERS", few)
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.start()
+    rig.write("app.log", "1\n")
+    home = rig.it.folders[str(rig.folder)]
+    before_ns = home.looked_ns
+    tick()
+    for _ in rig.it.look():
+        if home.looked_ns > before_ns and (rig.folder / "app.log").exists():
+            shift(rig, old)
+    for _ in range(3):
+        rig.it.folders[str(old)].next_look_at = rig.now + 10
+        rig.it.note_changed(str(rig.folder), "app.log")
+        rig.look(everything=False)
+        rig.now += 3
+    rig.now += 10
+    rig.it.note_changed(str(old), None)
+    rig.look(everything=False)
+    rig.all()
+    assert rig.texts == ["1"]
+    assert len(rig.losses) == int(not few)
 
 
 def test_a_folder_that_is_gone_before_it_is_looked_at(
