@@ -61,7 +61,7 @@ class RealCollector:
         if tried.returncode:
             pytest.skip(f"rotel does not start: {tried.stderr.strip()}")
         with (folder / "rotel.log").open("wb") as log:
-            command = [program, "start", "--disable-batching", *flags]
+            command = [str(program), "start", "--disable-batching", *flags]
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
     def close(self) -> None:
