@@ -265,7 +265,7 @@ class FileSet:
     def unplace(self, file: Followed) -> None:
         """Take note that *file* has no name any more, as it seems."""
         if file.missing_at is None:
-            file.missing_at, file.missing_look, file.read_ns = self._clock(), -1, 0
+            file.missing_at, file.missing_look, file.is_sought, file.read_ns = self._clock(), -1, False, 0
             self.missing[file] = None
             self.changed.add(file.path)
             self.to_ready.append(file)

@@ -66,14 +66,17 @@ class FilesGone:
         for file in list(self._files.missing):
             if file.missing_at is None or now - file.missing_at < VANISHED_S:
                 continue
-            if file.fd != -1:
-                continue  # it is read to its end, and closed when it is idle
             if file.missing_look == -1:  # the last look may have been long ago: of a process that was stopped, too
                 file.missing_look = self._files.look_number
                 for folder in self._where(file):
                     folder.note_changed(None)
             is_looked_for = all(folder.look_number > file.missing_look for folder in self._where(file))
-            if file.missing_look == self._files.look_number or not is_looked_for:
+            if not file.is_sought and (file.missing_look == self._files.look_number or not is_looked_for):
+                continue
+            if file.fd != -1:  # it is read to its end, and closed when it is idle
+                if not file.is_sought:
+                    file.is_sought = True
+                    self._order.ready(file)  # if it was truncated, it has waited for that
                 continue
             self._files.missing.pop(file, None)
             if file.unread_bytes and file.state is State.LIVE:

@@ -98,6 +98,7 @@ class Followed:
         "is_drained",
         "is_old",
         "is_queued",
+        "is_sought",
         "is_unproved",
         "is_unreadable",
         "mark",
@@ -166,6 +167,8 @@ class Followed:
         self.missing_at: float | None = None
         self.missing_look: int = -1
         """The number of the last look when it had been missing for long enough to be given up after the next one."""
+        self.is_sought: bool = False
+        """Whether looks after that have not found it."""
         self.deleted: bool = False
         self.before: Followed | None = None
         """An older generation that is read first."""

@@ -374,10 +374,9 @@ class Looking:
 
     def _note_strangers(self, folder: Folder) -> Iterator[None]:
         """Let generations be looked for where there are others than before, also if nothing is at their path."""
-        for base in folder.strangers.keys() | folder.known_strangers.keys():
+        bases = folder.strangers.keys() | folder.known_strangers.keys()
+        for base in sorted(each for each in bases if folder.strangers.get(each) != folder.known_strangers.get(each)):
             path = os.path.join(folder.path, base)
-            if folder.strangers.get(base) == folder.known_strangers.get(base):
-                continue
             if base in folder.strangers and self._globs.has(path) and not self._files.was_home(path):
                 self._find_logs(folder, base)
                 yield

@@ -246,7 +246,10 @@ class Rotations:
         found = self._copies(file, offset, mark if unread is None else Mark())
         if found is None:
             return None
-        if not file.is_rotated and os.stat(file.place, follow_symlinks=False).st_ino != file.identity.ino:
+        if file.missing_at is not None:
+            if not file.is_sought and os.fstat(file.fd).st_nlink:
+                raise Moved  # a look finds it soon, if it was renamed: its name shows what is older
+        elif not file.is_rotated and os.stat(file.place, follow_symlinks=False).st_ino != file.identity.ino:
             raise Moved
         copies: list[Followed] = []
         lost, whole = max(size - offset, 0), None

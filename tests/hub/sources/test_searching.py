@@ -124,6 +124,47 @@ def test_a_look_at_the_folder_of_the_older_generations_alone(
     assert rig.read() == ([] if names_max else expected)
 
 
+def test_a_truncated_file_that_no_look_has_found_under_its_new_name(rig: Rig, tmp_path: Path) -> None:
+    """What was found in the other folder may be older than what is in it, or younger: its new name shows that."""
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n" * 50)
+    tick()
+    shutil.copyfile(rig.folder / "app.log", old / "app.log.1")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "3\n")
+    tick()
+    shift(rig, old)
+    rig.it.folders[str(old)].next_look_at = rig.now + 5
+    rig.it.note_changed(str(old), None)
+    for _ in range(2):
+        rig.it.note_changed(str(rig.folder), "app.log")
+        rig.look(everything=False)
+        assert rig.read() == []
+        rig.now += 3
+    rig.look(everything=False)
+    assert rig.read() == [*["2"] * 50, "3"]
+
+
+def test_a_truncated_file_that_was_moved_away(rig: Rig, tmp_path: Path) -> None:
+    """It is open: what is in it is read when no look has found it."""
+    away = with_olddir(rig, tmp_path / "old").with_name("away")
+    away.mkdir()
+    rig.start()
+    rig.write("app.log", LONG)
+    assert rig.all() == [LONG.strip()]
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n")
+    os.rename(rig.folder / "app.log", away / "app.log")
+    assert rig.all() == []
+    assert [*rig.wait(3), *rig.wait(3), *rig.wait(3)] == ["2"]
+    assert [loss.lost_bytes for loss in rig.losses] == [0]
+
+
 @pytest.mark.parametrize("few", [0, 9])
 def test_a_file_that_is_moved_while_a_look_goes_from_one_folder_to_the_next(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
