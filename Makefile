@@ -92,7 +92,7 @@ lock: ## rewrite the locks of dependencies; ARGS=--upgrade takes the newest vers
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	$(PYTHON) -m venv "$$scratch" && "$$scratch/bin/pip" install -qq "$(UV)" && \
 	"$$scratch/bin/uv" $(LOCK) --group dev $(ARGS) --output-file requirements.lock pyproject.toml && \
-	for group in bench docs types; do \
+	for group in bench docs image types; do \
 		"$$scratch/bin/uv" $(LOCK) --group $$group --constraints requirements.lock $(ARGS) \
 			--output-file requirements-$$group.lock pyproject.toml || exit; \
 	done

@@ -155,7 +155,7 @@ def _wheels(base: str) -> Iterator[str]:
 
 def _downloaded(version: str) -> Path:
     """Return a folder with the locked wheels for a version of Python. The build checks their hashes once more."""
-    lock = ROOT / "requirements.lock"
+    lock = ROOT / "requirements-image.lock"
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
     kept = Path(tempfile.gettempdir()) / f"mpsr-test-wheels-{os.geteuid()}-{version}-{digest}"
     if not kept.is_dir():
