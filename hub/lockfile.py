@@ -121,6 +121,7 @@ class LockFile:
         self._dir_fd = dir_fd
         self.is_held: bool = False
         self._identity: descriptor.Identity | None = None
+        self._written_ns: int = -1
         self._looked_at = float("-inf")
         with _one_at_a_time:
             if self._key in _held_here:
@@ -132,6 +133,7 @@ class LockFile:
             with contextlib.suppress(OSError):  # a full disk: the file then lacks our process id
                 os.ftruncate(self._fd, 0)
                 os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+            self._written_ns = os.fstat(self._fd).st_mtime_ns
 
     def __del__(self) -> None:
         """
@@ -202,11 +204,22 @@ class LockFile:
 
     def _let_go(self) -> None:
         self.is_held = False
-        if self._identity is None:  # it was interrupted as it was opened
+        if self._identity is None or self._is_ours():  # without an identity, it was interrupted as it was opened
             os.close(self._fd)
-        else:
-            descriptor.close(self._fd, self._identity)
         _held_here.discard(self._key)
+
+    def _is_ours(self) -> bool:
+        """
+        Return whether the descriptor is still that of our file. If the program has closed it, and the file was removed
+        since, the program's next file may have both its number and its inode, but it was written later.
+        """
+        if not descriptor.is_same(self._fd, self._identity):
+            return False
+        with contextlib.suppress(OSError):
+            there = os.lstat(self._key)
+            if (there.st_dev, there.st_ino) == self._identity:
+                return True
+        return os.fstat(self._fd).st_mtime_ns == self._written_ns
 
 
 def _locked(path: str, mode: int, is_new: bool, dir_fd: int | None) -> int:

@@ -249,6 +249,35 @@ def test_a_closed_descriptor_is_noticed_at_once(tmp_path: Path) -> None:
     lock.release()
 
 
+def test_a_file_of_the_program_in_its_place_is_not_closed(tmp_path: Path) -> None:
+    """
+    The program has closed the descriptor, and its next file got the number and, as ours was removed, the inode too.
+    Here it is another name of the same inode, as no file system promises to use one again.
+    """
+    lock = LockFile(str(tmp_path / "lock"))
+    os.link(tmp_path / "lock", tmp_path / "theirs")
+    os.unlink(tmp_path / "lock")
+    os.close(lock._fd)
+    theirs = os.open(tmp_path / "theirs", os.O_RDWR)
+    assert theirs == lock._fd
+    os.utime(theirs, ns=(0, lock._written_ns + 1))
+    lock.release()
+    os.close(theirs)
+
+
+@pytest.mark.parametrize(("is_touched", "is_removed"), [(True, False), (False, True), (False, False)])
+def test_its_own_descriptor_is_closed(tmp_path: Path, is_touched: bool, is_removed: bool) -> None:
+    """Whoever has touched its file, or removed it."""
+    lock = LockFile(str(tmp_path / "lock"))
+    if is_touched:
+        os.utime(tmp_path / "lock")
+    if is_removed:
+        os.unlink(tmp_path / "lock")
+    lock.release()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(lock._fd)
+
+
 def test_the_holder(tmp_path: Path) -> None:
     """It is known without a lock of one's own, also here, and there is none where nothing is held."""
     path = str(tmp_path / "lock")
