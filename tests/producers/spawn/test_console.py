@@ -20,7 +20,7 @@ LINES = 20_005
 
 @pytest.fixture(params=["pipe", "terminal"])
 def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
-    """A read end and a non-blocking write end."""
+    """A read end and a non-blocking write end. Its number is free again when the threads that write have ended."""
     if request.param == "pipe":
         read_end, write_end = os.pipe()
     else:
@@ -29,6 +29,10 @@ def ends(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
     os.set_blocking(write_end, False)
     yield read_end, write_end
     os.close(read_end)
+    for thread in threading.enumerate():
+        if thread.name == "mpsr-console":
+            thread.join(PATIENCE_S)
+            assert not thread.is_alive()
     os.close(write_end)
 
 
