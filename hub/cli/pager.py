@@ -25,9 +25,9 @@ _LESS = {"LESS": "FRSXMK", "LESSCHARSET": "utf-8"}
 
 
 @contextlib.contextmanager
-def paged(*, wanted: bool = True) -> Iterator[None]:
-    """Show in a pager what is written to standard output inside the ``with``, if it is *wanted* and there is one."""
-    command = _command(os.environ) if wanted and sys.stdout.isatty() else None
+def paged() -> Iterator[None]:
+    """Show in a pager what is written to standard output inside the ``with``, if there is one."""
+    command = _command(os.environ) if sys.stdout.isatty() else None
     if command is None:
         yield
         return

@@ -148,7 +148,7 @@ class Helper:
         """Let it end: what it reads has an end now, and nobody takes its result."""
         os.close(self._to)
         os.close(self._from)
-        with contextlib.suppress(ChildProcessError):  # whoever has started this process ignores the end of children
+        with contextlib.suppress(ChildProcessError):  # our parent ignores SIGCHLD, and we inherited that
             os.waitpid(self._pid, 0)
 
 

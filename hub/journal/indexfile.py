@@ -96,8 +96,13 @@ def write_index(files: Files, identity: Identity, sections: Sequence[bytes]) -> 
 
 def index_size(files: Files, first_sequence: int) -> int:
     """Return the size in bytes of the index of a segment, whatever is in the file; 0 if there is none."""
+    return size_of(files, index_name(first_sequence))
+
+
+def size_of(files: Files, name: str) -> int:
+    """Return the size in bytes of a file; 0 if there is none."""
     try:
-        fd = files.open(index_name(first_sequence))
+        fd = files.open(name)
     except OSError:
         return 0
     try:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from hub import entries as codec
 from hub.journal.files import DiskFiles, Files
 from hub.journal.hole import Limits
-from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, open_index, write_index
+from hub.journal.indexfile import SECTIONS, identify, index_name, list_indexes, open_index, size_of, write_index
 from hub.journal.segment import Segment, list_segments, segment_name
 from hub.message import Batch
 from hub.query.candidates import CASE_TWINS
@@ -178,7 +178,8 @@ def missing(files: Files) -> list[tuple[int, int]]:
     has_index = {first for name, first in list_indexes(names) if name == index_name(first)}
     firsts = list_segments(files)
     pairs = [*itertools.pairwise(firsts)][::-1]
-    return [pair for pair in pairs if pair[0] not in has_index and _size(files, pair[0]) >= SEGMENT_BYTES_MIN]
+    wanted = [pair for pair in pairs if pair[0] not in has_index]
+    return [pair for pair in wanted if size_of(files, segment_name(pair[0])) >= SEGMENT_BYTES_MIN]
 
 
 def make_indexes(files: Files, rest: Callable[[], None] = lambda: None) -> None:
@@ -205,17 +206,6 @@ def _is_whole(files: Files, first: int, following: int | None) -> bool:
         return False
     with index:
         return all(index.section(number) is not None for number in range(SECTIONS))
-
-
-def _size(files: Files, first: int) -> int:
-    try:
-        fd = files.open(segment_name(first))
-    except OSError:
-        return 0
-    try:
-        return files.size(fd)
-    finally:
-        files.close(fd)
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> None:

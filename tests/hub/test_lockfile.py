@@ -267,7 +267,7 @@ def test_a_file_of_the_program_in_its_place_is_not_closed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("is_touched", "is_removed"), [(True, False), (False, True), (False, False)])
 def test_its_own_descriptor_is_closed(tmp_path: Path, is_touched: bool, is_removed: bool) -> None:
-    """Whoever has touched its file, or removed it."""
+    """Also if somebody has touched its file, or removed it."""
     lock = LockFile(str(tmp_path / "lock"))
     if is_touched:
         os.utime(tmp_path / "lock")

@@ -198,7 +198,7 @@ def test_a_process_that_may_not_be_idle(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_levels_have_a_version() -> None:
-    """Indexes hold ranks: whoever changes what a level is called has to change the version of the index, and this."""
+    """Indexes hold ranks: if the names of levels change, the version of the index has to change, and this test."""
     meaning = repr((level.LEVELS, level._NAMES, level.KEYS, level._SYSLOG, level._PYTHON, level._PINO, level._OTEL))
     assert (VERSION, hashlib.sha256(meaning.encode()).hexdigest()[:16]) == (1, "bc98a78d28365eb1")
 

@@ -74,5 +74,5 @@ def tls_error(reason: str) -> ssl.SSLError:
     ],
 )
 def test_why_it_failed(error: OSError, text: str) -> None:
-    """It is told in one line."""
+    """The fault is one line."""
     assert text_of(error) == text

@@ -188,7 +188,7 @@ def test_mounts(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_made_and_moved_away(tmp_path: Path) -> None:
-    """It is gone, whoever looks then; not if it is in a folder that is watched, or of which nothing is reported."""
+    """No look can find it any more, unless it is in a folder that is watched, or of which nothing is reported."""
     (tmp_path / "old").mkdir()
     (tmp_path / "logs").mkdir()
     found, log = watched(tmp_path / "logs"), tmp_path / "logs" / "app.log"
