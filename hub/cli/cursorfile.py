@@ -12,19 +12,20 @@ Not here: what is shown (hub.cli.logs).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import tempfile
 import time
 
 from hub.cli.options import usage_error
 from hub.cli.output import complain
+from hub.cli.replacing import replacing
+from hub.writeall import write_all
 
 SAVE_S = 1.0
 """A follower replaces the file at most once in this time."""
 _LINE = re.compile(r"([0-9a-f]{32}|-) ([0-9]{1,19})\n?")
 _UNKNOWN = "-"
+_MODE = 0o600
 
 
 class CursorFile:
@@ -59,16 +60,6 @@ class CursorFile:
         """Store *sequence* as that of the last message shown; unless it is the last call, not more often than that."""
         if sequence <= self._saved or (not is_last and time.monotonic() < self._save_at):
             return
-        folder, name = os.path.split(self._path)
-        fd, new = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-        try:
-            with open(fd, "w", encoding="ascii") as file:
-                file.write(f"{self._hub_id} {sequence}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, self._path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            raise
+        with replacing(self._path, _MODE) as fd:
+            write_all(fd, f"{self._hub_id} {sequence}\n".encode())
         self._saved, self._save_at = sequence, time.monotonic() + SAVE_S

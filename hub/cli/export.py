@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import click
 from hub.cli.filtering import filter_options, query_of, stored_in
 from hub.cli.options import Named, journal_option, usage_error
 from hub.cli.output import encoded
+from hub.cli.replacing import replacing
 from hub.quantities import counted
 from hub.writeall import write_all
 
@@ -116,20 +116,8 @@ def _written(path: str | None) -> Iterator[int]:
         finally:
             os.close(fd)
         return
-    fd, new = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
-    try:
-        try:
-            yield fd
-            os.umask(umask := os.umask(0))
-            os.fchmod(fd, _MODE & ~umask)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        raise
+    with replacing(path, _MODE) as fd:
+        yield fd
 
 
 class _Progress:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from hub.cli import main
 from hub.query.level import LEVELS
 from producers import Producer
 from tests.support import PATIENCE_S, HubProcess, Running
@@ -39,16 +38,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
 
 
 @pytest.fixture
-def run(hub: HubProcess, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command in this process; return its exit code, output and errors."""
+def run(run: Run, hub: HubProcess, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command that reads the journal of the hub."""
     monkeypatch.setenv("MPSR_JOURNAL", hub.journal)
-
-    def run(*args: str) -> tuple[int, bytes, bytes]:
-        with pytest.raises(SystemExit) as ended:
-            main(args)
-        assert isinstance(ended.value.code, int)
-        return (ended.value.code, *capfdbinary.readouterr())
-
     return run
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from hub.cli import athub, main, stored
+from hub.cli import athub, stored
 from hub.errors import JournalUnusable
 from hub.query.query import Query
 from producers import AnswerLost, CommandFailed, Producer
@@ -83,19 +83,6 @@ def hub() -> Iterator[HubProcess]:
                 producer.send({"message": f"message {number}", "n": number, "level": "info" if number % 7 else "error"})
         eventually(lambda: hub.stats()["messages"] == len(RECORDS) + 3 + len(LINES) + COUNT)
         yield hub
-
-
-@pytest.fixture
-def run(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
-    """Run a command in this process; return its exit code, output and errors."""
-
-    def run(*args: str) -> tuple[int, bytes, bytes]:
-        with pytest.raises(SystemExit) as ended:
-            main(args)
-        assert isinstance(ended.value.code, int)
-        return (ended.value.code, *capfdbinary.readouterr())
-
-    return run
 
 
 FIELDS = ["--fields message,http.status -t app.*", "--fields 1"]
