@@ -1,0 +1,54 @@
+/**
+ * Downloads what the search finds: the whole result, as it streams from the hub.
+ *
+ * Always true: where the browser can write files, nothing is kept in memory; elsewhere the file is at most
+ * `MEMORY_MAX` bytes, and a longer one is an Error that says so.
+ */
+
+import { parts } from "./time.js";
+
+const MEMORY_MAX = 512 << 20;
+
+/** Return the parameters of `GET /messages` for these filters. */
+export function addressOf(filters, format) {
+  const given = new URLSearchParams();
+  for (const [name, value] of Object.entries(filters)) {
+    for (const each of Array.isArray(value) ? value : [value]) given.append(name, each);
+  }
+  if (format !== "ndjson") given.append("format", format);
+  return `messages?${given}`;
+}
+
+/** Save the messages that `filters` select; call `onProgress` with the bytes that have arrived. Throws an Error. */
+export async function download({ filters, format, token, signal, onProgress }) {
+  const name = `messages-${parts(Date.now(), true).day}.${format}`;
+  const file = await chosenFile(name);
+  const response = await fetch(addressOf(filters, format), { headers: { Authorization: `Bearer ${token}` }, signal, credentials: "omit" });
+  if (!response.ok) throw new Error((await response.text()).trim().slice(0, 300) || `the hub answered ${response.status}`);
+  let size = 0;
+  const counted = new TransformStream({
+    transform(chunk, controller) {
+      size += chunk.byteLength;
+      onProgress(size);
+      if (!file && size > MEMORY_MAX) throw new Error("more than 512 MiB: narrow the search, or use mpsr export");
+      controller.enqueue(chunk);
+    },
+  });
+  const body = response.body.pipeThrough(counted);
+  if (file) await body.pipeTo(await file.createWritable(), { signal });
+  else offer(await new Response(body).blob(), name);
+  return size;
+}
+
+async function chosenFile(name) {
+  if (!("showSaveFilePicker" in window) || navigator.webdriver) return null;
+  return showSaveFilePicker({ suggestedName: name });
+}
+
+function offer(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}

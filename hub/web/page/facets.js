@@ -1,0 +1,179 @@
+/**
+ * The facets: for some fields, which values occur most often, and how often. A click filters.
+ *
+ * The counts are of all messages that match, not of those in memory. The groups that are open are counted one after the
+ * other; the hub answers in stages.
+ *
+ * Always true: what is closed costs nothing; an answer for an earlier query is ignored.
+ */
+
+import { html, nothing, render } from "./vendor/lit-html.js";
+import { isAbort } from "./rpc.js";
+import { filterOf } from "./search.js";
+import { brief, grouped, oneLine } from "./text.js";
+
+const FIXED = ["level", "tag", "comm", "pid", "unit", "host"];
+const NAMES = { level: "Level", tag: "Tag", comm: "Program", pid: "Process", unit: "Unit", host: "Host" };
+const LIMIT = 12;
+const STORED = "mpsr.facets";
+
+export class Facets extends EventTarget {
+  /** Sends `filter` with `{key, operator, value, isNegated}`. */
+  constructor(box, rpc, stored = localStorage) {
+    super();
+    this.box = box;
+    this.rpc = rpc;
+    this.stored = stored;
+    this.work = new AbortController();
+    this.values = new Map();
+    this.limits = new Map();
+    this.faults = new Map();
+    this.query = "";
+    this.filters = {};
+    const known = readStored(stored);
+    this.fields = known.fields;
+    this.open = new Set(known.open);
+  }
+
+  /** Count again, for these filters, which `query` stands for. */
+  show(filters, query) {
+    this.filters = filters;
+    this.query = query;
+    this.work.abort();
+    this.work = new AbortController();
+    this.#count([...this.open], this.work.signal);
+    this.draw();
+  }
+
+  async #count(names, signal) {
+    for (const name of names) {
+      const by = FIXED.includes(name) ? name : `record.${name}`;
+      const limit = this.limits.get(name) ?? LIMIT;
+      try {
+        await this.rpc.stream("counts", { ...this.filters, by: [by], limit }, (value) => {
+          this.values.set(name, value);
+          this.faults.delete(name);
+          this.draw();
+        }, { signal });
+      } catch (error) {
+        if (isAbort(error)) return;
+        this.faults.set(name, error.message);
+        this.draw();
+      }
+    }
+  }
+
+  #again(name) {
+    this.#count([name], this.work.signal);
+    this.draw();
+  }
+
+  /** Add a facet for a field of the record. */
+  add(name) {
+    if (name && !FIXED.includes(name) && !this.fields.includes(name)) this.fields = [...this.fields, name];
+    this.open.add(name);
+    this.#store();
+    this.#again(name);
+  }
+
+  #remove(name) {
+    this.fields = this.fields.filter((each) => each !== name);
+    this.open.delete(name);
+    this.#store();
+    this.draw();
+  }
+
+  #toggle(name) {
+    if (this.open.delete(name)) this.draw();
+    else {
+      this.open.add(name);
+      this.#again(name);
+    }
+    this.#store();
+  }
+
+  #store() {
+    this.stored.setItem(STORED, JSON.stringify({ fields: this.fields, open: [...this.open] }));
+  }
+
+  draw() {
+    render(
+      html`${[...FIXED, ...this.fields].map((name) => this.#group(name))}
+        <form class="add-facet" @submit=${(event) => this.#submitted(event)}>
+          <input name="field" list="field-names" placeholder="+ field" aria-label="Add a facet for a field" autocomplete="off" spellcheck="false" />
+        </form>`,
+      this.box,
+    );
+  }
+
+  #submitted(event) {
+    event.preventDefault();
+    const { field } = event.target.elements;
+    if (field.value.trim()) this.add(field.value.trim());
+    field.value = "";
+  }
+
+  #group(name) {
+    const isOpen = this.open.has(name);
+    const isOwn = !FIXED.includes(name);
+    const value = this.values.get(name);
+    return html`<section class="facet">
+      <h2>
+        <button class="facet-name" aria-expanded=${isOpen ? "true" : "false"} @click=${() => this.#toggle(name)}>${NAMES[name] ?? oneLine(name, 60)}</button>
+        ${isOwn ? html`<button class="quiet" aria-label="Remove the facet ${name}" @click=${() => this.#remove(name)}>✕</button>` : nothing}
+      </h2>
+      ${isOpen ? this.#values(name, value) : nothing}
+    </section>`;
+  }
+
+  #values(name, value) {
+    if (this.faults.has(name)) return html`<p class="fault">${this.faults.get(name)}</p>`;
+    if (!value) return html`<p class="muted">counting…</p>`;
+    if (!value.rows.length) return html`<p class="muted">none</p>`;
+    const most = Math.max(...value.rows.map(([, count]) => count));
+    return html`<ul class=${value.is_final === false ? "busy" : ""}>
+        ${value.rows.map(([[text], count]) => this.#value(name, text, count, count / most))}
+      </ul>
+      ${value.others ? this.#others(name, value.others) : nothing}`;
+  }
+
+  #value(name, text, count, share) {
+    const kind = text === null ? "" : filterOf(this.query, name, text);
+    const level = name === "level" && text ? `level-${text}` : "";
+    const title = `${grouped(count)} ${count === 1 ? "message" : "messages"}`;
+    const label = text === null ? "(none)" : oneLine(text, 200) || '""';
+    return html`<li class="value ${kind} ${level}">
+      <button class="in" title=${title} ?disabled=${text === null} aria-pressed=${kind === "in" ? "true" : "false"}
+          @click=${(event) => this.#filter(name, text, event.shiftKey)}>
+        <span class="share" .style=${`width: ${Math.max(share * 100, 1)}%`}></span>
+        <bdi class="label">${label}</bdi><span class="count">${brief(count)}</span>
+      </button>
+      ${text === null || name === "level" || !(name === "tag" || !FIXED.includes(name))
+        ? nothing
+        : html`<button class="out quiet" aria-label="Filter out ${label}" title="filter out" @click=${() => this.#filter(name, text, true)}>−</button>`}
+    </li>`;
+  }
+
+  #others(name, count) {
+    const more = () => {
+      this.limits.set(name, (this.limits.get(name) ?? LIMIT) * 4);
+      this.#again(name);
+    };
+    const isMore = (this.limits.get(name) ?? LIMIT) < 200;
+    return html`<p class="muted">${grouped(count)} others ${isMore ? html`<button class="link" @click=${more}>more</button>` : nothing}</p>`;
+  }
+
+  #filter(key, value, isNegated) {
+    const operator = FIXED.includes(key) ? ":" : "=";
+    this.dispatchEvent(new CustomEvent("filter", { detail: { key, operator, value, isNegated } }));
+  }
+}
+
+function readStored(stored) {
+  try {
+    const { fields, open } = JSON.parse(stored.getItem(STORED));
+    return { fields: fields.filter((each) => typeof each === "string").slice(0, 40), open };
+  } catch {
+    return { fields: [], open: ["level", "tag", "comm"] };
+  }
+}

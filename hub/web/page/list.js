@@ -1,0 +1,323 @@
+/**
+ * The list of messages: scrolls over the whole result, of which a stretch is in memory.
+ *
+ * The browser scrolls within the stretch; near its end the next page is fetched, and the other end is dropped. The track
+ * at the side stands for the whole journal, by sequence: a place on it is a jump.
+ *
+ * Always true: at most a screen and a half of rows is in the document; a place that somebody reads does not move when
+ * rows are added before or after it; an answer for an earlier query is ignored.
+ *
+ * Not here: rows in memory (rows.js), their look (row.js), new messages (live.js).
+ */
+
+import { html, render } from "./vendor/lit-html.js";
+import { pageAfter, pageBefore } from "./pages.js";
+import { rowOf } from "./row.js";
+import { asRows, Rows } from "./rows.js";
+import { isAbort } from "./rpc.js";
+import * as time from "./time.js";
+
+const PAGE = 200;
+const FIRST_SCREEN = 60;
+const OVERSCAN = 10;
+
+export class List extends EventTarget {
+  /**
+   * `box` scrolls, `track` is its scroll bar. Sends the events `select`, `moved` (somebody has scrolled), `loaded` and
+   * `failed`.
+   */
+  constructor(box, track, rpc) {
+    super();
+    this.box = box;
+    this.track = track;
+    this.rpc = rpc;
+    this.rows = new Rows();
+    this.filters = {};
+    this.range = { first: 1, last: 1 };
+    this.selected = 0;
+    this.isUtc = false;
+    this.hits = null;
+    this.isFollowing = false;
+    this.isLoading = false;
+    this.work = new AbortController();
+    this.isDrawing = false;
+    this.canvas = box.querySelector(".canvas");
+    box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    box.addEventListener("click", (event) => this.#clicked(event));
+    new ResizeObserver(() => this.#resized()).observe(box);
+    this.#followTrack();
+  }
+
+  get rowHeight() {
+    return parseFloat(getComputedStyle(this.box).getPropertyValue("--row")) || 20;
+  }
+
+  /** Show the messages that `filters` select: around the sequence `at`, or the newest ones. */
+  async show(filters, { at = 0, hits = null } = {}) {
+    this.work.abort();
+    this.work = new AbortController();
+    const { signal } = this.work;
+    this.filters = filters;
+    this.hits = hits;
+    this.isLoading = true;
+    this.dispatchEvent(new Event("loading"));
+    try {
+      await (at ? this.#showAround(at, signal) : this.#showNewest(signal));
+      this.isLoading = false;
+      this.dispatchEvent(new Event("loaded"));
+      this.draw();
+      await this.#measure(signal);
+    } catch (error) {
+      if (!isAbort(error)) this.#fail(error);
+    }
+  }
+
+  async #showNewest(signal) {
+    const { messages, isStart } = await pageBefore(this.rpc, this.filters, { count: FIRST_SCREEN, signal });
+    this.rows.clear();
+    this.rows.append(asRows(messages));
+    this.rows.isStart = isStart;
+    this.rows.isEnd = true;
+    this.#layOut();
+    this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  async #showAround(at, signal) {
+    const half = { count: PAGE / 2, signal };
+    const after = await pageAfter(this.rpc, this.filters, { after: at - 1, ...half });
+    const before = await pageBefore(this.rpc, this.filters, { before: at, ...half });
+    this.rows.clear();
+    this.rows.append(asRows([...before.messages, ...after.messages]));
+    this.rows.isStart = before.isStart;
+    this.rows.isEnd = after.isEnd;
+    this.#layOut();
+    const index = Math.min(this.rows.indexOf(at), this.rows.length - 1);
+    this.box.scrollTop = index * this.rowHeight - this.box.clientHeight * 0.4;
+  }
+
+  /** Learn which sequences the journal holds, for the track. */
+  async #measure(signal) {
+    const { since, until } = this.filters;
+    const bounds = { ...(since && { since }), ...(until && { until }) };
+    const [newest, oldest] = await Promise.all([
+      this.rpc.call("query", { ...bounds, last: 1 }, { signal }),
+      this.rpc.call("query", { ...bounds, limit: 1 }, { signal }),
+    ]);
+    this.range = { first: oldest.messages[0]?.sequence ?? 1, last: newest.messages[0]?.sequence ?? 1 };
+    this.#drawTrack();
+  }
+
+  /** Add rows at the end, which has been reached. Rows are dropped at the beginning; the place stays. */
+  append(rows) {
+    const isAtEnd = this.isFollowing;
+    const dropped = this.rows.append(rows);
+    this.rows.isEnd = true;
+    this.range.last = Math.max(this.range.last, this.rows.last ?? 0);
+    this.#layOut();
+    if (isAtEnd) this.box.scrollTop = this.box.scrollHeight;
+    else if (dropped) this.box.scrollTop -= dropped * this.rowHeight;
+    this.draw();
+  }
+
+  /** Begin again with these rows, at the end of the journal. */
+  replace(rows) {
+    this.rows.clear();
+    this.append(rows);
+  }
+
+  /** The newest messages: fetch them if they are not in memory. */
+  async toEnd() {
+    if (this.rows.isEnd) this.box.scrollTop = this.box.scrollHeight;
+    else await this.show(this.filters, { hits: this.hits });
+  }
+
+  /** The oldest ones. */
+  async toStart() {
+    if (!this.rows.isStart) await this.show(this.filters, { at: this.range.first, hits: this.hits });
+    this.box.scrollTop = 0;
+  }
+
+  get isAtEnd() {
+    return this.rows.isEnd && this.box.scrollTop + this.box.clientHeight >= this.box.scrollHeight - this.rowHeight;
+  }
+
+  /** Select the row with this sequence, and bring it into view. Fetch its surroundings if it is not in memory. */
+  async select(sequence, { isQuiet = false } = {}) {
+    this.selected = sequence;
+    if (sequence && this.rows.at(this.rows.indexOf(sequence))?.sequence !== sequence) {
+      await this.show(this.filters, { at: sequence, hits: this.hits });
+    }
+    if (sequence) this.#reveal(this.rows.indexOf(sequence));
+    this.draw();
+    if (!isQuiet) this.dispatchEvent(new Event("select"));
+  }
+
+  /** Return the selected message, if it is in memory. */
+  get message() {
+    const row = this.rows.at(this.rows.indexOf(this.selected));
+    return row?.sequence === this.selected ? row.message : undefined;
+  }
+
+  /** Select the row that is `count` further on. */
+  move(count) {
+    if (!this.rows.length) return;
+    const first = Math.ceil(this.box.scrollTop / this.rowHeight);
+    const last = Math.floor((this.box.scrollTop + this.box.clientHeight) / this.rowHeight) - 1;
+    let index = this.rows.indexOf(this.selected);
+    if (this.message === undefined) index = count > 0 ? first - 1 : last + 1;
+    const next = Math.min(Math.max(index + count, 0), this.rows.length - 1);
+    const row = this.rows.at(next);
+    if (row.gap !== undefined) this.dispatchEvent(new CustomEvent("gap", { detail: row }));
+    else this.select(row.sequence);
+  }
+
+  get screen() {
+    return Math.max(Math.floor(this.box.clientHeight / this.rowHeight) - 1, 1);
+  }
+
+  #reveal(index) {
+    const [top, height] = [index * this.rowHeight, this.rowHeight];
+    if (top < this.box.scrollTop) this.box.scrollTop = top - height;
+    else if (top + height > this.box.scrollTop + this.box.clientHeight) this.box.scrollTop = top + 2 * height - this.box.clientHeight;
+  }
+
+  #clicked(event) {
+    const row = event.target.closest(".row");
+    if (!row || !getSelection().isCollapsed) return;
+    const found = this.rows.at(this.rows.indexOf(Number(row.dataset.sequence)));
+    if (found?.gap !== undefined) this.dispatchEvent(new CustomEvent("gap", { detail: found }));
+    else if (found) this.select(found.sequence);
+  }
+
+  #scrolled() {
+    this.draw();
+    this.dispatchEvent(new Event("moved"));
+    if (this.isLoading || !this.rows.length) return;
+    const near = this.box.clientHeight * 2;
+    if (this.box.scrollTop < near && !this.rows.isStart) this.#extend("older");
+    else if (this.box.scrollTop + this.box.clientHeight > this.box.scrollHeight - near && !this.rows.isEnd) this.#extend("newer");
+  }
+
+  async #extend(where) {
+    this.isLoading = true;
+    const { signal } = this.work;
+    try {
+      await (where === "older" ? this.#older(signal) : this.#newer(signal));
+    } catch (error) {
+      if (!isAbort(error)) this.#fail(error);
+    } finally {
+      if (!signal.aborted) this.isLoading = false;
+    }
+    if (!signal.aborted) this.#scrolled();
+  }
+
+  async #older(signal) {
+    const { messages, isStart } = await pageBefore(this.rpc, this.filters, { before: this.rows.first, count: PAGE, signal });
+    const top = this.box.scrollTop;
+    this.rows.prepend(asRows(messages));
+    this.rows.isStart = isStart;
+    this.#layOut();
+    this.box.scrollTop = top + messages.length * this.rowHeight;
+  }
+
+  async #newer(signal) {
+    const { messages, isEnd } = await pageAfter(this.rpc, this.filters, { after: this.rows.last, count: PAGE, signal });
+    const top = this.box.scrollTop;
+    const dropped = this.rows.append(asRows(messages));
+    this.rows.isEnd = isEnd;
+    this.#layOut();
+    this.box.scrollTop = top - dropped * this.rowHeight;
+  }
+
+  #fail(error) {
+    this.isLoading = false;
+    this.dispatchEvent(new CustomEvent("failed", { detail: error }));
+  }
+
+  #resized() {
+    this.#layOut();
+    if (this.isFollowing) this.box.scrollTop = this.box.scrollHeight;
+    this.draw();
+  }
+
+  #layOut() {
+    this.canvas.style.height = `${this.rows.length * this.rowHeight}px`;
+    if (!this.isLoading && this.box.scrollHeight <= this.box.clientHeight * 3) queueMicrotask(() => this.#scrolled());
+  }
+
+  /** Draw what is visible, before the next frame. */
+  draw() {
+    if (this.isDrawing) return;
+    this.isDrawing = true;
+    requestAnimationFrame(() => {
+      this.isDrawing = false;
+      this.#drawNow();
+    });
+  }
+
+  #drawNow() {
+    const height = this.rowHeight;
+    const first = Math.max(Math.floor(this.box.scrollTop / height) - OVERSCAN, 0);
+    const last = Math.min(Math.ceil((this.box.scrollTop + this.box.clientHeight) / height) + OVERSCAN, this.rows.length);
+    const visible = this.rows.rows.slice(first, last);
+    const today = time.parts(Date.now(), this.isUtc).day;
+    const hasDay = [this.rows.at(0), this.rows.at(-1 + this.rows.length)].some(
+      (row) => row?.message && time.parts(row.message.time, this.isUtc).day !== today,
+    );
+    const view = { isUtc: this.isUtc, hasDay, hits: this.hits };
+    const rows = visible.map((row, index) =>
+      rowOf(row, { ...view, top: (first + index) * height, isSelected: row.sequence === this.selected }),
+    );
+    render(html`${rows}`, this.canvas);
+    this.box.classList.toggle("has-day", hasDay);
+    const isShown = this.message && document.getElementById(`row-${this.selected}`);
+    if (isShown) this.box.setAttribute("aria-activedescendant", `row-${this.selected}`);
+    else this.box.removeAttribute("aria-activedescendant");
+    this.#drawTrack();
+  }
+
+  /** Return the first message that is visible. */
+  get topMessage() {
+    return this.rows.at(Math.min(Math.ceil(this.box.scrollTop / this.rowHeight), this.rows.length - 1))?.message;
+  }
+
+  #drawTrack() {
+    const { first, last } = this.range;
+    const span = Math.max(last - first, 1);
+    const top = this.topMessage?.sequence ?? first;
+    const bottomRow = this.rows.at(Math.min(Math.floor((this.box.scrollTop + this.box.clientHeight) / this.rowHeight), this.rows.length - 1));
+    const bottom = bottomRow?.sequence ?? last;
+    const thumb = this.track.firstElementChild;
+    const height = Math.max(((bottom - top) / span) * this.track.clientHeight, 24);
+    const room = this.track.clientHeight - height;
+    const rest = Math.max(span - (bottom - top), 1);
+    const place = this.rows.isEnd && this.isAtEnd ? room : Math.min(Math.max(((top - first) / rest) * room, 0), room);
+    thumb.style.height = `${height}px`;
+    thumb.style.transform = `translateY(${place}px)`;
+    this.track.setAttribute("aria-valuemin", first);
+    this.track.setAttribute("aria-valuemax", last);
+    this.track.setAttribute("aria-valuenow", Math.min(Math.max(top, first), last));
+    this.track.hidden = this.rows.isStart && this.rows.isEnd && this.box.scrollHeight <= this.box.clientHeight;
+  }
+
+  #followTrack() {
+    const jump = (event) => {
+      const { top, height } = this.track.getBoundingClientRect();
+      const share = Math.min(Math.max((event.clientY - top) / height, 0), 1);
+      this.dispatchEvent(new Event("jump"));
+      if (share > 0.99) this.toEnd();
+      else this.show(this.filters, { at: Math.max(Math.round(this.range.first + share * (this.range.last - this.range.first)), 1), hits: this.hits });
+    };
+    this.track.addEventListener("pointerdown", (event) => {
+      this.track.setPointerCapture(event.pointerId);
+      jump(event);
+    });
+    let isWaiting = false;
+    this.track.addEventListener("pointermove", (event) => {
+      if (!this.track.hasPointerCapture(event.pointerId) || isWaiting) return;
+      isWaiting = true;
+      setTimeout(() => (isWaiting = false), 60);
+      jump(event);
+    });
+  }
+}

@@ -1,0 +1,325 @@
+/**
+ * Begins the page: makes its parts, and lets them follow the state.
+ *
+ * The state (state.js) is what the address says. A change of it is the only way to show something else: the search, the
+ * facets, the histogram and the keys all change the state, and `show` passes it to the parts.
+ *
+ * Reading order: state.js, search.js, list.js with rows.js and row.js, live.js, then the others.
+ */
+
+import { Actions } from "./actions.js";
+import { Chart } from "./chart.js";
+import { Completion } from "./complete.js";
+import { Facets } from "./facets.js";
+import { Histogram } from "./histogram.js";
+import { HubView } from "./hubview.js";
+import { follow } from "./keys.js";
+import { List } from "./list.js";
+import { Live } from "./live.js";
+import { RecordPanel } from "./record.js";
+import { BROKEN, isAbort, Rpc } from "./rpc.js";
+import { parametersOf, tokens, withFilter, withoutFilter } from "./search.js";
+import { State } from "./state.js";
+import { beginTheme } from "./theme.js";
+import { milliseconds } from "./time.js";
+import { drawContext, drawEmpty, drawRange, drawStatus, drawTools } from "./tools.js";
+
+const $ = (id) => document.getElementById(id);
+const FIELDS_EVERY_MS = 30_000;
+
+export class Page {
+  constructor() {
+    this.state = new State();
+    this.state.begin();
+    const address = new URL("rpc", location.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    address.hash = "";
+    this.rpc = new Rpc(address.href, this.state.token);
+    this.list = new List($("list"), $("track"), this.rpc);
+    this.live = new Live(this.list, this.rpc);
+    this.histogram = new Histogram($("histogram"), $("histogram-caption"), this.rpc);
+    this.chart = new Chart($("chart"), $("chart-caption"), this.rpc);
+    this.facets = new Facets($("facets"), this.rpc);
+    this.record = new RecordPanel($("record"));
+    this.hubView = new HubView($("hub"), this.rpc);
+    this.fields = [];
+    this.fault = "";
+    this.actions = new Actions(this);
+    this.completion = new Completion($("query"), $("choices"), this.rpc, () => this.fields);
+  }
+
+  get isUtc() {
+    return (this.state.get("zone") || localStorage.getItem("mpsr.zone")) === "utc";
+  }
+
+  get isContext() {
+    return this.state.get("context") !== "";
+  }
+
+  begin() {
+    beginTheme(() => this.histogram.draw());
+    this.#followParts();
+    this.#followBar();
+    follow(this.actions.byName());
+    this.state.addEventListener("change", ({ detail }) => this.#changed(detail.changed));
+    this.rpc.addEventListener("state", () => this.#connection());
+    this.#changed(new Set(["q", "zone", "view"]));
+  }
+
+  /** Return the filters of the methods for the search and its stretch of time. Throws an Error. */
+  filters() {
+    const filters = parametersOf(this.state.get("q"), { isUtc: this.isUtc });
+    const [from, to] = [this.state.get("from"), this.state.get("to")];
+    return { ...filters, ...(from && { since: from }), ...(to && { until: to }) };
+  }
+
+  #changed(changed) {
+    const has = (...names) => names.some((name) => changed.has(name));
+    if (has("zone")) {
+      for (const part of [this.list, this.histogram, this.chart, this.record, this.hubView]) part.isUtc = this.isUtc;
+      for (const part of [this.list, this.histogram, this.chart, this.record, this.hubView]) part.draw();
+    }
+    if (has("view")) this.#showView();
+    if (has("q", "from", "to", "context")) this.show(has("q", "from", "to"));
+    else if (has("at")) this.#goTo(Number(this.state.get("at")));
+    if (has("chart") && !has("q", "from", "to")) this.#showChart();
+    drawTools(this);
+    drawRange(this);
+  }
+
+  #showView() {
+    const isHub = this.state.get("view") === "hub";
+    $("hub").hidden = !isHub;
+    $("messages").hidden = isHub;
+    for (const [id, isCurrent] of [["view-hub", isHub], ["view-messages", !isHub]]) {
+      if (isCurrent) $(id).setAttribute("aria-current", "page");
+      else $(id).removeAttribute("aria-current");
+    }
+    if (isHub) this.hubView.start();
+    else this.hubView.stop();
+  }
+
+  /** Show what the state asks for: the list, and around it what is counted. */
+  async show(isOther = true) {
+    const query = $("query");
+    if (document.activeElement !== query || query.value.trim() === "") query.value = this.state.get("q");
+    $("clear").hidden = !query.value;
+    document.title = this.state.get("q") ? `${this.state.get("q").slice(0, 60)} – mpsr` : "mpsr";
+    let filters;
+    try {
+      filters = this.filters();
+      this.#complain("");
+    } catch (error) {
+      this.#complain(error.message);
+      return;
+    }
+    const at = Number(this.state.get("at"));
+    const isLive = !at && !this.state.get("to") && !this.isContext;
+    this.live.stop();
+    this.list.selected = at;
+    const shown = this.list.show(this.isContext ? {} : filters, { at, hits: hitsOf(filters) });
+    drawContext(this);
+    await shown;
+    if (at) this.#opened();
+    else this.#close();
+    if (isLive && !this.fault) this.live.start(filters);
+    if (!isOther) return;
+    this.histogram.show(filters);
+    this.facets.show(filters, this.state.get("q"));
+    this.#showChart();
+    this.#learnFields();
+  }
+
+  #complain(text) {
+    this.fault = text;
+    $("query-fault").textContent = text;
+    $("query").setAttribute("aria-invalid", text ? "true" : "false");
+    drawEmpty(this);
+  }
+
+  #showChart() {
+    const field = this.state.get("chart");
+    $("chart-area").hidden = !field;
+    if (!this.fault) this.chart.show(this.filters(), field);
+  }
+
+  async #learnFields() {
+    if (performance.now() - (this.fieldsAt ?? -Infinity) < FIELDS_EVERY_MS) return;
+    this.fieldsAt = performance.now();
+    try {
+      await this.rpc.stream("fields", {}, ({ fields }) => {
+        this.fields = fields;
+        $("field-names").replaceChildren(...fields.slice(0, 200).map(({ name }) => new Option(name, name)));
+      });
+    } catch (error) {
+      if (error.code === BROKEN) this.fieldsAt = undefined;
+    }
+  }
+
+  async #goTo(sequence) {
+    if (!sequence) {
+      this.list.selected = 0;
+      this.list.draw();
+      this.#close();
+    } else if (this.list.selected !== sequence) {
+      this.live.stop();
+      await this.list.select(sequence, { isQuiet: true });
+      this.#opened();
+    }
+  }
+
+  #opened() {
+    const { message } = this.list;
+    if (!message) return;
+    $("messages").classList.add("has-record");
+    $("record").hidden = false;
+    this.record.isContext = this.isContext;
+    this.record.show(message);
+    this.histogram.mark(milliseconds(message.received) / 1000);
+  }
+
+  #close() {
+    $("messages").classList.remove("has-record");
+    $("record").hidden = true;
+    this.record.show(null);
+  }
+
+  #followParts() {
+    const { list, live, histogram, facets, record, state } = this;
+    list.addEventListener("select", () => {
+      live.stop();
+      state.set({ at: list.selected }, { isStep: false });
+      this.#opened();
+    });
+    list.addEventListener("loading", () => drawEmpty(this));
+    list.addEventListener("loaded", () => {
+      drawEmpty(this);
+      this.#draw();
+    });
+    list.addEventListener("moved", () => this.#moved());
+    list.addEventListener("jump", () => live.stop());
+    list.addEventListener("gap", ({ detail }) => {
+      live.stop();
+      list.show(list.filters, { at: detail.after + 1, hits: list.hits });
+    });
+    for (const part of [list, live, histogram]) part.addEventListener("failed", ({ detail }) => this.notice(detail));
+    live.addEventListener("change", () => this.#draw());
+    histogram.addEventListener("brush", ({ detail }) => state.set({ ...detail, at: "" }));
+    histogram.addEventListener("go", ({ detail }) => this.actions.goToTime(detail));
+    histogram.addEventListener("counted", () => this.#draw());
+    for (const part of [facets, record]) part.addEventListener("filter", ({ detail }) => this.#filter(detail));
+    record.addEventListener("context", () => this.actions.context());
+    record.addEventListener("link", () => this.actions.link());
+    record.addEventListener("copy", ({ detail }) => this.actions.copyText(detail));
+    record.addEventListener("close", () => this.actions.escape());
+    record.addEventListener("chart", ({ detail }) => state.set({ chart: detail }));
+  }
+
+  #filter({ key, operator, value, isNegated }) {
+    const q = this.state.get("q");
+    const isThere = tokens(q).some((token) => token.key === key && token.value === value && token.isNegated === isNegated);
+    const next = isThere ? withoutFilter(q, key, value) : withFilter(q, { key, operator, value, isNegated });
+    this.state.set({ q: next, context: "" });
+  }
+
+  #moved() {
+    if (this.live.isOn && !this.list.isAtEnd) {
+      this.live.stop();
+      this.isHeld = true;
+    } else if (this.isHeld && this.list.isAtEnd && !this.list.selected) {
+      this.isHeld = false;
+      this.live.start(this.list.filters);
+    }
+    this.#draw();
+  }
+
+  /** Draw the line of state, once in a frame. */
+  #draw() {
+    this.drawing ??= requestAnimationFrame(() => {
+      this.drawing = undefined;
+      drawStatus(this);
+      drawEmpty(this);
+      const top = this.list.message ?? this.list.topMessage;
+      if (top && !this.live.isOn) this.histogram.mark(milliseconds(top.received) / 1000);
+      else if (this.live.isOn) this.histogram.mark(0);
+    });
+  }
+
+  #followBar() {
+    $("search").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.completion.close();
+      this.#search($("query").value.trim());
+    });
+    $("query").addEventListener("input", () => ($("clear").hidden = !$("query").value));
+    $("query").addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      $("query").value = this.state.get("q");
+      $("list").focus();
+    });
+    $("clear").addEventListener("click", () => {
+      $("query").value = "";
+      this.state.set({ q: "", context: "" });
+      $("query").focus();
+    });
+    $("view-messages").addEventListener("click", () => this.state.set({ view: "" }));
+    $("view-hub").addEventListener("click", () => this.state.set({ view: "hub" }));
+    $("chart-close").addEventListener("click", () => this.state.set({ chart: "" }));
+  }
+
+  /** Take what was typed: times go to the stretch of time, the rest stays the query. */
+  #search(text) {
+    const changes = { q: text, view: "", context: "", at: "" };
+    try {
+      const { since, until } = parametersOf(text, { isUtc: this.isUtc });
+      if (since) changes.from = since;
+      if (until) changes.to = until;
+      changes.q = withoutFilter(withoutFilter(text, "since"), "until");
+    } catch (error) {
+      this.#complain(error.message);
+      return;
+    }
+    $("query").value = changes.q;
+    $("list").focus();
+    const before = location.href;
+    this.state.set(changes);
+    if (location.href === before) this.show();
+  }
+
+  #connection() {
+    const notices = {
+      broken: "The connection to the hub is broken. Trying again…",
+      refused: "The hub does not accept the token of this page. Open it again with: mpsr web",
+    };
+    this.notice(notices[this.rpc.state] ?? "", { isLasting: true });
+    if (this.rpc.state === "open") {
+      if (this.wasBroken && !this.live.isOn) this.show();
+      this.wasBroken = false;
+    } else this.wasBroken = true;
+    drawTools(this);
+  }
+
+  /** Show a text, or an error, below the bar; for some seconds unless it lasts. */
+  notice(given, { isLasting = false } = {}) {
+    if (isAbort(given) || given?.code === BROKEN) return;
+    clearTimeout(this.noticeTimer);
+    const text = given?.message ?? given;
+    $("notice").textContent = text;
+    $("notice").hidden = !text;
+    if (text && !isLasting) this.noticeTimer = setTimeout(() => ($("notice").hidden = true), given?.message ? 15_000 : 2500);
+    if (given?.message) drawEmpty(this, given.message);
+  }
+}
+
+/** Return the expression that marks what the search has found, or null. */
+function hitsOf({ grep, ignore_case: isAnyCase, invert_match: isInverted }) {
+  if (!grep || isInverted) return null;
+  try {
+    return new RegExp(grep, isAnyCase ? "gi" : "g");
+  } catch {
+    return null; // Python knows forms that JavaScript does not
+  }
+}
+
+const page = new Page();
+page.begin();

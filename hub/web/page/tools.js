@@ -1,0 +1,106 @@
+/**
+ * The small parts around the list: the buttons of the bar, the stretch of time, the line of state, the empty list.
+ *
+ * Always true: they show the state and call actions; they keep nothing.
+ */
+
+import { html, nothing, render } from "./vendor/lit-html.js";
+import { nameOf } from "./keys.js";
+import { brief, grouped, oneLine } from "./text.js";
+import * as time from "./time.js";
+
+const $ = (id) => document.getElementById(id);
+const STRETCHES = [["", "All time"], ["15m", "Last 15 min"], ["1h", "Last hour"], ["6h", "Last 6 hours"], ["1d", "Last day"], ["7d", "Last 7 days"]];
+
+/** Draw the buttons at the right of the bar. */
+export function drawTools({ actions, isUtc, live }) {
+  const button = (name, label, title, text) => html`<button id="tool-${name}" aria-label=${label} title=${title} @click=${() => actions[name]()}>${text}</button>`;
+  render(
+    html`<button id="live" aria-pressed=${live.isOn ? "true" : "false"} title="pause and resume (Space)" @click=${() => actions.live()}>${live.isOn ? "Live" : "Paused"}</button>
+      ${button("facets", "Facets", "facets (t)", "☰")}
+      ${button("zone", `Time zone: ${time.zoneName(isUtc)}`, "times: local or UTC (z)", time.zoneName(isUtc))}
+      ${button("save", "Saved searches", "saved searches (s)", "★")}
+      ${button("download", "Download", "download the messages that match", "⤓")}
+      ${button("theme", "Dark or light", "dark or light", "◐")}
+      ${button("help", "Help", "keys and search (?)", "?")}`,
+    $("tools"),
+  );
+}
+
+/** Draw the choice of a stretch of time, and the one that is in force. */
+export function drawRange({ state, isUtc }) {
+  const [from, to] = [state.get("from"), state.get("to")];
+  const known = to === "" && STRETCHES.some(([value]) => value === from);
+  const choose = ({ target }) => state.set({ from: target.value, to: "", at: "" });
+  const shown = (text, name) => (text ? (/^\d{4}-.*T/.test(text) ? time.whole(text, isUtc, true) : oneLine(text, 40)) : name);
+  render(
+    known
+      ? html`<select id="stretch" aria-label="Stretch of time" @change=${choose}>
+          ${STRETCHES.map(([value, name]) => html`<option value=${value} .selected=${value === from}>${name}</option>`)}
+        </select>`
+      : html`<span class="chip" id="stretch-chip">${shown(from, "start")} – ${shown(to, "now")}
+          <button class="quiet" aria-label="All time" title="all time" @click=${() => state.set({ from: "", to: "" })}>✕</button></span>`,
+    $("range"),
+  );
+}
+
+const HINTS = [["/", "search"], ["e", "next error"], ["c", "context"], [" ", "pause"], ["?", "all keys"]];
+
+/** Draw the line below the list. */
+export function drawStatus({ list, live, isUtc, rpc }) {
+  drawLiveButton(live);
+  const top = list.topMessage;
+  const behind = live.isOn && live.passedOver ? html`<span class="behind">+${grouped(live.passedOver)} not shown</span>` : nothing;
+  render(
+    html`<span>${top ? `${time.whole(top.time, isUtc, true)} ${time.zoneName(isUtc, new Date(time.milliseconds(top.time)))}` : ""}</span>
+      <span>${list.rows.length ? placeOf(list) : ""}</span> ${behind}
+      <span>${rpc.state === "open" ? "" : rpc.state}</span>
+      <span class="hints" aria-hidden="true">${HINTS.map(([key, text]) => html`<span><kbd>${nameOf(key)}</kbd> ${text}</span>`)}</span>`,
+    $("status"),
+  );
+}
+
+function drawLiveButton(live) {
+  const button = $("live");
+  if (!button) return;
+  button.setAttribute("aria-pressed", live.isOn ? "true" : "false");
+  const now = performance.now();
+  if (now - (live.ratedAt ?? 0) > 1000) {
+    live.rate = ((live.arrived - (live.arrivedBefore ?? 0)) / (now - (live.ratedAt ?? now - 1000))) * 1000;
+    [live.ratedAt, live.arrivedBefore] = [now, live.arrived];
+  }
+  button.lastChild.textContent = live.isOn ? (live.rate >= 1 ? `Live ${brief(Math.round(live.rate))}/s` : "Live") : "Paused";
+}
+
+function placeOf({ range, topMessage }) {
+  if (!topMessage) return "";
+  return `${grouped(topMessage.sequence)} of ${grouped(Math.max(range.last, topMessage.sequence))}`;
+}
+
+/** Draw what stands in the place of a list without rows. */
+export function drawEmpty({ list, state, actions, fault, rpc }, error = "") {
+  const isEmpty = list.rows.length === 0;
+  $("empty").hidden = !isEmpty;
+  if (!isEmpty) return;
+  const isFiltered = state.get("q") || state.get("from") || state.get("to");
+  const clear = () => state.set({ q: "", from: "", to: "", at: "", context: "" });
+  let content;
+  if (error) content = html`<p>The hub could not answer.</p><p>${oneLine(error, 500)}</p>`;
+  else if (fault) content = html`<p>The search cannot be understood.</p><p>${fault}</p>`;
+  else if (rpc.state === "refused") content = html`<p>Not allowed</p>`;
+  else if (list.isLoading || rpc.state !== "open") content = html`<p class="muted">Searching…</p>`;
+  else if (isFiltered) content = html`<p>No message matches.</p><p><button @click=${clear}>Clear the search</button> <button @click=${() => actions.help()}>How to search</button></p>`;
+  else content = html`<p>No messages yet.</p><p>They appear here as they arrive. Try: <kbd>mpsr send 'hello'</kbd></p>`;
+  render(content, $("empty"));
+}
+
+/** Draw the line that says that the list is the context of a message. */
+export function drawContext({ isContext, state, actions }) {
+  $("context-banner").hidden = !isContext;
+  if (!isContext) return;
+  render(
+    html`<span>The context of message ${grouped(Number(state.get("at")))}: everything around it, under all tags.</span>
+      <button @click=${() => actions.context()}>Back to the search</button>`,
+    $("context-banner"),
+  );
+}
