@@ -331,6 +331,21 @@ class Looking:
         if found.candidates and found.path in self._rotations.searching.incomplete:
             self._files.changed.add(found.path)  # the others in the next look
             folder.dirty = None
+        if (other := self._folder_of_missing(found)) is not None:
+            other.note_changed(None)
+            self._deferred[found.path] = other
+            self._order.disordered.add(found.path)
+
+    def _folder_of_missing(self, found: Search) -> Folder | None:
+        """
+        Return the other folder in which generations were found, if a file of the same path may have been moved there
+        since the folder was looked through: only its new name shows whether it is older than what was found.
+        """
+        files = self._files.by_path.get(found.path, ())
+        if not any(file.missing_at is not None and not file.is_sought and not file.deleted for file in files):
+            return None
+        others = (self._folders.get(each.folder) for each in found.candidates if each.folder)
+        return next((folder for folder in others if folder is not None), None)
 
     def _pass_over(self, folder: Folder) -> None:
         for base, names in folder.strangers.items():

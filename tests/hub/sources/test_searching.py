@@ -150,6 +150,33 @@ def test_a_truncated_file_that_no_look_has_found_under_its_new_name(rig: Rig, tm
     assert rig.read() == [*["2"] * 50, "3"]
 
 
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_truncated_file_that_is_moved_between_the_looks_at_two_folders(
+    rig: Rig, tmp_path: Path, is_found: bool
+) -> None:
+    """What is in its copy is stored first, as its new name shows, and all of it if it is removed before it is found."""
+    old = with_olddir(rig, tmp_path / "old")
+    old.mkdir()
+    rig.globs.reverse()
+    rig.start()
+    rig.write("app.log", "")
+    assert rig.all() == []
+    rig.write("app.log", "1\n" * 50)
+    tick()
+    shutil.copyfile(rig.folder / "app.log", old / "app.log.1")
+    os.truncate(rig.folder / "app.log", 0)
+    rig.write("app.log", "2\n")
+    before_ns = rig.it.folders[str(old)].looked_ns
+    for _ in rig.it.look():
+        if rig.it.folders[str(old)].looked_ns > before_ns and (rig.folder / "app.log").exists():
+            shift(rig, old)
+            if not is_found:
+                (old / "app.log.1").unlink()
+    rig.look(everything=False)
+    stored = rig.read()
+    assert (stored if is_found else sorted(stored)) == ["1"] * 50 + ["2"]
+
+
 def test_a_truncated_file_that_was_moved_away(rig: Rig, tmp_path: Path) -> None:
     """It is open: what is in it is read when no look has found it."""
     away = with_olddir(rig, tmp_path / "old").with_name("away")
