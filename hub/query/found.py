@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -34,9 +35,9 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     def __iter__(self) -> Iterator[Message]:
         batch = self.batch
         tag, received, peer = batch.tag.decode("utf-8", "replace"), batch.received, batch.peer
-        for sequence, (seconds, nanoseconds), record in zip(self.sequences, self.times(), self.records, strict=True):
-            home = batch.home_of(sequence)
-            yield Message(tag, seconds * NS + nanoseconds, record, sequence, received, peer, home)
+        times = [seconds * NS + nanoseconds for seconds, nanoseconds in self.times()]
+        homes = repeat(None) if batch.home is None else map(batch.home_of, self.sequences)
+        return map(Message, repeat(tag), times, self.records, self.sequences, repeat(received), repeat(peer), homes)
 
     def __len__(self) -> int:
         return len(self.records)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import NoneType
 from typing import Any
 
@@ -49,6 +49,25 @@ def pack_field(tag: int, data: bytes) -> bytes:
     if size < 0x4000:
         return b"%c%c%c%b" % (tag, size & 0x7F | 0x80, size >> 7, data)
     return b"%c%b%b" % (tag, pack_varint(size), data)
+
+
+def head_of_field(tag: int, size: int) -> bytes:
+    """Return what stands in front of *size* bytes that are the field *tag*."""
+    return b"%c%b" % (tag, pack_varint(size))
+
+
+def head_of_pair(tag: int, key: bytes, size: int) -> bytes:
+    """Return what stands in front of an AnyValue of *size* bytes, for a KeyValue that is the field *tag*."""
+    value = head_of_field(0x12, size)
+    return head_of_field(tag, len(key) + len(value) + size) + key + value
+
+
+def utf8(texts: Sequence[str]) -> list[bytes]:
+    """Return all *texts* in UTF-8."""
+    try:
+        return [*map(str.encode, texts)]
+    except UnicodeEncodeError:
+        return [text.encode("utf-8", "replace") for text in texts]
 
 
 def pack_text(tag: int, text: str) -> bytes:
@@ -101,6 +120,20 @@ def pack_value(value: Any, depth: int = 0) -> bytes:
     if isinstance(value, (list, tuple)):
         return pack_field(0x2A, b"".join(pack_field(0x0A, pack_value(each, depth + 1)) for each in value))
     return pack_text(0x0A, str(value))
+
+
+def pack_ints(values: Sequence[int]) -> list[bytes]:
+    """Return an AnyValue for each of *values*. Up to three bytes of a number are put together here, for speed."""
+    return [
+        b"\x18%c" % value
+        if 0 <= value < 0x80
+        else b"\x18%c%c" % (value & 0x7F | 0x80, value >> 7)
+        if 0 <= value < 0x4000
+        else b"\x18%c%c%c" % (value & 0x7F | 0x80, value >> 7 & 0x7F | 0x80, value >> 14)
+        if 0 <= value < 0x20_0000
+        else _of_int(value)
+        for value in values
+    ]
 
 
 def _of_int(value: int) -> bytes:

@@ -12,7 +12,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from hub.entries import EventTime
 from hub.message import Batch, Home, Message, Peer
-from hub.sinks import otlpencode as module
 from hub.sinks.otlpencode import encode_messages
 from hub.wire.otlpprotobuf import decode_protobuf
 from tests.hub.sinks.collector import attributes_of, has_unknown_fields, value_of
@@ -175,28 +174,3 @@ def test_any_record_can_be_encoded(record: dict[Any, Any]) -> None:
     (of_resource,) = request_of(message(record)).resource_logs
     attributes_of(of_resource.resource)
     attributes_of(of_resource.scope_logs[0].log_records[0])
-
-
-@given(st.dictionaries(st.sampled_from(["level", "message", "event", "n", "k" * 61, "k" * 62]) | names, values))
-def test_the_usual_way_makes_the_same_bytes(record: dict[Any, Any]) -> None:
-    """A record that is encoded by the names of its fields has the bytes of one that is encoded field by field."""
-    given_ = message(record)
-    shape = module._shape_of(tuple(record))
-    if shape is not None and (usual := module._usual(given_, "hub", shape)) is not None:
-        assert usual == module._any(given_, "hub")
-
-
-@pytest.mark.parametrize(
-    ("record", "is_usual"),
-    [
-        ({"level": "info", "message": "m", "n": 1, "x": 1.5, "é" * 31: "é" * 200}, True), ({}, True), ({"a": 1}, True),
-        ({"level": "loud"}, False), ({"level": 3}, False), ({"message": 5}, False), ({"event": "a", "msg": "b"}, False),
-        ({"severity": 3}, False), ({"k" * 80: 1.5}, False), ({1: 2}, False), ({"trace_id": ""}, False),
-    ],
-)  # fmt: skip
-def test_which_records_are_usual(record: dict[Any, Any], is_usual: bool) -> None:
-    """Those whose fields mean the same in each record with these names."""
-    given_ = message(record)
-    shape = module._shape_of(tuple(record))
-    usual = None if shape is None else module._usual(given_, "hub", shape)
-    assert usual == (module._any(given_, "hub") if is_usual else None)
