@@ -10,8 +10,8 @@ file            lines in files. Its stages: pathtemplate (which file), logfile (
                 and packing (compression, retention)
 forward         chunks to a Forward server, undecoded. Its parts: forwardchunk (ids and bytes), forwardlink (one
                 connection)
-otlp            log records to a collector. Its parts: otlpencode (the body of a request), otlpcolumns and otlpmessage (log
-                records: many at once, one), otlpvalues (the bytes of values), httplink (a connection)
+otlp            log records to a collector. Its parts: otlpencode (the body of a request), otlpcolumns (many messages),
+                otlpmessage (one), otlpvalues (values), httplink (a connection)
 gzipped         gzip for what travels
 destination     servers on a network; dialing: connections to them; clienttls: their certificates and ours
 boot            what makes ids unique
