@@ -40,6 +40,7 @@ COMMANDS = {
     "stats": "Show the counters of the running hub.",
     "uninstall": "Stop the service and remove its files.",
     "verify": "Check the journal for damaged, missing and misplaced batches.",
+    "web": "Open the page of the running hub in a browser.",
 }
 """Each is defined in the file of its name. Its first sentence is here too: `mpsr --help` imports none of them."""
 _FILES = {"import": "importing"}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -27,6 +27,7 @@ from hub.control.typed import typed
 from hub.dispatch import AnyCommand, ForCaller
 from hub.endpoint import Endpoint
 from hub.errors import CommandError, InvalidParams, MpsrError
+from hub.intake import Intake
 from hub.journal.journal import Journal
 from hub.losses import LossRow
 from hub.message import Peer
@@ -47,6 +48,7 @@ RIGHT_OF: Mapping[str, MethodRight] = {
     "reload": "control",
     "query": "messages",
     "tail": "messages",
+    "web": "control",
 }
 """The right that each command requires. `ping` and `subscribe` require only access to the socket."""
 RIGHT_OF_EVENT: Mapping[str, Right] = {
@@ -104,10 +106,10 @@ class Commands:
     """
     The commands that report on *endpoint* and *journal*, and their table. *reload* reads the configuration again.
     *figures* are those of the hub, and *readings* is the thread that reads the journal. *sources* and *sinks* are those
-    that are configured. *events* are those that can be subscribed to.
+    that are configured. *events* are those that can be subscribed to. *open_page* carries out `web`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but three by name
         self,
         endpoint: Endpoint,
         journal: Journal,
@@ -118,6 +120,7 @@ class Commands:
         sources: Configured | None = None,
         sinks: Outgoing | None = None,
         events: Events | None = None,
+        open_page: Callable[[Request, Intake], AsyncIterator[object]] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._journal = journal
@@ -142,6 +145,7 @@ class Commands:
             "stats": self.stats,
             "subscribe": typed(self.events.subscribe, "subscribe"),
             "tail": ForCaller(messages.tail, streams=True),
+            **({} if open_page is None else {"web": ForCaller(open_page, streams=True)}),
         }
 
     def ping(self, request: Request, peer: Peer) -> str:

@@ -161,7 +161,7 @@ class LimitTable(Table, frozen=True, kw_only=True):
 
 METHODS = (
     "imports", "losses", "peers", "ping", "query", "reload", "sink_pause", "sink_resume", "sink_rewind", "sinks",
-    "sources", "stats", "subscribe", "tail",
+    "sources", "stats", "subscribe", "tail", "web",
 )  # fmt: skip
 """The methods that access rules can be for; a test compares them with hub.control.methods."""
 

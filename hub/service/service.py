@@ -73,6 +73,7 @@ from hub.sources.shown import Shown
 from hub.sources.sources import SourceList, Sources
 from hub.sources.spool import SpoolSource
 from hub.sources.table import make as make_source
+from hub.web.pages import Pages
 
 STOP_GRACE_S = 1.0
 """How long the parts with this `grace_s` have at a stop, even if producers have used up `stop_timeout`."""
@@ -183,8 +184,17 @@ class Service:
             emit=events.emit,
         )
         reload = functools.partial(_reload, reloader, notifier)
+        pages = Pages(endpoint, shown, lambda: commands.table)
         commands = Commands(
-            endpoint, journal, reload, figures=figures, readings=readings, sources=listed, sinks=sinks, events=events
+            endpoint,
+            journal,
+            reload,
+            figures=figures,
+            readings=readings,
+            sources=listed,
+            sinks=sinks,
+            events=events,
+            open_page=pages.open,
         )
 
         async def until_stopped() -> None:

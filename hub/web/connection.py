@@ -106,6 +106,12 @@ class HttpConnection(asyncio.Protocol):
         return self._lost.is_set() or (self.has_eof and self._sock is not None and has_left(self._sock))
 
     @property
+    def sock(self) -> socket.socket:
+        """The socket, while a request is answered."""
+        assert self._sock is not None
+        return self._sock
+
+    @property
     def peer(self) -> Peer:
         """The process or the host at the other end."""
         return self.intake.peer

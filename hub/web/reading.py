@@ -114,10 +114,12 @@ class Reader:
         self._readings = readings
 
     async def send(
-        self, request: web.BaseRequest, connection: HttpConnection, tags: Callable[[], TagRights]
+        self, request: web.BaseRequest, connection: HttpConnection, intake: Intake, tags: Callable[[], TagRights]
     ) -> web.StreamResponse:
-        """Send what is wanted, and return the response. *tags* returns what may be read. Raises CommandError."""
-        intake = connection.intake
+        """
+        Send what is wanted, at the expense of *intake*, and return the response. *tags* returns what may be read.
+        Raises CommandError.
+        """
         wanted = Wanted.parse(request.query.items(), request.headers.get("Last-Event-ID"))
         selection = query_of(partial(Selection, rights=tags()), is_trusted=is_own(intake.peer), **wanted.filters)
         after = wanted.after
@@ -137,7 +139,7 @@ class Reader:
             reading = Reading(self._journal, selection, after)
             connection.is_streaming = True
             try:
-                await self._send_pages(response, connection, reading, wanted, tags, is_events=is_events)
+                await self._send_pages(response, connection, intake, reading, wanted, tags, is_events=is_events)
             finally:
                 connection.is_streaming = False
                 self._readings.close_later(reading)
@@ -147,6 +149,7 @@ class Reader:
         self,
         response: web.StreamResponse,
         connection: HttpConnection,
+        intake: Intake,
         reading: Reading,
         wanted: Wanted,
         tags: Callable[[], TagRights],
@@ -157,7 +160,7 @@ class Reader:
         left = wanted.limit
         while left != 0 and not connection.is_stopping:
             reading.query.rights = tags()
-            page = await self._read(connection.intake, reading, left)
+            page = await self._read(intake, reading, left)
             if page.messages:
                 await response.write(write(page.messages))
                 left = None if left is None else left - len(page.messages)

@@ -1,5 +1,5 @@
 """
-The routes of the HTTP server, and the form of refusals.
+The routes of the HTTP server.
 
 | request | answer |
 |---|---|
@@ -11,27 +11,26 @@ The routes of the HTTP server, and the form of refusals.
 | ``GET /readyz`` | 200: the last commit worked, and the hub is not stopping; else 503 |
 | ``GET /`` | this list |
 
-Always true: a fault of ours in one request is one line in the log and 500 for its client.
+Not here: the form of answers and refusals (hub.web.answering), the page (hub.web.pagesite).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from types import ModuleType
 
 import msgspec
 from aiohttp import web
 
 from hub.endpoint import Endpoint
-from hub.errors import CommandError, InvalidParams
-from hub.log import get_logger
 from hub.sources.shown import Shown
+from hub.web.answering import JSON, answered, refusal, refusal_headers, response
 from hub.web.body import Refused
 from hub.web.connection import HttpConnection
 from hub.web.door import Door
 from hub.web.figures import CONTENT_TYPE, exposition
-from hub.web.ingest import Ingest, retry_after, stopping, tag_of
+from hub.web.ingest import Ingest, stopping, tag_of
 from hub.web.reading import Reader
 from hub.wire.bodies import format_of
 
@@ -43,11 +42,10 @@ GET  /metrics    counters, for Prometheus
 GET  /healthz    whether the hub lives
 GET  /readyz     whether it stores messages
 """
-PROTOBUF, JSON = "application/x-protobuf", "application/json"
+PROTOBUF = "application/x-protobuf"
 _STATUS_CODES = {401: 16, 403: 7, 408: 4, 429: 8, 500: 13, 501: 12, 503: 14}
 """The google.rpc.Code for an HTTP status; for any other status it is INVALID_ARGUMENT."""
 _INVALID_ARGUMENT = 3
-log = get_logger("mpsr.sources")
 Handler = Callable[["Website", web.BaseRequest, HttpConnection], Awaitable[web.StreamResponse]]
 
 
@@ -63,19 +61,8 @@ class Website:
 
     async def answer(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         """Return the response to *request*."""
-        try:
-            return await self._route(request, connection)
-        except Refused as refused:
-            return self._refusal(request, refused)
-        except InvalidParams as error:
-            return self._refusal(request, Refused(400, str(error)))
-        except CommandError as error:
-            return self._refusal(request, Refused(429, str(error), retry_s=1.0))
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except Exception:  # noqa: BLE001  a fault in one request must not affect others
-            connection.user.lines.log(log.exception, "http.failed", path=request.path[:64])
-            return self._refusal(request, Refused(500, "a fault of the hub, see its log"))
+        refuse = partial(self._refusal, request)
+        return await answered(self._route(request, connection), refuse, connection, request.path)
 
     async def _route(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         refusal = self._door.refusal(
@@ -95,20 +82,13 @@ class Website:
         return await handler(self, request, connection)
 
     def _refusal(self, request: web.BaseRequest, refused: Refused) -> web.Response:
-        headers = {"Cache-Control": "no-store"}
-        if refused.retry_s is not None:
-            headers["Retry-After"] = retry_after(refused.retry_s)
-        if refused.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        if refused.status == 405:
-            headers["Allow"] = ", ".join(ROUTES[request.path])
         if request.path == "/v1/logs" and self._otlp is not None:
             is_json = request.content_type == JSON
             code = _STATUS_CODES.get(refused.status, _INVALID_ARGUMENT)
             body = self._otlp.encode_status(code, refused.reason, is_json=is_json)
-            return _response(body, JSON if is_json else PROTOBUF, status=refused.status, headers=headers)
-        body = msgspec.json.encode({"error": refused.reason})
-        return _response(body, JSON, status=refused.status, headers=headers)
+            headers = refusal_headers(refused, ROUTES["/v1/logs"])
+            return response(body, JSON if is_json else PROTOBUF, status=refused.status, headers=headers)
+        return refusal(refused, ROUTES.get(request.path, {}))
 
     async def post_messages(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         tag = tag_of(request.query.get("tag"), self._tag)
@@ -116,7 +96,7 @@ class Website:
         reply: dict[str, object] = {"stored": outcome.stored}
         if outcome.lost:
             reply |= {"lost": outcome.lost, "reason": outcome.reason}
-        return _response(msgspec.json.encode(reply), JSON)
+        return response(msgspec.json.encode(reply), JSON)
 
     async def post_logs(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         if self._otlp is None:
@@ -128,7 +108,7 @@ class Website:
         format_ = self._otlp.JSON if is_json else self._otlp.PROTOBUF
         outcome = await self._ingest.store(request, connection, format_, tag)
         body = self._otlp.encode_response(outcome.lost, outcome.reason, is_json=is_json)
-        return _response(body, JSON if is_json else PROTOBUF)
+        return response(body, JSON if is_json else PROTOBUF)
 
     async def get_messages(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         if not self._door.tags(connection.intake):
@@ -137,37 +117,30 @@ class Website:
         if request.method == "HEAD":
             return web.Response(headers={"Cache-Control": "no-store"})
         reader = Reader(self._shown.journal, self._shown.readings)
-        return await reader.send(request, connection, lambda: self._door.tags(connection.intake))
+        intake = connection.intake
+        return await reader.send(request, connection, intake, lambda: self._door.tags(intake))
 
     async def get_metrics(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         if not self._door.may_see_figures(connection.intake):
             connection.intake.refuse("read", 1)
             raise Refused(403, f"uid {connection.peer.uid} may not read the counters")
         text = exposition(self._shown.stats(), is_ready=self._shown.is_ready)
-        response = _response(text.encode(), "text/plain")
-        response.headers["Content-Type"] = CONTENT_TYPE
-        return response
+        answer = response(text.encode(), "text/plain")
+        answer.headers["Content-Type"] = CONTENT_TYPE
+        return answer
 
     async def get_health(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
-        return _response(b"ok\n", "text/plain")
+        return response(b"ok\n", "text/plain")
 
     async def get_readiness(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
         if self._shown.is_stopping() or connection.is_stopping:
             raise stopping()
         if not self._shown.is_ready:
             raise Refused(503, "the last commit failed: see the hub's log", retry_s=1.0)
-        return _response(b"ready\n", "text/plain")
+        return response(b"ready\n", "text/plain")
 
     async def get_index(self, request: web.BaseRequest, connection: HttpConnection) -> web.StreamResponse:
-        return _response(INDEX.encode(), "text/plain")
-
-
-def _response(
-    body: bytes, content_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    return web.Response(
-        body=body, content_type=content_type, status=status, headers={"Cache-Control": "no-store", **(headers or {})}
-    )
+        return response(INDEX.encode(), "text/plain")
 
 
 ROUTES: Mapping[str, Mapping[str, Handler]] = {

@@ -73,6 +73,19 @@ def parse(line: bytes) -> jsonrpc.Request | tuple[bytes, bytes] | None:
     return message_of(value, may_be_deep=may_be_too_deep(line))
 
 
+def request_of(text: bytes) -> jsonrpc.Request:
+    """Return the request, or the batch, that *text* is, where nothing else may be sent; one with a fault otherwise."""
+    is_array = text.lstrip()[:1] == b"["
+    request = parse_batch(text) if is_array else parse(text)
+    if isinstance(request, jsonrpc.Request):
+        return request
+    if (broken := broken_call(text)) is not None:
+        return msgspec.structs.replace(broken, is_kept=False)
+    if is_array or request is not None:
+        return jsonrpc.Request("", fault='no request: it needs the members "jsonrpc" and "method", and no others')
+    return jsonrpc.Request("", fault="not a JSON object", code=jsonrpc.PARSE_ERROR)
+
+
 def parse_message(line: bytes) -> tuple[bytes, bytes] | None:
     """Return a message as tag and entry, whatever the object means elsewhere; None if the line is no object."""
     value = decode_object(line)
