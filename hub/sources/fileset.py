@@ -61,6 +61,8 @@ class FileSet:
         self.to_ready: list[Followed] = []
         """Those that are to be read after the present look."""
         self.look_number = 0
+        self.complete_look = 0
+        """The number of the last look that went through all folders."""
         self.look_began_ns = 0
         self.is_ended = False
         """Whether they are free for other sources."""
@@ -133,10 +135,11 @@ class FileSet:
 
     def follow(self, identity: Identity, described: os.stat_result, place: str, path: str) -> Followed:
         """Follow the file at *place*, which was found at *path*, from its start."""
-        file = Followed(identity, path, *os.path.split(place), tag=self.tag_of(path))
-        file.home = self.home(path)
-        file.uid, file.gid = described.st_uid, described.st_gid
-        file.size, file.mtime_ns, file.written_ns = described.st_size, described.st_mtime_ns, described.st_mtime_ns
+        file = Followed(
+            identity, path, self.home(path), *os.path.split(place), tag=self.tag_of(path),
+            uid=described.st_uid, gid=described.st_gid, size=described.st_size,
+            mtime_ns=described.st_mtime_ns, written_ns=described.st_mtime_ns,
+        )  # fmt: skip
         self.by_name[identity.name] = file
         self.by_ino.setdefault(identity.ino, set()).add(file)
         self.by_path.setdefault(path, []).append(file)

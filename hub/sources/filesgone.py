@@ -68,10 +68,9 @@ class FilesGone:
                 continue
             if file.missing_look == -1:  # the last look may have been long ago: of a process that was stopped, too
                 file.missing_look = self._files.look_number
-                for folder in self._where(file):
+                for folder in self._nearby(file):
                     folder.note_changed(None)
-            is_looked_for = all(folder.look_number > file.missing_look for folder in self._where(file))
-            if not file.is_sought and (file.missing_look == self._files.look_number or not is_looked_for):
+            if not file.is_sought and not self._is_looked_for(file):
                 continue
             if file.fd != -1:  # it is read to its end, and closed when it is idle
                 if not file.is_sought:
@@ -88,12 +87,26 @@ class FilesGone:
                 owner.lines.log(log.warning, "files.gone", path=file.path, bytes=file.unread_bytes)
             self.drop(file)
 
-    def _where(self, file: Followed) -> list[Folder]:
-        """Return the folders that a file without a name may be found in: it may have been moved to any of a few."""
-        if len(self._folders.by_path) <= FEW_FOLDERS:
+    def _is_looked_for(self, file: Followed) -> bool:
+        """
+        Return whether a file has been looked for since it has had no name for a while: if there are more than a few
+        folders that it may have been moved to, by a look at everything, which comes soon.
+        """
+        if self._has_few_folders:
+            is_found_out = all(folder.look_number > file.missing_look for folder in self._nearby(file))
+            return is_found_out and self._files.look_number > file.missing_look
+        return self._files.complete_look > file.missing_look
+
+    def _nearby(self, file: Followed) -> list[Folder]:
+        """Return the folders in which a file without a name is looked for at once: all, if they are few."""
+        if self._has_few_folders:
             return list(self._folders.by_path.values())
         folder = self._folders.get(file.folder)
         return [] if folder is None else [folder]
+
+    @property
+    def _has_few_folders(self) -> bool:
+        return len(self._folders.by_path) <= FEW_FOLDERS
 
     def drop(self, file: Followed, *, forget: bool = False) -> None:
         """Follow *file* no longer. Unless *forget*, it goes on where it is if it comes back."""

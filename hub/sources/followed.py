@@ -13,6 +13,7 @@ Used on one thread. Not here: which files there are (hub.sources.following), wha
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import stat
@@ -71,136 +72,95 @@ def placed(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder != "/" else f"/{name}"
 
 
+@dataclasses.dataclass(slots=True, eq=False, repr=False)
 class Followed:
     """The file *identity*, found first at *path*, and now as *entry* in *folder* (empty: nowhere)."""
 
-    __slots__ = (
-        "after",
-        "aside_bytes",
-        "before",
-        "begun_ns",
-        "checked_ns",
-        "checked_size",
-        "cutter",
-        "deleted",
-        "doubted_in",
-        "doubts",
-        "drain_to",
-        "entry",
-        "fd",
-        "folder",
-        "gid",
-        "held_at",
-        "home",
-        "home_ns",
-        "identity",
-        "is_blocked",
-        "is_drained",
-        "is_old",
-        "is_queued",
-        "is_sought",
-        "is_unproved",
-        "is_unreadable",
-        "mark",
-        "missing_at",
-        "missing_look",
-        "mtime_ns",
-        "new_owner",
-        "offset",
-        "path",
-        "quiet_at",
-        "quiet_size",
-        "read_ns",
-        "room_bytes",
-        "seen",
-        "seen_home",
-        "size",
-        "stamp",
-        "state",
-        "tag",
-        "tail",
-        "uid",
-        "unread",
-        "unread_since",
-        "written_ns",
-    )  # fmt: skip
+    identity: Identity
+    path: str
+    home: str
+    """Where it is until it is renamed: the path without links."""
+    folder: str
+    entry: str
+    _: dataclasses.KW_ONLY
+    tag: bytes
+    uid: int
+    gid: int
+    size: int
+    """Its size when it was last looked at."""
+    mtime_ns: int
+    """When it was written last, when it last had what was read of it."""
+    written_ns: int
+    """When it was written last, as far as is known."""
 
-    def __init__(self, identity: Identity, path: str, folder: str, entry: str, *, tag: bytes) -> None:  # noqa: PLR0915
-        self.identity = identity
-        self.path = path
-        self.home = path
-        """Where it is until it is renamed: the path without links."""
-        self.folder = folder
-        self.entry = entry
-        self.tag = tag
-        self.offset: int = 0
-        self.mark: Mark = Mark()
-        self.tail: bytes | None = None
-        """The bytes before the place; None until the file is opened."""
-        self.state: State = State.LIVE
-        self.cutter: LineCutter = LineCutter()
-        self.fd: int = -1
-        self.uid: int = -1
-        self.gid: int = -1
-        self.size: int = 0
-        """Its size when it was last looked at."""
-        self.checked_size: int = 0
-        """Its size when it last was known to have what was read of it."""
-        self.mtime_ns: int = 0
-        """When it was written last, when it last had what was read of it."""
-        self.written_ns: int = 0
-        """When it was written last, as far as is known."""
-        self.stamp: tuple[int, int] = (0, 0)
-        """Size and time of change when the folder was last looked through."""
-        self.seen: int = 0
-        """The number of the look that saw it last."""
-        self.checked_ns: int = 0
-        """When it was last known to be at its path, or its row was written."""
-        self.home_ns: int = 0
-        """When a look that has found it at its path began: a file that was made at that path later is younger."""
-        self.begun_ns: int = 0
-        """When its present contents were begun at the earliest, if that is later than it was made."""
-        self.read_ns: int = 0
-        """When it was first read at its path, if it has been there ever since."""
-        self.seen_home: int = 0
-        """The number of the look that saw it at its path last."""
-        self.missing_at: float | None = None
-        self.missing_look: int = -1
-        """The number of the last look when it had been missing for long enough to be given up after the next one."""
-        self.is_sought: bool = False
-        """Whether looks after that have not found it."""
-        self.deleted: bool = False
-        self.before: Followed | None = None
-        """An older generation that is read first."""
-        self.after: Followed | None = None
-        self.aside_bytes: int = 0
-        """Its size when copies were left aside that may be of it, of which nothing was read."""
-        self.is_queued: bool = False
-        self.doubts: int = 0
-        """In how many looks its first read was taken back, as older generations were found."""
-        self.doubted_in: int = -1
-        """The number of the last one, as its folder counts them."""
-        self.is_blocked: bool = False
-        self.is_drained: bool = False
-        """Whether it was read to where it ended when a younger generation began to wait for it, or at first."""
-        self.drain_to: int = -1
-        """Where that is; -1: where it ends when it is read next."""
-        self.is_unreadable: bool = False
-        self.is_unproved: bool = False
-        """Whether it may be a copy of what was read: it could not be opened when it was found."""
-        self.quiet_at: float = 0.0
-        """Since when it has had `quiet_size` bytes."""
-        self.quiet_size: int = -1
-        self.held_at: float | None = None
-        """Since when lines wait for others."""
-        self.room_bytes: int = 0
-        self.new_owner: tuple[int, int] | None = None
-        """The user and group that it belongs to now."""
-        self.unread: Reached | None = None
-        """What there was of it, if nothing of its present contents was read: the place is where they ended."""
-        self.unread_since: float | None = None
-        self.is_old: bool = False
-        """Whether it was known before the present look."""
+    # How far it was read.
+
+    state: State = State.LIVE
+    offset: int = 0
+    mark: Mark = dataclasses.field(default_factory=Mark)
+    tail: bytes | None = None
+    """The bytes before the place; None until the file is opened."""
+    cutter: LineCutter = dataclasses.field(default_factory=LineCutter)
+    fd: int = -1
+    checked_size: int = 0
+    """Its size when it last was known to have what was read of it."""
+    unread: Reached | None = None
+    """What there was of it, if nothing of its present contents was read: the place is where they ended."""
+    unread_since: float | None = None
+    quiet_at: float = 0.0
+    """Since when it has had `quiet_size` bytes."""
+    quiet_size: int = -1
+    held_at: float | None = None
+    """Since when lines wait for others."""
+    room_bytes: int = 0
+    is_unreadable: bool = False
+    is_unproved: bool = False
+    """Whether it may be a copy of what was read: it could not be opened when it was found."""
+    new_owner: tuple[int, int] | None = None
+    """The user and group that it belongs to now."""
+
+    # Where it was seen, and when.
+
+    stamp: tuple[int, int] = (0, 0)
+    """Size and time of change when the folder was last looked through."""
+    seen: int = 0
+    """The number of the look that saw it last."""
+    seen_home: int = 0
+    """The number of the look that saw it at its path last."""
+    is_old: bool = False
+    """Whether it was known before the present look."""
+    checked_ns: int = 0
+    """When it was last known to be at its path, or its row was written."""
+    home_ns: int = 0
+    """When a look that has found it at its path began: a file that was made at that path later is younger."""
+    begun_ns: int = 0
+    """When its present contents were begun at the earliest, if that is later than it was made."""
+    read_ns: int = 0
+    """When it was first read at its path, if it has been there ever since."""
+    missing_at: float | None = None
+    missing_look: int = -1
+    """The number of the last look when it had been missing for long enough to be given up after the next one."""
+    is_sought: bool = False
+    """Whether looks after that have not found it."""
+    deleted: bool = False
+
+    # Its turn among its generations.
+
+    before: Followed | None = None
+    """An older generation that is read first."""
+    after: Followed | None = None
+    is_queued: bool = False
+    is_blocked: bool = False
+    is_drained: bool = False
+    """Whether it was read to where it ended when a younger generation began to wait for it, or at first."""
+    drain_to: int = -1
+    """Where that is; -1: where it ends when it is read next."""
+    aside_bytes: int = 0
+    """Its size when copies were left aside that may be of it, of which nothing was read."""
+    doubts: int = 0
+    """In how many looks its first read was taken back, as older generations were found."""
+    doubted_in: int = -1
+    """The number of the last one, as its folder counts them."""
 
     @property
     def name(self) -> bytes:

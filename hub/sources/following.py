@@ -145,6 +145,8 @@ class Following:
             yield from self._folder_finding.find_folders()
         now = self._clock()
         yield from self._looking.look(everything=everything)
+        if everything:
+            self._files.complete_look = self._files.look_number
         if self._is_first_look:
             self._is_first_look = False
             self._finding.end_first_look()

@@ -80,16 +80,23 @@ class FilesSource:
         self.tally: Tally = Tally()
         self._table = table
         self._endpoint = endpoint
-        self._shown = shown
         self._clock = clock
-        self._claims = _claims.setdefault(endpoint, {})
-        self._following: Following
-        self._watching: Watching
-        self._executor: ThreadPoolExecutor
+        self._following = Following(
+            [Glob(path) for path in table.paths],
+            Exclusion(table.excluded),
+            FileParser(table.parse, table.multiline),
+            tag_of=table.tag_of,
+            positions=shown.journal.positions(PREFIX),
+            from_start=table.begin == "start",
+            line_bytes_max=lambda: endpoint.frame_bytes_max,
+            claims=_claims.setdefault(endpoint, {}),
+            clock=clock,
+        )
+        self._watching = Watching()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpsr-files")
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._intakes: dict[int, Intake] = {}
         self._woken, self._ended = asyncio.Event(), asyncio.Event()
-        self._began_ns = time.time_ns()  # what is made from now on is new
         self._is_stopping = False
         self._has_events = self._is_looking = False
         self._is_incomplete = False  # more has happened than was reported
@@ -114,10 +121,8 @@ class FilesSource:
 
     async def run(self) -> None:
         """Follow until `stop` is called or the inbox is closed."""
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="mpsr-files")
         try:
             try:
-                self._begin()
                 await self._follow()
             except HubClosed:
                 log.info("files.cut_off", path=self.where)
@@ -125,8 +130,7 @@ class FilesSource:
         finally:
             for task in self._tasks.values():
                 task.cancel()
-            if hasattr(self, "_following"):
-                self._following.release()
+            self._following.release()
             self._executor.submit(self._close)
             self._executor.shutdown(wait=False)
             self._ended.set()
@@ -145,22 +149,6 @@ class FilesSource:
                 await self._ended.wait()
 
     # The main task: looks.
-
-    def _begin(self) -> None:
-        table = self._table
-        self._following = Following(
-            [Glob(path) for path in table.paths],
-            Exclusion(table.excluded),
-            FileParser(table.parse, table.multiline),
-            tag_of=table.tag_of,
-            positions=self._shown.journal.positions(PREFIX),
-            from_start=table.begin == "start",
-            line_bytes_max=lambda: self._endpoint.frame_bytes_max,
-            claims=self._claims,
-            began_ns=self._began_ns,
-            clock=self._clock,
-        )
-        self._watching = Watching()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -376,9 +364,8 @@ class FilesSource:
             await intake.all_settled()
 
     def _close(self) -> None:
-        if hasattr(self, "_following"):
-            self._following.close()
-            self._watching.close()
+        self._following.close()
+        self._watching.close()
 
     async def _wait(self, timeout: float) -> None:
         await until_set(self._woken, timeout)

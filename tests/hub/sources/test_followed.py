@@ -31,8 +31,13 @@ class File:
     def again(self) -> Followed:
         """Return the file as one that is found first."""
         with open(self.path, "rb") as file:
-            identity = identify_open(file.fileno(), os.fstat(file.fileno()))
-        return Followed(identity, str(self.path), *os.path.split(self.path), tag=b"t")
+            described = os.fstat(file.fileno())
+            identity = identify_open(file.fileno(), described)
+        return Followed(
+            identity, str(self.path), str(self.path), *os.path.split(self.path), tag=b"t",
+            uid=described.st_uid, gid=described.st_gid, size=described.st_size,
+            mtime_ns=described.st_mtime_ns, written_ns=described.st_mtime_ns,
+        )  # fmt: skip
 
     def append(self, data: bytes) -> None:
         with open(self.path, "ab") as file:
