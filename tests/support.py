@@ -259,7 +259,7 @@ class HubProcess:
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._follow_log, daemon=True)
         self._reader.start()
-        assert self._listening.wait(PATIENCE_S), "the hub did not begin to listen"
+        assert self._listening.wait(PATIENCE_S), f"the hub did not begin to listen: {self.log}"
         assert self.process.poll() is None, self.log
 
     @property

@@ -54,11 +54,12 @@ def shape_of(names: tuple[Any, ...]) -> Shape | None:
 
 def pack_log_records(messages: Sequence[Message], uid: str) -> list[bytes]:
     """Return the log record of each of *messages*. *uid* is what their sequences are unique in."""
+    names_of = [tuple(message.record) for message in messages]
+    if names_of and names_of.count(names_of[0]) == len(names_of):
+        return _alike(messages, shape_of(names_of[0]), uid)
     indexes: dict[tuple[Any, ...], list[int]] = {}
-    for index, message in enumerate(messages):
-        indexes.setdefault(tuple(message.record), []).append(index)
-    if len(indexes) == 1:
-        return _alike(messages, shape_of(*indexes), uid)
+    for index, names in enumerate(names_of):
+        indexes.setdefault(names, []).append(index)
     rows = [b""] * len(messages)
     for names, chosen in indexes.items():
         made = _alike([messages[index] for index in chosen], shape_of(names), uid)

@@ -12,8 +12,9 @@ Source: opentelemetry/proto/logs/v1, the encoding of Protocol Buffers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from hub.message import Message
@@ -22,24 +23,28 @@ from hub.sinks.otlpmessage import is_text
 from hub.sinks.otlpvalues import head_of_field, pack_field, pack_pairs, pack_text
 
 
-def encode_messages(messages: Iterable[Message], uid: str, host: str) -> bytes:
+def encode_messages(messages: Sequence[Message], uid: str, host: str) -> bytes:
     """Return the body for *messages*. *uid* is what their sequences are unique in, *host* the name of this host."""
+    records = with_heads(pack_log_records(messages, uid), _head_of_record)
+    shared = [
+        message.tag
+        if message.home is None and "resource" not in message.record and "scope" not in message.record
+        else _shared(message, host)
+        for message in messages
+    ]
     parts: list[bytes] = []
-    for shared, group in groupby(messages, lambda each: _shared(each, host)):
-        tag, home, resource, scope = (shared, host, None, None) if isinstance(shared, str) else shared
-        records = b"".join(with_heads(pack_log_records([*group], uid), _head_of_record))
-        attributes = _resource(tag, home, resource)
-        parts.append(pack_field(0x0A, pack_field(0x0A, attributes) + pack_field(0x12, _scope(scope) + records)))
+    for common, group in groupby(zip(shared, records, strict=True), itemgetter(0)):
+        tag, home, resource, scope = (common, host, None, None) if isinstance(common, str) else common
+        of_scope = b"".join((_scope(scope), *map(itemgetter(1), group)))
+        parts.append(pack_field(0x0A, pack_field(0x0A, _resource(tag, home, resource)) + pack_field(0x12, of_scope)))
     return b"".join(parts)
 
 
-def _shared(message: Message, host: str) -> str | tuple[str, str, Any, Any]:
-    """Return what messages of one resource and scope have in common; the tag, if there is nothing else."""
+def _shared(message: Message, host: str) -> tuple[str, str, Any, Any]:
+    """Return what messages of one resource and scope have in common."""
     record = message.record
-    home = message.home
-    if home is None and "resource" not in record and "scope" not in record:
-        return message.tag
-    return message.tag, host if home is None else home.host, record.get("resource"), record.get("scope")
+    home = host if message.home is None else message.home.host
+    return message.tag, home, record.get("resource"), record.get("scope")
 
 
 def _resource(tag: str, host: str, resource: Any) -> bytes:

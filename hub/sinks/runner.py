@@ -254,7 +254,7 @@ class Runner:
             while True:
                 self._check()
                 self.waker.wait()
-        self._pace = Pace(time.thread_time, after_s=REST_S)
+        self._pace = Pace(time.thread_time, after_s=REST_S, total=time.process_time)
         sink = self._sink = self._make(self.table, self)
         portions: Portions[Any] | None = None
         try:

@@ -49,6 +49,11 @@ def test_a_message_is_a_log_record() -> None:
     }  # fmt: skip
 
 
+def test_a_request_may_be_empty() -> None:
+    """The sink asks with one whether a server that refuses everything refuses its messages, or any request."""
+    assert encode_messages((), "hub", "web-1") == b""
+
+
 def test_messages_of_one_tag_share_a_resource() -> None:
     """The order is kept; a message of another hub has the name of its host, and a remote writer is an address."""
     home = Home("web-3", bytes(16), 1, 2)
