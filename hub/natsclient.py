@@ -76,6 +76,7 @@ class NatsClient:
         self._client = _Client()
         self._last_error = ""
         self._forbidden = ""
+        self._asking: set[asyncio.Timeout] = set()
         self._is_open = False
 
     async def open(self, place: NatsPlace) -> None:
@@ -160,19 +161,35 @@ class NatsClient:
     async def ask(self, what: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call JetStream's API. Raises NatsFault, with JetStream's own code if it has refused."""
         payload = b"" if request is None else json.dumps(request).encode()
+        limit = asyncio.timeout(REPLY_S)
         try:
-            reply = await self._client.request(f"$JS.API.{what}", payload, timeout=REPLY_S)
+            async with limit:
+                self._asking.add(limit)
+                self._end_if_forbidden()
+                reply = await self._client.request(f"$JS.API.{what}", payload, timeout=REPLY_S)
         except nats.errors.NoRespondersError as error:
             raise NatsFault("the server has no JetStream, or has no leader for it now") from error
         except Exception as error:
             raise NatsFault(self._forbidden or f"JetStream does not answer: {_text_of(error)}") from error
+        finally:
+            self._asking.discard(limit)
         return answer_in(reply.data)
+
+    def _end_if_forbidden(self) -> None:
+        """
+        End all requests if the server has not permitted something: it does not say which request that was, and answers
+        none that it does not permit.
+        """
+        if self._forbidden:
+            for limit in self._asking:
+                limit.reschedule(0.0)
 
     async def _note_error(self, error: Exception) -> None:
         if not (isinstance(error, OSError) and self._last_error):  # a server that refuses says why, and resets
             self._last_error = _text_of(error)
         if _FORBIDDEN.match(str(error)):
             self._forbidden = f"the server does not permit it: {_text_of(error)}"
+            self._end_if_forbidden()
             await self._note_lost()
 
     async def _note_lost(self) -> None:
