@@ -222,8 +222,8 @@ class Commands:
 
     def sinks(self, request: Request, peer: Peer) -> dict[str, Any]:
         """
-        Return each sink that is configured: its state (``open``, ``failed``, ``paused`` or ``closed``), how far it has
-        delivered, what it has still to deliver, and its last fault.
+        Return each sink that is configured: its state (``opening``, ``open``, ``failed``, ``paused`` or ``closed``),
+        how far it has delivered, what it has still to deliver, and its last fault.
         """
         numbers(request)
         return {"sinks": self._sinks.stats()}

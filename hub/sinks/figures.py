@@ -18,8 +18,11 @@ class Figures:
     """Counters since the sink was added; written by its thread."""
 
     def __init__(self) -> None:
-        self.state: str = ""
-        """``open``, ``failed``, ``paused`` or ``closed``; empty before the first try."""
+        self.state: str = "opening"
+        """
+        ``opening`` until the destination is open or has failed, also after a pause; ``open``, ``failed``, ``paused`` or
+        ``closed``.
+        """
         self.messages: int = 0
         self.retries: int = 0
         self.dead: int = 0

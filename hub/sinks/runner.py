@@ -408,6 +408,8 @@ class Runner:
         self._store(msgspec.structs.replace(self._cursor(), is_paused=is_paused))
         if is_paused:
             self._figures.state = "paused"
+        elif self._figures.state == "paused":
+            self._figures.state = "opening"
 
     def _go_to(self, to: int | None, since: int | None) -> int:
         first, last = self._journal.first_sequence(), self._journal.last_sequence

@@ -19,7 +19,7 @@ from hub.errors import HubClosed
 from hub.journal.cursors import Cursor
 from hub.sinks import runner as module
 from hub.sinks.runner import Runner
-from hub.sinks.table import SinkFault
+from hub.sinks.table import SinkFault, SinkTable
 from tests.hub.clients import until
 from tests.hub.sinks.delivering import TABLE, Memory, MemorySink, Rig, batch, hub_in, numbered
 
@@ -233,6 +233,31 @@ def test_pause_holds_also_after_a_restart(tmp_path: Path) -> None:
                 await runner.pause(True)
 
     asyncio.run(main())
+
+
+def test_the_state_before_the_destination_is_open(tmp_path: Path) -> None:
+    """It is opening at the beginning and after a pause. A fault stays until it is over, and a rewind closes nothing."""
+    memory, states = Memory(), []
+
+    def make(table: SinkTable, host: Any) -> MemorySink:
+        states.append(host.row()["state"])
+        return memory.make(table, host)
+
+    async def main() -> None:
+        async with hub_in(tmp_path) as rig:
+            runner = Runner(TABLE, rig.journal, rig.reports, make_sink=make, delays=Delays(0.001, 0.001, lambda: 0.0))
+            await until(lambda: runner.row()["state"] == "open")
+            await runner.pause(True)
+            await runner.pause(False)
+            await until(lambda: runner.row()["state"] == "open")
+            await runner.rewind(None)
+            memory.faults = [SinkFault("it is away")]
+            await rig.journal.append([numbered(1)])
+            await until(lambda: memory.numbers == [1])
+            await runner.stop(30)
+
+    asyncio.run(main())
+    assert states == ["opening", "opening", "open", "failed"]
 
 
 def test_an_order_interrupts_a_blocked_destination(tmp_path: Path) -> None:
